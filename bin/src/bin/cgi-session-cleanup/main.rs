@@ -1,0 +1,3 @@
+//! `cgi-session-cleanup`: deletes expired sessions, for cron.
+
+fn main() {}

@@ -1,0 +1,44 @@
+//! WebStack's `get_session(create=0)`: looks for a session without making one.
+//!
+//! Nothing is created unless asked with `?create=1`; `?expire=1` is WebStack's `expire_session()`.
+
+use std::process::ExitCode;
+
+use cgi_session::{Request, Response, Result, Session};
+use html_escape::encode_text;
+
+mod site;
+
+fn main() -> ExitCode {
+    cgi_session::run(lookup)
+}
+
+pub(crate) fn lookup(request: &mut Request) -> Result<Response> {
+    let is_asked = |request: &Request, name| request.query(name).is_some_and(|value| value == "1");
+    if is_asked(request, "expire") {
+        request.destroy_session()?;
+    }
+    if is_asked(request, "create") {
+        request.session()?.insert("my_data", "some data")?;
+    }
+    let body = match request.existing_session()? {
+        Some(session) => describe(session)?,
+        None => "<p>no session</p>\n<p><a href=\"lookup?create=1\">Create one</a></p>".to_owned(),
+    };
+    Ok(site::page("Lookup", &body))
+}
+
+fn describe(session: &Session) -> Result<String> {
+    let mut items = String::new();
+    for key in session.keys() {
+        let value: serde_json::Value = session.require(key)?;
+        items.push_str(&format!(
+            "<li>{} = {}</li>",
+            encode_text(key),
+            encode_text(&value.to_string())
+        ));
+    }
+    Ok(format!(
+        "<p>There is a session. It holds:</p>\n<ul>{items}</ul>\n<p><a href=\"lookup?expire=1\">Expire it</a></p>"
+    ))
+}

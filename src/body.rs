@@ -1,0 +1,171 @@
+//! The request's body: a stream of which nobody reads more than was asked for.
+
+use std::io::{self, Read};
+
+use http::StatusCode;
+
+use crate::error::{Error, Result};
+
+/// Where the bytes of a request's body come from.
+pub(crate) struct Body {
+    source: Box<dyn Read>,
+    /// What CONTENT_LENGTH says, if it says a number.
+    declared: Option<u64>,
+    taken: u64,
+    has_ended: bool,
+}
+
+impl Body {
+    pub(crate) fn new(source: Box<dyn Read>, content_length: Option<&[u8]>) -> Self {
+        let declared = content_length
+            .filter(|text| !text.is_empty() && text.iter().all(u8::is_ascii_digit))
+            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        Body {
+            source,
+            declared,
+            taken: 0,
+            has_ended: false,
+        }
+    }
+
+    /// What is still to come, if CONTENT_LENGTH told.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        if self.has_ended {
+            Some(0)
+        } else {
+            self.declared
+                .map(|length| length.saturating_sub(self.taken))
+        }
+    }
+
+    /// Reads the whole body, which may be `limit` bytes long.
+    pub(crate) fn read_all(&mut self, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = BodyReader { body: self, limit }.read_to_end(&mut bytes);
+        match read {
+            Ok(_) => Ok(bytes),
+            Err(error) => {
+                let status = match error.kind() {
+                    io::ErrorKind::FileTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                        StatusCode::REQUEST_TIMEOUT
+                    }
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                Err(Error::Body {
+                    reason: error.to_string(),
+                    status,
+                })
+            }
+        }
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self
+            .remaining()
+            .and_then(|left| usize::try_from(left).ok())
+            .unwrap_or(usize::MAX);
+        let length = buffer.len().min(most);
+        if length == 0 {
+            return Ok(0);
+        }
+        let read = self.source.read(&mut buffer[..length])?;
+        self.taken += read as u64;
+        if read == 0 {
+            let missing = self.remaining().unwrap_or_default();
+            self.has_ended = true;
+            if missing > 0 {
+                let reason = format!("it ended {missing} bytes before its CONTENT_LENGTH");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Reads a request's body up to a limit; reading past it is an error of kind
+/// [`FileTooLarge`](io::ErrorKind::FileTooLarge). Get one from [`Request::body`](crate::Request::body).
+pub struct BodyReader<'a> {
+    pub(crate) body: &'a mut Body,
+    pub(crate) limit: u64,
+}
+
+impl Read for BodyReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.body.remaining().is_some_and(|left| left > self.limit) {
+            return Err(self.too_large());
+        }
+        // One byte more than allowed is asked for, to tell the end from the limit.
+        let most = usize::try_from(self.limit.saturating_add(1)).unwrap_or(usize::MAX);
+        let length = buffer.len().min(most);
+        let read = self.body.read(&mut buffer[..length])?;
+        match self.limit.checked_sub(read as u64) {
+            Some(left) => {
+                self.limit = left;
+                Ok(read)
+            }
+            None => Err(self.too_large()),
+        }
+    }
+}
+
+impl BodyReader<'_> {
+    fn too_large(&self) -> io::Error {
+        io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than this program accepts",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(bytes: &'static [u8], content_length: Option<&[u8]>) -> Body {
+        Body::new(Box::new(bytes), content_length)
+    }
+
+    #[track_caller]
+    fn status_of(result: Result<Vec<u8>>) -> StatusCode {
+        result.unwrap_err().status()
+    }
+
+    #[test]
+    fn content_length_is_believed_when_it_is_a_number_and_the_body_bears_it_out() {
+        assert_eq!(body(b"abcdef", Some(b"3")).read_all(10).unwrap(), b"abc");
+        assert_eq!(
+            status_of(body(b"abc", Some(b"6")).read_all(10)),
+            StatusCode::BAD_REQUEST
+        );
+        for odd in [
+            None,
+            Some(&b""[..]),
+            Some(b"-1"),
+            Some(b"abc"),
+            Some(b"0x10"),
+            Some(&[b'9'; 29]),
+        ] {
+            assert_eq!(body(b"abcdef", odd).read_all(10).unwrap(), b"abcdef");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_bytes_whatever_was_declared() {
+        assert_eq!(body(b"abcdef", None).read_all(6).unwrap(), b"abcdef");
+        assert_eq!(
+            status_of(body(b"abcdef", None).read_all(5)),
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        assert_eq!(
+            status_of(body(b"abcdef", Some(b"6")).read_all(5)),
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        assert_eq!(
+            status_of(body(b"", Some(b"99999999999")).read_all(5)),
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! The Common Gateway Interface, RFC 3875: one process, one request.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::body::Body;
+use crate::manager::SessionManager;
+use crate::request::Request;
+use crate::runner::{Answer, Handler, answer, report};
+
+/// The longest clean-up after a response. The server waits for it, the client does not.
+const CLEAN_UP: Duration = Duration::from_secs(1);
+/// The longest that an unread body is read for, and the longest pause in it.
+const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN_PAUSE: Duration = Duration::from_secs(5);
+
+/// Answers the one request of this process.
+pub(crate) fn run(handler: &Handler<'_>) -> ExitCode {
+    if env::var_os("REQUEST_METHOD").is_none() {
+        return explain();
+    }
+    // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
+    let params = env::vars_os().collect();
+    let content_length = env::var_os("CONTENT_LENGTH");
+    let body = Body::new(
+        Box::new(io::stdin()),
+        content_length.as_deref().map(OsStr::as_bytes),
+    );
+    let request = Request::new(params, body, SessionManager::find);
+    let method = request.method();
+    let answer = answer(handler, request);
+    send(
+        answer,
+        method == http::Method::HEAD,
+        method == http::Method::GET,
+    );
+    ExitCode::SUCCESS
+}
+
+fn send(answer: Answer, head_only: bool, is_get: bool) {
+    let Answer {
+        response,
+        mut body,
+        manager,
+    } = answer;
+    // Before the response: a server that is still writing the body reads nothing of ours.
+    drain(&mut body, head_only || is_get);
+    let mut stdout = io::stdout().lock();
+    let sent = stdout
+        .write_all(&response.into_bytes(head_only))
+        .and_then(|()| stdout.flush());
+    if sent.is_err() {
+        // The client is gone. What was committed stays committed.
+        return;
+    }
+    if let Some(Err(error)) = manager.map(|manager| manager.clean_up_if_due(CLEAN_UP)) {
+        report(&error.one_line());
+    }
+}
+
+/// Reads the body to its end. Under Apache's `mod_cgid` stdin is a socket, and a process that
+/// exits with unread bytes in it resets the connection: the response would be lost.
+fn drain(body: &mut Body, expects_none: bool) {
+    let pause = match body.remaining() {
+        Some(0) => return,
+        None if expects_none => Duration::ZERO,
+        _ => DRAIN_PAUSE,
+    };
+    let started = Instant::now();
+    let mut buffer = [0; 16 << 10];
+    while started.elapsed() < DRAIN && is_readable(pause) {
+        match body.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // There is nothing more to read, or nothing more that can be read.
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Whether stdin has bytes, or an end, within `pause`.
+fn is_readable(pause: Duration) -> bool {
+    let stdin = io::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
+    let Ok(pause) = Timespec::try_from(pause) else {
+        return false;
+    };
+    poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
+}
+
+/// Somebody started the program by hand: says what it is instead of waiting for a body.
+fn explain() -> ExitCode {
+    let program = env::args_os().next().unwrap_or_default();
+    let program = program.to_string_lossy();
+    let text = format!(
+        "{program} is a CGI program: a web server starts it for each request.\n\
+         To try it without one:\n\n\
+         \x20   CGI_SESSION_STORAGE_FILE_DIR=$HOME/sessions REQUEST_METHOD=GET {program}\n\n\
+         To deploy it, copy it into the server's cgi-bin directory.\n"
+    );
+    let mut out: Box<dyn io::Write> = if io::stdout().is_terminal() {
+        Box::new(io::stdout())
+    } else {
+        Box::new(io::stderr())
+    };
+    // With nobody listening there is nobody to tell.
+    let _ = out.write_all(text.as_bytes());
+    ExitCode::from(2)
+}

@@ -1,0 +1,252 @@
+//! The Cookie header in, the Set-Cookie header out.
+
+use std::fmt;
+use std::time::Duration;
+
+use cookie::{Cookie, CookieBuilder};
+
+use crate::config::{Config, Secure};
+use crate::id::SessionId;
+
+/// The longest Max-Age that browsers keep: 400 days (RFC 6265bis, 5.5).
+const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Finds the session id in the bytes of a Cookie header.
+///
+/// Of several cookies of our name the first well-formed one counts. `;` separates cookies, and so
+/// does `,`, because Apache joins two Cookie headers with it. Whatever else the header holds,
+/// UTF-8 or not, is passed over.
+pub(crate) fn session_id(header: &[u8], name: &str) -> Option<SessionId> {
+    header
+        .split(|byte| matches!(byte, b';' | b','))
+        .filter_map(|pair| std::str::from_utf8(pair).ok())
+        .filter_map(|pair| Cookie::parse(pair).ok())
+        .filter(|cookie| cookie.name() == name)
+        .find_map(|cookie| SessionId::parse(cookie.value_trimmed().as_bytes()))
+}
+
+/// The one `Set-Cookie` header field that a response needs.
+///
+/// `Display` writes the field's value. Whether it carries `Secure` under `cookieSecure = auto`
+/// depends on the request: say so with [`SetCookie::over_https`].
+///
+/// ```
+/// # use cgi_session::{Config, SessionManager};
+/// # let directory = tempfile::tempdir()?;
+/// # let config = Config::new().set("storageFileDir", directory.path())?;
+/// let manager = SessionManager::new(config)?;
+/// let mut session = manager.start(b"")?;
+/// session.insert("name", "Ada")?;
+/// if let Some(set_cookie) = session.commit()? {
+///     println!("Set-Cookie: {}", set_cookie.over_https(true));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct SetCookie {
+    cookie: Cookie<'static>,
+    secure: Secure,
+}
+
+impl SetCookie {
+    /// The cookie that gives `id` to the client.
+    pub(crate) fn new(config: &Config, id: &SessionId) -> Self {
+        let mut cookie = builder(config, id.secret().to_owned());
+        if let Some(age) = config.cookie_max_age {
+            let seconds = age.min(LONGEST_MAX_AGE).as_secs();
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            cookie = cookie.max_age(cookie::time::Duration::seconds(seconds));
+        }
+        SetCookie {
+            cookie: cookie.build(),
+            secure: config.cookie_secure,
+        }
+    }
+
+    /// The cookie that takes the id away: the same attributes, no value, already expired.
+    pub(crate) fn removal(config: &Config) -> Self {
+        SetCookie {
+            cookie: builder(config, String::new()).removal().build(),
+            secure: config.cookie_secure,
+        }
+    }
+
+    /// Tells whether the request came by HTTPS, which decides `Secure` under `cookieSecure = auto`.
+    #[must_use]
+    pub fn over_https(mut self, https: bool) -> Self {
+        if self.secure == Secure::Auto {
+            self.cookie.set_secure(https);
+        }
+        self
+    }
+
+    /// Whether this takes a cookie away instead of setting one.
+    #[must_use]
+    pub fn is_removal(&self) -> bool {
+        self.cookie.value().is_empty()
+    }
+}
+
+impl fmt::Display for SetCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cookie.fmt(f)
+    }
+}
+
+impl fmt::Debug for SetCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SetCookie({}=hidden)", self.cookie.name())
+    }
+}
+
+fn builder(config: &Config, value: String) -> CookieBuilder<'static> {
+    let mut cookie = Cookie::build((config.cookie_name.clone(), value))
+        .path(config.cookie_path.clone())
+        .http_only(config.cookie_http_only)
+        .same_site(config.cookie_same_site)
+        .secure(config.cookie_secure == Secure::Always);
+    if config.cookie_partitioned {
+        cookie = cookie.partitioned(true);
+    }
+    match &config.cookie_domain {
+        Some(domain) => cookie.domain(domain.clone()),
+        None => cookie,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+    const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
+
+    #[track_caller]
+    fn found(header: &[u8], expected: Option<&str>) {
+        let id = session_id(header, "sessionId");
+        let shown = String::from_utf8_lossy(header);
+        assert_eq!(
+            id.as_ref().map(SessionId::secret),
+            expected,
+            "in {shown:.200}"
+        );
+    }
+
+    #[test]
+    fn the_id_is_found_wherever_it_stands() {
+        for header in [
+            format!("sessionId={ID}"),
+            format!("a=1; sessionId={ID}; b=2"),
+            format!("a=1;sessionId={ID}"),
+            format!("a=1 ;  sessionId = {ID} ;b"),
+            format!("a=1, sessionId={ID}"),
+            format!("sessionId=\"{ID}\""),
+            format!(";;,=; =x; sessionId; sessionId=; sessionId=../../x; sessionId={ID}"),
+            format!("sessionId={ID}; sessionId={OTHER}"),
+        ] {
+            found(header.as_bytes(), Some(ID));
+        }
+    }
+
+    #[test]
+    fn a_broken_neighbour_never_hides_ours() {
+        let neighbours: [&[u8]; 6] = [
+            b"x=\xff\xfe",
+            b"\x00\x01=\x7f",
+            b"=\"",
+            b"caf\xc3\xa9=1",
+            b"a=\"b",
+            b"%00",
+        ];
+        for neighbour in neighbours {
+            let mut header = neighbour.to_vec();
+            header.extend_from_slice(format!("; sessionId={ID}").as_bytes());
+            found(&header, Some(ID));
+        }
+    }
+
+    #[test]
+    fn names_are_compared_byte_by_byte() {
+        for name in [
+            "sessionid",
+            "SESSIONID",
+            "sessionId2",
+            "xsessionId",
+            "session%49d",
+            "__Host-sessionId",
+            "$sessionId",
+        ] {
+            found(format!("{name}={ID}").as_bytes(), None);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_id_counts_for_nothing() {
+        let upper = ID.to_uppercase();
+        for value in [
+            "",
+            "x",
+            "\"",
+            "\"\"",
+            &ID[1..],
+            &format!("{ID}0"),
+            &upper,
+            "%30",
+            "a b",
+            "\r\nSet-Cookie: x",
+        ] {
+            found(format!("sessionId={value}").as_bytes(), None);
+        }
+        found(b"", None);
+        found(&[0xff; 1000], None);
+    }
+
+    #[test]
+    fn ten_thousand_cookies_and_a_megabyte_are_read_once() {
+        let mut header = "a=b; ".repeat(10_000).into_bytes();
+        header.extend(std::iter::repeat_n(b'x', 1 << 20));
+        header.extend_from_slice(format!("; sessionId={ID}").as_bytes());
+        found(&header, Some(ID));
+    }
+
+    #[test]
+    fn the_attributes_are_those_of_the_configuration() {
+        let id = SessionId::parse(ID.as_bytes()).unwrap();
+        let plain = SetCookie::new(&Config::new(), &id);
+        assert_eq!(
+            plain.to_string(),
+            format!("sessionId={ID}; HttpOnly; SameSite=Lax; Path=/")
+        );
+        assert!(plain.over_https(true).to_string().contains("; Secure"));
+        let config = Config::new()
+            .set("cookieName", "__Host-id")
+            .and_then(|c| c.set("cookieSecure", "true"))
+            .and_then(|c| c.set("cookieMaxAge", "3650d"))
+            .and_then(|c| c.set("cookieSameSite", "Strict"))
+            .unwrap();
+        let text = SetCookie::new(&config, &id).over_https(false).to_string();
+        assert_eq!(
+            text,
+            format!("__Host-id={ID}; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=34560000")
+        );
+    }
+
+    #[test]
+    fn the_removal_has_the_same_name_path_and_domain() {
+        let config = Config::new()
+            .set("cookiePath", "/shop")
+            .and_then(|c| c.set("cookieDomain", "example.org"));
+        let removal = SetCookie::removal(&config.unwrap());
+        assert!(removal.is_removal());
+        let text = removal.to_string();
+        for part in [
+            "sessionId=;",
+            "Path=/shop",
+            "Domain=example.org",
+            "Max-Age=0",
+            "Expires=",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What can go wrong, said so that the reader can mend it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of the system, of the configuration, or of what a program asked for.
+///
+/// A session that is absent, expired or has a malformed id is never an error:
+/// those are `None`, or a new session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration cannot be used. The text names the file, line and key where there is one.
+    Config(String),
+    /// A system call failed.
+    Io {
+        /// What was tried, as the beginning of a sentence: `cannot lock`.
+        action: &'static str,
+        /// The path it was tried on.
+        path: PathBuf,
+        /// What to do about it; empty when nothing better than the cause can be said.
+        hint: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A directory or file is not what a session may be kept in, and was left alone.
+    Refused {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The session's lock was not had within `lockTimeout`: answer 503 and let the client try again.
+    Busy {
+        /// How long was waited.
+        waited: Duration,
+        /// Which process holds the lock, where the system tells.
+        holder: Option<String>,
+    },
+    /// This thread already holds the session that it asked for: waiting would last for ever.
+    AlreadyOpen,
+    /// An earlier failure ended this session; start it again.
+    Ended,
+    /// `maxSessions` sessions live and `whenFull = refuse`.
+    Full {
+        /// The value of `maxSessions`.
+        limit: u64,
+    },
+    /// The session is larger than `maxRecordBytes`; what was stored before is unchanged.
+    TooLarge {
+        /// The size it would have had, in bytes.
+        size: usize,
+        /// The value of `maxRecordBytes`.
+        limit: usize,
+    },
+    /// The stored session cannot be understood, and was left as it is.
+    Format {
+        /// Where it is stored.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// [`Values::require`](crate::Values::require) found no value under this key.
+    MissingKey(String),
+    /// A key is empty or too long.
+    Key {
+        /// The key, as it was given.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A value cannot be written as JSON, or is not of the type that was asked for.
+    Value {
+        /// The key of the value.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The operating system gave no random bytes; there is no other source of session ids.
+    Random(getrandom::Error),
+    /// The request's body could not be read or is not acceptable.
+    Body {
+        /// What is wrong with it.
+        reason: String,
+        /// The HTTP status that fits: 400, 408, 413 or 415.
+        status: http::StatusCode,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Error::Io {
+            action,
+            path: path.into(),
+            hint: String::new(),
+            source,
+        }
+    }
+
+    /// The same error with advice on what to do about it.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, advice: impl Into<String>) -> Self {
+        if let Error::Io { hint, .. } | Error::Refused { hint, .. } = &mut self {
+            *hint = advice.into();
+        }
+        self
+    }
+
+    pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Self {
+        Error::Refused {
+            path: path.to_owned(),
+            reason: reason.into(),
+            hint: String::new(),
+        }
+    }
+
+    /// What to do about it, where the library knows.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Io { hint, .. } | Error::Refused { hint, .. } if !hint.is_empty() => Some(hint),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status that a request which met this error should answer with.
+    #[must_use]
+    pub fn status(&self) -> http::StatusCode {
+        match self {
+            Error::Busy { .. } | Error::Full { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
+            Error::Body { status, .. } => *status,
+            _ => http::StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The whole story on one line: what was tried, why it failed, what to do.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let mut line = one_line(self);
+        if let Some(hint) = self.hint() {
+            line.push_str("; ");
+            line.push_str(hint);
+        }
+        line
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(text) => f.write_str(text),
+            Error::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
+            Error::Refused { path, reason, .. } => write!(f, "{} {reason}", path.display()),
+            Error::Busy { waited, holder } => {
+                write!(f, "the session was still locked after {:.1} s", waited.as_secs_f32())?;
+                holder.as_ref().map_or(Ok(()), |holder| write!(f, ", by {holder}"))
+            }
+            Error::AlreadyOpen => f.write_str(
+                "this session is already open here: use the one that is open, or commit or release it first",
+            ),
+            Error::Ended => f.write_str("an earlier failure ended this session; start it again"),
+            Error::Full { limit } => {
+                write!(f, "there are already {limit} sessions (maxSessions, whenFull = refuse)")
+            }
+            Error::TooLarge { size, limit } => write!(
+                f,
+                "the session would take {size} bytes, maxRecordBytes is {limit}; what was stored before is unchanged"
+            ),
+            Error::Format { path, reason } => {
+                write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())
+            }
+            Error::MissingKey(key) => write!(f, "the session holds no value for {key:?}"),
+            Error::Key { key, reason } => write!(f, "{key:?} cannot be a key: {reason}"),
+            Error::Value { key, .. } => write!(f, "the value of {key:?} does not fit"),
+            Error::Random(_) => f.write_str("no random bytes for a session id"),
+            Error::Body { reason, .. } => write!(f, "cannot use the request's body: {reason}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            Error::Value { source, .. } => Some(source),
+            Error::Random(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// An error and its causes on one line, each said once.
+pub(crate) fn one_line(error: &(dyn StdError + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line.replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,161 @@
+//! [`SessionId`]: the secret that a visitor's cookie holds.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// The secret name of a session: 160 bits from the operating system, as 40 hexadecimal digits.
+///
+/// A value of this type is well-formed by construction. It is the visitor's key to the session, so
+/// `Debug` hides it, there is no `Display`, and stores know a session by [`SessionId::digest`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionId([u8; SessionId::LENGTH]);
+
+impl SessionId {
+    /// The number of characters of an id.
+    pub const LENGTH: usize = 40;
+
+    /// Draws a new id from the operating system's random generator.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] when the system gives no random bytes. There is no weaker second choice.
+    pub fn generate() -> Result<Self> {
+        let mut random = [0; Self::LENGTH / 2];
+        getrandom::fill(&mut random).map_err(Error::Random)?;
+        let mut text = [0; Self::LENGTH];
+        hex(&random, &mut text);
+        Ok(SessionId(text))
+    }
+
+    /// Takes an id that a client sent: exactly 40 digits `0-9a-f`, or `None`.
+    ///
+    /// ```
+    /// use cgi_session::SessionId;
+    ///
+    /// assert!(SessionId::parse(b"2f1c0e5d9a8b7c6d5e4f30213243546576879800").is_some());
+    /// assert!(SessionId::parse(b"../../etc/passwd").is_none());
+    /// ```
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text: [u8; Self::LENGTH] = text.try_into().ok()?;
+        let well_formed = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        well_formed.then_some(SessionId(text))
+    }
+
+    /// The id as the cookie holds it. Whoever has this text has the session: never log it.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The SHA-256 of the id's text, as 64 lower-case hexadecimal digits.
+    ///
+    /// Stores name a session by it, so that a listing or a backup gives nobody a usable cookie.
+    #[must_use]
+    pub fn digest(&self) -> SessionDigest {
+        use sha2::Digest as _;
+        let mut text = [0; SessionDigest::LENGTH];
+        hex(&sha2::Sha256::digest(self.0), &mut text);
+        SessionDigest(text)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(hidden)")
+    }
+}
+
+/// What a store calls a session: the SHA-256 of its id, which does not lead back to the id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionDigest([u8; SessionDigest::LENGTH]);
+
+impl SessionDigest {
+    /// The number of characters of a digest.
+    pub const LENGTH: usize = 64;
+
+    /// Takes 64 digits `0-9a-f`, or nothing else.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text: [u8; Self::LENGTH] = text.try_into().ok()?;
+        let well_formed = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        well_formed.then_some(SessionDigest(text))
+    }
+
+    /// The 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SessionDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for SessionDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Writes `bytes` as lower-case hexadecimal digits; `text` is twice as long as `bytes`.
+pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_id_is_well_formed_and_never_the_same() {
+        let (one, two) = (
+            SessionId::generate().unwrap(),
+            SessionId::generate().unwrap(),
+        );
+        assert_eq!(SessionId::parse(one.secret().as_bytes()), Some(one.clone()));
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn nothing_but_forty_lower_case_digits_is_an_id() {
+        for text in [
+            &b""[..],
+            b"a",
+            &[b'a'; 39],
+            &[b'a'; 41],
+            &[b'A'; 40],
+            &[b'g'; 40],
+            &[0xff; 40],
+        ] {
+            assert_eq!(SessionId::parse(text), None);
+        }
+        let mut text = [b'a'; 40];
+        text[20] = b'/';
+        assert_eq!(SessionId::parse(&text), None);
+    }
+
+    #[test]
+    fn debug_hides_the_id() {
+        let id = SessionId::parse(&[b'7'; 40]).unwrap();
+        assert!(!format!("{id:?}").contains('7'));
+    }
+
+    #[test]
+    fn the_digest_is_the_sha_256_of_the_text() {
+        // printf 0000000000000000000000000000000000000000 | sha256sum
+        let id = SessionId::parse(&[b'0'; 40]).unwrap();
+        assert_eq!(
+            id.digest().as_str(),
+            "9692e67b8378a6f6753f97782d458aa757e947eab2fbdf6b5c187b74561eb78f"
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! Sessions for CGI and FastCGI programs.
+mod body;
+mod cgi;
+mod config;
+mod cookies;
+mod error;
+mod held;
+mod id;
+mod manager;
+mod record;
+mod request;
+mod response;
+mod runner;
+mod session;
+mod store;
+mod values;
+mod visit;
+
+pub use body::BodyReader;
+pub use config::{Config, Origin};
+pub use cookies::SetCookie;
+pub use error::{Error, Result};
+pub use id::{SessionDigest, SessionId};
+pub use manager::SessionManager;
+pub use record::{Record, RecordError};
+pub use request::Request;
+pub use response::Response;
+pub use runner::run;
+pub use session::{Session, Snapshot};
+pub use store::{FileStore, Lease, Store, Stored, Sweep, SweepEvent, SweepReport};
+pub use values::{MAX_KEY_LENGTH, Values};

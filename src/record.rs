@@ -1,0 +1,316 @@
+//! [`Record`]: what a store keeps for one session.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The version of the format that this library writes.
+const VERSION: u64 = 1;
+
+/// What is stored for one session: when it was made, when it ends, and its values by application.
+///
+/// As text it is one JSON object,
+/// `{"v":1,"created":1767225600,"values":{"":{"pageViews":3}}}`, with the optional members
+/// `expires` (the session ends then, in seconds since 1970) and `timeout` (an idle time of its
+/// own, in seconds) between `created` and `values`. The values of the application whose `app` is
+/// empty stand under `""`.
+///
+/// A store moves records; it never needs to look into the values, and they are not parsed
+/// until a program asks for one.
+#[derive(Clone, Debug)]
+pub struct Record {
+    created: u64,
+    expires: Option<u64>,
+    timeout: Option<u64>,
+    /// A JSON text of which `values` is the part that holds the values.
+    text: Vec<u8>,
+    values: Range<usize>,
+}
+
+/// Why a text is not a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// A later release of this library wrote it, in this version of the format.
+    LaterVersion(u64),
+    /// It is not a record at all.
+    Malformed(String),
+}
+
+impl Record {
+    /// A record without values, made at `created`.
+    #[must_use]
+    pub fn new(created: SystemTime) -> Self {
+        Record {
+            created: unix_seconds(created),
+            expires: None,
+            timeout: None,
+            text: b"{}".to_vec(),
+            values: 0..2,
+        }
+    }
+
+    /// Reads the text that [`Record::to_json`] writes, or any JSON text of the same meaning.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::LaterVersion`] for a format of the future, which must be left alone, and
+    /// [`RecordError::Malformed`] for anything else that is not a record.
+    pub fn from_json(text: Vec<u8>) -> Result<Self, RecordError> {
+        let (head, values) = match canonical_head(&text) {
+            Some(parts) => parts,
+            None => general_head(&text)?,
+        };
+        Ok(Record {
+            created: head.created,
+            expires: head.expires,
+            timeout: head.timeout,
+            text,
+            values,
+        })
+    }
+
+    /// The record as one JSON object on one line.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.values.len() + 100);
+        self.write_json(&mut text);
+        text
+    }
+
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(HEAD.as_bytes());
+        push_number(out, self.created);
+        for (name, value) in [(EXPIRES, self.expires), (TIMEOUT, self.timeout)] {
+            if let Some(value) = value {
+                out.extend_from_slice(name.as_bytes());
+                push_number(out, value);
+            }
+        }
+        out.extend_from_slice(VALUES.as_bytes());
+        out.extend_from_slice(self.values());
+        out.push(b'}');
+    }
+
+    /// The length of [`Record::to_json`], without writing it.
+    pub(crate) fn json_len(&self) -> usize {
+        let optional = [(EXPIRES, self.expires), (TIMEOUT, self.timeout)].into_iter();
+        let optional = optional.filter_map(|(name, value)| Some(name.len() + digits(value?)));
+        HEAD.len()
+            + digits(self.created)
+            + optional.sum::<usize>()
+            + VALUES.len()
+            + self.values.len()
+            + 1
+    }
+
+    /// When the session was made, to the second.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        // A moment that the clock cannot name is no moment at which this session was made.
+        UNIX_EPOCH
+            .checked_add(Duration::from_secs(self.created))
+            .unwrap_or(UNIX_EPOCH)
+    }
+
+    /// When the session ends, if it has an end of its own; otherwise it ends `timeout` after its last use.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires
+            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+    }
+
+    /// The idle time of this session, if it has one of its own.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
+    /// Gives the session an idle time of its own, counted from `now`, or takes it away.
+    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>, now: SystemTime) {
+        self.timeout = timeout.map(|timeout| timeout.as_secs().max(1));
+        // Rounded up: a session lives at least as long as it was promised.
+        self.expires = self
+            .timeout
+            .map(|seconds| unix_seconds(now).saturating_add(seconds).saturating_add(1));
+    }
+
+    /// The values as JSON text: an object of applications, each an object of values.
+    #[must_use]
+    pub fn values(&self) -> &[u8] {
+        self.text.get(self.values.clone()).unwrap_or_default()
+    }
+
+    /// The same record with other values, given as [`Record::values`] returns them.
+    #[must_use]
+    pub fn with_values(&self, values: Vec<u8>) -> Self {
+        let Record {
+            created,
+            expires,
+            timeout,
+            ..
+        } = *self;
+        Record {
+            created,
+            expires,
+            timeout,
+            values: 0..values.len(),
+            text: values,
+        }
+    }
+}
+
+const HEAD: &str = "{\"v\":1,\"created\":";
+const EXPIRES: &str = ",\"expires\":";
+const TIMEOUT: &str = ",\"timeout\":";
+const VALUES: &str = ",\"values\":";
+
+struct Head {
+    created: u64,
+    expires: Option<u64>,
+    timeout: Option<u64>,
+}
+
+/// Reads the head as this library writes it, without looking at the values behind it: the store's
+/// checksum has vouched for them, and they are parsed when somebody asks for one.
+fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
+    let (created, mut rest) = number(text.strip_prefix(HEAD.as_bytes())?)?;
+    let mut optional = [None, None];
+    for (name, slot) in [EXPIRES, TIMEOUT].into_iter().zip(&mut optional) {
+        if let Some(after) = rest.strip_prefix(name.as_bytes()) {
+            let (value, after) = number(after)?;
+            (*slot, rest) = (Some(value), after);
+        }
+    }
+    let values = rest.strip_prefix(VALUES.as_bytes())?;
+    let end = text.len().checked_sub(1)?;
+    let shaped = values.starts_with(b"{") && values.ends_with(b"}}");
+    let [expires, timeout] = optional;
+    shaped.then_some((
+        Head {
+            created,
+            expires,
+            timeout,
+        },
+        text.len() - values.len()..end,
+    ))
+}
+
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(digits);
+    let canonical = digits == b"0" || !digits.starts_with(b"0");
+    let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    canonical.then_some((value, rest))
+}
+
+/// Reads any JSON text of the right meaning: another order, white space, members we do not know.
+fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u64,
+    }
+    #[derive(Deserialize)]
+    struct Stored<'a> {
+        created: u64,
+        expires: Option<u64>,
+        timeout: Option<u64>,
+        #[serde(borrow)]
+        values: &'a RawValue,
+    }
+    let malformed = |error: serde_json::Error| RecordError::Malformed(error.to_string());
+    let Version { v } = serde_json::from_slice(text).map_err(malformed)?;
+    if v != VERSION {
+        return Err(RecordError::LaterVersion(v));
+    }
+    let stored: Stored<'_> = serde_json::from_slice(text).map_err(malformed)?;
+    let values = stored.values.get();
+    if !values.starts_with('{') {
+        return Err(RecordError::Malformed("values is not an object".to_owned()));
+    }
+    let start = values.as_ptr().addr() - text.as_ptr().addr();
+    let head = Head {
+        created: stored.created,
+        expires: stored.expires,
+        timeout: stored.timeout,
+    };
+    Ok((head, start..start + values.len()))
+}
+
+fn digits(value: u64) -> usize {
+    value.checked_ilog10().map_or(1, |log| 1 + log as usize)
+}
+
+fn push_number(out: &mut Vec<u8>, value: u64) {
+    use std::io::Write as _;
+    // A Vec takes every write.
+    let _ = write!(out, "{value}");
+}
+
+/// Seconds since 1970, rounded down; a clock before 1970 counts as 1970.
+pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_record_reads_back_what_it_wrote() {
+        let mut record =
+            Record::new(at(1_767_225_600)).with_values(br#"{"":{"pageViews":3}}"#.to_vec());
+        assert_eq!(
+            record.to_json(),
+            br#"{"v":1,"created":1767225600,"values":{"":{"pageViews":3}}}"#
+        );
+        record.set_timeout(Some(Duration::from_secs(30)), at(1_767_225_700));
+        assert_eq!(record.json_len(), record.to_json().len());
+        let again = Record::from_json(record.to_json()).unwrap();
+        assert_eq!(again.values(), record.values());
+        assert_eq!(again.timeout(), Some(Duration::from_secs(30)));
+        assert_eq!(again.expires(), Some(at(1_767_225_731)));
+        assert_eq!(again.created(), at(1_767_225_600));
+    }
+
+    #[test]
+    fn any_json_text_of_the_same_meaning_is_the_same_record() {
+        let text = br#"{ "values": {"": {"a": 1}}, "created": 5, "v": 1, "later": [1] }"#;
+        let record = Record::from_json(text.to_vec()).unwrap();
+        assert_eq!(
+            (record.created(), record.values()),
+            (at(5), &br#"{"": {"a": 1}}"#[..])
+        );
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_rubbish() {
+        let later = Record::from_json(br#"{"v":2,"anything":true}"#.to_vec());
+        assert_eq!(later.unwrap_err(), RecordError::LaterVersion(2));
+        let rubbish: [&[u8]; 7] = [
+            b"",
+            b"[]",
+            b"null",
+            b"{\"v\":1}",
+            br#"{"v":1,"created":-1,"values":{}}"#,
+            br#"{"v":1,"created":1,"values":[]}"#,
+            br#"{"v":1,"created":01,"values":{}}"#,
+        ];
+        for text in rubbish {
+            assert!(
+                matches!(
+                    Record::from_json(text.to_vec()),
+                    Err(RecordError::Malformed(_))
+                ),
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! [`run`]: one handler, whichever way the server started the program.
+
+use std::error::Error as StdError;
+use std::io::Write as _;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::process::ExitCode;
+
+use http::header::{CACHE_CONTROL, EXPIRES, PRAGMA, RETRY_AFTER, SET_COOKIE, VARY};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::body::Body;
+use crate::config::CacheLimiter;
+use crate::error::{Error, Result, one_line};
+use crate::manager::SessionManager;
+use crate::request::Request;
+use crate::response::Response;
+use crate::visit::{Farewell, Visit};
+
+/// Answers the request that a web server hands over, with a session for the handler.
+///
+/// The configuration is found as [`Config::find`](crate::Config::find) does, when the handler
+/// first asks for a session. The session is committed before the first byte of the response goes
+/// out; when that fails, the handler fails, or it panics, nothing is saved, the client gets a
+/// complete error page, and the reason goes to stderr on one line. A response with a 5xx status
+/// saves nothing either.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use cgi_session::{Request, Response, Result};
+///
+/// fn main() -> ExitCode {
+///     cgi_session::run(counter)
+/// }
+///
+/// fn counter(request: &mut Request) -> Result<Response> {
+///     let session = request.session()?;
+///     let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
+///     session.insert("pageViews", views)?;
+///     Ok(Response::html(format!("Hello, you've been here {views} time(s)")))
+/// }
+/// ```
+pub fn run<H, E>(handler: H) -> ExitCode
+where
+    H: Fn(&mut Request) -> Result<Response, E> + Send + Sync,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    panic::set_hook(Box::new(report_panic));
+    if log::set_logger(&StderrLog).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    crate::cgi::run(&|request: &mut Request| handler(request).map_err(Into::into))
+}
+
+/// A handler whose errors are of every type.
+pub(crate) type Handler<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A response that may be sent, and what is left to do and to read afterwards.
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) body: Body,
+    pub(crate) manager: Option<SessionManager>,
+}
+
+/// Runs the handler and commits its session.
+pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
+    let is_https = request.is_https();
+    let handled = panic::catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
+    let (body, visit) = request.into_parts();
+    let (response, manager) = match handled {
+        Ok(Ok(response)) if response.status().is_server_error() => (response, None),
+        Ok(Ok(response)) => finish(response, visit, is_https),
+        Ok(Err(error)) => (failure(&*error), None),
+        // The panic hook has said why.
+        Err(_) => (error_page(StatusCode::INTERNAL_SERVER_ERROR), None),
+    };
+    Answer {
+        response,
+        body,
+        manager,
+    }
+}
+
+fn finish(response: Response, visit: Visit, is_https: bool) -> (Response, Option<SessionManager>) {
+    match visit.finish() {
+        Ok(farewell) => {
+            let manager = farewell.manager.clone();
+            (with_session_headers(response, farewell, is_https), manager)
+        }
+        Err(error) => (failure(&error), None),
+    }
+}
+
+fn with_session_headers(mut response: Response, farewell: Farewell, is_https: bool) -> Response {
+    let Some(limiter) = farewell.cache_limiter else {
+        return response;
+    };
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("Cookie"));
+    let has_cookie = farewell.set_cookie.is_some();
+    if let Some(set_cookie) = farewell.set_cookie {
+        let text = set_cookie.over_https(is_https).to_string();
+        // Every part of it was checked when the configuration was read.
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+    if headers.contains_key(CACHE_CONTROL) {
+        return response;
+    }
+    let fields: &[(HeaderName, &'static str)] = match limiter {
+        CacheLimiter::Nocache => &[
+            (CACHE_CONTROL, "no-store, no-cache, must-revalidate"),
+            (PRAGMA, "no-cache"),
+            (EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ],
+        CacheLimiter::Private => &[(CACHE_CONTROL, "private, max-age=10800")],
+        // A cache that kept the cookie would give one visitor's session to another.
+        CacheLimiter::Public | CacheLimiter::None if has_cookie => &[(CACHE_CONTROL, "private")],
+        CacheLimiter::Public => &[(CACHE_CONTROL, "public, max-age=10800")],
+        CacheLimiter::None => &[],
+    };
+    for (name, value) in fields {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Tells the log what failed and the client that it did.
+fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Response {
+    let Some(error) = error.downcast_ref::<Error>() else {
+        report(&one_line(error));
+        return error_page(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    report(&error.one_line());
+    let page = error_page(error.status());
+    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+        page.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
+    } else {
+        page
+    }
+}
+
+/// A complete page for a status, that tells nothing about the inside.
+pub(crate) fn error_page(status: StatusCode) -> Response {
+    let text = match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "The server is busy with another of your requests. Please try again."
+        }
+        status if status.is_client_error() => "The server cannot use this request.",
+        _ => "The server could not answer this request. Nothing was changed.",
+    };
+    Response::html(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
+         <h1>{status}</h1><p>{text}</p></html>\n"
+    ))
+    .with_status(status)
+    .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+}
+
+/// Writes one line to stderr, where the server's error log is.
+pub(crate) fn report(line: &str) {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    // With nobody listening there is nobody to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{name}: {line}");
+}
+
+fn report_panic(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    let place = info
+        .location()
+        .map(|place| format!(" at {place}"))
+        .unwrap_or_default();
+    report(&format!(
+        "panicked{place}: {}",
+        text.replace(['\n', '\r'], " ")
+    ));
+}
+
+/// Warnings of the library go to stderr, unless the program has a logger of its own.
+struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            report(&record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}

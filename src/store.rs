@@ -1,0 +1,202 @@
+//! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
+
+pub(crate) mod file;
+
+use std::time::{Duration, SystemTime};
+
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::record::Record;
+
+pub use file::FileStore;
+
+/// A place where records live.
+///
+/// What every store keeps, whatever it is made of:
+///
+/// * **Absent, expired and malformed are `None`.** `Err` means that the system failed.
+/// * **A lease is the lock.** While one lives, no other process or thread gets a lease of the same
+///   session; whoever holds none cannot write. Leases of different sessions do not disturb
+///   each other.
+/// * **A commit is whole or nothing**, also when the process dies in the middle of it.
+/// * **Only [`Store::create`] makes a record.** A commit changes the record of its lease and can
+///   never bring back one that is gone.
+/// * **A reader waits for nobody** and sees the last committed record.
+///
+/// `now` is the clock of the caller: a store never asks for the time.
+pub trait Store: Send + Sync {
+    /// Stores a first record under a new id; `None` when the id is taken.
+    ///
+    /// # Errors
+    ///
+    /// When the record could not be stored; nothing is left behind then.
+    fn create(
+        &self,
+        id: &SessionId,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>>;
+
+    /// Waits up to `wait` for the session's lock and loads what is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy) when somebody else held the lock all that time.
+    fn lock(
+        &self,
+        id: &SessionId,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>>;
+
+    /// Loads what is stored without taking the lock, and counts as use of the session.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn read(&self, id: &SessionId, now: SystemTime) -> Result<Option<Stored>>;
+
+    /// Deletes what has expired and is not in use.
+    ///
+    /// # Errors
+    ///
+    /// When the store as a whole cannot be cleaned; what went wrong with single sessions is in the
+    /// report.
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport>;
+
+    /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration>;
+}
+
+/// The lock of one session. Dropped, it is unlocked and nothing is written.
+pub trait Lease: Send {
+    /// Replaces the record.
+    ///
+    /// # Errors
+    ///
+    /// When the record could not be stored; the one before is then untouched.
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()>;
+
+    /// Notes that the session was used, without writing the record.
+    ///
+    /// # Errors
+    ///
+    /// When that could not be noted.
+    fn touch(&mut self, now: SystemTime) -> Result<()>;
+
+    /// Deletes the record.
+    ///
+    /// # Errors
+    ///
+    /// When the record is still there.
+    fn destroy(self: Box<Self>) -> Result<()>;
+}
+
+/// A record as it was found.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What is stored.
+    pub record: Record,
+    /// When the session was last used, as exactly as the store knows: to a sixtieth of `timeout`.
+    pub last_access: SystemTime,
+}
+
+/// What one clean-up may do.
+///
+/// ```
+/// use std::time::Duration;
+/// use cgi_session::Sweep;
+///
+/// let bounded = Sweep::new().max_time(Duration::from_secs(5)).max_files(10_000);
+/// # let _ = bounded;
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Sweep<'a> {
+    pub(crate) max_time: Option<Duration>,
+    pub(crate) max_files: Option<u64>,
+    pub(crate) dry_run: bool,
+    pub(crate) observer: Option<&'a (dyn Fn(SweepEvent<'_>) + Sync)>,
+}
+
+impl<'a> Sweep<'a> {
+    /// Everything that has expired, without limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Sweep::default()
+    }
+
+    /// Stops after this time.
+    #[must_use]
+    pub fn max_time(mut self, time: Duration) -> Self {
+        self.max_time = Some(time);
+        self
+    }
+
+    /// Stops after so many deleted files.
+    #[must_use]
+    pub fn max_files(mut self, files: u64) -> Self {
+        self.max_files = Some(files);
+        self
+    }
+
+    /// Only looks for what it would delete.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Reports what happens, from several threads at once.
+    #[must_use]
+    pub fn observer(mut self, observer: &'a (dyn Fn(SweepEvent<'_>) + Sync)) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+}
+
+/// Something that happened during a clean-up.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum SweepEvent<'a> {
+    /// So many more entries have been looked at.
+    Examined(u64),
+    /// An entry was deleted or, in a dry run, would be.
+    Deleted {
+        /// Its name in the directory.
+        name: &'a str,
+        /// How long ago it was last used.
+        age: Duration,
+        /// Its size in bytes.
+        bytes: u64,
+        /// Why it goes.
+        reason: &'static str,
+    },
+}
+
+/// What a clean-up did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SweepReport {
+    /// Another clean-up was running, and this one did nothing.
+    pub already_running: bool,
+    /// A limit was reached before everything had been looked at.
+    pub stopped_early: bool,
+    /// Session files looked at.
+    pub examined: u64,
+    /// Expired sessions deleted (in a dry run: that would be).
+    pub deleted: u64,
+    /// Bytes of the files deleted.
+    pub deleted_bytes: u64,
+    /// Sessions that still live.
+    pub live: u64,
+    /// Expired by their time but locked by a request: left alone.
+    pub busy: u64,
+    /// Files left behind by processes that died, deleted.
+    pub temporary: u64,
+    /// Damaged files that were set aside (`*.corrupt`) and are still kept.
+    pub set_aside: u64,
+    /// Entries that are none of ours, left alone.
+    pub foreign: u64,
+    /// What could not be deleted or read, one line each.
+    pub failures: Vec<String>,
+}

@@ -1,0 +1,218 @@
+//! [`FileStore`]: one session, one file, two slots, one `pwrite` per commit.
+//!
+//! # Assumptions
+//!
+//! * A local file system of Linux (the others where std has flock(2)), whose page cache is
+//!   coherent and whose flock(2) works. Network file systems are not supported.
+//! * The directory belongs to the user who runs the programs, and nobody else can write in it. The
+//!   checksum finds torn writes; it is no protection against somebody who may write the file.
+//! * Processes die at any instruction. Power fails only under `durability = data`.
+//! * Whoever writes a session file keeps this protocol, the clean-up included.
+//!
+//! # The protocol
+//!
+//! A file holds two slots ([`slots`]). A commit is one `pwrite` into the slot that is not current,
+//! under an exclusive flock(2) on the file itself. After every lock the link count is looked at:
+//! zero means that the file was deleted or replaced meanwhile, and the name is looked up again. A
+//! record that outgrows its file goes into a temporary file that is locked *before* it is renamed
+//! over the old one, so that whoever waits for the old file wakes up, finds its link count zero,
+//! and waits for the new one.
+//!
+//! Why not write and rename always: over an existing file ext4 makes that 19 to 100 times as
+//! expensive, it needs free space for every save, and it takes the directory's lock. Why not
+//! overwrite in place: a killed process or a full disk would leave half a session.
+//!
+//! # What the next request sees after a death
+//!
+//! | a process dies | the next request sees | left behind, removed by |
+//! |---|---|---|
+//! | in a commit, before or during the `pwrite` | the record before | a torn slot, the next commit |
+//! | in a commit, after the `pwrite` | the new record | – |
+//! | in a commit, before the time is set | the new record | a wrong time, the next lock |
+//! | in a growth, before the rename | the record before | `.tmp-*`, clean-up after 60 s |
+//! | in a growth, after the rename | the new record | – |
+//! | in a creation, before the record is whole | nothing: nobody has the id | a damaged file, clean-up |
+//! | in a creation, after that | nothing: nobody has the id | a session nobody knows, clean-up |
+//! | in a deletion, before the unlink | the session | – |
+//! | in a deletion, after the unlink | nothing | `.count` one too high, clean-up |
+//! | in a change of id, after the creation | the old id with the old record | the new file, clean-up |
+//! | in a clean-up or an eviction | what is not deleted yet | the next clean-up |
+//! | anywhere, holding a lock | the lock is free at once | – |
+//!
+//! # Lock order
+//!
+//! A session's lock (one is waited for at most) → the lock of a new id, which nobody else knows →
+//! `.gc` → `.count`. Whoever holds `.gc` tries session locks and never waits for one.
+
+mod cap;
+mod content;
+mod directory;
+mod lease;
+mod lock;
+mod scan;
+mod slots;
+mod snapshot;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{Lease, Store, Stored, Sweep, SweepReport};
+use crate::config::{Config, Durability, WhenFull};
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::record::{Record, unix_seconds};
+use directory::Directory;
+
+/// Sessions in files of `storageFileDir`, one JSON file each, guarded by file locks.
+///
+/// A file is one JSON text at rest: an array of two envelopes, of which the one with the greater
+/// `g` is current. This prints a session:
+///
+/// ```sh
+/// jq 'max_by(.g // 0).d' FILE.json
+/// ```
+///
+/// The exact format is described in `docs/format.md`.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    shared: Arc<Shared>,
+}
+
+/// What the store, its leases and its clean-up have in common.
+#[derive(Debug)]
+struct Shared {
+    directory: Directory,
+    /// How long a session without an end of its own lives unused.
+    idle: Duration,
+    /// How long damaged files are kept.
+    keep_set_aside: Option<Duration>,
+    durability: Durability,
+    max_record_bytes: usize,
+    max_sessions: u64,
+    when_full: WhenFull,
+    lock_timeout: Duration,
+}
+
+impl FileStore {
+    /// A store in the configuration's `storageFileDir`. Nothing is opened or made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](crate::Error::Config) when `storageFileDir` is not set.
+    pub fn new(config: &Config) -> Result<Self> {
+        let shared = Shared {
+            directory: Directory::new(config.storage_file_dir()?, config.shards == 256),
+            idle: config.timeout,
+            keep_set_aside: config.lifetime,
+            durability: config.durability,
+            max_record_bytes: config.max_record_bytes,
+            max_sessions: config.max_sessions,
+            when_full: config.when_full,
+            lock_timeout: config.lock_timeout,
+        };
+        Ok(FileStore {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The file of a session, whether or not it exists.
+    #[must_use]
+    pub fn path(&self, id: &SessionId) -> PathBuf {
+        self.directory()
+            .join(self.shared.directory.file_name(&id.digest()))
+    }
+
+    /// The directory of the files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.shared.directory.path()
+    }
+}
+
+impl Store for FileStore {
+    fn create(
+        &self,
+        id: &SessionId,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        let lease = lease::FileLease::create(&self.shared, &id.digest(), record, now)?;
+        Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+    }
+
+    fn lock(
+        &self,
+        id: &SessionId,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let found = lease::FileLease::lock(&self.shared, &id.digest(), wait, now)?;
+        Ok(found.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
+    }
+
+    fn read(&self, id: &SessionId, now: SystemTime) -> Result<Option<Stored>> {
+        snapshot::read(&self.shared, &id.digest(), now)
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        sweep::run(&self.shared, sweep, now)
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        sweep::last(&self.shared, now)
+    }
+}
+
+impl Shared {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durability == Durability::Data
+    }
+
+    /// The unit of a slot's capacity. Under `durability = data` no disk sector holds parts of both.
+    fn unit(&self) -> usize {
+        if self.is_durable() { 4096 } else { 512 }
+    }
+
+    /// Whether a record whose file was modified at `modified` has expired.
+    fn has_expired(&self, record: &Record, modified: SystemTime, now: SystemTime) -> bool {
+        match record.expires() {
+            Some(expires) => unix_seconds(expires) < unix_seconds(now),
+            None => self.idle_end(modified).is_some_and(|end| end < now),
+        }
+    }
+
+    /// When a file modified at `modified` is due; `None` for a moment that no clock will show.
+    fn idle_end(&self, modified: SystemTime) -> Option<SystemTime> {
+        modified.checked_add(self.idle)
+    }
+
+    /// The modification time that makes a record with an end of its own due at that end, so that
+    /// one rule finds all candidates for deletion.
+    fn hint(&self, record: &Record) -> Option<SystemTime> {
+        record.expires()?.checked_sub(self.idle)
+    }
+
+    /// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
+    /// idle time. A time in the future, from a clock that was wrong, is put right.
+    fn should_touch(&self, modified: SystemTime, now: SystemTime) -> bool {
+        let pause = (self.idle / 60).max(Duration::from_secs(1));
+        match now.duration_since(modified) {
+            Ok(age) => age > pause,
+            Err(ahead) => ahead.duration() > pause,
+        }
+    }
+
+    /// When a session was last used, as far as its file tells.
+    fn last_access(&self, record: &Record, modified: SystemTime) -> SystemTime {
+        match (record.expires(), record.timeout()) {
+            (Some(expires), Some(timeout)) => expires.checked_sub(timeout).unwrap_or(modified),
+            _ => modified,
+        }
+    }
+}

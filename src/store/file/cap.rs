@@ -1,0 +1,220 @@
+//! `maxSessions`: counting sessions, and making room for a new one.
+//!
+//! `.count` holds how many there are, so that a creation below the cap costs one read and one
+//! write. It is only as exact as the processes that died let it be; at the cap the directory itself
+//! is counted, and every clean-up writes the true number.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, SystemTime};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::directory::{self, Finding, Missing};
+use super::scan::{self, COUNT, Kind, SWEEP_LOCK};
+use super::{Shared, lock, sweep};
+use crate::config::WhenFull;
+use crate::error::{Error, Result};
+use crate::store::Sweep;
+
+/// So far above the cap a creator does not wait for an eviction that somebody else is doing.
+const SLACK: u64 = 8;
+/// Under `whenFull = refuse` the directory is counted again at most so often.
+const RECOUNT: Duration = Duration::from_secs(10);
+
+/// Counts a session that is about to be created, and makes room for it or refuses it.
+pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<()> {
+    let max = shared.max_sessions;
+    if max == 0 {
+        return Ok(());
+    }
+    let count = open_own(shared, COUNT)?;
+    if change(shared, &count, |n| n.saturating_add(1))? <= max {
+        return Ok(());
+    }
+    let made_room = make_room(shared, &count, now);
+    if made_room.is_err() {
+        forget(shared, 1);
+    }
+    made_room
+}
+
+/// Takes deleted sessions off the count. It is a hint: that it failed hurts nobody.
+pub(super) fn forget(shared: &Shared, sessions: u64) {
+    if shared.max_sessions == 0 || sessions == 0 {
+        return;
+    }
+    let counted = open_own(shared, COUNT)
+        .and_then(|count| change(shared, &count, |n| n.saturating_sub(sessions)));
+    if let Err(error) = counted {
+        log::warn!("{}", error.one_line());
+    }
+}
+
+/// Writes the true number of sessions.
+pub(super) fn recount(shared: &Shared, sessions: u64) -> Result<()> {
+    if shared.max_sessions == 0 {
+        return Ok(());
+    }
+    let count = open_own(shared, COUNT)?;
+    change(shared, &count, |_| sessions).map(|_| ())
+}
+
+/// Opens `.gc` or `.count`, which are made when they are first needed.
+pub(super) fn open_own(shared: &Shared, name: &str) -> Result<File> {
+    let failed =
+        |errno: rustix::io::Errno| Error::io("cannot open", shared.path(name), errno.into());
+    let Some(root) = shared.directory.handle(Missing::Create)? else {
+        return Err(failed(rustix::io::Errno::NOENT));
+    };
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::openat(&*root, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    Ok(file.into())
+}
+
+/// Changes the number in `.count` under its lock and returns the new one.
+fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<u64> {
+    let failed = |error| Error::io("cannot update", shared.path(COUNT), error);
+    wait_for(shared, count, COUNT, shared.lock_timeout)?;
+    let mut bytes = [0; 8];
+    let before = match directory::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
+        8 => u64::from_le_bytes(bytes),
+        // New, or cut by somebody: the next count at the cap puts it right.
+        _ => 0,
+    };
+    let after = change(before);
+    let written = count.write_all_at(&after.to_le_bytes(), 0);
+    count.unlock().and(written).map_err(failed)?;
+    Ok(after)
+}
+
+fn wait_for(shared: &Shared, file: &File, name: &str, wait: Duration) -> Result<()> {
+    match lock::exclusive(file, wait) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Busy {
+            waited: wait,
+            holder: lock::holder(file),
+        }),
+        Err(error) => Err(Error::io("cannot lock", shared.path(name), error)),
+    }
+}
+
+fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
+    let max = shared.max_sessions;
+    let sweep_lock = open_own(shared, SWEEP_LOCK)?;
+    let counted = change(shared, count, |n| n)?;
+    if counted <= max.saturating_add(SLACK) && shared.when_full == WhenFull::EvictOldest {
+        match lock::try_exclusive(&sweep_lock) {
+            Ok(true) => {}
+            // Somebody is making room already.
+            Ok(false) => return Ok(()),
+            Err(error) => return Err(Error::io("cannot lock", shared.path(SWEEP_LOCK), error)),
+        }
+    } else {
+        wait_for(shared, &sweep_lock, SWEEP_LOCK, shared.lock_timeout)?;
+    }
+    let counted = change(shared, count, |n| n)?;
+    if counted <= max {
+        return Ok(());
+    }
+    match shared.when_full {
+        WhenFull::EvictOldest => evict(shared, count, counted, now),
+        WhenFull::Refuse => refuse(shared, &sweep_lock, now),
+    }
+}
+
+/// One session that could go, the least recently used first.
+type Candidate = Reverse<(SystemTime, String)>;
+
+fn evict(shared: &Shared, count: &File, counted: u64, now: SystemTime) -> Result<()> {
+    let max = shared.max_sessions;
+    let batch = counted.saturating_sub(max).saturating_add(max / 16);
+    // Some of the oldest may be in use; the ones after them go instead.
+    let spare = usize::try_from(batch.saturating_add(64)).unwrap_or(usize::MAX);
+    let mut total = 0;
+    let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
+    each_session(shared, |name, modified| {
+        total += 1;
+        oldest.push((modified.min(now), name));
+        if oldest.len() > spare {
+            oldest.pop();
+        }
+    })?;
+    // The one that is about to be created is counted, but not there yet.
+    let excess = (total + 1u64).saturating_sub(max);
+    let wanted = if excess == 0 { 0 } else { excess + max / 16 };
+    let mut queue: BinaryHeap<Candidate> = oldest.into_iter().map(Reverse).collect();
+    let mut evicted = 0;
+    while evicted < wanted
+        && let Some(Reverse((modified, name))) = queue.pop()
+    {
+        if evict_one(shared, &name, modified)? {
+            evicted += 1;
+        }
+    }
+    change(shared, count, |_| (total + 1).saturating_sub(evicted)).map(|_| ())
+}
+
+/// Deletes a session unless somebody uses it or has used it since it was chosen.
+fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> {
+    let Ok(Some(file)) = shared.directory.open_file(name, OFlags::RDWR) else {
+        return Ok(false);
+    };
+    if !matches!(lock::try_exclusive(&file), Ok(true)) {
+        return Ok(false);
+    }
+    let Ok(Finding::Session(stat)) = shared.directory.examine(&file, name) else {
+        return Ok(false);
+    };
+    if directory::modified(&stat) > modified {
+        return Ok(false);
+    }
+    shared.directory.unlink(name)?;
+    Ok(true)
+}
+
+/// Deletes what has expired, unless that was tried a moment ago, and refuses if nothing had.
+fn refuse(shared: &Shared, sweep_lock: &File, now: SystemTime) -> Result<()> {
+    let full = Error::Full {
+        limit: shared.max_sessions,
+    };
+    if sweep::last(shared, now).is_some_and(|age| age < RECOUNT) {
+        return Err(full);
+    }
+    let report = sweep::locked(shared, sweep_lock, &Sweep::new(), now)?;
+    let sessions = report.live + report.busy + 1;
+    recount(shared, sessions)?;
+    if sessions > shared.max_sessions {
+        Err(full)
+    } else {
+        Ok(())
+    }
+}
+
+/// Calls `visit` with the name and the time of every session file.
+fn each_session(shared: &Shared, mut visit: impl FnMut(String, SystemTime)) -> Result<()> {
+    for prefix in scan::folder_names(shared)? {
+        let Some(folder) = scan::open(shared, &prefix)? else {
+            continue;
+        };
+        scan::each_entry(shared, &folder, |name, kind| {
+            if let Kind::Session(_) = kind
+                && let Some(modified) = modified_at(&folder.handle, name)
+            {
+                visit(format!("{prefix}{name}"), modified);
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(())
+}
+
+fn modified_at(directory: &OwnedFd, name: &str) -> Option<SystemTime> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(directory::modified(&stat))
+}

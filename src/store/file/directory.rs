@@ -1,0 +1,403 @@
+//! The directory of the session files: opened once, checked, and every name resolved below it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, hex};
+
+/// How long an opened directory is trusted to be the one that the path names. Within this time
+/// a program notices that an administrator has moved the directory away.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// `storageFileDir`, and the only way to the files in it.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    shards: bool,
+    /// Who we are, and so who must own the directory and every file in it.
+    uid: u32,
+    opened: Mutex<Option<Opened>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    handle: Arc<OwnedFd>,
+    checked: Instant,
+}
+
+/// What to do when the directory is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Create,
+    Leave,
+}
+
+impl Directory {
+    pub(super) fn new(path: &Path, shards: bool) -> Self {
+        // Without a slash at the end, which would follow a link in spite of O_NOFOLLOW.
+        Directory {
+            path: path.components().collect(),
+            shards,
+            uid: rustix::process::geteuid().as_raw(),
+            opened: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of a session's file below the directory.
+    pub(super) fn file_name(&self, digest: &SessionDigest) -> String {
+        let name = digest.as_str();
+        if self.shards {
+            format!("{}/{name}.json", &name[..2])
+        } else {
+            format!("{name}.json")
+        }
+    }
+
+    /// A new name for a file that will take the place of `name`, in the same directory as it.
+    pub(super) fn temporary_name(name: &str) -> Result<String> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(Error::Random)?;
+        let mut text = [0; 16];
+        hex(&random, &mut text);
+        let shard = name
+            .split_once('/')
+            .map(|(shard, _)| format!("{shard}/"))
+            .unwrap_or_default();
+        let pid = std::process::id();
+        Ok(format!(
+            "{shard}.tmp-{pid}-{}",
+            String::from_utf8_lossy(&text)
+        ))
+    }
+
+    /// The opened directory, or `None` when there is none and none was to be made.
+    pub(super) fn handle(&self, missing: Missing) -> Result<Option<Arc<OwnedFd>>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(current) = opened.as_mut() {
+            if current.checked.elapsed() < RECHECK {
+                return Ok(Some(Arc::clone(&current.handle)));
+            }
+            if self.still_names(&current.handle) {
+                current.checked = Instant::now();
+                return Ok(Some(Arc::clone(&current.handle)));
+            }
+        }
+        *opened = None;
+        let Some(handle) = self.open_directory(missing)? else {
+            return Ok(None);
+        };
+        let handle = Arc::new(handle);
+        *opened = Some(Opened {
+            handle: Arc::clone(&handle),
+            checked: Instant::now(),
+        });
+        Ok(Some(handle))
+    }
+
+    /// Forgets the opened directory, so that the path is looked up again.
+    pub(super) fn reopen(&self) {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn still_names(&self, handle: &OwnedFd) -> bool {
+        match (rustix::fs::lstat(&self.path), rustix::fs::fstat(handle)) {
+            (Ok(named), Ok(held)) => named.st_ino == held.st_ino && named.st_dev == held.st_dev,
+            _ => false,
+        }
+    }
+
+    fn open_directory(&self, missing: Missing) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut result = rustix::fs::open(&self.path, flags, Mode::empty());
+        if matches!(result, Err(Errno::NOENT)) && missing == Missing::Create {
+            match rustix::fs::mkdir(&self.path, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => {
+                    let error = Error::io("cannot create", &self.path, errno.into());
+                    return Err(error.with_hint(advice(&self.path)));
+                }
+            }
+            result = rustix::fs::open(&self.path, flags, Mode::empty());
+        }
+        match result {
+            Ok(handle) => {
+                let stat = rustix::fs::fstat(&handle)
+                    .map_err(|errno| Error::io("cannot examine", &self.path, errno.into()))?;
+                check_directory(&self.path, &stat, self.uid)?;
+                Ok(Some(handle))
+            }
+            Err(Errno::NOENT) if missing == Missing::Leave => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let reason = if self.path.is_symlink() {
+                    "is a symbolic link"
+                } else {
+                    "is not a directory"
+                };
+                Err(Error::refused(&self.path, reason).with_hint(
+                    "storageFileDir must name a directory of its own, not a link to one",
+                ))
+            }
+            Err(errno) => Err(
+                Error::io("cannot open the directory", &self.path, errno.into())
+                    .with_hint(advice(&self.path)),
+            ),
+        }
+    }
+
+    /// Opens an existing session file for reading or writing; `None` when there is none.
+    pub(super) fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>> {
+        let Some(directory) = self.handle(Missing::Leave)? else {
+            return Ok(None);
+        };
+        match open_at(&directory, name, access) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.explain_open(&directory, name, errno)),
+        }
+    }
+
+    /// Creates a file that must not exist yet; `None` when it does. Its mode is 0600.
+    pub(super) fn create_file(&self, name: &str) -> Result<Option<File>> {
+        let mut tries = 0;
+        loop {
+            let Some(directory) = self.handle(Missing::Create)? else {
+                return Err(Error::io(
+                    "cannot open the directory",
+                    &self.path,
+                    Errno::NOENT.into(),
+                ));
+            };
+            let flags =
+                OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(&*directory, name, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(file) => return Ok(Some(file.into())),
+                Err(Errno::EXIST) => return Ok(None),
+                Err(Errno::INTR) => {}
+                // A shard is made when it is first needed; a directory that is gone is made again.
+                Err(Errno::NOENT) if tries < 2 => {
+                    tries += 1;
+                    match name.split_once('/') {
+                        Some((shard, _)) if tries == 1 => self.create_shard(&directory, shard)?,
+                        _ => self.reopen(),
+                    }
+                }
+                Err(errno) => {
+                    let error =
+                        Error::io("cannot create a session file in", &self.path, errno.into());
+                    return Err(error.with_hint(advice(&self.path)));
+                }
+            }
+        }
+    }
+
+    fn create_shard(&self, directory: &OwnedFd, shard: &str) -> Result<()> {
+        match rustix::fs::mkdirat(directory, shard, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            // The directory itself is gone; the caller looks it up again.
+            Err(Errno::NOENT) => {
+                self.reopen();
+                Ok(())
+            }
+            Err(errno) => Err(Error::io(
+                "cannot create",
+                self.path.join(shard),
+                errno.into(),
+            )),
+        }
+    }
+
+    /// Puts the file `from` in the place of `to`.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let renamed = self.at(|directory| rustix::fs::renameat(directory, from, directory, to));
+        renamed.map_err(|errno| Error::io("cannot replace", self.path.join(to), errno.into()))
+    }
+
+    /// Deletes a file; one that is gone already is no error.
+    pub(super) fn unlink(&self, name: &str) -> Result<()> {
+        match self.at(|directory| rustix::fs::unlinkat(directory, name, AtFlags::empty())) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(
+                Error::io("cannot delete", self.path.join(name), errno.into())
+                    .with_hint(advice(&self.path)),
+            ),
+        }
+    }
+
+    /// Waits until the disk has the names in the directory that `name` lies in.
+    pub(super) fn sync(&self, name: &str) -> Result<()> {
+        let synced = self.at(|directory| match name.split_once('/') {
+            None => rustix::fs::fsync(directory),
+            Some((shard, _)) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::fsync(rustix::fs::openat(directory, shard, flags, Mode::empty())?)?;
+                rustix::fs::fsync(directory)
+            }
+        });
+        synced.map_err(|errno| Error::io("cannot sync the directory", &self.path, errno.into()))
+    }
+
+    /// Runs a call below the directory.
+    fn at<T>(&self, call: impl Fn(&OwnedFd) -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+        match self.handle(Missing::Leave) {
+            Ok(Some(directory)) => rustix::io::retry_on_intr(|| call(&directory)),
+            Ok(None) => Err(Errno::NOENT),
+            Err(_) => Err(Errno::NOTDIR),
+        }
+    }
+
+    /// Checks an opened file: regular, ours alone, and under one name.
+    pub(super) fn examine(&self, file: impl AsFd, name: &str) -> Result<Finding> {
+        let path = || self.path.join(name);
+        let stat = rustix::fs::fstat(file)
+            .map_err(|errno| Error::io("cannot examine", path(), errno.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(planted(&path(), "is not a regular file"));
+        }
+        if stat.st_uid != self.uid {
+            let advice = format!(
+                "running as uid {}: all programs that share sessions must run as one user",
+                self.uid
+            );
+            return Err(
+                Error::refused(&path(), format!("belongs to uid {}", stat.st_uid))
+                    .with_hint(advice),
+            );
+        }
+        match stat.st_nlink {
+            0 => Ok(Finding::Gone),
+            1 => Ok(Finding::Session(stat)),
+            _ => Err(planted(&path(), "has more than one name (hard links)")),
+        }
+    }
+
+    fn explain_open(&self, directory: &OwnedFd, name: &str, errno: Errno) -> Error {
+        let path = self.path.join(name);
+        let reason = match errno {
+            Errno::LOOP | Errno::MLINK => "is a symbolic link",
+            Errno::ISDIR => "is a directory",
+            Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP => "is not a regular file",
+            _ => {
+                let hint = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_or_else(|_| advice(&self.path), |stat| ownership("the file", &stat));
+                return Error::io("cannot open", path, errno.into()).with_hint(hint);
+            }
+        };
+        planted(&path, reason)
+    }
+}
+
+/// Opens a file below `directory` without following a link and without waiting for a pipe.
+pub(super) fn open_at(directory: &OwnedFd, name: &str, access: OFlags) -> rustix::io::Result<File> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::io::retry_on_intr(|| {
+        // Without O_NOATIME the first read after each write would dirty the inode.
+        #[cfg(target_os = "linux")]
+        match rustix::fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+            // Only the owner may: who else this is, the checks on the opened file will tell.
+            Err(Errno::PERM) => {}
+            result => return result.map(File::from),
+        }
+        rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from)
+    })
+}
+
+/// What an opened session file turns out to be.
+pub(super) enum Finding {
+    /// A session file that the name still leads to.
+    Session(Stat),
+    /// It was deleted or replaced after it was opened: look the name up again.
+    Gone,
+}
+
+fn planted(path: &Path, reason: &str) -> Error {
+    Error::refused(path, reason).with_hint("it was left alone; remove it by hand")
+}
+
+fn check_directory(path: &Path, stat: &Stat, uid: u32) -> Result<()> {
+    if stat.st_uid != uid {
+        return Err(
+            Error::refused(path, format!("belongs to uid {}", stat.st_uid)).with_hint(format!(
+                "running as uid {uid}; try: chown {uid} {}",
+                path.display()
+            )),
+        );
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.intersects(Mode::WGRP | Mode::WOTH) {
+        let mode = mode.bits();
+        return Err(
+            Error::refused(path, format!("can be written by others (mode {mode:04o})"))
+                .with_hint(format!("try: chmod 0700 {}", path.display())),
+        );
+    }
+    Ok(())
+}
+
+/// Who we are, what the nearest existing directory is, and the command that mends it.
+fn advice(path: &Path) -> String {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let nearest = path
+        .ancestors()
+        .find_map(|path| Some((path, rustix::fs::stat(path).ok()?)));
+    let place = nearest.map(|(path, stat)| ownership(&path.display().to_string(), &stat));
+    format!(
+        "{}; try: install -d -m 0700 -o {uid} -g {gid} {}",
+        place.unwrap_or_else(|| format!("running as uid {uid}")),
+        path.display()
+    )
+}
+
+fn ownership(what: &str, stat: &Stat) -> String {
+    let mode = Mode::from_raw_mode(stat.st_mode).bits();
+    let uid = rustix::process::geteuid().as_raw();
+    format!(
+        "running as uid {uid}; {what} is {mode:04o} {}:{}",
+        stat.st_uid, stat.st_gid
+    )
+}
+
+/// The size of an examined file in bytes.
+pub(super) fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
+}
+
+/// When an examined file was last modified.
+pub(super) fn modified(stat: &Stat) -> SystemTime {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    UNIX_EPOCH
+        .checked_add(Duration::new(seconds, nanoseconds))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+/// Deletes a half-made file on the way out; that it stays is for the clean-up to mend.
+pub(super) fn discard(directory: &Directory, name: &str) {
+    if let Err(error) = directory.unlink(name) {
+        log::warn!("{}", error.one_line());
+    }
+}
+
+/// An interrupted call is tried again.
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

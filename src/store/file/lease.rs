@@ -1,0 +1,362 @@
+//! [`FileLease`]: an exclusively locked session file, and everything that may write one.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::OFlags;
+
+use super::content::{self, Content, Current};
+use super::directory::{self, Directory, Finding};
+use super::slots::{self, Place};
+use super::{Shared, cap, lock};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, RecordError};
+use crate::store::{Lease, Stored};
+
+/// A slot more than so many times larger than its record is given back.
+const SHRINK: usize = 16;
+
+/// The lock of one session, held by an open file.
+pub(super) struct FileLease {
+    shared: Arc<Shared>,
+    digest: SessionDigest,
+    name: String,
+    file: File,
+    cap: usize,
+    /// Where the current record is; the next one goes to the other place.
+    place: Place,
+    generation: u64,
+    modified: SystemTime,
+    has_own_end: bool,
+}
+
+impl FileLease {
+    /// Locks an existing session. Expired ones are deleted, damaged ones are set aside: both are
+    /// `None`.
+    pub(super) fn lock(
+        shared: &Arc<Shared>,
+        digest: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Self)>> {
+        let name = shared.directory.file_name(digest);
+        let deadline = Instant::now() + wait;
+        loop {
+            let Some(file) = shared.directory.open_file(&name, OFlags::RDWR)? else {
+                return Ok(None);
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            take(&file, left, wait, shared, &name)?;
+            // Deleted or replaced while we waited: whoever did it has made the name lead elsewhere.
+            let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
+                continue;
+            };
+            let modified = directory::modified(&stat);
+            let size = directory::size(&stat);
+            let Some(current) = load(shared, &file, size, digest, &name)? else {
+                return Ok(None);
+            };
+            let record = parse(shared, &name, current.data)?;
+            let lease = FileLease {
+                shared: Arc::clone(shared),
+                digest: *digest,
+                name,
+                file,
+                cap: current.cap,
+                place: current.place,
+                generation: current.generation,
+                modified,
+                has_own_end: record.expires().is_some(),
+            };
+            if shared.has_expired(&record, modified, now) {
+                Box::new(lease).destroy()?;
+                return Ok(None);
+            }
+            lease.repair_hint(&record)?;
+            let last_access = shared.last_access(&record, modified);
+            return Ok(Some((
+                Stored {
+                    record,
+                    last_access,
+                },
+                lease,
+            )));
+        }
+    }
+
+    /// Makes a new session; `None` when the name is taken.
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        digest: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Self>> {
+        check_size(shared, record)?;
+        let name = shared.directory.file_name(digest);
+        cap::admit(shared, now)?;
+        let file = match shared.directory.create_file(&name) {
+            Ok(Some(file)) => file,
+            refused => {
+                cap::forget(shared, 1);
+                return refused.map(|_| None);
+            }
+        };
+        let image = slots::image(digest, 1, shared.unit(), record);
+        let written = write_new(shared, &file, &name, &image, record);
+        if let Err(error) = written.and_then(|()| sync_names(shared, &name)) {
+            directory::discard(&shared.directory, &name);
+            cap::forget(shared, 1);
+            return Err(error);
+        }
+        Ok(Some(FileLease {
+            shared: Arc::clone(shared),
+            digest: *digest,
+            name,
+            file,
+            cap: image.len() / 2,
+            place: Place::First,
+            generation: 1,
+            modified: now,
+            has_own_end: record.expires().is_some(),
+        }))
+    }
+
+    /// Puts the record into a file of another size, which takes this one's place.
+    fn replace(&mut self, record: &Record) -> Result<()> {
+        let image = slots::image(
+            &self.digest,
+            self.generation + 1,
+            self.shared.unit(),
+            record,
+        );
+        let temporary = Directory::temporary_name(&self.name)?;
+        let directory = &self.shared.directory;
+        let Some(file) = directory.create_file(&temporary)? else {
+            let exists = std::io::ErrorKind::AlreadyExists.into();
+            return Err(Error::io(
+                "cannot create",
+                self.shared.path(&temporary),
+                exists,
+            ));
+        };
+        // Locked before its name is the session's: whoever finds it there waits for us.
+        let written = write_new(&self.shared, &file, &temporary, &image, record);
+        if let Err(error) = written.and_then(|()| directory.rename(&temporary, &self.name)) {
+            directory::discard(directory, &temporary);
+            return Err(error);
+        }
+        let old = std::mem::replace(&mut self.file, file);
+        unlock(&old);
+        self.cap = image.len() / 2;
+        self.place = Place::First;
+        self.generation += 1;
+        sync_names(&self.shared, &self.name)
+    }
+
+    /// Writes a slot in the place that is not current. Until it is whole, the current one is.
+    fn overwrite(&mut self, slot: &[u8], record: &Record) -> Result<()> {
+        let place = self.place.other();
+        let written = self.file.write_all_at(slot, place.start(self.cap) as u64);
+        written.map_err(|error| self.failed("cannot save the session in", error))?;
+        if self.shared.is_durable() {
+            self.file
+                .sync_data()
+                .map_err(|error| self.failed("cannot sync", error))?;
+        }
+        self.place = place;
+        self.generation += 1;
+        set_hint(&self.shared, &self.file, &self.name, record)
+    }
+
+    /// Puts the file's time right if a process died between its commit and setting the time.
+    fn repair_hint(&self, record: &Record) -> Result<()> {
+        match self.shared.hint(record) {
+            Some(hint) if hint != self.modified => {
+                set_hint(&self.shared, &self.file, &self.name, record)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, action: &'static str, error: std::io::Error) -> Error {
+        Error::io(action, self.shared.path(&self.name), error)
+    }
+}
+
+impl Lease for FileLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        let length = check_size(&self.shared, record)?;
+        let generation = self.generation + 1;
+        let wanted = slots::capacity(length, self.shared.unit());
+        let is_wasteful = self.cap > wanted && self.cap > SHRINK * (length + slots::OVERHEAD);
+        let slot = slots::encode(
+            &self.digest,
+            self.place.other(),
+            generation,
+            self.cap,
+            record,
+        );
+        match slot.filter(|_| !is_wasteful) {
+            Some(slot) => self.overwrite(&slot, record)?,
+            None => self.replace(record)?,
+        }
+        self.modified = now;
+        self.has_own_end = record.expires().is_some();
+        Ok(())
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        if !self.has_own_end && self.shared.should_touch(self.modified, now) {
+            let touched = self.file.set_modified(now);
+            touched.map_err(|error| self.failed("cannot renew the time of", error))?;
+            self.modified = now;
+        }
+        Ok(())
+    }
+
+    fn destroy(self: Box<Self>) -> Result<()> {
+        self.shared.directory.unlink(&self.name)?;
+        cap::forget(&self.shared, 1);
+        sync_names(&self.shared, &self.name)
+    }
+}
+
+impl Drop for FileLease {
+    fn drop(&mut self) {
+        unlock(&self.file);
+    }
+}
+
+/// Closing would unlock too, but not while a child that the program forked has the file open.
+fn unlock(file: &File) {
+    // An unlock cannot fail on an open file, and closing follows.
+    let _ = file.unlock();
+}
+
+fn take(file: &File, left: Duration, wait: Duration, shared: &Shared, name: &str) -> Result<()> {
+    match lock::exclusive(file, left) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Busy {
+            waited: wait,
+            holder: lock::holder(file),
+        }),
+        Err(error) => Err(Error::io("cannot lock", shared.path(name), error)),
+    }
+}
+
+/// Loads a locked file; a damaged one is set aside.
+fn load(
+    shared: &Shared,
+    file: &File,
+    size: u64,
+    digest: &SessionDigest,
+    name: &str,
+) -> Result<Option<Current>> {
+    check_file_size(shared, size, name)?;
+    let content = content::load(file, size, digest)
+        .map_err(|error| Error::io("cannot read", shared.path(name), error))?;
+    match content {
+        Content::Record(current) => Ok(Some(current)),
+        Content::Damaged(reason) => {
+            set_aside(shared, file, name, reason)?;
+            Ok(None)
+        }
+    }
+}
+
+/// A file that no record can have made so large is somebody's mistake, and not read.
+pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<()> {
+    // Four times as large as needed, so that a lowered maxRecordBytes locks nobody out.
+    let limit = 4 * 2 * slots::capacity(shared.max_record_bytes, 4096);
+    if size > limit as u64 {
+        return Err(
+            Error::refused(&shared.path(name), format!("has {size} bytes"))
+                .with_hint("no session can be so large; it was left alone"),
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Record> {
+    Record::from_json(data).map_err(|error| Error::Format {
+        path: shared.path(name),
+        reason: match error {
+            RecordError::LaterVersion(version) => {
+                format!("a later release of cgi-session wrote it (version {version} of the format)")
+            }
+            RecordError::Malformed(reason) => reason,
+        },
+    })
+}
+
+/// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
+/// keeps its link, and whoever waits for its lock would go on to use it.
+fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<()> {
+    let aside = format!("{}.corrupt", name.trim_end_matches(".json"));
+    // One that is there was left by a process that died here before.
+    shared.directory.unlink(&aside)?;
+    if let Some(mut copy) = shared.directory.create_file(&aside)? {
+        let copied = std::io::copy(&mut &*file, &mut copy);
+        copied.map_err(|error| {
+            Error::io(
+                "cannot set a damaged session aside in",
+                shared.path(&aside),
+                error,
+            )
+        })?;
+    }
+    shared.directory.unlink(name)?;
+    cap::forget(shared, 1);
+    log::warn!(
+        "{} was damaged ({reason}) and is kept as {aside}",
+        shared.path(name).display()
+    );
+    Ok(())
+}
+
+fn check_size(shared: &Shared, record: &Record) -> Result<usize> {
+    let size = record.json_len();
+    if size > shared.max_record_bytes {
+        return Err(Error::TooLarge {
+            size,
+            limit: shared.max_record_bytes,
+        });
+    }
+    Ok(size)
+}
+
+/// Locks and fills a file that nobody else knows yet.
+fn write_new(
+    shared: &Shared,
+    file: &File,
+    name: &str,
+    image: &[u8],
+    record: &Record,
+) -> Result<()> {
+    take(file, shared.lock_timeout, shared.lock_timeout, shared, name)?;
+    let failed = |error| Error::io("cannot write the session file", shared.path(name), error);
+    file.write_all_at(image, 0).map_err(failed)?;
+    if shared.is_durable() {
+        file.sync_data().map_err(failed)?;
+    }
+    set_hint(shared, file, name, record)
+}
+
+fn set_hint(shared: &Shared, file: &File, name: &str, record: &Record) -> Result<()> {
+    let Some(hint) = shared.hint(record) else {
+        return Ok(());
+    };
+    file.set_modified(hint)
+        .map_err(|error| Error::io("cannot set the time of", shared.path(name), error))
+}
+
+fn sync_names(shared: &Shared, name: &str) -> Result<()> {
+    if shared.is_durable() {
+        shared.directory.sync(name)
+    } else {
+        Ok(())
+    }
+}

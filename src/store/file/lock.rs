@@ -1,0 +1,166 @@
+//! Waiting for a lock, but not for ever.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use super::directory::retry;
+
+/// Takes the exclusive lock of an open file; `false` when `wait` passed without it.
+///
+/// After `false` the file must be closed and never used again: a helper thread may still get the
+/// lock, and lets go of it at once.
+pub(super) fn exclusive(file: &File, wait: Duration) -> io::Result<bool> {
+    match try_exclusive(file) {
+        Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock),
+        result => result,
+    }
+}
+
+/// Takes the shared lock, which keeps writers away; otherwise as [`exclusive`].
+pub(super) fn shared(file: &File, wait: Duration) -> io::Result<bool> {
+    match attempt(|| file.try_lock_shared()) {
+        Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock_shared),
+        result => result,
+    }
+}
+
+/// Takes the exclusive lock if nobody has it.
+pub(super) fn try_exclusive(file: &File) -> io::Result<bool> {
+    attempt(|| file.try_lock())
+}
+
+fn attempt(mut lock: impl FnMut() -> Result<(), TryLockError>) -> io::Result<bool> {
+    retry(|| match lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    })
+}
+
+/// A helper thread waits in flock(2). Polling would starve: whoever has just released the lock
+/// takes it again before a sleeper wakes.
+fn wait_in_thread(
+    file: &File,
+    wait: Duration,
+    lock: fn(&File) -> io::Result<()>,
+) -> io::Result<bool> {
+    // The same open file description: a lock through the clone is the file's own.
+    let clone = file.try_clone()?;
+    // A rendezvous: either the lock is handed over, or the helper knows that nobody waits any more.
+    let (sender, receiver) = sync_channel(0);
+    thread::Builder::new()
+        .name("session lock".to_owned())
+        .spawn(move || {
+            let locked = retry(|| lock(&clone));
+            if sender.send(locked).is_err() {
+                // Nobody waits any more. The unlock cannot fail on a lock that we hold.
+                let _ = clone.unlock();
+            }
+        })?;
+    match receiver.recv_timeout(wait) {
+        Ok(locked) => locked.map(|()| true),
+        Err(RecvTimeoutError::Timeout) => Ok(false),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the waiting thread died")),
+    }
+}
+
+/// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.
+pub(super) fn holder(file: &File) -> Option<String> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        // `1: FLOCK  ADVISORY  WRITE 123 fe:00:4711 0 EOF`; those who wait have `->` before FLOCK.
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        if fields.next() != Some("FLOCK") || fields.nth(1) != Some("WRITE") {
+            return None;
+        }
+        let (pid, place) = (fields.next()?, fields.next()?);
+        (place.rsplit(':').next()?.parse() == Ok(inode)).then_some(pid)
+    })?;
+    if pid.parse() == Ok(std::process::id()) {
+        return Some("another thread of this process".to_owned());
+    }
+    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let age = running_for(pid).map(|age| format!(", running for {} s", age.as_secs()));
+    Some(format!(
+        "process {pid} ({}){}",
+        program.trim(),
+        age.unwrap_or_default()
+    ))
+}
+
+/// How long a process has been running (proc(5): field 22 of stat, in hundredths of a second).
+fn running_for(pid: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let started: u64 = stat
+        .rsplit(')')
+        .next()?
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(uptime)
+        .ok()?
+        .checked_sub(Duration::from_millis(started * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_handles() -> (tempfile::NamedTempFile, File, File) {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let (one, two) = (named.reopen().unwrap(), named.reopen().unwrap());
+        (named, one, two)
+    }
+
+    #[test]
+    fn a_wait_ends_and_the_lock_is_free_afterwards_for_whoever_opens_the_file() {
+        let (named, one, two) = two_handles();
+        assert!(exclusive(&one, Duration::ZERO).unwrap());
+        assert!(!exclusive(&two, Duration::from_millis(20)).unwrap());
+        drop(two);
+        one.unlock().unwrap();
+        let three = named.reopen().unwrap();
+        assert!(exclusive(&three, Duration::from_secs(10)).unwrap());
+    }
+
+    #[test]
+    fn a_waiter_gets_the_lock_when_the_holder_lets_go() {
+        let (_named, one, two) = two_handles();
+        assert!(exclusive(&one, Duration::ZERO).unwrap());
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| exclusive(&two, Duration::from_secs(60)).unwrap());
+            one.unlock().unwrap();
+            assert!(waiter.join().unwrap());
+        });
+        assert!(!try_exclusive(&one).unwrap());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_holder_is_named() {
+        let (_named, one, two) = two_handles();
+        assert!(exclusive(&one, Duration::ZERO).unwrap());
+        assert_eq!(
+            holder(&two).as_deref(),
+            Some("another thread of this process")
+        );
+    }
+
+    #[test]
+    fn fs2_and_this_lock_exclude_each_other() {
+        let (_named, one, two) = two_handles();
+        fs2::FileExt::lock_exclusive(&one).unwrap();
+        assert!(!try_exclusive(&two).unwrap());
+        fs2::FileExt::unlock(&one).unwrap();
+        assert!(try_exclusive(&two).unwrap());
+        assert!(fs2::FileExt::try_lock_exclusive(&one).is_err());
+    }
+}

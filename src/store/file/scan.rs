@@ -1,0 +1,124 @@
+//! What lies in the directory: every entry looked at once, by its name.
+
+use std::ops::ControlFlow;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Shared;
+use super::directory::Missing;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+
+/// The lock of clean-up and eviction; its time is that of the last clean-up.
+pub(super) const SWEEP_LOCK: &str = ".gc";
+/// How many sessions there are, as 8 bytes little endian. Only kept when there is a cap.
+pub(super) const COUNT: &str = ".count";
+
+/// What a name in the directory stands for.
+pub(super) enum Kind {
+    Session(SessionDigest),
+    /// A file that was to take a session's place.
+    Temporary,
+    /// A damaged session, kept for the administrator.
+    SetAside,
+    /// One of the 256 subdirectories.
+    Shard,
+    /// `.gc`, `.count`, and the directory's own two names.
+    Own,
+    Foreign,
+}
+
+fn kind(name: &[u8]) -> Kind {
+    match name {
+        b"." | b".." | b".gc" | b".count" => Kind::Own,
+        [a, b]
+            if [a, b]
+                .iter()
+                .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) =>
+        {
+            Kind::Shard
+        }
+        _ if name.starts_with(b".tmp-") => Kind::Temporary,
+        _ => {
+            let session = name.strip_suffix(b".json").and_then(SessionDigest::parse);
+            let aside = || {
+                name.strip_suffix(b".corrupt")
+                    .and_then(SessionDigest::parse)
+            };
+            match session {
+                Some(digest) => Kind::Session(digest),
+                None if aside().is_some() => Kind::SetAside,
+                None => Kind::Foreign,
+            }
+        }
+    }
+}
+
+/// A directory that session files lie in: the whole store, or one shard of it.
+pub(super) struct Folder {
+    pub(super) handle: OwnedFd,
+    /// What stands before a name in the store: nothing, or `ab/`.
+    pub(super) prefix: String,
+}
+
+/// The names of all folders of the store: nothing for the store itself, then its shards. Both are
+/// looked at whatever `shards` says now, because it may have said otherwise before.
+pub(super) fn folder_names(shared: &Shared) -> Result<Vec<String>> {
+    let mut names = vec![String::new()];
+    if let Some(root) = open(shared, "")? {
+        each_entry(shared, &root, |name, kind| {
+            if matches!(kind, Kind::Shard) {
+                names.push(format!("{name}/"));
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Opens a folder; `None` when it is gone or no directory.
+pub(super) fn open(shared: &Shared, prefix: &str) -> Result<Option<Folder>> {
+    let Some(root) = shared.directory.handle(Missing::Leave)? else {
+        return Ok(None);
+    };
+    let name = if prefix.is_empty() {
+        "."
+    } else {
+        prefix.trim_end_matches('/')
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&*root, name, flags, Mode::empty()) {
+        Ok(handle) => Ok(Some(Folder {
+            handle,
+            prefix: prefix.to_owned(),
+        })),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(Error::io(
+            "cannot open the directory",
+            shared.path(prefix),
+            errno.into(),
+        )),
+    }
+}
+
+/// Calls `visit` for every entry of a folder until it breaks.
+pub(super) fn each_entry(
+    shared: &Shared,
+    folder: &Folder,
+    mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
+) -> Result<()> {
+    let failed = |errno: Errno| Error::io("cannot list", shared.path(&folder.prefix), errno.into());
+    let mut entries = Dir::read_from(&folder.handle).map_err(failed)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry.map_err(failed)?;
+        let bytes = entry.file_name().to_bytes();
+        let name = String::from_utf8_lossy(bytes);
+        if visit(&name, kind(bytes)).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}

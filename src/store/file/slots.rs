@@ -1,0 +1,304 @@
+//! The two slots of a session file: bytes in, bytes out, no system call.
+//!
+//! ```text
+//! bytes [0, cap)        '[' env0 ' '... '\n'
+//! bytes [cap, 2*cap)    ',' env1 ' '... ']'        env1 = null in a fresh file
+//! env   {"g":GGGGGGGGGGGGGGGGGGGG,"h":"HHHHHHHHHHHHHHHH","n":NNNNNNNNNN,"d":DATA}
+//! ```
+//!
+//! `g` is the generation, `n` the length of DATA, both right-aligned with spaces; `h` is the XXH3-64
+//! of the session's digest (64 characters), the 20 characters of `g`, the 10 of `n`, and DATA. The
+//! digest is in it, so that a file copied over another session's name is a damaged file.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::id::{SessionDigest, hex};
+use crate::record::Record;
+
+/// Where DATA begins in a slot.
+pub(super) const DATA: usize = 69;
+/// What a slot needs beyond its DATA.
+pub(super) const OVERHEAD: usize = 71;
+
+const GENERATION: std::ops::Range<usize> = 6..26;
+const HASH: std::ops::Range<usize> = 32..48;
+const LENGTH: std::ops::Range<usize> = 54..64;
+
+/// One of the two places in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    First,
+    Second,
+}
+
+impl Place {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Place::First => Place::Second,
+            Place::Second => Place::First,
+        }
+    }
+
+    /// Where this place begins in a file whose slots hold `cap` bytes.
+    pub(super) fn start(self, cap: usize) -> usize {
+        match self {
+            Place::First => 0,
+            Place::Second => cap,
+        }
+    }
+
+    fn brackets(self) -> (u8, u8) {
+        match self {
+            Place::First => (b'[', b'\n'),
+            Place::Second => (b',', b']'),
+        }
+    }
+}
+
+/// What the first bytes of a slot say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// Nothing was ever written here.
+    Fresh,
+    Written(Header),
+    /// A commit was interrupted here, or is under way.
+    Torn,
+}
+
+/// The fixed part of a written slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) generation: u64,
+    pub(super) length: usize,
+    hash: u64,
+}
+
+impl Header {
+    /// Whether `data` is what was written with this header under this name.
+    pub(super) fn vouches_for(&self, digest: &SessionDigest, data: &[u8]) -> bool {
+        data.len() == self.length
+            && checksum(
+                digest,
+                &decimal::<20>(self.generation),
+                &decimal::<10>(self.length as u64),
+                data,
+            ) == self.hash
+    }
+}
+
+/// Reads the beginning of a slot: at least [`DATA`] bytes.
+pub(super) fn parse(bytes: &[u8], place: Place, cap: usize) -> Slot {
+    if place == Place::Second && bytes.starts_with(b",null ") {
+        return Slot::Fresh;
+    }
+    header(bytes, place, cap).map_or(Slot::Torn, Slot::Written)
+}
+
+fn header(bytes: &[u8], place: Place, cap: usize) -> Option<Header> {
+    let bytes: &[u8; DATA] = bytes.get(..DATA)?.try_into().ok()?;
+    let fixed = bytes[0] == place.brackets().0
+        && bytes[1..6] == *b"{\"g\":"
+        && bytes[26..32] == *b",\"h\":\""
+        && bytes[48..54] == *b"\",\"n\":"
+        && bytes[64..] == *b",\"d\":";
+    if !fixed {
+        return None;
+    }
+    let hash = std::str::from_utf8(&bytes[HASH]).ok()?;
+    let canonical = hash.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let header = Header {
+        generation: aligned_number(&bytes[GENERATION])?,
+        length: usize::try_from(aligned_number(&bytes[LENGTH])?).ok()?,
+        hash: u64::from_str_radix(hash, 16).ok().filter(|_| canonical)?,
+    };
+    (header.length.checked_add(OVERHEAD)? <= cap).then_some(header)
+}
+
+fn aligned_number(field: &[u8]) -> Option<u64> {
+    let digits = field.trim_ascii_start();
+    let canonical =
+        digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| canonical)?
+        .parse()
+        .ok()
+}
+
+/// The size of a slot for `length` bytes of DATA: half as much again, in whole `unit`s.
+pub(super) fn capacity(length: usize, unit: usize) -> usize {
+    let need = length + OVERHEAD;
+    (need + need / 2).next_multiple_of(unit)
+}
+
+/// A slot as it is written, of `cap` bytes; `None` when the record does not fit.
+pub(super) fn encode(
+    digest: &SessionDigest,
+    place: Place,
+    generation: u64,
+    cap: usize,
+    record: &Record,
+) -> Option<Vec<u8>> {
+    let mut slot = Vec::with_capacity(cap);
+    slot.resize(DATA, b' ');
+    record.write_json(&mut slot);
+    let fits = slot.len() - DATA + OVERHEAD <= cap;
+    fits.then(|| seal(slot, digest, place, generation, cap))
+}
+
+fn seal(
+    mut slot: Vec<u8>,
+    digest: &SessionDigest,
+    place: Place,
+    generation: u64,
+    cap: usize,
+) -> Vec<u8> {
+    let (open, close) = place.brackets();
+    let (head, data) = slot.split_at_mut(DATA);
+    let (g, n) = (decimal::<20>(generation), decimal::<10>(data.len() as u64));
+    let hash = checksum(digest, &g, &n, data);
+    head.copy_from_slice(
+        b"[{\"g\":                    ,\"h\":\"                \",\"n\":          ,\"d\":",
+    );
+    head[0] = open;
+    head[GENERATION].copy_from_slice(&g);
+    head[LENGTH].copy_from_slice(&n);
+    hex(&hash.to_be_bytes(), &mut head[HASH]);
+    slot.push(b'}');
+    slot.resize(cap - 1, b' ');
+    slot.push(close);
+    slot
+}
+
+/// A whole new file: the record in the first place, nothing in the second.
+pub(super) fn image(
+    digest: &SessionDigest,
+    generation: u64,
+    unit: usize,
+    record: &Record,
+) -> Vec<u8> {
+    let mut data = Vec::with_capacity(2 * capacity(record.values().len() + 128, unit));
+    data.resize(DATA, b' ');
+    record.write_json(&mut data);
+    let cap = capacity(data.len() - DATA, unit);
+    let mut file = seal(data, digest, Place::First, generation, cap);
+    file.extend_from_slice(b",null");
+    file.resize(2 * cap - 1, b' ');
+    file.push(b']');
+    file
+}
+
+fn checksum(digest: &SessionDigest, generation: &[u8; 20], length: &[u8; 10], data: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(digest.as_str().as_bytes());
+    hash.update(generation);
+    hash.update(length);
+    hash.update(data);
+    hash.digest()
+}
+
+/// A number right-aligned with spaces: leading zeros would not be JSON.
+fn decimal<const WIDTH: usize>(mut value: u64) -> [u8; WIDTH] {
+    let mut field = [b' '; WIDTH];
+    for place in field.iter_mut().rev() {
+        *place = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn digest() -> SessionDigest {
+        SessionDigest::parse(&[b'a'; 64]).unwrap()
+    }
+
+    fn record(values: &str) -> Record {
+        Record::new(UNIX_EPOCH).with_values(values.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_new_file_is_these_bytes() {
+        // The checksum is what Python's xxhash.xxh3_64_hexdigest makes of the 64 characters of the
+        // name, the fields g and n, and DATA.
+        let file = image(&digest(), 1, 512, &record(r#"{"":{"pageViews":1}}"#));
+        assert_eq!(file.len(), 1024);
+        let text = String::from_utf8(file).unwrap();
+        let slot = concat!(
+            r#"[{"g":                   1,"h":"cd3590e158477e2c","n":        49,"d":"#,
+            r#"{"v":1,"created":0,"values":{"":{"pageViews":1}}}}"#
+        );
+        assert_eq!(
+            text.trim_end_matches([' ', ']'])
+                .split_once('\n')
+                .unwrap()
+                .0
+                .trim_end(),
+            slot
+        );
+    }
+
+    #[test]
+    fn a_slot_is_read_as_it_was_written() {
+        let record = record(r#"{"":{"a":"b"}}"#);
+        for place in [Place::First, Place::Second] {
+            let slot = encode(&digest(), place, u64::MAX, 512, &record).unwrap();
+            assert_eq!(slot.len(), 512);
+            let Slot::Written(header) = parse(&slot, place, 512) else {
+                panic!("not read")
+            };
+            assert_eq!(
+                (header.generation, header.length),
+                (u64::MAX, record.to_json().len())
+            );
+            let data = &slot[DATA..DATA + header.length];
+            assert!(header.vouches_for(&digest(), data));
+            assert!(!header.vouches_for(&SessionDigest::parse(&[b'b'; 64]).unwrap(), data));
+            assert_eq!(parse(&slot, place.other(), 512), Slot::Torn);
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_of_header_or_data_passes_for_the_original() {
+        let original = encode(&digest(), Place::First, 7, 512, &record(r#"{"":{"a":1}}"#)).unwrap();
+        let Slot::Written(header) = parse(&original, Place::First, 512) else {
+            panic!("not read")
+        };
+        for at in 0..DATA + header.length {
+            for bit in 0..8 {
+                let mut slot = original.clone();
+                slot[at] ^= 1 << bit;
+                if let Slot::Written(header) = parse(&slot, Place::First, 512) {
+                    let data = &slot[DATA..DATA + header.length];
+                    assert!(
+                        !header.vouches_for(&digest(), data),
+                        "bit {bit} of byte {at}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_full_slots_are_one_json_text() {
+        let record = record(r#"{"":{"a":1}}"#);
+        let mut file = encode(&digest(), Place::First, 8, 512, &record).unwrap();
+        file.extend(encode(&digest(), Place::Second, 9, 512, &record).unwrap());
+        let json: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!(json[1]["g"], 9);
+        assert_eq!(json[1]["d"]["values"][""]["a"], 1);
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_no_slot() {
+        let long = record(&format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(600)));
+        assert_eq!(encode(&digest(), Place::First, 1, 512, &long), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading without a lock: a reader waits for no writer and disturbs none.
+//!
+//! Only the slot that is not current is ever written. Two headers one generation apart, or one
+//! record in a file that holds no second, were current at one instant of the reading.
+//! Anything else means that a commit overlapped or was interrupted by a death, and is read
+//! again. Two readings in a row that find the same newest whole record beside a torn slot settle
+//! it too: had the torn slot been a later commit than the next one, the whole record would have
+//! been overwritten before the second reading began.
+
+use std::fs::File;
+use std::time::SystemTime;
+
+use rustix::fs::OFlags;
+
+use super::content::{self, Content, Current};
+use super::directory::{self, Finding};
+use super::lease::{check_file_size, parse};
+use super::{Shared, lock};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::store::Stored;
+
+/// After so many readings that did not settle, the shared lock keeps writers away.
+const READINGS: usize = 4;
+
+/// Reads a session; expired and damaged ones are `None` and left for whoever locks them.
+pub(super) fn read(
+    shared: &Shared,
+    digest: &SessionDigest,
+    now: SystemTime,
+) -> Result<Option<Stored>> {
+    let name = shared.directory.file_name(digest);
+    loop {
+        let Some(file) = shared.directory.open_file(&name, OFlags::RDONLY)? else {
+            return Ok(None);
+        };
+        let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
+            // Deleted or replaced since it was opened.
+            continue;
+        };
+        let size = directory::size(&stat);
+        check_file_size(shared, size, &name)?;
+        let current = match settled(&file, size, digest) {
+            Ok(Reading::Current(current)) => current,
+            Ok(Reading::Damaged) => return Ok(None),
+            Ok(Reading::Restless) => match settled_by_lock(shared, &file, size, digest, &name)? {
+                Some(Content::Record(current)) => current,
+                Some(Content::Damaged(_)) => return Ok(None),
+                None => continue,
+            },
+            Err(error) => return Err(Error::io("cannot read", shared.path(&name), error)),
+        };
+        let record = parse(shared, &name, current.data)?;
+        let modified = directory::modified(&stat);
+        if shared.has_expired(&record, modified, now) {
+            return Ok(None);
+        }
+        if record.expires().is_none() && shared.should_touch(modified, now) {
+            // Reading counts as use. On a read-only file system it does not, and that is no error.
+            if let Err(error) = file.set_modified(now) {
+                log::warn!(
+                    "cannot renew the time of {}: {error}",
+                    shared.path(&name).display()
+                );
+            }
+        }
+        let last_access = shared.last_access(&record, modified);
+        return Ok(Some(Stored {
+            record,
+            last_access,
+        }));
+    }
+}
+
+enum Reading {
+    Current(Current),
+    Damaged,
+    Restless,
+}
+
+fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Reading> {
+    let mut before = None;
+    let mut reading = Reading::Restless;
+    for _ in 0..READINGS {
+        match content::load(file, size, digest)? {
+            Content::Record(current) => {
+                let found = Some((current.generation, current.place));
+                if current.is_settled || found == before {
+                    return Ok(Reading::Current(current));
+                }
+                (before, reading) = (found, Reading::Restless);
+            }
+            Content::Damaged(_) => (before, reading) = (None, Reading::Damaged),
+        }
+    }
+    Ok(reading)
+}
+
+/// Reads under the shared lock; `None` when the file was deleted or replaced meanwhile.
+fn settled_by_lock(
+    shared: &Shared,
+    file: &File,
+    size: u64,
+    digest: &SessionDigest,
+    name: &str,
+) -> Result<Option<Content>> {
+    match lock::shared(file, shared.lock_timeout) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Error::Busy {
+                waited: shared.lock_timeout,
+                holder: lock::holder(file),
+            });
+        }
+        Err(error) => return Err(Error::io("cannot lock", shared.path(name), error)),
+    }
+    if matches!(shared.directory.examine(file, name)?, Finding::Gone) {
+        return Ok(None);
+    }
+    let content = content::load(file, size, digest);
+    content
+        .map(Some)
+        .map_err(|error| Error::io("cannot read", shared.path(name), error))
+}

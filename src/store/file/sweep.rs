@@ -1,0 +1,379 @@
+//! Clean-up: deletes what has expired and is in nobody's use.
+//!
+//! The file's time selects candidates, so that a live session is never even opened. A candidate
+//! is locked without waiting, and whether it has expired is judged again under that lock.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+
+use super::content::{self, Content};
+use super::directory::{self, Finding, Missing};
+use super::scan::{self, Folder, Kind, SWEEP_LOCK};
+use super::{Shared, cap, lock};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::Record;
+use crate::store::{Sweep, SweepEvent, SweepReport};
+
+/// So long after its end an expired session stays: somebody may have found it alive a moment ago.
+const GRACE: Duration = Duration::from_secs(60);
+/// A temporary file of a process that still runs is never so old.
+const TEMPORARY_AGE: Duration = Duration::from_secs(60);
+/// How many entries are looked at between two looks at the clock and two progress reports.
+const STEP: u64 = 256;
+/// No setting makes a session live longer; a time further ahead comes from a clock that was wrong.
+const FAR_FUTURE: Duration = Duration::from_secs(101 * 366 * 24 * 3600);
+
+/// Runs a clean-up unless one is running.
+pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+    if shared.directory.handle(Missing::Leave)?.is_none() {
+        // Nothing was ever stored.
+        return Ok(SweepReport::default());
+    }
+    let sweep_lock = cap::open_own(shared, SWEEP_LOCK)?;
+    match lock::try_exclusive(&sweep_lock) {
+        Ok(true) => locked(shared, &sweep_lock, sweep, now),
+        Ok(false) => Ok(SweepReport {
+            already_running: true,
+            ..SweepReport::default()
+        }),
+        Err(error) => Err(Error::io("cannot lock", shared.path(SWEEP_LOCK), error)),
+    }
+}
+
+/// How long ago the last clean-up ended.
+pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
+    let root = shared.directory.handle(Missing::Leave).ok()??;
+    let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(
+        now.duration_since(directory::modified(&stat))
+            .unwrap_or_default(),
+    )
+}
+
+/// The clean-up itself, under the lock of `.gc`.
+pub(super) fn locked(
+    shared: &Shared,
+    sweep_lock: &File,
+    sweep: &Sweep<'_>,
+    now: SystemTime,
+) -> Result<SweepReport> {
+    let folders = scan::folder_names(shared)?;
+    let run = Run {
+        shared,
+        sweep,
+        now,
+        deadline: sweep.max_time.map(|time| Instant::now() + time),
+        stop: AtomicBool::new(false),
+        deleted: AtomicU64::new(0),
+    };
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Ok(SweepReport::default()));
+    let work = || {
+        while let Some(prefix) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let report = run.folder(prefix);
+            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            match (total.as_mut(), report) {
+                (Ok(total), Ok(report)) => add(total, report),
+                (Ok(_), Err(error)) => *total = Err(error),
+                (Err(_), _) => {}
+            }
+        }
+    };
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(folders.len());
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // A thread that cannot be made leaves its share to the others.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut report = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    report.stopped_early = run.stop.into_inner();
+    if !sweep.dry_run {
+        finish(shared, sweep_lock, &report, now)?;
+    }
+    Ok(report)
+}
+
+fn finish(shared: &Shared, sweep_lock: &File, report: &SweepReport, now: SystemTime) -> Result<()> {
+    if report.stopped_early {
+        cap::forget(shared, report.deleted);
+    } else {
+        cap::recount(shared, report.live + report.busy)?;
+    }
+    let noted = sweep_lock.set_modified(now);
+    noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))
+}
+
+fn add(total: &mut SweepReport, part: SweepReport) {
+    total.examined += part.examined;
+    total.deleted += part.deleted;
+    total.deleted_bytes += part.deleted_bytes;
+    total.live += part.live;
+    total.busy += part.busy;
+    total.temporary += part.temporary;
+    total.set_aside += part.set_aside;
+    total.foreign += part.foreign;
+    total.failures.extend(part.failures);
+}
+
+/// One clean-up under way, shared by its threads.
+struct Run<'a> {
+    shared: &'a Shared,
+    sweep: &'a Sweep<'a>,
+    now: SystemTime,
+    deadline: Option<Instant>,
+    stop: AtomicBool,
+    deleted: AtomicU64,
+}
+
+impl Run<'_> {
+    fn folder(&self, prefix: &str) -> Result<SweepReport> {
+        let mut report = SweepReport::default();
+        let Some(folder) = scan::open(self.shared, prefix)? else {
+            return Ok(report);
+        };
+        let mut entries = 0;
+        scan::each_entry(self.shared, &folder, |name, kind| {
+            entries += 1;
+            if entries % STEP == 0 {
+                self.notify(SweepEvent::Examined(STEP));
+                if self
+                    .deadline
+                    .is_some_and(|deadline| Instant::now() >= deadline)
+                {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
+            }
+            let outcome = match kind {
+                Kind::Session(digest) => self.session(&folder, name, &digest, &mut report),
+                Kind::Temporary => self.temporary(&folder, name, &mut report),
+                Kind::SetAside => self.set_aside(&folder, name, &mut report),
+                Kind::Shard | Kind::Own => Ok(()),
+                Kind::Foreign => {
+                    report.foreign += 1;
+                    Ok(())
+                }
+            };
+            if let Err(error) = outcome {
+                report.failures.push(error.one_line());
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.notify(SweepEvent::Examined(entries % STEP));
+        Ok(report)
+    }
+
+    fn session(
+        &self,
+        folder: &Folder,
+        name: &str,
+        digest: &SessionDigest,
+        report: &mut SweepReport,
+    ) -> Result<()> {
+        let Some(stat) = self.look(folder, name)? else {
+            return Ok(());
+        };
+        report.examined += 1;
+        if !self.is_due(&stat) {
+            report.live += 1;
+            return Ok(());
+        }
+        let Some(file) = self.open(folder, name)? else {
+            return Ok(());
+        };
+        if !self.try_lock(&file, folder, name)? {
+            report.busy += 1;
+            return Ok(());
+        }
+        let path = || self.path(folder, name);
+        // Used, deleted or replaced since it was looked at.
+        let Finding::Session(stat) = self
+            .shared
+            .directory
+            .examine(&file, &format!("{}{name}", folder.prefix))?
+        else {
+            return Ok(());
+        };
+        if !self.is_due(&stat) {
+            report.live += 1;
+            return Ok(());
+        }
+        let content = content::load(&file, directory::size(&stat), digest);
+        let content = content.map_err(|error| Error::io("cannot read", path(), error))?;
+        let reason = match content {
+            // Its time is up, whatever it once held.
+            Content::Damaged(_) => "damaged and expired",
+            Content::Record(current) => match Record::from_json(current.data) {
+                Ok(record) if record.expires().is_some_and(|expires| expires >= self.now) => {
+                    report.live += 1;
+                    return self.repair(&file, folder, name, &record);
+                }
+                Ok(_) if directory::modified(&stat) > self.now => {
+                    report.live += 1;
+                    return self.set_time(&file, folder, name, self.now);
+                }
+                Ok(_) => "expired",
+                // Of a later version: whether it has expired is for that version to say.
+                Err(_) => {
+                    report.live += 1;
+                    return Ok(());
+                }
+            },
+        };
+        self.delete(folder, name, &stat, reason)?;
+        report.deleted += 1;
+        report.deleted_bytes += directory::size(&stat);
+        Ok(())
+    }
+
+    fn temporary(&self, folder: &Folder, name: &str, report: &mut SweepReport) -> Result<()> {
+        let Some(stat) = self.look(folder, name)? else {
+            return Ok(());
+        };
+        if self.age(&stat) <= TEMPORARY_AGE {
+            return Ok(());
+        }
+        let Some(file) = self.open(folder, name)? else {
+            return Ok(());
+        };
+        if self.try_lock(&file, folder, name)? {
+            self.delete(folder, name, &stat, "left behind by a process that died")?;
+            report.temporary += 1;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self, folder: &Folder, name: &str, report: &mut SweepReport) -> Result<()> {
+        let Some(stat) = self.look(folder, name)? else {
+            return Ok(());
+        };
+        match self.shared.keep_set_aside {
+            Some(keep) if self.age(&stat) > keep => {
+                self.delete(folder, name, &stat, "damaged, and kept long enough")?;
+            }
+            _ => report.set_aside += 1,
+        }
+        Ok(())
+    }
+
+    /// Looks at an entry without opening it; `None` when it is gone or is no regular file.
+    fn look(&self, folder: &Folder, name: &str) -> Result<Option<Stat>> {
+        match rustix::fs::statat(&folder.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(stat))
+            }
+            Ok(_) => Err(Error::refused(
+                &self.path(folder, name),
+                "has a session's name but is no regular file",
+            )
+            .with_hint("it was left alone; remove it by hand")),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io(
+                "cannot examine",
+                self.path(folder, name),
+                errno.into(),
+            )),
+        }
+    }
+
+    /// Whether a session's time is up, or so far ahead that the clock must have been wrong.
+    fn is_due(&self, stat: &Stat) -> bool {
+        let modified = directory::modified(stat);
+        let end = self
+            .shared
+            .idle_end(modified)
+            .and_then(|end| end.checked_add(GRACE));
+        let is_past = end.is_some_and(|end| end < self.now);
+        is_past
+            || modified
+                .duration_since(self.now)
+                .is_ok_and(|ahead| ahead > FAR_FUTURE)
+    }
+
+    fn age(&self, stat: &Stat) -> Duration {
+        self.now
+            .duration_since(directory::modified(stat))
+            .unwrap_or_default()
+    }
+
+    fn open(&self, folder: &Folder, name: &str) -> Result<Option<File>> {
+        match directory::open_at(&folder.handle, name, OFlags::RDWR) {
+            Ok(file) => Ok(Some(file)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io(
+                "cannot open",
+                self.path(folder, name),
+                errno.into(),
+            )),
+        }
+    }
+
+    fn try_lock(&self, file: &File, folder: &Folder, name: &str) -> Result<bool> {
+        lock::try_exclusive(file)
+            .map_err(|error| Error::io("cannot lock", self.path(folder, name), error))
+    }
+
+    fn repair(&self, file: &File, folder: &Folder, name: &str, record: &Record) -> Result<()> {
+        self.shared
+            .hint(record)
+            .map_or(Ok(()), |hint| self.set_time(file, folder, name, hint))
+    }
+
+    fn set_time(&self, file: &File, folder: &Folder, name: &str, time: SystemTime) -> Result<()> {
+        if self.sweep.dry_run {
+            return Ok(());
+        }
+        let set = file.set_modified(time);
+        set.map_err(|error| Error::io("cannot set the time of", self.path(folder, name), error))
+    }
+
+    fn delete(&self, folder: &Folder, name: &str, stat: &Stat, reason: &'static str) -> Result<()> {
+        if !self.sweep.dry_run {
+            match rustix::fs::unlinkat(&folder.handle, name, AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => {
+                    return Err(Error::io(
+                        "cannot delete",
+                        self.path(folder, name),
+                        errno.into(),
+                    ));
+                }
+            }
+        }
+        let name = &format!("{}{name}", folder.prefix);
+        self.notify(SweepEvent::Deleted {
+            name,
+            age: self.age(stat),
+            bytes: directory::size(stat),
+            reason,
+        });
+        let deleted = self.deleted.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.sweep.max_files.is_some_and(|max| deleted >= max) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn notify(&self, event: SweepEvent<'_>) {
+        if let Some(observer) = self.sweep.observer {
+            observer(event);
+        }
+    }
+
+    fn path(&self, folder: &Folder, name: &str) -> std::path::PathBuf {
+        self.shared.path(&format!("{}{name}", folder.prefix))
+    }
+}
