@@ -29,15 +29,19 @@ pub(crate) fn lookup(request: &mut Request) -> Result<Response> {
 }
 
 fn describe(session: &Session) -> Result<String> {
-    let mut items = String::new();
+    let mut items = Vec::new();
     for key in session.keys() {
         let value: serde_json::Value = session.require(key)?;
-        items.push_str(&format!(
+        items.push(format!(
             "<li>{} = {}</li>",
             encode_text(key),
             encode_text(&value.to_string())
         ));
     }
+    let items = items.join(
+        "
+",
+    );
     Ok(format!(
         "<p>There is a session. It holds:</p>\n<ul>{items}</ul>\n<p><a href=\"lookup?expire=1\">Expire it</a></p>"
     ))

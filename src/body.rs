@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Where the bytes of a request's body come from.
 pub(crate) struct Body {
     source: Box<dyn Read>,
-    /// What CONTENT_LENGTH says, if it says a number.
+    /// What `CONTENT_LENGTH` says, if it says a number.
     declared: Option<u64>,
     taken: u64,
     has_ended: bool,
@@ -28,7 +28,7 @@ impl Body {
         }
     }
 
-    /// What is still to come, if CONTENT_LENGTH told.
+    /// What is still to come, if `CONTENT_LENGTH` told.
     pub(crate) fn remaining(&self) -> Option<u64> {
         if self.has_ended {
             Some(0)
@@ -95,7 +95,7 @@ pub struct BodyReader<'a> {
 impl Read for BodyReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.body.remaining().is_some_and(|left| left > self.limit) {
-            return Err(self.too_large());
+            return Err(too_large());
         }
         // One byte more than allowed is asked for, to tell the end from the limit.
         let most = usize::try_from(self.limit.saturating_add(1)).unwrap_or(usize::MAX);
@@ -106,18 +106,16 @@ impl Read for BodyReader<'_> {
                 self.limit = left;
                 Ok(read)
             }
-            None => Err(self.too_large()),
+            None => Err(too_large()),
         }
     }
 }
 
-impl BodyReader<'_> {
-    fn too_large(&self) -> io::Error {
-        io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "it is larger than this program accepts",
-        )
-    }
+fn too_large() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        "it is larger than this program accepts",
+    )
 }
 
 #[cfg(test)]

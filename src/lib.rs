@@ -1,4 +1,54 @@
-//! Sessions for CGI and FastCGI programs.
+//! Sessions for CGI and FastCGI programs: no update is lost, and nothing half-written is read.
+//!
+//! Every request of a CGI program is a process of its own. What a visitor did before lives in one
+//! JSON file per session under `storageFileDir`, guarded by file locks, so that any number of
+//! short-lived processes behind Apache, nginx or lighttpd share it safely.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use cgi_session::{Request, Response, Result};
+//!
+//! fn main() -> ExitCode {
+//!     cgi_session::run(counter)
+//! }
+//!
+//! fn counter(request: &mut Request) -> Result<Response> {
+//!     let session = request.session()?; // opened or new; held until the response is ready
+//!     let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
+//!     session.insert("pageViews", views)?;
+//!     Ok(Response::html(format!("Hello, you've been here {views} time(s)")))
+//! }
+//! ```
+//!
+//! # The way of a request
+//!
+//! ```text
+//! request -> cookies -> SessionId -> store (lock, load) -> Session -> store (commit, unlock) -> SetCookie -> response
+//! ```
+//!
+//! [`run`] walks it for a handler. [`Request::session`] opens the session for the rest of the
+//! request, [`Request::read_session`] takes a snapshot without waiting for anybody, and
+//! [`Request::update_session`] locks it only while a closure runs. Under any other transport
+//! [`SessionManager`] needs no more than the Cookie header.
+//!
+//! # What is promised
+//!
+//! * **No update is lost.** Requests of one session that may write run one after the other, across
+//!   processes and threads of one machine.
+//! * **Nothing half-written is read**, whenever a process is killed.
+//! * **A response goes out only after its session is committed.** A commit that fails, on a full
+//!   disk for instance, gives an error page and leaves the old session whole.
+//! * **A destroyed session never comes back**, and clean-up never deletes one that is in use.
+//! * **Nobody waits for ever**: after `lockTimeout` a request is answered 503.
+//! * **Nothing is stored, and no cookie sent, before the program puts something in.**
+//! * **Ids are secrets**: 160 bits from the operating system, never logged, never on disk.
+//!
+//! # What is not
+//!
+//! Network file systems; protection from other programs of the same user; exactly-once for a
+//! request that was killed between its commit and its response; survival of a power failure unless
+//! `durability = data`. While `whenFull = evictOldest` is set, a session can go before its time.
+
 mod body;
 mod cgi;
 mod config;
@@ -7,6 +57,7 @@ mod error;
 mod held;
 mod id;
 mod manager;
+mod params;
 mod record;
 mod request;
 mod response;

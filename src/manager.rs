@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Config, StorageType};
 use crate::cookies::{self, SetCookie};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::id::SessionId;
 use crate::record::Record;
-use crate::session::{Session, Snapshot};
+use crate::session::{ClientCookie, Session, Snapshot};
 use crate::store::{FileStore, Store, Sweep, SweepReport};
 use crate::values::Applications;
 
@@ -194,18 +194,33 @@ impl SessionManager {
         cookies::session_id(cookie_header, &self.shared.config.cookie_name)
     }
 
+    /// A new session for a client that sent an id of no session.
+    pub(crate) fn start_in_place_of_unknown(&self) -> Session {
+        Session::new(
+            Arc::clone(&self.shared),
+            ClientCookie::Other,
+            SystemTime::now(),
+        )
+    }
+
     pub(crate) fn start_id(&self, id: Option<&SessionId>) -> Result<Session> {
         let existing = id.map_or(Ok(None), |id| self.open(id))?;
-        Ok(existing.unwrap_or_else(|| {
-            Session::new(Arc::clone(&self.shared), id.is_some(), SystemTime::now())
-        }))
+        let client_cookie = if id.is_some() {
+            ClientCookie::Other
+        } else {
+            ClientCookie::Absent
+        };
+        let new = || Session::new(Arc::clone(&self.shared), client_cookie, SystemTime::now());
+        Ok(existing.unwrap_or_else(new))
     }
 
     pub(crate) fn open(&self, id: &SessionId) -> Result<Option<Session>> {
         let shared = &self.shared;
         let now = SystemTime::now();
-        let held = Held::claim(id).ok_or(Error::AlreadyOpen)?;
-        let Some((stored, lease)) = shared.store.lock(id, shared.config.lock_timeout, now)? else {
+        let deadline = Instant::now() + shared.config.lock_timeout;
+        let held = Held::claim(id, shared.config.lock_timeout)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some((stored, lease)) = shared.store.lock(id, left, now)? else {
             return Ok(None);
         };
         if shared.is_too_old(&stored.record, now) {
@@ -222,10 +237,7 @@ impl SessionManager {
         else {
             return Ok(None);
         };
-        let values = self
-            .shared
-            .parse(id, &stored.record)?
-            .take(&self.shared.config.app);
+        let values = parse(id, &stored.record)?.take(&self.shared.config.app);
         Ok(Some(Snapshot::new(values, stored)))
     }
 }
@@ -239,11 +251,12 @@ impl Shared {
         now.duration_since(record.created())
             .is_ok_and(|age| age > lifetime)
     }
+}
 
-    pub(crate) fn parse(&self, id: &SessionId, record: &Record) -> Result<Applications> {
-        Applications::from_json(record.values()).map_err(|error| Error::Format {
-            path: PathBuf::from(id.digest().as_str()),
-            reason: error.to_string(),
-        })
-    }
+/// The values in a record, which are parsed when a session is opened and not before.
+pub(crate) fn parse(id: &SessionId, record: &Record) -> Result<Applications> {
+    Applications::from_json(record.values()).map_err(|error| Error::Format {
+        path: PathBuf::from(id.digest().as_str()),
+        reason: error.to_string(),
+    })
 }

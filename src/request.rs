@@ -1,6 +1,6 @@
 //! [`Request`]: what a server told about one request, and the way to its session.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use http::{Method, StatusCode};
@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use crate::body::{Body, BodyReader};
 use crate::error::{Error, Result};
 use crate::manager::SessionManager;
+use crate::params::Params;
 use crate::session::{Session, Snapshot};
 use crate::visit::Visit;
 
@@ -22,7 +23,7 @@ const LONGEST_FORM: u64 = 1 << 20;
 /// [`Request::session`] opens the visitor's session and holds it until the response is ready; it is
 /// then committed, and the cookie is sent if the client needs one.
 pub struct Request {
-    params: Vec<(OsString, OsString)>,
+    params: Params,
     body: Body,
     form: Option<Vec<(String, String)>>,
     visit: Visit,
@@ -30,7 +31,7 @@ pub struct Request {
 
 impl Request {
     pub(crate) fn new(
-        params: Vec<(OsString, OsString)>,
+        params: Params,
         body: Body,
         manager: impl FnMut() -> Result<SessionManager> + 'static,
     ) -> Self {
@@ -46,8 +47,7 @@ impl Request {
     /// A variable of the gateway, such as `REMOTE_ADDR`; the last of several of one name.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&OsStr> {
-        let last = self.params.iter().rev().find(|(known, _)| known == name);
-        last.map(|(_, value)| value.as_os_str())
+        self.params.get(name)
     }
 
     /// The method; GET when the server said none that could be one.
@@ -223,10 +223,10 @@ impl Request {
 }
 
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.
-fn cookie_header(params: &[(OsString, OsString)]) -> Vec<u8> {
-    let headers = params.iter().filter(|(name, _)| name == "HTTP_COOKIE");
+fn cookie_header(params: &Params) -> Vec<u8> {
+    let headers = params.iter().filter(|(name, _)| *name == b"HTTP_COOKIE");
     headers
-        .map(|(_, value)| value.as_bytes())
+        .map(|(_, value)| value)
         .collect::<Vec<_>>()
         .join(&b"; "[..])
 }

@@ -57,7 +57,7 @@ impl Response {
         for byte in location.bytes() {
             match byte {
                 0x21..=0x7e if !b"\"<>\\^`{|}".contains(&byte) => url.push(char::from(byte)),
-                _ => url.push_str(&format!("%{byte:02X}")),
+                _ => url.push_str(percent_encoding::percent_encode_byte(byte)),
             }
         }
         let page = Response::text(format!("See {url}\n")).with_status(StatusCode::SEE_OTHER);

@@ -66,9 +66,9 @@ pub(crate) struct Answer {
 /// Runs the handler and commits its session.
 pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
     let is_https = request.is_https();
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
     let (body, visit) = request.into_parts();
-    let (response, manager) = match handled {
+    let (response, manager) = match outcome {
         Ok(Ok(response)) if response.status().is_server_error() => (response, None),
         Ok(Ok(response)) => finish(response, visit, is_https),
         Ok(Err(error)) => (failure(&*error), None),

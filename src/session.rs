@@ -9,7 +9,7 @@ use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::id::SessionId;
-use crate::manager::Shared;
+use crate::manager::{Shared, parse};
 use crate::record::Record;
 use crate::store::{Lease, Stored};
 use crate::values::{Applications, Values};
@@ -41,17 +41,23 @@ pub struct Session {
     lease: Option<Box<dyn Lease>>,
     held: Option<Held>,
     last_access: Option<SystemTime>,
-    /// The client sent a well-formed id, known or not.
-    client_has_cookie: bool,
-    /// The client does not know the current id yet.
-    needs_cookie: bool,
+    client_cookie: ClientCookie,
     has_new_timeout: bool,
     wants_new_id: bool,
 }
 
+/// What the client's cookie says, compared with the session's id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientCookie {
+    Absent,
+    /// A well-formed id, but not this session's.
+    Other,
+    Current,
+}
+
 impl Session {
     /// A session that is not stored yet.
-    pub(crate) fn new(manager: Arc<Shared>, client_has_cookie: bool, now: SystemTime) -> Self {
+    pub(crate) fn new(manager: Arc<Shared>, client_cookie: ClientCookie, now: SystemTime) -> Self {
         Session {
             manager,
             record: Record::new(now),
@@ -61,8 +67,7 @@ impl Session {
             lease: None,
             held: None,
             last_access: None,
-            client_has_cookie,
-            needs_cookie: false,
+            client_cookie,
             has_new_timeout: false,
             wants_new_id: false,
         }
@@ -76,7 +81,7 @@ impl Session {
         lease: Box<dyn Lease>,
         held: Held,
     ) -> Result<Self> {
-        let mut applications = manager.parse(&id, &stored.record)?;
+        let mut applications = parse(&id, &stored.record)?;
         Ok(Session {
             values: applications.take(&manager.config.app),
             applications,
@@ -85,18 +90,11 @@ impl Session {
             lease: Some(lease),
             held: Some(held),
             last_access: Some(stored.last_access),
-            client_has_cookie: true,
-            needs_cookie: false,
+            client_cookie: ClientCookie::Current,
             has_new_timeout: false,
             wants_new_id: false,
             manager,
         })
-    }
-
-    /// The same session for a client whose cookie leads nowhere and must go.
-    pub(crate) fn for_client_with_cookie(mut self) -> Self {
-        self.client_has_cookie = true;
-        self
     }
 
     /// Whether this request made the session: the visitor's first.
@@ -198,9 +196,8 @@ impl Session {
         if let Some(lease) = self.lease {
             lease.destroy()?;
         }
-        Ok(self
-            .client_has_cookie
-            .then(|| SetCookie::removal(&self.manager.config)))
+        let has_cookie = self.client_cookie != ClientCookie::Absent;
+        Ok(has_cookie.then(|| SetCookie::removal(&self.manager.config)))
     }
 
     /// The cookie that the client needs, if any.
@@ -209,7 +206,7 @@ impl Session {
         let id = self
             .id
             .as_ref()
-            .filter(|_| self.needs_cookie || is_sliding)?;
+            .filter(|_| is_sliding || self.client_cookie != ClientCookie::Current)?;
         Some(SetCookie::new(&self.manager.config, id))
     }
 
@@ -257,11 +254,13 @@ impl Session {
             let Some(lease) = self.manager.store.create(&id, &record, now)? else {
                 continue;
             };
-            self.held = Held::claim(&id);
+            self.held = Some(Held::claim(&id, Duration::ZERO)?);
             self.lease = Some(lease);
             self.id = Some(id);
             self.record = record;
-            self.needs_cookie = true;
+            if self.client_cookie == ClientCookie::Current {
+                self.client_cookie = ClientCookie::Other;
+            }
             self.has_new_timeout = false;
             self.wants_new_id = false;
             return Ok(());
@@ -275,7 +274,7 @@ impl Session {
         record: Record,
         now: SystemTime,
     ) -> Result<()> {
-        let old_id = self.id.clone();
+        let (old_id, before) = (self.id.clone(), self.client_cookie);
         let stored = self.store_first(record, now);
         if stored.is_err() {
             self.lease = Some(old);
@@ -288,7 +287,7 @@ impl Session {
                 log::warn!("{}", error.one_line());
             }
             self.id = old_id;
-            self.needs_cookie = false;
+            self.client_cookie = before;
         }
         destroyed
     }

@@ -105,7 +105,7 @@ impl Visit {
         let session = match self.session.take() {
             Some(session) => session,
             // The client's id leads nowhere; its cookie goes all the same.
-            None => self.manager()?.start_id(None)?.for_client_with_cookie(),
+            None => self.manager()?.start_in_place_of_unknown(),
         };
         self.set_cookie = session.destroy()?;
         self.id = None;

@@ -207,12 +207,12 @@ impl Shared {
             Err(ahead) => ahead.duration() > pause,
         }
     }
+}
 
-    /// When a session was last used, as far as its file tells.
-    fn last_access(&self, record: &Record, modified: SystemTime) -> SystemTime {
-        match (record.expires(), record.timeout()) {
-            (Some(expires), Some(timeout)) => expires.checked_sub(timeout).unwrap_or(modified),
-            _ => modified,
-        }
+/// When a session was last used, as far as its file tells.
+fn last_access(record: &Record, modified: SystemTime) -> SystemTime {
+    match (record.expires(), record.timeout()) {
+        (Some(expires), Some(timeout)) => expires.checked_sub(timeout).unwrap_or(modified),
+        _ => modified,
     }
 }

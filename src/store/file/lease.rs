@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::content::{self, Content, Current};
 use super::directory::{self, Directory, Finding};
 use super::slots::{self, Place};
-use super::{Shared, cap, lock};
+use super::{Shared, cap, last_access, lock};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
@@ -76,7 +76,7 @@ impl FileLease {
                 return Ok(None);
             }
             lease.repair_hint(&record)?;
-            let last_access = shared.last_access(&record, modified);
+            let last_access = last_access(&record, modified);
             return Ok(Some((
                 Stored {
                     record,

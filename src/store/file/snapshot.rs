@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use super::content::{self, Content, Current};
 use super::directory::{self, Finding};
 use super::lease::{check_file_size, parse};
-use super::{Shared, lock};
+use super::{Shared, last_access, lock};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
@@ -64,7 +64,7 @@ pub(super) fn read(
                 );
             }
         }
-        let last_access = shared.last_access(&record, modified);
+        let last_access = last_access(&record, modified);
         return Ok(Some(Stored {
             record,
             last_access,

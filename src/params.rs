@@ -1,0 +1,53 @@
+//! [`Params`]: the variables of one request, as bytes and in the order they came.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// The variables that a server hands over, in one buffer.
+///
+/// Duplicates are kept: nginx hands over several Cookie headers as several `HTTP_COOKIE`.
+#[derive(Default)]
+pub(crate) struct Params {
+    bytes: Vec<u8>,
+    pairs: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Params {
+    /// Variables that lie in `bytes` already, as ranges of names and of values.
+    pub(crate) fn from_ranges(bytes: Vec<u8>, pairs: Vec<(Range<usize>, Range<usize>)>) -> Self {
+        Params { bytes, pairs }
+    }
+
+    /// The last variable of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
+        self.iter()
+            .rev()
+            .find(|(known, _)| *known == name.as_bytes())
+            .map(|(_, value)| OsStr::from_bytes(value))
+    }
+
+    /// All variables, as names and values.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+        let part = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
+        self.pairs
+            .iter()
+            .map(move |(name, value)| (part(name), part(value)))
+    }
+}
+
+impl<N: AsRef<OsStr>, V: AsRef<OsStr>> FromIterator<(N, V)> for Params {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let mut params = Params::default();
+        let mut push = |part: &OsStr| {
+            let start = params.bytes.len();
+            params.bytes.extend_from_slice(part.as_bytes());
+            start..params.bytes.len()
+        };
+        for (name, value) in variables {
+            let pair = (push(name.as_ref()), push(value.as_ref()));
+            params.pairs.push(pair);
+        }
+        params
+    }
+}
