@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,9 +22,6 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Answers the one request of this process.
 pub(crate) fn run(handler: &Handler<'_>) -> ExitCode {
-    if env::var_os("REQUEST_METHOD").is_none() {
-        return explain();
-    }
     // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
     let params = env::vars_os().collect();
     let content_length = env::var_os("CONTENT_LENGTH");
@@ -53,7 +50,7 @@ fn send(answer: Answer, head_only: bool, is_get: bool) {
     drain(&mut body, head_only || is_get);
     let mut stdout = io::stdout().lock();
     let sent = stdout
-        .write_all(&response.into_bytes(head_only))
+        .write_all(&response.to_bytes(head_only))
         .and_then(|()| stdout.flush());
     if sent.is_err() {
         // The client is gone. What was committed stays committed.
@@ -92,24 +89,4 @@ fn is_readable(pause: Duration) -> bool {
         return false;
     };
     poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
-}
-
-/// Somebody started the program by hand: says what it is instead of waiting for a body.
-fn explain() -> ExitCode {
-    let program = env::args_os().next().unwrap_or_default();
-    let program = program.to_string_lossy();
-    let text = format!(
-        "{program} is a CGI program: a web server starts it for each request.\n\
-         To try it without one:\n\n\
-         \x20   CGI_SESSION_STORAGE_FILE_DIR=$HOME/sessions REQUEST_METHOD=GET {program}\n\n\
-         To deploy it, copy it into the server's cgi-bin directory.\n"
-    );
-    let mut out: Box<dyn io::Write> = if io::stdout().is_terminal() {
-        Box::new(io::stdout())
-    } else {
-        Box::new(io::stderr())
-    };
-    // With nobody listening there is nobody to tell.
-    let _ = out.write_all(text.as_bytes());
-    ExitCode::from(2)
 }

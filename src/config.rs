@@ -251,6 +251,12 @@ impl Config {
         self.timeout
     }
 
+    /// How long a request waits for its session.
+    #[must_use]
+    pub fn lock_timeout(&self) -> Duration {
+        self.lock_timeout
+    }
+
     /// How often a program cleans up by itself; `None` when only cron does.
     #[must_use]
     pub fn clean_up_delay(&self) -> Option<Duration> {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 ///
 /// A value of this type is well-formed by construction. It is the visitor's key to the session, so
 /// `Debug` hides it, there is no `Display`, and stores know a session by [`SessionId::digest`].
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionId([u8; SessionId::LENGTH]);
 
 impl SessionId {

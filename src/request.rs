@@ -223,7 +223,7 @@ impl Request {
 }
 
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.
-fn cookie_header(params: &Params) -> Vec<u8> {
+pub(crate) fn cookie_header(params: &Params) -> Vec<u8> {
     let headers = params.iter().filter(|(name, _)| *name == b"HTTP_COOKIE");
     headers
         .map(|(_, value)| value)

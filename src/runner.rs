@@ -1,9 +1,8 @@
-//! [`run`]: one handler, whichever way the server started the program.
+//! One request through the handler: the session committed, the response complete, errors told.
 
 use std::error::Error as StdError;
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::process::ExitCode;
 
 use http::header::{CACHE_CONTROL, EXPIRES, PRAGMA, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -16,45 +15,10 @@ use crate::request::Request;
 use crate::response::Response;
 use crate::visit::{Farewell, Visit};
 
-/// Answers the request that a web server hands over, with a session for the handler.
-///
-/// The configuration is found as [`Config::find`](crate::Config::find) does, when the handler
-/// first asks for a session. The session is committed before the first byte of the response goes
-/// out; when that fails, the handler fails, or it panics, nothing is saved, the client gets a
-/// complete error page, and the reason goes to stderr on one line. A response with a 5xx status
-/// saves nothing either.
-///
-/// ```no_run
-/// use std::process::ExitCode;
-/// use cgi_session::{Request, Response, Result};
-///
-/// fn main() -> ExitCode {
-///     cgi_session::run(counter)
-/// }
-///
-/// fn counter(request: &mut Request) -> Result<Response> {
-///     let session = request.session()?;
-///     let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
-///     session.insert("pageViews", views)?;
-///     Ok(Response::html(format!("Hello, you've been here {views} time(s)")))
-/// }
-/// ```
-pub fn run<H, E>(handler: H) -> ExitCode
-where
-    H: Fn(&mut Request) -> Result<Response, E> + Send + Sync,
-    E: Into<Box<dyn StdError + Send + Sync>>,
-{
-    panic::set_hook(Box::new(report_panic));
-    if log::set_logger(&StderrLog).is_ok() {
-        log::set_max_level(log::LevelFilter::Warn);
-    }
-    crate::cgi::run(&|request: &mut Request| handler(request).map_err(Into::into))
-}
-
 /// A handler whose errors are of every type.
 pub(crate) type Handler<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A response that may be sent, and what is left to do and to read afterwards.
 pub(crate) struct Answer {
@@ -168,6 +132,14 @@ pub(crate) fn report(line: &str) {
         .to_string_lossy();
     // With nobody listening there is nobody to tell.
     let _ = writeln!(std::io::stderr().lock(), "{name}: {line}");
+}
+
+/// Panics and the library's warnings go to stderr, on one line each, from now on.
+pub(crate) fn report_everything() {
+    panic::set_hook(Box::new(report_panic));
+    if log::set_logger(&StderrLog).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
 }
 
 fn report_panic(info: &PanicHookInfo<'_>) {

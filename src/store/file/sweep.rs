@@ -69,7 +69,9 @@ pub(super) fn locked(
         shared,
         sweep,
         now,
-        deadline: sweep.max_time.map(|time| Instant::now() + time),
+        deadline: sweep
+            .max_time
+            .and_then(|time| Instant::now().checked_add(time)),
         stop: AtomicBool::new(false),
         deleted: AtomicU64::new(0),
     };

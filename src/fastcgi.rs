@@ -1,0 +1,181 @@
+//! The FastCGI responder: FastCGI 1.0, role Responder, without multiplexing.
+//!
+//! [`connection`] turns records into requests, [`pool`] gives requests to workers, [`gate`] keeps one
+//! session from occupying all of them. A response is written after its session is committed.
+
+mod connection;
+mod gate;
+pub(crate) mod listener;
+mod pool;
+mod record;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::error::{Error, Result};
+use crate::manager::SessionManager;
+use crate::runner::{Handler, report};
+use listener::Listener;
+use pool::Pool;
+
+/// How long a program that is to end waits for the requests that run.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// The longest pause between two looks at whether a clean-up is due.
+const CLEAN_UP_CHECK: Duration = Duration::from_secs(60);
+
+/// What a responder accepts; [`Program`](crate::Program) documents each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) workers: usize,
+    pub(crate) connections: usize,
+    pub(crate) params_bytes: usize,
+    pub(crate) params: usize,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) read_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Limits {
+            workers: (4 * processors).max(8),
+            connections: 1024,
+            params_bytes: 512 << 10,
+            params: 1000,
+            idle_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The manager of the one configuration of this process, found when it is first needed.
+#[derive(Clone, Default)]
+struct FoundManager(Arc<OnceLock<Result<SessionManager, String>>>);
+
+impl FoundManager {
+    fn get(&self) -> Result<SessionManager> {
+        let found = self
+            .0
+            .get_or_init(|| SessionManager::find().map_err(|error| error.one_line()));
+        found.clone().map_err(Error::Config)
+    }
+}
+
+/// Where the listening socket comes from.
+pub(crate) enum Socket {
+    Stdin,
+    Systemd,
+    Bind(std::ffi::OsString),
+}
+
+/// Serves requests until SIGTERM or SIGINT.
+pub(crate) fn run(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> ExitCode {
+    match serve(handler, limits, socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error.one_line());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether systemd has handed over a socket (`sd_listen_fds(3)`).
+pub(crate) fn is_given_by_systemd() -> bool {
+    let pid = std::env::var("LISTEN_PID")
+        .ok()
+        .and_then(|pid| pid.parse().ok());
+    pid == Some(std::process::id()) && std::env::var_os("LISTEN_FDS").is_some()
+}
+
+fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
+    let listener = match socket {
+        Socket::Stdin => Listener::from_stdin()?,
+        Socket::Bind(address) => Listener::bind(address)?,
+        Socket::Systemd => {
+            let none = || Error::Config("LISTEN_FDS holds no listening socket".to_owned());
+            Listener::from_systemd()?.ok_or_else(none)?
+        }
+    };
+    let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
+    let manager = FoundManager::default();
+    if let Err(error) = manager.get() {
+        // Every request that asks for a session will say so too.
+        report(&error.one_line());
+    }
+    let pool = Pool::new(handler, manager.clone(), limits, listener, &stop)?;
+    thread::scope(|scope| {
+        let (finished, all_finished) = channel();
+        let (stop_cleaning, stopped) = channel::<()>();
+        let mut started = 0;
+        for number in 1..=limits.workers {
+            let finished = finished.clone();
+            let (pool, name) = (&pool, format!("worker {number}"));
+            let worker = thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, move || {
+                    pool.work();
+                    // Nobody listens when the others took too long.
+                    let _ = finished.send(());
+                });
+            match worker {
+                Ok(_) => started += 1,
+                Err(error) => report(&format!("cannot start worker {number}: {error}")),
+            }
+        }
+        let cleaner = thread::Builder::new().name("clean-up".to_owned());
+        let cleaner = cleaner.spawn_scoped(scope, move || clean_up(&manager, &stopped));
+        if let Err(error) = cleaner {
+            report(&format!("cannot start the clean-up: {error}"));
+        }
+        wait_for_all(started, &all_finished);
+        drop(stop_cleaning);
+    });
+    Ok(())
+}
+
+/// A descriptor that becomes readable with SIGTERM or SIGINT, and stays so.
+fn stop_signal() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    Ok(read)
+}
+
+/// Waits until every worker has ended; the last ones for a bounded time after the first.
+fn wait_for_all(workers: usize, finished: &Receiver<()>) {
+    if workers == 0 || finished.recv().is_err() {
+        return;
+    }
+    let deadline = Instant::now() + LAST_REQUESTS;
+    for _ in 1..workers {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(left) {
+            report("some requests did not end within 10 s; nothing of them was saved");
+            std::process::exit(0);
+        }
+    }
+}
+
+/// Cleans up whenever no process has for `cleanUpDelay`, until the program is to end.
+fn clean_up(manager: &FoundManager, stopped: &Receiver<()>) {
+    let Ok(manager) = manager.get() else { return };
+    let Some(delay) = manager.config().clean_up_delay() else {
+        return;
+    };
+    let pause = delay.clamp(Duration::from_secs(1), CLEAN_UP_CHECK);
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+        if let Err(error) = manager.clean_up_if_due(Duration::MAX) {
+            report(&error.one_line());
+        }
+    }
+}

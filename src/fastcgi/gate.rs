@@ -1,0 +1,94 @@
+//! Which requests may occupy a worker: those of one session only a few at a time.
+//!
+//! Requests that write one session wait for each other. Were they to wait in workers, one busy
+//! session would hold them all and every other visitor would stand still. So a session gets a
+//! share of the workers, and what exceeds it waits here, without a thread.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use crate::id::SessionId;
+use crate::params::Params;
+
+/// A request that is ready to be handled.
+pub(super) struct Job {
+    /// The number of its connection.
+    pub(super) number: u64,
+    /// The connection has not been waited for yet.
+    pub(super) is_new: bool,
+    pub(super) connection: Connection,
+    pub(super) params: Params,
+    pub(super) session: Option<SessionId>,
+    pub(super) arrived: Instant,
+}
+
+pub(super) struct Gate {
+    share: usize,
+    sessions: Mutex<HashMap<SessionId, Crowd>>,
+}
+
+#[derive(Default)]
+struct Crowd {
+    running: usize,
+    waiting: VecDeque<Job>,
+}
+
+impl Gate {
+    /// A gate that lets one session occupy `share` workers.
+    pub(super) fn new(share: usize) -> Self {
+        Gate {
+            share,
+            sessions: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Lets a request in, or keeps it until another of its session leaves.
+    pub(super) fn enter(&self, job: Job) -> Option<Job> {
+        let Some(session) = &job.session else {
+            return Some(job);
+        };
+        let mut sessions = self.sessions();
+        let crowd = sessions.entry(session.clone()).or_default();
+        if crowd.running < self.share {
+            crowd.running += 1;
+            return Some(job);
+        }
+        crowd.waiting.push_back(job);
+        None
+    }
+
+    /// A request of this session is done; the one that may run in its place.
+    pub(super) fn leave(&self, session: &SessionId) -> Option<Job> {
+        let mut sessions = self.sessions();
+        let crowd = sessions.get_mut(session)?;
+        let next = crowd.waiting.pop_front();
+        if next.is_none() {
+            crowd.running = crowd.running.saturating_sub(1);
+            if crowd.running == 0 {
+                sessions.remove(session);
+            }
+        }
+        next
+    }
+
+    /// Takes out who has waited longer than `longest`.
+    pub(super) fn take_overdue(&self, longest: Duration) -> Vec<Job> {
+        let mut overdue = Vec::new();
+        for crowd in self.sessions().values_mut() {
+            while crowd
+                .waiting
+                .front()
+                .is_some_and(|job| job.arrived.elapsed() > longest)
+            {
+                overdue.extend(crowd.waiting.pop_front());
+            }
+        }
+        overdue
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Crowd>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,198 @@
+//! [`run`]: one handler, whichever way a server started the program.
+
+use std::env;
+use std::error::Error as StdError;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cgi;
+use crate::error::Result;
+#[cfg(target_os = "linux")]
+use crate::fastcgi::{self, Limits, Socket};
+use crate::request::Request;
+use crate::response::Response;
+use crate::runner::{BoxError, report, report_everything};
+
+/// Answers the requests that a web server hands over, with a session for the handler.
+///
+/// The same program serves both ways. Started with a listening socket as descriptor 0, or one of
+/// systemd's, it is a FastCGI responder; else it answers one request as CGI. [`Program`] has
+/// settings for the first.
+///
+/// The configuration is found as [`Config::find`](crate::Config::find) does: under CGI when the handler first
+/// asks for a session, under FastCGI once, when the program starts. The session is committed
+/// before the first byte of the response goes out; when that fails, the handler fails, or it
+/// panics, nothing is saved, the client gets a complete error page, and the reason goes to stderr
+/// on one line. A response with a 5xx status saves nothing either.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use cgi_session::{Request, Response, Result};
+///
+/// fn main() -> ExitCode {
+///     cgi_session::run(counter)
+/// }
+///
+/// fn counter(request: &mut Request) -> Result<Response> {
+///     let session = request.session()?;
+///     let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
+///     session.insert("pageViews", views)?;
+///     Ok(Response::html(format!("Hello, you've been here {views} time(s)")))
+/// }
+/// ```
+pub fn run<H, E>(handler: H) -> ExitCode
+where
+    H: Fn(&mut Request) -> Result<Response, E> + Send + Sync,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    Program::new().run(handler)
+}
+
+/// How a program serves as a FastCGI responder. Under CGI nothing of this matters.
+///
+/// Started by hand, a program takes `--listen`, `--workers` and `--connections` from its command
+/// line, before what is set here.
+///
+/// ```no_run
+/// # use cgi_session::{Program, Request, Response, Result};
+/// # fn counter(_: &mut Request) -> Result<Response> { Ok(Response::text("")) }
+/// Program::new().workers(32).listen("unix:/run/app.sock").run(counter);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Program {
+    #[cfg(target_os = "linux")]
+    limits: Limits,
+    listen: Option<std::ffi::OsString>,
+}
+
+impl Program {
+    /// A program with default settings.
+    pub fn new() -> Self {
+        Program::default()
+    }
+
+    /// Makes a socket of its own: `unix:/path/of.sock` or `127.0.0.1:9000`. Without it the server
+    /// hands one over.
+    pub fn listen(mut self, address: impl Into<std::ffi::OsString>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Program {
+    /// How many requests are handled at once: the number of threads, made at the start. Default:
+    /// four for each processor, at least 8. A quarter of them, at least 2, serve one session at
+    /// the same time; what exceeds that waits without a thread.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.limits.workers = workers.max(1);
+        self
+    }
+
+    /// How many connections are open at once, by default 1024. A further one takes the place of
+    /// the one that has been idle longest.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.limits.connections = connections.max(1);
+        self
+    }
+
+    /// The most bytes and the most variables of one request's parameters, by default 512 KiB
+    /// and 1000. A request with more is answered 400.
+    pub fn max_params(mut self, bytes: usize, variables: usize) -> Self {
+        (self.limits.params_bytes, self.limits.params) = (bytes, variables);
+        self
+    }
+
+    /// How long a connection may be silent between requests or amid the parameters of one, by
+    /// default 60 s.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// How long the handler waits for the next bytes of a body, and the program for the server to
+    /// take the next bytes of a response, by default 60 s each.
+    pub fn io_timeout(mut self, read: Duration, write: Duration) -> Self {
+        (self.limits.read_timeout, self.limits.write_timeout) = (read, write);
+        self
+    }
+}
+
+impl Program {
+    /// Answers requests; see [`run`].
+    pub fn run<H, E>(self, handler: H) -> ExitCode
+    where
+        H: Fn(&mut Request) -> Result<Response, E> + Send + Sync,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let handler = |request: &mut Request| -> Result<Response, BoxError> {
+            handler(request).map_err(Into::into)
+        };
+        #[cfg(target_os = "linux")]
+        if fastcgi::listener::is_on_stdin() {
+            report_everything();
+            return fastcgi::run(&handler, self.limits, &Socket::Stdin);
+        }
+        if env::var_os("REQUEST_METHOD").is_some() {
+            report_everything();
+            // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
+            return cgi::run(&handler);
+        }
+        match self.with_arguments() {
+            #[cfg(target_os = "linux")]
+            Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
+                let socket = program.listen.map_or(Socket::Systemd, Socket::Bind);
+                report_everything();
+                fastcgi::run(&handler, program.limits, &socket)
+            }
+            Ok(_) => explain(),
+            Err(error) => {
+                report(&format!("{error}; --help says more"));
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    fn with_arguments(mut self) -> Result<Self, lexopt::Error> {
+        use lexopt::prelude::{Long, ValueExt as _};
+        let mut arguments = lexopt::Parser::from_env();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("listen") => self.listen = Some(arguments.value()?),
+                #[cfg(target_os = "linux")]
+                Long("workers") => self = self.workers(arguments.value()?.parse()?),
+                #[cfg(target_os = "linux")]
+                Long("connections") => self = self.connections(arguments.value()?.parse()?),
+                // Whatever was said before it, help comes instead.
+                Long("help") => return Ok(Program::new()),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Somebody started the program by hand: says what it is instead of waiting for a body.
+fn explain() -> ExitCode {
+    let program = env::args_os().next().unwrap_or_default();
+    let program = program.to_string_lossy();
+    let text = format!(
+        "{program} is a CGI and FastCGI program: a web server starts it.\n\n\
+         To try it without a server, as one CGI request:\n\n\
+         \x20   CGI_SESSION_STORAGE_FILE_DIR=$HOME/sessions REQUEST_METHOD=GET {program}\n\n\
+         To run it as a FastCGI responder that a server connects to:\n\n\
+         \x20   {program} --listen unix:/run/app.sock [--workers N] [--connections N]\n\
+         \x20   {program} --listen 127.0.0.1:9000\n\n\
+         To deploy it as CGI, copy it into the server's cgi-bin directory.\n"
+    );
+    let mut out: Box<dyn io::Write> = if io::stdout().is_terminal() {
+        Box::new(io::stdout())
+    } else {
+        Box::new(io::stderr())
+    };
+    // With nobody listening there is nobody to tell.
+    let _ = out.write_all(text.as_bytes());
+    ExitCode::from(2)
+}
