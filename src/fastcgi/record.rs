@@ -291,7 +291,7 @@ mod tests {
         );
         assert_eq!(
             &out[8..],
-            b"\x0e\x02FCGI_MAX_CONNS64\x0f\x01FCGI_MPXS_CONNS0\0\0\0\0\0"
+            b"\x0e\x02FCGI_MAX_CONNS64\x0f\x01FCGI_MPXS_CONNS0\0\0\0\0"
         );
     }
 }
