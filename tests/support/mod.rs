@@ -88,7 +88,15 @@ pub(crate) fn is_installed(program: &str) -> bool {
     found
 }
 
-/// Whether this process may do what only root may.
+/// Whether this process may do what only root may. If not, a test that must do it says so.
+#[track_caller]
+pub(crate) fn may_act_as_root() -> bool {
+    if !is_root() {
+        eprintln!("skipped: not running as root");
+    }
+    is_root()
+}
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
