@@ -130,8 +130,10 @@ pub(crate) fn report(line: &str) {
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
+    // In one write: Apache's mod_cgi makes a line of the log of each.
+    let whole = format!("{name}: {line}\n");
     // With nobody listening there is nobody to tell.
-    let _ = writeln!(std::io::stderr().lock(), "{name}: {line}");
+    let _ = std::io::stderr().lock().write_all(whole.as_bytes());
 }
 
 /// Panics and the library's warnings go to stderr, on one line each, from now on.

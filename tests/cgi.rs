@@ -1,0 +1,255 @@
+//! The CGI runner, without a server: what a program answers when it fails, waits, or is started by hand.
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+
+use support::program::{Cgi, Outcome, end_of};
+use support::site::Site;
+use support::{example, is_installed};
+
+/// A visitor whom the counter has counted once.
+fn counted_once(site: &Site) -> String {
+    let answer = Cgi::new("counter", site).run().expect(200, "here 1 time");
+    answer.id()
+}
+
+#[track_caller]
+fn expect_count(site: &Site, id: &str, text: &str) {
+    let answer = Cgi::new("counter", site).visitor(id).run();
+    answer.expect(200, text);
+}
+
+#[test]
+fn a_panic_saves_nothing_and_is_answered_with_500() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let request = Cgi::new("misbehave", &site)
+        .visitor(&id)
+        .query("mode=panic");
+    request
+        .run()
+        .expect_failure(500, &["misbehave: panicked at", "on purpose"]);
+    expect_count(&site, &id, "here 2 time");
+}
+
+#[test]
+fn an_error_saves_nothing_and_is_answered_with_500() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let request = Cgi::new("misbehave", &site)
+        .visitor(&id)
+        .query("mode=error");
+    request
+        .run()
+        .expect_failure(500, &["misbehave: an error of two lines"]);
+    expect_count(&site, &id, "here 2 time");
+}
+
+#[test]
+fn a_response_that_reports_a_failure_saves_nothing() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let request = Cgi::new("misbehave", &site).visitor(&id).query("mode=5xx");
+    let answer = request.run().expect(502, "unharmed");
+    assert_eq!(answer.header("set-cookie"), None);
+    expect_count(&site, &id, "here 2 time");
+}
+
+#[test]
+fn a_failure_without_a_session_leaves_no_file_and_no_cookie() {
+    for mode in ["panic", "error", "5xx"] {
+        let site = Site::new();
+        let answer = Cgi::new("misbehave", &site)
+            .query(&format!("mode={mode}"))
+            .run();
+        assert!(answer.status >= 500, "{answer:?}");
+        assert_eq!(answer.header("set-cookie"), None);
+        assert!(!site.sessions().exists());
+    }
+}
+
+#[test]
+fn what_was_committed_before_a_panic_stays() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let request = Cgi::new("misbehave", &site)
+        .visitor(&id)
+        .query("mode=commit+and+panic");
+    request.run().expect_failure(500, &["after the commit"]);
+    expect_count(&site, &id, "here 1001 time");
+}
+
+#[test]
+fn a_session_that_is_opened_twice_in_one_request_is_an_error_at_once() {
+    // With a lock that may be waited for until the test gives up.
+    let site = Site::with_settings("lockTimeout = 1d\n");
+    let id = counted_once(&site);
+    let request = Cgi::new("misbehave", &site)
+        .visitor(&id)
+        .query("mode=twice");
+    request
+        .run()
+        .expect_failure(500, &["already open", "commit or release it first"]);
+    expect_count(&site, &id, "here 2 time");
+}
+
+#[test]
+fn a_lock_that_is_not_had_in_time_gives_503_and_the_log_names_the_holder() {
+    let site = Site::with_settings("lockTimeout = 1s\n");
+    let id = counted_once(&site);
+    let holding = Cgi::new("misbehave", &site).visitor(&id).query("mode=hold");
+    let mut holder = holding
+        .command()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(holder.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert_eq!(line, "holding\n");
+
+    let refused = Cgi::new("counter", &site).visitor(&id).run();
+    let process = format!("process {} (misbehave), running for ", holder.id());
+    let refused = refused.expect_failure(503, &["still locked after", &process, " s"]);
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!(wait > 0);
+
+    // Its body ends, and with it the wait.
+    drop(holder.stdin.take());
+    assert_eq!(Outcome::of(holder).status, 200);
+    expect_count(&site, &id, "here 1001 time");
+}
+
+#[test]
+fn a_killed_holder_frees_its_lock_and_saved_nothing() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let holding = Cgi::new("misbehave", &site).visitor(&id).query("mode=hold");
+    let mut holder = holding
+        .command()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 7];
+    holder
+        .stderr
+        .take()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    expect_count(&site, &id, "here 2 time");
+}
+
+#[test]
+fn head_is_answered_with_the_length_of_the_page_and_without_the_page() {
+    let site = Site::new();
+    let request = Cgi::new("lookup", &site).method("HEAD");
+    let (status, head, stderr) = end_of(start(&mut request.command()));
+    assert!(status.success() && stderr.is_empty(), "{stderr}");
+    let page = Cgi::new("lookup", &site).run().expect(200, "no session");
+    let length = format!("Content-Length: {}\r\n\r\n", page.body.len());
+    assert!(head.ends_with(&length), "{head}");
+}
+
+#[test]
+fn a_redirect_says_its_status_and_encodes_its_target() {
+    let site = Site::new();
+    let answer = Cgi::new("misbehave", &site).query("mode=redirect").run();
+    let answer = answer.expect(303, "See");
+    assert_eq!(answer.header("location"), Some("/elsewhere?a=b%20c"));
+}
+
+#[test]
+fn a_reader_who_leaves_disturbs_nobody_and_what_was_committed_stays() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    for mode in ["", "mode=large"] {
+        let request = Cgi::new("misbehave", &site).visitor(&id).query(mode);
+        let mut command = request.command();
+        let mut program = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(program.stdout.take());
+        drop(program.stdin.take());
+        let (status, _, stderr) = end_of(program);
+        assert!(status.success() && stderr.is_empty(), "{status} {stderr}");
+        expect_count(&site, &id, "here 1001 time");
+    }
+}
+
+#[test]
+fn closed_descriptors_disturb_nobody() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let request = Cgi::new("counter", &site).visitor(&id);
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let shell = Command::new("/bin/sh")
+            .args(["-c", &format!("exec \"$0\" {closed}")])
+            .arg(example("counter"))
+            .env_clear()
+            .envs(
+                request
+                    .command()
+                    .get_envs()
+                    .filter_map(|(k, v)| Some((k, v?))),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (status, _, stderr) = end_of(shell);
+        assert!(
+            status.success() && stderr.is_empty(),
+            "{closed}: {status} {stderr}"
+        );
+    }
+    expect_count(&site, &id, "here 6 time");
+}
+
+#[test]
+fn a_program_that_no_server_started_explains_itself() {
+    let mut command = Command::new(example("counter"));
+    let (status, stdout, stderr) = end_of(start(command.env_clear()));
+    assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
+    for part in ["is a CGI program", "REQUEST_METHOD=GET", "cgi-bin"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+}
+
+#[test]
+fn a_program_in_a_terminal_explains_itself_there() {
+    if !is_installed("script") {
+        return;
+    }
+    let program = example("counter");
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command"])
+        .arg(program)
+        .arg("/dev/null")
+        .env_remove("REQUEST_METHOD");
+    let (status, terminal, _) = end_of(start(&mut command));
+    assert_eq!(status.code(), Some(2), "{terminal}");
+    assert!(terminal.contains("is a CGI program"), "{terminal}");
+}
+
+fn start(command: &mut Command) -> std::process::Child {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,241 @@
+//! What a client may send: cookies, bodies and bytes of every kind, and what comes of each.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use support::program::Cgi;
+use support::site::Site;
+
+const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A site, and a visitor whom the counter has counted once.
+fn site_and_visitor() -> (Site, String) {
+    let site = Site::new();
+    let id = Cgi::new("counter", &site)
+        .run()
+        .expect(200, "here 1 time")
+        .id();
+    (site, id)
+}
+
+/// Sends this header with `ID` for the visitor's id, and expects that the visitor is known.
+#[track_caller]
+fn expect_known(header: &[u8]) {
+    let (site, id) = site_and_visitor();
+    let header = replace_id(header, &id);
+    let answer = Cgi::new("counter", &site)
+        .cookie(OsStr::from_bytes(&header))
+        .run();
+    let answer = answer.expect(200, "here 2 time");
+    assert_eq!(answer.header("set-cookie"), None);
+    assert_eq!(site.files().len(), 1);
+}
+
+/// Sends this header and expects that the visitor is a new one.
+#[track_caller]
+fn expect_new(header: &[u8]) {
+    let (site, id) = site_and_visitor();
+    let header = replace_id(header, &id);
+    let answer = Cgi::new("counter", &site)
+        .cookie(OsStr::from_bytes(&header))
+        .run();
+    let new_id = answer.expect(200, "here 1 time").id();
+    assert!(new_id != id && new_id != UNKNOWN);
+    assert_eq!(site.files().len(), 2);
+}
+
+fn replace_id(header: &[u8], id: &str) -> Vec<u8> {
+    match header.windows(2).position(|window| window == b"ID") {
+        Some(at) => [&header[..at], id.as_bytes(), &header[at + 2..]].concat(),
+        None => header.to_vec(),
+    }
+}
+
+#[test]
+fn our_cookie_is_found_among_others() {
+    for header in [
+        &b"sessionId=ID"[..],
+        b"a=1; sessionId=ID; b=2",
+        b"a=1, sessionId=ID",
+        b"sessionId=\"ID\"",
+        b"sessionId=; sessionId=../../etc/passwd; sessionId=ID",
+    ] {
+        expect_known(header);
+    }
+}
+
+#[test]
+fn broken_cookies_do_not_hide_ours() {
+    for header in [
+        &b"\xff\xfe=\xfd; sessionId=ID"[..],
+        b"a=\"1; sessionId=ID",
+        b"\x01\x02\x7f=\x1b[2J; sessionId=ID",
+        b"caf\xc3\xa9=\xe2\x98\x95; sessionId=ID",
+        b"=; ;;, =x; sessionId; sessionId=ID",
+    ] {
+        expect_known(header);
+    }
+}
+
+#[test]
+fn ten_thousand_cookies_do_not_hide_ours() {
+    expect_known(format!("{}sessionId=ID", "a=b; ".repeat(10_000)).as_bytes());
+}
+
+#[test]
+fn a_cookie_as_long_as_the_system_allows_does_not_hide_ours() {
+    // Linux hands over 128 KiB in one variable.
+    expect_known(format!("a={}; sessionId=ID", "x".repeat(130_000)).as_bytes());
+}
+
+#[test]
+fn a_header_without_a_good_id_makes_a_new_visitor() {
+    for header in [
+        &b""[..],
+        b"sessionId=",
+        b"sessionId=../../../etc/passwd",
+        b"sessionId=0123456789ABCDEF0123456789ABCDEF01234567",
+        b"sessionId=ID0",
+        b"sessionId=ID/../x",
+        b"sessionId=\xff\xfe",
+        b"SESSIONID=ID",
+        b"sessionId",
+        b"sessionId=0123456789abcdef0123456789abcdef01234567",
+    ] {
+        expect_new(header);
+    }
+}
+
+#[test]
+fn an_id_in_the_query_is_ignored() {
+    let (site, id) = site_and_visitor();
+    let query = format!("sessionId={id}&sid={id}");
+    let answer = Cgi::new("counter", &site).query(&query).run();
+    assert_ne!(answer.expect(200, "here 1 time").id(), id);
+    let form = Cgi::new("counter", &site).form(&query).run();
+    assert_ne!(form.expect(200, "here 1 time").id(), id);
+}
+
+#[test]
+fn who_stores_nothing_leaves_no_file_no_lock_no_directory_and_no_cookie() {
+    // The clean-up that a program does itself has a lock file of its own.
+    let site = Site::with_settings("cleanUpDelay = 0\n");
+    let headers = [
+        String::new(),
+        "sessionId=".to_owned(),
+        "sessionId=../x".to_owned(),
+        format!("sessionId={UNKNOWN}"),
+    ];
+    for program in ["lookup", "follow"] {
+        for header in &headers {
+            let answer = Cgi::new(program, &site).cookie(header).run();
+            assert!(
+                answer.status < 500 && answer.stderr.is_empty(),
+                "{answer:?}"
+            );
+            assert_eq!(answer.header("set-cookie"), None);
+            assert!(!site.sessions().exists());
+        }
+    }
+    site.make_sessions(None);
+    for header in headers {
+        Cgi::new("lookup", &site)
+            .cookie(header)
+            .run()
+            .expect(200, "no session");
+        assert_eq!(site.sessions().read_dir().unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn an_environment_that_is_not_utf_8_disturbs_nobody() {
+    let (site, id) = site_and_visitor();
+    let odd = OsStr::from_bytes(b"\xff\xfe\x80");
+    let answer = Cgi::new("counter", &site)
+        .visitor(&id)
+        .variable("HTTP_USER_AGENT", odd)
+        .variable("PATH_INFO", odd)
+        .variable("QUERY_STRING", odd)
+        .variable(odd, odd)
+        .run();
+    answer.expect(200, "here 2 time");
+}
+
+#[test]
+fn a_method_that_is_none_is_answered() {
+    let (site, id) = site_and_visitor();
+    for method in [&b""[..], b"\xff", b"get", b"A B", b"PROPFIND"] {
+        let request = Cgi::new("counter", &site).visitor(&id);
+        let request = request.variable("REQUEST_METHOD", OsStr::from_bytes(method));
+        request.run().expect(200, "you've been here");
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_answered_with_400_and_stores_nothing() {
+    let site = Site::new();
+    let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
+    let answer = request.variable("CONTENT_LENGTH", "1000").run();
+    answer.expect_failure(400, &["977 bytes before its CONTENT_LENGTH"]);
+    assert!(!site.sessions().exists());
+}
+
+#[test]
+fn a_body_is_read_to_its_content_length_and_no_further() {
+    let site = Site::new();
+    let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
+    let answer = request.variable("CONTENT_LENGTH", "10").run();
+    answer.expect(200, "Your name is Doe");
+    assert_eq!(site.files().len(), 1);
+}
+
+#[test]
+fn a_content_length_that_is_no_number_is_as_good_as_none() {
+    for length in ["", "-1", "abc", "0x17", "99999999999999999999999999"] {
+        let site = Site::new();
+        let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
+        let answer = request.variable("CONTENT_LENGTH", length).run();
+        answer.expect(200, "Your name is Doe");
+    }
+}
+
+#[test]
+fn a_form_that_is_too_long_is_answered_with_413() {
+    let site = Site::new();
+    let form = format!("myname={}", "x".repeat(2 << 20));
+    let answer = Cgi::new("begin", &site).form(&form).run();
+    answer.expect_failure(413, &["larger than this program accepts"]);
+    assert!(!site.sessions().exists());
+}
+
+#[test]
+fn a_form_of_another_type_is_answered_with_415() {
+    let site = Site::new();
+    let request = Cgi::new("begin", &site).form("{}");
+    let answer = request.variable("CONTENT_TYPE", "application/json").run();
+    answer.expect_failure(415, &["application/x-www-form-urlencoded"]);
+}
+
+#[test]
+fn a_form_with_bytes_of_every_kind_is_shown_as_text() {
+    let site = Site::new();
+    let answer = Cgi::new("begin", &site)
+        .form("myname=%3Cb%3E%ff%00%22&firstname=%zz&&=&%")
+        .run();
+    answer.expect(200, "Your name is &lt;b&gt;\u{fffd}\0\"");
+}
+
+#[test]
+fn a_session_that_would_be_too_large_is_answered_with_500_and_keeps_what_it_was() {
+    let site = Site::with_settings("maxRecordBytes = 4096\n");
+    let begin = |name: &str| Cgi::new("begin", &site).form(&format!("myname=x&firstname={name}"));
+    let id = begin("Jo").run().expect(200, "x").id();
+    let answer = begin(&"J".repeat(5000)).visitor(&id).run();
+    answer.expect_failure(500, &["maxRecordBytes is 4096", "unchanged"]);
+    Cgi::new("follow", &site)
+        .visitor(&id)
+        .run()
+        .expect(200, "Your first name is Jo");
+}

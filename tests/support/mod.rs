@@ -1,0 +1,112 @@
+//! What the tests that start programs and servers have in common.
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+pub(crate) mod apache;
+pub(crate) mod client;
+pub(crate) mod program;
+pub(crate) mod site;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// After this time something has gone wrong, however slow the machine is.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A built example program.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let program = profile_directory().join("examples").join(name);
+    build_if_missing(&program, &["--example", name]);
+    program
+}
+
+/// A built program of the package `cgi-session-tools`.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let program = profile_directory().join(name);
+    build_if_missing(&program, &["--package", "cgi-session-tools", "--bin", name]);
+    program
+}
+
+/// `cargo test` builds every program; `cargo test --test cgi` does not.
+fn build_if_missing(program: &Path, what: &[&str]) {
+    if program.is_file() {
+        return;
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.arg("build").args(what);
+    if profile_directory().ends_with("release") {
+        build.arg("--release");
+    }
+    let outcome = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    assert!(
+        outcome.unwrap().success() && program.is_file(),
+        "{} is not built: run `cargo build --workspace --bins --examples`",
+        program.display()
+    );
+}
+
+/// `target/debug`, or wherever this test lies.
+fn profile_directory() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A file or directory of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Copies a file or directory.
+///
+/// In a process of its own: a program that this process writes cannot be executed while another
+/// thread's child, not yet a program of its own, has a copy of the descriptor (ETXTBSY).
+#[track_caller]
+pub(crate) fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-R").arg(from).arg(to).status();
+    assert!(
+        copied.unwrap().success(),
+        "cannot copy {} to {}",
+        from.display(),
+        to.display()
+    );
+}
+
+/// Whether a program that a test needs is installed. If not, the test says so and passes, except
+/// in CI, where nothing may be left out.
+#[track_caller]
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|directory| directory.join(program).is_file());
+    if !found {
+        let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+        assert!(!in_ci, "{program} is not installed");
+        eprintln!("skipped: {program} not installed");
+    }
+    found
+}
+
+/// Whether this process may do what only root may. If not, a test that must do it says so.
+#[track_caller]
+pub(crate) fn may_act_as_root() -> bool {
+    if !is_root() {
+        eprintln!("skipped: not running as root");
+    }
+    is_root()
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
