@@ -81,5 +81,5 @@ pub use record::{Record, RecordError};
 pub use request::Request;
 pub use response::Response;
 pub use session::{Session, Snapshot};
-pub use store::{FileStore, Lease, Store, Stored, Sweep, SweepEvent, SweepReport};
+pub use store::{FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepEvent, SweepReport};
 pub use values::{MAX_KEY_LENGTH, Values};

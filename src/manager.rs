@@ -1,5 +1,6 @@
 //! [`SessionManager`]: from a Cookie header to a session, in one function.
 
+use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +12,7 @@ use crate::held::Held;
 use crate::id::SessionId;
 use crate::record::Record;
 use crate::session::{ClientCookie, Session, Snapshot};
-use crate::store::{FileStore, Store, Sweep, SweepReport};
+use crate::store::{FileStore, MemoryStore, Store, Sweep, SweepReport};
 use crate::values::Applications;
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
@@ -52,21 +53,28 @@ impl SessionManager {
     ///
     /// [`Error::Config`] when the settings do not fit together.
     pub fn new(config: Config) -> Result<Self> {
-        let store = match config.storage_type {
-            StorageType::File => FileStore::new(&config)?,
-            StorageType::Custom => {
-                let reason = "storageType = custom: the program brings its own store, with SessionManager::with_store";
-                return Err(Error::Config(reason.to_owned()));
+        match config.storage_type {
+            StorageType::File => {
+                let store = FileStore::new(&config)?;
+                SessionManager::with_store(config, store)
             }
+            StorageType::Ram if env::var_os("REQUEST_METHOD").is_some() => Err(Error::Config(
+                "storageType = ram cannot work under CGI: every request is a new process and would find nothing; \
+                 use storageType = file, or run the program as FastCGI"
+                    .to_owned(),
+            )),
+            StorageType::Ram => {
+                let store = MemoryStore::new(&config);
+                SessionManager::with_store(config, store)
+            }
+            StorageType::Custom => Err(Error::Config(
+                "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
+            )),
             _ => {
                 let name = config.get("storageType").unwrap_or_default();
-                let reason = format!(
-                    "storageType = {name} is not part of this build; use storageType = file"
-                );
-                return Err(Error::Config(reason));
+                Err(Error::Config(format!("storageType = {name} is not part of this build; use storageType = file")))
             }
-        };
-        SessionManager::with_store(config, store)
+        }
     }
 
     /// A manager of sessions in a store of one's own.

@@ -1,6 +1,7 @@
 //! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
 
 pub(crate) mod file;
+pub(crate) mod memory;
 
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use crate::id::SessionId;
 use crate::record::Record;
 
 pub use file::FileStore;
+pub use memory::MemoryStore;
 
 /// A place where records live.
 ///

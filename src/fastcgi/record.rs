@@ -220,7 +220,9 @@ pub(super) fn push_values(out: &mut Vec<u8>, question: &[u8], max_connections: u
 mod tests {
     use super::*;
 
-    fn pairs(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadParams> {
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    fn pairs(bytes: &[u8]) -> Result<Vec<Pair>, BadParams> {
         let params = decode_params(bytes.to_vec(), 1000)?;
         Ok(params
             .iter()

@@ -1,0 +1,328 @@
+//! What every store keeps, whatever it is made of: one suite, run against all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Config, Error, FileStore, Lease, MemoryStore, Record, SessionId, Store, Sweep};
+
+const WAIT: Duration = Duration::from_secs(60);
+
+/// A store, and what must live as long as it.
+struct Subject {
+    name: &'static str,
+    store: Arc<dyn Store>,
+    _place: tempfile::TempDir,
+}
+
+/// Every store, empty, with an idle time of 60 minutes and further settings.
+fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
+    let subject = |name, make: fn(&Config) -> Arc<dyn Store>, more: &[(&str, &str)]| {
+        let place = tempfile::tempdir().unwrap();
+        let config = Config::new().set("storageFileDir", place.path()).unwrap();
+        let all = settings.iter().chain(more);
+        let config = all.fold(config, |config, (key, value)| {
+            config.set(key, value).unwrap()
+        });
+        Subject {
+            name,
+            store: make(&config),
+            _place: place,
+        }
+    };
+    let file = |config: &Config| Arc::new(FileStore::new(config).unwrap()) as Arc<dyn Store>;
+    let memory = |config: &Config| Arc::new(MemoryStore::new(config)) as Arc<dyn Store>;
+    vec![
+        subject("file", file, &[]),
+        subject("file with 256 shards", file, &[("shards", "256")]),
+        subject("file with durability", file, &[("durability", "data")]),
+        subject("memory", memory, &[]),
+    ]
+}
+
+fn record(count: u64, now: SystemTime) -> Record {
+    Record::new(now).with_values(format!(r#"{{"":{{"count":{count}}}}}"#).into_bytes())
+}
+
+fn count(record: &Record) -> u64 {
+    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
+    values[""]["count"].as_u64().unwrap()
+}
+
+fn create(store: &dyn Store, number: u64, now: SystemTime) -> (SessionId, Box<dyn Lease>) {
+    let id = SessionId::generate().unwrap();
+    let lease = store
+        .create(&id, &record(number, now), now)
+        .unwrap()
+        .expect("a new id");
+    (id, lease)
+}
+
+fn later(now: SystemTime, minutes: u64) -> SystemTime {
+    now + Duration::from_secs(60 * minutes)
+}
+
+#[test]
+fn what_is_absent_is_none() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
+        assert!(store.lock(&id, WAIT, now).unwrap().is_none(), "{name}");
+        assert!(store.read(&id, now).unwrap().is_none(), "{name}");
+    }
+}
+
+#[test]
+fn what_was_created_and_committed_is_found() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        assert_eq!(
+            count(&store.read(&id, now).unwrap().unwrap().record),
+            1,
+            "{name}"
+        );
+        lease.commit(&record(2, now), now).unwrap();
+        drop(lease);
+        let (stored, _lease) = store.lock(&id, WAIT, now).unwrap().unwrap();
+        assert_eq!(count(&stored.record), 2, "{name}");
+    }
+}
+
+#[test]
+fn a_taken_id_is_not_given_twice() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, _lease) = create(&*store, 1, now);
+        assert!(
+            store.create(&id, &record(2, now), now).unwrap().is_none(),
+            "{name}"
+        );
+        assert_eq!(
+            count(&store.read(&id, now).unwrap().unwrap().record),
+            1,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_lease_that_is_dropped_writes_nothing_and_unlocks() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        drop(store.lock(&id, WAIT, now).unwrap().expect(name));
+        assert_eq!(
+            count(&store.lock(&id, WAIT, now).unwrap().unwrap().0.record),
+            1,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_second_lease_is_refused_in_time_and_a_reader_is_not() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, _lease) = create(&*store, 1, now);
+        let refused = store.lock(&id, Duration::from_millis(20), now);
+        assert!(matches!(refused, Err(Error::Busy { .. })), "{name}");
+        assert!(store.read(&id, now).unwrap().is_some(), "{name}");
+    }
+}
+
+#[test]
+fn sixteen_writers_lose_nothing() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 0, now);
+        drop(lease);
+        let per_writer = if name.contains("durability") { 5 } else { 50 };
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    for _ in 0..per_writer {
+                        let (stored, mut lease) = store.lock(&id, WAIT, now).unwrap().unwrap();
+                        lease
+                            .commit(&record(count(&stored.record) + 1, now), now)
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(
+            count(&store.read(&id, now).unwrap().unwrap().record),
+            16 * per_writer,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_sees_counts_that_only_grow() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 0, now);
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !is_done.load(Ordering::Relaxed) {
+                    let seen = count(&store.read(&id, now).unwrap().unwrap().record);
+                    assert!(seen >= last, "{name}: {seen} after {last}");
+                    last = seen;
+                }
+            });
+            for number in 1..200 {
+                lease.commit(&record(number, now), now).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn a_destroyed_session_is_gone_for_whoever_waits_for_it() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| store.lock(&id, WAIT, now).unwrap().is_none());
+            lease.destroy().unwrap();
+            assert!(waiter.join().unwrap(), "{name}");
+        });
+        assert!(store.read(&id, now).unwrap().is_none(), "{name}");
+    }
+}
+
+#[test]
+fn an_expired_session_is_not_found_and_never_comes_back() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        assert!(store.read(&id, later(now, 59)).unwrap().is_some(), "{name}");
+        assert!(
+            store.read(&id, later(now, 121)).unwrap().is_none(),
+            "{name}"
+        );
+        assert!(
+            store.lock(&id, WAIT, later(now, 121)).unwrap().is_none(),
+            "{name}"
+        );
+        assert!(store.read(&id, now).unwrap().is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        drop(create(&*store, 1, now));
+        let (busy, _lease) = create(&*store, 2, now);
+        let (live, mut lease) = create(&*store, 3, now);
+        lease.touch(later(now, 100)).unwrap();
+        drop(lease);
+        let report = store
+            .delete_expired(&Sweep::new(), later(now, 100))
+            .unwrap();
+        assert_eq!(
+            (report.deleted, report.busy, report.live),
+            (1, 1, 1),
+            "{name}: {report:?}"
+        );
+        assert!(
+            store.read(&live, later(now, 100)).unwrap().is_some(),
+            "{name}"
+        );
+        assert!(store.read(&busy, now).unwrap().is_some(), "{name}");
+        assert!(store.last_sweep(later(now, 100)).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_dry_run_deletes_nothing() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        let report = store
+            .delete_expired(&Sweep::new().dry_run(true), later(now, 100))
+            .unwrap();
+        assert_eq!(report.deleted, 1, "{name}");
+        assert!(store.read(&id, now).unwrap().is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_record_that_is_too_large_is_refused_and_the_old_one_stays() {
+    for Subject { name, store, .. } in stores(&[("maxRecordBytes", "256")]) {
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        let large = Record::new(now)
+            .with_values(format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(300)).into_bytes());
+        assert!(
+            matches!(
+                lease.commit(&large, now),
+                Err(Error::TooLarge { limit: 256, .. })
+            ),
+            "{name}"
+        );
+        let other = SessionId::generate().unwrap();
+        assert!(
+            matches!(
+                store.create(&other, &large, now),
+                Err(Error::TooLarge { .. })
+            ),
+            "{name}"
+        );
+        assert_eq!(
+            count(&store.read(&id, now).unwrap().unwrap().record),
+            1,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
+    for Subject { name, store, .. } in stores(&[("maxSessions", "3")]) {
+        let now = SystemTime::now();
+        let at = |minute| later(now, minute);
+        let (in_use, _lease) = create(&*store, 1, at(0));
+        let mut ids = Vec::new();
+        for minute in [5, 10, 15] {
+            let (id, lease) = create(&*store, 1, at(minute));
+            drop(lease);
+            // A file is as old as the clock says; a touch says when it was used.
+            store
+                .lock(&id, WAIT, at(minute))
+                .unwrap()
+                .unwrap()
+                .1
+                .touch(at(minute))
+                .unwrap();
+            ids.push(id);
+        }
+        let lives = |id: &SessionId| store.read(id, at(16)).unwrap().is_some();
+        assert!(
+            lives(&in_use) && !lives(&ids[0]) && lives(&ids[2]),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_full_store_that_refuses_evicts_nobody() {
+    for Subject { name, store, .. } in stores(&[("maxSessions", "2"), ("whenFull", "refuse")]) {
+        let now = SystemTime::now();
+        let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
+        let refused = store.create(&SessionId::generate().unwrap(), &record(3, now), now);
+        assert!(matches!(refused, Err(Error::Full { limit: 2 })), "{name}");
+        assert!(
+            ids.iter().all(|id| store.read(id, now).unwrap().is_some()),
+            "{name}"
+        );
+    }
+}
