@@ -4,6 +4,7 @@ use std::env;
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use crate::cgi;
@@ -12,7 +13,9 @@ use crate::error::Result;
 use crate::fastcgi::{self, Limits, Socket};
 use crate::request::Request;
 use crate::response::Response;
-use crate::runner::{BoxError, report, report_everything};
+use crate::runner::{BoxError, report_everything};
+#[cfg(target_os = "linux")]
+use crate::runner::{Handler, report};
 
 /// Answers the requests that a web server hands over, with a session for the handler.
 ///
@@ -64,6 +67,7 @@ where
 pub struct Program {
     #[cfg(target_os = "linux")]
     limits: Limits,
+    #[cfg(target_os = "linux")]
     listen: Option<std::ffi::OsString>,
 }
 
@@ -72,17 +76,17 @@ impl Program {
     pub fn new() -> Self {
         Program::default()
     }
+}
 
+#[cfg(target_os = "linux")]
+impl Program {
     /// Makes a socket of its own: `unix:/path/of.sock` or `127.0.0.1:9000`. Without it the server
     /// hands one over.
     pub fn listen(mut self, address: impl Into<std::ffi::OsString>) -> Self {
         self.listen = Some(address.into());
         self
     }
-}
 
-#[cfg(target_os = "linux")]
-impl Program {
     /// How many requests are handled at once: the number of threads, made at the start. Default:
     /// four for each processor, at least 8. A quarter of them, at least 2, serve one session at
     /// the same time; what exceeds that waits without a thread.
@@ -140,12 +144,16 @@ impl Program {
             // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
             return cgi::run(&handler);
         }
+        self.start_by_hand(&handler)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_by_hand(self, handler: &Handler<'_>) -> ExitCode {
         match self.with_arguments() {
-            #[cfg(target_os = "linux")]
             Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
                 let socket = program.listen.map_or(Socket::Systemd, Socket::Bind);
                 report_everything();
-                fastcgi::run(&handler, program.limits, &socket)
+                fastcgi::run(handler, program.limits, &socket)
             }
             Ok(_) => explain(),
             Err(error) => {
@@ -155,15 +163,20 @@ impl Program {
         }
     }
 
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "on Linux it has settings")]
+    fn start_by_hand(self, _: &crate::runner::Handler<'_>) -> ExitCode {
+        explain()
+    }
+
+    #[cfg(target_os = "linux")]
     fn with_arguments(mut self) -> Result<Self, lexopt::Error> {
         use lexopt::prelude::{Long, ValueExt as _};
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("listen") => self.listen = Some(arguments.value()?),
-                #[cfg(target_os = "linux")]
                 Long("workers") => self = self.workers(arguments.value()?.parse()?),
-                #[cfg(target_os = "linux")]
                 Long("connections") => self = self.connections(arguments.value()?.parse()?),
                 // Whatever was said before it, help comes instead.
                 Long("help") => return Ok(Program::new()),
