@@ -84,11 +84,7 @@ impl Site {
         session.insert("pageViews", 7).unwrap();
         let cookie = session.commit().unwrap().unwrap().to_string();
         let cookie = cookie.split(';').next().unwrap().to_owned();
-        let name = self
-            .names()
-            .difference(&before)
-            .find(|name| name.ends_with(".json"))
-            .cloned();
+        let name = self.names().difference(&before).next().cloned();
         let path = self.directory.join(name.unwrap());
         Stored { path, cookie }
     }
