@@ -36,8 +36,9 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         // Nothing was ever stored.
         return Ok(SweepReport::default());
     }
-    if sweep.dry_run && last(shared, now).is_none() {
-        // Making the lock's file would pass for a clean-up that never was.
+    if sweep.dry_run {
+        // It changes nothing, so that it needs no lock; and making the lock's file would pass for
+        // a clean-up that never was.
         return folders(shared, sweep, now);
     }
     let sweep_lock = cap::open_own(shared, SWEEP_LOCK)?;
@@ -69,9 +70,7 @@ pub(super) fn locked(
     now: SystemTime,
 ) -> Result<SweepReport> {
     let report = folders(shared, sweep, now)?;
-    if !sweep.dry_run {
-        finish(shared, sweep_lock, &report, now)?;
-    }
+    finish(shared, sweep_lock, &report, now)?;
     Ok(report)
 }
 
