@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
+use cgi_session::{Config, SessionManager};
 use support::{DAY, Finished, HOUR, SOMEBODY, Site, cleanup_program, is_root, owner, session_name};
 use support::{set_age, set_mode};
 
@@ -80,6 +81,23 @@ fn an_expired_session_that_somebody_holds_is_left_alone() {
 }
 
 #[test]
+fn sessions_in_shards_are_found_whatever_the_setting_is_now() {
+    let site = Site::new();
+    let config = Config::new().set("storageFileDir", &site.directory);
+    let manager = SessionManager::new(config.unwrap().set("shards", "256").unwrap()).unwrap();
+    let mut session = manager.start("").unwrap();
+    session.insert("pageViews", 7).unwrap();
+    session.commit().unwrap();
+    let shard = site.directory.join(site.names().first().unwrap());
+    let stored = fs::read_dir(shard).unwrap().next().unwrap().unwrap().path();
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(stored.exists());
+    set_age(&stored, 2 * HOUR);
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(!stored.exists());
+}
+
+#[test]
 fn a_temporary_file_goes_when_it_is_old_enough() {
     let site = Site::new();
     let (old, new) = (site.file(".tmp-1-old"), site.file(".tmp-1-new"));
@@ -108,6 +126,19 @@ fn a_dry_run_changes_nothing_and_lists_what_would_go() {
         "{total}"
     );
     assert_eq!(listed.stdout.lines().count(), 3);
+}
+
+#[test]
+fn a_dry_run_needs_not_wait_for_a_clean_up_that_runs() {
+    let site = Site::new();
+    site.expired_session();
+    let other = File::create(site.directory.join(".gc")).unwrap();
+    other.lock().unwrap();
+    let report = site.cleanup(&["--dry-run", "--json"]).exits_with(0).json();
+    assert_eq!(
+        (&report["alreadyRunning"], &report["deleted"]),
+        (&false.into(), &1.into())
+    );
 }
 
 #[test]

@@ -12,8 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A run that ends sooner needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
-const STYLE: &str =
-    "{elapsed_precise} [{bar:40}] {human_pos} of {human_len} entries, {msg} deleted, {eta} left";
+const STYLE: &str = "[{wide_bar}] {human_pos}/{human_len}, {msg} deleted, {eta} left";
 
 /// Shows how far a run has come; nothing at all where stderr is no terminal.
 pub(crate) struct Progress {
