@@ -5,6 +5,7 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use support::{DAY, Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, session_name};
@@ -40,6 +41,16 @@ fn finds(site: &Site, arguments: &[&str], topic: &str, level: &str, remedy: &str
 #[track_caller]
 fn finds_problem(site: &Site, arguments: &[&str], topic: &str, remedy: &str) -> Value {
     finds(site, arguments, topic, "problem", remedy)
+}
+
+/// Runs the command that a finding advises, and looks again.
+#[track_caller]
+fn remedy_repairs(site: &Site, arguments: &[&str], finding: &Value) {
+    let command = finding["remedy"].as_str().unwrap();
+    let status = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+    let topic = finding["topic"].as_str().unwrap();
+    assert_eq!(findings(site, arguments, topic), Vec::<Value>::new());
 }
 
 #[test]
@@ -97,18 +108,20 @@ fn a_configuration_that_cannot_be_used_is_78() {
 fn a_directory_to_be_made_is_a_warning() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
-    finds(&site, &[], "directory", "warning", "install -d -m 0700 -o");
+    let found = finds(&site, &[], "directory", "warning", "install -d -m 0700 -o");
+    remedy_repairs(&site, &[], &found);
 }
 
 #[test]
 fn a_missing_parent_is_a_problem() {
     let mut site = Site::new();
-    site.directory.push("not/there");
-    finds_problem(&site, &[], "directory", "install -d -m 0700 -o");
+    site.directory = site.parent().join("not/there");
+    let found = finds_problem(&site, &[], "directory", "install -d -m 0700 -o");
+    remedy_repairs(&site, &[], &found);
 }
 
 #[test]
-fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
+fn a_parent_in_which_the_programs_cannot_write_is_a_problem() {
     if !is_root() {
         return;
     }
@@ -116,9 +129,26 @@ fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
     fs::remove_dir(&site.directory).unwrap();
     let user = SOMEBODY.to_string();
     let command = format!("install -d -m 0700 -o {user} -g {user} ");
-    finds_problem(&site, &["--as", &user], "directory", &command);
-    set_mode(site.parent(), 0o700);
-    finds_problem(&site, &["--as", &user], "directory", "chmod o+x");
+    let found = finds_problem(&site, &["--as", &user], "directory", &command);
+    remedy_repairs(&site, &["--as", &user], &found);
+}
+
+#[test]
+fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let mut site = Site::new();
+    let closed = site.parent().join("closed");
+    site.directory = closed.join("sessions");
+    fs::create_dir_all(&site.directory).unwrap();
+    set_mode(&site.directory, 0o700);
+    set_mode(&closed, 0o700);
+    site.give_to(SOMEBODY);
+    let user = SOMEBODY.to_string();
+    let found = finds_problem(&site, &["--as", &user], "directory", "chmod o+x");
+    assert_eq!(found["path"], closed.to_str().unwrap());
+    remedy_repairs(&site, &["--as", &user], &found);
 }
 
 #[test]
@@ -139,7 +169,8 @@ fn a_file_in_the_directorys_place_is_a_problem() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
     fs::write(&site.directory, "").unwrap();
-    finds_problem(&site, &[], "directory", "mv ");
+    let found = finds_problem(&site, &[], "directory", "mv ");
+    remedy_repairs(&site, &[], &found);
 }
 
 #[test]
@@ -154,6 +185,7 @@ fn another_owner_is_a_problem() {
     assert_eq!(found["uid"], SOMEBODY);
     assert_eq!(found["mode"], "0700");
     assert_eq!(found["path"], site.directory.to_str().unwrap());
+    remedy_repairs(&site, &["--as", &user], &found);
 }
 
 #[test]
@@ -176,7 +208,8 @@ fn a_directory_that_others_can_write_is_a_problem() {
     let site = Site::new();
     for mode in [0o770, 0o722, 0o1777] {
         set_mode(&site.directory, mode);
-        finds_problem(&site, &[], "directory", "chmod 0700");
+        let found = finds_problem(&site, &[], "directory", "chmod 0700");
+        remedy_repairs(&site, &[], &found);
     }
     set_mode(&site.directory, 0o755);
     finds(&site, &[], "directory", "warning", "chmod 0700");
@@ -187,7 +220,8 @@ fn a_parent_that_everybody_can_write_is_a_problem() {
     let site = Site::new();
     assert_eq!(findings(&site, &[], "parent"), Vec::<Value>::new());
     set_mode(site.parent(), 0o777);
-    finds_problem(&site, &[], "parent", "chmod o-w");
+    let found = finds_problem(&site, &[], "parent", "chmod o-w");
+    remedy_repairs(&site, &[], &found);
 }
 
 #[test]
@@ -199,7 +233,7 @@ fn a_directory_where_nothing_can_be_made_is_a_problem() {
     }
     set_mode(&site.directory, 0o500);
     let found = finds_problem(&site, &[], "trial", "install -d -m 0700");
-    set_mode(&site.directory, 0o700);
+    remedy_repairs(&site, &[], &found);
     let text = found["text"].as_str().unwrap();
     assert!(text.contains("cannot create a file"), "{text}");
     assert!(text.contains("Permission denied"), "{text}");
@@ -297,7 +331,8 @@ fn files_that_root_left_are_a_problem() {
     let site = Site::new();
     site.give_to(SOMEBODY);
     File::create(site.directory.join(".gc")).unwrap();
-    finds_problem(&site, &[], "owner", "chown -R 4711");
+    let found = finds_problem(&site, &[], "owner", "chown -R 4711");
+    remedy_repairs(&site, &[], &found);
 }
 
 #[test]
@@ -310,7 +345,8 @@ fn a_user_that_does_not_exist_is_a_wrong_command_line() {
 
 #[test]
 fn other_stores_have_no_directory_to_check() {
-    let mut command = tool("check");
+    let site = Site::new();
+    let mut command = site.tool("check");
     command.env("CGI_SESSION_STORAGE_TYPE", "ram");
     Finished::of(&mut command)
         .exits_with(0)

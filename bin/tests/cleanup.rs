@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
 use cgi_session::{Config, SessionManager};
-use support::{DAY, Finished, HOUR, SOMEBODY, Site, cleanup_program, is_root, owner, session_name};
+use support::{DAY, Finished, HOUR, SOMEBODY, Site, is_root, owner, session_name};
 use support::{set_age, set_mode};
 
 #[test]
@@ -232,7 +232,7 @@ fn two_at_once_are_harmless() {
     let live: Vec<_> = (0..20).map(|_| site.session()).collect();
     site.expired_sessions(200);
     let start = || {
-        let mut command = cleanup_program();
+        let mut command = site.cleanup_program();
         let command = command.arg("--storage-file-dir").arg(&site.directory);
         command.arg("--json");
         command

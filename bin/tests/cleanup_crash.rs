@@ -5,7 +5,7 @@ mod support;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Site, cleanup_program};
+use support::Site;
 
 const SESSIONS: usize = 3000;
 const KILLS: usize = 12;
@@ -15,7 +15,7 @@ struct Running(Child);
 
 impl Running {
     fn start(site: &Site) -> Self {
-        let mut command = cleanup_program();
+        let mut command = site.cleanup_program();
         let command = command.arg("--storage-file-dir").arg(&site.directory);
         let command = command.stdout(Stdio::null()).stderr(Stdio::null());
         Running(command.spawn().unwrap())

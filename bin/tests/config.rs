@@ -36,7 +36,8 @@ fn every_key_is_shown_with_its_value_and_where_it_comes_from() {
 
 #[test]
 fn the_columns_are_aligned() {
-    let mut command = tool("config");
+    let site = Site::new();
+    let mut command = site.tool("config");
     command.env("CGI_SESSION_STORAGE_FILE_DIR", "/var/lib/cgi-session");
     let shown = Finished::of(&mut command).exits_with(0);
     let lines: Vec<_> = shown.stdout.lines().collect();

@@ -144,15 +144,30 @@ impl Site {
         path
     }
 
+    /// The clean-up with a configuration that sets nothing, whatever the machine has in /etc.
+    pub(crate) fn cleanup_program(&self) -> Command {
+        let mut command = cleanup_program();
+        command.env("CGI_SESSION_CONFIG", self.configuration(""));
+        command
+    }
+
+    /// `cgi-session` with a subcommand, and a configuration that sets nothing.
+    pub(crate) fn tool(&self, subcommand: &str) -> Command {
+        let mut command = tool(subcommand);
+        command.env("CGI_SESSION_CONFIG", self.configuration(""));
+        command
+    }
+
+    /// The clean-up of this directory.
     pub(crate) fn cleanup(&self, arguments: &[&str]) -> Finished {
-        let mut command = program(env!("CARGO_BIN_EXE_cgi-session-cleanup"));
+        let mut command = self.cleanup_program();
         let directory = command.arg("--storage-file-dir").arg(&self.directory);
         Finished::of(directory.args(arguments))
     }
 
     /// `cgi-session check` of this directory.
     pub(crate) fn check(&self, arguments: &[&str]) -> Finished {
-        let mut command = tool("check");
+        let mut command = self.tool("check");
         let command = command.env("CGI_SESSION_STORAGE_FILE_DIR", &self.directory);
         Finished::of(command.args(arguments))
     }

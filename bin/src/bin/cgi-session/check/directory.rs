@@ -136,11 +136,11 @@ fn unreachable(path: &Path, account: &Account) -> Finding {
         .filter(|above| rustix::fs::access(*above, Access::EXEC_OK).is_err());
     let closed = closed.last().unwrap_or(path);
     let text = format!(
-        "{account} cannot reach {}, because {} is closed",
+        "{account} cannot reach {}, because {} is closed; open it, or take another storageFileDir",
         path.display(),
         closed.display()
     );
-    let remedy = format!("chmod o+x {}, or another storageFileDir", closed.display());
+    let remedy = format!("chmod o+x {}", closed.display());
     Finding::problem(TOPIC, text).at(closed).remedy(remedy)
 }
 
