@@ -55,6 +55,7 @@ pub struct Config {
     pub(crate) secret_key_file: Option<PathBuf>,
     pub(crate) shards: u16,
     origins: Vec<(&'static str, Origin)>,
+    file: Option<PathBuf>,
 }
 
 /// Where a value came from.
@@ -165,6 +166,7 @@ impl Default for Config {
             secret_key_file: None,
             shards: 1,
             origins: Vec::new(),
+            file: None,
         }
     }
 }
@@ -187,7 +189,7 @@ impl Config {
     /// [`Error::Config`] for a file that cannot be read, an unknown key, a bad value, or a missing
     /// `storageFileDir`.
     pub fn find() -> Result<Self> {
-        source::find(None)
+        source::find(None, &[])
     }
 
     /// Reads this file instead of looking for one; the environment overrides its keys.
@@ -196,7 +198,18 @@ impl Config {
     ///
     /// As [`Config::find`]; the file must exist.
     pub fn load(file: &Path) -> Result<Self> {
-        source::find(Some(file))
+        source::find(Some(file), &[])
+    }
+
+    /// Reads `file`, or looks for one when it is `None`; the environment overrides its keys, and
+    /// `settings` override both before the whole is checked. This is for programs that take
+    /// settings on their command line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::find`] and [`Config::load`], and as [`Config::set`] for a setting.
+    pub fn find_with(file: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Self> {
+        source::find(file, settings)
     }
 
     /// Sets one key from its text, as a configuration file would.
@@ -223,6 +236,12 @@ impl Config {
     pub fn origin(&self, key: &str) -> Origin {
         let last = self.origins.iter().rev().find(|(name, _)| *name == key);
         last.map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// The configuration file that was read; `None` when none was there.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// The names of all keys, in the order of the documentation.

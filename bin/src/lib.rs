@@ -1,1 +1,4 @@
-//! What the tools have in common.
+//! What the tools have in common: who they run as, and how they speak.
+
+pub mod owner;
+pub mod report;

@@ -18,8 +18,9 @@ const SECTION: &str = "session";
 const PREFIX: &str = "CGI_SESSION_";
 const FILE_VARIABLE: &str = "CGI_SESSION_CONFIG";
 
-/// Reads the file given, or the first that exists, then the environment, and checks the whole.
-pub(super) fn find(explicit: Option<&Path>) -> Result<Config> {
+/// Reads the file given, or the first that exists, then the environment, then the program's own
+/// settings, and checks the whole.
+pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Config> {
     let mut config = Config::new();
     let named = explicit
         .map(Path::to_owned)
@@ -44,6 +45,9 @@ pub(super) fn find(explicit: Option<&Path>) -> Result<Config> {
         }
     }
     read_environment(&mut config, env::vars_os())?;
+    for (key, value) in settings {
+        config.assign(key, value, Origin::Program)?;
+    }
     config.check()?;
     Ok(config)
 }
@@ -76,6 +80,7 @@ fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<()> {
         let reason = format!("{}: there is no section [{SECTION}]", path.display());
         return Err(Error::Config(reason));
     };
+    config.file = Some(path.to_owned());
     let mut entries: Vec<_> = section
         .iter()
         .map(|(key, value)| (lines_of(text, key), key, value))
@@ -199,6 +204,18 @@ mod tests {
                 .to_string()
                 .contains("no section [session]")
         );
+    }
+
+    #[test]
+    fn a_programs_own_setting_makes_up_for_one_that_is_missing() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("site.ini");
+        fs::write(&file, "[session]\ntimeout = 5\n").unwrap();
+        let setting = ("storageFileDir", OsStr::new("/a"));
+        let config = Config::find_with(Some(&file), &[setting]).unwrap();
+        assert_eq!(config.storage_file_dir().unwrap(), Path::new("/a"));
+        assert_eq!(config.origin("storageFileDir"), Origin::Program);
+        assert_eq!(config.file(), Some(file.as_path()));
     }
 
     #[test]

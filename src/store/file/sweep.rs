@@ -36,6 +36,11 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         // Nothing was ever stored.
         return Ok(SweepReport::default());
     }
+    if sweep.dry_run {
+        // It changes nothing, so that it needs no lock; and making the lock's file would pass for
+        // a clean-up that never was.
+        return folders(shared, sweep, now);
+    }
     let sweep_lock = cap::open_own(shared, SWEEP_LOCK)?;
     match lock::try_exclusive(&sweep_lock) {
         Ok(true) => locked(shared, &sweep_lock, sweep, now),
@@ -64,6 +69,13 @@ pub(super) fn locked(
     sweep: &Sweep<'_>,
     now: SystemTime,
 ) -> Result<SweepReport> {
+    let report = folders(shared, sweep, now)?;
+    finish(shared, sweep_lock, &report, now)?;
+    Ok(report)
+}
+
+/// Goes through all folders, several at a time.
+fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
     let folders = scan::folder_names(shared)?;
     let run = Run {
         shared,
@@ -100,9 +112,6 @@ pub(super) fn locked(
     });
     let mut report = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     report.stopped_early = run.stop.into_inner();
-    if !sweep.dry_run {
-        finish(shared, sweep_lock, &report, now)?;
-    }
     Ok(report)
 }
 

@@ -1,3 +1,103 @@
 //! `cgi-session-cleanup`: deletes expired sessions, for cron.
 
-fn main() {}
+mod arguments;
+mod listing;
+mod progress;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use cgi_session::{Config, Result, SessionManager, Sweep, SweepEvent, SweepReport};
+use cgi_session_tools::{owner, report};
+use clap::Parser as _;
+
+use arguments::Arguments;
+use listing::Listing;
+use progress::Progress;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    report::show_warnings();
+    let manager = match configure(&arguments) {
+        Ok(manager) => manager,
+        Err(error) => return report::failure(&error),
+    };
+    if let Ok(directory) = manager.config().storage_file_dir()
+        && let Err(reason) = owner::act_as_owner(directory)
+    {
+        report::error(&reason);
+        return ExitCode::from(report::FAILED);
+    }
+    run(&arguments, &manager)
+}
+
+fn configure(arguments: &Arguments) -> Result<SessionManager> {
+    let directory = arguments.directory()?;
+    let settings = match &directory {
+        Some(directory) => &[
+            ("storageType", "file".as_ref()),
+            ("storageFileDir", directory.as_os_str()),
+        ][..],
+        None => &[],
+    };
+    let config = Config::find_with(arguments.config.as_deref(), settings)?;
+    SessionManager::new(config)
+}
+
+fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
+    let started = Instant::now();
+    let listing = Listing::new(arguments.json);
+    let progress = Progress::begin(manager.config().storage_file_dir().ok());
+    let observer = |event: SweepEvent<'_>| {
+        if arguments.dry_run {
+            listing.note(event);
+        }
+        progress.note(event);
+    };
+    let swept = manager.delete_expired(&sweep(arguments).observer(&observer));
+    progress.end();
+    let swept = match swept {
+        Ok(swept) => swept,
+        Err(error) => return report::failure(&error),
+    };
+    for failure in &swept.failures {
+        report::error(failure);
+    }
+    let summary = listing::Summary {
+        config: manager.config(),
+        report: &swept,
+        elapsed: started.elapsed(),
+    };
+    if arguments.json {
+        report::output(&summary.json(arguments.dry_run.then(|| listing.entries())));
+    } else if arguments.dry_run {
+        report::output(&listing.total());
+    } else if arguments.verbose {
+        report::output(&summary.line());
+    }
+    exit_code(arguments, manager, &swept)
+}
+
+fn sweep(arguments: &Arguments) -> Sweep<'static> {
+    let mut sweep = Sweep::new().dry_run(arguments.dry_run);
+    if let Some(seconds) = arguments.max_seconds {
+        sweep = sweep.max_time(Duration::from_secs(seconds));
+    }
+    if let Some(files) = arguments.max_files {
+        sweep = sweep.max_files(files);
+    }
+    sweep
+}
+
+fn exit_code(arguments: &Arguments, manager: &SessionManager, swept: &SweepReport) -> ExitCode {
+    if swept.already_running && arguments.fail_if_running {
+        let directory = manager.config().get("storageFileDir").unwrap_or_default();
+        report::error(&format!("another clean-up of {directory} is running"));
+        return ExitCode::from(report::TRY_AGAIN);
+    }
+    if swept.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(report::FAILED)
+    }
+}

@@ -1,0 +1,89 @@
+//! The command line.
+
+use std::path::{self, PathBuf};
+
+use cgi_session::{Error, Result};
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+
+const EXAMPLES: &str = "\
+Examples:
+  # What would go?
+  cgi-session-cleanup --dry-run
+
+  # /etc/cron.d/cgi-session, twice an hour, as the user of the web server
+  09,39 * * * * www-data cgi-session-cleanup
+
+  # A directory of one's own, a minute at most, with one line about it
+  cgi-session-cleanup --storage-file-dir /home/me/sessions --max-seconds 60 -v
+
+Exit status:
+  0   done, or nothing to do, or another clean-up is running
+  1   something could not be removed; stderr has one line for each
+  2   wrong usage
+  75  another clean-up is running, with --fail-if-running
+  78  the configuration cannot be used
+
+Started by root it acts as the owner of the directory. A session that a request holds is left for
+the next time, and files that are not sessions are never touched. `find -delete` is no substitute:
+it takes no lock, and so deletes sessions in use.";
+
+/// Deletes expired sessions, and files that processes left behind when they died.
+///
+/// Says nothing when all is well, so that cron sends no mail. The configuration is found as the
+/// programs of the site find it: the environment names a file, or it is cgi-session.ini beside
+/// this program, or /etc/cgi-session.ini.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+pub(crate) struct Arguments {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The directory of the session files, whatever the configuration says; needs no configuration
+    #[arg(long, value_name = "DIR")]
+    storage_file_dir: Option<PathBuf>,
+
+    /// Delete nothing; list what would go: name, age, size, reason, and a total
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Say in one line what was done
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    /// Say what was done as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Stop after this time; the next run goes on
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) max_seconds: Option<u64>,
+
+    /// Stop after so many deleted files; the next run goes on
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) max_files: Option<u64>,
+
+    /// Exit with 75 when another clean-up is running, instead of 0
+    #[arg(long)]
+    pub(crate) fail_if_running: bool,
+}
+
+impl Arguments {
+    /// The directory given, as seen from the root: `.` means where the program was started.
+    pub(crate) fn directory(&self) -> Result<Option<PathBuf>> {
+        let Some(directory) = &self.storage_file_dir else {
+            return Ok(None);
+        };
+        path::absolute(directory).map(Some).map_err(|error| {
+            Error::Config(format!(
+                "--storage-file-dir {}: {error}",
+                directory.display()
+            ))
+        })
+    }
+}

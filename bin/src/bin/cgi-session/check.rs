@@ -1,0 +1,197 @@
+//! `cgi-session check`: looks for what breaks deployments, and says what to do.
+
+mod contents;
+mod directory;
+mod finding;
+mod medium;
+mod surroundings;
+mod trial;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cgi_session::{Config, Origin, Result};
+use cgi_session_tools::owner::Account;
+use cgi_session_tools::report::{self, counted};
+
+use finding::{Finding, Findings};
+
+const EXAMPLES: &str = "\
+Examples:
+  # As the user of the web server, which is what counts
+  sudo cgi-session check --as www-data
+
+  # As the user who is logged in
+  cgi-session check --config ~/site/cgi-session.ini
+
+  # For a monitoring system
+  cgi-session check --json | jq '.findings[] | select(.level == \"problem\")'
+
+Each finding is `ok`, a `warning` (it works, but look at it) or a `PROBLEM` (it fails, loses
+sessions or lets others read them), and says what to do. Exit status: 0 without problems, 1 with
+some, 2 wrong usage, 78 when the configuration cannot be used.
+
+Started by root without --as, it checks as the owner of the directory.";
+
+/// No clock of a machine that runs this shows an earlier time (1 January 2020).
+const EARLIEST: Duration = Duration::from_secs(1_577_836_800);
+
+/// Look for what breaks a deployment and say how to repair it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Check as this user (name or number), as whom the web server runs programs; only for root
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
+    let found = match Config::find_with(file, &[]) {
+        Ok(config) => match act_as(arguments.user.as_deref(), &config) {
+            Ok(()) => findings(&config, arguments.user.is_some()),
+            Err(Refusal { reason, status }) => {
+                report::error(&reason);
+                return ExitCode::from(status);
+            }
+        },
+        Err(error) => Err(error),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            report::error(&format!(
+                "{} (checked as {})",
+                error.one_line(),
+                Account::current()
+            ));
+            return ExitCode::from(report::CONFIGURATION);
+        }
+    };
+    report::output(&if arguments.json {
+        found.json()
+    } else {
+        found.text()
+    });
+    if found.problems() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(report::FAILED)
+    }
+}
+
+/// Why a check as another user is not possible.
+struct Refusal {
+    reason: String,
+    status: u8,
+}
+
+/// Goes on as the user who was asked for or, under root, as the owner of the directory.
+fn act_as(user: Option<&str>, config: &Config) -> std::result::Result<(), Refusal> {
+    let current = Account::current();
+    let wanted = match user {
+        None if !current.is_root() => return Ok(()),
+        None => match config.storage_file_dir().ok().and_then(owner_of_directory) {
+            Some(owner) => owner,
+            None => return Ok(()),
+        },
+        Some(name) => Account::find(name).ok_or_else(|| Refusal {
+            reason: format!("--as {name}: there is no such user; see: getent passwd"),
+            status: report::USAGE,
+        })?,
+    };
+    if wanted.uid == current.uid {
+        return Ok(());
+    }
+    if !current.is_root() {
+        return Err(Refusal {
+            reason: format!(
+                "only root can check as another user; try: sudo cgi-session check --as {}",
+                wanted.handle()
+            ),
+            status: report::USAGE,
+        });
+    }
+    match wanted.run_this_program() {
+        Ok(never) => match never {},
+        Err(reason) => Err(Refusal {
+            reason,
+            status: report::FAILED,
+        }),
+    }
+}
+
+fn owner_of_directory(path: &Path) -> Option<Account> {
+    let is_directory = fs::symlink_metadata(path).ok()?.file_type().is_dir();
+    is_directory.then(|| Account::owning(path)).flatten()
+}
+
+fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
+    let mut found = Findings::default();
+    found.add(configuration(config));
+    let account = Account::current();
+    if account.is_root() && !is_as_asked {
+        let text = "checked as root, but web servers run programs as another user";
+        let finding = Finding::warning("user", text.to_owned());
+        let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
+        found.add(finding.remedy(format!("cgi-session check --as {user}")));
+    }
+    found.add(clock(SystemTime::now()));
+    if config.get("storageType").as_deref() != Some("file") {
+        let kind = config.get("storageType").unwrap_or_default();
+        let text = format!("storageType = {kind}: there are no session files to check");
+        found.add(Finding::fine("directory", text));
+        return Ok(found);
+    }
+    let path: PathBuf = config.storage_file_dir()?.components().collect();
+    let is_usable = directory::check(&path, &account, &mut found);
+    if is_usable && trial::check(&path, &account, &mut found) {
+        contents::check(&path, config, &account, &mut found)?;
+    }
+    surroundings::check(&path, &account, &mut found);
+    medium::check(&path, &mut found);
+    Ok(found)
+}
+
+fn configuration(config: &Config) -> Finding {
+    let is_set = |key: &&str| config.origin(key) != Origin::Default;
+    let set = Config::keys().filter(is_set).fold(0, |count, _| count + 1);
+    let source = config.file().map_or_else(
+        || "no configuration file; everything is default or from the environment".to_owned(),
+        |file| file.display().to_string(),
+    );
+    Finding::fine(
+        "configuration",
+        format!(
+            "{source} ({} set; cgi-session config shows them)",
+            counted(set, "key")
+        ),
+    )
+}
+
+fn clock(now: SystemTime) -> Finding {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    if since >= EARLIEST {
+        return Finding::fine("clock", "shows a plausible time".to_owned());
+    }
+    let text = "shows a time before 2020: sessions would all expire when it is put right";
+    Finding::problem("clock", text.to_owned()).remedy("timedatectl set-ntp true".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_2020_is_a_problem() {
+        assert!(clock(UNIX_EPOCH).is_problem());
+        assert!(clock(UNIX_EPOCH + EARLIEST - Duration::from_secs(1)).is_problem());
+        assert!(!clock(UNIX_EPOCH + EARLIEST).is_problem());
+        assert!(!clock(SystemTime::now()).is_problem());
+    }
+}

@@ -1,0 +1,170 @@
+//! What the directory is stored on: a local disk with room left.
+
+use std::path::Path;
+
+use indicatif::HumanBytes;
+
+use super::finding::{Finding, Findings};
+
+const MIN_BYTES: u64 = 64 << 20;
+const MIN_INODES: u64 = 1000;
+const MIN_PERCENT: u64 = 5;
+
+pub(super) fn check(path: &Path, found: &mut Findings) {
+    // A directory that is still to be made will be on the medium of its parent.
+    let Some(place) = path.ancestors().find(|place| place.exists()) else {
+        return;
+    };
+    #[cfg(target_os = "linux")]
+    if let Ok(stat) = rustix::fs::statfs(place) {
+        let magic = u64::try_from(stat.f_type).unwrap_or_default();
+        found.add(kind_finding(magic, path));
+    }
+    let Ok(stat) = rustix::fs::statvfs(place) else {
+        return;
+    };
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    found.add(room(
+        "space",
+        &Room {
+            free: bytes(stat.f_bavail),
+            total: bytes(stat.f_blocks),
+            floor: MIN_BYTES,
+        },
+        |free| format!("{} free", HumanBytes(free)),
+        &format!("df -h {}", place.display()),
+    ));
+    // Some file systems make inodes as they need them, and say that there are none.
+    if stat.f_files > 0 {
+        found.add(room(
+            "inodes",
+            &Room {
+                free: stat.f_favail,
+                total: stat.f_files,
+                floor: MIN_INODES,
+            },
+            |free| format!("{free} inodes free; each session takes one"),
+            &format!("df -i {}", place.display()),
+        ));
+    }
+}
+
+struct Room {
+    free: u64,
+    total: u64,
+    floor: u64,
+}
+
+fn room(topic: &'static str, room: &Room, say: impl Fn(u64) -> String, look: &str) -> Finding {
+    let text = say(room.free);
+    let is_short = room.free / MIN_PERCENT < room.total / 100;
+    if room.free < room.floor {
+        Finding::problem(topic, text).remedy(format!("make room; {look}"))
+    } else if is_short {
+        let text = format!("{text}, less than {MIN_PERCENT} % of all");
+        Finding::warning(topic, text).remedy(format!("make room; {look}"))
+    } else {
+        Finding::fine(topic, text)
+    }
+}
+
+/// How a file system serves as a place for sessions.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Local,
+    Network(&'static str),
+    Memory(&'static str),
+    Fuse,
+    Overlay,
+}
+
+/// The file systems that matter, by their number in statfs(2).
+#[cfg(target_os = "linux")]
+const KINDS: [(u64, Kind); 17] = [
+    (0x6969, Kind::Network("NFS")),
+    (0x517b, Kind::Network("SMB")),
+    (0xff53_4d42, Kind::Network("CIFS")),
+    (0xfe53_4d42, Kind::Network("SMB 2")),
+    (0x5346_414f, Kind::Network("AFS")),
+    (0x6b41_4653, Kind::Network("AFS")),
+    (0x7375_7245, Kind::Network("Coda")),
+    (0x00c3_6400, Kind::Network("Ceph")),
+    (0x0116_1970, Kind::Network("GFS2")),
+    (0x7461_636f, Kind::Network("OCFS2")),
+    (0x0bd0_0bd0, Kind::Network("Lustre")),
+    (0x0102_1997, Kind::Network("9P")),
+    (0x564c, Kind::Network("NCP")),
+    (0x0102_1994, Kind::Memory("tmpfs")),
+    (0x8584_58f6, Kind::Memory("ramfs")),
+    (0x6573_5546, Kind::Fuse),
+    (0x794c_7630, Kind::Overlay),
+];
+
+#[cfg(target_os = "linux")]
+fn kind(magic: u64) -> Kind {
+    let known = KINDS.iter().find(|(number, _)| *number == magic);
+    known.map_or(Kind::Local, |(_, kind)| *kind)
+}
+
+#[cfg(target_os = "linux")]
+fn kind_finding(magic: u64, path: &Path) -> Finding {
+    const TOPIC: &str = "fileSystem";
+    let shown = path.display();
+    match kind(magic) {
+        Kind::Local => Finding::fine(TOPIC, "a local file system".to_owned()),
+        Kind::Network(name) => Finding::problem(
+            TOPIC,
+            format!("{shown} is on {name}, a network file system, where locks are not dependable: updates can be lost"),
+        )
+        .remedy("storageFileDir on a local disk".to_owned()),
+        Kind::Memory(name) => Finding::warning(
+            TOPIC,
+            format!("{shown} is on {name}, in memory: all sessions are gone when the machine restarts"),
+        )
+        .remedy("storageFileDir on a disk, unless that is what you want".to_owned()),
+        Kind::Fuse => Finding::warning(
+            TOPIC,
+            format!("{shown} is on a FUSE file system, which may be a network in disguise"),
+        )
+        .remedy(format!("findmnt -T {shown}")),
+        Kind::Overlay => Finding::warning(
+            TOPIC,
+            format!("{shown} is on an overlay, probably a container's: the sessions are gone with the container"),
+        )
+        .remedy(format!("mount a volume at {shown}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(free: u64, total: u64) -> String {
+        let room = Room {
+            free,
+            total,
+            floor: 1000,
+        };
+        let finding = super::room("inodes", &room, |free| free.to_string(), "");
+        format!("{finding:?}")
+    }
+
+    #[test]
+    fn little_room_is_a_problem_and_a_small_share_a_warning() {
+        assert!(finding(999, 2000).contains("Problem"));
+        assert!(finding(1000, 2000).contains("Fine"));
+        assert!(finding(49_999, 1_000_000).contains("Warning"));
+        assert!(finding(50_000, 1_000_000).contains("Fine"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn network_file_systems_are_problems_and_named() {
+        let said = |magic| kind_finding(magic, Path::new("/x"));
+        assert!(said(0x6969).is_problem());
+        assert!(format!("{:?}", said(0xff53_4d42)).contains("CIFS"));
+        assert!(!said(0x0102_1994).is_problem());
+        assert!(format!("{:?}", said(0xef53)).contains("Fine"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Acting as another user, so that nothing of root's is left where a web server cannot open it.
+
+use std::convert::Infallible;
+use std::env;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A user that programs can run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user's number.
+    pub uid: u32,
+    /// The user's first group.
+    pub gid: u32,
+    /// The user's name; empty when the system knows only the number.
+    pub name: String,
+}
+
+impl Account {
+    /// The user that this process acts as.
+    #[must_use]
+    pub fn current() -> Self {
+        let gid = rustix::process::getegid().as_raw();
+        Account {
+            gid,
+            ..Account::of_uid(rustix::process::geteuid().as_raw(), gid)
+        }
+    }
+
+    /// Looks a user up by name, or by number; a number needs no name.
+    #[must_use]
+    pub fn find(text: &str) -> Option<Self> {
+        if let Some(user) = uzers::get_user_by_name(text) {
+            return Some(Account {
+                uid: user.uid(),
+                gid: user.primary_group_id(),
+                name: text.to_owned(),
+            });
+        }
+        let uid = text.parse().ok()?;
+        Some(Account::of_uid(uid, uid))
+    }
+
+    /// The user as whom a web server of this machine probably runs programs.
+    #[must_use]
+    pub fn of_web_server() -> Option<Self> {
+        let names = ["www-data", "apache", "nginx", "http", "wwwrun", "www"];
+        let known = |name: &&str| uzers::get_user_by_name(name).is_some();
+        Account::find(names.iter().find(|name| known(name))?)
+    }
+
+    /// The user who owns `path` itself, not what a link there leads to; `None` when it does not exist.
+    #[must_use]
+    pub fn owning(path: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(path).ok()?;
+        Some(Account::of_uid(found.uid(), found.gid()))
+    }
+
+    /// Whether this is root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// The user with this number; `gid` stands in where the system does not know one.
+    fn of_uid(uid: u32, gid: u32) -> Self {
+        match uzers::get_user_by_uid(uid) {
+            Some(user) => Account {
+                uid,
+                gid: user.primary_group_id(),
+                name: user.name().to_string_lossy().into_owned(),
+            },
+            None => Account {
+                uid,
+                // Root's group is nothing that another user should act in.
+                gid: if gid == 0 { uid } else { gid },
+                name: String::new(),
+            },
+        }
+    }
+
+    /// The name, or the number of a user without one: as `chown` and `install` take it.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        if self.name.is_empty() {
+            self.uid.to_string()
+        } else {
+            self.name.clone()
+        }
+    }
+
+    /// Runs this program anew as this user, with the same arguments, in place of this process.
+    ///
+    /// # Errors
+    ///
+    /// The text says why it could not be run. On success this never returns.
+    pub fn run_this_program(&self) -> Result<Infallible, String> {
+        let mut arguments = env::args_os();
+        let name = arguments.next().unwrap_or_default();
+        let mut command = Command::new(this_program());
+        command.arg0(name).args(arguments);
+        // With the uid, std gives up root's supplementary groups too.
+        let error = command.uid(self.uid).gid(self.gid).exec();
+        let program = env::current_exe().unwrap_or_default();
+        Err(format!(
+            "cannot run {} as {self}: {error}; the program must be executable for everybody: \
+             chmod 0755 {0}",
+            program.display()
+        ))
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}", self.uid)?;
+        if self.name.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", self.name)
+    }
+}
+
+/// Goes on as the owner of `directory` when root runs this program and the directory is not root's.
+///
+/// Call it before anything is opened for writing. A directory that is missing, or is none, changes
+/// nothing.
+///
+/// # Errors
+///
+/// The text says why the program could not be run as that user.
+pub fn act_as_owner(directory: &Path) -> Result<(), String> {
+    let is_directory =
+        fs::symlink_metadata(directory).is_ok_and(|found| found.file_type().is_dir());
+    if !is_directory || !Account::current().is_root() {
+        return Ok(());
+    }
+    match Account::owning(directory) {
+        Some(owner) if !owner.is_root() => match owner.run_this_program()? {},
+        _ => Ok(()),
+    }
+}
+
+/// The program as the kernel holds it: it can be run again although its directory may be closed
+/// to the other user, or the file has been replaced meanwhile.
+fn this_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        return running;
+    }
+    env::current_exe().unwrap_or_else(|_| PathBuf::from(env::args_os().next().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_name_and_by_number() {
+        let root = Account::find("root").unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert_eq!(Account::find("0").unwrap(), root);
+        assert_eq!(Account::find("no such user"), None);
+    }
+
+    #[test]
+    fn a_number_without_a_name_is_a_user_too() {
+        let nobody = Account::find("4000000").unwrap();
+        assert_eq!((nobody.uid, nobody.gid), (4_000_000, 4_000_000));
+        assert_eq!(nobody.handle(), "4000000");
+        assert_eq!(nobody.to_string(), "uid 4000000");
+    }
+}

@@ -1,0 +1,109 @@
+//! How a tool tells what happened: one line on stderr for each error, and its exit status.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cgi_session::Error;
+
+/// Something did not go well (1).
+pub const FAILED: u8 = 1;
+/// The command line cannot be used (2), as clap has it.
+pub const USAGE: u8 = 2;
+/// Try again later (75, `EX_TEMPFAIL` in sysexits.h).
+pub const TRY_AGAIN: u8 = 75;
+/// The configuration cannot be used (78, `EX_CONFIG` in sysexits.h).
+pub const CONFIGURATION: u8 = 78;
+
+/// Writes one line to stderr, after the program's name.
+pub fn error(line: &str) {
+    let program = env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    // With nobody listening there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "{name}: {line}");
+}
+
+/// Reports an error of the library and says how the program should end.
+///
+/// A configuration that cannot be used, and a directory that no session may be kept in, are
+/// [`CONFIGURATION`]; what the system refused is [`FAILED`].
+#[must_use]
+pub fn failure(failed: &Error) -> ExitCode {
+    error(&failed.one_line());
+    ExitCode::from(match failed {
+        Error::Config(_) | Error::Refused { .. } => CONFIGURATION,
+        _ => FAILED,
+    })
+}
+
+/// Writes text to stdout; a reader that has gone away is no error.
+pub fn output(text: &str) {
+    // `cgi-session ... | head` closes the pipe when it has seen enough.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Lets warnings of the library appear on stderr.
+pub fn show_warnings() {
+    if log::set_logger(&StderrLog).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
+
+/// A time as an administrator reads it: `95s`, `12m`, `5h`, `3d`.
+#[must_use]
+pub fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..120 => format!("{seconds}s"),
+        seconds @ ..7_200 => format!("{}m", seconds / 60),
+        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A number with its noun: `1 session`, `3 sessions`.
+#[must_use]
+pub fn counted(number: u64, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
+struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            error(&record.args().to_string().replace(['\n', '\r'], " "));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_said_in_the_unit_that_fits() {
+        let said = |seconds| rough(Duration::from_secs(seconds));
+        assert_eq!(
+            [said(0), said(119), said(120), said(7_200), said(172_800)],
+            ["0s", "119s", "2m", "2h", "2d"]
+        );
+    }
+
+    #[test]
+    fn one_thing_is_said_in_the_singular() {
+        assert_eq!(counted(1, "session"), "1 session");
+        assert_eq!(counted(0, "session"), "0 sessions");
+    }
+}

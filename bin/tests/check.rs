@@ -1,0 +1,354 @@
+//! `cgi-session check`: each thing that breaks a deployment is found and named.
+
+mod support;
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use support::{DAY, Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, session_name};
+use support::{set_age, set_mode, tool};
+
+/// The findings of a check about one topic that are not `ok`.
+fn findings(site: &Site, arguments: &[&str], topic: &str) -> Vec<Value> {
+    let mut all = vec!["--json"];
+    all.extend(arguments);
+    let finished = site.check(&all);
+    let report = finished.json();
+    let problems = report["problems"].as_u64().unwrap();
+    assert_eq!(
+        finished.status,
+        Some(i32::from(problems > 0)),
+        "{finished:#?}"
+    );
+    let findings = report["findings"].as_array().unwrap().iter();
+    let bad = findings.filter(|finding| finding["topic"] == topic && finding["level"] != "ok");
+    bad.cloned().collect()
+}
+
+#[track_caller]
+fn finds(site: &Site, arguments: &[&str], topic: &str, level: &str, remedy: &str) -> Value {
+    let found = findings(site, arguments, topic);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["level"], level, "{found:#?}");
+    let said = found[0]["remedy"].as_str().unwrap();
+    assert!(said.contains(remedy), "{said}");
+    found[0].clone()
+}
+
+#[track_caller]
+fn finds_problem(site: &Site, arguments: &[&str], topic: &str, remedy: &str) -> Value {
+    finds(site, arguments, topic, "problem", remedy)
+}
+
+/// Runs the command that a finding advises, and looks again.
+#[track_caller]
+fn remedy_repairs(site: &Site, arguments: &[&str], finding: &Value) {
+    let command = finding["remedy"].as_str().unwrap();
+    let status = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+    let topic = finding["topic"].as_str().unwrap();
+    assert_eq!(findings(site, arguments, topic), Vec::<Value>::new());
+}
+
+#[test]
+fn a_sound_directory_has_no_problem() {
+    let Some(site) = Site::outside_tmp() else {
+        return;
+    };
+    site.session();
+    let said = site.check(&[]).exits_with(0).says("0 problems");
+    assert!(!said.stdout.contains("PROBLEM"), "{said:#?}");
+    assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn a_check_leaves_nothing_behind() {
+    let site = Site::new();
+    site.check(&[]);
+    assert!(site.names().is_empty());
+}
+
+#[test]
+fn the_text_says_what_it_is_and_what_to_do() {
+    let site = Site::new();
+    set_mode(&site.directory, 0o777);
+    let shown = site.directory.display();
+    site.check(&[])
+        .exits_with(1)
+        .says("PROBLEM  directory: ")
+        .says(&format!(
+            "{shown} has mode 0777, uid {}",
+            owner(&site.directory)
+        ))
+        .says(&format!("try: chmod 0700 {shown}\n"));
+}
+
+#[test]
+fn the_configuration_file_is_named() {
+    let site = Site::new();
+    let file = site.configuration(&format!("storageFileDir = {}", site.directory.display()));
+    let mut command = tool("check");
+    Finished::of(command.arg("--config").arg(&file))
+        .says(&format!("configuration: {} (1 key set", file.display()));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_78() {
+    let site = Site::new();
+    let file = site.configuration("timeuot = 5");
+    Finished::of(tool("check").arg("--config").arg(file))
+        .exits_with(78)
+        .complains("did you mean timeout?");
+}
+
+#[test]
+fn a_directory_to_be_made_is_a_warning() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    let found = finds(&site, &[], "directory", "warning", "install -d -m 0700 -o");
+    remedy_repairs(&site, &[], &found);
+}
+
+#[test]
+fn a_missing_parent_is_a_problem() {
+    let mut site = Site::new();
+    site.directory = site.parent().join("not/there");
+    let found = finds_problem(&site, &[], "directory", "install -d -m 0700 -o");
+    remedy_repairs(&site, &[], &found);
+}
+
+#[test]
+fn a_parent_in_which_the_programs_cannot_write_is_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    let user = SOMEBODY.to_string();
+    let command = format!("install -d -m 0700 -o {user} -g {user} ");
+    let found = finds_problem(&site, &["--as", &user], "directory", &command);
+    remedy_repairs(&site, &["--as", &user], &found);
+}
+
+#[test]
+fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let mut site = Site::new();
+    let closed = site.parent().join("closed");
+    site.directory = closed.join("sessions");
+    fs::create_dir_all(&site.directory).unwrap();
+    set_mode(&site.directory, 0o700);
+    set_mode(&closed, 0o700);
+    site.give_to(SOMEBODY);
+    let user = SOMEBODY.to_string();
+    let found = finds_problem(&site, &["--as", &user], "directory", "chmod o+x");
+    assert_eq!(found["path"], closed.to_str().unwrap());
+    remedy_repairs(&site, &["--as", &user], &found);
+}
+
+#[test]
+fn a_link_is_a_problem_and_its_target_is_named() {
+    let site = Site::new();
+    let real = site.parent().join("real");
+    fs::rename(&site.directory, &real).unwrap();
+    symlink(&real, &site.directory).unwrap();
+    let remedy = format!(
+        "storageFileDir = {}",
+        real.canonicalize().unwrap().display()
+    );
+    finds_problem(&site, &[], "directory", &remedy);
+}
+
+#[test]
+fn a_file_in_the_directorys_place_is_a_problem() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    fs::write(&site.directory, "").unwrap();
+    let found = finds_problem(&site, &[], "directory", "mv ");
+    remedy_repairs(&site, &[], &found);
+}
+
+#[test]
+fn another_owner_is_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.give_to(SOMEBODY);
+    let user = SOMEBODY_ELSE.to_string();
+    let found = finds_problem(&site, &["--as", &user], "directory", "chown -R 4712:4712 ");
+    assert_eq!(found["uid"], SOMEBODY);
+    assert_eq!(found["mode"], "0700");
+    assert_eq!(found["path"], site.directory.to_str().unwrap());
+    remedy_repairs(&site, &["--as", &user], &found);
+}
+
+#[test]
+fn root_checks_as_the_owner_and_leaves_nothing_of_roots() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.session();
+    site.give_to(SOMEBODY);
+    let report = site.check(&["--json"]).json();
+    assert_eq!(report["uid"], SOMEBODY);
+    for name in site.names() {
+        assert_eq!(owner(&site.directory.join(name)), SOMEBODY);
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_a_problem() {
+    let site = Site::new();
+    for mode in [0o770, 0o722, 0o1777] {
+        set_mode(&site.directory, mode);
+        let found = finds_problem(&site, &[], "directory", "chmod 0700");
+        remedy_repairs(&site, &[], &found);
+    }
+    set_mode(&site.directory, 0o755);
+    finds(&site, &[], "directory", "warning", "chmod 0700");
+}
+
+#[test]
+fn a_parent_that_everybody_can_write_is_a_problem() {
+    let site = Site::new();
+    assert_eq!(findings(&site, &[], "parent"), Vec::<Value>::new());
+    set_mode(site.parent(), 0o777);
+    let found = finds_problem(&site, &[], "parent", "chmod o-w");
+    remedy_repairs(&site, &[], &found);
+}
+
+#[test]
+fn a_directory_where_nothing_can_be_made_is_a_problem() {
+    let site = Site::new();
+    if is_root() {
+        // Root can write everywhere; whoever it acts as cannot.
+        site.give_to(SOMEBODY);
+    }
+    set_mode(&site.directory, 0o500);
+    let found = finds_problem(&site, &[], "trial", "install -d -m 0700");
+    remedy_repairs(&site, &[], &found);
+    let text = found["text"].as_str().unwrap();
+    assert!(text.contains("cannot create a file"), "{text}");
+    assert!(text.contains("Permission denied"), "{text}");
+}
+
+#[test]
+fn a_directory_in_tmp_is_a_problem() {
+    let site = Site::in_place(Path::new("/tmp"));
+    let found = finds_problem(
+        &site,
+        &[],
+        "temporary",
+        "storageFileDir = /var/lib/cgi-session",
+    );
+    assert!(found["text"].as_str().unwrap().contains("PrivateTmp"));
+}
+
+#[test]
+fn a_directory_in_memory_is_a_warning() {
+    let memory = Path::new("/dev/shm");
+    let is_tmpfs = fs::read_to_string("/proc/mounts")
+        .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" /dev/shm tmpfs ")));
+    if !is_tmpfs || tempfile::tempdir_in(memory).is_err() {
+        eprintln!("skipped: no tmpfs on /dev/shm");
+        return;
+    }
+    let site = Site::in_place(memory);
+    let found = finds(&site, &[], "fileSystem", "warning", "on a disk");
+    assert!(found["text"].as_str().unwrap().contains("tmpfs"));
+}
+
+#[test]
+fn a_directory_in_a_document_root_is_a_problem() {
+    let Some(site) = Site::outside_tmp() else {
+        return;
+    };
+    assert_eq!(findings(&site, &[], "documentRoot"), Vec::<Value>::new());
+    for sign in ["index.html", ".htaccess"] {
+        let sign = site.parent().join(sign);
+        fs::write(&sign, "").unwrap();
+        finds_problem(&site, &[], "documentRoot", "storageFileDir = ");
+        fs::remove_file(sign).unwrap();
+    }
+    let mut below = site;
+    below.directory = below.parent().join("public_html/sessions");
+    fs::create_dir_all(&below.directory).unwrap();
+    finds_problem(&below, &[], "documentRoot", "storageFileDir = ");
+}
+
+#[test]
+fn a_day_without_clean_up_is_a_problem() {
+    let site = Site::new();
+    assert!(findings(&site, &[], "cleanUp").is_empty());
+    set_age(&site.file(".gc"), 2 * DAY);
+    let found = finds_problem(&site, &[], "cleanUp", "cgi-session-cleanup");
+    assert!(found["text"].as_str().unwrap().contains("2d ago"));
+    site.cleanup(&[]).exits_with(0);
+    assert!(findings(&site, &[], "cleanUp").is_empty());
+}
+
+#[test]
+fn old_sessions_that_nobody_ever_cleaned_are_a_problem() {
+    let site = Site::new();
+    set_age(&site.session().path, 2 * DAY);
+    finds_problem(&site, &[], "cleanUp", "cgi-session-cleanup");
+}
+
+#[test]
+fn foreign_and_damaged_files_are_warnings() {
+    let site = Site::new();
+    site.file("notes.txt");
+    site.file(&format!("{}.corrupt", "b2".repeat(32)));
+    let foreign = finds(&site, &[], "foreign", "warning", "elsewhere");
+    assert!(
+        foreign["text"]
+            .as_str()
+            .unwrap()
+            .contains("1 file (notes.txt)")
+    );
+    finds(&site, &[], "damaged", "warning", "error log");
+}
+
+#[test]
+fn a_link_with_a_sessions_name_is_a_problem() {
+    let site = Site::new();
+    symlink("/etc/hostname", site.directory.join(session_name())).unwrap();
+    finds_problem(&site, &[], "irregular", "! -type f");
+}
+
+#[test]
+fn files_that_root_left_are_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.give_to(SOMEBODY);
+    File::create(site.directory.join(".gc")).unwrap();
+    let found = finds_problem(&site, &[], "owner", "chown -R 4711");
+    remedy_repairs(&site, &[], &found);
+}
+
+#[test]
+fn a_user_that_does_not_exist_is_a_wrong_command_line() {
+    Site::new()
+        .check(&["--as", "no such user"])
+        .exits_with(2)
+        .complains("no such user");
+}
+
+#[test]
+fn other_stores_have_no_directory_to_check() {
+    let site = Site::new();
+    let mut command = site.tool("check");
+    command.env("CGI_SESSION_STORAGE_TYPE", "ram");
+    Finished::of(&mut command)
+        .exits_with(0)
+        .says("storageType = ram");
+}

@@ -1,0 +1,303 @@
+//! `cgi-session-cleanup`, as cron and administrators run it.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::time::SystemTime;
+
+use cgi_session::{Config, SessionManager};
+use support::{DAY, Finished, HOUR, SOMEBODY, Site, is_root, owner, session_name};
+use support::{set_age, set_mode};
+
+#[test]
+fn expired_sessions_go_and_fresh_ones_stay_and_nothing_is_said() {
+    let site = Site::new();
+    let (fresh, expired) = (site.session(), site.expired_session());
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(!expired.path.exists());
+    assert_eq!(
+        site.read(&fresh).unwrap().get::<u64>("pageViews").unwrap(),
+        Some(7)
+    );
+}
+
+#[test]
+fn an_empty_directory_is_nothing_to_do() {
+    Site::new().cleanup(&[]).exits_with(0).says_nothing();
+}
+
+#[test]
+fn a_directory_that_does_not_exist_is_nothing_to_do_and_is_not_made() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(!site.directory.exists());
+    let report = site.cleanup(&["--json"]).exits_with(0).json();
+    assert_eq!(report["deleted"], 0);
+}
+
+#[test]
+fn files_that_are_not_ours_are_never_touched() {
+    let site = Site::new();
+    let names = [
+        "notes.txt",
+        "a.json",
+        "A1.json",
+        ".hidden",
+        &format!("{}.json", "A1".repeat(32)),
+        &format!("{}.json.bak", "a1".repeat(32)),
+    ]
+    .map(str::to_owned);
+    for name in &names {
+        set_age(&site.file(name), 1000 * DAY);
+    }
+    let report = site.cleanup(&["--json"]).exits_with(0).json();
+    assert_eq!(report["foreign"], names.len());
+    for name in &names {
+        assert_eq!(
+            fs::read_to_string(site.directory.join(name)).unwrap(),
+            "something"
+        );
+    }
+}
+
+#[test]
+fn an_expired_session_that_somebody_holds_is_left_alone() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let holder = File::open(&expired.path).unwrap();
+    holder.lock().unwrap();
+    let report = site.cleanup(&["--json"]).exits_with(0).json();
+    assert_eq!(
+        (&report["busy"], &report["deleted"]),
+        (&1.into(), &0.into())
+    );
+    assert!(expired.path.exists());
+    drop(holder);
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn sessions_in_shards_are_found_whatever_the_setting_is_now() {
+    let site = Site::new();
+    let config = Config::new().set("storageFileDir", &site.directory);
+    let manager = SessionManager::new(config.unwrap().set("shards", "256").unwrap()).unwrap();
+    let mut session = manager.start("").unwrap();
+    session.insert("pageViews", 7).unwrap();
+    session.commit().unwrap();
+    let shard = site.directory.join(site.names().first().unwrap());
+    let stored = fs::read_dir(shard).unwrap().next().unwrap().unwrap().path();
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(stored.exists());
+    set_age(&stored, 2 * HOUR);
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(!stored.exists());
+}
+
+#[test]
+fn a_temporary_file_goes_when_it_is_old_enough() {
+    let site = Site::new();
+    let (old, new) = (site.file(".tmp-1-old"), site.file(".tmp-1-new"));
+    set_age(&old, HOUR);
+    let report = site.cleanup(&["--json"]).exits_with(0).json();
+    assert_eq!(report["temporary"], 1);
+    assert!(!old.exists() && new.exists());
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_lists_what_would_go() {
+    let site = Site::new();
+    let (_, expired) = (site.session(), site.expired_session());
+    set_age(&site.file(".tmp-1-old"), HOUR);
+    let before = everything(&site);
+    let listed = site.cleanup(&["--dry-run"]).exits_with(0);
+    assert_eq!(everything(&site), before);
+
+    let name = expired.path.file_name().unwrap().to_str().unwrap();
+    let line = listed.stdout.lines().find(|line| line.starts_with(name));
+    let fields: Vec<_> = line.unwrap().split_whitespace().collect();
+    assert_eq!(fields[1..], ["2h", "1.00", "KiB", "expired"]);
+    let total = listed.stdout.lines().last().unwrap();
+    assert!(
+        total.starts_with("total: 2 files would be deleted"),
+        "{total}"
+    );
+    assert_eq!(listed.stdout.lines().count(), 3);
+}
+
+#[test]
+fn a_dry_run_needs_not_wait_for_a_clean_up_that_runs() {
+    let site = Site::new();
+    site.expired_session();
+    let other = File::create(site.directory.join(".gc")).unwrap();
+    other.lock().unwrap();
+    let report = site.cleanup(&["--dry-run", "--json"]).exits_with(0).json();
+    assert_eq!(
+        (&report["alreadyRunning"], &report["deleted"]),
+        (&false.into(), &1.into())
+    );
+}
+
+#[test]
+fn a_dry_run_as_json_has_an_entry_for_each_file() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let report = site.cleanup(&["--dry-run", "--json"]).exits_with(0).json();
+    assert_eq!(report["dryRun"], true);
+    let entry = &report["entries"][0];
+    assert_eq!(
+        entry["name"],
+        expired.path.file_name().unwrap().to_str().unwrap()
+    );
+    assert_eq!(
+        (&entry["bytes"], &entry["reason"]),
+        (&1024.into(), &"expired".into())
+    );
+    assert!(entry["ageSeconds"].as_u64().unwrap() >= 7200);
+}
+
+/// Names, contents and times of all that is in the directory, and the directory's own time.
+fn everything(site: &Site) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
+    let time = |path| fs::metadata(path).unwrap().modified().unwrap();
+    let names = site.names().into_iter();
+    let mut all: BTreeMap<_, _> = names
+        .map(|name| {
+            let path = site.directory.join(&name);
+            (name, (fs::read(&path).unwrap(), time(path)))
+        })
+        .collect();
+    all.insert(".".to_owned(), (Vec::new(), time(site.directory.clone())));
+    all
+}
+
+#[test]
+fn a_summary_is_one_line() {
+    let site = Site::new();
+    let _ = (site.session(), site.expired_session());
+    let said = site.cleanup(&["-v"]).exits_with(0);
+    let said = said.says("1 session deleted (1.00 KiB), 1 live");
+    assert_eq!((said.stdout.lines().count(), said.stderr.as_str()), (1, ""));
+}
+
+#[test]
+fn a_limit_of_files_stops_and_the_next_run_goes_on() {
+    let site = Site::new();
+    for _ in 0..5 {
+        site.expired_session();
+    }
+    let limited = ["--max-files", "2", "--max-seconds", "60", "--json"];
+    let left: Vec<_> = (0..3)
+        .map(|_| {
+            let report = site.cleanup(&limited).exits_with(0).json();
+            (report["deleted"].as_u64(), report["stoppedEarly"].as_bool())
+        })
+        .collect();
+    assert_eq!(
+        left,
+        [
+            (Some(2), Some(true)),
+            (Some(2), Some(true)),
+            (Some(1), Some(false))
+        ]
+    );
+}
+
+#[test]
+fn a_run_beside_another_does_nothing_and_says_so_when_asked() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let other = File::create(site.directory.join(".gc")).unwrap();
+    other.lock().unwrap();
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    site.cleanup(&["-v"])
+        .exits_with(0)
+        .says("another clean-up is running");
+    site.cleanup(&["--fail-if-running"])
+        .exits_with(75)
+        .complains("is running");
+    assert!(expired.path.exists());
+    drop(other);
+    site.cleanup(&["--fail-if-running"])
+        .exits_with(0)
+        .says_nothing();
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn two_at_once_are_harmless() {
+    let site = Site::new();
+    let live: Vec<_> = (0..20).map(|_| site.session()).collect();
+    site.expired_sessions(200);
+    let start = || {
+        let mut command = site.cleanup_program();
+        let command = command.arg("--storage-file-dir").arg(&site.directory);
+        command.arg("--json");
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let deleted: u64 = [start(), start()]
+        .map(|child| {
+            let report = Finished::from(child.wait_with_output().unwrap()).exits_with(0);
+            report.json()["deleted"].as_u64().unwrap()
+        })
+        .iter()
+        .sum();
+    assert_eq!(deleted, 200);
+    for session in &live {
+        assert!(site.read(session).is_some());
+    }
+}
+
+#[test]
+fn a_link_with_a_sessions_name_is_reported_and_not_followed() {
+    let site = Site::new();
+    let target = site.parent().join("target");
+    fs::write(&target, "precious").unwrap();
+    set_age(&target, DAY);
+    let link = site.directory.join(session_name());
+    symlink(&target, &link).unwrap();
+    let expired = site.expired_session();
+    let complaint = site.cleanup(&[]).exits_with(1).complains(&session_name());
+    assert_eq!(complaint.stderr.lines().count(), 1);
+    assert!(complaint.stderr.starts_with("cgi-session-cleanup: "));
+    assert_eq!(fs::read_to_string(link).unwrap(), "precious");
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn what_cannot_be_deleted_is_one_line_each() {
+    let site = Site::new();
+    let _ = (site.expired_session(), site.expired_session());
+    site.file(".gc");
+    if is_root() {
+        // Root can delete everything; whoever it acts as cannot.
+        site.give_to(SOMEBODY);
+    }
+    set_mode(&site.directory, 0o500);
+    let complaint = site.cleanup(&[]).exits_with(1).complains("cannot delete");
+    set_mode(&site.directory, 0o700);
+    assert_eq!(complaint.stderr.lines().count(), 2, "{complaint:#?}");
+    assert_eq!(complaint.stdout, "");
+}
+
+#[test]
+fn as_root_it_acts_as_the_owner_and_leaves_nothing_of_roots() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let (fresh, expired) = (site.session(), site.expired_session());
+    site.give_to(SOMEBODY);
+    site.cleanup(&[]).exits_with(0).says_nothing();
+    assert!(fresh.path.exists() && !expired.path.exists());
+    assert!(site.names().contains(".gc"));
+    for name in site.names() {
+        assert_eq!(owner(&site.directory.join(&name)), SOMEBODY, "{name}");
+    }
+}

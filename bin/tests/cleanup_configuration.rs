@@ -1,0 +1,148 @@
+//! `cgi-session-cleanup`: its command line and its configuration.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use support::{Finished, Site, cleanup_program, is_root, set_mode};
+
+#[test]
+fn the_configuration_names_the_directory_and_the_timeout() {
+    let site = Site::new();
+    let two_hours_old = site.expired_session();
+    let lines = format!(
+        "storageFileDir = {}\ntimeout = 3h",
+        site.directory.display()
+    );
+    let file = site.configuration(&lines);
+    Finished::of(cleanup_program().arg("--config").arg(&file))
+        .exits_with(0)
+        .says_nothing();
+    assert!(two_hours_old.path.exists());
+    Finished::of(
+        cleanup_program()
+            .env("CGI_SESSION_CONFIG", &file)
+            .env("CGI_SESSION_TIMEOUT", "1h"),
+    )
+    .exits_with(0)
+    .says_nothing();
+    assert!(!two_hours_old.path.exists());
+}
+
+#[test]
+fn the_directory_on_the_command_line_overrides_the_one_of_the_file() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let file = site.configuration("storageType = ram\nstorageFileDir = /nonexistent/sessions");
+    let mut command = cleanup_program();
+    command.arg("--config").arg(file);
+    command.arg("--storage-file-dir").arg(&site.directory);
+    Finished::of(&mut command).exits_with(0).says_nothing();
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn the_directory_on_the_command_line_needs_no_configuration() {
+    if Path::new("/etc/cgi-session.ini").exists() {
+        eprintln!("skipped: this machine has a configuration");
+        return;
+    }
+    let site = Site::new();
+    let expired = site.expired_session();
+    let mut command = cleanup_program();
+    command.arg("--storage-file-dir").arg(&site.directory);
+    Finished::of(&mut command).exits_with(0).says_nothing();
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn the_directory_may_be_relative() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let mut command = site.cleanup_program();
+    command.args(["--storage-file-dir", "sessions"]);
+    Finished::of(command.current_dir(site.parent())).exits_with(0);
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_78() {
+    let site = Site::new();
+    for (lines, complaint) in [
+        ("", "storageFileDir is not set"),
+        (
+            "timeuot = 5",
+            "site.ini:2: timeuot: unknown key; did you mean timeout?",
+        ),
+        ("timeout = soon", "not a time"),
+        ("storageFileDir = sessions", "absolute"),
+        ("storageType = redis", "not part of this build"),
+    ] {
+        let file = site.configuration(lines);
+        let finished = Finished::of(cleanup_program().arg("--config").arg(file));
+        let finished = finished.exits_with(78).complains(complaint);
+        assert_eq!(finished.stderr.lines().count(), 1);
+        assert!(finished.stderr.starts_with("cgi-session-cleanup: "));
+    }
+    Finished::of(cleanup_program().args(["--config", "/nonexistent.ini"]))
+        .exits_with(78)
+        .complains("/nonexistent.ini");
+}
+
+#[test]
+fn a_directory_that_is_none_or_a_link_is_78() {
+    let site = Site::new();
+    fs::rename(&site.directory, site.parent().join("real")).unwrap();
+    symlink("real", &site.directory).unwrap();
+    site.cleanup(&[]).exits_with(78).complains("symbolic link");
+    fs::remove_file(&site.directory).unwrap();
+    fs::write(&site.directory, "").unwrap();
+    site.cleanup(&[])
+        .exits_with(78)
+        .complains("not a directory");
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_78() {
+    let site = Site::new();
+    set_mode(&site.directory, 0o777);
+    site.cleanup(&[]).exits_with(78).complains("chmod 0700");
+}
+
+#[test]
+fn a_wrong_command_line_is_2() {
+    for wrong in [
+        &["--max-files", "0"][..],
+        &["--max-seconds", "x"],
+        &["--oops"],
+        &["extra"],
+    ] {
+        Finished::of(cleanup_program().args(wrong))
+            .exits_with(2)
+            .complains("--help");
+    }
+}
+
+#[test]
+fn the_help_names_every_exit_status() {
+    let help = Finished::of(cleanup_program().arg("--help")).exits_with(0);
+    for status in ["  0 ", "  1 ", "  2 ", "  75 ", "  78 ", "Examples:"] {
+        assert!(help.stdout.contains(status), "{status}");
+    }
+}
+
+#[test]
+fn a_configuration_that_only_root_can_read_is_78_for_the_owner() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.give_to(support::SOMEBODY);
+    let file = site.configuration(&format!("storageFileDir = {}", site.directory.display()));
+    set_mode(&file, 0o600);
+    Finished::of(cleanup_program().arg("--config").arg(file))
+        .exits_with(78)
+        .complains("Permission denied");
+}

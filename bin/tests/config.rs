@@ -1,0 +1,104 @@
+//! `cgi-session config`, as administrators read it.
+
+mod support;
+
+use cgi_session::Config;
+use support::{Finished, Site, tool};
+
+#[test]
+fn every_key_is_shown_with_its_value_and_where_it_comes_from() {
+    let site = Site::new();
+    let directory = site.directory.display().to_string();
+    let file = site.configuration(&format!("timeout = 30\nstorageFileDir = {directory}"));
+    let mut command = tool("config");
+    command.arg("--config").arg(&file);
+    command.env("CGI_SESSION_COOKIE_NAME", "sid");
+    let shown = Finished::of(&mut command).exits_with(0);
+    let row = |key: &str| {
+        let line = shown.stdout.lines().find(|line| line.starts_with(key));
+        let fields = line.unwrap().split_whitespace().map(str::to_owned);
+        fields.collect::<Vec<_>>().join(" ")
+    };
+    let file = file.display();
+    assert_eq!(row("timeout"), format!("timeout 30m {file}:2"));
+    assert_eq!(
+        row("storageFileDir"),
+        format!("storageFileDir {directory} {file}:3")
+    );
+    assert_eq!(
+        row("cookieName"),
+        "cookieName sid environment CGI_SESSION_COOKIE_NAME"
+    );
+    assert_eq!(row("lifetime"), "lifetime 30d default");
+    assert_eq!(row("cookieDomain"), "cookieDomain (none) default");
+    assert_eq!(shown.stdout.lines().count(), Config::keys().count());
+}
+
+#[test]
+fn the_columns_are_aligned() {
+    let site = Site::new();
+    let mut command = site.tool("config");
+    command.env("CGI_SESSION_STORAGE_FILE_DIR", "/var/lib/cgi-session");
+    let shown = Finished::of(&mut command).exits_with(0);
+    let lines: Vec<_> = shown.stdout.lines().collect();
+    let value = lines[1].find("/var/lib").unwrap();
+    let origin = lines[1].find("environment").unwrap();
+    for line in lines {
+        assert_eq!(&line[value - 2..value], "  ", "{line}");
+        assert_ne!(&line[value..=value], " ", "{line}");
+        assert_eq!(&line[origin - 2..origin], "  ", "{line}");
+        assert_ne!(&line[origin..=origin], " ", "{line}");
+    }
+}
+
+#[test]
+fn json_has_an_object_for_each_key() {
+    let site = Site::new();
+    let file = site.configuration("storageFileDir = /srv/a");
+    // The file may be named before the subcommand as well.
+    let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
+    command
+        .arg("--config")
+        .arg(&file)
+        .args(["config", "--json"]);
+    let json = Finished::of(&mut command).exits_with(0).json();
+    assert_eq!(json["storageFileDir"]["value"], "/srv/a");
+    assert_eq!(
+        json["storageFileDir"]["origin"],
+        format!("{}:2", file.display())
+    );
+    assert_eq!(json["timeout"]["origin"], "default");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_78_with_one_line() {
+    let site = Site::new();
+    for (lines, complaint) in [
+        ("timeout = 5", "storageFileDir is not set"),
+        ("cookieNam = x", "site.ini:2: cookieNam: unknown key"),
+        (
+            "storageFileDir = /a\ncookieName = __Host-x",
+            "cookieSecure = true",
+        ),
+    ] {
+        let file = site.configuration(lines);
+        let finished = Finished::of(tool("config").arg("--config").arg(file));
+        let finished = finished.exits_with(78).complains(complaint);
+        assert!(finished.stderr.starts_with("cgi-session: "), "{finished:?}");
+        assert_eq!(finished.stderr.lines().count(), 1);
+        assert_eq!(finished.stdout, "");
+    }
+}
+
+#[test]
+fn every_subcommand_has_help_with_examples() {
+    let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
+    Finished::of(command.arg("--help"))
+        .exits_with(0)
+        .says("Examples:");
+    for subcommand in ["config", "check"] {
+        Finished::of(tool(subcommand).arg("--help"))
+            .exits_with(0)
+            .says("Examples:");
+    }
+}

@@ -1,0 +1,279 @@
+//! What the tests of the tools share: a real store in a directory of its own, and real programs.
+
+#![allow(
+    dead_code,
+    reason = "each test program uses its own part of this module"
+)]
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Config, SessionManager, Snapshot};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A user that is not root, by number: it needs no entry in the system's list.
+pub(crate) const SOMEBODY: u32 = 4711;
+pub(crate) const SOMEBODY_ELSE: u32 = 4712;
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A directory of sessions, alone in a temporary directory that everybody may pass through.
+pub(crate) struct Site {
+    place: TempDir,
+    pub(crate) directory: PathBuf,
+}
+
+/// A session of a [`Site`].
+pub(crate) struct Stored {
+    pub(crate) path: PathBuf,
+    cookie: String,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Site::in_place(&env::temp_dir())
+    }
+
+    /// A site that does not lie in /tmp; `None` where nothing else can be written.
+    pub(crate) fn outside_tmp() -> Option<Self> {
+        let places = [
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+            PathBuf::from("/var/lib"),
+            env::home_dir().unwrap_or_default(),
+        ];
+        let is_outside =
+            |place: &&PathBuf| !place.starts_with("/tmp") && !place.starts_with("/var/tmp");
+        let can_write = |place: &&PathBuf| tempfile::tempdir_in(place).is_ok();
+        let place = places.iter().filter(is_outside).find(can_write);
+        if place.is_none() {
+            eprintln!("skipped: no directory outside /tmp can be written");
+        }
+        place.map(|place| Site::in_place(place))
+    }
+
+    pub(crate) fn in_place(place: &Path) -> Self {
+        let place = tempfile::tempdir_in(place).unwrap();
+        let directory = place.path().join("sessions");
+        fs::create_dir(&directory).unwrap();
+        set_mode(place.path(), 0o711);
+        set_mode(&directory, 0o700);
+        Site { place, directory }
+    }
+
+    /// The directory that holds the directory.
+    pub(crate) fn parent(&self) -> &Path {
+        self.place.path()
+    }
+
+    pub(crate) fn manager(&self) -> SessionManager {
+        let config = Config::new().set("storageFileDir", &self.directory);
+        SessionManager::new(config.unwrap()).unwrap()
+    }
+
+    /// Stores a session that is fresh.
+    pub(crate) fn session(&self) -> Stored {
+        let before = self.names();
+        let mut session = self.manager().start("").unwrap();
+        session.insert("pageViews", 7).unwrap();
+        let cookie = session.commit().unwrap().unwrap().to_string();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let name = self.names().difference(&before).next().cloned();
+        let path = self.directory.join(name.unwrap());
+        Stored { path, cookie }
+    }
+
+    /// Stores a session that nobody has used for two hours.
+    pub(crate) fn expired_session(&self) -> Stored {
+        let stored = self.session();
+        set_age(&stored.path, 2 * HOUR);
+        stored
+    }
+
+    /// Stores many sessions at once, all expired, beside those that are there.
+    pub(crate) fn expired_sessions(&self, number: usize) -> BTreeSet<String> {
+        let (before, manager) = (self.names(), self.manager());
+        for _ in 0..number {
+            let mut session = manager.start("").unwrap();
+            session.insert("pageViews", 7).unwrap();
+            session.commit().unwrap();
+        }
+        let names: BTreeSet<_> = self.names().difference(&before).cloned().collect();
+        for name in &names {
+            set_age(&self.directory.join(name), 2 * HOUR);
+        }
+        names
+    }
+
+    pub(crate) fn read(&self, stored: &Stored) -> Option<Snapshot> {
+        self.manager().read(&stored.cookie).unwrap()
+    }
+
+    /// A file under this name, which is not a session's content.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        fs::write(&path, "something").unwrap();
+        path
+    }
+
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(&self.directory).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// Gives the directory and everything in it to somebody.
+    pub(crate) fn give_to(&self, uid: u32) {
+        for name in self.names() {
+            chown(self.directory.join(name), Some(uid), Some(uid)).unwrap();
+        }
+        chown(&self.directory, Some(uid), Some(uid)).unwrap();
+    }
+
+    /// Writes a configuration file with these lines in section `[session]`.
+    pub(crate) fn configuration(&self, lines: &str) -> PathBuf {
+        let path = self.place.path().join("site.ini");
+        fs::write(&path, format!("[session]\n{lines}\n")).unwrap();
+        path
+    }
+
+    /// The clean-up with a configuration that sets nothing, whatever the machine has in /etc.
+    pub(crate) fn cleanup_program(&self) -> Command {
+        let mut command = cleanup_program();
+        command.env("CGI_SESSION_CONFIG", self.configuration(""));
+        command
+    }
+
+    /// `cgi-session` with a subcommand, and a configuration that sets nothing.
+    pub(crate) fn tool(&self, subcommand: &str) -> Command {
+        let mut command = tool(subcommand);
+        command.env("CGI_SESSION_CONFIG", self.configuration(""));
+        command
+    }
+
+    /// The clean-up of this directory.
+    pub(crate) fn cleanup(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.cleanup_program();
+        let directory = command.arg("--storage-file-dir").arg(&self.directory);
+        Finished::of(directory.args(arguments))
+    }
+
+    /// `cgi-session check` of this directory.
+    pub(crate) fn check(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.tool("check");
+        let command = command.env("CGI_SESSION_STORAGE_FILE_DIR", &self.directory);
+        Finished::of(command.args(arguments))
+    }
+}
+
+/// A command that inherits no setting of ours.
+pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CGI_SESSION_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub(crate) fn cleanup_program() -> Command {
+    program(env!("CARGO_BIN_EXE_cgi-session-cleanup"))
+}
+
+/// `cgi-session` with a subcommand.
+pub(crate) fn tool(subcommand: &str) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
+    command.arg(subcommand);
+    command
+}
+
+/// What a program did that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Finished::from(command.output().unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn exits_with(self, status: i32) -> Self {
+        assert_eq!(self.status, Some(status), "{self:#?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says_nothing(self) -> Self {
+        assert_eq!((self.stdout.as_str(), self.stderr.as_str()), ("", ""));
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn complains(self, expected: &str) -> Self {
+        assert!(self.stderr.contains(expected), "{expected}: {self:#?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(self, expected: &str) -> Self {
+        assert!(self.stdout.contains(expected), "{expected}: {self:#?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        let parsed = serde_json::from_str(&self.stdout);
+        parsed.unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Finished {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub(crate) fn set_age(path: &Path, age: Duration) {
+    let file = File::open(path).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+pub(crate) fn owner(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().uid()
+}
+
+/// A name that a session file could have.
+pub(crate) fn session_name() -> String {
+    format!("{}.json", "a1".repeat(32))
+}
+
+/// Only root can act as somebody else; without it the test has nothing to try.
+pub(crate) fn is_root() -> bool {
+    let place = tempfile::tempdir().unwrap();
+    let is_root = owner(place.path()) == 0;
+    if !is_root {
+        eprintln!("skipped: not running as root");
+    }
+    is_root
+}
