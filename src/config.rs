@@ -187,7 +187,7 @@ impl Config {
     /// [`Error::Config`] for a file that cannot be read, an unknown key, a bad value, or a missing
     /// `storageFileDir`.
     pub fn find() -> Result<Self> {
-        source::find(None)
+        source::find(None, &[])
     }
 
     /// Reads this file instead of looking for one; the environment overrides its keys.
@@ -196,7 +196,17 @@ impl Config {
     ///
     /// As [`Config::find`]; the file must exist.
     pub fn load(file: &Path) -> Result<Self> {
-        source::find(Some(file))
+        source::find(Some(file), &[])
+    }
+
+    /// Reads this file, or looks for one when there is none to read; then the environment, and at
+    /// last `settings`, keys and values that a command line gives, override its keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::find`] and [`Config::load`].
+    pub fn find_with(file: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Self> {
+        source::find(file, settings)
     }
 
     /// Sets one key from its text, as a configuration file would.
@@ -408,6 +418,15 @@ mod tests {
             );
             assert!(config.set("cookieSecure", "true").unwrap().check().is_ok());
         }
+    }
+
+    #[test]
+    fn a_setting_of_the_command_line_completes_a_configuration() {
+        let directory = OsStr::new("/srv/sessions");
+        let config = Config::find_with(None, &[("storageFileDir", directory)]).unwrap();
+        assert_eq!(config.storage_file_dir().unwrap(), Path::new(directory));
+        let mistake = Config::find_with(None, &[("storageDir", directory)]);
+        assert!(mistake.is_err());
     }
 
     #[test]

@@ -18,8 +18,9 @@ const SECTION: &str = "session";
 const PREFIX: &str = "CGI_SESSION_";
 const FILE_VARIABLE: &str = "CGI_SESSION_CONFIG";
 
-/// Reads the file given, or the first that exists, then the environment, and checks the whole.
-pub(super) fn find(explicit: Option<&Path>) -> Result<Config> {
+/// Reads the file given, or the first that exists, then the environment, then `settings`, and
+/// checks the whole.
+pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Config> {
     let mut config = Config::new();
     let named = explicit
         .map(Path::to_owned)
@@ -44,6 +45,9 @@ pub(super) fn find(explicit: Option<&Path>) -> Result<Config> {
         }
     }
     read_environment(&mut config, env::vars_os())?;
+    for (key, value) in settings {
+        config.assign(key, value, Origin::Program)?;
+    }
     config.check()?;
     Ok(config)
 }
