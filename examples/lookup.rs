@@ -37,11 +37,11 @@ fn describe(session: &Session) -> Result<String> {
     let mut items = String::new();
     for key in session.keys() {
         let value: serde_json::Value = session.require(key)?;
-        items.push_str(&format!(
-            "<li>{} = {}</li>",
-            encode_text(key),
-            encode_text(&value.to_string())
-        ));
+        items += "<li>";
+        items += &encode_text(key);
+        items += " = ";
+        items += &encode_text(&value.to_string());
+        items += "</li>";
     }
     Ok(format!(
         "<div class=\"answer\">There is a session. It holds:\n<ul>{items}</ul></div>\n\
