@@ -168,9 +168,9 @@ fn describe_slot(html: &mut String, title: &str, slot: &Slot<'_>, newest: Option
         }
     };
     // A String takes every write.
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<section class=\"{class}\"><h2>{title}</h2><p>{state}</p><pre>{}</pre></section>\n",
+        "<section class=\"{class}\"><h2>{title}</h2><p>{state}</p><pre>{}</pre></section>",
         encode_text(&data)
     );
 }

@@ -62,7 +62,7 @@ fn headers(headers: &HeaderMap) -> impl Iterator<Item = (OsString, OsString)> + 
         let values: Vec<&[u8]> = headers
             .get_all(name)
             .iter()
-            .map(|value| value.as_bytes())
+            .map(http::HeaderValue::as_bytes)
             .collect();
         let value = values.join(separator);
         Some((variable.into(), OsStr::from_bytes(&value).to_owned()))
