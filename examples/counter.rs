@@ -15,6 +15,11 @@ pub(crate) fn counter(request: &mut Request) -> Result<Response> {
     let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
     session.insert("pageViews", views)?;
 
-    let body = format!("<p>Hello, you've been here {views} time(s)</p>");
+    let body = format!(
+        "<p class=\"answer\">Hello, you've been here {views} time(s)</p>\n\
+         <p class=\"actions\"><a class=\"button\" href=\"counter\">Count again</a></p>\n\
+         <p class=\"note\">CherryPy's chapter on sessions begins with this page. Reload it in as many tabs as you \
+         like: each view is a process of its own, and each is counted.</p>"
+    );
     Ok(site::page("Counter", &body))
 }

@@ -28,12 +28,15 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
 
     let farewell = if request.query("close").is_some_and(|close| close == "1") {
         request.destroy_session()?;
-        "The session is closed. <a href=\"follow\">Follow again</a> and see that it is gone."
+        "<p>The session is closed: what it held is deleted. Follow again and see that it is gone.</p>\n\
+         <p class=\"actions\"><a class=\"button\" href=\"follow\">Follow again</a></p>"
     } else {
-        "<a href=\"follow\">Follow again</a>, or <a href=\"follow?close=1\">close the session</a>."
+        "<p class=\"actions\"><a class=\"button\" href=\"follow\">Follow again</a>\n\
+         <a class=\"button second\" href=\"follow?close=1\">Close the session</a></p>"
     };
     let body = format!(
-        "<p>Your first name is {}.</p>\n<p>{farewell}</p>",
+        "<p class=\"answer\">Your first name is {}.</p>\n{farewell}\n\
+         <p class=\"note\">This is Karrigell's second script. Nobody told it your name: it reads the session.</p>",
         encode_text(&first_name)
     );
     Ok(site::page("Follow", &body))
@@ -41,7 +44,9 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
 
 fn nothing_to_follow(missing: &Error) -> Response {
     let body = format!(
-        "<p>{}.</p>\n<p>Nobody has begun, or the session was closed: <a href=\"/karrigell.html\">begin again</a>.</p>",
+        "<p class=\"answer\">{}.</p>\n\
+         <p>Nobody has begun, or the session was closed. In Karrigell this was a traceback.</p>\n\
+         <p class=\"actions\"><a class=\"button\" href=\"/karrigell.html\">Begin again</a></p>",
         encode_text(&missing.to_string())
     );
     site::page("Nothing to follow", &body).with_status(StatusCode::NOT_FOUND)

@@ -9,6 +9,11 @@ use html_escape::encode_text;
 
 mod site;
 
+const NOTHING: &str = "<p class=\"answer\">no session</p>\n\
+    <p class=\"actions\"><a class=\"button\" href=\"lookup?create=1\">Create one</a></p>\n\
+    <p class=\"note\">This is WebStack's <code>get_session(create=0)</code>. However often you look, there is \
+    no file and no cookie before something is stored.</p>";
+
 fn main() -> ExitCode {
     cgi_session::run(lookup)
 }
@@ -23,7 +28,7 @@ pub(crate) fn lookup(request: &mut Request) -> Result<Response> {
     }
     let body = match request.existing_session()? {
         Some(session) => describe(session)?,
-        None => "<p>no session</p>\n<p><a href=\"lookup?create=1\">Create one</a></p>".to_owned(),
+        None => NOTHING.to_owned(),
     };
     Ok(site::page("Lookup", &body))
 }
@@ -38,11 +43,11 @@ fn describe(session: &Session) -> Result<String> {
             encode_text(&value.to_string())
         ));
     }
-    let items = items.join(
-        "
-",
-    );
+    let items = items.join("\n");
     Ok(format!(
-        "<p>There is a session. It holds:</p>\n<ul>{items}</ul>\n<p><a href=\"lookup?expire=1\">Expire it</a></p>"
+        "<div class=\"answer\">There is a session. It holds:\n<ul>{items}</ul></div>\n\
+         <p class=\"actions\"><a class=\"button\" href=\"lookup?expire=1\">Expire it</a></p>\n\
+         <p class=\"note\">WebStack's <code>expire_session()</code> needs no name: a visitor has one session here. \
+         You see what other examples have stored in it, too.</p>"
     ))
 }

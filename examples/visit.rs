@@ -21,21 +21,28 @@ pub(crate) fn visit(request: &mut Request) -> Result<Response> {
         .is_some_and(|destroy| destroy == "True")
     {
         request.destroy_session()?;
-        let body = "<p>The session is deleted. <a href=\"visit\">Visit again</a>.</p>";
+        let body = "<p class=\"answer\">The session is deleted.</p>\n\
+            <p class=\"actions\"><a class=\"button\" href=\"visit\">Visit again</a></p>";
         return Ok(site::page("Deleted", body));
     }
 
     let session = request.session()?;
-    if session.is_new() {
+    // Not is_new(): another page of the site may have begun the session that all of them share.
+    let Some(text) = session.get::<String>("variable1")? else {
         session.insert("variable1", "a text that was stored at your first visit")?;
-        let body = "<p>This is your first visit. <a href=\"visit\">Reload</a> this page.</p>";
+        let body = "<p class=\"answer\">This is your first visit.</p>\n\
+            <p class=\"actions\"><a class=\"button\" href=\"visit\">Reload</a></p>\n\
+            <p class=\"note\">This is lemon.session's example. The page has just put a text into your session \
+            and will find it when you reload.</p>";
         return Ok(site::page("First visit", body));
-    }
+    };
     let body = format!(
-        "<p>Welcome back. variable1 is: {}</p>\n\
+        "<p class=\"answer\">Welcome back. variable1 is: {}</p>\n\
          <form method=\"post\" action=\"visit\">\
-         <button name=\"destroy\" value=\"True\">Destroy the session</button></form>",
-        encode_text(&session.require::<String>("variable1")?)
+         <button name=\"destroy\" value=\"True\">Destroy the session</button></form>\n\
+         <p class=\"note\">In lemon.session's example a link destroyed the session. This button posts a form: \
+         a link is followed by whatever prefetches pages.</p>",
+        encode_text(&text)
     );
     Ok(site::page("Welcome back", &body))
 }

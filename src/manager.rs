@@ -115,7 +115,7 @@ impl SessionManager {
     /// [`Error::Busy`] when another request held the session for `lockTimeout`,
     /// [`Error::AlreadyOpen`] when this thread holds it, and when the store fails.
     pub fn start(&self, cookie_header: impl AsRef<[u8]>) -> Result<Session> {
-        let id = self.session_id(cookie_header.as_ref());
+        let id = self.session_id(cookie_header);
         self.start_id(id.as_ref())
     }
 
@@ -125,7 +125,7 @@ impl SessionManager {
     ///
     /// As [`SessionManager::start`].
     pub fn existing(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Session>> {
-        let id = self.session_id(cookie_header.as_ref());
+        let id = self.session_id(cookie_header);
         id.map_or(Ok(None), |id| self.open(&id))
     }
 
@@ -135,7 +135,7 @@ impl SessionManager {
     ///
     /// When the store fails.
     pub fn read(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Snapshot>> {
-        let id = self.session_id(cookie_header.as_ref());
+        let id = self.session_id(cookie_header);
         id.map_or(Ok(None), |id| self.read_id(&id))
     }
 
@@ -169,6 +169,12 @@ impl SessionManager {
         Ok((result, session.commit()?))
     }
 
+    /// The id that the Cookie header holds, whether or not there is a session of that id.
+    #[must_use]
+    pub fn session_id(&self, cookie_header: impl AsRef<[u8]>) -> Option<SessionId> {
+        cookies::session_id(cookie_header.as_ref(), &self.shared.config.cookie_name)
+    }
+
     /// Deletes expired sessions.
     ///
     /// # Errors
@@ -195,11 +201,6 @@ impl SessionManager {
             }
         }
         Ok(())
-    }
-
-    /// The id that a Cookie header holds, known or not.
-    pub(crate) fn session_id(&self, cookie_header: &[u8]) -> Option<SessionId> {
-        cookies::session_id(cookie_header, &self.shared.config.cookie_name)
     }
 
     /// A new session for a client that sent an id of no session.

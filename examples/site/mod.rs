@@ -5,10 +5,24 @@ use cgi_session::Response;
 /// A page of the site. `body` is HTML; what came from a visitor is escaped in it.
 pub(crate) fn page(title: &str, body: &str) -> Response {
     Response::html(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title}</title>\n<link rel=\"stylesheet\" href=\"/style.css\">\n\
-         <header><a href=\"/\">cgi-session</a></header>\n\
-         <main>\n<h1>{title}</h1>\n{body}\n</main>\n</html>\n"
+        r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/style.css">
+</head>
+<body>
+<header><a href="/"><img src="/icon.svg" alt="">cgi-session</a><a href="/">All examples</a></header>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+<footer>cgi-session keeps the sessions of CGI and FastCGI programs in locked files, one for each visitor.</footer>
+</body>
+</html>
+"#
     ))
 }

@@ -45,6 +45,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // The server starts this program again for each request to an example.
+    if let Some(code) = serve::run_example() {
+        return code;
+    }
     let arguments = Arguments::parse();
     report::show_warnings();
     let config = arguments.config.as_deref();

@@ -1,0 +1,43 @@
+//! The examples inside this binary, each run by a process of its own.
+#![expect(
+    dead_code,
+    reason = "an example's main is for the example as a program of its own"
+)]
+
+use std::env;
+use std::process::ExitCode;
+
+#[path = "../../../../../examples/begin.rs"]
+mod begin;
+#[path = "../../../../../examples/counter.rs"]
+mod counter;
+#[path = "../../../../../examples/follow.rs"]
+mod follow;
+#[path = "../../../../../examples/lookup.rs"]
+mod lookup;
+#[path = "../../../../../examples/visit.rs"]
+mod visit;
+
+/// Names the example that a process of this binary shall be. No header can set it: those are all
+/// called HTTP_*.
+pub(super) const VARIABLE: &str = "_CGI_SESSION_EXAMPLE";
+
+/// The examples by the names that they have under /cgi-bin/.
+pub(super) const NAMES: [&str; 5] = ["begin", "counter", "follow", "lookup", "visit"];
+
+/// Answers one request as an example, if the server started this process for that.
+pub(crate) fn run_example() -> Option<ExitCode> {
+    let name = env::var_os(VARIABLE)?;
+    let code = match name.to_str() {
+        Some("begin") => cgi_session::run(begin::begin),
+        Some("counter") => cgi_session::run(counter::counter),
+        Some("follow") => cgi_session::run(follow::follow),
+        Some("lookup") => cgi_session::run(lookup::lookup),
+        Some("visit") => cgi_session::run(visit::visit),
+        _ => {
+            eprintln!("{} is not the name of an example", name.to_string_lossy());
+            ExitCode::from(2)
+        }
+    };
+    Some(code)
+}

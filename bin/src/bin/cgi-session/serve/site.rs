@@ -1,0 +1,148 @@
+//! [`Site`]: which page answers which path.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use http::header::{ALLOW, CONTENT_LENGTH, COOKIE, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use percent_encoding::percent_decode_str;
+
+use super::gateway::{Failure, Gateway};
+use super::programs::{Programs, Refusal};
+use super::storage::Storage;
+use super::{inspect, pages, variables};
+
+/// An answer whose body may still be on its way.
+pub(super) type Reply = Response<BoxBody<Bytes, io::Error>>;
+
+const CGI_BIN: &str = "/cgi-bin/";
+
+/// The two ends of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Connection {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// Everything that the server serves.
+pub(super) struct Site {
+    storage: Storage,
+    programs: Programs,
+    gateway: Gateway,
+}
+
+impl Site {
+    pub(super) fn new(storage: Storage, programs: Option<&Path>) -> Result<Self, String> {
+        Ok(Site {
+            storage,
+            programs: Programs::new(programs)?,
+            gateway: Gateway::new(),
+        })
+    }
+
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>, connection: Connection) -> Reply {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        if let Some(path) = path.strip_prefix(CGI_BIN) {
+            let (name, path_info) = path.split_at(path.find('/').unwrap_or(path.len()));
+            return self.run(name, path_info, &parts, body, connection).await;
+        }
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            let mut reply = refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This page can only be read.",
+            );
+            reply
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return reply;
+        }
+        match path {
+            "/inspect" => inspect::page(self.storage.file_of(&cookies(&parts.headers))).await,
+            "/inspect/file" => inspect::part(self.storage.file_of(&cookies(&parts.headers))).await,
+            _ => pages::find(path).unwrap_or_else(not_found),
+        }
+    }
+
+    async fn run(
+        &self,
+        name: &str,
+        path_info: &str,
+        parts: &Parts,
+        body: Incoming,
+        connection: Connection,
+    ) -> Reply {
+        let mut command = match self.programs.find(name) {
+            Ok(command) => command,
+            Err(Refusal::Unknown) => return not_found(),
+            Err(Refusal::NotExecutable) => {
+                let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
+                return refuse(StatusCode::FORBIDDEN, &reason);
+            }
+        };
+        if parts.headers.contains_key(TRANSFER_ENCODING)
+            && !parts.headers.contains_key(CONTENT_LENGTH)
+        {
+            // RFC 3875 has no word for a body whose length nobody knows.
+            let reason = "A CGI program must be told how long the body is.";
+            return refuse(StatusCode::LENGTH_REQUIRED, reason);
+        }
+        let path_info: Cow<'_, [u8]> = percent_decode_str(path_info).into();
+        if path_info.contains(&0) {
+            return refuse(StatusCode::BAD_REQUEST, "A path cannot hold a NUL byte.");
+        }
+        command.envs(variables::of(parts, connection, name, &path_info));
+        command.envs(self.storage.variables());
+        match self.gateway.run(command, &parts.method, body).await {
+            Ok(reply) => reply,
+            Err(Failure { status, reason }) => {
+                eprintln!("cgi-session serve: /cgi-bin/{name}: {reason}");
+                refuse(
+                    status,
+                    &format!("The program {name} gave no answer: {reason}."),
+                )
+            }
+        }
+    }
+}
+
+/// A reply whose body is at hand.
+pub(super) fn whole(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let body = Full::new(body.into()).map_err(|never| match never {});
+    let mut reply = Response::new(body.boxed());
+    *reply.status_mut() = status;
+    reply
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Reply {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = format!("<p>{}</p>", html_escape::encode_text(reason));
+    pages::framed(status, title, &body)
+}
+
+fn not_found() -> Reply {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "There is no page here. The link at the top leads home.",
+    )
+}
+
+/// All Cookie headers as one.
+fn cookies(headers: &HeaderMap) -> Vec<u8> {
+    let values: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    values.join(&b"; "[..])
+}

@@ -1,0 +1,105 @@
+//! What the server says when it starts, or why it does not.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::server::{Server, binary, program};
+
+#[track_caller]
+fn fails(mut command: Command) -> String {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    assert!(!status.success());
+    String::from_utf8(stderr).unwrap()
+}
+
+#[test]
+fn it_says_that_it_is_for_trying_out_and_where_the_sessions_live() {
+    let server = Server::start();
+    assert!(
+        server.greeting.contains("for trying out"),
+        "{}",
+        server.greeting
+    );
+    let directory = server.path("sessions");
+    assert!(
+        server.greeting.contains(directory.to_str().unwrap()),
+        "{}",
+        server.greeting
+    );
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_names_the_option() {
+    let server = Server::start();
+    let port = server.address.rsplit(':').next().unwrap();
+    let mut second = program(binary());
+    second
+        .args(["serve", "--port", port, "--storage-file-dir"])
+        .arg(server.path("other"));
+    let reason = fails(second);
+    assert!(
+        reason.contains(&server.address) && reason.contains("--port"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_checkout_needs_no_configuration() {
+    let server = Server::launch(|_, _| {});
+    assert!(
+        server.greeting.contains("cgi-session-demo/sessions"),
+        "{}",
+        server.greeting
+    );
+    assert_eq!(server.visitor().get("/cgi-bin/counter").views(), 1);
+}
+
+#[test]
+fn an_installed_binary_without_a_directory_says_what_to_pass() {
+    if Path::new("/etc/cgi-session.ini").exists() {
+        eprintln!("skipped: this machine has a configuration");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let installed = directory.path().join("cgi-session");
+    // By another process, so that none of this one's children holds it open for writing.
+    let copied = Command::new("cp").arg(binary()).arg(&installed).status();
+    assert!(copied.unwrap().success());
+    let mut command = program(&installed);
+    command.args(["serve", "--port", "0"]);
+    let reason = fails(command);
+    assert!(
+        reason.contains("--storage-file-dir") && reason.contains("--config"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn the_global_configuration_file_counts() {
+    let server = Server::launch(|command, directory| {
+        let file = directory.join("site.ini");
+        let sessions = directory.join("sessions");
+        let text = format!(
+            "[session]\nstorageFileDir = {}\ncookieName = ours\n",
+            sessions.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        command.arg("--config").arg(file);
+    });
+    let visitor = server.visitor();
+    let page = visitor.get("/cgi-bin/counter");
+    assert!(page.set_cookie[0].starts_with("ours="), "{page:?}");
+    assert_eq!(server.session_files().len(), 1);
+    visitor.get("/inspect").says("generation 1, current");
+}
+
+#[test]
+fn a_wrong_configuration_is_told_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("site.ini");
+    std::fs::write(&file, "[session]\ntimeuot = 5\n").unwrap();
+    let mut command = program(binary());
+    command.args(["serve", "--port", "0", "--config"]).arg(file);
+    let reason = fails(command);
+    assert!(reason.contains("did you mean timeout?"), "{reason}");
+}

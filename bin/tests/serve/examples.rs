@@ -1,0 +1,196 @@
+//! Every example, walked as the systems that they come from describe it.
+
+use std::sync::Barrier;
+use std::thread;
+
+use ureq::http::StatusCode;
+
+use crate::server::{Page, Server, Visitor};
+
+#[track_caller]
+fn misses_the_first_name(page: &Page) {
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert!(page.text.contains("firstname"), "{}", page.text);
+}
+
+fn follow_to_the_end(server: &Server, visitor: &Visitor) {
+    visitor
+        .get("/cgi-bin/follow")
+        .says("Your first name is Ada");
+    visitor
+        .get("/cgi-bin/follow")
+        .says("Your first name is Ada");
+    let closed = visitor.get("/cgi-bin/follow?close=1");
+    closed.says("Your first name is Ada");
+    assert!(closed.set_cookie[0].contains("Max-Age=0"), "{closed:?}");
+    assert!(server.session_files().is_empty());
+    misses_the_first_name(&visitor.get("/cgi-bin/follow"));
+    assert!(server.session_files().is_empty());
+}
+
+#[test]
+fn follow_knows_what_begin_was_told_by_post_until_the_session_is_closed() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let fields = [("myname", "Lovelace"), ("firstname", "Ada")];
+    visitor
+        .post("/cgi-bin/begin", &fields)
+        .says("Your name is Lovelace");
+    follow_to_the_end(&server, &visitor);
+}
+
+#[test]
+fn follow_knows_what_begin_was_told_by_get_until_the_session_is_closed() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let begun = visitor.get("/cgi-bin/begin?myname=Lovelace&firstname=Ada");
+    begun.says("Your name is Lovelace");
+    follow_to_the_end(&server, &visitor);
+}
+
+#[test]
+fn following_before_beginning_makes_no_session() {
+    let server = Server::start();
+    let page = server.visitor().get("/cgi-bin/follow");
+    misses_the_first_name(&page);
+    assert!(page.set_cookie.is_empty() && server.session_files().is_empty());
+}
+
+#[test]
+fn the_counter_counts_and_sends_its_cookie_once() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let pages = [(); 3].map(|()| visitor.get("/cgi-bin/counter"));
+    assert_eq!(pages.each_ref().map(Page::views), [1, 2, 3]);
+    assert_eq!(
+        pages.each_ref().map(|page| page.set_cookie.len()),
+        [1, 0, 0]
+    );
+}
+
+#[test]
+fn two_visitors_are_counted_apart() {
+    let server = Server::start();
+    let (one, other) = (server.visitor(), server.visitor());
+    assert_eq!(one.get("/cgi-bin/counter").views(), 1);
+    assert_eq!(one.get("/cgi-bin/counter").views(), 2);
+    assert_eq!(other.get("/cgi-bin/counter").views(), 1);
+    assert_eq!(one.get("/cgi-bin/counter").views(), 3);
+}
+
+#[test]
+fn fifty_requests_at_once_are_all_counted() {
+    const REQUESTS: u64 = 50;
+    let server = Server::start();
+    let visitor = server.visitor();
+    visitor
+        .get("/cgi-bin/lookup?create=1")
+        .says("There is a session");
+
+    let together = Barrier::new(50);
+    let count = || {
+        together.wait();
+        visitor.get("/cgi-bin/counter").views()
+    };
+    let mut views: Vec<u64> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..REQUESTS).map(|_| scope.spawn(count)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    views.sort_unstable();
+    assert_eq!(views, (1..=REQUESTS).collect::<Vec<_>>());
+}
+
+#[test]
+fn looking_makes_nothing_until_it_is_asked_to() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    for _ in 0..2 {
+        let page = visitor.get("/cgi-bin/lookup");
+        page.says("no session");
+        assert!(page.set_cookie.is_empty() && server.session_files().is_empty());
+    }
+    visitor.get("/cgi-bin/lookup?create=1").says("my_data");
+    visitor.get("/cgi-bin/lookup").says("some data");
+    visitor.get("/cgi-bin/lookup?expire=1").says("no session");
+    assert!(server.session_files().is_empty());
+}
+
+#[test]
+fn an_expired_session_can_be_replaced_in_the_same_request() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let old = visitor.get("/cgi-bin/lookup?create=1").set_cookie;
+    let page = visitor.get("/cgi-bin/lookup?expire=1&create=1");
+    page.says("There is a session");
+    assert_eq!(page.set_cookie.len(), 1);
+    assert_ne!(page.set_cookie, old);
+    assert_eq!(server.session_files().len(), 1);
+}
+
+fn visit_until_destroyed(destroy: impl FnOnce(&Visitor) -> Page) {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let first = visitor.get("/cgi-bin/visit");
+    first.says("your first visit");
+    visitor
+        .get("/cgi-bin/visit")
+        .says("Welcome back")
+        .says("variable1");
+    destroy(&visitor).says("The session is deleted");
+    assert!(server.session_files().is_empty());
+    let again = visitor.get("/cgi-bin/visit");
+    again.says("your first visit");
+    assert_ne!(again.set_cookie, first.set_cookie);
+}
+
+#[test]
+fn a_visit_is_forgotten_by_the_button() {
+    visit_until_destroyed(|visitor| visitor.post("/cgi-bin/visit", &[("destroy", "True")]));
+}
+
+#[test]
+fn a_visit_is_forgotten_by_lemons_link() {
+    visit_until_destroyed(|visitor| visitor.get("/cgi-bin/visit?destroy=True"));
+}
+
+#[test]
+fn who_was_only_at_the_counter_is_new_to_visit() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    visitor.get("/cgi-bin/counter");
+    visitor.get("/cgi-bin/visit").says("your first visit");
+    visitor.get("/cgi-bin/visit").says("Welcome back");
+}
+
+#[test]
+fn what_a_visitor_says_is_escaped() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let fields = [("myname", "<script>"), ("firstname", "<i>&")];
+    visitor
+        .post("/cgi-bin/begin", &fields)
+        .says("Your name is &lt;script&gt;");
+    visitor
+        .get("/cgi-bin/follow")
+        .says("Your first name is &lt;i&gt;&amp;");
+    visitor.get("/cgi-bin/lookup").says("&lt;i&gt;&amp;");
+}
+
+#[test]
+fn every_link_of_the_first_page_leads_somewhere() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let home = visitor.get("/").text;
+    let links: Vec<&str> = home
+        .split("href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(links.len() > 6, "{links:?}");
+    for link in links {
+        assert_eq!(visitor.get(link).status, StatusCode::OK, "{link}");
+    }
+}

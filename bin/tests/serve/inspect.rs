@@ -1,0 +1,76 @@
+//! The page that shows the session file.
+
+use ureq::http::StatusCode;
+
+use crate::server::Server;
+
+#[test]
+fn a_visitor_sees_the_own_file_but_not_the_id() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let cookie = visitor.get("/cgi-bin/counter").set_cookie.remove(0);
+    let id = cookie.split(['=', ';']).nth(1).unwrap();
+    let name = server.session_files()[0].file_name().unwrap().to_owned();
+
+    let page = visitor.get("/inspect");
+    page.says(name.to_str().unwrap())
+        .says("generation 1, current")
+        .says("never written");
+    assert!(!page.text.contains(id));
+}
+
+#[test]
+fn the_slots_take_turns() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    for _ in 0..3 {
+        visitor.get("/cgi-bin/counter");
+    }
+    let part = visitor.get("/inspect/file");
+    part.says("generation 2, before")
+        .says("generation 3, current");
+    assert!(!part.text.contains("<html"), "{}", part.text);
+    visitor.get("/cgi-bin/counter");
+    visitor
+        .get("/inspect/file")
+        .says("generation 4, current")
+        .says("generation 3, before");
+}
+
+#[test]
+fn who_has_no_session_gets_none_by_looking() {
+    let server = Server::start();
+    for path in ["/inspect", "/inspect/file"] {
+        let page = server.visitor().get(path);
+        page.says("You have no session yet");
+        assert!(page.set_cookie.is_empty());
+    }
+    assert!(server.session_files().is_empty());
+}
+
+#[test]
+fn a_forged_id_shows_nothing_of_others() {
+    let server = Server::start();
+    server.visitor().get("/cgi-bin/counter");
+    for id in [
+        "../../../etc/passwd",
+        "0123456789012345678901234567890123456789",
+    ] {
+        let request = format!(
+            "GET /inspect HTTP/1.1\r\nHost: x\r\nCookie: sessionId={id}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = server.raw(request.as_bytes());
+        assert!(answer.contains("You have no session yet"), "{answer}");
+    }
+}
+
+#[test]
+fn static_pages_are_only_read() {
+    let server = Server::start();
+    assert_eq!(
+        server.visitor().post("/", &[]).status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    let head = server.visitor().head("/");
+    assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
+}

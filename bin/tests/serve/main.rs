@@ -1,0 +1,8 @@
+//! The demo site as a visitor sees it: the real binary on a free port, walked by real clients.
+
+mod browser;
+mod command_line;
+mod examples;
+mod gateway;
+mod inspect;
+mod server;
