@@ -223,7 +223,7 @@ fn a_program_that_no_server_started_explains_itself() {
     let mut command = Command::new(example("counter"));
     let (status, stdout, stderr) = end_of(start(command.env_clear()));
     assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
-    for part in ["is a CGI program", "REQUEST_METHOD=GET", "cgi-bin"] {
+    for part in ["a web server starts it", "REQUEST_METHOD=GET", "cgi-bin"] {
         assert!(stderr.contains(part), "{stderr}");
     }
 }
@@ -242,7 +242,7 @@ fn a_program_in_a_terminal_explains_itself_there() {
         .env_remove("REQUEST_METHOD");
     let (status, terminal, _) = end_of(start(&mut command));
     assert_eq!(status.code(), Some(2), "{terminal}");
-    assert!(terminal.contains("is a CGI program"), "{terminal}");
+    assert!(terminal.contains("a web server starts it"), "{terminal}");
 }
 
 fn start(command: &mut Command) -> std::process::Child {

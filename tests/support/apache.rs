@@ -1,12 +1,13 @@
 //! Apache, started with the shipped site on a port and in a directory of its own.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use rustix::process::{Pid, Signal};
 
 use super::client::Client;
@@ -215,13 +216,20 @@ fn spawn(site: &Site) -> Child {
 fn is_ready(server: &mut Child, port: u16, site: &Site) -> bool {
     let pid = server.id().to_string();
     let mut has_ended = false;
-    wait_until("Apache accepts connections", || {
+    wait_until("Apache runs programs", || {
         has_ended = server.try_wait().unwrap().is_some();
         let noted = fs::read_to_string(site.path().join("httpd.pid")).unwrap_or_default();
-        let is_running = noted.trim() == pid && TcpStream::connect(("127.0.0.1", port)).is_ok();
-        has_ended || is_running
+        has_ended || noted.trim() == pid && runs_programs(port)
     });
     !has_ended
+}
+
+/// Whether a program is run. Apache accepts connections before its CGI daemon's socket belongs to
+/// the user whom the workers become, and answers 503 until then.
+fn runs_programs(port: u16) -> bool {
+    let request = b"GET /cgi-bin/lookup HTTP/1.1\r\n";
+    let answer = Client::new(port).try_request(request, b"");
+    answer.is_ok_and(|answer| answer.status != StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Asks the server to end, and if it does not, ends it and all that it started.

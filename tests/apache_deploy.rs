@@ -1,0 +1,153 @@
+//! The other files of examples/deploy: what cron and systemd make of them.
+
+mod support;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use support::apache::{Mpm, web_user, with};
+use support::program::Cgi;
+use support::site::Site;
+use support::{is_installed, may_act_as_root, repository, tool};
+
+fn shipped(name: &str) -> String {
+    fs::read_to_string(repository("examples/deploy").join(name)).unwrap()
+}
+
+/// The fields of time, the user and the command of the one line that cron obeys.
+fn cron_line() -> (Vec<String>, String, String) {
+    let table = shipped("cgi-session.cron");
+    let is_entry = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit() || c == '*');
+    let entries: Vec<_> = table.lines().filter(is_entry).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert!(
+        table.ends_with('\n'),
+        "cron passes over a line without an end"
+    );
+    let mut fields = entries[0].splitn(7, ' ').map(str::to_owned);
+    let times = fields.by_ref().take(5).collect();
+    (times, fields.next().unwrap(), fields.next().unwrap())
+}
+
+/// Runs the command as cron does, with the tool found in this directory.
+fn run_as_cron(site: &Site, path: &str) -> Output {
+    let (_, _, command) = cron_line();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &command]).env_clear().env("PATH", path);
+    shell
+        .env("CGI_SESSION_CONFIG", site.config())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn cron_deletes_what_has_expired_and_prints_nothing() {
+    let site = Site::new();
+    Cgi::new("counter", &site).run().expect(200, "here 1 time");
+    let expired = site.only_file();
+    let long_ago = SystemTime::now() - Duration::from_secs(24 * 3600);
+    let file = File::options().write(true).open(&expired).unwrap();
+    file.set_modified(long_ago).unwrap();
+    Cgi::new("counter", &site).run().expect(200, "here 1 time");
+
+    let tool = tool("cgi-session-cleanup");
+    let path = format!("{}:/usr/bin:/bin", tool.parent().unwrap().display());
+    let cleaned = run_as_cron(&site, &path);
+    assert!(cleaned.status.success(), "{cleaned:?}");
+    assert!(
+        cleaned.stdout.is_empty() && cleaned.stderr.is_empty(),
+        "{cleaned:?}"
+    );
+    assert_ne!(site.only_file(), expired);
+}
+
+#[test]
+fn cron_is_silent_where_the_program_was_removed() {
+    let cleaned = run_as_cron(&Site::new(), "/usr/bin:/bin");
+    assert!(
+        cleaned.stdout.is_empty() && cleaned.stderr.is_empty(),
+        "{cleaned:?}"
+    );
+}
+
+#[test]
+fn cron_runs_as_the_servers_user_and_knows_the_usual_places() {
+    let (times, user, _) = cron_line();
+    assert_eq!(
+        (times.join(" ").as_str(), user.as_str()),
+        ("9,39 * * * *", "www-data")
+    );
+    let places = "PATH=/usr/local/bin:/usr/bin:/bin\n";
+    assert!(shipped("cgi-session.cron").contains(places));
+}
+
+#[test]
+fn systemd_makes_the_directory_for_the_servers_user_alone() {
+    if !is_installed("systemd-tmpfiles") || !may_act_as_root() {
+        return;
+    }
+    let owner = web_user().expect("Debian's user www-data");
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("var/lib")).unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    fs::copy("/etc/passwd", root.path().join("etc/passwd")).unwrap();
+    fs::copy("/etc/group", root.path().join("etc/group")).unwrap();
+    let made = Command::new("systemd-tmpfiles")
+        .arg("--create")
+        .arg(format!("--root={}", root.path().display()))
+        .arg(repository("examples/deploy/cgi-session.tmpfiles"))
+        .status();
+    assert!(made.unwrap().success());
+    let directory = root.path().join("var/lib/cgi-session").metadata().unwrap();
+    assert_eq!(directory.permissions().mode() & 0o7777, 0o700);
+    assert_eq!((directory.uid(), directory.gid()), owner);
+}
+
+#[test]
+fn the_site_serves_pages_and_programs_under_one_name() {
+    with(Mpm::EventWithCgid, "", |apache| {
+        fs::write(apache.site().path().join("pages/index.html"), "a page").unwrap();
+        apache
+            .client()
+            .get("/")
+            .expect(200, "a page")
+            .expect_cookies(0);
+        apache
+            .client()
+            .get("/cgi-bin/counter")
+            .expect(200, "here 1 time");
+        apache
+            .client()
+            .get("/cgi-bin/missing")
+            .expect(404, "Not Found");
+    });
+}
+
+#[test]
+fn the_site_says_what_is_missing_where_cgi_is_off() {
+    if !is_installed("apache2") {
+        return;
+    }
+    let site = Site::new();
+    let directory = site.path().display();
+    let shipped = repository("examples/deploy/apache-cgi.conf");
+    let text = format!(
+        "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\n\
+         ServerName localhost\nDefaultRuntimeDir {directory}\nInclude {}\n",
+        shipped.display()
+    );
+    fs::write(site.path().join("httpd.conf"), text).unwrap();
+    let mut check = Command::new("/usr/sbin/apache2");
+    let checked = check
+        .arg("-d")
+        .arg(site.path())
+        .args(["-f", "httpd.conf", "-t"]);
+    let checked = checked.output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(
+        !checked.status.success() && said.contains("run a2enmod cgid"),
+        "{said}"
+    );
+}
