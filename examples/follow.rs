@@ -44,7 +44,7 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
 
 fn nothing_to_follow(missing: &Error) -> Response {
     let body = format!(
-        "<p class=\"answer\">{}.</p>\n\
+        "<p class=\"answer\">Nobody knows your first name: {}.</p>\n\
          <p>Nobody has begun, or the session was closed. In Karrigell this was a traceback.</p>\n\
          <p class=\"actions\"><a class=\"button\" href=\"/karrigell.html\">Begin again</a></p>",
         encode_text(&missing.to_string())

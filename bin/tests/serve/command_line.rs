@@ -29,6 +29,14 @@ fn it_says_that_it_is_for_trying_out_and_where_the_sessions_live() {
 }
 
 #[test]
+fn ctrl_c_ends_it() {
+    let mut server = Server::start();
+    assert_eq!(server.visitor().get("/cgi-bin/counter").views(), 1);
+    assert!(server.interrupt().success());
+    assert!(server.log().is_empty(), "{}", server.log());
+}
+
+#[test]
 fn a_taken_port_is_an_error_that_names_the_option() {
     let server = Server::start();
     let port = server.address.rsplit(':').next().unwrap();

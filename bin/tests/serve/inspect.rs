@@ -27,14 +27,14 @@ fn the_slots_take_turns() {
         visitor.get("/cgi-bin/counter");
     }
     let part = visitor.get("/inspect/file");
-    part.says("generation 2, before")
+    part.says("generation 2, previous")
         .says("generation 3, current");
     assert!(!part.text.contains("<html"), "{}", part.text);
     visitor.get("/cgi-bin/counter");
     visitor
         .get("/inspect/file")
         .says("generation 4, current")
-        .says("generation 3, before");
+        .says("generation 3, previous");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -82,9 +82,10 @@ impl Server {
         };
         for line in BufReader::new(stdout).lines() {
             let line = line.unwrap();
-            server.greeting += &format!("{line}\n");
+            server.greeting.push_str(&line);
             if let Some((_, rest)) = line.split_once("http://") {
-                server.address = rest.split('/').next().unwrap().to_owned();
+                let (address, _) = rest.split_once('/').unwrap();
+                server.address.push_str(address);
                 return server;
             }
         }
@@ -127,6 +128,14 @@ impl Server {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Presses Ctrl-C and waits for the end.
+    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+        let kill = format!("kill -INT {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success());
+        wait_for("the server's end", || self.child.try_wait().unwrap())
     }
 
     /// What it has written to stderr.

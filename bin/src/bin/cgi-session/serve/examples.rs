@@ -3,6 +3,10 @@
     dead_code,
     reason = "an example's main is for the example as a program of its own"
 )]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "each example brings the frame of its pages with it"
+)]
 
 use std::env;
 use std::process::ExitCode;

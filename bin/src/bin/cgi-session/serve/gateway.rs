@@ -133,13 +133,18 @@ impl Run {
         let Some(mut stdout) = child.stdout.take() else {
             return;
         };
+        let process = child.id().unwrap_or_default();
         let end = Instant::now() + LONGEST_RUN;
         let has_answered = tokio::select! {
             // In this order: a client who has everything does not count as one who went away.
             biased;
             has_answered = relay(&mut child, &mut stdout, head, &output, head_only) => has_answered,
             () = output.closed() => false,
-            () = sleep_until(end) => false,
+            () = sleep_until(end) => {
+                let limit = LONGEST_RUN.as_secs();
+                eprintln!("cgi-session serve: process {process} has not answered within {limit} s and is killed");
+                false
+            }
         };
         drop(output);
         if has_answered {

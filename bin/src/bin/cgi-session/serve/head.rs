@@ -1,4 +1,7 @@
 //! [`Head`]: what a program says before its body, RFC 3875, section 6.
+//!
+//! A bare `Location` sends the client there with 302, also when it is a path of this site: the RFC
+//! has the server follow that by itself, which no example needs.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING, UPGRADE,

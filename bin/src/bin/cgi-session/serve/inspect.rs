@@ -3,21 +3,19 @@
 //! It reads the file's bytes and nothing else: it takes no lock and does not count as a visit. The
 //! id in the visitor's cookie leads to the file's name and is shown nowhere.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use html_escape::encode_text;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::pages;
 use super::site::Reply;
 
-/// The largest file that is read, and the longest record that is shown.
+/// The largest file that is read, and how much of a slot is shown.
 const LARGEST: u64 = 8 << 20;
 const LONGEST: usize = 4 << 10;
 
@@ -75,115 +73,92 @@ fn read(path: &Path) -> io::Result<Content> {
     Ok(Content { bytes, modified })
 }
 
-/// One slot as it stands in the file.
+/// What the page needs of an envelope.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct Envelope {
     #[serde(rename = "g")]
     generation: u64,
-    #[serde(rename = "d", borrow)]
-    data: &'a RawValue,
+    #[serde(rename = "d")]
+    record: Record,
 }
 
 #[derive(Deserialize)]
 struct Record {
+    #[serde(default)]
     created: u64,
 }
 
-enum Slot<'a> {
-    Empty,
-    Written(Envelope<'a>),
-    Unreadable,
+/// One slot as it stands in the file.
+struct Slot<'a> {
+    /// Its bytes without what surrounds an envelope: the file's brackets, comma and padding.
+    bytes: &'a [u8],
+    /// `None` when nothing was ever written here, and while something is.
+    envelope: Option<Envelope>,
 }
 
 impl<'a> Slot<'a> {
     fn parse(half: &'a [u8]) -> Self {
-        // Around the envelope stand the brackets and the comma of the array that the file is.
-        let is_padding = |byte: &u8| b"[],".contains(byte) || byte.is_ascii_whitespace();
-        let start = half.iter().position(|byte| !is_padding(byte));
-        let end = half.iter().rposition(|byte| !is_padding(byte));
-        match start.zip(end).map(|(start, end)| &half[start..=end]) {
-            Some(b"null") => Slot::Empty,
-            Some(envelope) => {
-                serde_json::from_slice(envelope).map_or(Slot::Unreadable, Slot::Written)
-            }
-            None => Slot::Unreadable,
+        let is_around = |byte: &u8| b"[],".contains(byte) || byte.is_ascii_whitespace();
+        let start = half.iter().position(|byte| !is_around(byte));
+        let end = half.iter().rposition(|byte| !is_around(byte));
+        let bytes = start
+            .zip(end)
+            .map_or(&half[..0], |(start, end)| &half[start..=end]);
+        Slot {
+            bytes,
+            envelope: serde_json::from_slice(bytes).ok(),
         }
     }
 
     fn generation(&self) -> Option<u64> {
-        match self {
-            Slot::Written(envelope) => Some(envelope.generation),
-            Slot::Empty | Slot::Unreadable => None,
-        }
+        self.envelope.as_ref().map(|envelope| envelope.generation)
+    }
+
+    fn describe(&self, title: &str, is_current: bool) -> String {
+        let class = if is_current { "slot current" } else { "slot" };
+        let state = match self.generation() {
+            Some(generation) if is_current => format!("generation {generation}, current"),
+            Some(generation) => format!("generation {generation}, previous"),
+            None if self.bytes == b"null" => "never written".to_owned(),
+            None => "being written at this moment".to_owned(),
+        };
+        let shown = self.bytes.get(..LONGEST).unwrap_or(self.bytes);
+        let ellipsis = if shown.len() < self.bytes.len() {
+            " …"
+        } else {
+            ""
+        };
+        format!(
+            "<section class=\"{class}\"><h2>{title}</h2><p>{state}</p><pre>{}{ellipsis}</pre></section>",
+            encode_text(&String::from_utf8_lossy(shown))
+        )
     }
 }
 
 fn describe(path: &Path, content: &Content) -> String {
-    let (first, second) = content.bytes.split_at(content.bytes.len() / 2);
-    let slots = [Slot::parse(first), Slot::parse(second)];
-    let newest = slots.iter().filter_map(Slot::generation).max();
-    let current = slots.iter().find_map(|slot| match slot {
-        Slot::Written(envelope) if Some(envelope.generation) == newest => Some(envelope),
-        _ => None,
+    let half = content.bytes.len() / 2;
+    let (first, second) = content.bytes.split_at(half);
+    let (first, second) = (Slot::parse(first), Slot::parse(second));
+    let current = if first.generation() >= second.generation() {
+        &first
+    } else {
+        &second
+    };
+    let created = current.envelope.as_ref().and_then(|envelope| {
+        let age = Duration::from_secs(envelope.record.created);
+        SystemTime::UNIX_EPOCH.checked_add(age)
     });
-    let created = current
-        .and_then(|envelope| serde_json::from_str::<Record>(envelope.data.get()).ok())
-        .and_then(|record| {
-            SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(record.created))
-        });
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut html = format!(
-        "<dl>\n<dt>File</dt><dd><code>{}</code></dd>\n<dt>Size</dt><dd>{} bytes, two slots of {}</dd>\n\
-         <dt>Created</dt><dd>{}</dd>\n<dt>Last used</dt><dd>{}</dd>\n</dl>\n<div class=\"slots\">",
+    format!(
+        "<dl>\n<dt>File</dt><dd><code>{}</code></dd>\n<dt>Size</dt><dd>{} bytes, two slots of {half}</dd>\n\
+         <dt>Created</dt><dd>{}</dd>\n<dt>Last used</dt><dd>{}</dd>\n</dl>\n<div class=\"slots\">{}{}</div>",
         encode_text(&name),
         content.bytes.len(),
-        content.bytes.len() / 2,
         ago(created),
         ago(content.modified),
-    );
-    for (title, slot) in ["First slot", "Second slot"].iter().zip(&slots) {
-        describe_slot(&mut html, title, slot, newest);
-    }
-    html.push_str("</div>");
-    html
-}
-
-fn describe_slot(html: &mut String, title: &str, slot: &Slot<'_>, newest: Option<u64>) {
-    let (class, state, data) = match slot {
-        Slot::Empty => ("slot", "never written".to_owned(), "null".to_owned()),
-        Slot::Unreadable => (
-            "slot",
-            "being written at this moment".to_owned(),
-            String::new(),
-        ),
-        Slot::Written(envelope) => {
-            let is_current = Some(envelope.generation) == newest;
-            let (class, word) = if is_current {
-                ("slot current", "current")
-            } else {
-                ("slot", "before")
-            };
-            let state = format!("generation {}, {word}", envelope.generation);
-            (class, state, readable(envelope.data.get()))
-        }
-    };
-    // A String takes every write.
-    let _ = writeln!(
-        html,
-        "<section class=\"{class}\"><h2>{title}</h2><p>{state}</p><pre>{}</pre></section>",
-        encode_text(&data)
-    );
-}
-
-fn readable(json: &str) -> String {
-    let value: Option<serde_json::Value> = serde_json::from_str(json).ok();
-    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
-    let text = pretty.unwrap_or_else(|| json.to_owned());
-    if text.len() <= LONGEST {
-        return text;
-    }
-    let shown: String = text.chars().take(LONGEST).collect();
-    format!("{shown}\n… {} bytes in all", json.len())
+        first.describe("First slot", first.generation() > second.generation()),
+        second.describe("Second slot", second.generation() > first.generation()),
+    )
 }
 
 /// How long ago something was, in the largest unit that says it well.
@@ -222,7 +197,7 @@ mod tests {
         shows(
             file,
             &[
-                "generation 8, before",
+                "generation 8, previous",
                 "slot current\"><h2>Second slot</h2><p>generation 9, current",
             ],
         );

@@ -3,6 +3,10 @@
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the server's own pages look like those of the examples"
+)]
 #[path = "../../../../../examples/site/mod.rs"]
 mod frame;
 

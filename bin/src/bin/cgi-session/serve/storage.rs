@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cgi_session::{Config, FileStore, SessionId, SessionManager};
+use cgi_session::{Config, FileStore, SessionManager};
 
 const PREFIX: &str = "CGI_SESSION_";
 const CONFIG: &str = "CGI_SESSION_CONFIG";
@@ -77,9 +77,9 @@ impl Storage {
         pairs.map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
-    /// The id that a visitor's Cookie header holds, and the file that its session has if it has one.
+    /// The file of the session that a visitor's Cookie header names, whether or not there is one.
     pub(super) fn file_of(&self, cookie_header: &[u8]) -> Option<PathBuf> {
-        let id: SessionId = self.manager.session_id(cookie_header)?;
+        let id = self.manager.session_id(cookie_header)?;
         Some(self.store.path(&id))
     }
 }
