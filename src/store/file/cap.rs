@@ -68,13 +68,26 @@ pub(super) fn recount(shared: &Shared, sessions: u64) -> Result<()> {
 pub(super) fn open_own(shared: &Shared, name: &str) -> Result<File> {
     let failed =
         |errno: rustix::io::Errno| Error::io("cannot open", shared.path(name), errno.into());
-    let Some(root) = shared.directory.handle(Missing::Create)? else {
-        return Err(failed(rustix::io::Errno::NOENT));
-    };
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(&*root, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    Ok(file.into())
+    let open = || {
+        let Some(root) = shared.directory.handle(Missing::Create)? else {
+            return Ok(Err(rustix::io::Errno::NOENT));
+        };
+        Ok(rustix::fs::openat(
+            &*root,
+            name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        ))
+    };
+    let mut file = open()?;
+    if matches!(file, Err(rustix::io::Errno::NOENT)) {
+        // The directory was removed since it was opened, and is made again.
+        shared.directory.reopen();
+        file = open()?;
+    }
+    file.map(File::from).map_err(failed)
 }
 
 /// Changes the number in `.count` under its lock and returns the new one.

@@ -185,12 +185,13 @@ impl Directory {
                 Ok(file) => return Ok(Some(file.into())),
                 Err(Errno::EXIST) => return Ok(None),
                 Err(Errno::INTR) => {}
-                // A shard is made when it is first needed; a directory that is gone is made again.
-                Err(Errno::NOENT) if tries < 2 => {
+                // A shard is made when it is first needed; a directory that is gone is made again,
+                // and then its shard.
+                Err(Errno::NOENT) if tries < 3 => {
                     tries += 1;
                     match name.split_once('/') {
-                        Some((shard, _)) if tries == 1 => self.create_shard(&directory, shard)?,
-                        _ => self.reopen(),
+                        Some((shard, _)) => self.create_shard(&directory, shard)?,
+                        None => self.reopen(),
                     }
                 }
                 Err(errno) => {
