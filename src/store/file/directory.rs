@@ -219,6 +219,16 @@ impl Directory {
         }
     }
 
+    /// Whether `name` still leads to this open file, and not to nothing or to another one.
+    pub(super) fn leads_to(&self, name: &str, file: impl AsFd) -> rustix::io::Result<bool> {
+        let held = rustix::fs::fstat(file)?;
+        match self.at(|directory| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(named) => Ok(named.st_ino == held.st_ino && named.st_dev == held.st_dev),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// Puts the file `from` in the place of `to`.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
         let renamed = self.at(|directory| rustix::fs::renameat(directory, from, directory, to));

@@ -144,7 +144,16 @@ impl FileLease {
         };
         // Locked before its name is the session's: whoever finds it there waits for us.
         let written = write_new(&self.shared, &file, &temporary, &image, record);
-        if let Err(error) = written.and_then(|()| directory.rename(&temporary, &self.name)) {
+        let renamed = written
+            .and_then(|()| self.is_in_place())
+            .and_then(|is_in_place| {
+                if is_in_place {
+                    directory.rename(&temporary, &self.name)
+                } else {
+                    Err(self.gone())
+                }
+            });
+        if let Err(error) = renamed {
             directory::discard(directory, &temporary);
             return Err(error);
         }
@@ -179,6 +188,21 @@ impl FileLease {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the session's name still leads to the file that we hold. Somebody who keeps no
+    /// protocol, or has moved the whole directory away, may have ended the session.
+    fn is_in_place(&self) -> Result<bool> {
+        let leads = self.shared.directory.leads_to(&self.name, &self.file);
+        leads.map_err(|errno| self.failed("cannot examine", errno.into()))
+    }
+
+    fn gone(&self) -> Error {
+        Error::refused(
+            &self.shared.path(&self.name),
+            "was deleted or replaced while the session was in use",
+        )
+        .with_hint("the session has ended; nothing was saved")
     }
 
     fn failed(&self, action: &'static str, error: std::io::Error) -> Error {
@@ -218,6 +242,9 @@ impl Lease for FileLease {
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
+        if !self.is_in_place()? {
+            return Ok(());
+        }
         self.shared.directory.unlink(&self.name)?;
         cap::forget(&self.shared, 1);
         sync_names(&self.shared, &self.name)
