@@ -213,7 +213,11 @@ impl FileLease {
 impl Lease for FileLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         let length = check_size(&self.shared, record)?;
-        let generation = self.generation + 1;
+        let Some(generation) = self.generation.checked_add(1) else {
+            // A new file may count from the beginning.
+            self.generation = 0;
+            return self.replace(record);
+        };
         let wanted = slots::capacity(length, self.shared.unit());
         let is_wasteful = self.cap > wanted && self.cap > SHRINK * (length + slots::OVERHEAD);
         let slot = slots::encode(
