@@ -59,7 +59,10 @@ impl FileLease {
             let Some(current) = load(shared, &file, size, digest, &name)? else {
                 return Ok(None);
             };
-            let record = parse(shared, &name, current.data)?;
+            let Some(record) = parse(shared, &name, current.data)? else {
+                set_aside(shared, &file, &name, "what it holds is no record")?;
+                return Ok(None);
+            };
             let lease = FileLease {
                 shared: Arc::clone(shared),
                 digest: *digest,
@@ -311,16 +314,18 @@ pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<
     Ok(())
 }
 
-pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Record> {
-    Record::from_json(data).map_err(|error| Error::Format {
-        path: shared.path(name),
-        reason: match error {
-            RecordError::LaterVersion(version) => {
-                format!("a later release of cgi-session wrote it (version {version} of the format)")
-            }
-            RecordError::Malformed(reason) => reason,
-        },
-    })
+/// Reads the record of a whole slot; what is no record at all is `None`.
+pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Option<Record>> {
+    match Record::from_json(data) {
+        Ok(record) => Ok(Some(record)),
+        Err(RecordError::Malformed(_)) => Ok(None),
+        Err(RecordError::LaterVersion(version)) => Err(Error::Format {
+            path: shared.path(name),
+            reason: format!(
+                "a later release of cgi-session wrote it (version {version} of the format)"
+            ),
+        }),
+    }
 }
 
 /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file

@@ -50,7 +50,9 @@ pub(super) fn read(
             },
             Err(error) => return Err(Error::io("cannot read", shared.path(&name), error)),
         };
-        let record = parse(shared, &name, current.data)?;
+        let Some(record) = parse(shared, &name, current.data)? else {
+            return Ok(None);
+        };
         let modified = directory::modified(&stat);
         if shared.has_expired(&record, modified, now) {
             return Ok(None);

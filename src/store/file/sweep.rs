@@ -18,7 +18,7 @@ use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::{Shared, cap, lock};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::Record;
+use crate::record::{Record, RecordError};
 use crate::store::{Sweep, SweepEvent, SweepReport};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.
@@ -226,8 +226,9 @@ impl Run<'_> {
                     return self.set_time(&file, folder, name, self.now);
                 }
                 Ok(_) => "expired",
-                // Of a later version: whether it has expired is for that version to say.
-                Err(_) => {
+                Err(RecordError::Malformed(_)) => "damaged and expired",
+                // Whether it has expired is for that version to say.
+                Err(RecordError::LaterVersion(_)) => {
                     report.live += 1;
                     return Ok(());
                 }
