@@ -217,7 +217,7 @@ impl Run<'_> {
             // Its time is up, whatever it once held.
             Content::Damaged(_) => "damaged and expired",
             Content::Record(current) => match Record::from_json(current.data) {
-                Ok(record) if record.expires().is_some_and(|expires| expires >= self.now) => {
+                Ok(record) if record.expires().is_some_and(|end| !self.is_past(end)) => {
                     report.live += 1;
                     return self.repair(&file, folder, name, &record);
                 }
@@ -293,15 +293,16 @@ impl Run<'_> {
     /// Whether a session's time is up, or so far ahead that the clock must have been wrong.
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
-        let end = self
-            .shared
-            .idle_end(modified)
-            .and_then(|end| end.checked_add(GRACE));
-        let is_past = end.is_some_and(|end| end < self.now);
-        is_past
+        let end = self.shared.idle_end(modified);
+        end.is_some_and(|end| self.is_past(end))
             || modified
                 .duration_since(self.now)
                 .is_ok_and(|ahead| ahead > FAR_FUTURE)
+    }
+
+    /// Whether an end is so long ago that nobody can still be about to use the session.
+    fn is_past(&self, end: SystemTime) -> bool {
+        end.checked_add(GRACE).is_some_and(|end| end < self.now)
     }
 
     fn age(&self, stat: &Stat) -> Duration {
