@@ -250,7 +250,11 @@ impl Run<'_> {
         let Some(file) = self.open(folder, name)? else {
             return Ok(());
         };
-        if self.try_lock(&file, folder, name)? {
+        // Somebody else's file is none of ours, whatever its name.
+        let stored = format!("{}{name}", folder.prefix);
+        if self.try_lock(&file, folder, name)?
+            && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
+        {
             self.delete(folder, name, &stat, "left behind by a process that died")?;
             report.temporary += 1;
         }
