@@ -43,12 +43,12 @@ impl FileLease {
         now: SystemTime,
     ) -> Result<Option<(Stored, Self)>> {
         let name = shared.directory.file_name(digest);
-        let deadline = Instant::now() + wait;
+        let started = Instant::now();
         loop {
             let Some(file) = shared.directory.open_file(&name, OFlags::RDWR)? else {
                 return Ok(None);
             };
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = wait.saturating_sub(started.elapsed());
             take(&file, left, wait, shared, &name)?;
             // Deleted or replaced while we waited: whoever did it has made the name lead elsewhere.
             let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {

@@ -69,7 +69,9 @@ pub(super) fn locked(
         shared,
         sweep,
         now,
-        deadline: sweep.max_time.map(|time| Instant::now() + time),
+        deadline: sweep
+            .max_time
+            .and_then(|time| Instant::now().checked_add(time)),
         stop: AtomicBool::new(false),
         deleted: AtomicU64::new(0),
     };
@@ -234,9 +236,10 @@ impl Run<'_> {
                 }
             },
         };
-        self.delete(folder, name, &stat, reason)?;
-        report.deleted += 1;
-        report.deleted_bytes += directory::size(&stat);
+        if self.delete(folder, name, &stat, reason)? {
+            report.deleted += 1;
+            report.deleted_bytes += directory::size(&stat);
+        }
         Ok(())
     }
 
@@ -254,8 +257,8 @@ impl Run<'_> {
         let stored = format!("{}{name}", folder.prefix);
         if self.try_lock(&file, folder, name)?
             && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
+            && self.delete(folder, name, &stat, "left behind by a process that died")?
         {
-            self.delete(folder, name, &stat, "left behind by a process that died")?;
             report.temporary += 1;
         }
         Ok(())
@@ -346,7 +349,19 @@ impl Run<'_> {
         set.map_err(|error| Error::io("cannot set the time of", self.path(folder, name), error))
     }
 
-    fn delete(&self, folder: &Folder, name: &str, stat: &Stat, reason: &'static str) -> Result<()> {
+    /// Deletes a file, unless as many as were asked for are deleted already.
+    fn delete(
+        &self,
+        folder: &Folder,
+        name: &str,
+        stat: &Stat,
+        reason: &'static str,
+    ) -> Result<bool> {
+        let earlier = self.deleted.fetch_add(1, Ordering::Relaxed);
+        if self.sweep.max_files.is_some_and(|max| earlier >= max) {
+            self.stop.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
         if !self.sweep.dry_run {
             match rustix::fs::unlinkat(&folder.handle, name, AtFlags::empty()) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -366,11 +381,7 @@ impl Run<'_> {
             bytes: directory::size(stat),
             reason,
         });
-        let deleted = self.deleted.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.sweep.max_files.is_some_and(|max| deleted >= max) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+        Ok(true)
     }
 
     fn notify(&self, event: SweepEvent<'_>) {
