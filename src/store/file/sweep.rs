@@ -25,9 +25,11 @@ use crate::store::{Sweep, SweepEvent, SweepReport};
 const GRACE: Duration = Duration::from_secs(60);
 /// A temporary file of a process that still runs is never so old.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60);
+/// Clocks of one machine never differ so much.
+const CLOCK_NOISE: Duration = Duration::from_secs(60);
 /// How many entries are looked at between two looks at the clock and two progress reports.
 const STEP: u64 = 256;
-/// No setting makes a session live longer; a time further ahead comes from a clock that was wrong.
+/// Without a `lifetime`, no setting makes a session live longer than this.
 const FAR_FUTURE: Duration = Duration::from_secs(101 * 366 * 24 * 3600);
 
 /// Runs a clean-up unless one is running.
@@ -51,10 +53,13 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
     let root = shared.directory.handle(Missing::Leave).ok()??;
     let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some(
-        now.duration_since(directory::modified(&stat))
-            .unwrap_or_default(),
-    )
+    let ended = directory::modified(&stat);
+    match now.duration_since(ended) {
+        Ok(age) => Some(age),
+        Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
+        // Noted by a clock that was wrong: it must not put the next one off for years.
+        Err(_) => None,
+    }
 }
 
 /// The clean-up itself, under the lock of `.gc`.
@@ -301,10 +306,11 @@ impl Run<'_> {
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
         let end = self.shared.idle_end(modified);
+        let longest = self.shared.keep_set_aside.unwrap_or(FAR_FUTURE);
         end.is_some_and(|end| self.is_past(end))
             || modified
                 .duration_since(self.now)
-                .is_ok_and(|ahead| ahead > FAR_FUTURE)
+                .is_ok_and(|ahead| ahead > longest)
     }
 
     /// Whether an end is so long ago that nobody can still be about to use the session.
