@@ -136,7 +136,7 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
         return Ok(());
     }
     match shared.when_full {
-        WhenFull::EvictOldest => evict(shared, count, counted, now),
+        WhenFull::EvictOldest => evict(shared, count, counted),
         WhenFull::Refuse => refuse(shared, &sweep_lock, now),
     }
 }
@@ -144,7 +144,7 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
 /// One session that could go, the least recently used first.
 type Candidate = Reverse<(SystemTime, String)>;
 
-fn evict(shared: &Shared, count: &File, counted: u64, now: SystemTime) -> Result<()> {
+fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
     let max = shared.max_sessions;
     let batch = counted.saturating_sub(max).saturating_add(max / 16);
     // Some of the oldest may be in use; the ones after them go instead.
@@ -153,7 +153,7 @@ fn evict(shared: &Shared, count: &File, counted: u64, now: SystemTime) -> Result
     let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
     each_session(shared, |name, modified| {
         total += 1;
-        oldest.push((modified.min(now), name));
+        oldest.push((modified, name));
         if oldest.len() > spare {
             oldest.pop();
         }
