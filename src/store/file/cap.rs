@@ -2,7 +2,8 @@
 //!
 //! `.count` holds how many there are, so that a creation below the cap costs one read and one
 //! write. It is only as exact as the processes that died let it be; at the cap the directory itself
-//! is counted, and every clean-up writes the true number.
+//! is counted, and every clean-up writes the true number. Whoever counts the directory may miss a
+//! session that is created meanwhile; it stays counted, for one too many is found out at the cap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -55,13 +56,26 @@ pub(super) fn forget(shared: &Shared, sessions: u64) {
     }
 }
 
-/// Writes the true number of sessions.
-pub(super) fn recount(shared: &Shared, sessions: u64) -> Result<()> {
+/// What `.count` says, to be given to [`recount`] when the directory has been counted.
+pub(super) fn counted(shared: &Shared) -> Result<u64> {
+    if shared.max_sessions == 0 {
+        return Ok(0);
+    }
+    change(shared, &open_own(shared, COUNT)?, |n| n)
+}
+
+/// Writes the true number of sessions. Those that were counted in since `.count` said `before` may
+/// not have been seen by whoever counted the directory, and stay counted.
+pub(super) fn recount(shared: &Shared, sessions: u64, before: u64) -> Result<()> {
     if shared.max_sessions == 0 {
         return Ok(());
     }
     let count = open_own(shared, COUNT)?;
-    change(shared, &count, |_| sessions).map(|_| ())
+    change(shared, &count, |n| with_newcomers(sessions, n, before)).map(|_| ())
+}
+
+fn with_newcomers(sessions: u64, count: u64, before: u64) -> u64 {
+    sessions.saturating_add(count.saturating_sub(before))
 }
 
 /// Opens `.gc` or `.count`, which are made when they are first needed.
@@ -97,8 +111,8 @@ fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<
     let mut bytes = [0; 8];
     let before = match directory::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
         8 => u64::from_le_bytes(bytes),
-        // New, or cut by somebody: the next count at the cap puts it right.
-        _ => 0,
+        // New, or cut by somebody. As if at the cap: the directory is counted at once.
+        _ => shared.max_sessions,
     };
     let after = change(before);
     let written = count.write_all_at(&after.to_le_bytes(), 0);
@@ -119,6 +133,8 @@ fn wait_for(shared: &Shared, file: &File, name: &str, wait: Duration) -> Result<
 
 fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
     let max = shared.max_sessions;
+    // Before .gc is made, which would look like a clean-up of this moment.
+    let last_sweep = sweep::last(shared, now);
     let sweep_lock = open_own(shared, SWEEP_LOCK)?;
     let counted = change(shared, count, |n| n)?;
     if counted <= max.saturating_add(SLACK) && shared.when_full == WhenFull::EvictOldest {
@@ -137,7 +153,8 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
     }
     match shared.when_full {
         WhenFull::EvictOldest => evict(shared, count, counted),
-        WhenFull::Refuse => refuse(shared, &sweep_lock, now),
+        WhenFull::Refuse if last_sweep.is_some_and(|age| age < RECOUNT) => Err(full(shared)),
+        WhenFull::Refuse => refuse(shared, count, &sweep_lock, now),
     }
 }
 
@@ -170,7 +187,8 @@ fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
             evicted += 1;
         }
     }
-    change(shared, count, |_| (total + 1).saturating_sub(evicted)).map(|_| ())
+    let left = (total + 1).saturating_sub(evicted);
+    change(shared, count, |n| with_newcomers(left, n, counted)).map(|_| ())
 }
 
 /// Deletes a session unless somebody uses it or has used it since it was chosen.
@@ -191,21 +209,21 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
     Ok(true)
 }
 
-/// Deletes what has expired, unless that was tried a moment ago, and refuses if nothing had.
-fn refuse(shared: &Shared, sweep_lock: &File, now: SystemTime) -> Result<()> {
-    let full = Error::Full {
-        limit: shared.max_sessions,
-    };
-    if sweep::last(shared, now).is_some_and(|age| age < RECOUNT) {
-        return Err(full);
-    }
+/// Deletes what has expired, and refuses if nothing had.
+fn refuse(shared: &Shared, count: &File, sweep_lock: &File, now: SystemTime) -> Result<()> {
     let report = sweep::locked(shared, sweep_lock, &Sweep::new(), now)?;
-    let sessions = report.live + report.busy + 1;
-    recount(shared, sessions)?;
-    if sessions > shared.max_sessions {
-        Err(full)
-    } else {
+    // The one that is about to be created is not there yet.
+    change(shared, count, |n| n.saturating_add(1))?;
+    if report.live + report.busy < shared.max_sessions {
         Ok(())
+    } else {
+        Err(full(shared))
+    }
+}
+
+fn full(shared: &Shared) -> Error {
+    Error::Full {
+        limit: shared.max_sessions,
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn locked(
     sweep: &Sweep<'_>,
     now: SystemTime,
 ) -> Result<SweepReport> {
+    let counted = cap::counted(shared)?;
     let folders = scan::folder_names(shared)?;
     let run = Run {
         shared,
@@ -106,16 +107,22 @@ pub(super) fn locked(
     let mut report = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     report.stopped_early = run.stop.into_inner();
     if !sweep.dry_run {
-        finish(shared, sweep_lock, &report, now)?;
+        finish(shared, sweep_lock, &report, counted, now)?;
     }
     Ok(report)
 }
 
-fn finish(shared: &Shared, sweep_lock: &File, report: &SweepReport, now: SystemTime) -> Result<()> {
+fn finish(
+    shared: &Shared,
+    sweep_lock: &File,
+    report: &SweepReport,
+    counted: u64,
+    now: SystemTime,
+) -> Result<()> {
     if report.stopped_early {
         cap::forget(shared, report.deleted);
     } else {
-        cap::recount(shared, report.live + report.busy)?;
+        cap::recount(shared, report.live + report.busy, counted)?;
     }
     let noted = sweep_lock.set_modified(now);
     noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))
