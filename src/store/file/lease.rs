@@ -114,6 +114,12 @@ impl FileLease {
             cap::forget(shared, 1);
             return Err(error);
         }
+        if shared.max_sessions > 0
+            && matches!(shared.directory.examine(&file, &name)?, Finding::Gone)
+        {
+            // Evicted by another creation, before it was locked.
+            return FileLease::create(shared, digest, record, now);
+        }
         Ok(Some(FileLease {
             shared: Arc::clone(shared),
             digest: *digest,
