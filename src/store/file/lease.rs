@@ -177,16 +177,26 @@ impl FileLease {
     /// Writes a slot in the place that is not current. Until it is whole, the current one is.
     fn overwrite(&mut self, slot: &[u8], record: &Record) -> Result<()> {
         let place = self.place.other();
-        let written = self.file.write_all_at(slot, place.start(self.cap) as u64);
-        written.map_err(|error| self.failed("cannot save the session in", error))?;
-        if self.shared.is_durable() {
-            self.file
-                .sync_data()
-                .map_err(|error| self.failed("cannot sync", error))?;
+        let start = place.start(self.cap) as u64;
+        let written = self.file.write_all_at(slot, start);
+        let mut saved = written.map_err(|error| self.failed("cannot save the session in", error));
+        if saved.is_ok() && self.shared.is_durable() {
+            let synced = self.file.sync_data();
+            saved = synced.map_err(|error| self.failed("cannot sync", error));
+        }
+        if saved.is_err() {
+            // The record may be whole, with only the spaces behind it missing, and nobody may find
+            // saved what was reported as failed. Where this fails too, nothing more can be done.
+            let _ = self.file.write_all_at(&[b' '; slots::DATA], start);
+            return saved;
         }
         self.place = place;
         self.generation += 1;
-        set_hint(&self.shared, &self.file, &self.name, record)
+        if let Err(error) = set_hint(&self.shared, &self.file, &self.name, record) {
+            // The record is saved; the next lock or clean-up mends the time.
+            log::warn!("{}", error.one_line());
+        }
+        Ok(())
     }
 
     /// Puts the file's time right if a process died between its commit and setting the time.
