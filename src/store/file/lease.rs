@@ -18,6 +18,8 @@ use crate::store::{Lease, Stored};
 
 /// A slot more than so many times larger than its record is given back.
 const SHRINK: usize = 16;
+/// The default of `maxRecordBytes`: what it may have been before it was lowered.
+const USUAL_MAX_RECORD: usize = 1 << 20;
 
 /// The lock of one session, held by an open file.
 pub(super) struct FileLease {
@@ -320,7 +322,8 @@ fn load(
 /// A file that no record can have made so large is somebody's mistake, and not read.
 pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<()> {
     // Four times as large as needed, so that a lowered maxRecordBytes locks nobody out.
-    let limit = 4 * 2 * slots::capacity(shared.max_record_bytes, 4096);
+    let largest = shared.max_record_bytes.max(USUAL_MAX_RECORD);
+    let limit = 4 * 2 * slots::capacity(largest, 4096);
     if size > limit as u64 {
         return Err(
             Error::refused(&shared.path(name), format!("has {size} bytes"))

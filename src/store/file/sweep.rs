@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::content::{self, Content};
 use super::directory::{self, Finding, Missing};
+use super::lease::check_file_size;
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::{Shared, cap, lock};
 use crate::error::{Error, Result};
@@ -213,18 +214,16 @@ impl Run<'_> {
             return Ok(());
         }
         let path = || self.path(folder, name);
+        let stored = format!("{}{name}", folder.prefix);
         // Used, deleted or replaced since it was looked at.
-        let Finding::Session(stat) = self
-            .shared
-            .directory
-            .examine(&file, &format!("{}{name}", folder.prefix))?
-        else {
+        let Finding::Session(stat) = self.shared.directory.examine(&file, &stored)? else {
             return Ok(());
         };
         if !self.is_due(&stat) {
             report.live += 1;
             return Ok(());
         }
+        check_file_size(self.shared, directory::size(&stat), &stored)?;
         let content = content::load(&file, directory::size(&stat), digest);
         let content = content.map_err(|error| Error::io("cannot read", path(), error))?;
         let reason = match content {
