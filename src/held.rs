@@ -16,19 +16,20 @@ pub(crate) struct Held {
 impl Held {
     /// Notes that this thread is about to hold the session; `None` when it does already.
     pub(crate) fn claim(id: &SessionId) -> Option<Self> {
-        let held = Held {
-            thread: thread::current().id(),
-            id: id.clone(),
-        };
+        let thread = thread::current().id();
         let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         if all
             .iter()
-            .any(|(thread, id)| *thread == held.thread && *id == held.id)
+            .any(|(holder, held)| *holder == thread && held == id)
         {
+            // No Held is made here: dropping it would take away the note of the one that holds.
             return None;
         }
-        all.push((held.thread, held.id.clone()));
-        Some(held)
+        all.push((thread, id.clone()));
+        Some(Held {
+            thread,
+            id: id.clone(),
+        })
     }
 }
 
