@@ -116,10 +116,9 @@ impl FileLease {
             cap::forget(shared, 1);
             return Err(error);
         }
-        if shared.max_sessions > 0
-            && matches!(shared.directory.examine(&file, &name)?, Finding::Gone)
-        {
-            // Evicted by another creation, before it was locked.
+        if matches!(shared.directory.examine(&file, &name)?, Finding::Gone) {
+            // Before it was locked, another creation evicted it, or somebody who asked for this id
+            // found it empty.
             return FileLease::create(shared, digest, record, now);
         }
         Ok(Some(FileLease {
