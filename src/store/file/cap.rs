@@ -101,7 +101,10 @@ pub(super) fn open_own(shared: &Shared, name: &str) -> Result<File> {
         shared.directory.reopen();
         file = open()?;
     }
-    file.map(File::from).map_err(failed)
+    let file = file.map(File::from).map_err(failed)?;
+    // A planted link would have us write into somebody's file.
+    shared.directory.examine(&file, name)?;
+    Ok(file)
 }
 
 /// Changes the number in `.count` under its lock and returns the new one.
