@@ -248,3 +248,42 @@ fn refusal(place: &Place) -> String {
     assert!(!line.contains(id.secret()));
     line
 }
+
+#[test]
+fn a_count_or_sweep_lock_that_leads_elsewhere_is_refused_and_its_target_untouched() {
+    for name in [".count", ".gc"] {
+        for hard in [true, false] {
+            let place = Place::with(&[("maxSessions", "1")]);
+            let elsewhere = place.path().with_extension("target");
+            fs::write(&elsewhere, "precious").unwrap();
+            fs::create_dir(place.path()).unwrap();
+            fs::set_permissions(place.path(), Permissions::from_mode(0o700)).unwrap();
+            if hard {
+                fs::hard_link(&elsewhere, place.file(name)).unwrap();
+            } else {
+                symlink(&elsewhere, place.file(name)).unwrap();
+            }
+            let before = fs::metadata(&elsewhere).unwrap().modified().unwrap();
+            refusal(&place);
+            let swept = place.store.delete_expired(&Sweep::new(), SystemTime::now());
+            assert!(swept.is_err(), "{name}");
+            assert_eq!(fs::read(&elsewhere).unwrap(), b"precious", "{name}");
+            assert_eq!(
+                fs::metadata(&elsewhere).unwrap().modified().unwrap(),
+                before
+            );
+        }
+    }
+}
+
+#[test]
+fn a_link_where_a_damaged_file_is_to_be_kept_is_not_followed() {
+    let place = Place::new();
+    let id = place.create(1);
+    let target = place.path().with_extension("target");
+    fs::write(&target, "precious").unwrap();
+    symlink(&target, place.file(&format!("{}.corrupt", id.digest()))).unwrap();
+    fs::write(place.store.path(&id), "damaged").unwrap();
+    assert_eq!(place.locked_n(&id), None);
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
+}
