@@ -41,7 +41,7 @@ fn following_without_close_shows_the_name_any_number_of_times() {
     }
 }
 
-/// CherryPy: the page-view counter.
+/// `CherryPy`: the page-view counter.
 #[test]
 fn the_counter_counts_each_visitor_from_one() {
     let site = Site::new();
@@ -84,7 +84,7 @@ fn parallel_requests_of_one_visitor_show_no_number_twice() {
     assert_eq!(shown, (2..=101).collect::<Vec<_>>());
 }
 
-/// WebStack: `get_session(create=0)`.
+/// `WebStack`: `get_session(create=0)`.
 #[test]
 fn looking_makes_no_session_and_finds_the_one_that_another_page_made() {
     let site = Site::new();

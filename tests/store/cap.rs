@@ -58,7 +58,7 @@ fn sessions_with_an_end_far_ahead_make_room_too() {
     // The last ones end last: they were used last.
     let mut left = Vec::new();
     for name in place.names() {
-        if name.ends_with(".json") {
+        if crate::support::is_session(&name) {
             let text = fs::read_to_string(place.file(&name)).unwrap();
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             left.push(json[0]["d"]["values"][""]["n"].as_u64().unwrap());
@@ -164,7 +164,7 @@ fn a_count_that_is_gone_or_rubbish_heals_at_the_next_creation() {
     for policy in ["evictOldest", "refuse"] {
         for bytes in [None, Some(&b""[..]), Some(b"abc")] {
             let place = Place::with(&[("maxSessions", "5"), ("whenFull", policy)]);
-            (0..3).for_each(|n| drop(place.create(n)));
+            place.create_many(3);
             match bytes {
                 None => fs::remove_file(place.file(".count")).unwrap(),
                 Some(bytes) => fs::write(place.file(".count"), bytes).unwrap(),
@@ -184,7 +184,7 @@ fn a_count_that_is_too_high_heals_at_the_cap() {
     for policy in ["evictOldest", "refuse"] {
         for wrong in [1000, u64::MAX] {
             let place = Place::with(&[("maxSessions", "5"), ("whenFull", policy)]);
-            (0..3).for_each(|n| drop(place.create(n)));
+            place.create_many(3);
             fs::write(place.file(".count"), wrong.to_le_bytes()).unwrap();
             assert!(full_error(&place, ahead(11)).is_none(), "{policy} {wrong}");
             assert_eq!((place.sessions(), count(&place)), (4, 4));
@@ -195,9 +195,9 @@ fn a_count_that_is_too_high_heals_at_the_cap() {
 #[test]
 fn a_count_that_is_too_low_heals_at_the_cap_or_by_a_clean_up() {
     let place = Place::with(&[("maxSessions", "5")]);
-    (0..5).for_each(|n| drop(place.create(n)));
+    place.create_many(5);
     fs::write(place.file(".count"), 3u64.to_le_bytes()).unwrap();
-    (0..3).for_each(|n| drop(place.create(n)));
+    place.create_many(3);
     assert_eq!((place.sessions(), count(&place)), (5, 5));
 
     fs::write(place.file(".count"), 0u64.to_le_bytes()).unwrap();

@@ -178,7 +178,7 @@ fn a_file_without_permissions_is_an_error_that_says_so() {
     }
     let answers = answers(|path| {
         File::create(path).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o0)).unwrap();
     });
     assert!(answers.lock.unwrap().contains("Permission denied"));
     assert!(answers.place.exists(&answers.id));

@@ -140,8 +140,7 @@ fn saves_on_a_full_disk(store: &FileStore, id: &SessionId) {
     assert_eq!(n(&stored.record), 1);
     let grown = lease
         .commit(&record_of_size(2, 500_000), now)
-        .err()
-        .expect("no room");
+        .expect_err("no room");
     assert!(matches!(grown, Error::Io { .. }), "{grown}");
     let (reader, secret) = (store.read(id, now).unwrap().unwrap(), id.secret());
     assert_eq!(n(&reader.record), 1);

@@ -102,6 +102,13 @@ impl Place {
         lease.commit(record, SystemTime::now()).unwrap();
     }
 
+    /// So many new sessions.
+    pub(crate) fn create_many(&self, sessions: u64) {
+        for n in 0..sessions {
+            self.create(n);
+        }
+    }
+
     pub(crate) fn modified(&self, id: &SessionId) -> SystemTime {
         fs::metadata(self.store.path(id))
             .unwrap()
@@ -120,7 +127,7 @@ impl Place {
     /// The number of session files, in shards or not.
     pub(crate) fn sessions(&self) -> usize {
         let names = self.names();
-        names.iter().filter(|name| name.ends_with(".json")).count()
+        names.iter().filter(|name| is_session(name)).count()
     }
 
     /// The names of all files, in shards or not, sorted.
@@ -144,6 +151,11 @@ impl Place {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
+}
+
+/// Whether a name in the directory is that of a session.
+pub(crate) fn is_session(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == "json")
 }
 
 pub(crate) fn set_modified(path: &Path, time: SystemTime) {

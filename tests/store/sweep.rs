@@ -147,7 +147,7 @@ fn the_numbers_of_the_report_are_exact() {
     for id in &expired {
         place.set_modified(id, ago(IDLE + 62));
     }
-    (0..7).for_each(|n| drop(place.create(n)));
+    place.create_many(7);
     let busy = fs::File::open(place.store.path(&expired[0])).unwrap();
     busy.lock().unwrap();
     fs::write(place.file("foreign"), "").unwrap();
