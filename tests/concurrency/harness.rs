@@ -59,6 +59,7 @@ impl Outcome {
 
     /// Whether something was lost, doubled or torn.
     pub(crate) fn is_wrong(&self) -> bool {
+        assert!(self.acknowledged > 0, "it did not even begin: {self:?}");
         let right = self.value.is_some_and(|value| {
             self.acknowledged <= value && value <= self.acknowledged + self.killed
         });

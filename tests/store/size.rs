@@ -230,13 +230,12 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount() -> Option<Self> {
-        let disk = SmallDisk(tempfile::tempdir().unwrap());
+        let directory = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs"]);
-        let mounted = mount.arg(disk.0.path()).output();
-        mounted
-            .is_ok_and(|output| output.status.success())
-            .then_some(disk)
+        let mounted = mount.arg(directory.path()).output();
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        is_mounted.then(|| SmallDisk(directory))
     }
 }
 
