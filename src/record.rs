@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
+/// The longest idle time, as for the configuration's `timeout`: 100 years, in seconds. Times far
+/// beyond it are no times for clocks and file systems.
+const LONGEST_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
 
 /// What is stored for one session: when it was made, when it ends, and its values by application.
 ///
@@ -130,7 +133,7 @@ impl Record {
 
     /// Gives the session an idle time of its own, counted from `now`, or takes it away.
     pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>, now: SystemTime) {
-        self.timeout = timeout.map(|timeout| timeout.as_secs().max(1));
+        self.timeout = timeout.map(|timeout| timeout.as_secs().clamp(1, LONGEST_TIMEOUT));
         // Rounded up: a session lives at least as long as it was promised.
         self.expires = self
             .timeout

@@ -127,8 +127,8 @@ impl Session {
         self.record.timeout().unwrap_or(self.manager.config.timeout)
     }
 
-    /// Gives this session an idle time of its own, in whole seconds and at least one, or with
-    /// `None` the configuration's again. Like every change it is stored by the next commit.
+    /// Gives this session an idle time of its own, in whole seconds from one to a hundred years, or
+    /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.record.set_timeout(timeout, SystemTime::now());
         self.has_new_timeout = true;

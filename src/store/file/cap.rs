@@ -2,7 +2,8 @@
 //!
 //! `.count` holds how many there are, so that a creation below the cap costs one read and one
 //! write. It is only as exact as the processes that died let it be; at the cap the directory itself
-//! is counted, and every clean-up writes the true number.
+//! is counted, and every clean-up writes the true number. Whoever counts the directory may miss a
+//! session that is created meanwhile; it stays counted, for one too many is found out at the cap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -55,26 +56,55 @@ pub(super) fn forget(shared: &Shared, sessions: u64) {
     }
 }
 
-/// Writes the true number of sessions.
-pub(super) fn recount(shared: &Shared, sessions: u64) -> Result<()> {
+/// What `.count` says, to be given to [`recount`] when the directory has been counted.
+pub(super) fn counted(shared: &Shared) -> Result<u64> {
+    if shared.max_sessions == 0 {
+        return Ok(0);
+    }
+    change(shared, &open_own(shared, COUNT)?, |n| n)
+}
+
+/// Writes the true number of sessions. Those that were counted in since `.count` said `before` may
+/// not have been seen by whoever counted the directory, and stay counted.
+pub(super) fn recount(shared: &Shared, sessions: u64, before: u64) -> Result<()> {
     if shared.max_sessions == 0 {
         return Ok(());
     }
     let count = open_own(shared, COUNT)?;
-    change(shared, &count, |_| sessions).map(|_| ())
+    change(shared, &count, |n| with_newcomers(sessions, n, before)).map(|_| ())
+}
+
+fn with_newcomers(sessions: u64, count: u64, before: u64) -> u64 {
+    sessions.saturating_add(count.saturating_sub(before))
 }
 
 /// Opens `.gc` or `.count`, which are made when they are first needed.
 pub(super) fn open_own(shared: &Shared, name: &str) -> Result<File> {
     let failed =
         |errno: rustix::io::Errno| Error::io("cannot open", shared.path(name), errno.into());
-    let Some(root) = shared.directory.handle(Missing::Create)? else {
-        return Err(failed(rustix::io::Errno::NOENT));
-    };
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(&*root, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    Ok(file.into())
+    let open = || {
+        let Some(root) = shared.directory.handle(Missing::Create)? else {
+            return Ok(Err(rustix::io::Errno::NOENT));
+        };
+        Ok(rustix::fs::openat(
+            &*root,
+            name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        ))
+    };
+    let mut file = open()?;
+    if matches!(file, Err(rustix::io::Errno::NOENT)) {
+        // The directory was removed since it was opened, and is made again.
+        shared.directory.reopen();
+        file = open()?;
+    }
+    let file = file.map(File::from).map_err(failed)?;
+    // A planted link would have us write into somebody's file.
+    shared.directory.examine(&file, name)?;
+    Ok(file)
 }
 
 /// Changes the number in `.count` under its lock and returns the new one.
@@ -84,8 +114,8 @@ fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<
     let mut bytes = [0; 8];
     let before = match directory::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
         8 => u64::from_le_bytes(bytes),
-        // New, or cut by somebody: the next count at the cap puts it right.
-        _ => 0,
+        // New, or cut by somebody. As if at the cap: the directory is counted at once.
+        _ => shared.max_sessions,
     };
     let after = change(before);
     let written = count.write_all_at(&after.to_le_bytes(), 0);
@@ -106,6 +136,8 @@ fn wait_for(shared: &Shared, file: &File, name: &str, wait: Duration) -> Result<
 
 fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
     let max = shared.max_sessions;
+    // Before .gc is made, which would look like a clean-up of this moment.
+    let last_sweep = sweep::last(shared, now);
     let sweep_lock = open_own(shared, SWEEP_LOCK)?;
     let counted = change(shared, count, |n| n)?;
     if counted <= max.saturating_add(SLACK) && shared.when_full == WhenFull::EvictOldest {
@@ -123,15 +155,16 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
         return Ok(());
     }
     match shared.when_full {
-        WhenFull::EvictOldest => evict(shared, count, counted, now),
-        WhenFull::Refuse => refuse(shared, &sweep_lock, now),
+        WhenFull::EvictOldest => evict(shared, count, counted),
+        WhenFull::Refuse if last_sweep.is_some_and(|age| age < RECOUNT) => Err(full(shared)),
+        WhenFull::Refuse => refuse(shared, count, &sweep_lock, now),
     }
 }
 
 /// One session that could go, the least recently used first.
 type Candidate = Reverse<(SystemTime, String)>;
 
-fn evict(shared: &Shared, count: &File, counted: u64, now: SystemTime) -> Result<()> {
+fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
     let max = shared.max_sessions;
     let batch = counted.saturating_sub(max).saturating_add(max / 16);
     // Some of the oldest may be in use; the ones after them go instead.
@@ -140,7 +173,7 @@ fn evict(shared: &Shared, count: &File, counted: u64, now: SystemTime) -> Result
     let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
     each_session(shared, |name, modified| {
         total += 1;
-        oldest.push((modified.min(now), name));
+        oldest.push((modified, name));
         if oldest.len() > spare {
             oldest.pop();
         }
@@ -157,7 +190,8 @@ fn evict(shared: &Shared, count: &File, counted: u64, now: SystemTime) -> Result
             evicted += 1;
         }
     }
-    change(shared, count, |_| (total + 1).saturating_sub(evicted)).map(|_| ())
+    let left = (total + 1).saturating_sub(evicted);
+    change(shared, count, |n| with_newcomers(left, n, counted)).map(|_| ())
 }
 
 /// Deletes a session unless somebody uses it or has used it since it was chosen.
@@ -178,21 +212,21 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
     Ok(true)
 }
 
-/// Deletes what has expired, unless that was tried a moment ago, and refuses if nothing had.
-fn refuse(shared: &Shared, sweep_lock: &File, now: SystemTime) -> Result<()> {
-    let full = Error::Full {
-        limit: shared.max_sessions,
-    };
-    if sweep::last(shared, now).is_some_and(|age| age < RECOUNT) {
-        return Err(full);
-    }
+/// Deletes what has expired, and refuses if nothing had.
+fn refuse(shared: &Shared, count: &File, sweep_lock: &File, now: SystemTime) -> Result<()> {
     let report = sweep::locked(shared, sweep_lock, &Sweep::new(), now)?;
-    let sessions = report.live + report.busy + 1;
-    recount(shared, sessions)?;
-    if sessions > shared.max_sessions {
-        Err(full)
-    } else {
+    // The one that is about to be created is not there yet.
+    change(shared, count, |n| n.saturating_add(1))?;
+    if report.live + report.busy < shared.max_sessions {
         Ok(())
+    } else {
+        Err(full(shared))
+    }
+}
+
+fn full(shared: &Shared) -> Error {
+    Error::Full {
+        limit: shared.max_sessions,
     }
 }
 

@@ -126,7 +126,7 @@ impl Directory {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => {
                     let error = Error::io("cannot create", &self.path, errno.into());
-                    return Err(error.with_hint(advice(&self.path)));
+                    return Err(error.with_hint(advice(&self.path, errno)));
                 }
             }
             result = rustix::fs::open(&self.path, flags, Mode::empty());
@@ -151,7 +151,7 @@ impl Directory {
             }
             Err(errno) => Err(
                 Error::io("cannot open the directory", &self.path, errno.into())
-                    .with_hint(advice(&self.path)),
+                    .with_hint(advice(&self.path, errno)),
             ),
         }
     }
@@ -185,18 +185,19 @@ impl Directory {
                 Ok(file) => return Ok(Some(file.into())),
                 Err(Errno::EXIST) => return Ok(None),
                 Err(Errno::INTR) => {}
-                // A shard is made when it is first needed; a directory that is gone is made again.
-                Err(Errno::NOENT) if tries < 2 => {
+                // A shard is made when it is first needed; a directory that is gone is made again,
+                // and then its shard.
+                Err(Errno::NOENT) if tries < 3 => {
                     tries += 1;
                     match name.split_once('/') {
-                        Some((shard, _)) if tries == 1 => self.create_shard(&directory, shard)?,
-                        _ => self.reopen(),
+                        Some((shard, _)) => self.create_shard(&directory, shard)?,
+                        None => self.reopen(),
                     }
                 }
                 Err(errno) => {
                     let error =
                         Error::io("cannot create a session file in", &self.path, errno.into());
-                    return Err(error.with_hint(advice(&self.path)));
+                    return Err(error.with_hint(advice(&self.path, errno)));
                 }
             }
         }
@@ -218,6 +219,16 @@ impl Directory {
         }
     }
 
+    /// Whether `name` still leads to this open file, and not to nothing or to another one.
+    pub(super) fn leads_to(&self, name: &str, file: impl AsFd) -> rustix::io::Result<bool> {
+        let held = rustix::fs::fstat(file)?;
+        match self.at(|directory| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(named) => Ok(named.st_ino == held.st_ino && named.st_dev == held.st_dev),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// Puts the file `from` in the place of `to`.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
         let renamed = self.at(|directory| rustix::fs::renameat(directory, from, directory, to));
@@ -230,7 +241,7 @@ impl Directory {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(
                 Error::io("cannot delete", self.path.join(name), errno.into())
-                    .with_hint(advice(&self.path)),
+                    .with_hint(advice(&self.path, errno)),
             ),
         }
     }
@@ -290,7 +301,10 @@ impl Directory {
             Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP => "is not a regular file",
             _ => {
                 let hint = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_or_else(|_| advice(&self.path), |stat| ownership("the file", &stat));
+                    .map_or_else(
+                        |_| advice(&self.path, errno),
+                        |stat| ownership("the file", &stat),
+                    );
                 return Error::io("cannot open", path, errno.into()).with_hint(hint);
             }
         };
@@ -345,8 +359,19 @@ fn check_directory(path: &Path, stat: &Stat, uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Who we are, what the nearest existing directory is, and the command that mends it.
-fn advice(path: &Path) -> String {
+/// What to do about a failed call: of most, who we are, what the nearest existing directory is,
+/// and the command that mends it.
+fn advice(path: &Path, errno: Errno) -> String {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => {
+            return "make room, or raise the quota; df and df -i show space and inodes".to_owned();
+        }
+        Errno::MFILE | Errno::NFILE => {
+            return "too many files are open; raise the limit (ulimit -n)".to_owned();
+        }
+        Errno::ROFS => return "the file system is mounted read-only".to_owned(),
+        _ => {}
+    }
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),

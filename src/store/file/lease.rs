@@ -18,6 +18,8 @@ use crate::store::{Lease, Stored};
 
 /// A slot more than so many times larger than its record is given back.
 const SHRINK: usize = 16;
+/// The default of `maxRecordBytes`: what it may have been before it was lowered.
+const USUAL_MAX_RECORD: usize = 1 << 20;
 
 /// The lock of one session, held by an open file.
 pub(super) struct FileLease {
@@ -43,12 +45,12 @@ impl FileLease {
         now: SystemTime,
     ) -> Result<Option<(Stored, Self)>> {
         let name = shared.directory.file_name(digest);
-        let deadline = Instant::now() + wait;
+        let started = Instant::now();
         loop {
             let Some(file) = shared.directory.open_file(&name, OFlags::RDWR)? else {
                 return Ok(None);
             };
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = wait.saturating_sub(started.elapsed());
             take(&file, left, wait, shared, &name)?;
             // Deleted or replaced while we waited: whoever did it has made the name lead elsewhere.
             let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
@@ -59,7 +61,10 @@ impl FileLease {
             let Some(current) = load(shared, &file, size, digest, &name)? else {
                 return Ok(None);
             };
-            let record = parse(shared, &name, current.data)?;
+            let Some(record) = parse(shared, &name, current.data)? else {
+                set_aside(shared, &file, &name, "what it holds is no record")?;
+                return Ok(None);
+            };
             let lease = FileLease {
                 shared: Arc::clone(shared),
                 digest: *digest,
@@ -111,6 +116,11 @@ impl FileLease {
             cap::forget(shared, 1);
             return Err(error);
         }
+        if matches!(shared.directory.examine(&file, &name)?, Finding::Gone) {
+            // Before it was locked, another creation evicted it, or somebody who asked for this id
+            // found it empty.
+            return FileLease::create(shared, digest, record, now);
+        }
         Ok(Some(FileLease {
             shared: Arc::clone(shared),
             digest: *digest,
@@ -144,7 +154,16 @@ impl FileLease {
         };
         // Locked before its name is the session's: whoever finds it there waits for us.
         let written = write_new(&self.shared, &file, &temporary, &image, record);
-        if let Err(error) = written.and_then(|()| directory.rename(&temporary, &self.name)) {
+        let renamed = written
+            .and_then(|()| self.is_in_place())
+            .and_then(|is_in_place| {
+                if is_in_place {
+                    directory.rename(&temporary, &self.name)
+                } else {
+                    Err(self.gone())
+                }
+            });
+        if let Err(error) = renamed {
             directory::discard(directory, &temporary);
             return Err(error);
         }
@@ -159,16 +178,26 @@ impl FileLease {
     /// Writes a slot in the place that is not current. Until it is whole, the current one is.
     fn overwrite(&mut self, slot: &[u8], record: &Record) -> Result<()> {
         let place = self.place.other();
-        let written = self.file.write_all_at(slot, place.start(self.cap) as u64);
-        written.map_err(|error| self.failed("cannot save the session in", error))?;
-        if self.shared.is_durable() {
-            self.file
-                .sync_data()
-                .map_err(|error| self.failed("cannot sync", error))?;
+        let start = place.start(self.cap) as u64;
+        let written = self.file.write_all_at(slot, start);
+        let mut saved = written.map_err(|error| self.failed("cannot save the session in", error));
+        if saved.is_ok() && self.shared.is_durable() {
+            let synced = self.file.sync_data();
+            saved = synced.map_err(|error| self.failed("cannot sync", error));
+        }
+        if saved.is_err() {
+            // The record may be whole, with only the spaces behind it missing, and nobody may find
+            // saved what was reported as failed. Where this fails too, nothing more can be done.
+            let _ = self.file.write_all_at(&[b' '; slots::DATA], start);
+            return saved;
         }
         self.place = place;
         self.generation += 1;
-        set_hint(&self.shared, &self.file, &self.name, record)
+        if let Err(error) = set_hint(&self.shared, &self.file, &self.name, record) {
+            // The record is saved; the next lock or clean-up mends the time.
+            log::warn!("{}", error.one_line());
+        }
+        Ok(())
     }
 
     /// Puts the file's time right if a process died between its commit and setting the time.
@@ -181,6 +210,21 @@ impl FileLease {
         }
     }
 
+    /// Whether the session's name still leads to the file that we hold. Somebody who keeps no
+    /// protocol, or has moved the whole directory away, may have ended the session.
+    fn is_in_place(&self) -> Result<bool> {
+        let leads = self.shared.directory.leads_to(&self.name, &self.file);
+        leads.map_err(|errno| self.failed("cannot examine", errno.into()))
+    }
+
+    fn gone(&self) -> Error {
+        Error::refused(
+            &self.shared.path(&self.name),
+            "was deleted or replaced while the session was in use",
+        )
+        .with_hint("the session has ended; nothing was saved")
+    }
+
     fn failed(&self, action: &'static str, error: std::io::Error) -> Error {
         Error::io(action, self.shared.path(&self.name), error)
     }
@@ -189,7 +233,11 @@ impl FileLease {
 impl Lease for FileLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         let length = check_size(&self.shared, record)?;
-        let generation = self.generation + 1;
+        let Some(generation) = self.generation.checked_add(1) else {
+            // A new file may count from the beginning.
+            self.generation = 0;
+            return self.replace(record);
+        };
         let wanted = slots::capacity(length, self.shared.unit());
         let is_wasteful = self.cap > wanted && self.cap > SHRINK * (length + slots::OVERHEAD);
         let slot = slots::encode(
@@ -218,6 +266,9 @@ impl Lease for FileLease {
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
+        if !self.is_in_place()? {
+            return Ok(());
+        }
         self.shared.directory.unlink(&self.name)?;
         cap::forget(&self.shared, 1);
         sync_names(&self.shared, &self.name)
@@ -270,7 +321,8 @@ fn load(
 /// A file that no record can have made so large is somebody's mistake, and not read.
 pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<()> {
     // Four times as large as needed, so that a lowered maxRecordBytes locks nobody out.
-    let limit = 4 * 2 * slots::capacity(shared.max_record_bytes, 4096);
+    let largest = shared.max_record_bytes.max(USUAL_MAX_RECORD);
+    let limit = 4 * 2 * slots::capacity(largest, 4096);
     if size > limit as u64 {
         return Err(
             Error::refused(&shared.path(name), format!("has {size} bytes"))
@@ -280,16 +332,18 @@ pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<
     Ok(())
 }
 
-pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Record> {
-    Record::from_json(data).map_err(|error| Error::Format {
-        path: shared.path(name),
-        reason: match error {
-            RecordError::LaterVersion(version) => {
-                format!("a later release of cgi-session wrote it (version {version} of the format)")
-            }
-            RecordError::Malformed(reason) => reason,
-        },
-    })
+/// Reads the record of a whole slot; what is no record at all is `None`.
+pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Option<Record>> {
+    match Record::from_json(data) {
+        Ok(record) => Ok(Some(record)),
+        Err(RecordError::Malformed(_)) => Ok(None),
+        Err(RecordError::LaterVersion(version)) => Err(Error::Format {
+            path: shared.path(name),
+            reason: format!(
+                "a later release of cgi-session wrote it (version {version} of the format)"
+            ),
+        }),
+    }
 }
 
 /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file

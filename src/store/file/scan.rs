@@ -40,7 +40,7 @@ fn kind(name: &[u8]) -> Kind {
         {
             Kind::Shard
         }
-        _ if name.starts_with(b".tmp-") => Kind::Temporary,
+        _ if is_temporary(name) => Kind::Temporary,
         _ => {
             let session = name.strip_suffix(b".json").and_then(SessionDigest::parse);
             let aside = || {
@@ -54,6 +54,22 @@ fn kind(name: &[u8]) -> Kind {
             }
         }
     }
+}
+
+/// Whether a name is one of [`Directory::temporary_name`](super::directory::Directory): somebody
+/// else's temporary file is not ours to delete.
+fn is_temporary(name: &[u8]) -> bool {
+    let parts = name
+        .strip_prefix(b".tmp-")
+        .and_then(|rest| rest.split_last_chunk::<16>());
+    let Some((pid, random)) =
+        parts.and_then(|(pid, random)| Some((pid.strip_suffix(b"-")?, random)))
+    else {
+        return false;
+    };
+    let is_number = !pid.is_empty() && pid.iter().all(u8::is_ascii_digit);
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    is_number && random.iter().all(is_hex)
 }
 
 /// A directory that session files lie in: the whole store, or one shard of it.

@@ -42,7 +42,6 @@ pub(super) fn read(
         check_file_size(shared, size, &name)?;
         let current = match settled(&file, size, digest) {
             Ok(Reading::Current(current)) => current,
-            Ok(Reading::Damaged) => return Ok(None),
             Ok(Reading::Restless) => match settled_by_lock(shared, &file, size, digest, &name)? {
                 Some(Content::Record(current)) => current,
                 Some(Content::Damaged(_)) => return Ok(None),
@@ -50,7 +49,9 @@ pub(super) fn read(
             },
             Err(error) => return Err(Error::io("cannot read", shared.path(&name), error)),
         };
-        let record = parse(shared, &name, current.data)?;
+        let Some(record) = parse(shared, &name, current.data)? else {
+            return Ok(None);
+        };
         let modified = directory::modified(&stat);
         if shared.has_expired(&record, modified, now) {
             return Ok(None);
@@ -74,13 +75,11 @@ pub(super) fn read(
 
 enum Reading {
     Current(Current),
-    Damaged,
     Restless,
 }
 
 fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Reading> {
     let mut before = None;
-    let mut reading = Reading::Restless;
     for _ in 0..READINGS {
         match content::load(file, size, digest)? {
             Content::Record(current) => {
@@ -88,12 +87,13 @@ fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Re
                 if current.is_settled || found == before {
                     return Ok(Reading::Current(current));
                 }
-                (before, reading) = (found, Reading::Restless);
+                before = found;
             }
-            Content::Damaged(_) => (before, reading) = (None, Reading::Damaged),
+            // Or two commits overlapped this reading; under the lock it is seen which.
+            Content::Damaged(_) => before = None,
         }
     }
-    Ok(reading)
+    Ok(Reading::Restless)
 }
 
 /// Reads under the shared lock; `None` when the file was deleted or replaced meanwhile.

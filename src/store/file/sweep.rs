@@ -14,20 +14,23 @@ use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::content::{self, Content};
 use super::directory::{self, Finding, Missing};
+use super::lease::check_file_size;
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::{Shared, cap, lock};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::Record;
+use crate::record::{Record, RecordError};
 use crate::store::{Sweep, SweepEvent, SweepReport};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.
 const GRACE: Duration = Duration::from_secs(60);
 /// A temporary file of a process that still runs is never so old.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60);
+/// Clocks of one machine never differ so much.
+const CLOCK_NOISE: Duration = Duration::from_secs(60);
 /// How many entries are looked at between two looks at the clock and two progress reports.
 const STEP: u64 = 256;
-/// No setting makes a session live longer; a time further ahead comes from a clock that was wrong.
+/// Without a `lifetime`, no setting makes a session live longer than this.
 const FAR_FUTURE: Duration = Duration::from_secs(101 * 366 * 24 * 3600);
 
 /// Runs a clean-up unless one is running.
@@ -56,10 +59,13 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
     let root = shared.directory.handle(Missing::Leave).ok()??;
     let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some(
-        now.duration_since(directory::modified(&stat))
-            .unwrap_or_default(),
-    )
+    let ended = directory::modified(&stat);
+    match now.duration_since(ended) {
+        Ok(age) => Some(age),
+        Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
+        // Noted by a clock that was wrong: it must not put the next one off for years.
+        Err(_) => None,
+    }
 }
 
 /// The clean-up itself, under the lock of `.gc`.
@@ -69,8 +75,9 @@ pub(super) fn locked(
     sweep: &Sweep<'_>,
     now: SystemTime,
 ) -> Result<SweepReport> {
+    let counted = cap::counted(shared)?;
     let report = folders(shared, sweep, now)?;
-    finish(shared, sweep_lock, &report, now)?;
+    finish(shared, sweep_lock, &report, counted, now)?;
     Ok(report)
 }
 
@@ -115,11 +122,17 @@ fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepR
     Ok(report)
 }
 
-fn finish(shared: &Shared, sweep_lock: &File, report: &SweepReport, now: SystemTime) -> Result<()> {
+fn finish(
+    shared: &Shared,
+    sweep_lock: &File,
+    report: &SweepReport,
+    counted: u64,
+    now: SystemTime,
+) -> Result<()> {
     if report.stopped_early {
         cap::forget(shared, report.deleted);
     } else {
-        cap::recount(shared, report.live + report.busy)?;
+        cap::recount(shared, report.live + report.busy, counted)?;
     }
     let noted = sweep_lock.set_modified(now);
     noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))
@@ -210,25 +223,23 @@ impl Run<'_> {
             return Ok(());
         }
         let path = || self.path(folder, name);
+        let stored = format!("{}{name}", folder.prefix);
         // Used, deleted or replaced since it was looked at.
-        let Finding::Session(stat) = self
-            .shared
-            .directory
-            .examine(&file, &format!("{}{name}", folder.prefix))?
-        else {
+        let Finding::Session(stat) = self.shared.directory.examine(&file, &stored)? else {
             return Ok(());
         };
         if !self.is_due(&stat) {
             report.live += 1;
             return Ok(());
         }
+        check_file_size(self.shared, directory::size(&stat), &stored)?;
         let content = content::load(&file, directory::size(&stat), digest);
         let content = content.map_err(|error| Error::io("cannot read", path(), error))?;
         let reason = match content {
             // Its time is up, whatever it once held.
             Content::Damaged(_) => "damaged and expired",
             Content::Record(current) => match Record::from_json(current.data) {
-                Ok(record) if record.expires().is_some_and(|expires| expires >= self.now) => {
+                Ok(record) if record.expires().is_some_and(|end| !self.is_past(end)) => {
                     report.live += 1;
                     return self.repair(&file, folder, name, &record);
                 }
@@ -237,16 +248,18 @@ impl Run<'_> {
                     return self.set_time(&file, folder, name, self.now);
                 }
                 Ok(_) => "expired",
-                // Of a later version: whether it has expired is for that version to say.
-                Err(_) => {
+                Err(RecordError::Malformed(_)) => "damaged and expired",
+                // Whether it has expired is for that version to say.
+                Err(RecordError::LaterVersion(_)) => {
                     report.live += 1;
                     return Ok(());
                 }
             },
         };
-        self.delete(folder, name, &stat, reason)?;
-        report.deleted += 1;
-        report.deleted_bytes += directory::size(&stat);
+        if self.delete(folder, name, &stat, reason)? {
+            report.deleted += 1;
+            report.deleted_bytes += directory::size(&stat);
+        }
         Ok(())
     }
 
@@ -260,8 +273,12 @@ impl Run<'_> {
         let Some(file) = self.open(folder, name)? else {
             return Ok(());
         };
-        if self.try_lock(&file, folder, name)? {
-            self.delete(folder, name, &stat, "left behind by a process that died")?;
+        // Somebody else's file is none of ours, whatever its name.
+        let stored = format!("{}{name}", folder.prefix);
+        if self.try_lock(&file, folder, name)?
+            && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
+            && self.delete(folder, name, &stat, "left behind by a process that died")?
+        {
             report.temporary += 1;
         }
         Ok(())
@@ -303,15 +320,17 @@ impl Run<'_> {
     /// Whether a session's time is up, or so far ahead that the clock must have been wrong.
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
-        let end = self
-            .shared
-            .idle_end(modified)
-            .and_then(|end| end.checked_add(GRACE));
-        let is_past = end.is_some_and(|end| end < self.now);
-        is_past
+        let end = self.shared.idle_end(modified);
+        let longest = self.shared.keep_set_aside.unwrap_or(FAR_FUTURE);
+        end.is_some_and(|end| self.is_past(end))
             || modified
                 .duration_since(self.now)
-                .is_ok_and(|ahead| ahead > FAR_FUTURE)
+                .is_ok_and(|ahead| ahead > longest)
+    }
+
+    /// Whether an end is so long ago that nobody can still be about to use the session.
+    fn is_past(&self, end: SystemTime) -> bool {
+        end.checked_add(GRACE).is_some_and(|end| end < self.now)
     }
 
     fn age(&self, stat: &Stat) -> Duration {
@@ -351,7 +370,19 @@ impl Run<'_> {
         set.map_err(|error| Error::io("cannot set the time of", self.path(folder, name), error))
     }
 
-    fn delete(&self, folder: &Folder, name: &str, stat: &Stat, reason: &'static str) -> Result<()> {
+    /// Deletes a file, unless as many as were asked for are deleted already.
+    fn delete(
+        &self,
+        folder: &Folder,
+        name: &str,
+        stat: &Stat,
+        reason: &'static str,
+    ) -> Result<bool> {
+        let earlier = self.deleted.fetch_add(1, Ordering::Relaxed);
+        if self.sweep.max_files.is_some_and(|max| earlier >= max) {
+            self.stop.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
         if !self.sweep.dry_run {
             match rustix::fs::unlinkat(&folder.handle, name, AtFlags::empty()) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -371,11 +402,7 @@ impl Run<'_> {
             bytes: directory::size(stat),
             reason,
         });
-        let deleted = self.deleted.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.sweep.max_files.is_some_and(|max| deleted >= max) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+        Ok(true)
     }
 
     fn notify(&self, event: SweepEvent<'_>) {

@@ -1,0 +1,82 @@
+//! Set-Cookie: only when the client needs one.
+
+use crate::support::{Site, cookie, count, given_id};
+
+#[test]
+fn a_client_gets_a_cookie_once() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    count(&mut session);
+    let set_cookie = session.commit().unwrap().expect("a cookie");
+    assert!(!set_cookie.is_removal());
+    let id = given_id(Some(set_cookie));
+    for _ in 0..3 {
+        let mut session = site.manager().start(cookie(&id)).unwrap();
+        count(&mut session);
+        assert!(session.commit().unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_cookie_with_a_max_age_slides() {
+    let site = Site::with(&[("cookieMaxAge", "30d")]);
+    let id = site.visitor();
+    for _ in 0..2 {
+        let session = site.manager().start(cookie(&id)).unwrap();
+        let set_cookie = session.commit().unwrap().expect("a cookie");
+        assert!(
+            set_cookie.to_string().contains("Max-Age=2592000"),
+            "{set_cookie}"
+        );
+        assert_eq!(given_id(Some(set_cookie)), id);
+    }
+}
+
+#[test]
+fn a_cookie_that_leads_nowhere_is_left_until_it_is_replaced_or_removed() {
+    let site = Site::new();
+    let id = site.visitor();
+    site.manager()
+        .start(cookie(&id))
+        .unwrap()
+        .destroy()
+        .unwrap();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.commit().unwrap().is_none());
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.destroy().unwrap().expect("a cookie").is_removal());
+}
+
+#[test]
+fn of_several_cookies_the_first_well_formed_one_counts() {
+    let site = Site::new();
+    let (one, two) = (site.visitor(), site.visitor());
+    let header = format!(
+        "sessionId=\"; sessionId=bad, sessionId={}; sessionId={}",
+        one.secret(),
+        two.secret()
+    );
+    let session = site.manager().start(header).unwrap();
+    assert_eq!(session.id(), Some(&one));
+}
+
+#[test]
+fn the_cookie_carries_what_the_configuration_says() {
+    let site = Site::with(&[
+        ("cookieName", "__Host-visit"),
+        ("cookieSecure", "true"),
+        ("cookieSameSite", "Strict"),
+    ]);
+    let mut session = site.manager().start(b"").unwrap();
+    count(&mut session);
+    let text = session.commit().unwrap().unwrap().to_string();
+    for part in [
+        "__Host-visit=",
+        "HttpOnly",
+        "SameSite=Strict",
+        "Secure",
+        "Path=/",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}

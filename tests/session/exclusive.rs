@@ -1,0 +1,176 @@
+//! One session, one request at a time; and a session that has ended stays ended.
+
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Error, Sweep};
+
+use crate::support::{Site, cookie, count, eventually, has_waiter};
+
+#[test]
+fn opening_a_session_twice_in_one_thread_is_an_error_at_once() {
+    let site = Site::new();
+    let id = site.visitor();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    for error in [
+        site.manager().start(cookie(&id)).err(),
+        site.manager().existing(cookie(&id)).err(),
+    ] {
+        assert!(matches!(error, Some(Error::AlreadyOpen)), "{error:?}");
+    }
+    assert_eq!(site.views(&id), Some(1), "reading is allowed");
+    drop(session);
+    assert!(site.manager().existing(cookie(&id)).unwrap().is_some());
+}
+
+#[test]
+fn a_session_that_this_request_made_is_open_too() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    count(&mut session);
+    session.save().unwrap();
+    let id = session.id().unwrap().clone();
+    let again = site.manager().start(cookie(&id)).err();
+    assert!(matches!(again, Some(Error::AlreadyOpen)), "{again:?}");
+    session.regenerate_id();
+    session.save().unwrap();
+    assert!(site.manager().existing(cookie(&id)).unwrap().is_none());
+}
+
+#[test]
+fn two_sessions_can_be_open_in_one_thread() {
+    let site = Site::new();
+    let (one, two) = (site.visitor(), site.visitor());
+    let first = site.manager().start(cookie(&one)).unwrap();
+    let second = site.manager().start(cookie(&two)).unwrap();
+    drop((first, second));
+}
+
+#[test]
+fn another_thread_waits_and_is_told_who_holds_the_session() {
+    let site = Site::with(&[("lockTimeout", "1s")]);
+    let id = site.visitor();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| site.manager().start(cookie(&id)).err().unwrap());
+        let error = other.join().unwrap();
+        assert_eq!(error.status(), 503);
+        let text = error.to_string();
+        assert!(text.contains("locked after 1.0 s"), "{text}");
+        assert!(text.contains("another thread of this process"), "{text}");
+    });
+    drop(session);
+    assert!(site.manager().existing(cookie(&id)).unwrap().is_some());
+}
+
+#[test]
+fn who_waits_sees_what_the_one_before_stored() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut session = site.manager().start(cookie(&id)).unwrap();
+            let views = count(&mut session);
+            session.commit().unwrap();
+            views
+        });
+        eventually("somebody waits", || has_waiter(&site, &id));
+        count(&mut session);
+        session.commit().unwrap();
+        assert_eq!(waiter.join().unwrap(), 3);
+    });
+    assert_eq!(site.views(&id), Some(3));
+}
+
+#[test]
+fn a_reader_waits_for_nobody() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    count(&mut session);
+    assert_eq!(site.views(&id), Some(1));
+    session.save().unwrap();
+    assert_eq!(site.views(&id), Some(2));
+}
+
+#[test]
+fn a_destroyed_session_never_comes_back() {
+    let site = Site::new();
+    let id = site.visitor();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    thread::scope(|scope| {
+        // It loaded its cookie while the session lived, and saves after it was destroyed.
+        let slow = scope.spawn(|| {
+            let mut session = site.manager().start(cookie(&id)).unwrap();
+            assert!(session.is_new());
+            count(&mut session);
+            session.commit().unwrap();
+        });
+        eventually("somebody waits", || has_waiter(&site, &id));
+        session.destroy().unwrap();
+        slow.join().unwrap();
+    });
+    assert!(!site.path(&id).exists());
+    assert!(site.manager().read(cookie(&id)).unwrap().is_none());
+}
+
+#[test]
+fn a_session_deleted_by_clean_up_never_comes_back() {
+    let site = Site::new();
+    let id = site.visitor();
+    site.set_modified(&id, SystemTime::now() - Duration::from_secs(2 * 3600));
+    let report = site.manager().delete_expired(&Sweep::new()).unwrap();
+    assert_eq!(report.deleted, 1);
+    let mut late = site.manager().start(cookie(&id)).unwrap();
+    count(&mut late);
+    late.commit().unwrap();
+    assert!(!site.path(&id).exists());
+}
+
+#[test]
+fn clean_up_leaves_a_session_alone_that_a_request_holds() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    site.set_modified(&id, SystemTime::now() - Duration::from_secs(2 * 3600));
+    let report = site.manager().delete_expired(&Sweep::new()).unwrap();
+    assert_eq!((report.deleted, report.busy), (0, 1));
+    count(&mut session);
+    session.commit().unwrap();
+    assert_eq!(site.views(&id), Some(2));
+}
+
+#[test]
+fn an_update_that_fails_saves_nothing() {
+    let site = Site::new();
+    let id = site.visitor();
+    let failed = site.manager().update(cookie(&id), |session| {
+        count(session);
+        session.require::<String>("missing")
+    });
+    assert!(matches!(failed, Err(Error::MissingKey(key)) if key == "missing"));
+    assert_eq!(site.views(&id), Some(1));
+    let (views, _) = site
+        .manager()
+        .update(cookie(&id), |session| Ok(count(session)))
+        .unwrap();
+    assert_eq!((views, site.views(&id)), (2, Some(2)));
+}
+
+#[test]
+fn a_panic_saves_nothing_and_frees_the_session() {
+    let site = Site::new();
+    let id = site.visitor();
+    let panicked = thread::scope(|scope| {
+        let handler = scope.spawn(|| {
+            let mut session = site.manager().start(cookie(&id)).unwrap();
+            count(&mut session);
+            std::panic::resume_unwind(Box::new("the application failed"));
+        });
+        handler.join().is_err()
+    });
+    assert!(panicked);
+    assert_eq!(site.views(&id), Some(1));
+    assert!(site.manager().existing(cookie(&id)).unwrap().is_some());
+}

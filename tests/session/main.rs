@@ -1,0 +1,10 @@
+//! Sessions as an application sees them, on real files.
+
+mod applications;
+mod cookie;
+mod exclusive;
+mod regenerate;
+mod scenarios;
+mod support;
+mod timeout;
+mod verbs;

@@ -1,0 +1,127 @@
+//! A manager in a directory of its own, and a visitor with a cookie.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::{Config, FileStore, Session, SessionId, SessionManager, SetCookie};
+
+/// So long nothing may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A site: one directory, and as many managers as there are programs.
+pub(crate) struct Site {
+    config: Config,
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Site::with(&[])
+    }
+
+    pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let sessions = directory.path().join("sessions");
+        let config = Config::new().set("storageFileDir", sessions).unwrap();
+        Site {
+            config: set(config, settings),
+            directory,
+        }
+    }
+
+    /// A program of the site.
+    pub(crate) fn manager(&self) -> SessionManager {
+        SessionManager::new(self.config.clone()).unwrap()
+    }
+
+    /// A program with settings of its own.
+    pub(crate) fn manager_with(&self, settings: &[(&str, &str)]) -> SessionManager {
+        SessionManager::new(set(self.config.clone(), settings)).unwrap()
+    }
+
+    pub(crate) fn path(&self, id: &SessionId) -> PathBuf {
+        FileStore::new(&self.config).unwrap().path(id)
+    }
+
+    /// The number of session files; 0 when the directory was never made.
+    pub(crate) fn sessions(&self) -> usize {
+        let Ok(entries) = fs::read_dir(self.directory.path().join("sessions")) else {
+            return 0;
+        };
+        entries.map(Result::unwrap).count()
+    }
+
+    /// Whether anything was ever stored.
+    pub(crate) fn is_untouched(&self) -> bool {
+        fs::read_dir(self.directory.path()).unwrap().count() == 0
+    }
+
+    /// A visitor who has been here: the session holds `pageViews` 1.
+    pub(crate) fn visitor(&self) -> SessionId {
+        let mut session = self.manager().start(b"").unwrap();
+        session.insert("pageViews", 1).unwrap();
+        session.save().unwrap();
+        session.id().unwrap().clone()
+    }
+
+    /// The values as a reader finds them.
+    pub(crate) fn views(&self, id: &SessionId) -> Option<u64> {
+        let snapshot = self.manager().read(cookie(id)).unwrap();
+        snapshot.and_then(|snapshot| snapshot.get("pageViews").unwrap())
+    }
+
+    pub(crate) fn set_modified(&self, id: &SessionId, time: SystemTime) {
+        let file = fs::File::options().write(true).open(self.path(id));
+        file.unwrap().set_modified(time).unwrap();
+    }
+}
+
+fn set(config: Config, settings: &[(&str, &str)]) -> Config {
+    settings.iter().fold(config, |config, (key, value)| {
+        config.set(key, value).unwrap()
+    })
+}
+
+/// The Cookie header of a visitor.
+pub(crate) fn cookie(id: &SessionId) -> String {
+    format!("other=1; sessionId={}", id.secret())
+}
+
+/// The id that a Set-Cookie header gives.
+#[track_caller]
+pub(crate) fn given_id(set_cookie: Option<SetCookie>) -> SessionId {
+    let text = set_cookie.expect("a cookie").to_string();
+    let value = text.strip_prefix("sessionId=").unwrap();
+    let value = value.split(';').next().unwrap();
+    SessionId::parse(value.as_bytes()).expect("an id")
+}
+
+/// Counts one page view.
+#[track_caller]
+pub(crate) fn count(session: &mut Session) -> u64 {
+    let views = session.get::<u64>("pageViews").unwrap().unwrap_or(0) + 1;
+    session.insert("pageViews", views).unwrap();
+    views
+}
+
+/// Asks again and again until it is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether somebody waits in flock(2) for this session's file.
+pub(crate) fn has_waiter(site: &Site, id: &SessionId) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = format!(":{} ", fs::metadata(site.path(id)).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks
+        .lines()
+        .any(|line| line.contains("->") && line.contains(&inode))
+}

@@ -1,0 +1,143 @@
+//! When a session ends, as an application sees it.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::SessionId;
+
+use crate::support::{Site, cookie, count, given_id};
+
+fn ago(seconds: u64) -> SystemTime {
+    SystemTime::now() - Duration::from_secs(seconds)
+}
+
+fn json(site: &Site, id: &SessionId) -> serde_json::Value {
+    let slots: serde_json::Value =
+        serde_json::from_slice(&fs::read(site.path(id)).unwrap()).unwrap();
+    let newest = slots
+        .as_array()
+        .unwrap()
+        .iter()
+        .max_by_key(|slot| slot["g"].as_u64());
+    newest.unwrap()["d"].clone()
+}
+
+#[test]
+fn after_the_idle_time_a_visitor_is_new_and_gets_a_new_id() {
+    let site = Site::with(&[("timeout", "120")]);
+    let id = site.visitor();
+    site.set_modified(&id, ago(7202));
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.is_new());
+    assert_eq!(count(&mut session), 1);
+    assert_ne!(given_id(session.commit().unwrap()), id);
+    assert!(!site.path(&id).exists());
+}
+
+#[test]
+fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
+    let site = Site::new();
+    let id = site.visitor();
+    let text = fs::read_to_string(site.path(&id)).unwrap();
+    assert!(text.contains("created"));
+    // One second is the shortest lifetime: wait for the clock, not for the program.
+    let short = site.manager_with(&[("lifetime", "1s")]);
+    crate::support::eventually("the lifetime ends", || {
+        short.read(cookie(&id)).unwrap().is_none()
+    });
+    assert_eq!(site.views(&id), Some(1), "a longer lifetime still shows it");
+    assert!(short.start(cookie(&id)).unwrap().is_new());
+    assert!(!site.path(&id).exists());
+}
+
+#[test]
+fn a_timeout_of_its_own_slides_with_use() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.set_timeout(Some(Duration::from_secs(24 * 3600)));
+    session.commit().unwrap();
+    let first = json(&site, &id)["expires"].as_u64().unwrap();
+    assert_eq!(json(&site, &id)["timeout"], 24 * 3600);
+
+    // Used at once nothing moves, and nothing is written.
+    let before = fs::read(site.path(&id)).unwrap();
+    site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+    assert_eq!(fs::read(site.path(&id)).unwrap(), before);
+
+    // Any change moves the end, so that it never lies behind the last use by much.
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(session.timeout(), Duration::from_secs(24 * 3600));
+    count(&mut session);
+    session.commit().unwrap();
+    assert!(json(&site, &id)["expires"].as_u64().unwrap() >= first);
+    // The files' idle time does not concern it.
+    site.set_modified(&id, ago(5 * 3600));
+    assert_eq!(site.views(&id), Some(2));
+}
+
+#[test]
+fn an_end_that_comes_near_is_moved_although_nothing_changed() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.set_timeout(Some(Duration::from_secs(60)));
+    session.commit().unwrap();
+    let first = json(&site, &id)["expires"].as_u64().unwrap();
+    crate::support::eventually("the end is moved", || {
+        site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+        json(&site, &id)["expires"].as_u64().unwrap() > first
+    });
+}
+
+#[test]
+fn a_timeout_of_its_own_can_be_taken_back() {
+    let site = Site::new();
+    let id = site.visitor();
+    for timeout in [Some(Duration::from_secs(90)), None] {
+        let mut session = site.manager().start(cookie(&id)).unwrap();
+        session.set_timeout(timeout);
+        session.commit().unwrap();
+    }
+    let json = json(&site, &id);
+    assert!(
+        json.get("expires").is_none() && json.get("timeout").is_none(),
+        "{json}"
+    );
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(session.timeout(), Duration::from_secs(3600));
+}
+
+#[test]
+fn a_timeout_is_a_second_at_least_and_a_hundred_years_at_most() {
+    let site = Site::new();
+    for (asked, given) in [
+        (Duration::ZERO, 1),
+        (Duration::from_millis(2900), 2),
+        (Duration::MAX, 100 * 366 * 24 * 3600),
+    ] {
+        let mut session = site.manager().start(b"").unwrap();
+        session.set_timeout(Some(asked));
+        count(&mut session);
+        assert_eq!(session.timeout().as_secs(), given);
+        let id = given_id(session.commit().unwrap());
+        site.set_modified(&id, ago(2 * 3600));
+        assert_eq!(json(&site, &id)["timeout"], given);
+        assert_eq!(site.views(&id), Some(1), "{asked:?}");
+    }
+}
+
+#[test]
+fn the_last_access_is_that_of_the_request_before() {
+    let site = Site::new();
+    let id = site.visitor();
+    let used = ago(1800);
+    site.set_modified(&id, used);
+    let session = site.manager().start(cookie(&id)).unwrap();
+    let last_access = session.last_access().unwrap();
+    assert!(last_access.duration_since(used).unwrap_or_default() < Duration::from_secs(1));
+    session.commit().unwrap();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.last_access().unwrap() > ago(60));
+    assert_eq!(site.manager().start(b"").unwrap().last_access(), None);
+}

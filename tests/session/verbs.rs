@@ -1,0 +1,187 @@
+//! The table of verbs in `src/session.rs`, and lazy creation.
+
+use std::fs;
+
+use cgi_session::{Error, SessionId};
+
+use crate::support::{Site, cookie, count, given_id};
+
+/// Whether the session's lock is free.
+fn is_free(site: &Site, id: &SessionId) -> bool {
+    let file = fs::File::open(site.path(id)).unwrap();
+    file.try_lock().is_ok()
+}
+
+#[test]
+fn commit_saves_and_gives_up_the_lock() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(!is_free(&site, &id));
+    count(&mut session);
+    assert_eq!(
+        site.views(&id),
+        Some(1),
+        "nothing is stored before the commit"
+    );
+    assert!(session.commit().unwrap().is_none());
+    assert_eq!(site.views(&id), Some(2));
+    assert!(is_free(&site, &id));
+}
+
+#[test]
+fn save_saves_and_keeps_the_lock() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    count(&mut session);
+    session.save().unwrap();
+    assert_eq!(site.views(&id), Some(2));
+    assert!(!is_free(&site, &id));
+    count(&mut session);
+    session.save().unwrap();
+    assert_eq!(site.views(&id), Some(3));
+}
+
+#[test]
+fn release_keeps_what_was_stored_and_gives_up_the_lock() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    count(&mut session);
+    assert!(session.release().is_none());
+    assert_eq!(site.views(&id), Some(1));
+    assert!(is_free(&site, &id));
+}
+
+#[test]
+fn a_new_session_that_was_saved_and_released_needs_its_cookie() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    count(&mut session);
+    session.save().unwrap();
+    count(&mut session);
+    let id = given_id(session.release());
+    assert_eq!(site.views(&id), Some(1));
+}
+
+#[test]
+fn drop_saves_nothing_and_gives_up_the_lock() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    count(&mut session);
+    drop(session);
+    assert_eq!(site.views(&id), Some(1));
+    assert!(is_free(&site, &id));
+}
+
+#[test]
+fn destroy_deletes_the_record_and_removes_the_cookie() {
+    let site = Site::new();
+    let id = site.visitor();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    let removal = session.destroy().unwrap().expect("a cookie");
+    assert!(removal.is_removal());
+    assert!(removal.to_string().starts_with("sessionId=;"), "{removal}");
+    assert_eq!(site.sessions(), 0);
+    assert!(site.manager().existing(cookie(&id)).unwrap().is_none());
+}
+
+#[test]
+fn nothing_is_made_until_something_is_stored() {
+    let site = Site::new();
+    let manager = site.manager();
+    for header in ["", "sessionId=", "sessionId=../../etc/passwd", "a=b"] {
+        let session = manager.start(header).unwrap();
+        assert!(session.is_new());
+        assert!(session.id().is_none());
+        assert!(session.commit().unwrap().is_none());
+        assert!(manager.existing(header).unwrap().is_none());
+        assert!(manager.read(header).unwrap().is_none());
+    }
+    let mut emptied = manager.start(b"").unwrap();
+    emptied.insert("x", 1).unwrap();
+    emptied.remove("x");
+    emptied.regenerate_id();
+    emptied.set_timeout(Some(std::time::Duration::from_secs(60)));
+    assert!(emptied.commit().unwrap().is_none());
+    assert!(manager.start(b"").unwrap().destroy().unwrap().is_none());
+    assert!(site.is_untouched());
+}
+
+#[test]
+fn an_id_that_a_client_made_up_is_never_adopted() {
+    let site = Site::new();
+    let forged = SessionId::parse(&[b'a'; 40]).unwrap();
+    let mut session = site.manager().start(cookie(&forged)).unwrap();
+    assert!(session.is_new());
+    count(&mut session);
+    let id = given_id(session.commit().unwrap());
+    assert_ne!(id, forged);
+    assert!(!site.path(&forged).exists());
+}
+
+#[test]
+fn an_unchanged_session_is_not_written() {
+    let site = Site::new();
+    let id = site.visitor();
+    let before = fs::read(site.path(&id)).unwrap();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    // The same value again is no change.
+    session.insert("pageViews", 1).unwrap();
+    session.insert("passing", 1).unwrap();
+    session.remove("passing");
+    assert!(session.commit().unwrap().is_none());
+    assert_eq!(fs::read(site.path(&id)).unwrap(), before);
+}
+
+#[test]
+fn clear_removes_the_values_and_keeps_the_session() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.clear();
+    session.commit().unwrap();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.is_empty() && !session.is_new());
+    assert_eq!(session.id(), Some(&id));
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_record_and_says_why() {
+    let site = Site::with(&[("maxRecordBytes", "1000")]);
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.insert("x", "x".repeat(2000)).unwrap();
+    let error = session.commit().err().unwrap();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    assert_eq!(site.views(&id), Some(1));
+    assert!(is_free(&site, &id));
+}
+
+#[test]
+fn a_save_that_failed_can_be_tried_again() {
+    let site = Site::with(&[("maxRecordBytes", "1000")]);
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.insert("x", "x".repeat(2000)).unwrap();
+    assert!(session.save().is_err());
+    session.remove("x");
+    count(&mut session);
+    session.commit().unwrap();
+    assert_eq!(site.views(&id), Some(2));
+}
+
+#[test]
+fn debug_shows_neither_id_nor_values() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.insert("password", "hunter2").unwrap();
+    session.save().unwrap();
+    let text = format!("{session:?}");
+    assert!(!text.contains(session.id().unwrap().secret()));
+    assert!(!text.contains("hunter2"));
+    let set_cookie = format!("{:?}", session.release());
+    assert!(set_cookie.contains("hidden"), "{set_cookie}");
+}

@@ -1,0 +1,247 @@
+//! `maxSessions`: who goes, who stays, and a count that heals.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Error, SessionId, Store, Sweep};
+
+use crate::support::{IDLE, Place, ago, ahead, record, record_until};
+
+fn count(place: &Place) -> u64 {
+    u64::from_le_bytes(fs::read(place.file(".count")).unwrap().try_into().unwrap())
+}
+
+fn full_error(place: &Place, now: SystemTime) -> Option<Error> {
+    let id = SessionId::generate().unwrap();
+    let created = place.store.create(&id, &record(1), now);
+    assert_eq!(place.exists(&id), created.is_ok());
+    created.err()
+}
+
+#[test]
+fn the_least_recently_used_session_makes_room() {
+    let place = Place::with(&[("maxSessions", "10")]);
+    let ids: Vec<_> = (0..10).map(|n| place.create(n)).collect();
+    for (age, id) in ids.iter().enumerate() {
+        place.set_modified(id, ago(1000 + u64::try_from(age).unwrap()));
+    }
+    place.create(99);
+    assert_eq!(place.sessions(), 10);
+    assert!(!place.exists(&ids[9]));
+    assert!(ids[..9].iter().all(|id| place.exists(id)));
+    assert_eq!(count(&place), 10);
+}
+
+#[test]
+fn a_session_in_use_never_makes_room() {
+    let place = Place::with(&[("maxSessions", "4")]);
+    let ids: Vec<_> = (0..4).map(|n| place.create(n)).collect();
+    for (age, id) in ids.iter().enumerate() {
+        place.set_modified(id, ago(1000 - u64::try_from(age).unwrap()));
+    }
+    let (_, in_use) = place.lock(&ids[0]).unwrap();
+    place.create(99);
+    assert!(place.exists(&ids[0]) && !place.exists(&ids[1]));
+    drop(in_use);
+    assert_eq!(place.locked_n(&ids[0]), Some(0));
+}
+
+#[test]
+fn sessions_with_an_end_far_ahead_make_room_too() {
+    let place = Place::with(&[("maxSessions", "10")]);
+    for n in 0..40 {
+        place.create_record(&record_until(n, ahead(100 * IDLE + n)));
+        assert!(place.sessions() <= 10);
+    }
+    // The last ones end last: they were used last.
+    let mut left = Vec::new();
+    for name in place.names() {
+        if crate::support::is_session(&name) {
+            let text = fs::read_to_string(place.file(&name)).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            left.push(json[0]["d"]["values"][""]["n"].as_u64().unwrap());
+        }
+    }
+    left.sort_unstable();
+    assert_eq!(left, (30..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_cap_holds_with_four_creators_at_once() {
+    const CREATORS: usize = 4;
+    for (max, shards) in [("1", "1"), ("20", "1"), ("20", "256")] {
+        let place = Place::with(&[("maxSessions", max), ("shards", shards)]);
+        place.create(0);
+        let limit = max.parse::<usize>().unwrap() + CREATORS + 8;
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let creators: Vec<_> = (0..CREATORS)
+                .map(|_| {
+                    let store = place.another(&[]);
+                    scope.spawn(move || {
+                        for n in 0..100 {
+                            let id = SessionId::generate().unwrap();
+                            let lease = store.create(&id, &record(n), SystemTime::now());
+                            let lease = lease.unwrap().expect("a new id");
+                            // In use until here, so nobody may have taken it.
+                            assert!(store.path(&id).exists(), "evicted while in use");
+                            drop(lease);
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let live = place.sessions();
+                    assert!(live <= limit, "{live} sessions, cap {max}");
+                }
+            });
+            let results: Vec<_> = creators
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+        assert!(place.sessions() <= limit);
+    }
+}
+
+#[test]
+fn a_clean_up_meanwhile_forgets_no_creation() {
+    let place = Place::with(&[("maxSessions", "100000")]);
+    place.create(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                place
+                    .store
+                    .delete_expired(&Sweep::new(), SystemTime::now())
+                    .unwrap();
+            }
+        });
+        for n in 0..1000 {
+            place.create(n);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    // One too many is found out at the cap; one too few would break it.
+    assert!(count(&place) >= 1001, "{}", count(&place));
+}
+
+#[test]
+fn refuse_refuses_newcomers_and_evicts_nobody() {
+    let place = Place::with(&[("maxSessions", "3"), ("whenFull", "refuse")]);
+    let ids: Vec<_> = (0..3).map(|n| place.create(n)).collect();
+    let error = full_error(&place, SystemTime::now()).expect("full");
+    assert!(matches!(error, Error::Full { limit: 3 }), "{error}");
+    assert_eq!(error.status(), 503);
+    assert!(ids.iter().all(|id| place.exists(id)));
+    assert_eq!(count(&place), 3);
+}
+
+#[test]
+fn refuse_recovers_when_a_session_is_destroyed_or_expires() {
+    let place = Place::with(&[("maxSessions", "2"), ("whenFull", "refuse")]);
+    let (one, two) = (place.create(1), place.create(2));
+    assert!(full_error(&place, SystemTime::now()).is_some());
+    place.lock(&one).unwrap().1.destroy().unwrap();
+    assert!(full_error(&place, SystemTime::now()).is_none());
+    assert!(full_error(&place, SystemTime::now()).is_some());
+
+    place.set_modified(&two, ago(IDLE + 62));
+    // The directory is looked through at most every ten seconds.
+    assert!(full_error(&place, ahead(11)).is_none());
+    assert!(!place.exists(&two));
+    assert_eq!((place.sessions(), count(&place)), (2, 2));
+}
+
+#[test]
+fn a_count_that_is_gone_or_rubbish_heals_at_the_next_creation() {
+    for policy in ["evictOldest", "refuse"] {
+        for bytes in [None, Some(&b""[..]), Some(b"abc")] {
+            let place = Place::with(&[("maxSessions", "5"), ("whenFull", policy)]);
+            place.create_many(3);
+            match bytes {
+                None => fs::remove_file(place.file(".count")).unwrap(),
+                Some(bytes) => fs::write(place.file(".count"), bytes).unwrap(),
+            }
+            assert!(full_error(&place, ahead(11)).is_none());
+            assert_eq!(
+                (place.sessions(), count(&place)),
+                (4, 4),
+                "{policy} {bytes:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_count_that_is_too_high_heals_at_the_cap() {
+    for policy in ["evictOldest", "refuse"] {
+        for wrong in [1000, u64::MAX] {
+            let place = Place::with(&[("maxSessions", "5"), ("whenFull", policy)]);
+            place.create_many(3);
+            fs::write(place.file(".count"), wrong.to_le_bytes()).unwrap();
+            assert!(full_error(&place, ahead(11)).is_none(), "{policy} {wrong}");
+            assert_eq!((place.sessions(), count(&place)), (4, 4));
+        }
+    }
+}
+
+#[test]
+fn a_count_that_is_too_low_heals_at_the_cap_or_by_a_clean_up() {
+    let place = Place::with(&[("maxSessions", "5")]);
+    place.create_many(5);
+    fs::write(place.file(".count"), 3u64.to_le_bytes()).unwrap();
+    place.create_many(3);
+    assert_eq!((place.sessions(), count(&place)), (5, 5));
+
+    fs::write(place.file(".count"), 0u64.to_le_bytes()).unwrap();
+    place
+        .store
+        .delete_expired(&Sweep::new(), SystemTime::now())
+        .unwrap();
+    assert_eq!(count(&place), 5);
+}
+
+#[test]
+fn a_creation_that_fails_is_not_counted() {
+    let place = Place::with(&[("maxSessions", "5"), ("maxRecordBytes", "2000")]);
+    let id = place.create(1);
+    let large = crate::support::record_of_size(2, 3000);
+    let other = SessionId::generate().unwrap();
+    assert!(
+        place
+            .store
+            .create(&other, &large, SystemTime::now())
+            .is_err()
+    );
+    assert!(
+        place
+            .store
+            .create(&id, &record(2), SystemTime::now())
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!((place.sessions(), count(&place)), (1, 1));
+}
+
+#[test]
+fn without_a_cap_nothing_is_counted() {
+    let place = Place::new();
+    place.create(1);
+    assert!(!place.file(".count").exists());
+}
+
+#[test]
+fn a_clock_set_back_does_not_keep_a_full_store_full() {
+    let place = Place::with(&[("maxSessions", "1"), ("whenFull", "refuse")]);
+    let id = place.create(1);
+    assert!(full_error(&place, ahead(3600)).is_some());
+    place.set_modified(&id, SystemTime::now() - Duration::from_secs(IDLE + 62));
+    assert!(full_error(&place, SystemTime::now()).is_none());
+}

@@ -1,0 +1,135 @@
+//! When a session ends, and what counts as use.
+
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Record, Store};
+
+use crate::support::{DEADLINE, IDLE, Place, ago, ahead, record, record_until, unix};
+
+#[test]
+fn an_unused_session_ends_after_its_idle_time_without_any_clean_up() {
+    let place = Place::new();
+    let id = place.create(1);
+    place.set_modified(&id, ago(IDLE - 60));
+    assert_eq!(place.locked_n(&id), Some(1));
+    place.set_modified(&id, ago(IDLE + 2));
+    assert_eq!(place.read_n(&id), None);
+    assert!(place.exists(&id), "reading deletes nothing");
+    assert_eq!(place.locked_n(&id), None);
+    assert!(!place.exists(&id), "locking deletes what has expired");
+}
+
+#[test]
+fn a_session_with_an_end_of_its_own_ends_then_whatever_the_files_time_says() {
+    let place = Place::new();
+    let (live, over) = (
+        place.create_record(&record_until(1, ahead(60))),
+        place.create_record(&record_until(2, ago(2))),
+    );
+    place.set_modified(&live, ago(100 * IDLE));
+    place.set_modified(&over, ahead(IDLE));
+    assert_eq!((place.read_n(&live), place.read_n(&over)), (Some(1), None));
+    assert_eq!(
+        (place.locked_n(&live), place.locked_n(&over)),
+        (Some(1), None)
+    );
+}
+
+#[test]
+fn a_session_with_an_end_of_its_own_is_not_touched() {
+    let place = Place::new();
+    let id = place.create_record(&record_until(1, ahead(60)));
+    let hint = place.modified(&id);
+    assert_eq!(unix(hint), unix(ahead(60)) - IDLE);
+    place.read_n(&id);
+    let (_, mut lease) = place.lock(&id).unwrap();
+    lease.touch(SystemTime::now()).unwrap();
+    assert_eq!(place.modified(&id), hint);
+}
+
+#[test]
+fn use_is_noted_at_most_once_in_a_sixtieth_of_the_idle_time() {
+    let place = Place::new();
+    let id = place.create(1);
+    let recent = ago(IDLE / 60 - 10);
+    place.set_modified(&id, recent);
+    place.read_n(&id);
+    let (_, mut lease) = place.lock(&id).unwrap();
+    lease.touch(SystemTime::now()).unwrap();
+    drop(lease);
+    assert_eq!(place.modified(&id), recent);
+
+    place.set_modified(&id, ago(IDLE / 60 + 10));
+    let (_, mut lease) = place.lock(&id).unwrap();
+    let now = SystemTime::now();
+    lease.touch(now).unwrap();
+    assert_eq!(unix(place.modified(&id)), unix(now));
+    // A second time at once is one too many.
+    lease.touch(now + Duration::from_secs(5)).unwrap();
+    assert_eq!(unix(place.modified(&id)), unix(now));
+}
+
+#[test]
+fn reading_a_snapshot_counts_as_use() {
+    let place = Place::new();
+    let id = place.create(1);
+    place.set_modified(&id, ago(IDLE / 60 + 10));
+    let now = SystemTime::now();
+    let stored = place.store.read(&id, now).unwrap().unwrap();
+    assert_eq!(unix(place.modified(&id)), unix(now));
+    assert!(unix(stored.last_access) <= unix(now) - IDLE / 60 - 9);
+}
+
+#[test]
+fn use_never_sets_a_time_back_unless_the_clock_was_wrong() {
+    let place = Place::new();
+    let id = place.create(1);
+    let modified = place.modified(&id);
+    let earlier = modified - Duration::from_secs(5);
+    place.store.read(&id, earlier).unwrap();
+    let (_, mut lease) = place.store.lock(&id, DEADLINE, earlier).unwrap().unwrap();
+    lease.touch(earlier).unwrap();
+    drop(lease);
+    assert_eq!(place.modified(&id), modified);
+}
+
+#[test]
+fn a_time_in_the_future_is_put_right_by_the_next_use() {
+    let place = Place::new();
+    let id = place.create(1);
+    place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
+    assert_eq!(place.read_n(&id), Some(1));
+    let now = unix(SystemTime::now());
+    assert!(unix(place.modified(&id)).abs_diff(now) < 60);
+}
+
+#[test]
+fn a_commit_counts_as_use() {
+    let place = Place::new();
+    let id = place.create(1);
+    place.set_modified(&id, ago(IDLE - 60));
+    place.commit(&id, &record(2));
+    assert!(unix(place.modified(&id)) >= unix(ago(60)));
+}
+
+#[test]
+fn a_session_that_loses_its_own_end_lives_by_its_idle_time_again() {
+    let place = Place::new();
+    let id = place.create_record(&record_until(1, ahead(100 * IDLE)));
+    place.commit(&id, &record(2));
+    assert!(unix(place.modified(&id)).abs_diff(unix(SystemTime::now())) < 60);
+    place.set_modified(&id, ago(IDLE + 2));
+    assert_eq!(place.locked_n(&id), None);
+}
+
+#[test]
+fn an_end_that_no_clock_will_show_is_no_end() {
+    let place = Place::new();
+    let text = format!(
+        r#"{{"v":1,"created":0,"expires":{},"values":{{"":{{"n":1}}}}}}"#,
+        u64::MAX
+    );
+    let endless = Record::from_json(text.into_bytes()).unwrap();
+    let id = place.create_record(&endless);
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(1), Some(1)));
+}

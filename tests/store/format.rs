@@ -1,0 +1,323 @@
+//! The bytes of a session file: read for ever, and never taken for what they are not.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cgi_session::{Error, Record, SessionId, Store, Sweep};
+
+use crate::support::{DEADLINE, IDLE, Place, ago, data, file, no_slot, record, slot};
+
+/// The id whose digest names the fixture.
+const FIXTURE_ID: &[u8] = b"0123456789abcdef0123456789abcdef01234567";
+
+#[test]
+fn a_file_of_version_1_is_read_for_ever() {
+    let place = Place::new();
+    place.create(0);
+    let id = SessionId::parse(FIXTURE_ID).unwrap();
+    let name = format!("{}.json", id.digest());
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    fs::copy(fixtures.join(&name), place.file(&name)).unwrap();
+
+    let (stored, mut lease) = place.lock(&id).unwrap();
+    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    assert_eq!(stored.record.created(), at(1_767_225_600));
+    assert_eq!(stored.record.expires(), Some(at(4_102_444_800)));
+    assert_eq!(stored.record.timeout(), Some(Duration::from_secs(86_400)));
+    assert_eq!(
+        std::str::from_utf8(stored.record.values()).unwrap(),
+        r#"{"":{"name":"Ada","pageViews":3},"shop":{"basket":["bücher",1.5,null]}}"#
+    );
+    let changed = stored.record.with_values(br#"{"":{"n":4}}"#.to_vec());
+    lease.commit(&changed, SystemTime::now()).unwrap();
+    drop(lease);
+    assert_eq!(place.read_n(&id), Some(4));
+    // The record before is still in the place that was current.
+    let bytes = fs::read(place.file(&name)).unwrap();
+    assert_eq!(bytes[..512], fs::read(fixtures.join(&name)).unwrap()[..512]);
+}
+
+#[test]
+fn a_new_file_is_made_of_the_bytes_that_the_format_says() {
+    let place = Place::new();
+    let id = place.create(1);
+    let digest = id.digest();
+    let first = |g, n| slot(digest.as_str(), true, g, 512, &data(n));
+    let second = |g, n| slot(digest.as_str(), false, g, 512, &data(n));
+    let bytes = || fs::read(place.store.path(&id)).unwrap();
+    assert_eq!(bytes(), file(first(1, 1), no_slot(512)));
+    place.commit(&id, &record(22));
+    assert_eq!(bytes(), file(first(1, 1), second(2, 22)));
+    place.commit(&id, &record(333));
+    assert_eq!(bytes(), file(first(3, 333), second(2, 22)));
+}
+
+/// A file whose second slot holds the newer record, 8, and its first the one before, 7.
+fn two_slots(digest: &str, cap: usize) -> Vec<u8> {
+    file(
+        slot(digest, true, 7, cap, &data(7)),
+        slot(digest, false, 8, cap, &data(8)),
+    )
+}
+
+/// Puts bytes into a session's file. A new file each time: ext4 flushes one that was truncated.
+fn put(place: &Place, id: &SessionId, bytes: &[u8]) {
+    let path = place.store.path(id);
+    if place.exists(id) {
+        fs::remove_file(&path).unwrap();
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// Old, new, or damaged: set aside, and a new session for the visitor. Never anything else.
+#[track_caller]
+fn is_old_new_or_damaged(place: &Place, id: &SessionId, what: &str) {
+    let original = fs::read(place.store.path(id)).unwrap();
+    let read = place.read_n(id);
+    let locked = place.locked_n(id);
+    assert_eq!(read, locked, "{what}");
+    assert!(matches!(locked, None | Some(7 | 8)), "{what}: {locked:?}");
+    let aside = place.file(&format!("{}.corrupt", id.digest()));
+    assert_eq!(place.exists(id), locked.is_some(), "{what}");
+    assert_eq!(aside.exists(), locked.is_none(), "{what}");
+    if locked.is_none() {
+        assert_eq!(fs::read(&aside).unwrap(), original, "{what}");
+        fs::remove_file(aside).unwrap();
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_length_is_old_new_or_damaged() {
+    for cap in [512, 1024] {
+        let place = Place::new();
+        let id = place.create(0);
+        let whole = two_slots(id.digest().as_str(), cap);
+        for length in 0..whole.len() {
+            put(&place, &id, &whole[..length]);
+            is_old_new_or_damaged(&place, &id, &format!("{length} of {} bytes", whole.len()));
+        }
+    }
+}
+
+#[test]
+fn a_file_with_any_byte_changed_is_old_new_or_damaged() {
+    let place = Place::new();
+    let id = place.create(0);
+    let whole = two_slots(id.digest().as_str(), 512);
+    for at in 0..whole.len() {
+        for change in [0x01, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= change;
+            put(&place, &id, &bytes);
+            is_old_new_or_damaged(&place, &id, &format!("byte {at} ^ {change:#x}"));
+        }
+    }
+}
+
+#[test]
+fn a_large_file_with_a_changed_byte_is_old_new_or_damaged() {
+    // Above 16 KiB only headers and the current record are read.
+    let place = Place::new();
+    let id = place.create(0);
+    let whole = two_slots(id.digest().as_str(), 16 << 10);
+    let near_slots = (0..200).chain((16 << 10) - 2..(16 << 10) + 200);
+    for at in near_slots {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x01;
+        put(&place, &id, &bytes);
+        is_old_new_or_damaged(&place, &id, &format!("byte {at}"));
+    }
+}
+
+#[test]
+fn a_file_copied_over_another_sessions_name_is_damaged() {
+    let place = Place::new();
+    let (mine, other) = (place.create(1), place.create(2));
+    fs::copy(place.store.path(&other), place.store.path(&mine)).unwrap();
+    assert_eq!(place.read_n(&mine), None);
+    assert_eq!(place.locked_n(&mine), None);
+    assert!(place.file(&format!("{}.corrupt", mine.digest())).exists());
+    assert_eq!(place.locked_n(&other), Some(2));
+}
+
+#[test]
+fn a_damaged_session_is_set_aside_and_the_file_set_aside_before_gives_way() {
+    let place = Place::new();
+    let id = place.create(1);
+    let aside = place.file(&format!("{}.corrupt", id.digest()));
+    fs::write(&aside, "left by a process that died").unwrap();
+    fs::write(place.store.path(&id), "damaged").unwrap();
+    assert_eq!(place.locked_n(&id), None);
+    assert_eq!(fs::read(&aside).unwrap(), b"damaged");
+    assert!(!place.exists(&id));
+}
+
+#[test]
+fn a_later_version_is_refused_without_harm() {
+    let place = Place::new();
+    let later = r#"{"v":2,"anything":["else"]}"#;
+    let id = place.plant(|digest| file(slot(digest, true, 1, 512, later), no_slot(512)));
+    let before = fs::read(place.store.path(&id)).unwrap();
+    place.set_modified(&id, ago(100 * IDLE));
+    for error in [
+        place.store.read(&id, SystemTime::now()).err(),
+        place.store.lock(&id, DEADLINE, SystemTime::now()).err(),
+    ] {
+        let error = error.expect("an error");
+        assert!(matches!(error, Error::Format { .. }), "{error}");
+        assert!(error.to_string().contains("version 2"), "{error}");
+    }
+    let report = place
+        .store
+        .delete_expired(&Sweep::new(), SystemTime::now())
+        .unwrap();
+    assert_eq!((report.deleted, report.live), (0, 1));
+    assert_eq!(fs::read(place.store.path(&id)).unwrap(), before);
+    // It is locked by nobody afterwards.
+    assert!(
+        fs::File::open(place.store.path(&id))
+            .unwrap()
+            .try_lock()
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_whole_slot_that_holds_no_record_is_damaged() {
+    for text in [
+        "[]",
+        "null",
+        r#"{"v":1}"#,
+        r#"{"v":1,"created":1,"values":[]}"#,
+        "not json",
+    ] {
+        let place = Place::new();
+        let id = place.plant(|digest| file(slot(digest, true, 1, 512, text), no_slot(512)));
+        assert!(place.read_n(&id).is_none(), "{text}");
+        assert!(place.locked_n(&id).is_none(), "{text}");
+        assert!(
+            place.file(&format!("{}.corrupt", id.digest())).exists(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn any_json_text_of_the_right_meaning_is_a_record() {
+    let place = Place::new();
+    let text = r#"{ "values": {"": {"n": 9}}, "created": 5, "v": 1, "later": [1] }"#;
+    let id = place.plant(|digest| file(slot(digest, true, 1, 512, text), no_slot(512)));
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(9), Some(9)));
+}
+
+#[test]
+fn the_highest_generation_is_followed_by_a_new_file() {
+    let place = Place::new();
+    let id = place.plant(|digest| {
+        file(
+            slot(digest, true, u64::MAX, 512, &data(1)),
+            slot(digest, false, u64::MAX - 1, 512, &data(0)),
+        )
+    });
+    place.commit(&id, &record(2));
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(2), Some(2)));
+}
+
+#[test]
+fn two_records_of_one_generation_are_one_of_the_two() {
+    let place = Place::new();
+    let id = place.plant(|digest| {
+        file(
+            slot(digest, true, 3, 512, &data(7)),
+            slot(digest, false, 3, 512, &data(8)),
+        )
+    });
+    assert_eq!(place.locked_n(&id), place.read_n(&id));
+    place.commit(&id, &record(9));
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(9), Some(9)));
+}
+
+#[test]
+fn a_length_beyond_the_slot_is_damaged_and_costs_no_memory() {
+    let place = Place::new();
+    let id = place.plant(|digest| {
+        let text = String::from_utf8(slot(digest, true, 1, 512, &data(1))).unwrap();
+        let length = format!("\"n\":{:10}", data(1).len());
+        let bytes = text.replace(&length, "\"n\":9999999999").into_bytes();
+        file(bytes, no_slot(512))
+    });
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (None, None));
+}
+
+#[test]
+fn no_id_is_written_anywhere() {
+    let place = Place::with(&[("maxSessions", "10")]);
+    let id = place.create(1);
+    place.commit(&id, &Record::new(SystemTime::now()));
+    place
+        .store
+        .delete_expired(&Sweep::new(), SystemTime::now())
+        .unwrap();
+    for name in place.names() {
+        assert!(!name.contains(id.secret()));
+        let bytes = fs::read(place.file(&name)).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(id.secret()));
+    }
+}
+
+/// What the lines between two fences of the format's page say.
+fn fenced(page: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let parts = page.split(&fence).skip(1);
+    let blocks = parts.map(|part| part.split("```").next().unwrap().trim_end().to_owned());
+    blocks.collect()
+}
+
+#[test]
+fn the_page_about_the_format_gives_the_right_checksums() {
+    let page = include_str!("../../docs/format.md");
+    let json = fenced(page, "json");
+    for (id, generation, data, hash) in [
+        ([b'0'; 40].as_slice(), 1, &json[1], "8cbdc283ac315e77"),
+        (FIXTURE_ID, 3, &json[2], "37bdebae44209834"),
+    ] {
+        let digest = SessionId::parse(id).unwrap().digest();
+        let bytes = slot(digest.as_str(), true, generation, 512, data);
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains(&format!(r#""h":"{hash}""#)), "{text}");
+        for shown in [hash, digest.as_str()] {
+            assert!(page.contains(shown), "{shown}");
+        }
+        let (n, g) = (format!("{:10}", data.len()), format!("{generation:20}"));
+        for field in [n, g] {
+            assert!(
+                page.contains(&format!("`{}`", field.replace(' ', "·"))),
+                "{field}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_jq_line_of_the_page_prints_a_session() {
+    let page = include_str!("../../docs/format.md");
+    let place = Place::new();
+    let id = place.create(1);
+    for n in 2..5 {
+        let line = fenced(page, "sh").remove(0);
+        let line = line.replace("NAME.json", place.store.path(&id).to_str().unwrap());
+        let output = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .output()
+            .unwrap();
+        if output.status.code() == Some(127) {
+            assert!(std::env::var_os("CI").is_none(), "jq is not installed");
+            eprintln!("skipped: jq not installed");
+            return;
+        }
+        let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(printed["values"][""]["n"], n - 1);
+        place.commit(&id, &record(n));
+    }
+}

@@ -1,0 +1,12 @@
+//! The file store, through the public API and on real files: what a death leaves, what hostile
+//! files do, when sessions end, and who may delete what.
+
+mod cap;
+mod death;
+mod directory;
+mod expiry;
+mod format;
+mod hostile;
+mod size;
+mod support;
+mod sweep;

@@ -1,0 +1,297 @@
+//! Records that outgrow their file or leave it half empty, and commits that fail.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::SystemTime;
+
+use cgi_session::{Config, Error, FileStore, SessionId, Store};
+
+use crate::support::{
+    DEADLINE, IDLE, Place, again_after, ago, ahead, eventually, has_waiter, n, record,
+    record_of_size,
+};
+
+const DIRECTORY: &str = "STORE_TEST_FULL_DIRECTORY";
+const ID: &str = "STORE_TEST_FULL_ID";
+
+#[test]
+fn a_session_grows_and_shrinks_and_keeps_its_last_record() {
+    let place = Place::new();
+    let id = place.create(0);
+    let sizes = [10, 200, 700, 20_000, 100, 100_000, 5, 900_000, 0, 300];
+    for (number, size) in (1..).zip(sizes) {
+        place.commit(&id, &record_of_size(number, size));
+        assert_eq!(place.read_n(&id), Some(number), "{size}");
+        assert_eq!(place.locked_n(&id), Some(number), "{size}");
+    }
+    let length = fs::metadata(place.store.path(&id)).unwrap().len();
+    assert!(length < 10_000, "{length} bytes were not given back");
+    assert_eq!(place.names().len(), 1);
+}
+
+#[test]
+fn one_lease_commits_as_often_as_it_likes() {
+    let place = Place::new();
+    let id = place.create(0);
+    let (_, mut lease) = place.lock(&id).unwrap();
+    for number in 1..100 {
+        let size = if number % 7 == 0 { 9000 } else { 10 };
+        lease
+            .commit(&record_of_size(number, size), SystemTime::now())
+            .unwrap();
+        assert_eq!(place.read_n(&id), Some(number));
+    }
+}
+
+#[test]
+fn who_waits_for_a_file_that_is_replaced_goes_on_to_the_new_one() {
+    let place = Place::new();
+    let id = place.create(1);
+    let path = place.store.path(&id);
+    let (_, mut lease) = place.lock(&id).unwrap();
+    let waiters = thread::scope(|scope| {
+        let waiter = scope.spawn(|| place.locked_n(&id));
+        eventually("somebody waits", || has_waiter(&path));
+        lease
+            .commit(&record_of_size(2, 9000), SystemTime::now())
+            .unwrap();
+        // It holds the new file's lock: the waiter cannot have it yet.
+        eventually("it waits for the new file", || has_waiter(&path));
+        lease
+            .commit(&record_of_size(3, 9000), SystemTime::now())
+            .unwrap();
+        drop(lease);
+        waiter.join().unwrap()
+    });
+    assert_eq!(waiters, Some(3));
+}
+
+#[test]
+fn who_waits_for_a_session_that_is_destroyed_finds_none() {
+    let place = Place::new();
+    let id = place.create(1);
+    let path = place.store.path(&id);
+    let (_, lease) = place.lock(&id).unwrap();
+    let found = thread::scope(|scope| {
+        let waiter = scope.spawn(|| place.lock(&id).is_some());
+        eventually("somebody waits", || has_waiter(&path));
+        lease.destroy().unwrap();
+        waiter.join().unwrap()
+    });
+    assert!(!found);
+    assert!(!place.exists(&id));
+}
+
+#[test]
+fn a_record_that_is_too_large_is_refused_and_the_old_one_stays() {
+    let place = Place::with(&[("maxRecordBytes", "1000")]);
+    let id = place.create(1);
+    let (_, mut lease) = place.lock(&id).unwrap();
+    let error = lease
+        .commit(&record_of_size(2, 2000), SystemTime::now())
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, Error::TooLarge { limit: 1000, .. }),
+        "{error}"
+    );
+    lease.commit(&record(3), SystemTime::now()).unwrap();
+    drop(lease);
+    assert_eq!(place.locked_n(&id), Some(3));
+}
+
+#[test]
+fn a_lower_limit_locks_nobody_out() {
+    let place = Place::new();
+    let id = place.create(0);
+    place.commit(&id, &record_of_size(1, 1_000_000));
+    let lowered = place.another(&[("maxRecordBytes", "2000")]);
+    let (stored, mut lease) = lowered
+        .lock(&id, DEADLINE, SystemTime::now())
+        .unwrap()
+        .unwrap();
+    assert_eq!(n(&stored.record), 1);
+    lease.commit(&record(2), SystemTime::now()).unwrap();
+}
+
+#[test]
+fn durable_sessions_read_back_and_share_no_sector() {
+    let place = Place::with(&[("durability", "data"), ("shards", "256")]);
+    let id = place.create(1);
+    place.commit(&id, &record(2));
+    place.commit(&id, &record_of_size(3, 9000));
+    assert_eq!(place.locked_n(&id), Some(3));
+    assert!(
+        fs::metadata(place.store.path(&id))
+            .unwrap()
+            .len()
+            .is_multiple_of(8192)
+    );
+    place.lock(&id).unwrap().1.destroy().unwrap();
+    assert!(!place.exists(&id));
+}
+
+/// On a full disk: a growth fails and keeps the old record, a save of the same size succeeds, a
+/// creation fails and leaves nothing.
+fn saves_on_a_full_disk(store: &FileStore, id: &SessionId) {
+    let now = SystemTime::now();
+    let (stored, mut lease) = store.lock(id, DEADLINE, now).unwrap().unwrap();
+    assert_eq!(n(&stored.record), 1);
+    let grown = lease
+        .commit(&record_of_size(2, 500_000), now)
+        .expect_err("no room");
+    assert!(matches!(grown, Error::Io { .. }), "{grown}");
+    let (reader, secret) = (store.read(id, now).unwrap().unwrap(), id.secret());
+    assert_eq!(n(&reader.record), 1);
+    assert!(!grown.one_line().contains(secret));
+    lease.commit(&record(3), now).unwrap();
+    drop(lease);
+    let (stored, lease) = store.lock(id, DEADLINE, now).unwrap().unwrap();
+    assert_eq!(n(&stored.record), 3);
+    drop(lease);
+    let large = record_of_size(4, 500_000);
+    let created = store.create(&SessionId::generate().unwrap(), &large, now);
+    assert!(created.is_err());
+    let names = fs::read_dir(store.directory()).unwrap().count();
+    assert_eq!(names, 1, "something half-made was left");
+}
+
+/// This test program again, with no file allowed to grow beyond `bytes`.
+fn limited_to(bytes: u64, name: &str) -> Command {
+    // POSIX counts in blocks of 512 bytes.
+    let limit = format!("trap '' XFSZ; ulimit -f {}", bytes / 512);
+    again_after(&limit, name)
+}
+
+/// The child's part of the test below: no file of its may grow beyond 100 KiB.
+#[test]
+fn child_whose_files_cannot_grow() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
+    let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
+    saves_on_a_full_disk(&store, &id);
+}
+
+#[test]
+fn a_growth_beyond_the_file_size_limit_keeps_the_old_record() {
+    let place = Place::new();
+    let id = place.create(1);
+    let output = limited_to(100 << 10, "size::child_whose_files_cannot_grow")
+        .env(DIRECTORY, place.path())
+        .env(ID, id.secret())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(place.locked_n(&id), Some(3));
+}
+
+/// The child's part of the test below: the second slot can be written only up to its spaces.
+#[test]
+fn child_whose_write_stops_behind_the_record() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
+    let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
+    let (_, mut lease) = store
+        .lock(&id, DEADLINE, SystemTime::now())
+        .unwrap()
+        .unwrap();
+    assert!(
+        lease
+            .commit(&record_of_size(2, 3000), SystemTime::now())
+            .is_err()
+    );
+}
+
+#[test]
+fn a_commit_that_fails_behind_the_record_has_not_happened() {
+    let place = Place::new();
+    let id = place.create_record(&record_of_size(1, 30_000));
+    let length = fs::metadata(place.store.path(&id)).unwrap().len();
+    // Between the record and the end of its slot.
+    let output = limited_to(
+        length / 2 + 10_240,
+        "size::child_whose_write_stops_behind_the_record",
+    )
+    .env(DIRECTORY, place.path())
+    .env(ID, id.secret())
+    .output()
+    .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(1), Some(1)));
+}
+
+/// A small tmpfs, taken away again at the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs"]);
+        let mounted = mount.arg(directory.path()).output();
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        is_mounted.then(|| SmallDisk(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A mount that stays is in a temporary directory of its own.
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: not allowed to mount a small disk");
+        return;
+    };
+    let below = disk.0.path().join("sessions");
+    let place = Place::new();
+    let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
+    let id = SessionId::generate().unwrap();
+    store
+        .create(&id, &record(1), SystemTime::now())
+        .unwrap()
+        .unwrap();
+    let filled = fs::write(disk.0.path().join("filler"), vec![1; 1 << 20]);
+    assert!(filled.is_err(), "the disk is full");
+    saves_on_a_full_disk(&store, &id);
+}
+
+#[test]
+fn a_full_disk_is_named_and_no_wrong_advice_given() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: not allowed to mount a small disk");
+        return;
+    };
+    let below = disk.0.path().join("sessions");
+    let place = Place::new();
+    let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
+    let create = |record| store.create(&SessionId::generate().unwrap(), &record, SystemTime::now());
+    drop(create(record(1)).unwrap());
+    let line = create(record_of_size(1, 500_000)).err().unwrap().one_line();
+    assert!(line.contains("No space left on device"), "{line}");
+    assert!(!line.contains("install -d"), "{line}");
+}
+
+#[test]
+fn times_far_from_ours_harm_no_commit() {
+    let place = Place::new();
+    for time in [
+        SystemTime::UNIX_EPOCH,
+        ago(100 * 365 * 24 * 3600 / 2),
+        ahead(IDLE),
+    ] {
+        let id = place.create(1);
+        let (_, mut lease) = place.lock(&id).unwrap();
+        lease.commit(&record(2), time).unwrap();
+        lease.touch(time).unwrap();
+    }
+}

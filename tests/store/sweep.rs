@@ -1,0 +1,294 @@
+//! Clean-up: what it deletes, and what it leaves alone.
+
+use std::fs;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Store, Sweep, SweepEvent, SweepReport};
+
+use crate::support::{IDLE, Place, ago, ahead, record, record_until, unix};
+
+#[track_caller]
+fn sweep(place: &Place) -> SweepReport {
+    place
+        .store
+        .delete_expired(&Sweep::new(), SystemTime::now())
+        .unwrap()
+}
+
+#[test]
+fn an_expired_session_goes_sixty_seconds_after_its_end() {
+    let place = Place::new();
+    let (young, old) = (place.create(1), place.create(2));
+    place.set_modified(&young, ago(IDLE + 30));
+    place.set_modified(&old, ago(IDLE + 62));
+    let bytes = fs::metadata(place.store.path(&old)).unwrap().len();
+    let report = sweep(&place);
+    assert_eq!((report.examined, report.deleted, report.live), (2, 1, 1));
+    assert_eq!(report.deleted_bytes, bytes);
+    assert!(place.exists(&young) && !place.exists(&old));
+}
+
+#[test]
+fn a_session_with_an_end_of_its_own_goes_sixty_seconds_after_it() {
+    let place = Place::new();
+    let young = place.create_record(&record_until(1, ago(30)));
+    let old = place.create_record(&record_until(2, ago(62)));
+    // The times say nothing: a backup was restored.
+    place.set_modified(&young, ago(100 * IDLE));
+    place.set_modified(&old, ago(100 * IDLE));
+    let report = sweep(&place);
+    assert_eq!((report.deleted, report.live), (1, 1));
+    assert!(place.exists(&young) && !place.exists(&old));
+}
+
+#[test]
+fn a_session_in_use_is_left_alone() {
+    let place = Place::new();
+    let id = place.create(1);
+    let (_, lease) = place.lock(&id).unwrap();
+    place.set_modified(&id, ago(IDLE + 62));
+    let report = sweep(&place);
+    assert_eq!((report.deleted, report.busy), (0, 1));
+    drop(lease);
+    assert_eq!(sweep(&place).deleted, 1);
+}
+
+#[test]
+fn a_wrong_time_of_a_session_with_an_end_of_its_own_is_mended() {
+    let place = Place::new();
+    let end = ahead(100 * IDLE);
+    let id = place.create_record(&record_until(1, end));
+    let right = place.modified(&id);
+    place.set_modified(&id, ago(100 * IDLE));
+    let report = sweep(&place);
+    assert_eq!((report.deleted, report.live), (0, 1));
+    assert_eq!(place.modified(&id), right);
+    assert_eq!(place.locked_n(&id), Some(1));
+}
+
+#[test]
+fn a_time_that_only_a_wrong_clock_can_have_set_is_now() {
+    let place = Place::with(&[("lifetime", "30d")]);
+    let id = place.create(1);
+    place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
+    let now = SystemTime::now();
+    let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
+    assert_eq!((report.deleted, report.live), (0, 1));
+    assert_eq!(unix(place.modified(&id)), unix(now));
+    let report = place
+        .store
+        .delete_expired(&Sweep::new(), ahead(IDLE + 62))
+        .unwrap();
+    assert_eq!(report.deleted, 1);
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let place = Place::new();
+    let id = place.create(1);
+    let name = id.digest().to_string();
+    let foreign = [
+        "readme.txt".to_owned(),
+        "0123.json".to_owned(),
+        format!("{}.json", name.to_uppercase()),
+        format!("{name}.json~"),
+        format!("{name}.txt"),
+        ".hidden".to_owned(),
+        ".tmp-backup".to_owned(),
+        ".tmp-1234".to_owned(),
+        ".tmp-1-0123456789abcdeF".to_owned(),
+    ];
+    for name in &foreign {
+        fs::write(place.file(name), "precious").unwrap();
+        crate::support::set_modified(&place.file(name), ago(100 * IDLE));
+    }
+    let report = sweep(&place);
+    assert_eq!(report.foreign, u64::try_from(foreign.len()).unwrap());
+    assert_eq!((report.deleted, report.temporary), (0, 0));
+    assert_eq!(report.failures, [""; 0]);
+    for name in &foreign {
+        assert_eq!(fs::read(place.file(name)).unwrap(), b"precious", "{name}");
+    }
+}
+
+#[test]
+fn a_temporary_file_in_use_is_left_alone() {
+    let place = Place::new();
+    place.create(1);
+    let path = place.file(".tmp-1-0123456789abcdef");
+    fs::write(&path, "").unwrap();
+    crate::support::set_modified(&path, ago(100));
+    let held = fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    assert_eq!(sweep(&place).temporary, 0);
+    drop(held);
+    assert_eq!(sweep(&place).temporary, 1);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_damaged_file_set_aside_is_kept_for_a_lifetime() {
+    let place = Place::with(&[("lifetime", "10d")]);
+    place.create(1);
+    let path = place.file(&format!("{}.corrupt", "a".repeat(64)));
+    fs::write(&path, "damaged").unwrap();
+    crate::support::set_modified(&path, ago(9 * 24 * 3600));
+    assert_eq!(sweep(&place).set_aside, 1);
+    crate::support::set_modified(&path, ago(11 * 24 * 3600));
+    assert_eq!(sweep(&place).set_aside, 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_numbers_of_the_report_are_exact() {
+    let place = Place::new();
+    let expired: Vec<_> = (0..5).map(|n| place.create(n)).collect();
+    for id in &expired {
+        place.set_modified(id, ago(IDLE + 62));
+    }
+    place.create_many(7);
+    let busy = fs::File::open(place.store.path(&expired[0])).unwrap();
+    busy.lock().unwrap();
+    fs::write(place.file("foreign"), "").unwrap();
+    fs::write(place.file(&format!("{}.corrupt", "a".repeat(64))), "").unwrap();
+
+    let events = Mutex::new((0, 0));
+    let observer = |event: SweepEvent<'_>| {
+        let mut seen = events.lock().unwrap();
+        match event {
+            SweepEvent::Examined(entries) => seen.0 += entries,
+            SweepEvent::Deleted { .. } => seen.1 += 1,
+            _ => {}
+        }
+    };
+    let dry = Sweep::new().dry_run(true);
+    let foreseen = place.store.delete_expired(&dry, SystemTime::now()).unwrap();
+    assert_eq!(place.sessions(), 12);
+    let done = place
+        .store
+        .delete_expired(&Sweep::new().observer(&observer), SystemTime::now());
+    let done = done.unwrap();
+    assert_eq!(foreseen, done);
+    assert_eq!(
+        (done.examined, done.deleted, done.live, done.busy),
+        (12, 4, 7, 1)
+    );
+    assert_eq!((done.foreign, done.set_aside, done.temporary), (1, 1, 0));
+    assert_eq!(done.deleted_bytes, 4 * 1024);
+    assert!(!done.stopped_early && !done.already_running && done.failures.is_empty());
+    assert_eq!(place.sessions(), 8);
+    // The directory's own names, .gc and 14 files.
+    assert_eq!(events.into_inner().unwrap(), (17, 4));
+}
+
+#[test]
+fn no_more_files_are_deleted_than_was_asked_for() {
+    for (shards, max) in [("1", 0), ("1", 3), ("256", 3)] {
+        let place = Place::with(&[("shards", shards)]);
+        for n in 0..40 {
+            let id = place.create(n);
+            place.set_modified(&id, ago(IDLE + 62));
+        }
+        let report = place
+            .store
+            .delete_expired(&Sweep::new().max_files(max), SystemTime::now());
+        let report = report.unwrap();
+        assert_eq!(
+            (report.deleted, report.stopped_early),
+            (max, true),
+            "{shards}"
+        );
+        assert_eq!(place.sessions(), 40 - usize::try_from(max).unwrap());
+    }
+}
+
+#[test]
+fn a_clean_up_whose_time_is_up_stops_and_says_so() {
+    let place = Place::new();
+    for n in 0..300 {
+        let id = place.create(n);
+        place.set_modified(&id, ago(IDLE + 62));
+    }
+    let report = place
+        .store
+        .delete_expired(&Sweep::new().max_time(Duration::ZERO), SystemTime::now());
+    let report = report.unwrap();
+    assert!(report.stopped_early && report.deleted < 300, "{report:?}");
+    let report = place
+        .store
+        .delete_expired(&Sweep::new().max_time(Duration::MAX), SystemTime::now());
+    assert!(!report.unwrap().stopped_early);
+    assert_eq!(place.sessions(), 0);
+}
+
+#[test]
+fn of_two_clean_ups_at_once_the_second_does_nothing() {
+    let place = Place::new();
+    let id = place.create(1);
+    place.set_modified(&id, ago(IDLE + 62));
+    sweep(&Place::new());
+    fs::write(place.file(".gc"), "").unwrap();
+    let other = fs::File::open(place.file(".gc")).unwrap();
+    other.lock().unwrap();
+    let report = sweep(&place);
+    assert!(report.already_running);
+    assert_eq!((report.examined, report.deleted), (0, 0));
+    drop(other);
+    assert_eq!(sweep(&place).deleted, 1);
+}
+
+#[test]
+fn a_clean_up_where_nothing_was_ever_stored_makes_nothing() {
+    let place = Place::new();
+    assert_eq!(sweep(&place), SweepReport::default());
+    assert!(!place.path().exists());
+}
+
+#[test]
+fn sessions_in_shards_and_outside_are_cleaned_whatever_shards_says_now() {
+    let flat = Place::new();
+    let old = flat.create(1);
+    let sharded = flat.another(&[("shards", "256")]);
+    let new = cgi_session::SessionId::generate().unwrap();
+    sharded
+        .create(&new, &record(2), SystemTime::now())
+        .unwrap()
+        .unwrap();
+    flat.set_modified(&old, ago(IDLE + 62));
+    crate::support::set_modified(&sharded.path(&new), ago(IDLE + 62));
+    assert_eq!(flat.sessions(), 2);
+    let report = flat
+        .store
+        .delete_expired(&Sweep::new(), SystemTime::now())
+        .unwrap();
+    assert_eq!((report.deleted, flat.sessions()), (2, 0));
+}
+
+#[test]
+fn the_last_clean_up_is_remembered_but_not_one_of_the_future() {
+    let place = Place::new();
+    place.create(1);
+    let now = SystemTime::now();
+    assert_eq!(place.store.last_sweep(now), None);
+    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    let later = now + Duration::from_secs(100);
+    assert_eq!(
+        place.store.last_sweep(later),
+        Some(Duration::from_secs(100))
+    );
+    // A clock that was wrong must not put clean-up off for years.
+    assert_eq!(
+        place.store.last_sweep(now - Duration::from_secs(1000)),
+        None
+    );
+}
+
+#[test]
+fn a_whole_slot_that_holds_no_record_goes_when_its_time_is_up() {
+    use crate::support::{file, no_slot, slot};
+    let place = Place::new();
+    let id = place.plant(|digest| file(slot(digest, true, 1, 512, "[]"), no_slot(512)));
+    place.set_modified(&id, ago(IDLE + 62));
+    assert_eq!(sweep(&place).deleted, 1);
+}
