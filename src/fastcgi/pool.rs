@@ -247,7 +247,7 @@ impl<'a> Pool<'a> {
     }
 
     fn session_of(&self, params: &Params) -> Option<crate::SessionId> {
-        self.manager.get().ok()?.session_id(&cookie_header(params))
+        self.manager.get().ok()?.session_id(cookie_header(params))
     }
 
     /// Leaves a connection to whichever worker sees its next bytes.
