@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cgi_session::Config;
+
 /// A user that programs can run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -94,15 +96,20 @@ impl Account {
     }
 
     /// Runs this program anew as this user, with the same arguments, in place of this process.
+    /// It reads the configuration that was read before, or fails: where this user cannot see the
+    /// file, it must not be another one or none.
     ///
     /// # Errors
     ///
     /// The text says why it could not be run. On success this never returns.
-    pub fn run_this_program(&self) -> Result<Infallible, String> {
+    pub fn run_this_program(&self, config: &Config) -> Result<Infallible, String> {
         let mut arguments = env::args_os();
         let name = arguments.next().unwrap_or_default();
         let mut command = Command::new(this_program());
         command.arg0(name).args(arguments);
+        if let Some(file) = config.file() {
+            command.env("CGI_SESSION_CONFIG", file);
+        }
         // With the uid, std gives up root's supplementary groups too.
         let error = command.uid(self.uid).gid(self.gid).exec();
         let program = env::current_exe().unwrap_or_default();
@@ -124,7 +131,8 @@ impl fmt::Display for Account {
     }
 }
 
-/// Goes on as the owner of `directory` when root runs this program and the directory is not root's.
+/// Goes on as the owner of the directory of the session files when root runs this program and the
+/// directory is not root's.
 ///
 /// Call it before anything is opened for writing. A directory that is missing, or is none, changes
 /// nothing.
@@ -132,14 +140,17 @@ impl fmt::Display for Account {
 /// # Errors
 ///
 /// The text says why the program could not be run as that user.
-pub fn act_as_owner(directory: &Path) -> Result<(), String> {
+pub fn act_as_owner(config: &Config) -> Result<(), String> {
+    let Ok(directory) = config.storage_file_dir() else {
+        return Ok(());
+    };
     let is_directory =
         fs::symlink_metadata(directory).is_ok_and(|found| found.file_type().is_dir());
     if !is_directory || !Account::current().is_root() {
         return Ok(());
     }
     match Account::owning(directory) {
-        Some(owner) if !owner.is_root() => match owner.run_this_program()? {},
+        Some(owner) if !owner.is_root() => match owner.run_this_program(config)? {},
         _ => Ok(()),
     }
 }

@@ -146,3 +146,29 @@ fn a_configuration_that_only_root_can_read_is_78_for_the_owner() {
         .exits_with(78)
         .complains("Permission denied");
 }
+
+#[test]
+fn root_may_keep_the_program_where_the_owner_cannot_see_it() {
+    if !is_root() || Path::new("/etc/cgi-session.ini").exists() {
+        return;
+    }
+    let site = Site::new();
+    let expired = site.expired_session();
+    site.give_to(support::SOMEBODY);
+    let closed = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    set_mode(closed.path(), 0o700);
+    let link = closed.path().join("cgi-session-cleanup");
+    fs::hard_link(env!("CARGO_BIN_EXE_cgi-session-cleanup"), &link).unwrap();
+    let run = || {
+        let mut command = support::program(&link);
+        Finished::of(command.arg("--storage-file-dir").arg(&site.directory))
+    };
+    // Settings that root sees and the owner does not must not be replaced by the defaults.
+    let settings = closed.path().join("cgi-session.ini");
+    fs::write(&settings, "[session]\ntimeout = 7d\n").unwrap();
+    run().exits_with(78).complains("Permission denied");
+    assert!(expired.path.exists());
+    fs::remove_file(settings).unwrap();
+    run().exits_with(0).says_nothing();
+    assert!(!expired.path.exists());
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use support::Site;
 
-const SESSIONS: usize = 3000;
+const SESSIONS: usize = 2000;
 const KILLS: usize = 12;
 
 /// A run that is killed when its test ends, however it ends.

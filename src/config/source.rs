@@ -38,8 +38,7 @@ pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Resu
                     read_file(&mut config, &path, &text)?;
                     break;
                 }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) if is_absent(&path, error.kind()) => {}
                 Err(error) => return Err(unreadable(&path, &error)),
             }
         }
@@ -58,6 +57,16 @@ fn usual_places() -> impl Iterator<Item = PathBuf> {
         .ok()
         .map(|program| program.with_file_name(FILE_NAME));
     beside.into_iter().chain([PathBuf::from(SYSTEM_FILE)])
+}
+
+/// Whether a file that cannot be read is none. Where a directory is closed to us nothing can be seen,
+/// and nothing is meant for us; a file that can be seen but not read is an error.
+fn is_absent(path: &Path, kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => true,
+        ErrorKind::PermissionDenied => fs::symlink_metadata(path).is_err(),
+        _ => false,
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {

@@ -24,6 +24,9 @@ pub(crate) const SOMEBODY_ELSE: u32 = 4712;
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// A configuration file beside the directory, which sets nothing.
+const NOTHING_SET: &str = "nothing.ini";
+
 /// A directory of sessions, alone in a temporary directory that everybody may pass through.
 pub(crate) struct Site {
     place: TempDir,
@@ -64,6 +67,7 @@ impl Site {
         fs::create_dir(&directory).unwrap();
         set_mode(place.path(), 0o711);
         set_mode(&directory, 0o700);
+        fs::write(place.path().join(NOTHING_SET), "[session]\n").unwrap();
         Site { place, directory }
     }
 
@@ -147,14 +151,14 @@ impl Site {
     /// The clean-up with a configuration that sets nothing, whatever the machine has in /etc.
     pub(crate) fn cleanup_program(&self) -> Command {
         let mut command = cleanup_program();
-        command.env("CGI_SESSION_CONFIG", self.configuration(""));
+        command.env("CGI_SESSION_CONFIG", self.parent().join(NOTHING_SET));
         command
     }
 
     /// `cgi-session` with a subcommand, and a configuration that sets nothing.
     pub(crate) fn tool(&self, subcommand: &str) -> Command {
         let mut command = tool(subcommand);
-        command.env("CGI_SESSION_CONFIG", self.configuration(""));
+        command.env("CGI_SESSION_CONFIG", self.parent().join(NOTHING_SET));
         command
     }
 

@@ -22,9 +22,7 @@ fn main() -> ExitCode {
         Ok(manager) => manager,
         Err(error) => return report::failure(&error),
     };
-    if let Ok(directory) = manager.config().storage_file_dir()
-        && let Err(reason) = owner::act_as_owner(directory)
-    {
+    if let Err(reason) = owner::act_as_owner(manager.config()) {
         report::error(&reason);
         return ExitCode::from(report::FAILED);
     }

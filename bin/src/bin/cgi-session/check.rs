@@ -117,7 +117,7 @@ fn act_as(user: Option<&str>, config: &Config) -> std::result::Result<(), Refusa
             status: report::USAGE,
         });
     }
-    match wanted.run_this_program() {
+    match wanted.run_this_program(config) {
         Ok(never) => match never {},
         Err(reason) => Err(Refusal {
             reason,
