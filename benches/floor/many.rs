@@ -52,7 +52,7 @@ pub(crate) fn creations(place: &Place) -> Outcome<Vec<Row>> {
 
 pub(crate) fn clean_ups(place: &Place) -> Outcome<Vec<Row>> {
     let live = sessions()?;
-    let rounds = if live > 200_000 { 3 } else { 7 };
+    let rounds = if live > 200_000 { 3 } else { 5 };
     let mut rows = Vec::new();
     for (shards, layout, target) in [("1", "flat", 1.1), ("256", "256 shards", 0.8)] {
         let mut crowd = Crowd::new(place, |config| Ok(config.set("shards", shards)?))?;

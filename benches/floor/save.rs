@@ -18,21 +18,26 @@ const WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn saves(place: &Place) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
-    for (size, name, times, target) in [
-        (200, "200 B", 500, 1.3),
-        (2048, "2 KB", 500, 1.4),
-        (65536, "64 KB", 100, 2.2),
+    // The slot of each size is half as large again, in whole sectors.
+    for (size, slot, name, times, target) in [
+        (200, 512, "200 B", 500, 1.3),
+        (2048, 3584, "2 KB", 500, 1.4),
+        (65536, 98816, "64 KB", 100, 2.2),
     ] {
         let (mut raw, mut stored) = (Raw::new(place, size)?, Sessions::new(place, "none", size)?);
         let mut whole = Sessions::new(place, "none", size)?;
-        let [floor, store, session] = compare(
+        let mut slots = Raw::new(place, 2 * slot)?;
+        let [floor, calls, store, session] = compare(
             ROUNDS,
             [
                 Box::new(|| timed(times, || raw.save())),
+                Box::new(|| timed(times, || slots.save_in_slots(size))),
                 Box::new(|| timed(times, || stored.save())),
                 Box::new(|| timed(times, || whole.request())),
             ],
         )?;
+        let what = format!("save {name}: the calls of the two slots alone");
+        rows.push(Row::ratio(what, place, [&floor, &calls], None));
         let what = format!("save {name}: lock, load, commit");
         rows.push(Row::ratio(what, place, [&floor, &store], Some(target)));
         let what = format!("save {name}: a whole `Session`, JSON included");
@@ -109,6 +114,25 @@ impl Raw {
 
     fn save_durably(&mut self) -> Outcome<()> {
         Ok(rustix::fs::fdatasync(self.save_file()?)?)
+    }
+
+    /// Nothing but the calls that saving `size` bytes in a file of two slots takes.
+    fn save_in_slots(&mut self, size: usize) -> Outcome<()> {
+        const WHOLE: usize = 16 << 10;
+        let file = self.open(OFlags::RDWR)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        rustix::fs::fstat(&file)?;
+        let slot = self.buffer.len() / 2;
+        if self.buffer.len() <= WHOLE {
+            rustix::io::pread(&file, &mut self.buffer, 0)?;
+        } else {
+            for (start, length) in [(0, 69), (slot, 69), (69, size)] {
+                rustix::io::pread(&file, &mut self.buffer[..length], start as u64)?;
+            }
+        }
+        rustix::io::pwrite(&file, &self.buffer[..slot], slot as u64)?;
+        rustix::fs::flock(&file, FlockOperation::Unlock)?;
+        Ok(())
     }
 
     fn save_file(&mut self) -> Outcome<OwnedFd> {
