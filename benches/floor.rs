@@ -68,21 +68,19 @@ fn run(chosen: &[&str]) -> Outcome<()> {
         return Err(format!("there is no group {name}").into());
     }
     let places = place::all()?;
-    let mut rows = Vec::new();
+    println!("{}\n", measure::conditions(&places));
+    println!("| what | on | raw system calls | library | ratio (quartiles) | target | |");
+    println!("|---|---|---:|---:|---:|---:|---|");
     for (name, group) in GROUPS {
         if !chosen.is_empty() && !chosen.contains(&name) {
             continue;
         }
         for place in &places {
             eprintln!("measuring {name} on {}", place.name());
-            rows.extend(group(place)?);
+            for row in group(place)? {
+                println!("{row}");
+            }
         }
-    }
-    println!("{}\n", measure::conditions(&places));
-    println!("| what | on | raw system calls | library | ratio (quartiles) | target | |");
-    println!("|---|---|---:|---:|---:|---:|---|");
-    for row in rows {
-        println!("{row}");
     }
     Ok(())
 }
