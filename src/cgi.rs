@@ -70,7 +70,7 @@ fn drain(body: &mut Body, expects_none: bool) {
         _ => DRAIN_PAUSE,
     };
     let started = Instant::now();
-    let mut buffer = [0; 16 << 10];
+    let mut buffer = [0; 1 << 10];
     while started.elapsed() < DRAIN && is_readable(pause) {
         match body.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Error, Sweep};
 
-use crate::support::{Site, cookie, count, eventually, has_waiter};
+use crate::support::{Site, cookie, count, eventually, is_somebody_waiting, spawn_waiter};
 
 #[test]
 fn opening_a_session_twice_in_one_thread_is_an_error_at_once() {
@@ -69,13 +69,13 @@ fn who_waits_sees_what_the_one_before_stored() {
     let id = site.visitor();
     let mut session = site.manager().start(cookie(&id)).unwrap();
     thread::scope(|scope| {
-        let waiter = scope.spawn(|| {
+        let waiter = spawn_waiter(scope, || {
             let mut session = site.manager().start(cookie(&id)).unwrap();
             let views = count(&mut session);
             session.commit().unwrap();
             views
         });
-        eventually("somebody waits", || has_waiter(&site, &id));
+        eventually("somebody waits", is_somebody_waiting);
         count(&mut session);
         session.commit().unwrap();
         assert_eq!(waiter.join().unwrap(), 3);
@@ -101,13 +101,13 @@ fn a_destroyed_session_never_comes_back() {
     let session = site.manager().start(cookie(&id)).unwrap();
     thread::scope(|scope| {
         // It loaded its cookie while the session lived, and saves after it was destroyed.
-        let slow = scope.spawn(|| {
+        let slow = spawn_waiter(scope, || {
             let mut session = site.manager().start(cookie(&id)).unwrap();
             assert!(session.is_new());
             count(&mut session);
             session.commit().unwrap();
         });
-        eventually("somebody waits", || has_waiter(&site, &id));
+        eventually("somebody waits", is_somebody_waiting);
         session.destroy().unwrap();
         slow.join().unwrap();
     });

@@ -2,7 +2,9 @@
 
 use std::thread;
 
-use crate::support::{Site, cookie, count, eventually, given_id, has_waiter};
+use crate::support::{
+    Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
+};
 
 #[test]
 fn the_data_moves_and_the_old_id_is_dead_for_every_program() {
@@ -104,13 +106,13 @@ fn who_waits_for_the_old_id_finds_no_session_and_brings_none_back() {
     let mut session = site.manager().start(cookie(&old)).unwrap();
     session.regenerate_id();
     thread::scope(|scope| {
-        let waiter = scope.spawn(|| {
+        let waiter = spawn_waiter(scope, || {
             let mut late = site.manager().start(cookie(&old)).unwrap();
             assert!(late.is_new());
             count(&mut late);
             late.commit().unwrap();
         });
-        eventually("somebody waits", || has_waiter(&site, &old));
+        eventually("somebody waits", is_somebody_waiting);
         session.commit().unwrap();
         waiter.join().unwrap();
     });

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, FileStore, Session, SessionId, SessionManager, SetCookie};
@@ -116,12 +116,21 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether somebody waits in flock(2) for this session's file.
-pub(crate) fn has_waiter(site: &Site, id: &SessionId) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let inode = format!(":{} ", fs::metadata(site.path(id)).unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks
-        .lines()
-        .any(|line| line.contains("->") && line.contains(&inode))
+/// The name of a thread that is to wait for a session that another thread of this process holds.
+pub(crate) const WAITER: &str = "waiter";
+
+/// Starts a thread that will wait.
+pub(crate) fn spawn_waiter<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    let waiter = thread::Builder::new().name(WAITER.to_owned());
+    waiter.spawn_scoped(scope, work).unwrap()
+}
+
+/// Whether a thread that is to wait sleeps.
+pub(crate) fn is_somebody_waiting() -> bool {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    states.any(|stat| stat.contains(&format!("({WAITER}) S")))
 }

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use super::slots::{self, DATA, Header, Place, Slot};
 use crate::id::SessionDigest;
@@ -35,7 +37,8 @@ pub(super) fn load(file: &File, size: u64, digest: &SessionDigest) -> io::Result
     let Some(cap) = slot_size(size) else {
         return Ok(Content::Damaged("its size is not that of two slots"));
     };
-    match load_slots(&Reader::new(file, cap)?, digest) {
+    let loaded = Reader::new(file, cap).and_then(|reader| load_slots(reader, digest));
+    match loaded {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Ok(Content::Damaged("it ends too early"))
         }
@@ -48,7 +51,7 @@ fn slot_size(size: u64) -> Option<usize> {
     usize::try_from(size / 2).ok().filter(|_| whole)
 }
 
-fn load_slots(reader: &Reader<'_>, digest: &SessionDigest) -> io::Result<Content> {
+fn load_slots(mut reader: Reader<'_>, digest: &SessionDigest) -> io::Result<Content> {
     let first = reader.slot(Place::First)?;
     let second = reader.slot(Place::Second)?;
     let (candidates, is_settled) = match (first, second) {
@@ -68,15 +71,13 @@ fn load_slots(reader: &Reader<'_>, digest: &SessionDigest) -> io::Result<Content
     };
     for (rank, (header, place)) in candidates.into_iter().flatten().enumerate() {
         let data = reader.data(place, &header)?;
-        if header.vouches_for(digest, &data) {
-            let is_settled = is_settled && rank == 0;
-            let generation = header.generation;
+        if header.vouches_for(digest, data) {
             return Ok(Content::Record(Current {
                 cap: reader.cap,
                 place,
-                generation,
-                data,
-                is_settled,
+                generation: header.generation,
+                data: reader.into_data(place, &header),
+                is_settled: is_settled && rank == 0,
             }));
         }
     }
@@ -87,49 +88,66 @@ fn load_slots(reader: &Reader<'_>, digest: &SessionDigest) -> io::Result<Content
 struct Reader<'a> {
     file: &'a File,
     cap: usize,
-    whole: Option<Vec<u8>>,
+    /// What was read last: the whole file, if it is small.
+    bytes: Vec<u8>,
+    is_whole: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(file: &'a File, cap: usize) -> io::Result<Self> {
-        let mut reader = Reader {
+        let is_whole = 2 * cap <= WHOLE;
+        let bytes = if is_whole {
+            read(file, 0, 2 * cap)?
+        } else {
+            Vec::new()
+        };
+        Ok(Reader {
             file,
             cap,
-            whole: None,
-        };
-        if 2 * cap <= WHOLE {
-            reader.whole = Some(reader.read(0, 2 * cap)?);
-        }
-        Ok(reader)
+            bytes,
+            is_whole,
+        })
     }
 
-    fn slot(&self, place: Place) -> io::Result<Slot> {
-        let start = place.start(self.cap);
-        match self
-            .whole
-            .as_ref()
-            .and_then(|whole| whole.get(start..start + DATA))
-        {
-            Some(bytes) => Ok(slots::parse(bytes, place, self.cap)),
-            None => Ok(slots::parse(&self.read(start, DATA)?, place, self.cap)),
-        }
+    fn slot(&mut self, place: Place) -> io::Result<Slot> {
+        let cap = self.cap;
+        Ok(slots::parse(self.part(place.start(cap), DATA)?, place, cap))
     }
 
-    fn data(&self, place: Place, header: &Header) -> io::Result<Vec<u8>> {
-        let start = place.start(self.cap) + DATA;
-        match self
-            .whole
-            .as_ref()
-            .and_then(|whole| whole.get(start..start + header.length))
-        {
-            Some(bytes) => Ok(bytes.to_vec()),
-            None => self.read(start, header.length),
-        }
+    fn data(&mut self, place: Place, header: &Header) -> io::Result<&[u8]> {
+        self.part(place.start(self.cap) + DATA, header.length)
     }
 
-    fn read(&self, start: usize, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, start as u64)?;
-        Ok(bytes)
+    /// What [`Reader::data`] has just returned, without reading or allocating again.
+    fn into_data(mut self, place: Place, header: &Header) -> Vec<u8> {
+        if self.is_whole {
+            self.bytes.drain(..place.start(self.cap) + DATA);
+            self.bytes.truncate(header.length);
+        }
+        self.bytes
     }
+
+    fn part(&mut self, start: usize, length: usize) -> io::Result<&[u8]> {
+        if self.is_whole {
+            let part = self.bytes.get(start..start + length);
+            return part.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        }
+        self.bytes = read(self.file, start, length)?;
+        Ok(&self.bytes)
+    }
+}
+
+/// Reads exactly so many bytes into a buffer that nobody has to fill with zeros first.
+fn read(file: &File, start: usize, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = (start + bytes.len()) as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }

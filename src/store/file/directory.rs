@@ -59,9 +59,9 @@ impl Directory {
     pub(super) fn file_name(&self, digest: &SessionDigest) -> String {
         let name = digest.as_str();
         if self.shards {
-            format!("{}/{name}.json", &name[..2])
+            [&name[..2], "/", name, ".json"].concat()
         } else {
-            format!("{name}.json")
+            [name, ".json"].concat()
         }
     }
 

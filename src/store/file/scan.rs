@@ -83,7 +83,9 @@ pub(super) struct Folder {
 /// looked at whatever `shards` says now, because it may have said otherwise before.
 pub(super) fn folder_names(shared: &Shared) -> Result<Vec<String>> {
     let mut names = vec![String::new()];
-    if let Some(root) = open(shared, "")? {
+    if let Some(root) = open(shared, "")?
+        && may_have_subdirectories(&root)
+    {
         each_entry(shared, &root, |name, kind| {
             if matches!(kind, Kind::Shard) {
                 names.push(format!("{name}/"));
@@ -93,6 +95,12 @@ pub(super) fn folder_names(shared: &Shared) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Most file systems count a directory's `..` entries in its links: with two links it has no
+/// subdirectory, and need not be listed to look for one. Those that do not count say 1.
+fn may_have_subdirectories(folder: &Folder) -> bool {
+    rustix::fs::fstat(&folder.handle).map_or(true, |stat| stat.st_nlink != 2)
 }
 
 /// Opens a folder; `None` when it is gone or no directory.

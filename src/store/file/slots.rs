@@ -70,7 +70,7 @@ pub(super) enum Slot {
 pub(super) struct Header {
     pub(super) generation: u64,
     pub(super) length: usize,
-    hash: u64,
+    hash: [u8; 16],
 }
 
 impl Header {
@@ -104,25 +104,23 @@ fn header(bytes: &[u8], place: Place, cap: usize) -> Option<Header> {
     if !fixed {
         return None;
     }
-    let hash = std::str::from_utf8(&bytes[HASH]).ok()?;
-    let canonical = hash.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let header = Header {
         generation: aligned_number(&bytes[GENERATION])?,
         length: usize::try_from(aligned_number(&bytes[LENGTH])?).ok()?,
-        hash: u64::from_str_radix(hash, 16).ok().filter(|_| canonical)?,
+        hash: bytes[HASH].try_into().ok()?,
     };
     (header.length.checked_add(OVERHEAD)? <= cap).then_some(header)
 }
 
 fn aligned_number(field: &[u8]) -> Option<u64> {
     let digits = field.trim_ascii_start();
-    let canonical =
-        digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
-    std::str::from_utf8(digits)
-        .ok()
-        .filter(|_| canonical)?
-        .parse()
-        .ok()
+    if digits.is_empty() || (digits[0] == b'0' && digits.len() > 1) {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }
 
 /// The size of a slot for `length` bytes of DATA: half as much again, in whole `unit`s.
@@ -163,7 +161,7 @@ fn seal(
     head[0] = open;
     head[GENERATION].copy_from_slice(&g);
     head[LENGTH].copy_from_slice(&n);
-    hex(&hash.to_be_bytes(), &mut head[HASH]);
+    head[HASH].copy_from_slice(&hash);
     slot.push(b'}');
     slot.resize(cap - 1, b' ');
     slot.push(close);
@@ -188,13 +186,21 @@ pub(super) fn image(
     file
 }
 
-fn checksum(digest: &SessionDigest, generation: &[u8; 20], length: &[u8; 10], data: &[u8]) -> u64 {
+/// The hash as it is written: 16 hexadecimal digits.
+fn checksum(
+    digest: &SessionDigest,
+    generation: &[u8; 20],
+    length: &[u8; 10],
+    data: &[u8],
+) -> [u8; 16] {
     let mut hash = Xxh3::new();
     hash.update(digest.as_str().as_bytes());
     hash.update(generation);
     hash.update(length);
     hash.update(data);
-    hash.digest()
+    let mut text = [0; 16];
+    hex(&hash.digest().to_be_bytes(), &mut text);
+    text
 }
 
 /// A number right-aligned with spaces: leading zeros would not be JSON.

@@ -1,0 +1,237 @@
+//! One session saved or read, against the system calls that no store can do without.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Store as _};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use tempfile::TempDir;
+
+use crate::measure::{Contender, Outcome, Row, compare, timed};
+use crate::place::Place;
+
+const ROUNDS: usize = 60;
+/// So many sessions take turns, so that no single one is always in the processor's cache.
+const SESSIONS: usize = 64;
+const WAIT: Duration = Duration::from_secs(10);
+
+pub(crate) fn saves(place: &Place) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
+    // The slot of each size is half as large again, in whole sectors.
+    for (size, slot, name, times, target) in [
+        (200, 512, "200 B", 500, 1.3),
+        (2048, 3584, "2 KB", 500, 1.4),
+        (65536, 98816, "64 KB", 100, 2.2),
+    ] {
+        let (mut raw, mut stored) = (Raw::new(place, size)?, Sessions::new(place, "none", size)?);
+        let mut whole = Sessions::new(place, "none", size)?;
+        let mut slots = Raw::new(place, 2 * slot)?;
+        let [floor, calls, store, session] = compare(
+            ROUNDS,
+            [
+                Box::new(|| timed(times, || raw.save())),
+                Box::new(|| timed(times, || slots.save_in_slots(size))),
+                Box::new(|| timed(times, || stored.save())),
+                Box::new(|| timed(times, || whole.request())),
+            ],
+        )?;
+        let what = format!("save {name}: the calls of the two slots alone");
+        rows.push(Row::ratio(what, place, [&floor, &calls], None));
+        let what = format!("save {name}: lock, load, commit");
+        rows.push(Row::ratio(what, place, [&floor, &store], Some(target)));
+        let what = format!("save {name}: a whole `Session`, JSON included");
+        rows.push(Row::ratio(what, place, [&floor, &session], None));
+    }
+    Ok(rows)
+}
+
+pub(crate) fn reads(place: &Place) -> Outcome<Vec<Row>> {
+    let (mut raw, mut stored) = (Raw::new(place, 200)?, Sessions::new(place, "none", 200)?);
+    let [floor, read] = compare(
+        ROUNDS,
+        [
+            Box::new(|| timed(1000, || raw.read())),
+            Box::new(|| timed(1000, || stored.read())),
+        ],
+    )?;
+    let what = "snapshot read 200 B";
+    Ok(vec![Row::ratio(what, place, [&floor, &read], Some(1.4))])
+}
+
+pub(crate) fn durable_saves(place: &Place) -> Outcome<Vec<Row>> {
+    if !place.is_on_disk() {
+        return Ok(Vec::new());
+    }
+    let (mut raw, mut stored) = (Raw::new(place, 200)?, Sessions::new(place, "data", 200)?);
+    let floor: Contender<'_> = Box::new(|| timed(10, || raw.save_durably()));
+    let [floor, saved] = compare(40, [floor, Box::new(|| timed(10, || stored.save()))])?;
+    let what = "save 200 B, `durability = data`";
+    Ok(vec![Row::ratio(what, place, [&floor, &saved], Some(1.1))])
+}
+
+/// Files without any order in them, and the bare calls on them.
+struct Raw {
+    _home: TempDir,
+    directory: OwnedFd,
+    names: Vec<String>,
+    next: usize,
+    buffer: Vec<u8>,
+}
+
+impl Raw {
+    fn new(place: &Place, size: usize) -> Outcome<Self> {
+        let home = place.directory()?;
+        let names: Vec<String> = (0..SESSIONS).map(|n| format!("{n:064x}.json")).collect();
+        for name in &names {
+            std::fs::write(home.path().join(name), vec![b'x'; size])?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Raw {
+            directory: rustix::fs::open(home.path(), flags, Mode::empty())?,
+            _home: home,
+            names,
+            next: 0,
+            buffer: vec![0; size],
+        })
+    }
+
+    fn open(&mut self, access: OFlags) -> Outcome<OwnedFd> {
+        self.next = (self.next + 1) % SESSIONS;
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME;
+        let name = self.names[self.next].as_str();
+        Ok(rustix::fs::openat(
+            &self.directory,
+            name,
+            flags,
+            Mode::empty(),
+        )?)
+    }
+
+    fn save(&mut self) -> Outcome<()> {
+        self.save_file().map(drop)
+    }
+
+    fn save_durably(&mut self) -> Outcome<()> {
+        Ok(rustix::fs::fdatasync(self.save_file()?)?)
+    }
+
+    /// Nothing but the calls that saving `size` bytes in a file of two slots takes.
+    fn save_in_slots(&mut self, size: usize) -> Outcome<()> {
+        const WHOLE: usize = 16 << 10;
+        let file = self.open(OFlags::RDWR)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        rustix::fs::fstat(&file)?;
+        let slot = self.buffer.len() / 2;
+        if self.buffer.len() <= WHOLE {
+            rustix::io::pread(&file, &mut self.buffer, 0)?;
+        } else {
+            for (start, length) in [(0, 69), (slot, 69), (69, size)] {
+                rustix::io::pread(&file, &mut self.buffer[..length], start as u64)?;
+            }
+        }
+        rustix::io::pwrite(&file, &self.buffer[..slot], slot as u64)?;
+        rustix::fs::flock(&file, FlockOperation::Unlock)?;
+        Ok(())
+    }
+
+    fn save_file(&mut self) -> Outcome<OwnedFd> {
+        let file = self.open(OFlags::RDWR)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        rustix::io::pread(&file, &mut self.buffer, 0)?;
+        self.buffer[0] = self.buffer[0].wrapping_add(1);
+        rustix::io::pwrite(&file, &self.buffer, 0)?;
+        Ok(file)
+    }
+
+    fn read(&mut self) -> Outcome<()> {
+        let file = self.open(OFlags::RDONLY)?;
+        rustix::io::pread(&file, &mut self.buffer, 0)?;
+        Ok(())
+    }
+}
+
+/// As many sessions, whose records are as long as the raw files.
+pub(crate) struct Sessions {
+    _home: TempDir,
+    store: FileStore,
+    manager: SessionManager,
+    ids: Vec<SessionId>,
+    cookies: Vec<String>,
+    next: usize,
+}
+
+impl Sessions {
+    pub(crate) fn new(place: &Place, durability: &str, size: usize) -> Outcome<Self> {
+        let home = place.directory()?;
+        let config = config(home.path())?.set("durability", durability)?;
+        let store = FileStore::new(&config)?;
+        let now = SystemTime::now();
+        let record = record(size, now);
+        let mut ids = Vec::new();
+        for _ in 0..SESSIONS {
+            let id = SessionId::generate()?;
+            store.create(&id, &record, now)?;
+            ids.push(id);
+        }
+        let cookies = ids.iter().map(|id| format!("sessionId={}", id.secret()));
+        Ok(Sessions {
+            _home: home,
+            cookies: cookies.collect(),
+            store,
+            manager: SessionManager::new(config)?,
+            ids,
+            next: 0,
+        })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.store.directory()
+    }
+
+    /// One after the other.
+    pub(crate) fn next(&mut self) -> &SessionId {
+        self.next = (self.next + 1) % SESSIONS;
+        &self.ids[self.next]
+    }
+
+    fn save(&mut self) -> Outcome<()> {
+        self.next = (self.next + 1) % SESSIONS;
+        let now = SystemTime::now();
+        let found = self.store.lock(&self.ids[self.next], WAIT, now)?;
+        let (stored, mut lease) = found.ok_or("a session is gone")?;
+        Ok(lease.commit(&stored.record, now)?)
+    }
+
+    fn read(&mut self) -> Outcome<()> {
+        self.next = (self.next + 1) % SESSIONS;
+        let found = self.store.read(&self.ids[self.next], SystemTime::now())?;
+        found.map(drop).ok_or_else(|| "a session is gone".into())
+    }
+
+    /// What the counter does with a session during one request.
+    fn request(&mut self) -> Outcome<()> {
+        self.next = (self.next + 1) % SESSIONS;
+        let mut session = self.manager.start(&self.cookies[self.next])?;
+        let views: u64 = session.require("pageViews")?;
+        session.insert("pageViews", views + 1)?;
+        session.commit()?;
+        Ok(())
+    }
+}
+
+/// The settings of a store that only looks after `directory`.
+pub(crate) fn config(directory: &Path) -> Outcome<Config> {
+    Ok(Config::new().set("storageFileDir", directory)?)
+}
+
+/// A counter and one long text: a record of `size` bytes.
+pub(crate) fn record(size: usize, now: SystemTime) -> Record {
+    let with_text = |length| {
+        let text = "x".repeat(length);
+        let values = format!(r#"{{"":{{"pageViews":1000000,"text":"{text}"}}}}"#);
+        Record::new(now).with_values(values.into_bytes())
+    };
+    let rest = with_text(0).to_json().len();
+    with_text(size.saturating_sub(rest))
+}
