@@ -33,7 +33,8 @@ const CLEAN_UP_CHECK: Duration = Duration::from_secs(60);
 /// What a responder accepts; [`Program`](crate::Program) documents each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) workers: usize,
+    /// None: as many as suit the machine.
+    pub(crate) workers: Option<usize>,
     pub(crate) connections: usize,
     pub(crate) params_bytes: usize,
     pub(crate) params: usize,
@@ -44,9 +45,8 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
         Limits {
-            workers: (4 * processors).max(8),
+            workers: None,
             connections: 1024,
             params_bytes: 512 << 10,
             params: 1000,
@@ -54,6 +54,15 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
         }
+    }
+}
+
+impl Limits {
+    /// The number of workers. Counting processors takes a dozen system calls, which a program that
+    /// is started for one request must not make.
+    fn workers(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(|| (4 * processors()).max(8))
     }
 }
 
@@ -111,12 +120,13 @@ fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
         // Every request that asks for a session will say so too.
         report(&error.one_line());
     }
-    let pool = Pool::new(handler, manager.clone(), limits, listener, &stop)?;
+    let workers = limits.workers();
+    let pool = Pool::new(handler, manager.clone(), limits, workers, listener, &stop)?;
     thread::scope(|scope| {
         let (finished, all_finished) = channel();
         let (stop_cleaning, stopped) = channel::<()>();
         let mut started = 0;
-        for number in 1..=limits.workers {
+        for number in 1..=workers {
             let finished = finished.clone();
             let (pool, name) = (&pool, format!("worker {number}"));
             let worker = thread::Builder::new()

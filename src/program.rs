@@ -91,7 +91,7 @@ impl Program {
     /// four for each processor, at least 8. A quarter of them, at least 2, serve one session at
     /// the same time; what exceeds that waits without a thread.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.limits.workers = workers.max(1);
+        self.limits.workers = Some(workers.max(1));
         self
     }
 

@@ -59,6 +59,7 @@ impl<'a> Pool<'a> {
         handler: &'a Handler<'a>,
         manager: FoundManager,
         limits: Limits,
+        workers: usize,
         listener: Listener,
         stop: &UnixStream,
     ) -> Result<Self> {
@@ -78,7 +79,7 @@ impl<'a> Pool<'a> {
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             open: AtomicUsize::new(0),
-            gate: Gate::new((limits.workers / 4).max(2)),
+            gate: Gate::new((workers / 4).max(2)),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
         })
