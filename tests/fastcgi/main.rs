@@ -1,0 +1,7 @@
+//! The FastCGI responder, spoken to in raw records over sockets as web servers hand them over.
+//!
+//! `FASTCGI_REQUESTS=1000000` makes the test of memory a long one (100,000 otherwise).
+
+mod client;
+mod records;
+mod server;
