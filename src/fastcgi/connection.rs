@@ -144,9 +144,7 @@ impl Connection {
             Ok(None) => {}
             Err(_) => return Progress::Closed,
         }
-        if matches!(self.stage, Stage::Idle) {
-            self.stream.release();
-        }
+        self.stream.release();
         Progress::Waiting
     }
 

@@ -106,12 +106,10 @@ impl Stream {
         self.used = 0;
     }
 
-    /// Gives up the buffer when it holds nothing.
+    /// Gives up the part of the buffer that holds nothing, for a time without input.
     pub(super) fn release(&mut self) {
         self.compact();
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        }
+        self.input.shrink_to_fit();
     }
 }
 

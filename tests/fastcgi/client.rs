@@ -181,6 +181,11 @@ impl Client {
         rustix::net::shutdown(&self.socket, Shutdown::Write).unwrap();
     }
 
+    /// Ends the connection with a reset, where the socket knows one.
+    pub(crate) fn vanish(self) {
+        sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO)).unwrap();
+    }
+
     /// The next record; `None` when the program has closed the connection.
     pub(crate) fn record(&mut self) -> io::Result<Option<Record>> {
         let mut header = [0; 8];

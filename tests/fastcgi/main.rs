@@ -2,6 +2,8 @@
 //!
 //! `FASTCGI_REQUESTS=1000000` makes the test of memory a long one (100,000 otherwise).
 
+mod body;
 mod client;
+mod params;
 mod records;
 mod server;
