@@ -38,7 +38,7 @@ impl Stream {
 
     /// Marks the next bytes as dealt with.
     pub(super) fn consume(&mut self, length: usize) {
-        self.used = self.input.len().min(self.used + length);
+        self.used = self.input.len().min(self.used.saturating_add(length));
     }
 
     /// Whether nothing unread was left when the socket was last read.
