@@ -134,6 +134,8 @@ impl<'a> Pool<'a> {
                 rustix::buffer::spare_capacity(&mut events),
                 wait.as_ref(),
             ) {
+                // A connection that comes with the signal, or after it, is not served.
+                Ok(_) if self.is_stopping.load(Ordering::Acquire) => break,
                 Ok(_) => {
                     if let Some(event) = events.pop() {
                         return Some(event.data.u64());

@@ -5,5 +5,7 @@
 mod body;
 mod client;
 mod params;
+mod process;
 mod records;
 mod server;
+mod sessions;

@@ -158,7 +158,8 @@ fn parameters_without_end_keep_nobody_waiting() {
         })
         .collect();
     let grown = server.memory().saturating_sub(before);
-    assert!(grown <= GROWTH, "grown by {grown} KiB");
+    // They sent 100 MiB.
+    assert!(grown <= 16 << 10, "grown by {grown} KiB");
     drop(endless);
 }
 

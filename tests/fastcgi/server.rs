@@ -19,6 +19,8 @@ use crate::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
 pub(crate) enum Socket {
     /// `--listen unix:/path`
     ListenUnix,
+    /// `--listen 127.0.0.1:port`
+    ListenTcp,
     /// Descriptor 0.
     StdinUnix,
     StdinTcp,
@@ -62,10 +64,7 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Server {
-        self.start_in(TempDir::new().unwrap())
-    }
-
-    fn start_in(self, directory: TempDir) -> Server {
+        let directory = TempDir::new().unwrap();
         let (address, stdin, listen) = socket(self.socket, directory.path());
         let mut command = command(self.program, self.descriptors);
         command.args(listen).args(&self.arguments);
@@ -249,6 +248,13 @@ fn socket(socket: Socket, directory: &Path) -> (Address, Stdio, Vec<String>) {
             let listen = format!("unix:{}", path.display());
             let arguments = vec!["--listen".to_owned(), listen];
             (Address::Unix(path), Stdio::null(), arguments)
+        }
+        Socket::ListenTcp => {
+            // Free a moment ago; the program would end if somebody else took it meanwhile.
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let arguments = vec!["--listen".to_owned(), address.to_string()];
+            (Address::Tcp(address), Stdio::null(), arguments)
         }
         Socket::StdinUnix => {
             let listener = UnixListener::bind(&path).unwrap();
