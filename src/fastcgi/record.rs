@@ -222,7 +222,9 @@ pub(super) fn push_values(out: &mut Vec<u8>, question: &[u8], max_connections: u
 mod tests {
     use super::*;
 
-    fn pairs(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadParams> {
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    fn pairs(bytes: &[u8]) -> Result<Vec<Pair>, BadParams> {
         let params = decode_params(bytes.to_vec(), 1000)?;
         Ok(params
             .iter()
@@ -293,7 +295,7 @@ mod tests {
         );
         assert_eq!(
             &out[8..],
-            b"\x0e\x02FCGI_MAX_CONNS64\x0f\x01FCGI_MPXS_CONNS0\0\0\0\0\0"
+            b"\x0e\x02FCGI_MAX_CONNS64\x0f\x01FCGI_MPXS_CONNS0\0\0\0\0"
         );
     }
 }
