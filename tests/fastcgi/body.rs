@@ -74,7 +74,7 @@ fn send_much(server: &Server, query: &str) -> (String, u64) {
     client
         .send(&declared(query, MANY.to_string().as_bytes()))
         .unwrap();
-    let part = record(STDIN, 1, &[1; 65_528]);
+    let part = record(STDIN, 1, &vec![1; 65_528]);
     let mut most = 0;
     for number in 0..MANY / 65_528 {
         client.send(&part).unwrap();
@@ -116,7 +116,7 @@ fn a_body_that_comes_after_the_response_is_read_away() {
         let reply = client.ask(1, &head(1, 0, &params("POST", "", &[])));
         assert_eq!(reply.text(), "ok");
         client
-            .send(&stream(STDIN, 1, &[b'b'; 300_000], 8_000))
+            .send(&stream(STDIN, 1, &vec![b'b'; 300_000], 8_000))
             .unwrap();
         assert!(client.is_closed());
     }
@@ -147,7 +147,7 @@ fn a_body_that_is_cut_off_is_an_error_for_whoever_reads_it() {
         declared("mode=body", b"100000"),
     ];
     for head in heads {
-        let whole = [head.clone(), stream(STDIN, 1, &[b'b'; 50_000], 20_000)].concat();
+        let whole = [head.clone(), stream(STDIN, 1, &vec![b'b'; 50_000], 20_000)].concat();
         for missing in [1, 8, 9, 30_000] {
             let mut client = server.connect();
             client.send(&whole[..whole.len() - missing]).unwrap();

@@ -151,7 +151,7 @@ fn parameters_without_end_keep_nobody_waiting() {
             let mut client = server.connect();
             client.send(&begin(1, 0)).unwrap();
             for _ in 0..16 {
-                client.send(&record(PARAMS, 1, &[0; 65_535])).unwrap();
+                client.send(&record(PARAMS, 1, &vec![0; 65_535])).unwrap();
             }
             server.answers_at_once("parameters without end");
             client

@@ -303,9 +303,7 @@ fn a_slow_peer_for_each_worker_and_more_starves_nobody() {
     let slow: Vec<_> = (0..100)
         .map(|number| {
             let mut client = server.connect();
-            client
-                .send(&whole[..1 + number % (whole.len() - 9)])
-                .unwrap();
+            client.send(&whole[..=number % (whole.len() - 9)]).unwrap();
             client
         })
         .collect();

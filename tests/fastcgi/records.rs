@@ -231,7 +231,7 @@ fn a_request_begins_only_as_the_specification_says() {
     }
     let mut with_body = begin(1, 0);
     with_body[9] = 2;
-    with_body.extend(stream(PARAMS, 1, &[b'p'; 300_000], 60_000));
+    with_body.extend(stream(PARAMS, 1, &vec![b'p'; 300_000], 60_000));
     cases.push(case(
         "a filter with much to say",
         with_body,
@@ -366,7 +366,7 @@ fn an_abort_ends_the_request_and_a_kept_connection_stays_usable() {
             ("before a body", body_head(flags)),
             (
                 "amid a body",
-                [body_head(flags), record(STDIN, 1, &[b'b'; 50_000])].concat(),
+                [body_head(flags), record(STDIN, 1, &vec![b'b'; 50_000])].concat(),
             ),
         ];
         for (stage, bytes) in stages {
@@ -406,7 +406,7 @@ fn kept_connections_serve_request_after_request_also_those_sent_ahead() {
     let after_end = [get(1, KEEP, ""), late.clone(), late, get(1, KEEP, "")].concat();
     let unread = [
         head(1, KEEP, &params("POST", "", &[])),
-        stream(STDIN, 1, &[b'b'; 200_000], 999),
+        stream(STDIN, 1, &vec![b'b'; 200_000], 999),
         get(2, 0, ""),
     ];
     let ahead: Vec<u8> = (1..=200).flat_map(|id| get(id, KEEP, "")).collect();
@@ -437,7 +437,7 @@ fn kept_connections_serve_request_after_request_also_those_sent_ahead() {
 #[test]
 fn a_response_is_not_lost_to_what_the_server_sends_too_much() {
     let mut late = get(1, 0, "");
-    late.extend(stream(STDIN, 1, &[b'l'; 300_000], 60_000));
+    late.extend(stream(STDIN, 1, &vec![b'l'; 300_000], 60_000));
     late.extend(get(2, 0, ""));
     check(&[case(
         "300 KB after the end",

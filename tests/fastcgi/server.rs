@@ -1,5 +1,6 @@
 //! A program of this project, started as a FastCGI responder, and stopped with the test.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -52,7 +53,7 @@ impl Setup {
         self
     }
 
-    pub(crate) fn variable(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Display) -> Self {
         self.variables.push((name, value.to_string()));
         self
     }
