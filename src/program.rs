@@ -84,8 +84,8 @@ impl Program {
 #[cfg(target_os = "linux")]
 impl Program {
     /// How many requests are handled at once: the number of threads, made at the start. Default:
-    /// four for each processor, at least 8. A quarter of them, at least 2, serve one session at
-    /// the same time; what exceeds that waits without a thread.
+    /// four for each processor, at least 8. A quarter of them, at least 2 but never all, serve one
+    /// session at the same time; what exceeds that waits without a thread.
     pub fn workers(mut self, workers: usize) -> Self {
         self.limits.workers = workers.max(1);
         self

@@ -121,7 +121,13 @@ fn requests_of_one_session_that_are_sent_ahead_are_all_answered() {
 
 #[test]
 fn a_session_that_is_held_keeps_only_its_own_requests_waiting() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "8"]);
+    for workers in ["2", "8"] {
+        check_that_others_go_on(workers);
+    }
+}
+
+fn check_that_others_go_on(workers: &str) {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", workers]);
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "1s").start();
     let (held, free) = (begin_session(&server), server.ask(&get(1, 0, "mode=count")));
     let files = server.directory().join("sessions");
