@@ -105,8 +105,8 @@ impl Program {
         self
     }
 
-    /// How long a connection may be silent between requests or amid the parameters of one, by
-    /// default 60 s.
+    /// How long a connection may be silent between requests, amid the parameters of one, or before
+    /// the first 32 KiB of an announced body have come, by default 60 s. It holds no worker.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = timeout;
         self

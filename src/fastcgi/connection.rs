@@ -5,6 +5,8 @@
 //! the worker goes on to somebody else. The rest of a body and the response do wait, each for a
 //! bounded time.
 
+mod body;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +19,7 @@ use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
 use crate::params::Params;
 use crate::response::Response;
+use body::Stdin;
 
 /// The longest that unread input is read away for after the response, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -24,8 +27,6 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 /// The same when the program ends and a worker waits for it.
 const LAST_DRAIN: Duration = Duration::from_secs(2);
 const LAST_DRAIN_PAUSE: Duration = Duration::from_millis(500);
-/// A handler is not run before so much of its body is there, if so much was announced.
-const EARLY_BODY: usize = 32 << 10;
 /// How often a connection is read before another one has its turn.
 const READS: usize = 64;
 /// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
@@ -84,19 +85,6 @@ enum Stage {
 struct Active {
     id: u16,
     keeps_connection: bool,
-}
-
-/// How far a request's body has been read.
-struct Stdin {
-    request: Active,
-    /// What came before the handler was run, and how much of it was read.
-    early: Vec<u8>,
-    read: usize,
-    /// What is left of the record that is being read.
-    left: usize,
-    padding: usize,
-    is_last_record: bool,
-    is_aborted: bool,
 }
 
 /// What reading on has brought.
@@ -264,7 +252,7 @@ impl Connection {
             self.stage = Stage::Running(stdin);
             return Some(Progress::BadRequest);
         };
-        let wanted = announced(&params).min(EARLY_BODY);
+        let wanted = body::wanted(&params);
         if wanted == 0 {
             self.stage = Stage::Running(stdin);
             return Some(Progress::Request(params));
@@ -275,36 +263,6 @@ impl Connection {
             wanted,
         };
         None
-    }
-
-    /// Collects the beginning of a body; then the handler may run.
-    fn read_early(&mut self) -> io::Result<Option<Progress>> {
-        loop {
-            let ready = self.body_ready()?;
-            let Stage::Early {
-                stdin,
-                params,
-                wanted,
-            } = &mut self.stage
-            else {
-                return Ok(None);
-            };
-            let Some(ready) = ready else { return Ok(None) };
-            stdin.early.extend_from_slice(&self.stream.ready()[..ready]);
-            stdin.left -= ready;
-            self.stream.consume(ready);
-            if stdin.is_aborted {
-                let request = stdin.request;
-                return self.end(request, EndStatus::RequestComplete).map(|()| None);
-            }
-            if ready == 0 || stdin.early.len() >= *wanted {
-                let params = std::mem::take(params);
-                let request = stdin.request;
-                let stdin = std::mem::replace(stdin, Stdin::new(request));
-                self.stage = Stage::Running(stdin);
-                return Ok(Some(Progress::Request(params)));
-            }
-        }
     }
 
     fn manage(&mut self, header: Header, content: &[u8]) -> io::Result<()> {
@@ -330,128 +288,6 @@ impl Connection {
             Stage::Closing(Instant::now())
         };
         Ok(())
-    }
-
-    fn stdin(&mut self) -> Option<&mut Stdin> {
-        match &mut self.stage {
-            Stage::Early { stdin, .. } | Stage::Running(stdin) | Stage::Answered(stdin, _) => {
-                Some(stdin)
-            }
-            _ => None,
-        }
-    }
-
-    /// How much of the body lies at the beginning of the input; 0 is its end, or an abort.
-    fn body_ready(&mut self) -> io::Result<Option<usize>> {
-        loop {
-            let length = self.stream.ready().len();
-            let Some(stdin) = self.stdin() else {
-                return Ok(Some(0));
-            };
-            if stdin.is_aborted {
-                return Ok(Some(0));
-            }
-            if stdin.left > 0 {
-                return Ok(Some(stdin.left.min(length)).filter(|ready| *ready > 0));
-            }
-            if stdin.padding > 0 {
-                let skipped = stdin.padding.min(length);
-                stdin.padding -= skipped;
-                self.stream.consume(skipped);
-                if skipped == 0 {
-                    return Ok(None);
-                }
-                continue;
-            }
-            if stdin.is_last_record {
-                return Ok(Some(0));
-            }
-            if !self.next_record()? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Begins the next record of a body, and deals with others in between.
-    fn next_record(&mut self) -> io::Result<bool> {
-        let Some(header) = Header::parse(self.stream.ready()).map_err(|_| invalid())? else {
-            return Ok(false);
-        };
-        let Some(stdin) = self.stdin().filter(|stdin| stdin.request.id == header.id) else {
-            return self.another_record();
-        };
-        if header.kind == Kind::Stdin {
-            (stdin.left, stdin.padding) = (header.content, header.padding);
-            stdin.is_last_record = header.content == 0;
-            self.stream.consume(HEADER);
-            return Ok(true);
-        }
-        let is_abort = header.kind == Kind::AbortRequest;
-        let is_whole = self.another_record()?;
-        if let Some(stdin) = self.stdin() {
-            stdin.is_aborted = is_abort && is_whole;
-        }
-        Ok(is_whole)
-    }
-
-    fn another_record(&mut self) -> io::Result<bool> {
-        let Some(record) = self.whole_record()? else {
-            return Ok(false);
-        };
-        self.dispatch(&record)?;
-        Ok(true)
-    }
-
-    /// Reads the request's body; 0 is its end.
-    pub(super) fn read_body(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            if let Some(stdin) = self.stdin() {
-                let early = stdin.early.get(stdin.read..).unwrap_or_default();
-                let length = early.len().min(buffer.len());
-                buffer[..length].copy_from_slice(&early[..length]);
-                stdin.read += length;
-                if length > 0 {
-                    return Ok(length);
-                }
-                stdin.early = Vec::new();
-            }
-            let ready = self.body_ready()?;
-            if self.stdin().is_some_and(|stdin| stdin.is_aborted) {
-                let error = "the server aborted the request";
-                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, error));
-            }
-            if let Some(ready) = ready {
-                let length = ready.min(buffer.len());
-                buffer[..length].copy_from_slice(&self.stream.ready()[..length]);
-                self.skip(length);
-                return Ok(length);
-            }
-            if self.stream.fill_within(self.limits.read_timeout)? == 0 {
-                let error = "it was cut off";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
-            }
-        }
-    }
-
-    fn skip(&mut self, length: usize) {
-        if let Some(stdin) = self.stdin() {
-            stdin.left -= length;
-        }
-        self.stream.consume(length);
-    }
-
-    /// Drops what has come of the body; tells whether that was the end of it.
-    fn skip_stdin(&mut self) -> io::Result<bool> {
-        loop {
-            match self.body_ready()? {
-                Some(0) => return Ok(true),
-                Some(ready) => self.skip(ready),
-                None => return Ok(false),
-            }
-        }
     }
 
     /// Sends the response. Tells whether the connection is to be read further: for another
@@ -489,7 +325,7 @@ impl Connection {
         let has_ended = stdin.has_ended();
         self.last_active = Instant::now();
         self.stage = Stage::Answered(stdin, self.last_active);
-        self.write(out)?;
+        let has_ended = self.write_response(out, has_ended)?;
         self.last_active = Instant::now();
         if has_ended {
             return self.end_of_request();
@@ -498,6 +334,33 @@ impl Connection {
             self.stream.finish_writing()?;
         }
         Ok(true)
+    }
+
+    /// Writes the response, and reads the body away meanwhile: some peers do not read before they
+    /// have sent all of it. Tells whether the body has ended.
+    fn write_response(&mut self, mut out: &[u8], mut has_ended: bool) -> io::Result<bool> {
+        let mut last_written = Instant::now();
+        loop {
+            let written = self.stream.write_some(out)?;
+            out = &out[written..];
+            if out.is_empty() || has_ended {
+                break;
+            }
+            if written > 0 {
+                last_written = Instant::now();
+            } else if last_written.elapsed() > self.limits.write_timeout {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.wait_for_peer(self.limits.write_timeout)?;
+            match self.stream.fill() {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                _ => has_ended = self.skip_stdin()?,
+            }
+        }
+        // There is nothing more to read while it is written.
+        self.write(out)?;
+        Ok(has_ended)
     }
 
     /// A request was answered and its body is through. Tells whether to read further.
@@ -548,38 +411,10 @@ impl Connection {
     }
 }
 
-impl Stdin {
-    fn new(request: Active) -> Self {
-        Stdin {
-            request,
-            early: Vec::new(),
-            read: 0,
-            left: 0,
-            padding: 0,
-            is_last_record: false,
-            is_aborted: false,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.is_aborted || (self.is_last_record && self.padding == 0)
-    }
-}
-
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-/// How long a body the client has announced; 0 when it said nothing that makes sense.
-fn announced(params: &Params) -> usize {
-    let length = params
-        .get("CONTENT_LENGTH")
-        .and_then(|length| length.to_str());
-    length
-        .and_then(|length| length.parse().ok())
-        .unwrap_or_default()
 }
 
 fn invalid() -> io::Error {

@@ -78,17 +78,32 @@ impl Stream {
     /// Writes all of `bytes`, waiting up to `pause` whenever the peer takes none.
     pub(super) fn write(&mut self, mut bytes: &[u8], pause: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.socket.write(bytes) {
+            bytes = &bytes[self.write_some(bytes)?..];
+            if !bytes.is_empty() {
+                wait(self.socket.as_fd(), PollFlags::OUT, pause)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the peer takes without waiting.
+    pub(super) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.socket.write(&bytes[written..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(self.socket.as_fd(), PollFlags::OUT, pause)?;
-                }
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(written)
+    }
+
+    /// Waits up to `pause` until the peer takes something or has sent something.
+    pub(super) fn wait_for_peer(&self, pause: Duration) -> io::Result<()> {
+        wait(self.socket.as_fd(), PollFlags::IN | PollFlags::OUT, pause)
     }
 
     /// Tells the peer that nothing more comes.

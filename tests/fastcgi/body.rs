@@ -109,6 +109,18 @@ fn a_hundred_mebibytes_that_nobody_reads_do_not_lose_the_response() {
 }
 
 #[test]
+fn a_peer_that_reads_only_when_its_body_is_through_gets_its_response() {
+    let server = server();
+    let mut client = server.connect();
+    client
+        .send(&post(1, 0, "mode=large&size=3000000", &vec![1; 3_000_000]))
+        .unwrap();
+    let reply = client.reply(1).unwrap();
+    assert_eq!((reply.body.len(), reply.end), (3_000_000, Some(0)));
+    assert!(client.is_closed());
+}
+
+#[test]
 fn a_body_that_comes_after_the_response_is_read_away() {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
         let server = Server::new("fastcgi_echo", socket);
