@@ -24,8 +24,7 @@ use body::Stdin;
 /// The longest that unread input is read away for after the response, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
-/// The same when the program ends and a worker waits for it.
-const LAST_DRAIN: Duration = Duration::from_secs(2);
+/// The longest pause in it when the program ends and waits for it.
 const LAST_DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// How often a connection is read before another one has its turn.
 const READS: usize = 64;
@@ -391,16 +390,15 @@ impl Connection {
         }
     }
 
-    /// Closes the connection at the program's end. What was answered is not lost: the worker waits
-    /// for the rest of its input.
-    pub(super) fn close_at_end(mut self) {
+    /// Closes the connection at the program's end. What was answered is not lost: its caller waits
+    /// for the rest of the input, but not after `deadline`.
+    pub(super) fn close_at_end(mut self, deadline: Instant) {
         if !matches!(self.stage, Stage::Answered(..) | Stage::Closing(_)) {
             return;
         }
-        let started = Instant::now();
         // A peer that is gone has nothing to lose.
         let mut is_open = self.stream.finish_writing().is_ok();
-        while is_open && started.elapsed() < LAST_DRAIN {
+        while is_open && Instant::now() < deadline {
             self.stream.consume(usize::MAX);
             is_open = matches!(self.stream.fill_within(LAST_DRAIN_PAUSE), Ok(1..));
         }

@@ -39,6 +39,8 @@ const FIRST_CONNECTION: u64 = 2;
 const TICK: Duration = Duration::from_secs(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
+/// How long the rest of answered requests is read away when the program ends.
+const LAST_DRAIN: Duration = Duration::from_secs(2);
 /// The largest buffer that a worker keeps for the next response.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -249,7 +251,7 @@ impl<'a> Pool<'a> {
         // The handler's request is gone, and with it the only other owner.
         let connection = Rc::into_inner(connection)?.into_inner();
         if self.is_stopping.load(Ordering::Acquire) {
-            connection.close_at_end();
+            connection.close_at_end(Instant::now() + LAST_DRAIN);
             return None;
         }
         goes_on.then_some(Open {
@@ -287,7 +289,7 @@ impl<'a> Pool<'a> {
         if armed.is_err() || self.is_stopping.load(Ordering::Acquire) {
             let connection = connection.remove();
             drop(idle);
-            connection.close_at_end();
+            connection.close_at_end(Instant::now() + LAST_DRAIN);
         }
     }
 
@@ -340,8 +342,9 @@ impl<'a> Pool<'a> {
     pub(super) fn begin_stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         let idle = std::mem::take(&mut *self.idle());
+        let deadline = Instant::now() + LAST_DRAIN;
         for connection in idle.into_values() {
-            connection.close_at_end();
+            connection.close_at_end(deadline);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{env, thread};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::client::{Address, Client, KEEP, get, visit};
+use crate::client::{Address, Client, KEEP, get, head, params, visit};
 use crate::server::{Server, Setup, Socket, program, until};
 
 /// How much a program may grow over all its requests, in KiB.
@@ -227,6 +227,22 @@ fn sigterm_ends_a_program_whose_workers_are_all_busy_for_too_long() {
     assert!(server.log().contains("longer than 10 s"));
     let file = fs::read_to_string(server.session_file()).unwrap();
     assert!(!file.contains(r#""count":2"#), "{file}");
+}
+
+#[test]
+fn sigterm_does_not_wait_for_each_of_many_bodies_that_do_not_come() {
+    let mut server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let unread = head(1, 0, &params("POST", "", &[]));
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = server.connect();
+            assert_eq!(client.ask(1, &unread).text(), "ok");
+            client
+        })
+        .collect();
+    server.signal(Signal::TERM);
+    assert!(server.end().success());
+    drop(waiting);
 }
 
 #[test]
