@@ -100,6 +100,8 @@ pub(crate) fn is_given_by_systemd() -> bool {
 }
 
 fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
+    // Before the socket: whoever can connect to it may end the program in order.
+    let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let listener = match socket {
         Socket::Stdin => Listener::from_stdin()?,
         Socket::Bind(address) => Listener::bind(address)?,
@@ -108,7 +110,6 @@ fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
             Listener::from_systemd()?.ok_or_else(none)?
         }
     };
-    let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let manager = FoundManager::default();
     if let Err(error) = manager.get() {
         // Every request that asks for a session will say so too.
