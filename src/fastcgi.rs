@@ -8,15 +8,18 @@ mod gate;
 pub(crate) mod listener;
 mod pool;
 mod record;
+mod stream;
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result};
@@ -106,6 +109,8 @@ pub(crate) fn is_given_by_systemd() -> bool {
 }
 
 fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
+    // Before the socket: whoever can connect to it may end the program in order.
+    let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let listener = match socket {
         Socket::Stdin => Listener::from_stdin()?,
         Socket::Bind(address) => Listener::bind(address)?,
@@ -114,7 +119,6 @@ fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
             Listener::from_systemd()?.ok_or_else(none)?
         }
     };
-    let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let manager = FoundManager::default();
     if let Err(error) = manager.get() {
         // Every request that asks for a session will say so too.
@@ -129,27 +133,45 @@ fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
         for number in 1..=workers {
             let finished = finished.clone();
             let (pool, name) = (&pool, format!("worker {number}"));
-            let worker = thread::Builder::new()
-                .name(name)
-                .spawn_scoped(scope, move || {
-                    pool.work();
-                    // Nobody listens when the others took too long.
-                    let _ = finished.send(());
-                });
+            let worker = thread::Builder::new().name(name);
+            let worker = worker.spawn_scoped(scope, move || {
+                // The panic hook has said why; the others are not to do this worker's work.
+                while panic::catch_unwind(AssertUnwindSafe(|| pool.work())).is_err() {}
+                // Nobody listens when the others took too long.
+                let _ = finished.send(());
+            });
             match worker {
                 Ok(_) => started += 1,
                 Err(error) => report(&format!("cannot start worker {number}: {error}")),
             }
         }
-        let cleaner = thread::Builder::new().name("clean-up".to_owned());
-        let cleaner = cleaner.spawn_scoped(scope, move || clean_up(&manager, &stopped));
-        if let Err(error) = cleaner {
-            report(&format!("cannot start the clean-up: {error}"));
+        if started == 0 {
+            return Err(Error::Config("no worker could be started".to_owned()));
         }
-        wait_for_all(started, &all_finished);
+        let cleaner = thread::Builder::new().name("clean-up".to_owned());
+        let cleaner = cleaner.spawn_scoped(scope, move || {
+            clean_up(&manager, &stopped);
+            let _ = finished.send(());
+        });
+        match cleaner {
+            Ok(_) => started += 1,
+            Err(error) => report(&format!("cannot start the clean-up: {error}")),
+        }
+        let waited = wait_for(&stop);
         drop(stop_cleaning);
-    });
-    Ok(())
+        pool.begin_stop();
+        wait_for_all(started, &all_finished);
+        waited
+    })
+}
+
+/// Waits for the signal to stop, in the thread that is never busy with a request.
+fn wait_for(stop: &UnixStream) -> Result<()> {
+    let mut polled = [PollFd::new(stop, PollFlags::IN)];
+    let waited = rustix::io::retry_on_intr(|| poll(&mut polled, None));
+    waited
+        .map(drop)
+        .map_err(|errno| Error::io("cannot wait for", "SIGTERM", errno.into()))
 }
 
 /// A descriptor that becomes readable with SIGTERM or SIGINT, and stays so.
@@ -161,16 +183,13 @@ fn stop_signal() -> io::Result<UnixStream> {
     Ok(read)
 }
 
-/// Waits until every worker has ended; the last ones for a bounded time after the first.
-fn wait_for_all(workers: usize, finished: &Receiver<()>) {
-    if workers == 0 || finished.recv().is_err() {
-        return;
-    }
+/// Waits until every thread has ended, for a bounded time.
+fn wait_for_all(threads: usize, finished: &Receiver<()>) {
     let deadline = Instant::now() + LAST_REQUESTS;
-    for _ in 1..workers {
+    for _ in 0..threads {
         let left = deadline.saturating_duration_since(Instant::now());
         if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(left) {
-            report("some requests did not end within 10 s; nothing of them was saved");
+            report("ends with requests that took longer than 10 s; they are not answered");
             std::process::exit(0);
         }
     }

@@ -88,8 +88,8 @@ impl Program {
     }
 
     /// How many requests are handled at once: the number of threads, made at the start. Default:
-    /// four for each processor, at least 8. A quarter of them, at least 2, serve one session at
-    /// the same time; what exceeds that waits without a thread.
+    /// four for each processor, at least 8. A quarter of them, at least 2 but never all, serve one
+    /// session at the same time; what exceeds that waits without a thread.
     pub fn workers(mut self, workers: usize) -> Self {
         self.limits.workers = Some(workers.max(1));
         self
@@ -109,8 +109,8 @@ impl Program {
         self
     }
 
-    /// How long a connection may be silent between requests or amid the parameters of one, by
-    /// default 60 s.
+    /// How long a connection may be silent between requests, amid the parameters of one, or before
+    /// the first 32 KiB of an announced body have come, by default 60 s. It holds no worker.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = timeout;
         self

@@ -92,7 +92,7 @@ fn with_session_headers(mut response: Response, farewell: Farewell, is_https: bo
 }
 
 /// Tells the log what failed and the client that it did.
-fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Response {
+pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Response {
     let Some(error) = error.downcast_ref::<Error>() else {
         report(&one_line(error));
         return error_page(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,39 +1,61 @@
 //! One connection of a web server: records in, requests and responses out.
 //!
-//! Until a request's parameters are complete nothing here waits: what has come is kept, and the
-//! worker goes on to somebody else. The body and the response do wait, each for a bounded time.
+//! Whatever a peer may be slow with keeps no worker: the parameters, the beginning of a body whose
+//! length was told, and what is left to read away after the response. What has come is kept, and
+//! the worker goes on to somebody else. The rest of a body and the response do wait, each for a
+//! bounded time.
 
-use std::fs::File;
-use std::io::{self, Read, Write as _};
+mod body;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::Shutdown;
 
 use super::Limits;
 use super::record::{self, EndStatus, HEADER, Header, Kind};
+use super::stream::Stream;
 use crate::params::Params;
 use crate::response::Response;
+use body::Stdin;
 
-/// How much is asked of the socket at once.
-const READ: usize = 8 << 10;
-/// After the response: the longest that unread input is read away, and the longest pause in it.
-const DRAIN: Duration = Duration::from_secs(5);
-const DRAIN_PAUSE: Duration = Duration::from_millis(500);
+/// The longest that unread input is read away for after the response, and the longest pause in it.
+const DRAIN: Duration = Duration::from_secs(30);
+const DRAIN_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause in it when the program ends and waits for it.
+const LAST_DRAIN_PAUSE: Duration = Duration::from_millis(500);
+/// How often a connection is read before another one has its turn.
+const READS: usize = 64;
 /// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
 const RESPONDER: [u8; 2] = [0, 1];
 const KEEP_CONNECTION: u8 = 1;
 
 /// A connection, at whatever point of a request it is.
 pub(super) struct Connection {
-    socket: File,
-    input: Vec<u8>,
-    /// So much of `input` has been dealt with.
-    used: usize,
+    stream: Stream,
     stage: Stage,
     limits: Limits,
     pub(super) last_active: Instant,
+    _place: Place,
+}
+
+/// One of the places for connections; dropping it makes room for another.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes a place; tells how many had been taken before.
+    pub(super) fn take(taken: &Arc<AtomicUsize>) -> (Self, usize) {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        (Place(Arc::clone(taken)), before)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 enum Stage {
@@ -43,12 +65,18 @@ enum Stage {
         bytes: Vec<u8>,
         is_too_much: bool,
     },
-    Stdin {
-        request: Active,
-        left: usize,
-        padding: usize,
-        has_ended: bool,
+    /// The parameters are complete, and `wanted` bytes of the body shall come first.
+    Early {
+        stdin: Stdin,
+        params: Params,
+        wanted: usize,
     },
+    /// A handler has the request.
+    Running(Stdin),
+    /// The response is written; the rest of the body is read away.
+    Answered(Stdin, Instant),
+    /// Nothing more is said or listened to, until the peer closes.
+    Closing(Instant),
 }
 
 /// The request that a connection is busy with.
@@ -72,355 +100,321 @@ pub(super) enum Progress {
 
 impl Connection {
     /// Takes an accepted, non-blocking socket.
-    pub(super) fn new(socket: OwnedFd, limits: Limits) -> Self {
-        let last_active = Instant::now();
+    pub(super) fn new(socket: OwnedFd, limits: Limits, place: Place) -> Self {
         Connection {
-            socket: socket.into(),
-            input: Vec::new(),
-            used: 0,
+            stream: Stream::new(socket),
             stage: Stage::Idle,
             limits,
-            last_active,
+            last_active: Instant::now(),
+            _place: place,
         }
     }
 
-    /// Reads what has come, until a request's parameters are complete.
+    /// Reads what has come, until a request is ready for its handler.
     pub(super) fn advance(&mut self) -> Progress {
-        self.last_active = Instant::now();
-        loop {
-            match self.take_record() {
+        for _ in 0..READS {
+            match self.step() {
                 Ok(Some(progress)) => return progress,
                 Ok(None) => {}
                 Err(_) => return Progress::Closed,
             }
-            match self.fill(READ) {
+            match self.stream.fill() {
                 Ok(0) => return Progress::Closed,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.compact();
-                    return Progress::Waiting;
-                }
+                Ok(_) => self.last_active = Instant::now(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return Progress::Closed,
             }
         }
+        // After the last read: what waits in the buffer would wake nobody.
+        match self.step() {
+            Ok(Some(progress)) => return progress,
+            Ok(None) => {}
+            Err(_) => return Progress::Closed,
+        }
+        self.stream.release();
+        Progress::Waiting
     }
 
-    /// Deals with the whole records that are there; `Ok(None)` when more must be read.
-    fn take_record(&mut self) -> io::Result<Option<Progress>> {
-        while let Some(header) = self.header()? {
-            let start = self.used + HEADER;
-            let record = start..start + header.content;
-            if self.input.len() < self.used + header.record() {
-                return Ok(None);
-            }
-            self.used += header.record();
-            let progress = self.dispatch(header, record)?;
-            if progress.is_some() {
-                return Ok(progress);
-            }
-        }
-        Ok(None)
-    }
-
-    fn dispatch(
-        &mut self,
-        header: Header,
-        record: std::ops::Range<usize>,
-    ) -> io::Result<Option<Progress>> {
-        if header.id == 0 {
-            return self.manage(header, record).map(|()| None);
-        }
-        match (&mut self.stage, header.kind) {
-            (Stage::Idle, Kind::BeginRequest) => {
-                let body = self.input.get(record).unwrap_or_default();
-                let &[role1, role0, flags, _, _, _, _, _, ..] = body else {
-                    return Err(invalid());
-                };
-                let request = Active {
-                    id: header.id,
-                    keeps_connection: flags & KEEP_CONNECTION != 0,
-                };
-                if [role1, role0] == RESPONDER {
-                    self.stage = Stage::Params {
-                        request,
-                        bytes: Vec::new(),
-                        is_too_much: false,
+    /// Deals with what has been read; `Ok(None)` when more must be read.
+    fn step(&mut self) -> io::Result<Option<Progress>> {
+        loop {
+            match self.stage {
+                Stage::Idle | Stage::Params { .. } => {
+                    let Some(record) = self.whole_record()? else {
+                        return Ok(None);
                     };
+                    let progress = self.dispatch(&record)?;
+                    if progress.is_some() {
+                        return Ok(progress);
+                    }
+                }
+                Stage::Early { .. } => {
+                    let progress = self.read_early()?;
+                    // An abort has ended the request, and the next one may lie behind it.
+                    if progress.is_some() || matches!(self.stage, Stage::Early { .. }) {
+                        return Ok(progress);
+                    }
+                }
+                Stage::Answered(..) => {
+                    if !self.skip_stdin()? {
+                        return Ok(None);
+                    }
+                    if !self.end_of_request()? {
+                        return Ok(Some(Progress::Closed));
+                    }
+                }
+                Stage::Closing(_) => {
+                    self.stream.consume(usize::MAX);
                     return Ok(None);
                 }
-                self.end(request, EndStatus::UnknownRole)
+                Stage::Running(_) => return Ok(None),
             }
-            (Stage::Params { .. } | Stage::Stdin { .. }, Kind::BeginRequest) => {
+        }
+    }
+
+    /// Takes a whole record out of the input.
+    fn whole_record(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
+        let ready = self.stream.ready();
+        let header = Header::parse(ready).map_err(|_| invalid())?;
+        let Some(header) = header.filter(|header| ready.len() >= header.record()) else {
+            return Ok(None);
+        };
+        let content = ready[HEADER..HEADER + header.content].to_vec();
+        self.stream.consume(header.record());
+        Ok(Some((header, content)))
+    }
+
+    fn dispatch(&mut self, (header, content): &(Header, Vec<u8>)) -> io::Result<Option<Progress>> {
+        if header.id == 0 {
+            return self.manage(*header, content).map(|()| None);
+        }
+        match (&mut self.stage, header.kind) {
+            (Stage::Idle, Kind::BeginRequest) => self.begin(header.id, content).map(|()| None),
+            (_, Kind::BeginRequest) => {
                 let mut out = Vec::new();
                 record::push_end(&mut out, header.id, EndStatus::CannotMultiplex);
                 self.write(&out).map(|()| None)
             }
             (Stage::Params { request, .. }, Kind::AbortRequest) if request.id == header.id => {
                 let request = *request;
-                self.end(request, EndStatus::RequestComplete)
+                self.end(request, EndStatus::RequestComplete).map(|()| None)
             }
-            (
-                Stage::Params {
-                    request,
-                    bytes,
-                    is_too_much,
-                },
-                Kind::Params,
-            ) if request.id == header.id => {
-                if header.content > 0 {
-                    if bytes.len() + header.content > self.limits.params_bytes {
-                        // Read to its end all the same, so that the answer reaches the server.
-                        (*bytes, *is_too_much) = (Vec::new(), true);
-                    }
-                    if !*is_too_much {
-                        bytes.extend_from_slice(self.input.get(record).unwrap_or_default());
-                    }
-                    return Ok(None);
-                }
-                let (request, bytes, is_too_much) = (*request, std::mem::take(bytes), *is_too_much);
-                self.stage = Stage::Stdin {
-                    request,
-                    left: 0,
-                    padding: 0,
-                    has_ended: false,
-                };
-                let params = record::decode_params(bytes, self.limits.params)
-                    .ok()
-                    .filter(|_| !is_too_much);
-                Ok(Some(params.map_or(Progress::BadRequest, Progress::Request)))
+            (Stage::Params { request, .. }, Kind::Params) if request.id == header.id => {
+                Ok(self.take_params(content))
             }
             // Of another request, or out of its turn: nothing of it reaches anybody.
             _ => Ok(None),
         }
     }
 
-    fn manage(&mut self, header: Header, record: std::ops::Range<usize>) -> io::Result<()> {
+    fn begin(&mut self, id: u16, content: &[u8]) -> io::Result<()> {
+        let &[role1, role0, flags, _, _, _, _, _, ..] = content else {
+            return Err(invalid());
+        };
+        let request = Active {
+            id,
+            keeps_connection: flags & KEEP_CONNECTION != 0,
+        };
+        if [role1, role0] != RESPONDER {
+            return self.end(request, EndStatus::UnknownRole);
+        }
+        self.stage = Stage::Params {
+            request,
+            bytes: Vec::new(),
+            is_too_much: false,
+        };
+        Ok(())
+    }
+
+    fn take_params(&mut self, content: &[u8]) -> Option<Progress> {
+        let Stage::Params {
+            request,
+            bytes,
+            is_too_much,
+        } = &mut self.stage
+        else {
+            return None;
+        };
+        if !content.is_empty() {
+            if bytes.len() + content.len() > self.limits.params_bytes {
+                // Read to its end all the same, so that the answer reaches the server.
+                (*bytes, *is_too_much) = (Vec::new(), true);
+            }
+            if !*is_too_much {
+                bytes.extend_from_slice(content);
+            }
+            return None;
+        }
+        let (stdin, bytes) = (Stdin::new(*request), std::mem::take(bytes));
+        let params = record::decode_params(bytes, self.limits.params).ok();
+        let Some(params) = params.filter(|_| !*is_too_much) else {
+            self.stage = Stage::Running(stdin);
+            return Some(Progress::BadRequest);
+        };
+        let wanted = body::wanted(&params);
+        if wanted == 0 {
+            self.stage = Stage::Running(stdin);
+            return Some(Progress::Request(params));
+        }
+        self.stage = Stage::Early {
+            stdin,
+            params,
+            wanted,
+        };
+        None
+    }
+
+    fn manage(&mut self, header: Header, content: &[u8]) -> io::Result<()> {
         let mut out = Vec::new();
         if header.kind == Kind::GetValues {
-            let question = self.input.get(record).unwrap_or_default();
-            record::push_values(&mut out, question, self.limits.connections);
+            record::push_values(&mut out, content, self.limits.connections);
         } else {
-            record::push_record(
-                &mut out,
-                Kind::UnknownType,
-                0,
-                &[header.kind.number(), 0, 0, 0, 0, 0, 0, 0],
-            );
+            let content = [header.kind.number(), 0, 0, 0, 0, 0, 0, 0];
+            record::push_record(&mut out, Kind::UnknownType, 0, &content);
         }
         self.write(&out)
     }
 
     /// Ends a request that is not answered.
-    fn end(&mut self, request: Active, status: EndStatus) -> io::Result<Option<Progress>> {
+    fn end(&mut self, request: Active, status: EndStatus) -> io::Result<()> {
         let mut out = Vec::new();
         record::push_end(&mut out, request.id, status);
         self.write(&out)?;
-        self.stage = Stage::Idle;
-        Ok((!request.keeps_connection).then_some(Progress::Closed))
+        self.stage = if request.keeps_connection {
+            Stage::Idle
+        } else {
+            self.stream.finish_writing()?;
+            Stage::Closing(Instant::now())
+        };
+        Ok(())
     }
 
-    fn header(&self) -> io::Result<Option<Header>> {
-        let bytes = self.input.get(self.used..).unwrap_or_default();
-        Header::parse(bytes).map_err(|_| invalid())
-    }
-
-    /// Reads the request's body; 0 is its end.
-    pub(super) fn read_body(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_stdin(buffer, self.limits.read_timeout)
-    }
-
-    fn read_stdin(&mut self, buffer: &mut [u8], pause: Duration) -> io::Result<usize> {
-        loop {
-            let Stage::Stdin {
-                request,
-                left,
-                padding,
-                has_ended,
-            } = &mut self.stage
-            else {
-                return Ok(0);
-            };
-            if *has_ended || buffer.is_empty() {
-                return Ok(0);
-            }
-            let ready = self.input.get(self.used..).unwrap_or_default();
-            if *left > 0 && !ready.is_empty() {
-                let length = buffer.len().min(*left).min(ready.len());
-                buffer[..length].copy_from_slice(&ready[..length]);
-                (*left, self.used) = (*left - length, self.used + length);
-                return Ok(length);
-            }
-            if *left == 0 && *padding > 0 && !ready.is_empty() {
-                let length = (*padding).min(ready.len());
-                (*padding, self.used) = (*padding - length, self.used + length);
-                continue;
-            }
-            if *left == 0
-                && *padding == 0
-                && let Some(header) = Header::parse(ready).map_err(|_| invalid())?
-            {
-                if header.kind == Kind::Stdin && header.id == request.id {
-                    (*left, *padding, *has_ended) =
-                        (header.content, header.padding, header.content == 0);
-                    self.used += HEADER;
-                    continue;
-                }
-                if header.kind == Kind::AbortRequest && header.id == request.id {
-                    return Err(io::Error::new(
-                        io::ErrorKind::ConnectionAborted,
-                        "the server aborted the request",
-                    ));
-                }
-                if ready.len() >= header.record() {
-                    let start = self.used + HEADER;
-                    self.used += header.record();
-                    self.dispatch(header, start..start + header.content)?;
-                    continue;
-                }
-            }
-            if self.fill_within(pause)? == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "it was cut off",
-                ));
-            }
-        }
-    }
-
-    /// Sends the response and ends the request. Tells whether the connection serves another.
+    /// Sends the response. Tells whether the connection is to be read further: for another
+    /// request, or because closing on unread input would reset it and lose the response.
     pub(super) fn respond(
         &mut self,
         response: &Response,
         head_only: bool,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Stage::Stdin { request, .. } = self.stage else {
-            return false;
+        self.try_respond(response, head_only, out).unwrap_or(false)
+    }
+
+    fn try_respond(
+        &mut self,
+        response: &Response,
+        head_only: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        // The end of the input mostly is there by now, and an abort may be.
+        if !self.skip_stdin()? && self.stream.fill().is_ok() {
+            self.skip_stdin()?;
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Idle);
+        let Stage::Running(stdin) = stage else {
+            return Ok(false);
         };
+        let request = stdin.request;
         out.clear();
-        record::push_response(out, request.id, response, head_only);
-        // A server that sends the end of the input after the response must not find us gone.
-        let mut has_ended = self.has_ended() || self.read_away(Duration::ZERO, 0);
-        if self.write(out).is_err() {
-            return false;
-        }
-        if !request.keeps_connection && !has_ended {
-            // Closing on unread input would reset the connection and lose the response.
-            if rustix::net::shutdown(&self.socket, Shutdown::Write).is_err() {
-                return false;
-            }
-        }
-        if !has_ended {
-            has_ended = self.read_away(DRAIN_PAUSE, usize::MAX);
-        }
-        self.stage = Stage::Idle;
-        self.compact();
-        self.last_active = Instant::now();
-        request.keeps_connection && has_ended
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Stdin {
-                has_ended: true,
-                ..
-            }
-        )
-    }
-
-    /// Reads away what the handler did not read; tells whether that was all of it.
-    fn read_away(&mut self, pause: Duration, limit: usize) -> bool {
-        let started = Instant::now();
-        let mut buffer = [0; 16 << 10];
-        let mut read = 0;
-        while started.elapsed() < DRAIN {
-            match self.read_stdin(&mut buffer, pause) {
-                Ok(0) => return true,
-                Ok(length) => read += length,
-                Err(_) => return false,
-            }
-            if read > limit {
-                return false;
-            }
-        }
-        false
-    }
-
-    /// Reads more input, waiting for it up to `pause`.
-    fn fill_within(&mut self, pause: Duration) -> io::Result<usize> {
-        loop {
-            match self.fill(2 * READ) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(self.socket.as_fd(), PollFlags::IN, pause)?;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn fill(&mut self, most: usize) -> io::Result<usize> {
-        self.compact();
-        let start = self.input.len();
-        self.input.resize(start + most, 0);
-        let read = loop {
-            match self.socket.read(&mut self.input[start..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
-            }
-        };
-        self.input.truncate(start + *read.as_ref().unwrap_or(&0));
-        read
-    }
-
-    /// Drops the input that has been dealt with, and the buffer when it holds nothing.
-    fn compact(&mut self) {
-        if self.used == self.input.len() {
-            self.input.clear();
-            if matches!(self.stage, Stage::Idle) {
-                self.input = Vec::new();
-            }
+        if stdin.is_aborted {
+            record::push_end(out, request.id, EndStatus::RequestComplete);
         } else {
-            self.input.drain(..self.used);
+            record::push_response(out, request.id, response, head_only);
         }
-        self.used = 0;
+        let has_ended = stdin.has_ended();
+        self.last_active = Instant::now();
+        self.stage = Stage::Answered(stdin, self.last_active);
+        let has_ended = self.write_response(out, has_ended)?;
+        self.last_active = Instant::now();
+        if has_ended {
+            return self.end_of_request();
+        }
+        if !request.keeps_connection {
+            self.stream.finish_writing()?;
+        }
+        Ok(true)
     }
 
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.socket.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(
-                        self.socket.as_fd(),
-                        PollFlags::OUT,
-                        self.limits.write_timeout,
-                    )?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Writes the response, and reads the body away meanwhile: some peers do not read before they
+    /// have sent all of it. Tells whether the body has ended.
+    fn write_response(&mut self, mut out: &[u8], mut has_ended: bool) -> io::Result<bool> {
+        let mut last_written = Instant::now();
+        loop {
+            let written = self.stream.write_some(out)?;
+            out = &out[written..];
+            if out.is_empty() || has_ended {
+                break;
+            }
+            if written > 0 {
+                last_written = Instant::now();
+            } else if last_written.elapsed() > self.limits.write_timeout {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.wait_for_peer(self.limits.write_timeout)?;
+            match self.stream.fill() {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                _ => has_ended = self.skip_stdin()?,
             }
         }
-        Ok(())
+        // There is nothing more to read while it is written.
+        self.write(out)?;
+        Ok(has_ended)
+    }
+
+    /// A request was answered and its body is through. Tells whether to read further.
+    fn end_of_request(&mut self) -> io::Result<bool> {
+        let keeps_connection = self
+            .stdin()
+            .is_some_and(|stdin| stdin.request.keeps_connection);
+        if keeps_connection {
+            self.stage = Stage::Idle;
+            return Ok(true);
+        }
+        if self.stream.is_drained() {
+            return Ok(false);
+        }
+        self.stream.finish_writing()?;
+        self.stage = Stage::Closing(Instant::now());
+        Ok(true)
+    }
+
+    /// Whether this connection has had its time: between requests, or after the last.
+    pub(super) fn is_overdue(&self) -> bool {
+        let silent = self.last_active.elapsed();
+        match self.stage {
+            Stage::Answered(_, since) | Stage::Closing(since) => {
+                silent > DRAIN_PAUSE || since.elapsed() > DRAIN
+            }
+            _ => silent > self.limits.idle_timeout,
+        }
+    }
+
+    /// Closes the connection at the program's end. What was answered is not lost: its caller waits
+    /// for the rest of the input, but not after `deadline`.
+    pub(super) fn close_at_end(mut self, deadline: Instant) {
+        if !matches!(self.stage, Stage::Answered(..) | Stage::Closing(_)) {
+            return;
+        }
+        // A peer that is gone has nothing to lose.
+        let mut is_open = self.stream.finish_writing().is_ok();
+        while is_open && Instant::now() < deadline {
+            self.stream.consume(usize::MAX);
+            is_open = matches!(self.stream.fill_within(LAST_DRAIN_PAUSE), Ok(1..));
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write(bytes, self.limits.write_timeout)
     }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.stream.as_fd()
     }
 }
 
 fn invalid() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "no FastCGI record")
-}
-
-fn wait(socket: BorrowedFd<'_>, event: PollFlags, most: Duration) -> io::Result<()> {
-    let mut polled = [PollFd::from_borrowed_fd(socket, event)];
-    let most = Timespec::try_from(most).map_err(io::Error::other)?;
-    match rustix::io::retry_on_intr(|| poll(&mut polled, Some(&most)))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
-    }
 }

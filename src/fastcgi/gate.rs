@@ -12,13 +12,18 @@ use super::connection::Connection;
 use crate::id::SessionId;
 use crate::params::Params;
 
-/// A request that is ready to be handled.
-pub(super) struct Job {
-    /// The number of its connection.
+/// A connection in a worker's hands.
+pub(super) struct Open {
+    /// What its events are known by.
     pub(super) number: u64,
-    /// The connection has not been waited for yet.
+    /// It has not been waited for yet.
     pub(super) is_new: bool,
     pub(super) connection: Connection,
+}
+
+/// A request that is ready to be handled.
+pub(super) struct Job {
+    pub(super) open: Open,
     pub(super) params: Params,
     pub(super) session: Option<SessionId>,
     pub(super) arrived: Instant,

@@ -74,10 +74,9 @@ impl Listener {
         let flags = rustix::fs::fcntl_getfl(&socket).map_err(failed)?;
         // Another process may accept what we were told of; nobody may wait in accept for the next.
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK).map_err(failed)?;
-        let allowed = match env::var("FCGI_WEB_SERVER_ADDRS") {
-            Ok(list) => Some(allowed(&list)?),
-            Err(_) => None,
-        };
+        let allowed = env::var_os("FCGI_WEB_SERVER_ADDRS");
+        let allowed = allowed.map(|list| allowed_by(&list.to_string_lossy()));
+        let allowed = allowed.transpose()?;
         Ok(Listener {
             socket,
             allowed,
@@ -139,10 +138,10 @@ fn is_abandoned(path: &Path) -> bool {
     is_socket && UnixStream::connect(path).is_err()
 }
 
-fn allowed(list: &str) -> Result<Vec<IpAddr>> {
+fn allowed_by(list: &str) -> Result<Vec<IpAddr>> {
     let parse = |address: &str| {
-        let parsed = address.trim().parse();
-        parsed.map_err(|_| {
+        let parsed = address.trim().parse::<IpAddr>();
+        parsed.map(|address| address.to_canonical()).map_err(|_| {
             Error::Config(format!("FCGI_WEB_SERVER_ADDRS: {address} is no IP address"))
         })
     };

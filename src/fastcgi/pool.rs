@@ -6,12 +6,13 @@
 //! hands or in `idle`, never in both.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,15 +21,15 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
-use super::connection::{Connection, Progress};
-use super::gate::{Gate, Job};
+use super::connection::{Connection, Place, Progress};
+use super::gate::{Gate, Job, Open};
 use super::listener::Listener;
 use super::{FoundManager, Limits};
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::params::Params;
 use crate::request::{Request, cookie_header};
-use crate::runner::{Answer, Handler, answer, error_page, report};
+use crate::runner::{Answer, Handler, answer, error_page, failure, report};
 
 /// Events of the two descriptors that are no connections.
 const LISTENER: u64 = 0;
@@ -38,6 +39,10 @@ const FIRST_CONNECTION: u64 = 2;
 const TICK: Duration = Duration::from_secs(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
+/// How long the rest of answered requests is read away when the program ends.
+const LAST_DRAIN: Duration = Duration::from_secs(2);
+/// The largest buffer that a worker keeps for the next response.
+const KEPT_BUFFER: usize = 64 << 10;
 
 pub(super) struct Pool<'a> {
     handler: &'a Handler<'a>,
@@ -48,7 +53,7 @@ pub(super) struct Pool<'a> {
     /// Connections that are in no worker's hands.
     idle: Mutex<HashMap<u64, Connection>>,
     next_number: AtomicU64,
-    open: AtomicUsize,
+    open: Arc<AtomicUsize>,
     gate: Gate,
     last_tick: Mutex<Instant>,
     is_stopping: AtomicBool,
@@ -78,8 +83,8 @@ impl<'a> Pool<'a> {
             epoll,
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
-            open: AtomicUsize::new(0),
-            gate: Gate::new((workers / 4).max(2)),
+            open: Arc::default(),
+            gate: Gate::new(share(workers)),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
         })
@@ -88,31 +93,42 @@ impl<'a> Pool<'a> {
     /// What one thread does until the program is to end.
     pub(super) fn work(&self) {
         let mut out = Vec::new();
-        while let Some(event) = self.next_event() {
+        while let Some(event) = self.next_event(&mut out) {
             match event {
                 LISTENER => {
                     if let Some(connection) = self.accept() {
-                        self.drive(
-                            self.next_number.fetch_add(1, Ordering::Relaxed),
+                        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+                        let is_new = true;
+                        let open = Open {
+                            number,
+                            is_new,
                             connection,
-                            true,
-                            &mut out,
-                        );
+                        };
+                        self.drive(Turn::Read(open), &mut out);
                     }
                 }
-                STOP => self.begin_stop(),
+                STOP => self.is_stopping.store(true, Ordering::Release),
                 number => {
                     let connection = self.idle().remove(&number);
                     if let Some(connection) = connection {
-                        self.drive(number, connection, false, &mut out);
+                        let is_new = false;
+                        let open = Open {
+                            number,
+                            is_new,
+                            connection,
+                        };
+                        self.drive(Turn::Read(open), &mut out);
                     }
                 }
+            }
+            if out.capacity() > KEPT_BUFFER {
+                out = Vec::new();
             }
             self.tick(&mut out);
         }
     }
 
-    fn next_event(&self) -> Option<u64> {
+    fn next_event(&self, out: &mut Vec<u8>) -> Option<u64> {
         let mut events = Vec::with_capacity(1);
         while !self.is_stopping.load(Ordering::Acquire) {
             let wait = Timespec::try_from(TICK).ok();
@@ -121,11 +137,13 @@ impl<'a> Pool<'a> {
                 rustix::buffer::spare_capacity(&mut events),
                 wait.as_ref(),
             ) {
+                // A connection that comes with the signal, or after it, is not served.
+                Ok(_) if self.is_stopping.load(Ordering::Acquire) => break,
                 Ok(_) => {
                     if let Some(event) = events.pop() {
                         return Some(event.data.u64());
                     }
-                    self.tick(&mut Vec::new());
+                    self.tick(out);
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => {
@@ -162,74 +180,67 @@ impl<'a> Pool<'a> {
             report(&format!("cannot wait for connections: {errno}"));
         }
         let socket = accepted?;
-        let is_full = self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
-        if is_full && !self.close_one_idle() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+        let (place, taken) = Place::take(&self.open);
+        if taken >= self.limits.connections && !self.close_one_idle() {
             return None;
         }
-        Some(Connection::new(socket, self.limits))
+        Some(Connection::new(socket, self.limits, place))
     }
 
-    /// Reads on, and handles every request that is complete.
-    fn drive(&self, number: u64, mut connection: Connection, is_new: bool, out: &mut Vec<u8>) {
+    /// Reads a connection, and handles every request that is complete and everything that may go
+    /// on because of it. In turns, so that nobody's next request waits for all of somebody else's.
+    fn drive(&self, first: Turn, out: &mut Vec<u8>) {
+        let mut turns = VecDeque::from([first]);
+        while let Some(turn) = turns.pop_front() {
+            match turn {
+                Turn::Read(open) => turns.extend(self.read(open, out).map(Turn::Handle)),
+                Turn::Handle(job) => {
+                    let session = job.session.clone();
+                    // What panics here is no handler; the worker lives on all the same.
+                    let handled = panic::catch_unwind(AssertUnwindSafe(|| self.handle(job, out)));
+                    turns.extend(handled.ok().flatten().map(Turn::Read));
+                    let next = session.and_then(|session| self.gate.leave(&session));
+                    turns.extend(next.map(Turn::Handle));
+                }
+            }
+        }
+    }
+
+    /// Reads on, until a request may be handled or nothing more has come.
+    fn read(&self, mut open: Open, out: &mut Vec<u8>) -> Option<Job> {
         loop {
-            match connection.advance() {
-                Progress::Waiting => return self.hand_back(number, connection, is_new),
-                Progress::Closed => return self.close(connection),
+            match open.connection.advance() {
+                Progress::Waiting => {
+                    self.hand_back(open);
+                    return None;
+                }
+                Progress::Closed => return None,
                 Progress::BadRequest => {
                     let page = error_page(StatusCode::BAD_REQUEST);
-                    if !connection.respond(&page, false, out) {
-                        return self.close(connection);
+                    if !open.connection.respond(&page, false, out) {
+                        return None;
                     }
                 }
                 Progress::Request(params) => {
-                    let session = self.session_of(&params);
-                    let job = Job {
-                        number,
-                        is_new,
-                        connection,
+                    return self.gate.enter(Job {
+                        open,
+                        session: self.session_of(&params),
                         params,
-                        session,
                         arrived: Instant::now(),
-                    };
-                    let Some(job) = self.gate.enter(job) else {
-                        return;
-                    };
-                    match self.handle_all(job, out) {
-                        Some(kept) => connection = kept,
-                        None => return,
-                    }
+                    });
                 }
             }
         }
     }
 
-    /// Handles a request, and then those of its session that wait for it. Returns the connection
-    /// of the first if it serves another request.
-    fn handle_all(&self, first: Job, out: &mut Vec<u8>) -> Option<Connection> {
-        let (session, number) = (first.session.clone(), first.number);
-        let mut kept = None;
-        let mut next = Some(first);
-        while let Some(job) = next {
-            let (job_number, is_new) = (job.number, job.is_new);
-            let connection = self.handle(job, out);
-            next = session
-                .as_ref()
-                .and_then(|session| self.gate.leave(session));
-            match connection {
-                Some(connection) if job_number == number => kept = Some(connection),
-                Some(connection) => self.hand_back(job_number, connection, is_new),
-                None => {}
-            }
-        }
-        kept
-    }
-
-    /// Runs the handler and answers. Returns the connection if it serves another request.
-    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Connection> {
-        let Job {
-            connection, params, ..
-        } = job;
+    /// Runs the handler and answers. Returns the connection if there is more to read.
+    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Open> {
+        let Job { open, params, .. } = job;
+        let Open {
+            number,
+            is_new,
+            connection,
+        } = open;
         let connection = Rc::new(RefCell::new(connection));
         let body = Body::new(Box::new(Stdin(Rc::clone(&connection))), None);
         let manager = self.manager.clone();
@@ -237,14 +248,18 @@ impl<'a> Pool<'a> {
         let head_only = request.method() == Method::HEAD;
         let Answer { response, body, .. } = answer(self.handler, request);
         drop(body);
-        let keeps = connection.borrow_mut().respond(&response, head_only, out);
+        let goes_on = connection.borrow_mut().respond(&response, head_only, out);
         // The handler's request is gone, and with it the only other owner.
         let connection = Rc::into_inner(connection)?.into_inner();
-        if keeps && !self.is_stopping.load(Ordering::Acquire) {
-            return Some(connection);
+        if self.is_stopping.load(Ordering::Acquire) {
+            connection.close_at_end(Instant::now() + LAST_DRAIN);
+            return None;
         }
-        self.close(connection);
-        None
+        goes_on.then_some(Open {
+            number,
+            is_new,
+            connection,
+        })
     }
 
     fn session_of(&self, params: &Params) -> Option<crate::SessionId> {
@@ -252,7 +267,12 @@ impl<'a> Pool<'a> {
     }
 
     /// Leaves a connection to whichever worker sees its next bytes.
-    fn hand_back(&self, number: u64, connection: Connection, is_new: bool) {
+    fn hand_back(&self, open: Open) {
+        let Open {
+            number,
+            is_new,
+            connection,
+        } = open;
         let once = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
         let data = epoll::EventData::new_u64(number);
         let mut idle = self.idle();
@@ -270,13 +290,8 @@ impl<'a> Pool<'a> {
         if armed.is_err() || self.is_stopping.load(Ordering::Acquire) {
             let connection = connection.remove();
             drop(idle);
-            self.close(connection);
+            connection.close_at_end(Instant::now() + LAST_DRAIN);
         }
-    }
-
-    fn close(&self, connection: Connection) {
-        drop(connection);
-        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Closes the connection that has been idle longest; tells whether there was one.
@@ -288,10 +303,7 @@ impl<'a> Pool<'a> {
             .map(|(number, _)| *number);
         let connection = oldest.and_then(|number| idle.remove(&number));
         drop(idle);
-        connection.is_some_and(|connection| {
-            self.close(connection);
-            true
-        })
+        connection.is_some()
     }
 
     /// Once in a while: closes what has been idle too long, and sends away who waited too long.
@@ -305,46 +317,53 @@ impl<'a> Pool<'a> {
             }
             *last = Instant::now();
         }
-        let overdue: Vec<_> = {
-            let longest = self.limits.idle_timeout;
-            self.idle()
-                .extract_if(|_, connection| connection.last_active.elapsed() > longest)
-                .collect()
-        };
-        for (_, connection) in overdue {
-            self.close(connection);
-        }
+        let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
+        let overdue: Vec<_> = self.idle().extract_if(overdue).collect();
+        drop(overdue);
         let Ok(manager) = self.manager.get() else {
             return;
         };
         let longest = manager.config().lock_timeout();
-        for mut job in self.gate.take_overdue(longest) {
-            report(
-                &Error::Busy {
-                    waited: longest,
-                    holder: None,
-                }
-                .one_line(),
-            );
-            let page = error_page(StatusCode::SERVICE_UNAVAILABLE);
-            if job.connection.respond(&page, false, out) {
-                self.hand_back(job.number, job.connection, job.is_new);
-            } else {
-                self.close(job.connection);
+        for job in self.gate.take_overdue(longest) {
+            let busy = Error::Busy {
+                waited: longest,
+                holder: None,
+            };
+            let Job {
+                mut open, params, ..
+            } = job;
+            let head_only = params.get("REQUEST_METHOD").is_some_and(|it| it == "HEAD");
+            if open.connection.respond(&failure(&busy), head_only, out) {
+                self.drive(Turn::Read(open), out);
             }
         }
     }
 
     /// No new connection, no new request; what runs is finished by its worker.
-    fn begin_stop(&self) {
-        // The descriptor stays readable, so that every other worker wakes up too.
+    pub(super) fn begin_stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
-        self.idle().clear();
+        let idle = std::mem::take(&mut *self.idle());
+        let deadline = Instant::now() + LAST_DRAIN;
+        for connection in idle.into_values() {
+            connection.close_at_end(deadline);
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many workers one session may occupy: never all of them, unless there is only one.
+fn share(workers: usize) -> usize {
+    let most = workers.saturating_sub(1).max(1);
+    (workers / 4).max(2).min(most)
+}
+
+/// What a worker does next with a connection.
+enum Turn {
+    Read(Open),
+    Handle(Job),
 }
 
 /// A request's body, as it comes over its connection.

@@ -137,12 +137,14 @@ pub(super) fn push_end(out: &mut Vec<u8>, id: u16, status: EndStatus) {
 pub(super) fn push_response(out: &mut Vec<u8>, id: u16, response: &Response, head_only: bool) {
     let start = begin_record(out);
     response.write_head(out);
+    // Of a head that exceeds a record, the rest goes into records of its own.
+    let rest_of_head = out.split_off(out.len().min(start + FULL));
     let body = if head_only { &[] } else { response.body() };
-    let room = FULL.saturating_sub(out.len() - start);
+    let room = FULL - (out.len() - start);
     let (first, rest) = body.split_at(body.len().min(room));
     out.extend_from_slice(first);
     end_record(out, start, Kind::Stdout, id);
-    for chunk in rest.chunks(FULL) {
+    for chunk in rest_of_head.chunks(FULL).chain(rest.chunks(FULL)) {
         push_record(out, Kind::Stdout, id, chunk);
     }
     push_record(out, Kind::Stdout, id, &[]);

@@ -1,0 +1,297 @@
+//! Bodies and responses: streamed, read away, cut off, slow.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, KEEP, STDIN, get, head, params, post, record, stream};
+use crate::server::{Server, Setup, Socket, until};
+
+/// How much a program may grow by what passes through it, in KiB.
+const GROWTH: u64 = 2 << 10;
+const MANY: usize = 100 << 20;
+
+fn server() -> Server {
+    Server::new("fastcgi_echo", Socket::StdinUnix)
+}
+
+/// The head of a request with a body of this declared length.
+fn declared(query: &str, length: &[u8]) -> Vec<u8> {
+    head(1, 0, &params("POST", query, &[("CONTENT_LENGTH", length)]))
+}
+
+#[test]
+fn the_end_of_the_body_is_its_end_whatever_content_length_says() {
+    let server = server();
+    let lengths: [&[u8]; 10] = [
+        b"",
+        b"0",
+        b"2",
+        b"4",
+        b"5",
+        b"70000",
+        b"-1",
+        b"abc",
+        b"0x10",
+        &[b'9'; 29],
+    ];
+    for length in lengths {
+        let request = [declared("mode=body", length), stream(STDIN, 1, b"abcd", 3)];
+        let reply = server.ask(&request.concat());
+        assert_eq!(reply.text(), "4 394", "{}", String::from_utf8_lossy(length));
+    }
+    assert_eq!(
+        server.ask(&post(1, 0, "mode=body", b"abcd")).text(),
+        "4 394"
+    );
+}
+
+#[test]
+fn a_body_of_any_cut_comes_whole() {
+    let server = server();
+    for (length, size) in [
+        (1, 1),
+        (700, 1),
+        (40_000, 7),
+        (65_536, 65_535),
+        (1 << 20, 8_000),
+    ] {
+        let request = [
+            declared("mode=body", length.to_string().as_bytes()),
+            stream(STDIN, 1, &vec![1; length], size),
+        ];
+        let reply = server.ask(&request.concat());
+        assert_eq!(
+            reply.text(),
+            format!("{length} {length}"),
+            "records of {size}"
+        );
+    }
+}
+
+/// Sends 100 MiB to a handler, and reads the response.
+fn send_much(server: &Server, query: &str) -> (String, u64) {
+    let mut client = server.connect();
+    client
+        .send(&declared(query, MANY.to_string().as_bytes()))
+        .unwrap();
+    let part = record(STDIN, 1, &vec![1; 65_528]);
+    let mut most = 0;
+    for number in 0..MANY / 65_528 {
+        client.send(&part).unwrap();
+        if number % 100 == 0 {
+            most = most.max(server.memory());
+        }
+    }
+    client.send(&record(STDIN, 1, b"")).unwrap();
+    let reply = client.reply(1).unwrap();
+    assert_eq!(reply.end, Some(0));
+    assert!(client.is_closed());
+    (reply.text(), most)
+}
+
+#[test]
+fn a_hundred_mebibytes_are_read_in_constant_memory() {
+    let server = server();
+    let before = server.memory();
+    let length = MANY / 65_528 * 65_528;
+    let (text, most) = send_much(&server, "mode=body");
+    assert_eq!(text, format!("{length} {length}"));
+    assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
+}
+
+#[test]
+fn a_hundred_mebibytes_that_nobody_reads_do_not_lose_the_response() {
+    let server = server();
+    let before = server.memory();
+    let (text, most) = send_much(&server, "");
+    assert_eq!(text, "ok");
+    assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
+}
+
+#[test]
+fn a_peer_that_reads_only_when_its_body_is_through_gets_its_response() {
+    let server = server();
+    let mut client = server.connect();
+    client
+        .send(&post(1, 0, "mode=large&size=3000000", &vec![1; 3_000_000]))
+        .unwrap();
+    let reply = client.reply(1).unwrap();
+    assert_eq!((reply.body.len(), reply.end), (3_000_000, Some(0)));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_body_that_comes_after_the_response_is_read_away() {
+    for socket in [Socket::StdinUnix, Socket::StdinTcp] {
+        let server = Server::new("fastcgi_echo", socket);
+        let mut client = server.connect();
+        let reply = client.ask(1, &head(1, 0, &params("POST", "", &[])));
+        assert_eq!(reply.text(), "ok");
+        client
+            .send(&stream(STDIN, 1, &vec![b'b'; 300_000], 8_000))
+            .unwrap();
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn bodies_that_do_not_come_keep_no_worker() {
+    let server = server();
+    let unread = head(1, 0, &params("POST", "", &[]));
+    let announced = declared("mode=body", b"1000");
+    let waiting: Vec<Client> = (0..100)
+        .map(|number| {
+            let mut client = server.connect();
+            let request = if number % 2 == 0 { &unread } else { &announced };
+            client.send(request).unwrap();
+            client
+        })
+        .collect();
+    server.answers_at_once("100 bodies that do not come");
+    drop(waiting);
+}
+
+#[test]
+fn a_body_that_is_cut_off_is_an_error_for_whoever_reads_it() {
+    let server = server();
+    let heads = [
+        head(1, 0, &params("POST", "mode=body", &[])),
+        declared("mode=body", b"100000"),
+    ];
+    for head in heads {
+        let whole = [head.clone(), stream(STDIN, 1, &vec![b'b'; 50_000], 20_000)].concat();
+        for missing in [1, 8, 9, 30_000] {
+            let mut client = server.connect();
+            client.send(&whole[..whole.len() - missing]).unwrap();
+            client.finish();
+            if let Ok(reply) = client.reply(1)
+                && reply.end.is_some()
+            {
+                assert_eq!(reply.status(), 500);
+            }
+            server.answers_at_once("a body that was cut off");
+        }
+    }
+}
+
+#[test]
+fn a_large_response_comes_whole_also_when_it_is_read_slowly() {
+    let server = server();
+    for size in [65_000, 65_528, 70_000, 10_000_000] {
+        let reply = server.ask(&get(1, 0, &format!("mode=large&size={size}")));
+        assert_eq!((reply.body.len(), reply.end), (size, Some(0)));
+    }
+    let mut client = server.connect();
+    client.send(&get(1, 0, "mode=large&size=10000000")).unwrap();
+    server.answers_at_once("a response that nobody reads yet");
+    assert_eq!(client.reply(1).unwrap().body.len(), 10_000_000);
+}
+
+#[test]
+fn a_head_larger_than_a_record_comes_whole() {
+    let server = server();
+    for size in [60_000, 65_500, 66_000, 200_000] {
+        let mut client = server.connect();
+        let reply = client.ask(1, &get(1, KEEP, &format!("mode=head&size={size}")));
+        assert_eq!(reply.text(), "after a large head");
+        assert!(reply.head.len() > size);
+        assert_eq!(client.ask(2, &get(2, 0, "")).text(), "ok");
+    }
+}
+
+#[test]
+fn a_peer_that_never_reads_is_given_up() {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let server = setup.variable("ECHO_WRITE", 200).start();
+    let mut client = server.connect();
+    client.send(&get(1, 0, "mode=large&size=10000000")).unwrap();
+    server.answers_at_once("a peer that never reads");
+    let cut = client.reply(1);
+    assert!(cut.is_err() || cut.is_ok_and(|reply| reply.end.is_none()));
+}
+
+#[test]
+fn a_body_that_stalls_is_given_up() {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let server = setup.variable("ECHO_READ", 200).start();
+    let mut client = server.connect();
+    client
+        .send(&head(1, 0, &params("POST", "mode=body", &[])))
+        .unwrap();
+    assert_eq!(client.reply(1).unwrap().status(), 500);
+    server.answers_at_once("a body that stalled");
+}
+
+#[test]
+fn a_connection_that_is_silent_too_long_is_closed() {
+    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix).variable("ECHO_IDLE", 300);
+    let server = setup.start();
+    let whole = get(1, KEEP, "");
+    for length in [0, 5, 16, 40] {
+        let mut client = server.connect();
+        client.send(&whole[..length]).unwrap();
+        assert!(client.is_closed(), "after {length} bytes");
+    }
+    let mut client = server.connect();
+    assert_eq!(client.ask(1, &whole).status(), 200);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_request_byte_by_byte_is_answered() {
+    let server = server();
+    let mut client = server.connect();
+    for byte in post(1, 0, "mode=body", b"abcd") {
+        client.send(&[byte]).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(client.reply(1).unwrap().text(), "4 394");
+}
+
+#[test]
+fn peers_that_vanish_at_any_byte_harm_nobody() {
+    let server = Server::new("fastcgi_echo", Socket::StdinTcp);
+    let whole = post(1, KEEP, "mode=body", b"abcd");
+    for length in 0..whole.len() {
+        let mut client = server.connect();
+        client.send(&whole[..length]).unwrap();
+        if length % 2 == 0 {
+            client.vanish();
+        }
+    }
+    for _ in 0..20 {
+        let mut client = server.connect();
+        client.send(&get(1, 0, "mode=large&size=1000000")).unwrap();
+        client.vanish();
+    }
+    server.answers_at_once("resets");
+}
+
+#[test]
+fn a_panic_or_an_error_is_a_complete_500_and_the_program_lives() {
+    let mut server = server();
+    let mut client = server.connect();
+    for query in ["mode=panic", "mode=error"] {
+        let reply = client.ask(1, &get(1, KEEP, query));
+        assert_eq!((reply.status(), reply.end), (500, Some(0)));
+        assert!(reply.text().contains("</html>"));
+        assert!(!reply.text().contains("as the query asks"));
+    }
+    for _ in 0..50 {
+        assert_eq!(server.ask(&get(1, 0, "mode=panic")).status(), 500);
+    }
+    server.answers_at_once("52 panics and errors");
+    assert!(server.is_running());
+    until("the reason is told", || {
+        server.log().contains("panicked at")
+    });
+}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    let server = server();
+    let request = [head(1, 0, &params("HEAD", "", &[])), record(STDIN, 1, b"")];
+    let reply = server.ask(&request.concat());
+    assert_eq!(reply.text(), "");
+    assert!(reply.head.contains("Content-Length: 2"));
+}

@@ -1,0 +1,360 @@
+//! The life of the process: how it gets its socket, how it ends, and what it survives.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+use std::{env, thread};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::client::{Address, Client, KEEP, get, head, params, visit};
+use crate::server::{Server, Setup, Socket, program, until};
+
+/// How much a program may grow over all its requests, in KiB.
+const GROWTH: u64 = 2 << 10;
+
+#[test]
+fn every_kind_of_listening_socket_is_served() {
+    for socket in [
+        Socket::ListenUnix,
+        Socket::ListenTcp,
+        Socket::StdinUnix,
+        Socket::StdinTcp,
+    ] {
+        let server = Server::new("counter", socket);
+        let first = server.ask(&get(1, 0, ""));
+        assert!(first.text().contains("been here 1 time"), "{socket:?}");
+        let second = server.ask(&visit(1, 0, "", first.cookie().unwrap()));
+        assert!(second.text().contains("been here 2 time"), "{socket:?}");
+    }
+}
+
+/// Starts `counter` with a `--listen` that it cannot serve, and returns what it says.
+fn refused(listen: &str) -> String {
+    let mut command = Command::new(program("counter"));
+    let output = command.args(["--listen", listen]).env_clear().output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_never_replaced() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("precious");
+    fs::write(&path, "data").unwrap();
+    assert!(refused(&format!("unix:{}", path.display())).contains("precious"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    refused(&format!("unix:{}", link.display()));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+}
+
+#[test]
+fn a_socket_that_somebody_listens_on_is_not_taken_away() {
+    let server = Server::new("counter", Socket::ListenUnix);
+    let Address::Unix(path) = &server.address else {
+        unreachable!("it listens on a path")
+    };
+    assert!(refused(&format!("unix:{}", path.display())).contains("in use"));
+    server.answers_at_once("another program that wanted its socket");
+}
+
+#[test]
+fn a_socket_left_by_a_killed_program_is_replaced_and_goes_with_its_program() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("left.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let listen = format!("unix:{}", path.display());
+    let mut command = Command::new(program("fastcgi_echo"));
+    command.args(["--listen", &listen]).env_clear();
+    let mut child = Stopped(command.spawn().unwrap());
+    let address = Address::Unix(path.clone());
+    until("it listens", || Client::connect(&address).is_ok());
+    let found = fs::symlink_metadata(&path).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o660);
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(child.0.wait().unwrap().success());
+    assert!(!path.exists());
+}
+
+/// A child that does not outlive its test.
+struct Stopped(std::process::Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn systemd_hands_over_a_socket_as_descriptor_three() {
+    let activate = "systemd-socket-activate";
+    if Command::new(activate).arg("--version").output().is_err() {
+        assert_ne!(
+            env::var("CI").as_deref(),
+            Ok("true"),
+            "{activate} is missing"
+        );
+        eprintln!("skipped: {activate} not installed");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("systemd.sock");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = free.local_addr().unwrap();
+    drop(free);
+    for (listen, address) in [
+        (path.display().to_string(), Address::Unix(path)),
+        (tcp.to_string(), Address::Tcp(tcp)),
+    ] {
+        let mut command = Command::new(activate);
+        command.args(["-l", &listen]).arg(program("fastcgi_echo"));
+        command.env_clear().stderr(Stdio::null());
+        let _child = Stopped(command.spawn().unwrap());
+        let mut client = None;
+        until("it listens", || {
+            client = Client::connect(&address).ok();
+            client.is_some()
+        });
+        assert_eq!(client.unwrap().ask(1, &get(1, 0, "")).text(), "ok");
+    }
+}
+
+#[test]
+fn only_the_web_servers_that_are_named_may_connect() {
+    for (list, is_served) in [("127.0.0.1", true), ("10.0.0.1, 127.0.0.1", true)] {
+        let setup = Setup::new("fastcgi_echo", Socket::StdinTcp);
+        let server = setup.variable("FCGI_WEB_SERVER_ADDRS", list).start();
+        assert_eq!(server.ask(&get(1, 0, "")).status() == 200, is_served);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap());
+    let mut command = Command::new(program("fastcgi_echo"));
+    command.env_clear().env("FCGI_WEB_SERVER_ADDRS", "10.0.0.1");
+    command.stdin(rustix::fd::OwnedFd::from(listener));
+    let _child = Stopped(command.spawn().unwrap());
+    let mut client = Client::connect(&address).unwrap();
+    let refused = client.send(&get(1, 0, "")).and_then(|()| client.reply(1));
+    assert!(refused.is_err() || refused.is_ok_and(|reply| reply.end.is_none()));
+}
+
+#[test]
+fn a_list_of_web_servers_that_makes_no_sense_ends_the_program() {
+    use std::os::unix::ffi::OsStrExt as _;
+    for list in [&b"somewhere"[..], b"127.0.0.1,", b"127.0.0.1\xff"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = Command::new(program("fastcgi_echo"));
+        command.env_clear();
+        command.env("FCGI_WEB_SERVER_ADDRS", std::ffi::OsStr::from_bytes(list));
+        command.stdin(rustix::fd::OwnedFd::from(listener));
+        let mut child = Stopped(command.stderr(Stdio::null()).spawn().unwrap());
+        let mut status = None;
+        until("it ends", || {
+            status = child.0.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(1));
+    }
+}
+
+#[test]
+fn sigterm_ends_an_idle_program_with_success() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::new("fastcgi_echo", Socket::ListenUnix);
+        let mut kept = server.connect();
+        kept.ask(1, &get(1, KEEP, ""));
+        server.signal(signal);
+        assert!(server.end().success());
+        assert!(kept.is_closed());
+    }
+}
+
+#[test]
+fn sigterm_lets_what_runs_finish_and_answers_nothing_new() {
+    let mut server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let cookie = server.ask(&get(1, 0, "mode=count"));
+    let cookie = cookie.cookie().unwrap().to_owned();
+    let mut running = server.connect();
+    let both = [
+        visit(1, KEEP, "mode=count-and-wait", &cookie),
+        visit(2, KEEP, "mode=count", &cookie),
+    ];
+    running.send(&both.concat()).unwrap();
+    until("the handler runs", || server.started() == 1);
+    let mut idle = server.connect();
+    idle.ask(1, &get(1, KEEP, ""));
+    server.signal(Signal::TERM);
+    assert!(idle.is_closed());
+    let mut new = server.connect();
+    let _ = new.send(&get(1, 0, ""));
+    server.go();
+    let reply = running.reply(1).unwrap();
+    assert_eq!((reply.text().as_str(), reply.end), ("2", Some(0)));
+    assert!(
+        running.is_closed(),
+        "the request sent ahead is not answered"
+    );
+    assert!(server.end().success());
+    assert!(new.reply(1).map_or(true, |reply| reply.end.is_none()));
+    let file = fs::read_to_string(server.session_file()).unwrap();
+    assert!(file.contains(r#""count":2"#), "{file}");
+}
+
+#[test]
+fn sigterm_ends_a_program_whose_workers_are_all_busy_for_too_long() {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let mut server = setup.start();
+    let first = server.ask(&get(1, 0, "mode=count"));
+    let cookie = first.cookie().unwrap().to_owned();
+    let mut stuck = server.connect();
+    stuck
+        .send(&visit(1, 0, "mode=count-and-wait", &cookie))
+        .unwrap();
+    until("the handler runs", || server.started() == 1);
+    server.signal(Signal::TERM);
+    assert!(server.end().success());
+    assert!(server.log().contains("longer than 10 s"));
+    let file = fs::read_to_string(server.session_file()).unwrap();
+    assert!(!file.contains(r#""count":2"#), "{file}");
+}
+
+#[test]
+fn sigterm_does_not_wait_for_each_of_many_bodies_that_do_not_come() {
+    let mut server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let unread = head(1, 0, &params("POST", "", &[]));
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = server.connect();
+            assert_eq!(client.ask(1, &unread).text(), "ok");
+            client
+        })
+        .collect();
+    server.signal(Signal::TERM);
+    assert!(server.end().success());
+    drop(waiting);
+}
+
+#[test]
+fn a_program_that_was_stopped_goes_on() {
+    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let mut kept = server.connect();
+    kept.ask(1, &get(1, KEEP, ""));
+    server.signal(Signal::STOP);
+    let mut new = server.connect();
+    new.send(&get(1, 0, "")).unwrap();
+    kept.send(&get(2, KEEP, "")).unwrap();
+    server.signal(Signal::CONT);
+    assert_eq!(new.reply(1).unwrap().status(), 200);
+    assert_eq!(kept.reply(2).unwrap().status(), 200);
+    server.answers_at_once("SIGSTOP and SIGCONT");
+}
+
+#[test]
+fn having_no_descriptors_left_is_survived() {
+    let mut server = Setup::new("fastcgi_echo", Socket::StdinUnix)
+        .descriptors(64)
+        .start();
+    let held: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    server.answers_at_once("200 connections under a limit of 64");
+    let first = server.ask(&get(1, 0, "mode=count"));
+    assert!(first.cookie().is_some() || first.status() == 500);
+    drop(held);
+    assert!(server.is_running());
+    let first = server.ask(&get(1, 0, "mode=count"));
+    assert!(first.cookie().is_some());
+}
+
+/// Opens as many connections as asked, or as the test's own limit allows.
+fn idle_connections(server: &Server, wanted: usize) -> Vec<Client> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = limit.current.and_then(|limit| usize::try_from(limit).ok());
+    // Other tests of this process need some too.
+    let most = wanted.min(limit.unwrap_or(usize::MAX) / 2);
+    if most < wanted {
+        eprintln!("{most} connections instead of {wanted}: the limit of descriptors is low");
+    }
+    let mut clients = Vec::with_capacity(most);
+    while clients.len() < most {
+        match Client::connect(&server.address) {
+            Ok(client) => clients.push(client),
+            // The backlog is full for a moment.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(error) => panic!("after {} connections: {error}", clients.len()),
+        }
+    }
+    clients
+}
+
+#[test]
+fn thousands_of_idle_connections_starve_nobody() {
+    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let before = server.memory();
+    let some = idle_connections(&server, 500);
+    server.answers_at_once("500 idle connections");
+    let more = idle_connections(&server, 3500);
+    for _ in 0..20 {
+        server.answers_at_once("4,000 idle connections");
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown <= 2 * GROWTH, "grown by {grown} KiB");
+    drop((some, more));
+    server.answers_at_once("4,000 idle connections that are gone");
+}
+
+#[test]
+fn a_slow_peer_for_each_worker_and_more_starves_nobody() {
+    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let whole = get(1, 0, "");
+    let slow: Vec<_> = (0..100)
+        .map(|number| {
+            let mut client = server.connect();
+            client.send(&whole[..=number % (whole.len() - 9)]).unwrap();
+            client
+        })
+        .collect();
+    server.answers_at_once("100 requests that do not go on");
+    drop(slow);
+}
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_requests() {
+    let requests = env::var("FASTCGI_REQUESTS").ok();
+    let requests: u32 = requests.map_or(100_000, |text| text.parse().unwrap());
+    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let first = server.ask(&get(1, 0, "mode=count"));
+    let cookie = first.cookie().unwrap().to_owned();
+    let ask = |number: u32| {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    let plain = get(1, KEEP, "").repeat(49);
+                    let counted = visit(1, KEEP, "mode=count", &cookie);
+                    let batch = [plain, counted].concat();
+                    for _ in 0..number / 200 {
+                        client.send(&batch).unwrap();
+                        for _ in 0..50 {
+                            assert_eq!(client.reply(1).unwrap().end, Some(0));
+                        }
+                    }
+                });
+            }
+        });
+    };
+    ask(10_000);
+    let before = server.memory();
+    ask(requests);
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown <= GROWTH, "grown by {grown} KiB");
+}

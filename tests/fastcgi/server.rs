@@ -1,0 +1,270 @@
+//! A program of this project, started as a FastCGI responder, and stopped with the test.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
+
+/// Where the listening socket comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Socket {
+    /// `--listen unix:/path`
+    ListenUnix,
+    /// `--listen 127.0.0.1:port`
+    ListenTcp,
+    /// Descriptor 0.
+    StdinUnix,
+    StdinTcp,
+}
+
+/// How to start a program.
+pub(crate) struct Setup {
+    program: &'static str,
+    socket: Socket,
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+    descriptors: Option<u32>,
+}
+
+impl Setup {
+    pub(crate) fn new(program: &'static str, socket: Socket) -> Self {
+        Setup {
+            program,
+            socket,
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            descriptors: None,
+        }
+    }
+
+    /// Arguments are read only with `--listen`.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Display) -> Self {
+        self.variables.push((name, value.to_string()));
+        self
+    }
+
+    /// The most descriptors that the program may have open.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
+    pub(crate) fn start(self) -> Server {
+        let directory = TempDir::new().unwrap();
+        let (address, stdin, listen) = socket(self.socket, directory.path());
+        let mut command = command(self.program, self.descriptors);
+        command.args(listen).args(&self.arguments);
+        command.env_clear();
+        command.env(
+            "CGI_SESSION_STORAGE_FILE_DIR",
+            directory.path().join("sessions"),
+        );
+        command.env("ECHO_DIRECTORY", directory.path());
+        command.envs(self.variables);
+        let log = directory.path().join("stderr");
+        command.stdin(stdin).stdout(Stdio::null());
+        command.stderr(File::create(&log).unwrap());
+        let server = Server {
+            child: command.spawn().unwrap(),
+            address,
+            directory,
+        };
+        server.wait_until_it_answers();
+        server
+    }
+}
+
+/// A program that runs.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: Address,
+    directory: TempDir,
+}
+
+impl Server {
+    pub(crate) fn new(program: &'static str, socket: Socket) -> Self {
+        Setup::new(program, socket).start()
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(&self.address).unwrap()
+    }
+
+    /// One request on a connection of its own.
+    #[track_caller]
+    pub(crate) fn ask(&self, request: &[u8]) -> Reply {
+        self.connect().ask(1, request)
+    }
+
+    /// A good request is answered, and does not wait for anything that was sent before.
+    #[track_caller]
+    pub(crate) fn answers_at_once(&self, after: &str) {
+        let started = Instant::now();
+        let mut client = self.connect();
+        client.wait_up_to(AT_ONCE);
+        let reply = client.send(&get(1, 0, "")).and_then(|()| client.reply(1));
+        let reply = reply
+            .unwrap_or_else(|error| panic!("after {after}: no answer: {error}\n{}", self.log()));
+        let took = started.elapsed();
+        assert_eq!((reply.status(), reply.end), (200, Some(0)), "after {after}");
+        assert!(took <= AT_ONCE, "after {after}: {took:?}");
+    }
+
+    /// What the program holds in memory, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_ascii_whitespace().next());
+        number.unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The only session's file.
+    pub(crate) fn session_file(&self) -> PathBuf {
+        let entries = fs::read_dir(self.directory().join("sessions")).unwrap();
+        let mut files = entries.map(|entry| entry.unwrap().path());
+        files
+            .find(|path| path.extension().is_some_and(|end| end == "json"))
+            .expect("a session file")
+    }
+
+    /// How many handlers wait for the file `go`.
+    pub(crate) fn started(&self) -> usize {
+        let names = fs::read_dir(self.directory()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("started-"))
+            .count()
+    }
+
+    /// Lets all handlers that wait go on.
+    pub(crate) fn go(&self) {
+        fs::write(self.directory().join("go"), "").unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the program's end.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the program ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What the program wrote to stderr.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory().join("stderr")).unwrap()
+    }
+
+    fn wait_until_it_answers(&self) {
+        until(&format!("the program answers\n{}", self.log()), || {
+            let Ok(mut client) = Client::connect(&self.address) else {
+                return false;
+            };
+            client.send(&get(1, 0, "")).is_ok() && client.reply(1).is_ok_and(|it| it.end == Some(0))
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the program's log:\n{}", self.log());
+        }
+        // Already ended is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks again and again whether something has become true.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it did not happen that {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An example's path: `cargo test` builds it beside the tests.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let path = profile.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --examples`",
+        path.display()
+    );
+    path
+}
+
+/// The program itself, or a shell that becomes it under a limit.
+fn command(name: &str, descriptors: Option<u32>) -> Command {
+    let program = program(name);
+    let Some(most) = descriptors else {
+        return Command::new(program);
+    };
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c");
+    shell.arg(format!("ulimit -n {most}; exec \"$0\" \"$@\""));
+    shell.arg(program);
+    shell
+}
+
+fn socket(socket: Socket, directory: &Path) -> (Address, Stdio, Vec<String>) {
+    let path = directory.join("socket");
+    match socket {
+        Socket::ListenUnix => {
+            let listen = format!("unix:{}", path.display());
+            let arguments = vec!["--listen".to_owned(), listen];
+            (Address::Unix(path), Stdio::null(), arguments)
+        }
+        Socket::ListenTcp => {
+            // Free a moment ago; the program would end if somebody else took it meanwhile.
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let arguments = vec!["--listen".to_owned(), address.to_string()];
+            (Address::Tcp(address), Stdio::null(), arguments)
+        }
+        Socket::StdinUnix => {
+            let listener = UnixListener::bind(&path).unwrap();
+            (Address::Unix(path), OwnedFd::from(listener).into(), vec![])
+        }
+        Socket::StdinTcp => {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = Address::Tcp(listener.local_addr().unwrap());
+            (address, OwnedFd::from(listener).into(), vec![])
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Sessions over FastCGI: the same promises as under CGI.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{ABORT, AT_ONCE, KEEP, STDIN, get, head, params, record, stream, visit};
+use crate::server::{Server, Setup, Socket, until};
+
+const CONNECTIONS: u64 = 16;
+const INCREMENTS: u64 = 200;
+
+fn server() -> Server {
+    Server::new("fastcgi_echo", Socket::StdinUnix)
+}
+
+/// Begins a session and returns its cookie; its count is 1.
+fn begin_session(server: &Server) -> String {
+    let reply = server.ask(&get(1, 0, "mode=count"));
+    assert_eq!(reply.text(), "1");
+    reply.cookie().unwrap().to_owned()
+}
+
+#[track_caller]
+fn count(server: &Server, cookie: &str) -> u64 {
+    let reply = server.ask(&visit(1, 0, "mode=count", cookie));
+    assert_eq!(reply.status(), 200, "{reply:?}");
+    reply.text().parse().unwrap()
+}
+
+/// Counts from many connections at once; all counts that were answered, in order.
+fn count_from_everywhere(servers: &[&Server], cookie: &str) -> Vec<u64> {
+    let mut all: Vec<u64> = thread::scope(|scope| {
+        let clients = (0..CONNECTIONS).map(|number| {
+            let server = servers[usize::try_from(number).unwrap() % servers.len()];
+            scope.spawn(move || {
+                let mut client = server.connect();
+                let request = visit(1, KEEP, "mode=count", cookie);
+                let answers = (0..INCREMENTS).map(|_| client.ask(1, &request).text());
+                answers
+                    .map(|text| text.parse().unwrap())
+                    .collect::<Vec<u64>>()
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        let counts = clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap());
+        counts.collect()
+    });
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn sixteen_connections_that_count_in_one_session_lose_nothing() {
+    let server = server();
+    let cookie = begin_session(&server);
+    let counts = count_from_everywhere(&[&server], &cookie);
+    assert!(counts.into_iter().eq(2..=CONNECTIONS * INCREMENTS + 1));
+}
+
+#[test]
+fn two_programs_that_count_in_one_session_lose_nothing() {
+    let one = server();
+    let shared = one.directory().join("sessions");
+    let other = Setup::new("fastcgi_echo", Socket::StdinTcp);
+    let other = other.variable("CGI_SESSION_STORAGE_FILE_DIR", shared.display());
+    let other = other.start();
+    let cookie = begin_session(&one);
+    let counts = count_from_everywhere(&[&one, &other], &cookie);
+    assert!(counts.into_iter().eq(2..=CONNECTIONS * INCREMENTS + 1));
+}
+
+#[test]
+fn nobody_waits_for_a_crowd_to_end_that_came_later() {
+    let server = server();
+    let cookie = begin_session(&server);
+    let is_over = AtomicU64::new(0);
+    let fewest = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    let mut answered = 0;
+                    while is_over.load(Ordering::Relaxed) < 3000 {
+                        client.ask(1, &visit(1, KEEP, "mode=count", &cookie));
+                        is_over.fetch_add(1, Ordering::Relaxed);
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        let answered = clients.into_iter().map(|client| client.join().unwrap());
+        answered.min().unwrap()
+    });
+    assert!(fewest > 20, "a client was answered {fewest} times of 3000");
+}
+
+#[test]
+fn requests_of_one_session_that_are_sent_ahead_are_all_answered() {
+    let server = server();
+    let cookie = begin_session(&server);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = server.connect();
+                let many = visit(1, KEEP, "mode=count", &cookie).repeat(30);
+                client.send(&many).unwrap();
+                for _ in 0..30 {
+                    assert_eq!(client.reply(1).unwrap().status(), 200);
+                }
+            });
+        }
+    });
+    assert_eq!(count(&server, &cookie), 242);
+}
+
+#[test]
+fn a_session_that_is_held_keeps_only_its_own_requests_waiting() {
+    for workers in ["2", "8"] {
+        check_that_others_go_on(workers);
+    }
+}
+
+fn check_that_others_go_on(workers: &str) {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", workers]);
+    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "1s").start();
+    let (held, free) = (begin_session(&server), server.ask(&get(1, 0, "mode=count")));
+    let files = server.directory().join("sessions");
+    // The test itself holds the first session, as another program would.
+    let locks: Vec<File> = session_files(&files)
+        .filter(|path| !is_free(&server, path, free.cookie().unwrap()))
+        .map(|path| File::open(path).unwrap())
+        .inspect(|file| file.lock().unwrap())
+        .collect();
+    assert_eq!(locks.len(), 1);
+    let started = Instant::now();
+    let request = visit(1, 0, "mode=count", &held);
+    let mut blocked: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(&request).unwrap();
+            client
+        })
+        .collect();
+    // Looking for the file has counted twice.
+    for expected in 4..=50 {
+        let mut client = server.connect();
+        client.wait_up_to(AT_ONCE);
+        let request = visit(1, 0, "mode=count", free.cookie().unwrap());
+        assert_eq!(client.ask(1, &request).text(), expected.to_string());
+    }
+    for client in &mut blocked {
+        let reply = client.reply(1).unwrap();
+        assert_eq!(reply.status(), 503);
+        assert!(reply.head.contains("Retry-After: "), "{}", reply.head);
+    }
+    assert!(started.elapsed() < Duration::from_secs(10));
+    drop(locks);
+    assert_eq!(count(&server, &held), 2);
+}
+
+fn session_files(directory: &std::path::Path) -> impl Iterator<Item = std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "json"))
+}
+
+/// Whether this is the file that changes when the cookie's session is counted.
+fn is_free(server: &Server, path: &std::path::Path, cookie: &str) -> bool {
+    let before = std::fs::read(path).unwrap();
+    let reply = server.ask(&visit(1, 0, "mode=count", cookie));
+    assert_eq!(reply.status(), 200);
+    before != std::fs::read(path).unwrap()
+}
+
+#[test]
+fn a_request_that_is_aborted_or_cut_off_amid_its_body_saves_nothing() {
+    let server = server();
+    let cookie = begin_session(&server);
+    for length in ["", "300000", "40"] {
+        let more = [
+            ("HTTP_COOKIE", cookie.as_bytes()),
+            ("CONTENT_LENGTH", length.as_bytes()),
+        ];
+        let head = head(1, KEEP, &params("POST", "mode=count-and-read", &more));
+        let part = record(STDIN, 1, &[b'b'; 30]);
+
+        let mut aborted = server.connect();
+        let bytes = [head.clone(), part.clone(), record(ABORT, 1, b"")];
+        let reply = aborted.ask(1, &bytes.concat());
+        assert_eq!((reply.head.as_str(), reply.end), ("", Some(0)));
+        assert_eq!(aborted.ask(2, &get(2, 0, "")).text(), "ok");
+
+        let mut cut = server.connect();
+        cut.send(&[head.clone(), part].concat()).unwrap();
+        cut.finish();
+        let reply = cut.reply(1).unwrap();
+        assert!(reply.end.is_none() || reply.status() == 500);
+        drop(cut);
+
+        let gone = [head, stream(STDIN, 1, &[b'b'; 30], 9)[..20].to_vec()];
+        server.connect().send(&gone.concat()).unwrap();
+    }
+    assert_eq!(count(&server, &cookie), 2);
+}
+
+#[test]
+fn a_panic_or_an_error_saves_nothing_and_frees_the_session() {
+    let server = server();
+    let cookie = begin_session(&server);
+    for query in ["mode=count-and-panic", "mode=count-and-fail"] {
+        assert_eq!(server.ask(&visit(1, 0, query, &cookie)).status(), 500);
+    }
+    assert_eq!(count(&server, &cookie), 2);
+}
+
+#[test]
+fn nothing_of_one_request_is_seen_in_the_next() {
+    let server = server();
+    let mut client = server.connect();
+    let cookie = begin_session(&server);
+    let more = [
+        ("HTTP_COOKIE", cookie.as_bytes()),
+        ("HTTP_X", b"of the first"),
+    ];
+    let request = |query, more| {
+        let head = head(1, KEEP, &params("GET", query, more));
+        [head, record(STDIN, 1, b"")].concat()
+    };
+    let known = client.ask(1, &request("mode=count", &more));
+    assert_eq!((known.text().as_str(), known.cookie()), ("2", None));
+    let absent = client.ask(1, &request("mode=param&name=HTTP_X", &[]));
+    assert_eq!(absent.text(), "(absent)");
+    let mut seen = BTreeSet::from([cookie.clone()]);
+    for _ in 0..20 {
+        let new = client.ask(1, &request("mode=count", &[]));
+        assert_eq!(new.text(), "1");
+        assert!(seen.insert(new.cookie().unwrap().to_owned()));
+        let plain = client.ask(1, &request("", &[]));
+        assert_eq!(plain.cookie(), None);
+    }
+}
+
+#[test]
+fn a_killed_program_loses_no_count_that_it_answered() {
+    for round in 0..5 {
+        let mut killed = server();
+        let cookie = begin_session(&killed);
+        let acknowledged = AtomicU64::new(1);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = killed.connect();
+                    let request = visit(1, KEEP, "mode=count", &cookie);
+                    while client.send(&request).is_ok() {
+                        match client.reply(1) {
+                            Ok(reply) if reply.end == Some(0) => {
+                                let count = reply.text().parse().unwrap();
+                                acknowledged.fetch_max(count, Ordering::SeqCst);
+                            }
+                            _ => break,
+                        }
+                    }
+                });
+            }
+            until("some are counted", || {
+                acknowledged.load(Ordering::SeqCst) > 50 + 37 * round
+            });
+            killed.signal(rustix::process::Signal::KILL);
+        });
+        killed.end();
+        let shared = killed.directory().join("sessions");
+        let next = Setup::new("fastcgi_echo", Socket::StdinUnix);
+        let next = next.variable("CGI_SESSION_STORAGE_FILE_DIR", shared.display());
+        let acknowledged = acknowledged.into_inner();
+        assert!(count(&next.start(), &cookie) > acknowledged);
+    }
+}

@@ -1,0 +1,113 @@
+//! A FastCGI program for the tests: what it does is in the query, its limits are in the environment.
+
+use std::error::Error;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use cgi_session::{Program, Request, Response};
+use http::{HeaderName, HeaderValue};
+
+type Outcome = Result<Response, Box<dyn Error + Send + Sync>>;
+
+const NO_LIMIT: u64 = u64::MAX;
+
+fn main() -> ExitCode {
+    let idle = milliseconds("ECHO_IDLE", 60_000);
+    let read = milliseconds("ECHO_READ", 60_000);
+    let write = milliseconds("ECHO_WRITE", 60_000);
+    Program::new()
+        .idle_timeout(idle)
+        .io_timeout(read, write)
+        .run(echo)
+}
+
+fn milliseconds(name: &str, default: u64) -> Duration {
+    let given = env::var(name).ok().and_then(|text| text.parse().ok());
+    Duration::from_millis(given.unwrap_or(default))
+}
+
+fn echo(request: &mut Request) -> Outcome {
+    let mode = request.query("mode").unwrap_or_default();
+    match mode.as_str() {
+        "param" => {
+            let name = request.query("name").unwrap_or_default();
+            let value = request.param(&name).map(OsStrExt::as_bytes);
+            Ok(Response::text(value.unwrap_or(b"(absent)")))
+        }
+        "body" => Ok(Response::text(digest(request)?)),
+        "panic" => panic!("as the query asks"),
+        "error" => Err("as the query asks".into()),
+        "large" => Ok(Response::text(vec![b'x'; number(request, "size")?])),
+        "head" => {
+            let value = HeaderValue::try_from("h".repeat(number(request, "size")?))?;
+            let name = HeaderName::from_static("x-large");
+            Ok(Response::text("after a large head").with_header(name, value))
+        }
+        "wait" => {
+            wait()?;
+            Ok(Response::text("waited"))
+        }
+        "count" => count(request).map(|count| Response::text(count.to_string())),
+        "count-and-read" => {
+            let count = count(request)?;
+            digest(request)?;
+            Ok(Response::text(count.to_string()))
+        }
+        "count-and-wait" => {
+            let count = count(request)?;
+            wait()?;
+            Ok(Response::text(count.to_string()))
+        }
+        "count-and-panic" => {
+            count(request)?;
+            panic!("after counting")
+        }
+        "count-and-fail" => {
+            count(request)?;
+            Err("after counting".into())
+        }
+        _ => Ok(Response::text("ok")),
+    }
+}
+
+fn number(request: &Request, name: &str) -> Result<usize, Box<dyn Error + Send + Sync>> {
+    Ok(request.query(name).unwrap_or_default().parse()?)
+}
+
+fn count(request: &mut Request) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    let session = request.session()?;
+    let count = session.get::<u64>("count")?.unwrap_or(0) + 1;
+    session.insert("count", count)?;
+    Ok(count)
+}
+
+/// The length of the body and the sum of its bytes.
+fn digest(request: &mut Request) -> io::Result<String> {
+    let (mut length, mut sum) = (0_u64, 0_u64);
+    let mut body = request.body(NO_LIMIT);
+    let mut buffer = [0; 16 << 10];
+    loop {
+        match body.read(&mut buffer)? {
+            0 => return Ok(format!("{length} {sum}")),
+            read => {
+                length += u64::try_from(read).unwrap_or_default();
+                sum += buffer[..read].iter().copied().map(u64::from).sum::<u64>();
+            }
+        }
+    }
+}
+
+/// Tells that the handler runs, and waits until the test makes the file `go`.
+fn wait() -> io::Result<()> {
+    let directory = PathBuf::from(env::var_os("ECHO_DIRECTORY").unwrap_or_default());
+    let name = format!("started-{:?}", thread::current().id());
+    fs::write(directory.join(name), "")?;
+    while !directory.join("go").exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
