@@ -65,7 +65,7 @@ impl Limits {
     /// is started for one request must not make.
     fn workers(&self) -> usize {
         let processors = || thread::available_parallelism().map_or(1, usize::from);
-        self.workers.unwrap_or_else(|| (4 * processors()).max(8))
+        self.workers.unwrap_or_else(|| (4 * processors()).max(16))
     }
 }
 

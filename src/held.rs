@@ -3,15 +3,24 @@
 //! A thread that asks for a session it holds would wait for itself, and is told so. Another thread
 //! waits here, before the store's lock: that wakes it without a helper thread.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 
-static HELD: Mutex<Vec<(ThreadId, SessionId)>> = Mutex::new(Vec::new());
+static SESSIONS: Mutex<Sessions> = Mutex::new(Sessions {
+    held: Vec::new(),
+    awaited: Vec::new(),
+});
 static RELEASED: Condvar = Condvar::new();
+
+struct Sessions {
+    held: Vec<(ThreadId, SessionId)>,
+    /// One entry for each thread that waits, here or in the store.
+    awaited: Vec<SessionId>,
+}
 
 /// The note that a thread holds a session; dropping it takes the note away.
 pub(crate) struct Held {
@@ -23,11 +32,13 @@ impl Held {
     pub(crate) fn claim(id: &SessionId, wait: Duration) -> Result<Self> {
         let thread = thread::current().id();
         let deadline = Instant::now() + wait;
-        let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        // Dropped after the list is unlocked, which it locks to take itself away.
+        let mut note = None;
+        let mut all = sessions();
         loop {
-            match all.iter().find(|(_, held)| held == id) {
+            match all.held.iter().find(|(_, held)| held == id) {
                 None => {
-                    all.push((thread, id.clone()));
+                    all.held.push((thread, id.clone()));
                     return Ok(Held { id: id.clone() });
                 }
                 Some((holder, _)) if *holder == thread => return Err(Error::AlreadyOpen),
@@ -41,6 +52,10 @@ impl Held {
                     holder,
                 });
             }
+            if note.is_none() {
+                all.awaited.push(id.clone());
+                note = Some(Waiting { id: id.clone() });
+            }
             all = RELEASED
                 .wait_timeout(all, left)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -51,9 +66,42 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(_, id)| *id != self.id);
-        drop(all);
+        sessions().held.retain(|(_, id)| *id != self.id);
         RELEASED.notify_all();
     }
+}
+
+/// The note that a thread waits for a session.
+pub(crate) struct Waiting {
+    id: SessionId,
+}
+
+impl Waiting {
+    pub(crate) fn new(id: &SessionId) -> Self {
+        sessions().awaited.push(id.clone());
+        Waiting { id: id.clone() }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut all = sessions();
+        if let Some(at) = all.awaited.iter().position(|id| *id == self.id) {
+            all.awaited.swap_remove(at);
+        }
+    }
+}
+
+/// How many threads of this process wait for a session.
+#[cfg(target_os = "linux")]
+pub(crate) fn waiting_for(id: &SessionId) -> usize {
+    sessions()
+        .awaited
+        .iter()
+        .filter(|awaited| *awaited == id)
+        .count()
+}
+
+fn sessions() -> MutexGuard<'static, Sessions> {
+    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner)
 }

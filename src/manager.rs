@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::{Config, StorageType};
 use crate::cookies::{self, SetCookie};
 use crate::error::{Error, Result};
-use crate::held::Held;
+use crate::held::{Held, Waiting};
 use crate::id::SessionId;
 use crate::record::Record;
 use crate::session::{ClientCookie, Session, Snapshot};
@@ -229,7 +229,14 @@ impl SessionManager {
         let deadline = Instant::now() + shared.config.lock_timeout;
         let held = Held::claim(id, shared.config.lock_timeout)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let Some((stored, lease)) = shared.store.lock(id, left, now)? else {
+        let found = match shared.store.lock(id, Duration::ZERO, now) {
+            Err(Error::Busy { .. }) => {
+                let _note = Waiting::new(id);
+                shared.store.lock(id, left, now)
+            }
+            found => found,
+        };
+        let Some((stored, lease)) = found? else {
             return Ok(None);
         };
         if shared.is_too_old(&stored.record, now) {

@@ -88,8 +88,8 @@ impl Program {
     }
 
     /// How many requests are handled at once: the number of threads, made at the start. Default:
-    /// four for each processor, at least 8. A quarter of them, at least 2 but never all, serve one
-    /// session at the same time; what exceeds that waits without a thread.
+    /// four for each processor, at least 16. When a quarter of them waits for one session, or half
+    /// of them is busy with it, its further requests wait without a thread.
     pub fn workers(mut self, workers: usize) -> Self {
         self.limits.workers = Some(workers.max(1));
         self

@@ -1,14 +1,16 @@
-//! Which requests may occupy a worker: those of one session only a few at a time.
+//! Which requests may occupy a worker: of those that wait for one session only a few.
 //!
-//! Requests that write one session wait for each other. Were they to wait in workers, one busy
-//! session would hold them all and every other visitor would stand still. So a session gets a
-//! share of the workers, and what exceeds it waits here, without a thread.
+//! Requests that write one session wait for each other. Were they all to wait in workers, one busy
+//! session would hold every worker, and every other visitor would stand still. So when a quarter
+//! of the workers waits for a session, or half of them is busy with it, its further requests wait
+//! here, without a thread. Until then those that only read it wait for nobody.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use crate::held;
 use crate::id::SessionId;
 use crate::params::Params;
 
@@ -30,7 +32,10 @@ pub(super) struct Job {
 }
 
 pub(super) struct Gate {
-    share: usize,
+    /// So many workers may wait for one session.
+    waiting: usize,
+    /// So many may be busy with it.
+    running: usize,
     sessions: Mutex<HashMap<SessionId, Crowd>>,
 }
 
@@ -41,10 +46,12 @@ struct Crowd {
 }
 
 impl Gate {
-    /// A gate that lets one session occupy `share` workers.
-    pub(super) fn new(share: usize) -> Self {
+    /// A gate before so many workers. One session never gets all of them, unless there is only one.
+    pub(super) fn new(workers: usize) -> Self {
+        let most = workers.saturating_sub(1).max(1);
         Gate {
-            share,
+            waiting: (workers / 4).max(1),
+            running: (workers / 2).max(2).min(most),
             sessions: Mutex::new(HashMap::new()),
         }
     }
@@ -56,7 +63,7 @@ impl Gate {
         };
         let mut sessions = self.sessions();
         let crowd = sessions.entry(session.clone()).or_default();
-        if crowd.running < self.share {
+        if crowd.running < self.running && held::waiting_for(session) < self.waiting {
             crowd.running += 1;
             return Some(job);
         }

@@ -84,7 +84,7 @@ impl<'a> Pool<'a> {
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             open: Arc::default(),
-            gate: Gate::new(share(workers)),
+            gate: Gate::new(workers),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
         })
@@ -352,12 +352,6 @@ impl<'a> Pool<'a> {
     fn idle(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// How many workers one session may occupy: never all of them, unless there is only one.
-fn share(workers: usize) -> usize {
-    let most = workers.saturating_sub(1).max(1);
-    (workers / 4).max(2).min(most)
 }
 
 /// What a worker does next with a connection.

@@ -164,6 +164,38 @@ fn check_that_others_go_on(workers: &str) {
     assert_eq!(count(&server, &held), 2);
 }
 
+#[test]
+fn who_only_reads_a_session_waits_for_nobody_who_writes_it() {
+    let server = server();
+    let cookie = begin_session(&server);
+    let file = session_files(&server.directory().join("sessions"))
+        .next()
+        .unwrap();
+    // The test itself holds the session, as another program would, and two requests wait for it.
+    let lock = File::open(file).unwrap();
+    lock.lock().unwrap();
+    let writers: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(&visit(1, 0, "mode=count", &cookie)).unwrap();
+            client
+        })
+        .collect();
+    for _ in 0..20 {
+        let mut client = server.connect();
+        client.wait_up_to(AT_ONCE);
+        let reply = client.ask(1, &visit(1, 0, "mode=read", &cookie));
+        assert_eq!((reply.status(), reply.text()), (200, "1".into()));
+    }
+    lock.unlock().unwrap();
+    let mut counts: Vec<_> = writers
+        .into_iter()
+        .map(|mut client| client.reply(1).unwrap().text().to_string())
+        .collect();
+    counts.sort();
+    assert_eq!(counts, ["2", "3"]);
+}
+
 fn session_files(directory: &std::path::Path) -> impl Iterator<Item = std::path::PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());

@@ -51,6 +51,13 @@ fn echo(request: &mut Request) -> Outcome {
             wait()?;
             Ok(Response::text("waited"))
         }
+        "read" => {
+            let snapshot = request.read_session()?;
+            let count = snapshot
+                .map(|session| session.require::<u64>("count"))
+                .transpose()?;
+            Ok(Response::text(format!("{}", count.unwrap_or_default())))
+        }
         "count" => count(request).map(|count| Response::text(count.to_string())),
         "count-and-read" => {
             let count = count(request)?;

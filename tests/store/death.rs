@@ -250,7 +250,7 @@ fn a_killed_holder_frees_its_lock_at_once() {
 
     let busy = place
         .store
-        .lock(&id, std::time::Duration::ZERO, SystemTime::now());
+        .lock(&id, std::time::Duration::from_millis(20), SystemTime::now());
     let text = busy.err().expect("it is locked").to_string();
     assert!(
         text.contains(&format!("by process {} (", child.0.id())),

@@ -292,7 +292,12 @@ fn take(file: &File, left: Duration, wait: Duration, shared: &Shared, name: &str
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::Busy {
             waited: wait,
-            holder: lock::holder(file),
+            // Finding out takes longer than a try without waiting.
+            holder: if wait.is_zero() {
+                None
+            } else {
+                lock::holder(file)
+            },
         }),
         Err(error) => Err(Error::io("cannot lock", shared.path(name), error)),
     }
