@@ -171,12 +171,15 @@ fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
     let spare = usize::try_from(batch.saturating_add(64)).unwrap_or(usize::MAX);
     let mut total = 0;
     let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
-    each_session(shared, |name, modified| {
+    each_session(shared, |prefix, name, modified| {
         total += 1;
-        oldest.push((modified, name));
-        if oldest.len() > spare {
+        if oldest.len() == spare {
+            if oldest.peek().is_some_and(|(newest, _)| *newest <= modified) {
+                return;
+            }
             oldest.pop();
         }
+        oldest.push((modified, format!("{prefix}{name}")));
     })?;
     // The one that is about to be created is counted, but not there yet.
     let excess = (total + 1u64).saturating_sub(max);
@@ -230,8 +233,8 @@ fn full(shared: &Shared) -> Error {
     }
 }
 
-/// Calls `visit` with the name and the time of every session file.
-fn each_session(shared: &Shared, mut visit: impl FnMut(String, SystemTime)) -> Result<()> {
+/// Calls `visit` with the folder, the name and the time of every session file.
+fn each_session(shared: &Shared, mut visit: impl FnMut(&str, &str, SystemTime)) -> Result<()> {
     for prefix in scan::folder_names(shared)? {
         let Some(folder) = scan::open(shared, &prefix)? else {
             continue;
@@ -240,7 +243,7 @@ fn each_session(shared: &Shared, mut visit: impl FnMut(String, SystemTime)) -> R
             if let Kind::Session(_) = kind
                 && let Some(modified) = modified_at(&folder.handle, name)
             {
-                visit(format!("{prefix}{name}"), modified);
+                visit(&prefix, name, modified);
             }
             ControlFlow::Continue(())
         })?;
