@@ -113,7 +113,7 @@ pub(crate) fn error_page(status: StatusCode) -> Response {
             "The server is busy with another of your requests. Please try again."
         }
         status if status.is_client_error() => "The server cannot use this request.",
-        _ => "The server could not answer this request. Nothing was changed.",
+        _ => "The server could not answer this request. Please try again later.",
     };
     Response::html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\

@@ -17,6 +17,8 @@ pub(crate) struct Visit {
     session: Option<Session>,
     set_cookie: Option<SetCookie>,
     was_used: bool,
+    /// A session was stored or found, so that there is a store to clean up.
+    may_clean_up: bool,
 }
 
 /// What a visit leaves to be sent.
@@ -42,6 +44,7 @@ impl Visit {
             session: None,
             set_cookie: None,
             was_used: false,
+            may_clean_up: false,
         }
     }
 
@@ -92,7 +95,10 @@ impl Visit {
             return Ok(());
         };
         session.save()?;
-        self.id = session.id().cloned();
+        if let Some(id) = session.id() {
+            self.id = Some(id.clone());
+            self.may_clean_up = true;
+        }
         // An earlier cookie of this request stays due unless this session has one of its own.
         self.set_cookie = session.release().or(self.set_cookie.take());
         Ok(())
@@ -119,7 +125,7 @@ impl Visit {
         Ok(Farewell {
             set_cookie: self.set_cookie,
             cache_limiter: cache_limiter.map(|manager| manager.config().cache_limiter),
-            manager: self.manager,
+            manager: self.manager.filter(|_| self.may_clean_up),
         })
     }
 

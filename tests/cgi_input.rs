@@ -120,8 +120,7 @@ fn an_id_in_the_query_is_ignored() {
 
 #[test]
 fn who_stores_nothing_leaves_no_file_no_lock_no_directory_and_no_cookie() {
-    // The clean-up that a program does itself has a lock file of its own.
-    let site = Site::with_settings("cleanUpDelay = 0\n");
+    let site = Site::new();
     let headers = [
         String::new(),
         "sessionId=".to_owned(),

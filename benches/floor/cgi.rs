@@ -129,15 +129,15 @@ impl Programs {
         build.args(["--example", "counter", "--example", "empty"]);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         // The directory above `tmp` is the one that this benchmark was built in.
-        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("");
-        build.arg("--target-dir").arg(&built);
+        let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("");
+        build.arg("--target-dir").arg(&target_directory);
         if let Some(target) = target {
             build.args(["--target", target]);
         }
         if !build.status()?.success() {
             return Err("the examples cannot be built".into());
         }
-        let examples = built
+        let examples = target_directory
             .join(target.unwrap_or_default())
             .join("release/examples");
         Ok(Programs {
@@ -187,7 +187,7 @@ fn peak(programs: &Programs, place: &Place) -> Outcome<u32> {
     count(programs, &directory, sessions.next())?;
     // Nobody empties this pipe, which is full: the program stops where it writes its answer.
     let (mut reader, mut writer) = std::io::pipe()?;
-    writer.write_all(&[b' '; 65536])?;
+    writer.write_all(&vec![b' '; 65536])?;
     let mut child = start(
         &programs.counter,
         &directory,

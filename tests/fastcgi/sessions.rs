@@ -190,7 +190,7 @@ fn who_only_reads_a_session_waits_for_nobody_who_writes_it() {
     lock.unlock().unwrap();
     let mut counts: Vec<_> = writers
         .into_iter()
-        .map(|mut client| client.reply(1).unwrap().text().to_string())
+        .map(|mut client| client.reply(1).unwrap().text().clone())
         .collect();
     counts.sort();
     assert_eq!(counts, ["2", "3"]);

@@ -3,11 +3,17 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use super::directory::retry;
+
+/// Helper threads whose caller has given up, and which wait on until the holder lets go.
+static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+/// With so many of them, somebody holds a lock for ever: who comes now does not wait.
+const MOST_ABANDONED: usize = 64;
 
 /// Takes the exclusive lock of an open file; `false` when `wait` passed without it.
 ///
@@ -48,6 +54,9 @@ fn wait_in_thread(
     wait: Duration,
     lock: fn(&File) -> io::Result<()>,
 ) -> io::Result<bool> {
+    if ABANDONED.load(Ordering::Relaxed) >= MOST_ABANDONED {
+        return Ok(false);
+    }
     // The same open file description: a lock through the clone is the file's own.
     let clone = file.try_clone()?;
     // A rendezvous: either the lock is handed over, or the helper knows that nobody waits any more.
@@ -59,11 +68,17 @@ fn wait_in_thread(
             if sender.send(locked).is_err() {
                 // Nobody waits any more. The unlock cannot fail on a lock that we hold.
                 let _ = clone.unlock();
+                ABANDONED.fetch_sub(1, Ordering::Relaxed);
             }
         })?;
     match receiver.recv_timeout(wait) {
         Ok(locked) => locked.map(|()| true),
-        Err(RecvTimeoutError::Timeout) => Ok(false),
+        Err(RecvTimeoutError::Timeout) => {
+            ABANDONED.fetch_add(1, Ordering::Relaxed);
+            // Dropped after it was counted, for the helper to take itself off again.
+            drop(receiver);
+            Ok(false)
+        }
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the waiting thread died")),
     }
 }
