@@ -364,12 +364,16 @@ fn check_directory(path: &Path, stat: &Stat, uid: u32) -> Result<()> {
 fn advice(path: &Path, errno: Errno) -> String {
     match errno {
         Errno::NOSPC | Errno::DQUOT => {
-            return "make room, or raise the quota; df and df -i show space and inodes".to_owned();
+            return "make room, or raise the quota; try: df and df -i, which show space and inodes"
+                .to_owned();
         }
         Errno::MFILE | Errno::NFILE => {
-            return "too many files are open; raise the limit (ulimit -n)".to_owned();
+            return "too many files are open; try: ulimit -n with a higher number".to_owned();
         }
-        Errno::ROFS => return "the file system is mounted read-only".to_owned(),
+        Errno::ROFS => {
+            let place = path.display();
+            return format!("try: mount -o remount,rw on the file system that holds {place}");
+        }
         _ => {}
     }
     let (uid, gid) = (
