@@ -39,15 +39,17 @@ fn a_session_is_the_same_by_every_way() {
 fn the_form_is_begun_followed_and_closed() {
     by_every_way(|servers, way| {
         let before = servers.site.files().len();
-        let (begin, follow) = (way.path("/begin"), way.path("/follow"));
+        let follow = way.path("/follow");
         let mut visitor = way.client();
         let form = "myname=O%27Neil+%26+Sons&firstname=J%C3%BCrgen";
-        let begun = visitor.post(&begin, form);
+        let begun = visitor.post(&way.path("/begin"), form);
         begun
             .expect(200, "Your name is O'Neil &amp; Sons")
             .expect_cookies(1);
-        let followed = visitor.get(&follow).expect(200, "first name is Jürgen");
-        followed.expect_cookies(0);
+        let followed = visitor.get(&follow);
+        followed
+            .expect(200, "first name is Jürgen")
+            .expect_cookies(0);
         let closed = visitor.get(&way.path("/follow?close=1"));
         closed.expect(200, "Jürgen").expect_cookies(1);
         assert_eq!((visitor.id(), servers.site.files().len()), (None, before));
@@ -99,8 +101,8 @@ fn two_cookie_headers_are_understood() {
         visitor.get(&counter).expect(200, "here 1 time");
         // nginx hands over two variables, Apache one with a comma, lighttpd one with a semicolon.
         let head = format!("GET {counter} HTTP/1.1\r\nCookie: a=1; b=\"2\r\n");
-        let counted = visitor.request(head, b"").expect(200, "here 2 time");
-        counted.expect_cookies(0);
+        let second = visitor.request(head, b"").expect(200, "here 2 time");
+        second.expect_cookies(0);
     });
 }
 
@@ -144,9 +146,9 @@ fn bytes_that_are_not_utf_8_disturb_nobody() {
         ];
         for (before, field) in heads.into_iter().enumerate() {
             let head = format!("GET {counter} HTTP/1.1\r\n").into_bytes();
-            let counted = visitor.request([&head, field].concat(), b"");
+            let answer = visitor.request([&head, field].concat(), b"");
             let page = format!("here {} time", before + 2);
-            counted.expect(200, &page).expect_cookies(0);
+            answer.expect(200, &page).expect_cookies(0);
         }
         let head = b"/caf%e9?q=%ff&\xff HTTP/1.1\r\n";
         let head = [format!("GET {counter}").as_bytes(), head].concat();
@@ -227,7 +229,7 @@ fn a_form_in_chunks_is_read() {
 fn no_header_of_a_client_becomes_the_variable_http_proxy() {
     by_every_way(|_, way| {
         let head = format!("GET {} HTTP/1.1\r\nProxy: evil\r\n", way.path("/proxy"));
-        let page = format!("{}: HTTP_PROXY is \"\"", way.prefix());
+        let page = format!("{}: HTTP_PROXY is <>", way.prefix());
         way.client().request(head, b"").expect(200, &page);
     });
 }

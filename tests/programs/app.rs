@@ -1,4 +1,8 @@
 //! All programs of the tests in one: the path after the program's name says which.
+#![expect(
+    clippy::duplicate_mod,
+    reason = "every example has the frame of the site for itself"
+)]
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -48,6 +52,6 @@ fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> 
 /// What the variable says that a client must not set by a header called Proxy.
 fn proxy(request: &Request) -> Response {
     let proxy = request.param("HTTP_PROXY").unwrap_or_default();
-    let name = request.script_name().to_string_lossy();
-    Response::text(format!("{name}: HTTP_PROXY is {proxy:?}\n"))
+    let (name, proxy) = (request.script_name().display(), proxy.display());
+    Response::text(format!("{name}: HTTP_PROXY is <{proxy}>\n"))
 }

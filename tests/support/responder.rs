@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::apache::web_user;
 use super::server::{log, stop};
@@ -40,6 +40,8 @@ impl Socket {
 
     /// Starts a program with the socket as descriptor 0.
     pub(crate) fn start(&self, program: &Path) -> Responder {
+        // The program before may have changed that for all that share the socket.
+        self.listener.set_nonblocking(false).unwrap();
         let socket: OwnedFd = self.listener.try_clone().unwrap().into();
         let mut command = as_web_user(program);
         let log = log(&self.path.with_extension("log"));
@@ -73,6 +75,11 @@ impl Responder {
         rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
+    /// Whether the program has ended. One that was killed has, though it may take a moment.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the program's end.
     pub(crate) fn end(mut self) -> ExitStatus {
         self.process.wait().unwrap()
@@ -100,4 +107,21 @@ pub(crate) fn as_web_user(program: &Path) -> Command {
         command.uid(uid).gid(gid);
     }
     command
+}
+
+/// The processes that run this program, whoever started them.
+pub(crate) fn processes_of(program: &Path) -> Vec<OwnedFd> {
+    let names = fs::read_dir("/proc").unwrap();
+    let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let pids = names.filter_map(|name| Pid::from_raw(name.parse().ok()?));
+    // The descriptor is opened before the look at the program, so that the process that is killed
+    // is the one that was looked at.
+    let opened = pids.filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
+    let is_ours = |pid: Pid| {
+        let executable = fs::read_link(format!("/proc/{pid}/exe"));
+        executable.is_ok_and(|executable| executable == program)
+    };
+    opened
+        .filter_map(|(pid, process)| is_ours(pid).then_some(process))
+        .collect()
 }
