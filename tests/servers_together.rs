@@ -17,7 +17,7 @@ const CLIENTS: usize = 64;
 const INCREMENTS: usize = 25;
 const SESSIONS: usize = 200;
 const RESTARTS: usize = 4;
-const KILLS: usize = 30;
+const KILLS: usize = 20;
 
 /// The lock is waited for as long as a slow machine needs.
 const PATIENT: &str = "lockTimeout = 90s\n";
@@ -66,9 +66,11 @@ fn killed_workers_lose_no_acknowledged_increment() {
     let servers = Servers::start(PATIENT);
     let visitors = visitors(&servers, 3);
     let tally = count(&servers.ways(), &visitors, usize::MAX, || {
-        for kill in 0..KILLS {
-            pause(rand::random_range(0..200));
-            kill_worker(&servers, kill % 2 == 0);
+        for _ in 0..KILLS {
+            pause(rand::random_range(0..100));
+            kill_worker(&servers);
+            pause(rand::random_range(0..100));
+            kill_one_of_a_server(&servers);
         }
     });
     eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
@@ -164,19 +166,23 @@ fn restart_worker(servers: &Servers) {
     *app = Some(servers.socket.start(&servers.program()));
 }
 
-/// Kills the program that runs by itself, or any other process of the program, whoever started it.
-fn kill_worker(servers: &Servers, is_the_one: bool) {
+/// Kills the program that runs by itself, as if it had crashed, and starts it again.
+fn kill_worker(servers: &Servers) {
     let mut app = servers.app.lock().unwrap();
-    if is_the_one {
-        app.as_ref().unwrap().signal(Signal::KILL);
-    } else {
-        let running = processes_of(&servers.program());
+    let old = app.take().unwrap();
+    old.signal(Signal::KILL);
+    assert!(!old.end().success());
+    *app = Some(servers.socket.start(&servers.program()));
+}
+
+/// Kills one of the processes of the program that servers have started, and will start again.
+fn kill_one_of_a_server(servers: &Servers) {
+    let except = servers.app.lock().unwrap().as_ref().map(Responder::pid);
+    let running = processes_of(&servers.program(), except);
+    if !running.is_empty() {
         let victim = &running[rand::random_range(0..running.len())];
         // It may have ended by itself.
         let _ = pidfd_send_signal(victim, Signal::KILL);
-    }
-    if app.as_mut().is_none_or(Responder::has_ended) {
-        *app = Some(servers.socket.start(&servers.program()));
     }
 }
 

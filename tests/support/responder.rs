@@ -72,12 +72,11 @@ impl Drop for Socket {
 
 impl Responder {
     pub(crate) fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
+        rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Whether the program has ended. One that was killed has, though it may take a moment.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.process.try_wait().unwrap().is_some()
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
     }
 
     /// Waits for the program's end.
@@ -109,11 +108,12 @@ pub(crate) fn as_web_user(program: &Path) -> Command {
     command
 }
 
-/// The processes that run this program, whoever started them.
-pub(crate) fn processes_of(program: &Path) -> Vec<OwnedFd> {
+/// The processes that run this program, whoever started them, except this one.
+pub(crate) fn processes_of(program: &Path, except: Option<Pid>) -> Vec<OwnedFd> {
     let names = fs::read_dir("/proc").unwrap();
     let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let pids = names.filter_map(|name| Pid::from_raw(name.parse().ok()?));
+    let pids = pids.filter(|pid| Some(*pid) != except);
     // The descriptor is opened before the look at the program, so that the process that is killed
     // is the one that was looked at.
     let opened = pids.filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
