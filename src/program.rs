@@ -54,8 +54,8 @@ where
 
 /// How a program serves as a FastCGI responder. Under CGI nothing of this matters.
 ///
-/// Started by hand, a program takes `--listen`, `--workers` and `--connections` from its command
-/// line, before what is set here.
+/// A responder takes `--workers` and `--connections` from its command line before what is set here,
+/// and started by hand also `--listen`.
 ///
 /// ```no_run
 /// # use cgi_session::{Program, Request, Response, Result};
@@ -137,7 +137,9 @@ impl Program {
         #[cfg(target_os = "linux")]
         if fastcgi::listener::is_on_stdin() {
             report_everything();
-            return fastcgi::run(&handler, self.limits, &Socket::Stdin);
+            // A command line that is not ours is the program's own affair.
+            let limits = self.clone().with_arguments().unwrap_or(self).limits;
+            return fastcgi::run(&handler, limits, &Socket::Stdin);
         }
         if env::var_os("REQUEST_METHOD").is_some() {
             report_everything();

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     cgi_session::run(misbehave)
 }
 
-fn misbehave(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+pub(crate) fn misbehave(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let mode = request.query("mode").unwrap_or_default();
     let cookie = request.param("HTTP_COOKIE").unwrap_or_default().to_owned();
     request.session()?.insert("pageViews", 1000)?;

@@ -32,6 +32,14 @@ impl Client {
         }
     }
 
+    /// The same visitor at another server.
+    pub(crate) fn at(&self, port: u16) -> Self {
+        Client {
+            port,
+            jar: self.jar.clone(),
+        }
+    }
+
     /// The session's id, if a server gave one.
     pub(crate) fn id(&self) -> Option<&str> {
         self.jar.get("sessionId").map(Cookie::value)

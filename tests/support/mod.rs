@@ -2,8 +2,16 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 pub(crate) mod apache;
+pub(crate) mod apache_fastcgi;
+pub(crate) mod caddy;
 pub(crate) mod client;
+pub(crate) mod counting;
+pub(crate) mod lighttpd;
+pub(crate) mod nginx;
 pub(crate) mod program;
+pub(crate) mod responder;
+pub(crate) mod server;
+pub(crate) mod servers;
 pub(crate) mod site;
 
 use std::env;

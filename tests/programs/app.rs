@@ -1,0 +1,57 @@
+//! All programs of the tests in one: the path after the program's name says which.
+#![expect(
+    clippy::duplicate_mod,
+    reason = "every example has the frame of the site for itself"
+)]
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use cgi_session::{Request, Response};
+use http::StatusCode;
+
+#[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/begin.rs"]
+mod begin;
+#[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/counter.rs"]
+mod counter;
+#[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/follow.rs"]
+mod follow;
+#[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/lookup.rs"]
+mod lookup;
+#[expect(dead_code, reason = "its main belongs to another program")]
+mod misbehave;
+mod upload;
+#[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/visit.rs"]
+mod visit;
+
+fn main() -> ExitCode {
+    cgi_session::run(app)
+}
+
+fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+    let path = request.path_info().to_string_lossy().into_owned();
+    // A path may go on: only its first part is the program.
+    match path.split('/').nth(1).unwrap_or_default() {
+        "begin" => Ok(begin::begin(request)?),
+        "counter" => Ok(counter::counter(request)?),
+        "follow" => Ok(follow::follow(request)?),
+        "lookup" => Ok(lookup::lookup(request)?),
+        "misbehave" => misbehave::misbehave(request),
+        "upload" => upload::upload(request),
+        "visit" => Ok(visit::visit(request)?),
+        "proxy" => Ok(proxy(request)),
+        _ => Ok(Response::text(format!("no program at {path}")).with_status(StatusCode::NOT_FOUND)),
+    }
+}
+
+/// What the variable says that a client must not set by a header called Proxy.
+fn proxy(request: &Request) -> Response {
+    let proxy = request.param("HTTP_PROXY").unwrap_or_default();
+    let (name, proxy) = (request.script_name().display(), proxy.display());
+    Response::text(format!("{name}: HTTP_PROXY is <{proxy}>\n"))
+}

@@ -1,0 +1,192 @@
+//! Every server at once on one directory of sessions, CGI and FastCGI mixed: each increment counts
+//! once, also while servers and programs are restarted or killed.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, pidfd_send_signal};
+use support::client::Client;
+use support::counting::Tally;
+use support::responder::{Responder, processes_of};
+use support::servers::{Servers, Way};
+
+const CLIENTS: usize = 64;
+const INCREMENTS: usize = 25;
+const SESSIONS: usize = 200;
+const RESTARTS: usize = 4;
+const KILLS: usize = 20;
+
+/// The lock is waited for as long as a slow machine needs.
+const PATIENT: &str = "lockTimeout = 90s\n";
+
+#[test]
+fn every_increment_of_one_session_counts_once() {
+    let servers = Servers::start(PATIENT);
+    let visitors = visitors(&servers, 1);
+    let tally = count(&servers.ways(), &visitors, INCREMENTS, || ());
+    expect_all_answered(&tally);
+    tally.expect_each_counted_once(last_of(&servers, &visitors));
+}
+
+#[test]
+fn every_increment_of_many_sessions_counts_once() {
+    let servers = Servers::start(PATIENT);
+    let visitors = visitors(&servers, SESSIONS);
+    let tally = count(&servers.ways(), &visitors, INCREMENTS, || ());
+    expect_all_answered(&tally);
+    tally.expect_each_counted_once(last_of(&servers, &visitors));
+}
+
+#[test]
+fn every_increment_counts_once_while_servers_and_workers_restart() {
+    let servers = Servers::start(PATIENT);
+    let visitors = visitors(&servers, 20);
+    let mut ways = servers.ways();
+    // Told to restart gracefully, mod_fcgid forgets who waits for a process, for ever.
+    ways.retain(|way| !way.is_server("Apache, mod_fcgid"));
+    let tally = count(&ways, &visitors, usize::MAX, || {
+        for _ in 0..RESTARTS {
+            pause(100);
+            signal(servers.nginx.as_ref(), Signal::HUP);
+            pause(100);
+            signal(servers.apache.as_ref(), Signal::USR1);
+            pause(100);
+            restart_worker(&servers);
+        }
+    });
+    eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
+    tally.expect_each_counted_once(last_of(&servers, &visitors));
+}
+
+#[test]
+fn killed_workers_lose_no_acknowledged_increment() {
+    let servers = Servers::start(PATIENT);
+    let visitors = visitors(&servers, 3);
+    let tally = count(&servers.ways(), &visitors, usize::MAX, || {
+        for _ in 0..KILLS {
+            pause(rand::random_range(0..100));
+            kill_worker(&servers);
+            pause(rand::random_range(0..100));
+            kill_one_of_a_server(&servers);
+        }
+    });
+    eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
+    tally.expect_each_counted_once(last_of(&servers, &visitors));
+}
+
+/// Visitors who have a session each, in which nothing was counted yet.
+fn visitors(servers: &Servers, number: usize) -> Vec<Client> {
+    let ways = servers.ways();
+    let with_session = |way: &Way| {
+        let mut visitor = way.client();
+        let created = visitor.get(&way.path("/lookup?create=1"));
+        created.expect(200, "my_data");
+        visitor
+    };
+    ways.iter().cycle().take(number).map(with_session).collect()
+}
+
+/// Counts from many clients at once, each of them by every way and in every session in turn, so
+/// often or until `meanwhile` has ended.
+fn count(ways: &[Way], visitors: &[Client], increments: usize, meanwhile: impl FnOnce()) -> Tally {
+    let mut all = Tally::default();
+    if ways.is_empty() {
+        return all;
+    }
+    let is_over = AtomicBool::new(false);
+    let turn = AtomicUsize::new(0);
+    let count_alone = || {
+        let mut tally = Tally::default();
+        for _ in 0..increments {
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            let way = ways[turn % ways.len()];
+            let session = turn / ways.len() % visitors.len();
+            let mut client = visitors[session].at(way.port);
+            tally.count(session, &mut client, &way.path("/counter"));
+            if increments == usize::MAX && is_over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        tally
+    };
+    thread::scope(|scope| {
+        let over = Over(&is_over);
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(count_alone)).collect();
+        meanwhile();
+        drop(over);
+        for client in clients {
+            all.add(client.join().unwrap());
+        }
+    });
+    all
+}
+
+/// Sets its flag when it goes out of scope, so that a failure ends the other threads too.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[track_caller]
+fn expect_all_answered(tally: &Tally) {
+    assert_eq!(tally.unanswered(), 0, "{} answered", tally.answered());
+}
+
+/// What was counted in each session, told by one more request.
+fn last_of(servers: &Servers, visitors: &[Client]) -> impl Fn(usize) -> u64 {
+    let way = servers.ways().into_iter().next();
+    move |session| {
+        let way = way.unwrap();
+        let mut visitor = visitors[session].at(way.port);
+        let next = visitor.get(&way.path("/counter"));
+        next.expect(200, "you've been here").count().unwrap() - 1
+    }
+}
+
+fn signal(server: Option<&support::server::Server>, signal: Signal) {
+    if let Some(server) = server {
+        server.signal(signal);
+    }
+}
+
+/// Ends the program that runs by itself, as a service manager does, and starts it on the same
+/// socket, where requests wait meanwhile.
+fn restart_worker(servers: &Servers) {
+    let mut app = servers.app.lock().unwrap();
+    let old = app.take().unwrap();
+    old.signal(Signal::TERM);
+    let status = old.end();
+    assert!(status.success(), "{status}");
+    *app = Some(servers.socket.start(&servers.program()));
+}
+
+/// Kills the program that runs by itself, as if it had crashed, and starts it again.
+fn kill_worker(servers: &Servers) {
+    let mut app = servers.app.lock().unwrap();
+    let old = app.take().unwrap();
+    old.signal(Signal::KILL);
+    assert!(!old.end().success());
+    *app = Some(servers.socket.start(&servers.program()));
+}
+
+/// Kills one of the processes of the program that servers have started, and will start again.
+fn kill_one_of_a_server(servers: &Servers) {
+    let except = servers.app.lock().unwrap().as_ref().map(Responder::pid);
+    let running = processes_of(&servers.program(), except);
+    if !running.is_empty() {
+        let victim = &running[rand::random_range(0..running.len())];
+        // It may have ended by itself.
+        let _ = pidfd_send_signal(victim, Signal::KILL);
+    }
+}
+
+/// Lets requests be at any point of their way.
+fn pause(milliseconds: u64) {
+    thread::sleep(Duration::from_millis(milliseconds));
+}

@@ -1,0 +1,175 @@
+//! Every server that is installed, at once, on one directory of sessions.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use super::apache::web_user;
+use super::client::Client;
+use super::responder::{Responder, Socket};
+use super::server::{Server, log};
+use super::site::Site;
+use super::{apache_fastcgi, caddy, copy, example, is_installed, lighttpd, nginx, repository};
+
+/// fcgiwrap runs one program for each of its processes.
+const WRAPPERS: usize = 4;
+
+/// A way from a client to the program.
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    name: &'static str,
+    pub(crate) port: u16,
+    prefix: &'static str,
+}
+
+/// Running servers; dropped, they are stopped.
+pub(crate) struct Servers {
+    pub(crate) nginx: Option<Server>,
+    pub(crate) apache: Option<Server>,
+    pub(crate) lighttpd: Option<Server>,
+    caddy: Option<Server>,
+    wrappers: Vec<Responder>,
+    /// Whoever holds the lock may put another process in the place of this one.
+    pub(crate) app: std::sync::Mutex<Option<Responder>>,
+    pub(crate) socket: Socket,
+    pub(crate) site: Site,
+}
+
+/// Runs a test on each way through every server.
+pub(crate) fn by_every_way(test: impl Fn(&Servers, Way)) {
+    let servers = Servers::start("");
+    for way in servers.ways() {
+        eprintln!("{way:?}");
+        test(&servers, way);
+    }
+}
+
+impl Servers {
+    /// Starts what is installed, with further settings for the sessions.
+    pub(crate) fn start(settings: &str) -> Self {
+        Servers::start_with(settings, "", "")
+    }
+
+    /// The same with settings of nginx's and lighttpd's own.
+    pub(crate) fn start_with(settings: &str, of_nginx: &str, of_lighttpd: &str) -> Self {
+        let site = Site::with_settings(settings);
+        site.make_sessions(web_user());
+        install(&site);
+        let socket = Socket::bind(&site.path().join("run/app.sock"));
+        let app = socket.start(&program(&site));
+        let nginx = nginx::start(&site, of_nginx);
+        let has_wrapper = nginx.is_some() && is_installed("fcgiwrap");
+        let wrappers = if has_wrapper {
+            let socket = Socket::bind(&site.path().join("run/fcgiwrap.sock"));
+            let start = || socket.start(Path::new("/usr/sbin/fcgiwrap"));
+            std::iter::repeat_with(start).take(WRAPPERS).collect()
+        } else {
+            Vec::new()
+        };
+        Servers {
+            nginx,
+            apache: apache_fastcgi::start(&site),
+            lighttpd: lighttpd::start(&site, of_lighttpd),
+            caddy: caddy::start(&site),
+            wrappers,
+            app: Some(app).into(),
+            socket,
+            site,
+        }
+    }
+
+    /// All ways through the servers that run.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        let mut ways = Vec::new();
+        let mut add = |server: &Option<Server>, port: usize, prefix, name| {
+            let port = server.as_ref().map(|server| server.ports[port]);
+            ways.extend(port.map(|port| Way { name, port, prefix }));
+        };
+        add(&self.nginx, 0, "/app", "nginx, new connections");
+        add(&self.nginx, 0, "/kept", "nginx, kept connections");
+        if !self.wrappers.is_empty() {
+            add(&self.nginx, 1, "/cgi-bin/app", "nginx, fcgiwrap");
+        }
+        add(&self.apache, 0, "/app", "Apache, mod_proxy_fcgi");
+        add(&self.apache, 0, "/fcgid/app", "Apache, mod_fcgid");
+        add(&self.apache, 1, "/cgi-bin/app", "Apache, mod_cgid");
+        add(&self.lighttpd, 0, "/app", "lighttpd, mod_fastcgi");
+        let started = "lighttpd, mod_fastcgi with bin-path";
+        add(&self.lighttpd, 0, "/started", started);
+        add(&self.lighttpd, 0, "/cgi-bin/app", "lighttpd, mod_cgi");
+        add(&self.caddy, 0, "/app", "Caddy");
+        ways
+    }
+
+    /// The way of this name, if its server is installed.
+    pub(crate) fn way(&self, name: &str) -> Option<Way> {
+        self.ways().into_iter().find(|way| way.name == name)
+    }
+
+    /// The program that every server runs.
+    pub(crate) fn program(&self) -> PathBuf {
+        program(&self.site)
+    }
+
+    /// What the servers and their programs had to say.
+    pub(crate) fn said(&self) -> String {
+        let servers = [&self.nginx, &self.apache, &self.lighttpd, &self.caddy];
+        let said = servers.into_iter().flatten().map(Server::said);
+        said.chain([self.socket.said()]).collect()
+    }
+}
+
+impl Way {
+    /// A visitor who comes this way.
+    pub(crate) fn client(self) -> Client {
+        Client::new(self.port)
+    }
+
+    /// The path of a program's page.
+    pub(crate) fn path(self, page: &str) -> String {
+        format!("{}{page}", self.prefix)
+    }
+
+    /// The program's name as the server should tell it.
+    pub(crate) fn prefix(self) -> &'static str {
+        self.prefix
+    }
+
+    pub(crate) fn is_server(self, name: &str) -> bool {
+        self.name.starts_with(name)
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+fn program(site: &Site) -> PathBuf {
+    site.path().join("cgi-bin/app")
+}
+
+fn install(site: &Site) {
+    let make = |name| {
+        let directory = site.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        directory
+    };
+    let (programs, run) = (make("cgi-bin"), make("run"));
+    copy(&example("app"), &programs);
+    // Beside the programs, where they find it without an environment.
+    copy(&site.config(), &programs);
+    if let Some((uid, gid)) = web_user() {
+        chown(&run, Some(uid), Some(gid)).unwrap();
+    }
+    // A log that every program may write to, whoever made it.
+    drop(log(&run.join("app.log")));
+    let pages = site.path().join("pages");
+    if repository("www").is_dir() {
+        copy(&repository("www"), &pages);
+    } else {
+        fs::create_dir(&pages).unwrap();
+    }
+}
