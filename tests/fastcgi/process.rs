@@ -358,3 +358,15 @@ fn memory_does_not_grow_with_the_number_of_requests() {
     let grown = server.memory().saturating_sub(before);
     assert!(grown <= GROWTH, "grown by {grown} KiB");
 }
+
+#[test]
+fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_server_too() {
+    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let server = setup.arguments(&["--workers", "3"]).start();
+    assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
+    let workers = server
+        .threads()
+        .into_iter()
+        .filter(|name| name.starts_with("worker"));
+    assert_eq!(workers.count(), 3);
+}

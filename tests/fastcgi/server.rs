@@ -160,6 +160,14 @@ impl Server {
         fs::write(self.directory().join("go"), "").unwrap();
     }
 
+    /// The names of the process's threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks
+            .map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+            .collect()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
