@@ -1,11 +1,13 @@
 //! Every example, walked as the systems that they come from describe it.
 
+use std::fs;
+use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 
 use ureq::http::StatusCode;
 
-use crate::server::{Page, Server, Visitor};
+use crate::server::{Page, Server, Visitor, wait_for};
 
 #[track_caller]
 fn misses_the_first_name(page: &Page) {
@@ -80,8 +82,49 @@ fn two_visitors_are_counted_apart() {
 
 #[test]
 fn fifty_requests_at_once_are_all_counted() {
+    count_fifty_at_once(&Server::start());
+}
+
+#[test]
+fn fifty_requests_at_once_are_all_counted_by_a_responder() {
+    let server = Server::with_fastcgi();
+    count_fifty_at_once(&server);
+    assert_eq!(
+        server.children().len(),
+        2,
+        "one for lookup and one for counter"
+    );
+}
+
+#[test]
+fn a_responder_that_was_killed_is_started_again_and_has_lost_nothing() {
+    let server = Server::with_fastcgi();
+    let visitor = server.visitor();
+    assert_eq!(visitor.get("/cgi-bin/counter").views(), 1);
+    let before = server.children();
+    let killed = Command::new("kill").arg("-KILL").arg(&before[0]).status();
+    assert!(killed.unwrap().success());
+    // The server takes notice of its end at the next request.
+    let stat = format!("/proc/{}/stat", before[0]);
+    let has_ended = || fs::read_to_string(&stat).unwrap().contains(") Z ");
+    wait_for("the responder's end", || has_ended().then_some(()));
+    assert_eq!(visitor.get("/cgi-bin/counter").views(), 2);
+    assert_ne!(server.children(), before);
+}
+
+#[test]
+fn follow_knows_what_begin_was_told_when_both_are_responders() {
+    let server = Server::with_fastcgi();
+    let visitor = server.visitor();
+    let fields = [("myname", "Lovelace"), ("firstname", "Ada")];
+    visitor
+        .post("/cgi-bin/begin", &fields)
+        .says("Your name is Lovelace");
+    follow_to_the_end(&server, &visitor);
+}
+
+fn count_fifty_at_once(server: &Server) {
     const REQUESTS: u64 = 50;
-    let server = Server::start();
     let visitor = server.visitor();
     visitor
         .get("/cgi-bin/lookup?create=1")

@@ -51,6 +51,24 @@ impl Server {
         })
     }
 
+    /// A server whose examples are FastCGI responders.
+    pub(crate) fn with_fastcgi() -> Self {
+        Server::launch(|command, directory| {
+            let sessions = directory.join("sessions");
+            command
+                .arg("--fastcgi")
+                .arg("--storage-file-dir")
+                .arg(sessions);
+        })
+    }
+
+    /// The processes that it has started and that run.
+    pub(crate) fn children(&self) -> Vec<String> {
+        let id = self.child.id();
+        let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        list.split_whitespace().map(str::to_owned).collect()
+    }
+
     /// The same, with programs of the visitor's own: name, mode and text of each.
     pub(crate) fn with_programs(programs: &[(&str, &str, &str)]) -> Self {
         Server::launch(|command, directory| {

@@ -8,6 +8,7 @@
 //! connection -> site (which page?) -> pages      what never changes
 //!                                  -> inspect    the visitor's session file
 //!                                  -> gateway    a process for this request, RFC 3875
+//!                                  -> responders a process that stays, FastCGI 1.0 (--fastcgi)
 //! ```
 
 mod examples;
@@ -16,6 +17,7 @@ mod head;
 mod inspect;
 mod pages;
 mod programs;
+mod responders;
 mod site;
 mod storage;
 mod variables;
@@ -51,6 +53,9 @@ pub(crate) struct Arguments {
     /// A directory of your own CGI programs, served under /cgi-bin/ before the examples.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Run the examples as FastCGI responders, which stay, instead of a process for each request.
+    #[arg(long)]
+    fastcgi: bool,
 }
 
 /// A client that sends its request slower than this is no client.
@@ -71,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> ExitCode {
 
 fn start(arguments: &Arguments, config: Option<&Path>) -> Result<(), String> {
     let storage = Storage::find(config, arguments.storage_file_dir.as_deref())?;
-    let site = Site::new(storage, arguments.programs.as_deref())?;
+    let site = Site::new(storage, arguments.programs.as_deref(), arguments.fastcgi)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -90,7 +90,7 @@ impl Gateway {
     }
 }
 
-fn bad_gateway(reason: String) -> Failure {
+pub(super) fn bad_gateway(reason: String) -> Failure {
     Failure {
         status: StatusCode::BAD_GATEWAY,
         reason,

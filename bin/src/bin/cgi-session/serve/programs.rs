@@ -15,6 +15,14 @@ pub(super) struct Programs {
     directory: Option<PathBuf>,
 }
 
+/// What a name stands for.
+pub(super) struct Program {
+    /// Starts it, still without its environment.
+    pub(super) command: Command,
+    /// The examples can serve as FastCGI responders; of other programs nobody knows.
+    pub(super) is_example: bool,
+}
+
 /// Why a name leads to no program.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -44,13 +52,16 @@ impl Programs {
         })
     }
 
-    /// The command that runs the program of this name, still without its environment.
-    pub(super) fn find(&self, name: &str) -> Result<Command, Refusal> {
+    /// The program of this name.
+    pub(super) fn find(&self, name: &str) -> Result<Program, Refusal> {
         if let Some(path) = self.own(name)? {
             let mut command = Command::new(&path);
             command.env_clear().env("SCRIPT_FILENAME", &path);
             command.current_dir(self.directory.as_deref().unwrap_or(Path::new("/")));
-            return Ok(command);
+            return Ok(Program {
+                command,
+                is_example: false,
+            });
         }
         if !examples::NAMES.contains(&name) {
             return Err(Refusal::Unknown);
@@ -58,7 +69,10 @@ impl Programs {
         let mut command = Command::new(&self.this_binary);
         // What it says on stderr begins with the example's name.
         command.env_clear().env(examples::VARIABLE, name).arg0(name);
-        Ok(command)
+        Ok(Program {
+            command,
+            is_example: true,
+        })
     }
 
     fn own(&self, name: &str) -> Result<Option<PathBuf>, Refusal> {

@@ -14,9 +14,10 @@ use hyper::body::{Bytes, Incoming};
 use percent_encoding::percent_decode_str;
 
 use super::gateway::{Failure, Gateway};
-use super::programs::{Programs, Refusal};
+use super::programs::{Program, Programs, Refusal};
+use super::responders::Responders;
 use super::storage::Storage;
-use super::{inspect, pages, variables};
+use super::{inspect, pages, responders, variables};
 
 /// An answer whose body may still be on its way.
 pub(super) type Reply = Response<BoxBody<Bytes, io::Error>>;
@@ -35,11 +36,18 @@ pub(super) struct Site {
     storage: Storage,
     programs: Programs,
     gateway: Gateway,
+    /// The examples as FastCGI responders, if that is asked for.
+    responders: Option<Responders>,
 }
 
 impl Site {
-    pub(super) fn new(storage: Storage, programs: Option<&Path>) -> Result<Self, String> {
+    pub(super) fn new(
+        storage: Storage,
+        programs: Option<&Path>,
+        fastcgi: bool,
+    ) -> Result<Self, String> {
         Ok(Site {
+            responders: fastcgi.then(Responders::new).transpose()?,
             storage,
             programs: Programs::new(programs)?,
             gateway: Gateway::new(),
@@ -82,8 +90,11 @@ impl Site {
         body: Incoming,
         connection: Connection,
     ) -> Reply {
-        let mut command = match self.programs.find(name) {
-            Ok(command) => command,
+        let Program {
+            mut command,
+            is_example,
+        } = match self.programs.find(name) {
+            Ok(program) => program,
             Err(Refusal::Unknown) => return not_found(),
             Err(Refusal::NotExecutable) => {
                 let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
@@ -101,9 +112,23 @@ impl Site {
         if path_info.contains(&0) {
             return refuse(StatusCode::BAD_REQUEST, "A path cannot hold a NUL byte.");
         }
-        command.envs(variables::of(parts, connection, name, &path_info));
+        let variables = variables::of(parts, connection, name, &path_info);
         command.envs(self.storage.variables());
-        match self.gateway.run(command, &parts.method, body).await {
+        let answer = match &self.responders {
+            Some(responders) if is_example => {
+                let request = responders::Request {
+                    name,
+                    variables: &variables,
+                    head_only: parts.method == Method::HEAD,
+                };
+                responders.ask(command, request, body).await
+            }
+            _ => {
+                command.envs(variables);
+                self.gateway.run(command, &parts.method, body).await
+            }
+        };
+        match answer {
             Ok(reply) => reply,
             Err(Failure { status, reason }) => {
                 eprintln!("cgi-session serve: /cgi-bin/{name}: {reason}");
