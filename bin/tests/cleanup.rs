@@ -98,10 +98,14 @@ fn sessions_in_shards_are_found_whatever_the_setting_is_now() {
     assert!(!stored.exists());
 }
 
+/// Names that a growing session's next file has before it takes the session's place.
+const OLD: &str = ".tmp-1-0123456789abcdef";
+const NEW: &str = ".tmp-1-fedcba9876543210";
+
 #[test]
 fn a_temporary_file_goes_when_it_is_old_enough() {
     let site = Site::new();
-    let (old, new) = (site.file(".tmp-1-old"), site.file(".tmp-1-new"));
+    let (old, new) = (site.file(OLD), site.file(NEW));
     set_age(&old, HOUR);
     let report = site.cleanup(&["--json"]).exits_with(0).json();
     assert_eq!(report["temporary"], 1);
@@ -112,7 +116,7 @@ fn a_temporary_file_goes_when_it_is_old_enough() {
 fn a_dry_run_changes_nothing_and_lists_what_would_go() {
     let site = Site::new();
     let (_, expired) = (site.session(), site.expired_session());
-    set_age(&site.file(".tmp-1-old"), HOUR);
+    set_age(&site.file(OLD), HOUR);
     let before = everything(&site);
     let listed = site.cleanup(&["--dry-run"]).exits_with(0);
     assert_eq!(everything(&site), before);
