@@ -208,3 +208,45 @@ fn clean_up(manager: &FoundManager, stopped: &Receiver<()>) {
         }
     }
 }
+
+/// Reads `bytes` as a connection would, and answers every request in them, for the fuzz target.
+#[cfg(fuzzing)]
+pub(crate) fn read_records(bytes: &[u8]) {
+    use connection::{Connection, Place, Progress};
+    use std::io::Write as _;
+
+    let Ok((mut server, program)) = UnixStream::pair() else {
+        return;
+    };
+    let is_sent = program
+        .set_nonblocking(true)
+        .and_then(|()| server.set_nonblocking(true));
+    // What the socket does not take at once is not needed to find a mistake.
+    if is_sent.and_then(|()| server.write(bytes)).is_err()
+        || server.shutdown(std::net::Shutdown::Write).is_err()
+    {
+        return;
+    }
+    let (place, _) = Place::take(&Arc::default());
+    let mut connection = Connection::new(program.into(), Limits::default(), place);
+    let mut out = Vec::new();
+    loop {
+        let response = match connection.advance() {
+            Progress::Waiting | Progress::Closed => return,
+            Progress::BadRequest => crate::Response::text("bad"),
+            Progress::Request(params) => {
+                let mut body = [0; 100];
+                while matches!(connection.read_body(&mut body), Ok(1..)) {}
+                crate::Response::text(
+                    params
+                        .iter()
+                        .flat_map(|(name, _)| name.to_vec())
+                        .collect::<Vec<u8>>(),
+                )
+            }
+        };
+        if !connection.respond(&response, false, &mut out) {
+            return;
+        }
+    }
+}

@@ -56,6 +56,8 @@ mod cookies;
 mod error;
 #[cfg(target_os = "linux")]
 mod fastcgi;
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub mod fuzzing;
 mod held;
 mod id;
 mod manager;
