@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 use std::{env, thread};
 
 use rustix::process::Signal;
@@ -369,4 +370,19 @@ fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_ser
         .into_iter()
         .filter(|name| name.starts_with("worker"));
     assert_eq!(workers.count(), 3);
+}
+
+#[test]
+fn a_program_that_stays_cleans_up_by_itself() {
+    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let server = setup.variable("CGI_SESSION_CLEAN_UP_DELAY", "1s").start();
+    assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
+    let file = server.session_file();
+    let long_ago = SystemTime::now() - Duration::from_secs(3 * 3600);
+    fs::File::open(&file)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    until("the expired session is deleted", || !file.exists());
+    assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
 }
