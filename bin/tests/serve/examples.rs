@@ -104,9 +104,14 @@ fn a_responder_that_was_killed_is_started_again_and_has_lost_nothing() {
     let before = server.children();
     let killed = Command::new("kill").arg("-KILL").arg(&before[0]).status();
     assert!(killed.unwrap().success());
-    // The server takes notice of its end at the next request.
-    let stat = format!("/proc/{}/stat", before[0]);
-    let has_ended = || fs::read_to_string(&stat).unwrap().contains(") Z ");
+    // The server takes notice of its end at the next request. It has ended when no thread but the
+    // first is left of it, and that one waits to be taken notice of.
+    let process = format!("/proc/{}", before[0]);
+    let has_ended = || {
+        let threads = fs::read_dir(format!("{process}/task")).unwrap().count();
+        let stat = fs::read_to_string(format!("{process}/stat")).unwrap();
+        threads == 1 && stat.contains(") Z ")
+    };
     wait_for("the responder's end", || has_ended().then_some(()));
     assert_eq!(visitor.get("/cgi-bin/counter").views(), 2);
     assert_ne!(server.children(), before);
