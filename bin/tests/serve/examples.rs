@@ -118,6 +118,18 @@ fn a_responder_that_was_killed_is_started_again_and_has_lost_nothing() {
 }
 
 #[test]
+fn responders_end_with_a_server_that_was_killed() {
+    let server = Server::with_fastcgi();
+    assert_eq!(server.visitor().get("/cgi-bin/counter").views(), 1);
+    let process = format!("/proc/{}", server.children()[0]);
+    // A server that goes out of scope is killed.
+    drop(server);
+    wait_for("the responder's end", || {
+        (!fs::exists(&process).unwrap()).then_some(())
+    });
+}
+
+#[test]
 fn follow_knows_what_begin_was_told_when_both_are_responders() {
     let server = Server::with_fastcgi();
     let visitor = server.visitor();

@@ -32,6 +32,8 @@ pub(super) const NAMES: [&str; 5] = ["begin", "counter", "follow", "lookup", "vi
 /// Answers one request as an example, if the server started this process for that.
 pub(crate) fn run_example() -> Option<ExitCode> {
     let name = env::var_os(VARIABLE)?;
+    #[cfg(target_os = "linux")]
+    end_with_the_server();
     let code = match name.to_str() {
         Some("begin") => cgi_session::run(begin::begin),
         Some("counter") => cgi_session::run(counter::counter),
@@ -44,4 +46,13 @@ pub(crate) fn run_example() -> Option<ExitCode> {
         }
     };
     Some(code)
+}
+
+/// A responder stays until it is told to end; a server that was killed can tell nobody.
+#[cfg(target_os = "linux")]
+fn end_with_the_server() {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    if let Err(errno) = set_parent_process_death_signal(Some(Signal::TERM)) {
+        eprintln!("cannot ask to end with the server: {errno}");
+    }
 }
