@@ -3,8 +3,10 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::program::{Cgi, Outcome, end_of};
 use support::site::Site;
 use support::{example, is_installed};
@@ -126,6 +128,16 @@ fn a_lock_that_is_not_had_in_time_gives_503_and_the_log_names_the_holder() {
 
 #[test]
 fn a_killed_holder_frees_its_lock_and_saved_nothing() {
+    check_that_a_holder_who_is_ended_saves_nothing(Signal::KILL);
+}
+
+/// What Apache sends at its Timeout, or when the client has gone.
+#[test]
+fn a_program_that_is_told_to_end_frees_its_lock_and_saved_nothing() {
+    check_that_a_holder_who_is_ended_saves_nothing(Signal::TERM);
+}
+
+fn check_that_a_holder_who_is_ended_saves_nothing(signal: Signal) {
     let site = Site::new();
     let id = counted_once(&site);
     let holding = Cgi::new("misbehave", &site).visitor(&id).query("mode=hold");
@@ -143,8 +155,9 @@ fn a_killed_holder_frees_its_lock_and_saved_nothing() {
         .unwrap()
         .read_exact(&mut first)
         .unwrap();
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    let pid = Pid::from_raw(i32::try_from(holder.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+    assert_eq!(holder.wait().unwrap().signal(), Some(signal.as_raw()));
     expect_count(&site, &id, "here 2 time");
 }
 

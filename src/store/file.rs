@@ -86,8 +86,8 @@ struct Shared {
     directory: Directory,
     /// How long a session without an end of its own lives unused.
     idle: Duration,
-    /// How long damaged files are kept.
-    keep_set_aside: Option<Duration>,
+    /// How long any session lives, and how long a damaged one is kept.
+    lifetime: Option<Duration>,
     durability: Durability,
     max_record_bytes: usize,
     max_sessions: u64,
@@ -105,7 +105,7 @@ impl FileStore {
         let shared = Shared {
             directory: Directory::new(config.storage_file_dir()?, config.shards == 256),
             idle: config.timeout,
-            keep_set_aside: config.lifetime,
+            lifetime: config.lifetime,
             durability: config.durability,
             max_record_bytes: config.max_record_bytes,
             max_sessions: config.max_sessions,

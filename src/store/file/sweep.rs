@@ -288,7 +288,7 @@ impl Run<'_> {
         let Some(stat) = self.look(folder, name)? else {
             return Ok(());
         };
-        match self.shared.keep_set_aside {
+        match self.shared.lifetime {
             Some(keep) if self.age(&stat) > keep => {
                 self.delete(folder, name, &stat, "damaged, and kept long enough")?;
             }
@@ -321,7 +321,7 @@ impl Run<'_> {
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
         let end = self.shared.idle_end(modified);
-        let longest = self.shared.keep_set_aside.unwrap_or(FAR_FUTURE);
+        let longest = self.shared.lifetime.unwrap_or(FAR_FUTURE);
         end.is_some_and(|end| self.is_past(end))
             || modified
                 .duration_since(self.now)
