@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::body::Body;
-use crate::manager::SessionManager;
+use crate::program::ManagerSource;
 use crate::request::Request;
 use crate::runner::{Answer, Handler, answer, report};
 
@@ -21,7 +21,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Answers the one request of this process.
-pub(crate) fn run(handler: &Handler<'_>) -> ExitCode {
+pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
     // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
     let params = env::vars_os().collect();
     let content_length = env::var_os("CONTENT_LENGTH");
@@ -29,7 +29,7 @@ pub(crate) fn run(handler: &Handler<'_>) -> ExitCode {
         Box::new(io::stdin()),
         content_length.as_deref().map(OsStr::as_bytes),
     );
-    let request = Request::new(params, body, SessionManager::find);
+    let request = Request::new(params, body, move || source.make());
     let method = request.method();
     let answer = answer(handler, request);
     send(

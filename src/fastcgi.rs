@@ -24,6 +24,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result};
 use crate::manager::SessionManager;
+use crate::program::ManagerSource;
 use crate::runner::{Handler, report};
 use listener::Listener;
 use pool::Pool;
@@ -70,14 +71,16 @@ impl Limits {
 }
 
 /// The manager of the one configuration of this process, found when it is first needed.
-#[derive(Clone, Default)]
-struct FoundManager(Arc<OnceLock<Result<SessionManager, String>>>);
+#[derive(Clone)]
+struct FoundManager {
+    source: ManagerSource,
+    found: Arc<OnceLock<Result<SessionManager, String>>>,
+}
 
 impl FoundManager {
     fn get(&self) -> Result<SessionManager> {
-        let found = self
-            .0
-            .get_or_init(|| SessionManager::find().map_err(|error| error.one_line()));
+        let make = || self.source.make().map_err(|error| error.one_line());
+        let found = self.found.get_or_init(make);
         found.clone().map_err(Error::Config)
     }
 }
@@ -90,8 +93,13 @@ pub(crate) enum Socket {
 }
 
 /// Serves requests until SIGTERM or SIGINT.
-pub(crate) fn run(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> ExitCode {
-    match serve(handler, limits, socket) {
+pub(crate) fn run(
+    handler: &Handler<'_>,
+    limits: Limits,
+    source: ManagerSource,
+    socket: &Socket,
+) -> ExitCode {
+    match serve(handler, limits, source, socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error.one_line());
@@ -108,7 +116,12 @@ pub(crate) fn is_given_by_systemd() -> bool {
     pid == Some(std::process::id()) && std::env::var_os("LISTEN_FDS").is_some()
 }
 
-fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
+fn serve(
+    handler: &Handler<'_>,
+    limits: Limits,
+    source: ManagerSource,
+    socket: &Socket,
+) -> Result<()> {
     // Before the socket: whoever can connect to it may end the program in order.
     let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let listener = match socket {
@@ -119,7 +132,10 @@ fn serve(handler: &Handler<'_>, limits: Limits, socket: &Socket) -> Result<()> {
             Listener::from_systemd()?.ok_or_else(none)?
         }
     };
-    let manager = FoundManager::default();
+    let manager = FoundManager {
+        source,
+        found: Arc::default(),
+    };
     if let Err(error) = manager.get() {
         // Every request that asks for a session will say so too.
         report(&error.one_line());

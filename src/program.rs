@@ -4,6 +4,7 @@ use std::env;
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::cgi;
 use crate::error::Result;
 #[cfg(target_os = "linux")]
 use crate::fastcgi::{self, Limits, Socket};
+use crate::manager::SessionManager;
 use crate::request::Request;
 use crate::response::Response;
 use crate::runner::{BoxError, report_everything};
@@ -69,12 +71,46 @@ pub struct Program {
     limits: Limits,
     #[cfg(target_os = "linux")]
     listen: Option<std::ffi::OsString>,
+    source: ManagerSource,
 }
 
 impl Program {
     /// A program with default settings.
     pub fn new() -> Self {
         Program::default()
+    }
+
+    /// Where the manager comes from, instead of [`SessionManager::find`]: for a program that brings a
+    /// store of its own. It is called when the first session is asked for, and as FastCGI
+    /// once, at the start.
+    pub fn manager(
+        mut self,
+        make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,
+    ) -> Self {
+        self.source = ManagerSource(Arc::new(make));
+        self
+    }
+}
+
+/// Makes the manager of a program.
+#[derive(Clone)]
+pub(crate) struct ManagerSource(Arc<dyn Fn() -> Result<SessionManager> + Send + Sync>);
+
+impl ManagerSource {
+    pub(crate) fn make(&self) -> Result<SessionManager> {
+        (self.0)()
+    }
+}
+
+impl Default for ManagerSource {
+    fn default() -> Self {
+        ManagerSource(Arc::new(SessionManager::find))
+    }
+}
+
+impl std::fmt::Debug for ManagerSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ManagerSource")
     }
 }
 
@@ -138,13 +174,13 @@ impl Program {
         if fastcgi::listener::is_on_stdin() {
             report_everything();
             // A command line that is not ours is the program's own affair.
-            let limits = self.clone().with_arguments().unwrap_or(self).limits;
-            return fastcgi::run(&handler, limits, &Socket::Stdin);
+            let program = self.clone().with_arguments().unwrap_or(self);
+            return fastcgi::run(&handler, program.limits, program.source, &Socket::Stdin);
         }
         if env::var_os("REQUEST_METHOD").is_some() {
             report_everything();
             // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
-            return cgi::run(&handler);
+            return cgi::run(&handler, self.source);
         }
         self.start_by_hand(&handler)
     }
@@ -155,7 +191,7 @@ impl Program {
             Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
                 let socket = program.listen.map_or(Socket::Systemd, Socket::Bind);
                 report_everything();
-                fastcgi::run(handler, program.limits, &socket)
+                fastcgi::run(handler, program.limits, program.source, &socket)
             }
             Ok(_) => explain(),
             Err(error) => {
