@@ -46,6 +46,8 @@ pub struct Config {
     pub(crate) max_sessions: u64,
     pub(crate) when_full: WhenFull,
     pub(crate) max_record_bytes: usize,
+    pub(crate) max_key_length: usize,
+    pub(crate) min_free_space: FreeSpace,
     pub(crate) durability: Durability,
     pub(crate) app: String,
     pub(crate) cache_limiter: CacheLimiter,
@@ -54,6 +56,8 @@ pub struct Config {
     pub(crate) table: String,
     pub(crate) secret_key_file: Option<PathBuf>,
     pub(crate) shards: u16,
+    pub(crate) snapshot_file: Option<PathBuf>,
+    pub(crate) snapshot_delay: Duration,
     origins: Vec<(&'static str, Origin)>,
     file: Option<PathBuf>,
 }
@@ -117,6 +121,16 @@ pub(crate) enum WhenFull {
     Refuse,
 }
 
+/// `minFreeSpace`: below how much free space no new session is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FreeSpace {
+    /// However little there is.
+    Any,
+    Bytes(u64),
+    /// Of the file system's space, and of its inodes.
+    Percent(u8),
+}
+
 /// `durability`: what a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -157,6 +171,8 @@ impl Default for Config {
             max_sessions: 0,
             when_full: WhenFull::EvictOldest,
             max_record_bytes: 1 << 20,
+            max_key_length: crate::values::MAX_KEY_LENGTH,
+            min_free_space: FreeSpace::Any,
             durability: Durability::None,
             app: String::new(),
             cache_limiter: CacheLimiter::Nocache,
@@ -165,6 +181,8 @@ impl Default for Config {
             table: "Session".to_owned(),
             secret_key_file: None,
             shards: 1,
+            snapshot_file: None,
+            snapshot_delay: MINUTE,
             origins: Vec::new(),
             file: None,
         }
@@ -406,6 +424,9 @@ mod tests {
         refused("cleanUpProbability", "NaN", "0 to 1");
         refused("shards", "16", "1 or 256");
         refused("maxRecordBytes", "-1", "number of bytes");
+        refused("maxKeyLength", "129", "1 to 128");
+        refused("minFreeSpace", "101%", "100M or 5%");
+        refused("minFreeSpace", "much", "100M or 5%");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cookie::SameSite;
 
-use super::{CacheLimiter, Config, Durability, Secure, StorageType, WhenFull};
+use super::{CacheLimiter, Config, Durability, FreeSpace, Secure, StorageType, WhenFull};
+use crate::values::MAX_KEY_LENGTH;
 
 /// One key of section `[session]`.
 pub(super) struct Key {
@@ -151,6 +152,16 @@ pub(super) const KEYS: &[Key] = &[
         show: |c| c.max_record_bytes.to_string(),
     },
     Key {
+        name: "maxKeyLength",
+        set: |c, t| key_length(t).map(|v| c.max_key_length = v),
+        show: |c| c.max_key_length.to_string(),
+    },
+    Key {
+        name: "minFreeSpace",
+        set: |c, t| free_space(t).map(|v| c.min_free_space = v),
+        show: |c| show_free_space(c.min_free_space),
+    },
+    Key {
         name: "durability",
         set: |c, t| one_of(&DURABILITIES, t).map(|v| c.durability = v),
         show: |c| name_of(&DURABILITIES, c.durability),
@@ -193,6 +204,16 @@ pub(super) const KEYS: &[Key] = &[
                 .map_err(|_| "must be 1 or 256".to_owned())
         },
         show: |c| c.shards.to_string(),
+    },
+    Key {
+        name: "snapshotFile",
+        set: |c, t| absolute(t).map(|v| c.snapshot_file = Some(v)),
+        show: |c| show_path(c.snapshot_file.as_deref()),
+    },
+    Key {
+        name: "snapshotDelay",
+        set: |c, t| positive(t).map(|v| c.snapshot_delay = v),
+        show: |c| show_duration(c.snapshot_delay),
     },
 ];
 
@@ -292,6 +313,48 @@ fn record_bytes(value: &OsStr) -> Result<usize, String> {
         .ok()
         .filter(|_| in_range)
         .ok_or_else(|| format!("must be {MEANING}"))
+}
+
+fn key_length(value: &OsStr) -> Result<usize, String> {
+    let parsed = text(value)?.parse().ok();
+    parsed
+        .filter(|length| (1..=MAX_KEY_LENGTH).contains(length))
+        .ok_or_else(|| format!("must be a number of bytes from 1 to {MAX_KEY_LENGTH}"))
+}
+
+/// Bytes, with a suffix K, M or G, or a part of the file system.
+fn free_space(value: &OsStr) -> Result<FreeSpace, String> {
+    const MEANING: &str = "must be free space such as 100M or 5%, or 0 for none";
+    let value = text(value)?;
+    let bad = || MEANING.to_owned();
+    if let Some(percent) = value.strip_suffix('%') {
+        let percent = percent.parse().ok().filter(|percent| *percent <= 100);
+        return percent.map(FreeSpace::Percent).ok_or_else(bad);
+    }
+    let (digits, unit) = match value.char_indices().next_back() {
+        Some((at, 'K')) => (&value[..at], 1 << 10),
+        Some((at, 'M')) => (&value[..at], 1 << 20),
+        Some((at, 'G')) => (&value[..at], 1 << 30),
+        _ => (value, 1),
+    };
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(unit))
+        .ok_or_else(bad)?;
+    Ok(if bytes == 0 {
+        FreeSpace::Any
+    } else {
+        FreeSpace::Bytes(bytes)
+    })
+}
+
+fn show_free_space(space: FreeSpace) -> String {
+    match space {
+        FreeSpace::Any => "0".to_owned(),
+        FreeSpace::Bytes(bytes) => bytes.to_string(),
+        FreeSpace::Percent(percent) => format!("{percent}%"),
+    }
 }
 
 fn probability(value: &OsStr) -> Result<f64, String> {
