@@ -61,6 +61,36 @@ pub enum Error {
         /// The value of `maxRecordBytes`.
         limit: usize,
     },
+    /// The session does not fit into a cookie (`storageType = cookie`); the one that the client has is unchanged.
+    CookieTooLarge {
+        /// The size the cookie would have had, in bytes: name, value and attributes.
+        size: usize,
+        /// The most that every browser keeps.
+        limit: usize,
+    },
+    /// The session's id was replaced ([`Session::regenerate_id_with_grace`](crate::Session::regenerate_id_with_grace)):
+    /// under the old one it can be read for a while, and not changed. The client has the new one by now.
+    Replaced,
+    /// There is less free space than `minFreeSpace`: no new session is made, existing ones go on.
+    LowSpace {
+        /// Where there is too little.
+        path: PathBuf,
+        /// How much there is, and how much there must be.
+        reason: String,
+    },
+    /// A name belongs to a module that reserved it, or is reserved twice.
+    Reserved(String),
+    /// This store cannot do what was asked for.
+    Unsupported(&'static str),
+    /// A store that is not made of files failed.
+    Store {
+        /// What was tried, on what: `cannot save a session in /var/lib/app/sessions.db`.
+        action: String,
+        /// What to do about it; empty when nothing better than the cause can be said.
+        hint: String,
+        /// Why it failed.
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// The stored session cannot be understood, and was left as it is.
     Format {
         /// Where it is stored.
@@ -107,11 +137,25 @@ impl Error {
 
     /// The same error with advice on what to do about it.
     #[must_use]
-    pub(crate) fn with_hint(mut self, advice: impl Into<String>) -> Self {
-        if let Error::Io { hint, .. } | Error::Refused { hint, .. } = &mut self {
+    pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
+        if let Error::Io { hint, .. } | Error::Refused { hint, .. } | Error::Store { hint, .. } =
+            &mut self
+        {
             *hint = advice.into();
         }
         self
+    }
+
+    /// A failure of a store that is not made of files.
+    pub fn store(
+        action: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Error::Store {
+            action: action.into(),
+            hint: String::new(),
+            source: source.into(),
+        }
     }
 
     pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Self {
@@ -126,7 +170,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Io { hint, .. } | Error::Refused { hint, .. } if !hint.is_empty() => Some(hint),
+            Error::Io { hint, .. } | Error::Refused { hint, .. } | Error::Store { hint, .. }
+                if !hint.is_empty() =>
+            {
+                Some(hint)
+            }
             _ => None,
         }
     }
@@ -135,7 +183,9 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> http::StatusCode {
         match self {
-            Error::Busy { .. } | Error::Full { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
+            Error::Busy { .. } | Error::Full { .. } | Error::LowSpace { .. } | Error::Replaced => {
+                http::StatusCode::SERVICE_UNAVAILABLE
+            }
             Error::Body { status, .. } => *status,
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -174,6 +224,19 @@ impl fmt::Display for Error {
                 f,
                 "the session would take {size} bytes, maxRecordBytes is {limit}; what was stored before is unchanged"
             ),
+            Error::CookieTooLarge { size, limit } => write!(
+                f,
+                "the session's cookie would take {size} bytes, browsers keep {limit}; use storageType = file for so much"
+            ),
+            Error::Replaced => f.write_str(
+                "the session has a new id; under the old one it can be read for a while, but not changed",
+            ),
+            Error::LowSpace { path, reason } => {
+                write!(f, "no new session in {}: {reason} (minFreeSpace)", path.display())
+            }
+            Error::Reserved(name) => write!(f, "the name {name:?} is reserved"),
+            Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),
+            Error::Store { action, .. } => f.write_str(action),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())
             }
@@ -192,6 +255,7 @@ impl StdError for Error {
             Error::Io { source, .. } => Some(source),
             Error::Value { source, .. } => Some(source),
             Error::Random(source) => Some(source),
+            Error::Store { source, .. } => Some(&**source),
             _ => None,
         }
     }

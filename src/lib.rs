@@ -83,5 +83,8 @@ pub use record::{Record, RecordError};
 pub use request::Request;
 pub use response::Response;
 pub use session::{Session, Snapshot};
-pub use store::{FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepEvent, SweepReport};
+pub use store::{
+    FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled,
+    Visitor,
+};
 pub use values::{MAX_KEY_LENGTH, Values};

@@ -229,10 +229,11 @@ impl SessionManager {
         let deadline = Instant::now() + shared.config.lock_timeout;
         let held = Held::claim(id, shared.config.lock_timeout)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let found = match shared.store.lock(id, Duration::ZERO, now) {
+        let session = id.digest();
+        let found = match shared.store.lock(&session, Duration::ZERO, now) {
             Err(Error::Busy { .. }) => {
                 let _note = Waiting::new(id);
-                shared.store.lock(id, left, now)
+                shared.store.lock(&session, left, now)
             }
             found => found,
         };
@@ -248,7 +249,7 @@ impl SessionManager {
 
     pub(crate) fn read_id(&self, id: &SessionId) -> Result<Option<Snapshot>> {
         let now = SystemTime::now();
-        let stored = self.shared.store.read(id, now)?;
+        let stored = self.shared.store.read(&id.digest(), now)?;
         let Some(stored) = stored.filter(|stored| !self.shared.is_too_old(&stored.record, now))
         else {
             return Ok(None);

@@ -16,9 +16,9 @@ const LONGEST_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
 ///
 /// As text it is one JSON object,
 /// `{"v":1,"created":1767225600,"values":{"":{"pageViews":3}}}`, with the optional members
-/// `expires` (the session ends then, in seconds since 1970) and `timeout` (an idle time of its
-/// own, in seconds) between `created` and `values`. The values of the application whose `app` is
-/// empty stand under `""`.
+/// `expires` (the session ends then, in seconds since 1970), `timeout` (an idle time of its
+/// own, in seconds) and `user` (whose session it is) between `created` and `values`. The values of
+/// the application whose `app` is empty stand under `""`.
 ///
 /// A store moves records; it never needs to look into the values, and they are not parsed
 /// until a program asks for one.
@@ -27,6 +27,7 @@ pub struct Record {
     created: u64,
     expires: Option<u64>,
     timeout: Option<u64>,
+    user: Option<String>,
     /// A JSON text of which `values` is the part that holds the values.
     text: Vec<u8>,
     values: Range<usize>,
@@ -50,6 +51,7 @@ impl Record {
             created: unix_seconds(created),
             expires: None,
             timeout: None,
+            user: None,
             text: b"{}".to_vec(),
             values: 0..2,
         }
@@ -70,6 +72,7 @@ impl Record {
             created: head.created,
             expires: head.expires,
             timeout: head.timeout,
+            user: head.user,
             text,
             values,
         })
@@ -92,6 +95,10 @@ impl Record {
                 push_number(out, value);
             }
         }
+        if let Some(user) = &self.user {
+            out.extend_from_slice(USER.as_bytes());
+            out.extend_from_slice(quoted(user).as_bytes());
+        }
         out.extend_from_slice(VALUES.as_bytes());
         out.extend_from_slice(self.values());
         out.push(b'}');
@@ -101,9 +108,11 @@ impl Record {
     pub(crate) fn json_len(&self) -> usize {
         let optional = [(EXPIRES, self.expires), (TIMEOUT, self.timeout)].into_iter();
         let optional = optional.filter_map(|(name, value)| Some(name.len() + digits(value?)));
+        let user = self.user.as_deref();
         HEAD.len()
             + digits(self.created)
             + optional.sum::<usize>()
+            + user.map_or(0, |user| USER.len() + quoted(user).len())
             + VALUES.len()
             + self.values.len()
             + 1
@@ -140,6 +149,19 @@ impl Record {
             .map(|seconds| unix_seconds(now).saturating_add(seconds).saturating_add(1));
     }
 
+    /// Whose session it is, if a program has said so.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The same record as the session of this user.
+    #[must_use]
+    pub fn with_user(mut self, user: Option<&str>) -> Self {
+        self.user = user.map(str::to_owned);
+        self
+    }
+
     /// The values as JSON text: an object of applications, each an object of values.
     #[must_use]
     pub fn values(&self) -> &[u8] {
@@ -149,16 +171,11 @@ impl Record {
     /// The same record with other values, given as [`Record::values`] returns them.
     #[must_use]
     pub fn with_values(&self, values: Vec<u8>) -> Self {
-        let Record {
-            created,
-            expires,
-            timeout,
-            ..
-        } = *self;
         Record {
-            created,
-            expires,
-            timeout,
+            created: self.created,
+            expires: self.expires,
+            timeout: self.timeout,
+            user: self.user.clone(),
             values: 0..values.len(),
             text: values,
         }
@@ -168,12 +185,14 @@ impl Record {
 const HEAD: &str = "{\"v\":1,\"created\":";
 const EXPIRES: &str = ",\"expires\":";
 const TIMEOUT: &str = ",\"timeout\":";
+const USER: &str = ",\"user\":";
 const VALUES: &str = ",\"values\":";
 
 struct Head {
     created: u64,
     expires: Option<u64>,
     timeout: Option<u64>,
+    user: Option<String>,
 }
 
 /// Reads the head as this library writes it, without looking at the values behind it: the store's
@@ -187,6 +206,11 @@ fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
             (*slot, rest) = (Some(value), after);
         }
     }
+    let mut user = None;
+    if let Some(after) = rest.strip_prefix(USER.as_bytes()) {
+        let (text, after) = plain_text(after)?;
+        (user, rest) = (Some(text.to_owned()), after);
+    }
     let values = rest.strip_prefix(VALUES.as_bytes())?;
     let end = text.len().checked_sub(1)?;
     let shaped = values.starts_with(b"{") && values.ends_with(b"}}");
@@ -196,6 +220,7 @@ fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
             created,
             expires,
             timeout,
+            user,
         },
         text.len() - values.len()..end,
     ))
@@ -209,6 +234,21 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     canonical.then_some((value, rest))
 }
 
+/// A JSON string in which nothing is escaped, and what follows it.
+fn plain_text(text: &[u8]) -> Option<(&str, &[u8])> {
+    let text = text.strip_prefix(b"\"")?;
+    let end = text.iter().position(|byte| *byte == b'"')?;
+    let (inside, rest) = text.split_at(end);
+    let is_plain = inside.iter().all(|byte| *byte >= b' ' && *byte != b'\\');
+    let inside = std::str::from_utf8(inside).ok().filter(|_| is_plain)?;
+    Some((inside, rest.strip_prefix(b"\"")?))
+}
+
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// Reads any JSON text of the right meaning: another order, white space, members we do not know.
 fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
     #[derive(Deserialize)]
@@ -220,6 +260,7 @@ fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
         created: u64,
         expires: Option<u64>,
         timeout: Option<u64>,
+        user: Option<String>,
         #[serde(borrow)]
         values: &'a RawValue,
     }
@@ -238,6 +279,7 @@ fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
         created: stored.created,
         expires: stored.expires,
         timeout: stored.timeout,
+        user: stored.user,
     };
     Ok((head, start..start + values.len()))
 }
@@ -281,6 +323,17 @@ mod tests {
         assert_eq!(again.timeout(), Some(Duration::from_secs(30)));
         assert_eq!(again.expires(), Some(at(1_767_225_731)));
         assert_eq!(again.created(), at(1_767_225_600));
+    }
+
+    #[test]
+    fn a_record_keeps_the_name_of_its_user() {
+        for user in ["ada", "b\u{fc}cher", "a\"b\\c", "\u{1}"] {
+            let record = Record::new(at(5)).with_user(Some(user));
+            let text = record.to_json();
+            assert_eq!(record.json_len(), text.len());
+            let again = Record::from_json(text).unwrap();
+            assert_eq!((again.user(), again.values()), (Some(user), &b"{}"[..]));
+        }
     }
 
     #[test]

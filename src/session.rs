@@ -251,7 +251,7 @@ impl Session {
     fn store_first(&mut self, record: Record, now: SystemTime) -> Result<()> {
         loop {
             let id = SessionId::generate()?;
-            let Some(lease) = self.manager.store.create(&id, &record, now)? else {
+            let Some(lease) = self.manager.store.create(&id.digest(), &record, now)? else {
                 continue;
             };
             self.held = Some(Held::claim(&id, Duration::ZERO)?);

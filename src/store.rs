@@ -3,10 +3,11 @@
 pub(crate) mod file;
 pub(crate) mod memory;
 
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use crate::error::Result;
-use crate::id::SessionId;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
 use crate::record::Record;
 
 pub use file::FileStore;
@@ -25,7 +26,8 @@ pub use memory::MemoryStore;
 ///   never bring back one that is gone.
 /// * **A reader waits for nobody** and sees the last committed record.
 ///
-/// `now` is the clock of the caller: a store never asks for the time.
+/// A store knows a session by the digest of its id and never sees the id itself. `now` is the clock of
+/// the caller: a store never asks for the time.
 pub trait Store: Send + Sync {
     /// Stores a first record under a new id; `None` when the id is taken.
     ///
@@ -34,7 +36,7 @@ pub trait Store: Send + Sync {
     /// When the record could not be stored; nothing is left behind then.
     fn create(
         &self,
-        id: &SessionId,
+        session: &SessionDigest,
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>>;
@@ -46,7 +48,7 @@ pub trait Store: Send + Sync {
     /// [`Error::Busy`](crate::Error::Busy) when somebody else held the lock all that time.
     fn lock(
         &self,
-        id: &SessionId,
+        session: &SessionDigest,
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>>;
@@ -56,7 +58,7 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// When the store cannot be read.
-    fn read(&self, id: &SessionId, now: SystemTime) -> Result<Option<Stored>>;
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>>;
 
     /// Deletes what has expired and is not in use.
     ///
@@ -68,7 +70,53 @@ pub trait Store: Send + Sync {
 
     /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.
     fn last_sweep(&self, now: SystemTime) -> Option<Duration>;
+
+    /// Shows every live session once, without locking it and without counting as use. A session
+    /// that cannot be read is shown with the reason.
+    ///
+    /// # Errors
+    ///
+    /// When the store as a whole cannot be listed.
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()>;
+
+    /// The live sessions whose record names this user.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
+            if stored.is_ok_and(|stored| stored.record.user() == Some(user)) {
+                found.push(*session);
+            }
+            ControlFlow::Continue(())
+        };
+        self.for_each(&mut visit, now)?;
+        Ok(found)
+    }
+
+    /// Makes what the store needs before its first session. It may run again without harm. Returns
+    /// every problem, not only the first.
+    fn install(&self) -> Vec<Error> {
+        Vec::new()
+    }
+
+    /// Removes the sessions and everything that [`Store::install`] made, and nothing else.
+    fn uninstall(&self) -> Uninstalled;
+
+    /// Keeps what so far lives in memory alone, for a store that can.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be kept.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 }
+
+/// Who is shown the sessions of a store, one by one, until it breaks.
+pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
 
 /// The lock of one session. Dropped, it is unlocked and nothing is written.
 pub trait Lease: Send {
@@ -92,6 +140,11 @@ pub trait Lease: Send {
     ///
     /// When the record is still there.
     fn destroy(self: Box<Self>) -> Result<()>;
+
+    /// What the client's cookie holds in place of the id, for a store that keeps nothing itself.
+    fn cookie_value(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A record as it was found.
@@ -201,4 +254,16 @@ pub struct SweepReport {
     pub foreign: u64,
     /// What could not be deleted or read, one line each.
     pub failures: Vec<String>,
+}
+
+/// What [`Store::uninstall`] did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Uninstalled {
+    /// Sessions removed.
+    pub sessions: u64,
+    /// What is not the store's own and was left where it is.
+    pub foreign: Vec<String>,
+    /// Every problem.
+    pub errors: Vec<Error>,
 }

@@ -13,10 +13,13 @@ fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {
     let config = Config::new().set("storageFileDir", place.path()).unwrap();
     let store = FileStore::new(&config).unwrap();
     let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
-    let lease = store.create(&id, &Record::new(now), now).unwrap().unwrap();
+    let lease = store
+        .create(&id.digest(), &Record::new(now), now)
+        .unwrap()
+        .unwrap();
     let before = threads();
     for _ in 0..200 {
-        let refused = store.lock(&id, Duration::from_millis(1), now);
+        let refused = store.lock(&id.digest(), Duration::from_millis(1), now);
         assert!(matches!(refused, Err(Error::Busy { .. })));
     }
     assert!(threads() > before, "a wait needs a thread");
@@ -30,7 +33,7 @@ fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {
     }
     assert!(
         store
-            .lock(&id, Duration::from_secs(30), now)
+            .lock(&id.digest(), Duration::from_secs(30), now)
             .unwrap()
             .is_some()
     );

@@ -53,7 +53,7 @@ fn count(record: &Record) -> u64 {
 fn create(store: &dyn Store, number: u64, now: SystemTime) -> (SessionId, Box<dyn Lease>) {
     let id = SessionId::generate().unwrap();
     let lease = store
-        .create(&id, &record(number, now), now)
+        .create(&id.digest(), &record(number, now), now)
         .unwrap()
         .expect("a new id");
     (id, lease)
@@ -67,8 +67,11 @@ fn later(now: SystemTime, minutes: u64) -> SystemTime {
 fn what_is_absent_is_none() {
     for Subject { name, store, .. } in stores(&[]) {
         let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
-        assert!(store.lock(&id, WAIT, now).unwrap().is_none(), "{name}");
-        assert!(store.read(&id, now).unwrap().is_none(), "{name}");
+        assert!(
+            store.lock(&id.digest(), WAIT, now).unwrap().is_none(),
+            "{name}"
+        );
+        assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
     }
 }
 
@@ -78,13 +81,13 @@ fn what_was_created_and_committed_is_found() {
         let now = SystemTime::now();
         let (id, mut lease) = create(&*store, 1, now);
         assert_eq!(
-            count(&store.read(&id, now).unwrap().unwrap().record),
+            count(&store.read(&id.digest(), now).unwrap().unwrap().record),
             1,
             "{name}"
         );
         lease.commit(&record(2, now), now).unwrap();
         drop(lease);
-        let (stored, _lease) = store.lock(&id, WAIT, now).unwrap().unwrap();
+        let (stored, _lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         assert_eq!(count(&stored.record), 2, "{name}");
     }
 }
@@ -95,11 +98,14 @@ fn a_taken_id_is_not_given_twice() {
         let now = SystemTime::now();
         let (id, _lease) = create(&*store, 1, now);
         assert!(
-            store.create(&id, &record(2, now), now).unwrap().is_none(),
+            store
+                .create(&id.digest(), &record(2, now), now)
+                .unwrap()
+                .is_none(),
             "{name}"
         );
         assert_eq!(
-            count(&store.read(&id, now).unwrap().unwrap().record),
+            count(&store.read(&id.digest(), now).unwrap().unwrap().record),
             1,
             "{name}"
         );
@@ -112,9 +118,16 @@ fn a_lease_that_is_dropped_writes_nothing_and_unlocks() {
         let now = SystemTime::now();
         let (id, lease) = create(&*store, 1, now);
         drop(lease);
-        drop(store.lock(&id, WAIT, now).unwrap().expect(name));
+        drop(store.lock(&id.digest(), WAIT, now).unwrap().expect(name));
         assert_eq!(
-            count(&store.lock(&id, WAIT, now).unwrap().unwrap().0.record),
+            count(
+                &store
+                    .lock(&id.digest(), WAIT, now)
+                    .unwrap()
+                    .unwrap()
+                    .0
+                    .record
+            ),
             1,
             "{name}"
         );
@@ -126,9 +139,9 @@ fn a_second_lease_is_refused_in_time_and_a_reader_is_not() {
     for Subject { name, store, .. } in stores(&[]) {
         let now = SystemTime::now();
         let (id, _lease) = create(&*store, 1, now);
-        let refused = store.lock(&id, Duration::from_millis(20), now);
+        let refused = store.lock(&id.digest(), Duration::from_millis(20), now);
         assert!(matches!(refused, Err(Error::Busy { .. })), "{name}");
-        assert!(store.read(&id, now).unwrap().is_some(), "{name}");
+        assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
     }
 }
 
@@ -143,7 +156,8 @@ fn sixteen_writers_lose_nothing() {
             for _ in 0..16 {
                 scope.spawn(|| {
                     for _ in 0..per_writer {
-                        let (stored, mut lease) = store.lock(&id, WAIT, now).unwrap().unwrap();
+                        let (stored, mut lease) =
+                            store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
                         lease
                             .commit(&record(count(&stored.record) + 1, now), now)
                             .unwrap();
@@ -152,7 +166,7 @@ fn sixteen_writers_lose_nothing() {
             }
         });
         assert_eq!(
-            count(&store.read(&id, now).unwrap().unwrap().record),
+            count(&store.read(&id.digest(), now).unwrap().unwrap().record),
             16 * per_writer,
             "{name}"
         );
@@ -169,7 +183,7 @@ fn a_reader_sees_counts_that_only_grow() {
             scope.spawn(|| {
                 let mut last = 0;
                 while !is_done.load(Ordering::Relaxed) {
-                    let seen = count(&store.read(&id, now).unwrap().unwrap().record);
+                    let seen = count(&store.read(&id.digest(), now).unwrap().unwrap().record);
                     assert!(seen >= last, "{name}: {seen} after {last}");
                     last = seen;
                 }
@@ -188,11 +202,11 @@ fn a_destroyed_session_is_gone_for_whoever_waits_for_it() {
         let now = SystemTime::now();
         let (id, lease) = create(&*store, 1, now);
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| store.lock(&id, WAIT, now).unwrap().is_none());
+            let waiter = scope.spawn(|| store.lock(&id.digest(), WAIT, now).unwrap().is_none());
             lease.destroy().unwrap();
             assert!(waiter.join().unwrap(), "{name}");
         });
-        assert!(store.read(&id, now).unwrap().is_none(), "{name}");
+        assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
     }
 }
 
@@ -202,16 +216,22 @@ fn an_expired_session_is_not_found_and_never_comes_back() {
         let now = SystemTime::now();
         let (id, lease) = create(&*store, 1, now);
         drop(lease);
-        assert!(store.read(&id, later(now, 59)).unwrap().is_some(), "{name}");
         assert!(
-            store.read(&id, later(now, 121)).unwrap().is_none(),
+            store.read(&id.digest(), later(now, 59)).unwrap().is_some(),
             "{name}"
         );
         assert!(
-            store.lock(&id, WAIT, later(now, 121)).unwrap().is_none(),
+            store.read(&id.digest(), later(now, 121)).unwrap().is_none(),
             "{name}"
         );
-        assert!(store.read(&id, now).unwrap().is_none(), "{name}");
+        assert!(
+            store
+                .lock(&id.digest(), WAIT, later(now, 121))
+                .unwrap()
+                .is_none(),
+            "{name}"
+        );
+        assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
     }
 }
 
@@ -233,10 +253,13 @@ fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live() {
             "{name}: {report:?}"
         );
         assert!(
-            store.read(&live, later(now, 100)).unwrap().is_some(),
+            store
+                .read(&live.digest(), later(now, 100))
+                .unwrap()
+                .is_some(),
             "{name}"
         );
-        assert!(store.read(&busy, now).unwrap().is_some(), "{name}");
+        assert!(store.read(&busy.digest(), now).unwrap().is_some(), "{name}");
         assert!(store.last_sweep(later(now, 100)).is_some(), "{name}");
     }
 }
@@ -251,7 +274,7 @@ fn a_dry_run_deletes_nothing() {
             .delete_expired(&Sweep::new().dry_run(true), later(now, 100))
             .unwrap();
         assert_eq!(report.deleted, 1, "{name}");
-        assert!(store.read(&id, now).unwrap().is_some(), "{name}");
+        assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
     }
 }
 
@@ -272,13 +295,13 @@ fn a_record_that_is_too_large_is_refused_and_the_old_one_stays() {
         let other = SessionId::generate().unwrap();
         assert!(
             matches!(
-                store.create(&other, &large, now),
+                store.create(&other.digest(), &large, now),
                 Err(Error::TooLarge { .. })
             ),
             "{name}"
         );
         assert_eq!(
-            count(&store.read(&id, now).unwrap().unwrap().record),
+            count(&store.read(&id.digest(), now).unwrap().unwrap().record),
             1,
             "{name}"
         );
@@ -297,7 +320,7 @@ fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
             drop(lease);
             // A file is as old as the clock says; a touch says when it was used.
             store
-                .lock(&id, WAIT, at(minute))
+                .lock(&id.digest(), WAIT, at(minute))
                 .unwrap()
                 .unwrap()
                 .1
@@ -305,7 +328,7 @@ fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
                 .unwrap();
             ids.push(id);
         }
-        let lives = |id: &SessionId| store.read(id, at(16)).unwrap().is_some();
+        let lives = |id: &SessionId| store.read(&id.digest(), at(16)).unwrap().is_some();
         assert!(
             lives(&in_use) && !lives(&ids[0]) && lives(&ids[2]),
             "{name}"
@@ -318,10 +341,15 @@ fn a_full_store_that_refuses_evicts_nobody() {
     for Subject { name, store, .. } in stores(&[("maxSessions", "2"), ("whenFull", "refuse")]) {
         let now = SystemTime::now();
         let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
-        let refused = store.create(&SessionId::generate().unwrap(), &record(3, now), now);
+        let refused = store.create(
+            &SessionId::generate().unwrap().digest(),
+            &record(3, now),
+            now,
+        );
         assert!(matches!(refused, Err(Error::Full { limit: 2 })), "{name}");
         assert!(
-            ids.iter().all(|id| store.read(id, now).unwrap().is_some()),
+            ids.iter()
+                .all(|id| store.read(&id.digest(), now).unwrap().is_some()),
             "{name}"
         );
     }

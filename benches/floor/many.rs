@@ -138,7 +138,8 @@ impl Crowd {
 
     fn create(&mut self) -> Outcome<()> {
         let id = SessionId::generate()?;
-        self.store.create(&id, &self.record, SystemTime::now())?;
+        self.store
+            .create(&id.digest(), &self.record, SystemTime::now())?;
         self.ids.push(id);
         Ok(())
     }
@@ -156,7 +157,9 @@ impl Crowd {
 
     fn save_any(&self) -> Outcome<()> {
         let now = SystemTime::now();
-        let found = self.store.lock(self.any(), Duration::from_secs(10), now)?;
+        let found = self
+            .store
+            .lock(&self.any().digest(), Duration::from_secs(10), now)?;
         let (stored, mut lease) = found.ok_or("a session is gone")?;
         Ok(lease.commit(&stored.record, now)?)
     }

@@ -171,7 +171,7 @@ impl Sessions {
         let mut ids = Vec::new();
         for _ in 0..SESSIONS {
             let id = SessionId::generate()?;
-            store.create(&id, &record, now)?;
+            store.create(&id.digest(), &record, now)?;
             ids.push(id);
         }
         let cookies = ids.iter().map(|id| format!("sessionId={}", id.secret()));
@@ -198,14 +198,16 @@ impl Sessions {
     fn save(&mut self) -> Outcome<()> {
         self.next = (self.next + 1) % SESSIONS;
         let now = SystemTime::now();
-        let found = self.store.lock(&self.ids[self.next], WAIT, now)?;
+        let found = self.store.lock(&self.ids[self.next].digest(), WAIT, now)?;
         let (stored, mut lease) = found.ok_or("a session is gone")?;
         Ok(lease.commit(&stored.record, now)?)
     }
 
     fn read(&mut self) -> Outcome<()> {
         self.next = (self.next + 1) % SESSIONS;
-        let found = self.store.read(&self.ids[self.next], SystemTime::now())?;
+        let found = self
+            .store
+            .read(&self.ids[self.next].digest(), SystemTime::now())?;
         found.map(drop).ok_or_else(|| "a session is gone".into())
     }
 

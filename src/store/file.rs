@@ -47,6 +47,7 @@
 mod cap;
 mod content;
 mod directory;
+mod install;
 mod lease;
 mod lock;
 mod scan;
@@ -54,14 +55,15 @@ mod slots;
 mod snapshot;
 mod sweep;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Lease, Store, Stored, Sweep, SweepReport};
+use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
 use crate::config::{Config, Durability, WhenFull};
-use crate::error::Result;
-use crate::id::SessionId;
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
 use directory::Directory;
 
@@ -134,26 +136,26 @@ impl FileStore {
 impl Store for FileStore {
     fn create(
         &self,
-        id: &SessionId,
+        session: &SessionDigest,
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        let lease = lease::FileLease::create(&self.shared, &id.digest(), record, now)?;
+        let lease = lease::FileLease::create(&self.shared, session, record, now)?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
     }
 
     fn lock(
         &self,
-        id: &SessionId,
+        session: &SessionDigest,
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let found = lease::FileLease::lock(&self.shared, &id.digest(), wait, now)?;
+        let found = lease::FileLease::lock(&self.shared, session, wait, now)?;
         Ok(found.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
     }
 
-    fn read(&self, id: &SessionId, now: SystemTime) -> Result<Option<Stored>> {
-        snapshot::read(&self.shared, &id.digest(), now)
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        snapshot::read(&self.shared, session, now)
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
@@ -162,6 +164,24 @@ impl Store for FileStore {
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
         sweep::last(&self.shared, now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        scan::each_session(&self.shared, |_, session| {
+            match snapshot::look(&self.shared, session, now) {
+                Ok(Some(stored)) => visit(session, Ok(stored)),
+                Ok(None) => ControlFlow::Continue(()),
+                Err(error) => visit(session, Err(error)),
+            }
+        })
+    }
+
+    fn install(&self) -> Vec<Error> {
+        install::install(&self.shared)
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        install::uninstall(&self.shared)
     }
 }
 

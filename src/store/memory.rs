@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport};
+use super::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor};
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
-use crate::id::{SessionDigest, SessionId};
+use crate::id::SessionDigest;
 use crate::record::Record;
 
 /// Sessions in the memory of this process, for any number of its threads (`storageType = ram`).
@@ -61,14 +61,13 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn create(
         &self,
-        id: &SessionId,
+        session: &SessionDigest,
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
         self.shared.check_size(record)?;
-        let digest = id.digest();
         let mut entries = lock(&self.shared.entries);
-        if entries.contains_key(&digest) {
+        if entries.contains_key(session) {
             return Ok(None);
         }
         self.shared.make_room(&mut entries, now)?;
@@ -83,22 +82,21 @@ impl Store for MemoryStore {
             }),
             released: Condvar::new(),
         });
-        entries.insert(digest, Arc::clone(&entry));
+        entries.insert(*session, Arc::clone(&entry));
         Ok(Some(Box::new(MemoryLease {
             shared: Arc::clone(&self.shared),
-            digest,
+            session: *session,
             entry,
         })))
     }
 
     fn lock(
         &self,
-        id: &SessionId,
+        session: &SessionDigest,
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let digest = id.digest();
-        let Some(entry) = self.shared.find(&digest) else {
+        let Some(entry) = self.shared.find(session) else {
             return Ok(None);
         };
         let deadline = Instant::now() + wait;
@@ -124,7 +122,7 @@ impl Store for MemoryStore {
         drop(state);
         let lease = Box::new(MemoryLease {
             shared: Arc::clone(&self.shared),
-            digest,
+            session: *session,
             entry,
         });
         if self.shared.has_expired(&stored, now) {
@@ -134,8 +132,8 @@ impl Store for MemoryStore {
         Ok(Some((stored, lease)))
     }
 
-    fn read(&self, id: &SessionId, now: SystemTime) -> Result<Option<Stored>> {
-        let Some(entry) = self.shared.find(&id.digest()) else {
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let Some(entry) = self.shared.find(session) else {
             return Ok(None);
         };
         let mut state = lock(&entry.state);
@@ -197,6 +195,37 @@ impl Store for MemoryStore {
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
         let last = *lock(&self.shared.last_sweep);
         last.map(|last| now.duration_since(last).unwrap_or_default())
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        // A visitor may take its time, or ask for a session itself.
+        let entries: Vec<_> = lock(&self.shared.entries)
+            .iter()
+            .map(|(session, entry)| (*session, Arc::clone(entry)))
+            .collect();
+        for (session, entry) in entries {
+            let stored = lock(&entry.state).stored.clone();
+            let Some(stored) = stored.filter(|stored| !self.shared.has_expired(stored, now)) else {
+                continue;
+            };
+            if visit(&session, Ok(stored)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        let mut entries = lock(&self.shared.entries);
+        let sessions = entries.len() as u64;
+        for entry in entries.values() {
+            lock(&entry.state).stored = None;
+        }
+        entries.clear();
+        Uninstalled {
+            sessions,
+            ..Uninstalled::default()
+        }
     }
 }
 
@@ -273,7 +302,7 @@ impl Shared {
 /// The lock of one session in memory.
 struct MemoryLease {
     shared: Arc<Shared>,
-    digest: SessionDigest,
+    session: SessionDigest,
     entry: Arc<Entry>,
 }
 
@@ -295,7 +324,7 @@ impl Lease for MemoryLease {
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
-        lock(&self.shared.entries).remove(&self.digest);
+        lock(&self.shared.entries).remove(&self.session);
         lock(&self.entry.state).stored = None;
         Ok(())
     }

@@ -49,7 +49,7 @@ fn a_cleaner_that_deletes_without_the_lock_is_noticed() {
             let store = race.store();
             until_done(race, || {
                 // Read and deleted in two steps: what is committed in between is lost.
-                if let Some(stored) = store.read(race.id(), SystemTime::now()).unwrap()
+                if let Some(stored) = store.read(&race.id().digest(), SystemTime::now()).unwrap()
                     && fs::remove_file(race.path()).is_ok()
                 {
                     destroyed += worker::number(&stored.record);

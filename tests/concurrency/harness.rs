@@ -128,7 +128,7 @@ impl Race {
         let first = worker::record(0, 0, self.own_end);
         drop(
             self.store()
-                .create(&self.id, &first, SystemTime::now())
+                .create(&self.id.digest(), &first, SystemTime::now())
                 .unwrap(),
         );
         if worker::is_raw(self.variant) {
@@ -163,7 +163,7 @@ impl Race {
         let wait = Duration::from_secs(30);
         let found = self
             .store()
-            .lock(&self.id, wait, SystemTime::now())
+            .lock(&self.id.digest(), wait, SystemTime::now())
             .unwrap();
         found.map(|(stored, _)| worker::number(&stored.record))
     }

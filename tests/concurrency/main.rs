@@ -76,7 +76,7 @@ fn readers_see_no_counter_go_back_and_no_torn_record() {
             let store = race.store();
             let (mut last, mut readings) = (0, 0);
             until_done(race, || {
-                let stored = store.read(race.id(), SystemTime::now()).unwrap();
+                let stored = store.read(&race.id().digest(), SystemTime::now()).unwrap();
                 let n = worker::number(&stored.expect("it is never gone").record);
                 assert!(n >= last, "{last} was followed by {n}");
                 (last, readings) = (n, readings + 1);
@@ -95,7 +95,9 @@ fn a_session_that_is_destroyed_and_made_again_loses_nothing_and_never_comes_back
         let store = race.store();
         let wait = Duration::from_secs(30);
         until_done(race, || {
-            let found = store.lock(race.id(), wait, SystemTime::now()).unwrap();
+            let found = store
+                .lock(&race.id().digest(), wait, SystemTime::now())
+                .unwrap();
             if let Some((stored, lease)) = found {
                 destroyed += worker::number(&stored.record);
                 lease.destroy().unwrap();

@@ -100,7 +100,7 @@ impl Counter {
         loop {
             let found = self
                 .store
-                .lock(&self.id, Duration::from_secs(60), now())
+                .lock(&self.id.digest(), Duration::from_secs(60), now())
                 .unwrap();
             if let Some((stored, mut lease)) = found {
                 hold();
@@ -108,7 +108,9 @@ impl Counter {
                 lease.commit(&record(n, size, false), now()).unwrap();
                 return;
             }
-            let created = self.store.create(&self.id, &record(1, size, false), now());
+            let created = self
+                .store
+                .create(&self.id.digest(), &record(1, size, false), now());
             if created.unwrap().is_some() {
                 return;
             }

@@ -15,7 +15,7 @@ fn count(place: &Place) -> u64 {
 
 fn full_error(place: &Place, now: SystemTime) -> Option<Error> {
     let id = SessionId::generate().unwrap();
-    let created = place.store.create(&id, &record(1), now);
+    let created = place.store.create(&id.digest(), &record(1), now);
     assert_eq!(place.exists(&id), created.is_ok());
     created.err()
 }
@@ -83,7 +83,7 @@ fn the_cap_holds_with_four_creators_at_once() {
                     scope.spawn(move || {
                         for n in 0..100 {
                             let id = SessionId::generate().unwrap();
-                            let lease = store.create(&id, &record(n), SystemTime::now());
+                            let lease = store.create(&id.digest(), &record(n), SystemTime::now());
                             let lease = lease.unwrap().expect("a new id");
                             // In use until here, so nobody may have taken it.
                             assert!(store.path(&id).exists(), "evicted while in use");
@@ -217,13 +217,13 @@ fn a_creation_that_fails_is_not_counted() {
     assert!(
         place
             .store
-            .create(&other, &large, SystemTime::now())
+            .create(&other.digest(), &large, SystemTime::now())
             .is_err()
     );
     assert!(
         place
             .store
-            .create(&id, &record(2), SystemTime::now())
+            .create(&id.digest(), &record(2), SystemTime::now())
             .unwrap()
             .is_none()
     );

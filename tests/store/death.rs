@@ -228,7 +228,9 @@ fn child_that_holds_a_lock_until_it_is_killed() {
     };
     let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
-    let held = store.lock(&id, DEADLINE, SystemTime::now()).unwrap();
+    let held = store
+        .lock(&id.digest(), DEADLINE, SystemTime::now())
+        .unwrap();
     assert!(held.is_some());
     println!("\nlocked");
     std::thread::sleep(DEADLINE);
@@ -248,9 +250,11 @@ fn a_killed_holder_frees_its_lock_at_once() {
     let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line == "locked"));
 
-    let busy = place
-        .store
-        .lock(&id, std::time::Duration::from_millis(20), SystemTime::now());
+    let busy = place.store.lock(
+        &id.digest(),
+        std::time::Duration::from_millis(20),
+        SystemTime::now(),
+    );
     let text = busy.err().expect("it is locked").to_string();
     assert!(
         text.contains(&format!("by process {} (", child.0.id())),
@@ -312,13 +316,24 @@ fn child_that_makes_every_kind_of_file() {
     let now = SystemTime::now();
     let ids: Vec<_> = (0..3).map(|_| SessionId::generate().unwrap()).collect();
     for id in &ids {
-        store.create(id, &record(1), now).unwrap().unwrap();
+        store
+            .create(&id.digest(), &record(1), now)
+            .unwrap()
+            .unwrap();
     }
-    let (_, mut lease) = store.lock(&ids[0], DEADLINE, now).unwrap().unwrap();
+    let (_, mut lease) = store
+        .lock(&ids[0].digest(), DEADLINE, now)
+        .unwrap()
+        .unwrap();
     lease
         .commit(&crate::support::record_of_size(2, 9000), now)
         .unwrap();
     fs::write(store.path(&ids[1]), "rubbish").unwrap();
-    assert!(store.lock(&ids[1], DEADLINE, now).unwrap().is_none());
+    assert!(
+        store
+            .lock(&ids[1].digest(), DEADLINE, now)
+            .unwrap()
+            .is_none()
+    );
     store.delete_expired(&Sweep::new(), now).unwrap();
 }

@@ -77,7 +77,7 @@ fn many_first_creations_in_one_shard_all_succeed() {
                 let store = place.another(&[]);
                 scope.spawn(move || {
                     store
-                        .create(id, &record(1), SystemTime::now())
+                        .create(&id.digest(), &record(1), SystemTime::now())
                         .unwrap()
                         .unwrap();
                 });
@@ -114,7 +114,7 @@ fn a_session_that_was_moved_away_does_not_come_back_in_the_new_directory() {
     eventually("the move is noticed", || {
         place
             .store
-            .create(&unknown, &record(0), SystemTime::now())
+            .create(&unknown.digest(), &record(0), SystemTime::now())
             .unwrap();
         place.exists(&unknown)
     });
@@ -141,7 +141,7 @@ fn destroying_what_was_moved_away_deletes_nothing_else() {
     eventually("the move is noticed", || {
         place
             .store
-            .create(&unknown, &record(0), SystemTime::now())
+            .create(&unknown.digest(), &record(0), SystemTime::now())
             .unwrap();
         place.exists(&unknown)
     });
@@ -150,7 +150,7 @@ fn destroying_what_was_moved_away_deletes_nothing_else() {
     assert!(
         place
             .store
-            .lock(&id, DEADLINE, SystemTime::now())
+            .lock(&id.digest(), DEADLINE, SystemTime::now())
             .unwrap()
             .is_some()
     );

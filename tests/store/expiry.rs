@@ -75,7 +75,7 @@ fn reading_a_snapshot_counts_as_use() {
     let id = place.create(1);
     place.set_modified(&id, ago(IDLE / 60 + 10));
     let now = SystemTime::now();
-    let stored = place.store.read(&id, now).unwrap().unwrap();
+    let stored = place.store.read(&id.digest(), now).unwrap().unwrap();
     assert_eq!(unix(place.modified(&id)), unix(now));
     assert!(unix(stored.last_access) <= unix(now) - IDLE / 60 - 9);
 }
@@ -86,8 +86,12 @@ fn use_never_sets_a_time_back_unless_the_clock_was_wrong() {
     let id = place.create(1);
     let modified = place.modified(&id);
     let earlier = modified - Duration::from_secs(5);
-    place.store.read(&id, earlier).unwrap();
-    let (_, mut lease) = place.store.lock(&id, DEADLINE, earlier).unwrap().unwrap();
+    place.store.read(&id.digest(), earlier).unwrap();
+    let (_, mut lease) = place
+        .store
+        .lock(&id.digest(), DEADLINE, earlier)
+        .unwrap()
+        .unwrap();
     lease.touch(earlier).unwrap();
     drop(lease);
     assert_eq!(place.modified(&id), modified);

@@ -161,8 +161,11 @@ fn a_later_version_is_refused_without_harm() {
     let before = fs::read(place.store.path(&id)).unwrap();
     place.set_modified(&id, ago(100 * IDLE));
     for error in [
-        place.store.read(&id, SystemTime::now()).err(),
-        place.store.lock(&id, DEADLINE, SystemTime::now()).err(),
+        place.store.read(&id.digest(), SystemTime::now()).err(),
+        place
+            .store
+            .lock(&id.digest(), DEADLINE, SystemTime::now())
+            .err(),
     ] {
         let error = error.expect("an error");
         assert!(matches!(error, Error::Format { .. }), "{error}");

@@ -30,8 +30,12 @@ fn answers(put: impl FnOnce(&Path)) -> Answers {
     ends(move || {
         let now = SystemTime::now();
         let told = |error: Error| error.one_line();
-        let lock = place.store.lock(&id, DEADLINE, now).err().map(told);
-        let read = place.store.read(&id, now).err().map(told);
+        let lock = place
+            .store
+            .lock(&id.digest(), DEADLINE, now)
+            .err()
+            .map(told);
+        let read = place.store.read(&id.digest(), now).err().map(told);
         let later = now + std::time::Duration::from_secs(2 * IDLE);
         let report = place.store.delete_expired(&Sweep::new(), later).unwrap();
         Answers {
@@ -113,7 +117,7 @@ fn a_hard_link_is_refused_and_its_other_name_untouched() {
     for id in [&victim, &id] {
         let error = place
             .store
-            .lock(id, DEADLINE, SystemTime::now())
+            .lock(&id.digest(), DEADLINE, SystemTime::now())
             .err()
             .unwrap();
         assert!(error.to_string().contains("more than one name"), "{error}");
@@ -158,8 +162,8 @@ fn a_file_of_another_user_is_refused() {
     let before = fs::read(&path).unwrap();
     let now = SystemTime::now();
     for error in [
-        place.store.lock(&id, DEADLINE, now).err(),
-        place.store.read(&id, now).err(),
+        place.store.lock(&id.digest(), DEADLINE, now).err(),
+        place.store.read(&id.digest(), now).err(),
     ] {
         let line = error.expect("an error").one_line();
         assert!(line.contains("belongs to uid 1234"), "{line}");
@@ -231,7 +235,7 @@ fn a_directory_whose_parent_is_missing_is_an_error_with_the_command_that_mends_i
     let below = place.path().join("missing").join("sessions");
     let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
     let id = SessionId::generate().unwrap();
-    let error = store.create(&id, &crate::support::record(1), SystemTime::now());
+    let error = store.create(&id.digest(), &crate::support::record(1), SystemTime::now());
     let line = error.err().expect("an error").one_line();
     assert!(line.contains("No such file or directory"), "{line}");
     assert!(line.contains("install -d -m 0700"), "{line}");
@@ -243,7 +247,7 @@ fn refusal(place: &Place) -> String {
     let id = SessionId::generate().unwrap();
     let created = place
         .store
-        .create(&id, &crate::support::record(1), SystemTime::now());
+        .create(&id.digest(), &crate::support::record(1), SystemTime::now());
     let line = created.err().expect("an error").one_line();
     assert!(!line.contains(id.secret()));
     line

@@ -108,7 +108,7 @@ fn a_lower_limit_locks_nobody_out() {
     place.commit(&id, &record_of_size(1, 1_000_000));
     let lowered = place.another(&[("maxRecordBytes", "2000")]);
     let (stored, mut lease) = lowered
-        .lock(&id, DEADLINE, SystemTime::now())
+        .lock(&id.digest(), DEADLINE, SystemTime::now())
         .unwrap()
         .unwrap();
     assert_eq!(n(&stored.record), 1);
@@ -136,22 +136,22 @@ fn durable_sessions_read_back_and_share_no_sector() {
 /// creation fails and leaves nothing.
 fn saves_on_a_full_disk(store: &FileStore, id: &SessionId) {
     let now = SystemTime::now();
-    let (stored, mut lease) = store.lock(id, DEADLINE, now).unwrap().unwrap();
+    let (stored, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
     assert_eq!(n(&stored.record), 1);
     let grown = lease
         .commit(&record_of_size(2, 500_000), now)
         .expect_err("no room");
     assert!(matches!(grown, Error::Io { .. }), "{grown}");
-    let (reader, secret) = (store.read(id, now).unwrap().unwrap(), id.secret());
+    let (reader, secret) = (store.read(&id.digest(), now).unwrap().unwrap(), id.secret());
     assert_eq!(n(&reader.record), 1);
     assert!(!grown.one_line().contains(secret));
     lease.commit(&record(3), now).unwrap();
     drop(lease);
-    let (stored, lease) = store.lock(id, DEADLINE, now).unwrap().unwrap();
+    let (stored, lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
     assert_eq!(n(&stored.record), 3);
     drop(lease);
     let large = record_of_size(4, 500_000);
-    let created = store.create(&SessionId::generate().unwrap(), &large, now);
+    let created = store.create(&SessionId::generate().unwrap().digest(), &large, now);
     assert!(created.is_err());
     let names = fs::read_dir(store.directory()).unwrap().count();
     assert_eq!(names, 1, "something half-made was left");
@@ -197,7 +197,7 @@ fn child_whose_write_stops_behind_the_record() {
     let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
     let (_, mut lease) = store
-        .lock(&id, DEADLINE, SystemTime::now())
+        .lock(&id.digest(), DEADLINE, SystemTime::now())
         .unwrap()
         .unwrap();
     assert!(
@@ -257,7 +257,7 @@ fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
     let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
     let id = SessionId::generate().unwrap();
     store
-        .create(&id, &record(1), SystemTime::now())
+        .create(&id.digest(), &record(1), SystemTime::now())
         .unwrap()
         .unwrap();
     let filled = fs::write(disk.0.path().join("filler"), vec![1; 1 << 20]);
@@ -274,7 +274,13 @@ fn a_full_disk_is_named_and_no_wrong_advice_given() {
     let below = disk.0.path().join("sessions");
     let place = Place::new();
     let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
-    let create = |record| store.create(&SessionId::generate().unwrap(), &record, SystemTime::now());
+    let create = |record| {
+        store.create(
+            &SessionId::generate().unwrap().digest(),
+            &record,
+            SystemTime::now(),
+        )
+    };
     drop(create(record(1)).unwrap());
     let line = create(record_of_size(1, 500_000)).err().unwrap().one_line();
     assert!(line.contains("No space left on device"), "{line}");

@@ -66,7 +66,10 @@ impl Place {
     #[track_caller]
     pub(crate) fn create_record(&self, record: &Record) -> SessionId {
         let id = SessionId::generate().unwrap();
-        let lease = self.store.create(&id, record, SystemTime::now()).unwrap();
+        let lease = self
+            .store
+            .create(&id.digest(), record, SystemTime::now())
+            .unwrap();
         assert!(lease.is_some());
         id
     }
@@ -80,7 +83,9 @@ impl Place {
 
     #[track_caller]
     pub(crate) fn lock(&self, id: &SessionId) -> Option<(Stored, Box<dyn Lease>)> {
-        self.store.lock(id, DEADLINE, SystemTime::now()).unwrap()
+        self.store
+            .lock(&id.digest(), DEADLINE, SystemTime::now())
+            .unwrap()
     }
 
     /// What the next request finds, under the lock.
@@ -92,7 +97,7 @@ impl Place {
     /// What a reader without a lock finds.
     #[track_caller]
     pub(crate) fn read_n(&self, id: &SessionId) -> Option<u64> {
-        let stored = self.store.read(id, SystemTime::now()).unwrap();
+        let stored = self.store.read(&id.digest(), SystemTime::now()).unwrap();
         stored.map(|stored| n(&stored.record))
     }
 

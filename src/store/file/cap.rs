@@ -16,7 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::directory::{self, Finding, Missing};
-use super::scan::{self, COUNT, Kind, SWEEP_LOCK};
+use super::scan::{self, COUNT, SWEEP_LOCK};
 use super::{Shared, lock, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
@@ -171,15 +171,20 @@ fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
     let spare = usize::try_from(batch.saturating_add(64)).unwrap_or(usize::MAX);
     let mut total = 0;
     let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
-    each_session(shared, |prefix, name, modified| {
+    scan::each_session(shared, |folder, session| {
+        let name = [session.as_str(), ".json"].concat();
+        let Some(modified) = modified_at(&folder.handle, &name) else {
+            return ControlFlow::Continue(());
+        };
         total += 1;
         if oldest.len() == spare {
             if oldest.peek().is_some_and(|(newest, _)| *newest <= modified) {
-                return;
+                return ControlFlow::Continue(());
             }
             oldest.pop();
         }
-        oldest.push((modified, format!("{prefix}{name}")));
+        oldest.push((modified, format!("{}{name}", folder.prefix)));
+        ControlFlow::Continue(())
     })?;
     // The one that is about to be created is counted, but not there yet.
     let excess = (total + 1u64).saturating_sub(max);
@@ -231,24 +236,6 @@ fn full(shared: &Shared) -> Error {
     Error::Full {
         limit: shared.max_sessions,
     }
-}
-
-/// Calls `visit` with the folder, the name and the time of every session file.
-fn each_session(shared: &Shared, mut visit: impl FnMut(&str, &str, SystemTime)) -> Result<()> {
-    for prefix in scan::folder_names(shared)? {
-        let Some(folder) = scan::open(shared, &prefix)? else {
-            continue;
-        };
-        scan::each_entry(shared, &folder, |name, kind| {
-            if let Kind::Session(_) = kind
-                && let Some(modified) = modified_at(&folder.handle, name)
-            {
-                visit(&prefix, name, modified);
-            }
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(())
 }
 
 fn modified_at(directory: &OwnedFd, name: &str) -> Option<SystemTime> {

@@ -146,3 +146,26 @@ pub(super) fn each_entry(
     }
     Ok(())
 }
+
+/// Calls `visit` for every session file of the store until it breaks.
+pub(super) fn each_session(
+    shared: &Shared,
+    mut visit: impl FnMut(&Folder, &SessionDigest) -> ControlFlow<()>,
+) -> Result<()> {
+    let mut flow = ControlFlow::Continue(());
+    for prefix in folder_names(shared)? {
+        let Some(folder) = open(shared, &prefix)? else {
+            continue;
+        };
+        each_entry(shared, &folder, |_, kind| {
+            if let Kind::Session(session) = kind {
+                flow = visit(&folder, &session);
+            }
+            flow
+        })?;
+        if flow.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -23,12 +23,42 @@ use crate::store::Stored;
 /// After so many readings that did not settle, the shared lock keeps writers away.
 const READINGS: usize = 4;
 
-/// Reads a session; expired and damaged ones are `None` and left for whoever locks them.
+/// Reads a session, which counts as use; expired and damaged ones are `None` and left for whoever
+/// locks them.
 pub(super) fn read(
     shared: &Shared,
     digest: &SessionDigest,
     now: SystemTime,
 ) -> Result<Option<Stored>> {
+    let found = find(shared, digest, now)?;
+    Ok(found.map(|(file, modified, stored)| {
+        if stored.record.expires().is_none()
+            && shared.should_touch(modified, now)
+            && let Err(error) = file.set_modified(now)
+        {
+            // On a read-only file system it does not count, and that is no error.
+            let path = shared.path(&shared.directory.file_name(digest));
+            log::warn!("cannot renew the time of {}: {error}", path.display());
+        }
+        stored
+    }))
+}
+
+/// Reads a session without counting as use.
+pub(super) fn look(
+    shared: &Shared,
+    digest: &SessionDigest,
+    now: SystemTime,
+) -> Result<Option<Stored>> {
+    let found = find(shared, digest, now)?;
+    Ok(found.map(|(_, _, stored)| stored))
+}
+
+fn find(
+    shared: &Shared,
+    digest: &SessionDigest,
+    now: SystemTime,
+) -> Result<Option<(File, SystemTime, Stored)>> {
     let name = shared.directory.file_name(digest);
     loop {
         let Some(file) = shared.directory.open_file(&name, OFlags::RDONLY)? else {
@@ -56,20 +86,12 @@ pub(super) fn read(
         if shared.has_expired(&record, modified, now) {
             return Ok(None);
         }
-        if record.expires().is_none() && shared.should_touch(modified, now) {
-            // Reading counts as use. On a read-only file system it does not, and that is no error.
-            if let Err(error) = file.set_modified(now) {
-                log::warn!(
-                    "cannot renew the time of {}: {error}",
-                    shared.path(&name).display()
-                );
-            }
-        }
         let last_access = last_access(&record, modified);
-        return Ok(Some(Stored {
+        let stored = Stored {
             record,
             last_access,
-        }));
+        };
+        return Ok(Some((file, modified, stored)));
     }
 }
 
