@@ -51,7 +51,7 @@ pub struct Config {
     pub(crate) durability: Durability,
     pub(crate) app: String,
     pub(crate) cache_limiter: CacheLimiter,
-    pub(crate) id_from: String,
+    pub(crate) id_from: IdFrom,
     pub(crate) database: Option<String>,
     pub(crate) table: String,
     pub(crate) secret_key_file: Option<PathBuf>,
@@ -112,6 +112,15 @@ pub(crate) enum Secure {
     Auto,
     Always,
     Never,
+}
+
+/// `idFrom`: where an id may come from besides a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdFrom {
+    /// A parameter of the query string, named as the cookie is.
+    pub(crate) query: bool,
+    /// A field of a posted form, named as the cookie is.
+    pub(crate) form: bool,
 }
 
 /// `whenFull`: what happens to a new session when there are `maxSessions`.
@@ -176,7 +185,7 @@ impl Default for Config {
             durability: Durability::None,
             app: String::new(),
             cache_limiter: CacheLimiter::Nocache,
-            id_from: "cookie".to_owned(),
+            id_from: IdFrom::default(),
             database: None,
             table: "Session".to_owned(),
             secret_key_file: None,
@@ -356,6 +365,12 @@ impl Config {
         }
         if self.cookie_partitioned && !secure {
             return fail("cookiePartitioned", "true needs cookieSecure = true");
+        }
+        if self.storage_type == StorageType::Cookie && self.id_from != IdFrom::default() {
+            return fail(
+                "idFrom",
+                "with storageType = cookie only a cookie can hold the session",
+            );
         }
         if self.storage_type == StorageType::File {
             self.storage_file_dir()?;

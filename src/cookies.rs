@@ -6,23 +6,20 @@ use std::time::Duration;
 use cookie::{Cookie, CookieBuilder};
 
 use crate::config::{Config, Secure};
-use crate::id::SessionId;
 
 /// The longest Max-Age that browsers keep: 400 days (RFC 6265bis, 5.5).
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// Finds the session id in the bytes of a Cookie header.
+/// The values of all cookies of this name in the bytes of a Cookie header, in their order.
 ///
-/// Of several cookies of our name the first well-formed one counts. `;` separates cookies, and so
-/// does `,`, because Apache joins two Cookie headers with it. Whatever else the header holds,
-/// UTF-8 or not, is passed over.
-pub(crate) fn session_id(header: &[u8], name: &str) -> Option<SessionId> {
+/// `;` separates cookies, and so does `,`, because Apache joins two Cookie headers with it. Whatever
+/// else the header holds, UTF-8 or not, is passed over.
+pub(crate) fn values<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = Cookie<'h>> {
     header
         .split(|byte| matches!(byte, b';' | b','))
         .filter_map(|pair| std::str::from_utf8(pair).ok())
         .filter_map(|pair| Cookie::parse(pair).ok())
-        .filter(|cookie| cookie.name() == name)
-        .find_map(|cookie| SessionId::parse(cookie.value_trimmed().as_bytes()))
+        .filter(move |cookie| cookie.name() == name)
 }
 
 /// The one `Set-Cookie` header field that a response needs.
@@ -49,9 +46,10 @@ pub struct SetCookie {
 }
 
 impl SetCookie {
-    /// The cookie that gives `id` to the client.
-    pub(crate) fn new(config: &Config, id: &SessionId) -> Self {
-        let mut cookie = builder(config, id.secret().to_owned());
+    /// The cookie by which the client is known again: its value is the session's id or, where the client
+    /// keeps the session, the session itself.
+    pub(crate) fn new(config: &Config, value: String) -> Self {
+        let mut cookie = builder(config, value);
         if let Some(age) = config.cookie_max_age {
             let seconds = age.min(LONGEST_MAX_AGE).as_secs();
             let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
@@ -117,13 +115,15 @@ fn builder(config: &Config, value: String) -> CookieBuilder<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::SessionId;
 
     const ID: &str = "0123456789abcdef0123456789abcdef01234567";
     const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
 
     #[track_caller]
     fn found(header: &[u8], expected: Option<&str>) {
-        let id = session_id(header, "sessionId");
+        let mut values = values(header, "sessionId");
+        let id = values.find_map(|cookie| SessionId::parse(cookie.value_trimmed().as_bytes()));
         let shown = String::from_utf8_lossy(header);
         assert_eq!(
             id.as_ref().map(SessionId::secret),
@@ -211,8 +211,7 @@ mod tests {
 
     #[test]
     fn the_attributes_are_those_of_the_configuration() {
-        let id = SessionId::parse(ID.as_bytes()).unwrap();
-        let plain = SetCookie::new(&Config::new(), &id);
+        let plain = SetCookie::new(&Config::new(), ID.to_owned());
         assert_eq!(
             plain.to_string(),
             format!("sessionId={ID}; HttpOnly; SameSite=Lax; Path=/")
@@ -224,7 +223,9 @@ mod tests {
             .and_then(|c| c.set("cookieMaxAge", "3650d"))
             .and_then(|c| c.set("cookieSameSite", "Strict"))
             .unwrap();
-        let text = SetCookie::new(&config, &id).over_https(false).to_string();
+        let text = SetCookie::new(&config, ID.to_owned())
+            .over_https(false)
+            .to_string();
         assert_eq!(
             text,
             format!("__Host-id={ID}; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=34560000")

@@ -105,7 +105,7 @@ pub enum Error {
         /// The key, as it was given.
         key: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// A value cannot be written as JSON, or is not of the type that was asked for.
     Value {
@@ -116,6 +116,8 @@ pub enum Error {
     },
     /// The operating system gave no random bytes; there is no other source of session ids.
     Random(getrandom::Error),
+    /// A form came without the session's token, or with another: somebody else's page may have sent it.
+    Forged,
     /// The request's body could not be read or is not acceptable.
     Body {
         /// What is wrong with it.
@@ -186,6 +188,7 @@ impl Error {
             Error::Busy { .. } | Error::Full { .. } | Error::LowSpace { .. } | Error::Replaced => {
                 http::StatusCode::SERVICE_UNAVAILABLE
             }
+            Error::Forged => http::StatusCode::FORBIDDEN,
             Error::Body { status, .. } => *status,
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -244,6 +247,7 @@ impl fmt::Display for Error {
             Error::Key { key, reason } => write!(f, "{key:?} cannot be a key: {reason}"),
             Error::Value { key, .. } => write!(f, "the value of {key:?} does not fit"),
             Error::Random(_) => f.write_str("no random bytes for a session id"),
+            Error::Forged => f.write_str("the form does not hold the token of this session"),
             Error::Body { reason, .. } => write!(f, "cannot use the request's body: {reason}"),
         }
     }

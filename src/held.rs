@@ -8,7 +8,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::id::SessionId;
+use crate::id::{SessionDigest, SessionId};
 
 static SESSIONS: Mutex<Sessions> = Mutex::new(Sessions {
     held: Vec::new(),
@@ -90,6 +90,14 @@ impl Drop for Waiting {
             all.awaited.swap_remove(at);
         }
     }
+}
+
+/// Whether this thread holds the session of this digest.
+pub(crate) fn is_held_here(session: &SessionDigest) -> bool {
+    let thread = thread::current().id();
+    let all = sessions();
+    let mut own = all.held.iter().filter(|(holder, _)| *holder == thread);
+    own.any(|(_, id)| id.digest() == *session)
 }
 
 /// How many threads of this process wait for a session.

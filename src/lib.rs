@@ -49,6 +49,7 @@
 //! request that was killed between its commit and its response; survival of a power failure unless
 //! `durability = data`. While `whenFull = evictOldest` is set, a session can go before its time.
 
+mod applications;
 mod body;
 mod cgi;
 mod config;
@@ -72,6 +73,7 @@ mod store;
 mod values;
 mod visit;
 
+pub use applications::Reservation;
 pub use body::BodyReader;
 pub use config::{Config, Origin};
 pub use cookies::SetCookie;
@@ -83,6 +85,8 @@ pub use record::{Record, RecordError};
 pub use request::Request;
 pub use response::Response;
 pub use session::{Session, Snapshot};
+#[cfg(feature = "cookie-store")]
+pub use store::CookieStore;
 pub use store::{
     FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled,
     Visitor,

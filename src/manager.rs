@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::applications::Applications;
 use crate::config::{Config, StorageType};
 use crate::cookies::{self, SetCookie};
 use crate::error::{Error, Result};
-use crate::held::{Held, Waiting};
+use crate::held::{self, Held, Waiting};
 use crate::id::SessionId;
 use crate::record::Record;
-use crate::session::{ClientCookie, Session, Snapshot};
+use crate::session::{Client, Session, Snapshot};
+#[cfg(feature = "cookie-store")]
+use crate::store::CookieStore;
 use crate::store::{FileStore, MemoryStore, Store, Sweep, SweepReport};
-use crate::values::Applications;
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
 /// transport; under CGI and FastCGI [`run`](crate::run) does all of this by itself.
@@ -67,12 +69,17 @@ impl SessionManager {
                 let store = MemoryStore::new(&config);
                 SessionManager::with_store(config, store)
             }
+            #[cfg(feature = "cookie-store")]
+            StorageType::Cookie => {
+                let store = CookieStore::new(&config)?;
+                SessionManager::with_store(config, store)
+            }
             StorageType::Custom => Err(Error::Config(
                 "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
             )),
             _ => {
                 let name = config.get("storageType").unwrap_or_default();
-                Err(Error::Config(format!("storageType = {name} is not part of this build; use storageType = file")))
+                Err(Error::Config(format!("storageType = {name} is not part of this build of the program; use storageType = file")))
             }
         }
     }
@@ -115,8 +122,19 @@ impl SessionManager {
     /// [`Error::Busy`] when another request held the session for `lockTimeout`,
     /// [`Error::AlreadyOpen`] when this thread holds it, and when the store fails.
     pub fn start(&self, cookie_header: impl AsRef<[u8]>) -> Result<Session> {
-        let id = self.session_id(cookie_header);
-        self.start_id(id.as_ref())
+        let (manager, ticket) = self.client(cookie_header.as_ref());
+        manager.start_by(ticket.as_ref())
+    }
+
+    /// Opens the session of this id, or begins one that will have it: the program vouches for the
+    /// id, and cookies are neither read nor sent (lemon.session's `sessionID`).
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
+    /// is [`Error::Busy`]: tried again, it is found.
+    pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
+        self.start_by(Some(&Ticket::given(id.clone())))
     }
 
     /// Opens the session that the Cookie header names; makes nothing when there is none.
@@ -125,8 +143,8 @@ impl SessionManager {
     ///
     /// As [`SessionManager::start`].
     pub fn existing(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Session>> {
-        let id = self.session_id(cookie_header);
-        id.map_or(Ok(None), |id| self.open(&id))
+        let (manager, ticket) = self.client(cookie_header.as_ref());
+        ticket.map_or(Ok(None), |ticket| manager.open(&ticket))
     }
 
     /// Reads the session that the Cookie header names as it is at this moment. Waits for nobody.
@@ -135,8 +153,8 @@ impl SessionManager {
     ///
     /// When the store fails.
     pub fn read(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Snapshot>> {
-        let id = self.session_id(cookie_header);
-        id.map_or(Ok(None), |id| self.read_id(&id))
+        let (manager, ticket) = self.client(cookie_header.as_ref());
+        ticket.map_or(Ok(None), |ticket| manager.read_id(&ticket.id))
     }
 
     /// Opens or begins a session, lets `change` change it, and commits: the session is locked only
@@ -172,7 +190,40 @@ impl SessionManager {
     /// The id that the Cookie header holds, whether or not there is a session of that id.
     #[must_use]
     pub fn session_id(&self, cookie_header: impl AsRef<[u8]>) -> Option<SessionId> {
-        cookies::session_id(cookie_header.as_ref(), &self.shared.config.cookie_name)
+        let (_, ticket) = self.client(cookie_header.as_ref());
+        ticket.map(|ticket| ticket.id)
+    }
+
+    /// Deletes all sessions whose [`Session::set_user`] named this user, but not `except`: log out
+    /// everywhere, or after a change of password everywhere else. Tells how many.
+    ///
+    /// Each is waited for, so commit or release the session that this thread holds before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyOpen`] when this thread holds one of them, [`Error::Busy`] when another
+    /// request holds one for `lockTimeout`, and when the store fails. What was not deleted by then
+    /// is still there: try again.
+    pub fn destroy_sessions_of(&self, user: &str, except: Option<&SessionId>) -> Result<u64> {
+        let shared = &self.shared;
+        let (now, wait) = (SystemTime::now(), shared.config.lock_timeout);
+        let except = except.map(SessionId::digest);
+        let mut destroyed = 0;
+        for session in shared.store.sessions_of(user, now)? {
+            if Some(session) == except {
+                continue;
+            }
+            if held::is_held_here(&session) {
+                return Err(Error::AlreadyOpen);
+            }
+            if let Some((stored, lease)) = shared.store.lock(&session, wait, now)?
+                && stored.record.user() == Some(user)
+            {
+                lease.destroy()?;
+                destroyed += 1;
+            }
+        }
+        Ok(destroyed)
     }
 
     /// Deletes expired sessions.
@@ -203,28 +254,40 @@ impl SessionManager {
         Ok(())
     }
 
-    /// A new session for a client that sent an id of no session.
-    pub(crate) fn start_in_place_of_unknown(&self) -> Session {
-        Session::new(
-            Arc::clone(&self.shared),
-            ClientCookie::Other,
-            SystemTime::now(),
-        )
+    /// A manager for one client, and what its cookies show.
+    pub(crate) fn client(&self, cookie_header: &[u8]) -> (SessionManager, Option<Ticket>) {
+        let mut manager = self.clone();
+        if let Some(store) = self.shared.store.for_client() {
+            let config = self.shared.config.clone();
+            manager.shared = Arc::new(Shared { config, store });
+        }
+        let shared = &manager.shared;
+        let now = SystemTime::now();
+        let id = cookies::values(cookie_header, &shared.config.cookie_name)
+            .find_map(|cookie| shared.store.recognize(cookie.value_trimmed(), now));
+        (manager, id.map(Ticket::from_cookie))
     }
 
-    pub(crate) fn start_id(&self, id: Option<&SessionId>) -> Result<Session> {
-        let existing = id.map_or(Ok(None), |id| self.open(id))?;
-        let client_cookie = if id.is_some() {
-            ClientCookie::Other
-        } else {
-            ClientCookie::Absent
-        };
-        let new = || Session::new(Arc::clone(&self.shared), client_cookie, SystemTime::now());
-        Ok(existing.unwrap_or_else(new))
+    /// A new session, for a client that showed this or nothing.
+    pub(crate) fn begin(&self, ticket: Option<&Ticket>) -> Session {
+        let (shared, now) = (Arc::clone(&self.shared), SystemTime::now());
+        match ticket {
+            None => Session::new(shared, Client::Unknown, now),
+            Some(Ticket { id, client }) => match client {
+                Client::Given => Session::new_with_id(shared, id.clone(), now),
+                Client::Cookie => Session::new(shared, Client::OtherCookie, now),
+                _ => Session::new(shared, Client::Unknown, now),
+            },
+        }
     }
 
-    pub(crate) fn open(&self, id: &SessionId) -> Result<Option<Session>> {
-        let shared = &self.shared;
+    pub(crate) fn start_by(&self, ticket: Option<&Ticket>) -> Result<Session> {
+        let existing = ticket.map_or(Ok(None), |ticket| self.open(ticket))?;
+        Ok(existing.unwrap_or_else(|| self.begin(ticket)))
+    }
+
+    pub(crate) fn open(&self, ticket: &Ticket) -> Result<Option<Session>> {
+        let (shared, id) = (&self.shared, &ticket.id);
         let now = SystemTime::now();
         let deadline = Instant::now() + shared.config.lock_timeout;
         let held = Held::claim(id, shared.config.lock_timeout)?;
@@ -244,7 +307,7 @@ impl SessionManager {
             lease.destroy()?;
             return Ok(None);
         }
-        Session::open(Arc::clone(shared), id.clone(), stored, lease, held).map(Some)
+        Session::open(Arc::clone(shared), ticket, stored, lease, held, now).map(Some)
     }
 
     pub(crate) fn read_id(&self, id: &SessionId) -> Result<Option<Snapshot>> {
@@ -254,8 +317,12 @@ impl SessionManager {
         else {
             return Ok(None);
         };
-        let values = parse(id, &stored.record)?.take(&self.shared.config.app);
-        Ok(Some(Snapshot::new(values, stored)))
+        let applications = parse(&self.shared, id, &stored.record, now)?;
+        Ok(Some(Snapshot::new(
+            applications,
+            &self.shared.config.app,
+            stored,
+        )))
     }
 }
 
@@ -270,10 +337,41 @@ impl Shared {
     }
 }
 
+/// What a client showed: an id, and how it came.
+#[derive(Clone)]
+pub(crate) struct Ticket {
+    pub(crate) id: SessionId,
+    pub(crate) client: Client,
+}
+
+impl Ticket {
+    pub(crate) fn from_cookie(id: SessionId) -> Self {
+        let client = Client::Cookie;
+        Ticket { id, client }
+    }
+
+    pub(crate) fn from_link(id: SessionId) -> Self {
+        let client = Client::Link;
+        Ticket { id, client }
+    }
+
+    pub(crate) fn given(id: SessionId) -> Self {
+        let client = Client::Given;
+        Ticket { id, client }
+    }
+}
+
 /// The values in a record, which are parsed when a session is opened and not before.
-pub(crate) fn parse(id: &SessionId, record: &Record) -> Result<Applications> {
-    Applications::from_json(record.values()).map_err(|error| Error::Format {
-        path: PathBuf::from(id.digest().as_str()),
-        reason: error.to_string(),
-    })
+pub(crate) fn parse(
+    shared: &Shared,
+    id: &SessionId,
+    record: &Record,
+    now: SystemTime,
+) -> Result<Applications> {
+    let applications =
+        Applications::from_json(record.values(), now).map_err(|error| Error::Format {
+            path: PathBuf::from(id.digest().as_str()),
+            reason: error.to_string(),
+        })?;
+    Ok(applications.with_longest_key(shared.config.max_key_length))
 }

@@ -162,6 +162,14 @@ impl Record {
         self
     }
 
+    /// The same record, which ends after `rest` and whose end no use moves.
+    pub(crate) fn ending(mut self, now: SystemTime, rest: Duration) -> Self {
+        let end = unix_seconds(now).saturating_add(rest.as_secs());
+        self.expires = Some(self.expires.map_or(end, |expires| expires.min(end)));
+        self.timeout = None;
+        self
+    }
+
     /// The values as JSON text: an object of applications, each an object of values.
     #[must_use]
     pub fn values(&self) -> &[u8] {

@@ -1,19 +1,20 @@
 //! [`Request`]: what a server told about one request, and the way to its session.
 
+mod fields;
+mod links;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use http::{Method, StatusCode};
+use http::Method;
 
 use crate::body::{Body, BodyReader};
 use crate::error::{Error, Result};
+use crate::id::SessionId;
 use crate::manager::SessionManager;
 use crate::params::Params;
-use crate::session::{Session, Snapshot};
+use crate::session::{CSRF_FIELD, Session, Snapshot};
 use crate::visit::Visit;
-
-/// The longest form that is read, in bytes.
-const LONGEST_FORM: u64 = 1 << 20;
 
 /// One request, as CGI (RFC 3875) and FastCGI hand it over.
 ///
@@ -26,6 +27,8 @@ pub struct Request {
     params: Params,
     body: Body,
     form: Option<Vec<(String, String)>>,
+    /// What [`Request::load_fields`] took from the session.
+    loaded: Vec<(String, String)>,
     visit: Visit,
 }
 
@@ -40,6 +43,7 @@ impl Request {
             params,
             body,
             form: None,
+            loaded: Vec::new(),
             visit,
         }
     }
@@ -91,46 +95,6 @@ impl Request {
                 .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
-    /// The first value of a name in the query string.
-    #[must_use]
-    pub fn query(&self, name: &str) -> Option<String> {
-        let query = self.param("QUERY_STRING").unwrap_or_default();
-        let mut pairs = form_urlencoded::parse(query.as_bytes());
-        pairs
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.into_owned())
-    }
-
-    /// The first value of a name in a form that was sent as `application/x-www-form-urlencoded`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Body`] when the form is longer than 1 MiB, was cut off, or is of another type.
-    pub fn form(&mut self, name: &str) -> Result<Option<String>> {
-        if self.form.is_none() {
-            self.form = Some(self.read_form()?);
-        }
-        let pairs = self.form.as_deref().unwrap_or_default();
-        Ok(pairs
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone()))
-    }
-
-    /// The first value of a name in the form, or else in the query string: GET and POST alike.
-    ///
-    /// # Errors
-    ///
-    /// As [`Request::form`].
-    pub fn field(&mut self, name: &str) -> Result<Option<String>> {
-        let posted = if self.method() == Method::POST {
-            self.form(name)?
-        } else {
-            None
-        };
-        Ok(posted.or_else(|| self.query(name)))
-    }
-
     /// The body, of which at most `limit` bytes are accepted.
     pub fn body(&mut self, limit: u64) -> BodyReader<'_> {
         BodyReader {
@@ -145,7 +109,7 @@ impl Request {
     ///
     /// As [`SessionManager::start`], and [`Error::Config`].
     pub fn session(&mut self) -> Result<&mut Session> {
-        self.visit.session()
+        self.visit()?.session()
     }
 
     /// The visitor's session if there is one; makes nothing.
@@ -154,7 +118,7 @@ impl Request {
     ///
     /// As [`Request::session`].
     pub fn existing_session(&mut self) -> Result<Option<&mut Session>> {
-        self.visit.existing()
+        self.visit()?.existing()
     }
 
     /// The visitor's session as it is at this moment. Waits for nobody and locks nothing.
@@ -163,7 +127,7 @@ impl Request {
     ///
     /// As [`SessionManager::read`], and [`Error::AlreadyOpen`] while this request holds the session.
     pub fn read_session(&mut self) -> Result<Option<Snapshot>> {
-        self.visit.read()
+        self.visit()?.read()
     }
 
     /// Opens the session, lets `change` change it, and commits at once: the session is locked only
@@ -176,7 +140,7 @@ impl Request {
         &mut self,
         change: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {
-        self.visit.update(change)
+        self.visit()?.update(change)
     }
 
     /// Commits the session now and gives up its lock; what follows in this request may take its time.
@@ -194,31 +158,81 @@ impl Request {
     ///
     /// As [`Session::destroy`].
     pub fn destroy_session(&mut self) -> Result<()> {
-        self.visit.destroy()
+        self.visit()?.destroy()
+    }
+
+    /// Gives the id of the session to use: cookies are then neither read nor sent
+    /// (lemon.session's `sessionID`). The program vouches for the id, and a session that is not there yet
+    /// will have it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyOpen`] while this request holds a session.
+    pub fn use_session_id(&mut self, id: SessionId) -> Result<()> {
+        self.visit.give(id)
+    }
+
+    /// Deletes all other sessions of the user to whom the visitor's session belongs
+    /// ([`Session::set_user`]), after a change of password for instance. Tells how many.
+    ///
+    /// The visitor's own is committed before, so that no two requests wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::commit`] and [`SessionManager::destroy_sessions_of`].
+    pub fn destroy_other_sessions(&mut self) -> Result<u64> {
+        self.visit()?.destroy_others()
+    }
+
+    /// Deletes all sessions of the user, the visitor's own at last: log out everywhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::destroy_other_sessions`]; the visitor's own is then still there, to try again.
+    pub fn destroy_all_sessions(&mut self) -> Result<()> {
+        self.visit()?.destroy_others()?;
+        self.visit()?.destroy()
+    }
+
+    /// Whether the request is a form of this session and not one that another site sent in the
+    /// visitor's name: it holds [`Session::csrf_token`] in the field `csrfToken` or in the header
+    /// field `X-CSRF-Token`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forged`] (403) when it does not, and as [`Request::form`] and [`Request::session`].
+    pub fn check_csrf_token(&mut self) -> Result<()> {
+        let header = self.header("x-csrf-token").and_then(OsStr::to_str);
+        let sent = match header.map(str::to_owned) {
+            None => self.form(CSRF_FIELD)?,
+            header => header,
+        };
+        let session = self.visit()?.existing()?;
+        let is_own = session
+            .zip(sent)
+            .is_some_and(|(session, token)| session.is_csrf_token(&token));
+        is_own.then_some(()).ok_or(Error::Forged)
     }
 
     pub(crate) fn into_parts(self) -> (Body, Visit) {
         (self.body, self.visit)
     }
 
-    fn read_form(&mut self) -> Result<Vec<(String, String)>> {
-        let content_type = self.param("CONTENT_TYPE").unwrap_or_default().as_bytes();
-        let essence = content_type
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
-        if !essence.is_empty()
-            && !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-        {
-            let reason = "a form must be sent as application/x-www-form-urlencoded".to_owned();
-            return Err(Error::Body {
-                reason,
-                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            });
+    /// The visit, which knows the client's id if it came at all.
+    fn visit(&mut self) -> Result<&mut Visit> {
+        if self.visit.looks_for_id()? {
+            let (name, from) = self.visit.settings()?;
+            let is_posted = from.form && self.method() == Method::POST && self.has_form();
+            let linked = from.query.then(|| self.query(&name)).flatten();
+            let shown = match linked {
+                None if is_posted => self.form(&name)?,
+                linked => linked,
+            };
+            if let Some(id) = shown.and_then(|text| SessionId::parse(text.as_bytes())) {
+                self.visit.show(id);
+            }
         }
-        let bytes = self.body.read_all(LONGEST_FORM)?;
-        Ok(form_urlencoded::parse(&bytes).into_owned().collect())
+        Ok(&mut self.visit)
     }
 }
 

@@ -4,7 +4,9 @@ use std::error::Error as StdError;
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
-use http::header::{CACHE_CONTROL, EXPIRES, PRAGMA, RETRY_AFTER, SET_COOKIE, VARY};
+use http::header::{
+    CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, VARY,
+};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::body::Body;
@@ -62,6 +64,10 @@ fn with_session_headers(mut response: Response, farewell: Farewell, is_https: bo
     };
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("Cookie"));
+    if farewell.has_links && !headers.contains_key(REFERRER_POLICY) {
+        // The addresses of the site's pages hold the id.
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    }
     let has_cookie = farewell.set_cookie.is_some();
     if let Some(set_cookie) = farewell.set_cookie {
         let text = set_cookie.over_https(is_https).to_string();

@@ -1,18 +1,29 @@
 //! [`Session`]: what an application holds during one request.
 
-use std::mem;
+mod commit;
+mod names;
+mod notes;
+mod snapshot;
+
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::applications::Applications;
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::id::SessionId;
-use crate::manager::{Shared, parse};
+use crate::manager::{Shared, Ticket, parse};
 use crate::record::Record;
 use crate::store::{Lease, Stored};
-use crate::values::{Applications, Values};
+use crate::values::{Flashes, Values};
+
+pub(crate) use notes::CSRF_FIELD;
+pub use snapshot::Snapshot;
+
+/// The longest time for which an old id may serve requests under way.
+const LONGEST_GRACE: Duration = Duration::from_secs(300);
 
 /// One visitor's session, held exclusively: until it is committed, released or destroyed, every
 /// other request of this session waits.
@@ -36,63 +47,102 @@ pub struct Session {
     /// Our application's values, taken out of `applications`.
     values: Values,
     applications: Applications,
+    /// What an earlier request left for this one.
+    flashes: Flashes,
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
     held: Option<Held>,
     last_access: Option<SystemTime>,
-    client_cookie: ClientCookie,
-    has_new_timeout: bool,
-    wants_new_id: bool,
+    client: Client,
+    /// Its timeout or its user was changed.
+    has_new_head: bool,
+    new_id: Option<NewId>,
+    /// The id that the next record will have, when a link carries it already.
+    promised_id: Option<SessionId>,
 }
 
-/// What the client's cookie says, compared with the session's id.
+/// How the client knows the session, compared with the session's id.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClientCookie {
-    Absent,
-    /// A well-formed id, but not this session's.
-    Other,
-    Current,
+pub(crate) enum Client {
+    /// It sent no id.
+    Unknown,
+    /// Its cookie holds a well-formed id, but not this session's.
+    OtherCookie,
+    /// Its cookie holds the session's id.
+    Cookie,
+    /// A link or a form of the site carried the id. A cookie would let whoever made the link give
+    /// the session to somebody else for good.
+    Link,
+    /// The program gave the id itself: cookies are neither read nor sent.
+    Given,
+}
+
+/// What [`Session::regenerate_id`] asked for.
+#[derive(Clone, Copy)]
+struct NewId {
+    /// How long the old id still serves requests under way.
+    grace: Option<Duration>,
 }
 
 impl Session {
     /// A session that is not stored yet.
-    pub(crate) fn new(manager: Arc<Shared>, client_cookie: ClientCookie, now: SystemTime) -> Self {
+    pub(crate) fn new(manager: Arc<Shared>, client: Client, now: SystemTime) -> Self {
+        let longest_key = manager.config.max_key_length;
         Session {
             manager,
             record: Record::new(now),
-            values: Values::default(),
-            applications: Applications::default(),
+            values: Values::default().with_longest_key(longest_key),
+            applications: Applications::default().with_longest_key(longest_key),
+            flashes: Flashes::new(),
             id: None,
             lease: None,
             held: None,
             last_access: None,
-            client_cookie,
-            has_new_timeout: false,
-            wants_new_id: false,
+            client,
+            has_new_head: false,
+            new_id: None,
+            promised_id: None,
+        }
+    }
+
+    /// A session that is not stored yet and will have this id.
+    pub(crate) fn new_with_id(manager: Arc<Shared>, id: SessionId, now: SystemTime) -> Self {
+        Session {
+            id: Some(id),
+            ..Session::new(manager, Client::Given, now)
         }
     }
 
     /// A session that was found in the store and locked.
     pub(crate) fn open(
         manager: Arc<Shared>,
-        id: SessionId,
+        ticket: &Ticket,
         stored: Stored,
         lease: Box<dyn Lease>,
         held: Held,
+        now: SystemTime,
     ) -> Result<Self> {
-        let mut applications = parse(&id, &stored.record)?;
+        let mut applications = parse(&manager, &ticket.id, &stored.record, now)?;
+        let mut record = stored.record;
+        if applications.notes.is_replaced {
+            // What has come to its end is no change that somebody would have to be refused.
+            record = record.with_values(to_json(&applications)?);
+        }
+        let flashes = std::mem::take(&mut applications.notes.flash);
         Ok(Session {
             values: applications.take(&manager.config.app),
             applications,
-            record: stored.record,
-            id: Some(id),
+            record,
+            flashes,
+            id: Some(ticket.id.clone()),
             lease: Some(lease),
             held: Some(held),
             last_access: Some(stored.last_access),
-            client_cookie: ClientCookie::Current,
-            has_new_timeout: false,
-            wants_new_id: false,
+            client: ticket.client,
+            has_new_head: false,
+            new_id: None,
+            promised_id: None,
             manager,
         })
     }
@@ -107,6 +157,16 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> Option<&SessionId> {
         self.id.as_ref()
+    }
+
+    /// The id that the session will have when it is committed as it is now; `None` when it is
+    /// still empty, and would not be stored.
+    pub(crate) fn coming_id(&mut self) -> Result<Option<SessionId>> {
+        let is_first = self.id.is_none() && !(self.is_empty() && self.applications.is_empty());
+        if self.promised_id.is_none() && (is_first || self.new_id.is_some()) {
+            self.promised_id = Some(SessionId::generate()?);
+        }
+        Ok(self.promised_id.clone().or_else(|| self.id.clone()))
     }
 
     /// When the session was made, to the second.
@@ -131,60 +191,65 @@ impl Session {
     /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.record.set_timeout(timeout, SystemTime::now());
-        self.has_new_timeout = true;
+        self.has_new_head = true;
+    }
+
+    /// Whose session it is, as [`Session::set_user`] said.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.record.user()
+    }
+
+    /// Says whose session it is, or with `None` nobody's, so that all sessions of a user can be
+    /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
+    /// Stored by the next commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`] for a user that is empty, longer than 255 bytes, or holds control characters.
+    pub fn set_user(&mut self, user: Option<&str>) -> Result<()> {
+        let is_bad =
+            |user: &str| user.is_empty() || user.len() > 255 || user.chars().any(char::is_control);
+        if let Some(key) = user.filter(|user| is_bad(user)) {
+            return Err(Error::Key {
+                key: key.to_owned(),
+                reason: "a user is 1 to 255 bytes without control characters".to_owned(),
+            });
+        }
+        if self.record.user() != user {
+            self.record = self.record.clone().with_user(user);
+            self.has_new_head = true;
+        }
+        Ok(())
     }
 
     /// Gives the session a new id at the next commit, and deletes the old one with everything
     /// that was under it: do this whenever the visitor's rights change, above all at login.
+    /// [`Session::csrf_token`] is a new one then, too.
     ///
     /// When the request fails instead, the old id stays valid.
     pub fn regenerate_id(&mut self) {
-        self.wants_new_id = true;
+        self.new_id = Some(NewId { grace: None });
+        self.applications.notes.csrf_token = None;
     }
 
-    /// Stores the changes now and keeps the session open and locked.
+    /// Gives the session a new id, as [`Session::regenerate_id`], while the old one still serves
+    /// requests that are under way, for at most five minutes.
     ///
-    /// A session that did not change is not written; that it was used is noted, at most once in a
-    /// sixtieth of its timeout.
-    ///
-    /// # Errors
-    ///
-    /// When the changes could not be stored. What was stored before is untouched, and the client
-    /// must not be told otherwise.
-    pub fn save(&mut self) -> Result<()> {
-        let now = SystemTime::now();
-        self.applications
-            .put(&self.manager.config.app, mem::take(&mut self.values));
-        let json = self.applications.to_json();
-        let is_empty = self.applications.is_empty();
-        self.values = self.applications.take(&self.manager.config.app);
-        let json = json.map_err(|source| Error::Value {
-            key: String::new(),
-            source,
-        })?;
-        match self.lease.take() {
-            Some(lease) => self.save_stored(lease, json, now),
-            None if self.id.is_some() => Err(Error::Ended),
-            None if is_empty => Ok(()),
-            None => self.store_first(self.record.with_values(json), now),
-        }
+    /// Under the old id they read the session as it was at this moment, and never learn the new id.
+    /// Whoever wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
+    /// new id when it tries again. This is for a new id now and then in a page that sends several
+    /// requests at once; at login, the old id must end.
+    pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
+        let grace = Some(grace.min(LONGEST_GRACE));
+        self.new_id = Some(NewId { grace });
+        self.applications.notes.csrf_token = None;
     }
 
-    /// Stores the changes, gives up the lock, and returns the cookie to send, if the client needs one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Session::save`].
-    pub fn commit(mut self) -> Result<Option<SetCookie>> {
-        self.save()?;
-        Ok(self.cookie())
-        // The lease ends here: nobody may read before the new record is in place.
-    }
-
-    /// Gives up the lock without storing what changed since the last [`Session::save`].
-    #[must_use = "a session that was saved before may need this cookie"]
-    pub fn release(self) -> Option<SetCookie> {
-        self.cookie()
+    /// Whether the session goes on under another id, so that this request can only read it.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.applications.notes.is_replaced
     }
 
     /// Deletes the session and returns the cookie that removes the client's.
@@ -193,104 +258,36 @@ impl Session {
     ///
     /// When the record could not be deleted; it is then still there.
     pub fn destroy(self) -> Result<Option<SetCookie>> {
+        if self.is_replaced() {
+            return Err(Error::Replaced);
+        }
         if let Some(lease) = self.lease {
             lease.destroy()?;
         }
-        let has_cookie = self.client_cookie != ClientCookie::Absent;
+        let has_cookie = matches!(self.client, Client::Cookie | Client::OtherCookie);
         Ok(has_cookie.then(|| SetCookie::removal(&self.manager.config)))
     }
 
     /// The cookie that the client needs, if any.
     fn cookie(&self) -> Option<SetCookie> {
-        let is_sliding = self.manager.config.cookie_max_age.is_some();
-        let id = self
-            .id
-            .as_ref()
-            .filter(|_| is_sliding || self.client_cookie != ClientCookie::Current)?;
-        Some(SetCookie::new(&self.manager.config, id))
+        if self.is_replaced() || matches!(self.client, Client::Link | Client::Given) {
+            return None;
+        }
+        let (config, lease) = (&self.manager.config, self.lease.as_ref()?);
+        let id = self.id.as_ref()?;
+        if let Some(value) = lease.cookie_value(id) {
+            return Some(SetCookie::new(config, value));
+        }
+        let is_due = config.cookie_max_age.is_some() || self.client != Client::Cookie;
+        is_due.then(|| SetCookie::new(config, id.secret().to_owned()))
     }
+}
 
-    fn save_stored(
-        &mut self,
-        mut lease: Box<dyn Lease>,
-        json: Vec<u8>,
-        now: SystemTime,
-    ) -> Result<()> {
-        let has_changed = json != self.record.values() || self.has_new_timeout;
-        let must_slide = self.must_slide(now);
-        if !has_changed && !must_slide && !self.wants_new_id {
-            let touched = lease.touch(now);
-            self.lease = Some(lease);
-            return touched;
-        }
-        let mut record = self.record.with_values(json);
-        if let Some(timeout) = record.timeout() {
-            record.set_timeout(Some(timeout), now);
-        }
-        if self.wants_new_id {
-            return self.move_to_new_id(lease, record, now);
-        }
-        let committed = lease.commit(&record, now);
-        self.lease = Some(lease);
-        committed?;
-        self.record = record;
-        self.has_new_timeout = false;
-        Ok(())
-    }
-
-    /// Whether a session with a timeout of its own must have its end moved although nothing changed.
-    fn must_slide(&self, now: SystemTime) -> bool {
-        let (Some(timeout), Some(expires)) = (self.record.timeout(), self.record.expires()) else {
-            return false;
-        };
-        let end = now.checked_add(timeout);
-        let moved = end.and_then(|end| end.duration_since(expires).ok());
-        moved.is_some_and(|moved| moved > (timeout / 60).max(Duration::from_secs(1)))
-    }
-
-    fn store_first(&mut self, record: Record, now: SystemTime) -> Result<()> {
-        loop {
-            let id = SessionId::generate()?;
-            let Some(lease) = self.manager.store.create(&id.digest(), &record, now)? else {
-                continue;
-            };
-            self.held = Some(Held::claim(&id, Duration::ZERO)?);
-            self.lease = Some(lease);
-            self.id = Some(id);
-            self.record = record;
-            if self.client_cookie == ClientCookie::Current {
-                self.client_cookie = ClientCookie::Other;
-            }
-            self.has_new_timeout = false;
-            self.wants_new_id = false;
-            return Ok(());
-        }
-    }
-
-    /// First the new record, then the old one's end: a death in between leaves the old id valid.
-    fn move_to_new_id(
-        &mut self,
-        old: Box<dyn Lease>,
-        record: Record,
-        now: SystemTime,
-    ) -> Result<()> {
-        let (old_id, before) = (self.id.clone(), self.client_cookie);
-        let stored = self.store_first(record, now);
-        if stored.is_err() {
-            self.lease = Some(old);
-            return stored;
-        }
-        let destroyed = old.destroy();
-        if destroyed.is_err() {
-            // The old id stays the session's; the new one was never told to anybody.
-            if let Some(Err(error)) = self.lease.take().map(Lease::destroy) {
-                log::warn!("{}", error.one_line());
-            }
-            self.id = old_id;
-            self.client_cookie = before;
-        }
-        destroyed
-    }
+fn to_json(applications: &Applications) -> Result<Vec<u8>> {
+    applications.to_json().map_err(|source| Error::Value {
+        key: String::new(),
+        source,
+    })
 }
 
 impl Deref for Session {
@@ -314,45 +311,5 @@ impl std::fmt::Debug for Session {
             .field("digest", &stored)
             .field("keys", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A session as it was at one moment, read without its lock.
-///
-/// Reading one waits for nobody. It cannot be changed; [`Values`] has its values.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    values: Values,
-    record: Record,
-    last_access: SystemTime,
-}
-
-impl Snapshot {
-    pub(crate) fn new(values: Values, stored: Stored) -> Self {
-        Snapshot {
-            values,
-            record: stored.record,
-            last_access: stored.last_access,
-        }
-    }
-
-    /// When the session was made, to the second.
-    #[must_use]
-    pub fn created(&self) -> SystemTime {
-        self.record.created()
-    }
-
-    /// When the session was used before this, to a sixtieth of `timeout`.
-    #[must_use]
-    pub fn last_access(&self) -> SystemTime {
-        self.last_access
-    }
-}
-
-impl Deref for Snapshot {
-    type Target = Values;
-
-    fn deref(&self) -> &Values {
-        &self.values
     }
 }

@@ -1,15 +1,21 @@
 //! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
 
+#[cfg(feature = "cookie-store")]
+pub(crate) mod cookie;
 pub(crate) mod file;
+#[cfg(feature = "cookie-store")]
+mod keys;
 pub(crate) mod memory;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
-use crate::id::SessionDigest;
+use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 
+#[cfg(feature = "cookie-store")]
+pub use cookie::CookieStore;
 pub use file::FileStore;
 pub use memory::MemoryStore;
 
@@ -105,6 +111,17 @@ pub trait Store: Send + Sync {
     /// Removes the sessions and everything that [`Store::install`] made, and nothing else.
     fn uninstall(&self) -> Uninstalled;
 
+    /// For a store that keeps nothing itself: a store for one client alone, which holds the session
+    /// that it recognizes in that client's cookie, or none.
+    fn for_client(&self) -> Option<Box<dyn Store>> {
+        None
+    }
+
+    /// The id that the value of a cookie stands for; `None` for one that stands for nothing.
+    fn recognize(&self, cookie_value: &str, _now: SystemTime) -> Option<SessionId> {
+        SessionId::parse(cookie_value.as_bytes())
+    }
+
     /// Keeps what so far lives in memory alone, for a store that can.
     ///
     /// # Errors
@@ -141,8 +158,9 @@ pub trait Lease: Send {
     /// When the record is still there.
     fn destroy(self: Box<Self>) -> Result<()>;
 
-    /// What the client's cookie holds in place of the id, for a store that keeps nothing itself.
-    fn cookie_value(&self) -> Option<&str> {
+    /// For a store that keeps nothing itself: what the client's cookie must hold from now on, if
+    /// that is not what it holds already.
+    fn cookie_value(&self, _id: &SessionId) -> Option<String> {
         None
     }
 }

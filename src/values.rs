@@ -5,15 +5,20 @@ mod check;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::{Duration, SystemTime};
 
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::record::unix_seconds;
 
 /// The longest key, in bytes of UTF-8.
 pub const MAX_KEY_LENGTH: usize = 128;
+
+/// Values for one request, as the JSON texts that they are stored as.
+pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;
 
 /// The values that one application keeps in a session, by key.
 ///
@@ -32,8 +37,23 @@ pub const MAX_KEY_LENGTH: usize = 128;
 /// assert!(session.require::<String>("name").is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct Values(Unique<Box<RawValue>>);
+#[derive(Clone, Debug)]
+pub struct Values {
+    texts: Unique<Box<RawValue>>,
+    /// When the values that end before the session do end, in seconds since 1970.
+    ends: BTreeMap<String, u64>,
+    longest_key: usize,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Values {
+            texts: Unique::default(),
+            ends: BTreeMap::new(),
+            longest_key: MAX_KEY_LENGTH,
+        }
+    }
+}
 
 impl Values {
     /// The value under `key`, or `None` when there is none.
@@ -42,14 +62,7 @@ impl Values {
     ///
     /// [`Error::Value`] when the value is not a `T`.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let Some(text) = self.0.0.get(key) else {
-            return Ok(None);
-        };
-        let value = serde_json::from_str(text.get());
-        value.map(Some).map_err(|source| Error::Value {
-            key: key.to_owned(),
-            source,
-        })
+        typed(self.texts.0.get(key).map(|text| &**text), key)
     }
 
     /// The value under `key`, which must be there.
@@ -65,57 +78,93 @@ impl Values {
     /// Whether there is a value under `key`.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
-        self.0.0.contains_key(key)
+        self.texts.0.contains_key(key)
     }
 
     /// The keys, in alphabetical order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.0.keys().map(String::as_str)
+        self.texts.0.keys().map(String::as_str)
     }
 
     /// The number of values.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.0.len()
+        self.texts.0.len()
     }
 
     /// Whether there is no value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.0.is_empty()
+        self.texts.0.is_empty()
     }
 
     /// Puts a value under `key`, in place of any that was there.
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] for a key that is empty or longer than [`MAX_KEY_LENGTH`];
+    /// [`Error::Key`] for a key that is empty, or longer than `maxKeyLength` says (at most
+    /// [`MAX_KEY_LENGTH`]);
     /// [`Error::Value`] for a value that JSON cannot hold or would not give back as it was: a
     /// number that is not finite or needs more than 64 bits, a map key that is not text, nesting
     /// deeper than 100. The old value then stays.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
         let key = key.into();
         let reason = match key.len() {
-            0 => Some("it is empty"),
-            1..=MAX_KEY_LENGTH => None,
-            _ => Some("it is longer than 128 bytes"),
+            0 => Some("it is empty".to_owned()),
+            length if length > self.longest_key => Some(format!(
+                "it has {length} bytes, of at most {} (maxKeyLength)",
+                self.longest_key
+            )),
+            _ => None,
         };
         if let Some(reason) = reason {
             return Err(Error::Key { key, reason });
         }
-        let text = check::storable(&value).and_then(|()| serde_json::value::to_raw_value(&value));
-        match text {
+        match raw(&value) {
             Ok(text) => {
-                self.0.0.insert(key, text);
+                self.ends.remove(&key);
+                self.texts.0.insert(key, text);
                 Ok(())
             }
             Err(source) => Err(Error::Value { key, source }),
         }
     }
 
+    /// Puts a value under `key` that ends before the session does: from `life` on, rounded up to
+    /// whole seconds, requests no longer find it. A later [`Values::insert`] under this key has no
+    /// such end.
+    ///
+    /// ```
+    /// # use cgi_session::{Config, SessionManager};
+    /// # use std::time::Duration;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = Config::new().set("storageFileDir", directory.path())?;
+    /// # let manager = SessionManager::new(config)?;
+    /// let mut session = manager.start(b"")?;
+    /// session.insert_for("code", 4711, Duration::from_secs(300))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Values::insert`].
+    pub fn insert_for(
+        &mut self,
+        key: impl Into<String>,
+        value: impl Serialize,
+        life: Duration,
+    ) -> Result<()> {
+        let key = key.into();
+        self.insert(&*key, value)?;
+        let end = unix_seconds(SystemTime::now()).saturating_add(life.as_secs());
+        self.ends.insert(key, end.saturating_add(1));
+        Ok(())
+    }
+
     /// Removes the value under `key`; tells whether there was one.
     pub fn remove(&mut self, key: &str) -> bool {
-        self.0.0.remove(key).is_some()
+        self.ends.remove(key);
+        self.texts.0.remove(key).is_some()
     }
 
     /// Removes the value under `key` and returns it.
@@ -125,13 +174,14 @@ impl Values {
     /// [`Error::Value`] when the value is not a `T`; it then stays.
     pub fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
         let value = self.get(key)?;
-        self.0.0.remove(key);
+        self.remove(key);
         Ok(value)
     }
 
     /// Removes all values. The session itself stays.
     pub fn clear(&mut self) {
-        self.0.0.clear();
+        self.texts.0.clear();
+        self.ends.clear();
     }
 
     /// All values as a struct of one's own, whose fields are the keys.
@@ -145,7 +195,7 @@ impl Values {
             key: std::any::type_name::<T>().to_owned(),
             source,
         };
-        let text = serde_json::to_string(&self.0).map_err(refused)?;
+        let text = serde_json::to_string(&self.texts).map_err(refused)?;
         serde_json::from_str(&text).map_err(refused)
     }
 
@@ -199,51 +249,65 @@ impl Values {
     }
 }
 
-/// The values of every application in a session, by the application's name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Applications(Unique<Values>);
+/// A value as JSON text, unless it would not come back as it was.
+pub(crate) fn raw(value: &impl Serialize) -> serde_json::Result<Box<RawValue>> {
+    check::storable(value)?;
+    serde_json::value::to_raw_value(value)
+}
 
-impl Applications {
-    pub(crate) fn from_json(text: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(text).map(Applications)
+/// The value that a JSON text holds, if there is one.
+pub(crate) fn typed<T: DeserializeOwned>(text: Option<&RawValue>, key: &str) -> Result<Option<T>> {
+    let value = text.map(|text| serde_json::from_str(text.get()));
+    value.transpose().map_err(|source| Error::Value {
+        key: key.to_owned(),
+        source,
+    })
+}
+
+/// For the library's own use.
+impl Values {
+    /// The same values, whose keys may be so long.
+    pub(crate) fn with_longest_key(mut self, bytes: usize) -> Self {
+        self.longest_key = bytes;
+        self
     }
 
-    pub(crate) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&self.0)
+    pub(crate) fn ends(&self) -> &BTreeMap<String, u64> {
+        &self.ends
     }
 
-    /// Takes one application's values out, to be put back with [`Applications::put`].
-    pub(crate) fn take(&mut self, app: &str) -> Values {
-        self.0.0.remove(app).unwrap_or_default()
-    }
-
-    /// Puts values back; an application without values leaves no trace.
-    pub(crate) fn put(&mut self, app: &str, values: Values) {
-        if !values.is_empty() {
-            self.0.0.insert(app.to_owned(), values);
+    /// Says when single values end, and removes those whose end has come.
+    pub(crate) fn set_ends(&mut self, ends: BTreeMap<String, u64>, now: SystemTime) {
+        let now = unix_seconds(now);
+        for (key, end) in ends {
+            if end < now {
+                self.texts.0.remove(&key);
+            } else if self.contains(&key) {
+                self.ends.insert(key, end);
+            }
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.0.is_empty()
     }
 }
 
 impl<'de> Deserialize<'de> for Values {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Unique::deserialize(deserializer).map(Values)
+        let texts = Unique::deserialize(deserializer)?;
+        Ok(Values {
+            texts,
+            ..Values::default()
+        })
     }
 }
 
 impl Serialize for Values {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        self.texts.serialize(serializer)
     }
 }
 
 /// A JSON object in which no name may come twice: with two, somebody's value would vanish.
 #[derive(Clone, Debug)]
-struct Unique<V>(BTreeMap<String, V>);
+pub(crate) struct Unique<V>(pub(crate) BTreeMap<String, V>);
 
 impl<V> Default for Unique<V> {
     fn default() -> Self {
@@ -304,10 +368,9 @@ mod tests {
             values.insert(text, text).unwrap();
             assert_eq!(values.require::<String>(text).unwrap(), text);
         }
-        let mut applications = Applications::default();
-        applications.put("", values.clone());
-        let mut again = Applications::from_json(&applications.to_json().unwrap()).unwrap();
-        assert!(again.take("").keys().eq(values.keys()));
+        let text = serde_json::to_string(&values).unwrap();
+        let again: Values = serde_json::from_str(&text).unwrap();
+        assert!(again.keys().eq(values.keys()));
     }
 
     #[test]
@@ -352,9 +415,33 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_key_can_be_that_of_lemon() {
+        let mut values = Values::default().with_longest_key(32);
+        assert!(values.insert("k".repeat(32), 1).is_ok());
+        let error = values.insert("k".repeat(33), 1).unwrap_err().to_string();
+        assert!(error.contains("33 bytes, of at most 32"), "{error}");
+    }
+
+    #[test]
+    fn a_value_whose_end_has_come_is_gone_and_one_that_was_put_anew_has_none() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut values = Values::default();
+        for key in ["over", "not yet", "anew"] {
+            values.insert_for(key, 1, Duration::from_secs(9)).unwrap();
+        }
+        values.insert("anew", 2).unwrap();
+        assert!(values.ends().keys().eq(["not yet", "over"]));
+        let ends = [("over", 99), ("not yet", 100), ("absent", 200)];
+        let ends = ends.map(|(key, end)| (key.to_owned(), end));
+        values.set_ends(ends.into(), at(100));
+        assert!(values.keys().eq(["anew", "not yet"]));
+        values.remove("not yet");
+        assert!(!values.ends().contains_key("not yet"));
+    }
+
+    #[test]
     fn a_key_that_stands_twice_is_not_read() {
-        assert!(Applications::from_json(br#"{"":{"a":1,"a":2}}"#).is_err());
-        assert!(Applications::from_json(br#"{"":{},"":{"a":2}}"#).is_err());
+        assert!(serde_json::from_str::<Values>(r#"{"a":1,"a":2}"#).is_err());
     }
 
     #[test]

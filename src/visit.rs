@@ -1,24 +1,26 @@
 //! [`Visit`]: the one session of one request, and the one cookie that comes of it.
 
-use crate::config::CacheLimiter;
+use crate::config::{CacheLimiter, IdFrom};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
-use crate::manager::SessionManager;
-use crate::session::{Session, Snapshot};
+use crate::manager::{SessionManager, Ticket};
+use crate::session::{Client, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct Visit {
     find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
     manager: Option<SessionManager>,
     cookie_header: Vec<u8>,
-    /// The id to look for: the client's, then that of the session this request made.
-    id: Option<SessionId>,
+    /// What to look for: the id that the client showed, then that of the session this request made.
+    ticket: Option<Ticket>,
     session: Option<Session>,
     set_cookie: Option<SetCookie>,
     was_used: bool,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
+    /// A link or a form carries the id, from the client or to it.
+    has_links: bool,
 }
 
 /// What a visit leaves to be sent.
@@ -27,6 +29,8 @@ pub(crate) struct Farewell {
     pub(crate) set_cookie: Option<SetCookie>,
     /// How the response may be cached, if a session was used.
     pub(crate) cache_limiter: Option<CacheLimiter>,
+    /// The page must not lead other sites or caches to the id.
+    pub(crate) has_links: bool,
     /// Who may clean up afterwards.
     pub(crate) manager: Option<SessionManager>,
 }
@@ -40,38 +44,93 @@ impl Visit {
             find_manager,
             manager: None,
             cookie_header,
-            id: None,
+            ticket: None,
             session: None,
             set_cookie: None,
             was_used: false,
             may_clean_up: false,
+            has_links: false,
         }
     }
 
+    /// The program gives the id; what the client shows does not matter.
+    pub(crate) fn give(&mut self, id: SessionId) -> Result<()> {
+        if self.session.is_some() {
+            return Err(Error::AlreadyOpen);
+        }
+        self.ticket = Some(Ticket::given(id));
+        Ok(())
+    }
+
+    /// The name that an id has in cookies, links and forms, and where one may come from.
+    pub(crate) fn settings(&mut self) -> Result<(String, IdFrom)> {
+        let manager = self.manager()?;
+        let config = manager.config();
+        Ok((config.cookie_name.clone(), config.id_from))
+    }
+
+    /// Whether an id may come from a link or a form: `idFrom` allows one, and none is known yet. One
+    /// that disagrees with the cookie never counts.
+    pub(crate) fn looks_for_id(&mut self) -> Result<bool> {
+        let id_from = self.manager()?.config().id_from;
+        Ok(self.ticket.is_none() && id_from != IdFrom::default())
+    }
+
+    /// An id that a link or a form carried.
+    pub(crate) fn show(&mut self, id: SessionId) {
+        self.ticket = Some(Ticket::from_link(id));
+        self.has_links = true;
+    }
+
+    /// The id that links and forms must carry, since the client's cookie does not hold it.
+    pub(crate) fn id_for_links(&mut self) -> Result<Option<SessionId>> {
+        let manager = self.manager()?;
+        let coming = match &mut self.session {
+            Some(session) => session.coming_id()?,
+            None => self.ticket.as_ref().map(|ticket| ticket.id.clone()),
+        };
+        let carried = coming.filter(|id| !self.is_in_cookie(&manager, id));
+        self.has_links |= carried.is_some();
+        self.was_used |= self.has_links;
+        Ok(carried)
+    }
+
+    fn is_in_cookie(&self, manager: &SessionManager, id: &SessionId) -> bool {
+        let is_given = self
+            .ticket
+            .as_ref()
+            .is_some_and(|ticket| ticket.client == Client::Given);
+        is_given || manager.session_id(&self.cookie_header).as_ref() == Some(id)
+    }
+
     pub(crate) fn session(&mut self) -> Result<&mut Session> {
+        self.was_used = true;
         if self.session.is_none() {
             let manager = self.manager()?;
-            self.session = Some(manager.start_id(self.id.as_ref())?);
+            self.session = Some(manager.start_by(self.ticket.as_ref())?);
         }
         self.session.as_mut().ok_or(Error::Ended)
     }
 
     pub(crate) fn existing(&mut self) -> Result<Option<&mut Session>> {
+        self.was_used = true;
         if self.session.is_none() {
             let manager = self.manager()?;
-            if let Some(id) = &self.id {
-                self.session = manager.open(id)?;
+            if let Some(ticket) = &self.ticket {
+                self.session = manager.open(ticket)?;
             }
         }
         Ok(self.session.as_mut())
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Snapshot>> {
+        self.was_used = true;
         if self.session.is_some() {
             return Err(Error::AlreadyOpen);
         }
         let manager = self.manager()?;
-        self.id.as_ref().map_or(Ok(None), |id| manager.read_id(id))
+        let ticket = self.ticket.as_ref();
+        ticket.map_or(Ok(None), |ticket| manager.read_id(&ticket.id))
     }
 
     pub(crate) fn update<T>(
@@ -96,7 +155,14 @@ impl Visit {
         };
         session.save()?;
         if let Some(id) = session.id() {
-            self.id = Some(id.clone());
+            let is_given = |ticket: &Ticket| ticket.client == Client::Given;
+            self.ticket = Some(match &self.ticket {
+                Some(ticket) if ticket.id == *id || is_given(ticket) => Ticket {
+                    id: id.clone(),
+                    client: ticket.client,
+                },
+                _ => Ticket::from_cookie(id.clone()),
+            });
             self.may_clean_up = true;
         }
         // An earlier cookie of this request stays due unless this session has one of its own.
@@ -105,37 +171,59 @@ impl Visit {
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
-        if self.existing()?.is_none() && self.id.is_none() {
+        if self.existing()?.is_none() && self.ticket.is_none() {
             return Ok(());
         }
         let session = match self.session.take() {
             Some(session) => session,
             // The client's id leads nowhere; its cookie goes all the same.
-            None => self.manager()?.start_in_place_of_unknown(),
+            None => self.manager()?.begin(self.ticket.as_ref()),
         };
         self.set_cookie = session.destroy()?;
-        self.id = None;
+        self.ticket = None;
         Ok(())
+    }
+
+    /// Commits the session, so that nobody waits for it, and deletes its user's others.
+    pub(crate) fn destroy_others(&mut self) -> Result<u64> {
+        let Some(session) = self.existing()? else {
+            return Ok(0);
+        };
+        let user = session.user().map(str::to_owned);
+        self.commit()?;
+        let Some(user) = user else { return Ok(0) };
+        let own = self.ticket.as_ref().map(|ticket| &ticket.id);
+        self.manager
+            .as_ref()
+            .map_or(Ok(0), |manager| manager.destroy_sessions_of(&user, own))
     }
 
     /// Commits what is open and tells what to send.
     pub(crate) fn finish(mut self) -> Result<Farewell> {
         self.commit()?;
-        let cache_limiter = self.manager.as_ref().filter(|_| self.was_used);
+        let config = self.manager.as_ref().filter(|_| self.was_used);
+        let cache_limiter = config.map(|manager| manager.config().cache_limiter);
         Ok(Farewell {
             set_cookie: self.set_cookie,
-            cache_limiter: cache_limiter.map(|manager| manager.config().cache_limiter),
+            has_links: self.has_links,
+            cache_limiter: cache_limiter.map(|limiter| {
+                if self.has_links {
+                    CacheLimiter::Nocache
+                } else {
+                    limiter
+                }
+            }),
             manager: self.manager.filter(|_| self.may_clean_up),
         })
     }
 
     fn manager(&mut self) -> Result<SessionManager> {
         if self.manager.is_none() {
-            let manager = (self.find_manager)()?;
-            self.id = manager.session_id(&self.cookie_header);
+            let (manager, ticket) = (self.find_manager)()?.client(&self.cookie_header);
+            // An id that the program gave stands.
+            self.ticket = self.ticket.take().or(ticket);
             self.manager = Some(manager);
         }
-        self.was_used = true;
         self.manager.clone().ok_or(Error::Ended)
     }
 }

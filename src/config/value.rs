@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cookie::SameSite;
 
-use super::{CacheLimiter, Config, Durability, FreeSpace, Secure, StorageType, WhenFull};
+use super::{CacheLimiter, Config, Durability, FreeSpace, IdFrom, Secure, StorageType, WhenFull};
+use crate::applications::name_fault;
 use crate::values::MAX_KEY_LENGTH;
 
 /// One key of section `[session]`.
@@ -179,7 +180,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "idFrom",
         set: |c, t| id_from(t).map(|v| c.id_from = v),
-        show: |c| c.id_from.clone(),
+        show: |c| show_id_from(c.id_from),
     },
     Key {
         name: "database",
@@ -455,26 +456,37 @@ fn is_attribute_byte(byte: u8) -> bool {
 
 fn application(value: &OsStr) -> Result<String, String> {
     let name = text(value)?;
-    if name.len() > 255 || name.chars().any(char::is_control) {
-        return Err("must be at most 255 bytes without control characters".to_owned());
+    match name_fault(name) {
+        None => Ok(name.to_owned()),
+        Some(reason) => Err(reason.to_owned()),
     }
-    Ok(name.to_owned())
 }
 
 /// `cookie`, or a list of it with `query` and `form`.
-fn id_from(value: &OsStr) -> Result<String, String> {
-    let list = text(value)?;
-    let sources: Vec<_> = list
-        .split([',', ' '])
-        .filter(|source| !source.is_empty())
-        .collect();
-    let known = sources
-        .iter()
-        .all(|source| ["cookie", "query", "form"].contains(source));
-    if !known || !sources.contains(&"cookie") {
-        return Err("must be cookie, or a list of cookie, query, form".to_owned());
+fn id_from(value: &OsStr) -> Result<IdFrom, String> {
+    const MEANING: &str = "must be cookie, or a list of cookie, query, form";
+    let list = text(value)?.split([',', ' ']);
+    let mut from = IdFrom::default();
+    let mut has_cookie = false;
+    for source in list.filter(|source| !source.is_empty()) {
+        match source {
+            "cookie" => has_cookie = true,
+            "query" => from.query = true,
+            "form" => from.form = true,
+            _ => return Err(MEANING.to_owned()),
+        }
     }
-    Ok(sources.join(", "))
+    if has_cookie {
+        Ok(from)
+    } else {
+        Err(MEANING.to_owned())
+    }
+}
+
+fn show_id_from(from: IdFrom) -> String {
+    let query = if from.query { ", query" } else { "" };
+    let form = if from.form { ", form" } else { "" };
+    format!("cookie{query}{form}")
 }
 
 fn table(value: &OsStr) -> Result<String, String> {

@@ -1,0 +1,193 @@
+//! The fields of a request, from its query string and its form, and over several pages.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::Request;
+use crate::error::{Error, Result};
+use crate::session::CSRF_FIELD;
+
+/// The longest form that is read, in bytes.
+const LONGEST_FORM: u64 = 1 << 20;
+
+impl Request {
+    /// The first value of a name in the query string.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(self.query_string());
+        pairs
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// The first value of a name in a form that was sent as `application/x-www-form-urlencoded`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Body`] when the form is longer than 1 MiB, was cut off, or is of another type.
+    pub fn form(&mut self, name: &str) -> Result<Option<String>> {
+        let pairs = self.pairs()?;
+        Ok(first(pairs, name))
+    }
+
+    /// The first value of a name in the form, or else in the query string, or else among what
+    /// [`Request::load_fields`] loaded: GET and POST alike.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::form`].
+    pub fn field(&mut self, name: &str) -> Result<Option<String>> {
+        let posted = if self.method() == Method::POST {
+            self.form(name)?
+        } else {
+            None
+        };
+        let sent = posted.or_else(|| self.query(name));
+        Ok(sent.or_else(|| first(&self.loaded, name)))
+    }
+
+    /// All values of a name, where [`Request::field`] finds the first: a group of check boxes, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::form`].
+    pub fn fields(&mut self, name: &str) -> Result<Vec<String>> {
+        let sent = all(&self.sent_fields()?, name);
+        Ok(if sent.is_empty() {
+            all(&self.loaded, name)
+        } else {
+            sent
+        })
+    }
+
+    /// Puts fields of this request into the session, each under its own name, for a form that
+    /// goes over several pages; no names are all of them. Fields that the request does not hold stay
+    /// as they are. One value becomes a text, several become an array of texts.
+    ///
+    /// ```no_run
+    /// # use cgi_session::{Request, Response, Result};
+    /// fn address(request: &mut Request) -> Result<Response> {
+    ///     request.save_fields(&["street", "town"])?; // what this page of the form sent
+    ///     request.load_fields(&[])?; // and what earlier pages did
+    ///     let name = request.field("name")?.unwrap_or_default();
+    ///     Ok(Response::text(name))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::form`], [`Request::session`] and [`Values::insert`](crate::Values::insert).
+    pub fn save_fields(&mut self, names: &[&str]) -> Result<()> {
+        let sent = self.sent_fields()?;
+        let (id_name, _) = self.visit.settings()?;
+        let session = self.visit()?.session()?;
+        let mut saved = Vec::new();
+        for (name, _) in &sent {
+            let is_wanted = names.is_empty() || names.contains(&name.as_str());
+            if !is_wanted || saved.contains(&name) || *name == id_name || name == CSRF_FIELD {
+                continue;
+            }
+            saved.push(name);
+            match all(&sent, name).as_slice() {
+                [only] => session.insert(name, only)?,
+                several => session.insert(name, several)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes fields from the session into this request, where [`Request::field`] finds those that
+    /// the client did not send; no names are all values. Texts, numbers, truth values and arrays
+    /// of them can be fields; others are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::existing_session`].
+    pub fn load_fields(&mut self, names: &[&str]) -> Result<()> {
+        let mut loaded = Vec::new();
+        if let Some(session) = self.visit()?.existing()? {
+            let wanted = session
+                .keys()
+                .filter(|key| names.is_empty() || names.contains(key));
+            for name in wanted {
+                let values = match session.require(name)? {
+                    Value::Array(values) => values,
+                    value => vec![value],
+                };
+                let texts = values.iter().filter_map(as_field);
+                loaded.extend(texts.map(|text| (name.to_owned(), text)));
+            }
+        }
+        self.loaded = loaded;
+        Ok(())
+    }
+
+    /// Whether the body is a form, as far as its type tells.
+    pub(super) fn has_form(&self) -> bool {
+        let content_type = self.param("CONTENT_TYPE").unwrap_or_default().as_bytes();
+        let essence = content_type.split(|byte| *byte == b';').next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        essence.is_empty() || essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+    }
+
+    fn query_string(&self) -> &[u8] {
+        let query = self.param("QUERY_STRING").map(OsStr::as_bytes);
+        query.unwrap_or_default()
+    }
+
+    /// What the form holds.
+    fn pairs(&mut self) -> Result<&[(String, String)]> {
+        if self.form.is_none() {
+            self.form = Some(self.read_form()?);
+        }
+        Ok(self.form.as_deref().unwrap_or_default())
+    }
+
+    /// The form's fields, then those of the query string that the form does not hold.
+    fn sent_fields(&mut self) -> Result<Vec<(String, String)>> {
+        let mut sent = if self.method() == Method::POST {
+            self.pairs()?.to_vec()
+        } else {
+            Vec::new()
+        };
+        let queried: Vec<_> = form_urlencoded::parse(self.query_string())
+            .into_owned()
+            .filter(|(name, _)| first(&sent, name).is_none())
+            .collect();
+        sent.extend(queried);
+        Ok(sent)
+    }
+
+    fn read_form(&mut self) -> Result<Vec<(String, String)>> {
+        if !self.has_form() {
+            let reason = "a form must be sent as application/x-www-form-urlencoded".to_owned();
+            return Err(Error::Body {
+                reason,
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            });
+        }
+        let bytes = self.body.read_all(LONGEST_FORM)?;
+        Ok(form_urlencoded::parse(&bytes).into_owned().collect())
+    }
+}
+
+fn first(pairs: &[(String, String)], name: &str) -> Option<String> {
+    let found = pairs.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone())
+}
+
+fn all(pairs: &[(String, String)], name: &str) -> Vec<String> {
+    let found = pairs.iter().filter(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone()).collect()
+}
+
+fn as_field(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}

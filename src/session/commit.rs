@@ -1,0 +1,183 @@
+//! The end of a request: saving what changed, first or again, under the same id or a new one.
+
+use std::mem;
+use std::time::{Duration, SystemTime};
+
+use super::{Client, NewId, Session, to_json};
+use crate::cookies::SetCookie;
+use crate::error::{Error, Result};
+use crate::held::Held;
+use crate::id::SessionId;
+use crate::record::Record;
+use crate::store::Lease;
+
+impl Session {
+    /// Stores the changes now and keeps the session open and locked.
+    ///
+    /// A session that did not change is not written; that it was used is noted, at most once in a
+    /// sixtieth of its timeout.
+    ///
+    /// # Errors
+    ///
+    /// When the changes could not be stored. What was stored before is untouched, and the client
+    /// must not be told otherwise.
+    pub fn save(&mut self) -> Result<()> {
+        let now = SystemTime::now();
+        let app = &self.manager.config.app;
+        self.applications.put(app, mem::take(&mut self.values));
+        let json = to_json(&self.applications);
+        let is_empty = self.applications.is_empty();
+        self.values = self.applications.take(app);
+        let json = json?;
+        match self.lease.take() {
+            Some(lease) => self.save_stored(lease, json, now),
+            None if self.held.is_some() => Err(Error::Ended),
+            None if is_empty && self.record.user().is_none() => Ok(()),
+            None => self.store_first(self.id.clone(), self.record.with_values(json), now),
+        }
+    }
+
+    /// Stores the changes, gives up the lock, and returns the cookie to send, if the client needs one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::save`].
+    pub fn commit(mut self) -> Result<Option<SetCookie>> {
+        self.save()?;
+        Ok(self.cookie())
+        // The lease ends here: nobody may read before the new record is in place.
+    }
+
+    /// Gives up the lock without storing what changed since the last [`Session::save`].
+    #[must_use = "a session that was saved before may need this cookie"]
+    pub fn release(self) -> Option<SetCookie> {
+        self.cookie()
+    }
+
+    fn save_stored(
+        &mut self,
+        mut lease: Box<dyn Lease>,
+        json: Vec<u8>,
+        now: SystemTime,
+    ) -> Result<()> {
+        let has_changed = json != self.record.values() || self.has_new_head;
+        if self.is_replaced() {
+            self.lease = Some(lease);
+            let is_read_only = !has_changed && self.new_id.is_none();
+            return is_read_only.then_some(()).ok_or(Error::Replaced);
+        }
+        if !has_changed && !self.must_slide(now) && self.new_id.is_none() {
+            let touched = lease.touch(now);
+            self.lease = Some(lease);
+            return touched;
+        }
+        let mut record = self.record.with_values(json);
+        if let Some(timeout) = record.timeout() {
+            record.set_timeout(Some(timeout), now);
+        }
+        if let Some(new_id) = self.new_id {
+            return self.move_to_new_id(lease, record, new_id, now);
+        }
+        let committed = lease.commit(&record, now);
+        self.lease = Some(lease);
+        committed?;
+        self.record = record;
+        self.has_new_head = false;
+        Ok(())
+    }
+
+    /// Whether a session with a timeout of its own must have its end moved although nothing changed.
+    fn must_slide(&self, now: SystemTime) -> bool {
+        let (Some(timeout), Some(expires)) = (self.record.timeout(), self.record.expires()) else {
+            return false;
+        };
+        let end = now.checked_add(timeout);
+        let moved = end.and_then(|end| end.duration_since(expires).ok());
+        moved.is_some_and(|moved| moved > (timeout / 60).max(Duration::from_secs(1)))
+    }
+
+    /// Makes the record, under the id that the program gave or a new one.
+    fn store_first(
+        &mut self,
+        given: Option<SessionId>,
+        record: Record,
+        now: SystemTime,
+    ) -> Result<()> {
+        let (id, lease) = match self.promised_id.take().or(given) {
+            Some(id) => {
+                let lease = self.manager.store.create(&id.digest(), &record, now)?;
+                // Another process made it since this one looked: tried again, it is found.
+                let busy = || Error::Busy {
+                    waited: Duration::ZERO,
+                    holder: None,
+                };
+                (id, lease.ok_or_else(busy)?)
+            }
+            None => self.create(&record, now)?,
+        };
+        self.held = Some(Held::claim(&id, Duration::ZERO)?);
+        self.lease = Some(lease);
+        self.id = Some(id);
+        self.record = record;
+        self.client = match self.client {
+            Client::Cookie => Client::OtherCookie,
+            Client::Link => Client::Unknown,
+            client => client,
+        };
+        self.has_new_head = false;
+        self.new_id = None;
+        Ok(())
+    }
+
+    fn create(&self, record: &Record, now: SystemTime) -> Result<(SessionId, Box<dyn Lease>)> {
+        loop {
+            let id = SessionId::generate()?;
+            if let Some(lease) = self.manager.store.create(&id.digest(), record, now)? {
+                return Ok((id, lease));
+            }
+        }
+    }
+
+    /// First the new record, then the old one's end: a death in between leaves the old id valid.
+    fn move_to_new_id(
+        &mut self,
+        mut old: Box<dyn Lease>,
+        record: Record,
+        new_id: NewId,
+        now: SystemTime,
+    ) -> Result<()> {
+        let (old_id, before) = (self.id.clone(), self.client);
+        let farewell = new_id.grace.map(|grace| self.farewell(&record, grace, now));
+        let stored = farewell.transpose().and_then(|farewell| {
+            self.store_first(None, record, now)?;
+            Ok(farewell)
+        });
+        let ended = match stored {
+            Ok(None) => old.destroy(),
+            Ok(Some(farewell)) => old.commit(&farewell, now),
+            Err(error) => {
+                self.lease = Some(old);
+                return Err(error);
+            }
+        };
+        if ended.is_err() {
+            // The old id stays the session's; the new one was never told to anybody.
+            if let Some(Err(error)) = self.lease.take().map(Lease::destroy) {
+                log::warn!("{}", error.one_line());
+            }
+            self.id = old_id;
+            self.client = before;
+        }
+        ended
+    }
+
+    /// What the old id still shows to requests under way: everything but the new id.
+    fn farewell(&self, record: &Record, grace: Duration, now: SystemTime) -> Result<Record> {
+        let mut applications = self.applications.clone();
+        applications.put(&self.manager.config.app, self.values.clone());
+        applications.notes.flash.clear();
+        applications.notes.is_replaced = true;
+        let farewell = record.with_values(to_json(&applications)?);
+        Ok(farewell.ending(now, grace))
+    }
+}

@@ -1,0 +1,73 @@
+//! Several applications in one session, and names that only a module reaches.
+
+use super::Session;
+use crate::applications::Reservation;
+use crate::error::{Error, Result};
+use crate::values::Values;
+
+impl Session {
+    /// The values of another application in this session (lemon.session's `app`); an empty set when
+    /// it has none. Of the application that `app` names in the configuration they are the
+    /// session's own.
+    ///
+    /// ```
+    /// # use cgi_session::{Config, SessionManager};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = Config::new().set("storageFileDir", directory.path())?;
+    /// # let manager = SessionManager::new(config)?;
+    /// let mut session = manager.start(b"")?;
+    /// session.insert("name", "the page's")?;
+    /// session.application("shop")?.insert("name", "the shop's")?;
+    /// assert_eq!(session.require::<String>("name")?, "the page's");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reserved`] when a module has reserved the name; [`Error::Key`] for a name longer than
+    /// 255 bytes, with control characters, or with `@` at its beginning.
+    pub fn application(&mut self, name: &str) -> Result<&mut Values> {
+        if name == self.manager.config.app {
+            return Ok(&mut self.values);
+        }
+        self.applications.of(name)
+    }
+
+    /// The names of the applications that have values here, without reserved ones.
+    pub fn applications(&self) -> impl Iterator<Item = &str> {
+        let own = Some(&*self.manager.config.app).filter(|_| !self.is_empty());
+        own.into_iter().chain(self.applications.names())
+    }
+
+    /// Reserves a name for a module, such as one that keeps who is logged in: what is stored under
+    /// it ([`Session::reserved`]) no [`Session::application`] can reach, neither in this request nor
+    /// in a later one, until the module gives the name up.
+    ///
+    /// lemon.session's `reserve(name)`. A module does this in each request before anybody else can.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reserved`] when the name is reserved in this request already or is the
+    /// application's own; [`Error::Key`] as for [`Session::application`].
+    pub fn reserve(&mut self, name: &str) -> Result<Reservation> {
+        if name == self.manager.config.app {
+            return Err(Error::Reserved(name.to_owned()));
+        }
+        self.applications.reserve(name)
+    }
+
+    /// The values under a reserved name.
+    pub fn reserved(&mut self, reservation: &Reservation) -> &mut Values {
+        self.applications.reserved(reservation)
+    }
+
+    /// Gives a reserved name up, with what is stored under it: lemon.session's `release(name)`. Any
+    /// application may then use the name.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever gave the name up can no longer use it"
+    )]
+    pub fn unreserve(&mut self, reservation: Reservation) {
+        self.applications.unreserve(&reservation);
+    }
+}

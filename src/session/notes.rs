@@ -1,0 +1,116 @@
+//! What the library keeps in a session for its users: flash values, the token of forms, the test cookie.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use subtle::ConstantTimeEq as _;
+
+use super::Session;
+use crate::error::{Error, Result};
+use crate::id::SessionId;
+use crate::values::{raw, typed};
+
+/// The name of the form field, and in lower case with a hyphen that of the header field, which
+/// carry [`Session::csrf_token`].
+pub(crate) const CSRF_FIELD: &str = "csrfToken";
+
+impl Session {
+    /// Leaves a value for the next request of this session, and for that one only: a message that
+    /// the page after a redirect shows.
+    ///
+    /// ```
+    /// # use cgi_session::{Config, SessionManager};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = Config::new().set("storageFileDir", directory.path())?;
+    /// # let manager = SessionManager::new(config)?;
+    /// let mut session = manager.start(b"")?;
+    /// session.flash("notice", "The order is on its way.")?;
+    /// assert_eq!(session.flashed::<String>("notice")?, None); // not in this request
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] for a value that JSON cannot hold.
+    pub fn flash(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
+        let key = key.into();
+        match raw(&value) {
+            Ok(text) => {
+                self.applications.notes.flash.insert(key, text);
+                Ok(())
+            }
+            Err(source) => Err(Error::Value { key, source }),
+        }
+    }
+
+    /// The value that the request before this one left under `key`.
+    ///
+    /// It is gone when this request commits; one that fails leaves it for the next.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] when the value is not a `T`.
+    pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        typed(self.flashes.get(key).map(|text| &**text), key)
+    }
+
+    /// Leaves all that [`Session::flashed`] finds for the next request too, for a page that only
+    /// leads on to another.
+    pub fn keep_flash(&mut self) {
+        for (key, text) in &self.flashes {
+            let kept = &mut self.applications.notes.flash;
+            kept.entry(key.clone()).or_insert_with(|| text.clone());
+        }
+    }
+
+    /// The secret that the site's own forms carry, so that a form which another site sends in
+    /// the visitor's name is told from them: 160 random bits as hexadecimal digits, made when it is
+    /// first asked for, new with each new id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] when the system gives no random bytes.
+    pub fn csrf_token(&mut self) -> Result<&str> {
+        let token = &mut self.applications.notes.csrf_token;
+        if token.is_none() {
+            *token = Some(SessionId::generate()?.secret().to_owned());
+        }
+        Ok(token.as_deref().unwrap_or_default())
+    }
+
+    /// [`Session::csrf_token`] as a hidden field, to be put into a form that posts.
+    /// [`Request::check_csrf_token`](crate::Request::check_csrf_token) looks for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::csrf_token`].
+    pub fn csrf_field(&mut self) -> Result<String> {
+        let token = self.csrf_token()?;
+        Ok(format!(
+            r#"<input type="hidden" name="{CSRF_FIELD}" value="{token}">"#
+        ))
+    }
+
+    /// Whether this is the session's token. How long the answer takes tells nothing about it.
+    #[must_use]
+    pub fn is_csrf_token(&self, token: &str) -> bool {
+        let own = self.applications.notes.csrf_token.as_deref();
+        own.is_some_and(|own| own.as_bytes().ct_eq(token.as_bytes()).into())
+    }
+
+    /// Stores a mark, and with it a cookie, to see whether the client sends it back: the next
+    /// request asks [`Session::test_cookie_worked`].
+    pub fn set_test_cookie(&mut self) {
+        self.applications.notes.test_cookie = true;
+    }
+
+    /// Whether the client sent the cookie back that [`Session::set_test_cookie`] gave it.
+    #[must_use]
+    pub fn test_cookie_worked(&self) -> bool {
+        !self.is_new() && self.applications.notes.test_cookie
+    }
+
+    /// Removes the mark of [`Session::set_test_cookie`].
+    pub fn delete_test_cookie(&mut self) {
+        self.applications.notes.test_cookie = false;
+    }
+}

@@ -1,0 +1,106 @@
+//! [`Snapshot`]: a session as it was at one moment.
+
+use std::ops::Deref;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+
+use crate::applications::{Applications, Reservation};
+use crate::error::Result;
+use crate::record::Record;
+use crate::store::Stored;
+use crate::values::{Values, typed};
+
+/// A session as it was at one moment, read without its lock.
+///
+/// Reading one waits for nobody. It cannot be changed; [`Values`] has its values.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    values: Values,
+    applications: Applications,
+    record: Record,
+    last_access: SystemTime,
+    app: String,
+}
+
+impl Snapshot {
+    pub(crate) fn new(mut applications: Applications, app: &str, stored: Stored) -> Self {
+        Snapshot {
+            values: applications.take(app),
+            app: app.to_owned(),
+            applications,
+            record: stored.record,
+            last_access: stored.last_access,
+        }
+    }
+
+    /// When the session was made, to the second.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        self.record.created()
+    }
+
+    /// When the session was used before this, to a sixtieth of `timeout`.
+    #[must_use]
+    pub fn last_access(&self) -> SystemTime {
+        self.last_access
+    }
+
+    /// Whose session it is, as [`Session::set_user`](crate::Session::set_user) said.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.record.user()
+    }
+
+    /// The names of the applications that have values here, without reserved ones.
+    pub fn applications(&self) -> impl Iterator<Item = &str> {
+        let own = Some(&*self.app).filter(|_| !self.is_empty());
+        own.into_iter().chain(self.applications.names())
+    }
+
+    /// The values of another application, as [`Session::application`](crate::Session::application).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn application(&mut self, name: &str) -> Result<&Values> {
+        if name == self.app {
+            return Ok(&self.values);
+        }
+        self.applications.of(name).map(|values| &*values)
+    }
+
+    /// Reserves a name, as [`Session::reserve`](crate::Session::reserve).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reserve(&mut self, name: &str) -> Result<Reservation> {
+        self.applications.reserve(name)
+    }
+
+    /// The values under a reserved name.
+    pub fn reserved(&mut self, reservation: &Reservation) -> &Values {
+        self.applications.reserved(reservation)
+    }
+
+    /// The value that an earlier request left for the next one. Reading it here does not use it up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`](crate::Error::Value) when the value is not a `T`.
+    pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        typed(
+            self.applications.notes.flash.get(key).map(|text| &**text),
+            key,
+        )
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = Values;
+
+    fn deref(&self) -> &Values {
+        &self.values
+    }
+}

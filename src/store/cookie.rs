@@ -1,0 +1,273 @@
+//! [`CookieStore`]: the client keeps its session itself, sealed in its cookie.
+//!
+//! What that cannot give: an old copy of the cookie stays valid until it expires, so that a session
+//! that was destroyed or changed can be played back; and two requests at once overwrite each other,
+//! because the client sends both what it had before. It is for a few values that may be lost.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cookie::{Cookie, CookieJar, Key};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::keys::Keys;
+use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
+use crate::config::Config;
+use crate::cookies::SetCookie;
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, SessionId};
+use crate::record::{Record, unix_seconds};
+
+/// The most that every browser keeps of a cookie: name, value and attributes (RFC 6265, 6.1).
+const LONGEST_COOKIE: usize = 4096;
+/// What sealing adds before the base64: a nonce of 12 bytes and a tag of 16 (AES-256-GCM).
+const SEAL: usize = 28;
+
+/// Sessions that the clients keep themselves, encrypted and authenticated (`storageType = cookie`).
+///
+/// The keys are in `secretKeyFile`; the first seals, and all of them open, so that a new one can be
+/// put before the old ones. The end of a session is inside the seal.
+#[derive(Clone)]
+pub struct CookieStore {
+    shared: Arc<Shared>,
+    /// The one session that this store holds, if it is a client's.
+    client: Client,
+}
+
+type Client = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
+
+struct Shared {
+    config: Config,
+    keys: Keys,
+}
+
+/// What is in the seal.
+#[derive(Deserialize, Serialize)]
+struct Sealed<'a> {
+    id: &'a str,
+    /// When it was last used, in seconds since 1970.
+    used: u64,
+    #[serde(borrow)]
+    record: &'a RawValue,
+}
+
+impl CookieStore {
+    /// A store whose keys are read now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `secretKeyFile` is not set, cannot be read, is readable by others, or
+    /// holds no usable key.
+    pub fn new(config: &Config) -> Result<Self> {
+        let shared = Shared {
+            keys: Keys::of(config)?,
+            config: config.clone(),
+        };
+        Ok(CookieStore {
+            shared: Arc::new(shared),
+            client: Client::default(),
+        })
+    }
+
+    /// The session that this store holds, if it is the one asked for and has not expired.
+    fn found(&self, session: &SessionDigest, now: SystemTime) -> Option<Stored> {
+        let held = lock(&self.client);
+        let (own, stored) = held.as_ref()?;
+        let is_live = own == session && !self.shared.has_expired(stored, now);
+        is_live.then(|| stored.clone())
+    }
+
+    fn lease(&self, session: &SessionDigest, stored: Stored, is_new: bool) -> Box<dyn Lease> {
+        Box::new(CookieLease {
+            shared: Arc::clone(&self.shared),
+            client: Arc::clone(&self.client),
+            session: *session,
+            stored,
+            must_be_sent: is_new,
+        })
+    }
+}
+
+impl Shared {
+    fn has_expired(&self, stored: &Stored, now: SystemTime) -> bool {
+        match stored.record.expires() {
+            Some(expires) => expires < now,
+            None => now
+                .duration_since(stored.last_access)
+                .is_ok_and(|unused| unused > self.config.timeout),
+        }
+    }
+
+    /// Whether a cookie that holds this record is one that every browser keeps.
+    fn check_size(&self, record: &Record, now: SystemTime) -> Result<()> {
+        let (size, limit) = (record.json_len(), self.config.max_record_bytes);
+        if size > limit {
+            return Err(Error::TooLarge { size, limit });
+        }
+        let plain = sealed_text("0".repeat(SessionId::LENGTH).as_str(), record, now).len();
+        let value = "0".repeat((plain + SEAL).div_ceil(3) * 4);
+        let cookie = SetCookie::new(&self.config, value).over_https(true);
+        let (size, limit) = (cookie.to_string().len(), LONGEST_COOKIE);
+        if size > limit {
+            return Err(Error::CookieTooLarge { size, limit });
+        }
+        Ok(())
+    }
+
+    fn seal(&self, id: &SessionId, stored: &Stored) -> Option<String> {
+        let name = &self.config.cookie_name;
+        let text = sealed_text(id.secret(), &stored.record, stored.last_access);
+        let mut jar = CookieJar::new();
+        jar.private_mut(self.keys.first())
+            .add(Cookie::new(name.clone(), text));
+        jar.get(name).map(|cookie| cookie.value().to_owned())
+    }
+
+    fn open(&self, key: &Key, value: &str) -> Option<String> {
+        let cookie = Cookie::new(self.config.cookie_name.clone(), value.to_owned());
+        let opened = CookieJar::new().private(key).decrypt(cookie)?;
+        Some(opened.value().to_owned())
+    }
+}
+
+fn sealed_text(id: &str, record: &Record, used: SystemTime) -> String {
+    let (id, used) = (serde_json::Value::from(id), unix_seconds(used));
+    let record = record.to_json();
+    let record = String::from_utf8_lossy(&record);
+    format!(r#"{{"id":{id},"used":{used},"record":{record}}}"#)
+}
+
+fn opened(text: &str) -> Option<(SessionId, Stored)> {
+    let sealed: Sealed<'_> = serde_json::from_str(text).ok()?;
+    let record = sealed.record.get().as_bytes().to_vec();
+    let stored = Stored {
+        record: Record::from_json(record).ok()?,
+        last_access: UNIX_EPOCH.checked_add(Duration::from_secs(sealed.used))?,
+    };
+    Some((SessionId::parse(sealed.id.as_bytes())?, stored))
+}
+
+impl Store for CookieStore {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        self.shared.check_size(record, now)?;
+        let stored = Stored {
+            record: record.clone(),
+            last_access: now,
+        };
+        *lock(&self.client) = Some((*session, stored.clone()));
+        Ok(Some(self.lease(session, stored, true)))
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        _wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let found = self.found(session, now);
+        Ok(found.map(|stored| (stored.clone(), self.lease(session, stored, false))))
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        Ok(self.found(session, now))
+    }
+
+    fn delete_expired(&self, _sweep: &Sweep<'_>, _now: SystemTime) -> Result<SweepReport> {
+        Ok(SweepReport::default())
+    }
+
+    fn last_sweep(&self, _now: SystemTime) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
+    fn for_each(&self, _visit: &mut Visitor<'_>, _now: SystemTime) -> Result<()> {
+        Err(Error::Unsupported(
+            "with storageType = cookie only the clients have the sessions",
+        ))
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        Uninstalled::default()
+    }
+
+    fn for_client(&self) -> Option<Box<dyn Store>> {
+        Some(Box::new(CookieStore {
+            shared: Arc::clone(&self.shared),
+            client: Client::default(),
+        }))
+    }
+
+    fn recognize(&self, cookie_value: &str, now: SystemTime) -> Option<SessionId> {
+        let mut keys = self.shared.keys.all();
+        let (id, stored) = keys.find_map(|key| opened(&self.shared.open(key, cookie_value)?))?;
+        // A copy of an expired cookie stands for nothing, whoever plays it back.
+        if self.shared.has_expired(&stored, now) {
+            return None;
+        }
+        *lock(&self.client) = Some((id.digest(), stored));
+        Some(id)
+    }
+}
+
+/// A session in the hands of a request. Other requests have copies of it: nothing can lock those.
+struct CookieLease {
+    shared: Arc<Shared>,
+    client: Client,
+    session: SessionDigest,
+    stored: Stored,
+    must_be_sent: bool,
+}
+
+impl CookieLease {
+    fn keep(&mut self) {
+        *lock(&self.client) = Some((self.session, self.stored.clone()));
+        self.must_be_sent = true;
+    }
+}
+
+impl Lease for CookieLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.shared.check_size(record, now)?;
+        self.stored = Stored {
+            record: record.clone(),
+            last_access: now,
+        };
+        self.keep();
+        Ok(())
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        let config = &self.shared.config;
+        let pause = (config.timeout / 60).max(Duration::from_secs(1));
+        let unused = now.duration_since(self.stored.last_access);
+        // A Max-Age of the cookie slides with every response, and the cookie with it.
+        if config.cookie_max_age.is_some() || unused.is_ok_and(|unused| unused > pause) {
+            self.stored.last_access = now;
+            self.keep();
+        }
+        Ok(())
+    }
+
+    fn destroy(self: Box<Self>) -> Result<()> {
+        *lock(&self.client) = None;
+        Ok(())
+    }
+
+    fn cookie_value(&self, id: &SessionId) -> Option<String> {
+        let due = self
+            .must_be_sent
+            .then(|| self.shared.seal(id, &self.stored));
+        due.flatten()
+    }
+}
+
+/// A panic elsewhere leaves no half-made change behind: every one is a single assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
