@@ -3,8 +3,12 @@
 mod applications;
 mod cookie;
 mod exclusive;
+mod grace;
+mod names;
+mod notes;
 mod regenerate;
 mod scenarios;
 mod support;
 mod timeout;
+mod users;
 mod verbs;

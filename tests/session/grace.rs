@@ -1,0 +1,96 @@
+//! A new id with a grace for requests that are under way with the old one.
+
+use std::fs;
+use std::time::Duration;
+
+use cgi_session::{Error, SessionId};
+
+use crate::support::{Site, cookie, count, given_id};
+
+/// A session whose id was replaced with a grace: the old id and the new one.
+fn replaced(site: &Site, grace: u64) -> (SessionId, SessionId) {
+    let old = site.visitor();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.flash("notice", "for the new id").unwrap();
+    session.regenerate_id_with_grace(Duration::from_secs(grace));
+    let new = given_id(session.commit().unwrap());
+    assert_ne!(old, new);
+    (old, new)
+}
+
+#[test]
+fn under_the_old_id_the_session_can_be_read_and_not_changed() {
+    let site = Site::new();
+    let (old, new) = replaced(&site, 30);
+    assert_eq!((site.views(&old), site.views(&new)), (Some(1), Some(1)));
+
+    let reader = site.manager().start(cookie(&old)).unwrap();
+    assert!(reader.is_replaced() && !reader.is_new());
+    // No cookie: the client has the new one already.
+    assert!(reader.commit().unwrap().is_none());
+    let mut writer = site.manager().start(cookie(&old)).unwrap();
+    count(&mut writer);
+    let refused = writer.commit().unwrap_err();
+    assert!(matches!(refused, Error::Replaced), "{refused}");
+    assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    let refused = site.manager().start(cookie(&old)).unwrap().destroy();
+    assert!(matches!(refused, Err(Error::Replaced)));
+    let mut again = site.manager().start(cookie(&old)).unwrap();
+    again.regenerate_id();
+    assert!(matches!(again.commit(), Err(Error::Replaced)));
+    assert_eq!((site.views(&old), site.views(&new)), (Some(1), Some(1)));
+
+    let mut session = site.manager().start(cookie(&new)).unwrap();
+    assert!(!session.is_replaced());
+    assert!(session.flashed::<String>("notice").unwrap().is_some());
+    assert_eq!(count(&mut session), 2);
+    session.commit().unwrap();
+    assert_eq!((site.views(&old), site.views(&new)), (Some(1), Some(2)));
+}
+
+#[test]
+fn what_the_old_id_leads_to_does_not_tell_the_new_one() {
+    let site = Site::new();
+    let (old, new) = replaced(&site, 30);
+    let left = fs::read_to_string(site.path(&old)).unwrap();
+    assert!(!left.contains(new.secret()) && !left.contains(new.digest().as_str()));
+}
+
+#[test]
+fn after_the_grace_the_old_id_is_dead() {
+    let site = Site::new();
+    let (old, new) = replaced(&site, 0);
+    // Its end is this very second: a second later the id leads nowhere.
+    crate::support::eventually("the end of the grace", || site.views(&old).is_none());
+    assert!(site.manager().start(cookie(&old)).unwrap().is_new());
+    assert_eq!((site.views(&new), site.sessions()), (Some(1), 1));
+}
+
+#[test]
+fn the_grace_lasts_five_minutes_at_most() {
+    let site = Site::new();
+    let (old, _) = replaced(&site, 1_000_000);
+    let text = fs::read_to_string(site.path(&old)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let newest = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .max_by_key(|slot| slot["g"].as_u64());
+    let record = &newest.unwrap()["d"];
+    let (expires, created) = (record["expires"].as_u64(), record["created"].as_u64());
+    assert!(expires.unwrap() <= created.unwrap() + 305, "{record}");
+}
+
+#[test]
+fn a_request_that_fails_leaves_the_old_id_as_it_was() {
+    let site = Site::new();
+    let old = site.visitor();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.regenerate_id_with_grace(Duration::from_secs(30));
+    drop(session);
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    assert_eq!(count(&mut session), 2);
+    session.commit().unwrap();
+    assert_eq!(site.sessions(), 1);
+}

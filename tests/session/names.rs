@@ -1,0 +1,143 @@
+//! Several applications in one session, and names that only a module reaches.
+
+use cgi_session::{Error, Session};
+
+use crate::support::{Site, cookie, given_id};
+
+/// What an application sees under a name.
+#[track_caller]
+fn text(session: &mut Session, application: &str) -> Option<String> {
+    session
+        .application(application)
+        .unwrap()
+        .get("text")
+        .unwrap()
+}
+
+#[test]
+fn applications_of_one_program_use_the_same_keys_for_themselves() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.insert("text", "its own").unwrap();
+    for name in ["shop", "forum"] {
+        session
+            .application(name)
+            .unwrap()
+            .insert("text", name)
+            .unwrap();
+    }
+    let id = given_id(session.commit().unwrap());
+
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(session.require::<String>("text").unwrap(), "its own");
+    assert_eq!(text(&mut session, "").as_deref(), Some("its own"));
+    assert_eq!(text(&mut session, "shop").as_deref(), Some("shop"));
+    assert!(session.applications().eq(["", "forum", "shop"]));
+    session.application("shop").unwrap().clear();
+    session.commit().unwrap();
+
+    let mut snapshot = site.manager().read(cookie(&id)).unwrap().unwrap();
+    assert!(snapshot.applications().eq(["", "forum"]));
+    let forum = snapshot.application("forum").unwrap();
+    assert_eq!(forum.require::<String>("text").unwrap(), "forum");
+}
+
+#[test]
+fn a_session_that_holds_values_of_another_application_alone_is_stored() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session
+        .application("shop")
+        .unwrap()
+        .insert("text", "here")
+        .unwrap();
+    let id = given_id(session.commit().unwrap());
+    let shop = site.manager_with(&[("app", "shop")]);
+    let text: String = shop
+        .read(cookie(&id))
+        .unwrap()
+        .unwrap()
+        .require("text")
+        .unwrap();
+    assert_eq!(text, "here");
+}
+
+#[test]
+fn what_a_module_reserved_no_application_reaches_in_this_request_or_a_later_one() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    let auth = session.reserve("auth").unwrap();
+    assert!(matches!(session.reserve("auth"), Err(Error::Reserved(_))));
+    assert!(matches!(
+        session.application("auth"),
+        Err(Error::Reserved(_))
+    ));
+    session.reserved(&auth).insert("user", "ada").unwrap();
+    let id = given_id(session.commit().unwrap());
+
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let refused = session.application("auth").unwrap_err().to_string();
+    assert_eq!(refused, "the name \"auth\" is reserved");
+    let auth = session.reserve("auth").unwrap();
+    assert_eq!(
+        session.reserved(&auth).require::<String>("user").unwrap(),
+        "ada"
+    );
+    session.clear();
+    session.commit().unwrap();
+
+    let mut snapshot = site.manager().read(cookie(&id)).unwrap().unwrap();
+    assert!(snapshot.application("auth").is_err());
+    let auth = snapshot.reserve("auth").unwrap();
+    assert_eq!(
+        snapshot.reserved(&auth).require::<String>("user").unwrap(),
+        "ada"
+    );
+}
+
+#[test]
+fn a_name_that_was_given_up_is_free_for_applications_and_empty() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    let auth = session.reserve("auth").unwrap();
+    session.reserved(&auth).insert("user", "ada").unwrap();
+    let id = given_id(session.commit().unwrap());
+
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let auth = session.reserve("auth").unwrap();
+    session.unreserve(auth);
+    assert!(session.application("auth").unwrap().is_empty());
+    session
+        .application("auth")
+        .unwrap()
+        .insert("text", "mine")
+        .unwrap();
+    session.commit().unwrap();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(text(&mut session, "auth").as_deref(), Some("mine"));
+}
+
+#[test]
+fn the_applications_own_name_cannot_be_reserved_and_no_name_may_look_reserved() {
+    let site = Site::with(&[("app", "shop")]);
+    let mut session = site.manager().start(b"").unwrap();
+    assert!(matches!(session.reserve("shop"), Err(Error::Reserved(_))));
+    assert!(matches!(session.reserve(""), Err(Error::Reserved(_))));
+    for name in ["@auth", "@", "a\nb", &"x".repeat(256)] {
+        assert!(matches!(session.application(name), Err(Error::Key { .. })));
+    }
+}
+
+#[test]
+fn the_longest_key_is_as_configured_in_every_application() {
+    let site = Site::with(&[("maxKeyLength", "32")]);
+    let mut session = site.manager().start(b"").unwrap();
+    let long = "k".repeat(33);
+    assert!(matches!(session.insert(&long, 1), Err(Error::Key { .. })));
+    let refused = session.application("shop").unwrap().insert(&long, 1);
+    assert!(matches!(refused, Err(Error::Key { .. })));
+    session.insert("k".repeat(32), 1).unwrap();
+    let id = given_id(session.commit().unwrap());
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.insert(&long, 1).is_err());
+}

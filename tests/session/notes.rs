@@ -1,0 +1,159 @@
+//! Flash values, values with an end of their own, the token of forms, and the test cookie.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Config, FileStore, Lease as _, SessionId, Store};
+
+use crate::support::{Site, cookie, given_id};
+
+/// Rewrites the stored record as if `seconds` had passed since its values were put in.
+fn let_pass(site: &Site, id: &SessionId, seconds: u64) {
+    let config = Config::new().set("storageFileDir", site.path(id).parent().unwrap());
+    let store = FileStore::new(&config.unwrap()).unwrap();
+    let now = SystemTime::now();
+    let found = store
+        .lock(&id.digest(), Duration::from_secs(9), now)
+        .unwrap();
+    let (stored, mut lease) = found.unwrap();
+    let mut values: serde_json::Value = serde_json::from_slice(stored.record.values()).unwrap();
+    let ends = values["@"]["ends"].as_object_mut().unwrap();
+    for end in ends
+        .values_mut()
+        .flat_map(|ends| ends.as_object_mut().unwrap().values_mut())
+    {
+        *end = (end.as_u64().unwrap() - seconds).into();
+    }
+    let record = stored.record.with_values(values.to_string().into_bytes());
+    lease.commit(&record, now).unwrap();
+}
+
+#[test]
+fn a_flash_value_is_there_in_the_next_request_and_in_no_other() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.flash("notice", "saved").unwrap();
+    assert_eq!(session.flashed::<String>("notice").unwrap(), None);
+    let id = given_id(session.commit().unwrap());
+
+    let peek = site.manager().read(cookie(&id)).unwrap().unwrap();
+    assert_eq!(
+        peek.flashed::<String>("notice").unwrap().as_deref(),
+        Some("saved")
+    );
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(
+        session.flashed::<String>("notice").unwrap().as_deref(),
+        Some("saved")
+    );
+    session.commit().unwrap();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(session.flashed::<String>("notice").unwrap(), None);
+}
+
+#[test]
+fn a_request_that_fails_leaves_the_flash_value_for_the_next() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.flash("notice", 7).unwrap();
+    let id = given_id(session.commit().unwrap());
+    drop(site.manager().start(cookie(&id)).unwrap());
+    let session = site.manager().start(cookie(&id)).unwrap();
+    assert_eq!(session.flashed::<u8>("notice").unwrap(), Some(7));
+}
+
+#[test]
+fn a_flash_value_that_is_kept_is_there_once_more_beside_a_new_one() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.flash("old", 1).unwrap();
+    session.flash("both", 1).unwrap();
+    let id = given_id(session.commit().unwrap());
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.flash("both", 2).unwrap();
+    session.keep_flash();
+    session.commit().unwrap();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    let flashed = |key| session.flashed::<u8>(key).unwrap();
+    assert_eq!((flashed("old"), flashed("both")), (Some(1), Some(2)));
+}
+
+#[test]
+fn a_value_ends_before_its_session_in_whichever_application_it_is() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.insert("stays", 1).unwrap();
+    session
+        .insert_for("code", 4711, Duration::from_secs(300))
+        .unwrap();
+    let shop = session.application("shop").unwrap();
+    shop.insert_for("offer", 1, Duration::from_secs(600))
+        .unwrap();
+    let id = given_id(session.commit().unwrap());
+
+    let_pass(&site, &id, 290);
+    let snapshot = site.manager().read(cookie(&id)).unwrap().unwrap();
+    assert_eq!(snapshot.get::<u64>("code").unwrap(), Some(4711));
+    let_pass(&site, &id, 20);
+    let snapshot = site.manager().read(cookie(&id)).unwrap().unwrap();
+    assert!(snapshot.keys().eq(["stays"]));
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.application("shop").unwrap().contains("offer"));
+    session.commit().unwrap();
+    let_pass(&site, &id, 300);
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(!session.application("shop").unwrap().contains("offer"));
+    session.commit().unwrap();
+    // What has ended is not kept in the file either.
+    let text = fs::read_to_string(site.path(&id)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let newest = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .max_by_key(|slot| slot["g"].as_u64());
+    assert_eq!(
+        newest.unwrap()["d"]["values"].to_string(),
+        r#"{"":{"stays":1}}"#
+    );
+}
+
+#[test]
+fn the_token_of_forms_stays_until_the_id_changes_and_no_other_text_passes_for_it() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    assert!(!session.is_csrf_token("") && !session.is_csrf_token("x"));
+    let token = session.csrf_token().unwrap().to_owned();
+    assert!(session.csrf_field().unwrap().contains(&token));
+    let id = given_id(session.commit().unwrap());
+
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.is_csrf_token(&token));
+    assert!(!session.is_csrf_token(&token[1..]) && !session.is_csrf_token(&token.to_uppercase()));
+    assert_eq!(session.csrf_token().unwrap(), token);
+    session.regenerate_id();
+    assert!(!session.is_csrf_token(&token));
+    assert_ne!(session.csrf_token().unwrap(), token);
+    session.commit().unwrap();
+}
+
+#[test]
+fn a_client_that_sends_the_test_cookie_back_is_told_from_one_that_does_not() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.set_test_cookie();
+    assert!(!session.test_cookie_worked());
+    let id = given_id(session.commit().unwrap());
+    assert!(!site.manager().start(b"").unwrap().test_cookie_worked());
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.test_cookie_worked());
+    session.delete_test_cookie();
+    session.commit().unwrap();
+    assert!(
+        !site
+            .manager()
+            .start(cookie(&id))
+            .unwrap()
+            .test_cookie_worked()
+    );
+}
