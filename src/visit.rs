@@ -19,8 +19,17 @@ pub(crate) struct Visit {
     was_used: bool,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
-    /// A link or a form carries the id, from the client or to it.
-    has_links: bool,
+    links: Links,
+}
+
+/// What links and forms have to do with the id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// The client's have not been looked at.
+    Unseen,
+    Seen,
+    /// One carries the id, from the client or to it.
+    CarryId,
 }
 
 /// What a visit leaves to be sent.
@@ -49,7 +58,7 @@ impl Visit {
             set_cookie: None,
             was_used: false,
             may_clean_up: false,
-            has_links: false,
+            links: Links::Unseen,
         }
     }
 
@@ -73,13 +82,18 @@ impl Visit {
     /// that disagrees with the cookie never counts.
     pub(crate) fn looks_for_id(&mut self) -> Result<bool> {
         let id_from = self.manager()?.config().id_from;
+        if self.links != Links::Unseen {
+            // What was destroyed in this request must not be found again.
+            return Ok(false);
+        }
+        self.links = Links::Seen;
         Ok(self.ticket.is_none() && id_from != IdFrom::default())
     }
 
     /// An id that a link or a form carried.
     pub(crate) fn show(&mut self, id: SessionId) {
         self.ticket = Some(Ticket::from_link(id));
-        self.has_links = true;
+        self.links = Links::CarryId;
     }
 
     /// The id that links and forms must carry, since the client's cookie does not hold it.
@@ -90,8 +104,10 @@ impl Visit {
             None => self.ticket.as_ref().map(|ticket| ticket.id.clone()),
         };
         let carried = coming.filter(|id| !self.is_in_cookie(&manager, id));
-        self.has_links |= carried.is_some();
-        self.was_used |= self.has_links;
+        if carried.is_some() {
+            self.links = Links::CarryId;
+            self.was_used = true;
+        }
         Ok(carried)
     }
 
@@ -203,11 +219,12 @@ impl Visit {
         self.commit()?;
         let config = self.manager.as_ref().filter(|_| self.was_used);
         let cache_limiter = config.map(|manager| manager.config().cache_limiter);
+        let has_links = self.links == Links::CarryId;
         Ok(Farewell {
             set_cookie: self.set_cookie,
-            has_links: self.has_links,
+            has_links,
             cache_limiter: cache_limiter.map(|limiter| {
-                if self.has_links {
+                if has_links {
                     CacheLimiter::Nocache
                 } else {
                     limiter

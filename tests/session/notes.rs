@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, FileStore, Lease as _, SessionId, Store};
+use cgi_session::{Config, FileStore, SessionId, Store};
 
 use crate::support::{Site, cookie, given_id};
 

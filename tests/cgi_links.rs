@@ -1,0 +1,219 @@
+//! Ids in links, hidden fields and code; forms over several pages; forms that others send.
+
+mod support;
+
+use std::fs;
+
+use support::program::{Cgi, Outcome};
+use support::site::Site;
+
+const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A site that lets ids come from links and forms too.
+fn open_site() -> Site {
+    Site::with_settings("\nidFrom = cookie, query, form\n")
+}
+
+fn request(site: &Site) -> Cgi {
+    Cgi::new("links", site)
+}
+
+/// The id in the page's link.
+#[track_caller]
+fn linked_id(outcome: &Outcome) -> String {
+    let link = outcome.body.lines().nth(1).unwrap();
+    let (_, id) = link
+        .split_once("next?a=1&sessionId=")
+        .expect("a link with an id");
+    let id = id.strip_suffix("#end").unwrap().to_owned();
+    let field = format!(r#"<input type="hidden" name="sessionId" value="{id}">"#);
+    assert_eq!(outcome.body.lines().nth(2).unwrap(), field);
+    assert_eq!(outcome.body.lines().nth(3).unwrap(), "https://example.org/");
+    assert_eq!(outcome.header("referrer-policy"), Some("same-origin"));
+    assert!(
+        outcome
+            .header("cache-control")
+            .unwrap()
+            .contains("no-store")
+    );
+    id
+}
+
+/// Checks that the page carries no id to anybody.
+#[track_caller]
+fn carries_nothing(outcome: &Outcome, text: &str) {
+    assert_eq!(
+        outcome.body,
+        format!("{text}\nnext?a=1#end\n\nhttps://example.org/\n")
+    );
+    assert_eq!(outcome.header("referrer-policy"), None);
+}
+
+#[test]
+fn by_default_no_link_carries_an_id_and_none_is_taken_from_one() {
+    let site = Site::new();
+    let first = request(&site).run();
+    carries_nothing(&first, "views 1");
+    let id = first.id();
+    let query = format!("sessionId={id}");
+    carries_nothing(&request(&site).query(&query).run(), "views 1");
+    let form = request(&site).form(&query).run();
+    carries_nothing(&form, "views 1");
+    assert_eq!(site.files().len(), 3);
+}
+
+#[test]
+fn a_client_without_cookies_is_known_by_its_links_and_its_forms() {
+    let site = open_site();
+    let first = request(&site).run();
+    let id = linked_id(&first);
+    // A cookie is tried too, and holds the same id.
+    assert_eq!(first.id(), id);
+    let query = format!("a=1&sessionId={id}");
+    let second = request(&site).query(&query).run();
+    assert!(second.body.starts_with("views 2\n"), "{}", second.body);
+    assert_eq!(linked_id(&second), id);
+    // A cookie now would let whoever made the link give its session to others for good.
+    assert_eq!(second.header("set-cookie"), None);
+    let third = request(&site).form(&query).run();
+    assert!(third.body.starts_with("views 3\n"), "{}", third.body);
+    let read = request(&site).query(&format!("mode=read&{query}")).run();
+    assert!(
+        read.body.starts_with("read Some(Some(3))\n"),
+        "{}",
+        read.body
+    );
+    assert_eq!(linked_id(&read), id);
+    assert_eq!(site.files().len(), 1);
+}
+
+#[test]
+fn a_client_whose_cookie_holds_the_id_needs_it_in_no_link() {
+    let site = open_site();
+    let id = request(&site).run().id();
+    carries_nothing(&request(&site).visitor(&id).run(), "views 2");
+    let both = request(&site)
+        .visitor(&id)
+        .query(&format!("sessionId={id}"));
+    carries_nothing(&both.run(), "views 3");
+}
+
+#[test]
+fn an_id_in_a_link_never_counts_beside_a_cookie_that_disagrees() {
+    let site = open_site();
+    let (one, other) = (request(&site).run().id(), request(&site).run().id());
+    let query = format!("sessionId={other}");
+    let outcome = request(&site).visitor(&one).query(&query).run();
+    carries_nothing(&outcome, "views 2");
+    // Not even when the cookie leads nowhere.
+    let outcome = request(&site).visitor(UNKNOWN).query(&query).run();
+    assert!(outcome.body.starts_with("views 1\n"), "{}", outcome.body);
+    assert!(![one, other].contains(&outcome.id()));
+}
+
+#[test]
+fn an_unknown_id_in_a_link_is_not_adopted() {
+    let site = open_site();
+    for text in [UNKNOWN, "../../etc/passwd", "", "%00"] {
+        let query = format!("sessionId={text}");
+        let outcome = request(&site).query(&query).run();
+        assert!(outcome.body.starts_with("views 1\n"), "{}", outcome.body);
+        assert_ne!(linked_id(&outcome), text);
+    }
+}
+
+#[test]
+fn a_page_without_a_session_carries_no_id_and_makes_none() {
+    let site = open_site();
+    for mode in ["none", "empty", "read"] {
+        let outcome = request(&site).query(&format!("mode={mode}")).run();
+        let text = outcome.body.lines().next().unwrap().to_owned();
+        carries_nothing(&outcome, &text);
+        assert_eq!(outcome.header("set-cookie"), None);
+    }
+    assert!(site.files().is_empty());
+}
+
+#[test]
+fn links_carry_the_new_id_when_it_changes_and_none_after_the_end() {
+    let site = open_site();
+    let old = linked_id(&request(&site).run());
+    let outcome = request(&site)
+        .query(&format!("mode=new+id&sessionId={old}"))
+        .run();
+    let new = linked_id(&outcome);
+    assert_ne!(new, old);
+    assert_eq!(outcome.id(), new);
+    let outcome = request(&site).query(&format!("sessionId={new}")).run();
+    assert!(outcome.body.starts_with("views 3\n"), "{}", outcome.body);
+    let outcome = request(&site)
+        .query(&format!("mode=destroy&sessionId={new}"))
+        .run();
+    assert!(!outcome.body.contains("sessionId"), "{}", outcome.body);
+    assert!(site.files().is_empty());
+}
+
+#[test]
+fn an_id_given_in_code_is_used_and_cookies_are_neither_read_nor_sent() {
+    let site = open_site();
+    let visitor = request(&site).run().id();
+    for views in 1..3 {
+        let outcome = request(&site)
+            .visitor(&visitor)
+            .variable("HTTP_X_GIVEN_ID", UNKNOWN)
+            .run();
+        carries_nothing(&outcome, &format!("views {views}"));
+        assert_eq!(outcome.header("set-cookie"), None);
+    }
+    assert_eq!(site.files().len(), 2);
+}
+
+#[test]
+fn fields_of_a_form_are_kept_over_several_pages() {
+    let site = open_site();
+    let first = request(&site)
+        .query("mode=fields")
+        .form("name=Ada&colour=red&colour=blue&other=1")
+        .run();
+    let text = r#"Some("Ada") ["red", "blue"] ["colour", "name"]"#;
+    assert!(first.body.starts_with(text), "{}", first.body);
+    let id = first.id();
+    let second = request(&site).visitor(&id).query("mode=fields").run();
+    carries_nothing(&second, text);
+    // What is sent counts more than what is kept, and takes its place.
+    let third = request(&site)
+        .visitor(&id)
+        .query("mode=fields&colour=green")
+        .run();
+    carries_nothing(&third, r#"Some("Ada") ["green"] ["colour", "name"]"#);
+}
+
+#[test]
+fn a_form_without_the_sessions_token_is_refused_and_changes_nothing() {
+    let site = Site::new();
+    let page = request(&site).query("mode=token").run();
+    let (id, field) = (page.id(), page.body.lines().next().unwrap());
+    let token = field.split('"').nth(5).unwrap();
+    let order = || request(&site).visitor(&id).query("mode=order");
+    let before = fs::read(site.only_file()).unwrap();
+    for form in ["a=1", "csrfToken=", &format!("csrfToken={UNKNOWN}")] {
+        let refused = order().form(form).run();
+        assert_eq!(refused.status, 403, "{}", refused.body);
+        assert!(
+            refused.stderr.contains("does not hold the token"),
+            "{}",
+            refused.stderr
+        );
+    }
+    let stranger = request(&site)
+        .query("mode=order")
+        .form(&format!("csrfToken={token}"));
+    assert_eq!(stranger.run().status, 403);
+    assert_eq!(fs::read(site.only_file()).unwrap(), before);
+    carries_nothing(
+        &order().form(&format!("csrfToken={token}")).run(),
+        "views 1",
+    );
+    let script = order().method("POST").variable("HTTP_X_CSRF_TOKEN", token);
+    carries_nothing(&script.run(), "views 2");
+}
