@@ -36,13 +36,18 @@
 //! | in a deletion, before the unlink | the session | – |
 //! | in a deletion, after the unlink | nothing | `.count` one too high, clean-up |
 //! | in a change of id, after the creation | the old id with the old record | the new file, clean-up |
+//! | while its user's index gets a session | as above; the session is in the index or not the user's | a torn line, the next login; an entry too many, clean-up |
+//! | while an index loses a session | the session as it was ended or changed | an entry too many, clean-up |
+//! | while an index is made smaller | the old index or the new one | `.tmp-*`, clean-up after 60 s |
 //! | in a clean-up or an eviction | what is not deleted yet | the next clean-up |
 //! | anywhere, holding a lock | the lock is free at once | – |
 //!
 //! # Lock order
 //!
 //! A session's lock (one is waited for at most) → the lock of a new id, which nobody else knows →
-//! `.gc` → `.count`. Whoever holds `.gc` tries session locks and never waits for one.
+//! `.gc` → `.count` or the index of one user ([`users`]), which is held for microseconds and under
+//! which nobody waits for anything. Whoever holds `.gc` tries the locks of sessions and indexes and
+//! never waits for one.
 
 mod cap;
 mod content;
@@ -54,6 +59,7 @@ mod scan;
 mod slots;
 mod snapshot;
 mod sweep;
+mod users;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -174,6 +180,10 @@ impl Store for FileStore {
                 Err(error) => visit(session, Err(error)),
             }
         })
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        users::sessions_of(&self.shared, user, now)
     }
 
     fn install(&self) -> Vec<Error> {

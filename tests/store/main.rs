@@ -10,3 +10,4 @@ mod hostile;
 mod size;
 mod support;
 mod sweep;
+mod users;

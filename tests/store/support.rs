@@ -163,6 +163,11 @@ pub(crate) fn is_session(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|end| end == "json")
 }
 
+/// Whether a name in the directory is that of an index of a user.
+pub(crate) fn is_index(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == "user")
+}
+
 pub(crate) fn set_modified(path: &Path, time: SystemTime) {
     let file = fs::File::options().write(true).open(path).unwrap();
     file.set_modified(time).unwrap();

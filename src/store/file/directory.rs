@@ -57,11 +57,19 @@ impl Directory {
 
     /// The name of a session's file below the directory.
     pub(super) fn file_name(&self, digest: &SessionDigest) -> String {
-        let name = digest.as_str();
-        if self.shards {
-            [&name[..2], "/", name, ".json"].concat()
-        } else {
-            [name, ".json"].concat()
+        self.name_of(digest.as_str(), ".json")
+    }
+
+    /// The name below the directory of what is called by a digest.
+    pub(super) fn name_of(&self, digest: &str, ending: &str) -> String {
+        Self::name_in(self.shards, digest, ending)
+    }
+
+    /// The name that a file would have with shards or without.
+    pub(super) fn name_in(in_shards: bool, digest: &str, ending: &str) -> String {
+        match digest.get(..2) {
+            Some(shard) if in_shards => [shard, "/", digest, ending].concat(),
+            _ => [digest, ending].concat(),
         }
     }
 
@@ -227,6 +235,14 @@ impl Directory {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether anything has this name. What cannot be found out counts as there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let stat = |directory: &OwnedFd| {
+            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop)
+        };
+        self.at(stat) != Err(Errno::NOENT)
     }
 
     /// Puts the file `from` in the place of `to`.
