@@ -58,6 +58,7 @@ mod lock;
 mod scan;
 mod slots;
 mod snapshot;
+mod space;
 mod sweep;
 mod users;
 
@@ -67,7 +68,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
-use crate::config::{Config, Durability, WhenFull};
+use crate::config::{Config, Durability, FreeSpace, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
@@ -83,6 +84,11 @@ use directory::Directory;
 /// ```
 ///
 /// The exact format is described in `docs/format.md`.
+///
+/// With less free space than `minFreeSpace`, a new session is refused with
+/// [`Error::LowSpace`](crate::Error::LowSpace) unless its record names a user. Existing sessions go on; one
+/// that asks for a new id and is nobody's keeps its old id. So name the user before you ask for the new id
+/// at a login.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
@@ -100,6 +106,7 @@ struct Shared {
     max_record_bytes: usize,
     max_sessions: u64,
     when_full: WhenFull,
+    min_free_space: FreeSpace,
     lock_timeout: Duration,
 }
 
@@ -118,6 +125,7 @@ impl FileStore {
             max_record_bytes: config.max_record_bytes,
             max_sessions: config.max_sessions,
             when_full: config.when_full,
+            min_free_space: config.min_free_space,
             lock_timeout: config.lock_timeout,
         };
         Ok(FileStore {

@@ -8,6 +8,7 @@ mod expiry;
 mod format;
 mod hostile;
 mod size;
+mod space;
 mod support;
 mod sweep;
 mod users;

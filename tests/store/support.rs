@@ -290,3 +290,42 @@ impl Drop for Killed {
         let _ = self.0.wait();
     }
 }
+
+/// A small tmpfs, taken away again at the end.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    pub(crate) fn mount() -> Option<Self> {
+        SmallDisk::with("size=256k")
+    }
+
+    /// A disk with options of tmpfs; none when we may not mount one.
+    pub(crate) fn with(options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args([
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("mode=0755,{options}"),
+            "tmpfs",
+        ]);
+        let mounted = mount.arg(directory.path()).output();
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            eprintln!("skipped: not allowed to mount a small disk");
+        }
+        is_mounted.then(|| SmallDisk(directory))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A mount that stays is in a temporary directory of its own.
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}

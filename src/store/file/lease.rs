@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::content::{self, Content, Current};
 use super::directory::{self, Directory, Finding};
 use super::slots::{self, Place};
-use super::{Shared, cap, last_access, lock, users};
+use super::{Shared, cap, last_access, lock, space, users};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
@@ -104,6 +104,7 @@ impl FileLease {
     ) -> Result<Option<Self>> {
         check_size(shared, record)?;
         let name = shared.directory.file_name(digest);
+        space::admit(shared, record)?;
         cap::admit(shared, now)?;
         let file = match shared.directory.create_file(&name) {
             Ok(Some(file)) => file,
