@@ -7,6 +7,7 @@ mod directory;
 mod expiry;
 mod format;
 mod hostile;
+mod install;
 mod size;
 mod space;
 mod support;

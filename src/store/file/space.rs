@@ -16,7 +16,15 @@ use crate::record::Record;
 
 /// Refuses a creation when there is too little space for it.
 pub(super) fn admit(shared: &Shared, record: &Record) -> Result<()> {
-    if shared.min_free_space == FreeSpace::Any || record.user().is_some() {
+    if record.user().is_some() {
+        return Ok(());
+    }
+    check(shared)
+}
+
+/// Whether there is as much space as there must be.
+pub(super) fn check(shared: &Shared) -> Result<()> {
+    if shared.min_free_space == FreeSpace::Any {
         return Ok(());
     }
     let path = shared.directory.path();

@@ -297,7 +297,7 @@ impl<'a> Index<'a> {
     }
 
     /// Deletes the index. Who waits for it finds its link gone and makes a new one.
-    fn delete(&self) -> Result<()> {
+    pub(super) fn delete(&self) -> Result<()> {
         if self.is_in_place()? {
             self.shared.directory.unlink(&self.name)?;
         }
