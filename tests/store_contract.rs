@@ -32,7 +32,7 @@ fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
         }
     };
     let file = |config: &Config| Arc::new(FileStore::new(config).unwrap()) as Arc<dyn Store>;
-    let memory = |config: &Config| Arc::new(MemoryStore::new(config)) as Arc<dyn Store>;
+    let memory = |config: &Config| Arc::new(MemoryStore::new(config).unwrap()) as Arc<dyn Store>;
     vec![
         subject("file", file, &[]),
         subject("file with 256 shards", file, &[("shards", "256")]),

@@ -54,7 +54,7 @@ mod content;
 mod directory;
 mod install;
 mod lease;
-mod lock;
+pub(super) mod lock;
 mod scan;
 mod slots;
 mod snapshot;
