@@ -333,6 +333,19 @@ fn a_snapshot_that_fails_leaves_the_last_one_and_is_tried_again() {
 }
 
 #[test]
+fn a_store_that_is_removed_takes_its_snapshot_with_it() {
+    let (place, id) = Place::with_one();
+    let store = place.store();
+    let done = store.uninstall();
+    assert!(done.errors.is_empty() && done.foreign.is_empty());
+    assert_eq!(done.sessions, 1);
+    store.flush().unwrap();
+    assert_eq!(place.names(), ["snapshot.lock"]);
+    drop(store);
+    assert_eq!(read_n(&place.store(), &id), None);
+}
+
+#[test]
 fn a_session_whose_id_changes_all_the_time_is_in_every_snapshot() {
     let place = Place::new();
     let store = place.store();

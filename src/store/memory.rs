@@ -247,9 +247,16 @@ impl Store for MemoryStore {
             lock(&entry.state).stored = None;
         }
         entries.clear();
-        self.shared.change();
+        drop(entries);
+        let mut errors = Vec::new();
+        if let Some(snapshot) = &self.shared.snapshot {
+            let snapshot = lock(snapshot);
+            self.shared.is_changed.store(false, Ordering::Release);
+            errors.extend(snapshot.remove().err());
+        }
         Uninstalled {
             sessions,
+            errors,
             ..Uninstalled::default()
         }
     }

@@ -99,12 +99,7 @@ impl Snapshot {
     pub(super) fn write(&self, sessions: impl Iterator<Item = Saved>) -> Result<()> {
         let temporary = beside(&self.path, ".tmp");
         // One that is there was left by a process that died here before.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("cannot delete", temporary, error));
-            }
-            _ => {}
-        }
+        remove(&temporary)?;
         let written = open(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
             .and_then(|file| {
                 write_to(&file, sessions)
@@ -121,6 +116,22 @@ impl Snapshot {
             return written;
         }
         sync_parent(&self.path)
+    }
+
+    /// Deletes the snapshot. The lock's file stays: it is what another process would wait for.
+    pub(super) fn remove(&self) -> Result<()> {
+        remove(&beside(&self.path, ".tmp"))?;
+        remove(&self.path)
+    }
+}
+
+/// Deletes a file; one that is gone already is no error.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("cannot delete", path, error))
+        }
+        _ => Ok(()),
     }
 }
 
