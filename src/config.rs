@@ -309,6 +309,12 @@ impl Config {
         self.clean_up_delay
     }
 
+    /// How often a program writes a snapshot of the sessions that it holds in memory.
+    #[must_use]
+    pub fn snapshot_delay(&self) -> Duration {
+        self.snapshot_delay
+    }
+
     /// The name of the cookie.
     #[must_use]
     pub fn cookie_name(&self) -> &str {

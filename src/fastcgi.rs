@@ -144,7 +144,7 @@ fn serve(
     let pool = Pool::new(handler, manager.clone(), limits, workers, listener, &stop)?;
     thread::scope(|scope| {
         let (finished, all_finished) = channel();
-        let (stop_cleaning, stopped) = channel::<()>();
+        let (stop_keeping, stopped) = channel::<()>();
         let mut started = 0;
         for number in 1..=workers {
             let finished = finished.clone();
@@ -164,19 +164,28 @@ fn serve(
         if started == 0 {
             return Err(Error::Config("no worker could be started".to_owned()));
         }
-        let cleaner = thread::Builder::new().name("clean-up".to_owned());
-        let cleaner = cleaner.spawn_scoped(scope, move || {
-            clean_up(&manager, &stopped);
+        let keeper = thread::Builder::new().name("housekeeping".to_owned());
+        let house = manager.clone();
+        let keeper = keeper.spawn_scoped(scope, move || {
+            keep_house(&house, &stopped);
+            // As above.
             let _ = finished.send(());
         });
-        match cleaner {
+        match keeper {
             Ok(_) => started += 1,
-            Err(error) => report(&format!("cannot start the clean-up: {error}")),
+            Err(error) => report(&format!(
+                "cannot start the clean-up and the snapshots: {error}"
+            )),
         }
         let waited = wait_for(&stop);
-        drop(stop_cleaning);
+        drop(stop_keeping);
         pool.begin_stop();
-        wait_for_all(started, &all_finished);
+        let all_answered = wait_for_all(started, &all_finished);
+        keep_the_last(&manager);
+        if !all_answered {
+            report("ends with requests that took longer than 10 s; they are not answered");
+            std::process::exit(0);
+        }
         waited
     })
 }
@@ -199,29 +208,65 @@ fn stop_signal() -> io::Result<UnixStream> {
     Ok(read)
 }
 
-/// Waits until every thread has ended, for a bounded time.
-fn wait_for_all(threads: usize, finished: &Receiver<()>) {
+/// Waits until every thread has ended, for a bounded time; `false` when that was too short.
+fn wait_for_all(threads: usize, finished: &Receiver<()>) -> bool {
     let deadline = Instant::now() + LAST_REQUESTS;
-    for _ in 0..threads {
+    (0..threads).all(|_| {
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(left) {
-            report("ends with requests that took longer than 10 s; they are not answered");
-            std::process::exit(0);
+        finished.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+    })
+}
+
+/// Something that a program does again and again, whatever its requests are.
+struct Chore {
+    pause: Duration,
+    due: Instant,
+    run: fn(&SessionManager) -> Result<()>,
+}
+
+impl Chore {
+    fn every(pause: Duration, run: fn(&SessionManager) -> Result<()>) -> Self {
+        Chore {
+            pause,
+            due: Instant::now() + pause,
+            run,
         }
     }
 }
 
-/// Cleans up whenever no process has for `cleanUpDelay`, until the program is to end.
-fn clean_up(manager: &FoundManager, stopped: &Receiver<()>) {
+/// Keeps what lives in memory alone every `snapshotDelay`, and cleans up whenever no process has
+/// for `cleanUpDelay`, until the program is to end.
+fn keep_house(manager: &FoundManager, stopped: &Receiver<()>) {
     let Ok(manager) = manager.get() else { return };
-    let Some(delay) = manager.config().clean_up_delay() else {
-        return;
-    };
-    let pause = delay.clamp(Duration::from_secs(1), CLEAN_UP_CHECK);
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
-        if let Err(error) = manager.clean_up_if_due(Duration::MAX) {
-            report(&error.one_line());
+    let config = manager.config();
+    let mut chores = vec![Chore::every(config.snapshot_delay(), SessionManager::flush)];
+    chores.extend(config.clean_up_delay().map(|delay| {
+        let pause = delay.clamp(Duration::from_secs(1), CLEAN_UP_CHECK);
+        Chore::every(pause, |manager| manager.clean_up_if_due(Duration::MAX))
+    }));
+    while let Some(next) = chores.iter().map(|chore| chore.due).min() {
+        let left = next.saturating_duration_since(Instant::now());
+        let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(left) else {
+            return;
+        };
+        for chore in &mut chores {
+            if chore.due <= Instant::now() {
+                if let Err(error) = (chore.run)(&manager) {
+                    report(&error.one_line());
+                }
+                chore.due = Instant::now() + chore.pause;
+            }
         }
+    }
+}
+
+/// Keeps what the last requests have left in memory.
+fn keep_the_last(manager: &FoundManager) {
+    // A manager that could not be made has been reported, and has nothing to keep.
+    if let Some(Ok(manager)) = manager.found.get()
+        && let Err(error) = manager.flush()
+    {
+        report(&error.one_line());
     }
 }
 

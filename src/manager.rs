@@ -66,7 +66,7 @@ impl SessionManager {
                     .to_owned(),
             )),
             StorageType::Ram => {
-                let store = MemoryStore::new(&config);
+                let store = MemoryStore::new(&config)?;
                 SessionManager::with_store(config, store)
             }
             #[cfg(feature = "cookie-store")]
@@ -233,6 +233,17 @@ impl SessionManager {
     /// When the store as a whole cannot be cleaned; single failures are in the report.
     pub fn delete_expired(&self, sweep: &Sweep<'_>) -> Result<SweepReport> {
         self.shared.store.delete_expired(sweep, SystemTime::now())
+    }
+
+    /// Keeps what so far lives in memory alone: with `storageType = ram` in `snapshotFile`, if anything has
+    /// changed since the last time. FastCGI programs do this by themselves, every `snapshotDelay` and
+    /// at their end; under another transport the program does.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be kept; what was kept before still is.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.store.flush()
     }
 
     /// Cleans up for at most `limit` if `cleanUpDelay` has passed since the last time any process

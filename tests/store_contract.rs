@@ -32,7 +32,7 @@ fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
         }
     };
     let file = |config: &Config| Arc::new(FileStore::new(config).unwrap()) as Arc<dyn Store>;
-    let memory = |config: &Config| Arc::new(MemoryStore::new(config)) as Arc<dyn Store>;
+    let memory = |config: &Config| Arc::new(MemoryStore::new(config).unwrap()) as Arc<dyn Store>;
     vec![
         subject("file", file, &[]),
         subject("file with 256 shards", file, &[("shards", "256")]),
@@ -352,5 +352,60 @@ fn a_full_store_that_refuses_evicts_nobody() {
                 .all(|id| store.read(&id.digest(), now).unwrap().is_some()),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn the_live_sessions_of_a_user_are_found_and_nobody_elses() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        let begin = |user: Option<&str>| {
+            let id = SessionId::generate().unwrap();
+            let record = record(1, now).with_user(user);
+            drop(store.create(&id.digest(), &record, now).unwrap().unwrap());
+            id
+        };
+        let found = |user| {
+            let mut found = store.sessions_of(user, now).unwrap();
+            found.sort_by_key(ToString::to_string);
+            found
+        };
+        let sorted = |ids: &[&SessionId]| {
+            let mut digests: Vec<_> = ids.iter().map(|id| id.digest()).collect();
+            digests.sort_by_key(ToString::to_string);
+            digests
+        };
+        let (one, two) = (begin(Some("ada")), begin(Some("ada")));
+        let (other, nobodys) = (begin(Some("grace")), begin(None));
+        assert_eq!(found("ada"), sorted(&[&one, &two]), "{name}");
+        assert_eq!(found("nobody"), sorted(&[]), "{name}");
+        let lock = |id: &SessionId| store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
+        lock(&one).destroy().unwrap();
+        for id in [&other, &nobodys] {
+            let of_ada = record(2, now).with_user(Some("ada"));
+            lock(id).commit(&of_ada, now).unwrap();
+        }
+        assert_eq!(found("ada"), sorted(&[&two, &other, &nobodys]), "{name}");
+        assert_eq!(found("grace"), sorted(&[]), "{name}");
+        let end = later(now, 121);
+        assert_eq!(store.sessions_of("ada", end).unwrap(), [], "{name}");
+    }
+}
+
+#[test]
+fn a_store_that_is_removed_holds_no_session_and_can_be_installed_again() {
+    for Subject { name, store, .. } in stores(&[]) {
+        let now = SystemTime::now();
+        assert!(store.install().is_empty(), "{name}");
+        let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
+        let done = store.uninstall();
+        assert_eq!((done.sessions, done.errors.len()), (2, 0), "{name}");
+        for id in &ids {
+            assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
+        }
+        assert!(store.install().is_empty(), "{name}");
+        let (id, _lease) = create(&*store, 3, now);
+        assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
+        store.flush().unwrap();
     }
 }

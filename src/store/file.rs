@@ -36,24 +36,31 @@
 //! | in a deletion, before the unlink | the session | – |
 //! | in a deletion, after the unlink | nothing | `.count` one too high, clean-up |
 //! | in a change of id, after the creation | the old id with the old record | the new file, clean-up |
+//! | while its user's index gets a session | as above; the session is in the index or not the user's | a torn line, the next login; an entry too many, clean-up |
+//! | while an index loses a session | the session as it was ended or changed | an entry too many, clean-up |
+//! | while an index is made smaller | the old index or the new one | `.tmp-*`, clean-up after 60 s |
 //! | in a clean-up or an eviction | what is not deleted yet | the next clean-up |
 //! | anywhere, holding a lock | the lock is free at once | – |
 //!
 //! # Lock order
 //!
 //! A session's lock (one is waited for at most) → the lock of a new id, which nobody else knows →
-//! `.gc` → `.count`. Whoever holds `.gc` tries session locks and never waits for one.
+//! `.gc` → `.count` or the index of one user ([`users`]), which is held for microseconds and under
+//! which nobody waits for anything. Whoever holds `.gc` tries the locks of sessions and indexes and
+//! never waits for one.
 
 mod cap;
 mod content;
 mod directory;
 mod install;
 mod lease;
-mod lock;
+pub(super) mod lock;
 mod scan;
 mod slots;
 mod snapshot;
+mod space;
 mod sweep;
+mod users;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -61,7 +68,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
-use crate::config::{Config, Durability, WhenFull};
+use crate::config::{Config, Durability, FreeSpace, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
@@ -77,6 +84,11 @@ use directory::Directory;
 /// ```
 ///
 /// The exact format is described in `docs/format.md`.
+///
+/// With less free space than `minFreeSpace`, a new session is refused with
+/// [`Error::LowSpace`](crate::Error::LowSpace) unless its record names a user. Existing sessions go on; one
+/// that asks for a new id and is nobody's keeps its old id. So name the user before you ask for the new id
+/// at a login.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
@@ -94,6 +106,7 @@ struct Shared {
     max_record_bytes: usize,
     max_sessions: u64,
     when_full: WhenFull,
+    min_free_space: FreeSpace,
     lock_timeout: Duration,
 }
 
@@ -112,6 +125,7 @@ impl FileStore {
             max_record_bytes: config.max_record_bytes,
             max_sessions: config.max_sessions,
             when_full: config.when_full,
+            min_free_space: config.min_free_space,
             lock_timeout: config.lock_timeout,
         };
         Ok(FileStore {
@@ -174,6 +188,10 @@ impl Store for FileStore {
                 Err(error) => visit(session, Err(error)),
             }
         })
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        users::sessions_of(&self.shared, user, now)
     }
 
     fn install(&self) -> Vec<Error> {

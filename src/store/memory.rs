@@ -1,7 +1,12 @@
-//! [`MemoryStore`]: sessions in the memory of one process, gone when it ends.
+//! [`MemoryStore`]: sessions in the memory of one process, kept over its end by a snapshot file.
+
+mod entry;
+mod lease;
+mod snapshot;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor};
@@ -9,11 +14,20 @@ use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
+use entry::{Entry, Kept, lock};
+use lease::MemoryLease;
+use snapshot::{Saved, Snapshot};
 
 /// Sessions in the memory of this process, for any number of its threads (`storageType = ram`).
 ///
 /// It is for FastCGI programs of one process, and for tests. Under plain CGI every request is a process of
 /// its own and would find nothing: [`SessionManager::new`](crate::SessionManager::new) refuses there.
+///
+/// With `snapshotFile` set, [`Store::flush`] writes all live sessions into that file if anything has changed,
+/// and a new store begins with what it finds there. A program that is killed loses what came after its last
+/// snapshot. FastCGI programs write one every `snapshotDelay` and one at their end; under another
+/// transport call [`SessionManager::flush`](crate::SessionManager::flush). The file names sessions by the digest of
+/// their ids, belongs to one process at a time, and is 0600.
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -26,24 +40,33 @@ struct Shared {
     when_full: WhenFull,
     entries: Mutex<HashMap<SessionDigest, Arc<Entry>>>,
     last_sweep: Mutex<Option<SystemTime>>,
-}
-
-/// One session. Who has looked it up may still hold it when it is gone from the map.
-struct Entry {
-    state: Mutex<State>,
-    released: Condvar,
-}
-
-struct State {
-    /// None once the session is destroyed: it never comes back.
-    stored: Option<Stored>,
-    is_locked: bool,
+    /// Locked while a snapshot is written, which no request waits for.
+    snapshot: Option<Mutex<Snapshot>>,
+    /// Whether anything is different from the last snapshot.
+    is_changed: AtomicBool,
 }
 
 impl MemoryStore {
-    /// An empty store.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
+    /// A store with the sessions of the last snapshot, or an empty one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When `snapshotFile` cannot be used: it is damaged, not ours alone, written by a later release, or in
+    /// use by another process. It stays as it is then.
+    pub fn new(config: &Config) -> Result<Self> {
+        let mut entries = HashMap::new();
+        let mut snapshot = None;
+        if let Some(path) = &config.snapshot_file {
+            let opened = Snapshot::open(path, config.lock_timeout)?;
+            for saved in opened.load()? {
+                let kept = Kept {
+                    record: saved.record,
+                    last_access: saved.last_access,
+                };
+                entries.insert(saved.session, Arc::new(Entry::new(kept, false)));
+            }
+            snapshot = Some(Mutex::new(opened));
+        }
         let shared = Shared {
             idle: config.timeout,
             max_record_bytes: config.max_record_bytes,
@@ -51,10 +74,20 @@ impl MemoryStore {
             when_full: config.when_full,
             entries: Mutex::default(),
             last_sweep: Mutex::default(),
+            snapshot,
+            is_changed: AtomicBool::new(false),
         };
-        MemoryStore {
+        // What has expired since the snapshot was written.
+        let now = SystemTime::now();
+        entries.retain(|_, entry: &mut Arc<Entry>| {
+            let state = lock(&entry.state);
+            let kept = state.stored.as_ref();
+            kept.is_some_and(|kept| !shared.has_expired(kept, now))
+        });
+        *lock(&shared.entries) = entries;
+        Ok(MemoryStore {
             shared: Arc::new(shared),
-        }
+        })
     }
 }
 
@@ -71,18 +104,9 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         self.shared.make_room(&mut entries, now)?;
-        let stored = Some(Stored {
-            record: record.clone(),
-            last_access: now,
-        });
-        let entry = Arc::new(Entry {
-            state: Mutex::new(State {
-                stored,
-                is_locked: true,
-            }),
-            released: Condvar::new(),
-        });
+        let entry = Arc::new(Entry::new(Kept::new(record, now), true));
         entries.insert(*session, Arc::clone(&entry));
+        self.shared.change();
         Ok(Some(Box::new(MemoryLease {
             shared: Arc::clone(&self.shared),
             session: *session,
@@ -115,7 +139,7 @@ impl Store for MemoryStore {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        let Some(stored) = state.stored.clone() else {
+        let Some(kept) = state.stored.clone() else {
             return Ok(None);
         };
         state.is_locked = true;
@@ -125,11 +149,11 @@ impl Store for MemoryStore {
             session: *session,
             entry,
         });
-        if self.shared.has_expired(&stored, now) {
+        if self.shared.has_expired(&kept, now) {
             lease.destroy()?;
             return Ok(None);
         }
-        Ok(Some((stored, lease)))
+        Ok(Some((kept.to_stored(), lease)))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
@@ -140,10 +164,11 @@ impl Store for MemoryStore {
         let live = state
             .stored
             .as_mut()
-            .filter(|stored| !self.shared.has_expired(stored, now));
-        Ok(live.map(|stored| {
-            let found = stored.clone();
-            stored.last_access = now;
+            .filter(|kept| !self.shared.has_expired(kept, now));
+        Ok(live.map(|kept| {
+            let found = kept.to_stored();
+            kept.last_access = now;
+            self.shared.change();
             found
         }))
     }
@@ -154,10 +179,10 @@ impl Store for MemoryStore {
         entries.retain(|digest, entry| {
             report.examined += 1;
             let mut state = lock(&entry.state);
-            let Some(stored) = &state.stored else {
+            let Some(kept) = &state.stored else {
                 return false;
             };
-            if !self.shared.has_expired(stored, now) {
+            if !self.shared.has_expired(kept, now) {
                 report.live += 1;
                 return true;
             }
@@ -169,8 +194,8 @@ impl Store for MemoryStore {
                 report.stopped_early = true;
                 return true;
             }
-            let bytes = stored.record.json_len() as u64;
-            let age = now.duration_since(stored.last_access).unwrap_or_default();
+            let bytes = kept.record.json_len() as u64;
+            let age = now.duration_since(kept.last_access).unwrap_or_default();
             report.deleted += 1;
             report.deleted_bytes += bytes;
             if let Some(observer) = sweep.observer {
@@ -204,11 +229,11 @@ impl Store for MemoryStore {
             .map(|(session, entry)| (*session, Arc::clone(entry)))
             .collect();
         for (session, entry) in entries {
-            let stored = lock(&entry.state).stored.clone();
-            let Some(stored) = stored.filter(|stored| !self.shared.has_expired(stored, now)) else {
+            let kept = lock(&entry.state).stored.clone();
+            let Some(kept) = kept.filter(|kept| !self.shared.has_expired(kept, now)) else {
                 continue;
             };
-            if visit(&session, Ok(stored)).is_break() {
+            if visit(&session, Ok(kept.to_stored())).is_break() {
                 break;
             }
         }
@@ -222,10 +247,34 @@ impl Store for MemoryStore {
             lock(&entry.state).stored = None;
         }
         entries.clear();
+        drop(entries);
+        let mut errors = Vec::new();
+        if let Some(snapshot) = &self.shared.snapshot {
+            let snapshot = lock(snapshot);
+            self.shared.is_changed.store(false, Ordering::Release);
+            errors.extend(snapshot.remove().err());
+        }
         Uninstalled {
             sessions,
+            errors,
             ..Uninstalled::default()
         }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let Some(snapshot) = &self.shared.snapshot else {
+            return Ok(());
+        };
+        let snapshot = lock(snapshot);
+        // Before the copy: what changes meanwhile is for the next one.
+        if !self.shared.is_changed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let written = snapshot.write(self.shared.copy(SystemTime::now()).into_iter());
+        if written.is_err() {
+            self.shared.change();
+        }
+        written
     }
 }
 
@@ -234,11 +283,33 @@ impl Shared {
         lock(&self.entries).get(digest).cloned()
     }
 
-    fn has_expired(&self, stored: &Stored, now: SystemTime) -> bool {
-        match stored.record.expires() {
+    /// Notes that the last snapshot is out of date, after what was changed.
+    fn change(&self) {
+        self.is_changed.store(true, Ordering::Release);
+    }
+
+    /// All live sessions as they are at one moment: one whose id changes is in it under the old id
+    /// or the new one. Requests wait for the copying of pointers, and not for the disk.
+    fn copy(&self, now: SystemTime) -> Vec<Saved> {
+        let entries = lock(&self.entries);
+        let live = entries.iter().filter_map(|(session, entry)| {
+            let state = lock(&entry.state);
+            let kept = state.stored.as_ref();
+            let kept = kept.filter(|kept| !self.has_expired(kept, now))?;
+            Some(Saved {
+                session: *session,
+                last_access: kept.last_access,
+                record: Arc::clone(&kept.record),
+            })
+        });
+        live.collect()
+    }
+
+    fn has_expired(&self, kept: &Kept, now: SystemTime) -> bool {
+        match kept.record.expires() {
             Some(expires) => expires < now,
             None => now
-                .duration_since(stored.last_access)
+                .duration_since(kept.last_access)
                 .is_ok_and(|unused| unused > self.idle),
         }
     }
@@ -269,7 +340,7 @@ impl Shared {
             let is_over = state
                 .stored
                 .as_ref()
-                .is_none_or(|stored| self.has_expired(stored, now));
+                .is_none_or(|kept| self.has_expired(kept, now));
             if is_over && !state.is_locked {
                 state.stored = None;
                 return false;
@@ -284,8 +355,8 @@ impl Shared {
             }
             let unlocked = entries.iter().filter_map(|(digest, entry)| {
                 let state = lock(&entry.state);
-                let stored = state.stored.as_ref().filter(|_| !state.is_locked)?;
-                Some((stored.last_access, *digest))
+                let kept = state.stored.as_ref().filter(|_| !state.is_locked)?;
+                Some((kept.last_access, *digest))
             });
             // With every session in use, one more than the cap is the lesser evil.
             let Some((_, oldest)) = unlocked.min_by_key(|(last_access, _)| *last_access) else {
@@ -297,47 +368,4 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// The lock of one session in memory.
-struct MemoryLease {
-    shared: Arc<Shared>,
-    session: SessionDigest,
-    entry: Arc<Entry>,
-}
-
-impl Lease for MemoryLease {
-    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.shared.check_size(record)?;
-        lock(&self.entry.state).stored = Some(Stored {
-            record: record.clone(),
-            last_access: now,
-        });
-        Ok(())
-    }
-
-    fn touch(&mut self, now: SystemTime) -> Result<()> {
-        if let Some(stored) = &mut lock(&self.entry.state).stored {
-            stored.last_access = now;
-        }
-        Ok(())
-    }
-
-    fn destroy(self: Box<Self>) -> Result<()> {
-        lock(&self.shared.entries).remove(&self.session);
-        lock(&self.entry.state).stored = None;
-        Ok(())
-    }
-}
-
-impl Drop for MemoryLease {
-    fn drop(&mut self) {
-        lock(&self.entry.state).is_locked = false;
-        self.entry.released.notify_one();
-    }
-}
-
-/// A panic elsewhere leaves no half-made change behind: every one is a single assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,3 +9,4 @@ mod process;
 mod records;
 mod server;
 mod sessions;
+mod snapshot;

@@ -9,29 +9,29 @@ use std::time::{Duration, Instant};
 use crate::client::{ABORT, AT_ONCE, KEEP, STDIN, get, head, params, record, stream, visit};
 use crate::server::{Server, Setup, Socket, until};
 
-const CONNECTIONS: u64 = 16;
-const INCREMENTS: u64 = 200;
+pub(crate) const CONNECTIONS: u64 = 16;
+pub(crate) const INCREMENTS: u64 = 200;
 
 fn server() -> Server {
     Server::new("fastcgi_echo", Socket::StdinUnix)
 }
 
 /// Begins a session and returns its cookie; its count is 1.
-fn begin_session(server: &Server) -> String {
+pub(crate) fn begin_session(server: &Server) -> String {
     let reply = server.ask(&get(1, 0, "mode=count"));
     assert_eq!(reply.text(), "1");
     reply.cookie().unwrap().to_owned()
 }
 
 #[track_caller]
-fn count(server: &Server, cookie: &str) -> u64 {
+pub(crate) fn count(server: &Server, cookie: &str) -> u64 {
     let reply = server.ask(&visit(1, 0, "mode=count", cookie));
     assert_eq!(reply.status(), 200, "{reply:?}");
     reply.text().parse().unwrap()
 }
 
 /// Counts from many connections at once; all counts that were answered, in order.
-fn count_from_everywhere(servers: &[&Server], cookie: &str) -> Vec<u64> {
+pub(crate) fn count_from_everywhere(servers: &[&Server], cookie: &str) -> Vec<u64> {
     let mut all: Vec<u64> = thread::scope(|scope| {
         let clients = (0..CONNECTIONS).map(|number| {
             let server = servers[usize::try_from(number).unwrap() % servers.len()];

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use cgi_session::{Config, FileStore, SessionId, Store, Sweep};
 
 use crate::support::{
-    DEADLINE, IDLE, Killed, Place, again, ago, ahead, data, file, no_slot, record, record_until,
-    slot,
+    DEADLINE, IDLE, Killed, Place, again, ago, ahead, data, file, is_index, no_slot, record,
+    record_until, slot,
 };
 
 /// Both ways to the session find `expected`, and the next commit mends the file.
@@ -195,6 +195,80 @@ fn death_in_a_change_of_id_leaves_the_old_id_with_the_old_record() {
     assert_eq!((report.deleted, report.live), (1, 1));
 }
 
+/// A session of a user, and the path of the user's index.
+fn logged_in() -> (Place, SessionId, std::path::PathBuf) {
+    let place = Place::new();
+    let id = place.create_record(&record(1).with_user(Some("ada")));
+    let names = place.names();
+    let index = names.iter().find(|name| is_index(name)).unwrap();
+    let index = place.file(index);
+    (place, id, index)
+}
+
+#[track_caller]
+fn finds_of_user(place: &Place, ids: &[&SessionId]) {
+    let now = SystemTime::now();
+    let mut found = place.store.sessions_of("ada", now).unwrap();
+    let mut expected: Vec<_> = ids.iter().map(|id| id.digest()).collect();
+    found.sort_by_key(ToString::to_string);
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn death_while_an_index_gets_a_session_leaves_a_torn_line_that_the_next_login_mends() {
+    for written in 0..=65 {
+        let (place, id, index) = logged_in();
+        let line = format!("{}\n", "b".repeat(64));
+        let text = fs::read_to_string(&index).unwrap() + &line[..written];
+        fs::write(&index, text).unwrap();
+        finds_of_user(&place, &[&id]);
+        let next = place.create_record(&record(2).with_user(Some("ada")));
+        finds_of_user(&place, &[&id, &next]);
+        let length = fs::metadata(&index).unwrap().len();
+        assert_eq!(length, if written == 65 { 3 * 65 } else { 2 * 65 });
+    }
+}
+
+#[test]
+fn death_after_an_index_got_a_session_leaves_one_that_is_not_the_users() {
+    let (place, id, index) = logged_in();
+    // In the index, but its record is still that of nobody.
+    let other = place.create(2);
+    let text = fs::read_to_string(&index).unwrap() + &format!("{}\n", other.digest());
+    fs::write(&index, text).unwrap();
+    finds_of_user(&place, &[&id]);
+    place.commit(&other, &record(3).with_user(Some("ada")));
+    finds_of_user(&place, &[&id, &other]);
+}
+
+#[test]
+fn death_while_an_index_loses_a_session_leaves_the_others_in_it() {
+    for blank in 0..=64 {
+        let (place, gone, index) = logged_in();
+        let id = place.create_record(&record(2).with_user(Some("ada")));
+        let mut text = fs::read(&index).unwrap();
+        fs::remove_file(place.store.path(&gone)).unwrap();
+        text[..blank].fill(b' ');
+        fs::write(&index, text).unwrap();
+        finds_of_user(&place, &[&id]);
+        place.lock(&id).unwrap().1.destroy().unwrap();
+        finds_of_user(&place, &[]);
+    }
+}
+
+#[test]
+fn death_while_an_index_is_made_smaller_leaves_the_old_one_and_clean_up_takes_the_rest() {
+    let (place, id, index) = logged_in();
+    let orphan = place.file(".tmp-4711-0123456789abcdef");
+    fs::write(&orphan, &fs::read(&index).unwrap()[..40]).unwrap();
+    finds_of_user(&place, &[&id]);
+    let report = place.store.delete_expired(&Sweep::new(), ahead(62));
+    assert_eq!(report.unwrap().temporary, 1);
+    assert!(!orphan.exists() && index.exists());
+    finds_of_user(&place, &[&id]);
+}
+
 #[test]
 fn death_in_a_clean_up_leaves_the_rest_to_the_next() {
     let place = Place::new();
@@ -296,7 +370,7 @@ fn files_are_0600_and_directories_0700_whatever_the_umask_is() {
             }
         }
         seen.sort();
-        assert_eq!(seen, ["corrupt", "count", "gc", "json", "json"]);
+        assert_eq!(seen, ["corrupt", "count", "gc", "json", "json", "user"]);
     }
 }
 
@@ -326,7 +400,10 @@ fn child_that_makes_every_kind_of_file() {
         .unwrap()
         .unwrap();
     lease
-        .commit(&crate::support::record_of_size(2, 9000), now)
+        .commit(
+            &crate::support::record_of_size(2, 9000).with_user(Some("ada")),
+            now,
+        )
         .unwrap();
     fs::write(store.path(&ids[1]), "rubbish").unwrap();
     assert!(

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use cgi_session::{Config, Error, FileStore, SessionId, Store};
 
 use crate::support::{
-    DEADLINE, IDLE, Place, again_after, ago, ahead, eventually, has_waiter, n, record,
+    DEADLINE, IDLE, Place, SmallDisk, again_after, ago, ahead, eventually, has_waiter, n, record,
     record_of_size,
 };
 
@@ -225,34 +225,12 @@ fn a_commit_that_fails_behind_the_record_has_not_happened() {
     assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(1), Some(1)));
 }
 
-/// A small tmpfs, taken away again at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs"]);
-        let mounted = mount.arg(directory.path()).output();
-        let is_mounted = mounted.is_ok_and(|output| output.status.success());
-        is_mounted.then(|| SmallDisk(directory))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A mount that stays is in a temporary directory of its own.
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: not allowed to mount a small disk");
         return;
     };
-    let below = disk.0.path().join("sessions");
+    let below = disk.path().join("sessions");
     let place = Place::new();
     let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
     let id = SessionId::generate().unwrap();
@@ -260,7 +238,7 @@ fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
         .create(&id.digest(), &record(1), SystemTime::now())
         .unwrap()
         .unwrap();
-    let filled = fs::write(disk.0.path().join("filler"), vec![1; 1 << 20]);
+    let filled = fs::write(disk.path().join("filler"), vec![1; 1 << 20]);
     assert!(filled.is_err(), "the disk is full");
     saves_on_a_full_disk(&store, &id);
 }
@@ -268,10 +246,9 @@ fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
 #[test]
 fn a_full_disk_is_named_and_no_wrong_advice_given() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: not allowed to mount a small disk");
         return;
     };
-    let below = disk.0.path().join("sessions");
+    let below = disk.path().join("sessions");
     let place = Place::new();
     let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
     let create = |record| {

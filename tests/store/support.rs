@@ -163,6 +163,11 @@ pub(crate) fn is_session(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|end| end == "json")
 }
 
+/// Whether a name in the directory is that of an index of a user.
+pub(crate) fn is_index(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == "user")
+}
+
 pub(crate) fn set_modified(path: &Path, time: SystemTime) {
     let file = fs::File::options().write(true).open(path).unwrap();
     file.set_modified(time).unwrap();
@@ -283,5 +288,44 @@ impl Drop for Killed {
         // One that has ended already cannot be killed, and needs not be.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A small tmpfs, taken away again at the end.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    pub(crate) fn mount() -> Option<Self> {
+        SmallDisk::with("size=256k")
+    }
+
+    /// A disk with options of tmpfs; none when we may not mount one.
+    pub(crate) fn with(options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args([
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("mode=0755,{options}"),
+            "tmpfs",
+        ]);
+        let mounted = mount.arg(directory.path()).output();
+        let is_mounted = mounted.is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            eprintln!("skipped: not allowed to mount a small disk");
+        }
+        is_mounted.then(|| SmallDisk(directory))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A mount that stays is in a temporary directory of its own.
+        let _ = Command::new("umount").arg(self.0.path()).status();
     }
 }

@@ -57,11 +57,19 @@ impl Directory {
 
     /// The name of a session's file below the directory.
     pub(super) fn file_name(&self, digest: &SessionDigest) -> String {
-        let name = digest.as_str();
-        if self.shards {
-            [&name[..2], "/", name, ".json"].concat()
-        } else {
-            [name, ".json"].concat()
+        self.name_of(digest.as_str(), ".json")
+    }
+
+    /// The name below the directory of what is called by a digest.
+    pub(super) fn name_of(&self, digest: &str, ending: &str) -> String {
+        Self::name_in(self.shards, digest, ending)
+    }
+
+    /// The name that a file would have with shards or without.
+    pub(super) fn name_in(in_shards: bool, digest: &str, ending: &str) -> String {
+        match digest.get(..2) {
+            Some(shard) if in_shards => [shard, "/", digest, ending].concat(),
+            _ => [digest, ending].concat(),
         }
     }
 
@@ -106,6 +114,28 @@ impl Directory {
         Ok(Some(handle))
     }
 
+    /// Every reason why the directory, which is there, cannot be used.
+    pub(super) fn problems(&self) -> Vec<Error> {
+        match rustix::fs::lstat(&self.path) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                directory_problems(&self.path, &stat, self.uid).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same of an opened shard.
+    pub(super) fn problems_of(&self, shard: &str, handle: &OwnedFd) -> Vec<Error> {
+        match rustix::fs::fstat(handle) {
+            Ok(stat) => directory_problems(&self.path.join(shard), &stat, self.uid).collect(),
+            Err(errno) => vec![Error::io(
+                "cannot examine",
+                self.path.join(shard),
+                errno.into(),
+            )],
+        }
+    }
+
     /// Forgets the opened directory, so that the path is looked up again.
     pub(super) fn reopen(&self) {
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -135,8 +165,10 @@ impl Directory {
             Ok(handle) => {
                 let stat = rustix::fs::fstat(&handle)
                     .map_err(|errno| Error::io("cannot examine", &self.path, errno.into()))?;
-                check_directory(&self.path, &stat, self.uid)?;
-                Ok(Some(handle))
+                match directory_problems(&self.path, &stat, self.uid).next() {
+                    Some(problem) => Err(problem),
+                    None => Ok(Some(handle)),
+                }
             }
             Err(Errno::NOENT) if missing == Missing::Leave => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -227,6 +259,14 @@ impl Directory {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether anything has this name. What cannot be found out counts as there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let stat = |directory: &OwnedFd| {
+            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop)
+        };
+        self.at(stat) != Err(Errno::NOENT)
     }
 
     /// Puts the file `from` in the place of `to`.
@@ -339,24 +379,19 @@ fn planted(path: &Path, reason: &str) -> Error {
     Error::refused(path, reason).with_hint("it was left alone; remove it by hand")
 }
 
-fn check_directory(path: &Path, stat: &Stat, uid: u32) -> Result<()> {
-    if stat.st_uid != uid {
-        return Err(
-            Error::refused(path, format!("belongs to uid {}", stat.st_uid)).with_hint(format!(
-                "running as uid {uid}; try: chown {uid} {}",
-                path.display()
-            )),
-        );
-    }
+/// What is wrong with the owner and the mode of a directory.
+fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item = Error> {
+    let owner = (stat.st_uid != uid).then(|| {
+        let hint = format!("running as uid {uid}; try: chown {uid} {}", path.display());
+        Error::refused(path, format!("belongs to uid {}", stat.st_uid)).with_hint(hint)
+    });
     let mode = Mode::from_raw_mode(stat.st_mode);
-    if mode.intersects(Mode::WGRP | Mode::WOTH) {
+    let mode = mode.intersects(Mode::WGRP | Mode::WOTH).then(|| {
         let mode = mode.bits();
-        return Err(
-            Error::refused(path, format!("can be written by others (mode {mode:04o})"))
-                .with_hint(format!("try: chmod 0700 {}", path.display())),
-        );
-    }
-    Ok(())
+        Error::refused(path, format!("can be written by others (mode {mode:04o})"))
+            .with_hint(format!("try: chmod 0700 {}", path.display()))
+    });
+    owner.into_iter().chain(mode)
 }
 
 /// What to do about a failed call: of most, who we are, what the nearest existing directory is,

@@ -1,106 +1,244 @@
 //! Making the directory before the first session, and removing what is ours in it.
 
+use std::fs::File;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use super::directory::Missing;
-use super::scan::{self, Folder, Kind};
-use super::{Shared, lock};
+use super::directory::{Directory, Finding, Missing};
+use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK};
+use super::users::{Index, Use};
+use super::{Shared, cap, lock, space};
 use crate::error::{Error, Result};
 use crate::store::Uninstalled;
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
-    if let Err(error) = shared.directory.handle(Missing::Create) {
-        return vec![error];
+    let directory = &shared.directory;
+    // As it is now, and not as it was when it was opened.
+    directory.reopen();
+    match directory.handle(Missing::Create) {
+        Ok(_) => {}
+        // One that others may write in and that is not ours has two problems.
+        Err(Error::Refused { .. }) if !directory.problems().is_empty() => {
+            return directory.problems();
+        }
+        Err(error) => return vec![error],
     }
-    let tried = [try_file(shared), try_lock(shared)];
-    tried.into_iter().filter_map(Result::err).collect()
+    let mut problems = Vec::new();
+    problems.extend(space::check(shared).err());
+    problems.extend(try_files(shared));
+    for name in [SWEEP_LOCK, COUNT] {
+        problems.extend(try_own(shared, name).err());
+    }
+    problems.extend(try_shards(shared));
+    problems
 }
 
-/// Makes a file and deletes it again.
-fn try_file(shared: &Shared) -> Result<()> {
-    let name = super::directory::Directory::temporary_name("")?;
-    shared.directory.create_file(&name)?;
-    shared.directory.unlink(&name)
-}
-
-/// Takes the lock of the clean-up, or sees that somebody has it.
-fn try_lock(shared: &Shared) -> Result<()> {
-    if shared.directory.handle(Missing::Leave)?.is_none() {
-        return Ok(());
-    }
-    let name = super::directory::Directory::temporary_name("")?;
-    let Some(file) = shared.directory.create_file(&name)? else {
-        return Ok(());
+/// Makes a file, writes and locks it, and puts it in the place of another.
+fn try_files(shared: &Shared) -> Vec<Error> {
+    let names = [(); 2].map(|()| Directory::temporary_name(""));
+    let [Ok(old), Ok(new)] = names else {
+        return names.into_iter().filter_map(Result::err).collect();
     };
-    let locked = lock::try_exclusive(&file)
-        .map_err(|error| Error::io("cannot lock a file in", shared.directory.path(), error));
-    shared.directory.unlink(&name).and(locked.map(drop))
+    let mut problems = Vec::new();
+    let made = shared
+        .directory
+        .create_file(&old)
+        .and_then(|_| shared.directory.create_file(&new));
+    match made {
+        Ok(file) => {
+            problems.extend(file.and_then(|file| try_write(shared, &file, &new).err()));
+            problems.extend(shared.directory.rename(&new, &old).err());
+        }
+        Err(error) => problems.push(error),
+    }
+    for name in [old, new] {
+        problems.extend(shared.directory.unlink(&name).err());
+    }
+    problems
+}
+
+fn try_write(shared: &Shared, file: &File, name: &str) -> Result<()> {
+    let failed = |action| move |error| Error::io(action, shared.path(name), error);
+    lock::try_exclusive(file).map_err(failed("cannot lock"))?;
+    file.write_all_at(&[b' '; 1024], 0)
+        .map_err(failed("cannot write"))
+}
+
+/// Sees whether a lock of the store's own that is there can be used: root's clean-up may have left
+/// one that is root's.
+fn try_own(shared: &Shared, name: &str) -> Result<()> {
+    match shared.directory.open_file(name, OFlags::RDWR)? {
+        Some(file) => shared.directory.examine(&file, name).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Looks at the shards that there are; more are made when they are needed.
+fn try_shards(shared: &Shared) -> Vec<Error> {
+    let prefixes = match scan::folder_names(shared) {
+        Ok(prefixes) => prefixes,
+        Err(error) => return vec![error],
+    };
+    let shards = prefixes.iter().filter(|prefix| !prefix.is_empty());
+    let problems = shards.flat_map(|prefix| match scan::open(shared, prefix) {
+        Ok(Some(folder)) => shared.directory.problems_of(prefix, &folder.handle),
+        Ok(None) => Vec::new(),
+        Err(error) => vec![error],
+    });
+    problems.collect()
 }
 
 /// Removes the sessions and the store's own files; then the directory, if nothing else is in it.
+/// A session in use is left and named.
 pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     let mut done = Uninstalled::default();
-    match remove_all(shared, &mut done) {
-        Ok(()) => {}
-        Err(error) => done.errors.push(error),
+    if let Err(error) = remove_all(shared, &mut done) {
+        done.errors.push(error);
     }
     done
 }
 
 fn remove_all(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
+    shared.directory.reopen();
     if shared.directory.handle(Missing::Leave)?.is_none() {
         return Ok(());
     }
-    // The shards first, so that they are empty when the store's own folder is gone through.
+    let sweep_lock = cap::open_own(shared, SWEEP_LOCK)?;
+    let locked = lock::try_exclusive(&sweep_lock)
+        .map_err(|error| Error::io("cannot lock", shared.path(SWEEP_LOCK), error))?;
+    if !locked {
+        let holder = lock::holder(&sweep_lock);
+        return Err(in_use(
+            shared,
+            SWEEP_LOCK,
+            holder,
+            "when the clean-up has ended",
+        ));
+    }
+    // The shards first, so that they are empty when the directory itself is gone through; and the
+    // indexes after all sessions, for one is needed as long as one of its sessions is left.
     let mut prefixes = scan::folder_names(shared)?;
     prefixes.reverse();
-    for prefix in prefixes {
-        if let Some(folder) = scan::open(shared, &prefix)? {
-            remove_from(shared, &folder, done)?;
+    let is_late = |kind: &Kind| matches!(kind, Kind::Index | Kind::Shard);
+    for round in [false, true] {
+        for prefix in &prefixes {
+            if let Some(folder) = scan::open(shared, prefix)? {
+                remove_from(shared, &folder, done, |kind| is_late(kind) == round)?;
+            }
         }
     }
-    if done.foreign.is_empty() && done.errors.is_empty() {
-        let path = shared.directory.path();
-        rustix::fs::rmdir(path).map_err(|errno| {
-            Error::io("cannot remove", path, errno.into())
-                .with_hint("it is empty; remove it by hand")
-        })?;
-        shared.directory.reopen();
+    if !done.errors.is_empty() {
+        return Ok(());
+    }
+    shared.directory.unlink(COUNT)?;
+    shared.directory.unlink(SWEEP_LOCK)?;
+    if done.foreign.is_empty() {
+        remove_directory(shared)?;
     }
     Ok(())
 }
 
-fn remove_from(shared: &Shared, folder: &Folder, done: &mut Uninstalled) -> Result<()> {
-    let mut entries = Vec::new();
-    scan::each_entry(shared, folder, |name, kind| {
-        entries.push((name.to_owned(), kind));
-        ControlFlow::Continue(())
-    })?;
-    for (name, kind) in entries {
-        let flags = match kind {
-            _ if name == "." || name == ".." => continue,
-            Kind::Foreign => {
-                done.foreign.push(format!("{}{name}", folder.prefix));
-                continue;
+fn remove_directory(shared: &Shared) -> Result<()> {
+    let path = shared.directory.path();
+    shared.directory.reopen();
+    rustix::fs::rmdir(path).map_err(|errno| {
+        let hint = match errno {
+            Errno::NOTEMPTY | Errno::EXIST => {
+                "a session was begun meanwhile: stop the programs first, and run it again"
             }
-            Kind::Shard => AtFlags::REMOVEDIR,
-            _ => AtFlags::empty(),
+            _ => "it is empty; remove it by hand, as its parent's owner",
         };
-        match rustix::fs::unlinkat(&folder.handle, &name, flags) {
-            Ok(()) if matches!(kind, Kind::Session(_)) => done.sessions += 1,
-            Ok(()) | Err(Errno::NOENT) => {}
-            // Something foreign lies in it, and has been named.
-            Err(Errno::NOTEMPTY | Errno::EXIST) if matches!(kind, Kind::Shard) => {}
+        Error::io("cannot remove", path, errno.into()).with_hint(hint)
+    })
+}
+
+fn remove_from(
+    shared: &Shared,
+    folder: &Folder,
+    done: &mut Uninstalled,
+    is_wanted: impl Fn(&Kind) -> bool,
+) -> Result<()> {
+    scan::each_entry(shared, folder, |name, kind| {
+        if is_wanted(&kind) {
+            let stored = format!("{}{name}", folder.prefix);
+            if let Err(error) = remove(shared, folder, name, stored, &kind, done) {
+                done.errors.push(error);
+            }
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+fn remove(
+    shared: &Shared,
+    folder: &Folder,
+    name: &str,
+    stored: String,
+    kind: &Kind,
+    done: &mut Uninstalled,
+) -> Result<()> {
+    match kind {
+        Kind::Own => {}
+        Kind::Foreign => done.foreign.push(stored),
+        Kind::Shard => match rustix::fs::unlinkat(&folder.handle, name, AtFlags::REMOVEDIR) {
+            // What lies in it is foreign or in use, and has been named.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(Errno::NOTDIR) => done.foreign.push(stored),
             Err(errno) => {
-                let path = shared.path(&folder.prefix).join(&name);
-                done.errors
-                    .push(Error::io("cannot delete", path, errno.into()));
+                return Err(Error::io(
+                    "cannot remove",
+                    shared.path(&stored),
+                    errno.into(),
+                ));
+            }
+        },
+        Kind::Index => {
+            if let Some(index) = Index::try_lock(shared, stored)?
+                && matches!(index.in_use()?, Use::None)
+            {
+                index.delete()?;
+            }
+        }
+        Kind::Session(_) | Kind::Temporary | Kind::SetAside => {
+            if remove_file(shared, &stored)? && matches!(kind, Kind::Session(_)) {
+                done.sessions += 1;
             }
         }
     }
     Ok(())
+}
+
+/// Deletes a file of ours under its lock; `false` when somebody else has.
+fn remove_file(shared: &Shared, name: &str) -> Result<bool> {
+    let Some(file) = shared.directory.open_file(name, OFlags::RDWR)? else {
+        return Ok(false);
+    };
+    match lock::try_exclusive(&file) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(in_use(
+                shared,
+                name,
+                lock::holder(&file),
+                "when that has ended",
+            ));
+        }
+        Err(error) => return Err(Error::io("cannot lock", shared.path(name), error)),
+    }
+    match shared.directory.examine(&file, name)? {
+        Finding::Session(_) => shared.directory.unlink(name).map(|()| true),
+        Finding::Gone => Ok(false),
+    }
+}
+
+fn in_use(shared: &Shared, name: &str, holder: Option<String>, when: &str) -> Error {
+    let holder = holder
+        .map(|holder| format!(" by {holder}"))
+        .unwrap_or_default();
+    Error::refused(&shared.path(name), format!("is in use{holder}"))
+        .with_hint(format!("it was left where it is; run it again {when}"))
 }

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::content::{self, Content, Current};
 use super::directory::{self, Directory, Finding};
 use super::slots::{self, Place};
-use super::{Shared, cap, last_access, lock};
+use super::{Shared, cap, last_access, lock, space, users};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
@@ -33,6 +33,8 @@ pub(super) struct FileLease {
     generation: u64,
     modified: SystemTime,
     has_own_end: bool,
+    /// Whose session it is, as the stored record says.
+    user: Option<String>,
 }
 
 impl FileLease {
@@ -75,6 +77,7 @@ impl FileLease {
                 generation: current.generation,
                 modified,
                 has_own_end: record.expires().is_some(),
+                user: record.user().map(str::to_owned),
             };
             if shared.has_expired(&record, modified, now) {
                 Box::new(lease).destroy()?;
@@ -101,6 +104,7 @@ impl FileLease {
     ) -> Result<Option<Self>> {
         check_size(shared, record)?;
         let name = shared.directory.file_name(digest);
+        space::admit(shared, record)?;
         cap::admit(shared, now)?;
         let file = match shared.directory.create_file(&name) {
             Ok(Some(file)) => file,
@@ -110,8 +114,16 @@ impl FileLease {
             }
         };
         let image = slots::image(digest, 1, shared.unit(), record);
-        let written = write_new(shared, &file, &name, &image, record);
-        if let Err(error) = written.and_then(|()| sync_names(shared, &name)) {
+        // Locked before it is in its user's index: nobody takes out what is in use.
+        let written = lock_new(shared, &file, &name)
+            .and_then(|()| {
+                record
+                    .user()
+                    .map_or(Ok(()), |user| users::add(shared, user, digest))
+            })
+            .and_then(|()| write_new(shared, &file, &name, &image, record))
+            .and_then(|()| sync_names(shared, &name));
+        if let Err(error) = written {
             directory::discard(&shared.directory, &name);
             cap::forget(shared, 1);
             return Err(error);
@@ -131,7 +143,30 @@ impl FileLease {
             generation: 1,
             modified: now,
             has_own_end: record.expires().is_some(),
+            user: record.user().map(str::to_owned),
         }))
+    }
+
+    /// Writes a record of `length` bytes into the slot that is not current, or into a new file.
+    fn write(&mut self, record: &Record, length: usize) -> Result<()> {
+        let Some(generation) = self.generation.checked_add(1) else {
+            // A new file may count from the beginning.
+            self.generation = 0;
+            return self.replace(record);
+        };
+        let wanted = slots::capacity(length, self.shared.unit());
+        let is_wasteful = self.cap > wanted && self.cap > SHRINK * (length + slots::OVERHEAD);
+        let slot = slots::encode(
+            &self.digest,
+            self.place.other(),
+            generation,
+            self.cap,
+            record,
+        );
+        match slot.filter(|_| !is_wasteful) {
+            Some(slot) => self.overwrite(&slot, record),
+            None => self.replace(record),
+        }
     }
 
     /// Puts the record into a file of another size, which takes this one's place.
@@ -153,7 +188,8 @@ impl FileLease {
             ));
         };
         // Locked before its name is the session's: whoever finds it there waits for us.
-        let written = write_new(&self.shared, &file, &temporary, &image, record);
+        let written = lock_new(&self.shared, &file, &temporary)
+            .and_then(|()| write_new(&self.shared, &file, &temporary, &image, record));
         let renamed = written
             .and_then(|()| self.is_in_place())
             .and_then(|is_in_place| {
@@ -233,26 +269,20 @@ impl FileLease {
 impl Lease for FileLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         let length = check_size(&self.shared, record)?;
-        let Some(generation) = self.generation.checked_add(1) else {
-            // A new file may count from the beginning.
-            self.generation = 0;
-            return self.replace(record);
-        };
-        let wanted = slots::capacity(length, self.shared.unit());
-        let is_wasteful = self.cap > wanted && self.cap > SHRINK * (length + slots::OVERHEAD);
-        let slot = slots::encode(
-            &self.digest,
-            self.place.other(),
-            generation,
-            self.cap,
-            record,
-        );
-        match slot.filter(|_| !is_wasteful) {
-            Some(slot) => self.overwrite(&slot, record)?,
-            None => self.replace(record)?,
+        let changes_user = record.user() != self.user.as_deref();
+        if changes_user && let Some(user) = record.user() {
+            // First, so that a death leaves no session out of its user's index.
+            users::add(&self.shared, user, &self.digest)?;
         }
+        self.write(record, length)?;
         self.modified = now;
         self.has_own_end = record.expires().is_some();
+        if changes_user {
+            let user = record.user().map(str::to_owned);
+            if let Some(before) = std::mem::replace(&mut self.user, user) {
+                users::remove(&self.shared, &before, &self.digest);
+            }
+        }
         Ok(())
     }
 
@@ -271,7 +301,12 @@ impl Lease for FileLease {
         }
         self.shared.directory.unlink(&self.name)?;
         cap::forget(&self.shared, 1);
-        sync_names(&self.shared, &self.name)
+        sync_names(&self.shared, &self.name)?;
+        // Last: what power loss brings back is still in the index.
+        if let Some(user) = &self.user {
+            users::remove(&self.shared, user, &self.digest);
+        }
+        Ok(())
     }
 }
 
@@ -387,7 +422,12 @@ fn check_size(shared: &Shared, record: &Record) -> Result<usize> {
     Ok(size)
 }
 
-/// Locks and fills a file that nobody else knows yet.
+/// Locks a file that nobody else knows yet.
+fn lock_new(shared: &Shared, file: &File, name: &str) -> Result<()> {
+    take(file, shared.lock_timeout, shared.lock_timeout, shared, name)
+}
+
+/// Fills a new file that is locked.
 fn write_new(
     shared: &Shared,
     file: &File,
@@ -395,7 +435,6 @@ fn write_new(
     image: &[u8],
     record: &Record,
 ) -> Result<()> {
-    take(file, shared.lock_timeout, shared.lock_timeout, shared, name)?;
     let failed = |error| Error::io("cannot write the session file", shared.path(name), error);
     file.write_all_at(image, 0).map_err(failed)?;
     if shared.is_durable() {

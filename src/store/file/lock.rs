@@ -19,7 +19,7 @@ const MOST_ABANDONED: usize = 64;
 ///
 /// After `false` the file must be closed and never used again: a helper thread may still get the
 /// lock, and lets go of it at once.
-pub(super) fn exclusive(file: &File, wait: Duration) -> io::Result<bool> {
+pub(in crate::store) fn exclusive(file: &File, wait: Duration) -> io::Result<bool> {
     match try_exclusive(file) {
         Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock),
         result => result,
@@ -84,7 +84,7 @@ fn wait_in_thread(
 }
 
 /// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.
-pub(super) fn holder(file: &File) -> Option<String> {
+pub(in crate::store) fn holder(file: &File) -> Option<String> {
     let inode = file.metadata().ok()?.ino();
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().find_map(|line| {

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Temporary,
     /// A damaged session, kept for the administrator.
     SetAside,
+    /// Which sessions may be a user's.
+    Index,
     /// One of the 256 subdirectories.
     Shard,
     /// `.gc`, `.count`, and the directory's own two names.
@@ -42,14 +44,11 @@ fn kind(name: &[u8]) -> Kind {
         }
         _ if is_temporary(name) => Kind::Temporary,
         _ => {
-            let session = name.strip_suffix(b".json").and_then(SessionDigest::parse);
-            let aside = || {
-                name.strip_suffix(b".corrupt")
-                    .and_then(SessionDigest::parse)
-            };
-            match session {
-                Some(digest) => Kind::Session(digest),
-                None if aside().is_some() => Kind::SetAside,
+            let digest = |ending: &[u8]| name.strip_suffix(ending).and_then(SessionDigest::parse);
+            match digest(b".json") {
+                Some(session) => Kind::Session(session),
+                None if digest(b".corrupt").is_some() => Kind::SetAside,
+                None if digest(b".user").is_some() => Kind::Index,
                 None => Kind::Foreign,
             }
         }

@@ -16,6 +16,7 @@ use super::content::{self, Content};
 use super::directory::{self, Finding, Missing};
 use super::lease::check_file_size;
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
+use super::users::{Index, Use};
 use super::{Shared, cap, lock};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -185,6 +186,7 @@ impl Run<'_> {
                 Kind::Session(digest) => self.session(&folder, name, &digest, &mut report),
                 Kind::Temporary => self.temporary(&folder, name, &mut report),
                 Kind::SetAside => self.set_aside(&folder, name, &mut report),
+                Kind::Index => self.index(&folder, name),
                 Kind::Shard | Kind::Own => Ok(()),
                 Kind::Foreign => {
                     report.foreign += 1;
@@ -297,6 +299,31 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Deletes an index of no session, and makes one smaller that is mostly out of date. What it
+    /// loses by sessions deleted in this clean-up, the next one sees.
+    fn index(&self, folder: &Folder, name: &str) -> Result<()> {
+        let Some(stat) = self.look(folder, name)? else {
+            return Ok(());
+        };
+        // The session that was added to it last lives so long.
+        if self.age(&stat) <= self.shared.idle {
+            return Ok(());
+        }
+        // None: gone, or a login is under way.
+        let stored = format!("{}{name}", folder.prefix);
+        let Some(index) = Index::try_lock(self.shared, stored)? else {
+            return Ok(());
+        };
+        match index.in_use()? {
+            Use::None => {
+                let reason = "no session of this user is left";
+                self.delete(folder, name, &stat, reason).map(drop)
+            }
+            Use::Little(sessions) if !self.sweep.dry_run => index.rewrite(&sessions),
+            Use::Little(_) | Use::Enough => Ok(()),
+        }
+    }
+
     /// Looks at an entry without opening it; `None` when it is gone or is no regular file.
     fn look(&self, folder: &Folder, name: &str) -> Result<Option<Stat>> {
         match rustix::fs::statat(&folder.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -305,7 +332,7 @@ impl Run<'_> {
             }
             Ok(_) => Err(Error::refused(
                 &self.path(folder, name),
-                "has a session's name but is no regular file",
+                "has the name of a file of ours but is no regular file",
             )
             .with_hint("it was left alone; remove it by hand")),
             Err(rustix::io::Errno::NOENT) => Ok(None),

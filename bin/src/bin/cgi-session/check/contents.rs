@@ -179,6 +179,7 @@ fn kind(name: &[u8], is_top: bool) -> Kind {
         b".gc" | b".count" if is_top => Kind::Own,
         _ if name.starts_with(b".tmp-") => Kind::Own,
         [_, _] if is_top && name.iter().all(is_hex) => Kind::Shard,
+        _ if is_digest(b".user") => Kind::Own,
         _ if is_digest(b".json") => Kind::Session,
         _ if is_digest(b".corrupt") => Kind::Damaged,
         _ => Kind::Foreign,

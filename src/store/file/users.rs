@@ -1,0 +1,346 @@
+//! The index by user: which sessions may be a user's, found without looking at all of them.
+//!
+//! `<SHA-256 of the user's text>.user` holds one digest a line, 65 bytes with the line feed. It names
+//! every session whose record names the user, and may name others: a digest is added *before* the
+//! record is written, by whoever holds the session's lock, so that a death never leaves a session
+//! out. Who reads the index looks into each record.
+//!
+//! An entry is dropped only by the holder of its session's lock, once the record names the user no
+//! more, or when no file has the session's name. That is safe: the file is there, and locked,
+//! before the digest is added. Lines are added at the end and made blank in place, never moved, so
+//! that a reader needs no lock. A file is made smaller by a new one that takes its place.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::time::{Instant, SystemTime};
+
+use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
+
+use super::directory::{self, Directory, Finding};
+use super::{Shared, lock, snapshot};
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, hex};
+
+/// A digest and a line feed.
+const LINE: usize = SessionDigest::LENGTH + 1;
+/// More lines than any user has: a larger file is somebody's mistake, and not read.
+const MAX_BYTES: u64 = (LINE as u64) << 20;
+/// In an index up to this size, a session that ends takes its line away.
+const SMALL: u64 = (LINE as u64) << 10;
+/// From so many lines on, an index is looked through whenever it has doubled.
+const FIRST_LOOK: u64 = 64;
+
+/// Notes that a session is about to be this user's. The caller holds the session's lock and writes
+/// its record afterwards.
+pub(super) fn add(shared: &Shared, user: &str, session: &SessionDigest) -> Result<()> {
+    Index::lock(shared, name_of(shared, user))?.add(session)
+}
+
+/// Takes away the note of a session that is this user's no more; the caller still holds the
+/// session's lock. Where that fails or would take long, the clean-up does it.
+pub(super) fn remove(shared: &Shared, user: &str, session: &SessionDigest) {
+    let index = Index::try_lock(shared, name_of(shared, user));
+    let removed = index.and_then(|index| match index {
+        Some(index) if index.size <= SMALL => index.blank(session),
+        _ => Ok(()),
+    });
+    if let Err(error) = removed {
+        log::warn!("{}", error.one_line());
+    }
+}
+
+/// The live sessions whose record names this user. Waits for nobody who changes the index.
+pub(super) fn sessions_of(
+    shared: &Shared,
+    user: &str,
+    now: SystemTime,
+) -> Result<Vec<SessionDigest>> {
+    let name = name_of(shared, user);
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    loop {
+        let seen_before = seen.len();
+        for session in listed(shared, &name)?.into_iter().flatten() {
+            if seen.insert(session) && is_of(shared, &session, user, now) {
+                found.push(session);
+            }
+        }
+        // A session whose id changes meanwhile is listed under the new one before the old one goes.
+        if seen.len() == seen_before {
+            return Ok(found);
+        }
+    }
+}
+
+fn is_of(shared: &Shared, session: &SessionDigest, user: &str, now: SystemTime) -> bool {
+    match snapshot::look(shared, session, now) {
+        Ok(stored) => stored.is_some_and(|stored| stored.record.user() == Some(user)),
+        // One file that cannot be read must not hide the user's other sessions.
+        Err(error) => {
+            log::warn!("{}", error.one_line());
+            false
+        }
+    }
+}
+
+fn name_of(shared: &Shared, user: &str) -> String {
+    let mut name = [0; 64];
+    hex(&Sha256::digest(user), &mut name);
+    let name = String::from_utf8_lossy(&name);
+    shared.directory.name_of(&name, ".user")
+}
+
+/// What an index holds at this moment.
+fn listed(shared: &Shared, name: &str) -> Result<Vec<Option<SessionDigest>>> {
+    loop {
+        let Some(file) = shared.directory.open_file(name, OFlags::RDONLY)? else {
+            return Ok(Vec::new());
+        };
+        // None: deleted or replaced since it was opened.
+        if examined_size(shared, &file, name)?.is_some() {
+            return lines(&file).map_err(|error| unreadable(shared, name, error));
+        }
+    }
+}
+
+/// The size of an index that its name still leads to.
+fn examined_size(shared: &Shared, file: &File, name: &str) -> Result<Option<u64>> {
+    let Finding::Session(stat) = shared.directory.examine(file, name)? else {
+        return Ok(None);
+    };
+    let size = directory::size(&stat);
+    if size > MAX_BYTES {
+        return Err(
+            Error::refused(&shared.path(name), format!("has {size} bytes")).with_hint(
+                "no user has so many sessions; it was left alone. Once it is removed by hand, \
+                 the user's earlier sessions are no longer found by user",
+            ),
+        );
+    }
+    Ok(Some(size))
+}
+
+/// One entry for each whole line; what is no digest stands for nothing.
+fn lines(file: &File) -> io::Result<Vec<Option<SessionDigest>>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    let digest = |line: &[u8]| SessionDigest::parse(line.strip_suffix(b"\n")?);
+    Ok(bytes.chunks_exact(LINE).map(digest).collect())
+}
+
+fn unreadable(shared: &Shared, name: &str, error: io::Error) -> Error {
+    Error::io("cannot read", shared.path(name), error)
+}
+
+/// The locked index of one user.
+pub(super) struct Index<'a> {
+    shared: &'a Shared,
+    name: String,
+    file: File,
+    size: u64,
+}
+
+/// How much of an index is of use.
+pub(super) enum Use {
+    /// None of its sessions exists.
+    None,
+    /// These exist, and they are less than half of it.
+    Little(Vec<SessionDigest>),
+    Enough,
+}
+
+impl<'a> Index<'a> {
+    /// Waits for the lock; makes the file when there is none.
+    fn lock(shared: &'a Shared, name: String) -> Result<Self> {
+        let started = Instant::now();
+        loop {
+            let file = match shared.directory.open_file(&name, OFlags::RDWR)? {
+                Some(file) => Some(file),
+                None => shared.directory.create_file(&name)?,
+            };
+            // None: somebody else has just made it.
+            let Some(file) = file else { continue };
+            let left = shared.lock_timeout.saturating_sub(started.elapsed());
+            match lock::exclusive(&file, left) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(Error::Busy {
+                        waited: shared.lock_timeout,
+                        holder: lock::holder(&file),
+                    });
+                }
+                Err(error) => return Err(Error::io("cannot lock", shared.path(&name), error)),
+            }
+            // None: deleted or replaced while we waited.
+            if let Some(size) = examined_size(shared, &file, &name)? {
+                return Ok(Index {
+                    shared,
+                    name,
+                    file,
+                    size,
+                });
+            }
+        }
+    }
+
+    /// Locks an existing index if nobody has it.
+    pub(super) fn try_lock(shared: &'a Shared, name: String) -> Result<Option<Self>> {
+        let Some(file) = shared.directory.open_file(&name, OFlags::RDWR)? else {
+            return Ok(None);
+        };
+        let locked = lock::try_exclusive(&file)
+            .map_err(|error| Error::io("cannot lock", shared.path(&name), error))?;
+        if !locked {
+            return Ok(None);
+        }
+        let size = examined_size(shared, &file, &name)?;
+        Ok(size.map(|size| Index {
+            shared,
+            name,
+            file,
+            size,
+        }))
+    }
+
+    fn add(&self, session: &SessionDigest) -> Result<()> {
+        // A torn last line, of a process that died while it wrote it, is written over.
+        let lines = self.size / LINE as u64;
+        if lines >= FIRST_LOOK
+            && lines.is_power_of_two()
+            && let Use::Little(mut sessions) = self.in_use()?
+        {
+            sessions.push(*session);
+            return self.rewrite(&sessions);
+        }
+        let line = [session.as_str(), "\n"].concat();
+        let written = self.file.write_all_at(line.as_bytes(), lines * LINE as u64);
+        written
+            .and_then(|()| self.sync())
+            .map_err(|error| self.failed("cannot add a session to", error))?;
+        self.sync_name()
+    }
+
+    /// Makes the lines of a session blank, and deletes an index that holds no other.
+    fn blank(&self, session: &SessionDigest) -> Result<()> {
+        let lines = self.lines()?;
+        if lines.iter().flatten().all(|listed| listed == session) {
+            return self.delete();
+        }
+        for (number, line) in (0..).zip(&lines) {
+            if line.as_ref() == Some(session) {
+                let blank = [b' '; SessionDigest::LENGTH];
+                let written = self.file.write_all_at(&blank, number * LINE as u64);
+                written.map_err(|error| self.failed("cannot take a session from", error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out how many of its sessions exist. An index belongs to the sessions that lie as it
+    /// does, in shards or not, whatever `shards` says now.
+    pub(super) fn in_use(&self) -> Result<Use> {
+        let lines = self.lines()?;
+        let in_shards = self.name.contains('/');
+        let sessions: HashSet<_> = lines.iter().flatten().copied().collect();
+        let exist = sessions.into_iter().filter(|session| {
+            let name = Directory::name_in(in_shards, session.as_str(), ".json");
+            self.shared.directory.has(&name)
+        });
+        let exist: Vec<_> = exist.collect();
+        Ok(if exist.is_empty() {
+            Use::None
+        } else if 2 * exist.len() < lines.len() {
+            Use::Little(exist)
+        } else {
+            Use::Enough
+        })
+    }
+
+    /// Puts an index of these sessions in the place of this one.
+    pub(super) fn rewrite(&self, sessions: &[SessionDigest]) -> Result<()> {
+        let directory = &self.shared.directory;
+        let temporary = Directory::temporary_name(&self.name)?;
+        let text: String = sessions
+            .iter()
+            .flat_map(|session| [session.as_str(), "\n"])
+            .collect();
+        let Some(file) = directory.create_file(&temporary)? else {
+            let exists = io::ErrorKind::AlreadyExists.into();
+            return Err(self.failed("cannot make a smaller copy of", exists));
+        };
+        let copy = Index {
+            shared: self.shared,
+            name: temporary,
+            file,
+            size: 0,
+        };
+        // Locked before its name is the index's: whoever finds it there waits for us.
+        let written = lock::try_exclusive(&copy.file)
+            .and_then(|_| copy.file.write_all_at(text.as_bytes(), 0))
+            .and_then(|()| copy.sync());
+        let replaced = written
+            .map_err(|error| copy.failed("cannot write", error))
+            .and_then(|()| {
+                if self.is_in_place()? {
+                    directory.rename(&copy.name, &self.name)
+                } else {
+                    Err(self.failed("cannot replace", io::ErrorKind::NotFound.into()))
+                }
+            });
+        if replaced.is_err() {
+            directory::discard(directory, &copy.name);
+            return replaced;
+        }
+        self.sync_name()
+    }
+
+    /// Deletes the index. Who waits for it finds its link gone and makes a new one.
+    pub(super) fn delete(&self) -> Result<()> {
+        if self.is_in_place()? {
+            self.shared.directory.unlink(&self.name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the name leads to this file, and not into a directory that has taken the place of
+    /// ours.
+    fn is_in_place(&self) -> Result<bool> {
+        let leads = self.shared.directory.leads_to(&self.name, &self.file);
+        leads.map_err(|errno| self.failed("cannot examine", errno.into()))
+    }
+
+    fn lines(&self) -> Result<Vec<Option<SessionDigest>>> {
+        lines(&self.file).map_err(|error| unreadable(self.shared, &self.name, error))
+    }
+
+    /// Under `durability = data` the disk has the index before it has the record.
+    fn sync(&self) -> io::Result<()> {
+        if self.shared.is_durable() {
+            self.file.sync_data()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn sync_name(&self) -> Result<()> {
+        if self.shared.is_durable() {
+            self.shared.directory.sync(&self.name)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn failed(&self, action: &'static str, error: io::Error) -> Error {
+        Error::io(action, self.shared.path(&self.name), error)
+    }
+}
+
+impl Drop for Index<'_> {
+    fn drop(&mut self) {
+        // Closing would unlock too, but not while a forked child has the file open. An unlock
+        // cannot fail on an open file.
+        let _ = self.file.unlock();
+    }
+}

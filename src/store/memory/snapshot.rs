@@ -1,0 +1,402 @@
+//! The file that keeps sessions in memory over a restart of their process.
+//!
+//! ```text
+//! {"v":1}
+//! {"session":"<64 hex>","lastAccess":<milliseconds since 1970>,"length":<n>}
+//! <n bytes: the record>
+//! ...
+//! {"sessions":<how many>,"h":"<XXH3-64 of all lines before, 16 hex>"}
+//! ```
+//!
+//! A snapshot is written beside the one before, synced, and renamed over it: whoever dies while
+//! writing leaves the one before. One process at a time has a snapshot; the lock is on a file of
+//! its own, `<name>.lock`, because the snapshot itself is replaced again and again.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use serde::Deserialize;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, hex};
+use crate::record::Record;
+use crate::store::file::lock;
+
+/// The version of the format that this library writes.
+const VERSION: u64 = 1;
+/// What to do with a file that cannot be loaded.
+const MOVE_AWAY: &str = "it was left as it is; move it away to begin without sessions";
+
+/// One session as it stands in a snapshot.
+pub(super) struct Saved {
+    pub(super) session: SessionDigest,
+    pub(super) last_access: SystemTime,
+    pub(super) record: Arc<Record>,
+}
+
+/// The snapshot file of this process.
+pub(super) struct Snapshot {
+    path: PathBuf,
+    /// Holds the lock as long as the store lives.
+    _lock: File,
+}
+
+impl Snapshot {
+    /// Takes the snapshot for this process, waiting up to `wait` for one that is about to end.
+    pub(super) fn open(path: &Path, wait: Duration) -> Result<Self> {
+        let lock_path = beside(path, ".lock");
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = open(&lock_path, flags)?;
+        let locked = lock::exclusive(&file, wait)
+            .map_err(|error| Error::io("cannot lock", &lock_path, error))?;
+        if !locked {
+            let holder = lock::holder(&file).unwrap_or_else(|| "another process".to_owned());
+            return Err(Error::refused(path, format!("is the snapshot of {holder}")).with_hint(
+                "sessions in memory belong to one process: give each its own snapshotFile, or use storageType = file",
+            ));
+        }
+        Ok(Snapshot {
+            path: path.to_owned(),
+            _lock: file,
+        })
+    }
+
+    /// The sessions of the last snapshot; none when there is no file.
+    pub(super) fn load(&self) -> Result<Vec<Saved>> {
+        let mut text = Vec::new();
+        match open(&self.path, OFlags::RDONLY) {
+            Ok(mut file) => file
+                .read_to_end(&mut text)
+                .map_err(|error| Error::io("cannot read", &self.path, error))?,
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        parse(&text).map_err(|unusable| {
+            let (reason, hint) = match unusable {
+                Unusable::Damaged(reason) => (
+                    format!("is no whole snapshot of sessions: {reason}"),
+                    MOVE_AWAY.to_owned(),
+                ),
+                Unusable::LaterVersion(version) => (
+                    format!("was written by a later release of cgi-session (version {version})"),
+                    format!("use that release, or: {MOVE_AWAY}"),
+                ),
+            };
+            Error::refused(&self.path, reason).with_hint(hint)
+        })
+    }
+
+    /// Puts a snapshot of these sessions in the place of the last one.
+    pub(super) fn write(&self, sessions: impl Iterator<Item = Saved>) -> Result<()> {
+        let temporary = beside(&self.path, ".tmp");
+        // One that is there was left by a process that died here before.
+        remove(&temporary)?;
+        let written = open(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
+            .and_then(|file| {
+                write_to(&file, sessions)
+                    .and_then(|()| file.sync_all())
+                    .map_err(|error| Error::io("cannot write the snapshot", &temporary, error))
+            })
+            .and_then(|()| {
+                fs::rename(&temporary, &self.path)
+                    .map_err(|error| Error::io("cannot replace", &self.path, error))
+            });
+        if written.is_err() {
+            // What stays is deleted by the next snapshot, and why this one failed is told.
+            let _ = fs::remove_file(&temporary);
+            return written;
+        }
+        sync_parent(&self.path)
+    }
+
+    /// Deletes the snapshot. The lock's file stays: it is what another process would wait for.
+    pub(super) fn remove(&self) -> Result<()> {
+        remove(&beside(&self.path, ".tmp"))?;
+        remove(&self.path)
+    }
+}
+
+/// Deletes a file; one that is gone already is no error.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("cannot delete", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// Opens a file of ours, following no link and waiting for no pipe. A new one is 0600.
+fn open(path: &Path, flags: OFlags) -> Result<File> {
+    let more = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file =
+        rustix::io::retry_on_intr(|| rustix::fs::open(path, flags | more, Mode::RUSR | Mode::WUSR));
+    let file = match file {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP | Errno::MLINK) => return Err(refused(path, "is a symbolic link")),
+        Err(Errno::NXIO | Errno::NODEV | Errno::ISDIR) => {
+            return Err(refused(path, "is not a regular file"));
+        }
+        Err(errno) => {
+            let uid = rustix::process::geteuid().as_raw();
+            let hint = format!(
+                "running as uid {uid}; snapshotFile must lie in a directory in which that user may make files"
+            );
+            return Err(Error::io("cannot open", path, errno.into()).with_hint(hint));
+        }
+    };
+    examine(&file, path)?;
+    Ok(file)
+}
+
+/// Refuses a file that is not ours alone: it would hold what others have written, or may read.
+fn examine(file: &File, path: &Path) -> Result<()> {
+    let stat =
+        rustix::fs::fstat(file).map_err(|errno| Error::io("cannot examine", path, errno.into()))?;
+    let uid = rustix::process::geteuid().as_raw();
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(refused(path, "is not a regular file"));
+    }
+    if stat.st_uid != uid {
+        let reason = format!("belongs to uid {}, and we run as uid {uid}", stat.st_uid);
+        return Err(refused(path, &reason));
+    }
+    if stat.st_nlink > 1 {
+        return Err(refused(path, "has more than one name (hard links)"));
+    }
+    if mode.intersects(Mode::RWXG | Mode::RWXO) {
+        let reason = format!("is open to others (mode {:04o})", mode.bits());
+        let hint = format!("if nobody has changed it: chmod 0600 {}", path.display());
+        return Err(Error::refused(path, reason).with_hint(hint));
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, reason: &str) -> Error {
+    Error::refused(path, reason).with_hint("it was left alone; remove it by hand")
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    let synced = File::open(parent).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Error::io("cannot sync the directory", parent, error))
+}
+
+fn write_to(file: &File, sessions: impl Iterator<Item = Saved>) -> io::Result<()> {
+    let mut out = Hashed {
+        out: BufWriter::new(file),
+        hash: Xxh3::new(),
+    };
+    writeln!(out, "{{\"v\":{VERSION}}}")?;
+    let mut number = 0u64;
+    for saved in sessions {
+        number += 1;
+        let (session, record) = (saved.session, saved.record.to_json());
+        let since = saved.last_access.duration_since(UNIX_EPOCH);
+        let last_access = since.unwrap_or_default().as_millis();
+        let length = record.len();
+        writeln!(
+            out,
+            "{{\"session\":\"{session}\",\"lastAccess\":{last_access},\"length\":{length}}}"
+        )?;
+        out.write_all(&record)?;
+        out.write_all(b"\n")?;
+    }
+    let hash = text_of(&out.hash);
+    writeln!(out, "{{\"sessions\":{number},\"h\":\"{hash}\"}}")?;
+    out.flush()
+}
+
+/// Passes on what is written, and hashes it.
+struct Hashed<W> {
+    out: W,
+    hash: Xxh3,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn text_of(hash: &Xxh3) -> String {
+    let mut text = [0; 16];
+    hex(&hash.digest().to_be_bytes(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Why a file cannot be loaded.
+#[derive(Debug, PartialEq, Eq)]
+enum Unusable {
+    Damaged(&'static str),
+    LaterVersion(u64),
+}
+
+#[derive(Deserialize)]
+struct Head {
+    v: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry<'a> {
+    session: &'a str,
+    last_access: u64,
+    length: usize,
+}
+
+#[derive(Deserialize)]
+struct Tail<'a> {
+    sessions: u64,
+    h: &'a str,
+}
+
+fn parse(text: &[u8]) -> Result<Vec<Saved>, Unusable> {
+    let (head, mut rest) = line(text)?;
+    let head: Head = read(head)?;
+    if head.v != VERSION {
+        return Err(Unusable::LaterVersion(head.v));
+    }
+    let mut found = Vec::new();
+    let mut number = 0;
+    loop {
+        let before = text.len() - rest.len();
+        let (next, after) = line(rest)?;
+        if next.starts_with(b"{\"sessions\":") {
+            let tail: Tail<'_> = read(next)?;
+            let mut hash = Xxh3::new();
+            hash.update(text.get(..before).unwrap_or_default());
+            return if tail.h != text_of(&hash) {
+                Err(Unusable::Damaged("its checksum is wrong"))
+            } else if tail.sessions != number || !after.is_empty() {
+                Err(Unusable::Damaged("it does not end where it should"))
+            } else {
+                Ok(found)
+            };
+        }
+        let entry: Entry<'_> = read(next)?;
+        let too_short = Unusable::Damaged("it ends too early");
+        let (record, after) = after.split_at_checked(entry.length).ok_or(too_short)?;
+        rest = after.strip_prefix(b"\n").ok_or(BAD_LINE)?;
+        number += 1;
+        found.extend(saved(&entry, record)?);
+    }
+}
+
+const BAD_LINE: Unusable = Unusable::Damaged("a line of it makes no sense");
+
+/// A session of a snapshot. A record that no program could open is left out.
+fn saved(entry: &Entry<'_>, record: &[u8]) -> Result<Option<Saved>, Unusable> {
+    let session = SessionDigest::parse(entry.session.as_bytes()).ok_or(BAD_LINE)?;
+    let last_access = UNIX_EPOCH.checked_add(Duration::from_millis(entry.last_access));
+    Ok(Record::from_json(record.to_vec()).ok().map(|record| Saved {
+        session,
+        last_access: last_access.unwrap_or(UNIX_EPOCH),
+        record: Arc::new(record),
+    }))
+}
+
+/// The first line, and what follows it.
+fn line(text: &[u8]) -> Result<(&[u8], &[u8]), Unusable> {
+    let end = text.iter().position(|byte| *byte == b'\n');
+    let parts = end.and_then(|end| text.split_at_checked(end));
+    let (line, rest) = parts.ok_or(Unusable::Damaged("it ends too early"))?;
+    Ok((line, rest.strip_prefix(b"\n").unwrap_or_default()))
+}
+
+fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Unusable> {
+    serde_json::from_slice(line).map_err(|_| BAD_LINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshot = Snapshot::open(&directory.path().join("s"), Duration::ZERO).unwrap();
+        let saved = (1..=3u8).map(|n| Saved {
+            session: SessionDigest::parse(&[b'0' + n; 64]).unwrap(),
+            last_access: UNIX_EPOCH + Duration::from_millis(1_767_225_600_123),
+            // Not on one line, which is for the program to decide.
+            record: Arc::new(
+                Record::new(UNIX_EPOCH).with_values(format!("{{\"\":{{\n\"n\":{n}}}}}").into()),
+            ),
+        });
+        snapshot.write(saved).unwrap();
+        fs::read(&snapshot.path).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_reads_back_what_it_wrote() {
+        let found = parse(&text()).ok().unwrap();
+        assert_eq!(found.len(), 3);
+        for (saved, n) in found.iter().zip(1u8..) {
+            assert_eq!(saved.session.as_str().as_bytes(), [b'0' + n; 64]);
+            let since = saved.last_access.duration_since(UNIX_EPOCH).unwrap();
+            assert_eq!(since.as_millis(), 1_767_225_600_123);
+            let values = format!("{{\"\":{{\n\"n\":{n}}}}}");
+            assert_eq!(saved.record.values(), values.as_bytes());
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_snapshot_passes_for_the_whole() {
+        let text = text();
+        for length in 0..text.len() {
+            assert!(parse(&text[..length]).is_err(), "{length} bytes");
+        }
+        assert!(parse(&[&text[..], b"\n"].concat()).is_err());
+    }
+
+    #[test]
+    fn no_flipped_bit_passes() {
+        let original = text();
+        for at in 0..original.len() {
+            for bit in 0..8 {
+                let mut text = original.clone();
+                text[at] ^= 1 << bit;
+                assert!(parse(&text).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_rubbish() {
+        let later = parse(b"{\"v\":2}\nwhatever it holds").err();
+        assert_eq!(later, Some(Unusable::LaterVersion(2)));
+        for text in [
+            &b""[..],
+            b"\n",
+            b"{}\n",
+            b"rubbish\n",
+            b"[]\n",
+            b"{\"v\":1}\n",
+        ] {
+            let error = parse(text).err();
+            assert!(matches!(error, Some(Unusable::Damaged(_))), "{text:?}");
+        }
+    }
+}
