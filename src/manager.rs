@@ -9,7 +9,7 @@ use crate::config::{Config, StorageType};
 use crate::cookies::{self, SetCookie};
 use crate::error::{Error, Result};
 use crate::held::{Held, Waiting};
-use crate::id::SessionId;
+use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::session::{ClientCookie, Session, Snapshot};
 use crate::store::{FileStore, MemoryStore, Store, Sweep, SweepReport};
@@ -37,7 +37,7 @@ use crate::values::Applications;
 /// ```
 #[derive(Clone)]
 pub struct SessionManager {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all sessions of a manager have in common.
@@ -254,14 +254,14 @@ impl SessionManager {
         else {
             return Ok(None);
         };
-        let values = parse(id, &stored.record)?.take(&self.shared.config.app);
+        let values = parse(&id.digest(), &stored.record)?.take(&self.shared.config.app);
         Ok(Some(Snapshot::new(values, stored)))
     }
 }
 
 impl Shared {
     /// Whether a record has reached the absolute limit, however much it was used.
-    fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
+    pub(crate) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
         let Some(lifetime) = self.config.lifetime else {
             return false;
         };
@@ -271,9 +271,9 @@ impl Shared {
 }
 
 /// The values in a record, which are parsed when a session is opened and not before.
-pub(crate) fn parse(id: &SessionId, record: &Record) -> Result<Applications> {
+pub(crate) fn parse(session: &SessionDigest, record: &Record) -> Result<Applications> {
     Applications::from_json(record.values()).map_err(|error| Error::Format {
-        path: PathBuf::from(id.digest().as_str()),
+        path: PathBuf::from(session.as_str()),
         reason: error.to_string(),
     })
 }

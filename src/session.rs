@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::held::Held;
-use crate::id::SessionId;
+use crate::id::{SessionDigest, SessionId};
 use crate::manager::{Shared, parse};
 use crate::record::Record;
 use crate::store::{Lease, Stored};
@@ -44,6 +44,7 @@ pub struct Session {
     client_cookie: ClientCookie,
     has_new_timeout: bool,
     wants_new_id: bool,
+    is_kept_empty: bool,
 }
 
 /// What the client's cookie says, compared with the session's id.
@@ -70,6 +71,7 @@ impl Session {
             client_cookie,
             has_new_timeout: false,
             wants_new_id: false,
+            is_kept_empty: false,
         }
     }
 
@@ -81,7 +83,7 @@ impl Session {
         lease: Box<dyn Lease>,
         held: Held,
     ) -> Result<Self> {
-        let mut applications = parse(&id, &stored.record)?;
+        let mut applications = parse(&id.digest(), &stored.record)?;
         Ok(Session {
             values: applications.take(&manager.config.app),
             applications,
@@ -93,8 +95,28 @@ impl Session {
             client_cookie: ClientCookie::Current,
             has_new_timeout: false,
             wants_new_id: false,
+            is_kept_empty: false,
             manager,
         })
+    }
+
+    /// A session that was found by its digest. Its id is known to its visitor alone, so it sends no
+    /// cookie.
+    pub(crate) fn open_by_digest(
+        manager: Arc<Shared>,
+        session: &SessionDigest,
+        stored: Stored,
+        lease: Box<dyn Lease>,
+        now: SystemTime,
+    ) -> Result<Self> {
+        let mut applications = parse(session, &stored.record)?;
+        let mut session = Session::new(manager, ClientCookie::Absent, now);
+        session.values = applications.take(&session.manager.config.app);
+        session.applications = applications;
+        session.record = stored.record;
+        session.lease = Some(lease);
+        session.last_access = Some(stored.last_access);
+        Ok(session)
     }
 
     /// Whether this request made the session: the visitor's first.
@@ -142,6 +164,12 @@ impl Session {
         self.wants_new_id = true;
     }
 
+    /// Lets the next commit store the session although nothing was put in, for a client that must
+    /// have its cookie before the first value. Without this an empty new session leaves no trace.
+    pub fn keep_empty(&mut self) {
+        self.is_kept_empty = true;
+    }
+
     /// Stores the changes now and keeps the session open and locked.
     ///
     /// A session that did not change is not written; that it was used is noted, at most once in a
@@ -165,7 +193,7 @@ impl Session {
         match self.lease.take() {
             Some(lease) => self.save_stored(lease, json, now),
             None if self.id.is_some() => Err(Error::Ended),
-            None if is_empty => Ok(()),
+            None if is_empty && !self.is_kept_empty => Ok(()),
             None => self.store_first(self.record.with_values(json), now),
         }
     }
