@@ -2,11 +2,15 @@
 
 mod check;
 mod config;
+mod destroy;
 mod list;
 mod serve;
 mod sessions;
 mod show;
+mod start;
 mod stats;
+mod value;
+mod values_file;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +65,11 @@ enum Command {
     Stats(stats::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
+    Destroy(destroy::Arguments),
+    Get(value::Get),
+    Set(value::Set),
+    Unset(value::Unset),
+    Start(start::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +87,11 @@ fn main() -> ExitCode {
         Command::Stats(arguments) => stats::run(arguments, file),
         Command::List(arguments) => list::run(arguments, file),
         Command::Show(arguments) => show::run(arguments, file),
+        Command::Destroy(arguments) => destroy::run(arguments, file),
+        Command::Get(arguments) => value::get(arguments, file),
+        Command::Set(arguments) => value::set(arguments, file),
+        Command::Unset(arguments) => value::unset(arguments, file),
+        Command::Start(arguments) => start::run(arguments, file),
     };
     done.unwrap_or_else(|Ended(code)| code)
 }
