@@ -3,12 +3,15 @@
 mod check;
 mod config;
 mod destroy;
+mod init;
+mod key_file;
 mod list;
 mod serve;
 mod sessions;
 mod show;
 mod start;
 mod stats;
+mod uninstall;
 mod value;
 mod values_file;
 
@@ -70,6 +73,8 @@ enum Command {
     Set(value::Set),
     Unset(value::Unset),
     Start(start::Arguments),
+    Init(init::Arguments),
+    Uninstall(uninstall::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +97,8 @@ fn main() -> ExitCode {
         Command::Set(arguments) => value::set(arguments, file),
         Command::Unset(arguments) => value::unset(arguments, file),
         Command::Start(arguments) => start::run(arguments, file),
+        Command::Init(arguments) => init::run(arguments, file),
+        Command::Uninstall(arguments) => uninstall::run(arguments, file),
     };
     done.unwrap_or_else(|Ended(code)| code)
 }
