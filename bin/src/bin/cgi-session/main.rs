@@ -6,6 +6,7 @@ mod destroy;
 mod init;
 mod key_file;
 mod list;
+mod manual;
 mod serve;
 mod sessions;
 mod show;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cgi_session_tools::report;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use sessions::Ended;
 
 const EXAMPLES: &str = "\
@@ -75,6 +76,8 @@ enum Command {
     Start(start::Arguments),
     Init(init::Arguments),
     Uninstall(uninstall::Arguments),
+    Man(manual::Manual),
+    Completions(manual::Completions),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +102,8 @@ fn main() -> ExitCode {
         Command::Start(arguments) => start::run(arguments, file),
         Command::Init(arguments) => init::run(arguments, file),
         Command::Uninstall(arguments) => uninstall::run(arguments, file),
+        Command::Man(arguments) => manual::man(arguments, Arguments::command()),
+        Command::Completions(arguments) => Ok(manual::completions(arguments, Arguments::command())),
     };
     done.unwrap_or_else(|Ended(code)| code)
 }
