@@ -3,6 +3,9 @@
 use std::env;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -68,7 +71,7 @@ fn answer(
                       run inside another";
         return Err(reason.into());
     }
-    let directory = TempDir::with_prefix("cgi-session-")?;
+    let directory = private_directory()?;
     let values = ValuesFile::create(&directory, request.session()?)?;
     let mut command = Command::new(program);
     command
@@ -93,6 +96,14 @@ fn answer(
         None => request.destroy_session()?,
     }
     Ok(response)
+}
+
+/// A directory that is deleted with all that is in it, and that nobody else can look into.
+fn private_directory() -> io::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("cgi-session-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
 }
 
 /// Gives the session these values and no others.
