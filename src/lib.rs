@@ -49,6 +49,7 @@
 //! request that was killed between its commit and its response; survival of a power failure unless
 //! `durability = data`. While `whenFull = evictOldest` is set, a session can go before its time.
 
+mod administration;
 mod applications;
 mod body;
 mod cgi;

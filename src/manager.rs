@@ -9,8 +9,8 @@ use crate::applications::Applications;
 use crate::config::{Config, StorageType};
 use crate::cookies::{self, SetCookie};
 use crate::error::{Error, Result};
-use crate::held::{self, Held, Waiting};
-use crate::id::SessionId;
+use crate::held::{Held, Waiting};
+use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::session::{Client, Session, Snapshot};
 #[cfg(feature = "cookie-store")]
@@ -39,7 +39,7 @@ use crate::store::{FileStore, MemoryStore, Store, Sweep, SweepReport};
 /// ```
 #[derive(Clone)]
 pub struct SessionManager {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all sessions of a manager have in common.
@@ -194,38 +194,6 @@ impl SessionManager {
         ticket.map(|ticket| ticket.id)
     }
 
-    /// Deletes all sessions whose [`Session::set_user`] named this user, but not `except`: log out
-    /// everywhere, or after a change of password everywhere else. Tells how many.
-    ///
-    /// Each is waited for, so commit or release the session that this thread holds before.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AlreadyOpen`] when this thread holds one of them, [`Error::Busy`] when another
-    /// request holds one for `lockTimeout`, and when the store fails. What was not deleted by then
-    /// is still there: try again.
-    pub fn destroy_sessions_of(&self, user: &str, except: Option<&SessionId>) -> Result<u64> {
-        let shared = &self.shared;
-        let (now, wait) = (SystemTime::now(), shared.config.lock_timeout);
-        let except = except.map(SessionId::digest);
-        let mut destroyed = 0;
-        for session in shared.store.sessions_of(user, now)? {
-            if Some(session) == except {
-                continue;
-            }
-            if held::is_held_here(&session) {
-                return Err(Error::AlreadyOpen);
-            }
-            if let Some((stored, lease)) = shared.store.lock(&session, wait, now)?
-                && stored.record.user() == Some(user)
-            {
-                lease.destroy()?;
-                destroyed += 1;
-            }
-        }
-        Ok(destroyed)
-    }
-
     /// Deletes expired sessions.
     ///
     /// # Errors
@@ -318,7 +286,8 @@ impl SessionManager {
             lease.destroy()?;
             return Ok(None);
         }
-        Session::open(Arc::clone(shared), ticket, stored, lease, held, now).map(Some)
+        let session = Session::open(Arc::clone(shared), &session, stored, lease, now)?;
+        Ok(Some(session.of_client(ticket, held)))
     }
 
     pub(crate) fn read_id(&self, id: &SessionId) -> Result<Option<Snapshot>> {
@@ -328,7 +297,7 @@ impl SessionManager {
         else {
             return Ok(None);
         };
-        let applications = parse(&self.shared, id, &stored.record, now)?;
+        let applications = parse(&self.shared, &id.digest(), &stored.record, now)?;
         Ok(Some(Snapshot::new(
             applications,
             &self.shared.config.app,
@@ -339,7 +308,7 @@ impl SessionManager {
 
 impl Shared {
     /// Whether a record has reached the absolute limit, however much it was used.
-    fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
+    pub(crate) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
         let Some(lifetime) = self.config.lifetime else {
             return false;
         };
@@ -375,13 +344,13 @@ impl Ticket {
 /// The values in a record, which are parsed when a session is opened and not before.
 pub(crate) fn parse(
     shared: &Shared,
-    id: &SessionId,
+    session: &SessionDigest,
     record: &Record,
     now: SystemTime,
 ) -> Result<Applications> {
     let applications =
         Applications::from_json(record.values(), now).map_err(|error| Error::Format {
-            path: PathBuf::from(id.digest().as_str()),
+            path: PathBuf::from(session.as_str()),
             reason: error.to_string(),
         })?;
     Ok(applications.with_longest_key(shared.config.max_key_length))

@@ -13,7 +13,7 @@ use crate::applications::Applications;
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::held::Held;
-use crate::id::SessionId;
+use crate::id::{SessionDigest, SessionId};
 use crate::manager::{Shared, Ticket, parse};
 use crate::record::Record;
 use crate::store::{Lease, Stored};
@@ -60,6 +60,7 @@ pub struct Session {
     new_id: Option<NewId>,
     /// The id that the next record will have, when a link carries it already.
     promised_id: Option<SessionId>,
+    is_kept_empty: bool,
 }
 
 /// How the client knows the session, compared with the session's id.
@@ -103,6 +104,7 @@ impl Session {
             has_new_head: false,
             new_id: None,
             promised_id: None,
+            is_kept_empty: false,
         }
     }
 
@@ -114,37 +116,40 @@ impl Session {
         }
     }
 
-    /// A session that was found in the store and locked.
+    /// A session that was found in the store and locked, for somebody who does not know its id: it
+    /// sends no cookie.
     pub(crate) fn open(
         manager: Arc<Shared>,
-        ticket: &Ticket,
+        session: &SessionDigest,
         stored: Stored,
         lease: Box<dyn Lease>,
-        held: Held,
         now: SystemTime,
     ) -> Result<Self> {
-        let mut applications = parse(&manager, &ticket.id, &stored.record, now)?;
+        let mut applications = parse(&manager, session, &stored.record, now)?;
         let mut record = stored.record;
         if applications.notes.is_replaced {
             // What has come to its end is no change that somebody would have to be refused.
             record = record.with_values(to_json(&applications)?);
         }
-        let flashes = std::mem::take(&mut applications.notes.flash);
+        let values = applications.take(&manager.config.app);
         Ok(Session {
-            values: applications.take(&manager.config.app),
+            values,
             applications,
             record,
-            flashes,
-            id: Some(ticket.id.clone()),
             lease: Some(lease),
-            held: Some(held),
             last_access: Some(stored.last_access),
-            client: ticket.client,
-            has_new_head: false,
-            new_id: None,
-            promised_id: None,
-            manager,
+            ..Session::new(manager, Client::Given, now)
         })
+    }
+
+    /// The same in the hands of the client who showed this: what the last request left for it is
+    /// used up.
+    pub(crate) fn of_client(mut self, ticket: &Ticket, held: Held) -> Self {
+        self.id = Some(ticket.id.clone());
+        self.client = ticket.client;
+        self.held = Some(held);
+        self.flashes = std::mem::take(&mut self.applications.notes.flash);
+        self
     }
 
     /// Whether this request made the session: the visitor's first.
@@ -244,6 +249,12 @@ impl Session {
         let grace = Some(grace.min(LONGEST_GRACE));
         self.new_id = Some(NewId { grace });
         self.applications.notes.csrf_token = None;
+    }
+
+    /// Lets the next commit store the session although nothing was put in, for a client that must
+    /// have its cookie before the first value. Without this an empty new session leaves no trace.
+    pub fn keep_empty(&mut self) {
+        self.is_kept_empty = true;
     }
 
     /// Whether the session goes on under another id, so that this request can only read it.

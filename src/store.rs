@@ -66,6 +66,25 @@ pub trait Store: Send + Sync {
     /// When the store cannot be read.
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>>;
 
+    /// Loads what is stored without taking the lock and without counting as use: for whoever looks
+    /// after the store. A store that can find one session without listing all should say how.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let mut found = None;
+        let mut visit = |seen: &SessionDigest, stored: Result<Stored>| {
+            if seen == session {
+                found = Some(stored);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        self.for_each(&mut visit, now)?;
+        found.transpose()
+    }
+
     /// Deletes what has expired and is not in use.
     ///
     /// # Errors

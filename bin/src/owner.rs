@@ -95,6 +95,20 @@ impl Account {
         }
     }
 
+    /// This program as this user, without arguments yet. It reads the configuration that was read
+    /// before.
+    #[must_use]
+    pub fn command(&self, config: &Config) -> Command {
+        let mut command = Command::new(this_program());
+        command.arg0(env::args_os().next().unwrap_or_default());
+        if let Some(file) = config.file() {
+            command.env("CGI_SESSION_CONFIG", file);
+        }
+        // With the uid, std gives up root's supplementary groups too.
+        command.uid(self.uid).gid(self.gid);
+        command
+    }
+
     /// Runs this program anew as this user, with the same arguments, in place of this process.
     /// It reads the configuration that was read before, or fails: where this user cannot see the
     /// file, it must not be another one or none.
@@ -103,15 +117,7 @@ impl Account {
     ///
     /// The text says why it could not be run. On success this never returns.
     pub fn run_this_program(&self, config: &Config) -> Result<Infallible, String> {
-        let mut arguments = env::args_os();
-        let name = arguments.next().unwrap_or_default();
-        let mut command = Command::new(this_program());
-        command.arg0(name).args(arguments);
-        if let Some(file) = config.file() {
-            command.env("CGI_SESSION_CONFIG", file);
-        }
-        // With the uid, std gives up root's supplementary groups too.
-        let error = command.uid(self.uid).gid(self.gid).exec();
+        let error = self.command(config).args(env::args_os().skip(1)).exec();
         let program = env::current_exe().unwrap_or_default();
         Err(format!(
             "cannot run {} as {self}: {error}; the program must be executable for everybody: \

@@ -4,7 +4,7 @@ use std::env;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::Error;
 
@@ -31,14 +31,68 @@ pub fn error(line: &str) {
 /// Reports an error of the library and says how the program should end.
 ///
 /// A configuration that cannot be used, and a directory that no session may be kept in, are
-/// [`CONFIGURATION`]; what the system refused is [`FAILED`].
+/// [`CONFIGURATION`]; a session that somebody holds, or no room for one, is [`TRY_AGAIN`]; a key that
+/// cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
 #[must_use]
 pub fn failure(failed: &Error) -> ExitCode {
     error(&failed.one_line());
+    status_of(failed)
+}
+
+/// How a program should end that met this error, as [`failure`] has it.
+#[must_use]
+pub fn status_of(failed: &Error) -> ExitCode {
     ExitCode::from(match failed {
         Error::Config(_) | Error::Refused { .. } => CONFIGURATION,
+        Error::Busy { .. } | Error::Full { .. } | Error::LowSpace { .. } => TRY_AGAIN,
+        Error::Key { .. } => USAGE,
         _ => FAILED,
     })
+}
+
+/// A moment in UTC, to the second: `2026-11-25T04:33:54Z`.
+#[must_use]
+pub fn moment(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = date(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+/// The date that lies so many days after 1 January 1970. Counted from 1 March of a year that
+/// begins a cycle of 400 years, so that the leap day is the last of its year.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (cycle, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, turn) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (400 * cycle + year + turn, month, day)
+}
+
+/// Text that came from a client as a terminal may show it: what could move the cursor is escaped.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' {
+            plain.extend(letter.escape_unicode());
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain
 }
 
 /// Writes text to stdout; a reader that has gone away is no error.
@@ -98,6 +152,25 @@ mod tests {
         assert_eq!(
             [said(0), said(119), said(120), said(7_200), said(172_800)],
             ["0s", "119s", "2m", "2h", "2d"]
+        );
+    }
+
+    #[test]
+    fn a_moment_is_written_as_its_date_and_time() {
+        let said = |seconds| moment(UNIX_EPOCH + Duration::from_secs(seconds));
+        // date -u -d @951782399 +%FT%TZ
+        assert_eq!(said(0), "1970-01-01T00:00:00Z");
+        assert_eq!(said(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(said(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(said(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(said(1_767_225_599), "2025-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn what_moves_the_cursor_is_escaped() {
+        assert_eq!(
+            plain("\u{e4}\u{1b}[2J\u{9b}\n"),
+            "\u{e4}\\u{1b}[2J\\u{9b}\n"
         );
     }
 

@@ -31,8 +31,8 @@ impl Session {
         let json = json?;
         match self.lease.take() {
             Some(lease) => self.save_stored(lease, json, now),
-            None if self.held.is_some() => Err(Error::Ended),
-            None if is_empty && self.record.user().is_none() => Ok(()),
+            None if self.held.is_some() || !self.is_new() => Err(Error::Ended),
+            None if is_empty && !self.is_kept_empty && self.record.user().is_none() => Ok(()),
             None => self.store_first(self.id.clone(), self.record.with_values(json), now),
         }
     }

@@ -172,6 +172,10 @@ impl Store for FileStore {
         snapshot::read(&self.shared, session, now)
     }
 
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        snapshot::look(&self.shared, session, now)
+    }
+
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         sweep::run(&self.shared, sweep, now)
     }

@@ -1,5 +1,6 @@
 //! Sessions as an application sees them, on real files.
 
+mod administration;
 mod applications;
 mod cookie;
 mod exclusive;

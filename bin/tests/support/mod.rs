@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, SessionManager, Snapshot};
+use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Snapshot, Store as _};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,6 +37,18 @@ pub(crate) struct Site {
 pub(crate) struct Stored {
     pub(crate) path: PathBuf,
     cookie: String,
+}
+
+impl Stored {
+    /// The Cookie header of the visitor whose session it is.
+    pub(crate) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// What an administrator calls it.
+    pub(crate) fn digest(&self) -> &str {
+        self.path.file_stem().unwrap().to_str().unwrap()
+    }
 }
 
 impl Site {
@@ -162,6 +174,42 @@ impl Site {
         command
     }
 
+    /// `cgi-session` about this directory, for nobody's request.
+    pub(crate) fn about(&self, subcommand: &str) -> Command {
+        let mut command = self.tool(subcommand);
+        command.env("CGI_SESSION_STORAGE_FILE_DIR", &self.directory);
+        for name in ["HTTP_COOKIE", "SESSION_VALUES", "REQUEST_METHOD", "HTTPS"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// The same, run to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        Finished::of(self.about(subcommand).args(rest))
+    }
+
+    /// The same, started by a CGI program that has a visitor with this Cookie header.
+    #[track_caller]
+    pub(crate) fn run_for(&self, cookie: &str, arguments: &[&str]) -> Finished {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = self.about(subcommand);
+        Finished::of(command.env("HTTP_COOKIE", cookie).args(rest))
+    }
+
+    /// Stores a session of a user, and returns its digest.
+    pub(crate) fn session_of(&self, user: &str) -> String {
+        let config = Config::new().set("storageFileDir", &self.directory);
+        let store = FileStore::new(&config.unwrap()).unwrap();
+        let now = SystemTime::now();
+        let digest = SessionId::generate().unwrap().digest();
+        let record = Record::new(now).with_user(Some(user));
+        store.create(&digest, &record, now).unwrap().unwrap();
+        digest.to_string()
+    }
+
     /// The clean-up of this directory.
     pub(crate) fn cleanup(&self, arguments: &[&str]) -> Finished {
         let mut command = self.cleanup_program();
@@ -234,6 +282,13 @@ impl Finished {
     #[track_caller]
     pub(crate) fn says(self, expected: &str) -> Self {
         assert!(self.stdout.contains(expected), "{expected}: {self:#?}");
+        self
+    }
+
+    /// Expects exactly this on stdout, and silence on stderr.
+    #[track_caller]
+    pub(crate) fn prints(self, expected: &str) -> Self {
+        assert_eq!((self.stdout.as_str(), self.stderr.as_str()), (expected, ""));
         self
     }
 

@@ -2,13 +2,26 @@
 
 mod check;
 mod config;
+mod destroy;
+mod init;
+mod key_file;
+mod list;
+mod manual;
 mod serve;
+mod sessions;
+mod show;
+mod start;
+mod stats;
+mod uninstall;
+mod value;
+mod values_file;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cgi_session_tools::report;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use sessions::Ended;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,13 +34,24 @@ Examples:
   # Will it work behind the web server, whose user is www-data?
   sudo cgi-session check --as www-data
 
+  # Who is there, and what does one session hold?
+  sudo cgi-session list
+  sudo cgi-session show 9692e67b8378
+
+  # End one session, or all of a user
+  sudo cgi-session destroy 9692e67b8378
+  sudo cgi-session destroy --user ada
+
+  # A CGI program in sh, Perl, Python, PHP, ...: its first line gives it the session
+  #!/usr/bin/env -S cgi-session start python3
+
 The configuration is found as the programs of the site find it: the file that CGI_SESSION_CONFIG
 names, cgi-session.ini beside this program, or /etc/cgi-session.ini; then variables such as
 CGI_SESSION_TIMEOUT override single keys. Expired sessions are deleted by cgi-session-cleanup.";
 
 /// Looks after the sessions of CGI programs, and lets you try them out.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(name = "cgi-session", version, after_help = EXAMPLES)]
 struct Arguments {
     /// The configuration file; without it, the one that the programs of the site find
     #[arg(long, global = true, value_name = "FILE")]
@@ -42,6 +66,18 @@ enum Command {
     Serve(serve::Arguments),
     Config(config::Arguments),
     Check(check::Arguments),
+    Stats(stats::Arguments),
+    List(list::Arguments),
+    Show(show::Arguments),
+    Destroy(destroy::Arguments),
+    Get(value::Get),
+    Set(value::Set),
+    Unset(value::Unset),
+    Start(start::Arguments),
+    Init(init::Arguments),
+    Uninstall(uninstall::Arguments),
+    Man(manual::Manual),
+    Completions(manual::Completions),
 }
 
 fn main() -> ExitCode {
@@ -51,10 +87,23 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     report::show_warnings();
-    let config = arguments.config.as_deref();
-    match &arguments.command {
-        Command::Serve(arguments) => serve::run(arguments, config),
-        Command::Config(arguments) => config::run(arguments, config),
-        Command::Check(arguments) => check::run(arguments, config),
-    }
+    let file = arguments.config.as_deref();
+    let done = match &arguments.command {
+        Command::Serve(arguments) => Ok(serve::run(arguments, file)),
+        Command::Config(arguments) => Ok(config::run(arguments, file)),
+        Command::Check(arguments) => Ok(check::run(arguments, file)),
+        Command::Stats(arguments) => stats::run(arguments, file),
+        Command::List(arguments) => list::run(arguments, file),
+        Command::Show(arguments) => show::run(arguments, file),
+        Command::Destroy(arguments) => destroy::run(arguments, file),
+        Command::Get(arguments) => value::get(arguments, file),
+        Command::Set(arguments) => value::set(arguments, file),
+        Command::Unset(arguments) => value::unset(arguments, file),
+        Command::Start(arguments) => start::run(arguments, file),
+        Command::Init(arguments) => init::run(arguments, file),
+        Command::Uninstall(arguments) => uninstall::run(arguments, file),
+        Command::Man(arguments) => manual::man(arguments, Arguments::command()),
+        Command::Completions(arguments) => Ok(manual::completions(arguments, Arguments::command())),
+    };
+    done.unwrap_or_else(|Ended(code)| code)
 }

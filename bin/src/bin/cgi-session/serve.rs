@@ -38,8 +38,17 @@ pub(crate) use examples::run_example;
 use site::{Connection, Site};
 use storage::Storage;
 
+const EXAMPLES: &str = "\
+Examples:
+  cgi-session serve
+  cgi-session serve --port 0 --programs ~/cgi-bin
+
+It ends when it is interrupted (Ctrl-C). It is for trying out: for visitors, install the programs
+behind a web server.";
+
 /// Serve the demo site on this machine, each request a process of its own: for trying out
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The port to listen on; 0 takes any free one.
     #[arg(long, value_name = "N", default_value_t = 8080)]

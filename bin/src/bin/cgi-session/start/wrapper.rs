@@ -1,0 +1,126 @@
+//! One CGI request answered by a program that knows nothing of sessions.
+
+use std::env;
+use std::error::Error as StdError;
+use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use cgi_session::{Config, Program, Request, Response, SessionManager, Values};
+use cgi_session_tools::{owner, report};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+use super::{child, head};
+use crate::sessions::{self, Ended};
+use crate::value;
+use crate::values_file::{self, ValuesFile};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Answers the request of this process.
+pub(super) fn run(
+    program: &OsStr,
+    arguments: &[OsString],
+    app: Option<&str>,
+    file: Option<&Path>,
+) -> Result<ExitCode, Ended> {
+    if env::var_os("REQUEST_METHOD").is_none() {
+        let shown = program.to_string_lossy();
+        let line = format!(
+            "start {shown} answers a request of a web server, and this is none; \
+             to try it: REQUEST_METHOD=GET cgi-session start {shown}"
+        );
+        return Err(Ended::saying(&line, report::USAGE));
+    }
+    // A configuration that cannot be used is found again, and told to the client, with the session.
+    let found = Config::find_with(file, &[]);
+    let refused = found.map_or(Ok(()), |config| owner::act_as_owner(&config));
+    let maker = manager_maker(file.map(Path::to_owned), app.map(str::to_owned));
+    Ok(Program::new().manager(maker).run(|request: &mut Request| {
+        refused.clone()?;
+        answer(request, program, arguments)
+    }))
+}
+
+fn manager_maker(
+    file: Option<PathBuf>,
+    app: Option<String>,
+) -> impl Fn() -> cgi_session::Result<SessionManager> {
+    move || {
+        let mut config = Config::find_with(file.as_deref(), &[])?;
+        if let Some(app) = &app {
+            config = config.set("app", app)?;
+        }
+        sessions::refuse_to_own(&config)?;
+        SessionManager::new(config)
+    }
+}
+
+fn answer(
+    request: &mut Request,
+    program: &OsStr,
+    arguments: &[OsString],
+) -> Result<Response, BoxError> {
+    if ValuesFile::of_wrapper().is_some() {
+        let reason = "this request has its session already: one cgi-session start PROGRAM cannot \
+                      run inside another";
+        return Err(reason.into());
+    }
+    let directory = private_directory()?;
+    let values = ValuesFile::create(&directory, request.session()?)?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env(values_file::VARIABLE, values.path());
+    let shown = program.to_string_lossy();
+    let ended = child::run(&mut command, directory.path())
+        .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
+    if !ended.status.success() {
+        let how = how_it_ended(ended.status);
+        return Err(format!("{shown} {how}; nothing was saved").into());
+    }
+    let response = head::response(ended.output)
+        .map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))?;
+    if response.status().is_server_error() {
+        return Ok(response);
+    }
+    let left = values.read();
+    let left = left.map_err(|error| format!("cannot use the values that {shown} left: {error}"))?;
+    match left {
+        Some(left) => replace(request.session()?, &left)?,
+        None => request.destroy_session()?,
+    }
+    Ok(response)
+}
+
+/// A directory that is deleted with all that is in it, and that nobody else can look into.
+fn private_directory() -> io::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("cgi-session-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+}
+
+/// Gives the session these values and no others.
+fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
+    values.clear();
+    for key in left.keys() {
+        if let Some(text) = left.get::<Box<RawValue>>(key)? {
+            value::put(values, key, &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "did not exit".to_owned(),
+    }
+}

@@ -1,0 +1,348 @@
+//! `cgi-session list`, `show`, `stats` and `destroy`, as administrators use them.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+use support::{Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_age, tool};
+
+/// Puts a session of a later release beside the others; its name and content fit together.
+fn file_of_a_later_version(site: &Site) -> PathBuf {
+    let slot = r#"[{"g":                   1,"h":"22b5660058390dd8","n":        27,"d":{"v":2,"anything":["else"]}}"#;
+    let text = format!("{slot:<511}\n{:<511}]", ",null");
+    let path = site.directory.join(support::session_name());
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
+    let site = Site::new();
+    let stored = site.session();
+    let of_ada = site.session_of("ada");
+    site.expired_session();
+    let listed = site.run(&["list"]).exits_with(0);
+    assert_eq!(listed.stdout.lines().count(), 2, "{listed:#?}");
+    let line = |digest: &str| {
+        let line = listed.stdout.lines().find(|line| line.starts_with(digest));
+        line.unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(&line(stored.digest())[5..], ["-", "\"\""]);
+    assert_eq!(&line(&of_ada)[5..], ["ada", "-"]);
+
+    let of_user = site
+        .run(&["list", "--user", "ada", "--json"])
+        .exits_with(0)
+        .json();
+    assert_eq!(of_user[0]["digest"], of_ada.as_str());
+    assert_eq!(of_user.as_array().unwrap().len(), 1);
+    site.run(&["list", "--user", "nobody"])
+        .exits_with(0)
+        .prints("");
+}
+
+#[test]
+fn no_command_of_an_administrator_counts_as_use() {
+    let site = Site::new();
+    let stored = site.session();
+    set_age(&stored.path, HOUR / 2);
+    let before = fs::metadata(&stored.path).unwrap().modified().unwrap();
+    for arguments in [
+        &["list"][..],
+        &["show", stored.digest()],
+        &["stats"],
+        &["get", "--session", stored.digest(), "pageViews"],
+    ] {
+        site.run(arguments).exits_with(0);
+        let after = fs::metadata(&stored.path).unwrap().modified().unwrap();
+        assert_eq!(after, before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_said_on_stderr_and_the_others_are_listed() {
+    let site = Site::new();
+    let stored = site.session();
+    let later = file_of_a_later_version(&site);
+    let digest = later.file_stem().unwrap().to_str().unwrap();
+    let listed = site.run(&["list"]).exits_with(1).says(stored.digest());
+    let listed = listed.complains(digest).complains("version 2");
+    assert_eq!(
+        (listed.stdout.lines().count(), listed.stderr.lines().count()),
+        (1, 1)
+    );
+    site.run(&["stats"])
+        .exits_with(1)
+        .says("sessions       1")
+        .complains("1 session could not");
+    site.run(&["show", digest])
+        .exits_with(1)
+        .complains("version 2");
+    site.run(&["destroy", digest])
+        .exits_with(1)
+        .complains("version 2");
+    assert!(later.exists());
+}
+
+#[test]
+fn a_session_is_shown_with_everything_in_it() {
+    let site = Site::new();
+    let stored = site.session();
+    site.run_for(stored.cookie(), &["set", "name", "A\u{1b}[2J"])
+        .exits_with(0);
+    site.run_for(
+        stored.cookie(),
+        &["set", "--app", "shop", "--json", "cart", "[17]"],
+    )
+    .exits_with(0);
+    let shown = site.run(&["show", stored.digest()]).exits_with(0);
+    let shown = shown
+        .says("\"pageViews\": 7")
+        .says("application  shop")
+        .says("\\u001b[2J");
+    assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
+    let id = stored.cookie().split_once('=').unwrap().1;
+    assert!(!shown.stdout.contains(id), "the id is nobody's business");
+
+    let json = site
+        .run(&["show", "--json", &stored.digest()[..12]])
+        .exits_with(0)
+        .json();
+    assert_eq!(json["digest"], stored.digest());
+    assert_eq!(
+        json["values"],
+        json!({"": {"pageViews": 7, "name": "A\u{1b}[2J"}, "shop": {"cart": [17]}})
+    );
+    let visitor = site
+        .run_for(stored.cookie(), &["show", "--json"])
+        .exits_with(0)
+        .json();
+    assert_eq!(visitor, json);
+}
+
+#[test]
+fn a_digest_that_names_no_session_or_several_is_refused() {
+    let site = Site::new();
+    let digest = site.session().digest().to_owned();
+    for command in ["show", "destroy"] {
+        let unknown = "0".repeat(64);
+        site.run(&[command, &unknown])
+            .exits_with(1)
+            .complains("there is no session");
+        site.run(&[command, "0123456789"])
+            .exits_with(1)
+            .complains("there is no session");
+        for bad in ["abc", "../../../etc/passwd", "", &"a".repeat(65)] {
+            site.run(&[command, bad])
+                .exits_with(2)
+                .complains("is no digest");
+        }
+        site.run(&[command]).exits_with(2).complains("HTTP_COOKIE");
+    }
+    // A second session whose digest begins in the same way; what is in it does not matter.
+    let other = format!("{}{}", &digest[..20], "0".repeat(44));
+    fs::write(site.directory.join(format!("{other}.json")), "").unwrap();
+    site.run(&["show", &digest[..20]]).exits_with(0);
+    let path = site.directory.join(format!("{other}.json"));
+    fs::remove_file(path).unwrap();
+    site.run(&["destroy", &digest.to_uppercase()[..20]])
+        .exits_with(0)
+        .says_nothing();
+    site.run(&["list"]).exits_with(0).prints("");
+}
+
+#[test]
+fn the_beginning_of_two_digests_is_ambiguous() {
+    let site = Site::new();
+    let mut begins = std::collections::BTreeMap::new();
+    // Of so many sessions, two share their first six digits sooner or later; a store may hold a
+    // record under any digest.
+    let config = cgi_session::Config::new().set("storageFileDir", &site.directory);
+    let store = cgi_session::FileStore::new(&config.unwrap()).unwrap();
+    for last in ["1", "2"] {
+        let digest = format!("{}{}", "ab".repeat(10), last.repeat(44));
+        let session = cgi_session::SessionDigest::parse(digest.as_bytes()).unwrap();
+        let now = std::time::SystemTime::now();
+        let record = cgi_session::Record::new(now);
+        cgi_session::Store::create(&store, &session, &record, now)
+            .unwrap()
+            .unwrap();
+        begins.insert(digest, last);
+    }
+    site.run(&["show", "ababab"])
+        .exits_with(2)
+        .complains("2 digests");
+    site.run(&["destroy", "ababab"])
+        .exits_with(2)
+        .complains("2 digests");
+    for digest in begins.keys() {
+        site.run(&["destroy", &digest[..21]])
+            .exits_with(0)
+            .says_nothing();
+    }
+}
+
+#[test]
+fn the_statistics_count_sessions_bytes_and_applications() {
+    let site = Site::new();
+    let stored = site.session();
+    site.session();
+    site.expired_session();
+    site.run_for(stored.cookie(), &["set", "--app", "shop", "cart", "x"])
+        .exits_with(0);
+    let json = site.run(&["stats", "--json"]).exits_with(0).json();
+    assert_eq!(
+        (&json["sessions"], &json["maxSessions"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(json["applications"], json!({"": 2, "shop": 1}));
+    assert!(json["bytes"].as_u64().unwrap() > 100 && json["lastCleanUpSecondsAgo"].is_null());
+    site.cleanup(&[]).exits_with(0);
+    site.run(&["stats"])
+        .exits_with(0)
+        .says("last clean-up  0s ago")
+        .says("cap            none");
+}
+
+#[test]
+fn a_site_without_sessions_has_an_empty_list() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    site.run(&["list"]).exits_with(0).prints("");
+    site.run(&["list", "--json"]).exits_with(0).prints("[]\n");
+    site.run(&["stats"]).exits_with(0).says("sessions       0");
+    assert!(!site.directory.exists());
+}
+
+#[test]
+fn destroy_waits_for_the_request_that_holds_the_session_and_not_for_ever() {
+    let site = Site::new();
+    let stored = site.session();
+    let manager = site.manager();
+    let held = manager.start(stored.cookie()).unwrap();
+    let mut impatient = site.about("destroy");
+    impatient
+        .env("CGI_SESSION_LOCK_TIMEOUT", "1s")
+        .arg(stored.digest());
+    Finished::of(&mut impatient)
+        .exits_with(75)
+        .complains("still locked");
+
+    let mut patient = site.about("destroy").arg(stored.digest()).spawn().unwrap();
+    held.commit().unwrap();
+    assert!(patient.wait().unwrap().success());
+    assert!(site.read(&stored).is_none());
+    // A request that comes with the old cookie begins anew.
+    assert!(manager.start(stored.cookie()).unwrap().is_new());
+}
+
+#[test]
+fn all_sessions_of_a_user_are_destroyed_and_those_of_others_stay() {
+    let site = Site::new();
+    for user in ["ada", "ada", "bob"] {
+        site.session_of(user);
+    }
+    site.run(&["destroy", "--user", "ada"])
+        .exits_with(0)
+        .says_nothing();
+    let left = site.run(&["list", "--json"]).exits_with(0).json();
+    assert_eq!(
+        (left.as_array().unwrap().len(), &left[0]["user"]),
+        (1, &json!("bob"))
+    );
+    site.run(&["destroy", "--user", "ada"])
+        .exits_with(0)
+        .says_nothing();
+    site.run(&["destroy", "--user", "ada", "0123456789"])
+        .exits_with(2);
+}
+
+#[test]
+fn a_visitor_is_logged_out_with_the_cookie_that_removes_the_cookie() {
+    let site = Site::new();
+    let stored = site.session();
+    let removal = site.run_for(stored.cookie(), &["destroy"]).exits_with(0);
+    removal.says("sessionId=;").says("Max-Age=0");
+    assert!(site.read(&stored).is_none());
+    // The cookie of a session that is gone goes too; of rubbish there is nothing to remove.
+    site.run_for(stored.cookie(), &["destroy"])
+        .exits_with(0)
+        .says("sessionId=;");
+    site.run_for("sessionId=../../x; \u{fffd}", &["destroy"])
+        .exits_with(0)
+        .prints("");
+    site.run_for("", &["destroy"]).exits_with(0).prints("");
+}
+
+#[test]
+fn root_acts_as_the_owner_of_the_directory() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let stored = site.session();
+    site.give_to(SOMEBODY);
+    site.run(&["list"]).exits_with(0).says(stored.digest());
+    site.run(&[
+        "set",
+        "--session",
+        stored.digest(),
+        "padding",
+        &"x".repeat(5000),
+    ])
+    .exits_with(0);
+    assert_eq!(
+        owner(&stored.path),
+        SOMEBODY,
+        "a file that grew is a new file"
+    );
+    site.run(&["destroy", stored.digest()]).exits_with(0);
+    assert!(!stored.path.exists());
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_not_looked_into() {
+    if !is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    let site = Site::new();
+    site.session();
+    site.give_to(SOMEBODY);
+    for command in ["list", "stats"] {
+        let mut other = site.about(command);
+        let finished = Finished::of(other.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
+        assert_ne!(finished.status, Some(0), "{finished:?}");
+        finished.complains("sessions");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_78() {
+    let site = Site::new();
+    for command in [
+        "list", "show", "stats", "destroy", "get", "set", "unset", "start", "init",
+    ] {
+        let mut command = site.tool(command);
+        // The third argument is what the command needs; the configuration is looked at first.
+        let needed = match command.get_args().next().unwrap().to_str().unwrap() {
+            "show" | "destroy" => &["0123456789"][..],
+            "get" | "unset" => &["key"],
+            "set" => &["key", "value"],
+            _ => &[],
+        };
+        Finished::of(command.args(needed))
+            .exits_with(78)
+            .complains("storageFileDir is not set");
+    }
+    let mut missing = tool("list");
+    missing.args(["--config", "/nonexistent/site.ini"]);
+    Finished::of(&mut missing)
+        .exits_with(78)
+        .complains("/nonexistent/site.ini");
+}

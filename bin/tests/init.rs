@@ -1,0 +1,236 @@
+//! `cgi-session init` and `uninstall`.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_mode};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// `init` run by whoever runs the tests, for themselves.
+fn init(site: &Site) -> Command {
+    let mut command = site.about("init");
+    let uid = owner(site.parent()).to_string();
+    command.args(["--owner", &uid]);
+    command
+}
+
+#[test]
+fn init_makes_the_directory_and_may_run_again() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    for _ in 0..2 {
+        Finished::of(&mut init(&site)).exits_with(0).says_nothing();
+        assert_eq!(mode(&site.directory), 0o700);
+    }
+    assert!(site.names().is_empty());
+    site.session();
+    Finished::of(&mut init(&site)).exits_with(0).says_nothing();
+    assert_eq!(site.names().len(), 1);
+}
+
+#[test]
+fn root_makes_the_directory_for_the_owner_and_removes_it_again() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    site.run(&["init"]).exits_with(2).complains("--owner");
+    let somebody = SOMEBODY.to_string();
+    site.run(&["init", "--owner", &somebody])
+        .exits_with(0)
+        .says_nothing();
+    assert_eq!(
+        (owner(&site.directory), mode(&site.directory)),
+        (SOMEBODY, 0o700)
+    );
+    site.run(&["start"]).exits_with(0).says("sessionId=");
+    for name in site.names() {
+        assert_eq!(owner(&site.directory.join(name)), SOMEBODY);
+    }
+    // Without --owner it goes on as the owner; another owner is a contradiction.
+    site.run(&["init"]).exits_with(0).says_nothing();
+    let other = SOMEBODY_ELSE.to_string();
+    site.run(&["init", "--owner", &other])
+        .exits_with(1)
+        .complains("chown -R");
+    site.run(&["init", "--owner", "no such user"])
+        .exits_with(2)
+        .complains("no such user");
+    site.run(&["uninstall", "--yes"])
+        .exits_with(0)
+        .prints("1 session removed\n");
+    assert!(!site.directory.exists());
+}
+
+#[test]
+fn what_stands_in_the_way_is_told() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    fs::write(&site.directory, "a file").unwrap();
+    let finished = Finished::of(&mut init(&site)).exits_with(1);
+    finished.complains(site.directory.to_str().unwrap());
+    fs::remove_file(&site.directory).unwrap();
+
+    let mut orphan = init(&site);
+    orphan.env(
+        "CGI_SESSION_STORAGE_FILE_DIR",
+        site.parent().join("no/parent"),
+    );
+    Finished::of(&mut orphan)
+        .exits_with(1)
+        .complains("no/parent");
+    fs::create_dir(&site.directory).unwrap();
+    set_mode(&site.directory, 0o777);
+    Finished::of(&mut init(&site))
+        .exits_with(1)
+        .complains("chmod 0700");
+    site.run(&["init", "--new-key"])
+        .exits_with(2)
+        .complains("storageType = cookie");
+}
+
+#[test]
+fn uninstall_asks_unless_it_is_told_not_to() {
+    let site = Site::new();
+    let stored = site.session();
+    site.run(&["uninstall"]).exits_with(2).complains("--yes");
+    assert!(stored.path.exists());
+}
+
+#[test]
+fn uninstall_removes_what_is_ours_and_leaves_the_rest() {
+    let site = Site::new();
+    for _ in 0..3 {
+        site.session();
+    }
+    site.expired_session();
+    site.cleanup(&[]).exits_with(0);
+    let foreign = [
+        site.file("notes.txt"),
+        site.file(".tmp-upload"),
+        site.file("0123.json"),
+    ];
+    let removed = site.run(&["uninstall", "--yes"]).exits_with(0);
+    let removed = removed
+        .says("3 sessions removed")
+        .says("left alone: notes.txt");
+    assert_eq!(removed.stdout.lines().count(), 4, "{removed:?}");
+    let left: BTreeSet<_> = site
+        .names()
+        .iter()
+        .map(|name| site.directory.join(name))
+        .collect();
+    assert_eq!(left, BTreeSet::from(foreign.clone()));
+    for path in foreign {
+        fs::remove_file(path).unwrap();
+    }
+    site.run(&["uninstall", "--yes"])
+        .exits_with(0)
+        .prints("0 sessions removed\n");
+    assert!(!site.directory.exists());
+    site.run(&["uninstall", "--yes"])
+        .exits_with(0)
+        .prints("0 sessions removed\n");
+}
+
+/// A site with `storageType = cookie`, and the file of its keys, which does not exist yet.
+fn with_keys(site: &Site) -> (PathBuf, impl Fn(&[&str]) -> Finished) {
+    let keys = site.parent().join("keys");
+    let lines = format!("storageType = cookie\nsecretKeyFile = {}", keys.display());
+    let file = site.configuration(&lines);
+    let uid = owner(site.parent()).to_string();
+    let run = move |arguments: &[&str]| {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = support::tool(subcommand);
+        command.arg("--config").arg(&file).args(rest);
+        if *subcommand == "init" {
+            command.args(["--owner", &uid]);
+        }
+        Finished::of(&mut command)
+    };
+    (keys, run)
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.ends_with('\n'));
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_missing_file_of_keys_is_made_and_a_new_key_comes_first() {
+    let site = Site::new();
+    let (keys, run) = with_keys(&site);
+    run(&["init"]).exits_with(0).says_nothing();
+    let first = lines(&keys);
+    let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    assert_eq!((first.len(), first[0].len(), mode(&keys)), (1, 128, 0o600));
+    assert!(first[0].bytes().all(is_digit), "{first:?}");
+
+    run(&["init"]).exits_with(0).says_nothing();
+    assert_eq!(lines(&keys), first);
+    run(&["init", "--new-key"]).exits_with(0).says_nothing();
+    let second = lines(&keys);
+    assert_eq!((second.len(), &second[1]), (2, &first[0]));
+    assert_ne!(second[0], second[1]);
+    assert_eq!(mode(&keys), 0o600);
+
+    run(&["uninstall"]).exits_with(2).complains("--yes");
+    run(&["uninstall", "--yes"]).exits_with(0).says("removed");
+    assert!(!keys.exists());
+    run(&["uninstall", "--yes"]).exits_with(0).says_nothing();
+}
+
+#[test]
+fn a_file_that_holds_no_keys_is_left_alone() {
+    let site = Site::new();
+    let (keys, run) = with_keys(&site);
+    fs::write(&keys, "secret\n").unwrap();
+    set_mode(&keys, 0o644);
+    for arguments in [&["init"][..], &["init", "--new-key"]] {
+        let refused = run(arguments)
+            .exits_with(1)
+            .complains("128 digits")
+            .complains("chmod 0600");
+        assert_eq!(refused.stderr.lines().count(), 2, "every problem is told");
+        assert!(!refused.stderr.contains("secret\n"));
+    }
+    run(&["uninstall", "--yes"])
+        .exits_with(0)
+        .says("left alone");
+    assert_eq!(fs::read_to_string(&keys).unwrap(), "secret\n");
+}
+
+#[test]
+fn the_file_of_keys_belongs_to_who_reads_it() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let keys = site.parent().join("keys");
+    let lines = format!("storageType = cookie\nsecretKeyFile = {}", keys.display());
+    let file = site.configuration(&lines);
+    let run = |arguments: &[&str]| {
+        let mut command = support::tool("init");
+        Finished::of(command.arg("--config").arg(&file).args(arguments))
+    };
+    run(&[]).exits_with(2).complains("--owner");
+    run(&["--owner", &SOMEBODY.to_string()])
+        .exits_with(0)
+        .says_nothing();
+    assert_eq!(owner(&keys), SOMEBODY);
+    run(&["--new-key"]).exits_with(0).says_nothing();
+    assert_eq!((owner(&keys), mode(&keys)), (SOMEBODY, 0o600));
+    run(&["--owner", &SOMEBODY_ELSE.to_string()])
+        .exits_with(1)
+        .complains("chown");
+}

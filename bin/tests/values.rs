@@ -1,0 +1,292 @@
+//! `cgi-session start`, `get`, `set` and `unset`, as CGI programs in other languages call them.
+
+mod support;
+
+use std::fs;
+use std::thread;
+
+use cgi_session::SessionManager;
+use support::{Finished, Site};
+
+/// Begins a session as `set_cookie=$(cgi-session start)` does, whose text is the Cookie header too.
+fn start(site: &Site) -> String {
+    let started = site.run(&["start"]).exits_with(0);
+    assert_eq!(started.stdout.lines().count(), 1, "{started:?}");
+    started.stdout.trim_end().to_owned()
+}
+
+#[test]
+fn start_makes_a_session_that_holds_nothing_yet() {
+    let site = Site::new();
+    let cookie = start(&site);
+    assert!(
+        cookie.starts_with("sessionId=") && cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/")
+    );
+    assert_eq!(site.names().len(), 1);
+    site.run_for(&cookie, &["start"]).exits_with(0).prints("");
+    assert!(site.manager().read(&cookie).unwrap().unwrap().is_empty());
+}
+
+#[test]
+fn start_renews_the_age_of_the_cookie_and_knows_https() {
+    let site = Site::new();
+    let cookie = start(&site);
+    let mut again = site.about("start");
+    again.env("HTTP_COOKIE", &cookie).env("HTTPS", "on");
+    again.env("CGI_SESSION_COOKIE_MAX_AGE", "1d");
+    let again = Finished::of(&mut again).exits_with(0);
+    again
+        .says(&cookie[..50])
+        .says("; Secure")
+        .says("; Max-Age=86400");
+}
+
+#[test]
+fn an_id_of_no_session_is_never_adopted() {
+    let site = Site::new();
+    let forged = format!("sessionId={}", "a".repeat(40));
+    for cookie in [
+        &forged,
+        "sessionId=../../../etc/passwd",
+        "",
+        ";;=;,sessionId",
+    ] {
+        site.run_for(cookie, &["get", "name"])
+            .exits_with(1)
+            .says_nothing();
+        site.run_for(cookie, &["unset", "name"])
+            .exits_with(0)
+            .says_nothing();
+        assert!(site.names().is_empty(), "{cookie}");
+        let set = site
+            .run_for(cookie, &["set", "name", "Ada"])
+            .exits_with(0)
+            .says("sessionId=");
+        assert!(!set.stdout.contains(&forged), "{set:?}");
+        fs::remove_file(site.directory.join(site.names().first().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn text_is_printed_as_it_is_and_other_values_as_json() {
+    let site = Site::new();
+    let cookie = start(&site);
+    let set = |arguments: &[&str]| site.run_for(&cookie, arguments).exits_with(0).prints("");
+    let get = |arguments: &[&str]| site.run_for(&cookie, arguments).exits_with(0).stdout;
+    set(&["set", "name", "Ada \"the first\"\n--"]);
+    assert_eq!(get(&["get", "name"]), "Ada \"the first\"\n--\n");
+    assert_eq!(
+        get(&["get", "--json", "name"]),
+        "\"Ada \\\"the first\\\"\\n--\"\n"
+    );
+    set(&[
+        "set",
+        "--json",
+        "cart",
+        "[17, {\"n\": 18446744073709551615}]",
+    ]);
+    assert_eq!(
+        get(&["get", "cart"]),
+        "[17, {\"n\": 18446744073709551615}]\n"
+    );
+    set(&["set", "number", "5"]);
+    assert_eq!(get(&["get", "--json", "number"]), "\"5\"\n");
+    set(&["unset", "name"]);
+    site.run_for(&cookie, &["get", "name"])
+        .exits_with(1)
+        .says_nothing();
+    site.run_for(&cookie, &["get", "--json", "name"])
+        .exits_with(1)
+        .says_nothing();
+}
+
+#[test]
+fn what_follows_the_key_is_a_value_whatever_it_begins_with() {
+    let site = Site::new();
+    let cookie = start(&site);
+    for value in ["--session=0", "--help", "-5", "--", "", "-"] {
+        site.run_for(&cookie, &["set", "x", value])
+            .exits_with(0)
+            .prints("");
+        site.run_for(&cookie, &["get", "x"])
+            .exits_with(0)
+            .prints(&format!("{value}\n"));
+    }
+}
+
+#[test]
+fn set_without_a_session_makes_one_and_prints_its_cookie() {
+    let site = Site::new();
+    let cookie = site.run(&["set", "name", "Ada"]).exits_with(0).stdout;
+    site.run_for(cookie.trim_end(), &["get", "name"])
+        .exits_with(0)
+        .prints("Ada\n");
+    let counted = site.run(&["set", "--add", "1", "pageViews"]).exits_with(0);
+    let lines: Vec<_> = counted.stdout.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, "1"));
+    site.run_for(lines[1], &["set", "--add", "1", "pageViews"])
+        .exits_with(0)
+        .prints("2\n");
+}
+
+#[test]
+fn two_hundred_additions_at_once_all_count() {
+    let site = Site::new();
+    let cookie = start(&site);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    site.run_for(&cookie, &["set", "--add", "1", "n"])
+                        .exits_with(0);
+                }
+            });
+        }
+    });
+    site.run_for(&cookie, &["get", "n"])
+        .exits_with(0)
+        .prints("200\n");
+}
+
+#[test]
+fn a_number_is_added_to_a_number_alone() {
+    let site = Site::new();
+    let cookie = start(&site);
+    let add = |number: &str| site.run_for(&cookie, &["set", "--add", number, "n"]);
+    add("2.5").exits_with(0).prints("2.5\n");
+    add("-0.5").exits_with(0).prints("2.0\n");
+    add("1e400").exits_with(2);
+    add("x").exits_with(2);
+    site.run_for(&cookie, &["set", "--json", "n", "18446744073709551615"])
+        .exits_with(0);
+    add("1").exits_with(1).complains("64 bits");
+    site.run_for(&cookie, &["set", "n", "text"]).exits_with(0);
+    add("1").exits_with(1).complains("\"n\"");
+    site.run_for(&cookie, &["get", "n"])
+        .exits_with(0)
+        .prints("text\n");
+}
+
+#[test]
+fn bad_keys_and_values_are_wrong_usage_and_change_nothing() {
+    let site = Site::new();
+    let cookie = start(&site);
+    let before = fs::read(site.directory.join(site.names().first().unwrap())).unwrap();
+    let long = "k".repeat(129);
+    let deep = format!("{}{}", "[".repeat(110), "]".repeat(110));
+    for (arguments, status, complaint) in [
+        (&["set", &long, "x"][..], 2, "128 bytes"),
+        (&["set", "", "x"], 2, "empty"),
+        (&["set", "--json", "x", "[1,"], 2, "not JSON"),
+        (&["set", "--json", "x", "1 2"], 2, "not JSON"),
+        (&["set", "--json", "x", &deep], 1, "nested"),
+        (&["set", "x"], 2, "VALUE"),
+        (&["set", "--add", "1", "x", "y"], 2, "no VALUE"),
+        (&["set", "x", "y", "z"], 2, "z"),
+        (&["set"], 2, "KEY"),
+        (&["get"], 2, "KEY"),
+        (&["set", "x", &"y".repeat(1 << 16)], 1, "maxRecordBytes"),
+    ] {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = site.about(subcommand);
+        command
+            .env("HTTP_COOKIE", &cookie)
+            .env("CGI_SESSION_MAX_RECORD_BYTES", "10000");
+        let finished = Finished::of(command.args(rest)).exits_with(status);
+        assert_eq!(finished.complains(complaint).stdout, "");
+    }
+    let after = fs::read(site.directory.join(site.names().first().unwrap())).unwrap();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn an_application_has_values_of_its_own() {
+    let site = Site::new();
+    let cookie = start(&site);
+    site.run_for(&cookie, &["set", "--app", "shop", "x", "1"])
+        .exits_with(0);
+    site.run_for(&cookie, &["get", "x"])
+        .exits_with(1)
+        .says_nothing();
+    site.run_for(&cookie, &["get", "--app", "shop", "x"])
+        .exits_with(0)
+        .prints("1\n");
+    let config = site.manager().config().clone().set("app", "shop").unwrap();
+    let shop = SessionManager::new(config).unwrap();
+    let seen = shop.read(&cookie).unwrap().unwrap();
+    assert_eq!(seen.require::<String>("x").unwrap(), "1");
+}
+
+#[test]
+fn an_administrator_reads_and_changes_by_digest() {
+    let site = Site::new();
+    let stored = site.session();
+    let digest = stored.digest();
+    site.run(&["get", "--session", digest, "pageViews"])
+        .exits_with(0)
+        .prints("7\n");
+    site.run(&["set", "--session", &digest[..9], "theme", "dark"])
+        .exits_with(0)
+        .prints("");
+    site.run(&["set", "--session", digest, "--add", "1", "pageViews"])
+        .exits_with(0)
+        .prints("8\n");
+    site.run(&["unset", "--session", digest, "theme"])
+        .exits_with(0)
+        .prints("");
+    let seen = site.read(&stored).unwrap();
+    assert_eq!(
+        (seen.require::<u64>("pageViews").unwrap(), seen.len()),
+        (8, 1)
+    );
+    let nobody = "0".repeat(64);
+    for arguments in [
+        &["get", "--session", &nobody, "x"][..],
+        &["set", "--session", &nobody, "x", "y"],
+    ] {
+        site.run(arguments)
+            .exits_with(1)
+            .complains("there is no session");
+    }
+}
+
+#[test]
+fn a_session_that_a_request_holds_is_75() {
+    let site = Site::new();
+    let stored = site.session();
+    let held = site.manager().start(stored.cookie()).unwrap();
+    for arguments in [
+        &["set", "x", "y"][..],
+        &["unset", "x"],
+        &["start"],
+        &["destroy"],
+    ] {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = site.about(subcommand);
+        command
+            .env("CGI_SESSION_LOCK_TIMEOUT", "1s")
+            .env("HTTP_COOKIE", stored.cookie());
+        let finished = Finished::of(command.args(rest))
+            .exits_with(75)
+            .complains("still locked");
+        assert_eq!(finished.stdout, "");
+    }
+    // A reader waits for nobody.
+    site.run_for(stored.cookie(), &["get", "pageViews"])
+        .exits_with(0)
+        .prints("7\n");
+    drop(held);
+}
+
+#[test]
+fn root_makes_no_directory_that_the_programs_could_not_open() {
+    if !support::is_root() {
+        return;
+    }
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    for arguments in [&["start"][..], &["set", "x", "y"]] {
+        site.run(arguments).exits_with(78).complains("init --owner");
+    }
+    assert!(!site.directory.exists());
+}

@@ -1,0 +1,195 @@
+//! What an administrator may do with sessions, which are named by their digest.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Error, Result};
+use crate::held;
+use crate::id::{SessionDigest, SessionId};
+use crate::manager::SessionManager;
+use crate::session::Session;
+use crate::store::{Stored, Uninstalled};
+
+/// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use cgi_session::{Config, SessionManager};
+/// # let directory = tempfile::tempdir()?;
+/// # let config = Config::new().set("storageFileDir", directory.path())?;
+/// let manager = SessionManager::new(config)?;
+/// # let mut session = manager.start(b"")?;
+/// # session.insert("pageViews", 3)?;
+/// # session.commit()?;
+/// let mut sessions = Vec::new();
+/// manager.for_each(|session, stored| {
+///     if stored.is_ok() {
+///         sessions.push(*session);
+///     }
+///     ControlFlow::Continue(())
+/// })?;
+/// for session in sessions {
+///     assert!(manager.destroy_by_digest(&session)?);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl SessionManager {
+    /// Shows every live session once, without locking it and without counting as use, until
+    /// `visit` breaks. A session that cannot be read is shown with the reason.
+    ///
+    /// # Errors
+    ///
+    /// When the store as a whole cannot be listed.
+    pub fn for_each(
+        &self,
+        mut visit: impl FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let now = SystemTime::now();
+        let mut visit_live = |session: &SessionDigest, stored: Result<Stored>| match stored {
+            Ok(stored) if self.shared.is_too_old(&stored.record, now) => ControlFlow::Continue(()),
+            stored => visit(session, stored),
+        };
+        self.shared.store.for_each(&mut visit_live, now)
+    }
+
+    /// Reads one session as it is at this moment. Waits for nobody, and does not count as use.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or what is stored cannot be understood.
+    pub fn look(&self, session: &SessionDigest) -> Result<Option<Stored>> {
+        let now = SystemTime::now();
+        let stored = self.shared.store.look(session, now)?;
+        Ok(stored.filter(|stored| !self.shared.is_too_old(&stored.record, now)))
+    }
+
+    /// When a session ends if nobody uses it any more.
+    #[must_use]
+    pub fn end_of(&self, stored: &Stored) -> SystemTime {
+        let config = &self.shared.config;
+        let record = &stored.record;
+        let idle = record.expires().or_else(|| {
+            let timeout = record.timeout().unwrap_or(config.timeout);
+            stored.last_access.checked_add(timeout)
+        });
+        let absolute = config
+            .lifetime
+            .and_then(|lifetime| record.created().checked_add(lifetime));
+        let ends = idle.into_iter().chain(absolute).min();
+        // Both lie beyond every clock only if the times that were stored do.
+        ends.unwrap_or(stored.last_access)
+    }
+
+    /// Opens a session for change and holds its lock. It sends no cookie when it is committed,
+    /// and under a new id nobody would find it again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] when somebody held the session for `lockTimeout`, this thread included, and
+    /// when the store fails.
+    pub fn open_by_digest(&self, session: &SessionDigest) -> Result<Option<Session>> {
+        let shared = &self.shared;
+        let now = SystemTime::now();
+        let found = shared
+            .store
+            .lock(session, shared.config.lock_timeout, now)?;
+        let Some((stored, lease)) = found else {
+            return Ok(None);
+        };
+        if shared.is_too_old(&stored.record, now) {
+            lease.destroy()?;
+            return Ok(None);
+        }
+        Session::open(Arc::clone(shared), session, stored, lease, now).map(Some)
+    }
+
+    /// Deletes a session when nobody holds it any more; it never comes back. Tells whether there
+    /// was one.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionManager::open_by_digest`]; the session is then still there.
+    pub fn destroy_by_digest(&self, session: &SessionDigest) -> Result<bool> {
+        let shared = &self.shared;
+        let now = SystemTime::now();
+        let found = shared
+            .store
+            .lock(session, shared.config.lock_timeout, now)?;
+        let Some((_, lease)) = found else {
+            return Ok(false);
+        };
+        lease.destroy().map(|()| true)
+    }
+
+    /// The live sessions that name this user as theirs.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn sessions_of(&self, user: &str) -> Result<Vec<SessionDigest>> {
+        self.shared.store.sessions_of(user, SystemTime::now())
+    }
+
+    /// Deletes all sessions of a user but `except`, and tells how many there were: log out
+    /// everywhere, or after a change of the password everywhere else. A session that begins meanwhile
+    /// is not among them.
+    ///
+    /// Each is waited for, so commit or release the session that this thread holds before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyOpen`] when this thread holds one of them, [`Error::Busy`] when another
+    /// request holds one for `lockTimeout`, and when the store fails: the first of the failures. All
+    /// other sessions are deleted nevertheless; try again for the rest.
+    pub fn destroy_sessions_of(&self, user: &str, except: Option<&SessionId>) -> Result<u64> {
+        let except = except.map(SessionId::digest);
+        let mut destroyed = 0;
+        let mut failed: Option<Error> = None;
+        for session in self.sessions_of(user)? {
+            if Some(session) == except {
+                continue;
+            }
+            match self.destroy_if_of(&session, user) {
+                Ok(was_there) => destroyed += u64::from(was_there),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(destroyed), Err)
+    }
+
+    fn destroy_if_of(&self, session: &SessionDigest, user: &str) -> Result<bool> {
+        if held::is_held_here(session) {
+            return Err(Error::AlreadyOpen);
+        }
+        let shared = &self.shared;
+        let wait = shared.config.lock_timeout;
+        let found = shared.store.lock(session, wait, SystemTime::now())?;
+        match found {
+            Some((stored, lease)) if stored.record.user() == Some(user) => {
+                lease.destroy().map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.
+    #[must_use]
+    pub fn last_clean_up(&self) -> Option<Duration> {
+        self.shared.store.last_sweep(SystemTime::now())
+    }
+
+    /// Makes what the store needs before its first session, and tries it. It may run again without
+    /// harm. Returns every problem, so an empty list means that it is done.
+    #[must_use = "the list says what did not work"]
+    pub fn install(&self) -> Vec<Error> {
+        self.shared.store.install()
+    }
+
+    /// Removes all sessions and what [`SessionManager::install`] made, whoever uses them, and
+    /// nothing else.
+    #[must_use = "it says what was left and what did not work"]
+    pub fn uninstall(&self) -> Uninstalled {
+        self.shared.store.uninstall()
+    }
+}
