@@ -1,6 +1,8 @@
 //! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
 
+mod directory;
 pub(crate) mod file;
+mod lock;
 pub(crate) mod memory;
 
 use std::ops::ControlFlow;
@@ -12,6 +14,9 @@ use crate::record::Record;
 
 pub use file::FileStore;
 pub use memory::MemoryStore;
+
+/// Clocks of one machine never differ so much.
+const CLOCK_NOISE: Duration = Duration::from_secs(60);
 
 /// A place where records live.
 ///
@@ -117,6 +122,16 @@ pub trait Store: Send + Sync {
 
 /// Who is shown the sessions of a store, one by one, until it breaks.
 pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
+
+/// How long ago a clean-up ended that noted this time.
+fn age_of_sweep(ended: SystemTime, now: SystemTime) -> Option<Duration> {
+    match now.duration_since(ended) {
+        Ok(age) => Some(age),
+        Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
+        // Noted by a clock that was wrong: it must not put the next one off for years.
+        Err(_) => None,
+    }
+}
 
 /// The lock of one session. Dropped, it is unlocked and nothing is written.
 pub trait Lease: Send {

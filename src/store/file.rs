@@ -46,10 +46,8 @@
 
 mod cap;
 mod content;
-mod directory;
 mod install;
 mod lease;
-mod lock;
 mod scan;
 mod slots;
 mod snapshot;
@@ -60,12 +58,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::directory::Directory;
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
 use crate::config::{Config, Durability, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
-use directory::Directory;
 
 /// Sessions in files of `storageFileDir`, one JSON file each, guarded by file locks.
 ///

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::directory::Missing;
+use super::Shared;
 use super::scan::{self, Folder, Kind};
-use super::{Shared, lock};
 use crate::error::{Error, Result};
 use crate::store::Uninstalled;
+use crate::store::directory::{Directory, Missing};
+use crate::store::lock;
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
@@ -22,7 +23,7 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
 
 /// Makes a file and deletes it again.
 fn try_file(shared: &Shared) -> Result<()> {
-    let name = super::directory::Directory::temporary_name("")?;
+    let name = Directory::temporary_name("")?;
     shared.directory.create_file(&name)?;
     shared.directory.unlink(&name)
 }
@@ -32,7 +33,7 @@ fn try_lock(shared: &Shared) -> Result<()> {
     if shared.directory.handle(Missing::Leave)?.is_none() {
         return Ok(());
     }
-    let name = super::directory::Directory::temporary_name("")?;
+    let name = Directory::temporary_name("")?;
     let Some(file) = shared.directory.create_file(&name)? else {
         return Ok(());
     };
