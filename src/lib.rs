@@ -84,7 +84,7 @@ pub use request::Request;
 pub use response::Response;
 pub use session::{Session, Snapshot};
 pub use store::{
-    FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled,
-    Visitor,
+    CustomFunctions, CustomResult, CustomStore, FileStore, Lease, MemoryStore, Store, Stored,
+    Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
 };
 pub use values::{MAX_KEY_LENGTH, Values};

@@ -1,8 +1,11 @@
 //! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
 
+mod custom;
 mod directory;
+mod expiry;
 pub(crate) mod file;
 mod lock;
+mod locks;
 pub(crate) mod memory;
 
 use std::ops::ControlFlow;
@@ -12,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
 
+pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use file::FileStore;
 pub use memory::MemoryStore;
 
