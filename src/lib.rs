@@ -83,6 +83,8 @@ pub use record::{Record, RecordError};
 pub use request::Request;
 pub use response::Response;
 pub use session::{Session, Snapshot};
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
 pub use store::{
     CustomFunctions, CustomResult, CustomStore, FileStore, Lease, MemoryStore, Store, Stored,
     Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,

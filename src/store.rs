@@ -7,6 +7,8 @@ pub(crate) mod file;
 mod lock;
 mod locks;
 pub(crate) mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
@@ -18,6 +20,8 @@ use crate::record::Record;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use file::FileStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 
 /// Clocks of one machine never differ so much.
 const CLOCK_NOISE: Duration = Duration::from_secs(60);
