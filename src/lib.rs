@@ -88,8 +88,10 @@ pub use response::Response;
 pub use session::{Session, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
 pub use store::{
-    FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled,
-    Visitor,
+    CustomFunctions, CustomResult, CustomStore, FileStore, Lease, MemoryStore, Store, Stored,
+    Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
 };
 pub use values::{MAX_KEY_LENGTH, Values};

@@ -77,11 +77,27 @@ impl SessionManager {
             StorageType::Custom => Err(Error::Config(
                 "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
             )),
+            StorageType::Sqlite => SessionManager::with_sqlite(config),
             _ => {
                 let name = config.get("storageType").unwrap_or_default();
                 Err(Error::Config(format!("storageType = {name} is not part of this build of the program; use storageType = file")))
             }
         }
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn with_sqlite(config: Config) -> Result<Self> {
+        let store = crate::store::SqliteStore::new(&config)?;
+        SessionManager::with_store(config, store)
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    fn with_sqlite(_: Config) -> Result<Self> {
+        Err(Error::Config(
+            "storageType = sqlite: this program was built without the feature sqlite; \
+             build it with that feature of cgi-session, or use storageType = file"
+                .to_owned(),
+        ))
     }
 
     /// A manager of sessions in a store of one's own.

@@ -2,10 +2,17 @@
 
 #[cfg(feature = "cookie-store")]
 pub(crate) mod cookie;
+mod custom;
+mod directory;
+mod expiry;
 pub(crate) mod file;
 #[cfg(feature = "cookie-store")]
 mod keys;
+mod lock;
+mod locks;
 pub(crate) mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
@@ -16,8 +23,14 @@ use crate::record::Record;
 
 #[cfg(feature = "cookie-store")]
 pub use cookie::CookieStore;
+pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use file::FileStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
+
+/// Clocks of one machine never differ so much.
+const CLOCK_NOISE: Duration = Duration::from_secs(60);
 
 /// A place where records live.
 ///
@@ -153,6 +166,16 @@ pub trait Store: Send + Sync {
 
 /// Who is shown the sessions of a store, one by one, until it breaks.
 pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
+
+/// How long ago a clean-up ended that noted this time.
+fn age_of_sweep(ended: SystemTime, now: SystemTime) -> Option<Duration> {
+    match now.duration_since(ended) {
+        Ok(age) => Some(age),
+        Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
+        // Noted by a clock that was wrong: it must not put the next one off for years.
+        Err(_) => None,
+    }
+}
 
 /// The lock of one session. Dropped, it is unlocked and nothing is written.
 pub trait Lease: Send {

@@ -51,10 +51,8 @@
 
 mod cap;
 mod content;
-mod directory;
 mod install;
 mod lease;
-pub(super) mod lock;
 mod scan;
 mod slots;
 mod snapshot;
@@ -67,12 +65,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::directory::Directory;
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
 use crate::config::{Config, Durability, FreeSpace, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
-use directory::Directory;
 
 /// Sessions in files of `storageFileDir`, one JSON file each, guarded by file locks.
 ///

@@ -13,14 +13,15 @@ use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, SystemTime};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, OFlags};
 
-use super::directory::{self, Finding, Missing};
 use super::scan::{self, COUNT, SWEEP_LOCK};
-use super::{Shared, lock, sweep};
+use super::{Shared, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::store::Sweep;
+use crate::store::directory::{self, Finding};
+use crate::store::lock;
 
 /// So far above the cap a creator does not wait for an eviction that somebody else is doing.
 const SLACK: u64 = 8;
@@ -33,7 +34,7 @@ pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<()> {
     if max == 0 {
         return Ok(());
     }
-    let count = open_own(shared, COUNT)?;
+    let count = shared.directory.open_or_create(COUNT)?;
     if change(shared, &count, |n| n.saturating_add(1))? <= max {
         return Ok(());
     }
@@ -49,7 +50,9 @@ pub(super) fn forget(shared: &Shared, sessions: u64) {
     if shared.max_sessions == 0 || sessions == 0 {
         return;
     }
-    let counted = open_own(shared, COUNT)
+    let counted = shared
+        .directory
+        .open_or_create(COUNT)
         .and_then(|count| change(shared, &count, |n| n.saturating_sub(sessions)));
     if let Err(error) = counted {
         log::warn!("{}", error.one_line());
@@ -61,7 +64,7 @@ pub(super) fn counted(shared: &Shared) -> Result<u64> {
     if shared.max_sessions == 0 {
         return Ok(0);
     }
-    change(shared, &open_own(shared, COUNT)?, |n| n)
+    change(shared, &shared.directory.open_or_create(COUNT)?, |n| n)
 }
 
 /// Writes the true number of sessions. Those that were counted in since `.count` said `before` may
@@ -70,7 +73,7 @@ pub(super) fn recount(shared: &Shared, sessions: u64, before: u64) -> Result<()>
     if shared.max_sessions == 0 {
         return Ok(());
     }
-    let count = open_own(shared, COUNT)?;
+    let count = shared.directory.open_or_create(COUNT)?;
     change(shared, &count, |n| with_newcomers(sessions, n, before)).map(|_| ())
 }
 
@@ -78,39 +81,10 @@ fn with_newcomers(sessions: u64, count: u64, before: u64) -> u64 {
     sessions.saturating_add(count.saturating_sub(before))
 }
 
-/// Opens `.gc` or `.count`, which are made when they are first needed.
-pub(super) fn open_own(shared: &Shared, name: &str) -> Result<File> {
-    let failed =
-        |errno: rustix::io::Errno| Error::io("cannot open", shared.path(name), errno.into());
-    let flags =
-        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let open = || {
-        let Some(root) = shared.directory.handle(Missing::Create)? else {
-            return Ok(Err(rustix::io::Errno::NOENT));
-        };
-        Ok(rustix::fs::openat(
-            &*root,
-            name,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-        ))
-    };
-    let mut file = open()?;
-    if matches!(file, Err(rustix::io::Errno::NOENT)) {
-        // The directory was removed since it was opened, and is made again.
-        shared.directory.reopen();
-        file = open()?;
-    }
-    let file = file.map(File::from).map_err(failed)?;
-    // A planted link would have us write into somebody's file.
-    shared.directory.examine(&file, name)?;
-    Ok(file)
-}
-
 /// Changes the number in `.count` under its lock and returns the new one.
 fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<u64> {
     let failed = |error| Error::io("cannot update", shared.path(COUNT), error);
-    wait_for(shared, count, COUNT, shared.lock_timeout)?;
+    wait_for(shared, count, COUNT)?;
     let mut bytes = [0; 8];
     let before = match directory::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
         8 => u64::from_le_bytes(bytes),
@@ -123,22 +97,16 @@ fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<
     Ok(after)
 }
 
-fn wait_for(shared: &Shared, file: &File, name: &str, wait: Duration) -> Result<()> {
-    match lock::exclusive(file, wait) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Busy {
-            waited: wait,
-            holder: lock::holder(file),
-        }),
-        Err(error) => Err(Error::io("cannot lock", shared.path(name), error)),
-    }
+fn wait_for(shared: &Shared, file: &File, name: &str) -> Result<()> {
+    let wait = shared.lock_timeout;
+    lock::take(file, wait, wait, || shared.path(name))
 }
 
 fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
     let max = shared.max_sessions;
     // Before .gc is made, which would look like a clean-up of this moment.
     let last_sweep = sweep::last(shared, now);
-    let sweep_lock = open_own(shared, SWEEP_LOCK)?;
+    let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
     let counted = change(shared, count, |n| n)?;
     if counted <= max.saturating_add(SLACK) && shared.when_full == WhenFull::EvictOldest {
         match lock::try_exclusive(&sweep_lock) {
@@ -148,7 +116,7 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
             Err(error) => return Err(Error::io("cannot lock", shared.path(SWEEP_LOCK), error)),
         }
     } else {
-        wait_for(shared, &sweep_lock, SWEEP_LOCK, shared.lock_timeout)?;
+        wait_for(shared, &sweep_lock, SWEEP_LOCK)?;
     }
     let counted = change(shared, count, |n| n)?;
     if counted <= max {

@@ -7,12 +7,13 @@ use std::os::unix::fs::FileExt as _;
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use super::directory::{Directory, Finding, Missing};
 use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Use};
-use super::{Shared, cap, lock, space};
+use super::{Shared, space};
 use crate::error::{Error, Result};
 use crate::store::Uninstalled;
+use crate::store::directory::{Directory, Finding, Missing};
+use crate::store::lock;
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
@@ -107,7 +108,7 @@ fn remove_all(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
     if shared.directory.handle(Missing::Leave)?.is_none() {
         return Ok(());
     }
-    let sweep_lock = cap::open_own(shared, SWEEP_LOCK)?;
+    let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
     let locked = lock::try_exclusive(&sweep_lock)
         .map_err(|error| Error::io("cannot lock", shared.path(SWEEP_LOCK), error))?;
     if !locked {

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
-use super::directory::{self, Directory, Finding};
 use super::slots::{self, Place};
-use super::{Shared, cap, last_access, lock, space, users};
+use super::{Shared, cap, last_access, space, users};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
+use crate::store::directory::{self, Directory, Finding};
+use crate::store::lock;
 use crate::store::{Lease, Stored};
 
 /// A slot more than so many times larger than its record is given back.
@@ -53,7 +54,7 @@ impl FileLease {
                 return Ok(None);
             };
             let left = wait.saturating_sub(started.elapsed());
-            take(&file, left, wait, shared, &name)?;
+            lock::take(&file, left, wait, || shared.path(&name))?;
             // Deleted or replaced while we waited: whoever did it has made the name lead elsewhere.
             let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
                 continue;
@@ -322,22 +323,6 @@ fn unlock(file: &File) {
     let _ = file.unlock();
 }
 
-fn take(file: &File, left: Duration, wait: Duration, shared: &Shared, name: &str) -> Result<()> {
-    match lock::exclusive(file, left) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Busy {
-            waited: wait,
-            // Finding out takes longer than a try without waiting.
-            holder: if wait.is_zero() {
-                None
-            } else {
-                lock::holder(file)
-            },
-        }),
-        Err(error) => Err(Error::io("cannot lock", shared.path(name), error)),
-    }
-}
-
 /// Loads a locked file; a damaged one is set aside.
 fn load(
     shared: &Shared,
@@ -424,7 +409,8 @@ fn check_size(shared: &Shared, record: &Record) -> Result<usize> {
 
 /// Locks a file that nobody else knows yet.
 fn lock_new(shared: &Shared, file: &File, name: &str) -> Result<()> {
-    take(file, shared.lock_timeout, shared.lock_timeout, shared, name)
+    let wait = shared.lock_timeout;
+    lock::take(file, wait, wait, || shared.path(name))
 }
 
 /// Fills a new file that is locked.

@@ -7,9 +7,9 @@ use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Shared;
-use super::directory::Missing;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
+use crate::store::directory::Missing;
 
 /// The lock of clean-up and eviction; its time is that of the last clean-up.
 pub(super) const SWEEP_LOCK: &str = ".gc";
@@ -55,7 +55,7 @@ fn kind(name: &[u8]) -> Kind {
     }
 }
 
-/// Whether a name is one of [`Directory::temporary_name`](super::directory::Directory): somebody
+/// Whether a name is one of [`Directory::temporary_name`](crate::store::directory::Directory): somebody
 /// else's temporary file is not ours to delete.
 fn is_temporary(name: &[u8]) -> bool {
     let parts = name

@@ -13,12 +13,13 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
-use super::directory::{self, Finding};
 use super::lease::{check_file_size, parse};
-use super::{Shared, last_access, lock};
+use super::{Shared, last_access};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
+use crate::store::directory::{self, Finding};
+use crate::store::lock;
 
 /// After so many readings that did not settle, the shared lock keeps writers away.
 const READINGS: usize = 4;

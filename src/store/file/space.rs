@@ -9,10 +9,10 @@ use rustix::fs::StatVfs;
 use rustix::io::Errno;
 
 use super::Shared;
-use super::directory::Missing;
 use crate::config::FreeSpace;
 use crate::error::{Error, Result};
 use crate::record::Record;
+use crate::store::directory::Missing;
 
 /// Refuses a creation when there is too little space for it.
 pub(super) fn admit(shared: &Shared, record: &Record) -> Result<()> {

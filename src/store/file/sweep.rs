@@ -13,22 +13,21 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use super::content::{self, Content};
-use super::directory::{self, Finding, Missing};
 use super::lease::check_file_size;
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Use};
-use super::{Shared, cap, lock};
+use super::{Shared, cap};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
-use crate::store::{Sweep, SweepEvent, SweepReport};
+use crate::store::directory::{self, Finding, Missing};
+use crate::store::lock;
+use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.
 const GRACE: Duration = Duration::from_secs(60);
 /// A temporary file of a process that still runs is never so old.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60);
-/// Clocks of one machine never differ so much.
-const CLOCK_NOISE: Duration = Duration::from_secs(60);
 /// How many entries are looked at between two looks at the clock and two progress reports.
 const STEP: u64 = 256;
 /// Without a `lifetime`, no setting makes a session live longer than this.
@@ -45,7 +44,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         // a clean-up that never was.
         return folders(shared, sweep, now);
     }
-    let sweep_lock = cap::open_own(shared, SWEEP_LOCK)?;
+    let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
     match lock::try_exclusive(&sweep_lock) {
         Ok(true) => locked(shared, &sweep_lock, sweep, now),
         Ok(false) => Ok(SweepReport {
@@ -60,13 +59,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
     let root = shared.directory.handle(Missing::Leave).ok()??;
     let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let ended = directory::modified(&stat);
-    match now.duration_since(ended) {
-        Ok(age) => Some(age),
-        Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
-        // Noted by a clock that was wrong: it must not put the next one off for years.
-        Err(_) => None,
-    }
+    age_of_sweep(directory::modified(&stat), now)
 }
 
 /// The clean-up itself, under the lock of `.gc`.

@@ -19,10 +19,11 @@ use std::time::{Instant, SystemTime};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::directory::{self, Directory, Finding};
-use super::{Shared, lock, snapshot};
+use super::{Shared, snapshot};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, hex};
+use crate::store::directory::{self, Directory, Finding};
+use crate::store::lock;
 
 /// A digest and a line feed.
 const LINE: usize = SessionDigest::LENGTH + 1;

@@ -3,12 +3,14 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use super::directory::retry;
+use crate::error::{Error, Result};
 
 /// Helper threads whose caller has given up, and which wait on until the holder lets go.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
@@ -26,8 +28,27 @@ pub(in crate::store) fn exclusive(file: &File, wait: Duration) -> io::Result<boo
     }
 }
 
+/// Takes the exclusive lock of an open file, or says who held it all the time: `left` of the `wait`
+/// that the caller was given. After an error the file must be closed, as for [`exclusive`].
+pub(in crate::store) fn take(
+    file: &File,
+    left: Duration,
+    wait: Duration,
+    path: impl FnOnce() -> PathBuf,
+) -> Result<()> {
+    match exclusive(file, left) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Busy {
+            waited: wait,
+            // Finding out takes longer than a try without waiting.
+            holder: if wait.is_zero() { None } else { holder(file) },
+        }),
+        Err(error) => Err(Error::io("cannot lock", path(), error)),
+    }
+}
+
 /// Takes the shared lock, which keeps writers away; otherwise as [`exclusive`].
-pub(super) fn shared(file: &File, wait: Duration) -> io::Result<bool> {
+pub(in crate::store) fn shared(file: &File, wait: Duration) -> io::Result<bool> {
     match attempt(|| file.try_lock_shared()) {
         Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock_shared),
         result => result,
@@ -35,7 +56,7 @@ pub(super) fn shared(file: &File, wait: Duration) -> io::Result<bool> {
 }
 
 /// Takes the exclusive lock if nobody has it.
-pub(super) fn try_exclusive(file: &File) -> io::Result<bool> {
+pub(in crate::store) fn try_exclusive(file: &File) -> io::Result<bool> {
     attempt(|| file.try_lock())
 }
 

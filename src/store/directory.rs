@@ -19,7 +19,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// `storageFileDir`, and the only way to the files in it.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(in crate::store) struct Directory {
     path: PathBuf,
     shards: bool,
     /// Who we are, and so who must own the directory and every file in it.
@@ -35,13 +35,13 @@ struct Opened {
 
 /// What to do when the directory is not there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(in crate::store) enum Missing {
     Create,
     Leave,
 }
 
 impl Directory {
-    pub(super) fn new(path: &Path, shards: bool) -> Self {
+    pub(in crate::store) fn new(path: &Path, shards: bool) -> Self {
         // Without a slash at the end, which would follow a link in spite of O_NOFOLLOW.
         Directory {
             path: path.components().collect(),
@@ -51,22 +51,22 @@ impl Directory {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The name of a session's file below the directory.
-    pub(super) fn file_name(&self, digest: &SessionDigest) -> String {
+    pub(in crate::store) fn file_name(&self, digest: &SessionDigest) -> String {
         self.name_of(digest.as_str(), ".json")
     }
 
     /// The name below the directory of what is called by a digest.
-    pub(super) fn name_of(&self, digest: &str, ending: &str) -> String {
+    pub(in crate::store) fn name_of(&self, digest: &str, ending: &str) -> String {
         Self::name_in(self.shards, digest, ending)
     }
 
     /// The name that a file would have with shards or without.
-    pub(super) fn name_in(in_shards: bool, digest: &str, ending: &str) -> String {
+    pub(in crate::store) fn name_in(in_shards: bool, digest: &str, ending: &str) -> String {
         match digest.get(..2) {
             Some(shard) if in_shards => [shard, "/", digest, ending].concat(),
             _ => [digest, ending].concat(),
@@ -74,7 +74,7 @@ impl Directory {
     }
 
     /// A new name for a file that will take the place of `name`, in the same directory as it.
-    pub(super) fn temporary_name(name: &str) -> Result<String> {
+    pub(in crate::store) fn temporary_name(name: &str) -> Result<String> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(Error::Random)?;
         let mut text = [0; 16];
@@ -91,7 +91,7 @@ impl Directory {
     }
 
     /// The opened directory, or `None` when there is none and none was to be made.
-    pub(super) fn handle(&self, missing: Missing) -> Result<Option<Arc<OwnedFd>>> {
+    pub(in crate::store) fn handle(&self, missing: Missing) -> Result<Option<Arc<OwnedFd>>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = opened.as_mut() {
             if current.checked.elapsed() < RECHECK {
@@ -115,7 +115,7 @@ impl Directory {
     }
 
     /// Every reason why the directory, which is there, cannot be used.
-    pub(super) fn problems(&self) -> Vec<Error> {
+    pub(in crate::store) fn problems(&self) -> Vec<Error> {
         match rustix::fs::lstat(&self.path) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 directory_problems(&self.path, &stat, self.uid).collect()
@@ -125,7 +125,7 @@ impl Directory {
     }
 
     /// The same of an opened shard.
-    pub(super) fn problems_of(&self, shard: &str, handle: &OwnedFd) -> Vec<Error> {
+    pub(in crate::store) fn problems_of(&self, shard: &str, handle: &OwnedFd) -> Vec<Error> {
         match rustix::fs::fstat(handle) {
             Ok(stat) => directory_problems(&self.path.join(shard), &stat, self.uid).collect(),
             Err(errno) => vec![Error::io(
@@ -137,7 +137,7 @@ impl Directory {
     }
 
     /// Forgets the opened directory, so that the path is looked up again.
-    pub(super) fn reopen(&self) {
+    pub(in crate::store) fn reopen(&self) {
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -177,9 +177,8 @@ impl Directory {
                 } else {
                     "is not a directory"
                 };
-                Err(Error::refused(&self.path, reason).with_hint(
-                    "storageFileDir must name a directory of its own, not a link to one",
-                ))
+                Err(Error::refused(&self.path, reason)
+                    .with_hint("it must be a directory of its own, not a link to one"))
             }
             Err(errno) => Err(
                 Error::io("cannot open the directory", &self.path, errno.into())
@@ -189,7 +188,7 @@ impl Directory {
     }
 
     /// Opens an existing session file for reading or writing; `None` when there is none.
-    pub(super) fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>> {
+    pub(in crate::store) fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>> {
         let Some(directory) = self.handle(Missing::Leave)? else {
             return Ok(None);
         };
@@ -201,7 +200,7 @@ impl Directory {
     }
 
     /// Creates a file that must not exist yet; `None` when it does. Its mode is 0600.
-    pub(super) fn create_file(&self, name: &str) -> Result<Option<File>> {
+    pub(in crate::store) fn create_file(&self, name: &str) -> Result<Option<File>> {
         let mut tries = 0;
         loop {
             let Some(directory) = self.handle(Missing::Create)? else {
@@ -235,6 +234,33 @@ impl Directory {
         }
     }
 
+    /// Opens a file that is made when it is first needed, with mode 0600.
+    pub(in crate::store) fn open_or_create(&self, name: &str) -> Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let open = || {
+            let Some(root) = self.handle(Missing::Create)? else {
+                return Ok(Err(Errno::NOENT));
+            };
+            Ok(rustix::io::retry_on_intr(|| {
+                rustix::fs::openat(&*root, name, flags, Mode::RUSR | Mode::WUSR)
+            }))
+        };
+        let mut file = open()?;
+        if matches!(file, Err(Errno::NOENT)) {
+            // The directory was removed since it was opened, and is made again.
+            self.reopen();
+            file = open()?;
+        }
+        let file = file.map(File::from).map_err(|errno| {
+            Error::io("cannot open", self.path.join(name), errno.into())
+                .with_hint(advice(&self.path, errno))
+        })?;
+        // A planted link would have us write into somebody's file.
+        self.examine(&file, name)?;
+        Ok(file)
+    }
+
     fn create_shard(&self, directory: &OwnedFd, shard: &str) -> Result<()> {
         match rustix::fs::mkdirat(directory, shard, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -252,7 +278,11 @@ impl Directory {
     }
 
     /// Whether `name` still leads to this open file, and not to nothing or to another one.
-    pub(super) fn leads_to(&self, name: &str, file: impl AsFd) -> rustix::io::Result<bool> {
+    pub(in crate::store) fn leads_to(
+        &self,
+        name: &str,
+        file: impl AsFd,
+    ) -> rustix::io::Result<bool> {
         let held = rustix::fs::fstat(file)?;
         match self.at(|directory| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(named) => Ok(named.st_ino == held.st_ino && named.st_dev == held.st_dev),
@@ -262,7 +292,7 @@ impl Directory {
     }
 
     /// Whether anything has this name. What cannot be found out counts as there.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::store) fn has(&self, name: &str) -> bool {
         let stat = |directory: &OwnedFd| {
             rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop)
         };
@@ -270,13 +300,13 @@ impl Directory {
     }
 
     /// Puts the file `from` in the place of `to`.
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
+    pub(in crate::store) fn rename(&self, from: &str, to: &str) -> Result<()> {
         let renamed = self.at(|directory| rustix::fs::renameat(directory, from, directory, to));
         renamed.map_err(|errno| Error::io("cannot replace", self.path.join(to), errno.into()))
     }
 
     /// Deletes a file; one that is gone already is no error.
-    pub(super) fn unlink(&self, name: &str) -> Result<()> {
+    pub(in crate::store) fn unlink(&self, name: &str) -> Result<()> {
         match self.at(|directory| rustix::fs::unlinkat(directory, name, AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(
@@ -287,7 +317,7 @@ impl Directory {
     }
 
     /// Waits until the disk has the names in the directory that `name` lies in.
-    pub(super) fn sync(&self, name: &str) -> Result<()> {
+    pub(in crate::store) fn sync(&self, name: &str) -> Result<()> {
         let synced = self.at(|directory| match name.split_once('/') {
             None => rustix::fs::fsync(directory),
             Some((shard, _)) => {
@@ -309,7 +339,7 @@ impl Directory {
     }
 
     /// Checks an opened file: regular, ours alone, and under one name.
-    pub(super) fn examine(&self, file: impl AsFd, name: &str) -> Result<Finding> {
+    pub(in crate::store) fn examine(&self, file: impl AsFd, name: &str) -> Result<Finding> {
         let path = || self.path.join(name);
         let stat = rustix::fs::fstat(file)
             .map_err(|errno| Error::io("cannot examine", path(), errno.into()))?;
@@ -353,7 +383,11 @@ impl Directory {
 }
 
 /// Opens a file below `directory` without following a link and without waiting for a pipe.
-pub(super) fn open_at(directory: &OwnedFd, name: &str, access: OFlags) -> rustix::io::Result<File> {
+pub(in crate::store) fn open_at(
+    directory: &OwnedFd,
+    name: &str,
+    access: OFlags,
+) -> rustix::io::Result<File> {
     let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::io::retry_on_intr(|| {
         // Without O_NOATIME the first read after each write would dirty the inode.
@@ -368,7 +402,7 @@ pub(super) fn open_at(directory: &OwnedFd, name: &str, access: OFlags) -> rustix
 }
 
 /// What an opened session file turns out to be.
-pub(super) enum Finding {
+pub(in crate::store) enum Finding {
     /// A session file that the name still leads to.
     Session(Stat),
     /// It was deleted or replaced after it was opened: look the name up again.
@@ -436,12 +470,12 @@ fn ownership(what: &str, stat: &Stat) -> String {
 }
 
 /// The size of an examined file in bytes.
-pub(super) fn size(stat: &Stat) -> u64 {
+pub(in crate::store) fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or_default()
 }
 
 /// When an examined file was last modified.
-pub(super) fn modified(stat: &Stat) -> SystemTime {
+pub(in crate::store) fn modified(stat: &Stat) -> SystemTime {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
     UNIX_EPOCH
@@ -450,14 +484,14 @@ pub(super) fn modified(stat: &Stat) -> SystemTime {
 }
 
 /// Deletes a half-made file on the way out; that it stays is for the clean-up to mend.
-pub(super) fn discard(directory: &Directory, name: &str) {
+pub(in crate::store) fn discard(directory: &Directory, name: &str) {
     if let Err(error) = directory.unlink(name) {
         log::warn!("{}", error.one_line());
     }
 }
 
 /// An interrupted call is tried again.
-pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(in crate::store) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,67 +1,14 @@
-//! What every store keeps, whatever it is made of: one suite, run against all of them.
+//! What is created, committed, read, destroyed, expired and cleaned up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, FileStore, Lease, MemoryStore, Record, SessionId, Store, Sweep};
+use cgi_session::{Error, Record, SessionId, Sweep};
 
-const WAIT: Duration = Duration::from_secs(60);
-
-/// A store, and what must live as long as it.
-struct Subject {
-    name: &'static str,
-    store: Arc<dyn Store>,
-    _place: tempfile::TempDir,
-}
-
-/// Every store, empty, with an idle time of 60 minutes and further settings.
-fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
-    let subject = |name, make: fn(&Config) -> Arc<dyn Store>, more: &[(&str, &str)]| {
-        let place = tempfile::tempdir().unwrap();
-        let config = Config::new().set("storageFileDir", place.path()).unwrap();
-        let all = settings.iter().chain(more);
-        let config = all.fold(config, |config, (key, value)| {
-            config.set(key, value).unwrap()
-        });
-        Subject {
-            name,
-            store: make(&config),
-            _place: place,
-        }
-    };
-    let file = |config: &Config| Arc::new(FileStore::new(config).unwrap()) as Arc<dyn Store>;
-    let memory = |config: &Config| Arc::new(MemoryStore::new(config).unwrap()) as Arc<dyn Store>;
-    vec![
-        subject("file", file, &[]),
-        subject("file with 256 shards", file, &[("shards", "256")]),
-        subject("file with durability", file, &[("durability", "data")]),
-        subject("memory", memory, &[]),
-    ]
-}
-
-fn record(count: u64, now: SystemTime) -> Record {
-    Record::new(now).with_values(format!(r#"{{"":{{"count":{count}}}}}"#).into_bytes())
-}
-
-fn count(record: &Record) -> u64 {
-    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
-    values[""]["count"].as_u64().unwrap()
-}
-
-fn create(store: &dyn Store, number: u64, now: SystemTime) -> (SessionId, Box<dyn Lease>) {
-    let id = SessionId::generate().unwrap();
-    let lease = store
-        .create(&id.digest(), &record(number, now), now)
-        .unwrap()
-        .expect("a new id");
-    (id, lease)
-}
-
-fn later(now: SystemTime, minutes: u64) -> SystemTime {
-    now + Duration::from_secs(60 * minutes)
-}
+use crate::subjects::{
+    Subject, WAIT, count, counting_stores, create, later, listed_stores, record, stores,
+};
 
 #[test]
 fn what_is_absent_is_none() {
@@ -237,7 +184,7 @@ fn an_expired_session_is_not_found_and_never_comes_back() {
 
 #[test]
 fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live() {
-    for Subject { name, store, .. } in stores(&[]) {
+    for Subject { name, store, .. } in counting_stores(&[]) {
         let now = SystemTime::now();
         drop(create(&*store, 1, now));
         let (busy, _lease) = create(&*store, 2, now);
@@ -266,7 +213,7 @@ fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live() {
 
 #[test]
 fn a_dry_run_deletes_nothing() {
-    for Subject { name, store, .. } in stores(&[]) {
+    for Subject { name, store, .. } in listed_stores() {
         let now = SystemTime::now();
         let (id, lease) = create(&*store, 1, now);
         drop(lease);
@@ -310,7 +257,7 @@ fn a_record_that_is_too_large_is_refused_and_the_old_one_stays() {
 
 #[test]
 fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
-    for Subject { name, store, .. } in stores(&[("maxSessions", "3")]) {
+    for Subject { name, store, .. } in counting_stores(&[("maxSessions", "3")]) {
         let now = SystemTime::now();
         let at = |minute| later(now, minute);
         let (in_use, _lease) = create(&*store, 1, at(0));
@@ -338,7 +285,8 @@ fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
 
 #[test]
 fn a_full_store_that_refuses_evicts_nobody() {
-    for Subject { name, store, .. } in stores(&[("maxSessions", "2"), ("whenFull", "refuse")]) {
+    let settings = [("maxSessions", "2"), ("whenFull", "refuse")];
+    for Subject { name, store, .. } in counting_stores(&settings) {
         let now = SystemTime::now();
         let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
         let refused = store.create(

@@ -1,0 +1,360 @@
+//! [`CustomStore`]: sessions kept by functions of the program's own.
+
+mod functions;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::expiry::{Expiry, has_passed};
+use super::locks::{SessionLock, SessionLocks};
+use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, RecordError, unix_seconds};
+
+pub use functions::{CustomFunctions, CustomResult};
+
+/// Sessions kept by the program's own functions (`storageType = custom`).
+///
+/// The functions need no locks: the library takes one for each session from files in `storageFileDir`,
+/// so that no update is lost between the programs of one machine. Programs on other
+/// machines that use the same rows are not locked out.
+///
+/// A clean-up calls [`CustomFunctions::clean_up`] once, whatever its limits are. It may delete a
+/// session that expired while a request holds it: that request's commit then stores it again, whole.
+///
+/// A session that is listed ([`CustomFunctions::keys`]) is shown with the digits of its key and zeros, which
+/// name the same session as its whole digest does.
+pub struct CustomStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    functions: Box<dyn CustomFunctions>,
+    locks: SessionLocks,
+    expiry: Expiry,
+    max_record_bytes: usize,
+}
+
+impl CustomStore {
+    /// The number of digits of a key.
+    const KEY_LENGTH: usize = 40;
+
+    /// A store of these functions. Nothing is called or made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `storageFileDir` is not set, which the locks need, or `maxSessions`
+    /// is: the rows are not counted.
+    pub fn new(config: &Config, functions: impl CustomFunctions + 'static) -> Result<Self> {
+        let directory = config.storage_file_dir().map_err(|error| {
+            Error::Config(format!(
+                "{error}; storageType = custom keeps its locks there, one for each session in use"
+            ))
+        })?;
+        if config.max_sessions > 0 {
+            return Err(Error::Config(format!(
+                "maxSessions ({}): storageType = custom does not count its sessions; set it to 0",
+                config.origin("maxSessions")
+            )));
+        }
+        let shared = Shared {
+            functions: Box::new(functions),
+            locks: SessionLocks::new(directory),
+            expiry: Expiry::new(config),
+            max_record_bytes: config.max_record_bytes,
+        };
+        Ok(CustomStore {
+            shared: Arc::new(shared),
+        })
+    }
+
+    fn keys(&self) -> Result<Vec<String>> {
+        let keys = self.shared.functions.keys();
+        let keys = keys.map_err(|error| Error::store("cannot list the sessions", error))?;
+        keys.ok_or(Error::Unsupported(
+            "its functions cannot list sessions (CustomFunctions::keys)",
+        ))
+    }
+
+    fn count_expired(&self, now: SystemTime) -> Result<SweepReport> {
+        let mut report = SweepReport::default();
+        for key in self.keys()? {
+            let Some((_, end)) = self.shared.load(&key)? else {
+                continue;
+            };
+            report.examined += 1;
+            if has_passed(end, now) {
+                report.deleted += 1;
+            } else {
+                report.live += 1;
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Store for CustomStore {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        self.shared.check_size(record)?;
+        let key = key(session);
+        let Some(lock) = self.shared.locks.try_take(key)? else {
+            // Whoever has its lock has the session.
+            return Ok(None);
+        };
+        let there = self.shared.load(key)?;
+        if there.is_some_and(|(_, end)| !has_passed(end, now)) {
+            return Ok(None);
+        }
+        let mut lease = CustomLease::new(&self.shared, key, lock, record, 0);
+        lease.commit(record, now)?;
+        Ok(Some(Box::new(lease)))
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let key = key(session);
+        // Not a lock's file is made for an id of nobody, or of a session that was destroyed.
+        if self.shared.load(key)?.is_none_or(|(_, end)| end == 0) {
+            return Ok(None);
+        }
+        let lock = self.shared.locks.take(key, wait)?;
+        let Some((data, end)) = self.shared.load(key)? else {
+            return Ok(None);
+        };
+        if has_passed(end, now) {
+            self.shared.delete(key)?;
+            return Ok(None);
+        }
+        let Some(record) = parse(key, data)? else {
+            return Ok(None);
+        };
+        let lease = CustomLease::new(&self.shared, key, lock, &record, end);
+        let stored = self.shared.stored(record, end, now);
+        Ok(Some((stored, Box::new(lease))))
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let key = key(session);
+        let found = self.shared.find(key, now)?;
+        if let Some((record, end)) = &found
+            && self.shared.expiry.renewed(record, *end, now).is_some()
+            && let Err(error) = self.shared.renew(key, now)
+        {
+            // What was read is right all the same.
+            log::warn!("{}", error.one_line());
+        }
+        Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        if sweep.dry_run {
+            return self.count_expired(now);
+        }
+        let Some(lock) = self.shared.locks.sweep()? else {
+            return Ok(SweepReport {
+                already_running: true,
+                ..SweepReport::default()
+            });
+        };
+        let deleted = self.shared.functions.clean_up(unix_seconds(now));
+        let deleted =
+            deleted.map_err(|error| Error::store("cannot clean up the sessions", error))?;
+        let temporary = self.shared.locks.remove_abandoned()?;
+        lock.note(now)?;
+        Ok(SweepReport {
+            examined: deleted,
+            deleted,
+            temporary,
+            ..SweepReport::default()
+        })
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        self.shared.locks.last_sweep(now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        for key in self.keys()? {
+            let Some(session) = SessionDigest::parse(format!("{key:0<64}").as_bytes())
+                .filter(|_| key.len() == CustomStore::KEY_LENGTH)
+            else {
+                continue;
+            };
+            let flow = match self.shared.find(&key, now) {
+                Ok(Some((record, end))) => {
+                    visit(&session, Ok(self.shared.stored(record, end, now)))
+                }
+                Ok(None) => ControlFlow::Continue(()),
+                Err(error) => visit(&session, Err(error)),
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn install(&self) -> Vec<Error> {
+        self.shared.locks.install().err().into_iter().collect()
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        let mut done = Uninstalled::default();
+        match self.keys() {
+            Ok(keys) => {
+                for key in keys {
+                    match self.shared.delete(&key) {
+                        Ok(()) => done.sessions += 1,
+                        Err(error) => done.errors.push(error),
+                    }
+                }
+            }
+            Err(error) => done.errors.push(error),
+        }
+        if let Err(error) = self.shared.locks.uninstall(&mut done) {
+            done.errors.push(error);
+        }
+        done
+    }
+}
+
+impl Shared {
+    fn load(&self, key: &str) -> Result<Option<(String, u64)>> {
+        let loaded = self.functions.load(key);
+        loaded.map_err(|error| Error::store(format!("cannot load the session {key}"), error))
+    }
+
+    fn save(&self, key: &str, data: &str, end: u64) -> Result<()> {
+        let saved = self.functions.save(key, data, end);
+        saved.map_err(|error| Error::store(format!("cannot save the session {key}"), error))
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        let deleted = self.functions.delete(key);
+        deleted.map_err(|error| Error::store(format!("cannot delete the session {key}"), error))
+    }
+
+    /// A live record and its end.
+    fn find(&self, key: &str, now: SystemTime) -> Result<Option<(Record, u64)>> {
+        let Some((data, end)) = self.load(key)?.filter(|(_, end)| !has_passed(*end, now)) else {
+            return Ok(None);
+        };
+        Ok(parse(key, data)?.map(|record| (record, end)))
+    }
+
+    fn stored(&self, record: Record, end: u64, now: SystemTime) -> Stored {
+        Stored {
+            last_access: self.expiry.last_access(&record, end, now),
+            record,
+        }
+    }
+
+    /// Notes that a session was read. Whoever has its lock notes that it is used by himself.
+    fn renew(&self, key: &str, now: SystemTime) -> Result<()> {
+        let Some(_lock) = self.locks.try_take(key)? else {
+            return Ok(());
+        };
+        // Somebody may have saved it since it was read.
+        if let Some((record, end)) = self.find(key, now)?
+            && let Some(end) = self.expiry.renewed(&record, end, now)
+        {
+            self.save(key, &text(key, &record)?, end)?;
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, record: &Record) -> Result<()> {
+        let (size, limit) = (record.json_len(), self.max_record_bytes);
+        if size > limit {
+            return Err(Error::TooLarge { size, limit });
+        }
+        Ok(())
+    }
+}
+
+/// What the functions call a session.
+fn key(session: &SessionDigest) -> &str {
+    &session.as_str()[..CustomStore::KEY_LENGTH]
+}
+
+/// Reads the record of a row; what is no record at all is `None`.
+fn parse(key: &str, data: String) -> Result<Option<Record>> {
+    match Record::from_json(data.into_bytes()) {
+        Ok(record) => Ok(Some(record)),
+        Err(RecordError::Malformed(reason)) => {
+            log::warn!("the session {key} holds no record and was left alone: {reason}");
+            Ok(None)
+        }
+        Err(RecordError::LaterVersion(version)) => Err(Error::store(
+            format!("cannot read the session {key}"),
+            format!("a later release of cgi-session wrote it (version {version} of the format)"),
+        )),
+    }
+}
+
+fn text(key: &str, record: &Record) -> Result<String> {
+    let text = String::from_utf8(record.to_json());
+    text.map_err(|error| Error::store(format!("cannot save the session {key}"), error))
+}
+
+/// The lock of one session.
+struct CustomLease {
+    shared: Arc<Shared>,
+    key: String,
+    /// As it is stored.
+    record: Record,
+    end: u64,
+    _lock: SessionLock,
+}
+
+impl CustomLease {
+    fn new(shared: &Arc<Shared>, key: &str, lock: SessionLock, record: &Record, end: u64) -> Self {
+        CustomLease {
+            shared: Arc::clone(shared),
+            key: key.to_owned(),
+            record: record.clone(),
+            end,
+            _lock: lock,
+        }
+    }
+
+    fn save(&mut self, record: &Record, end: u64) -> Result<()> {
+        let data = text(&self.key, record)?;
+        self.shared.save(&self.key, &data, end)?;
+        self.end = end;
+        Ok(())
+    }
+}
+
+impl Lease for CustomLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.shared.check_size(record)?;
+        self.save(record, self.shared.expiry.end(record, now))?;
+        self.record = record.clone();
+        Ok(())
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        let record = self.record.clone();
+        match self.shared.expiry.renewed(&record, self.end, now) {
+            Some(end) => self.save(&record, end),
+            None => Ok(()),
+        }
+    }
+
+    fn destroy(self: Box<Self>) -> Result<()> {
+        self.shared.delete(&self.key)
+    }
+}

@@ -1,0 +1,125 @@
+//! [`Expiry`]: when a session ends, for stores that keep this moment beside the record.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::config::Config;
+use crate::record::{Record, unix_seconds};
+
+/// The rules of `timeout` and `lifetime`. An end is a whole second since 1970, rounded up.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Expiry {
+    idle: Duration,
+    lifetime: Option<Duration>,
+}
+
+impl Expiry {
+    pub(in crate::store) fn new(config: &Config) -> Self {
+        Expiry {
+            idle: config.timeout,
+            lifetime: config.lifetime,
+        }
+    }
+
+    /// When a session ends that is used now.
+    pub(in crate::store) fn end(self, record: &Record, now: SystemTime) -> u64 {
+        let unused = || seconds_up(now).saturating_add(whole_seconds(self.idle));
+        let end = record.expires().map_or_else(unused, seconds_up);
+        let longest = self
+            .lifetime
+            .map(|lifetime| unix_seconds(record.created()).saturating_add(whole_seconds(lifetime)));
+        end.min(longest.unwrap_or(u64::MAX))
+    }
+
+    /// The new end of a session that was used now and not written, if it differs enough: by more
+    /// than a sixtieth of `timeout`. An end too far ahead, from a clock that was wrong, is put right.
+    pub(in crate::store) fn renewed(
+        self,
+        record: &Record,
+        end: u64,
+        now: SystemTime,
+    ) -> Option<u64> {
+        let new = self.end(record, now);
+        let pause = whole_seconds(self.idle / 60).max(1);
+        (new.abs_diff(end) > pause).then_some(new)
+    }
+
+    /// When a session with this end was last used, as far as that tells.
+    pub(in crate::store) fn last_access(
+        self,
+        record: &Record,
+        end: u64,
+        now: SystemTime,
+    ) -> SystemTime {
+        let idle = record.timeout().unwrap_or(self.idle);
+        let used = Duration::from_secs(end).checked_sub(idle);
+        let used = used.and_then(|used| UNIX_EPOCH.checked_add(used));
+        // The end was rounded up, and that of the lifetime may have come first.
+        used.unwrap_or(UNIX_EPOCH).max(record.created()).min(now)
+    }
+}
+
+/// Whether a moment is over.
+pub(in crate::store) fn has_passed(end: u64, now: SystemTime) -> bool {
+    end < unix_seconds(now)
+}
+
+fn seconds_up(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    whole_seconds(since)
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    let part = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn expiry(lifetime: &str) -> Expiry {
+        let config = Config::new().set("timeout", "600s").unwrap();
+        Expiry::new(&config.set("lifetime", lifetime).unwrap())
+    }
+
+    #[test]
+    fn a_session_ends_when_unused_or_too_old_and_never_a_moment_before() {
+        let record = Record::new(at(1000));
+        let half = at(1000) + Duration::from_millis(500);
+        assert_eq!(expiry("0").end(&record, half), 1601);
+        assert_eq!(expiry("1000s").end(&record, at(1000)), 1600);
+        assert_eq!(expiry("1000s").end(&record, at(1500)), 2000);
+        assert!(!has_passed(1600, at(1600)) && has_passed(1600, at(1601)));
+    }
+
+    #[test]
+    fn an_end_of_its_own_is_kept_unless_the_lifetime_comes_first() {
+        let mut record = Record::new(at(1000));
+        record.set_timeout(Some(Duration::from_secs(5000)), at(1000));
+        assert_eq!(expiry("0").end(&record, at(2000)), 6001);
+        assert_eq!(expiry("1000s").end(&record, at(2000)), 2000);
+    }
+
+    #[test]
+    fn an_end_is_moved_when_a_sixtieth_of_the_timeout_has_passed_and_not_past_the_lifetime() {
+        let record = Record::new(at(1000));
+        let renewed = |end, now| expiry("1000s").renewed(&record, end, at(now));
+        assert_eq!(renewed(1600, 1010), None);
+        assert_eq!(renewed(1600, 1011), Some(1611));
+        assert_eq!(renewed(2000, 1900), None);
+        assert_eq!(renewed(99_999, 1011), Some(1611));
+    }
+
+    #[test]
+    fn the_last_use_is_told_by_the_end() {
+        let record = Record::new(at(1000));
+        let used = |end, now| expiry("0").last_access(&record, end, at(now));
+        assert_eq!(used(1700, 1200), at(1100));
+        assert_eq!(used(1700, 1050), at(1050));
+        assert_eq!(used(1500, 1200), at(1000));
+    }
+}

@@ -1,0 +1,331 @@
+//! [`SessionLocks`]: one lock for each session of a store that has none of its own.
+//!
+//! A lock is an empty file, `NAME.lock`, and flock(2) on it. It is made when the session is locked
+//! and deleted by its holder while it still holds the lock; so whoever waited for it wakes up on a
+//! file without a name, and looks the name up again. Two can never hold locks of one session: both
+//! would hold the lock of the file that the name leads to, and that is one file.
+//!
+//! | a process dies | left behind, removed by |
+//! |---|---|
+//! | after the file is made, or holding its lock | an unlocked file, the next holder or the clean-up |
+//! | after the file is deleted | – |
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{AtFlags, Dir, OFlags};
+use rustix::io::Errno;
+
+use super::directory::{Directory, Finding, Missing};
+use super::{Uninstalled, age_of_sweep, directory, lock};
+use crate::error::{Error, Result};
+
+/// The lock of the clean-up; its time is that of the last one.
+const SWEEP_LOCK: &str = ".gc";
+const SUFFIX: &str = ".lock";
+/// The longest name of a lock: a session's digest.
+const LONGEST_NAME: usize = 64;
+
+/// The locks of a store's sessions, in a directory of their own.
+#[derive(Debug)]
+pub(in crate::store) struct SessionLocks {
+    directory: Arc<Directory>,
+}
+
+/// The lock of one session. Dropped, it is given up, and nothing of it is left.
+#[derive(Debug)]
+pub(in crate::store) struct SessionLock {
+    directory: Arc<Directory>,
+    name: String,
+    file: File,
+}
+
+/// The lock of the clean-up. Dropped, it is given up.
+pub(in crate::store) struct SweepLock {
+    path: PathBuf,
+    file: File,
+}
+
+impl SessionLocks {
+    /// Locks in this directory, which is made when the first one is taken.
+    pub(in crate::store) fn new(path: &Path) -> Self {
+        SessionLocks {
+            directory: Arc::new(Directory::new(path, false)),
+        }
+    }
+
+    /// Waits up to `wait` for the lock of this name: letters and digits, not more than 64.
+    pub(in crate::store) fn take(&self, name: &str, wait: Duration) -> Result<SessionLock> {
+        let name = [name, SUFFIX].concat();
+        let started = Instant::now();
+        loop {
+            let file = self.directory.open_or_create(&name)?;
+            let left = wait.saturating_sub(started.elapsed());
+            lock::take(&file, left, wait, || self.directory.path().join(&name))?;
+            if let Some(lock) = self.hold(&name, file)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Takes the lock of this name if nobody has it.
+    pub(in crate::store) fn try_take(&self, name: &str) -> Result<Option<SessionLock>> {
+        match self.take(name, Duration::ZERO) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(Error::Busy { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether somebody has the lock of this name. Makes nothing.
+    #[cfg(any(test, feature = "sqlite"))]
+    pub(in crate::store) fn is_taken(&self, name: &str) -> Result<bool> {
+        let name = [name, SUFFIX].concat();
+        let Some(file) = self.directory.open_file(&name, OFlags::RDWR)? else {
+            return Ok(false);
+        };
+        let free = lock::try_exclusive(&file);
+        free.map(|free| !free)
+            .map_err(|error| self.cannot_lock(&name, error))
+    }
+
+    /// The lock of a file whose lock we have, if its name still leads to it.
+    fn hold(&self, name: &str, file: File) -> Result<Option<SessionLock>> {
+        if matches!(self.directory.examine(&file, name)?, Finding::Gone) {
+            return Ok(None);
+        }
+        Ok(Some(SessionLock {
+            directory: Arc::clone(&self.directory),
+            name: name.to_owned(),
+            file,
+        }))
+    }
+
+    /// Takes the lock of the clean-up; `None` when another one is running.
+    pub(in crate::store) fn sweep(&self) -> Result<Option<SweepLock>> {
+        let file = self.directory.open_or_create(SWEEP_LOCK)?;
+        let path = self.directory.path().join(SWEEP_LOCK);
+        match lock::try_exclusive(&file) {
+            Ok(free) => Ok(free.then_some(SweepLock { path, file })),
+            Err(error) => Err(self.cannot_lock(SWEEP_LOCK, error)),
+        }
+    }
+
+    /// How long ago a clean-up last noted its end.
+    pub(in crate::store) fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        let root = self.directory.handle(Missing::Leave).ok()??;
+        let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        age_of_sweep(directory::modified(&stat), now)
+    }
+
+    /// Deletes what holders that died have left behind, and returns how many.
+    pub(in crate::store) fn remove_abandoned(&self) -> Result<u64> {
+        let mut removed = 0;
+        self.each_name(|name| {
+            if is_lock(name)
+                && let Some(file) = self.directory.open_file(name, OFlags::RDWR)?
+                && lock::try_exclusive(&file).map_err(|error| self.cannot_lock(name, error))?
+                && let Some(lock) = self.hold(name, file)?
+            {
+                drop(lock);
+                removed += 1;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(removed)
+    }
+
+    /// Makes the directory.
+    pub(in crate::store) fn install(&self) -> Result<()> {
+        self.directory.handle(Missing::Create).map(drop)
+    }
+
+    /// Removes the locks and, if nothing else is in it, their directory.
+    pub(in crate::store) fn uninstall(&self, done: &mut Uninstalled) -> Result<()> {
+        let before = done.foreign.len();
+        self.each_name(|name| {
+            if is_lock(name) || name == SWEEP_LOCK {
+                self.directory.unlink(name)?;
+            } else {
+                done.foreign.push(name.to_owned());
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if done.foreign.len() > before || self.directory.handle(Missing::Leave)?.is_none() {
+            return Ok(());
+        }
+        let path = self.directory.path();
+        rustix::fs::rmdir(path).map_err(|errno| {
+            Error::io("cannot remove", path, errno.into())
+                .with_hint("it is empty; remove it by hand")
+        })?;
+        self.directory.reopen();
+        Ok(())
+    }
+
+    /// Shows every name in the directory but its own two; none when there is no directory.
+    fn each_name(&self, mut visit: impl FnMut(&str) -> Result<ControlFlow<()>>) -> Result<()> {
+        let Some(root) = self.directory.handle(Missing::Leave)? else {
+            return Ok(());
+        };
+        let failed = |errno: Errno| Error::io("cannot list", self.directory.path(), errno.into());
+        let mut entries = Dir::read_from(&*root).map_err(failed)?;
+        while let Some(entry) = entries.read() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." && visit(&name)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn cannot_lock(&self, name: &str, error: std::io::Error) -> Error {
+        Error::io("cannot lock", self.directory.path().join(name), error)
+    }
+}
+
+impl Drop for SessionLock {
+    fn drop(&mut self) {
+        // Somebody who keeps no protocol may have deleted the file, and it is another's now.
+        match self.directory.leads_to(&self.name, &self.file) {
+            Ok(true) => directory::discard(&self.directory, &self.name),
+            Ok(false) => {}
+            Err(errno) => {
+                let path = self.directory.path().join(&self.name);
+                log::warn!("cannot examine {}: {errno}", path.display());
+            }
+        }
+        // Closing would unlock too, but not while a child that the program forked has the file
+        // open. An unlock cannot fail on an open file.
+        let _ = self.file.unlock();
+    }
+}
+
+impl SweepLock {
+    /// Notes that a clean-up has ended.
+    pub(in crate::store) fn note(&self, now: SystemTime) -> Result<()> {
+        let noted = self.file.set_modified(now);
+        noted.map_err(|error| Error::io("cannot set the time of", &self.path, error))
+    }
+}
+
+impl Drop for SweepLock {
+    fn drop(&mut self) {
+        // As above.
+        let _ = self.file.unlock();
+    }
+}
+
+/// Whether a name is that of a lock: somebody else's file is not ours to delete.
+fn is_lock(name: &str) -> bool {
+    name.strip_suffix(SUFFIX).is_some_and(|name| {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(allowed)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(60);
+
+    fn locks() -> (tempfile::TempDir, SessionLocks) {
+        let place = tempfile::tempdir().unwrap();
+        let locks = SessionLocks::new(&place.path().join("locks"));
+        (place, locks)
+    }
+
+    fn names(locks: &SessionLocks) -> Vec<String> {
+        let entries = fs::read_dir(locks.directory.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_at_a_time_and_leaves_nothing() {
+        let (_place, locks) = locks();
+        let inside = AtomicBool::new(false);
+        let taken = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let lock = locks.take("a", WAIT).unwrap();
+                        assert!(!inside.swap(true, Ordering::SeqCst));
+                        thread::yield_now();
+                        inside.store(false, Ordering::SeqCst);
+                        drop(lock);
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 800);
+        assert_eq!(names(&locks), [""; 0]);
+    }
+
+    #[test]
+    fn locks_of_different_sessions_do_not_wait_for_each_other() {
+        let (_place, locks) = locks();
+        let _one = locks.take("a", Duration::ZERO).unwrap();
+        let _two = locks.take("b", Duration::ZERO).unwrap();
+        let busy = locks.take("a", Duration::from_millis(10)).unwrap_err();
+        let Error::Busy { holder, .. } = busy else {
+            panic!("{busy}");
+        };
+        #[cfg(target_os = "linux")]
+        assert_eq!(holder.as_deref(), Some("another thread of this process"));
+        assert!(locks.is_taken("a").unwrap() && !locks.is_taken("c").unwrap());
+        assert!(locks.try_take("b").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_dead_holder_left_is_removed_and_what_is_held_or_foreign_is_not() {
+        let (_place, locks) = locks();
+        let held = locks.take("a", WAIT).unwrap();
+        for name in ["b.lock", "c.lock", "notes.txt", "B.lock", ".lock"] {
+            fs::write(locks.directory.path().join(name), "").unwrap();
+        }
+        assert_eq!(locks.remove_abandoned().unwrap(), 2);
+        let mut left = names(&locks);
+        left.sort();
+        assert_eq!(left, [".lock", "B.lock", "a.lock", "notes.txt"]);
+        drop(held);
+        let mut done = Uninstalled::default();
+        locks.uninstall(&mut done).unwrap();
+        done.foreign.sort();
+        assert_eq!(done.foreign, [".lock", "B.lock", "notes.txt"]);
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_deleted_by_hand_takes_no_other_with_it() {
+        let (_place, locks) = locks();
+        let orphaned = locks.take("a", WAIT).unwrap();
+        fs::remove_file(locks.directory.path().join("a.lock")).unwrap();
+        let other = locks.take("a", WAIT).unwrap();
+        drop(orphaned);
+        assert!(locks.try_take("a").unwrap().is_none());
+        drop(other);
+        assert_eq!(names(&locks), [""; 0]);
+    }
+
+    #[test]
+    fn the_files_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_place, locks) = locks();
+        let _lock = locks.take("a", WAIT).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(locks.directory.path()), 0o700);
+        assert_eq!(mode(&locks.directory.path().join("a.lock")), 0o600);
+    }
+}

@@ -1,0 +1,85 @@
+//! [`SqliteLease`]: the lock of one session, and the changes of its row.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::params;
+
+use super::Shared;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, unix_seconds};
+use crate::store::Lease;
+use crate::store::locks::SessionLock;
+
+/// The lock of one session.
+pub(super) struct SqliteLease {
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: SessionDigest,
+    /// The times of the record, without its values.
+    pub(super) head: Record,
+    pub(super) end: u64,
+    pub(super) _lock: SessionLock,
+}
+
+impl SqliteLease {
+    /// Changes the row, if it is still there.
+    fn update(&self, action: &str, columns: &str, values: &[&dyn rusqlite::ToSql]) -> Result<bool> {
+        let sql = format!(
+            "UPDATE \"{}\" SET {columns} WHERE session = ?1",
+            self.shared.table
+        );
+        let rows = self
+            .shared
+            .with_table(action, |connection| connection.execute(&sql, values))?;
+        Ok(rows == Some(1))
+    }
+}
+
+impl Lease for SqliteLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.shared.check_size(record)?;
+        let end = self.shared.expiry.end(record, now);
+        let used = unix_seconds(now);
+        let text = self.shared.text(record)?;
+        let is_saved = self.update(
+            "save a session in",
+            "record = ?2, expires = ?3, used = ?4, user = ?5",
+            params![self.session.as_str(), text, end, used, record.user()],
+        )?;
+        if !is_saved {
+            return Err(Error::refused(
+                self.shared.database.path(),
+                format!(
+                    "lost the session {} while it was in use: somebody deleted it by hand",
+                    self.session
+                ),
+            )
+            .with_hint("the session has ended; nothing was saved"));
+        }
+        (self.end, self.head) = (end, head(record));
+        Ok(())
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+            return Ok(());
+        };
+        // One that somebody deleted by hand has ended, and nothing of it was to be saved.
+        self.update(
+            "renew the time of a session in",
+            "expires = ?2, used = ?3",
+            params![self.session.as_str(), end, unix_seconds(now)],
+        )?;
+        self.end = end;
+        Ok(())
+    }
+
+    fn destroy(self: Box<Self>) -> Result<()> {
+        self.shared.delete(&self.session)
+    }
+}
+
+pub(super) fn head(record: &Record) -> Record {
+    record.with_values(b"{}".to_vec())
+}

@@ -1,0 +1,217 @@
+//! The rows of the table: found, understood, inserted and deleted.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{Shared, cap, database, install};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, RecordError, unix_seconds};
+use crate::store::Stored;
+
+/// So many sessions are listed at a time.
+const PAGE: usize = 256;
+
+/// A row as it was found.
+pub(super) struct Loaded {
+    pub(super) data: Vec<u8>,
+    pub(super) end: u64,
+    pub(super) used: u64,
+}
+
+impl Loaded {
+    /// From the columns record, expires and used, the first of which is number `first`.
+    fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let data = match row.get_ref(first)? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+            // No record; whoever reads it will say so.
+            _ => Vec::new(),
+        };
+        // A negative time is one of long ago.
+        let seconds = |column| -> rusqlite::Result<u64> {
+            let seconds: i64 = row.get(column)?;
+            Ok(u64::try_from(seconds).unwrap_or_default())
+        };
+        Ok(Loaded {
+            data,
+            end: seconds(first + 1)?,
+            used: seconds(first + 2)?,
+        })
+    }
+}
+
+impl Shared {
+    /// Runs a query, if there is a database with our table; nothing is made.
+    pub(super) fn with_table<T>(
+        &self,
+        action: &str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(opened) = self.database.open_existing()? else {
+            return Ok(None);
+        };
+        let found = query(&opened.connection);
+        self.database.keep(opened);
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if database::is_missing_table(&error) => Ok(None),
+            Err(error) => Err(self.database.explain(action, error)),
+        }
+    }
+
+    pub(super) fn contains(&self, session: &SessionDigest) -> Result<bool> {
+        let sql = format!("SELECT 1 FROM \"{}\" WHERE session = ?1", self.table);
+        let found = self.with_table("read a session in", |connection| {
+            let found = connection.query_row(&sql, [session.as_str()], |_| Ok(()));
+            found.optional()
+        })?;
+        Ok(found.flatten().is_some())
+    }
+
+    pub(super) fn load(&self, session: &SessionDigest) -> Result<Option<Loaded>> {
+        let sql = format!(
+            "SELECT record, expires, used FROM \"{}\" WHERE session = ?1",
+            self.table
+        );
+        let loaded = self.with_table("read a session in", |connection| {
+            let row =
+                connection.query_row(&sql, [session.as_str()], |row| Loaded::from_row(row, 0));
+            row.optional()
+        })?;
+        Ok(loaded.flatten())
+    }
+
+    /// The next live rows in the order of their names.
+    pub(super) fn page(&self, after: &str, now: SystemTime) -> Result<Vec<(String, Loaded)>> {
+        let sql = format!(
+            "SELECT session, record, expires, used FROM \"{}\" \
+             WHERE session > ?1 AND expires >= ?2 ORDER BY session LIMIT {PAGE}",
+            self.table
+        );
+        let page = self.with_table("list the sessions in", |connection| {
+            let mut statement = connection.prepare(&sql)?;
+            let rows = statement.query_map(params![after, unix_seconds(now)], |row| {
+                Ok((row.get(0)?, Loaded::from_row(row, 1)?))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(page.unwrap_or_default())
+    }
+
+    /// The record of a row; what is no record at all is `None`.
+    pub(super) fn stored(&self, session: &SessionDigest, loaded: Loaded) -> Result<Option<Stored>> {
+        let last_access = database::time(loaded.used);
+        match Record::from_json(loaded.data) {
+            Ok(record) => Ok(Some(Stored {
+                record,
+                last_access,
+            })),
+            Err(RecordError::Malformed(reason)) => {
+                log::warn!(
+                    "the session {session} in {} holds no record and was left alone: {reason}",
+                    self.database.path().display()
+                );
+                Ok(None)
+            }
+            Err(RecordError::LaterVersion(version)) => Err(self.unreadable(
+                session,
+                format!(
+                    "a later release of cgi-session wrote it (version {version} of the format)"
+                ),
+            )),
+        }
+    }
+
+    /// As [`Shared::stored`], for a listing, which shows also what is no record.
+    pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
+        let stored = self.stored(session, loaded)?;
+        stored.ok_or_else(|| self.unreadable(session, "it is no record".to_owned()))
+    }
+
+    fn unreadable(&self, session: &SessionDigest, reason: String) -> Error {
+        let path = self.database.path().display();
+        Error::store(
+            format!("cannot read the session {session} in {path}"),
+            reason,
+        )
+        .with_hint("it was left as it is")
+    }
+
+    /// Stores the first record of a session whose lock we have; `false` when there is one already.
+    pub(super) fn insert(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        end: u64,
+        now: SystemTime,
+    ) -> Result<bool> {
+        let failed = |error| self.database.explain("store a session in", error);
+        let text = self.text(record)?;
+        let sql = format!(
+            "INSERT INTO \"{}\" (session, record, expires, used, user) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO NOTHING",
+            self.table
+        );
+        let mut opened = install::prepared(self)?;
+        let transaction = database::begin(&mut opened).map_err(failed)?;
+        // Kept until the deletions are committed.
+        let locks = cap::admit(self, &transaction, now)?;
+        let values = params![
+            session.as_str(),
+            text,
+            end,
+            unix_seconds(now),
+            record.user()
+        ];
+        let rows = transaction.execute(&sql, values).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        drop(locks);
+        self.database.keep(opened);
+        Ok(rows == 1)
+    }
+
+    pub(super) fn delete(&self, session: &SessionDigest) -> Result<()> {
+        let sql = format!("DELETE FROM \"{}\" WHERE session = ?1", self.table);
+        let deleted = self.with_table("delete a session in", |connection| {
+            connection.execute(&sql, [session.as_str()])
+        });
+        deleted.map(|_| ())
+    }
+
+    /// Notes that a session was read, unless somebody has noted or written something meanwhile, or
+    /// is about to: a reader waits for nobody.
+    pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
+        let sql = format!(
+            "UPDATE \"{}\" SET expires = ?3, used = ?4 WHERE session = ?1 AND expires = ?2",
+            self.table
+        );
+        let values = params![session.as_str(), end, new_end, unix_seconds(now)];
+        let renewed = self.with_table("renew the time of a session in", |connection| {
+            connection.busy_timeout(Duration::ZERO)?;
+            let renewed = connection.execute(&sql, values);
+            connection.busy_timeout(self.lock_timeout)?;
+            renewed
+        });
+        match renewed {
+            Ok(_) | Err(Error::Busy { .. }) => {}
+            // What was read is right all the same.
+            Err(error) => log::warn!("{}", error.one_line()),
+        }
+    }
+
+    pub(super) fn text(&self, record: &Record) -> Result<String> {
+        let path = self.database.path().display();
+        let text = String::from_utf8(record.to_json());
+        text.map_err(|error| Error::store(format!("cannot save a session in {path}"), error))
+    }
+
+    pub(super) fn check_size(&self, record: &Record) -> Result<()> {
+        let (size, limit) = (record.json_len(), self.max_record_bytes);
+        if size > limit {
+            return Err(Error::TooLarge { size, limit });
+        }
+        Ok(())
+    }
+}

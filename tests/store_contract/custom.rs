@@ -1,0 +1,281 @@
+//! What is particular to functions of a program's own: they fail, panic, and know no locks.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cgi_session::{
+    Config, CustomFunctions, CustomResult, CustomStore, Error, Record, SessionManager, Store, Sweep,
+};
+
+use crate::rows::Rows;
+use crate::subjects::{WAIT, count, counted, create, later, record};
+
+/// Functions that do as they are told: 0 works, 1 fails, 2 panics.
+struct Moody {
+    rows: Rows,
+    save: Arc<AtomicU8>,
+    load: Arc<AtomicU8>,
+}
+
+fn feel(mood: &AtomicU8) -> CustomResult<()> {
+    match mood.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        1 => Err("the database has gone away".into()),
+        _ => panic!("a bug in a function"),
+    }
+}
+
+impl CustomFunctions for Moody {
+    fn save(&self, key: &str, data: &str, expires: u64) -> CustomResult<()> {
+        feel(&self.save)?;
+        self.rows.save(key, data, expires)
+    }
+
+    fn load(&self, key: &str) -> CustomResult<Option<(String, u64)>> {
+        feel(&self.load)?;
+        self.rows.load(key)
+    }
+
+    fn clean_up(&self, now: u64) -> CustomResult<u64> {
+        feel(&self.save)?;
+        self.rows.clean_up(now)
+    }
+}
+
+fn config(place: &Path) -> Config {
+    let config = Config::new().set("storageType", "custom").unwrap();
+    config.set("storageFileDir", place.join("locks")).unwrap()
+}
+
+fn rows(place: &Path) -> Rows {
+    Rows::new(&place.join("rows"), false)
+}
+
+/// A store, and the moods of its save and load.
+fn moody(place: &Path) -> (CustomStore, Arc<AtomicU8>, Arc<AtomicU8>) {
+    let (save, load) = (Arc::default(), Arc::default());
+    let functions = Moody {
+        rows: rows(place),
+        save: Arc::clone(&save),
+        load: Arc::clone(&load),
+    };
+    (
+        CustomStore::new(&config(place), functions).unwrap(),
+        save,
+        load,
+    )
+}
+
+#[test]
+fn a_function_that_fails_is_an_error_that_says_so_and_nothing_is_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, save, load) = moody(place.path());
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    save.store(1, Ordering::Relaxed);
+    let failed = lease.commit(&record(2, now), now).unwrap_err();
+    assert!(matches!(failed, Error::Store { .. }), "{failed:?}");
+    assert_eq!(failed.status(), 500);
+    let line = failed.one_line();
+    assert!(
+        line.contains("cannot save the session") && line.contains("gone away"),
+        "{line}"
+    );
+    assert!(!line.contains(id.secret()), "{line}");
+    assert!(store.delete_expired(&Sweep::new(), now).is_err());
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+
+    save.store(0, Ordering::Relaxed);
+    lease.commit(&record(3, now), now).unwrap();
+    drop(lease);
+    load.store(1, Ordering::Relaxed);
+    let unread = store.lock(&id.digest(), WAIT, now).map(drop).unwrap_err();
+    assert!(
+        unread.one_line().contains("cannot load the session"),
+        "{unread}"
+    );
+    load.store(0, Ordering::Relaxed);
+    assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+#[test]
+fn a_function_that_panics_leaves_the_lock_free_and_the_old_state() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, save, load) = moody(place.path());
+    let now = SystemTime::now();
+    let (id, lease) = create(&store, 1, now);
+    drop(lease);
+    for mood in [&save, &load] {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+            mood.store(2, Ordering::Relaxed);
+            lease
+                .commit(&record(count(&stored.record) + 1, now), now)
+                .unwrap();
+            store.read(&id.digest(), now).unwrap();
+        }));
+        assert!(panicked.is_err());
+        mood.store(0, Ordering::Relaxed);
+        drop(
+            store
+                .lock(&id.digest(), Duration::ZERO, now)
+                .unwrap()
+                .unwrap(),
+        );
+    }
+    // The first one panicked in its save, the second one after it.
+    assert_eq!(counted(&store, &id.digest()), Some(2));
+    assert_eq!(fs::read_dir(place.path().join("locks")).unwrap().count(), 0);
+}
+
+#[test]
+fn without_a_directory_for_the_locks_the_error_says_why_one_is_needed() {
+    let place = tempfile::tempdir().unwrap();
+    let config = Config::new().set("storageType", "custom").unwrap();
+    let error = CustomStore::new(&config, rows(place.path()))
+        .map(drop)
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("storageFileDir is not set") && text.contains("locks"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_cap_is_refused_because_nobody_counts() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path()).set("maxSessions", "5").unwrap();
+    let error = CustomStore::new(&config, rows(place.path()))
+        .map(drop)
+        .unwrap_err();
+    assert!(error.to_string().contains("maxSessions"), "{error}");
+}
+
+#[test]
+fn a_listing_that_the_functions_do_not_offer_is_said_to_be_unsupported() {
+    let place = tempfile::tempdir().unwrap();
+    let store = CustomStore::new(&config(place.path()), rows(place.path())).unwrap();
+    let now = SystemTime::now();
+    let mut visit = |_: &_, _| std::ops::ControlFlow::Continue(());
+    let listed = store.for_each(&mut visit, now);
+    assert!(matches!(listed, Err(Error::Unsupported(_))));
+    let dry = store.delete_expired(&Sweep::new().dry_run(true), now);
+    assert!(matches!(dry, Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn a_row_holds_what_the_contract_says_and_its_end_is_rounded_up() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path()).set("timeout", "60s").unwrap();
+    let config = config.set("lifetime", "90s").unwrap();
+    let store = CustomStore::new(&config, rows(place.path())).unwrap();
+    let made = UNIX_EPOCH + Duration::from_millis(2_000_000_000_500);
+    let (id, mut lease) = create(&store, 7, made);
+    let digest = id.digest();
+    let (key, rows) = (&digest.as_str()[..40], rows(place.path()));
+    let (data, expires) = rows.load(key).unwrap().unwrap();
+    assert_eq!(expires, 2_000_000_061);
+    assert_eq!(
+        Record::from_json(data.into_bytes()).unwrap().to_json(),
+        record(7, made).to_json()
+    );
+
+    // Touches are rare, and the lifetime is the last word.
+    for (after, expected) in [(1, 61), (2, 63), (80, 90), (81, 90)] {
+        lease.touch(made + Duration::from_secs(after)).unwrap();
+        let expires = rows.load(key).unwrap().unwrap().1;
+        assert_eq!(expires, 2_000_000_000 + expected, "after {after} s");
+    }
+}
+
+#[test]
+fn a_session_that_a_clean_up_took_from_its_holder_is_whole_after_his_commit() {
+    let place = tempfile::tempdir().unwrap();
+    let store = CustomStore::new(&config(place.path()), rows(place.path())).unwrap();
+    let now = SystemTime::now();
+    for commit in [true, false] {
+        let (id, mut lease) = create(&store, 1, now);
+        let report = store
+            .delete_expired(&Sweep::new(), later(now, 100))
+            .unwrap();
+        // One that was destroyed before may be among them.
+        assert!(report.deleted > 0);
+        if commit {
+            lease.commit(&record(1, now), later(now, 100)).unwrap();
+        } else {
+            lease.touch(later(now, 100)).unwrap();
+        }
+        let stored = store.read(&id.digest(), later(now, 101)).unwrap();
+        assert_eq!(count(&stored.unwrap().record), 1);
+        lease.destroy().unwrap();
+    }
+}
+
+#[test]
+fn reading_counts_as_use_but_not_while_somebody_else_has_the_session() {
+    let place = tempfile::tempdir().unwrap();
+    let store = CustomStore::new(&config(place.path()), rows(place.path())).unwrap();
+    let now = SystemTime::now();
+    let (id, lease) = create(&store, 1, now);
+    let lives = |minute| {
+        store
+            .read(&id.digest(), later(now, minute))
+            .unwrap()
+            .is_some()
+    };
+    assert!(lives(50) && !lives(70));
+    drop(lease);
+    assert!(lives(50) && lives(100));
+}
+
+#[test]
+fn a_row_that_is_no_record_is_no_session_and_stays_where_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let store = CustomStore::new(&config(place.path()), rows(place.path())).unwrap();
+    let now = SystemTime::now();
+    let (id, _) = create(&store, 1, now);
+    let digest = id.digest();
+    let (key, rows) = (&digest.as_str()[..40], rows(place.path()));
+    rows.save(key, "rubbish", u64::MAX).unwrap();
+    assert!(store.read(&digest, now).unwrap().is_none());
+    assert!(store.lock(&digest, WAIT, now).unwrap().is_none());
+    assert_eq!(rows.load(key).unwrap().unwrap().0, "rubbish");
+    rows.save(key, r#"{"v":2}"#, u64::MAX).unwrap();
+    assert!(
+        store
+            .read(&digest, now)
+            .unwrap_err()
+            .one_line()
+            .contains("later release")
+    );
+}
+
+#[test]
+fn a_manager_keeps_its_sessions_by_the_functions() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, save, _) = moody(place.path());
+    let manager = SessionManager::with_store(config(place.path()), store).unwrap();
+    let count = |session: &mut cgi_session::Session| {
+        let n = session.get::<u64>("counter")?.unwrap_or(0) + 1;
+        session.insert("counter", n)?;
+        Ok(n)
+    };
+    let (_, set_cookie) = manager.update(b"", count).unwrap();
+    let set_cookie = set_cookie.unwrap().to_string();
+    let cookie = set_cookie.split(';').next().unwrap();
+    assert_eq!(manager.update(cookie, count).unwrap().0, 2);
+    save.store(1, Ordering::Relaxed);
+    assert!(manager.update(cookie, count).is_err());
+    assert!(manager.update(b"", count).is_err());
+    save.store(0, Ordering::Relaxed);
+    assert_eq!(manager.update(cookie, count).unwrap().0, 3);
+    let session = manager.existing(cookie).unwrap().unwrap();
+    session.destroy().unwrap();
+    assert!(manager.existing(cookie).unwrap().is_none());
+    assert!(manager.read(cookie).unwrap().is_none());
+}

@@ -1,0 +1,135 @@
+//! The stores under test, and what a test does with one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+#[cfg(feature = "sqlite")]
+use cgi_session::SqliteStore;
+use cgi_session::{
+    Config, CustomStore, FileStore, Lease, MemoryStore, Record, SessionDigest, SessionId, Store,
+};
+
+use crate::rows::Rows;
+
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
+
+/// A store, and what must live as long as it.
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) place: tempfile::TempDir,
+}
+
+/// The stores that several processes can share, by name.
+pub(crate) const SHARED: &[&str] = &[
+    "file",
+    "custom",
+    #[cfg(feature = "sqlite")]
+    "sqlite",
+];
+
+const ALL: &[&str] = &[
+    "file",
+    "file with 256 shards",
+    "file with durability",
+    "memory",
+    "custom",
+    "custom that can be listed",
+    #[cfg(feature = "sqlite")]
+    "sqlite",
+    #[cfg(feature = "sqlite")]
+    "sqlite with durability",
+];
+
+/// Every store, empty, with an idle time of 60 minutes and further settings.
+pub(crate) fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
+    subjects(ALL.iter(), settings)
+}
+
+/// The stores that know each of their sessions: functions of a program's own are not asked for so much.
+pub(crate) fn counting_stores(settings: &[(&str, &str)]) -> Vec<Subject> {
+    let counting = ALL.iter().filter(|name| !name.starts_with("custom"));
+    subjects(counting, settings)
+}
+
+fn subjects<'a>(
+    names: impl Iterator<Item = &'a &'static str>,
+    settings: &[(&str, &str)],
+) -> Vec<Subject> {
+    let subject = |name: &&'static str| {
+        let place = tempfile::tempdir().unwrap();
+        Subject {
+            name,
+            store: open(name, place.path(), settings),
+            place,
+        }
+    };
+    names.map(subject).collect()
+}
+
+/// The stores that can be listed.
+pub(crate) fn listed_stores() -> Vec<Subject> {
+    subjects(ALL.iter().filter(|name| **name != "custom"), &[])
+}
+
+/// Opens the store of this name in a directory, by as many processes as you like.
+pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<dyn Store> {
+    let config = Config::new()
+        .set("storageFileDir", place.join("sessions"))
+        .unwrap();
+    let database = place.join("sessions.db");
+    let config = config.set("database", database).unwrap();
+    let more = match name {
+        name if name.contains("shards") => ("shards", "256"),
+        name if name.contains("durability") => ("durability", "data"),
+        _ => ("timeout", "60"),
+    };
+    let settings = settings.iter().chain([&more]);
+    let config = settings.fold(config, |config, (key, value)| {
+        config.set(key, value).unwrap()
+    });
+    match name.split(' ').next() {
+        Some("file") => Arc::new(FileStore::new(&config).unwrap()),
+        Some("memory") => Arc::new(MemoryStore::new(&config).unwrap()),
+        Some("custom") => {
+            let rows = Rows::new(&place.join("rows"), name.contains("listed"));
+            Arc::new(CustomStore::new(&config, rows).unwrap())
+        }
+        #[cfg(feature = "sqlite")]
+        Some("sqlite") => Arc::new(SqliteStore::new(&config).unwrap()),
+        _ => panic!("no store {name}"),
+    }
+}
+
+pub(crate) fn record(count: u64, now: SystemTime) -> Record {
+    Record::new(now).with_values(format!(r#"{{"":{{"count":{count}}}}}"#).into_bytes())
+}
+
+pub(crate) fn count(record: &Record) -> u64 {
+    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
+    values[""]["count"].as_u64().unwrap()
+}
+
+pub(crate) fn create(
+    store: &dyn Store,
+    number: u64,
+    now: SystemTime,
+) -> (SessionId, Box<dyn Lease>) {
+    let id = SessionId::generate().unwrap();
+    let lease = store
+        .create(&id.digest(), &record(number, now), now)
+        .unwrap()
+        .expect("a new id");
+    (id, lease)
+}
+
+/// What a session counts now, without its lock.
+pub(crate) fn counted(store: &dyn Store, session: &SessionDigest) -> Option<u64> {
+    let stored = store.read(session, SystemTime::now()).unwrap();
+    stored.map(|stored| count(&stored.record))
+}
+
+pub(crate) fn later(now: SystemTime, minutes: u64) -> SystemTime {
+    now + Duration::from_secs(60 * minutes)
+}
