@@ -36,9 +36,10 @@
 //! | in a deletion, before the unlink | the session | – |
 //! | in a deletion, after the unlink | nothing | `.count` one too high, clean-up |
 //! | in a change of id, after the creation | the old id with the old record | the new file, clean-up |
-//! | while its user's index gets a session | as above; the session is in the index or not the user's | a torn line, the next login; an entry too many, clean-up |
-//! | while an index loses a session | the session as it was ended or changed | an entry too many, clean-up |
-//! | while an index is made smaller | the old index or the new one | `.tmp-*`, clean-up after 60 s |
+//! | while an index gets a session | the record before, or nothing | a torn line, the next login |
+//! | between the index and the record | the record before, or nothing | a line too many, clean-up |
+//! | while an index loses a session | the session as it ended or changed | a line too many, clean-up |
+//! | while an index is made smaller | all of the user's sessions | `.tmp-*`, clean-up after 60 s |
 //! | in a clean-up or an eviction | what is not deleted yet | the next clean-up |
 //! | anywhere, holding a lock | the lock is free at once | – |
 //!

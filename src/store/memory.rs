@@ -47,7 +47,8 @@ struct Shared {
 }
 
 impl MemoryStore {
-    /// A store with the sessions of the last snapshot, or an empty one where there is none.
+    /// A store with the sessions of the last snapshot, or an empty one where there is none. It waits up to
+    /// `lockTimeout` for a process that is about to end and has the snapshot.
     ///
     /// # Errors
     ///
@@ -77,7 +78,8 @@ impl MemoryStore {
             snapshot,
             is_changed: AtomicBool::new(false),
         };
-        // What has expired since the snapshot was written.
+        // What has expired since the snapshot was written. Nobody has asked for a session yet whose
+        // clock could tell.
         let now = SystemTime::now();
         entries.retain(|_, entry: &mut Arc<Entry>| {
             let state = lock(&entry.state);
@@ -270,6 +272,7 @@ impl Store for MemoryStore {
         if !self.shared.is_changed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        // No request is here either whose clock could tell the time.
         let written = snapshot.write(self.shared.copy(SystemTime::now()).into_iter());
         if written.is_err() {
             self.shared.change();

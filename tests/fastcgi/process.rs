@@ -365,11 +365,13 @@ fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_ser
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
     let server = setup.arguments(&["--workers", "3"]).start();
     assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
-    let workers = server
-        .threads()
-        .into_iter()
-        .filter(|name| name.starts_with("worker"));
-    assert_eq!(workers.count(), 3);
+    let workers = || {
+        let names = server.threads().into_iter();
+        names.filter(|name| name.starts_with("worker")).count()
+    };
+    // A thread gives itself its name.
+    until("three workers have begun", || workers() >= 3);
+    assert_eq!(workers(), 3);
 }
 
 #[test]

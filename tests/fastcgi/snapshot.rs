@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::client::{get, visit};
-use crate::server::{Server, Setup, Socket, until};
+use crate::server::{Server, Setup, Socket, program, until};
 use crate::sessions::{CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere};
 
 /// A responder whose sessions live in its memory.
@@ -100,7 +101,7 @@ fn a_second_responder_with_the_same_snapshot_refuses_to_serve() {
     let reply = second.ask(&visit(1, 0, "mode=count", &cookie));
     assert_eq!(reply.status(), 500);
     let log = second.log();
-    assert!(log.contains("is the snapshot of process"), "{log}");
+    assert!(log.contains("is the snapshot of"), "{log}");
     assert!(log.contains("storageType = file"), "{log}");
     assert_eq!(count(&server, &cookie), 2);
 }
@@ -142,4 +143,30 @@ fn a_snapshot_that_cannot_be_written_is_reported_and_requests_go_on() {
     fs::remove_dir(place.path().join("snapshot.tmp")).unwrap();
     until("the next one succeeds", || holds(&snapshot, "\"count\":2"));
     assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
+}
+
+#[test]
+fn under_cgi_sessions_in_memory_are_refused_with_the_reason_and_a_way_out() {
+    let place = TempDir::new().unwrap();
+    let snapshot = place.path().join("snapshot");
+    let mut command = Command::new(program("counter"));
+    command.env_clear().stdin(Stdio::null());
+    command.env("GATEWAY_INTERFACE", "CGI/1.1");
+    command.env("REQUEST_METHOD", "GET");
+    command.env("CGI_SESSION_STORAGE_TYPE", "ram");
+    command.env("CGI_SESSION_SNAPSHOT_FILE", &snapshot);
+    let output = command.output().unwrap();
+    let (answer, log) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(answer.starts_with("Status: 500"), "{answer}");
+    for part in [
+        "every request is a new process",
+        "storageType = file",
+        "as FastCGI",
+    ] {
+        assert!(log.contains(part), "{log}");
+    }
+    assert!(!snapshot.exists());
 }

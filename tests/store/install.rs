@@ -175,7 +175,7 @@ fn a_session_in_use_is_named_and_stays_with_its_index() {
     let done = place.store.uninstall();
     let found = lines(&done.errors);
     assert!(
-        found.len() == 1 && found[0].contains("is in use by"),
+        found.len() == 1 && found[0].contains("is in use"),
         "{found:?}"
     );
     assert!(found[0].contains(&id.digest().to_string()), "{found:?}");

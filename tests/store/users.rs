@@ -260,6 +260,11 @@ fn an_index_that_has_doubled_is_looked_through_by_the_next_login() {
     let next = place.create_record(&of("ada"));
     assert_eq!(fs::metadata(&path).unwrap().len(), 2 * 65);
     assert_eq!(found(&place.store, "ada"), set(&[&id, &next]));
+    // Also when it names none that is left.
+    fs::write(&path, nobody(128)).unwrap();
+    let last = place.create_record(&of("ada"));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 65);
+    assert_eq!(found(&place.store, "ada"), set(&[&last]));
 }
 
 #[test]

@@ -208,12 +208,14 @@ impl<'a> Index<'a> {
     fn add(&self, session: &SessionDigest) -> Result<()> {
         // A torn last line, of a process that died while it wrote it, is written over.
         let lines = self.size / LINE as u64;
-        if lines >= FIRST_LOOK
-            && lines.is_power_of_two()
-            && let Use::Little(mut sessions) = self.in_use()?
-        {
-            sessions.push(*session);
-            return self.rewrite(&sessions);
+        if lines >= FIRST_LOOK && lines.is_power_of_two() {
+            match self.in_use()? {
+                Use::None => return self.rewrite(&[*session]),
+                Use::Little(sessions) => {
+                    return self.rewrite(&[&sessions[..], &[*session]].concat());
+                }
+                Use::Enough => {}
+            }
         }
         let line = [session.as_str(), "\n"].concat();
         let written = self.file.write_all_at(line.as_bytes(), lines * LINE as u64);
