@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -310,7 +311,6 @@ fn a_directory_of_somebody_else_is_not_looked_into() {
     if !is_root() {
         return;
     }
-    use std::os::unix::process::CommandExt as _;
     let site = Site::new();
     site.session();
     site.give_to(SOMEBODY);

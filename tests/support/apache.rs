@@ -1,5 +1,6 @@
 //! Apache, started with the shipped site on a port and in a directory of its own.
 
+use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -79,6 +80,11 @@ impl Apache {
     /// Where the programs lie; nobody else runs programs from there.
     pub(crate) fn programs(&self) -> PathBuf {
         self.site.path().join("cgi-bin")
+    }
+
+    /// A directory that the server's programs find commands in, for a test to make.
+    pub(crate) fn tools(&self) -> PathBuf {
+        tools(&self.site)
     }
 
     /// What the server and its programs had to say.
@@ -193,7 +199,13 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+fn tools(site: &Site) -> PathBuf {
+    site.path().join("tools")
+}
+
 fn spawn(site: &Site) -> Child {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([tools(site)].into_iter().chain(env::split_paths(&path)));
     let program = Path::new("/usr/sbin/apache2");
     let program = if program.is_file() {
         program
@@ -207,6 +219,7 @@ fn spawn(site: &Site) -> Child {
         // Apache signals its process group when it ends; that must not be ours.
         .process_group(0)
         .env("LC_ALL", "C")
+        .env("PATH", path.unwrap())
         .stdin(Stdio::null())
         .spawn()
         .unwrap()

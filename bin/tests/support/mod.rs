@@ -160,17 +160,22 @@ impl Site {
         path
     }
 
+    /// A configuration file that sets nothing, whatever the machine has in /etc.
+    pub(crate) fn nothing_set(&self) -> PathBuf {
+        self.parent().join(NOTHING_SET)
+    }
+
     /// The clean-up with a configuration that sets nothing, whatever the machine has in /etc.
     pub(crate) fn cleanup_program(&self) -> Command {
         let mut command = cleanup_program();
-        command.env("CGI_SESSION_CONFIG", self.parent().join(NOTHING_SET));
+        command.env("CGI_SESSION_CONFIG", self.nothing_set());
         command
     }
 
     /// `cgi-session` with a subcommand, and a configuration that sets nothing.
     pub(crate) fn tool(&self, subcommand: &str) -> Command {
         let mut command = tool(subcommand);
-        command.env("CGI_SESSION_CONFIG", self.parent().join(NOTHING_SET));
+        command.env("CGI_SESSION_CONFIG", self.nothing_set());
         command
     }
 
