@@ -24,7 +24,7 @@ use super::{Uninstalled, age_of_sweep, directory, lock};
 use crate::error::{Error, Result};
 
 /// The lock of the clean-up; its time is that of the last one.
-const SWEEP_LOCK: &str = ".gc";
+const SWEEP_LOCK: &str = ".sweep";
 const SUFFIX: &str = ".lock";
 /// The longest name of a lock: a session's digest.
 const LONGEST_NAME: usize = 64;
