@@ -39,15 +39,11 @@ pub(crate) struct Remembered {
 impl Token {
     /// The one that the client has sent.
     pub(crate) fn of(request: &Request) -> Option<Self> {
-        let header = request.header("cookie")?.as_encoded_bytes();
-        let pairs = header.split(|byte| matches!(byte, b';' | b','));
-        let value = pairs
-            .filter_map(|pair| pair.trim_ascii().strip_prefix(COOKIE.as_bytes()))
-            .find_map(|rest| rest.strip_prefix(b"="))?;
-        let (selector, rest) = value.split_at_checked(SessionId::LENGTH)?;
+        let value = request.cookie(COOKIE)?;
+        let (selector, validator) = value.split_once('.')?;
         Some(Token {
-            selector: SessionId::parse(selector)?,
-            validator: SessionId::parse(rest.strip_prefix(b".")?)?,
+            selector: SessionId::parse(selector.as_bytes())?,
+            validator: SessionId::parse(validator.as_bytes())?,
         })
     }
 
