@@ -91,7 +91,7 @@ impl CustomFunctions for SessionData {
 fn manager() -> Result<SessionManager> {
     let config = Config::find()?;
     let limit = config.get("maxRecordBytes").unwrap_or_default();
-    let config = match limit.parse() {
+    let config = match limit.parse::<usize>() {
         // A server that is not strict would cut what is longer.
         Ok(bytes) if bytes > LONGEST_TEXT => {
             config.set("maxRecordBytes", LONGEST_TEXT.to_string())?

@@ -297,6 +297,12 @@ impl Config {
         self.timeout
     }
 
+    /// How long a session lives however much it is used; `None` when there is no such limit.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
     /// How long a request waits for its session.
     #[must_use]
     pub fn lock_timeout(&self) -> Duration {

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use http::Method;
 
 use crate::body::{Body, BodyReader};
+use crate::cookies;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::manager::SessionManager;
@@ -82,6 +83,16 @@ impl Request {
             "CONTENT_TYPE" | "CONTENT_LENGTH" => self.param(&variable),
             _ => self.param(&format!("HTTP_{variable}")),
         }
+    }
+
+    /// The value of the client's first cookie of this name, beside the session's own: a program may
+    /// have more. Unlike [`Request::header`] it knows all Cookie fields of the request, of which
+    /// nginx hands over each for itself.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let header = cookie_header(&self.params);
+        let mut found = cookies::values(&header, name);
+        found.next().map(|cookie| cookie.value_trimmed().to_owned())
     }
 
     /// Whether the client came by HTTPS, as the server says. Behind a proxy that ends TLS the

@@ -14,11 +14,20 @@ use http::StatusCode;
 #[path = "../../examples/begin.rs"]
 mod begin;
 #[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/cart.rs"]
+mod cart;
+#[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/counter.rs"]
 mod counter;
 #[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/features.rs"]
+mod features;
+#[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/follow.rs"]
 mod follow;
+#[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/login.rs"]
+mod login;
 #[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/lookup.rs"]
 mod lookup;
@@ -38,8 +47,11 @@ fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> 
     // A path may go on: only its first part is the program.
     match path.split('/').nth(1).unwrap_or_default() {
         "begin" => Ok(begin::begin(request)?),
+        "cart" => Ok(cart::cart(request)?),
         "counter" => Ok(counter::counter(request)?),
+        "features" => Ok(features::features(request)?),
         "follow" => Ok(follow::follow(request)?),
+        "login" => Ok(login::login(request)?),
         "lookup" => Ok(lookup::lookup(request)?),
         "misbehave" => misbehave::misbehave(request),
         "upload" => upload::upload(request),

@@ -13,10 +13,16 @@ use std::process::ExitCode;
 
 #[path = "../../../../../examples/begin.rs"]
 mod begin;
+#[path = "../../../../../examples/cart.rs"]
+mod cart;
 #[path = "../../../../../examples/counter.rs"]
 mod counter;
+#[path = "../../../../../examples/features.rs"]
+mod features;
 #[path = "../../../../../examples/follow.rs"]
 mod follow;
+#[path = "../../../../../examples/login.rs"]
+mod login;
 #[path = "../../../../../examples/lookup.rs"]
 mod lookup;
 #[path = "../../../../../examples/visit.rs"]
@@ -27,7 +33,9 @@ mod visit;
 pub(super) const VARIABLE: &str = "_CGI_SESSION_EXAMPLE";
 
 /// The examples by the names that they have under /cgi-bin/.
-pub(super) const NAMES: [&str; 5] = ["begin", "counter", "follow", "lookup", "visit"];
+pub(super) const NAMES: [&str; 8] = [
+    "begin", "cart", "counter", "features", "follow", "login", "lookup", "visit",
+];
 
 /// Answers one request as an example, if the server started this process for that.
 pub(crate) fn run_example() -> Option<ExitCode> {
@@ -36,8 +44,11 @@ pub(crate) fn run_example() -> Option<ExitCode> {
     end_with_the_server();
     let code = match name.to_str() {
         Some("begin") => cgi_session::run(begin::begin),
+        Some("cart") => cgi_session::run(cart::cart),
         Some("counter") => cgi_session::run(counter::counter),
+        Some("features") => cgi_session::run(features::features),
         Some("follow") => cgi_session::run(follow::follow),
+        Some("login") => cgi_session::run(login::login),
         Some("lookup") => cgi_session::run(lookup::lookup),
         Some("visit") => cgi_session::run(visit::visit),
         _ => {

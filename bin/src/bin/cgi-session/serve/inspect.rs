@@ -3,10 +3,12 @@
 //! It reads the file's bytes and nothing else: it takes no lock and does not count as a visit. The
 //! id in the visitor's cookie leads to the file's name and is shown nowhere.
 
+mod record;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use html_escape::encode_text;
 use http::StatusCode;
@@ -14,6 +16,8 @@ use serde::Deserialize;
 
 use super::pages;
 use super::site::Reply;
+use super::storage::Limits;
+use record::Record;
 
 /// The largest file that is read, and how much of a slot is shown.
 const LARGEST: u64 = 8 << 20;
@@ -28,25 +32,25 @@ const HINT: &str = "<p class=\"note\">Keep this page open beside the <a href=\"/
     <script src=\"/inspect.js\" defer></script>";
 
 /// The whole page.
-pub(super) async fn page(file: Option<PathBuf>) -> Reply {
-    let shown = show(file).await;
+pub(super) async fn page(file: Option<PathBuf>, limits: Limits) -> Reply {
+    let shown = show(file, limits).await;
     let body = format!("{INTRODUCTION}\n<div id=\"file\">{shown}</div>\n{HINT}");
     pages::framed(StatusCode::OK, "Your session file", &body)
 }
 
 /// The part of the page that changes.
-pub(super) async fn part(file: Option<PathBuf>) -> Reply {
-    pages::part(show(file).await)
+pub(super) async fn part(file: Option<PathBuf>, limits: Limits) -> Reply {
+    pages::part(show(file, limits).await)
 }
 
-async fn show(file: Option<PathBuf>) -> String {
+async fn show(file: Option<PathBuf>, limits: Limits) -> String {
     let nothing = "<p class=\"answer\">You have no session yet. Visit the \
         <a href=\"/cgi-bin/counter\">counter</a> once and come back.</p>";
     let Some(file) = file else {
         return nothing.to_owned();
     };
     let shown = tokio::task::spawn_blocking(move || match read(&file) {
-        Ok(content) => describe(&file, &content),
+        Ok(content) => describe(&file, &content, limits),
         Err(error) if error.kind() == io::ErrorKind::NotFound => nothing.to_owned(),
         Err(error) => format!(
             "<p>The file cannot be read: {}.</p>",
@@ -80,12 +84,6 @@ struct Envelope {
     generation: u64,
     #[serde(rename = "d")]
     record: Record,
-}
-
-#[derive(Deserialize)]
-struct Record {
-    #[serde(default)]
-    created: u64,
 }
 
 /// One slot as it stands in the file.
@@ -135,7 +133,7 @@ impl<'a> Slot<'a> {
     }
 }
 
-fn describe(path: &Path, content: &Content) -> String {
+fn describe(path: &Path, content: &Content, limits: Limits) -> String {
     let half = content.bytes.len() / 2;
     let (first, second) = content.bytes.split_at(half);
     let (first, second) = (Slot::parse(first), Slot::parse(second));
@@ -144,35 +142,20 @@ fn describe(path: &Path, content: &Content) -> String {
     } else {
         &second
     };
-    let created = current.envelope.as_ref().and_then(|envelope| {
-        let age = Duration::from_secs(envelope.record.created);
-        SystemTime::UNIX_EPOCH.checked_add(age)
+    let facts = current.envelope.as_ref().map(|envelope| {
+        let record = &envelope.record;
+        record.describe(content.modified, limits, SystemTime::now())
     });
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     format!(
         "<dl>\n<dt>File</dt><dd><code>{}</code></dd>\n<dt>Size</dt><dd>{} bytes, two slots of {half}</dd>\n\
-         <dt>Created</dt><dd>{}</dd>\n<dt>Last used</dt><dd>{}</dd>\n</dl>\n<div class=\"slots\">{}{}</div>",
+         {}</dl>\n<div class=\"slots\">{}{}</div>",
         encode_text(&name),
         content.bytes.len(),
-        ago(created),
-        ago(content.modified),
+        facts.unwrap_or_default(),
         first.describe("First slot", first.generation() > second.generation()),
         second.describe("Second slot", second.generation() > first.generation()),
     )
-}
-
-/// How long ago something was, in the largest unit that says it well.
-fn ago(moment: Option<SystemTime>) -> String {
-    let Some(age) = moment.and_then(|moment| SystemTime::now().duration_since(moment).ok()) else {
-        return "just now".to_owned();
-    };
-    let seconds = age.as_secs();
-    match seconds {
-        0..=1 => "just now".to_owned(),
-        2..=119 => format!("{seconds} seconds ago"),
-        120..=7199 => format!("{} minutes ago", seconds / 60),
-        _ => format!("{} hours ago", seconds / 3600),
-    }
 }
 
 #[cfg(test)]
@@ -185,7 +168,11 @@ mod tests {
             bytes: bytes.to_vec(),
             modified: None,
         };
-        let html = describe(Path::new("/sessions/ab.json"), &content);
+        let limits = Limits {
+            timeout: std::time::Duration::from_secs(3600),
+            lifetime: None,
+        };
+        let html = describe(Path::new("/sessions/ab.json"), &content, limits);
         for part in expected {
             assert!(html.contains(part), "{part} is not in {html}");
         }

@@ -18,12 +18,17 @@ type File = (&'static str, &'static str, &'static str);
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const FILES: [File; 7] = [
+const FILES: [File; 8] = [
     ("/", HTML, include_str!("../../../../../www/index.html")),
     (
         "/karrigell.html",
         HTML,
         include_str!("../../../../../www/karrigell.html"),
+    ),
+    (
+        "/custom-store.html",
+        HTML,
+        include_str!("../../../../../www/custom-store.html"),
     ),
     (
         "/burst.html",

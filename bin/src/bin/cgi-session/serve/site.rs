@@ -76,8 +76,15 @@ impl Site {
             return reply;
         }
         match path {
-            "/inspect" => inspect::page(self.storage.file_of(&cookies(&parts.headers))).await,
-            "/inspect/file" => inspect::part(self.storage.file_of(&cookies(&parts.headers))).await,
+            "/inspect" | "/inspect/file" => {
+                let file = self.storage.file_of(&cookies(&parts.headers));
+                let limits = self.storage.limits();
+                if path == "/inspect" {
+                    inspect::page(file, limits).await
+                } else {
+                    inspect::part(file, limits).await
+                }
+            }
             _ => pages::find(path).unwrap_or_else(not_found),
         }
     }

@@ -5,12 +5,20 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cgi_session::{Config, FileStore, SessionManager};
 
 const PREFIX: &str = "CGI_SESSION_";
 const CONFIG: &str = "CGI_SESSION_CONFIG";
 const DIRECTORY: &str = "CGI_SESSION_STORAGE_FILE_DIR";
+
+/// When sessions end, as the configuration says.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) timeout: Duration,
+    pub(super) lifetime: Option<Duration>,
+}
 
 /// The store that all programs of the site share, and the variables that tell them so.
 pub(super) struct Storage {
@@ -69,6 +77,15 @@ impl Storage {
     /// Where the session files are.
     pub(super) fn directory(&self) -> &Path {
         self.store.directory()
+    }
+
+    /// How long a session lives unused, and in any case.
+    pub(super) fn limits(&self) -> Limits {
+        let config = self.manager.config();
+        Limits {
+            timeout: config.timeout(),
+            lifetime: config.lifetime(),
+        }
     }
 
     /// What a program needs in its environment to find the same sessions.

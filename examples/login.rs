@@ -1,0 +1,152 @@
+//! A login on the session's reserved names: lemon.session wished for such a module, called auth.
+//!
+//! `auth` is the module, `users` knows the passwords, `remember` the browsers. This file has the
+//! pages, which know no more of it than whether somebody is there.
+
+use std::process::ExitCode;
+
+use cgi_session::{Request, Response, Result};
+use html_escape::{encode_double_quoted_attribute, encode_text};
+use http::{Method, StatusCode};
+
+#[path = "login/auth.rs"]
+mod auth;
+#[path = "login/remember.rs"]
+mod remember;
+mod site;
+#[path = "login/users.rs"]
+mod users;
+
+use auth::{Auth, Login};
+
+fn main() -> ExitCode {
+    cgi_session::run(login)
+}
+
+pub(crate) fn login(request: &mut Request) -> Result<Response> {
+    let mut auth = Auth::begin(request)?;
+    let response = if request.method() == Method::POST {
+        request.check_csrf_token()?;
+        act(request, &mut auth)?
+    } else {
+        match auth.login() {
+            Some(login) => inside(request, &auth, login)?,
+            None => outside(request, "", "")?,
+        }
+    };
+    Ok(auth.finish(response))
+}
+
+fn act(request: &mut Request, auth: &mut Auth) -> Result<Response> {
+    let notice = match request.form("do")?.as_deref() {
+        Some("here") => {
+            auth.log_out_here(request)?;
+            "You are logged out here. What other pages know about you is still there.".to_owned()
+        }
+        Some("everywhere") => {
+            auth.log_out_everywhere(request)?;
+            return Ok(site::page("Logged out everywhere", EVERYWHERE));
+        }
+        Some("others") => match auth.end_others(request)? {
+            0 => "You have no other session.".to_owned(),
+            1 => "Your other session is ended.".to_owned(),
+            ended => format!("Your {ended} other sessions are ended."),
+        },
+        _ => {
+            let name = request.form("name")?.unwrap_or_default();
+            let password = request.form("password")?.unwrap_or_default();
+            let is_to_remember = request.form("remember")?.is_some();
+            if !auth.log_in(request, &name, &password, is_to_remember)? {
+                let page = outside(request, "The name or the password is wrong.", &name)?;
+                return Ok(page.with_status(StatusCode::FORBIDDEN));
+            }
+            "You are logged in, and your session has a new id.".to_owned()
+        }
+    };
+    request.session()?.flash("login", notice)?;
+    Ok(Response::redirect("login"))
+}
+
+const EVERYWHERE: &str = "<p class=\"answer\">All your sessions are ended, and every browser has forgotten you.</p>\n\
+    <p>This session is gone with them, and with it what other pages had put in.</p>\n\
+    <p class=\"actions\"><a class=\"button\" href=\"login\">Log in again</a></p>";
+
+fn outside(request: &mut Request, complaint: &str, name: &str) -> Result<Response> {
+    let session = request.session()?;
+    let notice = session.flashed::<String>("login")?;
+    let notice = notice.unwrap_or_else(|| complaint.to_owned());
+    let (notice, token) = (says(&notice), session.csrf_field()?);
+    let body = format!(
+        "{notice}<p>Two people have an account here: <strong>ada</strong>, whose password is \
+         <strong>lovelace</strong>, and <strong>charles</strong>, with <strong>babbage</strong>.</p>\n\
+         <form method=\"post\" action=\"login\">{token}\n\
+         <label>Name <input name=\"name\" value=\"{name}\" autocomplete=\"username\" autocapitalize=\"none\" required></label>\n\
+         <label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label>\n\
+         <label class=\"choice\"><input name=\"remember\" type=\"checkbox\"> Remember me on this browser</label>\n\
+         <p class=\"actions\"><button>Log in</button></p></form>\n\
+         <p class=\"note\">The session gets a new id when you log in, and the old one leads to nothing: whoever had \
+         planted it in your browser has no part in your login. What other pages put into your session stays.</p>",
+        name = encode_double_quoted_attribute(name),
+    );
+    Ok(site::page("Log in", &body))
+}
+
+fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response> {
+    let session = request.session()?;
+    let notice = session.flashed::<String>("login")?.unwrap_or_default();
+    let others: Vec<_> = session.keys().map(str::to_owned).collect();
+    let others = if others.is_empty() {
+        "nothing so far".to_owned()
+    } else {
+        others.join(", ")
+    };
+    // Only the module reaches its name. What anybody else is told, the page shows.
+    let refusal = match session.application(auth::NAME) {
+        Ok(_) => String::new(),
+        Err(refusal) => refusal.to_string(),
+    };
+    let remembered = if auth.is_remembered() {
+        "yes, for 30 days without a visit"
+    } else {
+        "no, only as long as the session"
+    };
+    let token = session.csrf_field()?;
+    let body = format!(
+        "{notice}<p class=\"answer\">{user} is logged in.</p>\n\
+         <dl><dt>Since</dt><dd>{start}</dd>\n<dt>Last request</dt><dd>{last}</dd>\n\
+         <dt>Remembered</dt><dd>{remembered}</dd>\n<dt>Put in by other pages</dt><dd>{others}</dd></dl>\n\
+         <form class=\"actions\" method=\"post\" action=\"login\">{token}\
+         <button name=\"do\" value=\"here\">Log out here</button>\n\
+         <button class=\"second\" name=\"do\" value=\"others\">End my other sessions</button>\n\
+         <button class=\"second\" name=\"do\" value=\"everywhere\">Log out everywhere</button></form>\n\
+         <p class=\"note\">User and times lie under the reserved name <code>auth</code>. A page that asks for it by \
+         <code>session.application(\"auth\")</code>, as this one just did, is told: {refusal}. Log in with a second \
+         browser to see the other two buttons work.</p>",
+        notice = says(&notice),
+        user = encode_text(&login.user),
+        start = ago(login.start),
+        last = ago(login.last_access),
+        others = encode_text(&others),
+        refusal = encode_text(&refusal),
+    );
+    Ok(site::page("Logged in", &body))
+}
+
+fn says(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    format!(
+        "<p class=\"says\" role=\"status\">{}</p>\n",
+        encode_text(text)
+    )
+}
+
+fn ago(moment: u64) -> String {
+    match auth::now().saturating_sub(moment) {
+        0 => "just now".to_owned(),
+        1 => "a second ago".to_owned(),
+        seconds @ 2..120 => format!("{seconds} seconds ago"),
+        seconds => format!("{} minutes ago", seconds / 60),
+    }
+}

@@ -1,0 +1,175 @@
+//! Who logs in and out, and what of the session changes with that.
+
+use cgi_session::{Config, Error, SessionManager};
+
+use crate::WRONG;
+use crate::browser::{ADA, Browser, CHARLES, REMEMBERED, SESSION};
+use crate::support::program::Cgi;
+use crate::support::site::Site;
+
+/// Whether there is a session of this id, as any program would look for it.
+fn lives(site: &Site, id: &str) -> bool {
+    let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
+    let session = manager.read(format!("{SESSION}={id}")).unwrap();
+    session.is_some()
+}
+
+#[test]
+fn an_id_that_was_known_before_the_login_leads_to_nothing_after_it() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site);
+    browser.visit();
+    let planted = browser.cookie(SESSION).to_owned();
+    assert!(lives(&site, &planted));
+    browser.log_in(ADA);
+    assert!(!lives(&site, &planted));
+    assert!(lives(&site, browser.cookie(SESSION)));
+    let mut attacker = Browser::new(&site);
+    attacker.cookies.insert(SESSION.to_owned(), planted);
+    attacker.is_outside();
+}
+
+#[test]
+fn an_id_that_was_logged_in_leads_to_nothing_after_the_logout() {
+    let site = Site::new();
+    let mut browser = Browser::inside(&site, ADA);
+    let mut copy = browser.clone();
+    let answer = browser.send("do=here");
+    assert_eq!(answer.header("location"), Some("login"));
+    browser.sees("You are logged out here.");
+    browser.is_outside();
+    assert!(!lives(&site, copy.cookie(SESSION)));
+    copy.is_outside();
+}
+
+#[test]
+fn what_other_pages_put_in_outlives_login_and_logout() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site);
+    let counter = || Cgi::new("counter", &site);
+    browser.ask(counter()).expect(200, "here 1 time");
+    browser.log_in(ADA);
+    browser.sees("<dd>pageViews</dd>");
+    browser.ask(counter()).expect(200, "here 2 time");
+    browser.send("do=here");
+    browser.ask(counter()).expect(200, "here 3 time");
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_name_are_told_alike_and_change_nothing() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site);
+    browser.ask(Cgi::new("counter", &site));
+    browser.visit();
+    let id = browser.cookie(SESSION).to_owned();
+    for form in [
+        "name=ada&password=babbage",
+        "name=ada&password=",
+        "name=nobody&password=lovelace",
+        "name=%3Cb%3E&password=%00",
+        "",
+    ] {
+        let refused = browser.send(form).expect(403, WRONG);
+        assert_eq!(refused.header("set-cookie"), None);
+    }
+    browser.is_outside();
+    assert_eq!(browser.cookie(SESSION), id);
+    let counted = browser.ask(Cgi::new("counter", &site));
+    counted.expect(200, "here 2 time");
+    browser.log_in(ADA);
+    browser.visit();
+    browser
+        .send("name=charles&password=wrong")
+        .expect(403, WRONG);
+    browser.sees("ada is logged in.");
+}
+
+#[test]
+fn a_form_without_the_sessions_token_logs_nobody_in_or_out() {
+    let site = Site::new();
+    let mut browser = Browser::inside(&site, ADA);
+    let token = std::mem::replace(&mut browser.token, "0".repeat(40));
+    for form in ["do=here", "do=everywhere", CHARLES] {
+        let refused = browser.send(form);
+        assert_eq!(refused.status, 403, "{refused:?}");
+        assert!(refused.stderr.contains("does not hold the token"));
+    }
+    browser.token = token;
+    let typed = Cgi::new("login", &site).form("do=here");
+    let typed = browser.ask(typed.variable("CONTENT_TYPE", "multipart/form-data; boundary=x"));
+    assert_eq!(typed.status, 415);
+    browser.sees("ada is logged in.");
+    // Nor may a stranger's page log a visitor in to an account that the stranger knows.
+    let mut stranger = Browser::new(&site);
+    assert_eq!(stranger.send(ADA).status, 403);
+    stranger.is_outside();
+}
+
+#[test]
+fn no_application_reaches_what_the_module_keeps() {
+    let site = Site::new();
+    let mut browser = Browser::inside(&site, ADA);
+    browser.sees("is told: the name \"auth\" is reserved");
+    let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
+    let cookie = format!("{SESSION}={}", browser.cookie(SESSION));
+    let mut session = manager.start(&cookie).unwrap();
+    assert!(matches!(
+        session.application("auth"),
+        Err(Error::Reserved(_))
+    ));
+    assert!(matches!(
+        session.application("@auth"),
+        Err(Error::Key { .. })
+    ));
+    session.clear();
+    session.insert("auth", "charles").unwrap();
+    session.commit().unwrap();
+    browser.sees("ada is logged in.");
+    let mut outsider = Browser::new(&site);
+    outsider.visit();
+    let cookie = format!("{SESSION}={}", outsider.cookie(SESSION));
+    let mut session = manager.start(&cookie).unwrap();
+    session.insert("user", "ada").unwrap();
+    session
+        .application("auth")
+        .unwrap()
+        .insert("user", "ada")
+        .unwrap();
+    session.commit().unwrap();
+    outsider.is_outside();
+}
+
+#[test]
+fn logging_out_everywhere_ends_all_sessions_of_the_user_and_nobody_elses() {
+    let site = Site::new();
+    let mut here = Browser::inside(&site, ADA);
+    let mut there = Browser::inside(&site, &format!("{ADA}&remember=on"));
+    let mut other = Browser::inside(&site, &format!("{CHARLES}&remember=on"));
+    let page = here.send("do=everywhere");
+    page.expect(200, "All your sessions are ended");
+    assert!(here.cookies.is_empty());
+    here.is_outside();
+    there.is_outside();
+    assert!(!there.cookies.contains_key(REMEMBERED));
+    other.sees("charles is logged in.");
+    other.loses_its_session();
+    other.sees("charles is logged in.");
+}
+
+#[test]
+fn ending_the_other_sessions_keeps_this_browser_in_and_remembered() {
+    let site = Site::new();
+    let remembering = format!("{ADA}&remember=on");
+    let mut here = Browser::inside(&site, &remembering);
+    let mut others = [(); 2].map(|()| Browser::inside(&site, &remembering));
+    here.send("do=others");
+    here.sees("Your 2 other sessions are ended.");
+    for other in &mut others {
+        other.is_outside();
+    }
+    here.loses_its_session();
+    here.sees("ada is logged in.");
+    here.send("do=others");
+    // The session that this browser had lost.
+    here.sees("Your other session is ended.");
+}
