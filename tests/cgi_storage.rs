@@ -57,7 +57,10 @@ fn a_directory_without_a_parent_is_not_made() {
 fn a_file_in_the_place_of_the_directory_is_refused() {
     let site = Site::new();
     fs::write(site.sessions(), "a file").unwrap();
-    expect_refused(&site, &["is not a directory", "must name a directory"]);
+    expect_refused(
+        &site,
+        &["is not a directory", "must be a directory of its own"],
+    );
     assert_eq!(fs::read_to_string(site.sessions()).unwrap(), "a file");
 }
 

@@ -15,8 +15,9 @@ use support::is_installed;
 use support::servers::{Servers, Way};
 
 const LARGE: u64 = 100 << 20;
-/// KiB that the program may use at the most, whatever it was sent.
-const MEMORY: u64 = 8 << 10;
+/// KiB that the program may use at the most, whatever it was sent: its own code is most of it, for it
+/// is all examples in one, not optimized, and with every store.
+const MEMORY: u64 = 16 << 10;
 
 /// nginx takes a body to the disk first, or hands it on as it comes.
 const BUFFERED: &str = "client_max_body_size 0;";
@@ -84,7 +85,7 @@ fn a_page_that_nobody_takes_disturbs_nobody() {
         expect_uploads(way, visitor, 0);
         // The page itself is of 4 MiB, and the program makes several at once.
         let app = servers.app.lock().unwrap();
-        assert!(app.as_ref().unwrap().peak_memory() < 8 * MEMORY);
+        assert!(app.as_ref().unwrap().peak_memory() < 4 * MEMORY);
     });
 }
 

@@ -305,7 +305,7 @@ fn a_full_store_that_refuses_evicts_nobody() {
 
 #[test]
 fn the_live_sessions_of_a_user_are_found_and_nobody_elses() {
-    for Subject { name, store, .. } in stores(&[]) {
+    for Subject { name, store, .. } in listed_stores() {
         let now = SystemTime::now();
         let begin = |user: Option<&str>| {
             let id = SessionId::generate().unwrap();
@@ -342,7 +342,7 @@ fn the_live_sessions_of_a_user_are_found_and_nobody_elses() {
 
 #[test]
 fn a_store_that_is_removed_holds_no_session_and_can_be_installed_again() {
-    for Subject { name, store, .. } in stores(&[]) {
+    for Subject { name, store, .. } in listed_stores() {
         let now = SystemTime::now();
         assert!(store.install().is_empty(), "{name}");
         let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];

@@ -28,7 +28,12 @@ pub(super) struct Program {
 pub(super) enum Refusal {
     Unknown,
     NotExecutable,
+    /// An example that is no part of this binary, and that nobody has built.
+    NotBuilt,
 }
+
+/// The example that brings a store of its own, and with it a database driver that is not for everybody.
+const CUSTOM_STORE: &str = "custom_store";
 
 impl Programs {
     pub(super) fn new(directory: Option<&Path>) -> Result<Self, String> {
@@ -63,6 +68,9 @@ impl Programs {
                 is_example: false,
             });
         }
+        if name == CUSTOM_STORE {
+            return self.custom_store();
+        }
         if !examples::NAMES.contains(&name) {
             return Err(Refusal::Unknown);
         }
@@ -72,6 +80,25 @@ impl Programs {
         Ok(Program {
             command,
             is_example: true,
+        })
+    }
+
+    /// Cargo puts examples into a directory beside this binary.
+    fn custom_store(&self) -> Result<Program, Refusal> {
+        let path = self
+            .this_binary
+            .with_file_name("examples")
+            .join(CUSTOM_STORE);
+        if !path.is_file() {
+            return Err(Refusal::NotBuilt);
+        }
+        let mut command = Command::new(&path);
+        command.env_clear().env("SCRIPT_FILENAME", &path);
+        // A visitor's other cookie is that of a session in the files.
+        command.env("CGI_SESSION_COOKIE_NAME", "customSessionId");
+        Ok(Program {
+            command,
+            is_example: false,
         })
     }
 
@@ -137,6 +164,8 @@ mod tests {
         let programs = Programs::new(Some(directory.path())).unwrap();
         assert!(programs.find("own").is_ok());
         assert!(programs.find("counter").is_ok());
+        // Where cargo has put this test there are no examples beside it.
+        assert_eq!(programs.find(CUSTOM_STORE).err(), Some(Refusal::NotBuilt));
         assert_eq!(
             programs.find("notes.txt").err(),
             Some(Refusal::NotExecutable)

@@ -107,6 +107,12 @@ impl Site {
                 let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
                 return refuse(StatusCode::FORBIDDEN, &reason);
             }
+            Err(Refusal::NotBuilt) => {
+                let reason = format!(
+                    "{name} is a program of its own, beside this one. Build it: cargo build --example {name}"
+                );
+                return refuse(StatusCode::NOT_FOUND, &reason);
+            }
         };
         if parts.headers.contains_key(TRANSFER_ENCODING)
             && !parts.headers.contains_key(CONTENT_LENGTH)

@@ -1,0 +1,209 @@
+//! `CherryPy`'s custom storage on a real database: scenario S5 of docs/seeds.md.
+
+#[allow(dead_code, reason = "the FastCGI tests use more of it")]
+#[path = "../fastcgi/client.rs"]
+mod client;
+mod mariadb;
+#[allow(dead_code, reason = "the FastCGI tests use more of it")]
+#[path = "../fastcgi/server.rs"]
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::thread;
+
+use client::get;
+use mariadb::MariaDb;
+use server::{Server, Setup, Socket};
+use support::example;
+use support::program::{Cgi, Outcome};
+use support::site::Site;
+
+/// As the example's first lines have it.
+const TABLE: &str = "create table session_data (sessionId varchar(50) not null primary key, \
+    sessionData text not null, expirationTime int unsigned not null)";
+const CLIENTS: usize = 16;
+const INCREMENTS: usize = 200;
+
+/// A database with the table.
+fn database() -> Option<MariaDb> {
+    let database = MariaDb::start()?;
+    database.run(TABLE);
+    Some(database)
+}
+
+fn request(site: &Site, database: &MariaDb) -> Cgi {
+    Cgi::new("custom_store", site).variable("CGI_SESSION_DATABASE", database.url())
+}
+
+/// The number in the page.
+#[track_caller]
+fn number(page: &str) -> u64 {
+    let (_, rest) = page.split_once("been here ").expect("a count");
+    rest.split_once(' ').unwrap().0.parse().unwrap()
+}
+
+/// The numbers are 1 and all that follow, each once.
+#[track_caller]
+fn each_once(mut numbers: Vec<u64>, first: u64) {
+    numbers.sort_unstable();
+    let expected: Vec<_> = (first..).take(numbers.len()).collect();
+    assert_eq!(numbers, expected);
+}
+
+#[test]
+fn s5_the_page_counts_in_a_table_by_three_functions() {
+    let Some(database) = database() else { return };
+    let site = Site::new();
+    let first = request(&site, &database).run();
+    assert_eq!(number(&first.body), 1);
+    let id = first.id();
+    for expected in 2..5 {
+        let page = request(&site, &database).visitor(&id).run();
+        assert_eq!(number(&page.body), expected);
+    }
+    let rows = database.ask("select sessionData from session_data");
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].contains(r#""counter":4"#), "{rows:?}");
+    let keys = database.ask("select sessionId from session_data");
+    assert!(keys[0].len() <= 50 && keys[0] != id, "{keys:?}");
+}
+
+#[test]
+fn s5_sixteen_clients_at_once_lose_nothing() {
+    let Some(database) = database() else { return };
+    let site = Site::new();
+    let id = request(&site, &database).run().id();
+    let responder = responder(&site, &database);
+    let numbers = thread::scope(|scope| {
+        let client = || {
+            let mut connection = responder.connect();
+            let cookie = format!("sessionId={id}");
+            let counted = (0..INCREMENTS).map(|_| {
+                let request = client::visit(1, client::KEEP, "", &cookie);
+                let reply = connection.ask(1, &request);
+                assert_eq!(reply.status(), 200, "{}", reply.text());
+                number(&reply.text())
+            });
+            counted.collect::<Vec<_>>()
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let numbers = clients.into_iter().map(|client| client.join().unwrap());
+        numbers.collect::<Vec<_>>().concat()
+    });
+    assert_eq!(numbers.len(), CLIENTS * INCREMENTS);
+    each_once(numbers, 2);
+    // Processes of their own share the locks with it.
+    let numbers = thread::scope(|scope| {
+        let client = || {
+            let views = (0..25).map(|_| {
+                let page = request(&site, &database).visitor(&id).run();
+                number(&page.body)
+            });
+            views.collect::<Vec<_>>()
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        let numbers = clients.into_iter().map(|client| client.join().unwrap());
+        numbers.collect::<Vec<_>>().concat()
+    });
+    each_once(numbers, 2 + (CLIENTS * INCREMENTS) as u64);
+}
+
+fn responder(site: &Site, database: &MariaDb) -> Server {
+    example("custom_store");
+    Setup::new("custom_store", Socket::StdinUnix)
+        .variable("CGI_SESSION_CONFIG", site.config().display())
+        .variable("CGI_SESSION_STORAGE_FILE_DIR", site.sessions().display())
+        .variable("CGI_SESSION_DATABASE", database.url())
+        .start()
+}
+
+/// A 500 page without a cookie, and one line in the log that holds these words.
+#[track_caller]
+fn failed(outcome: &Outcome, words: &[&str]) {
+    assert_eq!(outcome.status, 500, "{outcome:?}");
+    assert_eq!(outcome.header("set-cookie"), None);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    for word in words {
+        assert!(
+            outcome.stderr.contains(word),
+            "no {word} in {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwards() {
+    let Some(mut database) = database() else {
+        return;
+    };
+    let site = Site::new();
+    let responder = responder(&site, &database);
+    let id = request(&site, &database).run().id();
+    let cookie = format!("sessionId={id}");
+    let ask = || responder.ask(&client::visit(1, 0, "", &cookie));
+    assert_eq!(number(&ask().text()), 2);
+    database.stop();
+    failed(
+        &request(&site, &database).visitor(&id).run(),
+        &["cannot load"],
+    );
+    failed(&request(&site, &database).run(), &["cannot"]);
+    let reply = ask();
+    assert_eq!(reply.status(), 500);
+    assert!(!reply.head.contains("Set-Cookie"), "{}", reply.head);
+    database.go_on();
+    assert_eq!(
+        number(&request(&site, &database).visitor(&id).run().body),
+        3
+    );
+    assert_eq!(number(&ask().text()), 4);
+}
+
+#[test]
+fn s5_what_has_expired_is_not_served_although_the_old_loader_did_and_clean_up_deletes_it() {
+    let Some(database) = database() else { return };
+    let site = Site::with_settings("\ncleanUpProbability = 1\n");
+    let id = request(&site, &database).run().id();
+    let before = database.ask("select sessionId from session_data");
+    database.run("update session_data set expirationTime = unix_timestamp() - 100");
+    let page = request(&site, &database).visitor(&id).run();
+    assert_eq!(number(&page.body), 1);
+    assert_ne!(page.id(), id);
+    let after = database.ask("select sessionId from session_data");
+    assert!(after.len() == 1 && after != before, "{before:?} {after:?}");
+}
+
+#[test]
+fn s5_a_table_that_is_missing_and_a_wrong_password_are_errors_that_say_so() {
+    let Some(database) = database() else { return };
+    let site = Site::new();
+    let wrong = request(&site, &database)
+        .variable("CGI_SESSION_DATABASE", database.url_with("five-words"))
+        .run();
+    failed(&wrong, &["Access denied"]);
+    assert!(!wrong.stderr.contains("five-words"), "{}", wrong.stderr);
+    database.run("drop table session_data");
+    failed(
+        &request(&site, &database).run(),
+        &["session_data", "doesn't exist"],
+    );
+}
+
+#[test]
+fn s5_without_a_database_the_page_says_what_to_do() {
+    let site = Site::new();
+    let page = Cgi::new("custom_store", &site).run();
+    assert_eq!(page.status, 503);
+    for part in ["create table session_data", "CGI_SESSION_DATABASE"] {
+        assert!(page.body.contains(part), "{}", page.body);
+    }
+    assert!(site.files().is_empty());
+    let reply = Setup::new("custom_store", Socket::StdinUnix)
+        .variable("CGI_SESSION_CONFIG", site.config().display())
+        .variable("CGI_SESSION_STORAGE_FILE_DIR", site.sessions().display())
+        .start()
+        .ask(&get(1, 0, ""));
+    assert_eq!(reply.status(), 503);
+}

@@ -1,0 +1,73 @@
+//! docs/seeds.md names every row once, and only tests that exist.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::support::repository;
+
+/// How many rows each system has, by its letter.
+const ROWS: [(char, usize); 4] = [('K', 16), ('C', 23), ('W', 10), ('L', 28)];
+
+/// The first column of every row of the tables: `K1`, and how often it stands there.
+fn rows(text: &str) -> BTreeMap<String, usize> {
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        let first = line
+            .strip_prefix("| ")
+            .and_then(|line| line.split(' ').next());
+        let number = first.and_then(|first| first.strip_prefix(['K', 'C', 'W', 'L']));
+        if number.is_some_and(|number| number.parse::<usize>().is_ok()) {
+            *rows
+                .entry(first.unwrap_or_default().to_owned())
+                .or_default() += 1;
+        }
+    }
+    rows
+}
+
+/// The text of all tests below a directory.
+fn sources(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text += &fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_row_stands_in_the_table_once() {
+    let rows = rows(&fs::read_to_string(repository("docs/seeds.md")).unwrap());
+    for (system, count) in ROWS {
+        for number in 1..=count {
+            let row = format!("{system}{number}");
+            assert_eq!(rows.get(&row), Some(&1), "{row}");
+        }
+    }
+    assert_eq!(
+        rows.len(),
+        ROWS.iter().map(|(_, count)| count).sum::<usize>()
+    );
+}
+
+#[test]
+fn every_test_that_the_table_names_exists() {
+    let table = fs::read_to_string(repository("docs/seeds.md")).unwrap();
+    let sources = sources(&repository("tests")) + &sources(&repository("bin/tests"));
+    let quoted = table.split('`').skip(1).step_by(2);
+    let is_test = |name: &&str| {
+        let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        name.bytes().all(is_word) && name.matches('_').count() >= 3
+    };
+    let mut named = 0;
+    for name in quoted.filter(is_test) {
+        assert!(sources.contains(&format!("fn {name}(")), "{name}");
+        named += 1;
+    }
+    assert!(named > 60, "{named} tests are named");
+}
