@@ -20,6 +20,39 @@ fn a_visitor_sees_the_own_file_but_not_the_id() {
 }
 
 #[test]
+fn the_page_says_until_when_the_session_lives_and_whose_it_is() {
+    let server = Server::start();
+    let visitor = server.visitor();
+    let form = visitor.get("/cgi-bin/login");
+    visitor
+        .get("/inspect")
+        .says("<dt>User</dt><dd>nobody has logged in</dd>")
+        .says("<dt>Applications</dt><dd>none</dd>")
+        .says(", 60 minutes after the last use</dd>")
+        .says("<dt>Ends in any case</dt><dd>in 29 days</dd>");
+    let fields = [
+        ("csrfToken", form.token()),
+        ("name", "ada"),
+        ("password", "lovelace"),
+    ];
+    visitor
+        .post("/cgi-bin/login", &fields)
+        .says("ada is logged in.");
+    let token = visitor.get("/cgi-bin/features").token().to_owned();
+    let fields = [
+        ("csrfToken", &*token),
+        ("do", "idle"),
+        ("choice", "2 hours"),
+    ];
+    visitor.post("/cgi-bin/features", &fields);
+    visitor
+        .get("/inspect/file")
+        .says("<dt>User</dt><dd>ada</dd>")
+        .says("<dt>Applications</dt><dd>auth (reserved)</dd>")
+        .says(", 2 hours after the last use</dd>");
+}
+
+#[test]
 fn the_slots_take_turns() {
     let server = Server::start();
     let visitor = server.visitor();

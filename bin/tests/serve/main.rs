@@ -3,6 +3,9 @@
 mod browser;
 mod command_line;
 mod examples;
+mod features;
 mod gateway;
 mod inspect;
+mod login;
 mod server;
+mod shop;

@@ -272,6 +272,14 @@ impl Page {
         self
     }
 
+    /// The token in the page's forms.
+    #[track_caller]
+    pub(crate) fn token(&self) -> &str {
+        let field = self.text.split_once("name=\"csrfToken\" value=\"");
+        let (_, rest) = field.unwrap_or_else(|| panic!("no token in {}", self.text));
+        rest.split('"').next().unwrap_or_default()
+    }
+
     /// The number that the counter answered.
     #[track_caller]
     pub(crate) fn views(&self) -> u64 {

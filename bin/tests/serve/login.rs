@@ -1,0 +1,44 @@
+//! The login on the demo site, whose programs may stay.
+
+use crate::server::{Page, Server, Visitor};
+
+const LOGIN: &str = "/cgi-bin/login";
+
+#[track_caller]
+fn send(visitor: &Visitor, fields: &[(&str, &str)]) -> Page {
+    let token = visitor.get(LOGIN).token().to_owned();
+    let mut all = vec![("csrfToken", &*token)];
+    all.extend(fields);
+    visitor.post(LOGIN, &all)
+}
+
+fn log_in_and_out(server: &Server) {
+    let ada = [
+        ("name", "ada"),
+        ("password", "lovelace"),
+        ("remember", "on"),
+    ];
+    let visitors = [(); 3].map(|()| server.visitor());
+    for visitor in &visitors {
+        send(visitor, &ada).says("ada is logged in.");
+    }
+    let [one, two, three] = &visitors;
+    send(one, &[("do", "here")]).says("You are logged out here.");
+    send(two, &[("do", "others")]).says("Your other session is ended.");
+    three.get(LOGIN).says("<h1>Log in</h1>");
+    send(three, &ada);
+    send(two, &[("do", "everywhere")]).says("All your sessions are ended");
+    for visitor in &visitors {
+        visitor.get(LOGIN).says("<h1>Log in</h1>");
+    }
+}
+
+#[test]
+fn sessions_of_a_user_end_here_elsewhere_and_everywhere() {
+    log_in_and_out(&Server::start());
+}
+
+#[test]
+fn sessions_of_a_user_end_here_elsewhere_and_everywhere_in_responders() {
+    log_in_and_out(&Server::with_fastcgi());
+}
