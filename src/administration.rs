@@ -147,7 +147,8 @@ impl SessionManager {
         let mut destroyed = 0;
         let mut failed: Option<Error> = None;
         for session in self.sessions_of(user)? {
-            if Some(session) == except {
+            // Of a store with short keys, a listed digest is only the beginning of one.
+            if except.is_some_and(|except| except.stem() == session.stem()) {
                 continue;
             }
             match self.destroy_if_of(&session, user) {

@@ -97,7 +97,7 @@ pub(crate) fn is_held_here(session: &SessionDigest) -> bool {
     let thread = thread::current().id();
     let all = sessions();
     let mut own = all.held.iter().filter(|(holder, _)| *holder == thread);
-    own.any(|(_, id)| id.digest() == *session)
+    own.any(|(_, id)| id.digest().stem() == session.stem())
 }
 
 /// How many threads of this process wait for a session.

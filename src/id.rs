@@ -83,6 +83,12 @@ impl SessionDigest {
         well_formed.then_some(SessionDigest(text))
     }
 
+    /// The first 40 digits, which no two sessions have in common: what a store with short keys
+    /// knows a session by.
+    pub(crate) fn stem(&self) -> &str {
+        self.as_str().get(..SessionId::LENGTH).unwrap_or_default()
+    }
+
     /// The 64 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

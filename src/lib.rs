@@ -31,6 +31,13 @@
 //! [`Request::update_session`] locks it only while a closure runs. Under any other transport
 //! [`SessionManager`] needs no more than the Cookie header.
 //!
+//! # Stores
+//!
+//! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
+//! process, [`CustomStore`] for a store of the program's own behind three functions. Two are features
+//! of the crate: `cookie-store` (`CookieStore`, the client keeps its session, sealed) and `sqlite`
+//! (`SqliteStore`, which compiles C). All stand behind the traits [`Store`] and [`Lease`].
+//!
 //! # What is promised
 //!
 //! * **No update is lost.** Requests of one session that may write run one after the other, across
@@ -48,6 +55,8 @@
 //! Network file systems; protection from other programs of the same user; exactly-once for a
 //! request that was killed between its commit and its response; survival of a power failure unless
 //! `durability = data`. While `whenFull = evictOldest` is set, a session can go before its time.
+//! Under `storageType = cookie` the first two promises do not hold either: nobody can lock or take back
+//! what the client has.
 
 mod administration;
 mod applications;

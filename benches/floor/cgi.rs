@@ -125,7 +125,7 @@ impl Programs {
     pub(crate) fn build(target: Option<&str>) -> Outcome<Self> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--release"]);
+        build.args(["build", "--quiet", "--release", "--package", "cgi-session"]);
         build.args(["--example", "counter", "--example", "empty"]);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         // The directory above `tmp` is the one that this benchmark was built in.

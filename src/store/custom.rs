@@ -286,7 +286,7 @@ impl Shared {
 
 /// What the functions call a session.
 fn key(session: &SessionDigest) -> &str {
-    &session.as_str()[..CustomStore::KEY_LENGTH]
+    session.stem()
 }
 
 /// Reads the record of a row; what is no record at all is `None`.

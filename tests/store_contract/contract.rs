@@ -1,10 +1,11 @@
 //! What is created, committed, read, destroyed, expired and cleaned up.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, Record, SessionId, Sweep};
+use cgi_session::{Error, Record, SessionDigest, SessionId, Sweep};
 
 use crate::subjects::{
     Subject, WAIT, count, counting_stores, create, later, listed_stores, record, stores,
@@ -313,15 +314,15 @@ fn the_live_sessions_of_a_user_are_found_and_nobody_elses() {
             drop(store.create(&id.digest(), &record, now).unwrap().unwrap());
             id
         };
+        // A store with short keys lists the beginning of a digest.
+        let short = |digest: &SessionDigest| digest.as_str()[..40].to_owned();
         let found = |user| {
-            let mut found = store.sessions_of(user, now).unwrap();
-            found.sort_by_key(ToString::to_string);
-            found
+            let found = store.sessions_of(user, now).unwrap();
+            found.iter().map(short).collect::<BTreeSet<_>>()
         };
         let sorted = |ids: &[&SessionId]| {
-            let mut digests: Vec<_> = ids.iter().map(|id| id.digest()).collect();
-            digests.sort_by_key(ToString::to_string);
-            digests
+            let digests = ids.iter().map(|id| short(&id.digest()));
+            digests.collect::<BTreeSet<_>>()
         };
         let (one, two) = (begin(Some("ada")), begin(Some("ada")));
         let (other, nobodys) = (begin(Some("grace")), begin(None));

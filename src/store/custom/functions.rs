@@ -8,7 +8,7 @@ pub type CustomResult<T> = std::result::Result<T, Box<dyn StdError + Send + Sync
 
 /// The functions that keep sessions, as in CherryPy: save, load, clean up.
 ///
-/// A function moves one row and needs to know no more: [`CustomStore`] sees to the locks, and to
+/// A function moves one row and needs to know no more: [`CustomStore`](crate::CustomStore) sees to the locks, and to
 /// times and sizes. It never runs for one session in two places at once, except for `load`.
 ///
 /// | column | holds | fits into |
