@@ -116,8 +116,9 @@ impl Applications {
 
     /// The same, whose keys may be so long.
     pub(crate) fn with_longest_key(mut self, bytes: usize) -> Self {
-        let with_limit = |(name, values): (String, Values)| (name, values.with_longest_key(bytes));
-        self.values.0 = self.values.0.into_iter().map(with_limit).collect();
+        for values in self.values.0.values_mut() {
+            values.set_longest_key(bytes);
+        }
         self.longest_key = bytes;
         self
     }
@@ -130,7 +131,7 @@ impl Applications {
     /// Takes one application's values out, to be put back with [`Applications::put`].
     pub(crate) fn take(&mut self, app: &str) -> Values {
         let values = self.values.0.remove(app);
-        values.unwrap_or_else(|| Values::default().with_longest_key(self.longest_key))
+        values.unwrap_or_else(|| Values::with_longest_key(self.longest_key))
     }
 
     /// Puts values back.
@@ -178,7 +179,7 @@ impl Applications {
     }
 
     fn entry(&mut self, name: String) -> &mut Values {
-        let none = || Values::default().with_longest_key(self.longest_key);
+        let none = || Values::with_longest_key(self.longest_key);
         self.values.0.entry(name).or_insert_with(none)
     }
 

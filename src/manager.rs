@@ -13,8 +13,6 @@ use crate::held::{Held, Waiting};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::session::{Client, Session, Snapshot};
-#[cfg(feature = "cookie-store")]
-use crate::store::CookieStore;
 use crate::store::{FileStore, MemoryStore, Store, Sweep, SweepReport};
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
@@ -69,11 +67,7 @@ impl SessionManager {
                 let store = MemoryStore::new(&config)?;
                 SessionManager::with_store(config, store)
             }
-            #[cfg(feature = "cookie-store")]
-            StorageType::Cookie => {
-                let store = CookieStore::new(&config)?;
-                SessionManager::with_store(config, store)
-            }
+            StorageType::Cookie => SessionManager::with_cookies(config),
             StorageType::Custom => Err(Error::Config(
                 "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
             )),
@@ -85,6 +79,17 @@ impl SessionManager {
         }
     }
 
+    #[cfg(feature = "cookie-store")]
+    fn with_cookies(config: Config) -> Result<Self> {
+        let store = crate::store::CookieStore::new(&config)?;
+        SessionManager::with_store(config, store)
+    }
+
+    #[cfg(not(feature = "cookie-store"))]
+    fn with_cookies(_: Config) -> Result<Self> {
+        Err(built_without("cookie", "cookie-store"))
+    }
+
     #[cfg(feature = "sqlite")]
     fn with_sqlite(config: Config) -> Result<Self> {
         let store = crate::store::SqliteStore::new(&config)?;
@@ -93,11 +98,7 @@ impl SessionManager {
 
     #[cfg(not(feature = "sqlite"))]
     fn with_sqlite(_: Config) -> Result<Self> {
-        Err(Error::Config(
-            "storageType = sqlite: this program was built without the feature sqlite; \
-             build it with that feature of cgi-session, or use storageType = file"
-                .to_owned(),
-        ))
+        Err(built_without("sqlite", "sqlite"))
     }
 
     /// A manager of sessions in a store of one's own.
@@ -331,6 +332,14 @@ impl Shared {
         now.duration_since(record.created())
             .is_ok_and(|age| age > lifetime)
     }
+}
+
+#[cfg(not(all(feature = "cookie-store", feature = "sqlite")))]
+fn built_without(storage_type: &str, feature: &str) -> Error {
+    Error::Config(format!(
+        "storageType = {storage_type}: this program was built without the feature {feature}; \
+         build it with that feature of cgi-session, or use storageType = file"
+    ))
 }
 
 /// What a client showed: an id, and how it came.

@@ -93,7 +93,7 @@ impl Session {
         Session {
             manager,
             record: Record::new(now),
-            values: Values::default().with_longest_key(longest_key),
+            values: Values::with_longest_key(longest_key),
             applications: Applications::default().with_longest_key(longest_key),
             flashes: Flashes::new(),
             id: None,

@@ -266,10 +266,16 @@ pub(crate) fn typed<T: DeserializeOwned>(text: Option<&RawValue>, key: &str) -> 
 
 /// For the library's own use.
 impl Values {
-    /// The same values, whose keys may be so long.
-    pub(crate) fn with_longest_key(mut self, bytes: usize) -> Self {
+    /// No values, whose keys may be so long.
+    pub(crate) fn with_longest_key(bytes: usize) -> Self {
+        Values {
+            longest_key: bytes,
+            ..Values::default()
+        }
+    }
+
+    pub(crate) fn set_longest_key(&mut self, bytes: usize) {
         self.longest_key = bytes;
-        self
     }
 
     pub(crate) fn ends(&self) -> &BTreeMap<String, u64> {
@@ -416,7 +422,7 @@ mod tests {
 
     #[test]
     fn the_longest_key_can_be_that_of_lemon() {
-        let mut values = Values::default().with_longest_key(32);
+        let mut values = Values::with_longest_key(32);
         assert!(values.insert("k".repeat(32), 1).is_ok());
         let error = values.insert("k".repeat(33), 1).unwrap_err().to_string();
         assert!(error.contains("33 bytes, of at most 32"), "{error}");
