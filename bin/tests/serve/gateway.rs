@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ureq::http::StatusCode;
 
-use crate::server::{Server, wait_for};
+use crate::server::{Server, binary, wait_for};
 
 const HELLO: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nmade by hand'\n";
 const ECHO: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\ncat\n";
@@ -18,6 +18,23 @@ fn an_own_program_is_served_beside_the_examples() {
     let visitor = server.visitor();
     visitor.get("/cgi-bin/hello").says("made by hand");
     assert_eq!(visitor.get("/cgi-bin/counter").views(), 1);
+}
+
+#[test]
+fn the_custom_store_is_a_program_of_its_own_and_says_what_it_needs() {
+    let server = Server::start();
+    let page = server.visitor().get("/cgi-bin/custom_store");
+    let built = Path::new(binary())
+        .with_file_name("examples")
+        .join("custom_store");
+    let (status, words) = if built.exists() {
+        (StatusCode::SERVICE_UNAVAILABLE, "CGI_SESSION_DATABASE")
+    } else {
+        (StatusCode::NOT_FOUND, "cargo build --example custom_store")
+    };
+    assert_eq!(page.status, status, "{}", page.text);
+    assert!(page.text.contains(words), "{}", page.text);
+    assert!(server.session_files().is_empty());
 }
 
 #[test]
