@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, Opts};
@@ -14,6 +15,12 @@ use crate::support::{is_installed, is_root, wait_until};
 /// What `MariaDB` calls the user of the examples, and the password.
 const USER: &str = "shop";
 const PASSWORD: &str = "four-words-of-salt";
+
+/// The system's tables are made by one server at a time: several at once ask for more asynchronous
+/// I/O than a machine may grant.
+static INSTALLING: Mutex<()> = Mutex::new(());
+/// So that no server asks for any.
+const WITHOUT_AIO: &str = "--innodb-use-native-aio=0";
 
 /// A server with an empty database; dropped, it is stopped.
 pub(crate) struct MariaDb {
@@ -47,7 +54,9 @@ impl MariaDb {
 
     /// Makes the system's tables, a database and a user.
     fn install(&self) {
+        let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut install = Command::new("mariadb-install-db");
+        install.args(["--no-defaults", WITHOUT_AIO]);
         install.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", self.data().display()));
         let made = as_this_user(&mut install).output().unwrap();
@@ -69,7 +78,7 @@ impl MariaDb {
             .open(place.join("log"))
             .unwrap();
         let mut server = Command::new(program("mariadbd"));
-        server.arg("--no-defaults");
+        server.args(["--no-defaults", WITHOUT_AIO]);
         server.arg(format!("--datadir={}", self.data().display()));
         server.arg(format!("--socket={}", place.join("socket").display()));
         server.arg(format!("--pid-file={}", place.join("pid").display()));
