@@ -93,9 +93,8 @@ fn path_with_tools() -> OsString {
         .parent()
         .unwrap();
     let path = env::var_os("PATH").unwrap_or_default();
-    let places = [tools.to_owned()]
-        .into_iter()
-        .chain(env::split_paths(&path));
+    let places = [tools.to_owned(), "/usr/bin".into(), "/bin".into()];
+    let places = places.into_iter().chain(env::split_paths(&path));
     env::join_paths(places).unwrap()
 }
 
