@@ -245,7 +245,9 @@ const FORMER: &[(&str, &str)] = &[
 
 /// Why a key is unknown, and what to write instead.
 pub(super) fn explain_unknown(key: &str) -> String {
-    if let Some((_, fate)) = FORMER.iter().find(|(name, _)| *name == key) {
+    // lemon.session kept those of its cookie in a dictionary of that name.
+    let former = key.strip_prefix("cookie.").unwrap_or(key);
+    if let Some((_, fate)) = FORMER.iter().find(|(name, _)| *name == former) {
         return (*fate).to_owned();
     }
     let distance = |name: &str| strsim::levenshtein(&name.to_lowercase(), &key.to_lowercase());

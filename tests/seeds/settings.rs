@@ -35,3 +35,18 @@ fn an_unknown_setting_is_answered_with_the_nearest() {
         assert!(error.contains(&format!("did you mean {right}?")), "{error}");
     }
 }
+
+#[test]
+fn lemons_cookie_settings_are_answered_with_their_successors() {
+    for (old, words) in [
+        ("cookie.path", "cookiePath"),
+        ("cookie.domain", "cookieDomain"),
+        ("cookie.secure", "cookieSecure"),
+        ("cookie.max-age", "cookieMaxAge"),
+        ("cookie.comment", "RFC 2109"),
+        ("cookie.version", "RFC 2109"),
+    ] {
+        let error = Config::new().set(old, "1").unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
