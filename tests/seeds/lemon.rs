@@ -171,6 +171,31 @@ fn l12_nobody_else_can_read_the_files_or_make_a_cookie_of_their_names() {
 }
 
 #[test]
+fn l12_a_link_in_the_place_of_a_file_or_of_the_directory_is_not_followed() {
+    use std::os::unix::fs::symlink;
+    let (site, elsewhere) = (Site::new(), tempfile::tempdir().unwrap());
+    let id = site.visitor();
+    let (file, directory) = (site.path(&id), site.path(&id).parent().unwrap().to_owned());
+    let open = || site.manager().start(cookie(&id));
+
+    // Whatever it leads to, even the very session.
+    let moved = elsewhere.path().join("session.json");
+    std::fs::copy(&file, &moved).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    symlink(&moved, &file).unwrap();
+    assert!(open().map_or(true, |session| session.is_new()));
+
+    std::fs::remove_file(&file).unwrap();
+    std::fs::rename(&moved, &file).unwrap();
+    assert!(!open().unwrap().is_new(), "it is whole without the link");
+    let moved = elsewhere.path().join("sessions");
+    std::fs::rename(&directory, &moved).unwrap();
+    symlink(&moved, &directory).unwrap();
+    let refused = open().expect_err("no session").to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+}
+
+#[test]
 fn l13_a_reserved_name_is_out_of_the_applications_reach() {
     let site = Site::new();
     let mut session = site.manager().start(b"").unwrap();
@@ -180,8 +205,18 @@ fn l13_a_reserved_name_is_out_of_the_applications_reach() {
         session.application("auth"),
         Err(Error::Reserved(_))
     ));
+    let id = given_id(session.commit().unwrap());
+
+    // In a later request too, where the module has not reserved anything yet.
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(matches!(
+        session.application("auth"),
+        Err(Error::Reserved(_))
+    ));
+    let auth = session.reserve("auth").unwrap();
+    assert!(session.reserved(&auth).contains("start"));
     session.unreserve(auth);
-    assert!(session.application("auth").is_ok());
+    assert!(session.application("auth").unwrap().is_empty());
 }
 
 /// How many of so many visits cleaned up, with this chance.

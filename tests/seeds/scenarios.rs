@@ -1,5 +1,5 @@
 //! The scenarios of the old manuals, step by step, as CGI and as FastCGI. S5 is in
-//! `tests/custom_store.rs`, S8 in `tests/cart.rs`.
+//! `tests/custom_store`, S8 in `bin/tests/serve/shop.rs`.
 
 use std::thread;
 

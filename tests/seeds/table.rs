@@ -71,3 +71,33 @@ fn every_test_that_the_table_names_exists() {
     }
     assert!(named > 60, "{named} tests are named");
 }
+
+#[test]
+fn every_test_of_a_row_is_named_by_the_table() {
+    let table = fs::read_to_string(repository("docs/seeds.md")).unwrap();
+    let sources = sources(&repository("tests/seeds"));
+    let names = sources.lines().filter_map(|line| {
+        let name = line.trim_start().strip_prefix("fn ")?;
+        name.split('(').next()
+    });
+    let is_of_row = |name: &&str| {
+        let number = name.strip_prefix(['k', 'c', 'w', 'l']).unwrap_or_default();
+        number
+            .split('_')
+            .next()
+            .is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    let mut found = 0;
+    for name in names.filter(is_of_row) {
+        // In the row whose number it bears, and not just anywhere.
+        let (row, _) = name.split_once('_').unwrap();
+        let (system, number) = row.split_at(1);
+        let number: u8 = number.parse().unwrap();
+        let start = format!("| {}{number} ", system.to_uppercase());
+        let row = table.lines().find(|line| line.starts_with(&start));
+        let is_named = row.is_some_and(|row| row.contains(&format!("`{name}`")));
+        assert!(is_named, "{name} is not in the row {start}");
+        found += 1;
+    }
+    assert!(found > 60, "{found} tests of rows");
+}
