@@ -46,11 +46,16 @@ fn main() -> ExitCode {
 /// The table of CherryPy's page.
 struct SessionData {
     pool: Pool,
+    /// Where it is, without the password.
+    place: String,
 }
 
 impl SessionData {
-    fn connect(&self) -> mysql::Result<PooledConn> {
-        self.pool.try_get_conn(PATIENCE)
+    fn connect(&self) -> CustomResult<PooledConn> {
+        self.pool.try_get_conn(PATIENCE).map_err(|error| {
+            let place = &self.place;
+            format!("cannot connect to the database {place}: {error}; is the server there, and is what `database` says right?").into()
+        })
     }
 }
 
@@ -106,6 +111,7 @@ fn manager() -> Result<SessionManager> {
         ))
     };
     let options = Opts::from_url(&database).map_err(|error| wrong(&error))?;
+    let place = place(&options);
     // Connected when the first session is asked for, and again when the server has been away.
     let connections = PoolConstraints::new(0, 16).unwrap_or_default();
     let options = OptsBuilder::from_opts(options)
@@ -114,8 +120,19 @@ fn manager() -> Result<SessionManager> {
         .read_timeout(Some(PATIENCE))
         .write_timeout(Some(PATIENCE));
     let pool = Pool::new(options).map_err(|error| wrong(&error))?;
-    let store = CustomStore::new(&config, SessionData { pool })?;
+    let store = CustomStore::new(&config, SessionData { pool, place })?;
     SessionManager::with_store(config, store)
+}
+
+/// What may be said of a database.
+fn place(options: &Opts) -> String {
+    format!(
+        "{} at {}:{} as {}",
+        options.get_db_name().unwrap_or("(no name)"),
+        options.get_ip_or_hostname(),
+        options.get_tcp_port(),
+        options.get_user().unwrap_or("(nobody)")
+    )
 }
 
 fn custom_store(request: &mut Request) -> Result<Response> {

@@ -130,6 +130,11 @@ impl MariaDb {
         format!("mysql://{USER}:{password}@127.0.0.1:{}/shop", self.port)
     }
 
+    /// What a program may say about where it is.
+    pub(crate) fn place(&self) -> String {
+        format!("shop at 127.0.0.1:{} as {USER}", self.port)
+    }
+
     /// Runs a statement.
     pub(crate) fn run(&self, sql: &str) {
         let mut connection = Conn::new(Opts::from_url(&self.url()).unwrap()).unwrap();
