@@ -110,7 +110,9 @@ fn manager() -> Result<SessionManager> {
             "database ({origin}): {error}; it must be mysql://user:password@host/name"
         ))
     };
-    let options = Opts::from_url(&database).map_err(|error| wrong(&error))?;
+    // Its own error may quote a part of the password.
+    let options =
+        Opts::from_url(&database).map_err(|_| wrong(&"it is no address of a database"))?;
     let place = place(&options);
     // Connected when the first session is asked for, and again when the server has been away.
     let connections = PoolConstraints::new(0, 16).unwrap_or_default();

@@ -201,6 +201,18 @@ fn s5_a_table_that_is_missing_and_a_wrong_password_are_errors_that_say_so() {
         .run();
     failed(&wrong, &["Access denied", &database.place()]);
     assert!(!wrong.stderr.contains("five-words"), "{}", wrong.stderr);
+    let unreadable = request(&site, &database)
+        .variable(
+            "CGI_SESSION_DATABASE",
+            database.url_with("five?words=secret"),
+        )
+        .run();
+    failed(&unreadable, &["no address of a database", "mysql://"]);
+    assert!(
+        !unreadable.stderr.contains("words"),
+        "{}",
+        unreadable.stderr
+    );
     database.run("drop table session_data");
     failed(
         &request(&site, &database).run(),
