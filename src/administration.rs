@@ -1,5 +1,6 @@
 //! What an administrator may do with sessions, which are named by their digest.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -132,8 +133,8 @@ impl SessionManager {
     }
 
     /// Deletes all sessions of a user but `except`, and tells how many there were: log out
-    /// everywhere, or after a change of the password everywhere else. A session that begins meanwhile
-    /// is not among them.
+    /// everywhere, or after a change of the password everywhere else. A session whose id changes
+    /// meanwhile is among them.
     ///
     /// Each is waited for, so commit or release the session that this thread holds before.
     ///
@@ -144,19 +145,25 @@ impl SessionManager {
     /// other sessions are deleted nevertheless; try again for the rest.
     pub fn destroy_sessions_of(&self, user: &str, except: Option<&SessionId>) -> Result<u64> {
         let except = except.map(SessionId::digest);
-        let mut destroyed = 0;
+        // Of a store with short keys, a listed digest is only the beginning of one.
+        let is_kept =
+            |session: &SessionDigest| except.is_some_and(|except| except.stem() == session.stem());
+        let (mut tried, mut destroyed) = (HashSet::new(), 0);
         let mut failed: Option<Error> = None;
-        for session in self.sessions_of(user)? {
-            // Of a store with short keys, a listed digest is only the beginning of one.
-            if except.is_some_and(|except| except.stem() == session.stem()) {
-                continue;
+        loop {
+            // Again, until nothing new is there: while one was waited for, its id may have changed.
+            let mut listed = self.sessions_of(user)?;
+            listed.retain(|session| !is_kept(session) && tried.insert(*session));
+            if listed.is_empty() {
+                return failed.map_or(Ok(destroyed), Err);
             }
-            match self.destroy_if_of(&session, user) {
-                Ok(was_there) => destroyed += u64::from(was_there),
-                Err(error) => failed = failed.or(Some(error)),
+            for session in listed {
+                match self.destroy_if_of(&session, user) {
+                    Ok(was_there) => destroyed += u64::from(was_there),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
-        failed.map_or(Ok(destroyed), Err)
     }
 
     fn destroy_if_of(&self, session: &SessionDigest, user: &str) -> Result<bool> {

@@ -1,8 +1,12 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
+use std::thread;
+
 use cgi_session::{Error, SessionId};
 
-use crate::support::{Site, cookie, count, given_id};
+use crate::support::{
+    Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
+};
 
 fn login(site: &Site, user: &str) -> SessionId {
     let mut session = site.manager().start(b"").unwrap();
@@ -56,6 +60,24 @@ fn who_holds_a_session_of_the_user_is_told_instead_of_waiting_for_itself() {
     assert!(matches!(refused, Err(Error::AlreadyOpen)), "{refused:?}");
     drop(held);
     assert_eq!(manager.destroy_sessions_of("ada", None).unwrap(), 1);
+}
+
+#[test]
+fn a_session_whose_id_changes_while_it_is_to_be_ended_does_not_escape() {
+    let site = Site::new();
+    let old = login(&site, "ada");
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.regenerate_id();
+    let new = thread::scope(|scope| {
+        let ending = spawn_waiter(scope, || {
+            site.manager().destroy_sessions_of("ada", None).unwrap()
+        });
+        eventually("somebody waits", is_somebody_waiting);
+        let new = given_id(session.commit().unwrap());
+        assert_eq!(ending.join().unwrap(), 1);
+        new
+    });
+    assert_eq!((site.views(&old), site.views(&new)), (None, None));
 }
 
 #[test]
