@@ -6,8 +6,6 @@ mod custom;
 mod directory;
 mod expiry;
 pub(crate) mod file;
-#[cfg(feature = "cookie-store")]
-mod keys;
 mod lock;
 mod locks;
 pub(crate) mod memory;
@@ -326,4 +324,23 @@ pub struct Uninstalled {
     pub foreign: Vec<String>,
     /// Every problem.
     pub errors: Vec<Error>,
+}
+
+/// The size of a record as JSON, if `maxRecordBytes` allows it.
+fn check_size(record: &Record, limit: usize) -> Result<usize> {
+    let size = record.json_len();
+    if size > limit {
+        return Err(Error::TooLarge { size, limit });
+    }
+    Ok(size)
+}
+
+/// Whether a session has ended that was last used then and lives so long unused.
+fn has_expired(record: &Record, last_access: SystemTime, idle: Duration, now: SystemTime) -> bool {
+    match record.expires() {
+        Some(expires) => expires < now,
+        None => now
+            .duration_since(last_access)
+            .is_ok_and(|unused| unused > idle),
+    }
 }

@@ -4,6 +4,8 @@
 //! that was destroyed or changed can be played back; and two requests at once overwrite each other,
 //! because the client sends both what it had before. It is for a few values that may be lost.
 
+mod keys;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,13 +13,15 @@ use cookie::{Cookie, CookieJar, Key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::keys::Keys;
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
+use super::{
+    Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size, has_expired,
+};
 use crate::config::Config;
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
+use keys::Keys;
 
 /// The most that every browser keeps of a cookie: name, value and attributes (RFC 6265, 6.1).
 const LONGEST_COOKIE: usize = 4096;
@@ -91,20 +95,12 @@ impl CookieStore {
 
 impl Shared {
     fn has_expired(&self, stored: &Stored, now: SystemTime) -> bool {
-        match stored.record.expires() {
-            Some(expires) => expires < now,
-            None => now
-                .duration_since(stored.last_access)
-                .is_ok_and(|unused| unused > self.config.timeout),
-        }
+        has_expired(&stored.record, stored.last_access, self.config.timeout, now)
     }
 
     /// Whether a cookie that holds this record is one that every browser keeps.
     fn check_size(&self, record: &Record, now: SystemTime) -> Result<()> {
-        let (size, limit) = (record.json_len(), self.config.max_record_bytes);
-        if size > limit {
-            return Err(Error::TooLarge { size, limit });
-        }
+        check_size(record, self.config.max_record_bytes)?;
         let plain = sealed_text("0".repeat(SessionId::LENGTH).as_str(), record, now).len();
         let value = "0".repeat((plain + SEAL).div_ceil(3) * 4);
         let cookie = SetCookie::new(&self.config, value).over_https(true);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
 use super::locks::{SessionLock, SessionLocks};
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
+use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -103,7 +103,7 @@ impl Store for CustomStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        self.shared.check_size(record)?;
+        check_size(record, self.shared.max_record_bytes)?;
         let key = key(session);
         let Some(lock) = self.shared.locks.try_take(key)? else {
             // Whoever has its lock has the session.
@@ -274,14 +274,6 @@ impl Shared {
         }
         Ok(())
     }
-
-    fn check_size(&self, record: &Record) -> Result<()> {
-        let (size, limit) = (record.json_len(), self.max_record_bytes);
-        if size > limit {
-            return Err(Error::TooLarge { size, limit });
-        }
-        Ok(())
-    }
 }
 
 /// What the functions call a session.
@@ -340,7 +332,7 @@ impl CustomLease {
 
 impl Lease for CustomLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.shared.check_size(record)?;
+        check_size(record, self.shared.max_record_bytes)?;
         self.save(record, self.shared.expiry.end(record, now))?;
         self.record = record.clone();
         Ok(())

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor};
+use super::{
+    Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor, check_size,
+    has_expired,
+};
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -100,7 +103,7 @@ impl Store for MemoryStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        self.shared.check_size(record)?;
+        check_size(record, self.shared.max_record_bytes)?;
         let mut entries = lock(&self.shared.entries);
         if entries.contains_key(session) {
             return Ok(None);
@@ -309,21 +312,7 @@ impl Shared {
     }
 
     fn has_expired(&self, kept: &Kept, now: SystemTime) -> bool {
-        match kept.record.expires() {
-            Some(expires) => expires < now,
-            None => now
-                .duration_since(kept.last_access)
-                .is_ok_and(|unused| unused > self.idle),
-        }
-    }
-
-    fn check_size(&self, record: &Record) -> Result<()> {
-        let (size, limit) = (record.json_len(), self.max_record_bytes);
-        if size > limit {
-            Err(Error::TooLarge { size, limit })
-        } else {
-            Ok(())
-        }
+        has_expired(&kept.record, kept.last_access, self.idle, now)
     }
 
     /// Makes room for one more session: the expired go first, then the least recently used.

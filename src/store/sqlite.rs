@@ -26,7 +26,7 @@ use rusqlite::params;
 
 use super::expiry::{Expiry, has_passed};
 use super::locks::SessionLocks;
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
+use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -105,7 +105,7 @@ impl Store for SqliteStore {
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
         let shared = &self.shared;
-        shared.check_size(record)?;
+        check_size(record, shared.max_record_bytes)?;
         let Some(lock) = shared.locks.try_take(session.as_str())? else {
             // Whoever has its lock has the session.
             return Ok(None);

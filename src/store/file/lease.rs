@@ -15,7 +15,7 @@ use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
 use crate::store::directory::{self, Directory, Finding};
 use crate::store::lock;
-use crate::store::{Lease, Stored};
+use crate::store::{Lease, Stored, check_size};
 
 /// A slot more than so many times larger than its record is given back.
 const SHRINK: usize = 16;
@@ -103,7 +103,7 @@ impl FileLease {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Self>> {
-        check_size(shared, record)?;
+        check_size(record, shared.max_record_bytes)?;
         let name = shared.directory.file_name(digest);
         space::admit(shared, record)?;
         cap::admit(shared, now)?;
@@ -269,7 +269,7 @@ impl FileLease {
 
 impl Lease for FileLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        let length = check_size(&self.shared, record)?;
+        let length = check_size(record, self.shared.max_record_bytes)?;
         let changes_user = record.user() != self.user.as_deref();
         if changes_user && let Some(user) = record.user() {
             // First, so that a death leaves no session out of its user's index.
@@ -394,17 +394,6 @@ fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<(
         shared.path(name).display()
     );
     Ok(())
-}
-
-fn check_size(shared: &Shared, record: &Record) -> Result<usize> {
-    let size = record.json_len();
-    if size > shared.max_record_bytes {
-        return Err(Error::TooLarge {
-            size,
-            limit: shared.max_record_bytes,
-        });
-    }
-    Ok(size)
 }
 
 /// Locks a file that nobody else knows yet.

@@ -8,7 +8,7 @@ use super::entry::{Entry, Kept, lock};
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::Record;
-use crate::store::Lease;
+use crate::store::{Lease, check_size};
 
 /// The lock of one session in memory.
 pub(super) struct MemoryLease {
@@ -19,7 +19,7 @@ pub(super) struct MemoryLease {
 
 impl Lease for MemoryLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.shared.check_size(record)?;
+        check_size(record, self.shared.max_record_bytes)?;
         lock(&self.entry.state).stored = Some(Kept::new(record, now));
         self.shared.change();
         Ok(())

@@ -9,8 +9,8 @@ use super::Shared;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
-use crate::store::Lease;
 use crate::store::locks::SessionLock;
+use crate::store::{Lease, check_size};
 
 /// The lock of one session.
 pub(super) struct SqliteLease {
@@ -38,7 +38,7 @@ impl SqliteLease {
 
 impl Lease for SqliteLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.shared.check_size(record)?;
+        check_size(record, self.shared.max_record_bytes)?;
         let end = self.shared.expiry.end(record, now);
         let used = unix_seconds(now);
         let text = self.shared.text(record)?;

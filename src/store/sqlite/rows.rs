@@ -206,12 +206,4 @@ impl Shared {
         let text = String::from_utf8(record.to_json());
         text.map_err(|error| Error::store(format!("cannot save a session in {path}"), error))
     }
-
-    pub(super) fn check_size(&self, record: &Record) -> Result<()> {
-        let (size, limit) = (record.json_len(), self.max_record_bytes);
-        if size > limit {
-            return Err(Error::TooLarge { size, limit });
-        }
-        Ok(())
-    }
 }
