@@ -4,6 +4,7 @@ mod contents;
 mod directory;
 mod finding;
 mod medium;
+mod stress;
 mod surroundings;
 mod trial;
 
@@ -17,6 +18,7 @@ use cgi_session_tools::owner::Account;
 use cgi_session_tools::report::{self, counted};
 
 use finding::{Finding, Findings};
+pub(crate) use stress::take_part_in_storm;
 
 const EXAMPLES: &str = "\
 Examples:
