@@ -107,9 +107,8 @@ fn wait_in_thread(
 /// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.
 pub(in crate::store) fn holder(file: &File) -> Option<String> {
     let stat = file.metadata().ok()?;
-    let (major, minor) = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    let pid = holder_of(&locks, &format!("{major:02x}:{minor:02x}"), stat.ino())?;
+    let pid = holder_of(&locks, &device_name(stat.dev()), stat.ino())?;
     if pid.parse() == Ok(std::process::id()) {
         return Some("another thread of this process".to_owned());
     }
@@ -120,6 +119,19 @@ pub(in crate::store) fn holder(file: &File) -> Option<String> {
         program.trim(),
         age.unwrap_or_default()
     ))
+}
+
+/// A device as `/proc/locks` writes it: `fe:00`.
+#[cfg(target_os = "linux")]
+fn device_name(device: u64) -> String {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    format!("{major:02x}:{minor:02x}")
+}
+
+/// Elsewhere there is no `/proc/locks`.
+#[cfg(not(target_os = "linux"))]
+fn device_name(_: u64) -> String {
+    String::new()
 }
 
 /// The process that holds an exclusive flock(2) on this inode, from the text of `/proc/locks`.
