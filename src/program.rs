@@ -104,6 +104,7 @@ pub(crate) enum ManagerSource {
 }
 
 impl ManagerSource {
+    #[cfg(target_os = "linux")]
     pub(crate) fn make(&self) -> Result<SessionManager> {
         match self {
             ManagerSource::Found => SessionManager::find(),
