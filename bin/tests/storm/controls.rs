@@ -1,80 +1,18 @@
 //! Stores that are broken on purpose. The storm must notice each, for the right reason, and nothing in
 //! the one that is not broken.
 
-use std::env;
-use std::path::{Path, PathBuf};
-use std::process::{self, Command, ExitCode};
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use cgi_session::{Config, Result, SessionManager};
-use cgi_session_tools::storm::{Kind, Opened, Outcome, Storm, Subject, TIMEOUT, Task};
-use tempfile::TempDir;
+use cgi_session_tools::storm::{Kind, Outcome};
 
-use crate::broken::{BrokenStore, Fault};
-
-const FAULT: &str = "STORM_FAULT";
+use crate::broken::Fault;
+use crate::subject::Own;
 
 /// A broken protocol may get away with it for some time, but not for so long.
 const LONGEST: Duration = Duration::from_secs(60);
 
-struct Broken(Fault);
-
-impl Subject for Broken {
-    fn open(&self, directory: &Path) -> Result<Opened> {
-        let config = Config::new()
-            .set("storageFileDir", directory)?
-            .set("timeout", format!("{}s", TIMEOUT.as_secs()))?;
-        let store = || BrokenStore::open(self.0, directory);
-        Ok(Opened {
-            manager: SessionManager::with_store(config, store())?,
-            store: Box::new(store()),
-        })
-    }
-
-    fn is_of_empty_store(&self, name: &str) -> bool {
-        // Whoever is killed leaves it, and the next one takes it: a fault, but another one.
-        name.ends_with(".lock")
-    }
-}
-
-/// A process of a storm: of no use when it runs as a test.
-#[test]
-fn a_process() {
-    let Some(task) = Task::find() else {
-        return;
-    };
-    let fault = env::var(FAULT).unwrap();
-    let code = task.run(&Broken(Fault::parse(&fault).unwrap()));
-    // Not by a panic, whose words would be taken for a complaint.
-    process::exit(i32::from(code != ExitCode::SUCCESS));
-}
-
 fn storm(fault: Fault, duration: Duration) -> Outcome {
-    let place = place();
-    let command = || {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["controls::a_process", "--exact", "--nocapture"]);
-        command.arg("--test-threads=1");
-        command.env(FAULT, format!("{fault:?}"));
-        command
-    };
-    let storm = Storm {
-        place: place.path(),
-        subject: &Broken(fault),
-        command: &command,
-        duration,
-        seed: fastrand::u64(..),
-        signal: &AtomicUsize::new(0),
-    };
-    storm.run(&|_| ()).unwrap()
-}
-
-/// In memory, where there is such a place: these stores sync much.
-fn place() -> TempDir {
-    let memory = PathBuf::from("/dev/shm");
-    let place = tempfile::tempdir_in(memory);
-    place.unwrap_or_else(|_| tempfile::tempdir().unwrap())
+    Own::Broken(fault).storm(duration)
 }
 
 /// The storm ends early, because a promise of one of these kinds is broken.
@@ -86,7 +24,6 @@ fn is_noticed(fault: Fault, kinds: &[Kind]) {
         violations.any(|violation| kinds.contains(&violation.kind)),
         "{outcome:#?}"
     );
-    eprintln!("{fault:?}: {outcome:#?}");
 }
 
 #[test]
@@ -119,7 +56,6 @@ fn a_record_written_in_place_is_torn() {
         violations.map(cut_off).any(|is_torn| is_torn),
         "{outcome:#?}"
     );
-    eprintln!("{outcome:#?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #[path = "../../../tests/support/broken.rs"]
 mod broken;
 mod controls;
+mod subject;
 
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use cgi_session::Config;
 use cgi_session_tools::storm::{Outcome, Settings, Storm};
+use subject::Own;
 
 /// Runs a storm of processes of the shipped tool.
 fn storm(place: &Path, settings: &[(&str, &str)], seconds: u64) -> Outcome {
@@ -67,6 +69,5 @@ fn a_storm_breaks_no_promise_in_shards_and_on_the_disk() {
 
 #[test]
 fn a_storm_breaks_no_promise_in_sqlite() {
-    let place = tempfile::tempdir().unwrap();
-    is_calm(&storm(place.path(), &[("storageType", "sqlite")], 8));
+    is_calm(&Own::Sqlite.storm(Duration::from_secs(5)));
 }
