@@ -51,12 +51,15 @@ fn begin(site: &Site, arguments: &[&str]) -> Child {
     let mut command = stress(site, arguments);
     command.args(["--seconds", "600"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let begun = || {
+        let mut places = places(site);
+        places.retain(|place| place.join("sessions").exists());
+        places.len()
+    };
+    let before = begun();
     let child = command.spawn().unwrap();
     let started = Instant::now();
-    while !places(site)
-        .iter()
-        .any(|place| place.join("sessions").exists())
-    {
+    while begun() == before {
         assert!(started.elapsed() < DEADLINE, "it does not begin");
         thread::sleep(Duration::from_millis(5));
     }
@@ -238,6 +241,43 @@ fn as_somebody(site: &Site) -> Command {
         .uid(SOMEBODY)
         .gid(SOMEBODY);
     command
+}
+
+/// As on a network file system without locks: everybody gets every lock at once.
+#[test]
+fn where_locks_do_nothing_a_trial_says_what_is_wrong_and_what_to_do() {
+    let site = Site::new();
+    let library = site.parent().join("no_lock.so");
+    let source = site.parent().join("no_lock.c");
+    fs::write(&source, "int flock(int file, int how) { return 0; }\n").unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
+    assert!(compiled.unwrap().success());
+
+    let mut command = stress(&site, &["--seconds", "60", "--json"]);
+    let finished = Finished::of(command.env("LD_PRELOAD", &library)).exits_with(1);
+    let found = finding(&finished);
+    assert_eq!(found["level"], "problem", "{found:#}");
+    let text = found["text"].as_str().unwrap();
+    assert!(text.starts_with("sessions are NOT safe on "), "{text}");
+    assert!(
+        text.contains("session") && text.contains(": expected "),
+        "{text}"
+    );
+    let remedy = found["remedy"].as_str().unwrap();
+    assert!(
+        remedy.contains("storageFileDir on another local file system"),
+        "{remedy}"
+    );
+    let violations = found["figures"]["violations"].to_string();
+    let is_seen = ["doubled: ", "lost: ", "stale: "]
+        .iter()
+        .any(|kind| violations.contains(kind));
+    assert!(is_seen, "{violations}");
+    is_as_before(&site);
 }
 
 #[test]

@@ -14,6 +14,9 @@ const PADDING: &str = "padding";
 /// The sizes that records grow and shrink between.
 pub(super) const SIZES: Range<usize> = 100..20_000;
 
+/// The values of a session that ended before it was stored, for the clean-up.
+pub(super) const EXPIRED: &str = r#"{"":{"expired":true}}"#;
+
 /// The state of one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
@@ -63,19 +66,16 @@ impl Content {
         .with(&padding)
     }
 
-    /// The same of a record as it is stored; an inner `None` is a session that counts nothing.
-    pub(super) fn of_record(record: &Record) -> Option<Option<Self>> {
+    /// The same of a record as it is stored.
+    pub(super) fn of_record(record: &Record) -> Option<Self> {
         let values: Value = serde_json::from_slice(record.values()).ok()?;
         let values = values.get("")?;
-        let Some(counter) = values.get(COUNTER) else {
-            return Some(None);
-        };
         let content = Content {
-            counter: counter.as_u64()?,
+            counter: values.get(COUNTER)?.as_u64()?,
             number: values.get(NUMBER)?.as_u64()?,
             size: usize::try_from(values.get(SIZE)?.as_u64()?).ok()?,
         };
-        content.with(values.get(PADDING)?.as_str()?).map(Some)
+        content.with(values.get(PADDING)?.as_str()?)
     }
 
     /// This content, if it has this padding.
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
 
-    fn read(values: &str) -> Option<Option<Content>> {
+    fn read(values: &str) -> Option<Content> {
         let record = Record::new(UNIX_EPOCH).with_values(values.as_bytes().to_vec());
         Content::of_record(&record)
     }
@@ -107,7 +107,7 @@ mod tests {
     fn only_what_one_process_wrote_is_whole() {
         let whole = read(r#"{"":{"counter":7,"n":1,"size":3,"padding":"bbb"}}"#);
         let expected = Content::new(7, 3).next_alike();
-        assert_eq!(whole, Some(Some(expected)));
+        assert_eq!(whole, Some(expected));
         for mixed in [
             r#"{"":{"counter":7,"n":2,"size":3,"padding":"bbb"}}"#,
             r#"{"":{"counter":7,"n":1,"size":4,"padding":"bbb"}}"#,
@@ -116,6 +116,5 @@ mod tests {
         ] {
             assert_eq!(read(mixed), None, "{mixed}");
         }
-        assert_eq!(read(r#"{"":{"expired":true}}"#), Some(None));
     }
 }

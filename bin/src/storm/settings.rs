@@ -47,10 +47,8 @@ impl Settings {
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
             // Whoever waits a minute here waits for somebody who is dead.
             .set("lockTimeout", "60s")?;
-        let keys = KEYS.iter().zip(&self.0);
-        let config = keys.fold(Ok(config), |config: Result<Config>, (key, value)| {
-            config?.set(key, value)
-        })?;
+        let mut keys = KEYS.iter().zip(&self.0);
+        let config = keys.try_fold(config, |config, (key, value)| config.set(key, value))?;
         config.set("database", directory.join(DATABASE))
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Error, Record, Session, SessionId, Sweep};
 
-use super::content::{Content, SIZES};
+use super::content::{Content, EXPIRED, SIZES};
 use super::ground::{Entry, Field, Ground, shown};
 use super::ledger::{Deed, Ledger};
 use super::violation::{Kind, Violation};
@@ -85,11 +85,11 @@ impl Worker {
                 break;
             }
             match self.rng.u32(0..1024) {
-                0 => self.destroy()?,
-                1..4 => self.regenerate()?,
-                4..8 => self.visit_grave()?,
-                8..16 => self.make_expired()?,
-                16..160 => self.count_brief()?,
+                0..4 => self.destroy()?,
+                4..16 => self.regenerate()?,
+                16..24 => self.visit_grave()?,
+                24..32 => self.make_expired()?,
+                32..160 => self.count_brief()?,
                 _ => self.count_lasting()?,
             }
         }
@@ -340,7 +340,7 @@ impl Worker {
         let created = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires = created.saturating_sub(OVERDUE).as_secs();
         let text = format!(
-            r#"{{"v":1,"created":{},"expires":{expires},"values":{{"":{{"expired":true}}}}}}"#,
+            r#"{{"v":1,"created":{},"expires":{expires},"values":{EXPIRED}}}"#,
             created.saturating_sub(TIMEOUT + 2 * OVERDUE).as_secs()
         );
         let record = Record::from_json(text.into_bytes());

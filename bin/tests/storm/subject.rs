@@ -45,7 +45,7 @@ impl Subject for Own {
     fn is_of_empty_store(&self, name: &str) -> bool {
         match self {
             // Whoever is killed leaves it, and the next one takes it: a fault, but another one.
-            Own::Broken(_) => name.ends_with(".lock"),
+            Own::Broken(_) => Path::new(name).extension().is_some_and(|end| end == "lock"),
             Own::Sqlite => name.starts_with(DATABASE),
         }
     }

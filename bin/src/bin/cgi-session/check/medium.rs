@@ -57,7 +57,7 @@ pub(super) fn file_system(path: &Path) -> Option<String> {
     file_system_among(&mounts, &path)
 }
 
-/// The same in a text as proc_pid_mountinfo(5) describes it. Of two mounts on one point, the later one
+/// The same in a text as proc(5) describes it. Of two mounts on one point, the later one
 /// is seen.
 fn file_system_among(mounts: &str, path: &Path) -> Option<String> {
     let mounts = mounts.lines().filter_map(|line| {

@@ -62,7 +62,7 @@ fn wait(command: &mut Command, signals: &Signals) -> io::Result<ExitStatus> {
         }
         if signals.any() && !is_told {
             // Ctrl-C reaches both; a signal to this process alone does not.
-            signals.pass_on(&child);
+            signals::pass_on(&child);
             is_told = true;
         }
         thread::sleep(Duration::from_millis(20));

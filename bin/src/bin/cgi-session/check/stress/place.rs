@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::thread;
+use std::time::Duration;
 
 use cgi_session_tools::owner::Account;
 use cgi_session_tools::report;
@@ -109,10 +111,21 @@ fn is_over(path: &Path, process: Pid) -> bool {
 }
 
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path) {
+    let mut removed = fs::remove_dir_all(path);
+    for _ in 0..100 {
+        // A process of a killed run, about to end, may still have written there.
+        match &removed {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                thread::sleep(Duration::from_millis(10));
+                removed = fs::remove_dir_all(path);
+            }
+            _ => break,
+        }
+    }
+    if let Err(error) = removed {
+        let shown = path.display();
         report::error(&format!(
-            "cannot remove {0}: {error}; try: rm -r {0}",
-            path.display()
+            "cannot remove {shown}: {error}; try: rm -r {shown}"
         ));
     }
 }
@@ -123,7 +136,7 @@ mod tests {
 
     #[test]
     fn only_directories_of_storms_are_known_by_name() {
-        let known = |name: &str| process_of(name).map(|pid| pid.as_raw_pid());
+        let known = |name: &str| process_of(name).map(Pid::as_raw_pid);
         assert_eq!(known(".cgi-session-stress-12-0123abcd"), Some(12));
         for name in [
             "cgi-session",

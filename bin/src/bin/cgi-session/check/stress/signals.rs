@@ -29,13 +29,13 @@ impl Signals {
     pub(super) fn any(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
+}
 
-    /// Lets a process know that it should end.
-    pub(super) fn pass_on(&self, child: &Child) {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // One that has ended needs no signal.
-            let _ = kill_process(pid, Signal::TERM);
-        }
+/// Lets a process know that it should end.
+pub(super) fn pass_on(child: &Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // One that has ended needs no signal.
+        let _ = kill_process(pid, Signal::TERM);
     }
 }
