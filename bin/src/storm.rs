@@ -96,8 +96,6 @@ pub struct Storm<'a> {
     pub subject: &'a dyn Subject,
     /// A program that runs its [`Task`] on the same store, without arguments of ours.
     pub command: &'a dyn Fn() -> Command,
-    /// How long it goes on.
-    pub duration: Duration,
     /// Draws what happens when; two storms of one seed have the same plan, and yet differ.
     pub seed: u64,
     /// Ends the storm when it is no longer zero.
@@ -105,26 +103,23 @@ pub struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// Runs it. `progress` hears now and then how far it has come.
+    /// Runs it as long as `goes_on` says so, which hears all the time how far it has come, and as no
+    /// promise is broken.
     ///
     /// # Errors
     ///
     /// When processes cannot be started, or the place cannot be written.
-    pub fn run(&self, progress: &dyn Fn(&Outcome)) -> io::Result<Outcome> {
+    pub fn run(&self, goes_on: &dyn Fn(&Outcome) -> bool) -> io::Result<Outcome> {
         let ground = Ground::at(self.place);
         ground.prepare()?;
         let mut crew = Crew::new(self.place, self.seed, self.command);
         let begun = Instant::now();
         crew.start()?;
         let mut outcome = Outcome::default();
-        while begun.elapsed() < self.duration
-            && outcome.violations.is_empty()
-            && !crew.has_complaints()?
-        {
+        while goes_on(&outcome) && outcome.violations.is_empty() && !crew.has_complaints()? {
             thread::sleep(PAUSE);
             outcome.violations.extend(crew.turn_over()?);
             outcome.note(&crew, begun);
-            progress(&outcome);
             let signal = self.signal.load(Ordering::Relaxed);
             if signal != 0 {
                 outcome.interrupted = Some(signal);

@@ -1,18 +1,21 @@
 //! [`Worker`]: one process of a storm, which counts until it is killed or its time is over. The first
 //! broken promise that it meets is its last line.
 
+mod reading;
+mod sweeping;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use cgi_session::{Error, Record, Session, SessionId, Sweep};
+use cgi_session::{Error, Session, SessionId};
 
-use super::content::{Content, EXPIRED, SIZES};
+use super::content::{Content, SIZES};
 use super::ground::{Entry, Field, Ground, shown};
 use super::ledger::{Deed, Ledger};
 use super::violation::{Kind, Violation};
-use super::{Opened, Subject, TIMEOUT, name_of};
+use super::{Opened, Subject, name_of};
 
 /// A process that nobody kills ends by itself after so long, or after its deeds are done.
 const LONGEST_LIFE: Duration = Duration::from_secs(2);
@@ -21,8 +24,6 @@ const LONGEST_LIFE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// So large are the sessions that never grow.
 const BRIEF_SIZE: usize = 100;
-/// Longer ago than any clean-up waits after a session's end.
-const OVERDUE: Duration = Duration::from_secs(180);
 
 /// What ends a process of a storm before its time.
 pub(super) enum Stop {
@@ -274,149 +275,6 @@ impl Worker {
             .ledger
             .has_done(Deed::Brief, next.counter, next.number)?)
     }
-
-    /// What was saved is what a reader sees, as long as the session is locked.
-    fn is_stored(&self, field: Field, id: &SessionId, content: Content) -> Step {
-        let found = self.read(field, id)?;
-        if found == Some(content) {
-            return Ok(());
-        }
-        let kind = match found {
-            None => Kind::Deleted,
-            Some(found) if found.number < content.number => Kind::Stale,
-            Some(_) => Kind::Doubled,
-        };
-        let expected = format!("{content:?} while it is locked");
-        let found = found.map_or("no session".to_owned(), |found| format!("{found:?}"));
-        Err(Violation::new(kind, shown(id), expected, found).into())
-    }
-
-    /// What was acknowledged is what a reader sees, or something newer.
-    fn is_not_older(&self, entry: &Entry, content: Content) -> Step {
-        match self.read(Field::Lasting, &entry.id)? {
-            Some(found) if found.number < content.number => {
-                let expected = format!("{} or more", content.number);
-                Err(Violation::new(Kind::Stale, shown(&entry.id), expected, found.number).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn is_gone(&self, id: &SessionId) -> Step {
-        match self.read(Field::Lasting, id)? {
-            None => Ok(()),
-            Some(found) => Err(risen(id, found.number).into()),
-        }
-    }
-
-    fn read(&self, field: Field, id: &SessionId) -> Step<Option<Content>> {
-        let read = self.opened(field).manager.read(self.cookie(id));
-        let read = read.map_err(|error| failed(shown(id), "to be read", &error))?;
-        let Some(snapshot) = read else {
-            return Ok(None);
-        };
-        let content = Content::of(&snapshot).ok_or_else(|| torn(id))?;
-        Ok(Some(content))
-    }
-
-    /// A session that was destroyed, or has another id, is not found by its old id either.
-    fn visit_grave(&mut self) -> Step {
-        let Some(id) = self.ground.grave(&mut self.rng, 20)? else {
-            return Ok(());
-        };
-        match self.open_by_id(Field::Lasting, &id)? {
-            None => Ok(()),
-            Some(session) => {
-                let number = Content::of(&session).map_or(0, |content| content.number);
-                Err(risen(&id, number).into())
-            }
-        }
-    }
-
-    /// Stores a session that ended long ago, for the clean-up.
-    fn make_expired(&mut self) -> Step {
-        let failed = |error: Error| failed("an expired session", "to be stored", &error);
-        let now = SystemTime::now();
-        let created = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let expires = created.saturating_sub(OVERDUE).as_secs();
-        let text = format!(
-            r#"{{"v":1,"created":{},"expires":{expires},"values":{EXPIRED}}}"#,
-            created.saturating_sub(TIMEOUT + 2 * OVERDUE).as_secs()
-        );
-        let record = Record::from_json(text.into_bytes());
-        let Ok(record) = record else {
-            return Ok(());
-        };
-        let digest = SessionId::generate().map_err(failed)?.digest();
-        let lease = self.lasting.store.create(&digest, &record, now);
-        if let Some(mut lease) = lease.map_err(failed)? {
-            // For a store that goes by the last use alone.
-            lease.touch(now - TIMEOUT - OVERDUE).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Reads without a lock: numbers never go back, records are whole, and the dead stay away.
-    pub(super) fn read_on(&mut self) -> Step {
-        while Instant::now() < self.deadline {
-            for _ in 0..64 {
-                let field = if self.rng.bool() {
-                    Field::Lasting
-                } else {
-                    Field::Brief
-                };
-                let slot = self.rng.usize(0..field.slots());
-                if let Some(entry) = self.ground.entry(field, slot)? {
-                    self.read_forward(field, &entry)?;
-                }
-            }
-            self.ledger.has_done(Deed::Read, 0, 64)?;
-            if let Some(id) = self.ground.grave(&mut self.rng, u64::MAX)? {
-                self.is_gone(&id)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_forward(&mut self, field: Field, entry: &Entry) -> Step {
-        let Some(content) = self.read(field, &entry.id)? else {
-            return Ok(());
-        };
-        let seen = self.seen.entry(content.counter).or_default();
-        if content.number < *seen {
-            let expected = format!("{seen} or more");
-            return Err(
-                Violation::new(Kind::Stale, shown(&entry.id), expected, content.number).into(),
-            );
-        }
-        *seen = content.number;
-        Ok(())
-    }
-
-    /// Cleans up again and again: one store by the time that it is, the other by a clock so far ahead
-    /// that every session there has expired which nobody holds.
-    pub(super) fn sweep_on(&mut self, field: Field) -> Step {
-        while Instant::now() < self.deadline {
-            let now = SystemTime::now();
-            let now = match field {
-                Field::Lasting => now,
-                Field::Brief => now + TIMEOUT + OVERDUE,
-            };
-            let swept = self.opened(field).store.delete_expired(&Sweep::new(), now);
-            let swept = swept.map_err(|error| failed("a clean-up", "to end", &error))?;
-            if let Some(failure) = swept.failures.first() {
-                return Err(
-                    Violation::new(Kind::Failed, "a clean-up", "no failure", failure).into(),
-                );
-            }
-            if field == Field::Lasting {
-                self.ledger.has_done(Deed::Sweep, 0, swept.deleted)?;
-            }
-            // It must not take the processors from those whom it is to disturb.
-            thread::sleep(Duration::from_micros(self.rng.u64(0..4000)));
-        }
-        Ok(())
-    }
 }
 
 fn put(session: &mut Session, content: Content, id: &SessionId) -> Step {
@@ -446,11 +304,6 @@ fn whole(content: Option<Content>, entry: &Entry) -> Result<Content, Violation> 
 fn torn(id: &SessionId) -> Violation {
     let found = "parts of two, or of one";
     Violation::new(Kind::Torn, shown(id), "a record of one process", found)
-}
-
-fn risen(id: &SessionId, number: u64) -> Violation {
-    let expected = "none after it was destroyed or got another id";
-    Violation::new(Kind::Resurrected, shown(id), expected, number)
 }
 
 fn failed(subject: impl std::fmt::Display, expected: &str, error: &Error) -> Violation {

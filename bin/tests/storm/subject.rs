@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 use std::process::{self, Command, ExitCode};
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use cgi_session::{Config, Result, SessionManager, SqliteStore, Store};
 use cgi_session_tools::storm::{Opened, Outcome, Storm, Subject, TIMEOUT, Task};
@@ -75,8 +74,8 @@ fn a_process() {
 }
 
 impl Own {
-    pub(crate) fn storm(self, duration: Duration) -> Outcome {
-        let place = place();
+    pub(crate) fn storm(self, goes_on: impl Fn(&Outcome) -> bool) -> Outcome {
+        let place = self.place();
         let command = || {
             let mut command = Command::new(env::current_exe().unwrap());
             command.args(["subject::a_process", "--exact", "--nocapture"]);
@@ -88,11 +87,19 @@ impl Own {
             place: place.path(),
             subject: &self,
             command: &command,
-            duration,
             seed: fastrand::u64(..),
             signal: &AtomicUsize::new(0),
         };
-        storm.run(&|_| ()).unwrap()
+        storm.run(&goes_on).unwrap()
+    }
+
+    fn place(self) -> TempDir {
+        // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
+        let place = match self {
+            Own::Broken(Fault::LeaveTemporary) | Own::Sqlite => tempfile::tempdir(),
+            Own::Broken(_) => tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()),
+        };
+        place.unwrap()
     }
 
     fn name(self) -> String {
@@ -101,10 +108,4 @@ impl Own {
             Own::Sqlite => "Sqlite".to_owned(),
         }
     }
-}
-
-/// In memory, where there is such a place: these stores sync much.
-fn place() -> TempDir {
-    let place = tempfile::tempdir_in("/dev/shm");
-    place.unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }

@@ -168,7 +168,6 @@ fn storm(
         place,
         subject: &settings,
         command: &command,
-        duration,
         seed: fastrand::u64(..),
         signal: signals.caught(),
     };
@@ -182,6 +181,7 @@ fn storm(
                 "{increments} increments, {killed} processes killed"
             ));
         }
+        so_far.elapsed < duration
     });
     if let Some(bar) = bar {
         bar.finish_and_clear();
