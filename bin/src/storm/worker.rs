@@ -195,7 +195,7 @@ impl Worker {
             .has_done(Deed::Regenerate, next.counter, next.number)?;
         self.seen.insert(next.counter, next.number);
         self.ground.bury(&entry.id)?;
-        let new = self.enter(&session, next.counter)?;
+        let new = self.enter(Field::Lasting, &session, next.counter)?;
         self.ground
             .publish(Field::Lasting, slot, &new, self.number)?;
         self.is_stored(Field::Lasting, &new.id, next)?;
@@ -237,19 +237,21 @@ impl Worker {
         if field == Field::Lasting {
             self.ledger.has_done(Deed::Begin, counter, 0)?;
         }
-        let entry = self.enter(&session, counter)?;
+        let entry = self.enter(field, &session, counter)?;
         self.is_stored(field, &entry.id, content)?;
         Ok(self.ground.publish(field, slot, &entry, self.number)?)
     }
 
-    /// The entry of a stored session, whose name the ledger gets.
-    fn enter(&mut self, session: &Session, counter: u64) -> Step<Entry> {
+    /// The entry of a stored session. The ledger gets its name, if it gets its increments.
+    fn enter(&mut self, field: Field, session: &Session, counter: u64) -> Step<Entry> {
         let Some(id) = session.id().cloned() else {
             let counter = format!("counter {counter:x}");
             return Err(Violation::new(Kind::Lost, counter, "an id", "none").into());
         };
-        self.ledger
-            .has_done(Deed::Name, counter, name_of(&id.digest()))?;
+        if field == Field::Lasting {
+            let name = name_of(&id.digest());
+            self.ledger.has_done(Deed::Name, counter, name)?;
+        }
         Ok(Entry { counter, id })
     }
 

@@ -82,15 +82,11 @@ pub(super) fn check(config: &Config, duration: Duration, found: &mut Findings) -
             return None;
         }
     };
-    let given = env::var_os(PLACE).map(PathBuf::from);
-    let made = match given {
-        Some(_) => Ok(None),
-        None => Place::make(&home, &Account::current()).map(Some),
+    let place = match env::var_os(PLACE) {
+        Some(path) => Ok(Place::lent(path.into())),
+        None => Place::make(&home, &Account::current()),
     };
-    let outcome = made.and_then(|made| {
-        let place = made.as_ref().map(Place::path).or(given.as_deref());
-        storm(place.unwrap_or(&home), config, duration, &signals)
-    });
+    let outcome = place.and_then(|place| storm(place.path(), config, duration, &signals));
     match outcome {
         Ok(outcome) => {
             if let Some(signal) = outcome.interrupted {

@@ -19,8 +19,8 @@ const MARK: &str = "running";
 
 pub(super) struct Place {
     path: PathBuf,
-    /// Held as long as the directory is needed.
-    _mark: File,
+    /// Held as long as the directory is needed, by whoever has made it.
+    mark: Option<File>,
 }
 
 /// The directory that a store beside this one would lie in: on the same file system.
@@ -45,12 +45,20 @@ impl Place {
         ));
         DirBuilder::new().mode(0o700).create(&path)?;
         match mark(&path, owner) {
-            Ok(mark) => Ok(Place { path, _mark: mark }),
+            Ok(mark) => Ok(Place {
+                path,
+                mark: Some(mark),
+            }),
             Err(error) => {
                 remove(&path);
                 Err(error)
             }
         }
+    }
+
+    /// A directory that another process has made, and will remove.
+    pub(super) fn lent(path: PathBuf) -> Self {
+        Place { path, mark: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -60,7 +68,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        remove(&self.path);
+        if self.mark.is_some() {
+            remove(&self.path);
+        }
     }
 }
 
