@@ -1,7 +1,7 @@
 //! [`Apache`]: peers as CGI programs, run by `mod_cgid`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
@@ -30,23 +30,21 @@ impl Apache {
         let place = nginx::directory()?;
         let port = process::free_port()?;
         for peer in installed {
-            // For whichever user runs the programs.
             let sessions = place.path().join(peer.peer.key());
             fs::create_dir(&sessions)?;
-            fs::set_permissions(&sessions, fs::Permissions::from_mode(0o777))?;
+            chown(&sessions, web_user(), web_user())?;
         }
         let file = place.path().join("httpd.conf");
         fs::write(&file, configuration(installed, port, place.path()))?;
         let mut command = Command::new(debian::find("apache2").ok_or("apache2 not installed")?);
         command.arg("-d").arg(place.path());
         command.args(["-f", "httpd.conf", "-D", "FOREGROUND"]);
-        command.stderr(process::log(place.path(), "error")?);
-        let mut server = Process::start(&mut command)?;
+        let mut server = Process::start(&mut command, place.path(), "error")?;
         // The daemon that starts programs is ready a little later than the port.
         let first = installed.first().ok_or("no CGI program")?.peer;
         process::wait_for("Apache", &mut server, || {
             let page = visitor::visit(port, "GET", &path(first), None);
-            page.is_ok_and(|page| page.status == 200)
+            page.is_ok_and(|page| page.status != 503)
         })?;
         Ok(Apache {
             port,
@@ -60,15 +58,19 @@ pub(crate) fn path(peer: Peer) -> String {
     format!("/{}", peer.key())
 }
 
+/// The user, and the group, whom a server that root started becomes.
+fn web_user() -> Option<u32> {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = users.lines().find(|line| line.starts_with("www-data:"))?;
+    let id = user.split(':').nth(2)?.parse().ok()?;
+    rustix::process::geteuid().is_root().then_some(id)
+}
+
 fn configuration(installed: &[&Installed], port: u16, place: &Path) -> String {
     let modules = ["mpm_event", "cgid", "authz_core", "alias", "env"]
         .map(|module| format!("LoadModule {module}_module {MODULES}/mod_{module}.so\n"))
         .concat();
-    let user = if rustix::process::geteuid().is_root() {
-        "User www-data\nGroup www-data\n"
-    } else {
-        ""
-    };
+    let user = web_user().map_or("", |_| "User www-data\nGroup www-data\n");
     let programs: String = installed.iter().map(|peer| program(peer, place)).collect();
     format!(
         "{modules}{user}ScriptSock cgisock\nThreadsPerChild 16\nMaxRequestWorkers 32\n\

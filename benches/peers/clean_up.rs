@@ -43,7 +43,7 @@ pub(crate) fn clean_ups(settings: &Settings, installed: &[Installed]) -> Outcome
         "Clean-up of {} sessions, {expired} of them expired",
         settings.sessions
     );
-    let rows = contest.rows(Better::Less, 2).into_iter();
+    let rows = contest.rows(Better::Less, 3).into_iter();
     Ok(vec![Section {
         head: vec!["program", "seconds (quartiles)", "its time to ours"],
         rows: rows
@@ -91,6 +91,8 @@ fn cleaners(installed: &[Installed]) -> Outcome<Vec<Cleaner>> {
 impl Cleaner {
     fn run(&mut self, live: usize) -> Outcome<Sample> {
         let name = &self.name;
+        // Nobody pays for what was written before.
+        rustix::fs::sync();
         let started = Instant::now();
         let status = self
             .command

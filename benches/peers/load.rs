@@ -53,6 +53,9 @@ pub(crate) fn load(
             line.and_then(|line| line.split_whitespace().find_map(|word| word.parse().ok()));
         Ok(number.ok_or_else(|| format!("wrk does not tell {name}: {report}"))?)
     };
+    for complaint in report.lines().filter(|line| line.starts_with("complaint ")) {
+        eprintln!("{url}: {complaint}");
+    }
     let wrong = report.lines().find_map(|line| line.strip_prefix("wrong "));
     Ok(Load {
         per_second: number("Requests/sec")?,

@@ -35,8 +35,7 @@ impl Site {
         fs::write(&file, configuration(&servers, port, place.path()))?;
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&file);
-        command.stderr(process::log(place.path(), "nginx")?);
-        let mut nginx = Process::start(&mut command)?;
+        let mut nginx = Process::start(&mut command, place.path(), "nginx")?;
         process::wait_for_port(port, &mut nginx)?;
         Ok(Site {
             servers,

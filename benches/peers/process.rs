@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,31 +14,37 @@ use rustix::process::{Pid, Signal};
 use crate::measured::Outcome;
 
 /// A running process that is asked to end when it is dropped.
-pub(crate) struct Process(Child);
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Process {
-    pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
+    /// Starts it; what it says goes to a log in `place`.
+    pub(crate) fn start(command: &mut Command, place: &Path, name: &str) -> Outcome<Self> {
+        let log = place.join(format!("{name}.log"));
+        let file = fs::File::options().create(true).append(true).open(&log)?;
+        command.stdout(file.try_clone()?).stderr(file);
         // A server that signals its process group must not reach ours.
         let started = command.process_group(0).spawn();
         let program = Path::new(command.get_program()).display().to_string();
-        Ok(Process(
-            started.map_err(|error| format!("{program}: {error}"))?,
-        ))
+        let child = started.map_err(|error| format!("{program}: {error}"))?;
+        Ok(Process { child, log })
     }
 
     /// Ends it in the middle of whatever it does.
     pub(crate) fn kill(&mut self) -> Outcome<()> {
-        self.0.kill()?;
-        self.0.wait()?;
+        self.child.kill()?;
+        self.child.wait()?;
         Ok(())
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> Outcome<bool> {
-        Ok(self.0.try_wait()?.is_some())
+        Ok(self.child.try_wait()?.is_some())
     }
 }
 
@@ -46,16 +52,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _: rustix::io::Result<()> =
-            rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM);
+            rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
-            if !matches!(self.0.try_wait(), Ok(None)) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
             thread::sleep(Duration::from_millis(2));
         }
-        let _: io::Result<()> = self.0.kill();
-        let _: io::Result<_> = self.0.wait();
+        let _: io::Result<()> = self.child.kill();
+        let _: io::Result<_> = self.child.wait();
     }
 }
 
@@ -128,16 +134,11 @@ pub(crate) fn wait_for(
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is_ready() {
         if server.has_ended()? || Instant::now() > deadline {
-            return Err(format!("waited in vain for {what}").into());
+            let log = fs::read_to_string(&server.log).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(3).collect();
+            return Err(format!("waited in vain for {what}: {}", last.join("; ")).into());
         }
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// Where the complaints of a server go.
-pub(crate) fn log(directory: &Path, name: &str) -> Outcome<Stdio> {
-    let path = directory.join(format!("{name}.log"));
-    let file = fs::File::options().create(true).append(true).open(path)?;
-    Ok(Stdio::from(file))
 }

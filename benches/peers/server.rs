@@ -128,9 +128,7 @@ fn starter(
             Some(listener) => Stdio::from(OwnedFd::from(listener.try_clone()?)),
             None => Stdio::null(),
         });
-        command.stdout(process::log(&place, &name)?);
-        command.stderr(process::log(&place, &name)?);
-        Process::start(&mut command)
+        Process::start(&mut command, &place, &name)
     }))
 }
 

@@ -10,6 +10,7 @@ use crate::contest::{Better, Chart, Contest, Sample, Section};
 use crate::load::{CONNECTIONS, Expected, load};
 use crate::measured::Outcome;
 use crate::nginx::{self, Site};
+use crate::peer::Peer;
 use crate::server::{Deployment, Server};
 use crate::settings::Settings;
 use crate::visitor;
@@ -31,7 +32,6 @@ struct Contestant<'a> {
     server: &'a Server,
     kept: bool,
     name: String,
-    cookies: Vec<String>,
 }
 
 pub(crate) fn fastcgi(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
@@ -51,17 +51,19 @@ pub(crate) fn fastcgi(settings: &Settings, installed: &[Installed]) -> Outcome<V
         ..Section::default()
     };
     for workers in [1, 4] {
-        let contestants = contestants(&site, workers)?;
+        let contestants = contestants(&site, workers);
         let names: Vec<String> = contestants.iter().map(|one| one.name.clone()).collect();
         let (mut own, mut one) = (Contest::default(), Contest::default());
         for _ in 0..settings.rounds {
             let mut order: Vec<&Contestant> = contestants.iter().collect();
             order.shuffle(&mut rand::rng());
             for it in order {
-                let cookies = &it.cookies;
+                // New ones, for what a load leaves unfinished may still count in the old ones.
+                let cookies = (0..CONNECTIONS).map(|_| site.first_visit(it.server));
+                let cookies = cookies.collect::<Outcome<Vec<_>>>()?;
                 own.add(
                     &it.name,
-                    it.sample(&site, settings, Expected::Next, cookies)?,
+                    it.sample(&site, settings, Expected::Next, &cookies)?,
                 );
                 one.add(
                     &it.name,
@@ -99,7 +101,7 @@ pub(crate) fn fastcgi(settings: &Settings, installed: &[Installed]) -> Outcome<V
 }
 
 /// Those with so many workers, without and then with connections that nginx keeps.
-fn contestants(site: &Site, workers: usize) -> Outcome<Vec<Contestant<'_>>> {
+fn contestants(site: &Site, workers: usize) -> Vec<Contestant<'_>> {
     let mut contestants = Vec::new();
     for kept in [false, true] {
         let servers = site
@@ -107,17 +109,15 @@ fn contestants(site: &Site, workers: usize) -> Outcome<Vec<Contestant<'_>>> {
             .iter()
             .filter(|server| server.workers == workers);
         for server in servers.filter(|server| !kept || server.peer.keeps_connections()) {
-            let cookies = (0..CONNECTIONS).map(|_| site.first_visit(server));
             let name = server.peer.name();
             contestants.push(Contestant {
                 server,
                 kept,
                 name: format!("{name}{}", if kept { ", kept connections" } else { "" }),
-                cookies: cookies.collect::<Outcome<Vec<_>>>()?,
             });
         }
     }
-    Ok(contestants)
+    contestants
 }
 
 impl Contestant<'_> {
@@ -143,28 +143,18 @@ impl Contestant<'_> {
 pub(crate) fn cgi(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
     let programs: Vec<&Installed> = installed.iter().filter(|peer| peer.cgi.is_some()).collect();
     let apache = Apache::start(&programs)?;
-    let mut contestants = Vec::new();
-    for program in &programs {
-        let path = apache::path(program.peer);
-        let cookies = (0..CONNECTIONS).map(|_| {
-            let page = visitor::visit(apache.port, "GET", &path, None)?;
-            let name = program.peer.name();
-            page.cookie.ok_or_else(|| {
-                format!("{name} as CGI sets no cookie, status {}", page.status).into()
-            })
-        });
-        contestants.push((program.peer, cookies.collect::<Outcome<Vec<_>>>()?));
-    }
+    let mut order: Vec<Peer> = programs.iter().map(|program| program.peer).collect();
     let names: Vec<String> = programs
         .iter()
         .map(|one| one.peer.name().to_owned())
         .collect();
     let mut contest = Contest::default();
     for _ in 0..settings.rounds {
-        contestants.shuffle(&mut rand::rng());
-        for (peer, cookies) in &contestants {
+        order.shuffle(&mut rand::rng());
+        for peer in &order {
             let url = url(apache.port, &apache::path(*peer));
-            let load = load(&url, settings.seconds, Expected::Next, cookies)?;
+            let cookies = first_visits(&apache, *peer)?;
+            let load = load(&url, settings.seconds, Expected::Next, &cookies)?;
             contest.add(
                 peer.name(),
                 Sample {
@@ -198,6 +188,17 @@ pub(crate) fn cgi(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<S
     }])
 }
 
+/// New sessions, for what a load leaves unfinished may still count in the old ones.
+fn first_visits(apache: &Apache, peer: Peer) -> Outcome<Vec<String>> {
+    let visits = (0..CONNECTIONS).map(|_| {
+        let page = visitor::visit(apache.port, "GET", &apache::path(peer), None)?;
+        let (name, status) = (peer.name(), page.status);
+        let none = || format!("{name} as CGI sets no cookie, status {status}");
+        Ok(page.cookie.ok_or_else(none)?)
+    });
+    visits.collect()
+}
+
 pub(crate) fn flood(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
     let all: Vec<&Installed> = installed.iter().collect();
     let site = Site::start(&all, &[FOUR_WORKERS])?;
@@ -207,6 +208,8 @@ pub(crate) fn flood(settings: &Settings, installed: &[Installed]) -> Outcome<Vec
         let mut servers: Vec<&Server> = site.servers.iter().collect();
         servers.shuffle(&mut rand::rng());
         for server in servers {
+            // Nobody pays for what the one before left to the disk.
+            rustix::fs::sync();
             let url = url(site.port, &nginx::path(server, false));
             let load = load(&url, settings.seconds, Expected::First, &[])?;
             contest.add(

@@ -107,25 +107,30 @@ impl Workshop {
 
     /// The floor, or what is broken of it on purpose.
     pub(crate) fn c(&self, peer: Peer) -> Outcome<Installed> {
-        debian::need(&[("gcc", "gcc"), ("/usr/include/fcgi_stdio.h", "libfcgi-dev")])?;
-        let compile = |name: &str, options: &[&str]| {
+        debian::need(&[
+            ("gcc", "gcc"),
+            ("/usr/include/fcgi_stdio.h", "libfcgi-dev"),
+            // With the same C library as ours.
+            ("musl-gcc", "musl-tools"),
+        ])?;
+        let compile = |compiler: &str, name: &str, options: &[&str]| {
             let program = self.programs().join(name);
-            let mut gcc = Command::new("gcc");
+            let mut gcc = Command::new(compiler);
             gcc.args(["-O2", "-o"]).arg(&program);
             gcc.arg(source("floor.c")).args(options);
             said(&mut gcc).map(|_| program)
         };
         let fastcgi = match peer {
-            Peer::Unlocked => compile("unlocked", &["-DNO_LOCK", "-lfcgi"]),
-            Peer::Torn => compile("torn", &["-DTORN", "-lfcgi"]),
-            _ => compile("c-fastcgi", &["-lfcgi"]),
+            Peer::Unlocked => compile("gcc", "unlocked", &["-DNO_LOCK", "-lfcgi"]),
+            Peer::Torn => compile("gcc", "torn", &["-DTORN", "-lfcgi"]),
+            _ => compile("gcc", "c-fastcgi", &["-lfcgi"]),
         };
         let version = debian::version("libfcgi-dev").unwrap_or_default();
         Ok(Installed {
             peer,
-            version: format!("libfcgi {version}; CGI static, without it"),
+            version: format!("libfcgi {version}; CGI static with musl, without it"),
             serving: Serving::Processes(fastcgi?, None),
-            cgi: Some(compile("c", &["-DPLAIN_CGI", "-static"])?),
+            cgi: Some(compile("musl-gcc", "c", &["-DPLAIN_CGI", "-static"])?),
             clean_up: None,
         })
     }
