@@ -51,6 +51,7 @@ mod workshop;
 
 use std::env;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use contest::Section;
 use measured::{Outcome, machine};
@@ -87,7 +88,10 @@ fn run() -> Outcome<()> {
     }
     for group in &settings.groups {
         eprintln!("measuring {}", group.name());
-        for section in measure(*group, &settings, &installed)? {
+        let started = Instant::now();
+        let sections = measure(*group, &settings, &installed)?;
+        eprintln!("{} took {:.0?}", group.name(), started.elapsed());
+        for section in sections {
             println!("\n{section}");
             if let Some(directory) = &settings.plots {
                 section.draw(directory)?;

@@ -34,7 +34,7 @@ pub(crate) fn clean_ups(settings: &Settings, installed: &[Installed]) -> Outcome
         cleaners.shuffle(&mut rand::rng());
         for cleaner in &mut cleaners {
             cleaner.crowd.add_expired(expired)?;
-            let sample = cleaner.run(live)?;
+            let sample = cleaner.run(live, expired)?;
             contest.add(&cleaner.name, sample);
         }
     }
@@ -89,7 +89,9 @@ fn cleaners(installed: &[Installed]) -> Outcome<Vec<Cleaner>> {
 }
 
 impl Cleaner {
-    fn run(&mut self, live: usize) -> Outcome<Sample> {
+    /// Deletes the expired; all of them must be there before, and none but them gone afterwards.
+    fn run(&mut self, live: usize, expired: usize) -> Outcome<Sample> {
+        self.expect(expired, live + expired)?;
         let name = &self.name;
         // Nobody pays for what was written before.
         rustix::fs::sync();
@@ -103,12 +105,20 @@ impl Cleaner {
         if !status.success() {
             return Err(format!("the clean-up of {name} fails").into());
         }
-        let checked = self.crowd.expect_only_live(live);
-        checked.map_err(|error| format!("the clean-up of {name}: {error}"))?;
+        self.expect(0, live)?;
         Ok(Sample {
             figure: took.as_secs_f64(),
             beside: 0.0,
             wrong: 0,
         })
+    }
+
+    fn expect(&self, expired: usize, all: usize) -> Outcome<()> {
+        let (name, found) = (&self.name, self.crowd.census()?);
+        if found == (expired, all) {
+            return Ok(());
+        }
+        let (left, there) = found;
+        Err(format!("{name}: {left} expired of {there} sessions, not {expired} of {all}").into())
     }
 }

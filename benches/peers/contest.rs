@@ -63,7 +63,7 @@ impl Contest {
                 name.clone(),
                 format!("{median:.decimals$} ({low:.decimals$}–{high:.decimals$})"),
                 format!("{beside:.0}"),
-                format!("{:.2}", Spread::of(ratios.collect()).median),
+                ratio(Spread::of(ratios.collect()).median),
                 wrong.to_string(),
             ]
         };
@@ -73,6 +73,15 @@ impl Contest {
     pub(crate) fn bars(&self) -> Vec<(String, Spread)> {
         let bar = |(name, samples): &(String, Vec<Sample>)| (name.clone(), spread(samples));
         self.programs.iter().map(bar).collect()
+    }
+}
+
+/// Who answered nothing at all cannot be compared.
+fn ratio(ratio: f64) -> String {
+    if ratio.is_finite() {
+        format!("{ratio:.2}")
+    } else {
+        "–".to_owned()
     }
 }
 

@@ -176,7 +176,7 @@ pub(crate) fn cgi(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<S
             "wrong answers",
         ],
         rows: contest
-            .rows(Better::Greater, 0)
+            .rows(Better::Greater, 1)
             .into_iter()
             .map(|[name, figure, _, ratio, wrong]| vec![name, figure, ratio, wrong])
             .collect(),
