@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 
 use crate::measured::spread::Spread;
+use crate::peer::Peer;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 840.0;
 /// Where bars begin, and where the longest ends.
-const LEFT: f64 = 240.0;
-const RIGHT: f64 = 660.0;
+const LEFT: f64 = 310.0;
+const RIGHT: f64 = 760.0;
 const TOP: f64 = 44.0;
 const STEP: f64 = 26.0;
 
-/// Draws them from top to bottom; ours, which is the first, in another colour.
+/// Draws them from top to bottom; ours in another colour.
 pub(crate) fn svg(title: &str, bars: &[(String, Spread)]) -> String {
     let greatest = bars
         .iter()
@@ -19,8 +20,9 @@ pub(crate) fn svg(title: &str, bars: &[(String, Spread)]) -> String {
         .fold(0.0, f64::max);
     let x = |figure: f64| LEFT + (RIGHT - LEFT) * figure / greatest.max(f64::MIN_POSITIVE);
     let (mut drawing, mut y) = (String::new(), TOP);
-    for (at, (name, spread)) in bars.iter().enumerate() {
-        let colour = if at == 0 { "#c2410c" } else { "#64748b" };
+    for (name, spread) in bars {
+        let is_ours = name.starts_with(Peer::Ours.name());
+        let colour = if is_ours { "#c2410c" } else { "#64748b" };
         let (low, median, high) = (x(spread.low), x(spread.median), x(spread.high));
         let (middle, length) = (y + 9.0, median - LEFT);
         let _ = write!(
