@@ -1,8 +1,8 @@
 //! The Common Gateway Interface, RFC 3875: one process, one request.
 
 use std::env;
-use std::ffi::OsStr;
-use std::io::{self, Read as _, Write as _};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::body::Body;
+use crate::config;
+use crate::params::Params;
 use crate::program::ManagerSource;
 use crate::request::Request;
 use crate::runner::{Answer, Handler, answer, report};
@@ -23,13 +25,16 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 /// Answers the one request of this process.
 pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
     // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
-    let params = env::vars_os().collect();
-    let content_length = env::var_os("CONTENT_LENGTH");
-    let body = Body::new(
-        Box::new(io::stdin()),
-        content_length.as_deref().map(OsStr::as_bytes),
-    );
-    let request = Request::new(params, body, move || source.make());
+    let environment: Vec<(OsString, OsString)> = env::vars_os().collect();
+    let params: Params = environment
+        .iter()
+        .map(|(name, value)| (name, value))
+        .collect();
+    let content_length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
+    let body = Body::new(Box::new(Stdin), content_length);
+    // To read the environment is to copy all of it: once is enough.
+    let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
+    let request = Request::new(params, body, move || source.make_from(&settings));
     let method = request.method();
     let answer = answer(handler, request);
     send(
@@ -48,10 +53,7 @@ fn send(answer: Answer, head_only: bool, is_get: bool) {
     } = answer;
     // Before the response: a server that is still writing the body reads nothing of ours.
     drain(&mut body, head_only || is_get);
-    let mut stdout = io::stdout().lock();
-    let sent = stdout
-        .write_all(&response.to_bytes(head_only))
-        .and_then(|()| stdout.flush());
+    let sent = Stdout.write_all(&response.to_bytes(head_only));
     if sent.is_err() {
         // The client is gone. What was committed stays committed.
         return;
@@ -83,10 +85,32 @@ fn drain(body: &mut Body, expects_none: bool) {
 
 /// Whether stdin has bytes, or an end, within `pause`.
 fn is_readable(pause: Duration) -> bool {
-    let stdin = io::stdin();
+    let stdin = rustix::stdio::stdin();
     let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
     let Ok(pause) = Timespec::try_from(pause) else {
         return false;
     };
     poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
+}
+
+/// The request's body as it comes. Whoever reads one has a buffer already.
+struct Stdin;
+
+impl Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(rustix::stdio::stdin(), buffer)?)
+    }
+}
+
+/// Where the response goes, in one piece.
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+pub(crate) use source::{Variable, is_setting};
+
 /// The settings of section `[session]`.
 ///
 /// The keys are CherryPy's, verbatim; a bare number in a time is minutes, the suffixes `s`, `m`,
@@ -217,6 +219,11 @@ impl Config {
     /// `storageFileDir`.
     pub fn find() -> Result<Self> {
         source::find(None, &[])
+    }
+
+    /// [`Config::find`] among variables of the environment that [`is_setting`] chose.
+    pub(crate) fn find_among(environment: &[Variable]) -> Result<Self> {
+        source::find_among(environment)
     }
 
     /// Reads this file instead of looking for one; the environment overrides its keys.

@@ -59,6 +59,8 @@
 //! what the client has.
 
 mod administration;
+#[cfg(all(feature = "dlmalloc", target_env = "musl"))]
+mod allocator;
 mod applications;
 mod body;
 mod cgi;

@@ -4,6 +4,9 @@ use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
 
+/// The length of a variable, its name included. With so much room a buffer seldom has to grow.
+const USUAL_LENGTH: usize = 48;
+
 /// The variables that a server hands over, in one buffer.
 ///
 /// Duplicates are kept: nginx hands over several Cookie headers as several `HTTP_COOKIE`.
@@ -39,7 +42,12 @@ impl Params {
 
 impl<N: AsRef<OsStr>, V: AsRef<OsStr>> FromIterator<(N, V)> for Params {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        let mut params = Params::default();
+        let variables = variables.into_iter();
+        let least = variables.size_hint().0;
+        let mut params = Params {
+            bytes: Vec::with_capacity(least * USUAL_LENGTH),
+            pairs: Vec::with_capacity(least),
+        };
         let mut push = |part: &OsStr| {
             let start = params.bytes.len();
             params.bytes.extend_from_slice(part.as_bytes());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgi;
+use crate::config::{Config, Variable};
 use crate::error::Result;
 #[cfg(target_os = "linux")]
 use crate::fastcgi::{self, Limits, Socket};
@@ -87,24 +88,36 @@ impl Program {
         mut self,
         make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,
     ) -> Self {
-        self.source = ManagerSource(Arc::new(make));
+        self.source = ManagerSource::Own(Arc::new(make));
         self
     }
 }
 
 /// Makes the manager of a program.
-#[derive(Clone)]
-pub(crate) struct ManagerSource(Arc<dyn Fn() -> Result<SessionManager> + Send + Sync>);
-
-impl ManagerSource {
-    pub(crate) fn make(&self) -> Result<SessionManager> {
-        (self.0)()
-    }
+#[derive(Clone, Default)]
+pub(crate) enum ManagerSource {
+    /// As [`SessionManager::find`].
+    #[default]
+    Found,
+    /// The program's own.
+    Own(Arc<dyn Fn() -> Result<SessionManager> + Send + Sync>),
 }
 
-impl Default for ManagerSource {
-    fn default() -> Self {
-        ManagerSource(Arc::new(SessionManager::find))
+impl ManagerSource {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn make(&self) -> Result<SessionManager> {
+        match self {
+            ManagerSource::Found => SessionManager::find(),
+            ManagerSource::Own(make) => make(),
+        }
+    }
+
+    /// The same where somebody has read from the environment what it says of the configuration.
+    pub(crate) fn make_from(&self, environment: &[Variable]) -> Result<SessionManager> {
+        match self {
+            ManagerSource::Found => SessionManager::new(Config::find_among(environment)?),
+            ManagerSource::Own(make) => make(),
+        }
     }
 }
 

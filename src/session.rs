@@ -129,7 +129,7 @@ impl Session {
         let mut record = stored.record;
         if applications.notes.is_replaced {
             // What has come to its end is no change that somebody would have to be refused.
-            record = record.with_values(to_json(&applications)?);
+            record = record.with_values(to_json(&applications, &record)?);
         }
         let values = applications.take(&manager.config.app);
         Ok(Session {
@@ -294,11 +294,14 @@ impl Session {
     }
 }
 
-fn to_json(applications: &Applications) -> Result<Vec<u8>> {
-    applications.to_json().map_err(|source| Error::Value {
-        key: String::new(),
-        source,
-    })
+/// The values of a session whose record has been this one so far.
+fn to_json(applications: &Applications, record: &Record) -> Result<Vec<u8>> {
+    applications
+        .to_json(record.values().len())
+        .map_err(|source| Error::Value {
+            key: String::new(),
+            source,
+        })
 }
 
 impl Deref for Session {

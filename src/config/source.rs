@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use configparser::ini::{Ini, IniDefault};
@@ -18,9 +19,36 @@ const SECTION: &str = "session";
 const PREFIX: &str = "CGI_SESSION_";
 const FILE_VARIABLE: &str = "CGI_SESSION_CONFIG";
 
+/// A variable of the environment, by its name.
+pub(crate) type Variable = (OsString, OsString);
+
+/// Whether a variable has a say in the configuration.
+pub(crate) fn is_setting(variable: &Variable) -> bool {
+    variable.0.as_bytes().starts_with(PREFIX.as_bytes())
+}
+
 /// Reads the file given, or the first that exists, then the environment, then the program's own
 /// settings, and checks the whole.
 pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Config> {
+    let mut config = read_files(explicit)?;
+    let environment: Vec<Variable> = env::vars_os().filter(is_setting).collect();
+    read_environment(&mut config, &environment)?;
+    for (key, value) in settings {
+        config.assign(key, value, Origin::Program)?;
+    }
+    config.check()?;
+    Ok(config)
+}
+
+/// The same for a program without settings of its own, by whom the environment has been read.
+pub(super) fn find_among(environment: &[Variable]) -> Result<Config> {
+    let mut config = read_files(None)?;
+    read_environment(&mut config, environment)?;
+    config.check()?;
+    Ok(config)
+}
+
+fn read_files(explicit: Option<&Path>) -> Result<Config> {
     let mut config = Config::new();
     let named = explicit
         .map(Path::to_owned)
@@ -43,11 +71,6 @@ pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Resu
             }
         }
     }
-    read_environment(&mut config, env::vars_os())?;
-    for (key, value) in settings {
-        config.assign(key, value, Origin::Program)?;
-    }
-    config.check()?;
     Ok(config)
 }
 
@@ -134,17 +157,14 @@ fn lines_of(text: &str, key: &str) -> Vec<usize> {
     found
 }
 
-fn read_environment(
-    config: &mut Config,
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<()> {
-    for (name, value) in variables {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
-            continue;
-        };
-        if name != FILE_VARIABLE {
-            let key = camel_case(&name[PREFIX.len()..]);
-            config.assign(&key, &value, Origin::Environment(name.to_owned()))?;
+fn read_environment(config: &mut Config, environment: &[Variable]) -> Result<()> {
+    for (name, value) in environment {
+        let name = name.to_string_lossy();
+        if let Some(key) = name.strip_prefix(PREFIX)
+            && name != FILE_VARIABLE
+        {
+            let origin = Origin::Environment(name.to_string());
+            config.assign(&camel_case(key), value, origin)?;
         }
     }
     Ok(())
@@ -239,9 +259,8 @@ mod tests {
     #[test]
     fn the_environment_overrides_single_keys_and_is_checked_as_strictly() {
         let mut config = read("[session]\nstorageFileDir = /a\ntimeout = 5\n").unwrap();
-        let set =
-            |name: &str, value: &str| [(OsString::from(name), OsString::from(value))].into_iter();
-        read_environment(&mut config, set("CGI_SESSION_STORAGE_FILE_DIR", "/b")).unwrap();
+        let set = |name: &str, value: &str| [(OsString::from(name), OsString::from(value))];
+        read_environment(&mut config, &set("CGI_SESSION_STORAGE_FILE_DIR", "/b")).unwrap();
         assert_eq!(config.storage_file_dir().unwrap(), Path::new("/b"));
         assert_eq!(
             config.origin("storageFileDir").to_string(),
@@ -249,7 +268,7 @@ mod tests {
         );
         assert_eq!(config.origin("timeout").to_string(), "/etc/site.ini:3");
         assert_eq!(config.origin("lifetime"), Origin::Default);
-        let error = read_environment(&mut config, set("CGI_SESSION_TIMEUOT", "1")).unwrap_err();
+        let error = read_environment(&mut config, &set("CGI_SESSION_TIMEUOT", "1")).unwrap_err();
         assert!(
             error.to_string().contains("did you mean timeout?"),
             "{error}"
@@ -263,6 +282,6 @@ mod tests {
             OsString::from_vec(vec![b'X', 0xff]),
             OsString::from_vec(vec![0xfe]),
         );
-        assert!(read_environment(&mut Config::new(), [odd].into_iter()).is_ok());
+        assert!(read_environment(&mut Config::new(), &[odd]).is_ok());
     }
 }

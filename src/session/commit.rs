@@ -25,7 +25,7 @@ impl Session {
         let now = SystemTime::now();
         let app = &self.manager.config.app;
         self.applications.put(app, mem::take(&mut self.values));
-        let json = to_json(&self.applications);
+        let json = to_json(&self.applications, &self.record);
         let is_empty = self.applications.is_empty();
         self.values = self.applications.take(app);
         let json = json?;
@@ -177,7 +177,7 @@ impl Session {
         applications.put(&self.manager.config.app, self.values.clone());
         applications.notes.flash.clear();
         applications.notes.is_replaced = true;
-        let farewell = record.with_values(to_json(&applications)?);
+        let farewell = record.with_values(to_json(&applications, record)?);
         Ok(farewell.ending(now, grace))
     }
 }

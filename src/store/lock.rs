@@ -106,17 +106,9 @@ fn wait_in_thread(
 
 /// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.
 pub(in crate::store) fn holder(file: &File) -> Option<String> {
-    let inode = file.metadata().ok()?.ino();
+    let stat = file.metadata().ok()?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    let pid = locks.lines().find_map(|line| {
-        // `1: FLOCK  ADVISORY  WRITE 123 fe:00:4711 0 EOF`; those who wait have `->` before FLOCK.
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        if fields.next() != Some("FLOCK") || fields.nth(1) != Some("WRITE") {
-            return None;
-        }
-        let (pid, place) = (fields.next()?, fields.next()?);
-        (place.rsplit(':').next()?.parse() == Ok(inode)).then_some(pid)
-    })?;
+    let pid = holder_of(&locks, &device_name(stat.dev()), stat.ino())?;
     if pid.parse() == Ok(std::process::id()) {
         return Some("another thread of this process".to_owned());
     }
@@ -127,6 +119,37 @@ pub(in crate::store) fn holder(file: &File) -> Option<String> {
         program.trim(),
         age.unwrap_or_default()
     ))
+}
+
+/// A device as `/proc/locks` writes it: `fe:00`.
+#[cfg(target_os = "linux")]
+fn device_name(device: u64) -> String {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    format!("{major:02x}:{minor:02x}")
+}
+
+/// Elsewhere there is no `/proc/locks`.
+#[cfg(not(target_os = "linux"))]
+fn device_name(_: u64) -> String {
+    String::new()
+}
+
+/// The process that holds an exclusive flock(2) on this inode, from the text of `/proc/locks`.
+fn holder_of<'a>(locks: &'a str, device: &str, inode: u64) -> Option<&'a str> {
+    let holders = locks.lines().filter_map(|line| {
+        // `1: FLOCK  ADVISORY  WRITE 123 fe:00:4711 0 EOF`; those who wait have `->` before FLOCK.
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        if fields.next() != Some("FLOCK") || fields.nth(1) != Some("WRITE") {
+            return None;
+        }
+        let pid = fields.next()?;
+        let (place, number) = fields.next()?.rsplit_once(':')?;
+        (number.parse() == Ok(inode)).then_some((place == device, pid))
+    });
+    // Btrfs tells a file another device than it shows here; only the inode can then be compared.
+    holders
+        .max_by_key(|(is_on_device, _)| *is_on_device)
+        .map(|(_, pid)| pid)
 }
 
 /// How long a process has been running (proc(5): field 22 of stat, in hundredths of a second).
@@ -187,6 +210,21 @@ mod tests {
         assert_eq!(
             holder(&two).as_deref(),
             Some("another thread of this process")
+        );
+    }
+
+    #[test]
+    fn a_file_of_the_same_number_on_another_device_is_not_taken_for_this_one() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 10 00:1c:17 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 11 00:1c:17 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 12 fe:00:17 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 07:00:17 0 EOF\n\
+                     4: FLOCK  ADVISORY  READ 14 08:00:17 0 EOF\n";
+        assert_eq!(holder_of(locks, "fe:00", 17), Some("12"));
+        assert_eq!(holder_of(locks, "fe:00", 18), None);
+        assert_eq!(
+            holder_of("1: FLOCK ADVISORY WRITE 7 00:2f:5 0 EOF\n", "00:30", 5),
+            Some("7")
         );
     }
 

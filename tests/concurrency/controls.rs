@@ -3,8 +3,6 @@
 use std::fs;
 use std::time::SystemTime;
 
-use cgi_session::Store;
-
 use crate::harness::{Outcome, Race, until_done};
 use crate::worker;
 
@@ -22,23 +20,39 @@ fn is_found_wrong(race: impl Fn() -> Race) {
 }
 
 #[test]
+fn nothing_is_noticed_where_nothing_is_wrong() {
+    let outcome = Race::of("Nothing").increments(100).sizes(1000).run(|_| ());
+    outcome.is_exact();
+}
+
+#[test]
 fn without_a_lock_updates_are_lost_and_it_is_noticed() {
-    is_found_wrong(|| Race::of("no-lock").increments(200));
+    is_found_wrong(|| Race::of("NoLock").increments(200));
 }
 
 #[test]
 fn a_rename_without_a_look_at_the_link_count_is_noticed() {
-    is_found_wrong(|| Race::of("no-link-check").increments(200).sizes(1000));
+    is_found_wrong(|| Race::of("NoLinkCheck").increments(200).sizes(1000));
 }
 
 #[test]
 fn a_shared_lock_for_reading_and_an_exclusive_one_for_writing_is_noticed() {
-    is_found_wrong(|| Race::of("shared-lock").increments(200));
+    is_found_wrong(|| Race::of("SharedLock").increments(200));
+}
+
+#[test]
+fn a_lock_file_that_is_deleted_after_use_is_noticed() {
+    is_found_wrong(|| Race::of("LockFileRemoved").increments(200));
 }
 
 #[test]
 fn a_truncation_and_a_kill_are_noticed() {
-    is_found_wrong(|| Race::of("truncate").increments(100_000).kills(40));
+    is_found_wrong(|| {
+        Race::of("TruncateAndWrite")
+            .increments(100_000)
+            .sizes(20_000)
+            .kills(40)
+    });
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Config, FileStore, SessionId, Store};
+use cgi_session::{Config, SessionId, Store};
 
 use crate::worker::{self, DIRECTORY, ID, INCREMENTS, SIZES, VARIANT};
 
@@ -109,14 +110,14 @@ impl Race {
         &self.id
     }
 
-    pub(crate) fn store(&self) -> FileStore {
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
         let config = Config::new().set("storageFileDir", self.sessions());
-        FileStore::new(&config.unwrap()).unwrap()
+        worker::store(self.variant, &config.unwrap())
     }
 
     /// The session's file, whatever the variant.
     pub(crate) fn path(&self) -> PathBuf {
-        self.store().path(&self.id)
+        self.sessions().join(format!("{}.json", self.id.digest()))
     }
 
     fn sessions(&self) -> PathBuf {
@@ -131,9 +132,6 @@ impl Race {
                 .create(&self.id.digest(), &first, SystemTime::now())
                 .unwrap(),
         );
-        if worker::is_raw(self.variant) {
-            fs::write(self.path(), worker::raw_text(0, 0)).unwrap();
-        }
         let (failed, killed) = thread::scope(|scope| {
             let beside = scope.spawn(|| beside(&self));
             let counted = self.count();
@@ -157,15 +155,13 @@ impl Race {
     }
 
     fn value(&self) -> Option<u64> {
-        if worker::is_raw(self.variant) {
-            return worker::raw_number(&fs::read(self.path()).ok()?);
-        }
         let wait = Duration::from_secs(30);
-        let found = self
-            .store()
-            .lock(&self.id.digest(), wait, SystemTime::now())
-            .unwrap();
-        found.map(|(stored, _)| worker::number(&stored.record))
+        let store = self.store();
+        let found = store.lock(&self.id.digest(), wait, SystemTime::now());
+        // A session that nobody can read any more is as good as gone.
+        found
+            .ok()?
+            .map(|(stored, _)| worker::number(&stored.record))
     }
 
     /// Whether a process failed, and how many were killed.
@@ -223,7 +219,7 @@ impl Race {
             .env(SIZES, self.sizes.to_string())
             .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null());
-        if worker::is_raw(self.variant) {
+        if !worker::is_sound(self.variant) {
             // What it fails at is what is looked for.
             command.stderr(Stdio::null());
         }

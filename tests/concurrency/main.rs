@@ -1,13 +1,15 @@
 //! Many processes on one session: no update is lost, whatever else goes on. The same harness must
 //! catch protocols that are broken on purpose, or it would prove nothing.
 
+#[path = "../support/broken.rs"]
+mod broken;
 mod controls;
 mod harness;
 mod worker;
 
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Store, Sweep};
+use cgi_session::Sweep;
 
 use harness::{Race, until_done};
 

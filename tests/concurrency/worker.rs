@@ -1,12 +1,14 @@
 //! One process of a race: counts on the session by the protocol that it is told.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Store};
+
+use crate::broken::{BrokenStore, Fault};
 
 pub(crate) const VARIANT: &str = "RACE_VARIANT";
 pub(crate) const DIRECTORY: &str = "RACE_DIRECTORY";
@@ -31,7 +33,7 @@ fn process() {
         .append(true)
         .open(ledger)
         .unwrap();
-    let counter = Counter::new(&directory, &setting(ID));
+    let counter = Counter::new(&directory, &variant, &setting(ID));
     let sizes: u64 = setting(SIZES).parse().unwrap();
     let mut chance = u64::from(std::process::id()) | 1;
     for _ in 0..setting(INCREMENTS).parse().unwrap() {
@@ -48,24 +50,20 @@ fn process() {
 
 struct Counter {
     manager: SessionManager,
-    store: FileStore,
+    store: Arc<dyn Store>,
     id: SessionId,
-    path: PathBuf,
 }
 
 impl Counter {
-    fn new(directory: &Path, id: &str) -> Self {
+    fn new(directory: &Path, variant: &str, id: &str) -> Self {
         let config = Config::new()
             .set("storageFileDir", directory.join("sessions"))
             .unwrap();
         let config = config.set("lockTimeout", "60s").unwrap();
-        let store = FileStore::new(&config).unwrap();
-        let id = SessionId::parse(id.as_bytes()).unwrap();
         Counter {
+            store: store(variant, &config),
             manager: SessionManager::new(config).unwrap(),
-            path: store.path(&id),
-            store,
-            id,
+            id: SessionId::parse(id.as_bytes()).unwrap(),
         }
     }
 
@@ -73,12 +71,7 @@ impl Counter {
     fn count(&self, variant: &str, size: u64) {
         match variant {
             "session" => self.by_session(size),
-            "store" => self.by_store(size),
-            "no-lock" => self.without_lock(size),
-            "no-link-check" => self.by_rename(size),
-            "shared-lock" => self.with_shared_lock(size),
-            "truncate" => self.by_truncation(),
-            other => panic!("no variant {other}"),
+            _ => self.by_store(size),
         }
     }
 
@@ -116,68 +109,6 @@ impl Counter {
             }
         }
     }
-
-    fn without_lock(&self, size: u64) {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&self.path)
-            .unwrap();
-        rewrite(&file, size);
-    }
-
-    /// Who waited for the old file goes on to use it.
-    fn by_rename(&self, size: u64) {
-        let file = File::open(&self.path).unwrap();
-        file.lock().unwrap();
-        let n = raw_number(&read(&file)).expect("a whole record");
-        hold();
-        let temporary = self.path.with_extension(std::process::id().to_string());
-        fs::write(&temporary, raw_text(n + 1, size)).unwrap();
-        fs::rename(&temporary, &self.path).unwrap();
-    }
-
-    /// Two may read the same before one of them writes.
-    fn with_shared_lock(&self, size: u64) {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&self.path)
-            .unwrap();
-        file.lock_shared().unwrap();
-        let n = raw_number(&read(&file)).expect("a whole record");
-        hold();
-        file.lock().unwrap();
-        file.write_all_at(&raw_text(n + 1, size), 0).unwrap();
-    }
-
-    /// Killed in between, it leaves nothing, or a part.
-    fn by_truncation(&self) {
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .open(&self.path)
-            .unwrap();
-        file.lock().unwrap();
-        let n = raw_number(&read(&file)).expect("a whole record");
-        file.set_len(0).unwrap();
-        file.rewind().unwrap();
-        for part in raw_text(n + 1, 200_000).chunks(4096) {
-            file.write_all(part).unwrap();
-        }
-    }
-}
-
-fn rewrite(file: &File, size: u64) {
-    let n = raw_number(&read(file)).expect("a whole record");
-    hold();
-    file.write_all_at(&raw_text(n + 1, size), 0).unwrap();
-}
-
-fn read(mut file: &File) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).unwrap();
-    bytes
 }
 
 fn hold() {
@@ -191,20 +122,17 @@ fn padding(size: u64) -> String {
     "x".repeat(usize::try_from(size).unwrap())
 }
 
-/// What the broken protocols keep: a number of fixed width, padding, an end.
-pub(crate) fn raw_text(n: u64, size: u64) -> Vec<u8> {
-    format!("{n:020}{}.", padding(size)).into_bytes()
+/// The store of a variant: the library's, or one with a fault.
+pub(crate) fn store(variant: &str, config: &Config) -> Arc<dyn Store> {
+    match Fault::parse(variant) {
+        Some(fault) => Arc::new(BrokenStore::open(fault, config.storage_file_dir().unwrap())),
+        None => Arc::new(FileStore::new(config).unwrap()),
+    }
 }
 
-pub(crate) fn raw_number(bytes: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let digits = text.get(..20).filter(|_| text.ends_with('.'))?;
-    digits.parse().ok()
-}
-
-/// Whether a variant keeps its own file instead of the library's.
-pub(crate) fn is_raw(variant: &str) -> bool {
-    !matches!(variant, "session" | "store")
+/// Whether a variant is the library.
+pub(crate) fn is_sound(variant: &str) -> bool {
+    Fault::parse(variant).is_none()
 }
 
 pub(crate) fn record(n: u64, size: u64, own_end: bool) -> Record {
