@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -119,7 +119,7 @@ fn a_trial_counts_for_programs_what_it_did() {
 fn a_trial_goes_on_where_sessions_go_on() {
     let site = Site::new();
     let session = site.session();
-    Finished::of(&mut stress(&site, &["--seconds", "1"])).says("sessions are safe on ");
+    Finished::of(&mut stress(&site, &["--seconds", "3"])).says("sessions are safe on ");
     assert!(site.read(&session).is_some());
     assert_eq!(site.names().len(), 1);
 }
@@ -152,7 +152,7 @@ fn what_a_killed_trial_left_is_removed_by_the_next_and_nothing_else() {
     assert_eq!(ended(killed).0.signal(), Some(9));
     assert_eq!(places(&site).len(), 3);
 
-    Finished::of(&mut stress(&site, &["--seconds", "1"])).says("sessions are safe on ");
+    Finished::of(&mut stress(&site, &["--seconds", "3"])).says("sessions are safe on ");
     let mut left = places(&site);
     left.sort();
     let mut expected = vec![living, foreign];
@@ -182,7 +182,7 @@ fn root_tries_as_the_user_in_a_parent_that_is_closed_to_the_user() {
     is_as_before(&site);
 
     let user = SOMEBODY.to_string();
-    let arguments = ["--seconds", "1", "--json", "--as", &user];
+    let arguments = ["--seconds", "3", "--json", "--as", &user];
     let finished = Finished::of(&mut stress(&site, &arguments));
     assert_eq!(finding(&finished)["level"], "ok", "{finished:#?}");
     assert_eq!(finished.json()["uid"], SOMEBODY);
@@ -241,6 +241,47 @@ fn as_somebody(site: &Site) -> Command {
         .uid(SOMEBODY)
         .gid(SOMEBODY);
     command
+}
+
+/// A file system in memory, mounted until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where this process may not mount anything.
+    fn on(directory: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
+        let mounted = mount.arg(directory).output().unwrap();
+        if !mounted.status.success() {
+            eprintln!("skipped: nothing can be mounted here");
+            return None;
+        }
+        Some(Mounted(directory.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+#[test]
+fn a_trial_is_made_in_the_file_system_that_is_mounted_for_the_sessions() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let Some(_mounted) = Mounted::on(&site.directory) else {
+        return;
+    };
+    let expected = format!(
+        "sessions are safe on {} (tmpfs): ",
+        site.directory.display()
+    );
+    Finished::of(&mut stress(&site, &["--seconds", "3"])).says(&expected);
+    is_as_before(&site);
 }
 
 /// As on a network file system without locks: everybody gets every lock at once.
