@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{
@@ -70,6 +71,8 @@ impl Fault {
 
 const SUFFIX: &str = ".json";
 const IDLE: Duration = Duration::from_secs(3600);
+/// A temporary file of a process that still runs is never so old.
+const TEMPORARY_AGE: Duration = Duration::from_secs(60);
 
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
@@ -200,6 +203,8 @@ impl Place {
             return Ok(false);
         }
         if self.fault == Fault::SweepWithoutLock {
+            // Between the look and the deletion, somebody may use the session again.
+            (0..3).for_each(|_| thread::yield_now());
             fs::remove_file(path)?;
             return Ok(true);
         }
@@ -218,7 +223,11 @@ impl Place {
         let Some(file) = found(open(path))? else {
             return Ok(false);
         };
-        // Whoever writes it holds its lock.
+        // Whoever writes it holds its lock, unless he has only just made it.
+        let age = SystemTime::now().duration_since(file.metadata()?.modified()?);
+        if !age.is_ok_and(|age| age > TEMPORARY_AGE) {
+            return Ok(false);
+        }
         if self.fault == Fault::LeaveTemporary || file.try_lock().is_err() {
             return Ok(false);
         }
