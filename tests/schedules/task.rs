@@ -17,7 +17,7 @@ pub(crate) const USER: &str = "ada";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Task {
     Read,
-    /// With a number divisible by three, or one more: in place. One more: into a larger file.
+    /// In place; 5, 8 and every third number after them into a larger file.
     Save(u64),
     /// Two requests, one after the other.
     SaveTwice(u64, u64),
