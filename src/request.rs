@@ -92,7 +92,7 @@ impl Request {
     pub fn cookie(&self, name: &str) -> Option<String> {
         let header = cookie_header(&self.params);
         let mut found = cookies::values(&header, name);
-        found.next().map(|cookie| cookie.value_trimmed().to_owned())
+        found.next().map(str::to_owned)
     }
 
     /// Whether the client came by HTTPS, as the server says. Behind a proxy that ends TLS the
