@@ -25,6 +25,7 @@ mod features;
 #[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/follow.rs"]
 mod follow;
+mod ledger;
 #[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/login.rs"]
 mod login;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     cgi_session::run(app)
 }
 
-fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+pub(crate) fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let path = request.path_info().to_string_lossy().into_owned();
     // A path may go on: only its first part is the program.
     match path.split('/').nth(1).unwrap_or_default() {
@@ -51,6 +52,7 @@ fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> 
         "counter" => Ok(counter::counter(request)?),
         "features" => Ok(features::features(request)?),
         "follow" => Ok(follow::follow(request)?),
+        "ledger" => ledger::ledger(request),
         "login" => Ok(login::login(request)?),
         "lookup" => Ok(lookup::lookup(request)?),
         "misbehave" => misbehave::misbehave(request),
