@@ -1,5 +1,6 @@
 //! Values: what is stored, and what is no JSON.
 
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, MemoryStore, Record, SessionId, SessionManager, Store as _};
@@ -77,14 +78,15 @@ fn a_lock_is_given_up_by_its_holder_and_not_by_whoever_has_a_copy_of_the_descrip
     let Some(trace) = Trace::of(&child, &["-e", "trace=flock,statx,stat"]) else {
         return;
     };
-    for part in 1..=4 {
+    for part in 1..=6 {
         let calls = trace.between(part, part + 1);
         let is_unlocked = |call: &String| call.contains("LOCK_UN");
         assert!(calls.iter().any(is_unlocked), "part {part}: {calls:#?}");
     }
 }
 
-/// The child's part: a commit, a release, a drop, and a session that is destroyed.
+/// The child's part: a commit, a release, a drop, a file that is refused, a session that is destroyed,
+/// and a damaged one, for which a reader takes the shared lock.
 #[test]
 fn child_that_ends_its_requests() {
     let Some(directory) = own_part() else { return };
@@ -104,9 +106,16 @@ fn child_that_ends_its_requests() {
     mark(4);
     let digest = manager.session_id(&cookie).unwrap().digest();
     let store = cgi_session::FileStore::new(manager.config()).unwrap();
-    let found = store
-        .lock(&digest, Duration::from_secs(1), SystemTime::now())
-        .unwrap();
-    found.unwrap().1.destroy().unwrap();
+    let path = store.path(&manager.session_id(&cookie).unwrap());
+    fs::hard_link(&path, path.with_extension("other")).unwrap();
+    assert!(manager.existing(&cookie).is_err());
+    fs::remove_file(path.with_extension("other")).unwrap();
     mark(5);
+    let wait = Duration::from_secs(1);
+    let found = store.lock(&digest, wait, SystemTime::now()).unwrap();
+    found.unwrap().1.destroy().unwrap();
+    mark(6);
+    fs::write(&path, [b' '; 1024]).unwrap();
+    assert!(manager.read(&cookie).unwrap().is_none());
+    mark(7);
 }
