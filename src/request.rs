@@ -17,6 +17,9 @@ use crate::params::Params;
 use crate::session::{CSRF_FIELD, Session, Snapshot};
 use crate::visit::Visit;
 
+#[cfg(fuzzing)]
+pub(crate) use links::link;
+
 /// One request, as CGI (RFC 3875) and FastCGI hand it over.
 ///
 /// What comes from a client is bytes: names and values are looked up as they came, and turned into
