@@ -108,6 +108,26 @@ fn an_end_that_only_a_wrong_clock_can_have_set_keeps_no_session_beyond_its_lifet
 }
 
 #[test]
+fn a_file_set_aside_that_is_somebody_elses_or_has_another_name_is_told_and_left_alone() {
+    let place = Place::new();
+    place.create(1);
+    let (aside, other) = (
+        place.file(&format!("{}.corrupt", "a".repeat(64))),
+        place.file("other"),
+    );
+    fs::write(&other, "precious").unwrap();
+    fs::hard_link(&other, &aside).unwrap();
+    crate::support::set_modified(&aside, SystemTime::UNIX_EPOCH);
+    let report = sweep(&place);
+    assert_eq!(
+        (report.set_aside, report.failures.len()),
+        (0, 1),
+        "{report:?}"
+    );
+    assert!(aside.exists());
+}
+
+#[test]
 fn what_is_not_ours_is_left_alone() {
     let place = Place::new();
     let id = place.create(1);

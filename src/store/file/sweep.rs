@@ -286,10 +286,18 @@ impl Run<'_> {
             return Ok(());
         };
         match self.shared.lifetime {
-            Some(keep) if self.age(&stat) > keep => {
-                self.delete(folder, name, &stat, "damaged, and kept long enough")?;
+            Some(keep) if self.age(&stat) > keep => {}
+            _ => {
+                report.set_aside += 1;
+                return Ok(());
             }
-            _ => report.set_aside += 1,
+        }
+        // Somebody else's file is none of ours, whatever its name.
+        let stored = format!("{}{name}", folder.prefix);
+        if let Some(file) = self.open(folder, name)?
+            && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
+        {
+            self.delete(folder, name, &stat, "damaged, and kept long enough")?;
         }
         Ok(())
     }
