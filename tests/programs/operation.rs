@@ -7,6 +7,7 @@ use std::env;
 use std::error::Error;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use cgi_session::{Config, SessionManager, SetCookie, Sweep};
 use nix::sys::ptrace;
@@ -58,6 +59,16 @@ fn one(manager: &SessionManager, operation: &str, cookie: &str) -> Outcome<Optio
             manager.destroy_sessions_of("ada", None)?;
             return Ok(None);
         }
+        "show" => {
+            let session = manager.existing(cookie)?.ok_or("no session")?;
+            let text: String = session.get("x")?.unwrap_or_default();
+            say(&format!(
+                "{} of {}",
+                session.require::<u64>("n")?,
+                text.len()
+            ))?;
+            std::process::exit(0);
+        }
         "clean up" => {
             manager.delete_expired(&Sweep::new())?;
             return Ok(None);
@@ -76,6 +87,7 @@ fn one(manager: &SessionManager, operation: &str, cookie: &str) -> Outcome<Optio
             session.set_user(Some("ada"))?;
             session.regenerate_id();
         }
+        "stay" => session.set_timeout(Some(Duration::from_secs(2 * 24 * 3600))),
         "destroy" => return Ok(session.destroy()?),
         unknown => return Err(format!("no operation {unknown}").into()),
     }

@@ -154,6 +154,19 @@ impl Ext4 {
         unmount(&self.place);
     }
 
+    /// Lets the file system find an error, as it would find a damaged disk.
+    pub(crate) fn fail(&self) {
+        let source = rustix::fs::stat(&self.place).unwrap().st_dev;
+        let number = format!(
+            "{}:{}",
+            rustix::fs::major(source),
+            rustix::fs::minor(source)
+        );
+        let device = fs::read_link(format!("/sys/dev/block/{number}")).unwrap();
+        let trigger = Path::new("/sys/fs/ext4").join(device.file_name().unwrap());
+        fs::write(trigger.join("trigger_fs_error"), "on purpose").unwrap();
+    }
+
     /// Cuts the power: from now on nothing reaches the disk, and every call fails.
     pub(crate) fn cut(&self, cut: Cut) {
         // EXT4_IOC_SHUTDOWN; flag 2 drops the journal, flag 1 writes it.
