@@ -19,6 +19,8 @@ const USER: &str = "ada";
 pub(crate) struct Ground {
     pub(crate) place: tempfile::TempDir,
     pub(crate) fault: Option<Fault>,
+    /// Under which the program counts.
+    key: &'static str,
     pub(crate) a: SessionId,
     b: SessionId,
 }
@@ -37,6 +39,11 @@ impl Ground {
         let ground = Ground {
             place: memory(),
             fault,
+            key: if operation.is_page() {
+                "pageViews"
+            } else {
+                "n"
+            },
             a: SessionId::generate().unwrap(),
             b: SessionId::generate().unwrap(),
         };
@@ -54,7 +61,7 @@ impl Ground {
         let other = || SessionId::generate().unwrap();
         match operation {
             Operation::Touch | Operation::Look => ground.age(&ground.a, HOUR / 2),
-            Operation::Evict => ground.put(&other(), 1, 0, None, now - HOUR / 2),
+            Operation::Evict => ground.put(&other(), 2, 0, None, now - HOUR / 2),
             Operation::LogoutEverywhere => {
                 ground.put(&ground.a, 5, 0, Some(USER), now);
                 ground.put(&other(), 3, 0, Some(USER), now);
@@ -88,6 +95,7 @@ impl Ground {
         Ground {
             place,
             fault: self.fault,
+            key: self.key,
             a: self.a.clone(),
             b: self.b.clone(),
         }
@@ -121,8 +129,8 @@ impl Ground {
 
     /// Puts a session there that was last used at this time.
     fn put(&self, id: &SessionId, views: u64, size: usize, user: Option<&str>, at: SystemTime) {
-        let padding = "x".repeat(size);
-        let values = format!(r#"{{"":{{"padding":"{padding}","pageViews":{views}}}}}"#);
+        let (padding, key) = ("x".repeat(size), self.key);
+        let values = format!(r#"{{"":{{"{key}":{views},"x":"{padding}"}}}}"#);
         let record = Record::new(at).with_values(values.into_bytes());
         let (store, now) = (self.store(), SystemTime::now());
         let digest = id.digest();
@@ -149,7 +157,7 @@ impl Ground {
         let (a, b) = (self.a.digest(), self.b.digest());
         let find = |digest| -> Result<Option<u64>, String> {
             let read = store.read(digest, now).map_err(told)?;
-            Ok(read.map(|stored| views(&stored.record)))
+            Ok(read.map(|stored| self.views(&stored.record)))
         };
         let mut state = State {
             a: find(&a)?,
@@ -162,7 +170,7 @@ impl Ground {
                 match stored {
                     Err(error) => wrong = Some(error.one_line()),
                     Ok(_) if *digest == a || *digest == b => {}
-                    Ok(stored) => state.others.push(views(&stored.record)),
+                    Ok(stored) => state.others.push(self.views(&stored.record)),
                 }
                 ControlFlow::Continue(())
             },
@@ -171,6 +179,11 @@ impl Ground {
         listed.map_err(told)?;
         state.others.sort_unstable();
         wrong.map_or(Ok(state), Err)
+    }
+
+    fn views(&self, record: &Record) -> u64 {
+        let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
+        values[""][self.key].as_u64().unwrap()
     }
 
     /// Whether the index knows every session of the user.
@@ -201,8 +214,8 @@ impl Ground {
                 if session.is_replaced() {
                     return Ok(None);
                 }
-                let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
-                session.insert("pageViews", views)?;
+                let views = session.get::<u64>(self.key)?.unwrap_or(0) + 1;
+                session.insert(self.key, views)?;
                 Ok(Some(views))
             });
             let (counted, _) = counted.map_err(|error| error.one_line())?;
@@ -232,11 +245,6 @@ impl Ground {
         }
         Ok(())
     }
-}
-
-fn views(record: &Record) -> u64 {
-    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
-    values[""]["pageViews"].as_u64().unwrap()
 }
 
 fn set_age(file: &Path, age: Duration) {
