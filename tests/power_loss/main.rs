@@ -190,6 +190,21 @@ fn what_was_done_with_durability_survives_on_a_file_system_that_orders_nothing()
 }
 
 #[test]
+fn a_directory_that_is_made_for_a_durable_session_is_synced_into_its_parent() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("sessions");
+    let mut traced = rig::start("begin", Kind::DURABLE, &directory, None);
+    let mut synced = Vec::new();
+    while let Some(call) = traced.next() {
+        synced.extend(call.file.clone().filter(|_| call.is_sync()));
+    }
+    assert!(traced.said().starts_with("done "));
+    for path in [directory.as_path(), place.path()] {
+        assert!(synced.iter().any(|synced| synced == path), "{synced:?}");
+    }
+}
+
+#[test]
 fn without_durability_nothing_is_torn_on_a_file_system_that_orders_nothing() {
     for operation in modelled() {
         let (states, violations) = weakly(operation, Kind::FAST);

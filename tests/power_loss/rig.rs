@@ -67,14 +67,8 @@ impl Scene {
 
     /// Starts the operation, which stops before it begins.
     pub(crate) fn start(&self, directory: &Path) -> Traced {
-        let mut command = Command::new(example("operation"));
-        command.arg(self.operation.name).arg(directory);
-        command.args([self.kind.durability, &self.kind.store()]);
-        if self.operation.name != "begin" {
-            command.arg(self.id.secret());
-        }
-        command.env("OPERATION_STOPS", "1");
-        Traced::start(command)
+        let id = (self.operation.name != "begin").then_some(&self.id);
+        start(self.operation.name, self.kind, directory, id)
     }
 
     /// What is wrong with what is found; `said` is what the operation said at its end, if it came so far.
@@ -134,6 +128,20 @@ impl Prepared {
 
 fn sessions(disk: &Ext4) -> PathBuf {
     disk.place().join("sessions")
+}
+
+pub(crate) fn start(
+    operation: &str,
+    kind: Kind,
+    directory: &Path,
+    id: Option<&SessionId>,
+) -> Traced {
+    let mut command = Command::new(example("operation"));
+    command.arg(operation).arg(directory);
+    command.args([kind.durability, &kind.store()]);
+    command.args(id.map(SessionId::secret));
+    command.env("OPERATION_STOPS", "1");
+    Traced::start(command)
 }
 
 /// A session whose file holds an older record beside this one.

@@ -3,6 +3,9 @@
 //! request is served, or refused with a whole page and a reason in the log; what was acknowledged is never lost
 //! or damaged, nothing hangs, and when the trouble is over the next request goes on.
 
+#[path = "../fastcgi/client.rs"]
+#[allow(dead_code, reason = "it is the tests of FastCGI that use all of it")]
+mod client;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -12,5 +15,6 @@ mod holders;
 mod holding;
 mod limits;
 mod planted;
+mod resident;
 mod swap;
 mod visitor;
