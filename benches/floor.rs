@@ -17,6 +17,8 @@ mod cgi;
 mod many;
 #[path = "floor/measure.rs"]
 mod measure;
+#[path = "measured/mod.rs"]
+mod measured;
 #[path = "floor/place.rs"]
 mod place;
 #[path = "floor/save.rs"]

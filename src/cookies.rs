@@ -14,12 +14,37 @@ const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 ///
 /// `;` separates cookies, and so does `,`, because Apache joins two Cookie headers with it. Whatever
 /// else the header holds, UTF-8 or not, is passed over.
-pub(crate) fn values<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = Cookie<'h>> {
+///
+/// Nothing may pass for a cookie that browsers guard by the prefix of its name (RFC 6265bis, 4.1.3): a
+/// comma may stand in the value of any other cookie, and so does not separate under such a name; and
+/// only the blanks that browsers take away do not belong to a name.
+pub(crate) fn values<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h str> {
+    let is_guarded = name.starts_with("__Host-") || name.starts_with("__Secure-");
     header
-        .split(|byte| matches!(byte, b';' | b','))
-        .filter_map(|pair| std::str::from_utf8(pair).ok())
-        .filter_map(|pair| Cookie::parse(pair).ok())
-        .filter(move |cookie| cookie.name() == name)
+        .split(move |byte| *byte == b';' || (*byte == b',' && !is_guarded))
+        .filter_map(move |pair| value_of(pair, name.as_bytes()))
+}
+
+/// The value in `name=value` or `name="value"`, if that is the name.
+fn value_of<'h>(pair: &'h [u8], name: &[u8]) -> Option<&'h str> {
+    let separator = pair.iter().position(|byte| *byte == b'=')?;
+    let (found, value) = pair.split_at(separator);
+    if trim(found) != name {
+        return None;
+    }
+    let value = trim(value.get(1..)?);
+    let quoted = value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""));
+    std::str::from_utf8(quoted.unwrap_or(value)).ok()
+}
+
+/// Without the blanks around it that are none of its own (RFC 6265, 5.2).
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 /// The one `Set-Cookie` header field that a response needs.
@@ -123,7 +148,7 @@ mod tests {
     #[track_caller]
     fn found(header: &[u8], expected: Option<&str>) {
         let mut values = values(header, "sessionId");
-        let id = values.find_map(|cookie| SessionId::parse(cookie.value_trimmed().as_bytes()));
+        let id = values.find_map(|value| SessionId::parse(value.as_bytes()));
         let shown = String::from_utf8_lossy(header);
         assert_eq!(
             id.as_ref().map(SessionId::secret),
@@ -177,6 +202,27 @@ mod tests {
             "$sessionId",
         ] {
             found(format!("{name}={ID}").as_bytes(), None);
+        }
+    }
+
+    #[test]
+    fn blanks_that_browsers_send_as_part_of_a_name_belong_to_it() {
+        for blank in [
+            "\u{a0}", "\u{2003}", "\u{3000}", "\u{85}", "\u{b}", "\u{c}", "\r", "\n",
+        ] {
+            found(format!("{blank}sessionId={ID}").as_bytes(), None);
+            found(format!("sessionId{blank}={ID}").as_bytes(), None);
+            found(format!("sessionId={blank}{ID}").as_bytes(), None);
+        }
+    }
+
+    #[test]
+    fn no_part_of_another_cookies_value_passes_for_a_guarded_one() {
+        let guarded = |header: &str, name| values(header.as_bytes(), name).count();
+        for name in ["__Host-id", "__Secure-id"] {
+            assert_eq!(guarded(&format!("a=1,{name}={ID}"), name), 0);
+            assert_eq!(guarded(&format!("a=1, {name}={ID}; b=2"), name), 0);
+            assert_eq!(guarded(&format!("a=1; {name}={ID}; b=2"), name), 1);
         }
     }
 

@@ -270,44 +270,57 @@ fn keep_the_last(manager: &FoundManager) {
     }
 }
 
-/// Reads `bytes` as a connection would, and answers every request in them, for the fuzz target.
+/// The requests that a connection reads out of records that come in these pieces, for the fuzz targets.
+/// Once the parameters are complete the rest of the bytes comes at once, as the body is waited for.
 #[cfg(fuzzing)]
-pub(crate) fn read_records(bytes: &[u8]) {
+pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::fuzzing::Pairs, Vec<u8>)> {
     use connection::{Connection, Place, Progress};
     use std::io::Write as _;
+    use std::net::Shutdown;
 
-    let Ok((mut server, program)) = UnixStream::pair() else {
-        return;
+    let mut requests = Vec::new();
+    let Ok((server, program)) = UnixStream::pair() else {
+        return requests;
     };
-    let is_sent = program
-        .set_nonblocking(true)
-        .and_then(|()| server.set_nonblocking(true));
-    // What the socket does not take at once is not needed to find a mistake.
-    if is_sent.and_then(|()| server.write(bytes)).is_err()
-        || server.shutdown(std::net::Shutdown::Write).is_err()
-    {
-        return;
+    if program.set_nonblocking(true).is_err() || server.set_nonblocking(true).is_err() {
+        return requests;
     }
     let (place, _) = Place::take(&Arc::default());
     let mut connection = Connection::new(program.into(), Limits::default(), place);
-    let mut out = Vec::new();
+    let (mut pieces, mut out) = (pieces.iter(), Vec::new());
     loop {
         let response = match connection.advance() {
-            Progress::Waiting | Progress::Closed => return,
+            Progress::Closed => return requests,
+            Progress::Waiting => {
+                // A peer that has nothing more to say says so.
+                let said = match pieces.next() {
+                    Some(piece) => (&server).write_all(piece),
+                    None => server.shutdown(Shutdown::Write),
+                };
+                if said.is_err() {
+                    return requests;
+                }
+                continue;
+            }
             Progress::BadRequest => crate::Response::text("bad"),
             Progress::Request(params) => {
-                let mut body = [0; 100];
-                while matches!(connection.read_body(&mut body), Ok(1..)) {}
-                crate::Response::text(
-                    params
-                        .iter()
-                        .flat_map(|(name, _)| name.to_vec())
-                        .collect::<Vec<u8>>(),
-                )
+                // What the socket does not take at once is not needed to find a mistake.
+                let rest: Vec<_> = pieces.by_ref().copied().collect();
+                let _ = (&server).write_all(&rest.concat());
+                let _ = server.shutdown(Shutdown::Write);
+                let mut body = Vec::new();
+                let mut buffer = [0; 100];
+                while let Ok(length @ 1..) = connection.read_body(&mut buffer) {
+                    body.extend_from_slice(&buffer[..length]);
+                }
+                let pairs = params.iter();
+                let pairs = pairs.map(|(name, value)| (name.to_vec(), value.to_vec()));
+                requests.push((pairs.collect(), body));
+                crate::Response::text("ok")
             }
         };
         if !connection.respond(&response, false, &mut out) {
-            return;
+            return requests;
         }
     }
 }

@@ -1,6 +1,19 @@
 //! Doors for the fuzz targets to what is private. Only compiled by `cargo fuzz`.
 
-/// Lets a connection read `bytes` as a web server's records, bodies included, until they end.
-pub fn read_records(bytes: &[u8]) {
-    crate::fastcgi::read_records(bytes);
+use crate::id::SessionId;
+
+/// Names and values in their order.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The requests that a connection reads out of a web server's records, which come in these pieces: the
+/// parameters and the body of each.
+#[must_use]
+pub fn read_requests(pieces: &[&[u8]]) -> Vec<(Pairs, Vec<u8>)> {
+    crate::fastcgi::read_requests(pieces)
+}
+
+/// The address as a page links to it whose client keeps no cookie.
+#[must_use]
+pub fn link(address: &str, name: &str, id: &SessionId) -> String {
+    crate::request::link(address, name, id)
 }

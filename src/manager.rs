@@ -260,7 +260,7 @@ impl SessionManager {
         let shared = &manager.shared;
         let now = SystemTime::now();
         let id = cookies::values(cookie_header, &shared.config.cookie_name)
-            .find_map(|cookie| shared.store.recognize(cookie.value_trimmed(), now));
+            .find_map(|value| shared.store.recognize(value, now));
         (manager, id.map(Ticket::from_cookie))
     }
 

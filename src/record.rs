@@ -227,7 +227,7 @@ fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
     }
     let values = rest.strip_prefix(VALUES.as_bytes())?;
     let end = text.len().checked_sub(1)?;
-    let shaped = values.starts_with(b"{") && values.ends_with(b"}}");
+    let shaped = values.ends_with(b"}}") && is_one_object(values.get(..values.len() - 1)?);
     let [expires, timeout] = optional;
     shaped.then_some((
         Head {
@@ -238,6 +238,40 @@ fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
         },
         text.len() - values.len()..end,
     ))
+}
+
+/// Whether a text is one object to its end, and not one with further members of the record behind it.
+fn is_one_object(text: &[u8]) -> bool {
+    if !text.starts_with(b"{") {
+        return false;
+    }
+    // Mostly nothing but brackets stands behind the first that closes.
+    let closing = text.iter().rev().take_while(|byte| **byte == b'}').count();
+    if !text[..text.len() - closing].contains(&b'}') {
+        return true;
+    }
+    let (mut depth, mut bytes) = (0_usize, text.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => skip_text(&mut bytes),
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return bytes.as_slice().is_empty(),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Goes behind the end of a JSON string that has begun.
+fn skip_text(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
+        match byte {
+            // Whatever is escaped ends nothing.
+            b'\\' => drop(bytes.next()),
+            _ => return,
+        }
+    }
 }
 
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -361,10 +395,26 @@ mod tests {
     }
 
     #[test]
+    fn a_member_of_a_later_release_behind_the_values_is_none_of_them() {
+        for values in ["{}", r#"{"":{"a":"}},{"}}"#, r#"{"":{"a":"\\\"}"},"b":{}}"#] {
+            for later in [r#"{"x":{}}"#, "{}", "1"] {
+                let text = format!(r#"{{"v":1,"created":5,"values":{values},"later":{later}}}"#);
+                let record = Record::from_json(text.into_bytes()).unwrap();
+                assert_eq!(std::str::from_utf8(record.values()), Ok(values));
+            }
+            let own = format!(r#"{{"v":1,"created":5,"values":{values}}}"#);
+            let record = Record::from_json(own.clone().into_bytes()).unwrap();
+            assert_eq!(record.values(), values.as_bytes());
+            assert_eq!(record.to_json(), own.as_bytes());
+        }
+    }
+
+    #[test]
     fn a_later_version_is_told_from_rubbish() {
         let later = Record::from_json(br#"{"v":2,"anything":true}"#.to_vec());
         assert_eq!(later.unwrap_err(), RecordError::LaterVersion(2));
-        let rubbish: [&[u8]; 7] = [
+        let rubbish: [&[u8]; 8] = [
+            b"{\"v\":1,\"created\":5,\"values\":}x{}}",
             b"",
             b"[]",
             b"null",

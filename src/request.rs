@@ -17,6 +17,9 @@ use crate::params::Params;
 use crate::session::{CSRF_FIELD, Session, Snapshot};
 use crate::visit::Visit;
 
+#[cfg(fuzzing)]
+pub(crate) use links::link;
+
 /// One request, as CGI (RFC 3875) and FastCGI hand it over.
 ///
 /// What comes from a client is bytes: names and values are looked up as they came, and turned into
@@ -92,7 +95,7 @@ impl Request {
     pub fn cookie(&self, name: &str) -> Option<String> {
         let header = cookie_header(&self.params);
         let mut found = cookies::values(&header, name);
-        found.next().map(|cookie| cookie.value_trimmed().to_owned())
+        found.next().map(str::to_owned)
     }
 
     /// Whether the client came by HTTPS, as the server says. Behind a proxy that ends TLS the

@@ -391,6 +391,17 @@ mod tests {
             values.require::<f64>("tenth").unwrap().to_bits(),
             (0.1 + 0.2f64).to_bits()
         );
+        for number in [
+            9.693_748_642_028_899e-67,
+            f64::MIN_POSITIVE,
+            f64::MAX,
+            -0.0,
+            1e-308,
+        ] {
+            values.insert("number", number).unwrap();
+            let back = values.require::<f64>("number").unwrap();
+            assert_eq!(back.to_bits(), number.to_bits(), "{number:e}");
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! A whole CGI request: start a process, let it answer, see it end.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,10 +11,10 @@ use cgi_session::SessionId;
 use tempfile::TempDir;
 
 use crate::measure::{Outcome, Row, compare, timed};
+use crate::measured::build;
 use crate::place::Place;
 use crate::save::Sessions;
 
-const STATIC: &str = "x86_64-unknown-linux-musl";
 const NOT_INSTALLED: &str = "skipped: the musl target is not installed";
 
 /// What Apache tells a CGI program about a request of a browser, without the cookie.
@@ -115,36 +113,25 @@ pub(crate) struct Programs {
 impl Programs {
     /// The static programs; `None` when the standard library for them is not installed.
     pub(crate) fn build_static() -> Outcome<Option<Self>> {
-        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let mut ask = Command::new(rustc);
-        ask.args(["--print", "target-libdir", "--target", STATIC]);
-        let library = String::from_utf8(ask.output()?.stdout)?;
-        if !Path::new(library.trim()).is_dir() {
+        if !build::can_be_static()? {
             return Ok(None);
         }
-        Programs::build(Some(STATIC)).map(Some)
+        Programs::build(Some(build::STATIC)).map(Some)
     }
 
     pub(crate) fn build(target: Option<&str>) -> Outcome<Self> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--release", "--package", "cgi-session"]);
-        build.args(["--example", "counter", "--example", "empty"]);
-        build.args(["--features", "dlmalloc"]);
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // The directory above `tmp` is the one that this benchmark was built in.
-        let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("");
-        build.arg("--target-dir").arg(&target_directory);
-        if let Some(target) = target {
-            build.args(["--target", target]);
-        }
-        if !build.status()?.success() {
-            return Err("the examples cannot be built".into());
-        }
-        let examples = target_directory
-            .join(target.unwrap_or_default())
-            .join("release/examples");
-        let directory = TempDir::new_in(&target_directory)?;
+        let what = [
+            "--package",
+            "cgi-session",
+            "--example",
+            "counter",
+            "--example",
+            "empty",
+            "--features",
+            "dlmalloc",
+        ];
+        let examples = build::release(&what, target)?.join("examples");
+        let directory = TempDir::new_in(build::target_directory())?;
         let install = |name: &str| -> Outcome<PathBuf> {
             let program = directory.path().join(name);
             fs::copy(examples.join(name), &program)?;

@@ -1,14 +1,14 @@
 //! Turns, ratios and the rows of the table.
 
-use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom as _;
 
+pub(crate) use crate::measured::Outcome;
+use crate::measured::machine;
+use crate::measured::spread::Spread;
 use crate::place::Place;
-
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Something to be measured: runs once and tells how long that took.
 pub(crate) type Contender<'a> = Box<dyn FnMut() -> Outcome<Duration> + 'a>;
@@ -42,17 +42,6 @@ pub(crate) fn compare<const N: usize>(
     Ok(times)
 }
 
-/// The quartiles of some figures.
-struct Spread([f64; 3]);
-
-impl Spread {
-    fn of(mut figures: Vec<f64>) -> Self {
-        figures.sort_by(f64::total_cmp);
-        let at = |quarter| figures[(figures.len() - 1) * quarter / 4];
-        Spread([at(1), at(2), at(3)])
-    }
-}
-
 /// A line of the table.
 pub(crate) struct Row {
     what: String,
@@ -73,8 +62,12 @@ impl Row {
             .iter()
             .zip(floor)
             .map(|(measured, floor)| measured / floor);
-        let Spread([low, ratio, high]) = Spread::of(ratios.collect());
-        let median = |times: &[f64]| time(Spread::of(times.to_vec()).0[1]);
+        let Spread {
+            low,
+            median: ratio,
+            high,
+        } = Spread::of(ratios.collect());
+        let median = |times: &[f64]| time(Spread::of(times.to_vec()).median);
         Row {
             what: what.into(),
             on: place.name().to_owned(),
@@ -151,21 +144,6 @@ fn time(seconds: f64) -> String {
 
 /// Where and on what all this was measured.
 pub(crate) fn conditions(places: &[Place]) -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let names: Vec<&str> = places.iter().map(Place::name).collect();
-    format!(
-        "{} {} on {}, {}, {cores} cores; {}.",
-        std::env::consts::OS,
-        kernel.trim(),
-        std::env::consts::ARCH,
-        processor().unwrap_or_else(|| "processor unknown".to_owned()),
-        names.join(" and "),
-    )
-}
-
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+    format!("{}; {}.", machine::description(), names.join(" and "))
 }

@@ -1,4 +1,5 @@
-//! What the tools have in common: who they run as, and how they speak.
+//! What the tools have in common: who they run as, how they speak, and the storm that tries a store.
 
 pub mod owner;
 pub mod report;
+pub mod storm;

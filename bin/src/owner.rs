@@ -163,7 +163,8 @@ pub fn act_as_owner(config: &Config) -> Result<(), String> {
 
 /// The program as the kernel holds it: it can be run again although its directory may be closed
 /// to the other user, or the file has been replaced meanwhile.
-fn this_program() -> PathBuf {
+#[must_use]
+pub fn this_program() -> PathBuf {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {
         return running;

@@ -14,6 +14,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Try again later (75, `EX_TEMPFAIL` in sysexits.h).
 pub const TRY_AGAIN: u8 = 75;
+/// A signal ended it: this and the signal's number, as shells have it.
+pub const INTERRUPTED: u8 = 128;
 /// The configuration cannot be used (78, `EX_CONFIG` in sysexits.h).
 pub const CONFIGURATION: u8 = 78;
 

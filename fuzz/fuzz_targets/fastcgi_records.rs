@@ -1,7 +1,13 @@
-//! Bytes of a web server that has lost its mind: the record reader must survive them all.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use cgi_session::fuzzing;
+use cgi_session_fuzz::fastcgi_records::{Arrived, check};
 
-fuzz_target!(|bytes: &[u8]| cgi_session::fuzzing::read_records(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    check(bytes, |pieces| {
+        let requests = fuzzing::read_requests(pieces).into_iter();
+        requests
+            .map(|(params, body)| Arrived { params, body })
+            .collect()
+    });
+});

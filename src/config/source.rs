@@ -144,7 +144,9 @@ fn lines_of(text: &str, key: &str) -> Vec<usize> {
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if let Some(name) = line.strip_prefix('[') {
-            name.trim_end_matches(']').trim().clone_into(&mut section);
+            // As the parser does: whatever stands behind the last bracket is passed over.
+            let name = name.rsplit_once(']').map_or(name, |(name, _)| name);
+            name.trim().clone_into(&mut section);
         } else if section == SECTION
             && line
                 .split(['=', ':'])
@@ -223,6 +225,14 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert_eq!(error, "/etc/site.ini:3: timeout is set twice");
+    }
+
+    #[test]
+    fn the_lines_of_a_section_are_known_whatever_stands_behind_its_heading() {
+        let error = read("[session] # of the site\ntimeout = 5\ntimeout = 6\n").unwrap_err();
+        assert_eq!(error.to_string(), "/etc/site.ini:3: timeout is set twice");
+        let config = read("[session]x\ntimeout = 5\n").unwrap();
+        assert_eq!(config.origin("timeout").to_string(), "/etc/site.ini:2");
     }
 
     #[test]

@@ -55,6 +55,16 @@ impl Request {
     }
 }
 
+/// The address as [`Request::link`] makes it for a client that keeps no cookie, for the fuzz target.
+#[cfg(fuzzing)]
+pub(crate) fn link(address: &str, name: &str, id: &crate::id::SessionId) -> String {
+    if is_of_this_site(address) {
+        with_parameter(address, name, id.secret())
+    } else {
+        address.to_owned()
+    }
+}
+
 /// Whether an address is a relative reference without a host (RFC 3986, 4.2).
 fn is_of_this_site(address: &str) -> bool {
     let path = address.split(['/', '?', '#']).next().unwrap_or_default();

@@ -55,6 +55,19 @@ pub(in crate::store) fn shared(file: &File, wait: Duration) -> io::Result<bool> 
     }
 }
 
+/// Gives up the lock of an open file when it is dropped.
+///
+/// Closing the file is not enough: a child that another thread forks meanwhile has it open, too, until
+/// it is another program, or as long as it lives.
+pub(in crate::store) struct Release<'a>(pub(in crate::store) &'a File);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        // An unlock cannot fail on an open file.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Takes the exclusive lock if nobody has it.
 pub(in crate::store) fn try_exclusive(file: &File) -> io::Result<bool> {
     attempt(|| file.try_lock())

@@ -87,6 +87,7 @@ impl SessionLocks {
         let Some(file) = self.directory.open_file(&name, OFlags::RDWR)? else {
             return Ok(false);
         };
+        let _release = lock::Release(&file);
         let free = lock::try_exclusive(&file);
         free.map(|free| !free)
             .map_err(|error| self.cannot_lock(&name, error))

@@ -4,6 +4,7 @@
 
 mod body;
 mod client;
+mod corpus;
 mod params;
 mod process;
 mod records;

@@ -279,6 +279,24 @@ fn nothing_of_one_request_is_seen_in_the_next() {
 }
 
 #[test]
+fn settings_hold_for_the_first_and_the_thousandth_request_of_a_process() {
+    let server = Setup::new("fastcgi_echo", Socket::StdinUnix)
+        .variable("CGI_SESSION_COOKIE_SAME_SITE", "Strict")
+        .variable("CGI_SESSION_COOKIE_MAX_AGE", "2h")
+        .variable("CGI_SESSION_COOKIE_PATH", "/program")
+        .start();
+    let mut client = server.connect();
+    for number in 1..=1000 {
+        let reply = client.ask(1, &get(1, KEEP, "mode=count"));
+        let mut lines = reply.head.lines();
+        let cookie = lines.find(|line| line.to_lowercase().starts_with("set-cookie: "));
+        let (_, attributes) = cookie.unwrap().split_once("; ").unwrap();
+        let expected = "HttpOnly; SameSite=Strict; Path=/program; Max-Age=7200";
+        assert_eq!(attributes, expected, "request {number}");
+    }
+}
+
+#[test]
 fn a_killed_program_loses_no_count_that_it_answered() {
     for round in 0..5 {
         let mut killed = server();

@@ -43,6 +43,14 @@ fn links(request: &mut Request) -> Result<Response> {
             let field = request.session()?.csrf_field()?;
             return page(request, &field);
         }
+        // The id alone on the first line, then the link to whatever address.
+        "link" => {
+            request.session()?.insert("pageViews", 1)?;
+            let address = request.query("address").unwrap_or_default();
+            let (link, own) = (request.link(&address)?, request.link("?")?);
+            let id = own.split('=').next_back().unwrap_or_default();
+            return Ok(Response::text(format!("{id}\n{link}")));
+        }
         "order" => request.check_csrf_token()?,
         _ => {}
     }

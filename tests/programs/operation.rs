@@ -18,6 +18,9 @@ mod broken;
 
 use broken::{BrokenStore, Fault};
 
+/// How long an id that was changed with grace can still be read under.
+const GRACE: Duration = Duration::from_secs(120);
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What a session of this many characters needs is another file than that of a small one.
@@ -28,9 +31,13 @@ fn main() -> Outcome<()> {
     let [_, operation, directory, durability, store, ids @ ..] = &arguments[..] else {
         return Err("usage: OPERATION DIRECTORY DURABILITY STORE [ID…]".into());
     };
-    let config = Config::new()
+    let mut config = Config::new()
         .set("storageFileDir", directory)?
         .set("durability", durability)?;
+    if operation == "begin at the cap" {
+        config = config.set("maxSessions", "3")?;
+        config = config.set("whenFull", "evictOldest")?;
+    }
     let manager = match Fault::parse(store) {
         Some(fault) => {
             let store = BrokenStore::open(fault, Path::new(directory));
@@ -70,19 +77,30 @@ fn one(manager: &SessionManager, operation: &str, cookie: &str) -> Outcome<Optio
             std::process::exit(0);
         }
         "clean up" => {
-            manager.delete_expired(&Sweep::new())?;
+            let report = manager.delete_expired(&Sweep::new())?;
+            let failure = report.failures.into_iter().next();
+            return failure.map_or(Ok(None), |failure| Err(failure.into()));
+        }
+        "install" => {
+            let problem = manager.install().pop();
+            return problem.map_or(Ok(None), |problem| Err(problem.into()));
+        }
+        "look" => {
+            manager.read(cookie)?;
             return Ok(None);
         }
+        "touch" => return Ok(manager.start(cookie)?.commit()?),
         _ => {}
     }
     let mut session = manager.start(cookie)?;
     let n = session.get::<u64>("n")?.unwrap_or_default() + 1;
     session.insert("n", n)?;
     match operation {
-        "begin" | "save" => {}
+        "begin" | "begin at the cap" | "save" => {}
         "grow" | "save large" => session.insert("x", text(n, LARGE))?,
         "shrink" => drop(session.remove("x")),
         "change id" => session.regenerate_id(),
+        "change id with grace" => session.regenerate_id_with_grace(GRACE),
         "log in" => {
             session.set_user(Some("ada"))?;
             session.regenerate_id();

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use crate::support::repository;
+use crate::support::sources::{named_tests, sources};
 
 /// How many rows each system has, by its letter.
 const ROWS: [(char, usize); 4] = [('K', 16), ('C', 23), ('W', 10), ('L', 28)];
@@ -26,20 +26,6 @@ fn rows(text: &str) -> BTreeMap<String, usize> {
     rows
 }
 
-/// The text of all tests below a directory.
-fn sources(directory: &Path) -> String {
-    let mut text = String::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            text += &sources(&path);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            text += &fs::read_to_string(path).unwrap();
-        }
-    }
-    text
-}
-
 #[test]
 fn every_row_stands_in_the_table_once() {
     let rows = rows(&fs::read_to_string(repository("docs/seeds.md")).unwrap());
@@ -59,13 +45,8 @@ fn every_row_stands_in_the_table_once() {
 fn every_test_that_the_table_names_exists() {
     let table = fs::read_to_string(repository("docs/seeds.md")).unwrap();
     let sources = sources(&repository("tests")) + &sources(&repository("bin/tests"));
-    let quoted = table.split('`').skip(1).step_by(2);
-    let is_test = |name: &&str| {
-        let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        name.bytes().all(is_word) && name.matches('_').count() >= 3
-    };
     let mut named = 0;
-    for name in quoted.filter(is_test) {
+    for name in named_tests(&table) {
         assert!(sources.contains(&format!("fn {name}(")), "{name}");
         named += 1;
     }

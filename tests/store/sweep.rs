@@ -1,10 +1,13 @@
 //! Clean-up: what it deletes, and what it leaves alone.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Store, Sweep, SweepEvent, SweepReport};
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use crate::support::{IDLE, Place, ago, ahead, record, record_until, unix};
 
@@ -335,4 +338,38 @@ fn a_whole_slot_that_holds_no_record_goes_when_its_time_is_up() {
     let id = place.plant(|digest| file(slot(digest, true, 1, 512, "[]"), no_slot(512)));
     place.set_modified(&id, ago(IDLE + 62));
     assert_eq!(sweep(&place).deleted, 1);
+}
+
+/// Descriptors of the file with this name, as a child has them that another thread has just forked.
+fn inherited(name: &str) -> Vec<OwnedFd> {
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let entries = fs::read_dir("/proc/self/fd").unwrap().map(Result::unwrap);
+    let open = entries.filter(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|path| path.to_string_lossy().ends_with(name))
+    });
+    let numbers = open.map(|entry| entry.file_name().to_str().unwrap().parse().unwrap());
+    numbers
+        .map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_clean_up_that_has_ended_keeps_no_lock_in_a_child_that_was_forked_meanwhile() {
+    let place = Place::new();
+    place.create(1);
+    let lock = place.store.directory().join(".gc");
+    let copies = Mutex::new(Vec::new());
+    let observer = |_: SweepEvent<'_>| {
+        copies
+            .lock()
+            .unwrap()
+            .extend(inherited(lock.to_str().unwrap()));
+    };
+    let watched = Sweep::new().observer(&observer);
+    place
+        .store
+        .delete_expired(&watched, SystemTime::now())
+        .unwrap();
+    assert!(!copies.lock().unwrap().is_empty());
+    assert!(!sweep(&place).already_running);
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::error::Error as StdError;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::ops::ControlFlow;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{
@@ -69,6 +71,8 @@ impl Fault {
 
 const SUFFIX: &str = ".json";
 const IDLE: Duration = Duration::from_secs(3600);
+/// A temporary file of a process that still runs is never so old.
+const TEMPORARY_AGE: Duration = Duration::from_secs(60);
 
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
@@ -108,22 +112,32 @@ impl Place {
 
     /// A new file under a name of its own, locked before anybody else can see the record's name.
     fn write_temporary(&self, record: &Record) -> io::Result<(PathBuf, File)> {
-        let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}.new", process::id());
-        let path = self.directory.join(name);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        file.lock()?;
+        let (path, mut file) = self.make_temporary()?;
         let written = file.write_all(&record.to_json());
         let written = written.and_then(|()| self.sync(&file));
         if self.fault != Fault::UncheckedWrite {
             written.inspect_err(|_| forget(&path))?;
         }
         Ok((path, file))
+    }
+
+    fn make_temporary(&self) -> io::Result<(PathBuf, File)> {
+        loop {
+            let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{number}.new", process::id());
+            let path = self.directory.join(name);
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
+            file.lock()?;
+            // Else a clean-up has deleted it before it was locked.
+            if is_named(&file, &path)? {
+                return Ok((path, file));
+            }
+        }
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -176,8 +190,10 @@ impl Place {
     }
 
     fn sweep_file(&self, path: &Path, now: SystemTime) -> io::Result<bool> {
-        if path.extension().is_some_and(|end| end == "new") {
-            return self.sweep_temporary(path);
+        match path.extension().and_then(OsStr::to_str) {
+            Some("json") => {}
+            Some("new") => return self.sweep_temporary(path, now),
+            _ => return Ok(false),
         }
         let is_expired = || -> io::Result<bool> {
             let stored = load_named(path)?;
@@ -187,6 +203,8 @@ impl Place {
             return Ok(false);
         }
         if self.fault == Fault::SweepWithoutLock {
+            // Between the look and the deletion, somebody may use the session again.
+            (0..3).for_each(|_| thread::yield_now());
             fs::remove_file(path)?;
             return Ok(true);
         }
@@ -201,11 +219,15 @@ impl Place {
         Ok(is_gone)
     }
 
-    fn sweep_temporary(&self, path: &Path) -> io::Result<bool> {
+    fn sweep_temporary(&self, path: &Path, now: SystemTime) -> io::Result<bool> {
         let Some(file) = found(open(path))? else {
             return Ok(false);
         };
-        // Whoever writes it holds its lock.
+        // Whoever writes it holds its lock, unless he has only just made it.
+        let age = now.duration_since(file.metadata()?.modified()?);
+        if !age.is_ok_and(|age| age > TEMPORARY_AGE) {
+            return Ok(false);
+        }
         if self.fault == Fault::LeaveTemporary || file.try_lock().is_err() {
             return Ok(false);
         }

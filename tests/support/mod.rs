@@ -15,6 +15,7 @@ pub(crate) mod responder;
 pub(crate) mod server;
 pub(crate) mod servers;
 pub(crate) mod site;
+pub(crate) mod sources;
 
 use std::env;
 use std::path::{Path, PathBuf};

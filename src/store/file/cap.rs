@@ -21,7 +21,7 @@ use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::store::Sweep;
 use crate::store::directory::{self, Finding};
-use crate::store::lock;
+use crate::store::lock::{self, Release};
 
 /// So far above the cap a creator does not wait for an eviction that somebody else is doing.
 const SLACK: u64 = 8;
@@ -118,6 +118,7 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
     } else {
         wait_for(shared, &sweep_lock, SWEEP_LOCK)?;
     }
+    let _release = Release(&sweep_lock);
     let counted = change(shared, count, |n| n)?;
     if counted <= max {
         return Ok(());
@@ -178,6 +179,7 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
     if !matches!(lock::try_exclusive(&file), Ok(true)) {
         return Ok(false);
     }
+    let _release = Release(&file);
     let Ok(Finding::Session(stat)) = shared.directory.examine(&file, name) else {
         return Ok(false);
     };

@@ -13,7 +13,7 @@ use super::{Shared, space};
 use crate::error::{Error, Result};
 use crate::store::Uninstalled;
 use crate::store::directory::{Directory, Finding, Missing};
-use crate::store::lock;
+use crate::store::lock::{self, Release};
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
@@ -120,6 +120,7 @@ fn remove_all(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
             "when the clean-up has ended",
         ));
     }
+    let _release = Release(&sweep_lock);
     // The shards first, so that they are empty when the directory itself is gone through; and the
     // indexes after all sessions, for one is needed as long as one of its sessions is left.
     let mut prefixes = scan::folder_names(shared)?;

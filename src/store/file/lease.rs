@@ -56,15 +56,19 @@ impl FileLease {
             let left = wait.saturating_sub(started.elapsed());
             lock::take(&file, left, wait, || shared.path(&name))?;
             // Deleted or replaced while we waited: whoever did it has made the name lead elsewhere.
-            let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
+            let refused = |_: &Error| unlock(&file);
+            let finding = shared.directory.examine(&file, &name);
+            let Finding::Session(stat) = finding.inspect_err(refused)? else {
                 continue;
             };
             let modified = directory::modified(&stat);
             let size = directory::size(&stat);
-            let Some(current) = load(shared, &file, size, digest, &name)? else {
+            let loaded = load(shared, &file, size, digest, &name);
+            let Some(current) = loaded.inspect_err(refused)? else {
                 return Ok(None);
             };
-            let Some(record) = parse(shared, &name, current.data)? else {
+            let parsed = parse(shared, &name, current.data);
+            let Some(record) = parsed.inspect_err(refused)? else {
                 set_aside(shared, &file, &name, "what it holds is no record")?;
                 return Ok(None);
             };

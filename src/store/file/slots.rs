@@ -113,8 +113,10 @@ fn header(bytes: &[u8], place: Place, cap: usize) -> Option<Header> {
 }
 
 fn aligned_number(field: &[u8]) -> Option<u64> {
-    let digits = field.trim_ascii_start();
-    if digits.is_empty() || (digits[0] == b'0' && digits.len() > 1) {
+    // Spaces alone: in the checksum the field is what a number is written as.
+    let start = field.iter().position(|byte| *byte != b' ')?;
+    let digits = field.get(start..)?;
+    if matches!(digits, [b'0', _, ..]) {
         return None;
     }
     digits.iter().try_fold(0u64, |number, digit| {
@@ -288,6 +290,18 @@ mod tests {
                         "bit {bit} of byte {at}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_spaces_stands_before_a_number() {
+        let original = encode(&digest(), Place::First, 7, 512, &record("{}")).unwrap();
+        for at in [GENERATION.start, LENGTH.start] {
+            for blank in [b'\t', b'\n', b'\r', 0x0c] {
+                let mut slot = original.clone();
+                slot[at] = blank;
+                assert_eq!(parse(&slot, Place::First, 512), Slot::Torn);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
 use crate::store::directory::{self, Finding};
-use crate::store::lock;
+use crate::store::lock::{self, Release};
 
 /// After so many readings that did not settle, the shared lock keeps writers away.
 const READINGS: usize = 4;
@@ -137,6 +137,7 @@ fn settled_by_lock(
         }
         Err(error) => return Err(Error::io("cannot lock", shared.path(name), error)),
     }
+    let _release = Release(file);
     if matches!(shared.directory.examine(file, name)?, Finding::Gone) {
         return Ok(None);
     }

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
 use crate::store::directory::{self, Finding, Missing};
-use crate::store::lock;
+use crate::store::lock::{self, Release};
 use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.
@@ -46,7 +46,10 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
     }
     let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
     match lock::try_exclusive(&sweep_lock) {
-        Ok(true) => locked(shared, &sweep_lock, sweep, now),
+        Ok(true) => {
+            let _release = Release(&sweep_lock);
+            locked(shared, &sweep_lock, sweep, now)
+        }
         Ok(false) => Ok(SweepReport {
             already_running: true,
             ..SweepReport::default()
@@ -217,6 +220,7 @@ impl Run<'_> {
             report.busy += 1;
             return Ok(());
         }
+        let _release = Release(&file);
         let path = || self.path(folder, name);
         let stored = format!("{}{name}", folder.prefix);
         // Used, deleted or replaced since it was looked at.

@@ -4,6 +4,7 @@ mod contents;
 mod directory;
 mod finding;
 mod medium;
+mod stress;
 mod surroundings;
 mod trial;
 
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::{Config, Origin, Result};
+use cgi_session::{Config, Error, Origin, Result};
 use cgi_session_tools::owner::Account;
 use cgi_session_tools::report::{self, counted};
 
 use finding::{Finding, Findings};
+pub(crate) use stress::take_part_in_storm;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +28,9 @@ Examples:
   # As the user who is logged in
   cgi-session check --config ~/site/cgi-session.ini
 
+  # Are sessions safe on this file system? Half an hour says more than ten seconds
+  sudo cgi-session check --stress --seconds 1800
+
   # For a monitoring system
   cgi-session check --json | jq '.findings[] | select(.level == \"problem\")'
 
@@ -33,7 +38,13 @@ Each finding is `ok`, a `warning` (it works, but look at it) or a `PROBLEM` (it 
 sessions or lets others read them), and says what to do. Exit status: 0 without problems, 1 with
 some, 2 wrong usage, 78 when the configuration cannot be used.
 
-Started by root without --as, it checks as the owner of the directory.";
+Started by root without --as, it checks as the owner of the directory.
+
+With --stress it makes a directory of its own beside storageFileDir, with a store of the same durability
+and shards. Processes count on sessions there, give them new ids, let them grow, shrink and end, and
+are killed at random while clean-ups run. Sessions are safe there if no increment is lost or
+doubled, nothing is read that is torn or old, nothing that has ended comes back, and nothing is left
+behind. The sessions of the site are not touched. It keeps the processors busy.";
 
 /// No clock of a machine that runs this shows an earlier time (1 January 2020).
 const EARLIEST: Duration = Duration::from_secs(1_577_836_800);
@@ -49,30 +60,46 @@ pub(crate) struct Arguments {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Try sessions out, too: processes count on them and are killed at random
+    #[arg(long)]
+    stress: bool,
+
+    /// How long to try, up to a week
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "stress",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=604_800)
+    )]
+    seconds: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
-    let found = match Config::find_with(file, &[]) {
-        Ok(config) => match act_as(arguments.user.as_deref(), &config) {
-            Ok(()) => findings(&config, arguments.user.is_some()),
-            Err(Refusal { reason, status }) => {
-                report::error(&reason);
-                return ExitCode::from(status);
-            }
-        },
-        Err(error) => Err(error),
+    let config = match Config::find_with(file, &[]) {
+        Ok(config) => config,
+        Err(error) => return unusable(&error),
     };
-    let found = match found {
-        Ok(found) => found,
-        Err(error) => {
-            report::error(&format!(
-                "{} (checked as {})",
-                error.one_line(),
-                Account::current()
-            ));
-            return ExitCode::from(report::CONFIGURATION);
+    match act_as(arguments, &config) {
+        Ok(None) => {}
+        Ok(Some(code)) => return code,
+        Err(Refusal { reason, status }) => {
+            report::error(&reason);
+            return ExitCode::from(status);
         }
+    }
+    let mut found = match findings(&config, arguments.user.is_some()) {
+        Ok(found) => found,
+        Err(error) => return unusable(&error),
     };
+    if arguments.stress {
+        let duration = Duration::from_secs(arguments.seconds);
+        if let Some(signal) = stress::check(&config, duration, &mut found) {
+            report::error("interrupted; nothing is left behind");
+            return ExitCode::from(report::INTERRUPTED | signal);
+        }
+    }
     report::output(&if arguments.json {
         found.json()
     } else {
@@ -85,20 +112,30 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
     }
 }
 
+fn unusable(error: &Error) -> ExitCode {
+    let (line, account) = (error.one_line(), Account::current());
+    report::error(&format!("{line} (checked as {account})"));
+    ExitCode::from(report::CONFIGURATION)
+}
+
 /// Why a check as another user is not possible.
 struct Refusal {
     reason: String,
     status: u8,
 }
 
-/// Goes on as the user who was asked for or, under root, as the owner of the directory.
-fn act_as(user: Option<&str>, config: &Config) -> std::result::Result<(), Refusal> {
+/// Goes on as the user who was asked for or, under root, as the owner of the directory. `Some` when
+/// another process has done so.
+fn act_as(
+    arguments: &Arguments,
+    config: &Config,
+) -> std::result::Result<Option<ExitCode>, Refusal> {
     let current = Account::current();
-    let wanted = match user {
-        None if !current.is_root() => return Ok(()),
+    let wanted = match arguments.user.as_deref() {
+        None if !current.is_root() => return Ok(None),
         None => match config.storage_file_dir().ok().and_then(owner_of_directory) {
             Some(owner) => owner,
-            None => return Ok(()),
+            None => return Ok(None),
         },
         Some(name) => Account::find(name).ok_or_else(|| Refusal {
             reason: format!("--as {name}: there is no such user; see: getent passwd"),
@@ -106,7 +143,7 @@ fn act_as(user: Option<&str>, config: &Config) -> std::result::Result<(), Refusa
         })?,
     };
     if wanted.uid == current.uid {
-        return Ok(());
+        return Ok(None);
     }
     if !current.is_root() {
         return Err(Refusal {
@@ -117,13 +154,15 @@ fn act_as(user: Option<&str>, config: &Config) -> std::result::Result<(), Refusa
             status: report::USAGE,
         });
     }
-    match wanted.run_this_program(config) {
-        Ok(never) => match never {},
-        Err(reason) => Err(Refusal {
-            reason,
-            status: report::FAILED,
-        }),
-    }
+    let done = if arguments.stress {
+        stress::run_as(&wanted, config).map(Some)
+    } else {
+        wanted.run_this_program(config).map(|never| match never {})
+    };
+    done.map_err(|reason| Refusal {
+        reason,
+        status: report::FAILED,
+    })
 }
 
 fn owner_of_directory(path: &Path) -> Option<Account> {

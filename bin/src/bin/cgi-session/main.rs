@@ -85,6 +85,10 @@ fn main() -> ExitCode {
     if let Some(code) = serve::run_example() {
         return code;
     }
+    // And `check --stress` starts it for each process of its storm.
+    if let Some(code) = check::take_part_in_storm() {
+        return code;
+    }
     let arguments = Arguments::parse();
     report::show_warnings();
     let file = arguments.config.as_deref();

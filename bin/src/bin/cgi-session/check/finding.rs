@@ -23,6 +23,7 @@ pub(crate) struct Finding {
     text: String,
     place: Option<Place>,
     remedy: Option<String>,
+    figures: Option<Value>,
 }
 
 /// The file or directory that a finding is about, as it is now.
@@ -42,6 +43,7 @@ impl Finding {
             text,
             place: None,
             remedy: None,
+            figures: None,
         }
     }
 
@@ -75,6 +77,12 @@ impl Finding {
     /// The command or line of configuration that repairs it.
     pub(crate) fn remedy(mut self, remedy: String) -> Self {
         self.remedy = Some(remedy);
+        self
+    }
+
+    /// What was counted, for programs.
+    pub(crate) fn figures(mut self, figures: Value) -> Self {
+        self.figures = Some(figures);
         self
     }
 
@@ -120,7 +128,7 @@ impl Finding {
             Level::Problem => "problem",
         };
         let place = self.place.as_ref();
-        json!({
+        let mut object = json!({
             "level": level,
             "topic": self.topic,
             "text": self.text,
@@ -129,7 +137,11 @@ impl Finding {
             "gid": place.map(|place| place.gid),
             "mode": place.map(|place| format!("{:04o}", place.mode)),
             "remedy": self.remedy,
-        })
+        });
+        if let Some(figures) = &self.figures {
+            object["figures"] = figures.clone();
+        }
+        object
     }
 }
 

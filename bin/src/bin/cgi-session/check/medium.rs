@@ -1,5 +1,6 @@
 //! What the directory is stored on: a local disk with room left.
 
+use std::fs;
 use std::path::Path;
 
 use indicatif::HumanBytes;
@@ -47,6 +48,36 @@ pub(super) fn check(path: &Path, found: &mut Findings) {
             &format!("df -i {}", place.display()),
         ));
     }
+}
+
+/// The name of the file system that holds this path, as mount(8) has it.
+pub(super) fn file_system(path: &Path) -> Option<String> {
+    let path = fs::canonicalize(path).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    file_system_among(&mounts, &path)
+}
+
+/// The same in a text as proc(5) describes it. Of two mounts on one point, the later one
+/// is seen.
+fn file_system_among(mounts: &str, path: &Path) -> Option<String> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let (mount, source) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?.replace("\\040", " ");
+        let holds = path.starts_with(&point);
+        holds.then(|| (point.len(), source.split(' ').next().unwrap_or_default()))
+    });
+    let (_, name) = mounts.max_by_key(|(length, _)| *length)?;
+    Some(name.to_owned())
+}
+
+/// Whether this path is on a file system whose locks are not dependable.
+pub(super) fn is_network(path: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    if let Ok(stat) = rustix::fs::statfs(path) {
+        let magic = u64::try_from(stat.f_type).unwrap_or_default();
+        return matches!(kind(magic), Kind::Network(_));
+    }
+    false
 }
 
 struct Room {
@@ -156,6 +187,19 @@ mod tests {
         assert!(finding(1000, 2000).contains("Fine"));
         assert!(finding(49_999, 1_000_000).contains("Warning"));
         assert!(finding(50_000, 1_000_000).contains("Fine"));
+    }
+
+    #[test]
+    fn a_path_is_on_the_nearest_and_latest_mount() {
+        let mounts = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+            30 22 0:26 / /dev/shm rw,nosuid shared:4 - tmpfs tmpfs rw\n\
+            31 22 0:27 / /srv/a\\040b rw - xfs /dev/vdb rw\n\
+            32 22 0:28 / /dev/shm rw - ramfs none rw\n";
+        let on = |path| file_system_among(mounts, Path::new(path));
+        assert_eq!(on("/var/lib").as_deref(), Some("ext4"));
+        assert_eq!(on("/dev/shm/x").as_deref(), Some("ramfs"));
+        assert_eq!(on("/srv/a b").as_deref(), Some("xfs"));
+        assert_eq!(on("/srv/a").as_deref(), Some("ext4"));
     }
 
     #[test]

@@ -1,0 +1,113 @@
+//! Compares the library with the file sessions of PHP, Perl, Python, Go and another Rust crate, and with a
+//! C program that does the least possible: speed, clean-up, and what is lost when requests or kills coincide.
+//!
+//! ```sh
+//! cargo bench --bench peers                                   # everything, in about a quarter of an hour
+//! PEERS_ONLY=fastcgi,php,c cargo bench --bench peers          # some groups and some peers
+//! PEERS_SECONDS=10 PEERS_ROUNDS=9 cargo bench --bench peers   # longer
+//! PEERS_PLOTS=docs/plots cargo bench --bench peers            # draws the figures besides
+//! ```
+//!
+//! The groups are fastcgi, cgi, flood, cleanup, lost and killed; the peers c, php, perl, cherrypy, django,
+//! gorilla and tower. All count page views in a session of some 500 bytes, and every answer is looked
+//! at. Peers take turns, in an order shuffled anew for each round; figures are medians with quartiles, and a
+//! ratio is that of figures of one round. As root it installs missing Debian packages, and always what comes
+//! from other registries into `target/peers`. A peer that cannot be had is left out with a word.
+
+#[path = "peers/apache.rs"]
+mod apache;
+#[path = "peers/chart.rs"]
+mod chart;
+#[path = "peers/clean_up.rs"]
+mod clean_up;
+#[path = "peers/contest.rs"]
+mod contest;
+#[path = "peers/counting.rs"]
+mod counting;
+#[path = "peers/crowd.rs"]
+mod crowd;
+#[path = "peers/debian.rs"]
+mod debian;
+#[path = "peers/load.rs"]
+mod load;
+#[path = "measured/mod.rs"]
+mod measured;
+#[path = "peers/nginx.rs"]
+mod nginx;
+#[path = "peers/peer.rs"]
+mod peer;
+#[path = "peers/process.rs"]
+mod process;
+#[path = "peers/server.rs"]
+mod server;
+#[path = "peers/settings.rs"]
+mod settings;
+#[path = "peers/throughput.rs"]
+mod throughput;
+#[path = "peers/visitor.rs"]
+mod visitor;
+#[path = "peers/workshop.rs"]
+mod workshop;
+
+use std::env;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use contest::Section;
+use measured::{Outcome, machine};
+use settings::{Group, Settings};
+use workshop::{Installed, Workshop};
+
+fn main() -> ExitCode {
+    if !env::args().any(|argument| argument == "--bench") {
+        // `cargo test --all-targets` starts benchmarks too, and has no time for them.
+        println!("to measure: cargo bench --bench peers");
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<()> {
+    let settings = Settings::from_environment()?;
+    debian::need(&[("nginx", "nginx-light"), ("wrk", "wrk")])?;
+    let installed = Workshop::open()?.install(&settings);
+    println!(
+        "{}. Rounds: {}, of {} s.\n",
+        machine::description(),
+        settings.rounds,
+        settings.seconds
+    );
+    for peer in &installed {
+        println!("* {}: {}", peer.peer.name(), peer.version);
+    }
+    for group in &settings.groups {
+        eprintln!("measuring {}", group.name());
+        let started = Instant::now();
+        let sections = measure(*group, &settings, &installed)?;
+        eprintln!("{} took {:.0?}", group.name(), started.elapsed());
+        for section in sections {
+            println!("\n{section}");
+            if let Some(directory) = &settings.plots {
+                section.draw(directory)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure(group: Group, settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+    match group {
+        Group::FastCgi => throughput::fastcgi(settings, installed),
+        Group::Cgi => throughput::cgi(settings, installed),
+        Group::Flood => throughput::flood(settings, installed),
+        Group::CleanUp => clean_up::clean_ups(settings, installed),
+        Group::Lost => counting::undisturbed(settings, installed),
+        Group::Killed => counting::killed(settings, installed),
+    }
+}

@@ -1,0 +1,216 @@
+//! What is lost when eight clients count in one session at once, and when workers are killed meanwhile.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+
+use crate::contest::Section;
+use crate::measured::Outcome;
+use crate::nginx::{self, Site};
+use crate::peer::Peer;
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::throughput::FOUR_WORKERS;
+use crate::visitor::{self, Page};
+use crate::workshop::{Installed, Workshop};
+
+const CLIENTS: u64 = 8;
+/// Those who have not counted so far by then have counted enough.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What became of the requests.
+#[derive(Default)]
+struct Tally {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    unanswered: AtomicU64,
+    /// Answers that this is the first visit.
+    begun_again: AtomicU64,
+    is_over: AtomicBool,
+}
+
+/// What was lost of what had been acknowledged.
+struct Loss {
+    acknowledged: u64,
+    unanswered: u64,
+    begun_again: u64,
+    lost: u64,
+    kills: u64,
+}
+
+pub(crate) fn undisturbed(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+    let rows = each(installed, Peer::Unlocked, |site, server| {
+        let loss = count(site, server, CLIENTS * settings.requests, false)?;
+        expect_kept(server, &loss)?;
+        Ok(vec![
+            server.peer.name().to_owned(),
+            loss.acknowledged.to_string(),
+            loss.lost.to_string(),
+            loss.unanswered.to_string(),
+        ])
+    })?;
+    Ok(vec![Section {
+        title: "Eight clients count in one session, workers: 4".to_owned(),
+        head: vec!["program", "acknowledged", "lost of these", "not answered"],
+        rows,
+        charts: Vec::new(),
+    }])
+}
+
+pub(crate) fn killed(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+    let rows = each(installed, Peer::Torn, |site, server| {
+        let loss = count(site, server, 5 * CLIENTS * settings.requests, true)?;
+        expect_kept(server, &loss)?;
+        let survived = match loss.begun_again {
+            0 => "yes".to_owned(),
+            times => format!("no: {times} answers began again at 1"),
+        };
+        Ok(vec![
+            server.peer.name().to_owned(),
+            loss.kills.to_string(),
+            loss.acknowledged.to_string(),
+            loss.lost.to_string(),
+            loss.unanswered.to_string(),
+            survived,
+        ])
+    })?;
+    Ok(vec![Section {
+        title: "The same while workers are killed at random (SIGKILL)".to_owned(),
+        head: vec![
+            "program",
+            "kills",
+            "acknowledged",
+            "lost of these",
+            "not answered",
+            "the session survived",
+        ],
+        rows,
+        charts: Vec::new(),
+    }])
+}
+
+/// Runs it for every peer, and for a broken one that must lose something.
+fn each(
+    installed: &[Installed],
+    control: Peer,
+    row: impl Fn(&Site, &Server) -> Outcome<Vec<String>>,
+) -> Outcome<Vec<Vec<String>>> {
+    let has_c = installed.iter().any(|one| one.peer == Peer::C);
+    let control = has_c.then(|| Workshop::open()?.c(control)).transpose()?;
+    let mut rows = Vec::new();
+    for peer in installed.iter().chain(&control) {
+        let site = Site::start(&[peer], &[FOUR_WORKERS])?;
+        rows.push(row(&site, &site.servers[0])?);
+    }
+    Ok(rows)
+}
+
+/// Ours may lose nothing, and a harness that sees nobody lose anything proves nothing.
+fn expect_kept(server: &Server, loss: &Loss) -> Outcome<()> {
+    let is_control = matches!(server.peer, Peer::Unlocked | Peer::Torn);
+    if server.peer == Peer::Ours && (loss.lost > 0 || loss.begun_again > 0) {
+        return Err(format!("cgi-session has lost {} acknowledged views", loss.lost).into());
+    }
+    if is_control && loss.lost == 0 {
+        return Err(format!("{} lost nothing: nothing is proved", server.peer.name()).into());
+    }
+    Ok(())
+}
+
+fn count(site: &Site, server: &Server, requests: u64, kills: bool) -> Outcome<Loss> {
+    let cookie = site.first_visit(server)?;
+    let path = nginx::path(server, false);
+    let tally = Tally::default();
+    let deadline = Instant::now() + LIMIT;
+    let kills = thread::scope(|scope| -> Outcome<u64> {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                scope.spawn(|| {
+                    while Instant::now() < deadline
+                        && tally.sent.fetch_add(1, Ordering::Relaxed) < requests
+                    {
+                        // No server sends a POST a second time by itself.
+                        let page = visitor::visit(site.port, "POST", &path, Some(&cookie));
+                        tally.take(page.ok().as_ref());
+                    }
+                })
+            })
+            .collect();
+        let killer = scope.spawn(|| {
+            let kills = kills.then(|| kill_at_random(server, &tally)).transpose();
+            kills.map_err(|error| error.to_string())
+        });
+        for client in clients {
+            client.join().map_err(|_| "a client panicked")?;
+        }
+        tally.is_over.store(true, Ordering::Relaxed);
+        let kills = killer.join().map_err(|_| "the killer panicked")??;
+        Ok(kills.unwrap_or_default())
+    })?;
+    let acknowledged = tally.acknowledged.into_inner();
+    // The first visit counted, and so does this one.
+    let counted = last_visit(site, &path, &cookie)?.saturating_sub(2);
+    Ok(Loss {
+        acknowledged,
+        unanswered: tally.unanswered.into_inner(),
+        begun_again: tally.begun_again.into_inner(),
+        lost: acknowledged.saturating_sub(counted),
+        kills,
+    })
+}
+
+impl Tally {
+    fn take(&self, page: Option<&Page>) {
+        let counter = match page {
+            Some(Page {
+                status: 200,
+                views: Some(views),
+                ..
+            }) => {
+                let again = u64::from(*views == 1);
+                self.begun_again.fetch_add(again, Ordering::Relaxed);
+                &self.acknowledged
+            }
+            _ => &self.unanswered,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Kills a worker, again and again, after some more requests and at any instruction.
+fn kill_at_random(server: &Server, tally: &Tally) -> Outcome<u64> {
+    let mut kills = 0;
+    loop {
+        let more = rand::rng().random_range(5..=50);
+        let target = tally.acknowledged.load(Ordering::Relaxed) + more;
+        while tally.acknowledged.load(Ordering::Relaxed) < target {
+            if tally.is_over.load(Ordering::Relaxed) {
+                return Ok(kills);
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        thread::sleep(Duration::from_micros(rand::rng().random_range(0..3000)));
+        server.kill_one()?;
+        kills += 1;
+    }
+}
+
+/// The number of the next view, asked for until a worker is there again.
+fn last_visit(site: &Site, path: &str, cookie: &str) -> Outcome<u64> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let page = visitor::visit(site.port, "GET", path, Some(cookie));
+        if let Ok(Page {
+            status: 200,
+            views: Some(views),
+            ..
+        }) = page
+        {
+            return Ok(views);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("{path} does not answer any more").into())
+}

@@ -1,0 +1,176 @@
+//! What must hold when the storm is over and nobody is there any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Error, SessionDigest, Store, Stored, Sweep};
+
+use super::content::{Content, EXPIRED};
+use super::ground::{Field, Ground, shown};
+use super::tally::Tally;
+use super::violation::{Kind, Violation};
+use super::{Opened, Subject, TIMEOUT};
+
+/// After so long nothing of a process that died is kept, and no expired session.
+const LONG_AFTER: Duration = Duration::from_secs(180);
+
+/// What is wrong with what the storm has left, and removes it.
+pub(super) fn pronounce(
+    ground: &Ground,
+    subject: &dyn Subject,
+    tally: &Tally,
+) -> io::Result<Vec<Violation>> {
+    let mut violations = Vec::new();
+    for field in [Field::Lasting, Field::Brief] {
+        let directory = ground.field(field);
+        let opened = match subject.open(&directory) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(vec![failed("the store", "to open", &error)]),
+        };
+        if field == Field::Lasting {
+            violations.extend(check_sessions(ground, &opened, tally)?);
+            violations.extend(check_locks(ground, &opened)?);
+        }
+        violations.extend(check_sweep(opened.store.as_ref()));
+        let mut left = Vec::new();
+        list(&directory, "", subject, &mut left)?;
+        violations.extend(left.into_iter().map(|name| {
+            let expected = "nothing after a clean-up long after";
+            Violation::new(Kind::Left, directory.display(), expected, name)
+        }));
+        let removed = opened.store.uninstall();
+        violations.extend(
+            removed
+                .errors
+                .iter()
+                .map(|error| failed("the store", "to go", error)),
+        );
+    }
+    Ok(violations)
+}
+
+/// Every counter holds what the ledgers say, and no ended session is there.
+fn check_sessions(ground: &Ground, opened: &Opened, tally: &Tally) -> io::Result<Vec<Violation>> {
+    let mut violations = Vec::new();
+    let mut stored: BTreeMap<u64, Vec<(SessionDigest, u64)>> = BTreeMap::new();
+    let mut live = BTreeSet::new();
+    let listed = opened.store.for_each(
+        &mut |digest, found| {
+            live.insert(digest.to_string());
+            let name = || format!("session {}", digest.as_str().get(..12).unwrap_or_default());
+            // Its maker was killed before it had ended it.
+            let is_expired = |stored: &Stored| stored.record.values() == EXPIRED.as_bytes();
+            if found.as_ref().is_ok_and(is_expired) {
+                return ControlFlow::Continue(());
+            }
+            match found.map(|stored| Content::of_record(&stored.record)) {
+                Ok(Some(content)) => {
+                    let sessions = stored.entry(content.counter).or_default();
+                    sessions.push((*digest, content.number));
+                }
+                Ok(None) => violations.push(Violation::new(
+                    Kind::Torn,
+                    name(),
+                    "a record of one process",
+                    "parts of two, or of one",
+                )),
+                Err(error) => violations.push(failed(name(), "to be read", &error)),
+            }
+            ControlFlow::Continue(())
+        },
+        SystemTime::now(),
+    );
+    if let Err(error) = listed {
+        violations.push(failed("the store", "to be listed", &error));
+        return Ok(violations);
+    }
+    violations.extend(tally.check(&stored));
+    for id in ground.all_graves()? {
+        if live.contains(id.digest().as_str()) {
+            let expected = "none after it was destroyed or got another id";
+            violations.push(Violation::new(
+                Kind::Resurrected,
+                shown(&id),
+                expected,
+                "one",
+            ));
+        }
+    }
+    Ok(violations)
+}
+
+/// The locks of those who were killed are free.
+fn check_locks(ground: &Ground, opened: &Opened) -> io::Result<Vec<Violation>> {
+    let mut violations = Vec::new();
+    for slot in 0..Field::Lasting.slots() {
+        let Some(entry) = ground.entry(Field::Lasting, slot)? else {
+            continue;
+        };
+        let digest = entry.id.digest();
+        if let Err(error) = opened
+            .store
+            .lock(&digest, Duration::ZERO, SystemTime::now())
+        {
+            violations.push(failed(shown(&entry.id), "a free lock", &error));
+        }
+    }
+    Ok(violations)
+}
+
+/// Cleans up as if much time had passed: nobody uses a session then, and all have expired.
+fn check_sweep(store: &dyn Store) -> Vec<Violation> {
+    let later = SystemTime::now() + TIMEOUT + LONG_AFTER;
+    let report = match store.delete_expired(&Sweep::new(), later) {
+        Ok(report) => report,
+        Err(error) => return vec![failed("the last clean-up", "to end", &error)],
+    };
+    let mut violations: Vec<Violation> = report
+        .failures
+        .iter()
+        .map(|failure| Violation::new(Kind::Failed, "the last clean-up", "no failure", failure))
+        .collect();
+    if report.busy > 0 {
+        let found = format!("{} locked", report.busy);
+        violations.push(Violation::new(
+            Kind::Failed,
+            "the last clean-up",
+            "no locked session",
+            found,
+        ));
+    }
+    violations
+}
+
+/// The files below `directory` that are no part of an empty store.
+fn list(
+    directory: &Path,
+    prefix: &str,
+    subject: &dyn Subject,
+    left: &mut Vec<String>,
+) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if subject.is_of_empty_store(&name) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            list(&entry.path(), &format!("{name}/"), subject, left)?;
+        } else {
+            left.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn failed(subject: impl std::fmt::Display, expected: &str, error: &Error) -> Violation {
+    Violation::new(Kind::Failed, subject, expected, error.one_line())
+}

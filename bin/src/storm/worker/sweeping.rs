@@ -1,0 +1,66 @@
+//! Cleaning up, and making what there is to clean up.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cgi_session::{Error, Record, SessionId, Sweep};
+
+use super::{Step, Worker, failed};
+use crate::storm::TIMEOUT;
+use crate::storm::content::EXPIRED;
+use crate::storm::ground::Field;
+use crate::storm::ledger::Deed;
+use crate::storm::violation::{Kind, Violation};
+
+/// Longer ago than any clean-up waits after a session's end.
+const OVERDUE: Duration = Duration::from_secs(180);
+
+impl Worker {
+    /// Stores a session that ended long ago, for the clean-up.
+    pub(super) fn make_expired(&mut self) -> Step {
+        let failed = |error: Error| failed("an expired session", "to be stored", &error);
+        let now = SystemTime::now();
+        let created = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let expires = created.saturating_sub(OVERDUE).as_secs();
+        let text = format!(
+            r#"{{"v":1,"created":{},"expires":{expires},"values":{EXPIRED}}}"#,
+            created.saturating_sub(TIMEOUT + 2 * OVERDUE).as_secs()
+        );
+        let record = Record::from_json(text.into_bytes());
+        let Ok(record) = record else {
+            return Ok(());
+        };
+        let digest = SessionId::generate().map_err(failed)?.digest();
+        let lease = self.lasting.store.create(&digest, &record, now);
+        if let Some(mut lease) = lease.map_err(failed)? {
+            // For a store that goes by the last use alone.
+            lease.touch(now - TIMEOUT - OVERDUE).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Cleans up again and again: one store by the time that it is, the other by a clock so far ahead
+    /// that every session there has expired which nobody holds.
+    pub(in crate::storm) fn sweep_on(&mut self, field: Field) -> Step {
+        while Instant::now() < self.deadline {
+            let now = SystemTime::now();
+            let now = match field {
+                Field::Lasting => now,
+                Field::Brief => now + TIMEOUT + OVERDUE,
+            };
+            let swept = self.opened(field).store.delete_expired(&Sweep::new(), now);
+            let swept = swept.map_err(|error| failed("a clean-up", "to end", &error))?;
+            if let Some(failure) = swept.failures.first() {
+                return Err(
+                    Violation::new(Kind::Failed, "a clean-up", "no failure", failure).into(),
+                );
+            }
+            if field == Field::Lasting {
+                self.ledger.has_done(Deed::Sweep, 0, swept.deleted)?;
+            }
+            // It must not take the processors from those whom it is to disturb.
+            thread::sleep(Duration::from_micros(self.rng.u64(0..4000)));
+        }
+        Ok(())
+    }
+}

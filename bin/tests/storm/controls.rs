@@ -1,0 +1,93 @@
+//! Stores that are broken on purpose. The storm must notice each, for the right reason, and nothing in
+//! the one that is not broken.
+
+use std::time::Duration;
+
+use cgi_session_tools::storm::{Kind, Outcome};
+
+use crate::broken::Fault;
+use crate::subject::Own;
+use crate::{is_calm, needs_more};
+
+/// A broken protocol may get away with it for some time, but not for so long.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Not every storm kills somebody between a temporary file and its rename, and one fault can break
+/// several promises.
+const ROUNDS: u32 = 10;
+
+fn storm(fault: Fault, duration: Duration) -> Outcome {
+    Own::Broken(fault).storm(|so_far| so_far.elapsed < duration)
+}
+
+/// Every storm ends early, and one of the first because a promise of these kinds is broken.
+#[track_caller]
+fn is_noticed(fault: Fault, kinds: &[Kind]) {
+    let is_of_kind = |_| {
+        let outcome = storm(fault, LONGEST);
+        assert!(!outcome.violations.is_empty(), "{outcome:#?}");
+        let mut violations = outcome.violations.iter();
+        violations.any(|violation| kinds.contains(&violation.kind))
+    };
+    assert!((0..ROUNDS).any(is_of_kind), "it was another promise");
+}
+
+#[test]
+fn a_store_without_a_lock_loses_updates() {
+    is_noticed(Fault::NoLock, &[Kind::Lost, Kind::Doubled, Kind::Stale]);
+}
+
+#[test]
+fn a_rename_without_a_look_at_the_link_loses_updates() {
+    is_noticed(
+        Fault::NoLinkCheck,
+        &[Kind::Lost, Kind::Doubled, Kind::Stale],
+    );
+}
+
+#[test]
+fn a_lock_file_that_is_deleted_after_use_loses_updates() {
+    is_noticed(
+        Fault::LockFileRemoved,
+        &[Kind::Lost, Kind::Doubled, Kind::Stale],
+    );
+}
+
+#[test]
+fn a_record_written_in_place_is_torn() {
+    let outcome = storm(Fault::TruncateAndWrite, LONGEST);
+    let mut violations = outcome.violations.iter().map(ToString::to_string);
+    let cut_off = |line: String| line.contains("EOF while parsing");
+    assert!(violations.any(cut_off), "{outcome:#?}");
+}
+
+#[test]
+fn a_commit_that_makes_the_record_again_resurrects_it() {
+    is_noticed(Fault::Resurrect, &[Kind::Resurrected]);
+}
+
+#[test]
+fn a_clean_up_without_the_lock_deletes_a_session_in_use() {
+    is_noticed(Fault::SweepWithoutLock, &[Kind::Deleted]);
+}
+
+#[test]
+fn temporary_files_that_nobody_sweeps_are_left_behind() {
+    // Nothing else is wrong with it, so that each storm goes on to its end.
+    let is_noticed = |_| {
+        let outcome = Own::Broken(Fault::LeaveTemporary).storm(needs_more);
+        let mut violations = outcome.violations.iter();
+        assert!(
+            violations.all(|violation| violation.kind == Kind::Left),
+            "{outcome:#?}"
+        );
+        !outcome.violations.is_empty()
+    };
+    assert!((0..ROUNDS).any(is_noticed), "nothing was left behind");
+}
+
+#[test]
+fn nothing_is_noticed_in_a_store_that_is_not_broken() {
+    let outcome = Own::Broken(Fault::Nothing).storm(needs_more);
+    is_calm(&outcome);
+}

@@ -1,0 +1,119 @@
+//! [`Own`]: stores that the shipped tool does not have, in processes of this test itself.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{self, Command, ExitCode};
+use std::sync::atomic::AtomicUsize;
+
+use cgi_session::{Config, Result, SessionManager, SqliteStore, Store};
+use cgi_session_tools::storm::{Opened, Outcome, Storm, Subject, TIMEOUT, Task};
+use tempfile::TempDir;
+
+use crate::broken::{BrokenStore, Fault};
+
+const NAME: &str = "STORM_SUBJECT";
+const DATABASE: &str = "sessions.db";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    Broken(Fault),
+    Sqlite,
+}
+
+impl Subject for Own {
+    fn open(&self, directory: &Path) -> Result<Opened> {
+        let config = Config::new()
+            .set("storageFileDir", directory)?
+            .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
+            .set("lockTimeout", "60s")?
+            .set("database", directory.join(DATABASE))?;
+        match self {
+            Own::Broken(fault) => {
+                let store = || BrokenStore::open(*fault, directory);
+                opened(config, store(), store())
+            }
+            Own::Sqlite => {
+                fs::create_dir_all(directory).unwrap();
+                let store = SqliteStore::new(&config)?;
+                opened(config, store.clone(), store)
+            }
+        }
+    }
+
+    fn is_of_empty_store(&self, name: &str) -> bool {
+        match self {
+            // Whoever is killed leaves it, and the next one takes it: a fault, but another one.
+            Own::Broken(_) => Path::new(name).extension().is_some_and(|end| end == "lock"),
+            Own::Sqlite => is_of_empty_database(name),
+        }
+    }
+}
+
+/// The database, what SQLite has beside it, and the directory of the locks.
+fn is_of_empty_database(name: &str) -> bool {
+    let ending = name.strip_prefix(DATABASE);
+    ending.is_some_and(|ending| {
+        matches!(ending, "" | "-wal" | "-shm") || ending.starts_with(".locks")
+    })
+}
+
+fn opened(
+    config: Config,
+    one: impl Store + 'static,
+    other: impl Store + 'static,
+) -> Result<Opened> {
+    Ok(Opened {
+        manager: SessionManager::with_store(config, one)?,
+        store: Box::new(other),
+    })
+}
+
+/// A process of a storm: of no use when it runs as a test.
+#[test]
+fn a_process() {
+    let Some(task) = Task::find() else {
+        return;
+    };
+    let name = env::var(NAME).unwrap();
+    let own = Fault::parse(&name).map_or(Own::Sqlite, Own::Broken);
+    // Not by a panic, whose words would be taken for a complaint.
+    process::exit(i32::from(task.run(&own) != ExitCode::SUCCESS));
+}
+
+impl Own {
+    pub(crate) fn storm(self, goes_on: impl Fn(&Outcome) -> bool) -> Outcome {
+        let place = self.place();
+        let command = || {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command.args(["subject::a_process", "--exact", "--nocapture"]);
+            command.arg("--test-threads=1");
+            command.env(NAME, self.name());
+            command
+        };
+        let storm = Storm {
+            place: place.path(),
+            subject: &self,
+            command: &command,
+            seed: fastrand::u64(..),
+            signal: &AtomicUsize::new(0),
+        };
+        storm.run(&goes_on).unwrap()
+    }
+
+    fn place(self) -> TempDir {
+        // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
+        let place = match self {
+            Own::Broken(Fault::LeaveTemporary) | Own::Sqlite => tempfile::tempdir(),
+            Own::Broken(_) => tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()),
+        };
+        place.unwrap()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Own::Broken(fault) => format!("{fault:?}"),
+            Own::Sqlite => "Sqlite".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! `cgi-session check --stress`: one line says whether sessions are safe, and nothing is left of the
+//! trial, however it ends.
+
+mod support;
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The finding about the trial.
+fn finding(finished: &Finished) -> Value {
+    let report = finished.json();
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    let found = findings.find(|finding| finding["topic"] == "stress");
+    found.unwrap_or_else(|| panic!("{finished:#?}")).clone()
+}
+
+/// The directories of trials beside the sessions.
+fn places(site: &Site) -> Vec<PathBuf> {
+    let entries = fs::read_dir(site.parent()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let is_place = |path: &PathBuf| path.to_string_lossy().contains("/.cgi-session-stress-");
+    paths.filter(is_place).collect()
+}
+
+#[track_caller]
+fn is_as_before(site: &Site) {
+    assert_eq!(places(site), Vec::<PathBuf>::new());
+    assert!(site.names().is_empty());
+}
+
+fn stress(site: &Site, arguments: &[&str]) -> Command {
+    let mut command = site.about("check");
+    command.arg("--stress").args(arguments);
+    command
+}
+
+/// A trial that goes on until it is ended, and has begun.
+fn begin(site: &Site, arguments: &[&str]) -> Child {
+    let mut command = stress(site, arguments);
+    command.args(["--seconds", "600"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let begun = || {
+        let mut places = places(site);
+        places.retain(|place| place.join("sessions").exists());
+        places.len()
+    };
+    let before = begun();
+    let child = command.spawn().unwrap();
+    let started = Instant::now();
+    while begun() == before {
+        assert!(started.elapsed() < DEADLINE, "it does not begin");
+        thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn send(signal: Signal, child: &Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill_process(pid.unwrap(), signal).unwrap();
+}
+
+/// How a trial ended, and what it said.
+fn ended(mut child: Child) -> (ExitStatus, String) {
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    child.stderr.unwrap().read_to_string(&mut said).unwrap();
+    (status, said)
+}
+
+#[test]
+fn a_trial_says_in_one_line_that_sessions_are_safe_and_leaves_nothing() {
+    let Some(site) = Site::outside_tmp() else {
+        return;
+    };
+    let said = Finished::of(&mut stress(&site, &["--seconds", "2"])).exits_with(0);
+    let line = said.stdout.lines().find(|line| line.contains("stress: "));
+    let line = line.unwrap_or_else(|| panic!("{said:#?}"));
+    assert!(line.contains("stress: sessions are safe on "), "{line}");
+    assert!(
+        line.contains("none lost, none doubled, nothing left behind"),
+        "{line}"
+    );
+    assert_eq!(said.stderr, "");
+    is_as_before(&site);
+}
+
+#[test]
+fn a_trial_counts_for_programs_what_it_did() {
+    let site = Site::new();
+    let mut command = stress(&site, &["--seconds", "2", "--json"]);
+    // Its own durability and shards are what counts.
+    command.env("CGI_SESSION_SHARDS", "256");
+    command.env("CGI_SESSION_DURABILITY", "data");
+    let found = finding(&Finished::of(&mut command));
+    assert_eq!(found["level"], "ok", "{found:#}");
+    for key in ["increments", "processes", "killed", "reads"] {
+        assert!(
+            found["figures"][key].as_u64().unwrap() > 0,
+            "{key}: {found:#}"
+        );
+    }
+    assert_eq!(found["figures"]["violations"], Value::Array(Vec::new()));
+    is_as_before(&site);
+}
+
+#[test]
+fn a_trial_goes_on_where_sessions_go_on() {
+    let site = Site::new();
+    let session = site.session();
+    Finished::of(&mut stress(&site, &["--seconds", "3"])).says("sessions are safe on ");
+    assert!(site.read(&session).is_some());
+    assert_eq!(site.names().len(), 1);
+}
+
+#[test]
+fn a_trial_that_is_interrupted_leaves_nothing() {
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let site = Site::new();
+        let child = begin(&site, &[]);
+        send(signal, &child);
+        let (ended, said) = ended(child);
+        assert_eq!(ended.code(), Some(status), "{said}");
+        assert!(said.contains("interrupted"), "{said}");
+        is_as_before(&site);
+    }
+}
+
+#[test]
+fn what_a_killed_trial_left_is_removed_by_the_next_and_nothing_else() {
+    let site = Site::new();
+    let foreign = site.parent().join(".cgi-session-stress-of-mine");
+    fs::create_dir(&foreign).unwrap();
+    let under_way = begin(&site, &[]);
+    let living = places(&site)
+        .into_iter()
+        .find(|place| *place != foreign)
+        .unwrap();
+    let killed = begin(&site, &[]);
+    send(Signal::KILL, &killed);
+    assert_eq!(ended(killed).0.signal(), Some(9));
+    assert_eq!(places(&site).len(), 3);
+
+    Finished::of(&mut stress(&site, &["--seconds", "3"])).says("sessions are safe on ");
+    let mut left = places(&site);
+    left.sort();
+    let mut expected = vec![living, foreign];
+    expected.sort();
+    assert_eq!(left, expected);
+    send(Signal::TERM, &under_way);
+    assert_eq!(ended(under_way).0.code(), Some(143));
+}
+
+#[test]
+fn root_tries_as_the_user_in_a_parent_that_is_closed_to_the_user() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.give_to(SOMEBODY);
+    let child = begin(&site, &[]);
+    let place = places(&site).remove(0);
+    assert_eq!(
+        (owner(&place), owner(&place.join("sessions"))),
+        (SOMEBODY, SOMEBODY)
+    );
+    let mode = fs::metadata(&place).unwrap().mode() & 0o7777;
+    assert_eq!(mode, 0o700);
+    send(Signal::TERM, &child);
+    assert_eq!(ended(child).0.code(), Some(143));
+    is_as_before(&site);
+
+    let user = SOMEBODY.to_string();
+    let arguments = ["--seconds", "3", "--json", "--as", &user];
+    let finished = Finished::of(&mut stress(&site, &arguments));
+    assert_eq!(finding(&finished)["level"], "ok", "{finished:#?}");
+    assert_eq!(finished.json()["uid"], SOMEBODY);
+    is_as_before(&site);
+}
+
+#[test]
+fn a_parent_in_which_the_user_cannot_write_is_a_problem() {
+    let site = Site::new();
+    let mut command = if is_root() {
+        // Of a place that root has not made: the user alone cannot.
+        site.give_to(SOMEBODY);
+        as_somebody(&site)
+    } else {
+        set_mode(site.parent(), 0o500);
+        stress(&site, &[])
+    };
+    let finished = Finished::of(command.args(["--seconds", "1", "--json"])).exits_with(1);
+    set_mode(site.parent(), 0o711);
+    let found = finding(&finished);
+    assert_eq!(found["level"], "problem", "{found:#}");
+    assert!(
+        found["text"]
+            .as_str()
+            .unwrap()
+            .contains("Permission denied"),
+        "{found:#}"
+    );
+    let remedy = found["remedy"].as_str().unwrap();
+    assert!(
+        remedy.starts_with("sudo cgi-session check --stress --as "),
+        "{remedy}"
+    );
+    is_as_before(&site);
+}
+
+/// The program, which lies where only root may look, as a user who is not root from the start.
+fn as_somebody(site: &Site) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let program = site.parent().join("cgi-session");
+    // By a process of its own: what this one writes could not be run while another thread forks.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_cgi-session"))
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
+    let mut command = support::program(program);
+    let settings = stress(site, &[]);
+    for (name, value) in settings.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    command
+        .args(["check", "--stress"])
+        .uid(SOMEBODY)
+        .gid(SOMEBODY);
+    command
+}
+
+/// A file system in memory, mounted until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where this process may not mount anything.
+    fn on(directory: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
+        let mounted = mount.arg(directory).output().unwrap();
+        if !mounted.status.success() {
+            eprintln!("skipped: nothing can be mounted here");
+            return None;
+        }
+        Some(Mounted(directory.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+#[test]
+fn a_trial_is_made_in_the_file_system_that_is_mounted_for_the_sessions() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let Some(_mounted) = Mounted::on(&site.directory) else {
+        return;
+    };
+    let expected = format!(
+        "sessions are safe on {} (tmpfs): ",
+        site.directory.display()
+    );
+    Finished::of(&mut stress(&site, &["--seconds", "3"])).says(&expected);
+    is_as_before(&site);
+}
+
+/// As on a network file system without locks: everybody gets every lock at once.
+#[test]
+fn where_locks_do_nothing_a_trial_says_what_is_wrong_and_what_to_do() {
+    let site = Site::new();
+    let library = site.parent().join("no_lock.so");
+    let source = site.parent().join("no_lock.c");
+    fs::write(&source, "int flock(int file, int how) { return 0; }\n").unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
+    assert!(compiled.unwrap().success());
+
+    let mut command = stress(&site, &["--seconds", "60", "--json"]);
+    let finished = Finished::of(command.env("LD_PRELOAD", &library)).exits_with(1);
+    let found = finding(&finished);
+    assert_eq!(found["level"], "problem", "{found:#}");
+    let text = found["text"].as_str().unwrap();
+    assert!(text.starts_with("sessions are NOT safe on "), "{text}");
+    assert!(
+        text.contains("session") && text.contains(": expected "),
+        "{text}"
+    );
+    let remedy = found["remedy"].as_str().unwrap();
+    assert!(
+        remedy.contains("storageFileDir on another local file system"),
+        "{remedy}"
+    );
+    let violations = found["figures"]["violations"].to_string();
+    let is_seen = ["doubled: ", "lost: ", "stale: "]
+        .iter()
+        .any(|kind| violations.contains(kind));
+    assert!(is_seen, "{violations}");
+    is_as_before(&site);
+}
+
+#[test]
+fn seconds_are_from_one_to_a_week_and_of_a_trial() {
+    for wrong in ["0", "604801", "-1", "soon"] {
+        Finished::of(tool("check").args(["--stress", "--seconds", wrong])).exits_with(2);
+    }
+    Finished::of(tool("check").args(["--seconds", "5"]))
+        .exits_with(2)
+        .complains("--stress");
+}
+
+#[test]
+fn stores_without_files_have_nothing_to_try() {
+    for (kind, reason) in [
+        ("ram", "in the memory of one program"),
+        ("cookie", "at the clients"),
+        ("custom", "none that this tool has"),
+    ] {
+        let site = Site::new();
+        let mut command = stress(&site, &["--json"]);
+        command.env("CGI_SESSION_STORAGE_TYPE", kind);
+        let found = finding(&Finished::of(&mut command).exits_with(0));
+        let text = found["text"].as_str().unwrap();
+        assert!(text.contains(reason), "{text}");
+        assert!(text.contains("nothing to try"), "{text}");
+    }
+}

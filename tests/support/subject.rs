@@ -1,0 +1,286 @@
+//! A store under test, the library's or a broken one, and what requests do with sessions in it: each
+//! through the session manager, and where there is one, through the store's own door.
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{
+    Config, FileStore, Record, Result, Session, SessionDigest, SessionId, SessionManager, Store,
+    Stored, Sweep, SweepReport,
+};
+
+use crate::broken::{BrokenStore, Fault};
+
+/// The name of the library's own store. Every other name is that of a fault.
+pub(crate) const LIBRARY: &str = "library";
+
+/// Longer than any test runs: nobody is told that a session is busy.
+const WAIT: Duration = Duration::from_secs(600);
+/// The idle time of all stores here.
+const IDLE: Duration = Duration::from_secs(3600);
+const NUMBER: &str = "n";
+const PADDING: &str = "x";
+
+/// A session's number, and what else is stored with it: it follows from the number, so that half a
+/// record shows.
+pub(crate) type Number = u64;
+
+/// A live session, as one who looks after the store sees it.
+pub(crate) struct Seen {
+    pub(crate) session: SessionDigest,
+    pub(crate) number: Number,
+    pub(crate) user: Option<String>,
+    /// It is among the sessions of its user, if it has one.
+    pub(crate) is_listed: bool,
+}
+
+pub(crate) struct Subject {
+    manager: SessionManager,
+    store: Box<dyn Store>,
+    directory: PathBuf,
+    pause: Box<dyn Fn()>,
+}
+
+impl Subject {
+    /// Opens a store. `pause` is called while a session is held.
+    pub(crate) fn open(name: &str, directory: &Path, pause: impl Fn() + 'static) -> Self {
+        let config = Config::new().set("storageFileDir", directory).unwrap();
+        let config = config.set("lockTimeout", "600s").unwrap();
+        let store: Box<dyn Store> = match Fault::parse(name) {
+            Some(fault) => Box::new(BrokenStore::open(fault, directory)),
+            None => Box::new(FileStore::new(&config).unwrap()),
+        };
+        let manager = match Fault::parse(name) {
+            Some(fault) => {
+                SessionManager::with_store(config, BrokenStore::open(fault, directory)).unwrap()
+            }
+            None => SessionManager::new(config).unwrap(),
+        };
+        Subject {
+            manager,
+            store,
+            directory: directory.to_owned(),
+            pause: Box::new(pause),
+        }
+    }
+
+    pub(crate) fn path(&self, id: &SessionId) -> PathBuf {
+        self.directory.join(format!("{}.json", id.digest()))
+    }
+
+    /// Makes the session with this number; `false` when its name is taken.
+    pub(crate) fn create(&self, id: &SessionId, number: Number) -> Result<bool> {
+        let record = Record::new(SystemTime::now()).with_values(values(number));
+        let lease = self
+            .store
+            .create(&id.digest(), &record, SystemTime::now())?;
+        Ok(lease.is_some())
+    }
+
+    /// Makes the session of a user.
+    pub(crate) fn create_of(&self, id: &SessionId, number: Number, user: &str) -> Result<bool> {
+        let record = Record::new(SystemTime::now()).with_values(values(number));
+        let record = record.with_user(Some(user));
+        let lease = self
+            .store
+            .create(&id.digest(), &record, SystemTime::now())?;
+        Ok(lease.is_some())
+    }
+
+    /// Gives the session this number, and makes it when there is none. The number before.
+    pub(crate) fn start(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let mut session = self.manager.start_with_id(id)?;
+        let before = held(&session)?;
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
+    pub(crate) fn read(&self, id: &SessionId) -> Result<Option<Number>> {
+        let Some(snapshot) = self.manager.read(cookie(id))? else {
+            return Ok(None);
+        };
+        let number = snapshot.require(NUMBER)?;
+        check(number, &snapshot.require::<String>(PADDING)?);
+        Ok(Some(number))
+    }
+
+    pub(crate) fn read_record(&self, id: &SessionId) -> Result<Option<Number>> {
+        let stored = self.store.read(&id.digest(), SystemTime::now())?;
+        Ok(stored.map(|stored| number_of(&stored.record)))
+    }
+
+    /// Gives an existing session this number. The number before.
+    pub(crate) fn save(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
+    pub(crate) fn save_record(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
+        let Some((stored, mut lease)) = found else {
+            return Ok(None);
+        };
+        (self.pause)();
+        let record = stored.record.with_values(values(number));
+        lease.commit(&record, SystemTime::now())?;
+        Ok(Some(number_of(&stored.record)))
+    }
+
+    pub(crate) fn destroy(&self, id: &SessionId) -> Result<Option<Number>> {
+        let Some(session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        (self.pause)();
+        session.destroy()?;
+        Ok(before)
+    }
+
+    pub(crate) fn destroy_record(&self, id: &SessionId) -> Result<Option<Number>> {
+        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
+        let Some((stored, lease)) = found else {
+            return Ok(None);
+        };
+        (self.pause)();
+        lease.destroy()?;
+        Ok(Some(number_of(&stored.record)))
+    }
+
+    /// Gives the session this number and a new id. The number before, and the new id.
+    pub(crate) fn renew(
+        &self,
+        id: &SessionId,
+        number: Number,
+    ) -> Result<Option<(Number, SessionId)>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        session.regenerate_id();
+        self.change(&mut session, number)?;
+        session.save()?;
+        let id = session.id().cloned();
+        Ok(before.zip(id))
+    }
+
+    /// Makes the session one that nobody has used for two hours.
+    pub(crate) fn expire(&self, id: &SessionId) -> Result<Option<Number>> {
+        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
+        let Some((stored, lease)) = found else {
+            return Ok(None);
+        };
+        (self.pause)();
+        let file = File::options().write(true).open(self.path(id));
+        // One whose file is gone in spite of its lock has expired, too.
+        if let Ok(file) = file {
+            file.set_modified(SystemTime::now() - 2 * IDLE).unwrap();
+        }
+        drop(lease);
+        Ok(Some(number_of(&stored.record)))
+    }
+
+    pub(crate) fn clean_up(&self) -> Result<SweepReport> {
+        self.manager.delete_expired(&Sweep::new())
+    }
+
+    /// What a clean-up will do in two hours.
+    pub(crate) fn clean_up_later(&self) -> Result<SweepReport> {
+        let later = SystemTime::now() + 2 * IDLE;
+        self.store.delete_expired(&Sweep::new(), later)
+    }
+
+    /// Makes the session that of a user. The number in it.
+    pub(crate) fn log_in(&self, id: &SessionId, user: &str) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let number = held(&session)?;
+        session.set_user(Some(user))?;
+        session.commit()?;
+        Ok(number)
+    }
+
+    pub(crate) fn log_out_everywhere(&self, user: &str) -> Result<u64> {
+        self.manager.destroy_sessions_of(user, None)
+    }
+
+    /// All live sessions.
+    pub(crate) fn all(&self) -> Result<Vec<Seen>> {
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
+            found.push((*session, stored));
+            ControlFlow::Continue(())
+        };
+        self.store.for_each(&mut visit, SystemTime::now())?;
+        let all = found.into_iter().map(|(session, stored)| {
+            let record = stored?.record;
+            let user = record.user().map(str::to_owned);
+            let is_listed = match &user {
+                Some(user) => self
+                    .store
+                    .sessions_of(user, SystemTime::now())?
+                    .contains(&session),
+                None => true,
+            };
+            Ok(Seen {
+                session,
+                number: number_of(&record),
+                user,
+                is_listed,
+            })
+        });
+        all.collect()
+    }
+
+    fn change(&self, session: &mut Session, number: Number) -> Result<()> {
+        (self.pause)();
+        session.insert(PADDING, padding(number))?;
+        session.insert(NUMBER, number)
+    }
+}
+
+pub(crate) fn cookie(id: &SessionId) -> String {
+    format!("sessionId={}", id.secret())
+}
+
+/// The number of an open session; `None` of one that begins.
+fn held(session: &Session) -> Result<Option<Number>> {
+    if session.is_new() {
+        return Ok(None);
+    }
+    let number = session.require(NUMBER)?;
+    check(number, &session.require::<String>(PADDING)?);
+    Ok(Some(number))
+}
+
+fn values(number: Number) -> Vec<u8> {
+    let padding = padding(number);
+    format!(r#"{{"":{{"{NUMBER}":{number},"{PADDING}":"{padding}"}}}}"#).into_bytes()
+}
+
+fn number_of(record: &Record) -> Number {
+    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
+    let number = values[""][NUMBER].as_u64().unwrap();
+    check(number, values[""][PADDING].as_str().unwrap());
+    number
+}
+
+/// Every third number needs a larger file than the others.
+fn padding(number: Number) -> String {
+    let length = if number % 3 == 2 { 3000 } else { 20 };
+    number.to_string().chars().cycle().take(length).collect()
+}
+
+#[track_caller]
+fn check(number: Number, found: &str) {
+    assert!(found == padding(number), "half a record of {number}");
+}
