@@ -161,9 +161,16 @@ fn modelled() -> impl Iterator<Item = Operation> {
     all.filter(|operation| operation.name != "clean up")
 }
 
+/// Thousands of states need not wait for a disk.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 /// What is wrong in the states that a weak file system may leave, and how many there are.
 fn weakly(operation: Operation, kind: Kind) -> (usize, Vec<String>) {
-    let place = tempfile::tempdir().unwrap();
+    let place = in_memory();
     let directory = place.path().join("sessions");
     let scene = Scene::set(operation, kind, &directory);
     let (history, said) = History::of(scene.start(&directory), &directory);
