@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use memchr::{memchr2, memchr3};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -250,28 +251,30 @@ fn is_one_object(text: &[u8]) -> bool {
     if !text[..text.len() - closing].contains(&b'}') {
         return true;
     }
-    let (mut depth, mut bytes) = (0_usize, text.iter());
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => skip_text(&mut bytes),
-            b'{' => depth += 1,
-            b'}' if depth == 1 => return bytes.as_slice().is_empty(),
-            b'}' => depth -= 1,
-            _ => {}
+    let (mut depth, mut rest) = (0_usize, text);
+    while let Some(at) = memchr3(b'"', b'{', b'}', rest) {
+        let found = rest.get(at);
+        rest = rest.get(at + 1..).unwrap_or_default();
+        match found {
+            Some(b'"') => rest = behind_string(rest),
+            Some(b'{') => depth += 1,
+            _ if depth == 1 => return rest.is_empty(),
+            _ => depth -= 1,
         }
     }
     false
 }
 
-/// Goes behind the end of a JSON string that has begun.
-fn skip_text(bytes: &mut std::slice::Iter<'_, u8>) {
-    while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
-        match byte {
-            // Whatever is escaped ends nothing.
-            b'\\' => drop(bytes.next()),
-            _ => return,
+/// What stands behind a JSON string that has begun.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr2(b'"', b'\\', rest) {
+        if rest.get(at) == Some(&b'"') {
+            return rest.get(at + 1..).unwrap_or_default();
         }
+        // Whatever is escaped ends nothing.
+        rest = rest.get(at + 2..).unwrap_or_default();
     }
+    &[]
 }
 
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {

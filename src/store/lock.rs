@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// Helper threads whose caller has given up, and which wait on until the holder lets go.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+/// Longer than a page, `/proc/locks` is read in parts, and what changes meanwhile may hide a lock.
+const LOOKS: usize = 5;
 /// With so many of them, somebody holds a lock for ever: who comes now does not wait.
 const MOST_ABANDONED: usize = 64;
 
@@ -120,13 +122,16 @@ fn wait_in_thread(
 /// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.
 pub(in crate::store) fn holder(file: &File) -> Option<String> {
     let stat = file.metadata().ok()?;
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let pid = holder_of(&locks, &device_name(stat.dev()), stat.ino())?;
+    let device = device_name(stat.dev());
+    let pid = (0..LOOKS).find_map(|_| {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        holder_of(&locks, &device, stat.ino()).map(str::to_owned)
+    })?;
     if pid.parse() == Ok(std::process::id()) {
         return Some("another thread of this process".to_owned());
     }
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let age = running_for(pid).map(|age| format!(", running for {} s", age.as_secs()));
+    let age = running_for(&pid).map(|age| format!(", running for {} s", age.as_secs()));
     Some(format!(
         "process {pid} ({}){}",
         program.trim(),

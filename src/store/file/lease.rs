@@ -127,16 +127,18 @@ impl FileLease {
                     .map_or(Ok(()), |user| users::add(shared, user, digest))
             })
             .and_then(|()| write_new(shared, &file, &name, &image, record))
-            .and_then(|()| sync_names(shared, &name));
-        if let Err(error) = written {
-            directory::discard(&shared.directory, &name);
-            cap::forget(shared, 1);
-            return Err(error);
-        }
-        if matches!(shared.directory.examine(&file, &name)?, Finding::Gone) {
+            .and_then(|()| sync_names(shared, &name))
+            .and_then(|()| shared.directory.examine(&file, &name));
+        match written {
+            Ok(Finding::Session(_)) => {}
             // Before it was locked, another creation evicted it, or somebody who asked for this id
             // found it empty.
-            return FileLease::create(shared, digest, record, now);
+            Ok(Finding::Gone) => return FileLease::create(shared, digest, record, now),
+            Err(error) => {
+                directory::discard(&shared.directory, &name);
+                cap::forget(shared, 1);
+                return Err(error);
+            }
         }
         Ok(Some(FileLease {
             shared: Arc::clone(shared),
