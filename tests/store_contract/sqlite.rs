@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{
@@ -189,6 +190,31 @@ fn while_another_program_writes_a_reader_does_not_wait_and_a_writer_waits_in_bou
     other.execute_batch("ROLLBACK").unwrap();
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+#[test]
+fn whoever_makes_the_table_waits_for_another_program_that_is_about_to_write() {
+    let place = Place::new();
+    let other = place.connect();
+    other
+        .execute_batch("CREATE TABLE another (value); BEGIN IMMEDIATE;")
+        .unwrap();
+
+    let store = place.store(&[("lockTimeout", "60s")]);
+    let (sender, receiver) = mpsc::channel();
+    let maker = thread::spawn(move || {
+        let digest = SessionId::generate().unwrap().digest();
+        let now = SystemTime::now();
+        let created = store
+            .create(&digest, &record(1, now), now)
+            .map(|lease| lease.is_some());
+        sender.send(created).unwrap();
+    });
+    let early = receiver.recv_timeout(Duration::from_millis(500));
+    assert!(early.is_err(), "it did not wait: {early:?}");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(receiver.recv().unwrap().unwrap());
+    maker.join().unwrap();
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Making the table before the first session, and removing it.
 
-use rusqlite::OptionalExtension as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use super::Shared;
 use super::database::{self, Opened};
@@ -9,6 +12,8 @@ use crate::store::Uninstalled;
 
 /// The lock of whoever makes or removes the table.
 const SCHEMA_LOCK: &str = "schema";
+/// Between two tries to change how the database is logged.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A connection to a database that has our table; what is missing is made.
 pub(super) fn prepared(shared: &Shared) -> Result<Opened> {
@@ -43,10 +48,7 @@ fn make(shared: &Shared) -> Result<Opened> {
         let gone = std::io::ErrorKind::NotFound.into();
         return Err(Error::io("cannot open the database", database.path(), gone));
     };
-    let mode = opened
-        .connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
-        .map_err(failed)?;
+    let mode = log_ahead(&opened.connection, shared.lock_timeout).map_err(failed)?;
     if !mode.eq_ignore_ascii_case("wal") {
         let action = format!(
             "cannot change {} to write-ahead logging",
@@ -71,6 +73,26 @@ fn make(shared: &Shared) -> Result<Opened> {
     let done = transaction.execute_batch(&sql);
     done.and_then(|()| transaction.commit()).map_err(failed)?;
     Ok(opened)
+}
+
+/// Changes to write-ahead logging and returns the mode that is in force.
+fn log_ahead(connection: &Connection, wait: Duration) -> rusqlite::Result<String> {
+    let started = Instant::now();
+    loop {
+        let mode =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
+        match mode {
+            // Here SQLite does not wait for somebody who is about to write, whatever the busy
+            // timeout says.
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && started.elapsed() < wait =>
+            {
+                thread::sleep(PAUSE);
+            }
+            mode => return mode,
+        }
+    }
 }
 
 /// Makes the database and its table.
