@@ -326,11 +326,8 @@ impl SessionManager {
 impl Shared {
     /// Whether a record has reached the absolute limit, however much it was used.
     pub(crate) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
-        let Some(lifetime) = self.config.lifetime else {
-            return false;
-        };
-        now.duration_since(record.created())
-            .is_ok_and(|age| age > lifetime)
+        let lifetime = self.config.lifetime;
+        lifetime.is_some_and(|lifetime| record.is_too_old(lifetime, now))
     }
 }
 

@@ -127,6 +127,12 @@ impl Record {
             .unwrap_or(UNIX_EPOCH)
     }
 
+    /// Whether it was made longer ago than sessions live, or, by a clock that was wrong, so far ahead.
+    pub(crate) fn is_too_old(&self, lifetime: Duration, now: SystemTime) -> bool {
+        let age = now.duration_since(self.created());
+        age.unwrap_or_else(|ahead| ahead.duration()) > lifetime
+    }
+
     /// When the session ends, if it has an end of its own; otherwise it ends `timeout` after its last use.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {

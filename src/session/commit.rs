@@ -160,6 +160,16 @@ impl Session {
                 return Err(error);
             }
         };
+        if let (Err(error), Some(id)) = (&ended, &old_id)
+            && matches!(self.manager.store.look(&id.digest(), now), Ok(None))
+        {
+            // Gone for every request: without the new one the session would be lost.
+            log::warn!(
+                "a replaced id may come back after a power failure: {}",
+                error.one_line()
+            );
+            return Ok(());
+        }
         if ended.is_err() {
             // The old id stays the session's; the new one was never told to anybody.
             if let Some(Err(error)) = self.lease.take().map(Lease::destroy) {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +26,8 @@ pub(in crate::store) struct Directory {
     /// Who we are, and so who must own the directory and every file in it.
     uid: u32,
     opened: Mutex<Option<Opened>>,
+    /// We have made the directory, and nobody has seen to it that the disk has its name.
+    is_unsynced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,7 @@ impl Directory {
             shards,
             uid: rustix::process::geteuid().as_raw(),
             opened: Mutex::new(None),
+            is_unsynced: AtomicBool::new(false),
         }
     }
 
@@ -153,7 +157,8 @@ impl Directory {
         let mut result = rustix::fs::open(&self.path, flags, Mode::empty());
         if matches!(result, Err(Errno::NOENT)) && missing == Missing::Create {
             match rustix::fs::mkdir(&self.path, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => self.is_unsynced.store(true, Ordering::Relaxed),
+                Err(Errno::EXIST) => {}
                 Err(errno) => {
                     let error = Error::io("cannot create", &self.path, errno.into());
                     return Err(error.with_hint(advice(&self.path, errno)));
@@ -316,7 +321,8 @@ impl Directory {
         }
     }
 
-    /// Waits until the disk has the names in the directory that `name` lies in.
+    /// Waits until the disk has the names in the directory that `name` lies in, and the directory's
+    /// own, if we have made it.
     pub(in crate::store) fn sync(&self, name: &str) -> Result<()> {
         let synced = self.at(|directory| match name.split_once('/') {
             None => rustix::fs::fsync(directory),
@@ -326,7 +332,16 @@ impl Directory {
                 rustix::fs::fsync(directory)
             }
         });
-        synced.map_err(|errno| Error::io("cannot sync the directory", &self.path, errno.into()))
+        let failed =
+            |path: &Path, errno: Errno| Error::io("cannot sync the directory", path, errno.into());
+        synced.map_err(|errno| failed(&self.path, errno))?;
+        if self.is_unsynced.load(Ordering::Relaxed) {
+            let parent = self.path.parent().filter(|path| *path != Path::new(""));
+            let parent = parent.unwrap_or(Path::new("."));
+            sync_directory(parent).map_err(|errno| failed(parent, errno))?;
+            self.is_unsynced.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Runs a call below the directory.
@@ -380,6 +395,12 @@ impl Directory {
         };
         planted(&path, reason)
     }
+}
+
+fn sync_directory(path: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    rustix::io::retry_on_intr(|| rustix::fs::fsync(&directory))
 }
 
 /// Opens a file below `directory` without following a link and without waiting for a pipe.

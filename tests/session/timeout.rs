@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::SessionId;
+use cgi_session::{FileStore, Record, SessionId, Store as _};
 
 use crate::support::{Site, cookie, count, given_id};
 
@@ -47,6 +47,26 @@ fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
     });
     assert_eq!(site.views(&id), Some(1), "a longer lifetime still shows it");
     assert!(short.start(cookie(&id)).unwrap().is_new());
+    assert!(!site.path(&id).exists());
+}
+
+#[test]
+fn a_session_that_a_wrong_clock_has_begun_ahead_of_its_lifetime_has_ended() {
+    let site = Site::with(&[("lifetime", "1d")]);
+    let id = site.visitor();
+    let begun = |seconds_ahead: u64| {
+        let created = SystemTime::now() + Duration::from_secs(seconds_ahead);
+        let store = FileStore::new(site.manager().config()).unwrap();
+        let found = store.lock(&id.digest(), Duration::ZERO, SystemTime::now());
+        let (stored, mut lease) = found.unwrap().unwrap();
+        let record = Record::new(created).with_values(stored.record.values().to_vec());
+        lease.commit(&record, SystemTime::now()).unwrap();
+    };
+    begun(23 * 3600);
+    assert_eq!(site.views(&id), Some(1));
+    begun(25 * 3600);
+    assert_eq!(site.views(&id), None);
+    assert!(site.manager().start(cookie(&id)).unwrap().is_new());
     assert!(!site.path(&id).exists());
 }
 

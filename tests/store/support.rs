@@ -197,12 +197,11 @@ pub(crate) fn record_of_size(n: u64, size: usize) -> Record {
     record(n).with_values(text.into_bytes())
 }
 
-/// A record with an end of its own.
+/// A record of now with an end of its own.
 pub(crate) fn record_until(n: u64, end: SystemTime) -> Record {
-    let text = format!(
-        r#"{{"v":1,"created":1767225600,"expires":{},"values":{{"":{{"n":{n}}}}}}}"#,
-        unix(end)
-    );
+    let (created, end) = (unix(SystemTime::now()), unix(end));
+    let text =
+        format!(r#"{{"v":1,"created":{created},"expires":{end},"values":{{"":{{"n":{n}}}}}}}"#);
     Record::from_json(text.into_bytes()).unwrap()
 }
 

@@ -73,9 +73,9 @@ fn a_wrong_time_of_a_session_with_an_end_of_its_own_is_mended() {
 #[test]
 fn a_time_that_only_a_wrong_clock_can_have_set_is_now() {
     let place = Place::with(&[("lifetime", "30d")]);
-    let id = place.create(1);
-    place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
     let now = SystemTime::now();
+    let id = place.create_record(&cgi_session::Record::new(now));
+    place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
     let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
     assert_eq!((report.deleted, report.live), (0, 1));
     assert_eq!(unix(place.modified(&id)), unix(now));
@@ -84,6 +84,50 @@ fn a_time_that_only_a_wrong_clock_can_have_set_is_now() {
         .delete_expired(&Sweep::new(), ahead(IDLE + 62))
         .unwrap();
     assert_eq!(report.deleted, 1);
+}
+
+#[test]
+fn an_end_that_only_a_wrong_clock_can_have_set_keeps_no_session_beyond_its_lifetime() {
+    let years = 10 * 366 * 24 * 3600;
+    let month = 30 * 24 * 3600;
+    let place = Place::with(&[("lifetime", "30d")]);
+    let of = |created: SystemTime| {
+        let (created, end) = (unix(created), unix(ahead(years)));
+        let text =
+            format!(r#"{{"v":1,"created":{created},"expires":{end},"values":{{"":{{"n":1}}}}}}"#);
+        place.create_record(&cgi_session::Record::from_json(text.into_bytes()).unwrap())
+    };
+    let (begun_ahead, begun_before) = (of(ahead(years)), of(ago(60)));
+    let now = SystemTime::now();
+    let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
+    assert_eq!((report.deleted, report.live), (1, 1));
+    assert!(!place.exists(&begun_ahead));
+    let report = place
+        .store
+        .delete_expired(&Sweep::new(), ahead(month))
+        .unwrap();
+    assert_eq!((report.deleted, report.live), (1, 0));
+    assert!(!place.exists(&begun_before));
+}
+
+#[test]
+fn a_file_set_aside_that_is_somebody_elses_or_has_another_name_is_told_and_left_alone() {
+    let place = Place::new();
+    place.create(1);
+    let (aside, other) = (
+        place.file(&format!("{}.corrupt", "a".repeat(64))),
+        place.file("other"),
+    );
+    fs::write(&other, "precious").unwrap();
+    fs::hard_link(&other, &aside).unwrap();
+    crate::support::set_modified(&aside, SystemTime::UNIX_EPOCH);
+    let report = sweep(&place);
+    assert_eq!(
+        (report.set_aside, report.failures.len()),
+        (0, 1),
+        "{report:?}"
+    );
+    assert!(aside.exists());
 }
 
 #[test]

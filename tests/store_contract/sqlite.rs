@@ -86,6 +86,30 @@ fn the_database_and_the_files_beside_it_are_for_their_owner_alone() {
 }
 
 #[test]
+fn what_a_process_left_that_died_while_it_made_the_database_is_gone_with_the_first_session() {
+    // Before the database had its name, and after.
+    for has_name in [false, true] {
+        let place = Place::new();
+        let left = place.directory.path().join("app.db-new");
+        fs::write(&left, "").unwrap();
+        if has_name {
+            fs::hard_link(&left, place.path()).unwrap();
+        }
+        let store = place.store(&[]);
+        let digest = SessionId::generate().unwrap().digest();
+        let now = SystemTime::now();
+        drop(
+            store
+                .create(&digest, &record(1, now), now)
+                .unwrap()
+                .unwrap(),
+        );
+        assert!(store.read(&digest, now).unwrap().is_some());
+        assert!(!left.exists(), "{has_name}");
+    }
+}
+
+#[test]
 fn the_database_is_named_by_a_path_or_a_url_and_by_nothing_else() {
     for (name, path) in [
         ("/var/lib/a.db", "/var/lib/a.db"),

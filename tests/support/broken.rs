@@ -192,7 +192,7 @@ impl Place {
     fn sweep_file(&self, path: &Path, now: SystemTime) -> io::Result<bool> {
         match path.extension().and_then(OsStr::to_str) {
             Some("json") => {}
-            Some("new") => return self.sweep_temporary(path),
+            Some("new") => return self.sweep_temporary(path, now),
             _ => return Ok(false),
         }
         let is_expired = || -> io::Result<bool> {
@@ -219,12 +219,12 @@ impl Place {
         Ok(is_gone)
     }
 
-    fn sweep_temporary(&self, path: &Path) -> io::Result<bool> {
+    fn sweep_temporary(&self, path: &Path, now: SystemTime) -> io::Result<bool> {
         let Some(file) = found(open(path))? else {
             return Ok(false);
         };
         // Whoever writes it holds its lock, unless he has only just made it.
-        let age = SystemTime::now().duration_since(file.metadata()?.modified()?);
+        let age = now.duration_since(file.metadata()?.modified()?);
         if !age.is_ok_and(|age| age > TEMPORARY_AGE) {
             return Ok(false);
         }

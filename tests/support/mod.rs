@@ -7,6 +7,7 @@ pub(crate) mod broken;
 pub(crate) mod caddy;
 pub(crate) mod client;
 pub(crate) mod counting;
+pub(crate) mod disk;
 pub(crate) mod lighttpd;
 pub(crate) mod nginx;
 pub(crate) mod program;

@@ -109,11 +109,15 @@ impl Cgi {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        self.write_body(&mut child);
+        Outcome::of(child)
+    }
+
+    /// Sends the body to a program that was started for this request.
+    pub(crate) fn write_body(&self, child: &mut Child) {
         let mut stdin = child.stdin.take().unwrap();
         // A program that ends without reading is one of the things under test.
         let _ = stdin.write_all(&self.body);
-        drop(stdin);
-        Outcome::of(child)
     }
 }
 
@@ -123,6 +127,12 @@ impl Outcome {
     pub(crate) fn of(child: Child) -> Self {
         let (status, stdout, stderr) = end_of(child);
         assert!(status.success(), "{status}: {stderr}");
+        Outcome::parse(&stdout, stderr)
+    }
+
+    /// Reads what a program wrote.
+    #[track_caller]
+    pub(crate) fn parse(stdout: &str, stderr: String) -> Self {
         let (head, body) = stdout
             .split_once("\r\n\r\n")
             .unwrap_or_else(|| panic!("no header in {stdout:?}, stderr {stderr:?}"));
@@ -182,8 +192,9 @@ impl Outcome {
         self.expect_complete("</html>")
     }
 
+    /// Expects a whole page with this text in it.
     #[track_caller]
-    fn expect_complete(self, text: &str) -> Self {
+    pub(crate) fn expect_complete(self, text: &str) -> Self {
         assert_eq!(
             self.header("content-length"),
             Some(self.body.len().to_string().as_str())

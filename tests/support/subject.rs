@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{
-    Config, FileStore, Record, Result, Session, SessionId, SessionManager, Store, Sweep,
-    SweepReport,
+    Config, FileStore, Record, Result, Session, SessionDigest, SessionId, SessionManager, Store,
+    Stored, Sweep, SweepReport,
 };
 
 use crate::broken::{BrokenStore, Fault};
@@ -26,6 +27,15 @@ const PADDING: &str = "x";
 /// A session's number, and what else is stored with it: it follows from the number, so that half a
 /// record shows.
 pub(crate) type Number = u64;
+
+/// A live session, as one who looks after the store sees it.
+pub(crate) struct Seen {
+    pub(crate) session: SessionDigest,
+    pub(crate) number: Number,
+    pub(crate) user: Option<String>,
+    /// It is among the sessions of its user, if it has one.
+    pub(crate) is_listed: bool,
+}
 
 pub(crate) struct Subject {
     manager: SessionManager,
@@ -64,6 +74,16 @@ impl Subject {
     /// Makes the session with this number; `false` when its name is taken.
     pub(crate) fn create(&self, id: &SessionId, number: Number) -> Result<bool> {
         let record = Record::new(SystemTime::now()).with_values(values(number));
+        let lease = self
+            .store
+            .create(&id.digest(), &record, SystemTime::now())?;
+        Ok(lease.is_some())
+    }
+
+    /// Makes the session of a user.
+    pub(crate) fn create_of(&self, id: &SessionId, number: Number, user: &str) -> Result<bool> {
+        let record = Record::new(SystemTime::now()).with_values(values(number));
+        let record = record.with_user(Some(user));
         let lease = self
             .store
             .create(&id.digest(), &record, SystemTime::now())?;
@@ -170,6 +190,55 @@ impl Subject {
 
     pub(crate) fn clean_up(&self) -> Result<SweepReport> {
         self.manager.delete_expired(&Sweep::new())
+    }
+
+    /// What a clean-up will do in two hours.
+    pub(crate) fn clean_up_later(&self) -> Result<SweepReport> {
+        let later = SystemTime::now() + 2 * IDLE;
+        self.store.delete_expired(&Sweep::new(), later)
+    }
+
+    /// Makes the session that of a user. The number in it.
+    pub(crate) fn log_in(&self, id: &SessionId, user: &str) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let number = held(&session)?;
+        session.set_user(Some(user))?;
+        session.commit()?;
+        Ok(number)
+    }
+
+    pub(crate) fn log_out_everywhere(&self, user: &str) -> Result<u64> {
+        self.manager.destroy_sessions_of(user, None)
+    }
+
+    /// All live sessions.
+    pub(crate) fn all(&self) -> Result<Vec<Seen>> {
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
+            found.push((*session, stored));
+            ControlFlow::Continue(())
+        };
+        self.store.for_each(&mut visit, SystemTime::now())?;
+        let all = found.into_iter().map(|(session, stored)| {
+            let record = stored?.record;
+            let user = record.user().map(str::to_owned);
+            let is_listed = match &user {
+                Some(user) => self
+                    .store
+                    .sessions_of(user, SystemTime::now())?
+                    .contains(&session),
+                None => true,
+            };
+            Ok(Seen {
+                session,
+                number: number_of(&record),
+                user,
+                is_listed,
+            })
+        });
+        all.collect()
     }
 
     fn change(&self, session: &mut Session, number: Number) -> Result<()> {

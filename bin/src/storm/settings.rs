@@ -90,6 +90,9 @@ impl Subject for Settings {
         if self.is("file") {
             return matches!(name, ".gc" | ".count");
         }
-        name.starts_with(DATABASE)
+        // The database, what SQLite has beside it, and the directory of the locks.
+        name.strip_prefix(DATABASE).is_some_and(|ending| {
+            matches!(ending, "" | "-wal" | "-shm") || ending.starts_with(".locks")
+        })
     }
 }

@@ -45,9 +45,17 @@ impl Subject for Own {
         match self {
             // Whoever is killed leaves it, and the next one takes it: a fault, but another one.
             Own::Broken(_) => Path::new(name).extension().is_some_and(|end| end == "lock"),
-            Own::Sqlite => name.starts_with(DATABASE),
+            Own::Sqlite => is_of_empty_database(name),
         }
     }
+}
+
+/// The database, what SQLite has beside it, and the directory of the locks.
+fn is_of_empty_database(name: &str) -> bool {
+    let ending = name.strip_prefix(DATABASE);
+    ending.is_some_and(|ending| {
+        matches!(ending, "" | "-wal" | "-shm") || ending.starts_with(".locks")
+    })
 }
 
 fn opened(

@@ -238,6 +238,8 @@ impl Run<'_> {
             // Its time is up, whatever it once held.
             Content::Damaged(_) => "damaged and expired",
             Content::Record(current) => match Record::from_json(current.data) {
+                // Whatever end of its own it has: a clock that was wrong may have set that.
+                Ok(record) if self.is_too_old(&record) => "older than any session may be",
                 Ok(record) if record.expires().is_some_and(|end| !self.is_past(end)) => {
                     report.live += 1;
                     return self.repair(&file, folder, name, &record);
@@ -288,10 +290,18 @@ impl Run<'_> {
             return Ok(());
         };
         match self.shared.lifetime {
-            Some(keep) if self.age(&stat) > keep => {
-                self.delete(folder, name, &stat, "damaged, and kept long enough")?;
+            Some(keep) if self.age(&stat) > keep => {}
+            _ => {
+                report.set_aside += 1;
+                return Ok(());
             }
-            _ => report.set_aside += 1,
+        }
+        // Somebody else's file is none of ours, whatever its name.
+        let stored = format!("{}{name}", folder.prefix);
+        if let Some(file) = self.open(folder, name)?
+            && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
+        {
+            self.delete(folder, name, &stat, "damaged, and kept long enough")?;
         }
         Ok(())
     }
@@ -350,6 +360,11 @@ impl Run<'_> {
             || modified
                 .duration_since(self.now)
                 .is_ok_and(|ahead| ahead > longest)
+    }
+
+    fn is_too_old(&self, record: &Record) -> bool {
+        let lifetime = self.shared.lifetime;
+        lifetime.is_some_and(|lifetime| record.is_too_old(lifetime, self.now))
     }
 
     /// Whether an end is so long ago that nobody can still be about to use the session.

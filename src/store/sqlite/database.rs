@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use crate::config::{Config, Durability};
 use crate::error::{Error, Result};
-use crate::store::directory::Directory;
 
 /// So many connections are kept for the next request.
 const KEPT: usize = 16;
+/// What the name of the database ends with until it is one.
+pub(super) const NEW: &str = "-new";
 
 /// The database and its open connections.
 #[derive(Debug)]
@@ -71,20 +72,27 @@ impl Database {
         }
     }
 
-    /// Makes the file, empty and for us alone; one that is there already is left as it is.
+    /// Makes the file, empty and for us alone; one that is there already is left as it is. For one
+    /// process at a time: it removes what another one has left that died here.
     pub(super) fn make_file(&self) -> Result<()> {
         let failed = |errno: Errno| {
             let error = Error::io("cannot create the database", &self.path, errno.into());
             error.with_hint(self.advice())
         };
-        let temporary = self.path.with_file_name(Directory::temporary_name("")?);
+        let mut new = self.path.clone().into_os_string();
+        new.push(NEW);
+        let new = PathBuf::from(new);
+        match rustix::fs::unlink(&new) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&temporary, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let file = rustix::fs::open(&new, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         // Closed before its name is the database's: with any descriptor of the database, closing
         // takes away the locks that SQLite has on it in this process (fcntl(2)).
         drop(file);
-        let linked = rustix::fs::link(&temporary, &self.path);
-        let unlinked = rustix::fs::unlink(&temporary);
+        let linked = rustix::fs::link(&new, &self.path);
+        let unlinked = rustix::fs::unlink(&new);
         match linked {
             Ok(()) | Err(Errno::EXIST) => unlinked.map_err(failed),
             Err(errno) => Err(failed(errno)),

@@ -138,10 +138,10 @@ fn other_tables(opened: &Opened) -> rusqlite::Result<Vec<String>> {
 }
 
 /// The database is empty. SQLite removes its own two files when the last connection is closed; a
-/// process that died may have left them.
+/// process that died may have left them, or a database in the making.
 fn remove_files(shared: &Shared) -> Result<()> {
     shared.database.close();
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm", database::NEW] {
         let mut path = shared.database.path().as_os_str().to_owned();
         path.push(suffix);
         match std::fs::remove_file(&path) {

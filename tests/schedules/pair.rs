@@ -1,0 +1,64 @@
+//! Two tasks at once, what there is before, and what may come of it.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::subject::Subject;
+use crate::task::{Task, USER, id};
+
+/// What there is before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Before {
+    Nothing,
+    /// The first session, with the number 1.
+    First,
+    /// The same, and its time has come.
+    FirstExpired,
+    FirstOfUser,
+    /// The first session, of nobody, and the second, of the user.
+    SecondOfUser,
+    BothOfUser,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Pair {
+    pub(crate) before: Before,
+    pub(crate) tasks: [Task; 2],
+}
+
+impl Pair {
+    pub(crate) fn prepare(&self, store: &str, directory: &Path) {
+        let subject = Subject::open(store, directory, || ());
+        let create = |number, user: Option<&str>| {
+            let created = match user {
+                Some(user) => subject.create_of(&id(number), number + 1, user),
+                None => subject.create(&id(number), number + 1),
+            };
+            assert!(created.unwrap());
+        };
+        match self.before {
+            Before::Nothing => std::fs::create_dir_all(directory).unwrap(),
+            Before::First => create(0, None),
+            Before::FirstExpired => {
+                create(0, None);
+                subject.expire(&id(0)).unwrap();
+            }
+            Before::FirstOfUser => create(0, Some(USER)),
+            Before::SecondOfUser => {
+                create(0, None);
+                create(1, Some(USER));
+            }
+            Before::BothOfUser => {
+                create(0, Some(USER));
+                create(1, Some(USER));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [one, other] = self.tasks;
+        write!(f, "{one:?} and {other:?}, before: {:?}", self.before)
+    }
+}

@@ -1,0 +1,160 @@
+//! A directory that is exchanged for a link, or removed, while it is in use.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::SystemTime;
+
+use cgi_session::{Config, Error, SessionManager, Sweep};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::support::program::end_of;
+use crate::support::{tool, wait_until};
+
+const SWAPS: usize = 20_000;
+/// What only the directory outside has.
+const OUTSIDE: u64 = 1_000_000;
+
+fn manager(directory: &Path) -> SessionManager {
+    let config = Config::new().set("storageFileDir", directory).unwrap();
+    SessionManager::new(config.set("maxSessions", "1000").unwrap()).unwrap()
+}
+
+fn count(manager: &SessionManager, cookie: &str) -> Result<u64, Error> {
+    let counted = manager.update(cookie, |session| {
+        assert!(!session.is_new(), "the session is there all the time");
+        let n = session.require::<u64>("n")? + 1;
+        assert!(n < OUTSIDE, "a file outside was read");
+        session.insert("n", n)?;
+        session.insert("x", "x".repeat(usize::try_from(n % 7 * 1000).unwrap()))?;
+        Ok(n)
+    });
+    counted.map(|(n, _)| n)
+}
+
+/// The session of a visitor, in this directory; its cookie.
+fn begin(directory: &Path, n: u64) -> String {
+    let begun = manager(directory)
+        .update("", |session| session.insert("n", n))
+        .unwrap();
+    let cookie = begun.1.unwrap().to_string();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+/// Everything in a directory: contents and times.
+fn everything(directory: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let seen = entries.map(|entry| {
+        let modified = entry.metadata().unwrap().modified().unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        (name, (fs::read(entry.path()).unwrap(), modified))
+    });
+    let own = (
+        Vec::new(),
+        fs::metadata(directory).unwrap().modified().unwrap(),
+    );
+    seen.chain([(".".to_owned(), own)]).collect()
+}
+
+#[test]
+fn a_directory_that_is_exchanged_for_a_link_again_and_again_lets_nothing_outside_be_touched() {
+    let place = tempfile::tempdir().unwrap();
+    let [inside, link, outside] =
+        ["sessions", "link", "outside"].map(|name| place.path().join(name));
+    let cookie = begin(&inside, 0);
+    // Outside lies the same session with another number, and one that has expired.
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(&inside).unwrap().map(Result::unwrap) {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        fs::write(outside.join(entry.file_name()), text).unwrap();
+    }
+    let expired = outside.join(format!("{}.json", "a".repeat(64)));
+    fs::write(&expired, "precious").unwrap();
+    let file = fs::File::options().write(true).open(&expired).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    symlink(&outside, &link).unwrap();
+    let before = everything(&outside);
+
+    let (done, counted, refused) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let manager = manager(&inside);
+                    match count(&manager, &cookie) {
+                        Ok(_) => counted.fetch_add(1, Ordering::Relaxed),
+                        Err(_) => refused.fetch_add(1, Ordering::Relaxed),
+                    };
+                    // It may fail, and must do no harm.
+                    let _ = manager.delete_expired(&Sweep::new());
+                    let _ = manager.update("", |session| session.insert("n", 0));
+                }
+            });
+        }
+        for swap in 0..SWAPS {
+            renameat_with(CWD, &inside, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            // Now the one is there, and now the other.
+            if swap % 999 == 0 {
+                clean_up(&inside);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(everything(&outside), before);
+    let [counted, refused] = [counted, refused].map(AtomicU64::into_inner);
+    assert!(
+        counted > 0 && refused > 0,
+        "{counted} counted, {refused} refused"
+    );
+    assert_eq!(count(&manager(&inside), &cookie).unwrap(), counted + 1);
+}
+
+/// By the tool, as cron would; it may refuse.
+fn clean_up(directory: &Path) {
+    use std::process::Stdio;
+    let mut command = Command::new(tool("cgi-session-cleanup"));
+    command
+        .arg("--storage-file-dir")
+        .arg(directory)
+        .env_remove("CGI_SESSION_CONFIG");
+    let piped = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let status = end_of(piped.spawn().unwrap()).0;
+    assert!(status.code().is_some(), "{status}");
+}
+
+#[test]
+fn a_directory_that_is_removed_again_and_again_is_made_again() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("sessions");
+    let (done, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // As a program that runs all the time has one.
+                let manager = manager(&directory);
+                while !done.load(Ordering::Relaxed) {
+                    let begun = manager.update("", |session| session.insert("n", 1));
+                    made.fetch_add(begun.is_ok().into(), Ordering::Relaxed);
+                    let _ = manager.delete_expired(&Sweep::new());
+                }
+            });
+        }
+        let mut removed = 0;
+        wait_until("the directory is made often enough", || {
+            // It fails when there is none, and when something is made in it meanwhile.
+            removed += u64::from(fs::remove_dir_all(&directory).is_ok());
+            removed >= 200 && made.load(Ordering::Relaxed) >= 200
+        });
+        done.store(true, Ordering::Relaxed);
+    });
+    let cookie = begin(&directory, 1);
+    assert_eq!(count(&manager(&directory), &cookie).unwrap(), 2);
+}
