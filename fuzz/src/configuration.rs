@@ -42,6 +42,7 @@ fn load(bytes: &[u8]) -> Result<Config, String> {
 
 fn check_file(bytes: &[u8]) {
     let Ok(config) = load(bytes) else { return };
+    let default = Config::new();
     for key in Config::keys() {
         let shown = config.get(key).expect("a key");
         if let Origin::File { line, .. } = config.origin(key) {
@@ -53,7 +54,7 @@ fn check_file(bytes: &[u8]) {
                 .expect("what is shown can be set");
             assert_eq!(again.get(key), Some(shown), "{key}");
         } else {
-            assert_eq!(Config::new().get(key), Some(shown), "{key} was never set");
+            assert_eq!(default.get(key), Some(shown), "{key} was never set");
         }
     }
 }

@@ -45,14 +45,19 @@ pub fn sent(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The bytes in pieces whose lengths alternate.
+/// The bytes in pieces whose lengths alternate; what is behind so many of them is the last.
 #[must_use]
 pub fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     let mut lengths = cuts.iter().map(|cut| 1 + usize::from(*cut)).cycle();
     let mut rest = bytes;
     let mut pieces = Vec::new();
     while !rest.is_empty() {
-        let length = lengths.next().unwrap_or(1).min(rest.len());
+        let length = if pieces.len() < 64 {
+            lengths.next()
+        } else {
+            None
+        };
+        let length = length.unwrap_or(rest.len()).min(rest.len());
         let (piece, others) = rest.split_at(length);
         pieces.push(piece);
         rest = others;
