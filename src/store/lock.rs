@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::directory::retry;
 use crate::error::{Error, Result};
 
-/// Helper threads whose caller has given up, and which wait on until the holder lets go.
-static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 /// Longer than a page, `/proc/locks` is read in parts, and what changes meanwhile may hide a lock.
 const LOOKS: usize = 5;
+/// Helper threads whose caller has given up, and which wait on until the holder lets go.
+static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 /// With so many of them, somebody holds a lock for ever: who comes now does not wait.
 const MOST_ABANDONED: usize = 64;
 
