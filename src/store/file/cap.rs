@@ -28,21 +28,39 @@ const SLACK: u64 = 8;
 /// Under `whenFull = refuse` the directory is counted again at most so often.
 const RECOUNT: Duration = Duration::from_secs(10);
 
+/// A session that is counted and may be created.
+///
+/// Below the cap nobody else reads `.count` until this is dropped, after its file is there: who counts the
+/// directory later finds a session of every count that he has read.
+pub(super) struct Admission(Option<File>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            // An unlock cannot fail on an open file.
+            let _ = count.unlock();
+        }
+    }
+}
+
 /// Counts a session that is about to be created, and makes room for it or refuses it.
-pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<()> {
+pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<Admission> {
     let max = shared.max_sessions;
     if max == 0 {
-        return Ok(());
+        return Ok(Admission(None));
     }
     let count = shared.directory.open_or_create(COUNT)?;
-    if change(shared, &count, |n| n.saturating_add(1))? <= max {
-        return Ok(());
+    let counted = change_and_hold(shared, &count, |n| n.saturating_add(1))?;
+    if counted <= max {
+        return Ok(Admission(Some(count)));
     }
+    // An unlock cannot fail on an open file.
+    let _ = count.unlock();
     let made_room = make_room(shared, &count, now);
     if made_room.is_err() {
         forget(shared, 1);
     }
-    made_room
+    made_room.map(|()| Admission(None))
 }
 
 /// Takes deleted sessions off the count. It is a hint: that it failed hurts nobody.
@@ -83,6 +101,14 @@ fn with_newcomers(sessions: u64, count: u64, before: u64) -> u64 {
 
 /// Changes the number in `.count` under its lock and returns the new one.
 fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<u64> {
+    let changed = change_and_hold(shared, count, change);
+    // An unlock cannot fail on an open file.
+    let _ = count.unlock();
+    changed
+}
+
+/// The same, and keeps the lock.
+fn change_and_hold(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<u64> {
     let failed = |error| Error::io("cannot update", shared.path(COUNT), error);
     wait_for(shared, count, COUNT)?;
     let mut bytes = [0; 8];
@@ -93,8 +119,7 @@ fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<
     };
     let after = change(before);
     let written = count.write_all_at(&after.to_le_bytes(), 0);
-    count.unlock().and(written).map_err(failed)?;
-    Ok(after)
+    written.map(|()| after).map_err(failed)
 }
 
 fn wait_for(shared: &Shared, file: &File, name: &str) -> Result<()> {

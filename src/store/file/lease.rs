@@ -110,8 +110,10 @@ impl FileLease {
         check_size(record, shared.max_record_bytes)?;
         let name = shared.directory.file_name(digest);
         space::admit(shared, record)?;
-        cap::admit(shared, now)?;
-        let file = match shared.directory.create_file(&name) {
+        let admission = cap::admit(shared, now)?;
+        let created = shared.directory.create_file(&name);
+        drop(admission);
+        let file = match created {
             Ok(Some(file)) => file,
             refused => {
                 cap::forget(shared, 1);
