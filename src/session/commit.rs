@@ -152,16 +152,19 @@ impl Session {
             self.store_first(None, record, now)?;
             Ok(farewell)
         });
-        let ended = match stored {
-            Ok(None) => old.destroy(),
-            Ok(Some(farewell)) => old.commit(&farewell, now),
+        let farewell = match stored {
+            Ok(farewell) => farewell,
             Err(error) => {
                 self.lease = Some(old);
                 return Err(error);
             }
         };
+        let ended = match &farewell {
+            None => old.destroy(),
+            Some(farewell) => old.commit(farewell, now),
+        };
         if let (Err(error), Some(id)) = (&ended, &old_id)
-            && matches!(self.manager.store.look(&id.digest(), now), Ok(None))
+            && self.has_ended(id, farewell.as_ref(), now)
         {
             // Gone for every request: without the new one the session would be lost.
             log::warn!(
@@ -179,6 +182,17 @@ impl Session {
             self.client = before;
         }
         ended
+    }
+
+    /// Whether an old id leads to nothing any more, or to the farewell alone.
+    fn has_ended(&self, old: &SessionId, farewell: Option<&Record>, now: SystemTime) -> bool {
+        match self.manager.store.look(&old.digest(), now) {
+            Ok(None) => true,
+            Ok(Some(stored)) => {
+                farewell.is_some_and(|farewell| farewell.values() == stored.record.values())
+            }
+            Err(_) => false,
+        }
     }
 
     /// What the old id still shows to requests under way: everything but the new id.

@@ -16,6 +16,8 @@ pub(crate) enum Operation {
     Look,
     Regenerate,
     Grace,
+    /// What the old id shows from then on needs another file.
+    GraceAndGrow,
     Destroy,
     Evict,
     Login,
@@ -29,7 +31,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Operation; 16] = [
+    pub(crate) const ALL: [Operation; 17] = [
         Operation::First,
         Operation::Save,
         Operation::Grow,
@@ -38,6 +40,7 @@ impl Operation {
         Operation::Look,
         Operation::Regenerate,
         Operation::Grace,
+        Operation::GraceAndGrow,
         Operation::Destroy,
         Operation::Evict,
         Operation::Login,
@@ -58,6 +61,7 @@ impl Operation {
             Operation::Look => "look",
             Operation::Regenerate => "change id",
             Operation::Grace => "change id with grace",
+            Operation::GraceAndGrow => "change id with grace, large",
             Operation::Destroy => "destroy",
             Operation::Evict => "begin at the cap",
             Operation::Login => "log in",
@@ -151,7 +155,9 @@ impl Operation {
             Operation::Regenerate | Operation::Login => {
                 vec![state(5, &[]), state(5, &[6]), state(0, &[6])]
             }
-            Operation::Grace => vec![state(5, &[]), state(5, &[6]), state(6, &[6])],
+            Operation::Grace | Operation::GraceAndGrow => {
+                vec![state(5, &[]), state(5, &[6]), state(6, &[6])]
+            }
             Operation::Destroy => vec![state(5, &[]), state(0, &[])],
             Operation::Evict => vec![state(5, &[2]), state(5, &[]), state(5, &[1])],
             Operation::LogoutEverywhere => {

@@ -101,6 +101,10 @@ fn one(manager: &SessionManager, operation: &str, cookie: &str) -> Outcome<Optio
         "shrink" => drop(session.remove("x")),
         "change id" => session.regenerate_id(),
         "change id with grace" => session.regenerate_id_with_grace(GRACE),
+        "change id with grace, large" => {
+            session.insert("x", text(n, LARGE))?;
+            session.regenerate_id_with_grace(GRACE);
+        }
         "log in" => {
             session.set_user(Some("ada"))?;
             session.regenerate_id();
