@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{Shutdown, sockopt};
 
 pub(crate) const BEGIN: u8 = 1;
@@ -189,7 +190,9 @@ impl Client {
     /// The next record; `None` when the program has closed the connection.
     pub(crate) fn record(&mut self) -> io::Result<Option<Record>> {
         let mut header = [0; 8];
-        if self.socket.read(&mut header[..1])? == 0 {
+        // A read with a timeout is interrupted even by signals that nobody handles: signal(7).
+        let read = retry_on_intr(|| rustix::io::read(&self.socket, &mut header[..1]))?;
+        if read == 0 {
             return Ok(None);
         }
         self.socket.read_exact(&mut header[1..])?;
