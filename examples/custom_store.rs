@@ -103,7 +103,7 @@ fn manager() -> Result<SessionManager> {
         }
         _ => config,
     };
-    let database = config.get("database").unwrap_or_default();
+    let database = config.database().unwrap_or_default();
     let wrong = |error: &dyn std::fmt::Display| {
         let origin = config.origin("database");
         Error::Config(format!(
@@ -111,8 +111,7 @@ fn manager() -> Result<SessionManager> {
         ))
     };
     // Its own error may quote a part of the password.
-    let options =
-        Opts::from_url(&database).map_err(|_| wrong(&"it is no address of a database"))?;
+    let options = Opts::from_url(database).map_err(|_| wrong(&"it is no address of a database"))?;
     let place = place(&options);
     // Connected when the first session is asked for, and again when the server has been away.
     let connections = PoolConstraints::new(0, 16).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! [`Config`]: the `[session]` section, key by key, and where each value came from.
 
+pub(crate) mod secret;
 mod source;
 mod value;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use secret::{HIDDEN, Secret};
 
 pub(crate) use source::{Variable, is_setting};
 
@@ -54,7 +56,10 @@ pub struct Config {
     pub(crate) app: String,
     pub(crate) cache_limiter: CacheLimiter,
     pub(crate) id_from: IdFrom,
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<Secret>,
+    pub(crate) database_password: Option<Secret>,
+    pub(crate) database_password_file: Option<PathBuf>,
+    pub(crate) database_ca_file: Option<PathBuf>,
     pub(crate) table: String,
     pub(crate) secret_key_file: Option<PathBuf>,
     pub(crate) shards: u16,
@@ -189,6 +194,9 @@ impl Default for Config {
             cache_limiter: CacheLimiter::Nocache,
             id_from: IdFrom::default(),
             database: None,
+            database_password: None,
+            database_password_file: None,
+            database_ca_file: None,
             table: "Session".to_owned(),
             secret_key_file: None,
             shards: 1,
@@ -256,7 +264,8 @@ impl Config {
         Ok(self)
     }
 
-    /// The effective value of a key as text, or `None` for a key that does not exist.
+    /// The effective value of a key as text, or `None` for a key that does not exist. Passwords are
+    /// replaced by `***`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
         value::KEYS
@@ -296,6 +305,35 @@ impl Config {
                 source::SYSTEM_FILE
             ))
         })
+    }
+
+    /// The text of `database` as it was given, with the password that may be in it: for whoever
+    /// connects, and not to be shown. [`Config::get`] gives what may be shown.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_ref().map(Secret::reveal)
+    }
+
+    /// The password that takes the place of one in `database`: that of `databasePassword`, or else the
+    /// first line of `databasePasswordFile`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when the file cannot be read.
+    pub fn database_password(&self) -> Result<Option<String>> {
+        if let Some(password) = &self.database_password {
+            return Ok(Some(password.reveal().to_owned()));
+        }
+        let Some(path) = &self.database_password_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let (path, origin) = (path.display(), self.origin("databasePasswordFile"));
+            Error::Config(format!(
+                "cannot read the password in {path} ({origin}): {error}"
+            ))
+        })?;
+        Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
     }
 
     /// How long an unused session lives.
@@ -346,10 +384,13 @@ impl Config {
             )));
         };
         (known.set)(self, text).map_err(|reason| {
-            Error::Config(format!(
-                "{place}{key} = {}: {reason}",
-                text.to_string_lossy()
-            ))
+            let text = text.to_string_lossy();
+            let shown = match key {
+                "databasePassword" => HIDDEN.to_owned(),
+                "database" => secret::without_passwords(&text),
+                _ => text.into_owned(),
+            };
+            Error::Config(format!("{place}{key} = {shown}: {reason}"))
         })?;
         self.origins.push((known.name, origin));
         Ok(())
@@ -488,6 +529,40 @@ mod tests {
             );
             assert!(config.set("cookieSecure", "true").unwrap().check().is_ok());
         }
+    }
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        let config = Config::new()
+            .set("database", "redis://ada:pass@host/0")
+            .unwrap();
+        let config = config.set("databasePassword", "word").unwrap();
+        assert_eq!(config.database(), Some("redis://ada:pass@host/0"));
+        assert_eq!(config.database_password().unwrap().unwrap(), "word");
+        let shown = |key| config.get(key).unwrap();
+        assert_eq!(shown("database"), "redis://ada:***@host/0");
+        assert_eq!(shown("databasePassword"), "***");
+        let debug = format!("{config:?}");
+        assert!(
+            !debug.contains("pass@") && !debug.contains("word\""),
+            "{debug}"
+        );
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_of_its_file_unless_it_is_given_itself() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "pass word \nmore\n").unwrap();
+        let config = Config::new()
+            .set("databasePasswordFile", file.path())
+            .unwrap();
+        let password = config.database_password().unwrap().unwrap();
+        assert_eq!(password, "pass word ");
+        let given = config.clone().set("databasePassword", "other").unwrap();
+        assert_eq!(given.database_password().unwrap().unwrap(), "other");
+        drop(file);
+        let error = config.database_password().unwrap_err().to_string();
+        assert!(error.contains("cannot read the password in /"), "{error}");
     }
 
     #[test]

@@ -82,6 +82,20 @@ pub enum Error {
     Reserved(String),
     /// This store cannot do what was asked for.
     Unsupported(&'static str),
+    /// The engine behind the store cannot be reached, refuses to work, or did not answer in time: answer
+    /// 503 and let the client try again. Whether a save was stored whose acknowledgement was lost, nobody
+    /// knows; it is stored whole or not at all.
+    Unavailable {
+        /// What was tried, on what: `cannot save a session in redis://localhost:6379/0`.
+        action: String,
+        /// What to do about it; empty when nothing better than the cause can be said.
+        hint: String,
+        /// Why it failed.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The lock of this session ended before the request did, and another request may have changed the
+    /// session since. Nothing was stored: answer 503 and let the client try again.
+    LeaseLost,
     /// A store that is not made of files failed.
     Store {
         /// What was tried, on what: `cannot save a session in /var/lib/app/sessions.db`.
@@ -140,8 +154,10 @@ impl Error {
     /// The same error with advice on what to do about it.
     #[must_use]
     pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
-        if let Error::Io { hint, .. } | Error::Refused { hint, .. } | Error::Store { hint, .. } =
-            &mut self
+        if let Error::Io { hint, .. }
+        | Error::Refused { hint, .. }
+        | Error::Store { hint, .. }
+        | Error::Unavailable { hint, .. } = &mut self
         {
             *hint = advice.into();
         }
@@ -160,6 +176,18 @@ impl Error {
         }
     }
 
+    /// An engine that cannot be reached, refuses to work, or did not answer in time.
+    pub fn unavailable(
+        action: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Error::Unavailable {
+            action: action.into(),
+            hint: String::new(),
+            source: source.into(),
+        }
+    }
+
     pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Self {
         Error::Refused {
             path: path.to_owned(),
@@ -172,7 +200,10 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Io { hint, .. } | Error::Refused { hint, .. } | Error::Store { hint, .. }
+            Error::Io { hint, .. }
+            | Error::Refused { hint, .. }
+            | Error::Store { hint, .. }
+            | Error::Unavailable { hint, .. }
                 if !hint.is_empty() =>
             {
                 Some(hint)
@@ -185,9 +216,12 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> http::StatusCode {
         match self {
-            Error::Busy { .. } | Error::Full { .. } | Error::LowSpace { .. } | Error::Replaced => {
-                http::StatusCode::SERVICE_UNAVAILABLE
-            }
+            Error::Busy { .. }
+            | Error::Full { .. }
+            | Error::LowSpace { .. }
+            | Error::Replaced
+            | Error::Unavailable { .. }
+            | Error::LeaseLost => http::StatusCode::SERVICE_UNAVAILABLE,
             Error::Forged => http::StatusCode::FORBIDDEN,
             Error::Body { status, .. } => *status,
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
@@ -239,7 +273,11 @@ impl fmt::Display for Error {
             }
             Error::Reserved(name) => write!(f, "the name {name:?} is reserved"),
             Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),
-            Error::Store { action, .. } => f.write_str(action),
+            Error::Store { action, .. } | Error::Unavailable { action, .. } => f.write_str(action),
+            Error::LeaseLost => f.write_str(
+                "the session's lock ended before the request did, and another request may have changed the session; \
+                 nothing was stored",
+            ),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())
             }
@@ -259,7 +297,7 @@ impl StdError for Error {
             Error::Io { source, .. } => Some(source),
             Error::Value { source, .. } => Some(source),
             Error::Random(source) => Some(source),
-            Error::Store { source, .. } => Some(&**source),
+            Error::Store { source, .. } | Error::Unavailable { source, .. } => Some(&**source),
             _ => None,
         }
     }

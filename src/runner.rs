@@ -116,7 +116,7 @@ pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Respons
 pub(crate) fn error_page(status: StatusCode) -> Response {
     let text = match status {
         StatusCode::SERVICE_UNAVAILABLE => {
-            "The server is busy with another of your requests. Please try again."
+            "The server is busy, or cannot reach your session at the moment. Please try again."
         }
         status if status.is_client_error() => "The server cannot use this request.",
         _ => "The server could not answer this request. Please try again later.",

@@ -9,6 +9,8 @@ pub(crate) mod file;
 mod lock;
 mod locks;
 pub(crate) mod memory;
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
+mod pool;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -183,6 +185,16 @@ pub trait Lease: Send {
     ///
     /// When the record could not be stored; the one before is then untouched.
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()>;
+
+    /// Replaces the record for the last time: a store that can do both at once gives up the lock with
+    /// it. The lease is then asked for its cookie's value at most, and dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::commit`].
+    fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.commit(record, now)
+    }
 
     /// Notes that the session was used, without writing the record.
     ///

@@ -33,8 +33,8 @@ pub fn error(line: &str) {
 /// Reports an error of the library and says how the program should end.
 ///
 /// A configuration that cannot be used, and a directory that no session may be kept in, are
-/// [`CONFIGURATION`]; a session that somebody holds, or no room for one, is [`TRY_AGAIN`]; a key that
-/// cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
+/// [`CONFIGURATION`]; a session that somebody holds, no room for one, or an engine that cannot be
+/// reached is [`TRY_AGAIN`]; a key that cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
 #[must_use]
 pub fn failure(failed: &Error) -> ExitCode {
     error(&failed.one_line());
@@ -46,7 +46,11 @@ pub fn failure(failed: &Error) -> ExitCode {
 pub fn status_of(failed: &Error) -> ExitCode {
     ExitCode::from(match failed {
         Error::Config(_) | Error::Refused { .. } => CONFIGURATION,
-        Error::Busy { .. } | Error::Full { .. } | Error::LowSpace { .. } => TRY_AGAIN,
+        Error::Busy { .. }
+        | Error::Full { .. }
+        | Error::LowSpace { .. }
+        | Error::Unavailable { .. }
+        | Error::LeaseLost => TRY_AGAIN,
         Error::Key { .. } => USAGE,
         _ => FAILED,
     })

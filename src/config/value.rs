@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cookie::SameSite;
 
+use super::secret::{HIDDEN, Secret, without_passwords};
 use super::{CacheLimiter, Config, Durability, FreeSpace, IdFrom, Secure, StorageType, WhenFull};
 use crate::applications::name_fault;
 use crate::values::MAX_KEY_LENGTH;
@@ -184,8 +185,28 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "database",
-        set: |c, t| text(t).map(|v| c.database = Some(v.to_owned())),
-        show: |c| c.database.clone().unwrap_or_default(),
+        set: |c, t| secret(t).map(|v| c.database = v),
+        show: |c| c.database().map(without_passwords).unwrap_or_default(),
+    },
+    Key {
+        name: "databasePassword",
+        set: |c, t| secret(t).map(|v| c.database_password = v),
+        show: |c| {
+            c.database_password
+                .as_ref()
+                .map_or("", |_| HIDDEN)
+                .to_owned()
+        },
+    },
+    Key {
+        name: "databasePasswordFile",
+        set: |c, t| absolute(t).map(|v| c.database_password_file = Some(v)),
+        show: |c| show_path(c.database_password_file.as_deref()),
+    },
+    Key {
+        name: "databaseCaFile",
+        set: |c, t| absolute(t).map(|v| c.database_ca_file = Some(v)),
+        show: |c| show_path(c.database_ca_file.as_deref()),
     },
     Key {
         name: "table",
@@ -265,6 +286,12 @@ pub(super) fn explain_unknown(key: &str) -> String {
 
 fn text(text: &OsStr) -> Result<&str, String> {
     text.to_str().ok_or_else(|| "is not UTF-8".to_owned())
+}
+
+fn secret(value: &OsStr) -> Result<Option<Secret>, String> {
+    Ok(Some(text(value)?)
+        .filter(|text| !text.is_empty())
+        .map(Secret::new))
 }
 
 fn one_of<T: Copy>(choices: &[(&str, T)], value: &OsStr) -> Result<T, String> {

@@ -11,6 +11,13 @@ use crate::id::SessionId;
 use crate::record::Record;
 use crate::store::Lease;
 
+/// What becomes of the lock once the changes are stored.
+#[derive(Clone, Copy)]
+enum Then {
+    Keep,
+    Release,
+}
+
 impl Session {
     /// Stores the changes now and keeps the session open and locked.
     ///
@@ -22,6 +29,10 @@ impl Session {
     /// When the changes could not be stored. What was stored before is untouched, and the client
     /// must not be told otherwise.
     pub fn save(&mut self) -> Result<()> {
+        self.store(Then::Keep)
+    }
+
+    fn store(&mut self, then: Then) -> Result<()> {
         let now = SystemTime::now();
         let app = &self.manager.config.app;
         self.applications.put(app, mem::take(&mut self.values));
@@ -30,7 +41,7 @@ impl Session {
         self.values = self.applications.take(app);
         let json = json?;
         match self.lease.take() {
-            Some(lease) => self.save_stored(lease, json, now),
+            Some(lease) => self.save_stored(lease, json, then, now),
             None if self.held.is_some() || !self.is_new() => Err(Error::Ended),
             None if is_empty && !self.is_kept_empty && self.record.user().is_none() => Ok(()),
             None => self.store_first(self.id.clone(), self.record.with_values(json), now),
@@ -43,7 +54,7 @@ impl Session {
     ///
     /// As [`Session::save`].
     pub fn commit(mut self) -> Result<Option<SetCookie>> {
-        self.save()?;
+        self.store(Then::Release)?;
         Ok(self.cookie())
         // The lease ends here: nobody may read before the new record is in place.
     }
@@ -58,6 +69,7 @@ impl Session {
         &mut self,
         mut lease: Box<dyn Lease>,
         json: Vec<u8>,
+        then: Then,
         now: SystemTime,
     ) -> Result<()> {
         let has_changed = json != self.record.values() || self.has_new_head;
@@ -78,9 +90,12 @@ impl Session {
         if let Some(new_id) = self.new_id {
             return self.move_to_new_id(lease, record, new_id, now);
         }
-        let committed = lease.commit(&record, now);
+        let stored = match then {
+            Then::Keep => lease.commit(&record, now),
+            Then::Release => lease.finish(&record, now),
+        };
         self.lease = Some(lease);
-        committed?;
+        stored?;
         self.record = record;
         self.has_new_head = false;
         Ok(())
@@ -161,7 +176,7 @@ impl Session {
         };
         let ended = match &farewell {
             None => old.destroy(),
-            Some(farewell) => old.commit(farewell, now),
+            Some(farewell) => old.finish(farewell, now),
         };
         if let (Err(error), Some(id)) = (&ended, &old_id)
             && self.has_ended(id, farewell.as_ref(), now)

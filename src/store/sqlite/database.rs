@@ -209,7 +209,7 @@ pub(super) fn begin(opened: &mut Opened) -> rusqlite::Result<Transaction<'_>> {
 
 /// The path in the configuration's `database`.
 pub(super) fn path(config: &Config) -> Result<PathBuf> {
-    let database = config.database.as_deref().unwrap_or_default();
+    let database = config.database().unwrap_or_default();
     let path = database.strip_prefix("sqlite:").unwrap_or(database);
     // As a URL it may have an empty host.
     let path = path
@@ -222,7 +222,8 @@ pub(super) fn path(config: &Config) -> Result<PathBuf> {
     let told = if database.is_empty() {
         "is not set".to_owned()
     } else {
-        format!("= {database} ({})", config.origin("database"))
+        let shown = config.get("database").unwrap_or_default();
+        format!("= {shown} ({})", config.origin("database"))
     };
     Err(Error::Config(format!(
         "database {told}: storageType = sqlite needs the absolute path of a file, such as \
