@@ -1,5 +1,6 @@
 //! [`Config`]: the `[session]` section, key by key, and where each value came from.
 
+mod address;
 mod source;
 mod value;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+pub(crate) use address::Address;
 pub(crate) use source::{Variable, is_setting};
 
 /// The settings of section `[session]`.
@@ -45,6 +47,7 @@ pub struct Config {
     pub(crate) cookie_secure: Secure,
     pub(crate) cookie_max_age: Option<Duration>,
     pub(crate) lock_timeout: Duration,
+    pub(crate) lock_lease: Duration,
     pub(crate) max_sessions: u64,
     pub(crate) when_full: WhenFull,
     pub(crate) max_record_bytes: usize,
@@ -54,7 +57,9 @@ pub struct Config {
     pub(crate) app: String,
     pub(crate) cache_limiter: CacheLimiter,
     pub(crate) id_from: IdFrom,
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<Address>,
+    pub(crate) database_password_file: Option<PathBuf>,
+    pub(crate) database_ca_file: Option<PathBuf>,
     pub(crate) table: String,
     pub(crate) secret_key_file: Option<PathBuf>,
     pub(crate) shards: u16,
@@ -179,6 +184,7 @@ impl Default for Config {
             cookie_secure: Secure::Auto,
             cookie_max_age: None,
             lock_timeout: Duration::from_secs(10),
+            lock_lease: MINUTE,
             max_sessions: 0,
             when_full: WhenFull::EvictOldest,
             max_record_bytes: 1 << 20,
@@ -189,6 +195,8 @@ impl Default for Config {
             cache_limiter: CacheLimiter::Nocache,
             id_from: IdFrom::default(),
             database: None,
+            database_password_file: None,
+            database_ca_file: None,
             table: "Session".to_owned(),
             secret_key_file: None,
             shards: 1,
@@ -263,6 +271,15 @@ impl Config {
             .iter()
             .find(|known| known.name == key)
             .map(|known| (known.show)(self))
+    }
+
+    /// As [`Config::get`], for everybody's eyes: without the password that `database` may hold.
+    #[must_use]
+    pub fn shown(&self, key: &str) -> Option<String> {
+        match &self.database {
+            Some(address) if key == "database" => Some(address.shown()),
+            _ => self.get(key),
+        }
     }
 
     /// Where the value of a key came from.
@@ -348,7 +365,7 @@ impl Config {
         (known.set)(self, text).map_err(|reason| {
             Error::Config(format!(
                 "{place}{key} = {}: {reason}",
-                text.to_string_lossy()
+                Address::new(&text.to_string_lossy()).shown()
             ))
         })?;
         self.origins.push((known.name, origin));

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use cookie::SameSite;
 
-use super::{CacheLimiter, Config, Durability, FreeSpace, IdFrom, Secure, StorageType, WhenFull};
+use super::{
+    Address, CacheLimiter, Config, Durability, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
+};
 use crate::applications::name_fault;
 use crate::values::MAX_KEY_LENGTH;
 
@@ -138,6 +140,11 @@ pub(super) const KEYS: &[Key] = &[
         show: |c| show_duration(c.lock_timeout),
     },
     Key {
+        name: "lockLease",
+        set: |c, t| positive(t).map(|v| c.lock_lease = v),
+        show: |c| show_duration(c.lock_lease),
+    },
+    Key {
         name: "maxSessions",
         set: |c, t| number(t, "a number of sessions, or 0 for no cap").map(|v| c.max_sessions = v),
         show: |c| c.max_sessions.to_string(),
@@ -184,8 +191,18 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "database",
-        set: |c, t| text(t).map(|v| c.database = Some(v.to_owned())),
-        show: |c| c.database.clone().unwrap_or_default(),
+        set: |c, t| text(t).map(|v| c.database = Some(Address::new(v))),
+        show: |c| c.database.as_deref().unwrap_or_default().to_owned(),
+    },
+    Key {
+        name: "databasePasswordFile",
+        set: |c, t| absolute(t).map(|v| c.database_password_file = Some(v)),
+        show: |c| show_path(c.database_password_file.as_deref()),
+    },
+    Key {
+        name: "databaseCaFile",
+        set: |c, t| absolute(t).map(|v| c.database_ca_file = Some(v)),
+        show: |c| show_path(c.database_ca_file.as_deref()),
     },
     Key {
         name: "table",

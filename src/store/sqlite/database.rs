@@ -222,7 +222,11 @@ pub(super) fn path(config: &Config) -> Result<PathBuf> {
     let told = if database.is_empty() {
         "is not set".to_owned()
     } else {
-        format!("= {database} ({})", config.origin("database"))
+        format!(
+            "= {} ({})",
+            config.shown("database").unwrap_or_default(),
+            config.origin("database")
+        )
     };
     Err(Error::Config(format!(
         "database {told}: storageType = sqlite needs the absolute path of a file, such as \

@@ -13,7 +13,7 @@ Examples:
   cgi-session config --config /srv/site/cgi-session.ini
   cgi-session config --json | jq -r .timeout.value
 
-The third column says where a value comes from: `default`, the file and line, or the variable of
+A password in `database` is shown as ***. The third column says where a value comes from: `default`, the file and line, or the variable of
 the environment. `(none)` is no value. Exit status: 0, or 78 with one line on
 stderr when the configuration cannot be used.";
 
@@ -49,7 +49,7 @@ struct Setting {
 fn setting(config: &Config, key: &'static str) -> Setting {
     Setting {
         key,
-        value: config.get(key).unwrap_or_default(),
+        value: config.shown(key).unwrap_or_default(),
         origin: config.origin(key),
     }
 }
