@@ -91,6 +91,21 @@ pub enum Error {
         /// Why it failed.
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// The engine that keeps the sessions cannot serve just now: answer 503 and let the client try again.
+    Unavailable {
+        /// What was tried, on what: `cannot open a session in redis://127.0.0.1:6379/0`.
+        action: String,
+        /// What to do about it; empty when nothing better than the cause can be said.
+        hint: String,
+        /// Why it failed.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The lock of the session ran out while it was in use (`lockLease`), and another request has had it
+    /// since. What that one saved is kept, what this one would have saved is not: answer 503.
+    Lost {
+        /// The value of `lockLease`.
+        lease: Duration,
+    },
     /// The stored session cannot be understood, and was left as it is.
     Format {
         /// Where it is stored.
@@ -140,8 +155,10 @@ impl Error {
     /// The same error with advice on what to do about it.
     #[must_use]
     pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
-        if let Error::Io { hint, .. } | Error::Refused { hint, .. } | Error::Store { hint, .. } =
-            &mut self
+        if let Error::Io { hint, .. }
+        | Error::Refused { hint, .. }
+        | Error::Store { hint, .. }
+        | Error::Unavailable { hint, .. } = &mut self
         {
             *hint = advice.into();
         }
@@ -172,7 +189,10 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Io { hint, .. } | Error::Refused { hint, .. } | Error::Store { hint, .. }
+            Error::Io { hint, .. }
+            | Error::Refused { hint, .. }
+            | Error::Store { hint, .. }
+            | Error::Unavailable { hint, .. }
                 if !hint.is_empty() =>
             {
                 Some(hint)
@@ -185,9 +205,12 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> http::StatusCode {
         match self {
-            Error::Busy { .. } | Error::Full { .. } | Error::LowSpace { .. } | Error::Replaced => {
-                http::StatusCode::SERVICE_UNAVAILABLE
-            }
+            Error::Busy { .. }
+            | Error::Full { .. }
+            | Error::LowSpace { .. }
+            | Error::Lost { .. }
+            | Error::Replaced
+            | Error::Unavailable { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
             Error::Forged => http::StatusCode::FORBIDDEN,
             Error::Body { status, .. } => *status,
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
@@ -239,7 +262,13 @@ impl fmt::Display for Error {
             }
             Error::Reserved(name) => write!(f, "the name {name:?} is reserved"),
             Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),
-            Error::Store { action, .. } => f.write_str(action),
+            Error::Store { action, .. } | Error::Unavailable { action, .. } => f.write_str(action),
+            Error::Lost { lease } => write!(
+                f,
+                "the session's lock ran out after {:.1} s (lockLease) and another request has taken the \
+                 session since; nothing of this one was saved",
+                lease.as_secs_f32()
+            ),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())
             }
@@ -259,7 +288,7 @@ impl StdError for Error {
             Error::Io { source, .. } => Some(source),
             Error::Value { source, .. } => Some(source),
             Error::Random(source) => Some(source),
-            Error::Store { source, .. } => Some(&**source),
+            Error::Store { source, .. } | Error::Unavailable { source, .. } => Some(&**source),
             _ => None,
         }
     }

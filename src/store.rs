@@ -9,6 +9,10 @@ pub(crate) mod file;
 mod lock;
 mod locks;
 pub(crate) mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "cookie-store", feature = "redis"))]
+mod secret_file;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -19,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 #[cfg(feature = "cookie-store")]
 pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};

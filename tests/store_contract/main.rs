@@ -4,7 +4,13 @@ mod contract;
 mod custom;
 mod listing;
 mod processes;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_away;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod subjects;
+#[path = "../support/mod.rs"]
+mod support;

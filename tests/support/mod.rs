@@ -11,6 +11,7 @@ pub(crate) mod disk;
 pub(crate) mod lighttpd;
 pub(crate) mod nginx;
 pub(crate) mod program;
+pub(crate) mod redis;
 pub(crate) mod responder;
 pub(crate) mod server;
 pub(crate) mod servers;
