@@ -114,7 +114,10 @@ fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_
     };
     let store = store(&server, &[("lockTimeout", "1s")]);
     let now = SystemTime::now();
-    let (id, mut lease) = create(&store, 1, now);
+    // The scripts are known to the server, and there is a connection for another request.
+    let (id, mut lease) = create(&store, 0, now);
+    lease.commit(&record(1, now), now).unwrap();
+    drop(create(&store, 0, now));
     let session = id.digest();
     server.freeze();
     let started = Instant::now();

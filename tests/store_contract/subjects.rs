@@ -144,6 +144,8 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
                 .replace('.', "t");
             let config = config.set("table", table).unwrap();
             let config = config.set("database", redis_url().unwrap()).unwrap();
+            // So long that whoever waits for the end of a lock fails.
+            let config = config.set("lockLease", "10").unwrap();
             Arc::new(RedisStore::new(&config).unwrap())
         }
         _ => panic!("no store {name}"),
