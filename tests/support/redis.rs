@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use super::{is_installed, wait_until};
+use super::outside::{is_installed, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -146,10 +145,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port of the loopback interface that nobody uses.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
