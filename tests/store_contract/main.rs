@@ -8,6 +8,10 @@ mod processes;
 mod redis;
 #[cfg(feature = "redis")]
 mod redis_away;
+#[cfg(feature = "redis")]
+mod redis_programs;
+#[cfg(feature = "redis-tls")]
+mod redis_tls;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -104,12 +104,16 @@ fn tls_client(config: &Config, info: ConnectionInfo) -> Result<Client> {
     };
     let fail = |reason: &str| Error::Config(format!("databaseCaFile {}: {reason}", path.display()));
     let certificates = std::fs::read(path).map_err(|error| fail(&error.to_string()))?;
+    let is_pem = String::from_utf8_lossy(&certificates).contains("-----BEGIN CERTIFICATE-----");
+    if !is_pem {
+        return Err(fail("it holds no certificates (PEM)"));
+    }
     let certificates = redis::TlsCertificates {
         client_tls: None,
         root_cert: Some(certificates),
     };
     let client = Client::build_with_tls(info, certificates);
-    client.map_err(|error| fail(&format!("it holds no certificates (PEM): {}", told(&error))))
+    client.map_err(|error| fail(&told(&error)))
 }
 
 #[cfg(not(feature = "redis-tls"))]

@@ -231,6 +231,10 @@ impl Server {
     pub(super) fn explain(&self, action: &str, error: &RedisError) -> Error {
         let reason = cause(error);
         let hint = match (error.kind(), error.code()) {
+            (ErrorKind::Io, _) if reason.contains("certificate") => {
+                let hint = "check databaseCaFile, and that database names the host as its certificate does";
+                return self.failed(action, &reason, hint);
+            }
             (ErrorKind::Io, _) => ADVICE.to_owned(),
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => {
                 "this server is a replica; database must name the primary".to_owned()
