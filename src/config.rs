@@ -1,6 +1,7 @@
 //! [`Config`]: the `[session]` section, key by key, and where each value came from.
 
 pub(crate) mod secret;
+pub(crate) mod secret_file;
 mod source;
 mod value;
 
@@ -47,6 +48,7 @@ pub struct Config {
     pub(crate) cookie_secure: Secure,
     pub(crate) cookie_max_age: Option<Duration>,
     pub(crate) lock_timeout: Duration,
+    pub(crate) lock_lease: Duration,
     pub(crate) max_sessions: u64,
     pub(crate) when_full: WhenFull,
     pub(crate) max_record_bytes: usize,
@@ -184,6 +186,7 @@ impl Default for Config {
             cookie_secure: Secure::Auto,
             cookie_max_age: None,
             lock_timeout: Duration::from_secs(10),
+            lock_lease: MINUTE,
             max_sessions: 0,
             when_full: WhenFull::EvictOldest,
             max_record_bytes: 1 << 20,
@@ -319,7 +322,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when the file cannot be read.
+    /// [`Error::Config`] when the file cannot be read, is empty, or can be read by others.
     pub fn database_password(&self) -> Result<Option<String>> {
         if let Some(password) = &self.database_password {
             return Ok(Some(password.reveal().to_owned()));
@@ -327,13 +330,18 @@ impl Config {
         let Some(path) = &self.database_password_file else {
             return Ok(None);
         };
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let fail = |reason: &str| {
             let (path, origin) = (path.display(), self.origin("databasePasswordFile"));
             Error::Config(format!(
-                "cannot read the password in {path} ({origin}): {error}"
+                "databasePasswordFile = {path} ({origin}): {reason}"
             ))
-        })?;
-        Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
+        };
+        let (if_missing, if_exposed) = ("write the password into it", "take a new password");
+        let text = secret_file::read(path, if_missing, if_exposed).map_err(|error| fail(&error))?;
+        match text.lines().next() {
+            Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
+            _ => Err(fail("its first line is empty; it must be the password")),
+        }
     }
 
     /// How long an unused session lives.
@@ -562,7 +570,7 @@ mod tests {
         assert_eq!(given.database_password().unwrap().unwrap(), "other");
         drop(file);
         let error = config.database_password().unwrap_err().to_string();
-        assert!(error.contains("cannot read the password in /"), "{error}");
+        assert!(error.contains("there is no such file"), "{error}");
     }
 
     #[test]

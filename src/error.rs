@@ -93,8 +93,9 @@ pub enum Error {
         /// Why it failed.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The lock of this session ended before the request did, and another request may have changed the
-    /// session since. Nothing was stored: answer 503 and let the client try again.
+    /// The lock of this session ended before the request did (it took longer than `lockLease`, or the engine
+    /// ended it), and another request may have changed the session since. Nothing was stored: answer 503
+    /// and let the client try again.
     LeaseLost,
     /// A store that is not made of files failed.
     Store {
@@ -275,8 +276,8 @@ impl fmt::Display for Error {
             Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),
             Error::Store { action, .. } | Error::Unavailable { action, .. } => f.write_str(action),
             Error::LeaseLost => f.write_str(
-                "the session's lock ended before the request did, and another request may have changed the session; \
-                 nothing was stored",
+                "the session's lock ended before the request did, and another request may have changed the \
+                 session; nothing of this one was stored (see lockLease)",
             ),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())

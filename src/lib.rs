@@ -34,9 +34,10 @@
 //! # Stores
 //!
 //! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
-//! process, [`CustomStore`] for a store of the program's own behind three functions. Two are features
-//! of the crate: `cookie-store` (`CookieStore`, the client keeps its session, sealed) and `sqlite`
-//! (`SqliteStore`, which compiles C). All stand behind the traits [`Store`] and [`Lease`].
+//! process, [`CustomStore`] for a store of the program's own behind three functions. Three are features
+//! of the crate: `cookie-store` (`CookieStore`, the client keeps its session, sealed), `sqlite`
+//! (`SqliteStore`, which compiles C) and `redis` (`RedisStore`, for several machines; `tls` encrypts
+//! the way to the server). All stand behind the traits [`Store`] and [`Lease`].
 //!
 //! # What is promised
 //!
@@ -99,6 +100,8 @@ pub use response::Response;
 pub use session::{Session, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{

@@ -72,6 +72,7 @@ impl SessionManager {
                 "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
             )),
             StorageType::Sqlite => SessionManager::with_sqlite(config),
+            StorageType::Redis => SessionManager::with_redis(config),
             _ => {
                 let name = config.get("storageType").unwrap_or_default();
                 Err(Error::Config(format!("storageType = {name} is not part of this build of the program; use storageType = file")))
@@ -99,6 +100,17 @@ impl SessionManager {
     #[cfg(not(feature = "sqlite"))]
     fn with_sqlite(_: Config) -> Result<Self> {
         Err(built_without("sqlite", "sqlite"))
+    }
+
+    #[cfg(feature = "redis")]
+    fn with_redis(config: Config) -> Result<Self> {
+        let store = crate::store::RedisStore::new(&config)?;
+        SessionManager::with_store(config, store)
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn with_redis(_: Config) -> Result<Self> {
+        Err(built_without("redis", "redis"))
     }
 
     /// A manager of sessions in a store of one's own.
@@ -331,7 +343,7 @@ impl Shared {
     }
 }
 
-#[cfg(not(all(feature = "cookie-store", feature = "sqlite")))]
+#[cfg(not(all(feature = "cookie-store", feature = "redis", feature = "sqlite")))]
 fn built_without(storage_type: &str, feature: &str) -> Error {
     Error::Config(format!(
         "storageType = {storage_type}: this program was built without the feature {feature}; \

@@ -11,6 +11,8 @@ mod locks;
 pub(crate) mod memory;
 #[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
 mod pool;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -21,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 #[cfg(feature = "cookie-store")]
 pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Parameters that hold a password.
+const PARAMETERS: [&str; 2] = ["pass=", "password="];
+
 /// Stands where a password was.
 pub(crate) const HIDDEN: &str = "***";
 
@@ -36,13 +39,15 @@ pub(super) fn without_passwords(url: &str) -> String {
     {
         shown = format!("{before}://{name}:{HIDDEN}@{host}");
     }
-    let mut at = 0;
-    while let Some(found) = shown[at..].to_ascii_lowercase().find("password=") {
-        let start = at + found + "password=".len();
-        let length = shown[start..].find('&');
-        let end = length.map_or(shown.len(), |length| start + length);
-        shown.replace_range(start..end, HIDDEN);
-        at = start;
+    for parameter in PARAMETERS {
+        let mut at = 0;
+        while let Some(found) = shown[at..].to_ascii_lowercase().find(parameter) {
+            let start = at + found + parameter.len();
+            let length = shown[start..].find('&');
+            let end = length.map_or(shown.len(), |length| start + length);
+            shown.replace_range(start..end, HIDDEN);
+            at = start;
+        }
     }
     shown
 }
@@ -61,6 +66,10 @@ mod tests {
             (
                 "postgres://h/x?password=secret&sslmode=require&sslpassword=too",
                 "postgres://h/x?password=***&sslmode=require&sslpassword=***",
+            ),
+            (
+                "redis+unix:///r.sock?db=1&pass=s3cret&user=ada",
+                "redis+unix:///r.sock?db=1&pass=***&user=ada",
             ),
             ("host=h Password='a b' user=ada", "host=h Password=***"),
             ("/var/lib/app/sessions.db", "/var/lib/app/sessions.db"),

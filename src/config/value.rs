@@ -139,6 +139,11 @@ pub(super) const KEYS: &[Key] = &[
         show: |c| show_duration(c.lock_timeout),
     },
     Key {
+        name: "lockLease",
+        set: |c, t| positive(t).map(|v| c.lock_lease = v),
+        show: |c| show_duration(c.lock_lease),
+    },
+    Key {
         name: "maxSessions",
         set: |c, t| number(t, "a number of sessions, or 0 for no cap").map(|v| c.max_sessions = v),
         show: |c| c.max_sessions.to_string(),

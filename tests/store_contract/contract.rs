@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Error, Record, SessionDigest, SessionId, Sweep};
 
 use crate::subjects::{
-    Subject, WAIT, count, counting_stores, create, later, listed_stores, record, stores,
+    Subject, WAIT, capped_stores, count, counting_stores, create, later, listed_stores, record,
+    stores,
 };
 
 #[test]
@@ -258,7 +259,7 @@ fn a_record_that_is_too_large_is_refused_and_the_old_one_stays() {
 
 #[test]
 fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
-    for Subject { name, store, .. } in counting_stores(&[("maxSessions", "3")]) {
+    for Subject { name, store, .. } in capped_stores(&[("maxSessions", "3")]) {
         let now = SystemTime::now();
         let at = |minute| later(now, minute);
         let (in_use, _lease) = create(&*store, 1, at(0));
@@ -287,7 +288,7 @@ fn at_the_cap_the_least_recently_used_goes_but_not_who_is_in_use() {
 #[test]
 fn a_full_store_that_refuses_evicts_nobody() {
     let settings = [("maxSessions", "2"), ("whenFull", "refuse")];
-    for Subject { name, store, .. } in counting_stores(&settings) {
+    for Subject { name, store, .. } in capped_stores(&settings) {
         let now = SystemTime::now();
         let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
         let refused = store.create(

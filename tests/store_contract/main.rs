@@ -4,7 +4,17 @@ mod contract;
 mod custom;
 mod listing;
 mod processes;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_away;
+#[cfg(feature = "redis")]
+mod redis_programs;
+#[cfg(all(feature = "redis", feature = "tls"))]
+mod redis_tls;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod subjects;
+#[path = "../support/mod.rs"]
+mod support;

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{CustomFunctions, Error, Record, SessionDigest, Store, Sweep};
 
 use crate::rows::Rows;
-use crate::subjects::{SHARED, Subject, WAIT, count, counted, create, later, open, record};
+#[cfg(feature = "redis")]
+use crate::subjects::{REDIS, redis_url};
+use crate::subjects::{Subject, WAIT, count, counted, create, later, open, record, shared};
 
 const PROCESSES: usize = 16;
 const INCREMENTS: u64 = 200;
@@ -24,7 +26,7 @@ const TASK: &str = "CONTRACT_TASK";
 
 /// The stores that processes share, each with a session that counts 0.
 fn shared_stores() -> impl Iterator<Item = (Subject, SessionDigest)> {
-    SHARED.iter().map(|name| {
+    shared().map(|name| {
         let place = tempfile::tempdir().unwrap();
         let store = open(name, place.path(), &[("lockTimeout", "60s")]);
         let (id, lease) = create(&*store, 0, SystemTime::now());
@@ -212,7 +214,7 @@ fn a_session_that_expires_in_somebody_s_hands_is_his_until_he_lets_go() {
 
 #[test]
 fn processes_that_begin_at_once_on_nothing_all_store_their_sessions() {
-    for name in SHARED {
+    for name in shared() {
         let place = tempfile::tempdir().unwrap();
         let store = open(name, place.path(), &[]);
         let subject = Subject { name, store, place };
@@ -254,7 +256,10 @@ struct Worker {
 
 impl Worker {
     fn start(subject: &Subject, session: &SessionDigest, task: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        #[cfg(feature = "redis")]
+        command.envs(redis_url().map(|url| (REDIS, url)));
+        let mut child = command
             .args([
                 "processes::process",
                 "--exact",

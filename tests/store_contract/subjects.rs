@@ -2,8 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "redis")]
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "redis")]
+use cgi_session::RedisStore;
 #[cfg(feature = "sqlite")]
 use cgi_session::SqliteStore;
 use cgi_session::{
@@ -11,6 +15,8 @@ use cgi_session::{
 };
 
 use crate::rows::Rows;
+#[cfg(feature = "redis")]
+use crate::support::redis::RedisServer;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
@@ -22,12 +28,10 @@ pub(crate) struct Subject {
 }
 
 /// The stores that several processes can share, by name.
-pub(crate) const SHARED: &[&str] = &[
-    "file",
-    "custom",
-    #[cfg(feature = "sqlite")]
-    "sqlite",
-];
+pub(crate) fn shared() -> impl Iterator<Item = &'static &'static str> {
+    ALL.iter()
+        .filter(|name| !name.contains(' ') && **name != "memory" && is_there(name))
+}
 
 const ALL: &[&str] = &[
     "file",
@@ -40,11 +44,42 @@ const ALL: &[&str] = &[
     "sqlite",
     #[cfg(feature = "sqlite")]
     "sqlite with durability",
+    #[cfg(feature = "redis")]
+    "redis",
 ];
+
+/// Whether what the store needs is installed.
+fn is_there(name: &str) -> bool {
+    #[cfg(feature = "redis")]
+    return name != "redis" || redis_url().is_some();
+    #[cfg(not(feature = "redis"))]
+    return !name.is_empty();
+}
+
+/// The server that all processes of this test share.
+#[cfg(feature = "redis")]
+pub(crate) fn redis_url() -> Option<String> {
+    static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
+    if let Ok(url) = std::env::var(REDIS) {
+        return Some(url);
+    }
+    let server = SERVER.get_or_init(|| RedisServer::start(&[]));
+    server.as_ref().map(RedisServer::url)
+}
+
+/// Names the server to the processes that a test starts.
+#[cfg(feature = "redis")]
+pub(crate) const REDIS: &str = "CONTRACT_REDIS";
 
 /// Every store, empty, with an idle time of 60 minutes and further settings.
 pub(crate) fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
     subjects(ALL.iter(), settings)
+}
+
+/// The stores that can have a greatest number of sessions.
+pub(crate) fn capped_stores(settings: &[(&str, &str)]) -> Vec<Subject> {
+    let capped = |name: &&&str| !name.starts_with("custom") && **name != "redis";
+    subjects(ALL.iter().filter(capped), settings)
 }
 
 /// The stores that know each of their sessions: functions of a program's own are not asked for so much.
@@ -65,7 +100,7 @@ fn subjects<'a>(
             place,
         }
     };
-    names.map(subject).collect()
+    names.filter(|name| is_there(name)).map(subject).collect()
 }
 
 /// The stores that can be listed.
@@ -98,6 +133,21 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
         }
         #[cfg(feature = "sqlite")]
         Some("sqlite") => Arc::new(SqliteStore::new(&config).unwrap()),
+        #[cfg(feature = "redis")]
+        Some("redis") => {
+            // Every place has keys of its own.
+            let table = place
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .replace('.', "t");
+            let config = config.set("table", table).unwrap();
+            let config = config.set("database", redis_url().unwrap()).unwrap();
+            // So long that whoever waits for the end of a lock fails.
+            let config = config.set("lockLease", "10").unwrap();
+            Arc::new(RedisStore::new(&config).unwrap())
+        }
         _ => panic!("no store {name}"),
     }
 }

@@ -10,7 +10,9 @@ pub(crate) mod counting;
 pub(crate) mod disk;
 pub(crate) mod lighttpd;
 pub(crate) mod nginx;
+pub(crate) mod outside;
 pub(crate) mod program;
+pub(crate) mod redis;
 pub(crate) mod responder;
 pub(crate) mod server;
 pub(crate) mod servers;
@@ -20,10 +22,8 @@ pub(crate) mod sources;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-/// After this time something has gone wrong, however slow the machine is.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) use outside::{DEADLINE, is_installed, wait_until};
 
 /// A built example program.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -83,22 +83,6 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     );
 }
 
-/// Whether a program that a test needs is installed. If not, the test says so and passes, except
-/// in CI, where nothing may be left out.
-#[track_caller]
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|directory| directory.join(program).is_file());
-    if !found {
-        let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
-        assert!(!in_ci, "{program} is not installed");
-        eprintln!("skipped: {program} not installed");
-    }
-    found
-}
-
 /// Whether this process may do what only root may. If not, a test that must do it says so.
 #[track_caller]
 pub(crate) fn may_act_as_root() -> bool {
@@ -110,14 +94,4 @@ pub(crate) fn may_act_as_root() -> bool {
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Waits until `condition` holds.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -4,6 +4,11 @@
 #[path = "../../../tests/support/broken.rs"]
 mod broken;
 mod controls;
+#[path = "../../../tests/support/outside.rs"]
+mod outside;
+#[path = "../../../tests/support/redis.rs"]
+#[allow(dead_code, reason = "a storm stops no server")]
+mod redis;
 mod subject;
 
 use std::process::Command;
@@ -72,6 +77,13 @@ fn a_storm_breaks_no_promise() {
 #[test]
 fn a_storm_breaks_no_promise_in_shards_and_on_the_disk() {
     is_calm(&storm(&[("shards", "256"), ("durability", "data")]));
+}
+
+#[test]
+fn a_storm_breaks_no_promise_in_redis() {
+    if subject::redis_url().is_some() {
+        is_calm(&Own::Redis.storm(needs_more));
+    }
 }
 
 #[test]

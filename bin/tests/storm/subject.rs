@@ -4,20 +4,24 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::{self, Command, ExitCode};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
-use cgi_session::{Config, Result, SessionManager, SqliteStore, Store};
+use cgi_session::{Config, RedisStore, Result, SessionManager, SqliteStore, Store};
 use cgi_session_tools::storm::{Opened, Outcome, Storm, Subject, TIMEOUT, Task};
 use tempfile::TempDir;
 
 use crate::broken::{BrokenStore, Fault};
+use crate::redis::RedisServer;
 
 const NAME: &str = "STORM_SUBJECT";
 const DATABASE: &str = "sessions.db";
+const REDIS: &str = "STORM_REDIS";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
     Broken(Fault),
+    Redis,
     Sqlite,
 }
 
@@ -33,6 +37,15 @@ impl Subject for Own {
                 let store = || BrokenStore::open(*fault, directory);
                 opened(config, store(), store())
             }
+            Own::Redis => {
+                fs::create_dir_all(directory).unwrap();
+                let config = config.set("database", redis_url().unwrap())?;
+                // Every directory has keys of its own, and a lock ends with its holder alone.
+                let table = directory.to_string_lossy().replace(['/', '.', '-'], "_");
+                let config = config.set("table", table)?.set("lockLease", "10")?;
+                let store = RedisStore::new(&config)?;
+                opened(config, store.clone(), store)
+            }
             Own::Sqlite => {
                 fs::create_dir_all(directory).unwrap();
                 let store = SqliteStore::new(&config)?;
@@ -45,6 +58,7 @@ impl Subject for Own {
         match self {
             // Whoever is killed leaves it, and the next one takes it: a fault, but another one.
             Own::Broken(_) => Path::new(name).extension().is_some_and(|end| end == "lock"),
+            Own::Redis => false,
             Own::Sqlite => is_of_empty_database(name),
         }
     }
@@ -76,7 +90,11 @@ fn a_process() {
         return;
     };
     let name = env::var(NAME).unwrap();
-    let own = Fault::parse(&name).map_or(Own::Sqlite, Own::Broken);
+    let own = match name.as_str() {
+        "Redis" => Own::Redis,
+        "Sqlite" => Own::Sqlite,
+        fault => Own::Broken(Fault::parse(fault).unwrap()),
+    };
     // Not by a panic, whose words would be taken for a complaint.
     process::exit(i32::from(task.run(&own) != ExitCode::SUCCESS));
 }
@@ -89,6 +107,9 @@ impl Own {
             command.args(["subject::a_process", "--exact", "--nocapture"]);
             command.arg("--test-threads=1");
             command.env(NAME, self.name());
+            if self == Own::Redis {
+                command.env(REDIS, redis_url().unwrap());
+            }
             command
         };
         let storm = Storm {
@@ -104,7 +125,7 @@ impl Own {
     fn place(self) -> TempDir {
         // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
         let place = match self {
-            Own::Broken(Fault::LeaveTemporary) | Own::Sqlite => tempfile::tempdir(),
+            Own::Broken(Fault::LeaveTemporary) | Own::Redis | Own::Sqlite => tempfile::tempdir(),
             Own::Broken(_) => tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()),
         };
         place.unwrap()
@@ -113,7 +134,17 @@ impl Own {
     fn name(self) -> String {
         match self {
             Own::Broken(fault) => format!("{fault:?}"),
-            Own::Sqlite => "Sqlite".to_owned(),
+            Own::Redis | Own::Sqlite => format!("{self:?}"),
         }
     }
+}
+
+/// The server that all processes of a storm share.
+pub(crate) fn redis_url() -> Option<String> {
+    static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
+    if let Ok(url) = env::var(REDIS) {
+        return Some(url);
+    }
+    let server = SERVER.get_or_init(|| RedisServer::start(&[]));
+    server.as_ref().map(RedisServer::url)
 }

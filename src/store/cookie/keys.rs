@@ -1,19 +1,13 @@
 //! [`Keys`]: the secret keys of `storageType = cookie`, from their file.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
-
 use cookie::Key;
 
 use crate::config::Config;
+use crate::config::secret_file;
 use crate::error::{Error, Result};
 
 /// The number of hexadecimal digits of a key: 64 bytes.
 const DIGITS: usize = 128;
-/// No file of keys is longer.
-const LONGEST: u64 = 1 << 16;
 
 /// One key or several, of which the first seals and all open.
 pub(super) struct Keys {
@@ -34,7 +28,12 @@ impl Keys {
         })?;
         let fail =
             |reason: &str| Error::Config(format!("secretKeyFile {}: {reason}", path.display()));
-        let text = read(path).map_err(|reason| fail(&reason))?;
+        let text = secret_file::read(
+            path,
+            "make it with: cgi-session init",
+            "put a new key into it with: cgi-session init --new-key",
+        );
+        let text = text.map_err(|reason| fail(&reason))?;
         let lines = text
             .lines()
             .zip(1..)
@@ -67,41 +66,6 @@ impl Keys {
     pub(super) fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.first).chain(&self.older)
     }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err("there is no such file; make it with: cgi-session init".to_owned());
-        }
-        file => file.map_err(|error| error.to_string())?,
-    };
-    let found = file.metadata().map_err(|error| error.to_string())?;
-    if !found.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "others can read it (mode {mode:04o}); try: chmod 0600 {}, and put a new key into it \
-             with: cgi-session init --new-key",
-            path.display()
-        ));
-    }
-    let uid = rustix::process::geteuid().as_raw();
-    if found.uid() != uid && uid != 0 {
-        return Err(format!(
-            "it belongs to uid {}, not to uid {uid}",
-            found.uid()
-        ));
-    }
-    let mut text = String::new();
-    let taken = file.take(LONGEST + 1).read_to_string(&mut text);
-    taken.map_err(|error| error.to_string())?;
-    if text.len() as u64 > LONGEST {
-        return Err(format!("it is longer than {LONGEST} bytes"));
-    }
-    Ok(text)
 }
 
 fn key(digits: &str) -> Option<Key> {

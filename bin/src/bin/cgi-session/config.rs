@@ -13,8 +13,8 @@ Examples:
   cgi-session config --config /srv/site/cgi-session.ini
   cgi-session config --json | jq -r .timeout.value
 
-The third column says where a value comes from: `default`, the file and line, or the variable of
-the environment. `(none)` is no value. Exit status: 0, or 78 with one line on
+A password is shown as ***. The third column says where a value comes from: `default`, the file and
+line, or the variable of the environment. `(none)` is no value. Exit status: 0, or 78 with one line on
 stderr when the configuration cannot be used.";
 
 /// Show every setting and where it comes from

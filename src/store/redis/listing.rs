@@ -1,0 +1,115 @@
+//! All sessions of a store, and those of one user.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use super::Shared;
+use super::record::{self, Fields, Loaded};
+use crate::error::Result;
+use crate::id::SessionDigest;
+use crate::store::expiry::has_passed;
+use crate::store::{Stored, Visitor};
+
+/// The server looks at so many keys at a time, and can do nothing else meanwhile.
+const PAGE: u64 = 500;
+
+pub(super) fn for_each(shared: &Shared, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+    // The server may show a key twice.
+    let mut seen = HashSet::new();
+    shared.scan(&shared.names.all_records(), "hash", |keys| {
+        let sessions = keys.iter().filter_map(|key| shared.names.session(key));
+        let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+        for (session, stored) in live(shared, &sessions, now)? {
+            if visit(&session, stored).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+pub(super) fn sessions_of(
+    shared: &Shared,
+    user: &str,
+    now: SystemTime,
+) -> Result<Vec<SessionDigest>> {
+    let key = shared.names.user(user);
+    let members: Vec<String> = shared.server.once("list the sessions in", |link| {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(&key).arg(0).arg(-1).query(link.connection())
+    })?;
+    let sessions = members
+        .iter()
+        .filter_map(|name| SessionDigest::parse(name.as_bytes()));
+    let sessions: Vec<_> = sessions.collect();
+    let mut found = Vec::new();
+    for page in sessions.chunks(usize::try_from(PAGE).unwrap_or(1)) {
+        for (session, stored) in live(shared, page, now)? {
+            if stored.is_ok_and(|stored| stored.record.user() == Some(user)) {
+                found.push(session);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Those of these sessions that are there and have not expired.
+fn live(
+    shared: &Shared,
+    sessions: &[SessionDigest],
+    now: SystemTime,
+) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
+    let mut pipe = redis::pipe();
+    for session in sessions {
+        pipe.add_command(record::load(&shared.names.record(session)));
+    }
+    let rows: Vec<Fields> = shared
+        .server
+        .once("list the sessions in", |link| pipe.query(link.connection()))?;
+    let loaded = sessions
+        .iter()
+        .zip(rows.into_iter().map(Loaded::from_fields));
+    let live = loaded.filter_map(|(session, loaded)| {
+        let loaded = loaded.filter(|loaded| !has_passed(loaded.end, now))?;
+        Some((*session, shared.understand(session, loaded)))
+    });
+    Ok(live.collect())
+}
+
+impl Shared {
+    /// Shows the names of all keys of this pattern and type, some at a time and perhaps some twice.
+    pub(super) fn scan(
+        &self,
+        pattern: &str,
+        kind: &str,
+        mut visit: impl FnMut(&[String]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut cursor = 0_u64;
+        loop {
+            let (next, keys): (u64, Vec<Vec<u8>>) =
+                self.server.once("list the sessions in", |link| {
+                    let mut command = redis::cmd("SCAN");
+                    command
+                        .arg(cursor)
+                        .arg("MATCH")
+                        .arg(pattern)
+                        .arg("COUNT")
+                        .arg(PAGE);
+                    if !kind.is_empty() {
+                        command.arg("TYPE").arg(kind);
+                    }
+                    command.query(link.connection())
+                })?;
+            // A key that is not UTF-8 is none of ours.
+            let keys: Vec<_> = keys.into_iter().flat_map(String::from_utf8).collect();
+            if !keys.is_empty() && visit(&keys)?.is_break() {
+                return Ok(());
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! [`Loaded`]: the hash of one session.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::Cmd;
+
+use super::Shared;
+use super::scripts::Reply;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, RecordError};
+use crate::store::Stored;
+
+/// A record and what stands beside it.
+pub(super) struct Loaded {
+    pub(super) data: Vec<u8>,
+    pub(super) end: u64,
+    pub(super) used: u64,
+    pub(super) version: Vec<u8>,
+}
+
+/// The fields of a hash, each of which may be missing.
+pub(super) type Fields = Vec<Option<Vec<u8>>>;
+
+/// Asks for the fields of a session.
+pub(super) fn load(key: &str) -> Cmd {
+    let mut command = redis::cmd("HMGET");
+    command.arg(key).arg(&["record", "end", "used", "version"]);
+    command
+}
+
+impl Loaded {
+    /// `None` when the session is not there, or is none.
+    pub(super) fn from_fields(fields: Fields) -> Option<Self> {
+        let mut fields = fields.into_iter();
+        let mut next = || fields.next().flatten();
+        Some(Loaded {
+            data: next()?,
+            end: parse(&next()?)?,
+            used: parse(&next()?)?,
+            version: next()?,
+        })
+    }
+
+    pub(super) fn from_reply(reply: &Reply) -> Option<Self> {
+        let fields = (1..=4).map(|at| reply.part(at).map(<[u8]>::to_vec));
+        Loaded::from_fields(fields.collect())
+    }
+}
+
+pub(super) fn parse(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A moment in seconds since 1970; one that no clock can show is 1970.
+pub(super) fn time(seconds: u64) -> SystemTime {
+    UNIX_EPOCH
+        .checked_add(Duration::from_secs(seconds))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+impl Shared {
+    /// What was loaded, as a record; what is no record at all is `None`.
+    pub(super) fn stored(&self, session: &SessionDigest, loaded: Loaded) -> Result<Option<Stored>> {
+        let last_access = time(loaded.used);
+        match Record::from_json(loaded.data) {
+            Ok(record) => Ok(Some(Stored {
+                record,
+                last_access,
+            })),
+            Err(RecordError::Malformed(reason)) => {
+                log::warn!(
+                    "the session {session} in {} holds no record and was left alone: {reason}",
+                    self.server.shown()
+                );
+                Ok(None)
+            }
+            Err(RecordError::LaterVersion(version)) => Err(self.unreadable(
+                session,
+                format!(
+                    "a later release of cgi-session wrote it (version {version} of the format)"
+                ),
+            )),
+        }
+    }
+
+    /// As [`Shared::stored`], for a listing, which shows also what is no record.
+    pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
+        let stored = self.stored(session, loaded)?;
+        stored.ok_or_else(|| self.unreadable(session, "it is no record".to_owned()))
+    }
+
+    fn unreadable(&self, session: &SessionDigest, reason: String) -> Error {
+        let place = self.server.shown();
+        Error::store(
+            format!("cannot read the session {session} in {place}"),
+            reason,
+        )
+        .with_hint("it was left as it is")
+    }
+}

@@ -1,0 +1,350 @@
+//! What is particular to a server: its URL and its password, its keys, its clock, and a lock that ends.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Config, Error, RedisStore, Session, SessionId, SessionManager, Store, Sweep};
+
+use crate::subjects::{WAIT, count, counted, create, later, record};
+use crate::support::redis::RedisServer;
+use crate::support::wait_until;
+
+pub(crate) fn config(url: &str, settings: &[(&str, &str)]) -> Config {
+    let config = Config::new().set("database", url).unwrap();
+    settings.iter().fold(config, |config, (key, value)| {
+        config.set(key, value).unwrap()
+    })
+}
+
+pub(crate) fn store(server: &RedisServer, settings: &[(&str, &str)]) -> RedisStore {
+    RedisStore::new(&config(&server.url(), settings)).unwrap()
+}
+
+#[track_caller]
+fn is_refused(config: &Config, words: &[&str]) {
+    let error = RedisStore::new(config).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    says(&error, words);
+}
+
+/// Whether an error says this, and not the password of these tests.
+#[track_caller]
+pub(crate) fn says(error: &Error, words: &[&str]) {
+    let line = error.one_line();
+    for word in words {
+        assert!(line.contains(word), "no {word:?} in {line}");
+    }
+    assert!(!format!("{line}{error:?}").contains("s3cret"), "{line}");
+}
+
+#[test]
+fn a_server_is_named_by_a_url_and_by_nothing_else() {
+    for url in [
+        "redis://127.0.0.1",
+        "redis://127.0.0.1:6379/0",
+        "redis://ada:s3cret@[::1]:6379/3",
+        "redis+unix:///run/redis.sock?db=0&user=ada&pass=s3cret",
+    ] {
+        assert!(RedisStore::new(&config(url, &[])).is_ok(), "{url}");
+    }
+    let wrong = "it is no URL of a Redis server";
+    for (url, words) in [
+        ("", wrong),
+        ("/run/redis.sock", wrong),
+        ("mysql://ada:s3cret@localhost/a", wrong),
+        ("redis://ada:s3cret@h:99999/0", wrong),
+        ("redis://ada:s3cret@h/x", "Invalid database number"),
+        ("redis://ada:s3cret@h/0?pass=s3cret", "no parameter pass"),
+        ("redis://ada:s3cret@h/0#insecure", "behind a #"),
+    ] {
+        is_refused(&config(url, &[]), &[words, "redis://127.0.0.1:6379/0"]);
+    }
+    is_refused(&Config::new(), &["database is not set"]);
+}
+
+#[test]
+fn what_the_server_cannot_promise_is_refused() {
+    let url = "redis://127.0.0.1";
+    let limited = config(url, &[("maxSessions", "10")]);
+    is_refused(&limited, &["maxSessions", "does not count"]);
+    let durable = config(url, &[("durability", "data")]);
+    is_refused(&durable, &["durability", "appendfsync"]);
+}
+
+/// A file of a directory that only its owner may read.
+fn secret(directory: &Path, text: &str) -> String {
+    let path = directory.join("password");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    path.into_os_string().into_string().unwrap()
+}
+
+#[test]
+fn a_password_is_taken_from_the_url_or_from_a_file_and_never_shown() {
+    let Some(server) = RedisServer::start(&["--requirepass", "s3cret"]) else {
+        return;
+    };
+    let path = secret(server.directory(), "s3cret\n");
+    let now = SystemTime::now();
+    let from_file = RedisStore::new(&config(&server.url(), &[("databasePasswordFile", &path)]));
+    let (id, _) = create(&from_file.unwrap(), 1, now);
+    let url = format!("{}?pass=s3cret", server.url());
+    let from_url = RedisStore::new(&config(&url, &[])).unwrap();
+    assert_eq!(counted(&from_url, &id.digest()), Some(1));
+
+    let error = store(&server, &[]).read(&id.digest(), now).unwrap_err();
+    says(&error, &["NOAUTH", "redis.sock", "databasePasswordFile"]);
+    assert_eq!(error.status(), 500);
+    let wrong = RedisStore::new(&config(&format!("{}?pass=s3cretX", server.url()), &[]));
+    let error = wrong.unwrap().read(&id.digest(), now).unwrap_err();
+    says(&error, &["authentication failed", "pass=***"]);
+
+    let twice = config(&url, &[("databasePasswordFile", &path)]);
+    is_refused(&twice, &["databasePasswordFile", "in database,"]);
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    let exposed = config(&server.url(), &[("databasePasswordFile", &path)]);
+    is_refused(&exposed, &["others can read it (mode 0640)"]);
+    let missing = config(&server.url(), &[("databasePasswordFile", "/nonexistent")]);
+    is_refused(
+        &missing,
+        &["databasePasswordFile = /nonexistent", "no such file"],
+    );
+}
+
+#[test]
+fn a_manager_keeps_its_sessions_in_the_server_that_the_configuration_names() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let config = config(
+        &server.url(),
+        &[("storageType", "redis"), ("table", "visitors")],
+    );
+    let manager = SessionManager::new(config).unwrap();
+    let mut session = manager.start(b"").unwrap();
+    session.insert("n", 1).unwrap();
+    let cookie = session.commit().unwrap().unwrap().to_string();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let id = SessionId::parse(cookie.split_once('=').unwrap().1.as_bytes()).unwrap();
+    let key = format!("visitors:{{{}}}", id.digest());
+    assert_eq!(
+        server.tell(&["KEYS", "*"]),
+        key,
+        "no more than one key, and no lock"
+    );
+    let text = server.tell(&["HGET", &key, "record"]);
+    assert!(text.ends_with(r#""values":{"":{"n":1}}}"#), "{text}");
+    let session: Session = manager.existing(&cookie).unwrap().unwrap();
+    assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+}
+
+#[test]
+fn a_slow_request_cannot_save_over_what_another_one_saved_since() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[("lockLease", "1s")]);
+    let now = SystemTime::now();
+    let (id, mut slow) = create(&store, 1, now);
+    let session = id.digest();
+    // In the lock's own time, and not before.
+    assert!(matches!(
+        store.lock(&session, Duration::ZERO, now),
+        Err(Error::Busy { .. })
+    ));
+    let (stored, mut quick) = store.lock(&session, WAIT, now).unwrap().unwrap();
+    assert_eq!(count(&stored.record), 1);
+    let error = slow.commit(&record(10, now), now).unwrap_err();
+    assert!(matches!(error, Error::LeaseLost), "{error:?}");
+    assert_eq!(error.status(), 503);
+    says(&error, &["lockLease", "nothing of this one was saved"]);
+    quick.commit(&record(2, now), now).unwrap();
+    drop(quick);
+    assert!(matches!(
+        slow.commit(&record(10, now), now),
+        Err(Error::LeaseLost)
+    ));
+    slow.touch(later(now, 30)).unwrap();
+    assert!(matches!(slow.destroy(), Err(Error::LeaseLost)));
+    assert_eq!(counted(&store, &session), Some(2));
+    // What the slow one gave back was not the lock of somebody else.
+    let (_, lease) = store.lock(&session, Duration::ZERO, now).unwrap().unwrap();
+    let (other, slow) = create(&store, 1, now);
+    wait_until("the lock ends", || {
+        let lock = format!("Session:{{{}}}:lock", other.digest());
+        server.tell(&["EXISTS", &lock]) == "0"
+    });
+    let (_, taken) = store.lock(&other.digest(), WAIT, now).unwrap().unwrap();
+    drop(slow);
+    assert!(matches!(
+        store.lock(&other.digest(), Duration::ZERO, now),
+        Err(Error::Busy { .. })
+    ));
+    drop((lease, taken));
+}
+
+#[test]
+fn a_slow_request_may_save_when_nobody_came_in_between() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[("lockLease", "1s")]);
+    let now = SystemTime::now();
+    let (id, mut slow) = create(&store, 1, now);
+    let lock = format!("Session:{{{}}}:lock", id.digest());
+    wait_until("the lock ends", || server.tell(&["EXISTS", &lock]) == "0");
+    slow.commit(&record(2, now), now).unwrap();
+    // From then on it has the lock again.
+    let refused = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
+    assert!(matches!(refused, Err(Error::Busy { .. })));
+    drop(slow);
+    assert_eq!(counted(&store, &id.digest()), Some(2));
+}
+
+#[test]
+fn a_slow_request_brings_back_no_session_that_was_destroyed_and_begun_again() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[("lockLease", "1s")]);
+    let now = SystemTime::now();
+    let (id, mut slow) = create(&store, 1, now);
+    let (_, lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    lease.destroy().unwrap();
+    assert!(slow.commit(&record(10, now), now).is_err());
+    assert_eq!(counted(&store, &id.digest()), None);
+    let again = store.create(&id.digest(), &record(5, now), now).unwrap();
+    drop(again.unwrap());
+    assert!(slow.commit(&record(10, now), now).is_err());
+    assert_eq!(counted(&store, &id.digest()), Some(5));
+}
+
+#[test]
+fn the_server_deletes_what_has_expired_and_not_what_is_in_use() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let quick = store(&server, &[("timeout", "1s"), ("lockLease", "1s")]);
+    let store = store(&server, &[("timeout", "1s")]);
+    let now = SystemTime::now();
+    let (in_use, mut lease) = create(&store, 1, now);
+    drop(create(&quick, 2, now));
+    // The first, and its lock.
+    wait_until("one is deleted", || server.tell(&["DBSIZE"]) == "2");
+    lease.commit(&record(3, now), SystemTime::now()).unwrap();
+    assert_eq!(counted(&store, &in_use.digest()), Some(3));
+}
+
+#[test]
+fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[("timeout", "600")]);
+    let now = SystemTime::now();
+    let [ended, live] = [1, 2].map(|number| {
+        let (id, mut lease) = create(&store, number, now);
+        let record = record(number, now).with_user(Some("ada"));
+        lease.commit(&record, now).unwrap();
+        (id, lease)
+    });
+    ended.1.destroy().unwrap();
+    drop(live.1);
+    assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "2");
+    // Somebody could be about to save the one that is not there.
+    store.delete_expired(&Sweep::new(), now).unwrap();
+    assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "2");
+    store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
+    assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "1");
+    assert_eq!(store.sessions_of("ada", now).unwrap(), [live.0.digest()]);
+}
+
+#[test]
+fn the_keys_of_others_are_neither_shown_nor_removed() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (_, lease) = create(&store, 1, now);
+    drop(lease);
+    for key in ["Session:x", "Session:{y}", "Sessions:user:z", "other"] {
+        server.tell(&["SET", key, "1"]);
+    }
+    let report = store.delete_expired(&Sweep::new(), now).unwrap();
+    assert_eq!((report.live, report.deleted), (1, 0));
+    let done = store.uninstall();
+    assert_eq!(done.sessions, 1);
+    assert_eq!(done.foreign, ["key Session:x", "key Session:{y}"]);
+    assert_eq!(server.tell(&["DBSIZE"]), "4");
+
+    // A key with the name of a session, but of another kind.
+    let session = SessionId::generate().unwrap().digest();
+    server.tell(&["SET", &format!("Session:{{{session}}}"), "1"]);
+    let error = store.read(&session, now).unwrap_err();
+    says(&error, &["WRONGTYPE", "choose another table"]);
+}
+
+#[test]
+fn a_server_that_cannot_keep_sessions_is_told_when_it_is_installed() {
+    let evicting = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+    let Some(server) = RedisServer::start(&evicting) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let problems = store.install();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    says(
+        &problems[0],
+        &["allkeys-lru", "maxmemory-policy noeviction"],
+    );
+    server.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    assert!(store.install().is_empty());
+    server.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+    says(&store.install()[0], &["replica", "primary"]);
+}
+
+#[test]
+fn updates_without_lock_and_version_are_lost_and_the_count_shows_it() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let lost = || {
+        let (id, lease) = create(&store, 0, SystemTime::now());
+        drop(lease);
+        let key = format!("Session:{{{}}}", id.digest());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| count_without_lock(&server, &key, 100));
+            }
+        });
+        counted(&store, &id.digest()).unwrap() < 400
+    };
+    assert!((0..20).any(|_| lost()), "nothing was lost");
+}
+
+/// As the library stores it, but for the lock and the version.
+fn count_without_lock(server: &RedisServer, key: &str, times: u64) {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    for _ in 0..times {
+        let text: Vec<u8> = redis::cmd("HGET")
+            .arg(key)
+            .arg("record")
+            .query(&mut connection)
+            .unwrap();
+        let stored = cgi_session::Record::from_json(text).unwrap();
+        let next = record(count(&stored) + 1, SystemTime::now()).to_json();
+        let mut command = redis::cmd("HSET");
+        command
+            .arg(key)
+            .arg("record")
+            .arg(next)
+            .exec(&mut connection)
+            .unwrap();
+    }
+}

@@ -1,0 +1,287 @@
+//! A server that is killed, stands still, is full or may only read: one clear error each, and nothing
+//! that was saved is lost, nor anything saved of which the opposite was said.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::{Error, RedisStore, SessionId, Store};
+
+use crate::redis::{config, says, store};
+use crate::subjects::{WAIT, count, counted, create, record};
+use crate::support::redis::RedisServer;
+
+/// A commit, a lock, a read and a creation each fail as if the server will be back.
+#[track_caller]
+fn is_away(outcome: Result<(), Error>, words: &[&str]) {
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert_eq!(error.status(), 503);
+    says(&error, words);
+}
+
+#[test]
+fn a_server_that_is_killed_has_kept_what_was_saved_and_is_found_again() {
+    let Some(mut server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    lease.commit(&record(2, now), now).unwrap();
+    let (other, other_lease) = create(&store, 7, now);
+    drop(other_lease);
+    server.kill();
+
+    let session = id.digest();
+    is_away(
+        lease.commit(&record(3, now), now),
+        &["redis.sock", "is the server running"],
+    );
+    is_away(
+        store.read(&session, now).map(drop),
+        &["cannot read a session in"],
+    );
+    is_away(
+        store.lock(&other.digest(), WAIT, now).map(drop),
+        &["cannot open a session in"],
+    );
+    let new = SessionId::generate().unwrap().digest();
+    is_away(
+        store.create(&new, &record(1, now), now).map(drop),
+        &["cannot store a session in"],
+    );
+
+    server.run();
+    // After a failure nobody tries for a while; that is the longest.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while store.read(&session, now).is_err() {
+        assert!(Instant::now() < deadline, "the server is not found again");
+        thread::yield_now();
+    }
+    assert_eq!(counted(&store, &session), Some(2));
+    // The lock came back with the server, and its holder still has it.
+    lease.commit(&record(4, now), now).unwrap();
+    drop(lease);
+    assert_eq!(counted(&store, &session), Some(4));
+    assert_eq!(counted(&store, &other.digest()), Some(7));
+}
+
+#[test]
+fn a_restart_between_two_requests_is_not_noticed() {
+    let Some(mut server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    let kept: Vec<_> = (0..4).map(|number| create(&store, number, now)).collect();
+    drop(kept);
+    server.kill();
+    server.run();
+    lease.commit(&record(2, now), now).unwrap();
+    drop(lease);
+    let (stored, _lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    assert_eq!(count(&stored.record), 2);
+}
+
+#[test]
+fn a_commit_that_a_server_without_its_memory_does_not_know_saves_nothing() {
+    let Some(mut server) = RedisServer::start(&["--appendonly", "no"]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    server.kill();
+    server.run();
+    let error = lease.commit(&record(2, now), now).unwrap_err();
+    assert_eq!(error.status(), 500);
+    says(&error, &["lost the session", "started without it"]);
+    drop(lease);
+    assert_eq!(counted(&store, &id.digest()), None);
+    assert_eq!(server.tell(&["DBSIZE"]), "0");
+}
+
+#[test]
+fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_on() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[("lockTimeout", "1s")]);
+    let now = SystemTime::now();
+    // The scripts are known to the server, and there is a connection for another request.
+    let (id, mut lease) = create(&store, 0, now);
+    lease.commit(&record(1, now), now).unwrap();
+    drop(create(&store, 0, now));
+    let session = id.digest();
+    server.freeze();
+    let started = Instant::now();
+    is_away(lease.commit(&record(2, now), now), &["no answer in time"]);
+    let new = SessionId::generate().unwrap().digest();
+    is_away(
+        store.create(&new, &record(1, now), now).map(drop),
+        &["no answer in time"],
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+    drop(lease);
+    server.resume();
+    // Commands are carried out in the order in which they came: by now those of before were.
+    let ask = || server.ask(&["HGET", &format!("Session:{{{session}}}"), "version"]);
+    assert!(ask().is_some());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while store.read(&session, now).is_err() {
+        assert!(Instant::now() < deadline, "the server is not found again");
+        thread::yield_now();
+    }
+    assert_eq!(counted(&store, &session), Some(1));
+    assert_eq!(counted(&store, &new), None);
+    assert_eq!(server.tell(&["EXISTS", &format!("Session:{{{new}}}")]), "0");
+}
+
+#[test]
+fn a_server_whose_memory_is_full_saves_nothing_and_keeps_what_it_has() {
+    let Some(server) = RedisServer::start(&["--maxmemory-policy", "noeviction"]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    server.tell(&["CONFIG", "SET", "maxmemory", "1"]);
+    is_away(
+        lease.commit(&record(2, now), now),
+        &["OOM", "raise maxmemory"],
+    );
+    let new = SessionId::generate().unwrap().digest();
+    is_away(store.create(&new, &record(1, now), now).map(drop), &["OOM"]);
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+    assert_eq!(counted(&store, &new), None);
+    drop(lease);
+    assert_eq!(server.tell(&["DBSIZE"]), "1", "the record, and no lock");
+    server.tell(&["CONFIG", "SET", "maxmemory", "0"]);
+    let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    lease.commit(&record(3, now), now).unwrap();
+    assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+#[test]
+fn a_replica_is_read_and_never_written() {
+    let Some(server) = RedisServer::start(&["--replica-serve-stale-data", "yes"]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    // Of a primary that is never there.
+    server.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+    is_away(
+        lease.commit(&record(2, now), now),
+        &["READONLY", "database must name the primary"],
+    );
+    is_away(
+        store.lock(&id.digest(), Duration::ZERO, now).map(drop),
+        &["READONLY"],
+    );
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+    server.tell(&["REPLICAOF", "NO", "ONE"]);
+    lease.commit(&record(3, now), now).unwrap();
+    assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+/// Passes on what is said to a server and, when told to, cuts the line instead of an answer.
+struct Line {
+    cuts: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn new(socket: &Path, server: &Path) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let cuts = Arc::new(AtomicBool::new(false));
+        let (server, told) = (server.to_owned(), Arc::clone(&cuts));
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let server = UnixStream::connect(&server).unwrap();
+                let told = Arc::clone(&told);
+                thread::spawn(move || pass_on(client.unwrap(), server, &told));
+            }
+        });
+        Line { cuts }
+    }
+
+    fn cut_the_next_answer(&self) {
+        self.cuts.store(true, Ordering::SeqCst);
+    }
+
+    fn has_cut(&self) -> bool {
+        !self.cuts.load(Ordering::SeqCst)
+    }
+}
+
+fn pass_on(mut client: UnixStream, mut server: UnixStream, cuts: &AtomicBool) {
+    let (mut from_client, mut to_server) =
+        (client.try_clone().unwrap(), server.try_clone().unwrap());
+    thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+    let mut answer = vec![0; 1 << 16];
+    loop {
+        let length = match server.read(&mut answer) {
+            Ok(0) => return,
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        if cuts.swap(false, Ordering::SeqCst) {
+            // It was carried out, and nobody hears of it.
+            client.shutdown(std::net::Shutdown::Both).unwrap();
+            return;
+        }
+        client.write_all(&answer[..length]).unwrap();
+    }
+}
+
+#[test]
+fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let socket = server.directory().join("line.sock");
+    let line = Line::new(&socket, &server.socket());
+    let url = format!("redis+unix://{}", socket.display());
+    let store = RedisStore::new(&config(&url, &[])).unwrap();
+    let now = SystemTime::now();
+    // The scripts are known to the server, so that one answer is that of one script.
+    let (first, mut lease) = create(&store, 1, now);
+    lease.commit(&record(2, now), now).unwrap();
+    drop(lease);
+    drop(store.lock(&first.digest(), WAIT, now).unwrap().unwrap());
+
+    line.cut_the_next_answer();
+    let (id, mut lease) = create(&store, 1, now);
+    assert!(line.has_cut());
+    line.cut_the_next_answer();
+    lease.commit(&record(2, now), now).unwrap();
+    assert!(line.has_cut());
+    line.cut_the_next_answer();
+    drop(lease);
+    assert!(line.has_cut());
+    line.cut_the_next_answer();
+    let (stored, lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    assert!(line.has_cut());
+    assert_eq!(count(&stored.record), 2);
+    line.cut_the_next_answer();
+    lease.destroy().unwrap();
+    assert!(line.has_cut());
+    assert_eq!(counted(&store, &id.digest()), None);
+    assert_eq!(
+        server.tell(&["DBSIZE"]),
+        "1",
+        "the first session and no lock"
+    );
+}
