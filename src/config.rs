@@ -542,19 +542,16 @@ mod tests {
     #[test]
     fn a_password_is_shown_nowhere() {
         let config = Config::new()
-            .set("database", "redis://ada:pass@host/0")
+            .set("database", "redis://ada:s3cret@host/0")
             .unwrap();
-        let config = config.set("databasePassword", "word").unwrap();
-        assert_eq!(config.database(), Some("redis://ada:pass@host/0"));
-        assert_eq!(config.database_password().unwrap().unwrap(), "word");
+        let config = config.set("databasePassword", "s3same").unwrap();
+        assert_eq!(config.database(), Some("redis://ada:s3cret@host/0"));
+        assert_eq!(config.database_password().unwrap().unwrap(), "s3same");
         let shown = |key| config.get(key).unwrap();
         assert_eq!(shown("database"), "redis://ada:***@host/0");
         assert_eq!(shown("databasePassword"), "***");
         let debug = format!("{config:?}");
-        assert!(
-            !debug.contains("pass@") && !debug.contains("word\""),
-            "{debug}"
-        );
+        assert!(!debug.contains("s3"), "{debug}");
     }
 
     #[test]

@@ -177,7 +177,11 @@ mod tests {
         assert_eq!(pool.take().unwrap(), first, "it was in use a moment ago");
         pool.keep(first);
         aged(&pool);
-        assert_eq!(pool.take().unwrap(), first + 1);
+        let second = pool.take().unwrap();
+        assert_eq!(second, first + 1);
+        pool.keep(second);
+        pool.close();
+        assert_eq!(pool.take().unwrap(), second + 1);
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! What every store does: page views in sessions of some 500 bytes.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::{Session, SessionManager, Sweep};
+
+use crate::measured::Outcome;
+use crate::settings::Settings;
+use crate::subject::Subject;
+
+/// Something that is timed: it tells how long one of it took.
+pub(crate) struct Task {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&Subject, &Settings) -> Outcome<Duration>,
+    /// It takes long, and is done in fewer rounds.
+    pub(crate) is_long: bool,
+}
+
+const fn task(name: &'static str, run: fn(&Subject, &Settings) -> Outcome<Duration>) -> Task {
+    Task {
+        name,
+        run,
+        is_long: false,
+    }
+}
+
+pub(crate) const TASKS: &[Task] = &[
+    task("A page view: open, count, commit", page_view),
+    task("A snapshot", snapshot),
+    task("A new session", creation),
+    task(
+        "A page view of a process of its own, which connects first",
+        first_page_view,
+    ),
+    task("Page views of four threads, each of its own session", own),
+    task("Page views of four threads of one session", shared),
+    Task {
+        name: "A clean-up, a tenth expired",
+        run: clean_up,
+        is_long: true,
+    },
+];
+
+const THREADS: u32 = 4;
+const TIMES: u32 = 50;
+const PADDING: usize = 420;
+
+/// The time of one of so many.
+fn timed(times: u32, mut one: impl FnMut() -> Outcome<()>) -> Outcome<Duration> {
+    let started = Instant::now();
+    for _ in 0..times {
+        one()?;
+    }
+    Ok(started.elapsed() / times)
+}
+
+fn count(mut session: Session) -> Outcome<()> {
+    let views = session.get::<u64>("pageViews")?.unwrap_or_default();
+    session.insert("pageViews", views + 1)?;
+    session.commit()?;
+    Ok(())
+}
+
+/// A new session of the usual size, and its cookie.
+fn begin(manager: &SessionManager) -> Outcome<String> {
+    let mut session = manager.start("")?;
+    session.insert("padding", "x".repeat(PADDING))?;
+    session.insert("pageViews", 0)?;
+    session.save()?;
+    let id = session.id().ok_or("a session that was saved has an id")?;
+    Ok(format!("sessionId={}", id.secret()))
+}
+
+fn page_view(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookie = begin(&subject.manager)?;
+    timed(TIMES, || count(subject.manager.start(&cookie)?))
+}
+
+fn snapshot(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookie = begin(&subject.manager)?;
+    timed(TIMES, || {
+        let snapshot = subject.manager.read(&cookie)?.ok_or("it is gone")?;
+        let views: u64 = snapshot.require("pageViews")?;
+        (views == 0).then_some(()).ok_or("it is another's")?;
+        Ok(())
+    })
+}
+
+fn creation(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    timed(TIMES, || begin(&subject.manager).map(drop))
+}
+
+fn first_page_view(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookie = begin(&subject.manager)?;
+    timed(TIMES, || count(subject.open()?.start(&cookie)?))
+}
+
+/// Page views by as many threads as there are cookies. The time of one is that of all by their number.
+fn crowd(subject: &Subject, cookies: &[String]) -> Outcome<Duration> {
+    let started = Instant::now();
+    let work = |cookie: &String| -> Result<(), String> {
+        for _ in 0..TIMES {
+            let session = subject.manager.start(cookie);
+            let session = session.map_err(|error| error.to_string())?;
+            count(session).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = cookies
+            .iter()
+            .map(|cookie| scope.spawn(|| work(cookie)))
+            .collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap());
+        ended.collect::<Result<Vec<()>, _>>()
+    })?;
+    Ok(started.elapsed() / (THREADS * TIMES))
+}
+
+fn own(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookies = (0..THREADS).map(|_| begin(&subject.manager));
+    crowd(subject, &cookies.collect::<Outcome<Vec<_>>>()?)
+}
+
+fn shared(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookie = begin(&subject.manager)?;
+    let cookies = vec![cookie.clone(); THREADS as usize];
+    let time = crowd(subject, &cookies)?;
+    let snapshot = subject.manager.read(&cookie)?.ok_or("it is gone")?;
+    let views: u32 = snapshot.require("pageViews")?;
+    if views != THREADS * TIMES {
+        return Err(format!("{}: {views} of {} counted", subject.name, THREADS * TIMES).into());
+    }
+    Ok(time)
+}
+
+fn clean_up(subject: &Subject, settings: &Settings) -> Outcome<Duration> {
+    let manager = subject.place_of_its_own()?;
+    let expired = settings.sessions / 10;
+    for number in 0..settings.sessions {
+        let mut session = manager.start("")?;
+        session.insert("padding", "x".repeat(PADDING))?;
+        if number < expired {
+            session.set_timeout(Some(Duration::from_secs(1)));
+        }
+        session.commit()?;
+    }
+    // An end is a whole second, rounded up.
+    let end = SystemTime::now() + Duration::from_secs(3);
+    while SystemTime::now() < end {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let started = Instant::now();
+    let report = manager.delete_expired(&Sweep::new())?;
+    let time = started.elapsed();
+    let live = settings.sessions - expired;
+    if report.live != live {
+        return Err(format!("{}: {} live, not {live}", subject.name, report.live).into());
+    }
+    if let Some(error) = manager.uninstall().errors.into_iter().next() {
+        return Err(error.one_line().into());
+    }
+    Ok(time)
+}
