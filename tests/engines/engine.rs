@@ -1,6 +1,5 @@
 //! [`Engine`]: a server of the test's own, which hosts reach by the network.
 
-#[cfg(feature = "redis")]
 pub(crate) use redis::Redis;
 
 /// What every engine can be made to suffer.
@@ -15,7 +14,6 @@ pub(crate) trait Engine {
     fn resume(&self);
 }
 
-#[cfg(feature = "redis")]
 mod redis {
     use std::net::TcpListener;
 

@@ -2,6 +2,7 @@
 //! bridge between them and the engine, count in the same sessions while the engine is restarted, killed and
 //! frozen, and hosts are cut off. Whatever was acknowledged must be there once, and nothing else but what
 //! was under way when an answer failed to come.
+#![cfg(feature = "redis")]
 
 mod engine;
 mod hosts;
@@ -54,7 +55,6 @@ fn trouble(engine: &mut dyn Engine, network: &Network, traffic: &mut Traffic) {
     traffic.goes_on("after programs were killed");
 }
 
-#[cfg(feature = "redis")]
 #[test]
 fn two_hosts_that_count_in_a_redis_server_lose_nothing_in_any_trouble() {
     let Some(network) = Network::open(2) else {
@@ -70,7 +70,6 @@ fn two_hosts_that_count_in_a_redis_server_lose_nothing_in_any_trouble() {
     tally.is_right();
 }
 
-#[cfg(feature = "redis")]
 #[test]
 fn programs_that_count_from_what_they_read_before_lose_and_it_is_noticed() {
     let Some(network) = Network::open(2) else {
