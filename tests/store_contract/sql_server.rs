@@ -1,10 +1,12 @@
 //! The database servers that hold sessions, as the tests see them.
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
-use cgi_session::{Config, Error, MysqlStore, PostgresStore, Store};
+use cgi_session::{Config, Error, MysqlStore, PostgresStore, Record, SessionDigest, Store};
 use mysql::prelude::Queryable as _;
 
+use crate::subjects::{count, record};
 use crate::support::mysql::MysqlServer;
 use crate::support::postgres::{self, PostgresServer};
 
@@ -62,9 +64,13 @@ pub(crate) fn open(kind: &str, settings: &[(&str, &str)]) -> Result<Arc<dyn Stor
     let config = settings.iter().fold(Config::new(), |config, (key, value)| {
         config.set(key, value).unwrap()
     });
+    open_with(kind, &config)
+}
+
+pub(crate) fn open_with(kind: &str, config: &Config) -> Result<Arc<dyn Store>, Error> {
     Ok(match kind {
-        "postgres" => Arc::new(PostgresStore::new(&config)?),
-        _ => Arc::new(MysqlStore::new(&config)?),
+        "postgres" => Arc::new(PostgresStore::new(config)?),
+        _ => Arc::new(MysqlStore::new(config)?),
     })
 }
 
@@ -233,5 +239,39 @@ impl Server for MysqlServer {
 
     fn resume(&self) {
         MysqlServer::resume(self);
+    }
+}
+
+/// Counts as the library does, but for the lock and the version.
+pub(crate) fn count_without_lock(
+    kind: &str,
+    table: &str,
+    session: &SessionDigest,
+    times: u64,
+    mut counted: impl FnMut(),
+) {
+    let url = shared_url(kind).unwrap();
+    let question = format!("SELECT record FROM \"{table}\" WHERE session = '{session}'");
+    let change = |text: &str| {
+        let stored = Record::from_json(text.as_bytes().to_vec()).unwrap();
+        let next = record(count(&stored) + 1, SystemTime::now()).to_json();
+        let next = String::from_utf8(next).unwrap();
+        format!("UPDATE \"{table}\" SET record = '{next}' WHERE session = '{session}'")
+    };
+    if kind == "postgres" {
+        let mut client = ::postgres::Client::connect(&url, ::postgres::NoTls).unwrap();
+        for _ in 0..times {
+            let text = postgres::answer(&mut client, &question).unwrap();
+            client.batch_execute(&change(&text)).unwrap();
+            counted();
+        }
+        return;
+    }
+    let mut client = mysql::Conn::new(mysql::Opts::from_url(&url).unwrap()).unwrap();
+    client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+    for _ in 0..times {
+        let text: String = client.query_first(&question).unwrap().unwrap();
+        client.query_drop(change(&text)).unwrap();
+        counted();
     }
 }

@@ -46,6 +46,8 @@ pub(super) fn install(shared: &Shared) -> Result<()> {
     if made.is_ok() {
         made = ended.map(drop);
     }
+    // What is known of the tables is of another time.
+    shared.pool.close();
     made
 }
 
