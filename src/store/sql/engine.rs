@@ -44,6 +44,8 @@ pub(super) struct Schema {
     /// The server's version, and which is too old.
     pub(super) version: &'static str,
     pub(super) is_too_old: fn(&str) -> Option<String>,
+    /// The server and its version, for people.
+    pub(super) shown: fn(&str) -> String,
     pub(super) tables: [(String, String); 2],
     /// Columns that a table of an older version lacks.
     pub(super) columns: Vec<(&'static str, &'static str)>,

@@ -175,6 +175,11 @@ impl Engine for Mysql {
         let lock = format!("SHA1(CONCAT(DATABASE(), '.{table}'))");
         Schema {
             version: "SELECT VERSION()",
+            shown: |version| {
+                let name = name_of(version);
+                let number = version.split('-').next().unwrap_or_default();
+                format!("{name} {number}")
+            },
             is_too_old,
             alone: format!("SELECT GET_LOCK({lock}, 60)"),
             done: format!("SELECT RELEASE_LOCK({lock})"),
@@ -226,11 +231,22 @@ fn question(what: &str, view: &str, table: &str) -> String {
     )
 }
 
-fn is_too_old(version: &str) -> Option<String> {
-    let (name, oldest) = if version.contains("MariaDB") {
-        ("MariaDB", OLDEST_MARIADB)
+const MARIADB: &str = "MariaDB";
+
+fn name_of(version: &str) -> &'static str {
+    if version.contains(MARIADB) {
+        MARIADB
     } else {
-        ("MySQL", OLDEST_MYSQL)
+        "MySQL"
+    }
+}
+
+fn is_too_old(version: &str) -> Option<String> {
+    let name = name_of(version);
+    let oldest = if name == MARIADB {
+        OLDEST_MARIADB
+    } else {
+        OLDEST_MYSQL
     };
     let mut numbers = version
         .split(['.', '-'])
