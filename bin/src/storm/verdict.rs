@@ -13,7 +13,7 @@ use super::content::{Content, EXPIRED};
 use super::ground::{Field, Ground, shown};
 use super::tally::Tally;
 use super::violation::{Kind, Violation};
-use super::{Opened, Subject, TIMEOUT};
+use super::{Subject, TIMEOUT};
 
 /// After so long nothing of a process that died is kept, and no expired session.
 const LONG_AFTER: Duration = Duration::from_secs(180);
@@ -27,22 +27,22 @@ pub(super) fn pronounce(
     let mut violations = Vec::new();
     for field in [Field::Lasting, Field::Brief] {
         let directory = ground.field(field);
-        let opened = match subject.open(&directory) {
-            Ok(opened) => opened,
+        let manager = match subject.open(&directory) {
+            Ok(manager) => manager,
             Err(error) => return Ok(vec![failed("the store", "to open", &error)]),
         };
         if field == Field::Lasting {
-            violations.extend(check_sessions(ground, &opened, tally)?);
-            violations.extend(check_locks(ground, &opened)?);
+            violations.extend(check_sessions(ground, manager.store(), tally)?);
+            violations.extend(check_locks(ground, manager.store())?);
         }
-        violations.extend(check_sweep(opened.store.as_ref()));
+        violations.extend(check_sweep(manager.store()));
         let mut left = Vec::new();
         list(&directory, "", subject, &mut left)?;
         violations.extend(left.into_iter().map(|name| {
             let expected = "nothing after a clean-up long after";
             Violation::new(Kind::Left, directory.display(), expected, name)
         }));
-        let removed = opened.store.uninstall();
+        let removed = manager.store().uninstall();
         violations.extend(
             removed
                 .errors
@@ -53,12 +53,23 @@ pub(super) fn pronounce(
     Ok(violations)
 }
 
+/// Removes what a storm has left that was interrupted: as much as goes.
+pub(super) fn remove(ground: &Ground, subject: &dyn Subject) {
+    for field in [Field::Lasting, Field::Brief] {
+        if let Ok(manager) = subject.open(&ground.field(field)) {
+            for error in manager.store().uninstall().errors {
+                log::warn!("{}", error.one_line());
+            }
+        }
+    }
+}
+
 /// Every counter holds what the ledgers say, and no ended session is there.
-fn check_sessions(ground: &Ground, opened: &Opened, tally: &Tally) -> io::Result<Vec<Violation>> {
+fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     let mut stored: BTreeMap<u64, Vec<(SessionDigest, u64)>> = BTreeMap::new();
     let mut live = BTreeSet::new();
-    let listed = opened.store.for_each(
+    let listed = store.for_each(
         &mut |digest, found| {
             live.insert(digest.to_string());
             let name = || format!("session {}", digest.as_str().get(..12).unwrap_or_default());
@@ -104,17 +115,14 @@ fn check_sessions(ground: &Ground, opened: &Opened, tally: &Tally) -> io::Result
 }
 
 /// The locks of those who were killed are free.
-fn check_locks(ground: &Ground, opened: &Opened) -> io::Result<Vec<Violation>> {
+fn check_locks(ground: &Ground, store: &dyn Store) -> io::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for slot in 0..Field::Lasting.slots() {
         let Some(entry) = ground.entry(Field::Lasting, slot)? else {
             continue;
         };
         let digest = entry.id.digest();
-        if let Err(error) = opened
-            .store
-            .lock(&digest, Duration::ZERO, SystemTime::now())
-        {
+        if let Err(error) = store.lock(&digest, Duration::ZERO, SystemTime::now()) {
             violations.push(failed(shown(&entry.id), "a free lock", &error));
         }
     }

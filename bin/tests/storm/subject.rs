@@ -7,8 +7,8 @@ use std::process::{self, Command, ExitCode};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
-use cgi_session::{Config, RedisStore, Result, SessionManager, SqliteStore, Store};
-use cgi_session_tools::storm::{Opened, Outcome, Storm, Subject, TIMEOUT, Task};
+use cgi_session::{Config, RedisStore, Result, SessionManager, SqliteStore};
+use cgi_session_tools::storm::{Outcome, Storm, Subject, TIMEOUT, Task};
 use tempfile::TempDir;
 
 use crate::broken::{BrokenStore, Fault};
@@ -26,7 +26,7 @@ pub(crate) enum Own {
 }
 
 impl Subject for Own {
-    fn open(&self, directory: &Path) -> Result<Opened> {
+    fn open(&self, directory: &Path) -> Result<SessionManager> {
         let config = Config::new()
             .set("storageFileDir", directory)?
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
@@ -34,8 +34,7 @@ impl Subject for Own {
             .set("database", directory.join(DATABASE))?;
         match self {
             Own::Broken(fault) => {
-                let store = || BrokenStore::open(*fault, directory);
-                opened(config, store(), store())
+                SessionManager::with_store(config, BrokenStore::open(*fault, directory))
             }
             Own::Redis => {
                 fs::create_dir_all(directory).unwrap();
@@ -43,13 +42,11 @@ impl Subject for Own {
                 // Every directory has keys of its own, and a lock ends with its holder alone.
                 let table = directory.to_string_lossy().replace(['/', '.', '-'], "_");
                 let config = config.set("table", table)?.set("lockLease", "10")?;
-                let store = RedisStore::new(&config)?;
-                opened(config, store.clone(), store)
+                SessionManager::with_store(config.clone(), RedisStore::new(&config)?)
             }
             Own::Sqlite => {
                 fs::create_dir_all(directory).unwrap();
-                let store = SqliteStore::new(&config)?;
-                opened(config, store.clone(), store)
+                SessionManager::with_store(config.clone(), SqliteStore::new(&config)?)
             }
         }
     }
@@ -69,17 +66,6 @@ fn is_of_empty_database(name: &str) -> bool {
     let ending = name.strip_prefix(DATABASE);
     ending.is_some_and(|ending| {
         matches!(ending, "" | "-wal" | "-shm") || ending.starts_with(".locks")
-    })
-}
-
-fn opened(
-    config: Config,
-    one: impl Store + 'static,
-    other: impl Store + 'static,
-) -> Result<Opened> {
-    Ok(Opened {
-        manager: SessionManager::with_store(config, one)?,
-        store: Box::new(other),
     })
 }
 

@@ -10,6 +10,7 @@ mod manual;
 mod serve;
 mod sessions;
 mod show;
+mod signals;
 mod start;
 mod stats;
 mod uninstall;
