@@ -58,6 +58,11 @@ pub trait Subject {
         Ok(())
     }
 
+    /// How long the lock of a process may outlive it.
+    fn longest_wake(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether an empty store may have a file of this name in its directory.
     fn is_of_empty_store(&self, name: &str) -> bool;
 }

@@ -1,10 +1,7 @@
 //! The tools and a store in an engine: they say where it is and what is wrong with it, and look for no files.
 
-#[path = "../../tests/support/outside.rs"]
-mod outside;
-#[path = "../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "a test uses its own part of this module")]
-mod redis;
+#[path = "support/engines.rs"]
+mod engines;
 mod support;
 
 use std::fs;
@@ -12,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use cgi_session::{Config, SessionManager};
-use outside::wait_until;
-use redis::RedisServer;
+use engines::outside::wait_until;
+use engines::redis::RedisServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Finished, program, set_mode};
@@ -222,4 +219,49 @@ fn interrupted(mut child: Child) -> Option<i32> {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     kill_process(pid.unwrap(), Signal::INT).unwrap();
     child.wait().unwrap().code()
+}
+
+/// The tool, about tables in an engine of this kind.
+fn about_tables(place: &TempDir, kind: &str, arguments: &[&str]) -> Finished {
+    let url = engines::url(kind).unwrap();
+    let file = place.path().join("site.ini");
+    let lines = format!("[session]\nstorageType = {kind}\ndatabase = {url}\ntable = Tools\n");
+    fs::write(&file, lines).unwrap();
+    set_mode(&file, 0o600);
+    let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
+    command.env("CGI_SESSION_CONFIG", file);
+    Finished::of(command.args(arguments))
+}
+
+#[test]
+fn tables_are_checked_made_tried_and_removed() {
+    for (kind, name) in [("postgres", "PostgreSQL 1"), ("mysql", "MariaDB 1")] {
+        if engines::url(kind).is_none() {
+            continue;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| about_tables(&place, kind, arguments);
+        let before = engines::tables(kind);
+        let checked = run(&["check"]).exits_with(1).says("PROBLEM  store: ");
+        checked.says("run `cgi-session init`");
+        assert_eq!(engines::tables(kind), before, "a check makes nothing");
+        assert_eq!(
+            run(&["init", "--json"]).exits_with(0).json()["isReady"],
+            true
+        );
+        run(&["check"]).exits_with(0).says(&format!(", {name}"));
+        run(&["start"]).exits_with(0).says("sessionId=");
+        run(&["stats"]).exits_with(0).says("sessions       1");
+
+        let made = engines::tables(kind);
+        let tried = run(&["check", "--stress", "--seconds", "5"]).exits_with(0);
+        let tried = tried.says("stress: sessions are safe on ");
+        tried.says(name).says("none lost, none doubled");
+        assert_eq!(engines::tables(kind), made, "of a trial nothing is left");
+        run(&["stats"]).exits_with(0).says("sessions       1");
+        run(&["uninstall", "--yes"])
+            .exits_with(0)
+            .says("1 session removed");
+        assert_eq!(engines::tables(kind), before);
+    }
 }

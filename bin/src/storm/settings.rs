@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use cgi_session::{Config, Error, Result, SessionManager};
 
@@ -121,6 +122,12 @@ impl Subject for Settings {
         let (left, mut problems) = (manager.uninstall(), manager.install());
         problems.extend(left.errors);
         problems.pop().map_or(Ok(()), Err)
+    }
+
+    fn longest_wake(&self) -> Duration {
+        // An engine must first notice that a connection has ended, or a mark must run out.
+        let wake = if self.is_in_engine() { 3 } else { 0 };
+        Duration::from_secs(wake)
     }
 
     fn is_of_empty_store(&self, name: &str) -> bool {

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Error, SessionDigest, Store, Stored, Sweep};
 
@@ -17,6 +18,9 @@ use super::{Subject, TIMEOUT};
 
 /// After so long nothing of a process that died is kept, and no expired session.
 const LONG_AFTER: Duration = Duration::from_secs(180);
+
+/// Between two clean-ups of a store whose locks outlive their holders.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is wrong with what the storm has left, and removes it.
 pub(super) fn pronounce(
@@ -33,9 +37,13 @@ pub(super) fn pronounce(
         };
         if field == Field::Lasting {
             violations.extend(check_sessions(ground, manager.store(), tally)?);
-            violations.extend(check_locks(ground, manager.store())?);
+            violations.extend(check_locks(
+                ground,
+                manager.store(),
+                subject.longest_wake(),
+            )?);
         }
-        violations.extend(check_sweep(manager.store()));
+        violations.extend(check_sweep(manager.store(), subject.longest_wake()));
         let mut left = Vec::new();
         list(&directory, "", subject, &mut left)?;
         violations.extend(left.into_iter().map(|name| {
@@ -115,14 +123,14 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
 }
 
 /// The locks of those who were killed are free.
-fn check_locks(ground: &Ground, store: &dyn Store) -> io::Result<Vec<Violation>> {
+fn check_locks(ground: &Ground, store: &dyn Store, wake: Duration) -> io::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for slot in 0..Field::Lasting.slots() {
         let Some(entry) = ground.entry(Field::Lasting, slot)? else {
             continue;
         };
         let digest = entry.id.digest();
-        if let Err(error) = store.lock(&digest, Duration::ZERO, SystemTime::now()) {
+        if let Err(error) = store.lock(&digest, wake, SystemTime::now()) {
             violations.push(failed(shown(&entry.id), "a free lock", &error));
         }
     }
@@ -130,11 +138,15 @@ fn check_locks(ground: &Ground, store: &dyn Store) -> io::Result<Vec<Violation>>
 }
 
 /// Cleans up as if much time had passed: nobody uses a session then, and all have expired.
-fn check_sweep(store: &dyn Store) -> Vec<Violation> {
-    let later = SystemTime::now() + TIMEOUT + LONG_AFTER;
-    let report = match store.delete_expired(&Sweep::new(), later) {
-        Ok(report) => report,
-        Err(error) => return vec![failed("the last clean-up", "to end", &error)],
+fn check_sweep(store: &dyn Store, wake: Duration) -> Vec<Violation> {
+    let begun = Instant::now();
+    let report = loop {
+        let later = SystemTime::now() + TIMEOUT + LONG_AFTER;
+        match store.delete_expired(&Sweep::new(), later) {
+            Ok(report) if report.busy > 0 && begun.elapsed() < wake => thread::sleep(PAUSE),
+            Ok(report) => break report,
+            Err(error) => return vec![failed("the last clean-up", "to end", &error)],
+        }
     };
     let mut violations: Vec<Violation> = report
         .failures

@@ -3,12 +3,9 @@
 
 mod controls;
 mod crowd;
-#[path = "../../../tests/support/outside.rs"]
-mod outside;
+#[path = "../support/engines.rs"]
+mod engines;
 mod pair;
-#[path = "../../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "no server is stopped here")]
-mod redis;
 mod refusals;
 mod repeated;
 #[path = "../support/mod.rs"]

@@ -5,16 +5,17 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Record, SessionDigest, SessionId, SessionManager, Stored};
 use tempfile::TempDir;
 
-use crate::redis::RedisServer;
+use crate::engines;
 use crate::support::{Finished, set_mode, tool};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
+/// What lies in the directory of a pair.
+const FILES: [&str; 2] = ["file", "sqlite"];
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Two stores and their configuration files.
@@ -38,9 +39,11 @@ impl Pair {
         set_mode(pair.path(), 0o711);
         pair.configure("old", old, "");
         pair.configure("new", new, "");
-        if old == "redis" {
-            // Nobody's files are beside the old store, whose owner root could be.
-            assert!(pair.new_one().install().is_empty());
+        for (name, kind, other) in [("old", old, new), ("new", new, old)] {
+            // Where root is to make files, and nobody's are beside those that were, it does not.
+            if kind != "file" && ![kind, other].iter().all(|kind| FILES.contains(kind)) {
+                assert!(pair.manager(name).install().is_empty());
+            }
         }
         pair
     }
@@ -52,8 +55,10 @@ impl Pair {
         let place = match kind {
             "file" => format!("storageFileDir = {shown}"),
             "sqlite" => format!("database = {shown}/sessions.db"),
-            "redis" => format!("database = {}\ntable = {}", redis_url(), self.table(name)),
-            kind => panic!("no store {kind}"),
+            engine => {
+                let url = engines::url(engine).expect("a server");
+                format!("database = {url}\ntable = {}", self.table(name))
+            }
         };
         if !directory.exists() {
             fs::create_dir(&directory).unwrap();
@@ -132,19 +137,8 @@ impl Pair {
 /// installed.
 pub(crate) fn pairs() -> Vec<(&'static str, &'static str)> {
     let mut pairs = vec![("file", "sqlite"), ("sqlite", "file")];
-    if redis_server().is_some() {
-        pairs.extend([("file", "redis"), ("redis", "sqlite")]);
-    }
+    pairs.extend(engines::installed().flat_map(|engine| [("file", engine), (engine, "sqlite")]));
     pairs
-}
-
-fn redis_server() -> &'static Option<RedisServer> {
-    static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
-    SERVER.get_or_init(|| RedisServer::start(&[]))
-}
-
-fn redis_url() -> String {
-    redis_server().as_ref().expect("a server").url()
 }
 
 /// What [`Pair::counts`] should be, `examined` being the first number.
