@@ -172,6 +172,22 @@ impl MysqlServer {
         owner.query_drop(statement).unwrap();
     }
 
+    /// The last column of the first row, as text, of whoever owns the server.
+    #[track_caller]
+    pub(crate) fn ask(&self, question: &str) -> Option<String> {
+        let mut owner = self.connect("root", "", "mysql").unwrap();
+        let row: mysql::Row = owner.query_first(question).unwrap()?;
+        row.get(row.len() - 1)
+    }
+
+    /// Ends the server as its administrator would.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let pid_file = self.directory.path().join("pid");
+        wait_until("MariaDB has ended", || !pid_file.exists());
+        self.kill();
+    }
+
     /// Ends the server as if the machine had stopped.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {

@@ -41,7 +41,20 @@ impl PostgresServer {
     /// A server with an empty database; `None` where there is none installed.
     #[track_caller]
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
-        let programs = programs()?;
+        let mut server = PostgresServer::new(programs()?, settings);
+        let mut initdb = server.command(&server.programs.join("initdb"));
+        initdb.args(["--no-sync", "--no-locale", "--encoding=UTF8", "-U", OWNER]);
+        initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
+        let made = initdb.arg("-D").arg(server.data()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        server.run();
+        server.tell(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"));
+        server.tell(&format!("CREATE DATABASE {USER} OWNER {USER}"));
+        Some(server)
+    }
+
+    /// A place and a port for a server.
+    fn new(programs: PathBuf, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("pg")
             .tempdir_in("/tmp")
@@ -50,23 +63,13 @@ impl PostgresServer {
             chown(directory.path(), Some(uid), Some(gid)).unwrap();
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut server = PostgresServer {
+        PostgresServer {
             directory,
             programs,
             port: listener.local_addr().unwrap().port(),
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
-        };
-        let mut initdb = server.command(&server.programs.join("initdb"));
-        initdb.args(["--no-sync", "--no-locale", "--encoding=UTF8", "-U", OWNER]);
-        initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
-        let made = initdb.arg("-D").arg(server.data()).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        drop(listener);
-        server.run();
-        server.tell(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"));
-        server.tell(&format!("CREATE DATABASE {USER} OWNER {USER}"));
-        Some(server)
+        }
     }
 
     /// Starts the server again in the same place.
@@ -174,6 +177,29 @@ impl PostgresServer {
     #[track_caller]
     pub(crate) fn ask(&self, question: &str) -> Option<String> {
         answer(&mut self.client(), question)
+    }
+
+    /// A server that follows this one and may take its place.
+    #[track_caller]
+    pub(crate) fn standby(&self) -> Self {
+        let standby = PostgresServer::new(self.programs.clone(), &[]);
+        let mut copy = standby.command(&standby.programs.join("pg_basebackup"));
+        copy.arg("-h").arg(self.directory.path());
+        copy.args(["-p", &self.port.to_string(), "-U", OWNER]);
+        copy.args(["--checkpoint=fast", "--write-recovery-conf", "-D"]);
+        let made = copy.arg(standby.data()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut standby = standby;
+        standby.run();
+        standby
+    }
+
+    /// Ends the server as its administrator would.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::INT);
+        let pid_file = self.data().join("postmaster.pid");
+        wait_until("PostgreSQL has ended", || !pid_file.exists());
+        self.kill();
     }
 
     /// Ends the server as if the machine had stopped.
