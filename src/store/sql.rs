@@ -17,8 +17,8 @@
 //!
 //! # Why no update is lost
 //!
-//! `version` starts at a random number and grows with every record. Every write of a lease has the condition
-//! that it is still the one that the lease loaded or wrote, under the row lock. So
+//! `version` counts the records of a session, with a random number behind the count. Every write of a lease has the
+//! condition that it is still the one that the lease loaded or wrote, under the row lock. So
 //!
 //! * with the row lock held from loading to the last write, nobody else wrote in between;
 //! * when the lock was lost, in a gap that outlasted the mark, or because the server ended the connection or
@@ -35,6 +35,7 @@
 mod address;
 mod cap;
 mod connector;
+mod creation;
 mod engine;
 mod install;
 mod lease;
@@ -156,7 +157,7 @@ impl<T: IsSql> Store for T {
     ) -> Result<Option<Box<dyn Lease>>> {
         let shared = &self.sql().shared;
         check_size(record, shared.max_record_bytes)?;
-        let lease = lock::create(shared, session, record, now)?;
+        let lease = creation::create(shared, session, record, now)?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
     }
 

@@ -15,7 +15,9 @@ use crate::rows::Rows;
 use crate::sql_server::{count_without_lock as count_in_sql, shared_url, variable};
 #[cfg(feature = "redis")]
 use crate::subjects::{REDIS, redis_url};
-use crate::subjects::{Subject, WAIT, count, counted, create, later, open, record, shared, subject, table};
+use crate::subjects::{
+    Subject, WAIT, count, counted, create, later, open, record, shared, subject, table,
+};
 
 const PROCESSES: usize = 16;
 const INCREMENTS: u64 = 200;
@@ -369,7 +371,13 @@ fn process() {
         #[cfg(all(feature = "mysql", feature = "postgres"))]
         "count without lock" if setting(STORE) != "custom" => {
             let counted = || ledger.write_all(b".").unwrap();
-            count_in_sql(&setting(STORE), &table(place), &session, INCREMENTS, counted);
+            count_in_sql(
+                &setting(STORE),
+                &table(place),
+                &session,
+                INCREMENTS,
+                counted,
+            );
         }
         "count without lock" => count_without_lock(place, &session, &mut ledger),
         "begin" => {

@@ -103,7 +103,9 @@ fn shared_mysql() -> Option<&'static MysqlServer> {
 /// The servers that the tests share: each uses tables of its own, and stops none of them.
 pub(crate) fn shared_servers() -> impl Iterator<Item = &'static dyn Server> {
     let postgres = shared_postgres().map(|server| server as &dyn Server);
-    postgres.into_iter().chain(shared_mysql().map(|server| server as &dyn Server))
+    postgres
+        .into_iter()
+        .chain(shared_mysql().map(|server| server as &dyn Server))
 }
 
 /// Servers for one test alone.
@@ -151,7 +153,9 @@ impl Server for PostgresServer {
 
     fn end_connections(&self) {
         let others = format!("usename = '{}' AND pid <> pg_backend_pid()", postgres::USER);
-        self.tell(&format!("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}"));
+        self.tell(&format!(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}"
+        ));
     }
 
     fn kill(&mut self) {
@@ -186,7 +190,9 @@ impl Server for MysqlServer {
 
     fn run_all(&self, statements: &[&str]) {
         let mut client = self.client();
-        client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+        client
+            .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+            .unwrap();
         for statement in statements {
             client.query_drop(statement).unwrap();
         }
@@ -194,7 +200,9 @@ impl Server for MysqlServer {
 
     fn ask(&self, question: &str) -> Option<String> {
         let mut client = self.client();
-        client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+        client
+            .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+            .unwrap();
         let answer: Option<Option<String>> = client.query_first(question).unwrap();
         answer.flatten()
     }
@@ -205,14 +213,17 @@ impl Server for MysqlServer {
 
     fn holding(&self, statement: &str) -> Box<dyn Send> {
         let mut client = self.client();
-        client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+        client
+            .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+            .unwrap();
         client.query_drop("START TRANSACTION").unwrap();
         client.query_drop(statement).unwrap();
         Box::new(client)
     }
 
     fn end_connections(&self) {
-        let others = "FROM information_schema.processlist WHERE user = 'shop' AND id <> connection_id()";
+        let others =
+            "FROM information_schema.processlist WHERE user = 'shop' AND id <> connection_id()";
         let mut client = self.client();
         let found: Vec<u64> = client.query(format!("SELECT id {others}")).unwrap();
         for id in found {
@@ -220,7 +231,9 @@ impl Server for MysqlServer {
             let _ = client.query_drop(format!("KILL CONNECTION {id}"));
         }
         crate::support::wait_until("the connections are gone", || {
-            let left: Option<u64> = client.query_first(format!("SELECT count(*) {others}")).unwrap();
+            let left: Option<u64> = client
+                .query_first(format!("SELECT count(*) {others}"))
+                .unwrap();
             left == Some(0)
         });
     }
@@ -268,7 +281,9 @@ pub(crate) fn count_without_lock(
         return;
     }
     let mut client = mysql::Conn::new(mysql::Opts::from_url(&url).unwrap()).unwrap();
-    client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+    client
+        .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+        .unwrap();
     for _ in 0..times {
         let text: String = client.query_first(&question).unwrap().unwrap();
         client.query_drop(change(&text)).unwrap();

@@ -74,6 +74,8 @@ impl MysqlServer {
         install.args(["--no-defaults", WITHOUT_AIO, "--skip-test-db"]);
         install.arg("--auth-root-authentication-method=normal");
         install.arg(format!("--datadir={}", self.data().display()));
+        // A server removes what others of its kind have left in a place for temporary files.
+        install.env("TMPDIR", self.directory.path());
         let made = as_this_user(&mut install).output().unwrap();
         assert!(made.status.success(), "{made:?}");
     }

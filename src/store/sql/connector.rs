@@ -180,6 +180,8 @@ impl Shared {
             if !link.is_kept || !answers.failure.as_ref().is_some_and(is_stale) {
                 return Ok((link, answers));
             }
+            // Then so are those that were made before.
+            self.pool.close();
         }
     }
 

@@ -27,6 +27,12 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// of its own returns when that is over, and is asked again.
     fn for_update(&self, wait: Duration) -> &'static str;
 
+    /// The table in a statement that locks what it finds by an index, and looks at nothing else: a scan would
+    /// lock, or wait for, rows that it does not want. None is the primary key.
+    fn by_index(&self, table: &str, _index: Option<&str>) -> String {
+        format!("\"{table}\"")
+    }
+
     /// A text as a literal that it cannot break out of, whatever the server's settings are.
     fn text(&self, text: &str) -> String;
 

@@ -159,6 +159,11 @@ impl Engine for Mysql {
         }
     }
 
+    fn by_index(&self, table: &str, index: Option<&str>) -> String {
+        let index = index.unwrap_or("PRIMARY");
+        format!("\"{table}\" FORCE INDEX (\"{index}\")")
+    }
+
     fn text(&self, text: &str) -> String {
         let mut literal = String::with_capacity(2 * text.len() + 16);
         literal.push_str("_utf8mb4 X'");
