@@ -46,9 +46,7 @@ impl PostgresServer {
             .prefix("pg")
             .tempdir_in("/tmp")
             .unwrap();
-        if let Some((uid, gid)) = another_user() {
-            chown(directory.path(), Some(uid), Some(gid)).unwrap();
-        }
+        give(directory.path());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = PostgresServer {
             directory,
@@ -241,6 +239,13 @@ fn programs() -> Option<PathBuf> {
         return newest;
     }
     Some(PathBuf::new())
+}
+
+/// Gives a file or directory to whoever runs a server.
+pub(crate) fn give(path: &Path) {
+    if let Some((uid, gid)) = another_user() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
 }
 
 /// Whom root runs a server as.
