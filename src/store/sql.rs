@@ -1,4 +1,4 @@
-//! Sessions in a table of a database server: what PostgreSQL and MySQL have in common.
+//! Sessions in a table of a database server: what `PostgreSQL` and `MySQL` have in common.
 //!
 //! # The lock
 //!

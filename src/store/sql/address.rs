@@ -27,6 +27,7 @@ pub(super) struct Address {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
     pub(super) database: String,
+    #[cfg(feature = "tls")]
     pub(super) is_encrypted: bool,
 }
 
@@ -55,7 +56,7 @@ impl Address {
     }
 
     /// The name that a certificate must vouch for.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "postgres", feature = "tls"))]
     pub(super) fn host(&self) -> &str {
         match &self.place {
             Place::Tcp { host, .. } => host,
@@ -129,6 +130,7 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
         user: Some(user).filter(|user| !user.is_empty()),
         password: url.password().map(decoded).transpose()?,
         database,
+        #[cfg(feature = "tls")]
         is_encrypted,
     })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::connector::Link;
-use super::engine::{Answers, Failure, Kind};
+use super::engine::{Failure, Kind};
 use super::lease::{SqlLease, Version};
 use super::{Shared, cap};
 use crate::error::Result;
@@ -25,8 +25,7 @@ struct New<'a> {
 
 /// What became of a row that was to be stored.
 enum Insertion {
-    /// It is there, and its lock was asked for.
-    Done(Link, Answers, usize),
+    Done(SqlLease),
     Taken,
     /// The connection broke, or the server had ended it.
     Unknown(Failure),
@@ -47,15 +46,17 @@ pub(super) fn create(
         version: Version::first(),
         now,
     };
-    if let Some(created) = new.finish(new.insert()?) {
-        return Ok(created);
+    match new.insert()? {
+        Insertion::Done(lease) => return Ok(Some(lease)),
+        Insertion::Taken => return Ok(None),
+        Insertion::Unknown(_) => {}
     }
     // On another connection it is stored, or found stored: nobody else draws our version.
     shared.pool.close();
     match new.insert()? {
+        Insertion::Done(lease) => Ok(Some(lease)),
         Insertion::Taken => new.lock(),
         Insertion::Unknown(failure) => Err(shared.explain(ACTION, failure)),
-        done => Ok(new.finish(done).flatten()),
     }
 }
 
@@ -78,32 +79,20 @@ impl New<'_> {
         let select = script.push(&shared.selection_of_version(session, Duration::ZERO));
         let mut answers =
             link.run_within(&script, link.patience.saturating_add(shared.lock_timeout));
-        if answers.has(commit) {
-            return Ok(Insertion::Done(link, answers, select));
+        if !answers.has(commit)
+            && let Some(failure) = answers.failure.take()
+        {
+            shared.recover(link, &failure);
+            return match failure.kind {
+                Kind::Duplicate | Kind::Locked if !answers.has(insert) => Ok(Insertion::Taken),
+                Kind::Ended | Kind::Broken => Ok(Insertion::Unknown(failure)),
+                _ => Err(shared.explain(ACTION, failure)),
+            };
         }
-        let Some(failure) = answers.failure.take() else {
-            return Ok(Insertion::Done(link, answers, select));
-        };
-        shared.recover(link, &failure);
-        match failure.kind {
-            Kind::Duplicate | Kind::Locked if !answers.has(insert) => Ok(Insertion::Taken),
-            Kind::Ended | Kind::Broken => Ok(Insertion::Unknown(failure)),
-            _ => Err(shared.explain(ACTION, failure)),
-        }
-    }
-
-    /// The lease of what was stored; `None` when nobody knows whether it was.
-    fn finish(&self, insertion: Insertion) -> Option<Option<SqlLease>> {
-        match insertion {
-            Insertion::Done(link, answers, select) => {
-                // Somebody who was told the id may have come in between; his is the session then.
-                let mut lease = self.lease(link);
-                lease.check_lock(answers, select);
-                Some(Some(lease))
-            }
-            Insertion::Taken => Some(None),
-            Insertion::Unknown(_) => None,
-        }
+        // Somebody who was told the id may have come in between; his is the session then.
+        let mut lease = self.lease(link);
+        lease.check_lock(answers, select);
+        Ok(Insertion::Done(lease))
     }
 
     /// The lock of a row that is there already, if it is ours.

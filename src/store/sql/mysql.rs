@@ -38,7 +38,7 @@ const OLDEST_MYSQL: [u64; 2] = [8, 0];
 /// | used | when it was last used, in seconds since 1970 |
 /// | user | whose session it is, or NULL |
 /// | version | a number that every save changes |
-/// | held_by, held_until | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
+/// | `held_by`, `held_until` | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
 ///
 /// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
 /// So each open session needs a connection of its own.

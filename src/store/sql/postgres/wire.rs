@@ -51,7 +51,7 @@ impl Wire {
                 work: Some(Box::pin(work)),
                 end: None,
             }),
-            Ok(Some(Err(error))) => Err(failure::of_login(error)),
+            Ok(Some(Err(error))) => Err(failure::of_login(&error)),
             Ok(None) => Err(failure::late()),
             Err(error) => Err(failure::unreachable(error.into())),
         }
