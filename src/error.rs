@@ -277,7 +277,7 @@ impl fmt::Display for Error {
             Error::Store { action, .. } | Error::Unavailable { action, .. } => f.write_str(action),
             Error::LeaseLost => f.write_str(
                 "the session's lock ended before the request did, and another request may have changed the \
-                 session; nothing of this one was stored (see lockLease)",
+                 session; nothing of this one was saved (see lockLease)",
             ),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())

@@ -1,8 +1,12 @@
 //! [`Network`]: hosts of the test's own, which are network namespaces behind a bridge.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::{is_installed, may_act_as_root};
+
+/// How many this process has made: each has a name of its own.
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
 /// A bridge, and the hosts that it connects with this one.
 pub(crate) struct Network {
@@ -25,8 +29,9 @@ impl Network {
         if !is_installed("ip") || !may_act_as_root() {
             return None;
         }
-        let id = std::process::id() % 0xffff;
-        let net = format!("10.{}.{}", 64 + id / 256 % 64, id % 256);
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let id = (16 * std::process::id() + number) % 0x4000;
+        let net = format!("10.{}.{}", 64 + id / 256, id % 256);
         let mut network = Network {
             bridge: format!("cgis{id:x}"),
             address: format!("{net}.1"),

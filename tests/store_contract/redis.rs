@@ -52,7 +52,7 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
     }
     let wrong = "it is no URL of a Redis server";
     for (url, words) in [
-        ("", wrong),
+        ("", "database is not set"),
         ("/run/redis.sock", wrong),
         ("mysql://ada:s3cret@localhost/a", wrong),
         ("redis://ada:s3cret@h:99999/0", wrong),
