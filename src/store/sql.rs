@@ -3,7 +3,8 @@
 //! # The lock
 //!
 //! A request holds its session by the row lock of a transaction on a connection of its own: `BEGIN`,
-//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends. The last
+//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends, and ends a
+//! connection that has held a session in silence for longer than `lockLease`. The last
 //! write and the end of the lock are one message, `UPDATE …; COMMIT`. Readers see what was committed last, and
 //! wait for nobody.
 //!
@@ -104,7 +105,7 @@ impl SqlStore {
             )));
         }
         let shared = Shared {
-            pool: Pool::new(Connector::new(Box::new(engine), table, config.lock_timeout)),
+            pool: Pool::new(Connector::new(Box::new(engine), config)),
             table: table.clone(),
             expiry: Expiry::new(config),
             max_record_bytes: config.max_record_bytes,

@@ -1,7 +1,15 @@
 //! [`Engine`]: a server of the test's own, which hosts reach by the network.
 
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod redis;
 
+#[cfg(feature = "mysql")]
+pub(crate) use mysql::Mysql;
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::Postgres;
 pub(crate) use redis::{Redis, ReplicatedRedis};
 
 /// Where sessions are kept.

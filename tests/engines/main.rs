@@ -71,6 +71,38 @@ fn two_hosts_that_count_in_a_redis_server_lose_nothing_in_any_trouble() {
     tally.is_right();
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn two_hosts_that_count_in_a_postgres_server_lose_nothing_in_any_trouble() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::Postgres::start(network.address()) else {
+        return;
+    };
+    let mut traffic = Traffic::start(&network, &engine);
+    trouble(&mut engine, &network, &mut traffic);
+    let tally = traffic.end();
+    eprintln!("postgres: {tally}");
+    tally.is_right();
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn two_hosts_that_count_in_a_mysql_server_lose_nothing_in_any_trouble() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::Mysql::start(network.address()) else {
+        return;
+    };
+    let mut traffic = Traffic::start(&network, &engine);
+    trouble(&mut engine, &network, &mut traffic);
+    let tally = traffic.end();
+    eprintln!("mysql: {tally}");
+    tally.is_right();
+}
+
 #[test]
 fn two_hosts_that_count_in_a_redis_server_lose_nothing_when_its_replica_takes_over() {
     let Some(network) = Network::open(2) else {

@@ -138,13 +138,14 @@ impl Engine for Mysql {
         }))
     }
 
-    /// A host that is gone frees its locks when it has said nothing for ten minutes.
-    fn settings(&self) -> &'static [&'static str] {
-        &[
-            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-            "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-             autocommit = 1, innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = 600",
-        ]
+    fn settings(&self, lease: Duration) -> Script {
+        let mut script = Script::of("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+        let seconds = lease.as_secs().clamp(1, 1 << 20);
+        script.push(&format!(
+            "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, \
+             innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = {seconds}"
+        ));
+        script
     }
 
     fn begin(&self, script: &mut Script, _: Duration) {

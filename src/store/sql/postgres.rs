@@ -131,20 +131,22 @@ impl Engine for Postgres {
         Ok(Box::new(wire))
     }
 
-    /// A host that is gone frees its locks in less than a minute.
-    fn settings(&self) -> &'static [&'static str] {
-        &[
-            "SET tcp_keepalives_idle = 15",
-            "SET tcp_keepalives_interval = 5",
-            "SET tcp_keepalives_count = 4",
-        ]
+    fn settings(&self, lease: Duration) -> Script {
+        let mut script = Script::new();
+        // A host that is gone frees its locks before that.
+        script.push("SET tcp_keepalives_idle = 15");
+        script.push("SET tcp_keepalives_interval = 5");
+        script.push("SET tcp_keepalives_count = 4");
+        let millis = milliseconds(lease);
+        script.push(&format!(
+            "SET idle_in_transaction_session_timeout = {millis}"
+        ));
+        script
     }
 
     fn begin(&self, script: &mut Script, wait: Duration) {
         script.push("BEGIN ISOLATION LEVEL READ COMMITTED");
-        // 0 would be no limit.
-        let millis = wait.as_millis().clamp(1, 1 << 30);
-        script.push(&format!("SET LOCAL lock_timeout = {millis}"));
+        script.push(&format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
     }
 
     fn for_update(&self, wait: Duration) -> &'static str {
@@ -225,4 +227,9 @@ impl Engine for Postgres {
             storage_of: None,
         }
     }
+}
+
+/// A time limit. None at all would be 0.
+fn milliseconds(limit: Duration) -> u128 {
+    limit.as_millis().clamp(1, 1 << 30)
 }
