@@ -1,6 +1,6 @@
 //! A `PostgreSQL` server of a test's own: on a port and a socket in a directory that goes with it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use super::outside::{is_installed, wait_until};
+use super::outside::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
 const WATCH: &str =
-    "\"$@\" </dev/null >/dev/null 2>>\"$0/log\" & echo $!; read -r stays; kill -QUIT $!; wait
+    "\"$@\" </dev/null >/dev/null 2>>\"$0/log\" & echo $!; read -r stays; kill -QUIT $! 2>/dev/null; wait
     [ \"$stays\" ] || rm -rf -- \"$0\"";
 /// What the programs are called that use the server, and their password.
 pub(crate) const USER: &str = "shop";
@@ -47,6 +47,14 @@ impl PostgresServer {
         initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
         let made = initdb.arg("-D").arg(server.data()).output().unwrap();
         assert!(made.status.success(), "{made:?}");
+        // It may be set to listen for other hosts.
+        let mut access = File::options()
+            .append(true)
+            .open(server.data().join("pg_hba.conf"))
+            .unwrap();
+        access
+            .write_all(b"host all all all scram-sha-256\n")
+            .unwrap();
         server.run();
         server.tell(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"));
         server.tell(&format!("CREATE DATABASE {USER} OWNER {USER}"));
@@ -59,9 +67,7 @@ impl PostgresServer {
             .prefix("pg")
             .tempdir_in("/tmp")
             .unwrap();
-        if let Some((uid, gid)) = another_user() {
-            chown(directory.path(), Some(uid), Some(gid)).unwrap();
-        }
+        give(directory.path());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         PostgresServer {
             directory,
@@ -197,8 +203,14 @@ impl PostgresServer {
     /// Ends the server as its administrator would.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::INT);
-        let pid_file = self.data().join("postmaster.pid");
-        wait_until("PostgreSQL has ended", || !pid_file.exists());
+        if let Some(running) = &self.running {
+            let process = format!("/proc/{}", running.pid.as_raw_nonzero());
+            wait_until("the server has ended", || {
+                // Its watch may not have taken note of it.
+                let status = fs::read_to_string(format!("{process}/stat"));
+                status.map_or(true, |status| status.contains(") Z "))
+            });
+        }
         self.kill();
     }
 
@@ -269,9 +281,16 @@ fn programs() -> Option<PathBuf> {
     Some(PathBuf::new())
 }
 
+/// Gives a file or directory to whoever runs a server.
+pub(crate) fn give(path: &Path) {
+    if let Some((uid, gid)) = another_user() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
 /// Whom root runs a server as.
 fn another_user() -> Option<(u32, u32)> {
-    if !super::is_root() {
+    if !is_root() {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap();

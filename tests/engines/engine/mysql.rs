@@ -56,11 +56,9 @@ pub(crate) struct ReplicatedMysql {
 }
 
 /// The source waits for the replica before it acknowledges anything: semi-synchronous replication.
-const SOURCE: [&str; 6] = [
+const SOURCE: [&str; 4] = [
     "--server-id=1",
     "--log-bin=log",
-    "--gtid-strict-mode=1",
-    "--rpl-semi-sync-master-enabled=1",
     "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
     "--rpl-semi-sync-master-timeout=3600000",
 ];
@@ -84,6 +82,7 @@ impl ReplicatedMysql {
             source.port()
         ));
         source.tell(&format!("GRANT REPLICATION SLAVE ON *.* TO '{USER}'@'%'"));
+        source.tell("SET GLOBAL rpl_semi_sync_master_enabled = 1");
         replica.tell("START SLAVE");
         wait_until("the replica follows", || {
             let clients = source.ask("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'");
