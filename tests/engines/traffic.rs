@@ -68,12 +68,23 @@ impl Traffic {
             is_careless,
         };
         for host in network.hosts() {
+            traffic.is_known_at(host);
             fs::write(traffic.ledger(host.name()), "").unwrap();
             for _ in 0..PROGRAMS {
                 traffic.add_program(host);
             }
         }
         traffic
+    }
+
+    /// Waits until what was made at one node is known at that of this host.
+    fn is_known_at(&self, host: &Host) {
+        let config = Config::load(&config_of(self.directory.path(), host.name())).unwrap();
+        let manager = SessionManager::new(config).unwrap();
+        let last = self.cookies.last().unwrap();
+        wait_until("the last session is known everywhere", || {
+            manager.read(last).is_ok_and(|found| found.is_some())
+        });
     }
 
     fn ledger(&self, host: &str) -> PathBuf {
