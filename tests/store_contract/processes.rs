@@ -15,7 +15,9 @@ use crate::rows::Rows;
 use crate::sql_server::{count_without_lock as count_in_sql, shared_url, variable};
 #[cfg(feature = "redis")]
 use crate::subjects::{REDIS, redis_url};
-use crate::subjects::{Subject, WAIT, count, counted, create, later, open, record, shared, subject, table};
+use crate::subjects::{
+    Subject, WAIT, count, counted, create, later, open, record, shared, subject, table,
+};
 
 const PROCESSES: usize = 16;
 const INCREMENTS: u64 = 200;
@@ -55,7 +57,7 @@ fn sixteen_processes_that_count_at_once_count_3200() {
 
 #[test]
 fn without_the_library_s_lock_updates_are_lost_and_it_is_noticed() {
-    let notices = |name| {
+    let loses = |name| {
         let subject = subject(name, &[]);
         let (id, _) = create(&*subject.store, 0, SystemTime::now());
         let session = id.digest();
@@ -67,8 +69,8 @@ fn without_the_library_s_lock_updates_are_lost_and_it_is_noticed() {
         counted < acknowledged(&subject)
     };
     for name in shared().filter(|name| ["custom", "postgres", "mysql"].contains(*name)) {
-        let noticed = (0..20).any(|_| notices(name));
-        assert!(noticed, "{name}: nothing was noticed");
+        let is_noticed = (0..20).any(|_| loses(name));
+        assert!(is_noticed, "{name}: nothing was noticed");
     }
 }
 
@@ -369,7 +371,13 @@ fn process() {
         #[cfg(all(feature = "mysql", feature = "postgres"))]
         "count without lock" if setting(STORE) != "custom" => {
             let counted = || ledger.write_all(b".").unwrap();
-            count_in_sql(&setting(STORE), &table(place), &session, INCREMENTS, counted);
+            count_in_sql(
+                &setting(STORE),
+                &table(place),
+                &session,
+                INCREMENTS,
+                counted,
+            );
         }
         "count without lock" => count_without_lock(place, &session, &mut ledger),
         "begin" => {

@@ -45,8 +45,13 @@ pub(crate) fn all_fail(store: &dyn Store, status: u16, words: &[&str]) {
 fn without_its_table_a_store_says_what_to_do_and_makes_none() {
     for server in shared_servers() {
         let store = server.store("missing", &[]);
-        all_fail(&*store, 500, &["127.0.0.1", "/shop", "run `cgi-session init`"]);
-        let tables = "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'missing%'";
+        all_fail(
+            &*store,
+            500,
+            &["127.0.0.1", "/shop", "run `cgi-session init`"],
+        );
+        let tables =
+            "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'missing%'";
         assert_eq!(server.ask(tables).as_deref(), Some("0"));
     }
 }
@@ -88,7 +93,12 @@ fn a_table_of_the_oldest_version_without_indexes_or_states_is_brought_up_to_date
         ]);
         let store = server.installed("oldest", &[]);
         assert_eq!(counted(&*store, &session), Some(3));
-        assert_eq!(store.sessions_of("ada", now).unwrap(), [session], "{}", server.kind());
+        assert_eq!(
+            store.sessions_of("ada", now).unwrap(),
+            [session],
+            "{}",
+            server.kind()
+        );
         let (_, mut lease) = store.lock(&session, WAIT, now).unwrap().unwrap();
         lease.finish(&record(4, now), now).unwrap();
         assert_eq!(counted(&*store, &session), Some(4));
@@ -124,7 +134,10 @@ fn a_table_of_somebody_else_is_neither_made_ours_nor_removed() {
             assert_eq!(problems.len(), 1);
             says(&problems[0], &["notes", "somebody else's", "another table"]);
         }
-        assert_eq!(server.ask("SELECT note FROM \"notes\"").as_deref(), Some("b"));
+        assert_eq!(
+            server.ask("SELECT note FROM \"notes\"").as_deref(),
+            Some("b")
+        );
     }
 }
 
@@ -151,7 +164,9 @@ fn what_somebody_else_put_into_the_table_is_no_session_and_stays() {
         says(&error, &["a later release", "left as it is"]);
         let shown = RefCell::new(Vec::new());
         let mut visit = |session: &SessionDigest, stored: Result<_, Error>| {
-            shown.borrow_mut().push((*session, stored.map(drop).unwrap_err().one_line()));
+            shown
+                .borrow_mut()
+                .push((*session, stored.map(drop).unwrap_err().one_line()));
             ControlFlow::Continue(())
         };
         store.for_each(&mut visit, now).unwrap();
@@ -162,7 +177,10 @@ fn what_somebody_else_put_into_the_table_is_no_session_and_stays() {
         assert_eq!(shown.len(), 2);
         let report = store.delete_expired(&Sweep::new(), now).unwrap();
         assert_eq!((report.deleted, report.foreign, report.busy), (0, 1, 0));
-        assert_eq!(server.ask("SELECT count(*) FROM \"foreign\"").as_deref(), Some("4"));
+        assert_eq!(
+            server.ask("SELECT count(*) FROM \"foreign\"").as_deref(),
+            Some("4")
+        );
     }
 }
 
@@ -173,12 +191,24 @@ fn whatever_a_record_or_a_user_holds_comes_back_as_it_was() {
         let now = SystemTime::now();
         let mut sessions = Vec::new();
         for text in [
-            "it's", "a\\b", "\\'; DROP TABLE texts; --", "\"quoted\"", "$$ $1 ? ?1 :name @x", "b\u{fc}cher \u{1f36a}",
-            "\u{0}\u{7}", "%_`", "ADA", "ada", "ada ", "",
+            "it's",
+            "a\\b",
+            "\\'; DROP TABLE texts; --",
+            "\"quoted\"",
+            "$$ $1 ? ?1 :name @x",
+            "b\u{fc}cher \u{1f36a}",
+            "\u{0}\u{7}",
+            "%_`",
+            "ADA",
+            "ada",
+            "ada ",
+            "",
         ] {
             let values = serde_json::json!({"": {"count": 1, "text": text}}).to_string();
             let user = text.replace('\u{0}', "");
-            let record = Record::new(now).with_values(values.clone().into_bytes()).with_user(Some(&user));
+            let record = Record::new(now)
+                .with_values(values.clone().into_bytes())
+                .with_user(Some(&user));
             let session = SessionId::generate().unwrap().digest();
             let mut lease = store.create(&session, &record, now).unwrap().unwrap();
             lease.commit(&record, now).unwrap();
@@ -189,7 +219,11 @@ fn whatever_a_record_or_a_user_holds_comes_back_as_it_was() {
             sessions.push((user, session));
         }
         for (user, session) in sessions {
-            assert_eq!(store.sessions_of(&user, now).unwrap(), [session], "{user:?}");
+            assert_eq!(
+                store.sessions_of(&user, now).unwrap(),
+                [session],
+                "{user:?}"
+            );
         }
     }
 }
@@ -200,12 +234,20 @@ fn who_is_not_let_in_is_told_so_without_his_password() {
         let url = server.url();
         let wrong = url.replace(":four-words-of-salt@", ":four-words-of-pepper@");
         let store = open(server.kind(), &[("database", &wrong)]).unwrap();
-        all_fail(&*store, 500, &["check the user and the password", "shop@127.0.0.1"]);
+        all_fail(
+            &*store,
+            500,
+            &["check the user and the password", "shop@127.0.0.1"],
+        );
         let elsewhere = url.replace("/shop", "/elsewhere");
         let store = open(server.kind(), &[("database", &elsewhere)]).unwrap();
         all_fail(&*store, 500, &["elsewhere"]);
         let bare = url.replace(":four-words-of-salt@", "@");
-        let given = [("database", &*bare), ("databasePassword", "four-words-of-salt"), ("table", "given")];
+        let given = [
+            ("database", &*bare),
+            ("databasePassword", "four-words-of-salt"),
+            ("table", "given"),
+        ];
         let store = open(server.kind(), &given).unwrap();
         assert!(store.install().is_empty());
         drop(create(&*store, 1, SystemTime::now()));
@@ -220,7 +262,11 @@ fn a_server_that_is_not_there_is_503_at_once_and_the_error_says_where() {
         let store = open(kind, &[("database", &url)]).unwrap();
         let started = Instant::now();
         let place = format!("127.0.0.1:{port}/shop");
-        all_fail(&*store, 503, &["cannot connect to", &place, "is the server running"]);
+        all_fail(
+            &*store,
+            503,
+            &["cannot connect to", &place, "is the server running"],
+        );
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }
@@ -230,7 +276,9 @@ fn a_table_name_that_leaves_no_room_for_more_is_refused() {
     let long = "t".repeat(56);
     for kind in ["postgres", "mysql"] {
         let url = format!("{kind}://shop@127.0.0.1/shop");
-        let error = open(kind, &[("database", &url), ("table", &long)]).map(drop).unwrap_err();
+        let error = open(kind, &[("database", &url), ("table", &long)])
+            .map(drop)
+            .unwrap_err();
         assert!(matches!(error, Error::Config(_)));
         says(&error, &["table = ttt", "at most 55"]);
     }

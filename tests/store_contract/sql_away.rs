@@ -94,7 +94,10 @@ fn a_server_that_stands_still_is_given_up_in_time_and_the_session_is_whole_when_
         for (name, outcome) in [
             ("commit", timed(|| lease.finish(&record(2, now), now))),
             ("read", timed(|| store.read(&session, now).map(drop))),
-            ("lock", timed(|| store.lock(&session, Duration::from_secs(1), now).map(drop))),
+            (
+                "lock",
+                timed(|| store.lock(&session, Duration::from_secs(1), now).map(drop)),
+            ),
         ] {
             let (outcome, time) = outcome;
             let error = outcome.unwrap_err();
@@ -142,7 +145,12 @@ fn a_holder_whose_connection_the_server_ends_has_lost_the_session_and_stores_not
                 "commit" => lease.commit(&record(9, now), now),
                 _ => lease.destroy(),
             });
-            assert_eq!(counted(&*store, &id.digest()), Some(2), "{}: {end}", server.kind());
+            assert_eq!(
+                counted(&*store, &id.digest()),
+                Some(2),
+                "{}: {end}",
+                server.kind()
+            );
         }
         // Nobody was there in the meantime: it is lost all the same.
         let mut lease = lock();
@@ -171,7 +179,10 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
         server.tell(on);
         server.end_connections();
         let new = SessionId::generate().unwrap().digest();
-        let error = store.create(&new, &record(1, now), now).map(drop).unwrap_err();
+        let error = store
+            .create(&new, &record(1, now), now)
+            .map(drop)
+            .unwrap_err();
         assert_eq!(error.status(), 503);
         says(&error, &["must name the primary"]);
         assert_eq!(counted(&*store, &id.digest()), Some(1));
@@ -224,7 +235,9 @@ impl Line {
     }
 
     fn store(&self, server: &dyn Server) -> Arc<dyn Store> {
-        let url = server.url().replace(&server.port().to_string(), &self.port.to_string());
+        let url = server
+            .url()
+            .replace(&server.port().to_string(), &self.port.to_string());
         open(server.kind(), &[("database", &url)]).unwrap()
     }
 }
@@ -305,9 +318,19 @@ fn what_never_reached_the_server_is_not_said_to_be_done() {
                 "commit" => lease.commit(&record(9, now), now),
                 _ => lease.destroy(),
             };
-            assert_eq!(outcome.unwrap_err().status(), 503, "{}: {end}", server.kind());
+            assert_eq!(
+                outcome.unwrap_err().status(),
+                503,
+                "{}: {end}",
+                server.kind()
+            );
             assert!(!line.cuts.question.load(Ordering::SeqCst));
-            assert_eq!(counted(&*store, &id.digest()), Some(1), "{}: {end}", server.kind());
+            assert_eq!(
+                counted(&*store, &id.digest()),
+                Some(1),
+                "{}: {end}",
+                server.kind()
+            );
         }
     }
 }

@@ -20,14 +20,24 @@ fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader() {
         let (other, lease) = create(&*store, 1, now);
         drop(lease);
         slow.commit(&record(2, now), now).unwrap();
-        let (_, mut quick) = store.lock(&other.digest(), Duration::ZERO, now).unwrap().unwrap();
+        let (_, mut quick) = store
+            .lock(&other.digest(), Duration::ZERO, now)
+            .unwrap()
+            .unwrap();
         quick.commit(&record(2, now), now).unwrap();
         quick.destroy().unwrap();
         // That it was read would have to be noted by now.
         let started = Instant::now();
-        assert!(store.read(&held.digest(), later(now, 30)).unwrap().is_some());
+        assert!(
+            store
+                .read(&held.digest(), later(now, 30))
+                .unwrap()
+                .is_some()
+        );
         assert!(started.elapsed() < Duration::from_millis(900));
-        let report = store.delete_expired(&Sweep::new(), later(now, 100)).unwrap();
+        let report = store
+            .delete_expired(&Sweep::new(), later(now, 100))
+            .unwrap();
         assert_eq!((report.deleted, report.busy), (0, 1));
         slow.finish(&record(3, now), now).unwrap();
         assert_eq!(counted(&*store, &held.digest()), Some(3));
@@ -48,7 +58,11 @@ fn a_wait_is_as_long_as_it_was_asked_for() {
             let waited = started.elapsed();
             assert!(waited >= wait, "{}: {waited:?} of {wait:?}", server.kind());
             // A machine may be slow, but a lock timeout of a second or more for 20 ms is none.
-            assert!(waited < wait + Duration::from_millis(900), "{}: {waited:?} of {wait:?}", server.kind());
+            assert!(
+                waited < wait + Duration::from_millis(900),
+                "{}: {waited:?} of {wait:?}",
+                server.kind()
+            );
         }
     }
 }
@@ -163,10 +177,17 @@ fn a_mark_that_its_holder_left_behind_runs_out() {
             "postgres" => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
             _ => "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
         };
-        server.run(&format!("UPDATE \"marks\" SET held_by = 'process 1 of elsewhere', held_until = {clock} + 600"));
-        let busy = store.lock(&id.digest(), Duration::ZERO, now).map(drop).unwrap_err();
+        server.run(&format!(
+            "UPDATE \"marks\" SET held_by = 'process 1 of elsewhere', held_until = {clock} + 600"
+        ));
+        let busy = store
+            .lock(&id.digest(), Duration::ZERO, now)
+            .map(drop)
+            .unwrap_err();
         says(&busy, &["process 1 of elsewhere"]);
-        let report = store.delete_expired(&Sweep::new(), later(now, 100)).unwrap();
+        let report = store
+            .delete_expired(&Sweep::new(), later(now, 100))
+            .unwrap();
         assert_eq!((report.deleted, report.busy), (0, 1));
         let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         lease.finish(&record(2, now), now).unwrap();
@@ -175,17 +196,46 @@ fn a_mark_that_its_holder_left_behind_runs_out() {
 }
 
 #[test]
+fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
+    for server in shared_servers() {
+        let store = server.installed("lasts", &[("lockLease", "1s")]);
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        // Whoever waits has it when the time is over.
+        let (_, mut other) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        other.finish(&record(2, now), now).unwrap();
+        let lost = lease.finish(&record(9, now), now).unwrap_err();
+        assert!(
+            matches!(lost, Error::LeaseLost),
+            "{}: {lost:?}",
+            server.kind()
+        );
+        assert_eq!(counted(&*store, &id.digest()), Some(2));
+    }
+}
+
+#[test]
 fn a_lease_that_was_saved_leaves_no_mark_behind() {
     for server in shared_servers() {
         let store = server.installed("clean", &[]);
         let now = SystemTime::now();
-        let marks = || server.ask("SELECT count(held_until) + count(held_by) FROM \"clean\"").unwrap();
+        let marks = || {
+            server
+                .ask("SELECT count(held_until) + count(held_by) FROM \"clean\"")
+                .unwrap()
+        };
         let (id, mut lease) = create(&*store, 1, now);
         assert_eq!(marks(), "0");
         lease.commit(&record(2, now), now).unwrap();
         drop(lease);
         assert_eq!(marks(), "0");
-        let lock = || store.lock(&id.digest(), Duration::ZERO, now).unwrap().unwrap().1;
+        let lock = || {
+            store
+                .lock(&id.digest(), Duration::ZERO, now)
+                .unwrap()
+                .unwrap()
+                .1
+        };
         let mut lease = lock();
         lease.touch(later(now, 30)).unwrap();
         drop(lease);

@@ -14,6 +14,7 @@ use crate::support::postgres::{self, PostgresServer};
 pub(crate) trait Server: Sync {
     fn kind(&self) -> &'static str;
     fn url(&self) -> String;
+    fn socket_url(&self) -> String;
     fn port(&self) -> u16;
 
     /// Carries out statements of another program, one after the other on one connection.
@@ -103,14 +104,23 @@ fn shared_mysql() -> Option<&'static MysqlServer> {
 /// The servers that the tests share: each uses tables of its own, and stops none of them.
 pub(crate) fn shared_servers() -> impl Iterator<Item = &'static dyn Server> {
     let postgres = shared_postgres().map(|server| server as &dyn Server);
-    postgres.into_iter().chain(shared_mysql().map(|server| server as &dyn Server))
+    postgres
+        .into_iter()
+        .chain(shared_mysql().map(|server| server as &dyn Server))
 }
 
 /// Servers for one test alone.
 pub(crate) fn own_servers() -> Vec<Box<dyn Server>> {
+    own_servers_with(&[], &[])
+}
+
+/// The same, the one of `PostgreSQL` and the one of `MariaDB` with these settings.
+pub(crate) fn own_servers_with(postgres: &[&str], mysql: &[&str]) -> Vec<Box<dyn Server>> {
     let mut servers: Vec<Box<dyn Server>> = Vec::new();
-    servers.extend(PostgresServer::start(&[]).map(|server| Box::new(server) as Box<dyn Server>));
-    servers.extend(MysqlServer::start(&[]).map(|server| Box::new(server) as Box<dyn Server>));
+    let postgres = PostgresServer::start(postgres);
+    servers.extend(postgres.map(|server| Box::new(server) as Box<dyn Server>));
+    let mysql = MysqlServer::start(mysql);
+    servers.extend(mysql.map(|server| Box::new(server) as Box<dyn Server>));
     servers
 }
 
@@ -121,6 +131,10 @@ impl Server for PostgresServer {
 
     fn url(&self) -> String {
         PostgresServer::url(self)
+    }
+
+    fn socket_url(&self) -> String {
+        PostgresServer::socket_url(self)
     }
 
     fn port(&self) -> u16 {
@@ -151,7 +165,9 @@ impl Server for PostgresServer {
 
     fn end_connections(&self) {
         let others = format!("usename = '{}' AND pid <> pg_backend_pid()", postgres::USER);
-        self.tell(&format!("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}"));
+        self.tell(&format!(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}"
+        ));
     }
 
     fn kill(&mut self) {
@@ -180,13 +196,19 @@ impl Server for MysqlServer {
         MysqlServer::url(self)
     }
 
+    fn socket_url(&self) -> String {
+        MysqlServer::socket_url(self)
+    }
+
     fn port(&self) -> u16 {
         MysqlServer::port(self)
     }
 
     fn run_all(&self, statements: &[&str]) {
         let mut client = self.client();
-        client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+        client
+            .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+            .unwrap();
         for statement in statements {
             client.query_drop(statement).unwrap();
         }
@@ -194,7 +216,9 @@ impl Server for MysqlServer {
 
     fn ask(&self, question: &str) -> Option<String> {
         let mut client = self.client();
-        client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+        client
+            .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+            .unwrap();
         let answer: Option<Option<String>> = client.query_first(question).unwrap();
         answer.flatten()
     }
@@ -205,14 +229,17 @@ impl Server for MysqlServer {
 
     fn holding(&self, statement: &str) -> Box<dyn Send> {
         let mut client = self.client();
-        client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+        client
+            .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+            .unwrap();
         client.query_drop("START TRANSACTION").unwrap();
         client.query_drop(statement).unwrap();
         Box::new(client)
     }
 
     fn end_connections(&self) {
-        let others = "FROM information_schema.processlist WHERE user = 'shop' AND id <> connection_id()";
+        let others =
+            "FROM information_schema.processlist WHERE user = 'shop' AND id <> connection_id()";
         let mut client = self.client();
         let found: Vec<u64> = client.query(format!("SELECT id {others}")).unwrap();
         for id in found {
@@ -220,7 +247,9 @@ impl Server for MysqlServer {
             let _ = client.query_drop(format!("KILL CONNECTION {id}"));
         }
         crate::support::wait_until("the connections are gone", || {
-            let left: Option<u64> = client.query_first(format!("SELECT count(*) {others}")).unwrap();
+            let left: Option<u64> = client
+                .query_first(format!("SELECT count(*) {others}"))
+                .unwrap();
             left == Some(0)
         });
     }
@@ -268,7 +297,9 @@ pub(crate) fn count_without_lock(
         return;
     }
     let mut client = mysql::Conn::new(mysql::Opts::from_url(&url).unwrap()).unwrap();
-    client.query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'").unwrap();
+    client
+        .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
+        .unwrap();
     for _ in 0..times {
         let text: String = client.query_first(&question).unwrap().unwrap();
         client.query_drop(change(&text)).unwrap();

@@ -31,3 +31,7 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
