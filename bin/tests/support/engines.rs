@@ -18,7 +18,6 @@ use std::sync::OnceLock;
 
 use ::mysql::prelude::Queryable as _;
 
-use crate::support::is_root;
 use mysql::MysqlServer;
 use postgres::PostgresServer;
 use redis::RedisServer;
