@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::address::Address;
+use crate::id::SessionDigest;
 
 /// A database server, and what its SQL says in its own way.
 ///
@@ -39,6 +40,18 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
 
     /// The clock in milliseconds since 1970, as it is when a lock has been had.
     fn clock(&self) -> &'static str;
+
+    /// What a mark says of whoever makes it: the name of the process, and of its connection.
+    fn mark(&self, name: &str) -> String;
+
+    /// The condition that a row has a mark which has not run out, of somebody who is still connected as far as
+    /// this server can know.
+    fn is_marked(&self) -> String;
+
+    /// Asks who has locked a row, if the server tells.
+    fn holder(&self, _table: &str, _session: &SessionDigest) -> Option<String> {
+        None
+    }
 
     fn schema(&self, table: &str) -> Schema;
 }

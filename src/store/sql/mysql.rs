@@ -23,6 +23,8 @@ const SCHEME: Scheme = Scheme {
 /// The server waits for a lock for a second, which is the shortest that it can count, and sometimes for
 /// two. Whoever has not as long asks without waiting.
 const SHORTEST_WAIT: Duration = Duration::from_secs(2);
+/// One of the servers of a cluster.
+const SERVER: &str = "@@hostname, ':', @@port";
 /// `FOR UPDATE SKIP LOCKED` came with these.
 const OLDEST_MARIADB: [u64; 2] = [10, 6];
 const OLDEST_MYSQL: [u64; 2] = [8, 0];
@@ -175,6 +177,21 @@ impl Engine for Mysql {
 
     fn clock(&self) -> &'static str {
         "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+    }
+
+    fn mark(&self, name: &str) -> String {
+        let name = self.text(name);
+        format!("CONCAT({name}, ', connection ', CONNECTION_ID(), ' of ', {SERVER})")
+    }
+
+    /// Of the connections to another server of a cluster nothing is known.
+    fn is_marked(&self) -> String {
+        format!(
+            "held_until > {} AND (held_by NOT LIKE CONCAT('% of ', {SERVER}) OR EXISTS (\
+             SELECT 1 FROM information_schema.processlist \
+             WHERE held_by LIKE CONCAT('%, connection ', id, ' of ', {SERVER})))",
+            self.clock()
+        )
     }
 
     fn schema(&self, table: &str) -> Schema {
