@@ -179,7 +179,6 @@ impl Traffic {
             tally.read(&self.ledger(&host));
         }
         for (number, cookie) in self.cookies.iter().enumerate() {
-            // Who was killed last may still have its lock for a moment.
             let session = self.manager.existing(cookie).unwrap().expect("a session");
             let views = tally.sessions.entry(number).or_default();
             views.stored = session.require::<usize>(worker::VIEWS).unwrap();

@@ -1,4 +1,5 @@
 //! What lies outside of a test: programs that may be missing, and others that take their time.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::env;
 use std::time::{Duration, Instant};

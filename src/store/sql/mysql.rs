@@ -132,6 +132,14 @@ impl Engine for Mysql {
         let longest = connection
             .query_first::<usize, _>("SELECT @@max_allowed_packet")
             .map_err(failure::of_login)?;
+        // Not every server knows the variable: only where there can be other nodes.
+        let is_node = connection.query_first::<bool, _>("SELECT @@wsrep_on");
+        if let Ok(Some(true)) = is_node {
+            // Whoever comes from another node finds here what he was told there.
+            connection
+                .query_drop("SET SESSION wsrep_sync_wait = 1")
+                .map_err(failure::of_login)?;
+        }
         // The command's own byte is part of the packet.
         let longest_script = longest.unwrap_or_default().saturating_sub(16);
         Ok(Box::new(Wire {

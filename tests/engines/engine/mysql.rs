@@ -1,4 +1,4 @@
-//! MariaDB: a server, and one with a replica that has everything before a commit is acknowledged.
+//! `MariaDB`: a server, and one with a replica that has everything before a commit is acknowledged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

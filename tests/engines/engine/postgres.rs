@@ -1,4 +1,4 @@
-//! PostgreSQL: a server, and one with a standby that has everything before a commit is acknowledged.
+//! `PostgreSQL`: a server, and one with a standby that has everything before a commit is acknowledged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
