@@ -39,6 +39,12 @@ pub(super) fn without_passwords(url: &str) -> String {
     {
         shown = format!("{before}://{name}:{HIDDEN}@{host}");
     }
+    if !url.contains("://")
+        && !url.starts_with('/')
+        && let Some((_, host)) = url.rsplit_once('@')
+    {
+        shown = format!("{HIDDEN}@{host}");
+    }
     for parameter in PARAMETERS {
         let mut at = 0;
         while let Some(found) = shown[at..].to_ascii_lowercase().find(parameter) {
@@ -72,6 +78,8 @@ mod tests {
                 "redis+unix:///r.sock?db=1&pass=***&user=ada",
             ),
             ("host=h Password='a b' user=ada", "host=h Password=***"),
+            ("ada:secret@host/x", "***@host/x"),
+            ("/var/lib/a@b/sessions.db", "/var/lib/a@b/sessions.db"),
             ("/var/lib/app/sessions.db", "/var/lib/app/sessions.db"),
         ] {
             assert_eq!(without_passwords(url), shown);
