@@ -41,7 +41,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
+use super::{
+    Examination, Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size,
+};
 use crate::config::{Config, Durability};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -206,6 +208,10 @@ impl Store for RedisStore {
 
     fn install(&self) -> Vec<Error> {
         install::install(&self.shared)
+    }
+
+    fn examine(&self) -> Examination {
+        install::examine(&self.shared)
     }
 
     fn uninstall(&self) -> Uninstalled {

@@ -57,7 +57,9 @@ use std::time::{Duration, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
 use super::pool::Pool;
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
+use super::{
+    Examination, Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size,
+};
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -230,6 +232,10 @@ impl<T: IsSql> Store for T {
             .err()
             .into_iter()
             .collect()
+    }
+
+    fn examine(&self) -> Examination {
+        install::look(&self.sql().shared)
     }
 
     fn uninstall(&self) -> Uninstalled {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use cgi_session::{
     Config, MysqlStore, PostgresStore, RedisStore, Result, SessionManager, SqliteStore, Store,
 };
-use cgi_session_tools::storm::{Opened, Outcome, Storm, Subject, TIMEOUT, Task};
+use cgi_session_tools::storm::{Outcome, Storm, Subject, TIMEOUT, Task};
 use tempfile::TempDir;
 
 use crate::broken::{BrokenStore, Fault};
@@ -33,7 +33,7 @@ pub(crate) enum Own {
 }
 
 impl Subject for Own {
-    fn open(&self, directory: &Path) -> Result<Opened> {
+    fn open(&self, directory: &Path) -> Result<SessionManager> {
         let config = Config::new()
             .set("storageFileDir", directory)?
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
@@ -41,28 +41,25 @@ impl Subject for Own {
             .set("database", directory.join(DATABASE))?;
         match self {
             Own::Broken(fault) => {
-                let store = || BrokenStore::open(*fault, directory);
-                opened(config, store(), store())
+                SessionManager::with_store(config, BrokenStore::open(*fault, directory))
             }
             Own::Mysql => {
                 let config = self.in_server(config, directory)?;
                 let store = MysqlStore::new(&config)?;
-                installed(config, store.clone(), store)
+                installed(config, store)
             }
             Own::Postgres => {
                 let config = self.in_server(config, directory)?;
                 let store = PostgresStore::new(&config)?;
-                installed(config, store.clone(), store)
+                installed(config, store)
             }
             Own::Redis => {
                 let config = self.in_server(config, directory)?;
-                let store = RedisStore::new(&config)?;
-                opened(config, store.clone(), store)
+                SessionManager::with_store(config.clone(), RedisStore::new(&config)?)
             }
             Own::Sqlite => {
                 fs::create_dir_all(directory).unwrap();
-                let store = SqliteStore::new(&config)?;
-                opened(config, store.clone(), store)
+                SessionManager::with_store(config.clone(), SqliteStore::new(&config)?)
             }
         }
     }
@@ -85,25 +82,10 @@ fn is_of_empty_database(name: &str) -> bool {
     })
 }
 
-fn opened(
-    config: Config,
-    one: impl Store + 'static,
-    other: impl Store + 'static,
-) -> Result<Opened> {
-    Ok(Opened {
-        manager: SessionManager::with_store(config, one)?,
-        store: Box::new(other),
-    })
-}
-
 /// Of several processes that begin at once, each makes the table or finds it made.
-fn installed(
-    config: Config,
-    one: impl Store + 'static,
-    other: impl Store + 'static,
-) -> Result<Opened> {
-    let problem = one.install().pop();
-    problem.map_or_else(|| opened(config, one, other), Err)
+fn installed(config: Config, store: impl Store + 'static) -> Result<SessionManager> {
+    let problem = store.install().pop();
+    problem.map_or_else(|| SessionManager::with_store(config, store), Err)
 }
 
 /// A process of a storm: of no use when it runs as a test.

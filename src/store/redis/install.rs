@@ -8,20 +8,33 @@ use super::Shared;
 use super::names::Kind;
 use super::server::Link;
 use crate::error::{Error, Result};
-use crate::store::Uninstalled;
+use crate::store::{Examination, Uninstalled};
 
 /// The first version that can tell whether the holder of a lock is still connected.
 const OLDEST: (u32, u32) = (6, 2);
 
 /// Looks whether the server is there and fit for sessions. There is nothing to be made.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
+    let examined = examine(shared);
+    for warning in examined.warnings {
+        log::warn!("{warning}");
+    }
+    examined.problems
+}
+
+pub(super) fn examine(shared: &Shared) -> Examination {
     let server = &shared.server;
     let information: Result<String> = server.once("ask for the state of", |link| {
         redis::cmd("INFO").query(link.connection())
     });
     let information = match information {
         Ok(information) => information,
-        Err(error) => return vec![error],
+        Err(error) => {
+            return Examination {
+                problems: vec![error],
+                ..Examination::default()
+            };
+        }
     };
     let value = |name: &str| {
         let mut lines = information.lines();
@@ -56,13 +69,18 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
         let reason = format!("it may delete sessions that live (maxmemory-policy {policy})");
         refuse(reason, "set maxmemory-policy noeviction");
     }
+    let mut warnings = Vec::new();
     if value("aof_enabled") == "0" && !saves_snapshots(shared) {
-        log::warn!(
+        warnings.push(format!(
             "{} keeps nothing on disk: all sessions end with it; set appendonly yes for others",
             server.shown()
-        );
+        ));
     }
-    problems
+    Examination {
+        engine: Some(format!("Redis {version}")),
+        problems,
+        warnings,
+    }
 }
 
 fn is_older(version: &str) -> bool {

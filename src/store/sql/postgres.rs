@@ -200,6 +200,15 @@ impl Engine for Postgres {
     fn schema(&self, table: &str) -> Schema {
         Schema {
             version: "SHOW server_version_num",
+            shown: |version| {
+                let number = version.parse().unwrap_or(0_u64);
+                // Before version 10 two numbers made the great one.
+                let second = match number {
+                    ..100_000 => number / 100 % 100,
+                    _ => number % 10_000,
+                };
+                format!("PostgreSQL {}.{second}", number / 10_000)
+            },
             is_too_old: |version| {
                 let is_old = version.parse::<u64>().is_ok_and(|version| version < OLDEST);
                 is_old.then(|| format!("PostgreSQL {version} is too old, it must be 9.5 or later"))
