@@ -9,7 +9,7 @@ pub(crate) mod file;
 mod lock;
 mod locks;
 pub(crate) mod memory;
-#[cfg(test)]
+#[cfg(any(test, feature = "redis"))]
 mod pool;
 #[cfg(feature = "redis")]
 mod redis;

@@ -100,8 +100,7 @@ fn a_commit_that_a_server_without_its_memory_does_not_know_saves_nothing() {
     server.kill();
     server.run();
     let error = lease.commit(&record(2, now), now).unwrap_err();
-    assert_eq!(error.status(), 500);
-    says(&error, &["lost the session", "started without it"]);
+    assert!(matches!(error, Error::LeaseLost), "{error:?}");
     drop(lease);
     assert_eq!(counted(&store, &id.digest()), None);
     assert_eq!(server.tell(&["DBSIZE"]), "0");
@@ -165,9 +164,26 @@ fn a_server_whose_memory_is_full_saves_nothing_and_keeps_what_it_has() {
     assert_eq!(counted(&store, &id.digest()), Some(1));
     assert_eq!(counted(&store, &new), None);
     drop(lease);
-    assert_eq!(server.tell(&["DBSIZE"]), "1", "the record, and no lock");
+    let key = format!("Session:{{{}}}", id.digest());
+    assert_eq!(server.tell(&["HEXISTS", &key, "lock"]), "0");
     server.tell(&["CONFIG", "SET", "maxmemory", "0"]);
     let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    lease.commit(&record(3, now), now).unwrap();
+    assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+#[test]
+fn a_record_that_is_larger_than_the_server_takes_leaves_the_old_one() {
+    let Some(server) = RedisServer::start(&["--proto-max-bulk-len", "1mb"]) else {
+        return;
+    };
+    let store = store(&server, &[("maxRecordBytes", "4194304")]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    let values = format!(r#"{{"":{{"text":"{}"}}}}"#, "x".repeat(2 << 20));
+    let large = record(2, now).with_values(values.into_bytes());
+    is_away(lease.commit(&large, now), &["cannot save a session in"]);
+    assert_eq!(counted(&store, &id.digest()), Some(1));
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(3));
 }
@@ -196,54 +212,114 @@ fn a_replica_is_read_and_never_written() {
     assert_eq!(counted(&store, &id.digest()), Some(3));
 }
 
-/// Passes on what is said to a server and, when told to, cuts the line instead of an answer.
+/// Passes on what is said to a server and, when told to, cuts the line instead of an answer, or is silent.
 struct Line {
-    cuts: Arc<AtomicBool>,
+    faults: Arc<Faults>,
+}
+
+#[derive(Default)]
+struct Faults {
+    cuts: AtomicBool,
+    is_silent: AtomicBool,
 }
 
 impl Line {
     fn new(socket: &Path, server: &Path) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
-        let cuts = Arc::new(AtomicBool::new(false));
-        let (server, told) = (server.to_owned(), Arc::clone(&cuts));
+        let faults = Arc::new(Faults::default());
+        let (server, told) = (server.to_owned(), Arc::clone(&faults));
         thread::spawn(move || {
             for client in listener.incoming() {
-                let server = UnixStream::connect(&server).unwrap();
-                let told = Arc::clone(&told);
-                thread::spawn(move || pass_on(client.unwrap(), server, &told));
+                let (client, server) = (client.unwrap(), UnixStream::connect(&server).unwrap());
+                let [back, forth] = [&client, &server].map(|end| end.try_clone().unwrap());
+                let [asked, answered] = [&told, &told].map(Arc::clone);
+                thread::spawn(move || pass_on(client, forth, &asked, false));
+                thread::spawn(move || pass_on(server, back, &answered, true));
             }
         });
-        Line { cuts }
+        Line { faults }
     }
 
     fn cut_the_next_answer(&self) {
-        self.cuts.store(true, Ordering::SeqCst);
+        self.faults.cuts.store(true, Ordering::SeqCst);
     }
 
     fn has_cut(&self) -> bool {
-        !self.cuts.load(Ordering::SeqCst)
+        !self.faults.cuts.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing arrives, or everything again.
+    fn silence(&self, is_silent: bool) {
+        self.faults.is_silent.store(is_silent, Ordering::SeqCst);
     }
 }
 
-fn pass_on(mut client: UnixStream, mut server: UnixStream, cuts: &AtomicBool) {
-    let (mut from_client, mut to_server) =
-        (client.try_clone().unwrap(), server.try_clone().unwrap());
-    thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
-    let mut answer = vec![0; 1 << 16];
+fn pass_on(mut from: UnixStream, mut to: UnixStream, faults: &Faults, is_answer: bool) {
+    let mut said = vec![0; 1 << 16];
     loop {
-        let length = match server.read(&mut answer) {
-            Ok(0) => return,
+        let length = match from.read(&mut said) {
+            // Who is not heard of cannot say that he is gone.
+            Ok(0) if faults.is_silent.load(Ordering::SeqCst) => return,
+            Ok(0) => {
+                // It may be gone already, too.
+                let _ = to.shutdown(std::net::Shutdown::Both);
+                return;
+            }
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return,
         };
-        if cuts.swap(false, Ordering::SeqCst) {
+        if is_answer && faults.cuts.swap(false, Ordering::SeqCst) {
             // It was carried out, and nobody hears of it.
-            client.shutdown(std::net::Shutdown::Both).unwrap();
+            to.shutdown(std::net::Shutdown::Both).unwrap();
             return;
         }
-        client.write_all(&answer[..length]).unwrap();
+        if !faults.is_silent.load(Ordering::SeqCst) && to.write_all(&said[..length]).is_err() {
+            return;
+        }
     }
+}
+
+#[test]
+fn whoever_is_cut_off_is_told_in_time_and_waited_for_no_longer_than_his_lease() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let socket = server.directory().join("line.sock");
+    let line = Line::new(&socket, &server.socket());
+    let url = format!("redis+unix://{}", socket.display());
+    let settings = [("lockLease", "2s"), ("lockTimeout", "1s")];
+    let far = RedisStore::new(&config(&url, &settings)).unwrap();
+    let near = store(&server, &settings);
+    let now = SystemTime::now();
+    let (id, mut slow) = create(&far, 1, now);
+    let session = id.digest();
+    line.silence(true);
+    let started = Instant::now();
+    is_away(slow.commit(&record(10, now), now), &["no answer in time"]);
+    is_away(
+        far.read(&session, now).map(drop),
+        &["cannot read a session in"],
+    );
+    let told = started.elapsed();
+    assert!(told < Duration::from_secs(4), "{told:?}");
+    let (stored, mut quick) = near.lock(&session, WAIT, now).unwrap().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(count(&stored.record), 1);
+    quick.finish(&record(2, now), now).unwrap();
+    drop(quick);
+    line.silence(false);
+    // The last attempt to connect failed a moment ago.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let error = loop {
+        let error = slow.commit(&record(10, now), now).unwrap_err();
+        if !matches!(error, Error::Unavailable { .. }) {
+            break error;
+        }
+        assert!(Instant::now() < deadline, "{error:?}");
+    };
+    assert!(matches!(error, Error::LeaseLost), "{error:?}");
+    assert_eq!(counted(&near, &session), Some(2));
 }
 
 #[test]
@@ -279,9 +355,5 @@ fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
     lease.destroy().unwrap();
     assert!(line.has_cut());
     assert_eq!(counted(&store, &id.digest()), None);
-    assert_eq!(
-        server.tell(&["DBSIZE"]),
-        "1",
-        "the first session and no lock"
-    );
+    assert_eq!(server.tell(&["DBSIZE"]), "1", "the first session");
 }

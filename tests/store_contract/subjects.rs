@@ -17,6 +17,8 @@ use cgi_session::{
 use crate::rows::Rows;
 #[cfg(feature = "redis")]
 use crate::support::redis::RedisServer;
+#[cfg(feature = "redis")]
+use crate::support::redis_cluster::RedisCluster;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
@@ -46,14 +48,26 @@ const ALL: &[&str] = &[
     "sqlite with durability",
     #[cfg(feature = "redis")]
     "redis",
+    #[cfg(feature = "redis")]
+    "redis in a cluster",
 ];
 
 /// Whether what the store needs is installed.
 fn is_there(name: &str) -> bool {
     #[cfg(feature = "redis")]
-    return name != "redis" || redis_url().is_some();
+    return !name.starts_with("redis") || database_url(name).is_some();
     #[cfg(not(feature = "redis"))]
     return !name.is_empty();
+}
+
+#[cfg(feature = "redis")]
+fn database_url(name: &str) -> Option<String> {
+    if name.contains("cluster") {
+        static CLUSTER: OnceLock<Option<RedisCluster>> = OnceLock::new();
+        let cluster = CLUSTER.get_or_init(RedisCluster::start);
+        return cluster.as_ref().map(RedisCluster::url);
+    }
+    redis_url()
 }
 
 /// The server that all processes of this test share.
@@ -78,7 +92,7 @@ pub(crate) fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
 
 /// The stores that can have a greatest number of sessions.
 pub(crate) fn capped_stores(settings: &[(&str, &str)]) -> Vec<Subject> {
-    let capped = |name: &&&str| !name.starts_with("custom") && **name != "redis";
+    let capped = |name: &&&str| !name.starts_with("custom") && !name.starts_with("redis");
     subjects(ALL.iter().filter(capped), settings)
 }
 
@@ -143,7 +157,7 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
                 .unwrap()
                 .replace('.', "t");
             let config = config.set("table", table).unwrap();
-            let config = config.set("database", redis_url().unwrap()).unwrap();
+            let config = config.set("database", database_url(name).unwrap()).unwrap();
             // So long that whoever waits for the end of a lock fails.
             let config = config.set("lockLease", "10").unwrap();
             Arc::new(RedisStore::new(&config).unwrap())

@@ -13,6 +13,7 @@ pub(crate) mod nginx;
 pub(crate) mod outside;
 pub(crate) mod program;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
 pub(crate) mod responder;
 pub(crate) mod server;
 pub(crate) mod servers;
