@@ -173,8 +173,9 @@ local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
 if not last or last >= tonumber(ARGV[2]) then
     return {'live'}
 end
-if holder() then
-    return {'busy'}
+local holder = holder()
+if holder then
+    return {'busy', holder}
 end
 local size = redis.call('HSTRLEN', KEYS[1], 'record')
 if not ARGV[3] then

@@ -10,7 +10,7 @@ use super::listing::PAGE;
 use super::lock::{Presence, Token};
 use super::node::{Link, number_of_millis};
 use super::record::{parse, time};
-use super::scripts::number;
+use super::scripts::{Reply, number};
 use super::server::keep;
 use crate::error::Result;
 use crate::id::SessionDigest;
@@ -188,20 +188,30 @@ impl Progress<'_> {
 
     /// Deletes a session if it is still expired and nobody has it. Returns the size of its record.
     fn delete(&mut self, candidate: &Candidate) -> Result<Option<u64>> {
-        let key = self.shared.names.record(&candidate.session);
-        let mut arguments = vec![number(unix_seconds(self.now))];
-        arguments.extend(self.sweep.dry_run.then(|| b"dry run".to_vec()));
-        let expire = &self.shared.scripts.expire;
-        let reply = self
-            .shared
-            .server
-            .call_once("clean up", expire, &key, &arguments)?;
+        let (shared, key) = (self.shared, self.shared.names.record(&candidate.session));
+        let mut link = None;
+        let mut reply = self.expire(&mut link, &key)?;
+        if reply.word() == "busy" && !self.sweep.dry_run {
+            let holder = reply.text(1);
+            if shared.presence(&mut link, &key, &holder)? == Presence::Gone {
+                shared.unlock(&mut link, &key, &holder)?;
+                reply = self.expire(&mut link, &key)?;
+            }
+        }
+        keep(link);
         match reply.word() {
             "busy" => self.report.busy += 1,
             "live" => self.report.live += 1,
             _ => return Ok(reply.part(1).and_then(parse)),
         }
         Ok(None)
+    }
+
+    fn expire(&self, link: &mut Option<Link>, key: &str) -> Result<Reply> {
+        let mut arguments = vec![number(unix_seconds(self.now))];
+        arguments.extend(self.sweep.dry_run.then(|| b"dry run".to_vec()));
+        let (server, expire) = (&self.shared.server, &self.shared.scripts.expire);
+        server.call(link, "clean up", expire, key, |_| Vec::new(), &arguments)
     }
 
     fn count(&mut self, candidate: &Candidate, bytes: u64) {
