@@ -34,10 +34,10 @@
 //! # Stores
 //!
 //! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
-//! process, [`CustomStore`] for a store of the program's own behind three functions. Three are features
+//! process, [`CustomStore`] for a store of the program's own behind three functions. Others are features
 //! of the crate: `cookie-store` (`CookieStore`, the client keeps its session, sealed), `sqlite`
-//! (`SqliteStore`, which compiles C) and `redis` (`RedisStore`, for several machines; `tls` encrypts
-//! the way to the server). All stand behind the traits [`Store`] and [`Lease`].
+//! (`SqliteStore`, which compiles C) and, for several machines, `redis` (`RedisStore`), `postgres`
+//! (`PostgresStore`) and `mysql` (`MysqlStore`); `tls` encrypts the way to these servers. All stand behind the traits [`Store`] and [`Lease`].
 //!
 //! # What is promised
 //!
@@ -100,6 +100,10 @@ pub use response::Response;
 pub use session::{Session, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
+#[cfg(feature = "mysql")]
+pub use store::MysqlStore;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 #[cfg(feature = "sqlite")]

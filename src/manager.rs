@@ -73,10 +73,8 @@ impl SessionManager {
             )),
             StorageType::Sqlite => SessionManager::with_sqlite(config),
             StorageType::Redis => SessionManager::with_redis(config),
-            _ => {
-                let name = config.get("storageType").unwrap_or_default();
-                Err(Error::Config(format!("storageType = {name} is not part of this build of the program; use storageType = file")))
-            }
+            StorageType::Postgres => SessionManager::with_postgres(config),
+            StorageType::Mysql => SessionManager::with_mysql(config),
         }
     }
 
@@ -111,6 +109,28 @@ impl SessionManager {
     #[cfg(not(feature = "redis"))]
     fn with_redis(_: Config) -> Result<Self> {
         Err(built_without("redis", "redis"))
+    }
+
+    #[cfg(feature = "postgres")]
+    fn with_postgres(config: Config) -> Result<Self> {
+        let store = crate::store::PostgresStore::new(&config)?;
+        SessionManager::with_store(config, store)
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn with_postgres(_: Config) -> Result<Self> {
+        Err(built_without("postgres", "postgres"))
+    }
+
+    #[cfg(feature = "mysql")]
+    fn with_mysql(config: Config) -> Result<Self> {
+        let store = crate::store::MysqlStore::new(&config)?;
+        SessionManager::with_store(config, store)
+    }
+
+    #[cfg(not(feature = "mysql"))]
+    fn with_mysql(_: Config) -> Result<Self> {
+        Err(built_without("mysql", "mysql"))
     }
 
     /// A manager of sessions in a store of one's own.
@@ -343,7 +363,13 @@ impl Shared {
     }
 }
 
-#[cfg(not(all(feature = "cookie-store", feature = "redis", feature = "sqlite")))]
+#[cfg(not(all(
+    feature = "cookie-store",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+)))]
 fn built_without(storage_type: &str, feature: &str) -> Error {
     Error::Config(format!(
         "storageType = {storage_type}: this program was built without the feature {feature}; \

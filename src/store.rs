@@ -9,10 +9,12 @@ pub(crate) mod file;
 mod lock;
 mod locks;
 pub(crate) mod memory;
-#[cfg(any(test, feature = "redis"))]
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
 mod pool;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -30,6 +32,10 @@ pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use file::FileStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use sql::MysqlStore;
+#[cfg(feature = "postgres")]
+pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 

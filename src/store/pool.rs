@@ -99,9 +99,11 @@ impl<E: Engine> Pool<E> {
         }
     }
 
-    /// Closes the connections that nobody uses.
+    /// Closes the connections that nobody uses, and forgets that there was none.
     pub(in crate::store) fn close(&self) {
-        self.state().idle.clear();
+        let mut state = self.state();
+        state.idle.clear();
+        state.failure = None;
     }
 
     fn pop(&self) -> Option<(E::Connection, Instant)> {

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::{is_installed, may_act_as_root};
 
+/// How many this process has made: each has a name of its own.
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
+
 /// A bridge, and the hosts that it connects with this one.
 pub(crate) struct Network {
     bridge: String,
@@ -26,7 +29,6 @@ impl Network {
         if !is_installed("ip") || !may_act_as_root() {
             return None;
         }
-        static NETWORKS: AtomicU32 = AtomicU32::new(0);
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
         let id = (16 * std::process::id() + number) % 0x4000;
         let net = format!("10.{}.{}", 64 + id / 256, id % 256);

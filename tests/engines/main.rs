@@ -2,9 +2,11 @@
 //! bridge between them and the engine, count in the same sessions while the engine is restarted, killed and
 //! frozen, and hosts are cut off. Whatever was acknowledged must be there once, and nothing else but what
 //! was under way when an answer failed to come.
+#![cfg(feature = "redis")]
 
 mod engine;
 mod hosts;
+mod relay;
 #[path = "../support/mod.rs"]
 mod support;
 mod traffic;
@@ -13,7 +15,7 @@ mod worker;
 use std::thread;
 use std::time::Duration;
 
-use engine::Engine;
+use engine::Server;
 use hosts::Network;
 use traffic::Traffic;
 
@@ -22,7 +24,7 @@ const LONG: Duration = Duration::from_secs(7);
 const SHORT: Duration = Duration::from_secs(2);
 
 /// Troubles the engine in every way that all engines know.
-fn trouble(engine: &mut dyn Engine, network: &Network, traffic: &mut Traffic) {
+fn trouble(engine: &mut dyn Server, network: &Network, traffic: &mut Traffic) {
     traffic.goes_on("before any trouble");
     engine.stop();
     engine.start();
@@ -54,7 +56,6 @@ fn trouble(engine: &mut dyn Engine, network: &Network, traffic: &mut Traffic) {
     traffic.goes_on("after programs were killed");
 }
 
-#[cfg(feature = "redis")]
 #[test]
 fn two_hosts_that_count_in_a_redis_server_lose_nothing_in_any_trouble() {
     let Some(network) = Network::open(2) else {
@@ -70,7 +71,26 @@ fn two_hosts_that_count_in_a_redis_server_lose_nothing_in_any_trouble() {
     tally.is_right();
 }
 
-#[cfg(feature = "redis")]
+#[test]
+fn two_hosts_that_count_in_a_redis_server_lose_nothing_when_its_replica_takes_over() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(engine) = engine::ReplicatedRedis::start(network.address()) else {
+        return;
+    };
+    let mut traffic = Traffic::start(&network, &engine);
+    for turn in 0..4 {
+        traffic.goes_on("before the replica takes over");
+        engine.fail_over(turn % 2);
+        traffic.goes_on("after the replica has taken over");
+    }
+    traffic.loses_workers();
+    let tally = traffic.end();
+    eprintln!("redis, replicated: {tally}");
+    tally.is_right();
+}
+
 #[test]
 fn programs_that_count_from_what_they_read_before_lose_and_it_is_noticed() {
     let Some(network) = Network::open(2) else {

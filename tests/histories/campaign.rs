@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::history::{Event, History, Moment};
 use crate::sessions::{Answer, Door, Name, Operation};
-use crate::subject::Subject;
+use crate::subject::{ENGINE, Subject};
 use crate::worker::{self, DIRECTORY, Round, STORE};
 
 /// Where to put the sessions.
@@ -29,7 +29,9 @@ const SESSIONS: [Name; 2] = [Name(0), Name(1)];
 
 pub(crate) struct Campaign {
     store: &'static str,
-    directory: tempfile::TempDir,
+    /// The directory of the sessions, or the configuration that says where they are.
+    sessions: PathBuf,
+    _directory: tempfile::TempDir,
     workers: Vec<Worker>,
     subject: Subject,
 }
@@ -50,13 +52,31 @@ impl Campaign {
     pub(crate) fn of(store: &'static str) -> Self {
         let directory = place();
         let sessions = directory.path().join("sessions");
+        Campaign::begin(store, directory, sessions)
+    }
+
+    /// The same in an engine, with these settings.
+    pub(crate) fn of_engine(settings: &[(&str, String)]) -> Self {
+        let directory = place();
+        let config = directory.path().join("config.ini");
+        let lines = settings
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}"));
+        let lines: Vec<String> = lines.collect();
+        let text = format!("[session]\nlockTimeout = 600s\n{}\n", lines.join("\n"));
+        fs::write(&config, text).unwrap();
+        Campaign::begin(ENGINE, directory, config)
+    }
+
+    fn begin(store: &'static str, directory: tempfile::TempDir, sessions: PathBuf) -> Self {
         let subject = Subject::open(store, &sessions, || ());
         let start = |_| Worker::start(store, &sessions);
         Campaign {
             store,
             workers: (0..PROCESSES).map(start).collect(),
             subject,
-            directory,
+            sessions,
+            _directory: directory,
         }
     }
 
@@ -85,7 +105,7 @@ impl Campaign {
         let mut chance = StdRng::seed_from_u64(seed);
         let mut history = History::default();
         if chance.random_bool(0.7) {
-            self.ask(&mut history, Operation::Create(SESSIONS[0], 1));
+            self.ask(seed, &mut history, Operation::Create(SESSIONS[0], 1));
         }
         let processes = chance.random_range(3..=PROCESSES);
         let mut round = Round {
@@ -103,7 +123,13 @@ impl Campaign {
         }
         let victim = round.tells_at_once.then(|| {
             let victim = chance.random_range(0..processes);
-            let end = round.start + chance.random_range(0..400_000);
+            // What goes to an engine and back takes longer.
+            let longest = if self.store == ENGINE {
+                4_000_000
+            } else {
+                400_000
+            };
+            let end = round.start + chance.random_range(0..longest);
             while worker::now() < end {
                 thread::yield_now();
             }
@@ -117,27 +143,26 @@ impl Campaign {
             }
         }
         for name in SESSIONS {
-            self.ask(&mut history, Operation::Read(name, Door::Store));
+            self.ask(seed, &mut history, Operation::Read(name, Door::Store));
         }
         if let Some(victim) = victim {
-            let sessions = self.directory.path().join("sessions");
-            self.workers[victim] = Worker::start(self.store, &sessions);
+            self.workers[victim] = Worker::start(self.store, &self.sessions);
         }
         tally.note(&history, victim.is_some());
         history
     }
 
     /// Something that is done before or after all processes.
-    fn ask(&self, history: &mut History, operation: Operation) {
+    fn ask(&self, seed: u64, history: &mut History, operation: Operation) {
         history.add(PROCESSES, Event::Asked(worker::now(), operation));
         // Not through the manager: this process is that of other campaigns, too.
         let answer = match operation {
             Operation::Create(name, number) => {
-                let created = self.subject.create(&worker::known_id(name), number);
+                let created = self.subject.create(&worker::known_id(seed, name), number);
                 created.map(Answer::Created)
             }
             Operation::Read(name, _) => {
-                let read = self.subject.read_record(&worker::known_id(name));
+                let read = self.subject.read_record(&worker::known_id(seed, name));
                 read.map(Answer::Was)
             }
             other => panic!("nobody asks for this here: {other}"),
@@ -148,8 +173,10 @@ impl Campaign {
 
     /// Begins with nothing: who was killed may have left half a file.
     fn clear(&self) {
-        let sessions = self.directory.path().join("sessions");
-        let Ok(entries) = fs::read_dir(sessions) else {
+        if self.store == ENGINE {
+            return self.subject.clear().unwrap();
+        }
+        let Ok(entries) = fs::read_dir(&self.sessions) else {
             return;
         };
         for entry in entries.map(Result::unwrap) {

@@ -6,6 +6,13 @@
 mod broken;
 mod campaign;
 mod history;
+#[cfg(feature = "redis")]
+#[path = "../support/outside.rs"]
+mod outside;
+#[cfg(feature = "redis")]
+#[allow(dead_code, reason = "every test program uses a part of it")]
+#[path = "../support/redis.rs"]
+mod redis;
 mod sessions;
 #[path = "../support/subject.rs"]
 mod subject;
@@ -35,8 +42,13 @@ fn seed() -> u64 {
 
 #[track_caller]
 fn is_explained(store: &'static str, histories: u64) {
+    are_explained(store, Campaign::of(store), histories);
+}
+
+#[track_caller]
+fn are_explained(store: &str, mut campaign: Campaign, histories: u64) {
     let (seed, started) = (seed(), Instant::now());
-    let tally = Campaign::of(store)
+    let tally = campaign
         .run(seed, histories, |history| !history.is_linearizable())
         .unwrap_or_else(|violation| panic!("{violation}"));
     eprintln!(
@@ -63,6 +75,20 @@ fn is_found_out(store: &'static str) {
 #[test]
 fn every_history_of_the_library_is_explained_by_some_order() {
     is_explained(LIBRARY, setting(HISTORIES).unwrap_or(4000));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn every_history_of_a_redis_server_is_explained_by_some_order() {
+    let Some(server) = redis::RedisServer::start(&["--appendfsync", "no"]) else {
+        return;
+    };
+    let settings = [
+        ("storageType", "redis".to_owned()),
+        ("database", server.url()),
+    ];
+    let histories = setting(HISTORIES).unwrap_or(1000);
+    are_explained("redis", Campaign::of_engine(&settings), histories);
 }
 
 #[test]

@@ -71,9 +71,9 @@ pub(crate) fn now() -> Moment {
     u64::try_from(time.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap()
 }
 
-/// The ids of the sessions that all processes know.
-pub(crate) fn known_id(name: Name) -> SessionId {
-    SessionId::parse(format!("{:040x}", name.0).as_bytes()).unwrap()
+/// The ids of the sessions that all processes of a round know.
+pub(crate) fn known_id(seed: u64, name: Name) -> SessionId {
+    SessionId::parse(format!("{seed:024x}{:016x}", name.0).as_bytes()).unwrap()
 }
 
 /// Tells at once, or when the round is over: telling takes time, in which nothing overlaps.
@@ -117,7 +117,9 @@ impl<'a> Worker<'a> {
         Worker {
             subject,
             chance: StdRng::seed_from_u64(round.seed.wrapping_mul(64) + round.process),
-            ids: names.map(|name| (name, known_id(name))).collect(),
+            ids: names
+                .map(|name| (name, known_id(round.seed, name)))
+                .collect(),
             numbers: 0,
             last: Cell::new(0),
             round,

@@ -13,6 +13,16 @@ mod redis_programs;
 #[cfg(all(feature = "redis", feature = "tls"))]
 mod redis_tls;
 mod rows;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_away;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_locks;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_many;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod subjects;

@@ -15,6 +15,8 @@ use cgi_session::{
 };
 
 use crate::rows::Rows;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+use crate::sql_server::shared_url;
 #[cfg(feature = "redis")]
 use crate::support::redis::RedisServer;
 #[cfg(feature = "redis")]
@@ -50,18 +52,39 @@ const ALL: &[&str] = &[
     "redis",
     #[cfg(feature = "redis")]
     "redis in a cluster",
+    #[cfg(all(feature = "mysql", feature = "postgres"))]
+    "postgres",
+    #[cfg(all(feature = "mysql", feature = "postgres"))]
+    "mysql",
 ];
 
 /// Whether what the store needs is installed.
 fn is_there(name: &str) -> bool {
-    #[cfg(feature = "redis")]
-    return !name.starts_with("redis") || database_url(name).is_some();
-    #[cfg(not(feature = "redis"))]
-    return !name.is_empty();
+    match name {
+        #[cfg(feature = "redis")]
+        "redis" | "redis in a cluster" => redis_database(name).is_some(),
+        #[cfg(all(feature = "mysql", feature = "postgres"))]
+        "postgres" | "mysql" => shared_url(name).is_some(),
+        _ => true,
+    }
+}
+
+/// Whether a store makes what it needs with the first session. Where `install` must do it, nothing can
+/// be asked of a store before that.
+pub(crate) fn makes_itself(name: &str) -> bool {
+    !matches!(name, "postgres" | "mysql")
+}
+
+/// Whether a store that was removed holds this session no more.
+pub(crate) fn is_gone(name: &str, store: &dyn Store, session: &SessionDigest) -> bool {
+    match store.read(session, SystemTime::now()) {
+        Ok(found) => found.is_none(),
+        Err(error) => !makes_itself(name) && error.one_line().contains("cgi-session init"),
+    }
 }
 
 #[cfg(feature = "redis")]
-fn database_url(name: &str) -> Option<String> {
+fn redis_database(name: &str) -> Option<String> {
     if name.contains("cluster") {
         static CLUSTER: OnceLock<Option<RedisCluster>> = OnceLock::new();
         let cluster = CLUSTER.get_or_init(RedisCluster::start);
@@ -106,15 +129,19 @@ fn subjects<'a>(
     names: impl Iterator<Item = &'a &'static str>,
     settings: &[(&str, &str)],
 ) -> Vec<Subject> {
-    let subject = |name: &&'static str| {
-        let place = tempfile::tempdir().unwrap();
-        Subject {
-            name,
-            store: open(name, place.path(), settings),
-            place,
-        }
-    };
-    names.filter(|name| is_there(name)).map(subject).collect()
+    let subjects = names.filter(|name| is_there(name));
+    subjects.map(|name| subject(name, settings)).collect()
+}
+
+/// The store of this name, empty, in a place of its own.
+pub(crate) fn subject(name: &'static str, settings: &[(&str, &str)]) -> Subject {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(name, place.path(), settings);
+    if !makes_itself(name) {
+        let problems = store.install();
+        assert!(problems.is_empty(), "{name}: {problems:?}");
+    }
+    Subject { name, store, place }
 }
 
 /// The stores that can be listed.
@@ -150,20 +177,27 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
         #[cfg(feature = "redis")]
         Some("redis") => {
             // Every place has keys of its own.
-            let table = place
-                .file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .replace('.', "t");
-            let config = config.set("table", table).unwrap();
-            let config = config.set("database", database_url(name).unwrap()).unwrap();
+            let config = config.set("table", table(place)).unwrap();
+            let url = redis_database(name).unwrap();
+            let config = config.set("database", url).unwrap();
             // So long that whoever waits for the end of a lock fails.
             let config = config.set("lockLease", "10").unwrap();
             Arc::new(RedisStore::new(&config).unwrap())
         }
+        #[cfg(all(feature = "mysql", feature = "postgres"))]
+        Some(kind @ ("postgres" | "mysql")) => {
+            let config = config.set("table", table(place)).unwrap();
+            let config = config.set("database", shared_url(kind).unwrap()).unwrap();
+            crate::sql_server::open_with(kind, &config).unwrap()
+        }
         _ => panic!("no store {name}"),
     }
+}
+
+/// The name that a place has in a server that others share.
+pub(crate) fn table(place: &Path) -> String {
+    let name = place.file_name().unwrap().to_str().unwrap();
+    name.replace('.', "t")
 }
 
 pub(crate) fn record(count: u64, now: SystemTime) -> Record {

@@ -14,8 +14,10 @@ use cgi_session::{
 
 use crate::broken::{BrokenStore, Fault};
 
-/// The name of the library's own store. Every other name is that of a fault.
+/// The name of the library's own store of files. Every other name is that of a fault, or [`ENGINE`].
 pub(crate) const LIBRARY: &str = "library";
+/// The name of whatever store a configuration file names, which then takes the place of the directory.
+pub(crate) const ENGINE: &str = "engine";
 
 /// Longer than any test runs: nobody is told that a session is busy.
 const WAIT: Duration = Duration::from_secs(600);
@@ -40,13 +42,17 @@ pub(crate) struct Seen {
 pub(crate) struct Subject {
     manager: SessionManager,
     store: Box<dyn Store>,
-    directory: PathBuf,
+    /// Where a file for each session lies, if they lie in files.
+    directory: Option<PathBuf>,
     pause: Box<dyn Fn()>,
 }
 
 impl Subject {
     /// Opens a store. `pause` is called while a session is held.
     pub(crate) fn open(name: &str, directory: &Path, pause: impl Fn() + 'static) -> Self {
+        if name == ENGINE {
+            return Subject::of_engine(directory, pause);
+        }
         let config = Config::new().set("storageFileDir", directory).unwrap();
         let config = config.set("lockTimeout", "600s").unwrap();
         let store: Box<dyn Store> = match Fault::parse(name) {
@@ -62,13 +68,30 @@ impl Subject {
         Subject {
             manager,
             store,
-            directory: directory.to_owned(),
+            directory: Some(directory.to_owned()),
             pause: Box::new(pause),
         }
     }
 
+    fn of_engine(config: &Path, pause: impl Fn() + 'static) -> Self {
+        let config = Config::load(config).unwrap();
+        let store: Box<dyn Store> = match config.get("storageType").as_deref() {
+            #[cfg(feature = "redis")]
+            Some("redis") => Box::new(cgi_session::RedisStore::new(&config).unwrap()),
+            other => panic!("{other:?} is no engine"),
+        };
+        Subject {
+            manager: SessionManager::new(config).unwrap(),
+            store,
+            directory: None,
+            pause: Box::new(pause),
+        }
+    }
+
+    /// The session's file.
     pub(crate) fn path(&self, id: &SessionId) -> PathBuf {
-        self.directory.join(format!("{}.json", id.digest()))
+        let directory = self.directory.as_ref().expect("a store of files");
+        directory.join(format!("{}.json", id.digest()))
     }
 
     /// Makes the session with this number; `false` when its name is taken.
@@ -175,10 +198,15 @@ impl Subject {
     /// Makes the session one that nobody has used for two hours.
     pub(crate) fn expire(&self, id: &SessionId) -> Result<Option<Number>> {
         let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
-        let Some((stored, lease)) = found else {
+        let Some((stored, mut lease)) = found else {
             return Ok(None);
         };
         (self.pause)();
+        if self.directory.is_none() {
+            // An engine believes what it is told of the time.
+            lease.touch(SystemTime::now() - 2 * IDLE)?;
+            return Ok(Some(number_of(&stored.record)));
+        }
         let file = File::options().write(true).open(self.path(id));
         // One whose file is gone in spite of its lock has expired, too.
         if let Ok(file) = file {
@@ -239,6 +267,23 @@ impl Subject {
             })
         });
         all.collect()
+    }
+
+    /// Destroys every session that is there.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let now = SystemTime::now();
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, _: Result<Stored>| {
+            found.push(*session);
+            ControlFlow::Continue(())
+        };
+        self.store.for_each(&mut visit, now)?;
+        for session in found {
+            if let Some((_, lease)) = self.store.lock(&session, WAIT, now)? {
+                lease.destroy()?;
+            }
+        }
+        Ok(())
     }
 
     fn change(&self, session: &mut Session, number: Number) -> Result<()> {

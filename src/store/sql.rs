@@ -1,0 +1,233 @@
+//! Sessions in a table of a database server: what PostgreSQL and MySQL have in common.
+//!
+//! # The lock
+//!
+//! A request holds its session by the row lock of a transaction on a connection of its own: `BEGIN`,
+//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends. The last
+//! write and the end of the lock are one message, `UPDATE …; COMMIT`. Readers see what was committed last, and
+//! wait for nobody.
+//!
+//! # Writing and keeping the lock
+//!
+//! Only a commit publishes, and a commit ends the row lock. [`Lease::commit`] therefore sends `UPDATE …; COMMIT;
+//! BEGIN; SELECT … FOR UPDATE` in one message, and marks the row in the UPDATE: `held_by` says whose it is
+//! and `held_until`, by the server's clock, for how long. Whoever has the row lock in the gap between the two
+//! transactions finds the mark, rolls back and tries again later, as if the row were locked. Whoever comes when
+//! the mark has run out gets the session; the mark is short, because a holder that is killed leaves it behind.
+//!
+//! # Why no update is lost
+//!
+//! `version` starts at a random number and grows with every record. Every write of a lease has the condition
+//! that it is still the one that the lease loaded or wrote, under the row lock. So
+//!
+//! * with the row lock held from loading to the last write, nobody else wrote in between;
+//! * when the lock was lost, in a gap that outlasted the mark, or because the server ended the connection or
+//!   was changed for another, a write changes nothing unless the record is the one the lease knows, and is
+//!   [`Error::LeaseLost`] otherwise. A lease that could not lock its row again writes nothing at all;
+//! * between the servers of a Galera cluster row locks do not exclude; the second of two commits fails there
+//!   with a deadlock, which is [`Error::LeaseLost`] too;
+//! * only `INSERT` makes a row, so that no write brings back a session that is gone; one that was deleted and
+//!   made again has another version.
+//!
+//! When a connection breaks in the middle of a write, the row is looked at again on another one and under its lock:
+//! its version tells whether the write was carried out.
+
+mod address;
+mod cap;
+mod connector;
+mod engine;
+mod install;
+mod lease;
+mod lock;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod rows;
+mod sweep;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::expiry::{Expiry, has_passed};
+use super::pool::Pool;
+use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
+use crate::config::{Config, WhenFull};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::Record;
+use address::Address;
+use connector::Connector;
+use engine::Engine;
+
+#[cfg(feature = "mysql")]
+pub use mysql::MysqlStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
+
+/// The names of indexes and of the second table end with more letters, and may have 63.
+const LONGEST_TABLE: usize = 55;
+/// How long a mark holds a session while its lock is given up and taken again.
+const MARK: Duration = Duration::from_secs(1);
+
+/// A store in a table, whatever the server is.
+#[derive(Clone)]
+pub(super) struct SqlStore {
+    shared: Arc<Shared>,
+}
+
+/// What the store, its leases and its clean-up have in common.
+struct Shared {
+    pool: Pool<Connector>,
+    table: String,
+    expiry: Expiry,
+    max_record_bytes: usize,
+    max_sessions: u64,
+    when_full: WhenFull,
+    lock_timeout: Duration,
+    /// What a mark calls this process.
+    name: String,
+}
+
+impl SqlStore {
+    fn new(config: &Config, engine: impl Engine + 'static) -> Result<Self> {
+        let table = &config.table;
+        if table.len() > LONGEST_TABLE {
+            return Err(Error::Config(format!(
+                "table = {table} ({}): must be at most {LONGEST_TABLE} letters here",
+                config.origin("table")
+            )));
+        }
+        let shared = Shared {
+            pool: Pool::new(Connector::new(Box::new(engine), table, config.lock_timeout)),
+            table: table.clone(),
+            expiry: Expiry::new(config),
+            max_record_bytes: config.max_record_bytes,
+            max_sessions: config.max_sessions,
+            when_full: config.when_full,
+            lock_timeout: config.lock_timeout,
+            name: format!(
+                "process {} of {}",
+                std::process::id(),
+                rustix::system::uname().nodename().to_string_lossy()
+            ),
+        };
+        Ok(SqlStore {
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+impl fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStore")
+            .field("engine", self.shared.engine())
+            .field("table", &self.shared.table)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes the bytes of a text as hexadecimal digits, for literals.
+fn push_hex(literal: &mut String, text: &str) {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    for byte in text.bytes() {
+        literal.push(DIGITS[usize::from(byte >> 4)]);
+        literal.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+/// A public store that is a [`SqlStore`].
+pub(super) trait IsSql: Send + Sync {
+    fn sql(&self) -> &SqlStore;
+}
+
+impl<T: IsSql> Store for T {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        let shared = &self.sql().shared;
+        check_size(record, shared.max_record_bytes)?;
+        let lease = lock::create(shared, session, record, now)?;
+        Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let locked = lock::lock(&self.sql().shared, session, wait, now)?;
+        Ok(locked.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let shared = &self.sql().shared;
+        let Some((stored, end)) = shared.find(session, now)? else {
+            return Ok(None);
+        };
+        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now) {
+            shared.renew(session, end, new_end, now);
+        }
+        Ok(Some(stored))
+    }
+
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let found = self.sql().shared.find(session, now)?;
+        Ok(found.map(|(stored, _)| stored))
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        sweep::run(&self.sql().shared, sweep, now)
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        sweep::last(&self.sql().shared, now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        let shared = &self.sql().shared;
+        let mut last = String::new();
+        loop {
+            let page = shared.page(&last, now)?;
+            let Some((name, _)) = page.last() else {
+                return Ok(());
+            };
+            last.clone_from(name);
+            for (name, loaded) in page {
+                // Somebody else's row has no digest of ours.
+                let Some(session) = SessionDigest::parse(name.as_bytes()) else {
+                    continue;
+                };
+                let stored = shared.understand(&session, loaded);
+                if visit(&session, stored) == ControlFlow::Break(()) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        self.sql().shared.sessions_of(user, now)
+    }
+
+    fn install(&self) -> Vec<Error> {
+        install::install(&self.sql().shared)
+            .err()
+            .into_iter()
+            .collect()
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        install::uninstall(&self.sql().shared)
+    }
+}

@@ -1,0 +1,104 @@
+//! `maxSessions`: making room for a new session. Creations run one after the other then, each under the lock
+//! of a row of the table of states, so that none of them counts too few.
+
+use std::time::SystemTime;
+
+use super::Shared;
+use super::connector::Link;
+use super::engine::{Answers, Script};
+use crate::config::WhenFull;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::unix_seconds;
+
+/// The row of the table of states that whoever counts sessions locks.
+pub(super) const COUNTING: &str = "counting";
+/// So many sessions more than must go at most.
+const MOST_SPARE: u64 = 64;
+const ACTION: &str = "make room in";
+
+/// A connection, and the beginning of a script that stores a session: a transaction in which there is
+/// room for one.
+pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<(Link, Script)> {
+    let wait = shared.lock_timeout;
+    if shared.max_sessions == 0 {
+        return Ok((shared.take()?, shared.transaction(wait)));
+    }
+    let mut script = shared.transaction(wait);
+    script.push(&format!(
+        "SELECT value FROM {} WHERE name = '{COUNTING}' {}",
+        shared.state(),
+        shared.engine().for_update(wait)
+    ));
+    let count = script.push(&format!("SELECT count(*) FROM {}", shared.table()));
+    let (link, answers) = shared.run(&script, wait)?;
+    let (link, answers) = shared.checked(ACTION, link, answers)?;
+    let count = answers.row(count).map_or(0, |row| row.number(0));
+    let excess = count.saturating_add(1).saturating_sub(shared.max_sessions);
+    let link = make_room(shared, link, excess, now)?;
+    Ok((link, Script::new()))
+}
+
+fn make_room(shared: &Shared, link: Link, excess: u64, now: SystemTime) -> Result<Link> {
+    if excess == 0 {
+        return Ok(link);
+    }
+    let expired = format!("expires < {} ORDER BY expires", unix_seconds(now));
+    let (link, deleted) = delete(shared, link, &expired, excess)?;
+    let left = excess.saturating_sub(deleted);
+    if left == 0 {
+        return Ok(link);
+    }
+    let max = shared.max_sessions;
+    if shared.when_full == WhenFull::Refuse {
+        shared.roll_back(link);
+        return Err(Error::Full { limit: max });
+    }
+    // Some more, so that not every creation has to look for one. With every session in use, one
+    // more than the cap is the lesser evil.
+    let wanted = left.saturating_add((max / 16).min(MOST_SPARE));
+    let (link, _) = delete(shared, link, "1 = 1 ORDER BY used", wanted)?;
+    Ok(link)
+}
+
+/// Deletes up to `wanted` sessions of those that are not in use.
+fn delete(shared: &Shared, mut link: Link, which: &str, wanted: u64) -> Result<(Link, u64)> {
+    let wanted = wanted.min(2 * MOST_SPARE);
+    let script = Script::of(&format!(
+        "SELECT session FROM {} WHERE {} AND {which} LIMIT {wanted} FOR UPDATE SKIP LOCKED",
+        shared.table(),
+        shared.unmarked()
+    ));
+    let answers = link.run(&script);
+    let (mut link, answers) = shared.checked(ACTION, link, answers)?;
+    let Some(deletion) = shared.deletion_of(&answers, 0) else {
+        return Ok((link, 0));
+    };
+    let answers: Answers = link.run(&Script::of(&deletion));
+    let (link, answers) = shared.checked(ACTION, link, answers)?;
+    Ok((link, answers.changed(0)))
+}
+
+impl Shared {
+    /// The condition that no mark holds a row.
+    pub(super) fn unmarked(&self) -> String {
+        let clock = self.engine().clock();
+        format!("(held_until IS NULL OR held_until <= {clock})")
+    }
+
+    /// Deletes the sessions that a statement has named and locked, if any.
+    pub(super) fn deletion_of(&self, answers: &Answers, statement: usize) -> Option<String> {
+        let rows = answers.rows(statement);
+        let names = rows.iter().filter_map(|row| row.text(0));
+        // What somebody else has put there is left alone.
+        let sessions = names.filter_map(|name| SessionDigest::parse(name.as_bytes()));
+        let names: Vec<_> = sessions.map(|session| format!("'{session}'")).collect();
+        let table = self.table();
+        (!names.is_empty()).then(|| {
+            format!(
+                "DELETE FROM {table} WHERE session IN ({})",
+                names.join(", ")
+            )
+        })
+    }
+}

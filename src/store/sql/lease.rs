@@ -1,0 +1,256 @@
+//! [`SqlLease`]: the lock of one session, and the changes of its row.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::connector::Link;
+use super::engine::{Answers, Failure, Kind, Script};
+use super::{MARK, Shared};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, unix_seconds};
+use crate::store::{Lease, check_size};
+
+/// The lock of one session: a transaction that has locked its row.
+pub(super) struct SqlLease {
+    shared: Arc<Shared>,
+    /// None when the lock was lost, or given up.
+    link: Option<Link>,
+    session: SessionDigest,
+    /// The times of the record, without its values.
+    head: Record,
+    end: u64,
+    /// That of the record which we loaded or wrote last.
+    version: u64,
+    /// Whether our mark is in the row.
+    is_marked: bool,
+}
+
+impl SqlLease {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        link: Link,
+        session: &SessionDigest,
+        record: &Record,
+        end: u64,
+        version: u64,
+    ) -> Self {
+        SqlLease {
+            shared: Arc::clone(shared),
+            link: Some(link),
+            session: *session,
+            head: head(record),
+            end,
+            version,
+            is_marked: false,
+        }
+    }
+
+    /// The row, as long as nobody else has written it.
+    fn own_row(&self) -> String {
+        format!(
+            "session = '{}' AND version = {}",
+            self.session, self.version
+        )
+    }
+
+    /// A version that says who wrote it: nobody else draws the same.
+    fn next_version(&self) -> u64 {
+        self.version + 1 + u64::from(rand::random::<u32>())
+    }
+
+    fn update(&self, columns: &str) -> String {
+        let (table, row) = (self.shared.table(), self.own_row());
+        format!("UPDATE {table} SET {columns} WHERE {row}")
+    }
+
+    fn record_columns(&self, record: &Record, version: u64, now: SystemTime) -> Result<String> {
+        let shared = &self.shared;
+        check_size(record, shared.max_record_bytes)?;
+        Ok(format!(
+            "record = {}, expires = {}, used = {}, \"user\" = {}, version = {version}",
+            shared.text(record)?,
+            shared.expiry.end(record, now),
+            unix_seconds(now),
+            shared.user(record.user()),
+        ))
+    }
+
+    /// Commits a change of the row, and takes its lock again.
+    fn publish(&mut self, action: &str, columns: &str, version: u64) -> Result<()> {
+        let engine = self.shared.engine();
+        let wait = self.shared.lock_timeout;
+        let until = format!("{} + {}", engine.clock(), MARK.as_millis());
+        let name = engine.text(&self.shared.name);
+        let mut script = Script::of(&self.update(&format!(
+            "{columns}, held_by = {name}, held_until = {until}"
+        )));
+        let commit = script.push("COMMIT");
+        engine.begin(&mut script, wait);
+        let select = script.push(&format!(
+            "SELECT version FROM {} WHERE session = '{}' {}",
+            self.shared.table(),
+            self.session,
+            engine.for_update(wait)
+        ));
+        let answers = self.write(action, &script, commit, wait, Some(version))?;
+        (self.version, self.is_marked) = (version, true);
+        self.check_lock(answers, select);
+        Ok(())
+    }
+
+    /// Runs a script whose first statement changes the row and whose `commit` publishes that. The
+    /// connection is still ours only if it was carried out.
+    fn write(
+        &mut self,
+        action: &str,
+        script: &Script,
+        commit: usize,
+        wait: Duration,
+        next: Option<u64>,
+    ) -> Result<Answers> {
+        let mut link = self.link.take().ok_or(Error::LeaseLost)?;
+        if link.is_too_long(script) {
+            // Nothing was sent, and the lock is as it was.
+            let refused = link.too_long();
+            self.link = Some(link);
+            return Err(self.shared.explain(action, refused));
+        }
+        let mut answers = link.run_within(script, link.patience.saturating_add(wait));
+        if answers.has(commit) && answers.changed(0) == 1 {
+            self.link = Some(link);
+            return Ok(answers);
+        }
+        let Some(failure) = answers.failure.take() else {
+            self.shared.roll_back(link);
+            return Err(Error::LeaseLost);
+        };
+        self.shared.recover(link, &failure);
+        match failure.kind {
+            Kind::Ended | Kind::Conflict | Kind::Locked => Err(Error::LeaseLost),
+            Kind::Broken => match self.was_written(next) {
+                Some(true) => Ok(Answers::default()),
+                Some(false) => Err(Error::LeaseLost),
+                None => Err(self.unknown(action, failure)),
+            },
+            Kind::Late => Err(self.unknown(action, failure)),
+            _ => Err(self.shared.explain(action, failure)),
+        }
+    }
+
+    fn unknown(&self, action: &str, failure: Failure) -> Error {
+        let error = self.shared.explain(action, failure);
+        error.with_hint("whether it was carried out is not known")
+    }
+
+    /// Whether a write was carried out whose answer did not come: its version says so, or that the row
+    /// is gone. Under the row's lock, so that it cannot be carried out later.
+    fn was_written(&self, next: Option<u64>) -> Option<bool> {
+        let shared = &self.shared;
+        let mut script = shared.transaction(Duration::ZERO);
+        let select = script.push(&format!(
+            "SELECT version FROM {} WHERE session = '{}' {}",
+            shared.table(),
+            self.session,
+            shared.engine().for_update(Duration::ZERO)
+        ));
+        let (link, answers) = shared.run(&script, Duration::ZERO).ok()?;
+        let (link, answers) = shared.checked("look at a session in", link, answers).ok()?;
+        let found = answers.row(select).map(|row| row.number(0));
+        shared.roll_back(link);
+        if found == next {
+            return Some(true);
+        }
+        (found == Some(self.version)).then_some(false)
+    }
+
+    /// Takes note of whether our lock was had again, on the record that we know.
+    pub(super) fn check_lock(&mut self, mut answers: Answers, select: usize) {
+        let Some(link) = self.link.take() else {
+            return;
+        };
+        let found = answers.row(select).map(|row| row.number(0));
+        match answers.failure.take() {
+            None if found == Some(self.version) => self.link = Some(link),
+            None if answers.has(select) => self.shared.roll_back(link),
+            // It is not in step with us.
+            None => {}
+            Some(failure) => self.shared.recover(link, &failure),
+        }
+    }
+}
+
+impl Lease for SqlLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        let version = self.next_version();
+        let columns = self.record_columns(record, version, now)?;
+        self.publish("save a session in", &columns, version)?;
+        (self.end, self.head) = (self.shared.expiry.end(record, now), head(record));
+        Ok(())
+    }
+
+    fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        let version = self.next_version();
+        let columns = self.record_columns(record, version, now)?;
+        let mut script = Script::of(&self.update(&format!("{columns}, {UNMARKED}")));
+        let commit = script.push("COMMIT");
+        let action = "save a session in";
+        self.write(action, &script, commit, Duration::ZERO, Some(version))?;
+        self.give_back();
+        Ok(())
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+            return Ok(());
+        };
+        let columns = format!("expires = {end}, used = {}", unix_seconds(now));
+        self.publish("renew the time of a session in", &columns, self.version)?;
+        self.end = end;
+        Ok(())
+    }
+
+    fn destroy(mut self: Box<Self>) -> Result<()> {
+        let (table, row) = (self.shared.table(), self.own_row());
+        let mut script = Script::of(&format!("DELETE FROM {table} WHERE {row}"));
+        let commit = script.push("COMMIT");
+        self.write("delete a session in", &script, commit, Duration::ZERO, None)?;
+        self.give_back();
+        Ok(())
+    }
+}
+
+/// What takes our mark out of the row.
+const UNMARKED: &str = "held_by = NULL, held_until = NULL";
+
+impl SqlLease {
+    fn give_back(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.shared.keep(link);
+        }
+    }
+}
+
+impl Drop for SqlLease {
+    fn drop(&mut self) {
+        let Some(mut link) = self.link.take() else {
+            return;
+        };
+        if !self.is_marked {
+            self.shared.roll_back(link);
+            return;
+        }
+        let mut script = Script::of(&self.update(UNMARKED));
+        script.push("COMMIT");
+        let answers = link.run(&script);
+        match answers.failure {
+            None => self.shared.keep(link),
+            // The mark runs out by itself.
+            Some(failure) => self.shared.recover(link, &failure),
+        }
+    }
+}
+
+fn head(record: &Record) -> Record {
+    record.with_values(b"{}".to_vec())
+}

@@ -1,0 +1,165 @@
+//! Taking the lock of a session, and making one.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::connector::Link;
+use super::engine::{Kind, Row, Script};
+use super::lease::SqlLease;
+use super::rows::Loaded;
+use super::{Shared, cap, has_passed};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, unix_seconds};
+use crate::store::Stored;
+
+/// Between two tries for a lock that the server did not wait for.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
+
+/// What one try for a lock came to.
+enum Attempt {
+    Locked(Box<(Stored, SqlLease)>),
+    Absent,
+    /// Somebody else has it, who may be known.
+    Busy(Option<String>),
+}
+
+/// Waits for a session's lock and loads what is stored.
+pub(super) fn lock(
+    shared: &Arc<Shared>,
+    session: &SessionDigest,
+    wait: Duration,
+    now: SystemTime,
+) -> Result<Option<(Stored, SqlLease)>> {
+    let started = Instant::now();
+    let left = || wait.saturating_sub(started.elapsed());
+    let [mut pause, longest] = PAUSES;
+    loop {
+        let holder = match attempt(shared, session, left(), now)? {
+            Attempt::Locked(found) => return Ok(Some(*found)),
+            Attempt::Absent => return Ok(None),
+            Attempt::Busy(holder) => holder,
+        };
+        let left = left();
+        if left.is_zero() {
+            return Err(Error::Busy {
+                waited: wait,
+                holder,
+            });
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(longest);
+    }
+}
+
+fn attempt(
+    shared: &Arc<Shared>,
+    session: &SessionDigest,
+    wait: Duration,
+    now: SystemTime,
+) -> Result<Attempt> {
+    let action = "open a session in";
+    let mut script = shared.transaction(wait);
+    let select = script.push(&format!(
+        "SELECT record, expires, used, version, CASE WHEN held_until > {} THEN held_by END FROM {} \
+         WHERE session = '{session}' {}",
+        shared.engine().clock(),
+        shared.table(),
+        shared.engine().for_update(wait),
+    ));
+    let (link, mut answers) = shared.run(&script, wait)?;
+    if let Some(failure) = answers.failure.take() {
+        shared.recover(link, &failure);
+        return match failure.kind {
+            Kind::Locked | Kind::Conflict => Ok(Attempt::Busy(None)),
+            _ => Err(shared.explain(action, failure)),
+        };
+    }
+    let Some(row) = answers.take_rows(select).pop() else {
+        shared.roll_back(link);
+        return Ok(Attempt::Absent);
+    };
+    if let Some(holder) = row.text(4) {
+        let holder = holder.to_owned();
+        shared.roll_back(link);
+        return Ok(Attempt::Busy(Some(holder)));
+    }
+    open(shared, session, link, row, now)
+}
+
+/// What is in a row whose lock we have.
+fn open(
+    shared: &Arc<Shared>,
+    session: &SessionDigest,
+    mut link: Link,
+    row: Row,
+    now: SystemTime,
+) -> Result<Attempt> {
+    let version = row.number(3);
+    let loaded = Loaded::from(row, 0);
+    let end = loaded.end;
+    if has_passed(end, now) {
+        let mut script = Script::of(&shared.deletion(session));
+        script.push("COMMIT");
+        let answers = link.run(&script);
+        let (link, _) = shared.checked("delete a session in", link, answers)?;
+        shared.keep(link);
+        return Ok(Attempt::Absent);
+    }
+    match shared.stored(session, loaded) {
+        Ok(Some(stored)) => {
+            let lease = SqlLease::new(shared, link, session, &stored.record, end, version);
+            Ok(Attempt::Locked(Box::new((stored, lease))))
+        }
+        unusable => {
+            shared.roll_back(link);
+            unusable.map(|_| Attempt::Absent)
+        }
+    }
+}
+
+/// Stores a first record; `None` when the id is taken.
+pub(super) fn create(
+    shared: &Arc<Shared>,
+    session: &SessionDigest,
+    record: &Record,
+    now: SystemTime,
+) -> Result<Option<SqlLease>> {
+    let action = "store a session in";
+    let (table, engine) = (shared.table(), shared.engine());
+    let end = shared.expiry.end(record, now);
+    // Below the half of what the column holds, so that it can grow.
+    let version = rand::random::<u64>() >> 2;
+    let (mut link, mut script) = cap::admit(shared, now)?;
+    let insert = script.push(&format!(
+        "INSERT INTO {table} (session, record, expires, used, \"user\", version) \
+         VALUES ('{session}', {}, {end}, {}, {}, {version})",
+        shared.text(record)?,
+        unix_seconds(now),
+        shared.user(record.user()),
+    ));
+    let commit = script.push("COMMIT");
+    engine.begin(&mut script, Duration::ZERO);
+    let select = script.push(&format!(
+        "SELECT version FROM {table} WHERE session = '{session}' {}",
+        engine.for_update(Duration::ZERO)
+    ));
+    let mut answers = link.run_within(&script, link.patience + shared.lock_timeout);
+    if !answers.has(commit)
+        && let Some(failure) = answers.failure.take()
+    {
+        shared.recover(link, &failure);
+        let is_taken =
+            !answers.has(insert) && matches!(failure.kind, Kind::Duplicate | Kind::Locked);
+        return if is_taken {
+            Ok(None)
+        } else {
+            Err(shared.explain(action, failure))
+        };
+    }
+    // Somebody who was told the id may have come in between; his is the session then.
+    let mut lease = SqlLease::new(shared, link, session, record, end, version);
+    lease.check_lock(answers, select);
+    Ok(Some(lease))
+}

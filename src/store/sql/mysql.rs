@@ -1,0 +1,313 @@
+//! [`MysqlStore`]: sessions in a table of a `MySQL` or `MariaDB` database.
+
+mod failure;
+
+use std::time::Duration;
+
+use mysql::prelude::Queryable as _;
+use mysql::{Conn, OptsBuilder, Value};
+
+use super::address::{Address, Place, Scheme};
+use super::engine::{Answer, Answers, Connection, Engine, Failure, Row, Schema, Script};
+use super::{IsSql, SqlStore};
+use crate::config::Config;
+use crate::error::Result;
+
+const SCHEME: Scheme = Scheme {
+    storage_type: "mysql",
+    names: &["mysql", "mariadb"],
+    port: 3306,
+    socket: "socket",
+    example: "mysql://user@host:3306/name, or mysql://user@localhost/name?socket=/run/mysqld/mysqld.sock",
+};
+/// The server waits for a lock for a second, which is the shortest that it can count, and sometimes for
+/// two. Whoever has not as long asks without waiting.
+const SHORTEST_WAIT: Duration = Duration::from_secs(2);
+/// `FOR UPDATE SKIP LOCKED` came with these.
+const OLDEST_MARIADB: [u64; 2] = [10, 6];
+const OLDEST_MYSQL: [u64; 2] = [8, 0];
+
+/// Sessions in a table of a `MySQL` or `MariaDB` database (`storageType = mysql`), which `database` names by
+/// its URL and `table` by its name. `Store::install` makes the table.
+///
+/// | column | holds |
+/// |---|---|
+/// | session | the digest of the id, primary key |
+/// | record | the record as JSON text |
+/// | expires | when it ends if it is not used again, in seconds since 1970, rounded up |
+/// | used | when it was last used, in seconds since 1970 |
+/// | user | whose session it is, or NULL |
+/// | version | a number that every save changes |
+/// | held_by, held_until | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
+///
+/// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
+/// So each open session needs a connection of its own.
+#[derive(Clone, Debug)]
+pub struct MysqlStore {
+    store: SqlStore,
+}
+
+impl MysqlStore {
+    /// A store in the configuration's `database`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](crate::Error::Config) when `database` is no URL of a `MySQL` database.
+    pub fn new(config: &Config) -> Result<Self> {
+        let address = Address::of(config, &SCHEME)?;
+        #[cfg(feature = "tls")]
+        if address.is_encrypted {
+            super::tls::own_authorities(config)?;
+        }
+        let engine = Mysql {
+            address,
+            #[cfg(feature = "tls")]
+            ca_file: config.database_ca_file.clone(),
+        };
+        let store = SqlStore::new(config, engine)?;
+        Ok(MysqlStore { store })
+    }
+}
+
+impl IsSql for MysqlStore {
+    fn sql(&self) -> &SqlStore {
+        &self.store
+    }
+}
+
+#[derive(Debug)]
+struct Mysql {
+    address: Address,
+    #[cfg(feature = "tls")]
+    ca_file: Option<std::path::PathBuf>,
+}
+
+impl Mysql {
+    fn options(&self, patience: Duration) -> OptsBuilder {
+        let address = &self.address;
+        let options = OptsBuilder::new()
+            .user(address.user.as_deref())
+            .pass(address.password.as_deref())
+            .db_name(Some(&address.database))
+            // The server may say of a socket that is not ours.
+            .prefer_socket(false)
+            .stmt_cache_size(0)
+            .max_allowed_packet(Some(1 << 30))
+            .tcp_connect_timeout(Some(patience))
+            .read_timeout(Some(patience))
+            .write_timeout(Some(patience));
+        match &address.place {
+            Place::Tcp { host, port } => {
+                self.encrypted(options.ip_or_hostname(Some(host)).tcp_port(*port))
+            }
+            Place::Socket { path, .. } => options.socket(path.to_str()),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn encrypted(&self, options: OptsBuilder) -> OptsBuilder {
+        if !self.address.is_encrypted {
+            return options;
+        }
+        let tls = mysql::SslOpts::default().with_root_cert_path(self.ca_file.clone());
+        options.ssl_opts(tls)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "with TLS it is used")]
+    fn encrypted(&self, options: OptsBuilder) -> OptsBuilder {
+        options
+    }
+}
+
+impl Engine for Mysql {
+    fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure> {
+        let mut connection = Conn::new(self.options(patience)).map_err(failure::of_login)?;
+        let longest = connection
+            .query_first::<usize, _>("SELECT @@max_allowed_packet")
+            .map_err(failure::of_login)?;
+        // The command's own byte is part of the packet.
+        let longest_script = longest.unwrap_or_default().saturating_sub(16);
+        Ok(Box::new(Wire {
+            connection,
+            longest_script,
+        }))
+    }
+
+    /// A host that is gone frees its locks when it has said nothing for ten minutes.
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
+             autocommit = 1, innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = 600",
+        ]
+    }
+
+    fn begin(&self, script: &mut Script, _: Duration) {
+        script.push("START TRANSACTION");
+    }
+
+    fn for_update(&self, wait: Duration) -> &'static str {
+        if wait < SHORTEST_WAIT {
+            "FOR UPDATE NOWAIT"
+        } else {
+            "FOR UPDATE"
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        let mut literal = String::with_capacity(2 * text.len() + 16);
+        literal.push_str("_utf8mb4 X'");
+        super::push_hex(&mut literal, text);
+        literal.push('\'');
+        literal
+    }
+
+    fn clock(&self) -> &'static str {
+        "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+    }
+
+    fn schema(&self, table: &str) -> Schema {
+        let lock = format!("SHA1(CONCAT(DATABASE(), '.{table}'))");
+        Schema {
+            version: "SELECT VERSION()",
+            is_too_old,
+            alone: format!("SELECT GET_LOCK({lock}, 60)"),
+            done: format!("SELECT RELEASE_LOCK({lock})"),
+            tables: [
+                (
+                    table.to_owned(),
+                    format!(
+                        "CREATE TABLE \"{table}\" (\
+                         session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+                         record longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+                         expires bigint NOT NULL, used bigint NOT NULL, \"user\" varbinary(1020), \
+                         version bigint NOT NULL DEFAULT 0, \
+                         held_by varchar(255) CHARACTER SET utf8mb4, held_until bigint) ENGINE=InnoDB"
+                    ),
+                ),
+                (
+                    format!("{table}_state"),
+                    format!(
+                        "CREATE TABLE \"{table}_state\" (\
+                         name varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+                         value bigint NOT NULL) ENGINE=InnoDB"
+                    ),
+                ),
+            ],
+            columns: vec![
+                ("version", "bigint NOT NULL DEFAULT 0"),
+                ("held_by", "varchar(255) CHARACTER SET utf8mb4"),
+                ("held_until", "bigint"),
+            ],
+            indexes: ["expires", "used", "user"]
+                .map(|column| {
+                    let name = format!("{table}_{column}");
+                    let index = format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\")");
+                    (name, index)
+                })
+                .into(),
+            columns_of: |table| question("column_name", "columns", table),
+            indexes_of: |table| question("DISTINCT index_name", "statistics", table),
+            storage_of: Some(|table| question("engine", "tables", table)),
+        }
+    }
+}
+
+/// What the server knows of a table. Its names are compared byte by byte, as those of files are.
+fn question(what: &str, view: &str, table: &str) -> String {
+    format!(
+        "SELECT {what} FROM information_schema.{view} \
+         WHERE table_schema = DATABASE() AND CAST(table_name AS BINARY) = '{table}'"
+    )
+}
+
+fn is_too_old(version: &str) -> Option<String> {
+    let (name, oldest) = if version.contains("MariaDB") {
+        ("MariaDB", OLDEST_MARIADB)
+    } else {
+        ("MySQL", OLDEST_MYSQL)
+    };
+    let mut numbers = version
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
+    let found = [numbers.next()?, numbers.next()?];
+    let [major, minor] = oldest;
+    (found < oldest)
+        .then(|| format!("{name} {version} is too old, it must be {major}.{minor} or later"))
+}
+
+/// One connection.
+struct Wire {
+    connection: Conn,
+    longest_script: usize,
+}
+
+impl Connection for Wire {
+    /// How long answers may take was settled when it was connected.
+    fn run(&mut self, script: &Script, _: Duration) -> Answers {
+        let mut answers = Answers::default();
+        let mut results = match self.connection.query_iter(script.text()) {
+            Ok(results) => results,
+            Err(error) => return Answers::failed(failure::of_statement(error)),
+        };
+        while let Some(set) = results.iter() {
+            let changed = set.affected_rows();
+            match set.map(|row| row.map(as_text)).collect() {
+                Ok(rows) => answers.done.push(Answer { rows, changed }),
+                Err(error) => {
+                    answers.failure = Some(failure::of_statement(error));
+                    break;
+                }
+            }
+        }
+        answers
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.connection.ping().is_ok()
+    }
+
+    fn longest_script(&self) -> usize {
+        self.longest_script
+    }
+}
+
+fn as_text(row: mysql::Row) -> Row {
+    let column = |value| match value {
+        Value::Bytes(bytes) => Some(bytes),
+        // Others are not sent in answer to a text.
+        _ => None,
+    };
+    Row(row.unwrap().into_iter().map(column).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_skip_locked_is_too_old() {
+        for old in ["5.7.44-log", "10.5.29-MariaDB-1", "5.5.5"] {
+            let reason = is_too_old(old).unwrap();
+            assert!(
+                reason.contains(old) && reason.contains("too old"),
+                "{reason}"
+            );
+        }
+        for new in [
+            "8.0.36",
+            "8.4.3",
+            "9.1.0",
+            "10.6.1-MariaDB",
+            "10.11.19-MariaDB-0+deb12u1",
+            "11.4.2-MariaDB",
+        ] {
+            assert_eq!(is_too_old(new), None);
+        }
+    }
+}

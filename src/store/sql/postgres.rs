@@ -1,0 +1,228 @@
+//! [`PostgresStore`]: sessions in a table of a PostgreSQL database.
+
+mod failure;
+mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use super::address::{Address, Place, Scheme};
+use super::engine::{Connection, Engine, Failure, Schema, Script};
+use super::{IsSql, SqlStore};
+use crate::config::Config;
+use crate::error::Result;
+use socket::Socket;
+#[cfg(feature = "tls")]
+use tls::Tls;
+use wire::Wire;
+
+const SCHEME: Scheme = Scheme {
+    storage_type: "postgres",
+    names: &["postgres", "postgresql"],
+    port: 5432,
+    socket: "host",
+    example: "postgres://user@host:5432/name, or postgres://user@/name?host=/run/postgresql",
+};
+/// `FOR UPDATE SKIP LOCKED` came with it.
+const OLDEST: u64 = 90500;
+
+/// Sessions in a table of a `PostgreSQL` database (`storageType = postgres`), which `database` names by its URL and
+/// `table` by its name. `Store::install` makes the table.
+///
+/// | column | holds |
+/// |---|---|
+/// | session | the digest of the id, primary key |
+/// | record | the record as JSON text |
+/// | expires | when it ends if it is not used again, in seconds since 1970, rounded up |
+/// | used | when it was last used, in seconds since 1970 |
+/// | user | whose session it is, or NULL |
+/// | version | a number that every save changes |
+/// | held_by, held_until | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
+///
+/// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
+/// So each open session needs a connection of its own.
+#[derive(Clone, Debug)]
+pub struct PostgresStore {
+    store: SqlStore,
+}
+
+impl PostgresStore {
+    /// A store in the configuration's `database`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](crate::Error::Config) when `database` is no URL of a `PostgreSQL` database, or the
+    /// certificates of `databaseCaFile` cannot be read.
+    pub fn new(config: &Config) -> Result<Self> {
+        let engine = Postgres::new(config)?;
+        let store = SqlStore::new(config, engine)?;
+        Ok(PostgresStore { store })
+    }
+}
+
+impl IsSql for PostgresStore {
+    fn sql(&self) -> &SqlStore {
+        &self.store
+    }
+}
+
+#[derive(Debug)]
+struct Postgres {
+    address: Address,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+impl Postgres {
+    fn new(config: &Config) -> Result<Self> {
+        let address = Address::of(config, &SCHEME)?;
+        #[cfg(feature = "tls")]
+        let tls = address.is_encrypted.then(|| Tls::new(config)).transpose()?;
+        Ok(Postgres {
+            address,
+            #[cfg(feature = "tls")]
+            tls,
+        })
+    }
+
+    /// What the server is told of us.
+    fn login(&self) -> tokio_postgres::Config {
+        let mut login = tokio_postgres::Config::new();
+        login.dbname(&self.address.database);
+        login.application_name(format!("cgi-session {}", std::process::id()));
+        if let Some(user) = &self.address.user {
+            login.user(user);
+        }
+        if let Some(password) = &self.address.password {
+            login.password(password);
+        }
+        login
+    }
+}
+
+impl Engine for Postgres {
+    fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure> {
+        let deadline = Instant::now() + patience;
+        let socket = match &self.address.place {
+            Place::Tcp { host, port } => Socket::tcp(host, *port, deadline),
+            Place::Socket { path, port } => Socket::unix(&path.join(format!(".s.PGSQL.{port}"))),
+        };
+        let socket = socket.map_err(|error| failure::unreachable(error.into()))?;
+        let mut login = self.login();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            login.ssl_mode(tokio_postgres::config::SslMode::Require);
+            let wire = Wire::connect(
+                socket,
+                &login,
+                tls.connector(self.address.host())?,
+                deadline,
+            )?;
+            return Ok(Box::new(wire));
+        }
+        login.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        let wire = Wire::connect(socket, &login, tokio_postgres::NoTls, deadline)?;
+        Ok(Box::new(wire))
+    }
+
+    /// A host that is gone frees its locks in less than a minute.
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "SET tcp_keepalives_idle = 15",
+            "SET tcp_keepalives_interval = 5",
+            "SET tcp_keepalives_count = 4",
+        ]
+    }
+
+    fn begin(&self, script: &mut Script, wait: Duration) {
+        script.push("BEGIN ISOLATION LEVEL READ COMMITTED");
+        // 0 would be no limit.
+        let millis = wait.as_millis().clamp(1, 1 << 30);
+        script.push(&format!("SET LOCAL lock_timeout = {millis}"));
+    }
+
+    fn for_update(&self, wait: Duration) -> &'static str {
+        if wait.is_zero() {
+            "FOR UPDATE NOWAIT"
+        } else {
+            "FOR UPDATE"
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        let mut literal = String::with_capacity(2 * text.len() + 40);
+        literal.push_str("convert_from(decode('");
+        super::push_hex(&mut literal, text);
+        literal.push_str("', 'hex'), 'UTF8')");
+        literal
+    }
+
+    fn clock(&self) -> &'static str {
+        "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+    }
+
+    fn schema(&self, table: &str) -> Schema {
+        Schema {
+            version: "SHOW server_version_num",
+            is_too_old: |version| {
+                let is_old = version.parse::<u64>().is_ok_and(|version| version < OLDEST);
+                is_old.then(|| format!("PostgreSQL {version} is too old, it must be 9.5 or later"))
+            },
+            alone: format!("BEGIN; SELECT pg_advisory_xact_lock(hashtext('cgi-session {table}'))"),
+            done: "COMMIT".to_owned(),
+            tables: [
+                (
+                    table.to_owned(),
+                    format!(
+                        "CREATE TABLE \"{table}\" (session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, \
+                         expires bigint NOT NULL, used bigint NOT NULL, \"user\" text, \
+                         version bigint NOT NULL DEFAULT 0, held_by text, held_until bigint)"
+                    ),
+                ),
+                (
+                    format!("{table}_state"),
+                    format!(
+                        "CREATE TABLE \"{table}_state\" (name varchar(64) NOT NULL PRIMARY KEY, \
+                         value bigint NOT NULL)"
+                    ),
+                ),
+            ],
+            columns: vec![
+                ("version", "bigint NOT NULL DEFAULT 0"),
+                ("held_by", "text"),
+                ("held_until", "bigint"),
+            ],
+            indexes: ["expires", "used", "user"]
+                .map(|column| {
+                    let name = format!("{table}_{column}");
+                    let condition = match column {
+                        "user" => " WHERE \"user\" IS NOT NULL",
+                        _ => "",
+                    };
+                    let index =
+                        format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\"){condition}");
+                    (name, index)
+                })
+                .into(),
+            columns_of: |table| {
+                format!(
+                    "SELECT column_name FROM information_schema.columns \
+                     WHERE table_schema = current_schema() AND table_name = '{table}'"
+                )
+            },
+            indexes_of: |table| {
+                format!(
+                    "SELECT indexname FROM pg_indexes \
+                     WHERE schemaname = current_schema() AND tablename = '{table}'"
+                )
+            },
+            storage_of: None,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The rows of the table: found, understood, listed and renewed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Shared;
+use super::engine::{Kind, Row, Script};
+use super::has_passed;
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::record::{Record, RecordError, unix_seconds};
+use crate::store::Stored;
+
+/// So many sessions are listed at a time.
+const PAGE: usize = 256;
+
+/// A row as it was found.
+pub(super) struct Loaded {
+    data: Vec<u8>,
+    pub(super) end: u64,
+    used: u64,
+}
+
+impl Loaded {
+    /// From the columns record, expires and used, the first of which is number `first`.
+    pub(super) fn from(mut row: Row, first: usize) -> Self {
+        Loaded {
+            end: row.number(first + 1),
+            used: row.number(first + 2),
+            data: row.take(first).unwrap_or_default(),
+        }
+    }
+}
+
+impl Shared {
+    /// The table's name in a statement.
+    pub(super) fn table(&self) -> String {
+        format!("\"{}\"", self.table)
+    }
+
+    /// The name of the table with the time of the last clean-up and the schema's version.
+    pub(super) fn state(&self) -> String {
+        format!("\"{}_state\"", self.table)
+    }
+
+    /// A live session and its end.
+    pub(super) fn find(
+        &self,
+        session: &SessionDigest,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, u64)>> {
+        let script = Script::of(&format!(
+            "SELECT record, expires, used FROM {} WHERE session = '{session}'",
+            self.table()
+        ));
+        let mut answers = self.ask("read a session in", &script)?;
+        let Some(row) = answers.take_rows(0).pop() else {
+            return Ok(None);
+        };
+        let loaded = Loaded::from(row, 0);
+        let end = loaded.end;
+        if has_passed(end, now) {
+            return Ok(None);
+        }
+        let stored = self.stored(session, loaded)?;
+        Ok(stored.map(|stored| (stored, end)))
+    }
+
+    /// The next live rows in the order of their names.
+    pub(super) fn page(&self, after: &str, now: SystemTime) -> Result<Vec<(String, Loaded)>> {
+        let script = Script::of(&format!(
+            "SELECT session, record, expires, used FROM {} WHERE session > {} AND expires >= {} \
+             ORDER BY session LIMIT {PAGE}",
+            self.table(),
+            self.key(after),
+            unix_seconds(now)
+        ));
+        let action = "list the sessions in";
+        let mut link = self.take_patient()?;
+        let answers = link.run(&script);
+        let (_, mut answers) = self.checked(action, link, answers)?;
+        let named = |row: Row| {
+            (
+                row.text(0).unwrap_or_default().to_owned(),
+                Loaded::from(row, 1),
+            )
+        };
+        Ok(answers.take_rows(0).into_iter().map(named).collect())
+    }
+
+    pub(super) fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let script = Script::of(&format!(
+            "SELECT session FROM {} WHERE \"user\" = {} AND expires >= {}",
+            self.table(),
+            self.engine().text(user),
+            unix_seconds(now)
+        ));
+        let answers = self.ask("list the sessions in", &script)?;
+        let names = answers.rows(0).iter().filter_map(|row| row.text(0));
+        let sessions = names.map(|name| SessionDigest::parse(name.as_bytes()));
+        Ok(sessions.flatten().collect())
+    }
+
+    /// The record of a row; what is no record at all is `None`.
+    pub(super) fn stored(&self, session: &SessionDigest, loaded: Loaded) -> Result<Option<Stored>> {
+        let last_access = time(loaded.used);
+        match Record::from_json(loaded.data) {
+            Ok(record) => Ok(Some(Stored {
+                record,
+                last_access,
+            })),
+            Err(RecordError::Malformed(reason)) => {
+                log::warn!(
+                    "the session {session} in {} holds no record and was left alone: {reason}",
+                    self.engine().address()
+                );
+                Ok(None)
+            }
+            Err(RecordError::LaterVersion(version)) => Err(self.unreadable(
+                session,
+                format!(
+                    "a later release of cgi-session wrote it (version {version} of the format)"
+                ),
+            )),
+        }
+    }
+
+    /// As [`Shared::stored`], for a listing, which shows also what is no record.
+    pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
+        let stored = self.stored(session, loaded)?;
+        stored.ok_or_else(|| self.unreadable(session, "it is no record".to_owned()))
+    }
+
+    fn unreadable(&self, session: &SessionDigest, reason: String) -> Error {
+        let address = self.engine().address();
+        Error::store(
+            format!("cannot read the session {session} in {address}"),
+            reason,
+        )
+        .with_hint("it was left as it is")
+    }
+
+    /// Notes that a session was read, unless somebody has noted or written something meanwhile, or
+    /// is about to: a reader waits for nobody.
+    pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
+        let table = self.table();
+        let mut script = self.transaction(Duration::ZERO);
+        script.push(&format!(
+            "SELECT version FROM {table} WHERE session = '{session}' {}",
+            self.engine().for_update(Duration::ZERO)
+        ));
+        script.push(&format!(
+            "UPDATE {table} SET expires = {new_end}, used = {} \
+             WHERE session = '{session}' AND expires = {end}",
+            unix_seconds(now)
+        ));
+        script.push("COMMIT");
+        // What was read is right all the same.
+        let (link, mut answers) = match self.run(&script, Duration::ZERO) {
+            Ok(ran) => ran,
+            Err(error) => return log::warn!("{}", error.one_line()),
+        };
+        let Some(failure) = answers.failure.take() else {
+            return self.keep(link);
+        };
+        self.recover(link, &failure);
+        if !matches!(failure.kind, Kind::Locked | Kind::Conflict) {
+            let error = self.explain("renew the time of a session in", failure);
+            log::warn!("{}", error.one_line());
+        }
+    }
+
+    pub(super) fn deletion(&self, session: &SessionDigest) -> String {
+        format!("DELETE FROM {} WHERE session = '{session}'", self.table())
+    }
+
+    /// A value of the primary key as a literal: a digest, or what somebody else has put there.
+    pub(super) fn key(&self, name: &str) -> String {
+        if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return format!("'{name}'");
+        }
+        format!("CAST({} AS char(64))", self.engine().text(name))
+    }
+
+    /// A record as a literal.
+    pub(super) fn text(&self, record: &Record) -> Result<String> {
+        let text = String::from_utf8(record.to_json()).map_err(|error| {
+            let address = self.engine().address();
+            Error::store(format!("cannot save a session in {address}"), error)
+        })?;
+        Ok(self.engine().text(&text))
+    }
+
+    /// A user, or nobody, as a literal.
+    pub(super) fn user(&self, user: Option<&str>) -> String {
+        user.map_or_else(|| "NULL".to_owned(), |user| self.engine().text(user))
+    }
+}
+
+/// A moment in seconds since 1970; one that no clock can show is 1970.
+pub(super) fn time(seconds: u64) -> SystemTime {
+    UNIX_EPOCH
+        .checked_add(Duration::from_secs(seconds))
+        .unwrap_or(UNIX_EPOCH)
+}

@@ -1,0 +1,216 @@
+//! A `MariaDB` server of a test's own: on a port and a socket in a directory that goes with it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use mysql::prelude::Queryable as _;
+use mysql::{Conn, OptsBuilder};
+use rustix::process::{Pid, Signal};
+
+use super::outside::{is_installed, wait_until};
+
+/// Ends the server when its own input ends, which it does with the test, however that ends. The directory
+/// goes too, unless a line says that it stays.
+const WATCH: &str =
+    "\"$@\" </dev/null >>\"$0/log\" 2>&1 & echo $!; read -r stays; kill -KILL $!; wait
+    [ \"$stays\" ] || rm -rf -- \"$0\"";
+/// What the programs are called that use the server, and their password.
+pub(crate) const USER: &str = "shop";
+pub(crate) const PASSWORD: &str = "four-words-of-salt";
+/// The system's tables are made by one server at a time: several at once ask for more asynchronous
+/// I/O than a machine may grant.
+static INSTALLING: Mutex<()> = Mutex::new(());
+/// So that no server asks for any.
+const WITHOUT_AIO: &str = "--innodb-use-native-aio=0";
+
+/// A server that does not outlive its test.
+pub(crate) struct MysqlServer {
+    directory: tempfile::TempDir,
+    port: u16,
+    settings: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    watch: Child,
+    pid: Pid,
+}
+
+impl MysqlServer {
+    /// A server with an empty database; `None` where there is none installed.
+    #[track_caller]
+    pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        if !is_installed("mariadbd") {
+            return None;
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("my")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut server = MysqlServer {
+            directory,
+            port: listener.local_addr().unwrap().port(),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            running: None,
+        };
+        server.install();
+        drop(listener);
+        server.run();
+        server.tell(&format!("CREATE DATABASE {USER}"));
+        server.tell(&format!(
+            "CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'"
+        ));
+        server.tell(&format!("GRANT ALL ON {USER}.* TO '{USER}'@'%'"));
+        Some(server)
+    }
+
+    fn install(&self) {
+        let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut install = Command::new("mariadb-install-db");
+        install.args(["--no-defaults", WITHOUT_AIO, "--skip-test-db"]);
+        install.arg("--auth-root-authentication-method=normal");
+        install.arg(format!("--datadir={}", self.data().display()));
+        let made = as_this_user(&mut install).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// Starts the server again in the same place.
+    #[track_caller]
+    pub(crate) fn run(&mut self) {
+        let place = self.directory.path();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", WATCH])
+            .arg(place)
+            .arg(program("mariadbd"));
+        command.args(["--no-defaults", WITHOUT_AIO]);
+        command.arg(format!("--datadir={}", self.data().display()));
+        command.arg(format!("--socket={}", self.socket().display()));
+        command.arg(format!("--pid-file={}", place.join("pid").display()));
+        command.arg(format!("--port={}", self.port));
+        command.args([
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+        ]);
+        command.args(["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M"]);
+        // What the machine has been given outlives the server, synced or not.
+        command.args([
+            "--max-connections=300",
+            "--innodb-flush-log-at-trx-commit=2",
+        ]);
+        command.args(&self.settings);
+        let mut watch = as_this_user(&mut command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        let said = watch.stdout.take().unwrap();
+        BufReader::new(said).read_line(&mut pid).unwrap();
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        self.running = Some(Running { watch, pid });
+        wait_until("MariaDB answers", || {
+            self.connect("root", "", "mysql").is_ok()
+        });
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The database, through the port.
+    pub(crate) fn url(&self) -> String {
+        format!("mysql://{USER}:{PASSWORD}@127.0.0.1:{}/{USER}", self.port)
+    }
+
+    /// The database, through the socket.
+    pub(crate) fn socket_url(&self) -> String {
+        let socket = self.socket();
+        format!(
+            "mysql://{USER}:{PASSWORD}@localhost/{USER}?socket={}",
+            socket.display()
+        )
+    }
+
+    fn connect(&self, user: &str, password: &str, database: &str) -> mysql::Result<Conn> {
+        let socket = self.socket();
+        let options = OptsBuilder::new()
+            .socket(socket.to_str())
+            .user(Some(user))
+            .pass(Some(password))
+            .db_name(Some(database));
+        Conn::new(options)
+    }
+
+    /// Another program with the same database open.
+    #[track_caller]
+    pub(crate) fn client(&self) -> Conn {
+        self.connect(USER, PASSWORD, USER).unwrap()
+    }
+
+    /// Carries out a statement of whoever owns the server.
+    #[track_caller]
+    pub(crate) fn tell(&self, statement: &str) {
+        let mut owner = self.connect("root", "", "mysql").unwrap();
+        owner.query_drop(statement).unwrap();
+    }
+
+    /// Ends the server as if the machine had stopped.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let mut input = running.watch.stdin.take().unwrap();
+            input.write_all(b"stays\n").unwrap();
+            running.watch.wait().unwrap();
+        }
+    }
+
+    /// Stops every step of the server, until it is resumed.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.running.as_ref().unwrap().pid;
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for MysqlServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    let usual = Path::new("/usr/sbin").join(name);
+    if usual.is_file() { usual } else { name.into() }
+}
+
+/// Root must say that it means itself.
+fn as_this_user(command: &mut Command) -> &mut Command {
+    if super::is_root() {
+        command.arg("--user=root");
+    }
+    command
+}
