@@ -16,7 +16,7 @@
 //!
 //! The value names the holder's connection as well. Who waits asks the server whether that is still
 //! there, so that a holder which was killed is waited for no longer than a tenth of a second; and one that
-//! is connected to a server that has not the session any more, no longer than two.
+//! is connected to a server that has not the session any more, no longer than a second.
 //!
 //! | what happens | what the next request sees |
 //! |---|---|

@@ -51,7 +51,7 @@ const ALL: &[&str] = &[
     #[cfg(feature = "redis")]
     "redis",
     #[cfg(feature = "redis")]
-    "redis in a cluster",
+    "redis-cluster",
     #[cfg(all(feature = "mysql", feature = "postgres"))]
     "postgres",
     #[cfg(all(feature = "mysql", feature = "postgres"))]
@@ -62,7 +62,7 @@ const ALL: &[&str] = &[
 fn is_there(name: &str) -> bool {
     match name {
         #[cfg(feature = "redis")]
-        "redis" | "redis in a cluster" => redis_database(name).is_some(),
+        "redis" | "redis-cluster" => redis_url(name).is_some(),
         #[cfg(all(feature = "mysql", feature = "postgres"))]
         "postgres" | "mysql" => shared_url(name).is_some(),
         _ => true,
@@ -83,28 +83,23 @@ pub(crate) fn is_gone(name: &str, store: &dyn Store, session: &SessionDigest) ->
     }
 }
 
+/// The server or the cluster that all processes of this test share.
 #[cfg(feature = "redis")]
-fn redis_database(name: &str) -> Option<String> {
-    if name.contains("cluster") {
-        static CLUSTER: OnceLock<Option<RedisCluster>> = OnceLock::new();
-        let cluster = CLUSTER.get_or_init(RedisCluster::start);
-        return cluster.as_ref().map(RedisCluster::url);
-    }
-    redis_url()
-}
-
-/// The server that all processes of this test share.
-#[cfg(feature = "redis")]
-pub(crate) fn redis_url() -> Option<String> {
+pub(crate) fn redis_url(name: &str) -> Option<String> {
     static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
+    static CLUSTER: OnceLock<Option<RedisCluster>> = OnceLock::new();
     if let Ok(url) = std::env::var(REDIS) {
         return Some(url);
     }
-    let server = SERVER.get_or_init(|| RedisServer::start(&[]));
-    server.as_ref().map(RedisServer::url)
+    if name == "redis" {
+        let server = SERVER.get_or_init(|| RedisServer::start(&[]));
+        return server.as_ref().map(RedisServer::url);
+    }
+    let cluster = CLUSTER.get_or_init(RedisCluster::start);
+    cluster.as_ref().map(RedisCluster::url)
 }
 
-/// Names the server to the processes that a test starts.
+/// Names it to the processes that a test starts.
 #[cfg(feature = "redis")]
 pub(crate) const REDIS: &str = "CONTRACT_REDIS";
 
@@ -165,7 +160,7 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
     let config = settings.fold(config, |config, (key, value)| {
         config.set(key, value).unwrap()
     });
-    match name.split(' ').next() {
+    match name.split([' ', '-']).next() {
         Some("file") => Arc::new(FileStore::new(&config).unwrap()),
         Some("memory") => Arc::new(MemoryStore::new(&config).unwrap()),
         Some("custom") => {
@@ -178,7 +173,7 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
         Some("redis") => {
             // Every place has keys of its own.
             let config = config.set("table", table(place)).unwrap();
-            let url = redis_database(name).unwrap();
+            let url = redis_url(name).unwrap();
             let config = config.set("database", url).unwrap();
             // So long that whoever waits for the end of a lock fails.
             let config = config.set("lockLease", "10").unwrap();

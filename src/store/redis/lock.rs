@@ -18,7 +18,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(2
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// So long a holder is waited for whom another server knew, or this one before it was restarted: most
 /// have done by then what they do, and of the others nobody can tell.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What makes one lease different from every other.
 pub(super) struct Token(String);
