@@ -1,6 +1,8 @@
 //! A Redis cluster of a test's own: three primaries, each with a replica.
 
+use std::iter;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::outside::wait_until;
 use super::redis::RedisServer;
@@ -116,8 +118,18 @@ impl RedisCluster {
     }
 }
 
-/// A port for programs and one for the other nodes, which nobody else has meanwhile.
+/// A port for programs and one for the other nodes: none that a connection is given, and none that this
+/// process has used before.
 fn free_ports() -> [u16; 2] {
-    let listeners = [0, 0].map(|port| TcpListener::bind((HOST, port)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    [0, 0].map(|_| {
+        let ports = iter::repeat_with(|| {
+            let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            u16::try_from(20_000 + next % 12_000).unwrap()
+        });
+        let mut ports = ports.take(12_000);
+        let is_free = |port: &u16| TcpListener::bind((HOST, *port)).is_ok();
+        ports.find(is_free).expect("a free port")
+    })
 }
