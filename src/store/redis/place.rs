@@ -67,18 +67,17 @@ impl Place {
     }
 
     /// What connects to a node.
-    #[cfg(feature = "tls")]
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(clippy::unused_self, reason = "only TLS needs more than the address")
+    )]
     pub(super) fn client(&self, node: ConnectionInfo) -> RedisResult<Client> {
-        match &self.certificates {
-            Some(certificates) if matches!(node.addr(), ConnectionAddr::TcpTls { .. }) => {
-                Client::build_with_tls(node, certificates.clone())
-            }
-            _ => Client::open(node),
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates
+            && matches!(node.addr(), ConnectionAddr::TcpTls { .. })
+        {
+            return Client::build_with_tls(node, certificates.clone());
         }
-    }
-
-    #[cfg(not(feature = "tls"))]
-    pub(super) fn client(&self, node: ConnectionInfo) -> RedisResult<Client> {
         Client::open(node)
     }
 }
