@@ -1,9 +1,10 @@
-//! Sessions in a table of a database server: what PostgreSQL and MySQL have in common.
+//! Sessions in a table of a database server: what `PostgreSQL` and `MySQL` have in common.
 //!
 //! # The lock
 //!
 //! A request holds its session by the row lock of a transaction on a connection of its own: `BEGIN`,
-//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends. The last
+//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends, and ends a
+//! connection that has held a session in silence for longer than `lockLease`. The last
 //! write and the end of the lock are one message, `UPDATE …; COMMIT`. Readers see what was committed last, and
 //! wait for nobody.
 //!
@@ -17,8 +18,8 @@
 //!
 //! # Why no update is lost
 //!
-//! `version` starts at a random number and grows with every record. Every write of a lease has the condition
-//! that it is still the one that the lease loaded or wrote, under the row lock. So
+//! `version` counts the records of a session, with a random number behind the count. Every write of a lease has the
+//! condition that it is still the one that the lease loaded or wrote, under the row lock. So
 //!
 //! * with the row lock held from loading to the last write, nobody else wrote in between;
 //! * when the lock was lost, in a gap that outlasted the mark, or because the server ended the connection or
@@ -35,6 +36,7 @@
 mod address;
 mod cap;
 mod connector;
+mod creation;
 mod engine;
 mod install;
 mod lease;
@@ -103,7 +105,7 @@ impl SqlStore {
             )));
         }
         let shared = Shared {
-            pool: Pool::new(Connector::new(Box::new(engine), table, config.lock_timeout)),
+            pool: Pool::new(Connector::new(Box::new(engine), config)),
             table: table.clone(),
             expiry: Expiry::new(config),
             max_record_bytes: config.max_record_bytes,
@@ -156,7 +158,7 @@ impl<T: IsSql> Store for T {
     ) -> Result<Option<Box<dyn Lease>>> {
         let shared = &self.sql().shared;
         check_size(record, shared.max_record_bytes)?;
-        let lease = lock::create(shared, session, record, now)?;
+        let lease = creation::create(shared, session, record, now)?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
     }
 

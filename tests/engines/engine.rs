@@ -1,13 +1,25 @@
 //! [`Engine`]: a server of the test's own, which hosts reach by the network.
 
+#[cfg(feature = "mysql")]
+mod galera;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod redis;
 
+#[cfg(feature = "mysql")]
+pub(crate) use galera::Galera;
+#[cfg(feature = "mysql")]
+pub(crate) use mysql::{Mysql, ReplicatedMysql};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::{Postgres, ReplicatedPostgres};
 pub(crate) use redis::{Redis, ReplicatedRedis};
 
 /// Where sessions are kept.
 pub(crate) trait Engine {
-    /// What the programs that use it are configured with.
-    fn settings(&self) -> Vec<(&'static str, String)>;
+    /// What the programs of a host are configured with.
+    fn settings(&self, host: usize) -> Vec<(&'static str, String)>;
 }
 
 /// What a single server can be made to suffer.

@@ -106,3 +106,96 @@ fn programs_that_count_from_what_they_read_before_lose_and_it_is_noticed() {
     let tally = traffic.end();
     assert!(tally.lost() > 0, "nothing was noticed: {tally}");
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn two_hosts_that_count_in_a_postgres_server_lose_nothing_in_any_trouble() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::Postgres::start(network.address()) else {
+        return;
+    };
+    let mut traffic = Traffic::start(&network, &engine);
+    trouble(&mut engine, &network, &mut traffic);
+    let tally = traffic.end();
+    eprintln!("postgres: {tally}");
+    tally.is_right();
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn two_hosts_that_count_in_a_postgres_server_lose_nothing_when_its_standby_takes_over() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::ReplicatedPostgres::start(network.address()) else {
+        return;
+    };
+    let traffic = Traffic::start(&network, &engine);
+    traffic.goes_on("before the standby takes over");
+    engine.fail_over();
+    traffic.goes_on("after the standby has taken over");
+    let tally = traffic.end();
+    eprintln!("postgres, replicated: {tally}");
+    tally.is_right();
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn two_hosts_that_count_in_a_mariadb_server_lose_nothing_in_any_trouble() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::Mysql::start(network.address()) else {
+        return;
+    };
+    let mut traffic = Traffic::start(&network, &engine);
+    trouble(&mut engine, &network, &mut traffic);
+    let tally = traffic.end();
+    eprintln!("mysql: {tally}");
+    tally.is_right();
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn two_hosts_that_count_in_a_mariadb_server_lose_nothing_when_its_replica_takes_over() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::ReplicatedMysql::start(network.address()) else {
+        return;
+    };
+    let traffic = Traffic::start(&network, &engine);
+    traffic.goes_on("before the replica takes over");
+    engine.fail_over();
+    traffic.goes_on("after the replica has taken over");
+    let tally = traffic.end();
+    eprintln!("mysql, replicated: {tally}");
+    tally.is_right();
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn two_hosts_that_count_at_two_nodes_of_galera_lose_nothing_while_nodes_fail() {
+    let Some(network) = Network::open(2) else {
+        return;
+    };
+    let Some(mut engine) = engine::Galera::start(network.address()) else {
+        return;
+    };
+    let traffic = Traffic::start(&network, &engine);
+    traffic.goes_on("at two nodes");
+    let second = &network.hosts()[1];
+    engine.freeze(1);
+    thread::sleep(SHORT);
+    engine.resume(1);
+    traffic.goes_on("after a node stood still");
+    engine.kill(1);
+    traffic.goes_on_elsewhere(second, "while a node is away");
+    engine.join(1);
+    traffic.goes_on("after a node came back");
+    let tally = traffic.end();
+    eprintln!("galera: {tally}");
+    tally.is_right();
+}

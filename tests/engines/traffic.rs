@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use cgi_session::{Config, SessionManager};
@@ -45,13 +45,16 @@ impl Traffic {
 
     fn of(network: &Network, engine: &dyn Engine, is_careless: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let lines = engine.settings().into_iter();
-        let lines: Vec<String> = lines
-            .map(|(key, value)| format!("{key} = {value}"))
-            .collect();
-        let text = format!("[session]\nlockTimeout = 5s\n{}\n", lines.join("\n"));
-        fs::write(directory.path().join("config"), text).unwrap();
-        let config = Config::load(&directory.path().join("config")).unwrap();
+        for (number, host) in network.hosts().iter().enumerate() {
+            let lines = engine.settings(number).into_iter();
+            let lines: Vec<String> = lines
+                .map(|(key, value)| format!("{key} = {value}"))
+                .collect();
+            let text = format!("[session]\nlockTimeout = 5s\n{}\n", lines.join("\n"));
+            fs::write(config_of(directory.path(), host.name()), text).unwrap();
+        }
+        let config = config_of(directory.path(), network.hosts()[0].name());
+        let config = Config::load(&config).unwrap();
         let manager = SessionManager::new(config).unwrap();
         let problems = manager.install();
         assert!(problems.is_empty(), "{problems:?}");
@@ -65,12 +68,23 @@ impl Traffic {
             is_careless,
         };
         for host in network.hosts() {
+            traffic.is_known_at(host);
             fs::write(traffic.ledger(host.name()), "").unwrap();
             for _ in 0..PROGRAMS {
                 traffic.add_program(host);
             }
         }
         traffic
+    }
+
+    /// Waits until what was made at one node is known at that of this host.
+    fn is_known_at(&self, host: &Host) {
+        let config = Config::load(&config_of(self.directory.path(), host.name())).unwrap();
+        let manager = SessionManager::new(config).unwrap();
+        let last = self.cookies.last().unwrap();
+        wait_until("the last session is known everywhere", || {
+            manager.read(last).is_ok_and(|found| found.is_some())
+        });
     }
 
     fn ledger(&self, host: &str) -> PathBuf {
@@ -82,7 +96,10 @@ impl Traffic {
         command.arg(std::env::current_exe().unwrap());
         command.args(["worker::process", "--exact", "--test-threads=1"]);
         command
-            .env(worker::CONFIG, self.directory.path().join("config"))
+            .env(
+                worker::CONFIG,
+                config_of(self.directory.path(), host.name()),
+            )
             .env(worker::LEDGER, self.ledger(host.name()))
             .env(worker::COOKIES, self.cookies.join(" "))
             .stdin(Stdio::null())
@@ -162,7 +179,6 @@ impl Traffic {
             tally.read(&self.ledger(&host));
         }
         for (number, cookie) in self.cookies.iter().enumerate() {
-            // Who was killed last may still have its lock for a moment.
             let session = self.manager.existing(cookie).unwrap().expect("a session");
             let views = tally.sessions.entry(number).or_default();
             views.stored = session.require::<usize>(worker::VIEWS).unwrap();
@@ -171,6 +187,10 @@ impl Traffic {
         assert!(problems.is_empty(), "{problems:?}");
         tally
     }
+}
+
+fn config_of(directory: &Path, host: &str) -> PathBuf {
+    directory.join(format!("config-{host}"))
 }
 
 fn begin(manager: &SessionManager) -> String {
@@ -213,7 +233,7 @@ struct Views {
 }
 
 impl Tally {
-    fn read(&mut self, ledger: &std::path::Path) {
+    fn read(&mut self, ledger: &Path) {
         let text = fs::read_to_string(ledger).unwrap();
         for line in text
             .split_inclusive('\n')

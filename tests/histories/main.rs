@@ -6,9 +6,18 @@
 mod broken;
 mod campaign;
 mod history;
-#[cfg(feature = "redis")]
+#[cfg(feature = "mysql")]
+#[allow(dead_code, reason = "every test program uses a part of it")]
+#[path = "../support/mysql.rs"]
+mod mysql;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[allow(dead_code, reason = "every test program uses a part of it")]
 #[path = "../support/outside.rs"]
 mod outside;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "every test program uses a part of it")]
+#[path = "../support/postgres.rs"]
+mod postgres;
 #[cfg(feature = "redis")]
 #[allow(dead_code, reason = "every test program uses a part of it")]
 #[path = "../support/redis.rs"]
@@ -19,6 +28,9 @@ mod subject;
 mod worker;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use cgi_session::{Config, SessionManager};
 
 use campaign::Campaign;
 use history::History;
@@ -89,6 +101,37 @@ fn every_history_of_a_redis_server_is_explained_by_some_order() {
     ];
     let histories = setting(HISTORIES).unwrap_or(1000);
     are_explained("redis", Campaign::of_engine(&settings), histories);
+}
+
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[track_caller]
+fn is_explained_in_a_table(storage_type: &str, url: String) {
+    let settings = [("storageType", storage_type.to_owned()), ("database", url)];
+    let config = settings.iter().fold(Config::new(), |config, (key, value)| {
+        config.set(key, value).unwrap()
+    });
+    let problems = SessionManager::new(config).unwrap().install();
+    assert!(problems.is_empty(), "{problems:?}");
+    let histories = setting(HISTORIES).unwrap_or(1000);
+    are_explained(storage_type, Campaign::of_engine(&settings), histories);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn every_history_of_a_postgres_server_is_explained_by_some_order() {
+    let Some(server) = postgres::PostgresServer::start(&[]) else {
+        return;
+    };
+    is_explained_in_a_table("postgres", server.url());
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn every_history_of_a_mysql_server_is_explained_by_some_order() {
+    let Some(server) = mysql::MysqlServer::start(&[]) else {
+        return;
+    };
+    is_explained_in_a_table("mysql", server.url());
 }
 
 #[test]

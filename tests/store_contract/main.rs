@@ -18,11 +18,20 @@ mod sql;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_away;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_limits;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_locks;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_many;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_server;
+#[cfg(all(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "tls"
+))]
+mod sql_tls;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod subjects;

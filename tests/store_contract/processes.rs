@@ -57,7 +57,7 @@ fn sixteen_processes_that_count_at_once_count_3200() {
 
 #[test]
 fn without_the_library_s_lock_updates_are_lost_and_it_is_noticed() {
-    let notices = |name| {
+    let loses = |name| {
         let subject = subject(name, &[]);
         let (id, _) = create(&*subject.store, 0, SystemTime::now());
         let session = id.digest();
@@ -69,8 +69,8 @@ fn without_the_library_s_lock_updates_are_lost_and_it_is_noticed() {
         counted < acknowledged(&subject)
     };
     for name in shared().filter(|name| ["custom", "postgres", "mysql"].contains(*name)) {
-        let noticed = (0..20).any(|_| notices(name));
-        assert!(noticed, "{name}: nothing was noticed");
+        let is_noticed = (0..20).any(|_| loses(name));
+        assert!(is_noticed, "{name}: nothing was noticed");
     }
 }
 

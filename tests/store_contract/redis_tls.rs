@@ -23,7 +23,7 @@ fn openssl(directory: &Path, words: &str) {
 }
 
 /// An authority, and a certificate of it for 127.0.0.1.
-fn make_certificates(directory: &Path) {
+pub(crate) fn make_certificates(directory: &Path) {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     openssl(
         directory,

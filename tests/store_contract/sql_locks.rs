@@ -196,6 +196,25 @@ fn a_mark_that_its_holder_left_behind_runs_out() {
 }
 
 #[test]
+fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
+    for server in shared_servers() {
+        let store = server.installed("lasts", &[("lockLease", "1s")]);
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        // Whoever waits has it when the time is over.
+        let (_, mut other) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        other.finish(&record(2, now), now).unwrap();
+        let lost = lease.finish(&record(9, now), now).unwrap_err();
+        assert!(
+            matches!(lost, Error::LeaseLost),
+            "{}: {lost:?}",
+            server.kind()
+        );
+        assert_eq!(counted(&*store, &id.digest()), Some(2));
+    }
+}
+
+#[test]
 fn a_lease_that_was_saved_leaves_no_mark_behind() {
     for server in shared_servers() {
         let store = server.installed("clean", &[]);

@@ -14,6 +14,7 @@ use crate::support::postgres::{self, PostgresServer};
 pub(crate) trait Server: Sync {
     fn kind(&self) -> &'static str;
     fn url(&self) -> String;
+    fn socket_url(&self) -> String;
     fn port(&self) -> u16;
 
     /// Carries out statements of another program, one after the other on one connection.
@@ -110,9 +111,16 @@ pub(crate) fn shared_servers() -> impl Iterator<Item = &'static dyn Server> {
 
 /// Servers for one test alone.
 pub(crate) fn own_servers() -> Vec<Box<dyn Server>> {
+    own_servers_with(&[], &[])
+}
+
+/// The same, the one of `PostgreSQL` and the one of `MariaDB` with these settings.
+pub(crate) fn own_servers_with(postgres: &[&str], mysql: &[&str]) -> Vec<Box<dyn Server>> {
     let mut servers: Vec<Box<dyn Server>> = Vec::new();
-    servers.extend(PostgresServer::start(&[]).map(|server| Box::new(server) as Box<dyn Server>));
-    servers.extend(MysqlServer::start(&[]).map(|server| Box::new(server) as Box<dyn Server>));
+    let postgres = PostgresServer::start(postgres);
+    servers.extend(postgres.map(|server| Box::new(server) as Box<dyn Server>));
+    let mysql = MysqlServer::start(mysql);
+    servers.extend(mysql.map(|server| Box::new(server) as Box<dyn Server>));
     servers
 }
 
@@ -123,6 +131,10 @@ impl Server for PostgresServer {
 
     fn url(&self) -> String {
         PostgresServer::url(self)
+    }
+
+    fn socket_url(&self) -> String {
+        PostgresServer::socket_url(self)
     }
 
     fn port(&self) -> u16 {
@@ -182,6 +194,10 @@ impl Server for MysqlServer {
 
     fn url(&self) -> String {
         MysqlServer::url(self)
+    }
+
+    fn socket_url(&self) -> String {
+        MysqlServer::socket_url(self)
     }
 
     fn port(&self) -> u16 {

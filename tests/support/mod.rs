@@ -26,7 +26,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use outside::{DEADLINE, is_installed, wait_until};
+pub(crate) use outside::{DEADLINE, is_installed, is_root, wait_until};
 
 /// A built example program.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -93,8 +93,4 @@ pub(crate) fn may_act_as_root() -> bool {
         eprintln!("skipped: not running as root");
     }
     is_root()
-}
-
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }

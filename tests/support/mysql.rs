@@ -1,5 +1,6 @@
 //! A `MariaDB` server of a test's own: on a port and a socket in a directory that goes with it.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,12 @@ use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 use rustix::process::{Pid, Signal};
 
-use super::outside::{is_installed, wait_until};
+use super::outside::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
 const WATCH: &str =
-    "\"$@\" </dev/null >>\"$0/log\" 2>&1 & echo $!; read -r stays; kill -KILL $!; wait
+    "\"$@\" </dev/null >>\"$0/log\" 2>&1 & echo $!; read -r stays; kill -KILL $! 2>/dev/null; wait
     [ \"$stays\" ] || rm -rf -- \"$0\"";
 /// What the programs are called that use the server, and their password.
 pub(crate) const USER: &str = "shop";
@@ -74,6 +75,8 @@ impl MysqlServer {
         install.args(["--no-defaults", WITHOUT_AIO, "--skip-test-db"]);
         install.arg("--auth-root-authentication-method=normal");
         install.arg(format!("--datadir={}", self.data().display()));
+        // A server removes what others of its kind have left in a place for temporary files.
+        install.env("TMPDIR", self.directory.path());
         let made = as_this_user(&mut install).output().unwrap();
         assert!(made.status.success(), "{made:?}");
     }
@@ -172,6 +175,28 @@ impl MysqlServer {
         owner.query_drop(statement).unwrap();
     }
 
+    /// The last column of the first row, as text, of whoever owns the server.
+    #[track_caller]
+    pub(crate) fn ask(&self, question: &str) -> Option<String> {
+        let mut owner = self.connect("root", "", "mysql").unwrap();
+        let row: mysql::Row = owner.query_first(question).unwrap()?;
+        row.get(row.len() - 1)
+    }
+
+    /// Ends the server as its administrator would.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        if let Some(running) = &self.running {
+            let process = format!("/proc/{}", running.pid.as_raw_nonzero());
+            wait_until("the server has ended", || {
+                // Its watch may not have taken note of it.
+                let status = fs::read_to_string(format!("{process}/stat"));
+                status.map_or(true, |status| status.contains(") Z "))
+            });
+        }
+        self.kill();
+    }
+
     /// Ends the server as if the machine had stopped.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
@@ -209,7 +234,7 @@ fn program(name: &str) -> PathBuf {
 
 /// Root must say that it means itself.
 fn as_this_user(command: &mut Command) -> &mut Command {
-    if super::is_root() {
+    if is_root() {
         command.arg("--user=root");
     }
     command

@@ -1,4 +1,5 @@
 //! What lies outside of a test: programs that may be missing, and others that take their time.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -30,4 +31,8 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }

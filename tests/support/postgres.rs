@@ -1,6 +1,6 @@
 //! A `PostgreSQL` server of a test's own: on a port and a socket in a directory that goes with it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use super::outside::{is_installed, wait_until};
+use super::outside::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
 const WATCH: &str =
-    "\"$@\" </dev/null >/dev/null 2>>\"$0/log\" & echo $!; read -r stays; kill -QUIT $!; wait
+    "\"$@\" </dev/null >/dev/null 2>>\"$0/log\" & echo $!; read -r stays; kill -QUIT $! 2>/dev/null; wait
     [ \"$stays\" ] || rm -rf -- \"$0\"";
 /// What the programs are called that use the server, and their password.
 pub(crate) const USER: &str = "shop";
@@ -41,32 +41,41 @@ impl PostgresServer {
     /// A server with an empty database; `None` where there is none installed.
     #[track_caller]
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
-        let programs = programs()?;
-        let directory = tempfile::Builder::new()
-            .prefix("pg")
-            .tempdir_in("/tmp")
-            .unwrap();
-        if let Some((uid, gid)) = another_user() {
-            chown(directory.path(), Some(uid), Some(gid)).unwrap();
-        }
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut server = PostgresServer {
-            directory,
-            programs,
-            port: listener.local_addr().unwrap().port(),
-            settings: settings.iter().map(ToString::to_string).collect(),
-            running: None,
-        };
+        let mut server = PostgresServer::new(programs()?, settings);
         let mut initdb = server.command(&server.programs.join("initdb"));
         initdb.args(["--no-sync", "--no-locale", "--encoding=UTF8", "-U", OWNER]);
         initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
         let made = initdb.arg("-D").arg(server.data()).output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        drop(listener);
+        // It may be set to listen for other hosts.
+        let mut access = File::options()
+            .append(true)
+            .open(server.data().join("pg_hba.conf"))
+            .unwrap();
+        access
+            .write_all(b"host all all all scram-sha-256\n")
+            .unwrap();
         server.run();
         server.tell(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"));
         server.tell(&format!("CREATE DATABASE {USER} OWNER {USER}"));
         Some(server)
+    }
+
+    /// A place and a port for a server.
+    fn new(programs: PathBuf, settings: &[&str]) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("pg")
+            .tempdir_in("/tmp")
+            .unwrap();
+        give(directory.path());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        PostgresServer {
+            directory,
+            programs,
+            port: listener.local_addr().unwrap().port(),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            running: None,
+        }
     }
 
     /// Starts the server again in the same place.
@@ -176,6 +185,35 @@ impl PostgresServer {
         answer(&mut self.client(), question)
     }
 
+    /// A server that follows this one and may take its place.
+    #[track_caller]
+    pub(crate) fn standby(&self) -> Self {
+        let standby = PostgresServer::new(self.programs.clone(), &[]);
+        let mut copy = standby.command(&standby.programs.join("pg_basebackup"));
+        copy.arg("-h").arg(self.directory.path());
+        copy.args(["-p", &self.port.to_string(), "-U", OWNER]);
+        copy.args(["--checkpoint=fast", "--write-recovery-conf", "-D"]);
+        let made = copy.arg(standby.data()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut standby = standby;
+        standby.run();
+        standby
+    }
+
+    /// Ends the server as its administrator would.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::INT);
+        if let Some(running) = &self.running {
+            let process = format!("/proc/{}", running.pid.as_raw_nonzero());
+            wait_until("the server has ended", || {
+                // Its watch may not have taken note of it.
+                let status = fs::read_to_string(format!("{process}/stat"));
+                status.map_or(true, |status| status.contains(") Z "))
+            });
+        }
+        self.kill();
+    }
+
     /// Ends the server as if the machine had stopped.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
@@ -243,9 +281,16 @@ fn programs() -> Option<PathBuf> {
     Some(PathBuf::new())
 }
 
+/// Gives a file or directory to whoever runs a server.
+pub(crate) fn give(path: &Path) {
+    if let Some((uid, gid)) = another_user() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
 /// Whom root runs a server as.
 fn another_user() -> Option<(u32, u32)> {
-    if !super::is_root() {
+    if !is_root() {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap();

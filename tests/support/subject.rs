@@ -78,6 +78,10 @@ impl Subject {
         let store: Box<dyn Store> = match config.get("storageType").as_deref() {
             #[cfg(feature = "redis")]
             Some("redis") => Box::new(cgi_session::RedisStore::new(&config).unwrap()),
+            #[cfg(feature = "postgres")]
+            Some("postgres") => Box::new(cgi_session::PostgresStore::new(&config).unwrap()),
+            #[cfg(feature = "mysql")]
+            Some("mysql") => Box::new(cgi_session::MysqlStore::new(&config).unwrap()),
             other => panic!("{other:?} is no engine"),
         };
         Subject {

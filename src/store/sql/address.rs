@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ pub(super) struct Address {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
     pub(super) database: String,
+    #[cfg(feature = "tls")]
     pub(super) is_encrypted: bool,
 }
 
@@ -55,7 +56,7 @@ impl Address {
     }
 
     /// The name that a certificate must vouch for.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "postgres", feature = "tls"))]
     pub(super) fn host(&self) -> &str {
         match &self.place {
             Place::Tcp { host, .. } => host,
@@ -81,7 +82,12 @@ fn wrong(config: &Config, scheme: &Scheme, reason: &str) -> Error {
 }
 
 fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let (url, is_hostless) = match Url::parse(text) {
+        // As libpq has it, a user may stand before no host where there is a socket.
+        Err(ParseError::EmptyHost) => (Url::parse(&text.replacen("@/", "@localhost/", 1)), true),
+        parsed => (parsed, false),
+    };
+    let url = url.map_err(|error| error.to_string())?;
     if !scheme.names.contains(&url.scheme()) {
         return Err(format!("it must begin with {}://", scheme.names[0]));
     }
@@ -90,8 +96,8 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
     }
     let mut host = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
-        Some(host) => decoded(&host.to_string())?,
-        None => String::new(),
+        Some(host) if !is_hostless => decoded(&host.to_string())?,
+        _ => String::new(),
     };
     let mut port = url.port().unwrap_or(scheme.port);
     let mut socket = None;
@@ -124,6 +130,7 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
         user: Some(user).filter(|user| !user.is_empty()),
         password: url.password().map(decoded).transpose()?,
         database,
+        #[cfg(feature = "tls")]
         is_encrypted,
     })
 }

@@ -43,8 +43,8 @@ fn make_room(shared: &Shared, link: Link, excess: u64, now: SystemTime) -> Resul
     if excess == 0 {
         return Ok(link);
     }
-    let expired = format!("expires < {} ORDER BY expires", unix_seconds(now));
-    let (link, deleted) = delete(shared, link, &expired, excess)?;
+    let expired = format!("expires < {}", unix_seconds(now));
+    let (link, deleted) = delete(shared, link, &expired, "expires", excess)?;
     let left = excess.saturating_sub(deleted);
     if left == 0 {
         return Ok(link);
@@ -57,26 +57,36 @@ fn make_room(shared: &Shared, link: Link, excess: u64, now: SystemTime) -> Resul
     // Some more, so that not every creation has to look for one. With every session in use, one
     // more than the cap is the lesser evil.
     let wanted = left.saturating_add((max / 16).min(MOST_SPARE));
-    let (link, _) = delete(shared, link, "1 = 1 ORDER BY used", wanted)?;
+    let (link, _) = delete(shared, link, "used >= 0", "used", wanted)?;
     Ok(link)
 }
 
-/// Deletes up to `wanted` sessions of those that are not in use.
-fn delete(shared: &Shared, mut link: Link, which: &str, wanted: u64) -> Result<(Link, u64)> {
+/// Deletes up to `wanted` sessions of those that are not in use, the least of this column first.
+fn delete(
+    shared: &Shared,
+    mut link: Link,
+    which: &str,
+    column: &str,
+    wanted: u64,
+) -> Result<(Link, u64)> {
     let wanted = wanted.min(2 * MOST_SPARE);
+    let index = format!("{}_{column}", shared.table);
     let script = Script::of(&format!(
-        "SELECT session FROM {} WHERE {} AND {which} LIMIT {wanted} FOR UPDATE SKIP LOCKED",
-        shared.table(),
+        "SELECT session FROM {} WHERE {which} AND {} ORDER BY {column} LIMIT {wanted} \
+         FOR UPDATE SKIP LOCKED",
+        shared.engine().by_index(&shared.table, Some(&index)),
         shared.unmarked()
     ));
     let answers = link.run(&script);
     let (mut link, answers) = shared.checked(ACTION, link, answers)?;
-    let Some(deletion) = shared.deletion_of(&answers, 0) else {
+    let mut script = Script::new();
+    let deleted = shared.delete_found(&mut script, &answers, 0);
+    if deleted == 0 {
         return Ok((link, 0));
-    };
-    let answers: Answers = link.run(&Script::of(&deletion));
-    let (link, answers) = shared.checked(ACTION, link, answers)?;
-    Ok((link, answers.changed(0)))
+    }
+    let answers = link.run(&script);
+    let (link, _) = shared.checked(ACTION, link, answers)?;
+    Ok((link, deleted))
 }
 
 impl Shared {
@@ -86,19 +96,22 @@ impl Shared {
         format!("(held_until IS NULL OR held_until <= {clock})")
     }
 
-    /// Deletes the sessions that a statement has named and locked, if any.
-    pub(super) fn deletion_of(&self, answers: &Answers, statement: usize) -> Option<String> {
-        let rows = answers.rows(statement);
-        let names = rows.iter().filter_map(|row| row.text(0));
+    /// Deletes the sessions that a statement has found and locked, one by one: what deletes many may look
+    /// at the whole table, and wait for locks. Returns their number.
+    pub(super) fn delete_found(
+        &self,
+        script: &mut Script,
+        answers: &Answers,
+        statement: usize,
+    ) -> u64 {
+        let names = answers.rows(statement).iter().filter_map(|row| row.text(0));
         // What somebody else has put there is left alone.
         let sessions = names.filter_map(|name| SessionDigest::parse(name.as_bytes()));
-        let names: Vec<_> = sessions.map(|session| format!("'{session}'")).collect();
-        let table = self.table();
-        (!names.is_empty()).then(|| {
-            format!(
-                "DELETE FROM {table} WHERE session IN ({})",
-                names.join(", ")
-            )
-        })
+        let mut number = 0;
+        for session in sessions {
+            script.push(&self.deletion(&session));
+            number += 1;
+        }
+        number
     }
 }

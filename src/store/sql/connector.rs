@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::engine::{Answers, Connection, Engine, Failure, Kind, Script};
 use super::{Shared, install};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::store::pool;
 
@@ -17,6 +18,7 @@ pub(super) struct Connector {
     pub(super) engine: Box<dyn Engine>,
     table: String,
     pub(super) patience: Duration,
+    lease: Duration,
 }
 
 /// A connection that the pool may keep.
@@ -28,12 +30,13 @@ pub(super) struct Link {
 }
 
 impl Connector {
-    pub(super) fn new(engine: Box<dyn Engine>, table: &str, lock_timeout: Duration) -> Self {
+    pub(super) fn new(engine: Box<dyn Engine>, config: &Config) -> Self {
         let [shortest, longest] = PATIENCE;
         Connector {
             engine,
-            table: table.to_owned(),
-            patience: lock_timeout.clamp(shortest, longest),
+            table: config.table.clone(),
+            patience: config.lock_timeout.clamp(shortest, longest),
+            lease: config.lock_lease,
         }
     }
 
@@ -50,8 +53,8 @@ impl Connector {
         Ok((link, answers))
     }
 
-    fn open_checked(&self, patience: Duration) -> Result<Link> {
-        let mut script = Script::of_all(self.engine.settings());
+    fn open_checked(&self, patience: Duration, lease: Duration) -> Result<Link> {
+        let mut script = self.engine.settings(lease);
         let version = script.push(&install::version_of(&self.table));
         let (link, mut answers) = self.open(patience, &script)?;
         if let Some(failure) = answers.failure.take() {
@@ -71,7 +74,7 @@ impl pool::Engine for Connector {
     type Connection = Link;
 
     fn connect(&self) -> Result<Link> {
-        self.open_checked(self.patience)
+        self.open_checked(self.patience, self.lease)
     }
 
     fn is_alive(&self, link: &mut Link) -> bool {
@@ -134,13 +137,14 @@ impl Shared {
 
     /// A connection on which answers may take long. It is not for the pool.
     pub(super) fn take_patient(&self) -> Result<Link> {
-        self.pool.engine().open_checked(ADMINISTRATOR)
+        let all = ADMINISTRATOR;
+        self.pool.engine().open_checked(all, all)
     }
 
     /// A connection to a database in which the tables may be missing.
     pub(super) fn take_unchecked(&self) -> Result<Link> {
         let connector = self.pool.engine();
-        let settings = Script::of_all(connector.engine.settings());
+        let settings = connector.engine.settings(ADMINISTRATOR);
         let (link, mut answers) = connector.open(ADMINISTRATOR, &settings)?;
         match answers.failure.take() {
             None => Ok(link),
@@ -180,6 +184,8 @@ impl Shared {
             if !link.is_kept || !answers.failure.as_ref().is_some_and(is_stale) {
                 return Ok((link, answers));
             }
+            // Then so are those that were made before.
+            self.pool.close();
         }
     }
 

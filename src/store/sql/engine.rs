@@ -17,8 +17,9 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// A new connection that has been asked nothing. No answer on it may take longer than `patience`.
     fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure>;
 
-    /// What is said first: settings of the connection.
-    fn settings(&self) -> &'static [&'static str];
+    /// What is said first: settings of the connection. The server ends one that is silent for longer than
+    /// `lease` and has something locked.
+    fn settings(&self, lease: Duration) -> Script;
 
     /// Begins a transaction whose waiting for locks ends after about `wait`.
     fn begin(&self, script: &mut Script, wait: Duration);
@@ -26,6 +27,12 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// What makes a SELECT lock its rows, at once or after about `wait`. An engine that waits for a time
     /// of its own returns when that is over, and is asked again.
     fn for_update(&self, wait: Duration) -> &'static str;
+
+    /// The table in a statement that locks what it finds by an index, and looks at nothing else: a scan would
+    /// lock, or wait for, rows that it does not want. None is the primary key.
+    fn by_index(&self, table: &str, _index: Option<&str>) -> String {
+        format!("\"{table}\"")
+    }
 
     /// A text as a literal that it cannot break out of, whatever the server's settings are.
     fn text(&self, text: &str) -> String;
@@ -86,14 +93,8 @@ impl Script {
     }
 
     pub(super) fn of(statement: &str) -> Self {
-        Script::of_all(&[statement])
-    }
-
-    pub(super) fn of_all(statements: &[&str]) -> Self {
         let mut script = Script::new();
-        for statement in statements {
-            script.push(statement);
-        }
+        script.push(statement);
         script
     }
 

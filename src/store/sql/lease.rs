@@ -1,5 +1,6 @@
 //! [`SqlLease`]: the lock of one session, and the changes of its row.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,33 @@ use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
 use crate::store::{Lease, check_size};
 
+/// The version of a record: how often the session was written, and a random number, which tells the
+/// write of one from that of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version(pub(super) u64);
+
+impl Version {
+    pub(super) fn first() -> Self {
+        Version(u64::from(rand::random::<u32>()))
+    }
+
+    fn next(self) -> Self {
+        // What the column holds is not negative.
+        let count = (self.count() + 1) & 0x7fff_ffff;
+        Version(count << 32 | u64::from(rand::random::<u32>()))
+    }
+
+    fn count(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The lock of one session: a transaction that has locked its row.
 pub(super) struct SqlLease {
     shared: Arc<Shared>,
@@ -21,7 +49,7 @@ pub(super) struct SqlLease {
     head: Record,
     end: u64,
     /// That of the record which we loaded or wrote last.
-    version: u64,
+    version: Version,
     /// Whether our mark is in the row.
     is_marked: bool,
 }
@@ -33,7 +61,7 @@ impl SqlLease {
         session: &SessionDigest,
         record: &Record,
         end: u64,
-        version: u64,
+        version: Version,
     ) -> Self {
         SqlLease {
             shared: Arc::clone(shared),
@@ -54,17 +82,12 @@ impl SqlLease {
         )
     }
 
-    /// A version that says who wrote it: nobody else draws the same.
-    fn next_version(&self) -> u64 {
-        self.version + 1 + u64::from(rand::random::<u32>())
-    }
-
     fn update(&self, columns: &str) -> String {
         let (table, row) = (self.shared.table(), self.own_row());
         format!("UPDATE {table} SET {columns} WHERE {row}")
     }
 
-    fn record_columns(&self, record: &Record, version: u64, now: SystemTime) -> Result<String> {
+    fn record_columns(&self, record: &Record, version: Version, now: SystemTime) -> Result<String> {
         let shared = &self.shared;
         check_size(record, shared.max_record_bytes)?;
         Ok(format!(
@@ -77,7 +100,7 @@ impl SqlLease {
     }
 
     /// Commits a change of the row, and takes its lock again.
-    fn publish(&mut self, action: &str, columns: &str, version: u64) -> Result<()> {
+    fn publish(&mut self, action: &str, columns: &str, version: Version) -> Result<()> {
         let engine = self.shared.engine();
         let wait = self.shared.lock_timeout;
         let until = format!("{} + {}", engine.clock(), MARK.as_millis());
@@ -87,12 +110,7 @@ impl SqlLease {
         )));
         let commit = script.push("COMMIT");
         engine.begin(&mut script, wait);
-        let select = script.push(&format!(
-            "SELECT version FROM {} WHERE session = '{}' {}",
-            self.shared.table(),
-            self.session,
-            engine.for_update(wait)
-        ));
+        let select = script.push(&self.shared.selection_of_version(&self.session, wait));
         let answers = self.write(action, &script, commit, wait, Some(version))?;
         (self.version, self.is_marked) = (version, true);
         self.check_lock(answers, select);
@@ -107,7 +125,7 @@ impl SqlLease {
         script: &Script,
         commit: usize,
         wait: Duration,
-        next: Option<u64>,
+        next: Option<Version>,
     ) -> Result<Answers> {
         let mut link = self.link.take().ok_or(Error::LeaseLost)?;
         if link.is_too_long(script) {
@@ -143,25 +161,23 @@ impl SqlLease {
         error.with_hint("whether it was carried out is not known")
     }
 
-    /// Whether a write was carried out whose answer did not come: its version says so, or that the row
-    /// is gone. Under the row's lock, so that it cannot be carried out later.
-    fn was_written(&self, next: Option<u64>) -> Option<bool> {
+    /// Whether a write was carried out whose answer did not come: what is in the row says so, if no more
+    /// than one other was written since. Under the row's lock, so that it cannot be carried out later.
+    fn was_written(&self, next: Option<Version>) -> Option<bool> {
         let shared = &self.shared;
         let mut script = shared.transaction(Duration::ZERO);
-        let select = script.push(&format!(
-            "SELECT version FROM {} WHERE session = '{}' {}",
-            shared.table(),
-            self.session,
-            shared.engine().for_update(Duration::ZERO)
-        ));
+        let select = script.push(&shared.selection_of_version(&self.session, Duration::ZERO));
         let (link, answers) = shared.run(&script, Duration::ZERO).ok()?;
         let (link, answers) = shared.checked("look at a session in", link, answers).ok()?;
-        let found = answers.row(select).map(|row| row.number(0));
+        let found = answers.row(select).map(|row| Version(row.number(0)));
         shared.roll_back(link);
-        if found == next {
-            return Some(true);
+        match (found, next) {
+            (None, None) => Some(true),
+            (Some(found), None) => (found.count() >= self.version.count()).then_some(false),
+            (Some(found), Some(next)) if found == next => Some(true),
+            (Some(found), Some(next)) => (found.count() <= next.count()).then_some(false),
+            (None, Some(_)) => None,
         }
-        (found == Some(self.version)).then_some(false)
     }
 
     /// Takes note of whether our lock was had again, on the record that we know.
@@ -169,7 +185,7 @@ impl SqlLease {
         let Some(link) = self.link.take() else {
             return;
         };
-        let found = answers.row(select).map(|row| row.number(0));
+        let found = answers.row(select).map(|row| Version(row.number(0)));
         match answers.failure.take() {
             None if found == Some(self.version) => self.link = Some(link),
             None if answers.has(select) => self.shared.roll_back(link),
@@ -182,7 +198,7 @@ impl SqlLease {
 
 impl Lease for SqlLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        let version = self.next_version();
+        let version = self.version.next();
         let columns = self.record_columns(record, version, now)?;
         self.publish("save a session in", &columns, version)?;
         (self.end, self.head) = (self.shared.expiry.end(record, now), head(record));
@@ -190,7 +206,7 @@ impl Lease for SqlLease {
     }
 
     fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        let version = self.next_version();
+        let version = self.version.next();
         let columns = self.record_columns(record, version, now)?;
         let mut script = Script::of(&self.update(&format!("{columns}, {UNMARKED}")));
         let commit = script.push("COMMIT");

@@ -1,4 +1,4 @@
-//! Taking the lock of a session, and making one.
+//! Taking the lock of a session.
 
 use std::sync::Arc;
 use std::thread;
@@ -6,12 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::connector::Link;
 use super::engine::{Kind, Row, Script};
-use super::lease::SqlLease;
+use super::lease::{SqlLease, Version};
 use super::rows::Loaded;
-use super::{Shared, cap, has_passed};
+use super::{Shared, has_passed};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::{Record, unix_seconds};
 use crate::store::Stored;
 
 /// Between two tries for a lock that the server did not wait for.
@@ -96,7 +95,7 @@ fn open(
     row: Row,
     now: SystemTime,
 ) -> Result<Attempt> {
-    let version = row.number(3);
+    let version = Version(row.number(3));
     let loaded = Loaded::from(row, 0);
     let end = loaded.end;
     if has_passed(end, now) {
@@ -117,49 +116,4 @@ fn open(
             unusable.map(|_| Attempt::Absent)
         }
     }
-}
-
-/// Stores a first record; `None` when the id is taken.
-pub(super) fn create(
-    shared: &Arc<Shared>,
-    session: &SessionDigest,
-    record: &Record,
-    now: SystemTime,
-) -> Result<Option<SqlLease>> {
-    let action = "store a session in";
-    let (table, engine) = (shared.table(), shared.engine());
-    let end = shared.expiry.end(record, now);
-    // Below the half of what the column holds, so that it can grow.
-    let version = rand::random::<u64>() >> 2;
-    let (mut link, mut script) = cap::admit(shared, now)?;
-    let insert = script.push(&format!(
-        "INSERT INTO {table} (session, record, expires, used, \"user\", version) \
-         VALUES ('{session}', {}, {end}, {}, {}, {version})",
-        shared.text(record)?,
-        unix_seconds(now),
-        shared.user(record.user()),
-    ));
-    let commit = script.push("COMMIT");
-    engine.begin(&mut script, Duration::ZERO);
-    let select = script.push(&format!(
-        "SELECT version FROM {table} WHERE session = '{session}' {}",
-        engine.for_update(Duration::ZERO)
-    ));
-    let mut answers = link.run_within(&script, link.patience + shared.lock_timeout);
-    if !answers.has(commit)
-        && let Some(failure) = answers.failure.take()
-    {
-        shared.recover(link, &failure);
-        let is_taken =
-            !answers.has(insert) && matches!(failure.kind, Kind::Duplicate | Kind::Locked);
-        return if is_taken {
-            Ok(None)
-        } else {
-            Err(shared.explain(action, failure))
-        };
-    }
-    // Somebody who was told the id may have come in between; his is the session then.
-    let mut lease = SqlLease::new(shared, link, session, record, end, version);
-    lease.check_lock(answers, select);
-    Ok(Some(lease))
 }

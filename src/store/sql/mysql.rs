@@ -38,7 +38,7 @@ const OLDEST_MYSQL: [u64; 2] = [8, 0];
 /// | used | when it was last used, in seconds since 1970 |
 /// | user | whose session it is, or NULL |
 /// | version | a number that every save changes |
-/// | held_by, held_until | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
+/// | `held_by`, `held_until` | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
 ///
 /// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
 /// So each open session needs a connection of its own.
@@ -130,6 +130,14 @@ impl Engine for Mysql {
         let longest = connection
             .query_first::<usize, _>("SELECT @@max_allowed_packet")
             .map_err(failure::of_login)?;
+        // Not every server knows the variable: only where there can be other nodes.
+        let is_node = connection.query_first::<bool, _>("SELECT @@wsrep_on");
+        if let Ok(Some(true)) = is_node {
+            // Whoever comes from another node finds here what he was told there.
+            connection
+                .query_drop("SET SESSION wsrep_sync_wait = 1")
+                .map_err(failure::of_login)?;
+        }
         // The command's own byte is part of the packet.
         let longest_script = longest.unwrap_or_default().saturating_sub(16);
         Ok(Box::new(Wire {
@@ -138,13 +146,14 @@ impl Engine for Mysql {
         }))
     }
 
-    /// A host that is gone frees its locks when it has said nothing for ten minutes.
-    fn settings(&self) -> &'static [&'static str] {
-        &[
-            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-            "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-             autocommit = 1, innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = 600",
-        ]
+    fn settings(&self, lease: Duration) -> Script {
+        let mut script = Script::of("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+        let seconds = lease.as_secs().clamp(1, 1 << 20);
+        script.push(&format!(
+            "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, \
+             innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = {seconds}"
+        ));
+        script
     }
 
     fn begin(&self, script: &mut Script, _: Duration) {
@@ -157,6 +166,11 @@ impl Engine for Mysql {
         } else {
             "FOR UPDATE"
         }
+    }
+
+    fn by_index(&self, table: &str, index: Option<&str>) -> String {
+        let index = index.unwrap_or("PRIMARY");
+        format!("\"{table}\" FORCE INDEX (\"{index}\")")
     }
 
     fn text(&self, text: &str) -> String {

@@ -1,4 +1,4 @@
-//! [`PostgresStore`]: sessions in a table of a PostgreSQL database.
+//! [`PostgresStore`]: sessions in a table of a `PostgreSQL` database.
 
 mod failure;
 mod socket;
@@ -39,7 +39,7 @@ const OLDEST: u64 = 90500;
 /// | used | when it was last used, in seconds since 1970 |
 /// | user | whose session it is, or NULL |
 /// | version | a number that every save changes |
-/// | held_by, held_until | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
+/// | `held_by`, `held_until` | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
 ///
 /// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
 /// So each open session needs a connection of its own.
@@ -131,20 +131,22 @@ impl Engine for Postgres {
         Ok(Box::new(wire))
     }
 
-    /// A host that is gone frees its locks in less than a minute.
-    fn settings(&self) -> &'static [&'static str] {
-        &[
-            "SET tcp_keepalives_idle = 15",
-            "SET tcp_keepalives_interval = 5",
-            "SET tcp_keepalives_count = 4",
-        ]
+    fn settings(&self, lease: Duration) -> Script {
+        let mut script = Script::new();
+        // A host that is gone frees its locks before that.
+        script.push("SET tcp_keepalives_idle = 15");
+        script.push("SET tcp_keepalives_interval = 5");
+        script.push("SET tcp_keepalives_count = 4");
+        let millis = milliseconds(lease);
+        script.push(&format!(
+            "SET idle_in_transaction_session_timeout = {millis}"
+        ));
+        script
     }
 
     fn begin(&self, script: &mut Script, wait: Duration) {
         script.push("BEGIN ISOLATION LEVEL READ COMMITTED");
-        // 0 would be no limit.
-        let millis = wait.as_millis().clamp(1, 1 << 30);
-        script.push(&format!("SET LOCAL lock_timeout = {millis}"));
+        script.push(&format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
     }
 
     fn for_update(&self, wait: Duration) -> &'static str {
@@ -225,4 +227,9 @@ impl Engine for Postgres {
             storage_of: None,
         }
     }
+}
+
+/// A time limit. None at all would be 0.
+fn milliseconds(limit: Duration) -> u128 {
+    limit.as_millis().clamp(1, 1 << 30)
 }

@@ -144,10 +144,7 @@ impl Shared {
     pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
         let table = self.table();
         let mut script = self.transaction(Duration::ZERO);
-        script.push(&format!(
-            "SELECT version FROM {table} WHERE session = '{session}' {}",
-            self.engine().for_update(Duration::ZERO)
-        ));
+        script.push(&self.selection_of_version(session, Duration::ZERO));
         script.push(&format!(
             "UPDATE {table} SET expires = {new_end}, used = {} \
              WHERE session = '{session}' AND expires = {end}",
@@ -167,6 +164,12 @@ impl Shared {
             let error = self.explain("renew the time of a session in", failure);
             log::warn!("{}", error.one_line());
         }
+    }
+
+    /// Locks a row and shows whose write is in it.
+    pub(super) fn selection_of_version(&self, session: &SessionDigest, wait: Duration) -> String {
+        let (table, for_update) = (self.table(), self.engine().for_update(wait));
+        format!("SELECT version FROM {table} WHERE session = '{session}' {for_update}")
     }
 
     pub(super) fn deletion(&self, session: &SessionDigest) -> String {

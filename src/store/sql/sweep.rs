@@ -224,7 +224,7 @@ fn delete(
     let select = script.push(&format!(
         "SELECT session FROM {} WHERE session IN ({}) AND expires < {} AND {} \
          FOR UPDATE SKIP LOCKED",
-        shared.table(),
+        shared.engine().by_index(&shared.table, None),
         names.join(", "),
         unix_seconds(now),
         shared.unmarked()
@@ -237,13 +237,10 @@ fn delete(
         .collect();
     chosen.retain(|candidate| free.contains(&candidate.name.as_str()));
     let mut script = Script::new();
-    match shared.deletion_of(&answers, select) {
-        Some(deletion) if !sweep.dry_run => {
-            script.push(&deletion);
-            script.push("COMMIT");
-        }
-        _ => drop(script.push("ROLLBACK")),
+    if !sweep.dry_run {
+        shared.delete_found(&mut script, &answers, select);
     }
+    script.push(if sweep.dry_run { "ROLLBACK" } else { "COMMIT" });
     shared.run_on(ACTION, link, &script)?;
     Ok(chosen)
 }

@@ -31,7 +31,7 @@ impl Redis {
 }
 
 impl Engine for Redis {
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
         settings(&self.url)
     }
 }
@@ -93,7 +93,7 @@ impl ReplicatedRedis {
 }
 
 impl Engine for ReplicatedRedis {
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
         settings(&format!("redis://{}/0", self.relay.address()))
     }
 }

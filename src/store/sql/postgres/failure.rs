@@ -22,11 +22,11 @@ pub(super) fn late() -> Failure {
 }
 
 /// Why one was not let in.
-pub(super) fn of_login(error: Error) -> Failure {
+pub(super) fn of_login(error: &Error) -> Failure {
     if let Some(reason) = error.as_db_error() {
         return of_server(reason);
     }
-    let text = crate::error::one_line(&error);
+    let text = crate::error::one_line(error);
     if text.contains("certificate") || text.contains("TLS") {
         return Failure::new(Kind::Refused, text).with_hint(
             "check databaseCaFile, and that database names the host as its certificate does",

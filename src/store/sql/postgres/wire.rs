@@ -25,9 +25,10 @@ type Work = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 pub(super) struct Wire {
     socket: Socket,
     client: Client,
-    work: Work,
-    /// Why it has ended, if it has.
-    end: Option<Option<Error>>,
+    /// None when it has ended: whoever waits for it hears of that when it is gone.
+    work: Option<Work>,
+    /// Why it has ended.
+    end: Option<Error>,
 }
 
 impl Wire {
@@ -47,10 +48,10 @@ impl Wire {
             Ok(Some(Ok((client, work)))) => Ok(Wire {
                 socket,
                 client,
-                work: Box::pin(work),
+                work: Some(Box::pin(work)),
                 end: None,
             }),
-            Ok(Some(Err(error))) => Err(failure::of_login(error)),
+            Ok(Some(Err(error))) => Err(failure::of_login(&error)),
             Ok(None) => Err(failure::late()),
             Err(error) => Err(failure::unreachable(error.into())),
         }
@@ -78,11 +79,11 @@ impl Wire {
 }
 
 /// Lets a connection do what it can, and notes its end.
-fn advance(work: &mut Work, end: &mut Option<Option<Error>>, context: &mut Context<'_>) {
-    if end.is_none()
-        && let Poll::Ready(ended) = work.as_mut().poll(context)
+fn advance(work: &mut Option<Work>, end: &mut Option<Error>, context: &mut Context<'_>) {
+    if let Some(working) = work
+        && let Poll::Ready(ended) = working.as_mut().poll(context)
     {
-        *end = Some(ended.err());
+        (*work, *end) = (None, ended.err());
     }
 }
 
@@ -96,7 +97,7 @@ impl Connection for Wire {
         answers.failure = match asked {
             Ok(Some(Ok(()))) => None,
             // That the connection has ended is all that is heard here; it knows why.
-            Ok(Some(Err(error))) => Some(failure::of_statement(error, self.end.take().flatten())),
+            Ok(Some(Err(error))) => Some(failure::of_statement(error, self.end.take())),
             Ok(None) => Some(failure::late()),
             Err(error) => Some(failure::broken(error.into())),
         };
@@ -106,7 +107,7 @@ impl Connection for Wire {
     fn has_ended(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         advance(&mut self.work, &mut self.end, &mut context);
-        self.end.is_some()
+        self.work.is_none()
     }
 
     fn is_alive(&mut self) -> bool {

@@ -1,0 +1,123 @@
+//! Making a session: its row, and then the lock of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::connector::Link;
+use super::engine::{Failure, Kind};
+use super::lease::{SqlLease, Version};
+use super::{Shared, cap};
+use crate::error::Result;
+use crate::id::SessionDigest;
+use crate::record::{Record, unix_seconds};
+
+const ACTION: &str = "store a session in";
+
+/// A session that is about to be stored.
+struct New<'a> {
+    shared: &'a Arc<Shared>,
+    session: &'a SessionDigest,
+    record: &'a Record,
+    end: u64,
+    version: Version,
+    now: SystemTime,
+}
+
+/// What became of a row that was to be stored.
+enum Insertion {
+    Done(SqlLease),
+    Taken,
+    /// The connection broke, or the server had ended it.
+    Unknown(Failure),
+}
+
+/// Stores a first record; `None` when the id is taken.
+pub(super) fn create(
+    shared: &Arc<Shared>,
+    session: &SessionDigest,
+    record: &Record,
+    now: SystemTime,
+) -> Result<Option<SqlLease>> {
+    let new = New {
+        shared,
+        session,
+        record,
+        end: shared.expiry.end(record, now),
+        version: Version::first(),
+        now,
+    };
+    match new.insert()? {
+        Insertion::Done(lease) => return Ok(Some(lease)),
+        Insertion::Taken => return Ok(None),
+        Insertion::Unknown(_) => {}
+    }
+    // On another connection it is stored, or found stored: nobody else draws our version.
+    shared.pool.close();
+    match new.insert()? {
+        Insertion::Done(lease) => Ok(Some(lease)),
+        Insertion::Taken => new.lock(),
+        Insertion::Unknown(failure) => Err(shared.explain(ACTION, failure)),
+    }
+}
+
+impl New<'_> {
+    fn insert(&self) -> Result<Insertion> {
+        let (shared, session) = (self.shared, self.session);
+        let text = shared.text(self.record)?;
+        let (mut link, mut script) = cap::admit(shared, self.now)?;
+        let insert = script.push(&format!(
+            "INSERT INTO {} (session, record, expires, used, \"user\", version) \
+             VALUES ('{session}', {text}, {}, {}, {}, {})",
+            shared.table(),
+            self.end,
+            unix_seconds(self.now),
+            shared.user(self.record.user()),
+            self.version
+        ));
+        let commit = script.push("COMMIT");
+        shared.engine().begin(&mut script, Duration::ZERO);
+        let select = script.push(&shared.selection_of_version(session, Duration::ZERO));
+        let mut answers =
+            link.run_within(&script, link.patience.saturating_add(shared.lock_timeout));
+        if !answers.has(commit)
+            && let Some(failure) = answers.failure.take()
+        {
+            shared.recover(link, &failure);
+            return match failure.kind {
+                Kind::Duplicate | Kind::Locked if !answers.has(insert) => Ok(Insertion::Taken),
+                Kind::Ended | Kind::Broken => Ok(Insertion::Unknown(failure)),
+                _ => Err(shared.explain(ACTION, failure)),
+            };
+        }
+        // Somebody who was told the id may have come in between; his is the session then.
+        let mut lease = self.lease(link);
+        lease.check_lock(answers, select);
+        Ok(Insertion::Done(lease))
+    }
+
+    /// The lock of a row that is there already, if it is ours.
+    fn lock(&self) -> Result<Option<SqlLease>> {
+        let shared = self.shared;
+        let mut script = shared.transaction(Duration::ZERO);
+        let select = script.push(&shared.selection_of_version(self.session, Duration::ZERO));
+        let (link, answers) = shared.run(&script, Duration::ZERO)?;
+        let (link, answers) = shared.checked(ACTION, link, answers)?;
+        let found = answers.row(select).map(|row| Version(row.number(0)));
+        if found == Some(self.version) {
+            return Ok(Some(self.lease(link)));
+        }
+        shared.roll_back(link);
+        Ok(None)
+    }
+
+    fn lease(&self, link: Link) -> SqlLease {
+        SqlLease::new(
+            self.shared,
+            link,
+            self.session,
+            self.record,
+            self.end,
+            self.version,
+        )
+    }
+}
