@@ -13,7 +13,11 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// A store in a cluster, with these settings.
 pub(crate) fn store(cluster: &RedisCluster, settings: &[(&str, &str)]) -> RedisStore {
-    let config = Config::new().set("database", cluster.url()).unwrap();
+    store_at(&cluster.url(), settings)
+}
+
+pub(crate) fn store_at(url: &str, settings: &[(&str, &str)]) -> RedisStore {
+    let config = Config::new().set("database", url).unwrap();
     let config = settings.iter().fold(config, |config, (key, value)| {
         config.set(key, value).unwrap()
     });

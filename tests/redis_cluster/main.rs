@@ -2,6 +2,8 @@
 #![cfg(feature = "redis")]
 
 mod counting;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod failover;
 mod moving;
 #[path = "../support/mod.rs"]

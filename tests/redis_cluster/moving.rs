@@ -18,8 +18,9 @@ fn hand_over(
     let [source_id, target_id] = [source, target].map(|node| node.tell(&["CLUSTER", "MYID"]));
     target.tell(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source_id]);
     source.tell(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target_id]);
-    // A new session in this slot, or none: it is now asked for at both.
     meanwhile();
+    // A node that has just come does not know the scripts.
+    target.tell(&["SCRIPT", "FLUSH"]);
     loop {
         let keys = source.tell(&["CLUSTER", "GETKEYSINSLOT", slot, "1"]);
         if keys.is_empty() {

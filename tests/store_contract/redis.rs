@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, RedisStore, Session, SessionId, SessionManager, Store, Sweep};
+use cgi_session::{
+    Config, Error, RedisStore, Session, SessionId, SessionManager, Store, Sweep, SweepEvent,
+};
 
 use crate::subjects::{WAIT, count, counted, create, later, record};
 use crate::support::apache::free_port;
@@ -271,6 +274,78 @@ fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
     store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
     assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "1");
     assert_eq!(store.sessions_of("ada", now).unwrap(), [live.0.digest()]);
+}
+
+#[test]
+fn a_clean_up_keeps_to_its_limits_and_tells_what_it_does() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    for number in 0..10 {
+        drop(create(&store, number, now));
+    }
+    let (later, told) = (later(now, 100), AtomicU64::new(0));
+    let observer = |event: SweepEvent<'_>| {
+        if let SweepEvent::Deleted { bytes, .. } = event {
+            assert!(bytes > 0);
+            told.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let limited = Sweep::new().max_files(3).observer(&observer);
+    let report = store.delete_expired(&limited, later).unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (3, true));
+    assert_eq!(told.load(Ordering::Relaxed), 3);
+    let report = store.delete_expired(&Sweep::new().max_time(Duration::ZERO), later);
+    let report = report.unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (0, true));
+    let report = store.delete_expired(&Sweep::new(), later).unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (7, false));
+}
+
+#[test]
+fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    assert!(
+        !store
+            .delete_expired(&Sweep::new(), now)
+            .unwrap()
+            .already_running
+    );
+    let until = "99999999999999";
+    let id = server.tell(&["CLIENT", "ID"]);
+    let run = server.tell(&["INFO", "server"]);
+    let run = run.lines().find_map(|line| line.strip_prefix("run_id:"));
+    let holder = |id: &str| format!("{:032}:{}:{id}:process 1 on a host", 0, run.unwrap().trim());
+    // The program that asked for this number is gone.
+    let dead = holder(&id);
+    server.tell(&["HSET", "Session:sweep", "lock", &dead, "until", until]);
+    assert!(
+        !store
+            .delete_expired(&Sweep::new(), now)
+            .unwrap()
+            .already_running
+    );
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let id: u64 = redis::cmd("CLIENT")
+        .arg("ID")
+        .query(&mut connection)
+        .unwrap();
+    let living = holder(&id.to_string());
+    server.tell(&["HSET", "Session:sweep", "lock", &living, "until", until]);
+    assert!(
+        store
+            .delete_expired(&Sweep::new(), now)
+            .unwrap()
+            .already_running
+    );
+    assert_eq!(server.tell(&["HGET", "Session:sweep", "lock"]), living);
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub(crate) mod apache;
 pub(crate) mod apache_fastcgi;
 pub(crate) mod broken;
 pub(crate) mod caddy;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod counting;
 pub(crate) mod disk;

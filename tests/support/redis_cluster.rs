@@ -22,16 +22,23 @@ impl RedisCluster {
     /// A cluster that has begun to serve; `None` where no server is installed.
     #[track_caller]
     pub(crate) fn start() -> Option<Self> {
+        RedisCluster::with("--port", &[])
+    }
+
+    /// The same with more settings, and another one for the port of each node.
+    #[track_caller]
+    pub(crate) fn with(port_name: &str, settings: &[&str]) -> Option<Self> {
         let ports: Vec<_> = (0..2 * PRIMARIES).map(|_| free_ports()).collect();
         let nodes = ports.iter().map(|[port, bus]| {
             let (port, bus) = (port.to_string(), bus.to_string());
             RedisServer::start(
                 &[
-                    &["--port", &port, "--bind", HOST, "--cluster-port", &bus],
+                    &[port_name, &port, "--bind", HOST, "--cluster-port", &bus],
                     &["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"][..],
                     &["--cluster-require-full-coverage", "no"],
                     &["--cluster-replica-validity-factor", "0"],
                     &["--repl-diskless-sync-delay", "0", "--appendonly", "no"],
+                    settings,
                 ]
                 .concat(),
             )
@@ -77,9 +84,14 @@ impl RedisCluster {
     }
 
     pub(crate) fn url(&self) -> String {
+        format!("redis+cluster://{}/", self.hosts())
+    }
+
+    /// The nodes that are primaries at the beginning, as they stand in a URL.
+    pub(crate) fn hosts(&self) -> String {
         let hosts = self.ports[..PRIMARIES].iter();
         let hosts: Vec<_> = hosts.map(|[port, _]| format!("{HOST}:{port}")).collect();
-        format!("redis+cluster://{}/", hosts.join(","))
+        hosts.join(",")
     }
 
     pub(crate) fn node(&self, at: usize) -> &RedisServer {
