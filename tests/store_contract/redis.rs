@@ -419,7 +419,7 @@ fn what_somebody_else_wrote_under_the_name_of_a_session_is_neither_served_nor_ch
 }
 
 /// How many scripts the server has run.
-fn scripts(server: &RedisServer) -> u64 {
+pub(crate) fn scripts(server: &RedisServer) -> u64 {
     let told = server.tell(&["INFO", "commandstats"]);
     let line = told
         .lines()
