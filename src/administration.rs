@@ -10,7 +10,7 @@ use crate::held;
 use crate::id::{SessionDigest, SessionId};
 use crate::manager::SessionManager;
 use crate::session::Session;
-use crate::store::{Stored, Uninstalled};
+use crate::store::{Store, Stored, Uninstalled};
 
 /// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.
 ///
@@ -52,6 +52,13 @@ impl SessionManager {
             stored => visit(session, stored),
         };
         self.shared.store.for_each(&mut visit_live, now)
+    }
+
+    /// The store itself, for whoever moves records as they are. What the manager sees to does not hold
+    /// there: `lifetime`, and that a thread never waits for a session that it holds.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.shared.store
     }
 
     /// Reads one session as it is at this moment. Waits for nobody, and does not count as use.

@@ -109,7 +109,7 @@ pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{
-    CustomFunctions, CustomResult, CustomStore, FileStore, Lease, MemoryStore, Store, Stored,
-    Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
+    CustomFunctions, CustomResult, CustomStore, Examination, FileStore, Lease, MemoryStore, Store,
+    Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
 };
 pub use values::{MAX_KEY_LENGTH, Values};

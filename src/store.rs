@@ -150,6 +150,17 @@ pub trait Store: Send + Sync {
         Vec::new()
     }
 
+    /// Looks whether the store is fit for sessions, and makes and changes nothing.
+    fn examine(&self) -> Examination {
+        // Nobody has this digest. Looking for it needs all that a request needs.
+        let nobody = SessionDigest::parse(&[b'0'; SessionDigest::LENGTH]);
+        let looked = nobody.map(|nobody| self.look(&nobody, SystemTime::UNIX_EPOCH));
+        Examination {
+            problems: looked.and_then(Result::err).into_iter().collect(),
+            ..Examination::default()
+        }
+    }
+
     /// Removes the sessions and everything that [`Store::install`] made, and nothing else.
     fn uninstall(&self) -> Uninstalled;
 
@@ -334,6 +345,18 @@ pub struct SweepReport {
     pub foreign: u64,
     /// What could not be deleted or read, one line each.
     pub failures: Vec<String>,
+}
+
+/// What [`Store::examine`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Examination {
+    /// What the store is kept in, with its version, where it tells: `Redis 7.0.15`.
+    pub engine: Option<String>,
+    /// Every problem.
+    pub problems: Vec<Error>,
+    /// What works and should be looked at, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// What [`Store::uninstall`] did.

@@ -7,6 +7,10 @@ use tempfile::TempDir;
 
 use crate::measured::Outcome;
 use crate::settings::Settings;
+#[cfg(feature = "mysql")]
+use crate::support::mysql::MysqlServer;
+#[cfg(feature = "postgres")]
+use crate::support::postgres::PostgresServer;
 use crate::support::redis::RedisServer;
 
 pub(crate) struct Subject {
@@ -20,8 +24,20 @@ pub(crate) struct Subject {
 
 /// What must be there as long as the store.
 enum Engine {
-    Directory { _files: TempDir },
-    Redis { _server: RedisServer },
+    Directory {
+        _files: TempDir,
+    },
+    Redis {
+        _server: RedisServer,
+    },
+    #[cfg(feature = "postgres")]
+    Postgres {
+        _server: PostgresServer,
+    },
+    #[cfg(feature = "mysql")]
+    Mysql {
+        _server: MysqlServer,
+    },
 }
 
 impl Subject {
@@ -33,6 +49,18 @@ impl Subject {
         }
         if settings.wants("redis") {
             all.extend(redis()?);
+        }
+        #[cfg(feature = "postgres")]
+        for (name, commit) in [("postgres", "on"), ("postgres, less durable", "off")] {
+            if settings.wants(name) {
+                all.extend(postgres(name, commit)?);
+            }
+        }
+        #[cfg(feature = "mysql")]
+        for (name, flush) in [("mysql", 1), ("mysql, less durable", 2)] {
+            if settings.wants(name) {
+                all.extend(mysql(name, flush)?);
+            }
         }
         Ok(all)
     }
@@ -115,4 +143,33 @@ fn redis() -> Outcome<Option<Subject>> {
     );
     let engine = Engine::Redis { _server: server };
     Subject::new("redis", version, config, engine).map(Some)
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
+    let synchronous = format!("synchronous_commit={commit}");
+    let Some(server) = PostgresServer::start(&["fsync=on", &synchronous]) else {
+        return Ok(None);
+    };
+    let config = Config::new().set("storageType", "postgres")?;
+    let config = config.set("database", server.socket_url())?;
+    let version = server.ask("SHOW server_version").unwrap_or_default();
+    let version =
+        format!("PostgreSQL {version}, fsync = on, synchronous_commit = {commit}, Unix socket");
+    Subject::new(name, version, config, Engine::Postgres { _server: server }).map(Some)
+}
+
+#[cfg(feature = "mysql")]
+fn mysql(name: &'static str, flush: u8) -> Outcome<Option<Subject>> {
+    use mysql::prelude::Queryable as _;
+
+    let flush = format!("innodb-flush-log-at-trx-commit={flush}");
+    let Some(server) = MysqlServer::start(&[&format!("--{flush}")]) else {
+        return Ok(None);
+    };
+    let config = Config::new().set("storageType", "mysql")?;
+    let config = config.set("database", server.socket_url())?;
+    let version: Option<String> = server.client().query_first("SELECT VERSION()")?;
+    let version = format!("{}, {flush}, Unix socket", version.unwrap_or_default());
+    Subject::new(name, version, config, Engine::Mysql { _server: server }).map(Some)
 }

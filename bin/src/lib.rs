@@ -1,5 +1,8 @@
-//! What the tools have in common: who they run as, how they speak, and the storm that tries a store.
+//! What the tools have in common: where sessions are, who the tools run as, how they speak, the storm that
+//! tries a store, and the transfer of sessions from one into another.
 
+pub mod location;
 pub mod owner;
 pub mod report;
 pub mod storm;
+pub mod transfer;

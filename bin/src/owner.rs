@@ -11,6 +11,8 @@ use std::process::Command;
 
 use cgi_session::Config;
 
+use crate::location::Location;
+
 /// A user that programs can run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -137,25 +139,19 @@ impl fmt::Display for Account {
     }
 }
 
-/// Goes on as the owner of the directory of the session files when root runs this program and the
-/// directory is not root's.
+/// Goes on as the owner of the directory of the session files, or of the database, when root runs this
+/// program and they are not root's.
 ///
-/// Call it before anything is opened for writing. A directory that is missing, or is none, changes
-/// nothing.
+/// Call it before anything is opened for writing. What is missing changes nothing.
 ///
 /// # Errors
 ///
 /// The text says why the program could not be run as that user.
 pub fn act_as_owner(config: &Config) -> Result<(), String> {
-    let Ok(directory) = config.storage_file_dir() else {
-        return Ok(());
-    };
-    let is_directory =
-        fs::symlink_metadata(directory).is_ok_and(|found| found.file_type().is_dir());
-    if !is_directory || !Account::current().is_root() {
+    if !Account::current().is_root() {
         return Ok(());
     }
-    match Account::owning(directory) {
+    match Location::of(config).owner() {
         Some(owner) if !owner.is_root() => match owner.run_this_program(config)? {},
         _ => Ok(()),
     }

@@ -25,10 +25,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cgi_session::{Result, SessionDigest, SessionManager, Store};
+use cgi_session::{Result, SessionDigest, SessionManager};
 
 use crew::Crew;
-use ground::Ground;
+use ground::{Field, Ground};
 
 pub use settings::Settings;
 pub use task::Task;
@@ -42,23 +42,29 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// A store to be tried, which every process opens for itself.
 pub trait Subject {
-    /// Opens the store in this directory, which it makes when it is missing.
+    /// Opens the store that belongs to this directory, which it makes when it is missing.
     ///
     /// # Errors
     ///
     /// When that is not possible.
-    fn open(&self, directory: &Path) -> Result<Opened>;
+    fn open(&self, directory: &Path) -> Result<SessionManager>;
+
+    /// Makes what all processes need, in place of what a storm that was killed may have left.
+    ///
+    /// # Errors
+    ///
+    /// When that is not possible.
+    fn prepare(&self, _directory: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    /// How long the lock of a process may outlive it.
+    fn longest_wake(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Whether an empty store may have a file of this name in its directory.
     fn is_of_empty_store(&self, name: &str) -> bool;
-}
-
-/// A store in one process, reached in two ways.
-pub struct Opened {
-    /// As programs do.
-    pub manager: SessionManager,
-    /// As those do who look after it.
-    pub store: Box<dyn Store>,
 }
 
 /// What a storm has shown.
@@ -112,6 +118,10 @@ impl Storm<'_> {
     pub fn run(&self, goes_on: &dyn Fn(&Outcome) -> bool) -> io::Result<Outcome> {
         let ground = Ground::at(self.place);
         ground.prepare()?;
+        for field in [Field::Lasting, Field::Brief] {
+            let prepared = self.subject.prepare(&ground.field(field));
+            prepared.map_err(|error| io::Error::other(error.one_line()))?;
+        }
         let mut crew = Crew::new(self.place, self.seed, self.command);
         let begun = Instant::now();
         crew.start()?;
@@ -132,6 +142,8 @@ impl Storm<'_> {
         if outcome.interrupted.is_none() {
             let found = verdict::pronounce(&ground, self.subject, &crew.tally)?;
             outcome.violations.extend(found);
+        } else {
+            verdict::remove(&ground, self.subject);
         }
         Ok(outcome)
     }

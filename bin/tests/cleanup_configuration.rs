@@ -78,7 +78,7 @@ fn a_configuration_that_cannot_be_used_is_78() {
         ),
         ("timeout = soon", "not a time"),
         ("storageFileDir = sessions", "absolute"),
-        ("storageType = postgres", "not part of this build"),
+        ("storageType = postgres", "database is not set"),
     ] {
         let file = site.configuration(lines);
         let finished = Finished::of(cleanup_program().arg("--config").arg(file));

@@ -142,6 +142,68 @@ fn uninstall_removes_what_is_ours_and_leaves_the_rest() {
         .prints("0 sessions removed\n");
 }
 
+#[test]
+fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
+    let site = Site::new();
+    let shown = site.directory.to_str().unwrap();
+    let made = Finished::of(init(&site).arg("--json")).exits_with(0).json();
+    assert_eq!(made["store"], shown);
+    assert_eq!(
+        (&made["isReady"], made["problems"].to_string()),
+        (&true.into(), "[]".to_owned())
+    );
+    set_mode(&site.directory, 0o777);
+    let refused = Finished::of(init(&site).arg("--json")).exits_with(1);
+    assert_eq!(refused.json()["isReady"], false);
+    let problem = refused.json()["problems"][0].to_string();
+    assert!(problem.contains("chmod 0700"), "{problem}");
+    set_mode(&site.directory, 0o700);
+
+    site.session();
+    site.file("notes.txt");
+    let removed = site
+        .run(&["uninstall", "--yes", "--json"])
+        .exits_with(0)
+        .json();
+    assert_eq!(
+        (&removed["store"], &removed["sessions"]),
+        (&shown.into(), &1.into())
+    );
+    assert_eq!(removed["leftAlone"][0], "notes.txt");
+}
+
+#[test]
+fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let database = site.directory.join("sessions.db");
+    let lines = format!("storageType = sqlite\ndatabase = {}", database.display());
+    let file = site.configuration(&lines);
+    site.give_to(SOMEBODY);
+    let run = |arguments: &[&str]| {
+        let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
+        Finished::of(command.args(arguments).arg("--config").arg(&file))
+    };
+    run(&["init"]).exits_with(2).complains("--owner");
+    assert!(!database.exists());
+    run(&["init", "--owner", &SOMEBODY.to_string()])
+        .exits_with(0)
+        .says_nothing();
+    assert_eq!(owner(&database), SOMEBODY);
+    run(&["start"]).exits_with(0).says("sessionId=");
+    run(&["stats"]).exits_with(0).says("sessions       1");
+    run(&["check"]).exits_with(0).says("it answers");
+    for name in site.names() {
+        assert_eq!(owner(&site.directory.join(&name)), SOMEBODY, "{name}");
+    }
+    run(&["uninstall", "--yes"])
+        .exits_with(0)
+        .prints("1 session removed\n");
+    assert!(!database.exists());
+}
+
 /// A site with `storageType = cookie`, and the file of its keys, which does not exist yet.
 fn with_keys(site: &Site) -> (PathBuf, impl Fn(&[&str]) -> Finished) {
     let keys = site.parent().join("keys");

@@ -6,7 +6,7 @@ use std::fs;
 
 use support::{Finished, program, tool};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "serve",
     "config",
     "check",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 15] = [
     "set",
     "unset",
     "start",
+    "copy",
     "init",
     "uninstall",
     "man",

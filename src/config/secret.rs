@@ -32,13 +32,12 @@ impl fmt::Debug for Secret {
 /// The URL of a database as it may be shown: without the password of its user, and without those in
 /// its parameters. Of a URL that is wrong rather too much is hidden than too little.
 pub(super) fn without_passwords(url: &str) -> String {
-    let mut shown = url.to_owned();
-    if let Some((before, after)) = url.split_once("://")
-        && let Some((user, host)) = after.rsplit_once('@')
-        && let Some((name, _)) = user.split_once(':')
-    {
-        shown = format!("{before}://{name}:{HIDDEN}@{host}");
-    }
+    let mut shown = match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", without_password(rest)),
+        // Of a path of SQLite's nothing is a password.
+        None if url.starts_with('/') || url.starts_with("sqlite:") => url.to_owned(),
+        None => without_password(url),
+    };
     for parameter in PARAMETERS {
         let mut at = 0;
         while let Some(found) = shown[at..].to_ascii_lowercase().find(parameter) {
@@ -50,6 +49,25 @@ pub(super) fn without_passwords(url: &str) -> String {
         }
     }
     shown
+}
+
+/// What stands behind the scheme of a URL: `name:password@host:port/database`.
+fn without_password(rest: &str) -> String {
+    if let Some((user, host)) = rest.rsplit_once('@') {
+        return match user.split_once(':') {
+            Some((name, _)) => format!("{name}:{HIDDEN}@{host}"),
+            None => rest.to_owned(),
+        };
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (hosts, path) = rest.split_at(end);
+    let is_port = |port: &str| port.ends_with(']') || port.bytes().all(|it| it.is_ascii_digit());
+    let is_host = |host: &str| host.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
+    match hosts.split_once(':') {
+        // Somebody forgot the host.
+        Some((name, _)) if !hosts.split(',').all(is_host) => format!("{name}:{HIDDEN}{path}"),
+        _ => rest.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +89,15 @@ mod tests {
                 "redis+unix:///r.sock?db=1&pass=s3cret&user=ada",
                 "redis+unix:///r.sock?db=1&pass=***&user=ada",
             ),
+            // Mistakes.
+            ("postgres:/ada:pass@host/x", "postgres:***@host/x"),
+            ("ada:pass@host/x", "ada:***@host/x"),
+            ("redis://:pass", "redis://:***"),
+            ("redis://ada:pass/0?db=1", "redis://ada:***/0?db=1"),
+            ("redis://a:1,b:2/0", "redis://a:1,b:2/0"),
+            ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+            ("redis://[::1]/0", "redis://[::1]/0"),
+            ("sqlite:/a:b@c.db", "sqlite:/a:b@c.db"),
             ("host=h Password='a b' user=ada", "host=h Password=***"),
             ("/var/lib/app/sessions.db", "/var/lib/app/sessions.db"),
         ] {

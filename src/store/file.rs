@@ -185,7 +185,7 @@ impl Store for FileStore {
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         scan::each_session(&self.shared, |_, session| {
-            match snapshot::look(&self.shared, session, now) {
+            match snapshot::list(&self.shared, session, now) {
                 Ok(Some(stored)) => visit(session, Ok(stored)),
                 Ok(None) => ControlFlow::Continue(()),
                 Err(error) => visit(session, Err(error)),

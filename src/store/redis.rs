@@ -46,7 +46,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
+use super::{
+    Examination, Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size,
+};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -209,6 +211,10 @@ impl Store for RedisStore {
 
     fn install(&self) -> Vec<Error> {
         install::install(&self.shared)
+    }
+
+    fn examine(&self) -> Examination {
+        install::examine(&self.shared)
     }
 
     fn uninstall(&self) -> Uninstalled {

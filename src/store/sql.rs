@@ -13,8 +13,8 @@
 //! Only a commit publishes, and a commit ends the row lock. [`Lease::commit`] therefore sends `UPDATE …; COMMIT;
 //! BEGIN; SELECT … FOR UPDATE` in one message, and marks the row in the UPDATE: `held_by` says whose it is
 //! and `held_until`, by the server's clock, for how long. Whoever has the row lock in the gap between the two
-//! transactions finds the mark, rolls back and tries again later, as if the row were locked. Whoever comes when
-//! the mark has run out gets the session; the mark is short, because a holder that is killed leaves it behind.
+//! transactions finds the mark, rolls back and tries again later, as if the row were locked. A mark is nothing any
+//! more when it has run out, or when the connection that it names has ended: a holder that is killed leaves it behind.
 //!
 //! # Why no update is lost
 //!
@@ -57,7 +57,9 @@ use std::time::{Duration, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
 use super::pool::Pool;
-use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
+use super::{
+    Examination, Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size,
+};
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -74,7 +76,7 @@ pub use postgres::PostgresStore;
 /// The names of indexes and of the second table end with more letters, and may have 63.
 const LONGEST_TABLE: usize = 55;
 /// How long a mark holds a session while its lock is given up and taken again.
-const MARK: Duration = Duration::from_secs(1);
+const MARK: Duration = Duration::from_secs(5);
 
 /// A store in a table, whatever the server is.
 #[derive(Clone)]
@@ -112,11 +114,7 @@ impl SqlStore {
             max_sessions: config.max_sessions,
             when_full: config.when_full,
             lock_timeout: config.lock_timeout,
-            name: format!(
-                "process {} of {}",
-                std::process::id(),
-                rustix::system::uname().nodename().to_string_lossy()
-            ),
+            name: name_of_process(),
         };
         Ok(SqlStore {
             shared: Arc::new(shared),
@@ -131,6 +129,13 @@ impl fmt::Debug for SqlStore {
             .field("table", &self.shared.table)
             .finish_non_exhaustive()
     }
+}
+
+/// What a server is told of us.
+fn name_of_process() -> String {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    format!("process {} of {host}", std::process::id())
 }
 
 /// Writes the bytes of a text as hexadecimal digits, for literals.
@@ -227,6 +232,10 @@ impl<T: IsSql> Store for T {
             .err()
             .into_iter()
             .collect()
+    }
+
+    fn examine(&self) -> Examination {
+        install::look(&self.sql().shared)
     }
 
     fn uninstall(&self) -> Uninstalled {

@@ -174,6 +174,14 @@ impl Store for SqliteStore {
         Ok(stored)
     }
 
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let shared = &self.shared;
+        let loaded = shared.load(session)?;
+        let live = loaded.filter(|row| !has_passed(row.end, now));
+        live.map(|loaded| shared.understand(session, loaded))
+            .transpose()
+    }
+
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         sweep::run(&self.shared, sweep, now)
     }

@@ -11,7 +11,6 @@ mod history;
 #[path = "../support/mysql.rs"]
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
-#[allow(dead_code, reason = "every test program uses a part of it")]
 #[path = "../support/outside.rs"]
 mod outside;
 #[cfg(feature = "postgres")]

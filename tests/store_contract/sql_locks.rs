@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Error, Store, Sweep};
 
 use crate::sql::says;
-use crate::sql_server::shared_servers;
+use crate::sql_server::{Server, shared_servers};
 use crate::subjects::{WAIT, count, counted, create, later, record};
 
 #[test]
@@ -166,25 +166,33 @@ fn without_the_mark_somebody_would_have_it_and_it_is_noticed() {
     }
 }
 
+/// Marks the only row of a table as somebody's who is connected, for some milliseconds.
+fn mark(server: &dyn Server, table: &str, millis: u64) -> Box<dyn Send> {
+    let (clock, connection) = match server.kind() {
+        "postgres" => (
+            "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+            "concat('process 1 of elsewhere, connection ', pg_backend_pid())",
+        ),
+        _ => (
+            "CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED)",
+            "concat('process 1 of elsewhere, connection ', connection_id(), ' of ', @@hostname, ':', @@port)",
+        ),
+    };
+    server.holding(&format!(
+        "UPDATE \"{table}\" SET held_by = {connection}, held_until = {clock} + {millis}; COMMIT"
+    ))
+}
+
 #[test]
-fn a_mark_that_its_holder_left_behind_runs_out() {
+fn a_mark_holds_a_session_until_it_runs_out() {
     for server in shared_servers() {
         let store = server.installed("marks", &[]);
         let now = SystemTime::now();
         let (id, lease) = create(&*store, 1, now);
         drop(lease);
-        let clock = match server.kind() {
-            "postgres" => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
-            _ => "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
-        };
-        server.run(&format!(
-            "UPDATE \"marks\" SET held_by = 'process 1 of elsewhere', held_until = {clock} + 600"
-        ));
-        let busy = store
-            .lock(&id.digest(), Duration::ZERO, now)
-            .map(drop)
-            .unwrap_err();
-        says(&busy, &["process 1 of elsewhere"]);
+        let _other = mark(server, "marks", 2000);
+        let busy = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
+        says(&busy.unwrap_err(), &["process 1 of elsewhere"]);
         let report = store
             .delete_expired(&Sweep::new(), later(now, 100))
             .unwrap();
@@ -192,6 +200,22 @@ fn a_mark_that_its_holder_left_behind_runs_out() {
         let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         lease.finish(&record(2, now), now).unwrap();
         assert_eq!(server.ask("SELECT held_until FROM \"marks\""), None);
+    }
+}
+
+#[test]
+fn a_mark_ends_with_the_connection_of_whoever_made_it() {
+    for server in shared_servers() {
+        let store = server.installed("orphans", &[]);
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        let other = mark(server, "orphans", 3_600_000);
+        assert!(store.lock(&id.digest(), Duration::ZERO, now).is_err());
+        drop(other);
+        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        lease.finish(&record(2, now), now).unwrap();
+        assert_eq!(counted(&*store, &id.digest()), Some(2));
     }
 }
 

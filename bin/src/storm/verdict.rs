@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Error, SessionDigest, Store, Stored, Sweep};
 
@@ -13,10 +14,13 @@ use super::content::{Content, EXPIRED};
 use super::ground::{Field, Ground, shown};
 use super::tally::Tally;
 use super::violation::{Kind, Violation};
-use super::{Opened, Subject, TIMEOUT};
+use super::{Subject, TIMEOUT};
 
 /// After so long nothing of a process that died is kept, and no expired session.
 const LONG_AFTER: Duration = Duration::from_secs(180);
+
+/// Between two clean-ups of a store whose locks outlive their holders.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is wrong with what the storm has left, and removes it.
 pub(super) fn pronounce(
@@ -27,22 +31,26 @@ pub(super) fn pronounce(
     let mut violations = Vec::new();
     for field in [Field::Lasting, Field::Brief] {
         let directory = ground.field(field);
-        let opened = match subject.open(&directory) {
-            Ok(opened) => opened,
+        let manager = match subject.open(&directory) {
+            Ok(manager) => manager,
             Err(error) => return Ok(vec![failed("the store", "to open", &error)]),
         };
         if field == Field::Lasting {
-            violations.extend(check_sessions(ground, &opened, tally)?);
-            violations.extend(check_locks(ground, &opened)?);
+            violations.extend(check_sessions(ground, manager.store(), tally)?);
+            violations.extend(check_locks(
+                ground,
+                manager.store(),
+                subject.longest_wake(),
+            )?);
         }
-        violations.extend(check_sweep(opened.store.as_ref()));
+        violations.extend(check_sweep(manager.store(), subject.longest_wake()));
         let mut left = Vec::new();
         list(&directory, "", subject, &mut left)?;
         violations.extend(left.into_iter().map(|name| {
             let expected = "nothing after a clean-up long after";
             Violation::new(Kind::Left, directory.display(), expected, name)
         }));
-        let removed = opened.store.uninstall();
+        let removed = manager.store().uninstall();
         violations.extend(
             removed
                 .errors
@@ -53,12 +61,23 @@ pub(super) fn pronounce(
     Ok(violations)
 }
 
+/// Removes what a storm has left that was interrupted: as much as goes.
+pub(super) fn remove(ground: &Ground, subject: &dyn Subject) {
+    for field in [Field::Lasting, Field::Brief] {
+        if let Ok(manager) = subject.open(&ground.field(field)) {
+            for error in manager.store().uninstall().errors {
+                log::warn!("{}", error.one_line());
+            }
+        }
+    }
+}
+
 /// Every counter holds what the ledgers say, and no ended session is there.
-fn check_sessions(ground: &Ground, opened: &Opened, tally: &Tally) -> io::Result<Vec<Violation>> {
+fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     let mut stored: BTreeMap<u64, Vec<(SessionDigest, u64)>> = BTreeMap::new();
     let mut live = BTreeSet::new();
-    let listed = opened.store.for_each(
+    let listed = store.for_each(
         &mut |digest, found| {
             live.insert(digest.to_string());
             let name = || format!("session {}", digest.as_str().get(..12).unwrap_or_default());
@@ -104,17 +123,14 @@ fn check_sessions(ground: &Ground, opened: &Opened, tally: &Tally) -> io::Result
 }
 
 /// The locks of those who were killed are free.
-fn check_locks(ground: &Ground, opened: &Opened) -> io::Result<Vec<Violation>> {
+fn check_locks(ground: &Ground, store: &dyn Store, wake: Duration) -> io::Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for slot in 0..Field::Lasting.slots() {
         let Some(entry) = ground.entry(Field::Lasting, slot)? else {
             continue;
         };
         let digest = entry.id.digest();
-        if let Err(error) = opened
-            .store
-            .lock(&digest, Duration::ZERO, SystemTime::now())
-        {
+        if let Err(error) = store.lock(&digest, wake, SystemTime::now()) {
             violations.push(failed(shown(&entry.id), "a free lock", &error));
         }
     }
@@ -122,11 +138,15 @@ fn check_locks(ground: &Ground, opened: &Opened) -> io::Result<Vec<Violation>> {
 }
 
 /// Cleans up as if much time had passed: nobody uses a session then, and all have expired.
-fn check_sweep(store: &dyn Store) -> Vec<Violation> {
-    let later = SystemTime::now() + TIMEOUT + LONG_AFTER;
-    let report = match store.delete_expired(&Sweep::new(), later) {
-        Ok(report) => report,
-        Err(error) => return vec![failed("the last clean-up", "to end", &error)],
+fn check_sweep(store: &dyn Store, wake: Duration) -> Vec<Violation> {
+    let begun = Instant::now();
+    let report = loop {
+        let later = SystemTime::now() + TIMEOUT + LONG_AFTER;
+        match store.delete_expired(&Sweep::new(), later) {
+            Ok(report) if report.busy > 0 && begun.elapsed() < wake => thread::sleep(PAUSE),
+            Ok(report) => break report,
+            Err(error) => return vec![failed("the last clean-up", "to end", &error)],
+        }
     };
     let mut violations: Vec<Violation> = report
         .failures

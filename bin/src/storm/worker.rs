@@ -9,13 +9,13 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cgi_session::{Error, Session, SessionId};
+use cgi_session::{Error, Session, SessionId, SessionManager};
 
 use super::content::{Content, SIZES};
 use super::ground::{Entry, Field, Ground, shown};
 use super::ledger::{Deed, Ledger};
 use super::violation::{Kind, Violation};
-use super::{Opened, Subject, name_of};
+use super::{Subject, name_of};
 
 /// A process that nobody kills ends by itself after so long, or after its deeds are done.
 const LONGEST_LIFE: Duration = Duration::from_secs(2);
@@ -51,8 +51,8 @@ pub(super) struct Worker {
     number: u64,
     ledger: Ledger,
     rng: fastrand::Rng,
-    lasting: Opened,
-    brief: Opened,
+    lasting: SessionManager,
+    brief: SessionManager,
     begun: u64,
     deadline: Instant,
     /// The greatest number that this process has seen of each counter.
@@ -97,7 +97,7 @@ impl Worker {
         Ok(())
     }
 
-    fn opened(&self, field: Field) -> &Opened {
+    fn manager(&self, field: Field) -> &SessionManager {
         match field {
             Field::Lasting => &self.lasting,
             Field::Brief => &self.brief,
@@ -105,7 +105,7 @@ impl Worker {
     }
 
     fn cookie(&self, id: &SessionId) -> String {
-        let name = self.lasting.manager.config().cookie_name();
+        let name = self.lasting.config().cookie_name();
         format!("{name}={}", id.secret())
     }
 
@@ -143,7 +143,7 @@ impl Worker {
     }
 
     fn open_by_id(&self, field: Field, id: &SessionId) -> Step<Option<Session>> {
-        let opened = self.opened(field).manager.existing(self.cookie(id));
+        let opened = self.manager(field).existing(self.cookie(id));
         Ok(opened.map_err(|error| failed(shown(id), "to be opened", &error))?)
     }
 
@@ -227,7 +227,7 @@ impl Worker {
             Field::Brief => BRIEF_SIZE,
         };
         let new = |error: Error| failed("a new session", "to be stored", &error);
-        let mut session = self.opened(field).manager.start("").map_err(new)?;
+        let mut session = self.manager(field).start("").map_err(new)?;
         let content = Content::new(counter, size);
         content.put(&mut session).map_err(new)?;
         if field == Field::Lasting {

@@ -4,8 +4,14 @@
 #[path = "../../../tests/support/broken.rs"]
 mod broken;
 mod controls;
+#[path = "../../../tests/support/mysql.rs"]
+#[allow(dead_code, reason = "a storm stops no server")]
+mod mysql;
 #[path = "../../../tests/support/outside.rs"]
 mod outside;
+#[path = "../../../tests/support/postgres.rs"]
+#[allow(dead_code, reason = "a storm stops no server")]
+mod postgres;
 #[path = "../../../tests/support/redis.rs"]
 #[allow(dead_code, reason = "a storm stops no server")]
 mod redis;
@@ -81,8 +87,23 @@ fn a_storm_breaks_no_promise_in_shards_and_on_the_disk() {
 
 #[test]
 fn a_storm_breaks_no_promise_in_redis() {
-    if subject::redis_url().is_some() {
-        is_calm(&Own::Redis.storm(needs_more));
+    breaks_no_promise_in(Own::Redis);
+}
+
+#[test]
+fn a_storm_breaks_no_promise_in_postgres() {
+    breaks_no_promise_in(Own::Postgres);
+}
+
+#[test]
+fn a_storm_breaks_no_promise_in_mysql() {
+    breaks_no_promise_in(Own::Mysql);
+}
+
+#[track_caller]
+fn breaks_no_promise_in(own: Own) {
+    if own.url().is_some() {
+        is_calm(&own.storm(needs_more));
     }
 }
 

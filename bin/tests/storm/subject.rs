@@ -7,26 +7,33 @@ use std::process::{self, Command, ExitCode};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
-use cgi_session::{Config, RedisStore, Result, SessionManager, SqliteStore, Store};
-use cgi_session_tools::storm::{Opened, Outcome, Storm, Subject, TIMEOUT, Task};
+use cgi_session::{
+    Config, MysqlStore, PostgresStore, RedisStore, Result, SessionManager, SqliteStore, Store,
+};
+use cgi_session_tools::storm::{Outcome, Storm, Subject, TIMEOUT, Task};
 use tempfile::TempDir;
 
 use crate::broken::{BrokenStore, Fault};
+use crate::mysql::MysqlServer;
+use crate::postgres::PostgresServer;
 use crate::redis::RedisServer;
 
 const NAME: &str = "STORM_SUBJECT";
 const DATABASE: &str = "sessions.db";
-const REDIS: &str = "STORM_REDIS";
+/// The server that the processes of a storm share.
+const SERVER: &str = "STORM_SERVER";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
     Broken(Fault),
+    Mysql,
+    Postgres,
     Redis,
     Sqlite,
 }
 
 impl Subject for Own {
-    fn open(&self, directory: &Path) -> Result<Opened> {
+    fn open(&self, directory: &Path) -> Result<SessionManager> {
         let config = Config::new()
             .set("storageFileDir", directory)?
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
@@ -34,22 +41,25 @@ impl Subject for Own {
             .set("database", directory.join(DATABASE))?;
         match self {
             Own::Broken(fault) => {
-                let store = || BrokenStore::open(*fault, directory);
-                opened(config, store(), store())
+                SessionManager::with_store(config, BrokenStore::open(*fault, directory))
+            }
+            Own::Mysql => {
+                let config = self.in_server(config, directory)?;
+                let store = MysqlStore::new(&config)?;
+                installed(config, store)
+            }
+            Own::Postgres => {
+                let config = self.in_server(config, directory)?;
+                let store = PostgresStore::new(&config)?;
+                installed(config, store)
             }
             Own::Redis => {
-                fs::create_dir_all(directory).unwrap();
-                let config = config.set("database", redis_url().unwrap())?;
-                // Every directory has keys of its own, and a lock ends with its holder alone.
-                let table = directory.to_string_lossy().replace(['/', '.', '-'], "_");
-                let config = config.set("table", table)?.set("lockLease", "10")?;
-                let store = RedisStore::new(&config)?;
-                opened(config, store.clone(), store)
+                let config = self.in_server(config, directory)?;
+                SessionManager::with_store(config.clone(), RedisStore::new(&config)?)
             }
             Own::Sqlite => {
                 fs::create_dir_all(directory).unwrap();
-                let store = SqliteStore::new(&config)?;
-                opened(config, store.clone(), store)
+                SessionManager::with_store(config.clone(), SqliteStore::new(&config)?)
             }
         }
     }
@@ -58,7 +68,7 @@ impl Subject for Own {
         match self {
             // Whoever is killed leaves it, and the next one takes it: a fault, but another one.
             Own::Broken(_) => Path::new(name).extension().is_some_and(|end| end == "lock"),
-            Own::Redis => false,
+            Own::Mysql | Own::Postgres | Own::Redis => false,
             Own::Sqlite => is_of_empty_database(name),
         }
     }
@@ -72,15 +82,10 @@ fn is_of_empty_database(name: &str) -> bool {
     })
 }
 
-fn opened(
-    config: Config,
-    one: impl Store + 'static,
-    other: impl Store + 'static,
-) -> Result<Opened> {
-    Ok(Opened {
-        manager: SessionManager::with_store(config, one)?,
-        store: Box::new(other),
-    })
+/// Of several processes that begin at once, each makes the table or finds it made.
+fn installed(config: Config, store: impl Store + 'static) -> Result<SessionManager> {
+    let problem = store.install().pop();
+    problem.map_or_else(|| SessionManager::with_store(config, store), Err)
 }
 
 /// A process of a storm: of no use when it runs as a test.
@@ -91,6 +96,8 @@ fn a_process() {
     };
     let name = env::var(NAME).unwrap();
     let own = match name.as_str() {
+        "Mysql" => Own::Mysql,
+        "Postgres" => Own::Postgres,
         "Redis" => Own::Redis,
         "Sqlite" => Own::Sqlite,
         fault => Own::Broken(Fault::parse(fault).unwrap()),
@@ -107,9 +114,7 @@ impl Own {
             command.args(["subject::a_process", "--exact", "--nocapture"]);
             command.arg("--test-threads=1");
             command.env(NAME, self.name());
-            if self == Own::Redis {
-                command.env(REDIS, redis_url().unwrap());
-            }
+            command.envs(self.url().map(|url| (SERVER, url)));
             command
         };
         let storm = Storm {
@@ -125,8 +130,10 @@ impl Own {
     fn place(self) -> TempDir {
         // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
         let place = match self {
-            Own::Broken(Fault::LeaveTemporary) | Own::Redis | Own::Sqlite => tempfile::tempdir(),
-            Own::Broken(_) => tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()),
+            Own::Broken(fault) if fault != Fault::LeaveTemporary => {
+                tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
+            }
+            _ => tempfile::tempdir(),
         };
         place.unwrap()
     }
@@ -134,17 +141,40 @@ impl Own {
     fn name(self) -> String {
         match self {
             Own::Broken(fault) => format!("{fault:?}"),
-            Own::Redis | Own::Sqlite => format!("{self:?}"),
+            own => format!("{own:?}"),
         }
     }
-}
 
-/// The server that all processes of a storm share.
-pub(crate) fn redis_url() -> Option<String> {
-    static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
-    if let Ok(url) = env::var(REDIS) {
-        return Some(url);
+    /// Every directory has keys or a table of its own, and a lock ends with its holder alone.
+    fn in_server(self, config: Config, directory: &Path) -> Result<Config> {
+        fs::create_dir_all(directory).unwrap();
+        let table = directory.to_string_lossy().replace(['/', '.', '-'], "_");
+        let config = config.set("database", self.url().unwrap())?;
+        config.set("table", table)?.set("lockLease", "10")
     }
-    let server = SERVER.get_or_init(|| RedisServer::start(&[]));
-    server.as_ref().map(RedisServer::url)
+
+    /// The server that all processes of a storm share, if this is one of a server that is installed.
+    pub(crate) fn url(self) -> Option<String> {
+        static MYSQL: OnceLock<Option<MysqlServer>> = OnceLock::new();
+        static POSTGRES: OnceLock<Option<PostgresServer>> = OnceLock::new();
+        static REDIS: OnceLock<Option<RedisServer>> = OnceLock::new();
+        if let Ok(url) = env::var(SERVER) {
+            return Some(url);
+        }
+        match self {
+            Own::Mysql => {
+                let server = MYSQL.get_or_init(|| MysqlServer::start(&[])).as_ref();
+                server.map(MysqlServer::url)
+            }
+            Own::Postgres => {
+                let server = POSTGRES.get_or_init(|| PostgresServer::start(&[])).as_ref();
+                server.map(PostgresServer::url)
+            }
+            Own::Redis => {
+                let server = REDIS.get_or_init(|| RedisServer::start(&[])).as_ref();
+                server.map(RedisServer::url)
+            }
+            Own::Broken(_) | Own::Sqlite => None,
+        }
+    }
 }

@@ -31,18 +31,18 @@ pub(super) fn read(
     digest: &SessionDigest,
     now: SystemTime,
 ) -> Result<Option<Stored>> {
-    let found = find(shared, digest, now)?;
-    Ok(found.map(|(file, modified, stored)| {
-        if stored.record.expires().is_none()
-            && shared.should_touch(modified, now)
-            && let Err(error) = file.set_modified(now)
-        {
-            // On a read-only file system it does not count, and that is no error.
-            let path = shared.path(&shared.directory.file_name(digest));
-            log::warn!("cannot renew the time of {}: {error}", path.display());
-        }
-        stored
-    }))
+    let Found::Session(file, modified, stored) = find(shared, digest, now)? else {
+        return Ok(None);
+    };
+    if stored.record.expires().is_none()
+        && shared.should_touch(modified, now)
+        && let Err(error) = file.set_modified(now)
+    {
+        // On a read-only file system it does not count, and that is no error.
+        let path = shared.path(&shared.directory.file_name(digest));
+        log::warn!("cannot renew the time of {}: {error}", path.display());
+    }
+    Ok(Some(stored))
 }
 
 /// Reads a session without counting as use.
@@ -51,19 +51,40 @@ pub(super) fn look(
     digest: &SessionDigest,
     now: SystemTime,
 ) -> Result<Option<Stored>> {
-    let found = find(shared, digest, now)?;
-    Ok(found.map(|(_, _, stored)| stored))
+    match find(shared, digest, now)? {
+        Found::Session(_, _, stored) => Ok(Some(stored)),
+        Found::Nothing | Found::Damaged(_) => Ok(None),
+    }
 }
 
-fn find(
+/// As [`look`], for a listing, which shows also what is damaged.
+pub(super) fn list(
     shared: &Shared,
     digest: &SessionDigest,
     now: SystemTime,
-) -> Result<Option<(File, SystemTime, Stored)>> {
+) -> Result<Option<Stored>> {
+    match find(shared, digest, now)? {
+        Found::Session(_, _, stored) => Ok(Some(stored)),
+        Found::Nothing => Ok(None),
+        Found::Damaged(reason) => Err(Error::Format {
+            path: shared.path(&shared.directory.file_name(digest)),
+            reason: reason.to_owned(),
+        }),
+    }
+}
+
+enum Found {
+    Session(File, SystemTime, Stored),
+    /// There is none, or one that has expired.
+    Nothing,
+    Damaged(&'static str),
+}
+
+fn find(shared: &Shared, digest: &SessionDigest, now: SystemTime) -> Result<Found> {
     let name = shared.directory.file_name(digest);
     loop {
         let Some(file) = shared.directory.open_file(&name, OFlags::RDONLY)? else {
-            return Ok(None);
+            return Ok(Found::Nothing);
         };
         let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
             // Deleted or replaced since it was opened.
@@ -73,26 +94,28 @@ fn find(
         check_file_size(shared, size, &name)?;
         let current = match settled(&file, size, digest) {
             Ok(Reading::Current(current)) => current,
-            Ok(Reading::Restless) => match settled_by_lock(shared, &file, size, digest, &name)? {
+            Ok(Reading::Restless) => match settled_by_lock(shared, &file, digest, &name)? {
                 Some(Content::Record(current)) => current,
-                Some(Content::Damaged(_)) => return Ok(None),
+                // It is about to be made, or whoever made it was killed; nobody has its id.
+                Some(Content::Damaged(_)) if size == 0 => return Ok(Found::Nothing),
+                Some(Content::Damaged(reason)) => return Ok(Found::Damaged(reason)),
                 None => continue,
             },
             Err(error) => return Err(Error::io("cannot read", shared.path(&name), error)),
         };
         let Some(record) = parse(shared, &name, current.data)? else {
-            return Ok(None);
+            return Ok(Found::Damaged("what it holds is no record"));
         };
         let modified = directory::modified(&stat);
         if shared.has_expired(&record, modified, now) {
-            return Ok(None);
+            return Ok(Found::Nothing);
         }
         let last_access = last_access(&record, modified);
         let stored = Stored {
             record,
             last_access,
         };
-        return Ok(Some((file, modified, stored)));
+        return Ok(Found::Session(file, modified, stored));
     }
 }
 
@@ -123,7 +146,6 @@ fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Re
 fn settled_by_lock(
     shared: &Shared,
     file: &File,
-    size: u64,
     digest: &SessionDigest,
     name: &str,
 ) -> Result<Option<Content>> {
@@ -138,10 +160,11 @@ fn settled_by_lock(
         Err(error) => return Err(Error::io("cannot lock", shared.path(name), error)),
     }
     let _release = Release(file);
-    if matches!(shared.directory.examine(file, name)?, Finding::Gone) {
+    // Its maker may have written it since its size was looked at.
+    let Finding::Session(stat) = shared.directory.examine(file, name)? else {
         return Ok(None);
-    }
-    let content = content::load(file, size, digest);
+    };
+    let content = content::load(file, directory::size(&stat), digest);
     content
         .map(Some)
         .map_err(|error| Error::io("cannot read", shared.path(name), error))

@@ -92,8 +92,8 @@ fn delete(
 impl Shared {
     /// The condition that no mark holds a row.
     pub(super) fn unmarked(&self) -> String {
-        let clock = self.engine().clock();
-        format!("(held_until IS NULL OR held_until <= {clock})")
+        let is_marked = self.engine().is_marked();
+        format!("CASE WHEN {is_marked} THEN 1 ELSE 0 END = 0")
     }
 
     /// Deletes the sessions that a statement has found and locked, one by one: what deletes many may look

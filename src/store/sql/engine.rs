@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::address::Address;
+use crate::id::SessionDigest;
 
 /// A database server, and what its SQL says in its own way.
 ///
@@ -40,6 +41,18 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// The clock in milliseconds since 1970, as it is when a lock has been had.
     fn clock(&self) -> &'static str;
 
+    /// What a mark says of whoever makes it: the name of the process, and of its connection.
+    fn mark(&self, name: &str) -> String;
+
+    /// The condition that a row has a mark which has not run out, of somebody who is still connected as far as
+    /// this server can know.
+    fn is_marked(&self) -> String;
+
+    /// Asks who has locked a row, if the server tells.
+    fn holder(&self, _table: &str, _session: &SessionDigest) -> Option<String> {
+        None
+    }
+
     fn schema(&self, table: &str) -> Schema;
 }
 
@@ -51,6 +64,8 @@ pub(super) struct Schema {
     /// The server's version, and which is too old.
     pub(super) version: &'static str,
     pub(super) is_too_old: fn(&str) -> Option<String>,
+    /// The server and its version, for people.
+    pub(super) shown: fn(&str) -> String,
     pub(super) tables: [(String, String); 2],
     /// Columns that a table of an older version lacks.
     pub(super) columns: Vec<(&'static str, &'static str)>,
@@ -84,8 +99,11 @@ pub(super) trait Connection: Send {
 #[derive(Default)]
 pub(super) struct Script {
     text: String,
-    statements: usize,
+    /// Where each statement begins.
+    beginnings: Vec<usize>,
 }
+
+const BETWEEN: &str = "; ";
 
 impl Script {
     pub(super) fn new() -> Self {
@@ -100,12 +118,22 @@ impl Script {
 
     /// Adds a statement and returns the number of its answer.
     pub(super) fn push(&mut self, statement: &str) -> usize {
-        if self.statements > 0 {
-            self.text.push_str("; ");
+        if !self.beginnings.is_empty() {
+            self.text.push_str(BETWEEN);
         }
+        self.beginnings.push(self.text.len());
         self.text.push_str(statement);
-        self.statements += 1;
-        self.statements - 1
+        self.beginnings.len() - 1
+    }
+
+    /// The statements one by one.
+    #[cfg(feature = "mysql")]
+    pub(super) fn statements(&self) -> impl Iterator<Item = &str> {
+        let ends = self.beginnings.iter().skip(1);
+        let ends = ends.map(|next| next - BETWEEN.len());
+        let ends = ends.chain([self.text.len()]);
+        let parts = self.beginnings.iter().zip(ends);
+        parts.map(|(beginning, end)| &self.text[*beginning..end])
     }
 
     pub(super) fn text(&self) -> &str {

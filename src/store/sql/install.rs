@@ -5,7 +5,7 @@ use super::connector::Link;
 use super::engine::{Answers, Schema, Script};
 use super::{Address, Shared, cap, sweep};
 use crate::error::{Error, Result};
-use crate::store::Uninstalled;
+use crate::store::{Examination, Uninstalled};
 
 /// The version of the tables that this release knows.
 const VERSION: u64 = 1;
@@ -156,6 +156,35 @@ fn examine(shared: &Shared, schema: &Schema, link: &mut Link, present: &[String]
         return Err(refused(reason));
     }
     Ok(())
+}
+
+/// Looks whether programs can use the tables.
+pub(super) fn look(shared: &Shared) -> Examination {
+    let mut found = Examination::default();
+    let schema = shared.engine().schema(&shared.table);
+    let asked = shared.take_unchecked().and_then(|mut link| {
+        let answers = run(shared, "ask for the version of", &mut link, schema.version)?;
+        let version = answers.row(0).and_then(|row| row.text(0));
+        Ok(version.unwrap_or_default().to_owned())
+    });
+    let version = match asked {
+        Ok(version) => version,
+        Err(error) => {
+            found.problems.push(error);
+            return found;
+        }
+    };
+    found.engine = Some((schema.shown)(&version));
+    if let Some(reason) = (schema.is_too_old)(&version) {
+        let address = shared.engine().address();
+        let action = format!("cannot keep sessions in {address}");
+        found.problems.push(Error::store(action, reason));
+    }
+    match shared.pool.take() {
+        Ok(link) => shared.keep(link),
+        Err(error) => found.problems.push(error),
+    }
+    found
 }
 
 /// Removes the tables, if they are ours.

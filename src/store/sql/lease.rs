@@ -104,9 +104,9 @@ impl SqlLease {
         let engine = self.shared.engine();
         let wait = self.shared.lock_timeout;
         let until = format!("{} + {}", engine.clock(), MARK.as_millis());
-        let name = engine.text(&self.shared.name);
+        let mark = engine.mark(&self.shared.name);
         let mut script = Script::of(&self.update(&format!(
-            "{columns}, held_by = {name}, held_until = {until}"
+            "{columns}, held_by = {mark}, held_until = {until}"
         )));
         let commit = script.push("COMMIT");
         engine.begin(&mut script, wait);

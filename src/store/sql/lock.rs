@@ -42,6 +42,13 @@ pub(super) fn lock(
         };
         let left = left();
         if left.is_zero() {
+            // Who does not wait at all asks again soon, and has no use for a name.
+            let is_known = holder.is_some() || wait.is_zero();
+            let holder = if is_known {
+                holder
+            } else {
+                shared.holder(session)
+            };
             return Err(Error::Busy {
                 waited: wait,
                 holder,
@@ -49,6 +56,14 @@ pub(super) fn lock(
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(longest);
+    }
+}
+
+impl Shared {
+    fn holder(&self, session: &SessionDigest) -> Option<String> {
+        let question = self.engine().holder(&self.table, session)?;
+        let answers = self.ask("ask who has a session in", &Script::of(&question));
+        Some(answers.ok()?.row(0)?.text(0)?.to_owned())
     }
 }
 
@@ -61,9 +76,9 @@ fn attempt(
     let action = "open a session in";
     let mut script = shared.transaction(wait);
     let select = script.push(&format!(
-        "SELECT record, expires, used, version, CASE WHEN held_until > {} THEN held_by END FROM {} \
+        "SELECT record, expires, used, version, CASE WHEN {} THEN held_by END FROM {} \
          WHERE session = '{session}' {}",
-        shared.engine().clock(),
+        shared.engine().is_marked(),
         shared.table(),
         shared.engine().for_update(wait),
     ));

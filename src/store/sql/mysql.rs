@@ -23,6 +23,8 @@ const SCHEME: Scheme = Scheme {
 /// The server waits for a lock for a second, which is the shortest that it can count, and sometimes for
 /// two. Whoever has not as long asks without waiting.
 const SHORTEST_WAIT: Duration = Duration::from_secs(2);
+/// One of the servers of a cluster.
+const SERVER: &str = "@@hostname, ':', @@port";
 /// `FOR UPDATE SKIP LOCKED` came with these.
 const OLDEST_MARIADB: [u64; 2] = [10, 6];
 const OLDEST_MYSQL: [u64; 2] = [8, 0];
@@ -132,7 +134,8 @@ impl Engine for Mysql {
             .map_err(failure::of_login)?;
         // Not every server knows the variable: only where there can be other nodes.
         let is_node = connection.query_first::<bool, _>("SELECT @@wsrep_on");
-        if let Ok(Some(true)) = is_node {
+        let is_node = matches!(is_node, Ok(Some(true)));
+        if is_node {
             // Whoever comes from another node finds here what he was told there.
             connection
                 .query_drop("SET SESSION wsrep_sync_wait = 1")
@@ -143,6 +146,7 @@ impl Engine for Mysql {
         Ok(Box::new(Wire {
             connection,
             longest_script,
+            is_node,
         }))
     }
 
@@ -185,10 +189,30 @@ impl Engine for Mysql {
         "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
     }
 
+    fn mark(&self, name: &str) -> String {
+        let name = self.text(name);
+        format!("CONCAT({name}, ', connection ', CONNECTION_ID(), ' of ', {SERVER})")
+    }
+
+    /// Of the connections to another server of a cluster nothing is known.
+    fn is_marked(&self) -> String {
+        format!(
+            "held_until > {} AND (held_by NOT LIKE CONCAT('% of ', {SERVER}) OR EXISTS (\
+             SELECT 1 FROM information_schema.processlist \
+             WHERE held_by LIKE CONCAT('%, connection ', id, ' of ', {SERVER})))",
+            self.clock()
+        )
+    }
+
     fn schema(&self, table: &str) -> Schema {
         let lock = format!("SHA1(CONCAT(DATABASE(), '.{table}'))");
         Schema {
             version: "SELECT VERSION()",
+            shown: |version| {
+                let name = name_of(version);
+                let number = version.split('-').next().unwrap_or_default();
+                format!("{name} {number}")
+            },
             is_too_old,
             alone: format!("SELECT GET_LOCK({lock}, 60)"),
             done: format!("SELECT RELEASE_LOCK({lock})"),
@@ -240,11 +264,22 @@ fn question(what: &str, view: &str, table: &str) -> String {
     )
 }
 
-fn is_too_old(version: &str) -> Option<String> {
-    let (name, oldest) = if version.contains("MariaDB") {
-        ("MariaDB", OLDEST_MARIADB)
+const MARIADB: &str = "MariaDB";
+
+fn name_of(version: &str) -> &'static str {
+    if version.contains(MARIADB) {
+        MARIADB
     } else {
-        ("MySQL", OLDEST_MYSQL)
+        "MySQL"
+    }
+}
+
+fn is_too_old(version: &str) -> Option<String> {
+    let name = name_of(version);
+    let oldest = if name == MARIADB {
+        OLDEST_MARIADB
+    } else {
+        OLDEST_MYSQL
     };
     let mut numbers = version
         .split(['.', '-'])
@@ -259,15 +294,19 @@ fn is_too_old(version: &str) -> Option<String> {
 struct Wire {
     connection: Conn,
     longest_script: usize,
+    /// Of a Galera cluster.
+    is_node: bool,
 }
 
-impl Connection for Wire {
-    /// How long answers may take was settled when it was connected.
-    fn run(&mut self, script: &Script, _: Duration) -> Answers {
-        let mut answers = Answers::default();
-        let mut results = match self.connection.query_iter(script.text()) {
+impl Wire {
+    /// Runs statements that are sent as one.
+    fn run_at_once(&mut self, text: &str, answers: &mut Answers) {
+        let mut results = match self.connection.query_iter(text) {
             Ok(results) => results,
-            Err(error) => return Answers::failed(failure::of_statement(error)),
+            Err(error) => {
+                answers.failure = Some(failure::of_statement(error));
+                return;
+            }
         };
         while let Some(set) = results.iter() {
             let changed = set.affected_rows();
@@ -277,6 +316,25 @@ impl Connection for Wire {
                     answers.failure = Some(failure::of_statement(error));
                     break;
                 }
+            }
+        }
+    }
+}
+
+impl Connection for Wire {
+    /// How long answers may take was settled when it was connected.
+    fn run(&mut self, script: &Script, _: Duration) -> Answers {
+        let mut answers = Answers::default();
+        if !self.is_node {
+            self.run_at_once(script.text(), &mut answers);
+            return answers;
+        }
+        // A node can acknowledge a COMMIT that another node's has overruled, if it was sent together
+        // with its UPDATE (seen with MariaDB 10.11); sent alone, it fails as it should.
+        for statement in script.statements() {
+            self.run_at_once(statement, &mut answers);
+            if answers.failure.is_some() {
+                break;
             }
         }
         answers

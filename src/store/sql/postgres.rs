@@ -13,6 +13,7 @@ use super::engine::{Connection, Engine, Failure, Schema, Script};
 use super::{IsSql, SqlStore};
 use crate::config::Config;
 use crate::error::Result;
+use crate::id::SessionDigest;
 use socket::Socket;
 #[cfg(feature = "tls")]
 use tls::Tls;
@@ -25,6 +26,8 @@ const SCHEME: Scheme = Scheme {
     socket: "host",
     example: "postgres://user@host:5432/name, or postgres://user@/name?host=/run/postgresql",
 };
+/// What a connection is called begins with this; the name of the process follows.
+const NAME: &str = "cgi-session: ";
 /// `FOR UPDATE SKIP LOCKED` came with it.
 const OLDEST: u64 = 90500;
 
@@ -91,7 +94,7 @@ impl Postgres {
     fn login(&self) -> tokio_postgres::Config {
         let mut login = tokio_postgres::Config::new();
         login.dbname(&self.address.database);
-        login.application_name(format!("cgi-session {}", std::process::id()));
+        login.application_name(format!("{NAME}{}", super::name_of_process()));
         if let Some(user) = &self.address.user {
             login.user(user);
         }
@@ -169,9 +172,40 @@ impl Engine for Postgres {
         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
     }
 
+    fn mark(&self, name: &str) -> String {
+        let name = self.text(name);
+        format!("concat({name}, ', connection ', pg_backend_pid())")
+    }
+
+    fn is_marked(&self) -> String {
+        format!(
+            "held_until > {} AND EXISTS (SELECT 1 FROM pg_stat_activity \
+             WHERE held_by LIKE concat('%, connection ', pid))",
+            self.clock()
+        )
+    }
+
+    /// A row names the transaction that has locked it.
+    fn holder(&self, table: &str, session: &SessionDigest) -> Option<String> {
+        Some(format!(
+            "SELECT replace(application_name, '{NAME}', '') FROM \"{table}\" AS held \
+             JOIN pg_locks ON transactionid = held.xmax AND locktype = 'transactionid' AND granted \
+             JOIN pg_stat_activity USING (pid) WHERE session = '{session}'"
+        ))
+    }
+
     fn schema(&self, table: &str) -> Schema {
         Schema {
             version: "SHOW server_version_num",
+            shown: |version| {
+                let number = version.parse().unwrap_or(0_u64);
+                // Before version 10 two numbers made the great one.
+                let second = match number {
+                    ..100_000 => number / 100 % 100,
+                    _ => number % 10_000,
+                };
+                format!("PostgreSQL {}.{second}", number / 10_000)
+            },
             is_too_old: |version| {
                 let is_old = version.parse::<u64>().is_ok_and(|version| version < OLDEST);
                 is_old.then(|| format!("PostgreSQL {version} is too old, it must be 9.5 or later"))

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Shared;
+use super::connector::ADMINISTRATOR;
 use super::engine::{Kind, Row, Script};
 use super::has_passed;
 use crate::error::{Error, Result};
@@ -75,9 +76,9 @@ impl Shared {
             unix_seconds(now)
         ));
         let action = "list the sessions in";
-        let mut link = self.take_patient()?;
-        let answers = link.run(&script);
-        let (_, mut answers) = self.checked(action, link, answers)?;
+        let (link, answers) = self.run(&script, ADMINISTRATOR)?;
+        let (link, mut answers) = self.checked(action, link, answers)?;
+        self.keep(link);
         let named = |row: Row| {
             (
                 row.text(0).unwrap_or_default().to_owned(),

@@ -24,7 +24,7 @@ Exit status:
   75  another clean-up is running, with --fail-if-running
   78  the configuration cannot be used
 
-Started by root it acts as the owner of the directory. A session that a request holds is left for
+Started by root it acts as the owner of the directory or the database file. A session that a request holds is left for
 the next time, and files that are not sessions are never touched. `find -delete` is no substitute:
 it takes no lock, and so deletes sessions in use.";
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cgi_session::{Config, SweepEvent, SweepReport};
+use cgi_session_tools::location::Location;
 use cgi_session_tools::report::{counted, rough};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -93,9 +94,9 @@ impl Summary<'_> {
     /// `/var/lib/cgi-session: 3 sessions deleted (3.00 KiB), 12 live; 0.02 s`
     pub(crate) fn line(&self) -> String {
         let report = self.report;
-        let directory = self.directory();
+        let store = Location::of(self.config);
         if report.already_running {
-            return format!("{directory}: another clean-up is running; nothing done\n");
+            return format!("{store}: another clean-up is running; nothing done\n");
         }
         let mut parts = vec![
             format!(
@@ -120,14 +121,15 @@ impl Summary<'_> {
             parts.push("stopped at the limit".to_owned());
         }
         let seconds = self.elapsed.as_secs_f64();
-        format!("{directory}: {}; {seconds:.2} s\n", parts.join(", "))
+        format!("{store}: {}; {seconds:.2} s\n", parts.join(", "))
     }
 
     /// One object; `entries` are those of a dry run.
     pub(crate) fn json(&self, entries: Option<Vec<Value>>) -> String {
         let report = self.report;
         let mut object = json!({
-            "storageFileDir": self.directory(),
+            "store": Location::of(self.config).to_string(),
+            "storageFileDir": self.config.get("storageFileDir"),
             "dryRun": entries.is_some(),
             "alreadyRunning": report.already_running,
             "stoppedEarly": report.stopped_early,
@@ -146,9 +148,5 @@ impl Summary<'_> {
             object.insert("entries".to_owned(), Value::Array(entries));
         }
         format!("{object}\n")
-    }
-
-    fn directory(&self) -> String {
-        self.config.get("storageFileDir").unwrap_or_default()
     }
 }

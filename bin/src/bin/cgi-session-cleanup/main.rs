@@ -4,10 +4,12 @@ mod arguments;
 mod listing;
 mod progress;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Result, SessionManager, Sweep, SweepEvent, SweepReport};
+use cgi_session_tools::location::Location;
 use cgi_session_tools::{owner, report};
 use clap::Parser as _;
 
@@ -45,7 +47,7 @@ fn configure(arguments: &Arguments) -> Result<SessionManager> {
 fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     let started = Instant::now();
     let listing = Listing::new(arguments.json);
-    let progress = Progress::begin(manager.config().storage_file_dir().ok());
+    let progress = Progress::begin(files_of(manager.config()));
     let observer = |event: SweepEvent<'_>| {
         if arguments.dry_run {
             listing.note(event);
@@ -76,6 +78,12 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     exit_code(arguments, manager, &swept)
 }
 
+/// The directory whose entries can be counted meanwhile; a database is asked for no number.
+fn files_of(config: &Config) -> Option<&Path> {
+    let is_file = Location::of(config).kind() == "file";
+    is_file.then(|| config.storage_file_dir().ok()).flatten()
+}
+
 fn sweep(arguments: &Arguments) -> Sweep<'static> {
     let mut sweep = Sweep::new().dry_run(arguments.dry_run);
     if let Some(seconds) = arguments.max_seconds {
@@ -89,8 +97,8 @@ fn sweep(arguments: &Arguments) -> Sweep<'static> {
 
 fn exit_code(arguments: &Arguments, manager: &SessionManager, swept: &SweepReport) -> ExitCode {
     if swept.already_running && arguments.fail_if_running {
-        let directory = manager.config().get("storageFileDir").unwrap_or_default();
-        report::error(&format!("another clean-up of {directory} is running"));
+        let store = Location::of(manager.config());
+        report::error(&format!("another clean-up of {store} is running"));
         return ExitCode::from(report::TRY_AGAIN);
     }
     if swept.failures.is_empty() {

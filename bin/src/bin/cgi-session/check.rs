@@ -2,18 +2,19 @@
 
 mod contents;
 mod directory;
+mod engine;
 mod finding;
 mod medium;
 mod stress;
 mod surroundings;
 mod trial;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Config, Error, Origin, Result};
+use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::Account;
 use cgi_session_tools::report::{self, counted};
 
@@ -38,13 +39,16 @@ Each finding is `ok`, a `warning` (it works, but look at it) or a `PROBLEM` (it 
 sessions or lets others read them), and says what to do. Exit status: 0 without problems, 1 with
 some, 2 wrong usage, 78 when the configuration cannot be used.
 
-Started by root without --as, it checks as the owner of the directory.
+Started by root without --as, it checks as the owner of the directory or database file. Of a database or
+an engine it says whether it can be reached, in which version, and whether it is fit for sessions.
 
 With --stress it makes a directory of its own beside storageFileDir, with a store of the same durability
 and shards. Processes count on sessions there, give them new ids, let them grow, shrink and end, and
 are killed at random while clean-ups run. Sessions are safe there if no increment is lost or
 doubled, nothing is read that is torn or old, nothing that has ended comes back, and nothing is left
-behind. The sessions of the site are not touched. It keeps the processors busy.";
+behind. The sessions of the site are not touched. It keeps the processors busy. Of a store in an engine it
+tries that engine, in tables or under keys whose names begin with that of `table` and _storm, which are
+removed before and after: one trial at a time.";
 
 /// No clock of a machine that runs this shows an earlier time (1 January 2020).
 const EARLIEST: Duration = Duration::from_secs(1_577_836_800);
@@ -133,7 +137,7 @@ fn act_as(
     let current = Account::current();
     let wanted = match arguments.user.as_deref() {
         None if !current.is_root() => return Ok(None),
-        None => match config.storage_file_dir().ok().and_then(owner_of_directory) {
+        None => match Location::of(config).owner() {
             Some(owner) => owner,
             None => return Ok(None),
         },
@@ -165,11 +169,6 @@ fn act_as(
     })
 }
 
-fn owner_of_directory(path: &Path) -> Option<Account> {
-    let is_directory = fs::symlink_metadata(path).ok()?.file_type().is_dir();
-    is_directory.then(|| Account::owning(path)).flatten()
-}
-
 fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let mut found = Findings::default();
     found.add(configuration(config));
@@ -181,9 +180,13 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
         found.add(finding.remedy(format!("cgi-session check --as {user}")));
     }
     found.add(clock(SystemTime::now()));
-    if config.get("storageType").as_deref() != Some("file") {
-        let kind = config.get("storageType").unwrap_or_default();
-        let text = format!("storageType = {kind}: there are no session files to check");
+    let location = Location::of(config);
+    if location.kind() == "sqlite" || location.is_in_engine() {
+        engine::check(config, &account, &mut found);
+        return Ok(found);
+    }
+    if location.kind() != "file" {
+        let text = format!("{location}: there are no session files to check");
         found.add(Finding::fine("directory", text));
         return Ok(found);
     }

@@ -5,10 +5,12 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, SessionManager};
+use cgi_session::{Config, Error, SessionManager};
+use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report;
 use rustix::fs::{Mode, OFlags};
+use serde_json::json;
 
 use crate::key_file;
 use crate::sessions::Ended;
@@ -17,6 +19,9 @@ const EXAMPLES: &str = "\
 Examples:
   # As the administrator, for programs that run as www-data
   sudo cgi-session init --owner www-data
+
+  # The table of a database, and as JSON what stands in the way
+  cgi-session init --json | jq '.problems[]'
 
   # A new key for storageType = cookie; sessions under the old ones go on
   sudo cgi-session init --new-key
@@ -39,6 +44,10 @@ pub(crate) struct Arguments {
     /// Put a new key before those in `secretKeyFile` (storageType = cookie)
     #[arg(long)]
     new_key: bool,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
@@ -49,24 +58,63 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         let line = "--new-key is for storageType = cookie; other stores have no keys";
         return Err(Ended::saying(line, report::USAGE));
     }
-    if is_cookie {
-        return key_file::init(&config, owner.as_ref(), arguments.new_key);
-    }
-    if let Ok(directory) = config.storage_file_dir()
-        && Account::current().is_root()
-    {
-        make_directory(directory, owner.as_ref())?;
-    }
-    owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
-    let problems = SessionManager::new(config)?.install();
+    let problems = if is_cookie {
+        key_file::init(&config, owner.as_ref(), arguments.new_key)?
+    } else {
+        install(&config, owner.as_ref())?
+    };
     for problem in &problems {
-        report::error(&problem.one_line());
+        report::error(problem);
+    }
+    if arguments.json {
+        let object = json!({
+            "store": Location::of(&config).to_string(),
+            "isReady": problems.is_empty(),
+            "problems": problems,
+        });
+        report::output(&format!("{object}\n"));
     }
     Ok(ExitCode::from(if problems.is_empty() {
         0
     } else {
         report::FAILED
     }))
+}
+
+/// Makes what the store needs, for its owner; returns what stands in the way.
+fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ended> {
+    let location = Location::of(config);
+    if Account::current().is_root() {
+        match location.kind() {
+            "file" => make_directory(config.storage_file_dir()?, owner)?,
+            "sqlite" if location.is_missing() => make_as(&location, owner, config)?,
+            _ => {}
+        }
+    }
+    owner::act_as_owner(config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    let problems = SessionManager::new(config.clone())?.install();
+    Ok(problems.iter().map(Error::one_line).collect())
+}
+
+/// Goes on as the user whose programs will use a database that is still to be made.
+fn make_as(location: &Location, owner: Option<&Account>, config: &Config) -> Result<(), Ended> {
+    let Some(owner) = owner else {
+        return Err(unowned(location));
+    };
+    if owner.is_root() {
+        return Ok(());
+    }
+    match owner.run_this_program(config) {
+        Ok(never) => match never {},
+        Err(reason) => Err(Ended::saying(&reason, report::FAILED)),
+    }
+}
+
+fn unowned(what: impl std::fmt::Display) -> Ended {
+    let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
+    let line =
+        format!("{what} does not exist: say whose programs will use it, as in --owner {user}");
+    Ended::saying(&line, report::USAGE)
 }
 
 impl Arguments {
@@ -94,11 +142,7 @@ fn make_directory(directory: &Path, owner: Option<&Account>) -> Result<(), Ended
     let shown = directory.display();
     let Some(existing) = Account::owning(directory) else {
         let Some(owner) = owner else {
-            let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
-            let line = format!(
-                "{shown} does not exist: say whose programs will use it, as in --owner {user}"
-            );
-            return Err(Ended::saying(&line, report::USAGE));
+            return Err(unowned(shown));
         };
         return give(directory, owner).map_err(|error| {
             let line = format!("cannot make {shown} for {owner}: {error}");

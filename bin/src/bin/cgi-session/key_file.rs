@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use cgi_session::Config;
 use cgi_session_tools::owner::Account;
@@ -16,12 +15,12 @@ use crate::sessions::Ended;
 /// The bytes of a key, of which each is written as two hexadecimal digits.
 const BYTES: usize = 64;
 
-/// Makes the file if it is missing, or adds a key.
+/// Makes the file if it is missing, or adds a key; returns what is wrong with one that is there.
 pub(crate) fn init(
     config: &Config,
     owner: Option<&Account>,
     wants_new: bool,
-) -> Result<ExitCode, Ended> {
+) -> Result<Vec<String>, Ended> {
     let path = path(config)?;
     let shown = path.display();
     let failed = |error: io::Error| {
@@ -41,21 +40,15 @@ pub(crate) fn init(
             Err(error) if error.error.kind() != ErrorKind::AlreadyExists => {
                 Err(failed(error.error))
             }
-            _ => Ok(ExitCode::SUCCESS),
+            _ => Ok(Vec::new()),
         };
     };
     let problems = found.problems(&path, owner);
-    for problem in &problems {
-        report::error(problem);
-    }
-    if !problems.is_empty() {
-        return Ok(ExitCode::from(report::FAILED));
-    }
-    if wants_new {
+    if problems.is_empty() && wants_new {
         let made = write(&path, &found.text, Some((found.uid, found.gid))).map_err(failed)?;
         made.persist(&path).map_err(|error| failed(error.error))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(problems)
 }
 
 /// Deletes the file if it holds keys and nothing else; tells whether it did.

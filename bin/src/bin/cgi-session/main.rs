@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod copy;
 mod destroy;
 mod init;
 mod key_file;
@@ -10,6 +11,7 @@ mod manual;
 mod serve;
 mod sessions;
 mod show;
+mod signals;
 mod start;
 mod stats;
 mod uninstall;
@@ -41,6 +43,9 @@ Examples:
   # End one session, or all of a user
   sudo cgi-session destroy 9692e67b8378
   sudo cgi-session destroy --user ada
+
+  # Take all sessions to another store, while the site runs
+  sudo cgi-session copy --from /etc/cgi-session.ini --to /etc/cgi-session-new.ini
 
   # A CGI program in sh, Perl, Python, PHP, ...: its first line gives it the session
   #!/usr/bin/env -S cgi-session start python3
@@ -74,6 +79,7 @@ enum Command {
     Set(value::Set),
     Unset(value::Unset),
     Start(start::Arguments),
+    Copy(copy::Arguments),
     Init(init::Arguments),
     Uninstall(uninstall::Arguments),
     Man(manual::Manual),
@@ -104,6 +110,7 @@ fn main() -> ExitCode {
         Command::Set(arguments) => value::set(arguments, file),
         Command::Unset(arguments) => value::unset(arguments, file),
         Command::Start(arguments) => start::run(arguments, file),
+        Command::Copy(arguments) => copy::run(arguments, file),
         Command::Init(arguments) => init::run(arguments, file),
         Command::Uninstall(arguments) => uninstall::run(arguments, file),
         Command::Man(arguments) => manual::man(arguments, Arguments::command()),

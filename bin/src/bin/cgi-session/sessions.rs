@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cgi_session::{Config, Error, Record, SessionDigest, SessionManager, Stored, Values};
+use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report;
 
@@ -56,18 +57,16 @@ pub(crate) fn manager_for_writing(
     Ok(manager)
 }
 
-/// Refuses to make the directory as root.
+/// Refuses to make the directory or the database as root.
 pub(crate) fn refuse_to_own(config: &Config) -> cgi_session::Result<()> {
-    match config.storage_file_dir() {
-        Ok(directory) if Account::current().is_root() && !directory.exists() => {
-            Err(Error::Config(format!(
-                "{} does not exist, and root should not make it for itself; \
-                 try: cgi-session init --owner www-data",
-                directory.display()
-            )))
-        }
-        _ => Ok(()),
+    let location = Location::of(config);
+    if !location.is_missing() || !Account::current().is_root() {
+        return Ok(());
     }
+    Err(Error::Config(format!(
+        "{location} does not exist, and root should not make it for itself; \
+         try: cgi-session init --owner www-data"
+    )))
 }
 
 /// The Cookie header of the request that this program was started for, if any.

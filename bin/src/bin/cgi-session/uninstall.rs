@@ -5,9 +5,11 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, Error, SessionManager};
-use cgi_session_tools::owner::Account;
+use cgi_session::{Config, Error, SessionManager, Uninstalled};
+use cgi_session_tools::location::Location;
+use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report::{self, counted};
+use serde_json::json;
 
 use crate::key_file;
 use crate::sessions::Ended;
@@ -17,8 +19,8 @@ Examples:
   # Asks first
   sudo cgi-session uninstall
 
-  # In a script
-  sudo cgi-session uninstall --yes
+  # In a script, with an object that says what was removed
+  sudo cgi-session uninstall --yes --json
 
 It removes all sessions, whoever uses them, what the store keeps beside them, and the directory
 when nothing is left in it. Files that are none of ours are listed and left. For storageType = cookie
@@ -36,6 +38,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     yes: bool,
 
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+
     /// Leave the empty directory to the caller, who may remove it from where it lies
     #[arg(long, hide = true)]
     leave_directory: bool,
@@ -43,46 +49,65 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
     let config = Config::find_with(file, &[])?;
+    let location = Location::of(&config);
+    if location.kind() == "sqlite" {
+        owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    }
     if !arguments.yes {
         ask(&place(&config)?)?;
     }
     if config.get("storageType").as_deref() == Some("cookie") {
-        return remove_keys(&config);
+        return remove_keys(&config, arguments.json);
     }
-    let directory = config.storage_file_dir().ok();
+    let directory = (location.kind() == "file").then(|| config.storage_file_dir());
+    let directory = directory.transpose()?.map(Path::to_owned);
     if Account::current().is_root()
-        && let Some(directory) = directory
-        && let Some(owner) = Account::owning(directory).filter(|owner| !owner.is_root())
+        && let Some(directory) = &directory
+        && let Some(owner) = location.owner().filter(|owner| !owner.is_root())
     {
-        return as_owner(&owner, &config, directory);
+        return as_owner(&owner, &config, directory, arguments);
     }
-    let directory = directory.map(Path::to_owned);
     let mut done = SessionManager::new(config)?.uninstall();
     if arguments.leave_directory {
         done.errors
             .retain(|error| !is_about(error, directory.as_deref()));
     }
-    report::output(&format!("{} removed\n", counted(done.sessions, "session")));
-    for foreign in &done.foreign {
-        report::output(&format!("left alone: {}\n", report::plain(foreign)));
+    Ok(tell(&location, &done, arguments.json))
+}
+
+fn tell(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode {
+    let problems: Vec<_> = done.errors.iter().map(Error::one_line).collect();
+    for problem in &problems {
+        report::error(problem);
     }
-    for error in &done.errors {
-        report::error(&error.one_line());
+    if as_json {
+        let object = json!({
+            "store": location.to_string(),
+            "sessions": done.sessions,
+            "leftAlone": done.foreign,
+            "problems": problems,
+        });
+        report::output(&format!("{object}\n"));
+    } else {
+        report::output(&format!("{} removed\n", counted(done.sessions, "session")));
+        for foreign in &done.foreign {
+            report::output(&format!("left alone: {}\n", report::plain(foreign)));
+        }
     }
-    Ok(ExitCode::from(if done.errors.is_empty() {
+    ExitCode::from(if problems.is_empty() {
         0
     } else {
         report::FAILED
-    }))
+    })
 }
 
 /// What would be removed, for people.
 fn place(config: &Config) -> Result<String, Ended> {
-    let kind = config.get("storageType").unwrap_or_default();
-    Ok(match kind.as_str() {
+    let location = Location::of(config);
+    Ok(match location.kind() {
         "cookie" => format!("the keys in {}", key_file::path(config)?.display()),
-        "file" => format!("all sessions in {}", config.storage_file_dir()?.display()),
-        kind => format!("all sessions (storageType = {kind})"),
+        "custom" | "ram" => format!("all sessions ({location})"),
+        _ => format!("all sessions in {location}"),
     })
 }
 
@@ -101,12 +126,23 @@ fn ask(what: &str) -> Result<(), Ended> {
     Err(Ended::saying("nothing was removed", report::USAGE))
 }
 
-fn remove_keys(config: &Config) -> Result<ExitCode, Ended> {
-    let shown = key_file::path(config)?;
-    let shown = shown.display();
-    report::output(&if key_file::remove(config)? {
+fn remove_keys(config: &Config, as_json: bool) -> Result<ExitCode, Ended> {
+    let path = key_file::path(config)?;
+    let shown = path.display();
+    let is_removed = key_file::remove(config)?;
+    let is_left = path.exists();
+    report::output(&if as_json {
+        let left: Vec<_> = is_left.then(|| shown.to_string()).into_iter().collect();
+        let object = json!({
+            "store": shown.to_string(),
+            "sessions": 0,
+            "leftAlone": left,
+            "problems": [],
+        });
+        format!("{object}\n")
+    } else if is_removed {
         format!("{shown} removed\n")
-    } else if Path::new(&shown.to_string()).exists() {
+    } else if is_left {
         format!("left alone: {shown}\n")
     } else {
         String::new()
@@ -116,14 +152,22 @@ fn remove_keys(config: &Config) -> Result<ExitCode, Ended> {
 
 /// Removes the sessions as their owner, and then, as root, the directory: its owner may not be
 /// allowed to.
-fn as_owner(owner: &Account, config: &Config, directory: &Path) -> Result<ExitCode, Ended> {
+fn as_owner(
+    owner: &Account,
+    config: &Config,
+    directory: &Path,
+    arguments: &Arguments,
+) -> Result<ExitCode, Ended> {
     let failed = |error: io::Error, what: &str| {
         let line = format!("cannot {what} {}: {error}", directory.display());
         Ended::saying(&line, report::FAILED)
     };
     let mut command = owner.command(config);
+    command.args(["uninstall", "--yes", "--leave-directory"]);
+    if arguments.json {
+        command.arg("--json");
+    }
     let status = command
-        .args(["uninstall", "--yes", "--leave-directory"])
         .status()
         .map_err(|error| failed(error, "remove, as its owner, what is in"))?;
     if !status.success() {

@@ -47,7 +47,7 @@ impl Worker {
     }
 
     fn read(&self, field: Field, id: &SessionId) -> Step<Option<Content>> {
-        let read = self.opened(field).manager.read(self.cookie(id));
+        let read = self.manager(field).read(self.cookie(id));
         let read = read.map_err(|error| failed(shown(id), "to be read", &error))?;
         let Some(snapshot) = read else {
             return Ok(None);

@@ -31,7 +31,7 @@ impl Worker {
             return Ok(());
         };
         let digest = SessionId::generate().map_err(failed)?.digest();
-        let lease = self.lasting.store.create(&digest, &record, now);
+        let lease = self.lasting.store().create(&digest, &record, now);
         if let Some(mut lease) = lease.map_err(failed)? {
             // For a store that goes by the last use alone.
             lease.touch(now - TIMEOUT - OVERDUE).map_err(failed)?;
@@ -48,7 +48,10 @@ impl Worker {
                 Field::Lasting => now,
                 Field::Brief => now + TIMEOUT + OVERDUE,
             };
-            let swept = self.opened(field).store.delete_expired(&Sweep::new(), now);
+            let swept = self
+                .manager(field)
+                .store()
+                .delete_expired(&Sweep::new(), now);
             let swept = swept.map_err(|error| failed("a clean-up", "to end", &error))?;
             if let Some(failure) = swept.failures.first() {
                 return Err(

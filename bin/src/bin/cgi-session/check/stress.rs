@@ -1,7 +1,6 @@
 //! `check --stress`: a storm on a store like the one of the site, on the same file system.
 
 mod place;
-mod signals;
 
 use std::env;
 use std::io::{self, IsTerminal as _};
@@ -10,7 +9,8 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
-use cgi_session::Config;
+use cgi_session::{Config, SessionManager};
+use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{Account, this_program};
 use cgi_session_tools::report;
 use cgi_session_tools::storm::{Outcome, Settings, Storm, Task};
@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use super::finding::{Finding, Findings};
 use super::medium;
+use crate::signals::{self, Signals};
 use place::Place;
-use signals::Signals;
 
 const TOPIC: &str = "stress";
 const STYLE: &str = "[{wide_bar}] {msg}, {eta} left";
@@ -78,7 +78,7 @@ pub(super) fn check(config: &Config, duration: Duration, found: &mut Findings) -
     let signals = match Signals::catch() {
         Ok(signals) => signals,
         Err(error) => {
-            found.add(cannot_run(&home, &error));
+            found.add(cannot_run(config, &home, &error));
             return None;
         }
     };
@@ -92,26 +92,24 @@ pub(super) fn check(config: &Config, duration: Duration, found: &mut Findings) -
             if let Some(signal) = outcome.interrupted {
                 return u8::try_from(signal).ok();
             }
-            tell(&home, &outcome, found);
+            tell(&tried(config, &home), &outcome, found);
         }
-        Err(error) => found.add(cannot_run(&home, &error)),
+        Err(error) => found.add(cannot_run(config, &home, &error)),
     }
     None
 }
 
-/// The directory beside the sessions, on the same file system; `None` when there are no files.
+/// The directory beside the sessions, on the same file system. Of a store in an engine nothing but
+/// what the processes tell each other lies there. `None` when there is nothing to try.
 fn home(config: &Config) -> Option<PathBuf> {
-    match config.get("storageType").as_deref() {
-        Some("file") => {
+    let location = Location::of(config);
+    match location.kind() {
+        "file" => {
             let directory: PathBuf = config.storage_file_dir().ok()?.components().collect();
             Some(place::beside(&directory))
         }
-        Some("sqlite") if cfg!(feature = "sqlite") => {
-            let database = config.get("database")?;
-            let path = database.strip_prefix("sqlite:").unwrap_or(&database);
-            Path::new(path).parent().map(Path::to_owned)
-        }
-        _ => None,
+        "sqlite" => location.path()?.parent().map(Path::to_owned),
+        _ => location.is_in_engine().then(env::temp_dir),
     }
 }
 
@@ -120,18 +118,20 @@ fn nothing_to_try(config: &Config) -> Finding {
     let reason = match kind.as_str() {
         "ram" => "the sessions are in the memory of one program: there is nothing to try",
         "cookie" => "the sessions are at the clients: there is nothing to try",
-        "sqlite" => {
-            let text = "storageType = sqlite: this tool was built without it".to_owned();
-            let remedy = "cargo build --release --package cgi-session-tools --features sqlite";
-            return Finding::problem(TOPIC, text).remedy(remedy.to_owned());
-        }
         _ => "the store is none that this tool has: there is nothing to try",
     };
     Finding::fine(TOPIC, format!("storageType = {kind}: {reason}"))
 }
 
-fn cannot_run(home: &Path, error: &io::Error) -> Finding {
+fn cannot_run(config: &Config, home: &Path, error: &io::Error) -> Finding {
     let account = Account::current();
+    let location = Location::of(config);
+    if location.is_in_engine() {
+        return Finding::problem(
+            TOPIC,
+            format!("cannot try sessions out in {location}: {error}"),
+        );
+    }
     let text = format!(
         "{account} cannot try sessions out in {}: {error}",
         home.display()
@@ -200,11 +200,37 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One line that says whether sessions are safe there, and one for each promise that was broken.
-fn tell(home: &Path, outcome: &Outcome, found: &mut Findings) {
+/// What was tried, for people, and what to do when it is not safe.
+struct Tried {
+    place: String,
+    remedy: String,
+}
+
+fn tried(config: &Config, home: &Path) -> Tried {
+    let location = Location::of(config);
+    if location.is_in_engine() {
+        let engine = SessionManager::new(config.clone()).ok();
+        let engine = engine.and_then(|manager| manager.store().examine().engine);
+        let engine = engine.map_or(String::new(), |engine| format!(" ({engine})"));
+        return Tried {
+            place: format!("{location}{engine}"),
+            remedy:
+                "look at the engine's own log; check --stress on another one tells whether it is \
+                     this one"
+                    .to_owned(),
+        };
+    }
     let kind = medium::file_system(home);
     let kind = kind.map_or(String::new(), |kind| format!(" ({kind})"));
-    let place = format!("{}{kind}", home.display());
+    Tried {
+        place: format!("{}{kind}", home.display()),
+        remedy: remedy(home),
+    }
+}
+
+/// One line that says whether sessions are safe there, and one for each promise that was broken.
+fn tell(tried: &Tried, outcome: &Outcome, found: &mut Findings) {
+    let place = &tried.place;
     let what = format!(
         "{} increments by {} processes, {} of them killed",
         HumanCount(outcome.increments),
@@ -226,7 +252,7 @@ fn tell(home: &Path, outcome: &Outcome, found: &mut Findings) {
     };
     let number = report::counted(outcome.violations.len() as u64, "broken promise");
     let text = format!("sessions are NOT safe on {place}: {number} after {what}; {first}");
-    let finding = Finding::problem(TOPIC, text).remedy(remedy(home));
+    let finding = Finding::problem(TOPIC, text).remedy(tried.remedy.clone());
     found.add(finding.figures(figures(outcome)));
     for violation in outcome.violations.iter().skip(1).take(TOLD - 1) {
         found.add(Finding::problem(TOPIC, violation.to_string()));

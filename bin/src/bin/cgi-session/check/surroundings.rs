@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cgi_session_tools::location::resolved;
 use cgi_session_tools::owner::Account;
 
 use super::directory::install;
@@ -49,20 +50,6 @@ pub(super) fn check(path: &Path, account: &Account, found: &mut Findings) {
         Some((topic, text)) => Finding::problem(topic, text).at(&path).remedy(remedy),
         None => Finding::fine("place", "neither in a document root nor in /tmp".to_owned()),
     });
-}
-
-/// The path without links, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    let existing = path
-        .ancestors()
-        .find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
-    match existing {
-        Some((above, real)) => match path.strip_prefix(above) {
-            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
-            _ => real,
-        },
-        None => path.to_owned(),
-    }
 }
 
 fn fate(top: &str) -> String {

@@ -1,4 +1,4 @@
-//! [`Signals`]: Ctrl-C and SIGTERM end a storm, and not the process that must clear up after it.
+//! [`Signals`]: Ctrl-C and SIGTERM end what a process is at, and not the process that must clear up after it.
 
 use std::io;
 use std::process::Child;
@@ -10,10 +10,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// The last signal that was caught, or zero.
-pub(super) struct Signals(Arc<AtomicUsize>);
+pub(crate) struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             let number = usize::try_from(signal).unwrap_or_default();
@@ -22,17 +22,17 @@ impl Signals {
         Ok(Signals(caught))
     }
 
-    pub(super) fn caught(&self) -> &AtomicUsize {
+    pub(crate) fn caught(&self) -> &AtomicUsize {
         &self.0
     }
 
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 }
 
 /// Lets a process know that it should end.
-pub(super) fn pass_on(child: &Child) {
+pub(crate) fn pass_on(child: &Child) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // One that has ended needs no signal.

@@ -1,0 +1,217 @@
+//! [`Location`]: where the sessions of a configuration are, as it may be shown to anybody.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cgi_session::{Config, Origin};
+
+use crate::owner::Account;
+
+/// The kinds of stores that live in an engine, each with its usual port.
+const ENGINES: [(&str, &str); 3] = [("mysql", "3306"), ("postgres", "5432"), ("redis", "6379")];
+
+/// Where the sessions of a configuration are. It never holds a password.
+#[derive(Clone, Debug)]
+pub struct Location {
+    kind: String,
+    shown: String,
+    /// The directory or database, for a store that has one.
+    path: Option<PathBuf>,
+    /// Two locations that have it in common are one.
+    identity: String,
+}
+
+impl Location {
+    /// That of the programs that read this configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let value = |key| config.get(key).unwrap_or_default();
+        let (kind, table) = (value("storageType"), value("table"));
+        let path = match kind.as_str() {
+            "file" => config.storage_file_dir().ok().map(Path::to_owned),
+            "sqlite" => Some(database_file(&value("database"))),
+            _ => None,
+        };
+        let shown = match &path {
+            Some(path) => path.display().to_string(),
+            None if is_engine(&kind) => value("database"),
+            None => format!("storageType = {kind}"),
+        };
+        let identity = match &path {
+            Some(path) => resolved(path).display().to_string(),
+            None => address(&kind, &shown),
+        };
+        let has_table = kind == "sqlite" || is_engine(&kind);
+        let is_told = has_table && config.origin("table") != Origin::Default;
+        Location {
+            shown: if is_told {
+                format!("{shown} (table {table})")
+            } else {
+                shown
+            },
+            identity: if has_table {
+                format!("{identity} {table}")
+            } else {
+                identity
+            },
+            kind,
+            path,
+        }
+    }
+
+    /// The value of `storageType`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Whether the sessions are in an engine, where other machines reach them too.
+    #[must_use]
+    pub fn is_in_engine(&self) -> bool {
+        is_engine(&self.kind)
+    }
+
+    /// Whether this is the same store as another, as far as their names tell.
+    #[must_use]
+    pub fn is(&self, other: &Location) -> bool {
+        self.kind == other.kind && self.identity == other.identity
+    }
+
+    /// The directory or the database, for a store that has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Whether nothing was ever stored there: the directory or the file of the database is missing.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| !path.exists())
+    }
+
+    /// The user to whom the directory or the database belongs; `None` when there is none yet.
+    #[must_use]
+    pub fn owner(&self) -> Option<Account> {
+        let path = self.path.as_deref()?;
+        let found = fs::symlink_metadata(path).ok()?.file_type();
+        let is_ours = if self.kind == "file" {
+            found.is_dir()
+        } else {
+            found.is_file()
+        };
+        is_ours.then(|| Account::owning(path)).flatten()
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+fn is_engine(kind: &str) -> bool {
+    ENGINES.iter().any(|(name, _)| *name == kind)
+}
+
+/// The path in a `database` of `storageType = sqlite`.
+fn database_file(database: &str) -> PathBuf {
+    let path = database.strip_prefix("sqlite:").unwrap_or(database);
+    let path = path
+        .strip_prefix("//")
+        .filter(|path| path.starts_with('/'))
+        .unwrap_or(path);
+    PathBuf::from(path)
+}
+
+/// The path without links, as far as it exists.
+#[must_use]
+pub fn resolved(path: &Path) -> PathBuf {
+    let existing = path
+        .ancestors()
+        .find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
+    match existing {
+        Some((above, real)) => match path.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real,
+        },
+        None => path.components().collect(),
+    }
+}
+
+/// Host, port and database of a URL, in one spelling of each.
+fn address(kind: &str, url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let rest = rest.split('?').next().unwrap_or_default();
+    if scheme.contains("unix") {
+        return url.to_owned();
+    }
+    let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let port = host.rsplit_once(':').filter(|(_, port)| {
+        let is_number = port.bytes().all(|digit| digit.is_ascii_digit());
+        is_number && !port.is_empty()
+    });
+    let usual = ENGINES.iter().find(|(name, _)| *name == kind);
+    let (host, port) = port.unwrap_or((host, usual.map_or("", |(_, port)| *port)));
+    let host = match host.to_ascii_lowercase().as_str() {
+        "localhost" | "[::1]" | "" => "127.0.0.1".to_owned(),
+        host => host.to_owned(),
+    };
+    let database = match (kind, database) {
+        ("redis", "") => "0",
+        (_, database) => database,
+    };
+    format!("{host}:{port}/{database}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(settings: &[(&str, &str)]) -> Location {
+        let set = |config: Config, (key, value): &(&str, &str)| config.set(key, value).unwrap();
+        Location::of(&settings.iter().fold(Config::new(), set))
+    }
+
+    fn engine(kind: &str, url: &str) -> Location {
+        location(&[("storageType", kind), ("database", url)])
+    }
+
+    #[test]
+    fn one_store_is_known_by_all_its_names() {
+        let files = |path: &str| location(&[("storageFileDir", path)]);
+        assert!(files("/tmp/a/").is(&files("/tmp//a")));
+        assert!(files("/proc/self/cwd/a").is(&files(&format!(
+            "{}/a",
+            std::env::current_dir().unwrap().display()
+        ))));
+        assert!(!files("/tmp/a").is(&files("/tmp/b")));
+        let sqlite = |path: &str| engine("sqlite", path);
+        assert!(sqlite("sqlite:///tmp/a").is(&sqlite("/tmp/a")));
+        assert!(!sqlite("/tmp/a").is(&files("/tmp/a")));
+        for other in ["redis://localhost", "redis://u:p@127.0.0.1:6379/0?x=1"] {
+            assert!(engine("redis", other).is(&engine("redis", "redis://LOCALHOST:6379/0")));
+        }
+        for other in ["redis://127.0.0.1/1", "redis://127.0.0.1:6380", "redis://b"] {
+            assert!(!engine("redis", other).is(&engine("redis", "redis://127.0.0.1")));
+        }
+        let table = |name| {
+            let url = ("database", "mysql://h/x");
+            location(&[("storageType", "mysql"), url, ("table", name)])
+        };
+        assert!(!table("a").is(&table("b")));
+        assert!(table("a").is(&table("a")));
+    }
+
+    #[test]
+    fn a_location_is_shown_without_its_password() {
+        let shown = engine("redis", "redis://ada:secret@h/0");
+        assert!(shown.is_in_engine());
+        assert_eq!(shown.to_string(), "redis://ada:***@h/0");
+        assert!(!format!("{shown:?}").contains("secret"));
+        let ram = location(&[("storageType", "ram")]);
+        assert_eq!(ram.to_string(), "storageType = ram");
+        assert!(ram.owner().is_none() && !ram.is_in_engine());
+    }
+}

@@ -1,0 +1,13 @@
+//! `cgi-session copy`: sessions arrive as they were, nothing that is written meanwhile is lost in either store,
+//! and what cannot be brought is told.
+
+mod controls;
+mod crowd;
+#[path = "../support/engines.rs"]
+mod engines;
+mod pair;
+mod refusals;
+mod repeated;
+#[path = "../support/mod.rs"]
+mod support;
+mod whole;

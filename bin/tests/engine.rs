@@ -1,0 +1,274 @@
+//! The tools and a store in an engine: they say where it is and what is wrong with it, and look for no files.
+
+#[path = "support/engines.rs"]
+mod engines;
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use cgi_session::{Config, SessionManager};
+use engines::outside::wait_until;
+use engines::redis::RedisServer;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Finished, program, set_mode};
+use tempfile::TempDir;
+
+/// A server, and the configuration of a site that keeps its sessions there.
+struct Site {
+    place: TempDir,
+    server: RedisServer,
+}
+
+impl Site {
+    /// `None` where there is no server and nobody insists on one.
+    fn new(settings: &[&str]) -> Option<Self> {
+        let server = RedisServer::start(settings)?;
+        let place = tempfile::tempdir().unwrap();
+        let site = Site { place, server };
+        let lines = format!(
+            "[session]\nstorageType = redis\ndatabase = {}\n",
+            site.server.url()
+        );
+        fs::write(site.configuration(), lines).unwrap();
+        set_mode(&site.configuration(), 0o600);
+        Some(site)
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.place.path().join("site.ini")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
+        command.env("CGI_SESSION_CONFIG", self.configuration());
+        command.args(arguments);
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> Finished {
+        Finished::of(&mut self.command(arguments))
+    }
+
+    fn store_session(&self) {
+        let manager = SessionManager::new(Config::load(&self.configuration()).unwrap());
+        let mut session = manager.unwrap().start("").unwrap();
+        session.insert("pageViews", 7).unwrap();
+        session.commit().unwrap();
+    }
+
+    fn keys(&self) -> String {
+        self.server.tell(&["KEYS", "*"])
+    }
+}
+
+/// What a check found about these topics.
+fn findings(finished: &Finished, topics: &[&str]) -> Vec<Value> {
+    let report = finished.json();
+    let found = report["findings"].as_array().unwrap().clone();
+    let is_wanted = |finding: &Value| topics.contains(&finding["topic"].as_str().unwrap());
+    found.into_iter().filter(is_wanted).collect()
+}
+
+#[test]
+fn a_check_names_the_engine_and_its_version_and_looks_for_no_files() {
+    let Some(site) = Site::new(&[]) else {
+        return;
+    };
+    let url = site.server.url();
+    let checked = site.run(&["check"]).exits_with(0);
+    checked
+        .says(&format!("ok       store: {url}, Redis "))
+        .says("0 problems");
+    let checked = site.run(&["check", "--json"]);
+    let of_files = [
+        "directory",
+        "trial",
+        "place",
+        "fileSystem",
+        "space",
+        "inodes",
+    ];
+    assert_eq!(findings(&checked, &of_files), Vec::<Value>::new());
+    assert_eq!(site.keys(), "", "a check changes nothing");
+}
+
+#[test]
+fn a_check_says_what_is_wrong_with_the_engine_and_what_to_do() {
+    let settings = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+    let Some(site) = Site::new(&settings) else {
+        return;
+    };
+    let checked = site.run(&["check", "--json"]).exits_with(1);
+    let found = findings(&checked, &["store"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["level"], "problem");
+    assert!(found[0]["text"].as_str().unwrap().contains("allkeys-lru"));
+    assert_eq!(found[0]["remedy"], "set maxmemory-policy noeviction");
+
+    let mut site = site;
+    site.server.kill();
+    let checked = site.run(&["check"]).exits_with(1);
+    checked.says("PROBLEM  store: ").says(&site.server.url());
+    site.run(&["stats"])
+        .exits_with(75)
+        .complains(&site.server.url());
+    site.run(&["init", "--json"]).exits_with(1);
+}
+
+#[test]
+fn a_server_that_keeps_nothing_on_disk_is_a_warning() {
+    let Some(site) = Site::new(&["--appendonly", "no"]) else {
+        return;
+    };
+    let found = findings(&site.run(&["check", "--json"]).exits_with(0), &["store"]);
+    let levels: Vec<_> = found.iter().map(|finding| &finding["level"]).collect();
+    assert_eq!(levels, ["ok", "warning"], "{found:?}");
+    assert!(
+        found[1]["text"]
+            .as_str()
+            .unwrap()
+            .contains("appendonly yes")
+    );
+}
+
+#[test]
+fn init_and_uninstall_say_as_json_what_they_did() {
+    let Some(site) = Site::new(&[]) else {
+        return;
+    };
+    let url = site.server.url();
+    let made = site.run(&["init", "--json"]).exits_with(0).json();
+    assert_eq!(
+        (&made["store"], &made["isReady"]),
+        (&url.as_str().into(), &true.into())
+    );
+    site.store_session();
+    site.server.tell(&["SET", "other", "1"]);
+    site.server.tell(&["SET", "Session:mine", "1"]);
+    site.run(&["uninstall"]).exits_with(2).complains(&url);
+    let removed = site
+        .run(&["uninstall", "--yes", "--json"])
+        .exits_with(0)
+        .json();
+    assert_eq!(
+        (&removed["store"], &removed["sessions"]),
+        (&url.as_str().into(), &1.into())
+    );
+    assert_eq!(
+        removed["leftAlone"].as_array().unwrap().len(),
+        1,
+        "{removed}"
+    );
+    assert!(site.keys().contains("other"));
+}
+
+#[test]
+fn a_clean_up_names_the_engine() {
+    let Some(site) = Site::new(&[]) else {
+        return;
+    };
+    site.store_session();
+    let mut command = program(env!("CARGO_BIN_EXE_cgi-session-cleanup"));
+    command.env("CGI_SESSION_CONFIG", site.configuration());
+    let url = site.server.url();
+    Finished::of(command.arg("-v"))
+        .exits_with(0)
+        .says(&format!("{url}: 0 sessions deleted (0 B), 1 live"));
+    let report = Finished::of(command.arg("--json")).json();
+    assert_eq!(report["store"], url.as_str());
+}
+
+/// A trial that is long enough for this machine.
+#[track_caller]
+fn trial(run: impl Fn(&[&str]) -> Finished) -> Finished {
+    let seconds = ["3", "12", "60"].into_iter();
+    let trials = seconds.map(|seconds| run(&["check", "--stress", "--seconds", seconds]));
+    let mut enough = trials.skip_while(|it| it.stdout.contains("too little was tried"));
+    enough.next().expect("a trial").exits_with(0)
+}
+
+#[test]
+fn a_trial_names_the_engine_and_leaves_nothing_in_it() {
+    let Some(site) = Site::new(&[]) else {
+        return;
+    };
+    site.store_session();
+    let before = site.keys();
+    // As a trial that was killed would leave it.
+    site.server
+        .tell(&["SET", "Session_storm_sessions:lastSweep", "1"]);
+    let tried = trial(|arguments| site.run(arguments));
+    let expected = format!("stress: sessions are safe on {} (Redis ", site.server.url());
+    tried.says(&expected).says("none lost, none doubled");
+    assert_eq!(site.keys(), before);
+}
+
+#[test]
+fn an_interrupted_trial_leaves_nothing_in_the_engine_either() {
+    let Some(site) = Site::new(&[]) else {
+        return;
+    };
+    let mut command = site.command(&["check", "--stress", "--seconds", "600"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_until("the trial begins", || {
+        site.keys().contains("_storm_sessions")
+    });
+    assert_eq!(interrupted(child), Some(130));
+    assert_eq!(site.keys(), "");
+}
+
+fn interrupted(mut child: Child) -> Option<i32> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill_process(pid.unwrap(), Signal::INT).unwrap();
+    child.wait().unwrap().code()
+}
+
+/// The tool, about tables in an engine of this kind.
+fn about_tables(place: &TempDir, kind: &str, arguments: &[&str]) -> Finished {
+    let url = engines::url(kind).unwrap();
+    let file = place.path().join("site.ini");
+    let lines = format!("[session]\nstorageType = {kind}\ndatabase = {url}\ntable = Tools\n");
+    fs::write(&file, lines).unwrap();
+    set_mode(&file, 0o600);
+    let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
+    command.env("CGI_SESSION_CONFIG", file);
+    Finished::of(command.args(arguments))
+}
+
+#[test]
+fn tables_are_checked_made_tried_and_removed() {
+    for (kind, name) in [("postgres", "PostgreSQL 1"), ("mysql", "MariaDB 1")] {
+        if engines::url(kind).is_none() {
+            continue;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| about_tables(&place, kind, arguments);
+        let before = engines::tables(kind);
+        let checked = run(&["check"]).exits_with(1).says("PROBLEM  store: ");
+        checked.says("run `cgi-session init`");
+        assert_eq!(engines::tables(kind), before, "a check makes nothing");
+        assert_eq!(
+            run(&["init", "--json"]).exits_with(0).json()["isReady"],
+            true
+        );
+        run(&["check"]).exits_with(0).says(&format!(", {name}"));
+        run(&["start"]).exits_with(0).says("sessionId=");
+        run(&["stats"]).exits_with(0).says("sessions       1");
+
+        let made = engines::tables(kind);
+        let tried = trial(run);
+        let tried = tried.says("stress: sessions are safe on ");
+        tried.says(name).says("none lost, none doubled");
+        assert_eq!(engines::tables(kind), made, "of a trial nothing is left");
+        run(&["stats"]).exits_with(0).says("sessions       1");
+        run(&["uninstall", "--yes"])
+            .exits_with(0)
+            .says("1 session removed");
+        assert_eq!(engines::tables(kind), before);
+    }
+}
