@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::store::pool;
 
 /// An answer may take so long, however short `lockTimeout` is, and no longer, however long it is.
-const PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 /// What looks after all sessions may take longer than a request.
 pub(super) const ADMINISTRATOR: Duration = Duration::from_secs(120);
 

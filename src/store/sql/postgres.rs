@@ -149,7 +149,10 @@ impl Engine for Postgres {
 
     fn begin(&self, script: &mut Script, wait: Duration) {
         script.push("BEGIN ISOLATION LEVEL READ COMMITTED");
-        script.push(&format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
+        // Who does not wait says so in every statement that locks.
+        if !wait.is_zero() {
+            script.push(&format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
+        }
     }
 
     fn for_update(&self, wait: Duration) -> &'static str {

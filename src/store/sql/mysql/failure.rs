@@ -1,6 +1,7 @@
 //! What the server's errors mean, and what to do about them.
 
-use std::io::ErrorKind;
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
 
 use mysql::{DriverError, Error, MySqlError};
 
@@ -15,7 +16,7 @@ const ACCESS: &str =
 pub(super) fn of_login(error: Error) -> Failure {
     match error {
         Error::MySqlError(reason) => of_server(&reason),
-        Error::IoError(reason) if is_late(reason.kind()) => late(),
+        error if is_late(&error) => late(),
         Error::DriverError(DriverError::TlsNotSupported) => {
             Failure::new(Kind::Refused, "the server does not encrypt")
                 .with_hint("have TLS set up there")
@@ -35,13 +36,20 @@ pub(super) fn of_login(error: Error) -> Failure {
 pub(super) fn of_statement(error: Error) -> Failure {
     match error {
         Error::MySqlError(reason) => of_server(&reason),
-        Error::IoError(reason) if is_late(reason.kind()) => late(),
+        error if is_late(&error) => late(),
         error => Failure::new(Kind::Broken, told(&error)),
     }
 }
 
-fn is_late(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+/// Whether no answer came in the time that the socket was given.
+fn is_late(error: &Error) -> bool {
+    let reason = match error {
+        Error::IoError(reason) => Some(reason),
+        Error::CodecError(codec) => codec.source().and_then(<dyn StdError>::downcast_ref),
+        _ => None,
+    };
+    let kind = reason.map(io::Error::kind);
+    matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
 fn late() -> Failure {
@@ -52,6 +60,7 @@ fn late() -> Failure {
 fn told(error: &Error) -> String {
     match error {
         Error::IoError(error) => error.to_string(),
+        Error::CodecError(error) => error.to_string(),
         Error::DriverError(error) => error.to_string(),
         error => error.to_string(),
     }
