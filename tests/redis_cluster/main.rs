@@ -5,6 +5,7 @@ mod counting;
 #[cfg(feature = "tls")]
 mod encrypted;
 mod failover;
+mod mistaken;
 mod moving;
 #[path = "../support/mod.rs"]
 mod support;
