@@ -68,6 +68,6 @@ fn with_any_number_of_descriptors_a_request_is_served_or_refused() {
 
 #[test]
 fn with_any_amount_of_memory_a_request_is_served_or_refused_or_dies() {
-    let ends = under((1..=16).map(|step| format!("ulimit -c 0; ulimit -v {}", step * 1000)));
+    let ends = under((1..=20).map(|step| format!("ulimit -c 0; ulimit -v {}", step * 2000)));
     includes(&ends, &["Served", "Died"]);
 }
