@@ -9,7 +9,7 @@ pub(crate) mod file;
 mod lock;
 mod locks;
 pub(crate) mod memory;
-#[cfg(any(test, feature = "mysql", feature = "postgres"))]
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
 mod pool;
 #[cfg(feature = "redis")]
 mod redis;

@@ -143,7 +143,11 @@ pub fn resolved(path: &Path) -> PathBuf {
 fn address(kind: &str, url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let rest = rest.split('?').next().unwrap_or_default();
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    // Of a socket the parameters say where it is.
+    let mut place: Vec<_> = parameters.split('&').filter(|it| is_place(it)).collect();
+    place.sort_unstable();
+    let place = place.join("&");
     if scheme.contains("unix") {
         return url.to_owned();
     }
@@ -162,7 +166,12 @@ fn address(kind: &str, url: &str) -> String {
         ("redis", "") => "0",
         (_, database) => database,
     };
-    format!("{host}:{port}/{database}")
+    format!("{host}:{port}/{database}?{place}")
+}
+
+fn is_place(parameter: &str) -> bool {
+    let name = parameter.split('=').next().unwrap_or_default();
+    matches!(name, "dbname" | "host" | "hostaddr" | "port" | "socket")
 }
 
 #[cfg(test)]
@@ -196,6 +205,9 @@ mod tests {
         for other in ["redis://127.0.0.1/1", "redis://127.0.0.1:6380", "redis://b"] {
             assert!(!engine("redis", other).is(&engine("redis", "redis://127.0.0.1")));
         }
+        let socket = |place: &str| engine("postgres", &format!("postgres://u@/x?host={place}"));
+        assert!(socket("/run/a").is(&socket("/run/a&connect_timeout=1")));
+        assert!(!socket("/run/a").is(&socket("/run/b")));
         let table = |name| {
             let url = ("database", "mysql://h/x");
             location(&[("storageType", "mysql"), url, ("table", name)])

@@ -35,6 +35,19 @@ fn every_key_is_shown_with_its_value_and_where_it_comes_from() {
 }
 
 #[test]
+fn the_password_of_a_database_is_not_shown() {
+    let site = Site::new();
+    for more in [&[][..], &["--json"]] {
+        let mut command = site.tool("config");
+        command.env("CGI_SESSION_STORAGE_FILE_DIR", "/var/lib/cgi-session");
+        command.env("CGI_SESSION_DATABASE", "redis://ada:s3cret@127.0.0.1/0");
+        let shown = Finished::of(command.args(more)).exits_with(0);
+        assert!(shown.stdout.contains("redis://ada:***@127.0.0.1/0"));
+        assert!(!shown.stdout.contains("s3cret"));
+    }
+}
+
+#[test]
 fn the_columns_are_aligned() {
     let site = Site::new();
     let mut command = site.tool("config");

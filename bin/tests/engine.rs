@@ -200,7 +200,7 @@ fn a_trial_names_the_engine_and_leaves_nothing_in_it() {
     let before = site.keys();
     // As a trial that was killed would leave it.
     site.server
-        .tell(&["SET", "Session_storm_sessions:lastSweep", "1"]);
+        .tell(&["HSET", "Session_storm_sessions:sweep", "ended", "1"]);
     let tried = trial(|arguments| site.run(arguments));
     let expected = format!("stress: sessions are safe on {} (Redis ", site.server.url());
     tried.says(&expected).says("none lost, none doubled");

@@ -8,14 +8,15 @@
 //!
 //! # The lock
 //!
-//! A lock on a network cannot be held for ever, nor until its holder dies: it is a key with a secret
-//! value, which ends after `lockLease`. Therefore the lock only makes requests wait for each other, and
-//! it is the version of the record that keeps an update from being lost: every record has one, that no
-//! other record ever had. A script saves only over the version that its request has loaded, and only
-//! while nobody else has the lock.
+//! A lock on a network cannot be held for ever, nor until its holder dies: it stands beside the record, as
+//! a secret value and the time until which it counts (`lockLease`). Therefore the lock only makes requests
+//! wait for each other, and it is the version of the record that keeps an update from being lost: every
+//! record has one, that no other record ever had. A script saves only over the version that its request has
+//! loaded, and only while nobody else has the lock.
 //!
 //! The value names the holder's connection as well. Who waits asks the server whether that is still
-//! there, so that a holder which was killed is waited for no longer than a tenth of a second.
+//! there, so that a holder which was killed is waited for no longer than a tenth of a second; and one that
+//! is connected to a server that has not the session any more, no longer than a second.
 //!
 //! | what happens | what the next request sees |
 //! |---|---|
@@ -25,11 +26,16 @@
 //! | the answer to a commit is lost | the new record; the commit is asked for again and found done |
 //! | the server stands still, and the request gives up | the old record: a script that comes too late does nothing |
 //! | the server restarts | whatever it had kept; a commit on another version fails |
+//! | a replica takes the server's place | whatever it had received; a commit on another version fails |
 
+mod cluster;
+mod failure;
 mod install;
 mod lease;
 mod listing;
+mod lock;
 mod names;
+mod node;
 mod place;
 mod record;
 mod scripts;
@@ -37,36 +43,38 @@ mod server;
 mod sweep;
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
 use super::{
     Examination, Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size,
 };
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
-use lease::{RedisLease, Token};
+use lease::RedisLease;
+use lock::Token;
 use names::Names;
+use node::number_of_millis;
 use record::Loaded;
 use scripts::{Scripts, number};
-use server::{Link, Server};
+use server::{Server, keep};
 
-/// The pauses of who waits for a lock, the first and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
-/// How often he asks whether the holder is still there.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
-
-/// Sessions in a Redis server (`storageType = redis`), which `database` names by its URL.
+/// Sessions in a Redis server or cluster (`storageType = redis`), which `database` names by its URL.
+///
+/// | `database` | |
+/// |---|---|
+/// | `redis://USER:PASSWORD@HOST:6379/0` | a server, and the number of its database |
+/// | `redis+unix:///run/redis/redis.sock?db=0&user=USER&pass=PASSWORD` | by its socket |
+/// | `redis+cluster://USER:PASSWORD@HOST:7001,HOST:7002/` | a cluster, by some of its nodes |
+/// | `rediss://…`, `rediss+cluster://…` | with TLS (feature `tls`; see `databaseCaFile`) |
 ///
 /// | key | holds |
 /// |---|---|
-/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970), `version`, `user` |
-/// | `Session:{DIGEST}:lock` | who has the lock; it ends after `lockLease` |
+/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970), `version`, `user`; who has the lock (`lock`), and for how long (`until`) |
 /// | `Session:user:NAME` | the digests of a user's sessions, and of some that have ended |
-/// | `Session:lastSweep`, `Session:sweep` | when the last clean-up ended, and who is cleaning up |
+/// | `Session:sweep` | when the last clean-up ended, and who is cleaning up |
 ///
 /// `table` is what they begin with. The server deletes a session by itself when it has expired; a clean-up
 /// has little to do. It needs version 6.2 of Redis, or Valkey.
@@ -75,12 +83,14 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// * **A commit that was acknowledged can be lost** when the server dies before it has written it to
 ///   disk (`appendfsync always` prevents that), and when a replica takes over that had not received
-///   it: replication does not wait. No session is damaged by it, and none mixes two states.
+///   it. With `durability = data` a commit also waits until a replica has confirmed it, as long as the server
+///   has one that is connected; when none does in time, the answer is [`Error::Unavailable`], and the commit
+///   stays done at the server. No session is damaged by a loss, and none mixes two states.
 /// * **Sessions can go before their time** when the server may evict keys: give it `maxmemory-policy
 ///   noeviction`. [`Store::install`] looks for that and for persistence that is off, and warns.
-/// * **A lock ends after `lockLease`**, whatever its holder does. Who was too slow gets [`Error::LeaseLost`] from his
-///   commit if another request came in between; no update is lost by it.
-/// * `maxSessions` and `durability = data` are refused. A cluster is not supported.
+/// * **A lock ends after `lockLease`**, whatever its holder does. Who was too slow gets [`Error::LeaseLost`]
+///   from his commit if another request came in between; no update is lost by it.
+/// * `maxSessions` is refused.
 #[derive(Clone)]
 pub struct RedisStore {
     shared: Arc<Shared>,
@@ -102,20 +112,13 @@ impl RedisStore {
     /// # Errors
     ///
     /// [`Error::Config`] when `database` is no URL of a Redis server, the password cannot be read, or
-    /// `maxSessions` or `durability` asks for what the server cannot do.
+    /// `maxSessions` asks for what the server cannot do.
     pub fn new(config: &Config) -> Result<Self> {
         if config.max_sessions > 0 {
             return Err(Error::Config(format!(
-                "maxSessions ({}): storageType = redis does not count its sessions; set it to 0 and \
-                 maxmemory in the server's configuration",
+                "maxSessions ({}) is not supported by storageType = redis; set it to 0, and maxmemory in the \
+                 server's configuration",
                 config.origin("maxSessions")
-            )));
-        }
-        if config.durability == Durability::Data {
-            return Err(Error::Config(format!(
-                "durability ({}): with storageType = redis the server decides; set it to none and \
-                 appendfsync to always in the server's configuration",
-                config.origin("durability")
             )));
         }
         let shared = Shared {
@@ -156,7 +159,7 @@ impl Store for RedisStore {
         let mut link = None;
         let found = shared.take_lock(&mut link, session, &token, wait, now);
         let Ok(Some(loaded)) = found else {
-            shared.server.keep(link);
+            keep(link);
             return found.map(|_| None);
         };
         let mut lease = RedisLease::new(shared, session, token, &Record::new(now));
@@ -220,107 +223,10 @@ impl Store for RedisStore {
 }
 
 impl Shared {
-    /// Waits for the lock of a session and loads what is stored; `None` when there is nothing.
-    fn take_lock(
-        &self,
-        link: &mut Option<Link>,
-        session: &SessionDigest,
-        token: &Token,
-        wait: Duration,
-        now: SystemTime,
-    ) -> Result<Option<Loaded>> {
-        let started = Instant::now();
-        let [mut pause, longest] = PAUSES;
-        let mut looked: Option<Instant> = None;
-        loop {
-            let reply = self.try_lock(link, session, token, now)?;
-            let holder = match reply.word() {
-                "yours" => return Ok(Loaded::from_reply(&reply)),
-                "busy" => reply.text(1),
-                _ => return Ok(None),
-            };
-            if looked.is_none_or(|looked| looked.elapsed() >= LOOK_PAUSE) {
-                looked = Some(Instant::now());
-                if self.is_abandoned(link, &holder)? {
-                    self.unlock(link, session, &holder)?;
-                    continue;
-                }
-            }
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(Error::Busy {
-                    waited: started.elapsed(),
-                    holder: Token::shown(&holder),
-                });
-            }
-            // Not all of those who wait are to come back at once.
-            thread::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0).min(left));
-            pause = (pause * 2).min(longest);
-        }
-    }
-
-    fn try_lock(
-        &self,
-        link: &mut Option<Link>,
-        session: &SessionDigest,
-        token: &Token,
-        now: SystemTime,
-    ) -> Result<scripts::Reply> {
-        let keys = [self.names.record(session), self.names.lock(session)];
-        self.server.call(
-            link,
-            "open a session in",
-            &self.scripts.lock,
-            &keys,
-            |link| {
-                vec![
-                    token.value(link),
-                    self.lease_millis(),
-                    number(unix_seconds(now)),
-                ]
-            },
-        )
-    }
-
-    /// Whether the connection of a lock's holder is gone, and he with it.
-    fn is_abandoned(&self, link: &mut Option<Link>, holder: &str) -> Result<bool> {
-        let Some(id) = Token::connection(holder) else {
-            return Ok(false);
-        };
-        // An id of before the server was restarted.
-        if link.as_ref().is_some_and(|link| link.id() == id) {
-            return Ok(true);
-        }
-        let list = self
-            .server
-            .with(link, "look for the holder of a lock in", |link| {
-                redis::cmd("CLIENT")
-                    .arg("LIST")
-                    .arg("ID")
-                    .arg(id)
-                    .query::<String>(link.connection())
-            });
-        match list {
-            Ok(list) => Ok(list.trim().is_empty()),
-            // Not everybody may ask for that.
-            Err(Error::Store { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn unlock(&self, link: &mut Option<Link>, session: &SessionDigest, holder: &str) -> Result<()> {
-        let keys = [self.names.lock(session)];
-        let holder = || vec![holder.as_bytes().to_vec()];
-        let action = "unlock a session in";
-        self.server
-            .call(link, action, &self.scripts.unlock, &keys, |_| holder())
-            .map(drop)
-    }
-
     /// A live session as it is stored.
     fn load(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Loaded>> {
         let key = self.names.record(session);
-        let loaded = self.server.once("read a session in", |link| {
+        let loaded = self.server.once("read a session in", &key, |link| {
             record::load(&key).query(link.connection())
         })?;
         let loaded = Loaded::from_fields(loaded);
@@ -335,21 +241,17 @@ impl Shared {
         new_end: u64,
         now: SystemTime,
     ) -> Result<()> {
-        let keys = [self.names.record(session)];
+        let key = self.names.record(session);
         let action = "renew the time of a session in";
-        let mut link = None;
-        let renewed = self
-            .server
-            .call(&mut link, action, &self.scripts.renew, &keys, |_| {
-                let used = number(unix_seconds(now));
-                vec![number(end), number(new_end), used, ttl_millis(new_end, now)]
-            });
-        self.server.keep(link);
+        let used = number(unix_seconds(now));
+        let arguments = [number(end), number(new_end), used, ttl_millis(new_end, now)];
+        let script = &self.scripts.renew;
+        let renewed = self.server.call_once(action, script, &key, &arguments);
         renewed.map(drop)
     }
 
     fn lease_millis(&self) -> Vec<u8> {
-        number(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX))
+        number_of_millis(self.lease)
     }
 }
 

@@ -8,6 +8,11 @@ mod corpus;
 mod params;
 mod process;
 mod records;
+#[cfg(feature = "redis")]
+mod redis;
 mod server;
 mod sessions;
 mod snapshot;
+#[cfg(feature = "redis")]
+#[path = "../support/mod.rs"]
+mod support;

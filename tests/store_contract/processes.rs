@@ -265,7 +265,9 @@ impl Worker {
     fn start(subject: &Subject, session: &SessionDigest, task: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         #[cfg(feature = "redis")]
-        command.envs(redis_url().map(|url| (REDIS, url)));
+        if subject.name.starts_with("redis") {
+            command.envs(redis_url(subject.name).map(|url| (REDIS, url)));
+        }
         #[cfg(all(feature = "mysql", feature = "postgres"))]
         if let kind @ ("postgres" | "mysql") = subject.name {
             command.envs(shared_url(kind).map(|url| (variable(kind), url)));

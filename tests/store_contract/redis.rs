@@ -3,12 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, RedisStore, Session, SessionId, SessionManager, Store, Sweep};
+use cgi_session::{
+    Config, Error, RedisStore, Session, SessionId, SessionManager, Store, Sweep, SweepEvent,
+};
 
 use crate::subjects::{WAIT, count, counted, create, later, record};
+use crate::support::apache::free_port;
 use crate::support::redis::RedisServer;
 use crate::support::wait_until;
 
@@ -47,6 +51,9 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
         "redis://127.0.0.1:6379/0",
         "redis://ada:s3cret@[::1]:6379/3",
         "redis+unix:///run/redis.sock?db=0&user=ada&pass=s3cret",
+        "redis+cluster://127.0.0.1:7001,redis.example:7002,[::1]:7003/",
+        "redis+cluster://ada:s3cret@127.0.0.1:7001",
+        "valkey://127.0.0.1:6379/0",
     ] {
         assert!(RedisStore::new(&config(url, &[])).is_ok(), "{url}");
     }
@@ -59,6 +66,10 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
         ("redis://ada:s3cret@h/x", "Invalid database number"),
         ("redis://ada:s3cret@h/0?pass=s3cret", "no parameter pass"),
         ("redis://ada:s3cret@h/0#insecure", "behind a #"),
+        ("redis+cluster://ada:s3cret@h:7001,/", wrong),
+        ("redis+cluster://ada:s3cret@h:7001,k:x/", wrong),
+        ("redis+unix+cluster:///r.sock?pass=s3cret", wrong),
+        ("redis+cluster://ada:s3cret@h:7001/1", "no database but 0"),
     ] {
         is_refused(&config(url, &[]), &[words, "redis://127.0.0.1:6379/0"]);
     }
@@ -66,12 +77,12 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
 }
 
 #[test]
-fn what_the_server_cannot_promise_is_refused() {
-    let url = "redis://127.0.0.1";
-    let limited = config(url, &[("maxSessions", "10")]);
-    is_refused(&limited, &["maxSessions", "does not count"]);
-    let durable = config(url, &[("durability", "data")]);
-    is_refused(&durable, &["durability", "appendfsync"]);
+fn a_greatest_number_of_sessions_is_refused() {
+    let limited = config("redis://127.0.0.1", &[("maxSessions", "10")]);
+    is_refused(
+        &limited,
+        &["maxSessions", "not supported by storageType = redis"],
+    );
 }
 
 /// A file of a directory that only its owner may read.
@@ -173,10 +184,7 @@ fn a_slow_request_cannot_save_over_what_another_one_saved_since() {
     // What the slow one gave back was not the lock of somebody else.
     let (_, lease) = store.lock(&session, Duration::ZERO, now).unwrap().unwrap();
     let (other, slow) = create(&store, 1, now);
-    wait_until("the lock ends", || {
-        let lock = format!("Session:{{{}}}:lock", other.digest());
-        server.tell(&["EXISTS", &lock]) == "0"
-    });
+    wait_until("the lock ends", || has_lock_ended(&server, &other));
     let (_, taken) = store.lock(&other.digest(), WAIT, now).unwrap().unwrap();
     drop(slow);
     assert!(matches!(
@@ -184,6 +192,14 @@ fn a_slow_request_cannot_save_over_what_another_one_saved_since() {
         Err(Error::Busy { .. })
     ));
     drop((lease, taken));
+}
+
+/// Whether the time of a lock is over that nobody has given back.
+fn has_lock_ended(server: &RedisServer, id: &SessionId) -> bool {
+    let key = format!("Session:{{{}}}", id.digest());
+    let until: u128 = server.tell(&["HGET", &key, "until"]).parse().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap().as_millis() > until
 }
 
 #[test]
@@ -194,8 +210,7 @@ fn a_slow_request_may_save_when_nobody_came_in_between() {
     let store = store(&server, &[("lockLease", "1s")]);
     let now = SystemTime::now();
     let (id, mut slow) = create(&store, 1, now);
-    let lock = format!("Session:{{{}}}:lock", id.digest());
-    wait_until("the lock ends", || server.tell(&["EXISTS", &lock]) == "0");
+    wait_until("the lock ends", || has_lock_ended(&server, &id));
     slow.commit(&record(2, now), now).unwrap();
     // From then on it has the lock again.
     let refused = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
@@ -232,8 +247,7 @@ fn the_server_deletes_what_has_expired_and_not_what_is_in_use() {
     let now = SystemTime::now();
     let (in_use, mut lease) = create(&store, 1, now);
     drop(create(&quick, 2, now));
-    // The first, and its lock.
-    wait_until("one is deleted", || server.tell(&["DBSIZE"]) == "2");
+    wait_until("one is deleted", || server.tell(&["DBSIZE"]) == "1");
     lease.commit(&record(3, now), SystemTime::now()).unwrap();
     assert_eq!(counted(&store, &in_use.digest()), Some(3));
 }
@@ -263,6 +277,78 @@ fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
 }
 
 #[test]
+fn a_clean_up_keeps_to_its_limits_and_tells_what_it_does() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    for number in 0..10 {
+        drop(create(&store, number, now));
+    }
+    let (later, told) = (later(now, 100), AtomicU64::new(0));
+    let observer = |event: SweepEvent<'_>| {
+        if let SweepEvent::Deleted { bytes, .. } = event {
+            assert!(bytes > 0);
+            told.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let limited = Sweep::new().max_files(3).observer(&observer);
+    let report = store.delete_expired(&limited, later).unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (3, true));
+    assert_eq!(told.load(Ordering::Relaxed), 3);
+    let report = store.delete_expired(&Sweep::new().max_time(Duration::ZERO), later);
+    let report = report.unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (0, true));
+    let report = store.delete_expired(&Sweep::new(), later).unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (7, false));
+}
+
+#[test]
+fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    assert!(
+        !store
+            .delete_expired(&Sweep::new(), now)
+            .unwrap()
+            .already_running
+    );
+    let until = "99999999999999";
+    let id = server.tell(&["CLIENT", "ID"]);
+    let run = server.tell(&["INFO", "server"]);
+    let run = run.lines().find_map(|line| line.strip_prefix("run_id:"));
+    let holder = |id: &str| format!("{:032}:{}:{id}:process 1 on a host", 0, run.unwrap().trim());
+    // The program that asked for this number is gone.
+    let dead = holder(&id);
+    server.tell(&["HSET", "Session:sweep", "lock", &dead, "until", until]);
+    assert!(
+        !store
+            .delete_expired(&Sweep::new(), now)
+            .unwrap()
+            .already_running
+    );
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let id: u64 = redis::cmd("CLIENT")
+        .arg("ID")
+        .query(&mut connection)
+        .unwrap();
+    let living = holder(&id.to_string());
+    server.tell(&["HSET", "Session:sweep", "lock", &living, "until", until]);
+    assert!(
+        store
+            .delete_expired(&Sweep::new(), now)
+            .unwrap()
+            .already_running
+    );
+    assert_eq!(server.tell(&["HGET", "Session:sweep", "lock"]), living);
+}
+
+#[test]
 fn the_keys_of_others_are_neither_shown_nor_removed() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
@@ -280,12 +366,92 @@ fn the_keys_of_others_are_neither_shown_nor_removed() {
     assert_eq!(done.sessions, 1);
     assert_eq!(done.foreign, ["key Session:x", "key Session:{y}"]);
     assert_eq!(server.tell(&["DBSIZE"]), "4");
+}
 
-    // A key with the name of a session, but of another kind.
+#[test]
+fn what_somebody_else_wrote_under_the_name_of_a_session_is_neither_served_nor_changed() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
     let session = SessionId::generate().unwrap().digest();
-    server.tell(&["SET", &format!("Session:{{{session}}}"), "1"]);
-    let error = store.read(&session, now).unwrap_err();
-    says(&error, &["WRONGTYPE", "choose another table"]);
+    let key = format!("Session:{{{session}}}");
+    server.tell(&["SET", &key, "1"]);
+    for outcome in [
+        store.read(&session, now).map(drop),
+        store.lock(&session, WAIT, now).map(drop),
+        store.create(&session, &record(1, now), now).map(drop),
+    ] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.status(), 500);
+        says(&error, &["WRONGTYPE", "choose another table"]);
+    }
+    server.tell(&["DEL", &key]);
+
+    let text = record(1, now).to_json();
+    let text = std::str::from_utf8(&text).unwrap();
+    let end = "99999999999";
+    for fields in [
+        &["name", "ada"][..],
+        &["record", "no json", "end", end, "used", "1", "version", "1"],
+        &["record", text, "end", "soon", "used", "1", "version", "1"],
+        &["record", text, "end", end, "used", "1"],
+    ] {
+        server.tell(&[&["HSET", key.as_str()], fields].concat());
+        let all = || {
+            let all = server.tell(&["HGETALL", &key]);
+            let mut lines: Vec<_> = all.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let before = all();
+        assert!(store.read(&session, now).unwrap().is_none(), "{fields:?}");
+        assert!(store.lock(&session, WAIT, now).unwrap().is_none());
+        let taken = store.create(&session, &record(1, now), now);
+        assert!(taken.unwrap().is_none(), "{fields:?}");
+        store
+            .delete_expired(&Sweep::new(), later(now, 600))
+            .unwrap();
+        assert_eq!(all(), before);
+        server.tell(&["DEL", &key]);
+    }
+}
+
+/// How many scripts the server has run.
+pub(crate) fn scripts(server: &RedisServer) -> u64 {
+    let told = server.tell(&["INFO", "commandstats"]);
+    let line = told
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    line.unwrap().split(',').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_request_that_changes_its_session_asks_the_server_twice() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let config = config(&server.url(), &[("storageType", "redis")]);
+    let manager = SessionManager::new(config).unwrap();
+    let mut session = manager.start(b"").unwrap();
+    session.insert("n", 1).unwrap();
+    let cookie = session.commit().unwrap().unwrap().to_string();
+    let cookie = cookie.split(';').next().unwrap();
+    let count = || {
+        let before = scripts(&server);
+        let mut session = manager.existing(cookie).unwrap().unwrap();
+        let number: u64 = session.require("n").unwrap();
+        session.insert("n", number + 1).unwrap();
+        session.commit().unwrap();
+        scripts(&server) - before
+    };
+    // A server that does not know the scripts is told them.
+    server.tell(&["SCRIPT", "FLUSH"]);
+    assert_eq!(count(), 4);
+    assert_eq!(count(), 2);
+    let session = manager.existing(cookie).unwrap().unwrap();
+    assert_eq!(session.get::<u64>("n").unwrap(), Some(3));
 }
 
 #[test]
@@ -303,8 +469,50 @@ fn a_server_that_cannot_keep_sessions_is_told_when_it_is_installed() {
     );
     server.tell(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     assert!(store.install().is_empty());
+    let durable = crate::redis::store(&server, &[("durability", "data")]);
+    assert!(durable.install().is_empty());
+    server.tell(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    says(
+        &durable.install()[0],
+        &["durability = data", "appendfsync always"],
+    );
     server.tell(&["REPLICAOF", "127.0.0.1", "1"]);
     says(&store.install()[0], &["replica", "primary"]);
+}
+
+#[test]
+fn with_durability_a_commit_waits_for_a_replica_if_there_is_one() {
+    let port = free_port().to_string();
+    let Some(server) = RedisServer::start(&["--port", &port, "--bind", "127.0.0.1"]) else {
+        return;
+    };
+    let store = store(&server, &[("durability", "data"), ("lockTimeout", "4s")]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]).unwrap();
+    wait_until("the replica follows", || {
+        server
+            .tell(&["INFO", "replication"])
+            .contains("state=online")
+    });
+    lease.commit(&record(2, now), now).unwrap();
+    let key = format!("Session:{{{}}}", id.digest());
+    assert!(
+        replica
+            .tell(&["HGET", &key, "record"])
+            .contains(r#""count":2"#)
+    );
+    replica.freeze();
+    let error = lease.commit(&record(3, now), now).unwrap_err();
+    assert_eq!(error.status(), 503);
+    says(
+        &error,
+        &["cannot save a session in", "no replica has confirmed"],
+    );
+    replica.resume();
+    lease.commit(&record(4, now), now).unwrap();
+    lease.destroy().unwrap();
+    assert_eq!(replica.tell(&["EXISTS", &key]), "0");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! `rediss://`: a server is believed when a certificate of `databaseCaFile` vouches for it, and else not.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use cgi_session::{RedisStore, SessionId, Store};
@@ -10,35 +9,9 @@ use cgi_session::{RedisStore, SessionId, Store};
 use crate::redis::{config, says};
 use crate::subjects::{counted, create};
 use crate::support::apache::free_port;
+use crate::support::certificates::make_certificates;
 use crate::support::is_installed;
 use crate::support::redis::RedisServer;
-
-#[track_caller]
-fn openssl(directory: &Path, words: &str) {
-    let mut command = Command::new("openssl");
-    let command = command.args(words.split(' ')).current_dir(directory);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "openssl {words}: {said}");
-}
-
-/// An authority, and a certificate of it for 127.0.0.1.
-pub(crate) fn make_certificates(directory: &Path) {
-    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(
-        directory,
-        &format!("{new} -keyout ca.key -out ca.pem -subj /CN=authority"),
-    );
-    openssl(
-        directory,
-        &format!("{new} -keyout other.key -out other.pem -subj /CN=other"),
-    );
-    let signed = "-CA ca.pem -CAkey ca.key -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=CA:FALSE";
-    openssl(
-        directory,
-        &format!("{new} {signed} -keyout server.key -out server.pem -subj /CN=server"),
-    );
-}
 
 #[test]
 fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {

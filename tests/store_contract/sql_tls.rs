@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use cgi_session::Error;
 
-use crate::redis_tls::make_certificates;
 use crate::sql::says;
 use crate::sql_server::{open, own_servers_with, shared_servers};
 use crate::subjects::{counted, create};
+use crate::support::certificates::make_certificates;
 use crate::support::is_installed;
 use crate::support::postgres::give;
 

@@ -19,6 +19,8 @@ use crate::rows::Rows;
 use crate::sql_server::shared_url;
 #[cfg(feature = "redis")]
 use crate::support::redis::RedisServer;
+#[cfg(feature = "redis")]
+use crate::support::redis_cluster::RedisCluster;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
@@ -48,6 +50,8 @@ const ALL: &[&str] = &[
     "sqlite with durability",
     #[cfg(feature = "redis")]
     "redis",
+    #[cfg(feature = "redis")]
+    "redis-cluster",
     #[cfg(all(feature = "mysql", feature = "postgres"))]
     "postgres",
     #[cfg(all(feature = "mysql", feature = "postgres"))]
@@ -58,7 +62,7 @@ const ALL: &[&str] = &[
 fn is_there(name: &str) -> bool {
     match name {
         #[cfg(feature = "redis")]
-        "redis" => redis_url().is_some(),
+        "redis" | "redis-cluster" => redis_url(name).is_some(),
         #[cfg(all(feature = "mysql", feature = "postgres"))]
         "postgres" | "mysql" => shared_url(name).is_some(),
         _ => true,
@@ -79,18 +83,23 @@ pub(crate) fn is_gone(name: &str, store: &dyn Store, session: &SessionDigest) ->
     }
 }
 
-/// The server that all processes of this test share.
+/// The server or the cluster that all processes of this test share.
 #[cfg(feature = "redis")]
-pub(crate) fn redis_url() -> Option<String> {
+pub(crate) fn redis_url(name: &str) -> Option<String> {
     static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
+    static CLUSTER: OnceLock<Option<RedisCluster>> = OnceLock::new();
     if let Ok(url) = std::env::var(REDIS) {
         return Some(url);
     }
-    let server = SERVER.get_or_init(|| RedisServer::start(&[]));
-    server.as_ref().map(RedisServer::url)
+    if name == "redis" {
+        let server = SERVER.get_or_init(|| RedisServer::start(&[]));
+        return server.as_ref().map(RedisServer::url);
+    }
+    let cluster = CLUSTER.get_or_init(RedisCluster::start);
+    cluster.as_ref().map(RedisCluster::url)
 }
 
-/// Names the server to the processes that a test starts.
+/// Names it to the processes that a test starts.
 #[cfg(feature = "redis")]
 pub(crate) const REDIS: &str = "CONTRACT_REDIS";
 
@@ -101,7 +110,7 @@ pub(crate) fn stores(settings: &[(&str, &str)]) -> Vec<Subject> {
 
 /// The stores that can have a greatest number of sessions.
 pub(crate) fn capped_stores(settings: &[(&str, &str)]) -> Vec<Subject> {
-    let capped = |name: &&&str| !name.starts_with("custom") && **name != "redis";
+    let capped = |name: &&&str| !name.starts_with("custom") && !name.starts_with("redis");
     subjects(ALL.iter().filter(capped), settings)
 }
 
@@ -151,7 +160,7 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
     let config = settings.fold(config, |config, (key, value)| {
         config.set(key, value).unwrap()
     });
-    match name.split(' ').next() {
+    match name.split([' ', '-']).next() {
         Some("file") => Arc::new(FileStore::new(&config).unwrap()),
         Some("memory") => Arc::new(MemoryStore::new(&config).unwrap()),
         Some("custom") => {
@@ -164,7 +173,8 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
         Some("redis") => {
             // Every place has keys of its own.
             let config = config.set("table", table(place)).unwrap();
-            let config = config.set("database", redis_url().unwrap()).unwrap();
+            let url = redis_url(name).unwrap();
+            let config = config.set("database", url).unwrap();
             // So long that whoever waits for the end of a lock fails.
             let config = config.set("lockLease", "10").unwrap();
             Arc::new(RedisStore::new(&config).unwrap())

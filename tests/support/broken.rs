@@ -45,10 +45,12 @@ pub(crate) enum Fault {
     RenameWithoutSync,
     /// Clean-up does not know of temporary files.
     LeaveTemporary,
+    /// The sessions of a user are not found.
+    ForgetUsers,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 11] = [
+    pub(crate) const ALL: [Fault; 12] = [
         Fault::Nothing,
         Fault::NoLock,
         Fault::SharedLock,
@@ -60,6 +62,7 @@ impl Fault {
         Fault::LockFileRemoved,
         Fault::RenameWithoutSync,
         Fault::LeaveTemporary,
+        Fault::ForgetUsers,
     ];
 
     /// The fault of this name, as `Debug` writes it: for processes that are told which to have.
@@ -344,6 +347,20 @@ impl Store for BrokenStore {
             }
         }
         Ok(())
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
+            if stored.is_ok_and(|stored| stored.record.user() == Some(user)) {
+                found.push(*session);
+            }
+            ControlFlow::Continue(())
+        };
+        if self.0.fault != Fault::ForgetUsers {
+            self.for_each(&mut visit, now)?;
+        }
+        Ok(found)
     }
 
     fn uninstall(&self) -> Uninstalled {

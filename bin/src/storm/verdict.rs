@@ -43,7 +43,9 @@ pub(super) fn pronounce(
                 subject.longest_wake(),
             )?);
         }
-        violations.extend(check_sweep(manager.store(), subject.longest_wake()));
+        // What the first one has met before the session that it belonged to goes with the second.
+        let mut sweeps = (0..2).map(|_| check_sweep(manager.store(), subject.longest_wake()));
+        violations.extend(sweeps.find(|broken| !broken.is_empty()).unwrap_or_default());
         let mut left = Vec::new();
         list(&directory, "", subject, &mut left)?;
         violations.extend(left.into_iter().map(|name| {
@@ -77,6 +79,7 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
     let mut violations = Vec::new();
     let mut stored: BTreeMap<u64, Vec<(SessionDigest, u64)>> = BTreeMap::new();
     let mut live = BTreeSet::new();
+    let mut users: BTreeMap<String, Vec<SessionDigest>> = BTreeMap::new();
     let listed = store.for_each(
         &mut |digest, found| {
             live.insert(digest.to_string());
@@ -85,6 +88,9 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
             let is_expired = |stored: &Stored| stored.record.values() == EXPIRED.as_bytes();
             if found.as_ref().is_ok_and(is_expired) {
                 return ControlFlow::Continue(());
+            }
+            if let Some(user) = found.as_ref().ok().and_then(|it| it.record.user()) {
+                users.entry(user.to_owned()).or_default().push(*digest);
             }
             match found.map(|stored| Content::of_record(&stored.record)) {
                 Ok(Some(content)) => {
@@ -108,6 +114,7 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
         return Ok(violations);
     }
     violations.extend(tally.check(&stored));
+    violations.extend(check_users(store, &users));
     for id in ground.all_graves()? {
         if live.contains(id.digest().as_str()) {
             let expected = "none after it was destroyed or got another id";
@@ -120,6 +127,23 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
         }
     }
     Ok(violations)
+}
+
+/// Every session is found by its user.
+fn check_users(store: &dyn Store, users: &BTreeMap<String, Vec<SessionDigest>>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (user, sessions) in users {
+        let found = match store.sessions_of(user, SystemTime::now()) {
+            Ok(found) => found,
+            Err(error) => return vec![failed(user, "to have sessions", &error)],
+        };
+        let lacking = sessions.iter().filter(|session| !found.contains(session));
+        violations.extend(lacking.map(|session| {
+            let expected = format!("among the sessions of {user}");
+            Violation::new(Kind::Lost, format!("session {session}"), expected, "none")
+        }));
+    }
+    violations
 }
 
 /// The locks of those who were killed are free.

@@ -22,6 +22,8 @@ const LONGEST_LIFE: Duration = Duration::from_secs(2);
 /// So long the session of a slot may be gone before somebody begins another one there: whoever
 /// ended it is about to.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// So many users have sessions.
+const USERS: u64 = 3;
 /// So large are the sessions that never grow.
 const BRIEF_SIZE: usize = 100;
 
@@ -231,6 +233,7 @@ impl Worker {
         let content = Content::new(counter, size);
         content.put(&mut session).map_err(new)?;
         if field == Field::Lasting {
+            session.set_user(Some(&user_of(counter))).map_err(new)?;
             self.ledger.begins(Deed::Begin, counter, 0)?;
         }
         session.save().map_err(new)?;
@@ -277,6 +280,11 @@ impl Worker {
             .ledger
             .has_done(Deed::Brief, next.counter, next.number)?)
     }
+}
+
+/// Whose session a counter's is: each has some, and one person more than one.
+fn user_of(counter: u64) -> String {
+    format!("user {}", counter % USERS)
 }
 
 fn put(session: &mut Session, content: Content, id: &SessionId) -> Step {

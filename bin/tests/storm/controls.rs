@@ -87,6 +87,15 @@ fn temporary_files_that_nobody_sweeps_are_left_behind() {
 }
 
 #[test]
+fn sessions_that_their_user_does_not_find_are_lost_to_him() {
+    let outcome = Own::Broken(Fault::ForgetUsers).storm(needs_more);
+    let is_lost_to_user = |line: String| line.contains("among the sessions of user ");
+    let mut violations = outcome.violations.iter();
+    let all_are = violations.all(|it| it.kind == Kind::Lost && is_lost_to_user(it.to_string()));
+    assert!(all_are && !outcome.violations.is_empty(), "{outcome:#?}");
+}
+
+#[test]
 fn nothing_is_noticed_in_a_store_that_is_not_broken() {
     let outcome = Own::Broken(Fault::Nothing).storm(needs_more);
     is_calm(&outcome);

@@ -2,16 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use redis::RedisResult;
-
 use super::Shared;
 use super::names::Kind;
-use super::server::Link;
+use super::node::Connections;
 use crate::error::{Error, Result};
 use crate::store::{Examination, Uninstalled};
 
 /// The first version that can tell whether the holder of a lock is still connected.
 const OLDEST: (u32, u32) = (6, 2);
+const ASK: &str = "ask for the state of";
 
 /// Looks whether the server is there and fit for sessions. There is nothing to be made.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
@@ -22,64 +21,133 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
     examined.problems
 }
 
+/// Looks at the server, or at every node of a cluster that has keys.
 pub(super) fn examine(shared: &Shared) -> Examination {
-    let server = &shared.server;
-    let information: Result<String> = server.once("ask for the state of", |link| {
-        redis::cmd("INFO").query(link.connection())
-    });
-    let information = match information {
-        Ok(information) => information,
-        Err(error) => {
-            return Examination {
-                problems: vec![error],
-                ..Examination::default()
-            };
+    let mut found = Examination::default();
+    match shared.server.all(ASK) {
+        Ok(nodes) => {
+            for node in &nodes {
+                match State::of(shared, node) {
+                    Ok(state) => state.judge(&mut found),
+                    Err(error) => found.problems.push(error),
+                }
+            }
         }
-    };
-    let value = |name: &str| {
-        let mut lines = information.lines();
-        lines
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .unwrap_or_default()
-    };
-    let mut problems = Vec::new();
-    let mut refuse = |reason: String, hint: &str| {
-        let place = server.shown();
-        let error = Error::store(format!("cannot keep sessions in {place}"), reason);
-        problems.push(error.with_hint(hint));
-    };
-    let version = value("redis_version");
-    if is_older(version) {
-        let reason = format!("its version is {version}");
-        refuse(reason, "version 6.2 or a later one is needed");
+        Err(error) => found.problems.push(error),
     }
-    if value("role") == "slave" {
-        refuse(
-            "it is a replica".to_owned(),
-            "database must name the primary",
-        );
+    found
+}
+
+/// What a server says of itself.
+struct State<'a> {
+    shared: &'a Shared,
+    node: &'a Connections,
+    information: String,
+}
+
+impl<'a> State<'a> {
+    fn of(shared: &'a Shared, node: &'a Connections) -> Result<Self> {
+        let information = shared.server.on(node, ASK, |link| {
+            redis::cmd("INFO").query(link.connection())
+        })?;
+        Ok(State {
+            shared,
+            node,
+            information,
+        })
     }
-    if value("cluster_enabled") == "1" {
-        let hint =
-            "database must name a server that is none, or the primary that a sentinel watches";
-        refuse("it is part of a cluster".to_owned(), hint);
+
+    fn value(&self, name: &str) -> &str {
+        let mut lines = self.information.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default()
     }
-    let policy = value("maxmemory_policy");
-    if value("maxmemory") != "0" && policy != "noeviction" {
-        let reason = format!("it may delete sessions that live (maxmemory-policy {policy})");
-        refuse(reason, "set maxmemory-policy noeviction");
+
+    /// A setting of the server; `None` where it does not tell.
+    fn setting(&self, name: &str) -> Option<String> {
+        let server = &self.shared.server;
+        let asked: Result<Vec<String>> = server.on(self.node, "ask for the settings of", |link| {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg(name).query(link.connection())
+        });
+        asked.ok()?.into_iter().nth(1)
     }
-    let mut warnings = Vec::new();
-    if value("aof_enabled") == "0" && !saves_snapshots(shared) {
-        warnings.push(format!(
-            "{} keeps nothing on disk: all sessions end with it; set appendonly yes for others",
-            server.shown()
-        ));
+
+    fn place(&self) -> String {
+        let shown = self.shared.server.shown();
+        match self.node.engine().name() {
+            "" => shown.to_owned(),
+            name => format!("{shown} ({name})"),
+        }
     }
-    Examination {
-        engine: Some(format!("Redis {version}")),
-        problems,
-        warnings,
+
+    fn problem(&self, reason: impl Into<String>, hint: &str) -> Error {
+        let action = format!("cannot keep sessions in {}", self.place());
+        Error::store(action, reason.into()).with_hint(hint)
+    }
+
+    fn judge(&self, found: &mut Examination) {
+        let version = self.value("redis_version");
+        let engine = match self.value("valkey_version") {
+            "" => format!("Redis {version}"),
+            version => format!("Valkey {version}"),
+        };
+        found.engine.get_or_insert(engine);
+        if is_older(version) {
+            let reason = format!("its version is {version}");
+            let hint = "version 6.2 or a later one is needed";
+            found.problems.push(self.problem(reason, hint));
+        }
+        if self.value("role") == "slave" {
+            let hint = "database must name the primary";
+            found.problems.push(self.problem("it is a replica", hint));
+        }
+        let policy = self.value("maxmemory_policy");
+        if self.value("maxmemory") != "0" && policy != "noeviction" {
+            let reason = format!("it may delete sessions that live (maxmemory-policy {policy})");
+            let hint = "set maxmemory-policy noeviction";
+            found.problems.push(self.problem(reason, hint));
+        }
+        self.judge_cluster(found);
+        self.judge_persistence(found);
+    }
+
+    fn judge_cluster(&self, found: &mut Examination) {
+        if !self.shared.server.is_cluster() {
+            if self.value("cluster_enabled") == "1" {
+                let hint = "write redis+cluster:// in database";
+                let problem = self.problem("it is part of a cluster", hint);
+                found.problems.push(problem);
+            }
+            return;
+        }
+        let needs_all = self.setting("cluster-require-full-coverage");
+        if needs_all.is_some_and(|needs_all| needs_all == "yes") {
+            found.warnings.push(format!(
+                "{} refuses all sessions while one node is away; set cluster-require-full-coverage no",
+                self.place()
+            ));
+        }
+    }
+
+    fn judge_persistence(&self, found: &mut Examination) {
+        let has_log = self.value("aof_enabled") == "1";
+        let is = |name: &str, value: &str| self.setting(name).is_some_and(|it| it == value);
+        if !self.shared.server.is_durable() {
+            if !has_log && is("save", "") {
+                found.warnings.push(format!(
+                    "{} keeps nothing on disk: all sessions end with it; set appendonly yes for others",
+                    self.place()
+                ));
+            }
+            return;
+        }
+        let is_synced = has_log && !is("appendfsync", "everysec") && !is("appendfsync", "no");
+        if !is_synced && matches!(self.value("connected_slaves"), "" | "0") {
+            let reason = "a commit is lost with its power, which durability = data excludes";
+            let hint = "set appendonly yes and appendfsync always, or give it a replica";
+            found.problems.push(self.problem(reason, hint));
+        }
     }
 }
 
@@ -89,22 +157,10 @@ fn is_older(version: &str) -> bool {
     (next(), next()) < OLDEST
 }
 
-/// Whether the server writes its memory to disk now and then; where it does not tell, it may.
-fn saves_snapshots(shared: &Shared) -> bool {
-    let asked: Result<Vec<String>> = shared.server.once("ask for the settings of", |link| {
-        redis::cmd("CONFIG")
-            .arg("GET")
-            .arg("save")
-            .query(link.connection())
-    });
-    asked.map_or(true, |answer| {
-        answer.get(1).is_none_or(|save| !save.is_empty())
-    })
-}
-
 /// Removes our keys and no others.
 pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     let mut done = Uninstalled::default();
+    let action = "remove the sessions from";
     let removed = shared.scan(&shared.names.all(), "", |keys| {
         for key in keys {
             let kind = shared.names.kind(key);
@@ -112,9 +168,9 @@ pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
                 done.foreign.push(format!("key {key}"));
                 continue;
             }
-            let removed = shared
-                .server
-                .once("remove the sessions from", |link| remove(link, key))?;
+            let removed: bool = shared.server.once(action, key, |link| {
+                redis::cmd("DEL").arg(key).query(link.connection())
+            })?;
             if removed && kind != Kind::Other {
                 done.sessions += 1;
             }
@@ -126,8 +182,4 @@ pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     done.foreign.dedup();
     done.errors.extend(removed.err());
     done
-}
-
-fn remove(link: &mut Link, key: &str) -> RedisResult<bool> {
-    redis::cmd("DEL").arg(key).query(link.connection())
 }

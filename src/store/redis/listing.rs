@@ -5,14 +5,15 @@ use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use super::Shared;
-use super::record::{self, Fields, Loaded};
+use super::node::Connections;
+use super::record::{self, Loaded};
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::store::expiry::has_passed;
 use crate::store::{Stored, Visitor};
 
 /// The server looks at so many keys at a time, and can do nothing else meanwhile.
-const PAGE: u64 = 500;
+pub(super) const PAGE: usize = 500;
 
 pub(super) fn for_each(shared: &Shared, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
     // The server may show a key twice.
@@ -35,7 +36,7 @@ pub(super) fn sessions_of(
     now: SystemTime,
 ) -> Result<Vec<SessionDigest>> {
     let key = shared.names.user(user);
-    let members: Vec<String> = shared.server.once("list the sessions in", |link| {
+    let members: Vec<String> = shared.server.once("list the sessions in", &key, |link| {
         let mut command = redis::cmd("ZRANGE");
         command.arg(&key).arg(0).arg(-1).query(link.connection())
     })?;
@@ -44,7 +45,7 @@ pub(super) fn sessions_of(
         .filter_map(|name| SessionDigest::parse(name.as_bytes()));
     let sessions: Vec<_> = sessions.collect();
     let mut found = Vec::new();
-    for page in sessions.chunks(usize::try_from(PAGE).unwrap_or(1)) {
+    for page in sessions.chunks(PAGE) {
         for (session, stored) in live(shared, page, now)? {
             if stored.is_ok_and(|stored| stored.record.user() == Some(user)) {
                 found.push(session);
@@ -60,13 +61,13 @@ fn live(
     sessions: &[SessionDigest],
     now: SystemTime,
 ) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
-    let mut pipe = redis::pipe();
-    for session in sessions {
-        pipe.add_command(record::load(&shared.names.record(session)));
-    }
-    let rows: Vec<Fields> = shared
+    let keys: Vec<_> = sessions
+        .iter()
+        .map(|session| shared.names.record(session))
+        .collect();
+    let rows = shared
         .server
-        .once("list the sessions in", |link| pipe.query(link.connection()))?;
+        .load("list the sessions in", &keys, record::load)?;
     let loaded = sessions
         .iter()
         .zip(rows.into_iter().map(Loaded::from_fields));
@@ -85,31 +86,40 @@ impl Shared {
         kind: &str,
         mut visit: impl FnMut(&[String]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let mut cursor = 0_u64;
-        loop {
-            let (next, keys): (u64, Vec<Vec<u8>>) =
-                self.server.once("list the sessions in", |link| {
-                    let mut command = redis::cmd("SCAN");
-                    command
-                        .arg(cursor)
-                        .arg("MATCH")
-                        .arg(pattern)
-                        .arg("COUNT")
-                        .arg(PAGE);
-                    if !kind.is_empty() {
-                        command.arg("TYPE").arg(kind);
-                    }
-                    command.query(link.connection())
-                })?;
-            // A key that is not UTF-8 is none of ours.
-            let keys: Vec<_> = keys.into_iter().flat_map(String::from_utf8).collect();
-            if !keys.is_empty() && visit(&keys)?.is_break() {
-                return Ok(());
+        for node in self.server.all("list the sessions in")? {
+            let mut cursor = 0_u64;
+            loop {
+                let (next, keys) = self.page(&node, cursor, pattern, kind)?;
+                if !keys.is_empty() && visit(&keys)?.is_break() {
+                    return Ok(());
+                }
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
             }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
         }
+        Ok(())
+    }
+
+    fn page(
+        &self,
+        node: &Connections,
+        cursor: u64,
+        pattern: &str,
+        kind: &str,
+    ) -> Result<(u64, Vec<String>)> {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern);
+        command.arg("COUNT").arg(PAGE);
+        if !kind.is_empty() {
+            command.arg("TYPE").arg(kind);
+        }
+        let (next, keys): (u64, Vec<Vec<u8>>) =
+            self.server.on(node, "list the sessions in", |link| {
+                command.query(link.connection())
+            })?;
+        // A key that is not UTF-8 is none of ours.
+        Ok((next, keys.into_iter().flat_map(String::from_utf8).collect()))
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::id::SessionDigest;
 
-/// The names of the keys of one store.
-///
-/// What belongs to a session has its digest in braces, so that it can never lie on two servers.
+/// The names of the keys of one store. In a cluster the part in braces says which node has a key.
 pub(super) struct Names {
     table: String,
 }
@@ -28,16 +26,8 @@ impl Names {
         format!("{}:{{{session}}}", self.table)
     }
 
-    pub(super) fn lock(&self, session: &SessionDigest) -> String {
-        format!("{}:{{{session}}}:lock", self.table)
-    }
-
     pub(super) fn user(&self, user: &str) -> String {
         format!("{}:user:{user}", self.table)
-    }
-
-    pub(super) fn last_sweep(&self) -> String {
-        format!("{}:lastSweep", self.table)
     }
 
     pub(super) fn sweep(&self) -> String {
@@ -68,12 +58,7 @@ impl Names {
         if let Some(session) = self.session(key) {
             return Kind::Record(session);
         }
-        let locked = key.strip_suffix(":lock");
-        let is_lock = locked.is_some_and(|key| self.session(key).is_some());
-        let is_own = is_lock
-            || key == self.last_sweep()
-            || key == self.sweep()
-            || key.starts_with(&self.user(""));
+        let is_own = key == self.sweep() || key.starts_with(&self.user(""));
         if is_own { Kind::Other } else { Kind::Foreign }
     }
 }
@@ -87,17 +72,13 @@ mod tests {
         let names = Names::new("Session");
         let session = SessionDigest::parse(&[b'a'; 64]).unwrap();
         assert_eq!(names.kind(&names.record(&session)), Kind::Record(session));
-        for own in [
-            names.lock(&session),
-            names.user("a:b"),
-            names.sweep(),
-            names.last_sweep(),
-        ] {
+        for own in [names.user("a:b"), names.sweep()] {
             assert_eq!(names.kind(&own), Kind::Other, "{own}");
         }
         for other in [
             "Session:x",
             "Session:{a}",
+            "Session:{a}:lock",
             "Sessions:user:a",
             "Session:users",
             "",

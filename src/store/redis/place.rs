@@ -1,16 +1,26 @@
 //! [`Place`]: where the server is, and how it is spoken to.
 
-use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisError, parse_redis_url};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, RedisResult,
+    parse_redis_url,
+};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-const FORMS: &str = "redis://127.0.0.1:6379/0, redis+unix:///run/redis/redis.sock?db=0 or, with TLS, rediss://redis.example/0";
+const FORMS: &str = "redis://127.0.0.1:6379/0, redis+unix:///run/redis/redis.sock?db=0, for a cluster \
+                     redis+cluster://127.0.0.1:7001,127.0.0.1:7002/ or, with TLS, rediss://redis.example/0 \
+                     and rediss+cluster://";
+const NO_TLS: &str = "this program was built without the feature tls of cgi-session";
 
-/// A server that can be connected to, and what may be said of it.
+/// A server that can be connected to, or a cluster, and what may be said of it.
 pub(super) struct Place {
-    pub(super) client: Client,
+    /// The server, or those nodes of a cluster that are named.
+    pub(super) seeds: Vec<ConnectionInfo>,
+    pub(super) is_cluster: bool,
     pub(super) shown: String,
+    #[cfg(feature = "tls")]
+    certificates: Option<redis::TlsCertificates>,
 }
 
 impl Place {
@@ -27,27 +37,105 @@ impl Place {
                 "database = {shown} ({origin}): {reason}; storageType = redis needs {FORMS}"
             ))
         };
-        let info = info(database).map_err(|reason| wrong(&reason))?;
-        let info = with_password(config, info)?;
-        let client = if database.starts_with("rediss:") {
-            tls_client(config, info)?
-        } else {
-            Client::open(info).map_err(|error| wrong(&told(&error)))?
-        };
-        Ok(Place { client, shown })
+        let urls = of_nodes(database);
+        let is_cluster = urls.is_some();
+        let urls = urls.unwrap_or_else(|| vec![database.to_owned()]);
+        let infos = urls.iter().map(|url| info(url, is_cluster));
+        let infos = infos.collect::<Result<Vec<_>, _>>();
+        let infos = infos.map_err(|reason| wrong(&reason))?;
+        let password = config.database_password()?;
+        let seeds = infos
+            .into_iter()
+            .map(|info| with_password(info, password.as_deref()));
+        Ok(Place {
+            seeds: seeds.collect::<Result<_>>()?,
+            is_cluster,
+            #[cfg(feature = "tls")]
+            certificates: certificates(config)?,
+            shown,
+        })
+    }
+
+    /// What connects to a server that is alone.
+    pub(super) fn only_client(&self) -> Result<Client> {
+        let server = self.seeds.first().cloned();
+        let client = server.map(|server| self.client(server));
+        let told = |reason: &str| Error::Config(format!("database = {}: {reason}", self.shown));
+        client
+            .ok_or_else(|| told("it names no server"))?
+            .map_err(|error| told(&self::told(&error)))
+    }
+
+    /// What connects to a node.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(clippy::unused_self, reason = "only TLS needs more than the address")
+    )]
+    pub(super) fn client(&self, node: ConnectionInfo) -> RedisResult<Client> {
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates
+            && matches!(node.addr(), ConnectionAddr::TcpTls { .. })
+        {
+            return Client::build_with_tls(node, certificates.clone());
+        }
+        Client::open(node)
     }
 }
 
-fn info(database: &str) -> Result<ConnectionInfo, String> {
-    let url = parse_redis_url(database).ok_or("it is no URL of a Redis server")?;
-    let known: &[&str] = match url.scheme() {
-        "redis" => &[],
-        "rediss" if cfg!(feature = "tls") => &[],
-        "rediss" => {
-            return Err("this program was built without the feature tls of cgi-session".to_owned());
+/// A node of the same cluster.
+pub(super) fn neighbour(of: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
+    let mut address = of.addr().clone();
+    match &mut address {
+        ConnectionAddr::Tcp(its_host, its_port)
+        | ConnectionAddr::TcpTls {
+            host: its_host,
+            port: its_port,
+            ..
+        } => {
+            host.clone_into(its_host);
+            *its_port = port;
         }
-        "redis+unix" => &["db", "user", "pass"],
-        _ => return Err("it is no URL of a Redis server".to_owned()),
+        _ => {}
+    }
+    of.clone().set_addr(address)
+}
+
+/// Host and port of a node.
+pub(super) fn address(of: &ConnectionInfo) -> Option<(&str, u16)> {
+    match of.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            Some((host, *port))
+        }
+        _ => None,
+    }
+}
+
+/// The URLs of the nodes of a cluster, each as of a single server; `None` when it is no cluster.
+fn of_nodes(database: &str) -> Option<Vec<String>> {
+    let (scheme, rest) = database.split_once("+cluster://")?;
+    let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(at);
+    let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let user = if user.is_empty() {
+        String::new()
+    } else {
+        format!("{user}@")
+    };
+    let urls = hosts
+        .split(',')
+        .map(|host| format!("{scheme}://{user}{host}{rest}"));
+    Some(urls.collect())
+}
+
+fn info(url: &str, is_cluster: bool) -> Result<ConnectionInfo, String> {
+    const WRONG: &str = "it is no URL of a Redis server";
+    let url = parse_redis_url(url).ok_or(WRONG)?;
+    let known: &[&str] = match url.scheme() {
+        "redis" | "valkey" => &[],
+        "rediss" | "valkeys" if cfg!(feature = "tls") => &[],
+        "rediss" | "valkeys" => return Err(NO_TLS.to_owned()),
+        "redis+unix" | "valkey+unix" if !is_cluster => &["db", "user", "pass"],
+        _ => return Err(WRONG.to_owned()),
     };
     if let Some((name, _)) = url
         .query_pairs()
@@ -58,7 +146,13 @@ fn info(database: &str) -> Result<ConnectionInfo, String> {
     if url.fragment().is_some() {
         return Err("nothing may stand behind a #".to_owned());
     }
-    url.into_connection_info().map_err(|error| told(&error))
+    let info = url.into_connection_info().map_err(|error| told(&error))?;
+    let settings = info.redis_settings().clone();
+    if is_cluster && settings.db() != 0 {
+        return Err("a cluster has no database but 0".to_owned());
+    }
+    // One answer less to be waited for.
+    Ok(info.set_redis_settings(settings.set_skip_set_lib_name()))
 }
 
 /// The library's word for what is wrong, of which only a detail could quote the URL.
@@ -68,8 +162,8 @@ fn told(error: &RedisError) -> String {
 }
 
 /// The same with the password that does not stand in the URL, if there is one.
-fn with_password(config: &Config, info: ConnectionInfo) -> Result<ConnectionInfo> {
-    let Some(password) = config.database_password()? else {
+fn with_password(info: ConnectionInfo, password: Option<&str>) -> Result<ConnectionInfo> {
+    let Some(password) = password else {
         return Ok(info);
     };
     let settings = info.redis_settings().clone();
@@ -83,11 +177,11 @@ fn with_password(config: &Config, info: ConnectionInfo) -> Result<ConnectionInfo
     Ok(info.set_redis_settings(settings.set_password(password)))
 }
 
+/// The authorities of `databaseCaFile`.
 #[cfg(feature = "tls")]
-fn tls_client(config: &Config, info: ConnectionInfo) -> Result<Client> {
+fn certificates(config: &Config) -> Result<Option<redis::TlsCertificates>> {
     let Some(path) = config.database_ca_file.as_deref() else {
-        return Client::open(info)
-            .map_err(|error| Error::Config(format!("database: {}", told(&error))));
+        return Ok(None);
     };
     let fail = |reason: &str| Error::Config(format!("databaseCaFile {}: {reason}", path.display()));
     let certificates = std::fs::read(path).map_err(|error| fail(&error.to_string()))?;
@@ -95,17 +189,8 @@ fn tls_client(config: &Config, info: ConnectionInfo) -> Result<Client> {
     if !is_pem {
         return Err(fail("it holds no certificates (PEM)"));
     }
-    let certificates = redis::TlsCertificates {
+    Ok(Some(redis::TlsCertificates {
         client_tls: None,
         root_cert: Some(certificates),
-    };
-    let client = Client::build_with_tls(info, certificates);
-    client.map_err(|error| fail(&told(&error)))
-}
-
-#[cfg(not(feature = "tls"))]
-fn tls_client(_: &Config, _: ConnectionInfo) -> Result<Client> {
-    Err(Error::Config(
-        "this program was built without the feature tls of cgi-session".to_owned(),
-    ))
+    }))
 }

@@ -3,9 +3,9 @@
 //! The first argument of each is the moment until which its caller waits, by the server's clock: who
 //! was told that nothing was saved must not have it saved later, by a server that had stood still.
 //! The first write of a script is one that a full memory refuses, so that no script ends half-way.
+//! Each has one key: what lies on one key can never lie on two nodes of a cluster.
 
-use redis::Script;
-
+/// The scripts of a store.
 pub(super) struct Scripts {
     pub(super) create: Script,
     pub(super) lock: Script,
@@ -16,112 +16,144 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) expire: Script,
     pub(super) forget: Script,
+    pub(super) begin_sweep: Script,
+    pub(super) end_sweep: Script,
 }
 
+/// What the server does as one step.
+pub(super) struct Script {
+    pub(super) text: String,
+    pub(super) hash: String,
+    /// Whether it stores or deletes what must not be lost (`durability = data`).
+    pub(super) is_lasting: bool,
+}
+
+/// `holder` is who has the lock, unless his time is over. `hold` gives it to the caller for so long; a
+/// record that would end in his hands is kept for as long as he may have it.
 const BEGINNING: &str = r"
-local function is_own(holder, token)
-    return holder and string.sub(holder, 1, 32) == string.sub(token, 1, 32)
-end
 local time = redis.call('TIME')
-if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[1]) then
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+if clock > tonumber(ARGV[1]) then
     return {'late'}
+end
+local function holder()
+    local found = redis.call('HMGET', KEYS[1], 'lock', 'until')
+    if found[1] and (tonumber(found[2]) or 0) > clock then
+        return found[1]
+    end
+    return false
+end
+local function is_own(holder, token)
+    return string.sub(holder, 1, 32) == string.sub(token, 1, 32)
+end
+local function is_anothers(holder, token)
+    return holder and not is_own(holder, token)
+end
+local function hold(token, lease)
+    redis.call('HSET', KEYS[1], 'lock', token, 'until', string.format('%.0f', clock + lease))
+    local left = redis.call('PTTL', KEYS[1])
+    if left >= 0 and left < tonumber(lease) then
+        redis.call('PEXPIRE', KEYS[1], lease)
+    end
+end
+local function let_go()
+    redis.call('HDEL', KEYS[1], 'lock', 'until')
 end
 ";
 
-/// ARGV: deadline, token, lease, now, version, record, end, used, ttl, user or nothing.
-const CREATE: &str = r"
-local holder = redis.call('GET', KEYS[2])
-local last = redis.call('HGET', KEYS[1], 'end')
-local is_there = redis.call('EXISTS', KEYS[1]) == 1
-if is_there and holder and is_own(holder, ARGV[2]) then
-    return {'done'}
-end
-if holder or (is_there and tonumber(last or ARGV[4]) >= tonumber(ARGV[4])) then
-    return {'taken'}
-end
+/// Stores a record. ARGV: deadline, token, lease, version, new version, record, end, used, ttl, user or
+/// nothing. Without a lease the lock is given up.
+const STORE: &str = r"
 redis.call('HSET', KEYS[1], 'record', ARGV[6], 'end', ARGV[7], 'used', ARGV[8], 'version', ARGV[5])
 if ARGV[10] then
     redis.call('HSET', KEYS[1], 'user', ARGV[10])
 else
     redis.call('HDEL', KEYS[1], 'user')
 end
-redis.call('PEXPIRE', KEYS[1], math.max(ARGV[9], ARGV[3]))
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[9])
+if ARGV[3] == '0' then
+    let_go()
+else
+    hold(ARGV[2], ARGV[3])
+end
 return {'done'}
 ";
 
-/// ARGV: deadline, token, lease, now. A record that would end in its holder's hands is kept for as long
-/// as he may have it.
+/// What is asked for a second time, because the answer was lost, is done. It is written once more, for
+/// a replica is asked whether it has what this connection wrote.
+const AGAIN: &str = r"
+if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
+    redis.call('HSET', KEYS[1], 'version', ARGV[5])
+    return {'done'}
+end
+";
+
+/// ARGV: as of [`STORE`], with the time instead of the old version.
+const CREATE: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
+    if holder() or not last or last >= tonumber(ARGV[4]) then
+        return {'taken'}
+    end
+end
+";
+
+/// ARGV: deadline, token, lease, now.
 const LOCK: &str = r"
 local found = redis.call('HMGET', KEYS[1], 'record', 'end', 'used', 'version')
 if not (found[1] and tonumber(found[2]) and tonumber(found[3]) and found[4]) then
     return {'absent'}
 end
-local holder = redis.call('GET', KEYS[2])
-if holder and not is_own(holder, ARGV[2]) then
+local holder = holder()
+if is_anothers(holder, ARGV[2]) then
     return {'busy', holder}
 end
 if tonumber(found[2]) < tonumber(ARGV[4]) then
-    redis.call('DEL', KEYS[1], KEYS[2])
+    redis.call('DEL', KEYS[1])
     return {'absent'}
 end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-local left = redis.call('PTTL', KEYS[1])
-if left >= 0 and left < tonumber(ARGV[3]) then
-    redis.call('PEXPIRE', KEYS[1], ARGV[3])
-end
+hold(ARGV[2], ARGV[3])
 return {'yours', found[1], found[2], found[3], found[4]}
 ";
 
-/// Whether a request may still write over the version that it has loaded. ARGV: deadline, token,
-/// lease, version.
+/// Whether a request may still write over the version that it has loaded: its time may be over, as
+/// long as nobody came. A version of its own is older than the new one when it was not told of that; it
+/// is not when this is an old request to save, which was on its way for long. ARGV: deadline, token,
+/// lease, version, new version or another.
 const CHECK: &str = r"
 local version = redis.call('HGET', KEYS[1], 'version')
-local holder = redis.call('GET', KEYS[2])
-if not version and (is_own(holder, ARGV[2]) or not holder) then
+if not version then
     return {'gone'}
 end
-if version ~= ARGV[4] or (holder and not is_own(holder, ARGV[2])) then
+local is_expected = version == ARGV[4]
+if is_own(version, ARGV[2]) then
+    local new = tonumber(string.sub(ARGV[5] or '', 34))
+    is_expected = not new or tonumber(string.sub(version, 34)) < new
+end
+if not is_expected or is_anothers(holder(), ARGV[2]) then
     return {'lost'}
 end
-";
-
-/// ARGV: deadline, token, lease, version, new version, record, end, used, ttl, user or nothing. What
-/// is asked for a second time, because the answer was lost, is done.
-const COMMIT_AGAIN: &str = r"
-if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
-    return {'done'}
-end
-";
-const COMMIT: &str = r"
-redis.call('HSET', KEYS[1], 'record', ARGV[6], 'end', ARGV[7], 'used', ARGV[8], 'version', ARGV[5])
-if ARGV[10] then
-    redis.call('HSET', KEYS[1], 'user', ARGV[10])
-else
-    redis.call('HDEL', KEYS[1], 'user')
-end
-redis.call('PEXPIRE', KEYS[1], math.max(ARGV[9], ARGV[3]))
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-return {'done'}
 ";
 
 /// ARGV: deadline, token, lease, version, end, used, ttl.
 const TOUCH: &str = r"
 redis.call('HSET', KEYS[1], 'end', ARGV[5], 'used', ARGV[6])
-redis.call('PEXPIRE', KEYS[1], math.max(ARGV[7], ARGV[3]))
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
+hold(ARGV[2], ARGV[3])
 return {'done'}
 ";
 
 /// ARGV: deadline, token, lease, version.
 const DESTROY: &str = r"
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[1])
 return {'done'}
 ";
 
 /// ARGV: deadline, holder.
 const UNLOCK: &str = r"
-if is_own(redis.call('GET', KEYS[1]), ARGV[2]) then
-    redis.call('DEL', KEYS[1])
+local holder = redis.call('HGET', KEYS[1], 'lock')
+if holder and is_own(holder, ARGV[2]) then
+    let_go()
 end
 return {'done'}
 ";
@@ -135,22 +167,25 @@ end
 return {'done'}
 ";
 
-/// ARGV: deadline, now.
+/// ARGV: deadline, now, and anything when it is only to be said what would be done.
 const EXPIRE: &str = r"
-local last = tonumber(redis.call('HGET', KEYS[1], 'end') or nil)
-if redis.call('EXISTS', KEYS[2]) == 1 then
-    return {'busy'}
+local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
+if not last or last >= tonumber(ARGV[2]) then
+    return {'live'}
 end
-if last and last < tonumber(ARGV[2]) then
-    local size = redis.call('HSTRLEN', KEYS[1], 'record')
+local holder = holder()
+if holder then
+    return {'busy', holder}
+end
+local size = redis.call('HSTRLEN', KEYS[1], 'record')
+if not ARGV[3] then
     redis.call('DEL', KEYS[1])
-    return {'done', tostring(size)}
 end
-return {'live'}
+return {'done', tostring(size)}
 ";
 
-/// Takes members out of the index of a user that stood there by a certain time. ARGV: deadline, time,
-/// member.
+/// Takes a session out of the index of a user where it stood by a certain time. ARGV: deadline, time,
+/// session.
 const FORGET: &str = r"
 local noted = redis.call('ZSCORE', KEYS[1], ARGV[3])
 if noted and tonumber(noted) <= tonumber(ARGV[2]) then
@@ -159,19 +194,60 @@ end
 return {'done'}
 ";
 
+/// ARGV: deadline, token, lease.
+const BEGIN_SWEEP: &str = r"
+local holder = holder()
+if is_anothers(holder, ARGV[2]) then
+    return {'busy', holder}
+end
+hold(ARGV[2], ARGV[3])
+return {'yours'}
+";
+
+/// ARGV: deadline, token, and the time when the clean-up came to its end.
+const END_SWEEP: &str = r"
+if ARGV[3] then
+    redis.call('HSET', KEYS[1], 'ended', ARGV[3])
+end
+if not is_anothers(holder(), ARGV[2]) then
+    let_go()
+end
+return {'done'}
+";
+
 impl Scripts {
     pub(super) fn new() -> Self {
-        let script = |parts: &[&str]| Script::new(&[&[BEGINNING], parts].concat().concat());
         Scripts {
-            create: script(&[CREATE]),
-            lock: script(&[LOCK]),
-            commit: script(&[COMMIT_AGAIN, CHECK, COMMIT]),
-            touch: script(&[CHECK, TOUCH]),
-            destroy: script(&[CHECK, DESTROY]),
-            unlock: script(&[UNLOCK]),
-            renew: script(&[RENEW]),
-            expire: script(&[EXPIRE]),
-            forget: script(&[FORGET]),
+            create: Script::lasting(&[AGAIN, CREATE, STORE]),
+            lock: Script::new(&[LOCK]),
+            commit: Script::lasting(&[AGAIN, CHECK, STORE]),
+            touch: Script::new(&[CHECK, TOUCH]),
+            destroy: Script::lasting(&[CHECK, DESTROY]),
+            unlock: Script::new(&[UNLOCK]),
+            renew: Script::new(&[RENEW]),
+            expire: Script::new(&[EXPIRE]),
+            forget: Script::new(&[FORGET]),
+            begin_sweep: Script::new(&[BEGIN_SWEEP]),
+            end_sweep: Script::new(&[END_SWEEP]),
+        }
+    }
+}
+
+impl Script {
+    fn new(parts: &[&str]) -> Self {
+        let text = [BEGINNING, &parts.concat()].concat();
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Script {
+            text,
+            hash,
+            is_lasting: false,
+        }
+    }
+
+    fn lasting(parts: &[&str]) -> Self {
+        Script {
+            is_lasting: true,
+            ..Script::new(parts)
         }
     }
 }

@@ -6,9 +6,12 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Shared;
-use super::lease::Token;
+use super::listing::PAGE;
+use super::lock::{Presence, Token};
+use super::node::{Link, number_of_millis};
 use super::record::{parse, time};
-use super::scripts::number;
+use super::scripts::{Reply, number};
+use super::server::keep;
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
@@ -36,23 +39,26 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         return Ok(progress.report);
     }
     let token = Token::generate()?;
-    if !progress.begin(&token)? {
+    let mut link = None;
+    if !progress.begin(&mut link, &token)? {
+        keep(link);
         progress.report.already_running = true;
         return Ok(progress.report);
     }
     let done = progress
         .delete_expired()
-        .and_then(|()| progress.clean_users())
-        .and_then(|()| progress.note());
-    progress.end(&token);
+        .and_then(|()| progress.clean_users());
+    progress.end(&mut link, &token, done.is_ok());
+    keep(link);
     done.map(|()| progress.report)
 }
 
 /// How long ago the last clean-up ended.
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
-    let key = shared.names.last_sweep();
-    let ended: Result<Option<Vec<u8>>> = shared.server.once("read", |link| {
-        redis::cmd("GET").arg(&key).query(link.connection())
+    let key = shared.names.sweep();
+    let ended: Result<Option<Vec<u8>>> = shared.server.once("read", &key, |link| {
+        let mut command = redis::cmd("HGET");
+        command.arg(&key).arg("ended").query(link.connection())
     });
     age_of_sweep(time(parse(&ended.ok()??)?), now)
 }
@@ -72,45 +78,39 @@ struct Candidate {
 }
 
 impl Progress<'_> {
-    fn begin(&self, token: &Token) -> Result<bool> {
-        let key = self.shared.names.sweep();
-        let limit = u64::try_from(LONGEST.as_millis()).unwrap_or(u64::MAX);
-        let answer: Option<String> = self.shared.server.once("clean up", |link| {
-            let mut command = redis::cmd("SET");
-            command
-                .arg(&key)
-                .arg(token.value(link))
-                .arg("NX")
-                .arg("PX")
-                .arg(limit);
-            command.query(link.connection())
-        })?;
-        Ok(answer.is_some())
+    /// Whether nobody else is cleaning up. The connection is the sign that this one still is.
+    fn begin(&self, link: &mut Option<Link>, token: &Token) -> Result<bool> {
+        let (shared, key) = (self.shared, self.shared.names.sweep());
+        let begin = &shared.scripts.begin_sweep;
+        let first = |link: &Link| vec![token.value(link), number_of_millis(LONGEST)];
+        let try_it = |link: &mut Option<Link>| {
+            let server = &shared.server;
+            server.call(link, "clean up", begin, &key, first, &[])
+        };
+        let reply = try_it(link)?;
+        if reply.word() == "yours" {
+            return Ok(true);
+        }
+        let holder = reply.text(1);
+        if shared.presence(link, &key, &holder)? == Presence::Here {
+            return Ok(false);
+        }
+        shared.unlock(link, &key, &holder)?;
+        Ok(try_it(link)?.word() == "yours")
     }
 
-    fn end(&self, token: &Token) {
-        let (keys, mut link) = ([self.shared.names.sweep()], None);
-        let unlock = &self.shared.scripts.unlock;
-        let server = &self.shared.server;
-        let ended = server.call(&mut link, "clean up", unlock, &keys, |link| {
+    fn end(&self, link: &mut Option<Link>, token: &Token, is_done: bool) {
+        let (shared, key) = (self.shared, self.shared.names.sweep());
+        let ended = is_done.then(|| number(unix_seconds(self.now)));
+        let ended: Vec<_> = ended.into_iter().collect();
+        let (end, first) = (&shared.scripts.end_sweep, |link: &Link| {
             vec![token.value(link)]
         });
-        server.keep(link);
-        if let Err(error) = ended {
+        let server = &shared.server;
+        if let Err(error) = server.call(link, "clean up", end, &key, first, &ended) {
             // The next one begins when this one's time is over.
             log::warn!("{}", error.one_line());
         }
-    }
-
-    fn note(&self) -> Result<()> {
-        let key = self.shared.names.last_sweep();
-        self.shared.server.once("note the clean-up in", |link| {
-            let mut command = redis::cmd("SET");
-            command
-                .arg(&key)
-                .arg(unix_seconds(self.now))
-                .exec(link.connection())
-        })
     }
 
     fn is_late(&self) -> bool {
@@ -157,18 +157,20 @@ impl Progress<'_> {
 
     /// Those that have expired; the others are counted.
     fn expired(&mut self, sessions: &[SessionDigest]) -> Result<Vec<Candidate>> {
-        let mut pipe = redis::pipe();
-        for session in sessions {
-            let record = self.shared.names.record(session);
-            pipe.cmd("HMGET").arg(&record).arg(&["end", "used"]);
-        }
-        let rows: Vec<[Option<Vec<u8>>; 2]> = self
-            .shared
-            .server
-            .once("clean up", |link| pipe.query(link.connection()))?;
+        let names = &self.shared.names;
+        let keys: Vec<_> = sessions
+            .iter()
+            .map(|session| names.record(session))
+            .collect();
+        let rows = self.shared.server.load("clean up", &keys, |key| {
+            let mut command = redis::cmd("HMGET");
+            command.arg(key).arg(&["end", "used"]);
+            command
+        })?;
         let mut candidates = Vec::new();
         for (session, times) in sessions.iter().zip(rows) {
-            let [Some(end), Some(used)] = times.map(|time| time.as_deref().and_then(parse)) else {
+            let mut times = times.into_iter().map(|time| parse(&time?));
+            let (Some(Some(end)), Some(Some(used))) = (times.next(), times.next()) else {
                 continue;
             };
             self.report.examined += 1;
@@ -186,33 +188,30 @@ impl Progress<'_> {
 
     /// Deletes a session if it is still expired and nobody has it. Returns the size of its record.
     fn delete(&mut self, candidate: &Candidate) -> Result<Option<u64>> {
-        let (server, names) = (&self.shared.server, &self.shared.names);
-        let keys = [
-            names.record(&candidate.session),
-            names.lock(&candidate.session),
-        ];
-        if self.sweep.dry_run {
-            let (is_locked, bytes): (bool, u64) = server.once("clean up", |link| {
-                let mut pipe = redis::pipe();
-                pipe.cmd("EXISTS").arg(&keys[1]);
-                pipe.cmd("HSTRLEN").arg(&keys[0]).arg("record");
-                pipe.query(link.connection())
-            })?;
-            self.report.busy += u64::from(is_locked);
-            return Ok((!is_locked).then_some(bytes));
+        let (shared, key) = (self.shared, self.shared.names.record(&candidate.session));
+        let mut link = None;
+        let mut reply = self.expire(&mut link, &key)?;
+        if reply.word() == "busy" && !self.sweep.dry_run {
+            let holder = reply.text(1);
+            if shared.presence(&mut link, &key, &holder)? == Presence::Gone {
+                shared.unlock(&mut link, &key, &holder)?;
+                reply = self.expire(&mut link, &key)?;
+            }
         }
-        let (expire, mut link) = (&self.shared.scripts.expire, None);
-        let reply = server.call(&mut link, "clean up", expire, &keys, |_| {
-            vec![number(unix_seconds(self.now))]
-        });
-        server.keep(link);
-        let reply = reply?;
+        keep(link);
         match reply.word() {
             "busy" => self.report.busy += 1,
             "live" => self.report.live += 1,
             _ => return Ok(reply.part(1).and_then(parse)),
         }
         Ok(None)
+    }
+
+    fn expire(&self, link: &mut Option<Link>, key: &str) -> Result<Reply> {
+        let mut arguments = vec![number(unix_seconds(self.now))];
+        arguments.extend(self.sweep.dry_run.then(|| b"dry run".to_vec()));
+        let (server, expire) = (&self.shared.server, &self.shared.scripts.expire);
+        server.call(link, "clean up", expire, key, |_| Vec::new(), &arguments)
     }
 
     fn count(&mut self, candidate: &Candidate, bytes: u64) {
@@ -248,37 +247,34 @@ impl Progress<'_> {
         let shared = self.shared;
         let user = key.strip_prefix(&shared.names.user("")).unwrap_or_default();
         let limit = unix_seconds(self.now).saturating_sub(SAVING.as_secs());
-        let members: Vec<String> = shared.server.once("clean up", |link| {
+        let members: Vec<String> = shared.server.once("clean up", key, |link| {
             let mut command = redis::cmd("ZRANGEBYSCORE");
-            command
-                .arg(key)
-                .arg("-inf")
-                .arg(limit)
-                .query(link.connection())
+            command.arg(key).arg("-inf").arg(limit);
+            command.query(link.connection())
         })?;
         let sessions = members
             .iter()
             .filter_map(|name| SessionDigest::parse(name.as_bytes()));
-        for session in sessions {
-            let record = shared.names.record(&session);
-            let named: Option<Vec<u8>> = shared.server.once("clean up", |link| {
-                redis::cmd("HGET")
-                    .arg(&record)
-                    .arg("user")
-                    .query(link.connection())
+        let sessions: Vec<_> = sessions.collect();
+        for page in sessions.chunks(PAGE) {
+            let keys: Vec<_> = page
+                .iter()
+                .map(|session| shared.names.record(session))
+                .collect();
+            let named = shared.server.load("clean up", &keys, |key| {
+                let mut command = redis::cmd("HMGET");
+                command.arg(key).arg("user");
+                command
             })?;
-            if named.as_deref() == Some(user.as_bytes()) {
-                continue;
+            for (session, named) in page.iter().zip(named) {
+                if named.first() == Some(&Some(user.as_bytes().to_vec())) {
+                    continue;
+                }
+                let arguments = [number(limit), session.as_str().as_bytes().to_vec()];
+                let forget = &shared.scripts.forget;
+                let server = &shared.server;
+                server.call_once("clean up", forget, key, &arguments)?;
             }
-            let (keys, mut link) = ([key.to_owned()], None);
-            let forget = &shared.scripts.forget;
-            let forgotten = shared
-                .server
-                .call(&mut link, "clean up", forget, &keys, |_| {
-                    vec![number(limit), session.as_str().as_bytes().to_vec()]
-                });
-            shared.server.keep(link);
-            forgotten?;
         }
         Ok(())
     }

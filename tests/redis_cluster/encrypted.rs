@@ -1,0 +1,53 @@
+//! `rediss+cluster://`: every node must be one for whom the certificates vouch.
+
+use std::time::SystemTime;
+
+use cgi_session::Store;
+
+use crate::counting::{Counter, store_at};
+use crate::support::certificates::make_certificates;
+use crate::support::is_installed;
+use crate::support::redis_cluster::RedisCluster;
+
+#[test]
+fn the_nodes_of_a_cluster_are_spoken_to_with_tls() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    make_certificates(place.path());
+    let text = |name: &str| {
+        let path = place.path().join(name);
+        path.into_os_string().into_string().unwrap()
+    };
+    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
+    let settings = [
+        &[
+            "--port",
+            "0",
+            "--tls-cluster",
+            "yes",
+            "--tls-replication",
+            "yes",
+        ][..],
+        &["--tls-cert-file", &certificate, "--tls-key-file", &key],
+        &["--tls-ca-cert-file", &authority, "--tls-auth-clients", "no"],
+    ];
+    let Some(cluster) = RedisCluster::with("--tls-port", &settings.concat()) else {
+        return;
+    };
+    let url = format!("rediss+cluster://{}/", cluster.hosts());
+    let store = store_at(&url, &[("databaseCaFile", &authority)]);
+    for counter in Counter::on_each(&cluster, &store, 2) {
+        counter.count(&store).unwrap();
+        assert_eq!(counter.value(&store), 1);
+    }
+    let deceived = store_at(&url, &[("databaseCaFile", &text("other.pem"))]);
+    let session = Counter::new(&cluster, &store).session;
+    let error = deceived.read(&session, SystemTime::now()).unwrap_err();
+    assert_eq!(error.status(), 500);
+    assert!(
+        error.one_line().contains("check databaseCaFile"),
+        "{error:?}"
+    );
+}
