@@ -75,7 +75,6 @@ impl MysqlServer {
         install.args(["--no-defaults", WITHOUT_AIO, "--skip-test-db"]);
         install.arg("--auth-root-authentication-method=normal");
         install.arg(format!("--datadir={}", self.data().display()));
-        // A server removes what others of its kind have left in a place for temporary files.
         install.env("TMPDIR", self.directory.path());
         let made = as_this_user(&mut install).output().unwrap();
         assert!(made.status.success(), "{made:?}");
@@ -95,6 +94,8 @@ impl MysqlServer {
         command.arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", place.join("pid").display()));
         command.arg(format!("--port={}", self.port));
+        // A server removes what others of its kind have in a place for temporary files.
+        command.arg(format!("--tmpdir={}", place.display()));
         command.args([
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",

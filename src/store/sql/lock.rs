@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
 
+const ACTION: &str = "open a session in";
 /// Between two tries for a lock that the server did not wait for.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 
@@ -34,8 +35,9 @@ pub(super) fn lock(
     let started = Instant::now();
     let left = || wait.saturating_sub(started.elapsed());
     let [mut pause, longest] = PAUSES;
+    let mut is_first = true;
     loop {
-        let holder = match attempt(shared, session, left(), now)? {
+        let holder = match attempt(shared, session, left(), is_first, now)? {
             Attempt::Locked(found) => return Ok(Some(*found)),
             Attempt::Absent => return Ok(None),
             Attempt::Busy(holder) => holder,
@@ -56,6 +58,7 @@ pub(super) fn lock(
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(longest);
+        is_first = false;
     }
 }
 
@@ -71,14 +74,12 @@ fn attempt(
     shared: &Arc<Shared>,
     session: &SessionDigest,
     wait: Duration,
+    is_first: bool,
     now: SystemTime,
 ) -> Result<Attempt> {
-    let action = "open a session in";
     let mut script = shared.transaction(wait);
     let select = script.push(&format!(
-        "SELECT record, expires, used, version, CASE WHEN {} THEN held_by END FROM {} \
-         WHERE session = '{session}' {}",
-        shared.engine().is_marked(),
+        "SELECT record, expires, used, version, held_by FROM {} WHERE session = '{session}' {}",
         shared.table(),
         shared.engine().for_update(wait),
     ));
@@ -87,19 +88,39 @@ fn attempt(
         shared.recover(link, &failure);
         return match failure.kind {
             Kind::Locked | Kind::Conflict => Ok(Attempt::Busy(None)),
-            _ => Err(shared.explain(action, failure)),
+            _ => Err(shared.explain(ACTION, failure)),
         };
     }
     let Some(row) = answers.take_rows(select).pop() else {
         shared.roll_back(link);
         return Ok(Attempt::Absent);
     };
-    if let Some(holder) = row.text(4) {
-        let holder = holder.to_owned();
+    let Some(holder) = row.text(4).map(str::to_owned) else {
+        return open(shared, session, link, row, now);
+    };
+    // Mostly whoever made it is about to lock the row again, and not worth a question.
+    let (link, is_held) = if is_first && !wait.is_zero() {
+        (link, true)
+    } else {
+        is_held(shared, session, link)?
+    };
+    if is_held {
         shared.roll_back(link);
         return Ok(Attempt::Busy(Some(holder)));
     }
     open(shared, session, link, row, now)
+}
+
+/// Whether the mark in a row whose lock we have still means something. Few rows have one, so that this is
+/// not asked together with the lock.
+fn is_held(shared: &Shared, session: &SessionDigest, mut link: Link) -> Result<(Link, bool)> {
+    let answers = link.run(&Script::of(&format!(
+        "SELECT version FROM {} WHERE session = '{session}' AND {}",
+        shared.table(),
+        shared.unmarked()
+    )));
+    let (link, answers) = shared.checked(ACTION, link, answers)?;
+    Ok((link, answers.row(0).is_none()))
 }
 
 /// What is in a row whose lock we have.

@@ -182,8 +182,8 @@ impl Engine for Postgres {
 
     fn is_marked(&self) -> String {
         format!(
-            "held_until > {} AND EXISTS (SELECT 1 FROM pg_stat_activity \
-             WHERE held_by LIKE concat('%, connection ', pid))",
+            "held_until > {} AND EXISTS (SELECT 1 FROM pg_stat_get_activity(\
+             CAST(substring(held_by FROM ', connection ([0-9]+)$') AS integer)))",
             self.clock()
         )
     }
