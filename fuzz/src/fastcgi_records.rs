@@ -4,6 +4,9 @@
 //! independent encoder has put into records arrives exactly, wherever records and reads cut it and
 //! however they are padded; of bytes that are no such records, at least every cut reads the same.
 
+/// What a socket takes at once, with nobody at its other end who reads, however small its pieces are.
+const LONGEST: usize = 32 << 10;
+
 /// A request as it arrives: the parameters in their order, and the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrived {
@@ -24,6 +27,9 @@ pub fn check(bytes: &[u8], read: impl Fn(&[&[u8]]) -> Vec<Arrived>) {
         && let Some((cuts, script)) = script.split_at_checked(2)
     {
         let (sent, records) = requests(script);
+        if records.len() > LONGEST {
+            return;
+        }
         assert_eq!(read(&[&records]), sent, "in one piece");
         assert_eq!(read(&pieces(&records, cuts)), sent, "in pieces");
     } else {

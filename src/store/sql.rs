@@ -26,7 +26,8 @@
 //!   was changed for another, a write changes nothing unless the record is the one the lease knows, and is
 //!   [`Error::LeaseLost`] otherwise. A lease that could not lock its row again writes nothing at all;
 //! * between the servers of a Galera cluster row locks do not exclude; the second of two commits fails there
-//!   with a deadlock, which is [`Error::LeaseLost`] too;
+//!   with a deadlock, which is [`Error::LeaseLost`] too. To such a server every statement is a message of its
+//!   own: it may acknowledge a commit that was overruled when that came together with its `UPDATE`;
 //! * only `INSERT` makes a row, so that no write brings back a session that is gone; one that was deleted and
 //!   made again has another version.
 //!

@@ -386,7 +386,13 @@ fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<(
     // One that is there was left by a process that died here before.
     shared.directory.unlink(&aside)?;
     if let Some(mut copy) = shared.directory.create_file(&aside)? {
-        let copied = std::io::copy(&mut &*file, &mut copy);
+        let copied = loop {
+            match std::io::copy(&mut &*file, &mut copy) {
+                // Both files are where it stopped.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                copied => break copied,
+            }
+        };
         copied.map_err(|error| {
             Error::io(
                 "cannot set a damaged session aside in",
