@@ -1,6 +1,7 @@
 //! A server that is killed, stands still, is full or may only read: one clear error each, and nothing
 //! that was saved is lost, nor anything saved of which the opposite was said.
 
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -139,6 +140,32 @@ fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_
     assert_eq!(counted(&store, &session), Some(1));
     assert_eq!(counted(&store, &new), None);
     assert_eq!(server.tell(&["EXISTS", &format!("Session:{{{new}}}")]), "0");
+}
+
+#[test]
+fn a_program_that_is_stopped_while_it_waits_for_an_answer_goes_on_waiting() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = store(&server, &[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    server.freeze();
+    thread::scope(|scope| {
+        let commit = scope.spawn(|| lease.commit(&record(2, now), now));
+        // A wait that has a limit is ended by this, as by a signal that is handled.
+        let stops = format!(
+            "sleep 0.2; kill -STOP {0}; sleep 0.2; kill -CONT {0}",
+            std::process::id()
+        );
+        let stopped = Command::new("sh").args(["-c", &stops]).status();
+        assert!(stopped.unwrap().success());
+        server.resume();
+        commit.join().unwrap().unwrap();
+    });
+    assert_eq!(counted(&store, &id.digest()), Some(2));
+    lease.finish(&record(3, now), now).unwrap();
+    assert_eq!(counted(&store, &id.digest()), Some(3));
 }
 
 #[test]

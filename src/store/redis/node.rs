@@ -1,5 +1,7 @@
 //! [`Node`]: one server, alone or of a cluster, and the connections to it.
 
+use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -226,6 +228,17 @@ pub(super) fn is_closed(error: &RedisError) -> bool {
     error.is_connection_dropped()
 }
 
+/// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of
+/// signals.
+pub(super) fn is_interrupted(error: &RedisError) -> bool {
+    type Cause = Arc<dyn StdError + Send + Sync>;
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Cause>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::Interrupted)
+}
+
 /// Whether the next answer on this connection will be that of the next question. To a server that may
 /// only read, one connects anew: another may have its place by then.
 pub(super) fn leaves_in_step(error: &RedisError) -> bool {
@@ -235,4 +248,16 @@ pub(super) fn leaves_in_step(error: &RedisError) -> bool {
             | ErrorKind::Parse
             | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_told_from_other_ends_of_a_wait() {
+        let error = |kind| RedisError::from(io::Error::from(kind));
+        assert!(is_interrupted(&error(io::ErrorKind::Interrupted)));
+        assert!(!is_interrupted(&error(io::ErrorKind::WouldBlock)));
+    }
 }

@@ -7,7 +7,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
-use super::node::{Connections, Link, Node, is_closed, leaves_in_step};
+use super::node::{Connections, Link, Node, is_closed, is_interrupted, leaves_in_step};
 use super::place::Place;
 use super::record::Fields;
 use super::scripts::{Reply, Script};
@@ -180,6 +180,9 @@ impl Server {
         key: &str,
         turn: u32,
     ) -> Next {
+        if is_interrupted(error) {
+            return Next::Again;
+        }
         if is_closed(error) && turn == 1 {
             // Then so are those that were made before.
             current.pool.close();
@@ -252,6 +255,7 @@ impl Server {
                     link.keep();
                     return Ok(done);
                 }
+                Err(error) if is_interrupted(&error) => {}
                 Err(error) if is_first && is_closed(&error) => pool.close(),
                 Err(error) => {
                     let explained = link.node().explain(action, &error);
