@@ -9,6 +9,8 @@ mod redis;
 #[cfg(feature = "redis")]
 mod redis_away;
 #[cfg(feature = "redis")]
+mod redis_keys;
+#[cfg(feature = "redis")]
 mod redis_line;
 #[cfg(feature = "redis")]
 mod redis_programs;
