@@ -17,7 +17,7 @@ use support::servers::{Servers, Way};
 const LARGE: u64 = 100 << 20;
 /// KiB that the program may use at the most, whatever it was sent: its own code is most of it, for it
 /// is all examples in one, not optimized, and with every store.
-const MEMORY: u64 = 16 << 10;
+const MEMORY: u64 = 32 << 10;
 
 /// nginx takes a body to the disk first, or hands it on as it comes.
 const BUFFERED: &str = "client_max_body_size 0;";
