@@ -11,6 +11,13 @@ mod locks;
 pub(crate) mod memory;
 #[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
 mod pool;
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+mod reading;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

@@ -1,15 +1,12 @@
 //! [`Loaded`]: the hash of one session.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use redis::Cmd;
 
 use super::Shared;
 use super::scripts::Reply;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::SessionDigest;
-use crate::record::{Record, RecordError};
-use crate::store::Stored;
+use crate::store::{Stored, reading};
 
 /// A record and what stands beside it.
 pub(super) struct Loaded {
@@ -52,50 +49,14 @@ pub(super) fn parse(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// A moment in seconds since 1970; one that no clock can show is 1970.
-pub(super) fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH
-        .checked_add(Duration::from_secs(seconds))
-        .unwrap_or(UNIX_EPOCH)
-}
-
 impl Shared {
     /// What was loaded, as a record; what is no record at all is `None`.
     pub(super) fn stored(&self, session: &SessionDigest, loaded: Loaded) -> Result<Option<Stored>> {
-        let last_access = time(loaded.used);
-        match Record::from_json(loaded.data) {
-            Ok(record) => Ok(Some(Stored {
-                record,
-                last_access,
-            })),
-            Err(RecordError::Malformed(reason)) => {
-                log::warn!(
-                    "the session {session} in {} holds no record and was left alone: {reason}",
-                    self.server.shown()
-                );
-                Ok(None)
-            }
-            Err(RecordError::LaterVersion(version)) => Err(self.unreadable(
-                session,
-                format!(
-                    "a later release of cgi-session wrote it (version {version} of the format)"
-                ),
-            )),
-        }
+        reading::stored(session, &self.server.shown(), loaded.data, loaded.used)
     }
 
     /// As [`Shared::stored`], for a listing, which shows also what is no record.
     pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
-        let stored = self.stored(session, loaded)?;
-        stored.ok_or_else(|| self.unreadable(session, "it is no record".to_owned()))
-    }
-
-    fn unreadable(&self, session: &SessionDigest, reason: String) -> Error {
-        let place = self.server.shown();
-        Error::store(
-            format!("cannot read the session {session} in {place}"),
-            reason,
-        )
-        .with_hint("it was left as it is")
+        reading::listed(session, &self.server.shown(), loaded.data, loaded.used)
     }
 }

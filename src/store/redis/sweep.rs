@@ -9,13 +9,14 @@ use super::Shared;
 use super::listing::PAGE;
 use super::lock::{Presence, Token};
 use super::node::{Link, number_of_millis};
-use super::record::{parse, time};
+use super::record::parse;
 use super::scripts::{Reply, number};
 use super::server::keep;
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
 use crate::store::expiry::has_passed;
+use crate::store::reading::time;
 use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
 
 /// A clean-up that lasts longer may meet another one; they do each other no harm.

@@ -1,6 +1,6 @@
 //! The rows of the table: found, understood, listed and renewed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::Shared;
 use super::connector::ADMINISTRATOR;
@@ -8,8 +8,8 @@ use super::engine::{Kind, Row, Script};
 use super::has_passed;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::{Record, RecordError, unix_seconds};
-use crate::store::Stored;
+use crate::record::{Record, unix_seconds};
+use crate::store::{Stored, reading};
 
 /// So many sessions are listed at a time.
 const PAGE: usize = 256;
@@ -103,41 +103,12 @@ impl Shared {
 
     /// The record of a row; what is no record at all is `None`.
     pub(super) fn stored(&self, session: &SessionDigest, loaded: Loaded) -> Result<Option<Stored>> {
-        let last_access = time(loaded.used);
-        match Record::from_json(loaded.data) {
-            Ok(record) => Ok(Some(Stored {
-                record,
-                last_access,
-            })),
-            Err(RecordError::Malformed(reason)) => {
-                log::warn!(
-                    "the session {session} in {} holds no record and was left alone: {reason}",
-                    self.engine().address()
-                );
-                Ok(None)
-            }
-            Err(RecordError::LaterVersion(version)) => Err(self.unreadable(
-                session,
-                format!(
-                    "a later release of cgi-session wrote it (version {version} of the format)"
-                ),
-            )),
-        }
+        reading::stored(session, self.engine().address(), loaded.data, loaded.used)
     }
 
     /// As [`Shared::stored`], for a listing, which shows also what is no record.
     pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
-        let stored = self.stored(session, loaded)?;
-        stored.ok_or_else(|| self.unreadable(session, "it is no record".to_owned()))
-    }
-
-    fn unreadable(&self, session: &SessionDigest, reason: String) -> Error {
-        let address = self.engine().address();
-        Error::store(
-            format!("cannot read the session {session} in {address}"),
-            reason,
-        )
-        .with_hint("it was left as it is")
+        reading::listed(session, self.engine().address(), loaded.data, loaded.used)
     }
 
     /// Notes that a session was read, unless somebody has noted or written something meanwhile, or
@@ -198,11 +169,4 @@ impl Shared {
     pub(super) fn user(&self, user: Option<&str>) -> String {
         user.map_or_else(|| "NULL".to_owned(), |user| self.engine().text(user))
     }
-}
-
-/// A moment in seconds since 1970; one that no clock can show is 1970.
-pub(super) fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH
-        .checked_add(Duration::from_secs(seconds))
-        .unwrap_or(UNIX_EPOCH)
 }

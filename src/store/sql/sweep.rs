@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Shared;
 use super::connector::Link;
 use super::engine::{Kind, Script};
-use super::rows::time;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
+use crate::store::reading::time;
 use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
 
 /// So many sessions go in one transaction.

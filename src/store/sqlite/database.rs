@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::{Mode, OFlags};
@@ -239,11 +239,4 @@ pub(super) fn is_missing_table(error: &rusqlite::Error) -> bool {
         _ => return false,
     };
     message.starts_with("no such table: ")
-}
-
-/// A moment in seconds since 1970; one that no clock can show is 1970.
-pub(super) fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH
-        .checked_add(Duration::from_secs(seconds))
-        .unwrap_or(UNIX_EPOCH)
 }

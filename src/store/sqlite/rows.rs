@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Shared, cap, database, install};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::{Record, RecordError, unix_seconds};
-use crate::store::Stored;
+use crate::record::{Record, unix_seconds};
+use crate::store::{Stored, reading};
 
 /// So many sessions are listed at a time.
 const PAGE: usize = 256;
@@ -102,41 +102,22 @@ impl Shared {
 
     /// The record of a row; what is no record at all is `None`.
     pub(super) fn stored(&self, session: &SessionDigest, loaded: Loaded) -> Result<Option<Stored>> {
-        let last_access = database::time(loaded.used);
-        match Record::from_json(loaded.data) {
-            Ok(record) => Ok(Some(Stored {
-                record,
-                last_access,
-            })),
-            Err(RecordError::Malformed(reason)) => {
-                log::warn!(
-                    "the session {session} in {} holds no record and was left alone: {reason}",
-                    self.database.path().display()
-                );
-                Ok(None)
-            }
-            Err(RecordError::LaterVersion(version)) => Err(self.unreadable(
-                session,
-                format!(
-                    "a later release of cgi-session wrote it (version {version} of the format)"
-                ),
-            )),
-        }
+        reading::stored(
+            session,
+            &self.database.path().display(),
+            loaded.data,
+            loaded.used,
+        )
     }
 
     /// As [`Shared::stored`], for a listing, which shows also what is no record.
     pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
-        let stored = self.stored(session, loaded)?;
-        stored.ok_or_else(|| self.unreadable(session, "it is no record".to_owned()))
-    }
-
-    fn unreadable(&self, session: &SessionDigest, reason: String) -> Error {
-        let path = self.database.path().display();
-        Error::store(
-            format!("cannot read the session {session} in {path}"),
-            reason,
+        reading::listed(
+            session,
+            &self.database.path().display(),
+            loaded.data,
+            loaded.used,
         )
-        .with_hint("it was left as it is")
     }
 
     /// Stores the first record of a session whose lock we have; `false` when there is one already.

@@ -8,6 +8,7 @@ use super::{Shared, database};
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
+use crate::store::reading::time;
 use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
 
 /// So many sessions go in one transaction, and as long nobody else can write.
@@ -48,7 +49,7 @@ pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
         let ended = connection.query_row(&sql, [LAST_SWEEP], |row| row.get::<_, u64>(0));
         ended.optional()
     });
-    age_of_sweep(database::time(ended.ok()???), now)
+    age_of_sweep(time(ended.ok()???), now)
 }
 
 fn note(shared: &Shared, now: SystemTime) -> Result<()> {
@@ -183,7 +184,7 @@ fn delete_batch(
         report.deleted += 1;
         report.deleted_bytes += candidate.bytes;
         if let Some(observer) = sweep.observer {
-            let used = database::time(candidate.used);
+            let used = time(candidate.used);
             observer(SweepEvent::Deleted {
                 name: &candidate.name,
                 age: now.duration_since(used).unwrap_or_default(),
