@@ -1,17 +1,15 @@
 //! A `MariaDB` server of a test's own: on a port and a socket in a directory that goes with it.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
-use super::outside::{is_installed, is_root, wait_until};
+use super::outside::{Watched, is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -32,12 +30,7 @@ pub(crate) struct MysqlServer {
     directory: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
-    running: Option<Running>,
-}
-
-struct Running {
-    watch: Child,
-    pid: Pid,
+    running: Option<Watched>,
 }
 
 impl MysqlServer {
@@ -108,16 +101,7 @@ impl MysqlServer {
             "--innodb-flush-log-at-trx-commit=2",
         ]);
         command.args(&self.settings);
-        let mut watch = as_this_user(&mut command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pid = String::new();
-        let said = watch.stdout.take().unwrap();
-        BufReader::new(said).read_line(&mut pid).unwrap();
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
-        self.running = Some(Running { watch, pid });
+        self.running = Some(Watched::start(as_this_user(&mut command)));
         wait_until("MariaDB answers", || {
             self.connect("root", "", "mysql").is_ok()
         });
@@ -187,23 +171,14 @@ impl MysqlServer {
     /// Ends the server as its administrator would.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::TERM);
-        if let Some(running) = &self.running {
-            let process = format!("/proc/{}", running.pid.as_raw_nonzero());
-            wait_until("the server has ended", || {
-                // Its watch may not have taken note of it.
-                let status = fs::read_to_string(format!("{process}/stat"));
-                status.map_or(true, |status| status.contains(") Z "))
-            });
-        }
+        self.running.iter().for_each(Watched::has_ended);
         self.kill();
     }
 
     /// Ends the server as if the machine had stopped.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let mut input = running.watch.stdin.take().unwrap();
-            input.write_all(b"stays\n").unwrap();
-            running.watch.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
     }
 
@@ -217,8 +192,7 @@ impl MysqlServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.running.as_ref().unwrap().pid;
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.running.as_ref().unwrap().signal(signal);
     }
 }
 

@@ -2,7 +2,12 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 /// After this time something has gone wrong, however slow the machine is.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -35,4 +40,52 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// A server that a shell watches: it ends when the shell's input ends, and so with the test.
+pub(crate) struct Watched {
+    watch: Child,
+    pid: Pid,
+}
+
+impl Watched {
+    /// Starts a shell that starts the server, says its number, and reads a line if the server's directory
+    /// is to stay.
+    pub(crate) fn start(shell: &mut Command) -> Self {
+        let mut watch = shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        let said = watch.stdout.take().unwrap();
+        BufReader::new(said).read_line(&mut pid).unwrap();
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        Watched { watch, pid }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits until the server has done as it was told.
+    pub(crate) fn has_ended(&self) {
+        let process = format!("/proc/{}", self.pid.as_raw_nonzero());
+        wait_until("the server has ended", || {
+            // Its watch may not have taken note of it.
+            let status = fs::read_to_string(format!("{process}/stat"));
+            status.map_or(true, |status| status.contains(") Z "))
+        });
+    }
+
+    /// Ends the server, and leaves its directory.
+    pub(crate) fn kill(mut self) {
+        let mut input = self.watch.stdin.take().unwrap();
+        input.write_all(b"stays\n").unwrap();
+        self.watch.wait().unwrap();
+    }
 }

@@ -1,16 +1,16 @@
 //! A `PostgreSQL` server of a test's own: on a port and a socket in a directory that goes with it.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal};
 
-use super::outside::{is_installed, is_root, wait_until};
+use super::outside::{Watched, is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -29,12 +29,7 @@ pub(crate) struct PostgresServer {
     programs: PathBuf,
     port: u16,
     settings: Vec<String>,
-    running: Option<Running>,
-}
-
-struct Running {
-    watch: Child,
-    pid: Pid,
+    running: Option<Watched>,
 }
 
 impl PostgresServer {
@@ -102,16 +97,7 @@ impl PostgresServer {
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        let mut watch = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pid = String::new();
-        let said = watch.stdout.take().unwrap();
-        BufReader::new(said).read_line(&mut pid).unwrap();
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
-        self.running = Some(Running { watch, pid });
+        self.running = Some(Watched::start(&mut command));
         wait_until("PostgreSQL answers", || {
             self.connect(OWNER, "postgres").is_ok()
         });
@@ -203,23 +189,14 @@ impl PostgresServer {
     /// Ends the server as its administrator would.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::INT);
-        if let Some(running) = &self.running {
-            let process = format!("/proc/{}", running.pid.as_raw_nonzero());
-            wait_until("the server has ended", || {
-                // Its watch may not have taken note of it.
-                let status = fs::read_to_string(format!("{process}/stat"));
-                status.map_or(true, |status| status.contains(") Z "))
-            });
-        }
+        self.running.iter().for_each(Watched::has_ended);
         self.kill();
     }
 
     /// Ends the server as if the machine had stopped.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let mut input = running.watch.stdin.take().unwrap();
-            input.write_all(b"stays\n").unwrap();
-            running.watch.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
     }
 
@@ -240,12 +217,11 @@ impl PostgresServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.running.as_ref().unwrap().pid;
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.running.as_ref().unwrap().signal(signal);
     }
 
     fn children(&self) -> Vec<Pid> {
-        let pid = self.running.as_ref().unwrap().pid.as_raw_nonzero();
+        let pid = self.running.as_ref().unwrap().pid().as_raw_nonzero();
         let tasks = format!("/proc/{pid}/task/{pid}/children");
         let children = fs::read_to_string(tasks).unwrap();
         let children = children.split_whitespace().map(|child| child.parse().ok());

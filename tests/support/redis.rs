@@ -1,13 +1,12 @@
 //! A Redis server of a test's own: on a socket and a port in a directory that goes with it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
-use super::outside::{is_installed, wait_until};
+use super::outside::{Watched, is_installed, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -19,12 +18,7 @@ const WATCH: &str =
 pub(crate) struct RedisServer {
     directory: tempfile::TempDir,
     settings: Vec<String>,
-    running: Option<Running>,
-}
-
-struct Running {
-    watch: Child,
-    pid: Pid,
+    running: Option<Watched>,
 }
 
 impl RedisServer {
@@ -59,16 +53,7 @@ impl RedisServer {
         command.args(["--port", "0", "--unixsocket"]).arg(&socket);
         command.arg("--dir").arg(self.directory.path());
         command.args(&self.settings);
-        let mut watch = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pid = String::new();
-        let said = watch.stdout.take().unwrap();
-        BufReader::new(said).read_line(&mut pid).unwrap();
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
-        self.running = Some(Running { watch, pid });
+        self.running = Some(Watched::start(&mut command));
         wait_until("the Redis server answers", || {
             self.ask(&["PING"]).is_some_and(|answer| answer == "PONG")
         });
@@ -117,10 +102,8 @@ impl RedisServer {
 
     /// Kills the server as if the machine had stopped.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let mut input = running.watch.stdin.take().unwrap();
-            input.write_all(b"stays\n").unwrap();
-            running.watch.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
         // Else a connection would wait for whoever listens there next.
         let _ = fs::remove_file(self.socket());
@@ -136,8 +119,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.running.as_ref().unwrap().pid;
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.running.as_ref().unwrap().signal(signal);
     }
 }
 

@@ -1,19 +1,19 @@
 //! Galera: three nodes, each of which takes writes and has what the others have committed.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::Engine;
+use crate::support::outside::Watched;
 use crate::support::{is_installed, is_root, wait_until};
 
 const NODES: usize = 3;
@@ -34,12 +34,7 @@ struct Node {
     directory: PathBuf,
     /// For clients, the cluster, and the transfer of what is missing, a little and all.
     ports: [u16; 4],
-    running: Option<Running>,
-}
-
-struct Running {
-    watch: Child,
-    pid: Pid,
+    running: Option<Watched>,
 }
 
 impl Galera {
@@ -168,16 +163,7 @@ impl Node {
             "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{group};\
              ist.recv_addr=127.0.0.1:{increment};gcache.size=16M"
         ));
-        let mut watch = as_another(&mut command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pid = String::new();
-        let said = watch.stdout.take().unwrap();
-        BufReader::new(said).read_line(&mut pid).unwrap();
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
-        self.running = Some(Running { watch, pid });
+        self.running = Some(Watched::start(as_another(&mut command)));
         wait_until("the node has what the others have", || self.is_synced());
     }
 
@@ -198,16 +184,13 @@ impl Node {
     }
 
     fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            let mut input = running.watch.stdin.take().unwrap();
-            input.write_all(b"end\n").unwrap();
-            running.watch.wait().unwrap();
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.running.as_ref().unwrap().pid;
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.running.as_ref().unwrap().signal(signal);
     }
 }
 
