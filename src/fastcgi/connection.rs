@@ -135,6 +135,11 @@ impl Connection {
         Progress::Waiting
     }
 
+    /// Whether more comes within this time.
+    pub(super) fn speaks_within(&self, pause: Duration) -> bool {
+        self.stream.wait_for_input(pause).is_ok()
+    }
+
     /// Deals with what has been read; `Ok(None)` when more must be read.
     fn step(&mut self) -> io::Result<Option<Progress>> {
         loop {

@@ -37,6 +37,9 @@ const STOP: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 /// How often connections that do nothing are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a worker stays with a new connection that has said nothing yet. A web server connects when
+/// it has a request, so that waiting here spares handing the connection to another worker.
+const FIRST_WORD: Duration = Duration::from_millis(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
 /// How long the rest of answered requests is read away when the program ends.
@@ -104,7 +107,7 @@ impl<'a> Pool<'a> {
                             is_new,
                             connection,
                         };
-                        self.drive(Turn::Read(open), &mut out);
+                        self.drive(Turn::Accepted(open), &mut out);
                     }
                 }
                 STOP => self.is_stopping.store(true, Ordering::Release),
@@ -193,7 +196,10 @@ impl<'a> Pool<'a> {
         let mut turns = VecDeque::from([first]);
         while let Some(turn) = turns.pop_front() {
             match turn {
-                Turn::Read(open) => turns.extend(self.read(open, out).map(Turn::Handle)),
+                Turn::Accepted(open) => {
+                    turns.extend(self.read(open, true, out).map(Turn::Handle));
+                }
+                Turn::Read(open) => turns.extend(self.read(open, false, out).map(Turn::Handle)),
                 Turn::Handle(job) => {
                     let session = job.session.clone();
                     // What panics here is no handler; the worker lives on all the same.
@@ -207,9 +213,12 @@ impl<'a> Pool<'a> {
     }
 
     /// Reads on, until a request may be handled or nothing more has come.
-    fn read(&self, mut open: Open, out: &mut Vec<u8>) -> Option<Job> {
+    fn read(&self, mut open: Open, mut is_first: bool, out: &mut Vec<u8>) -> Option<Job> {
         loop {
             match open.connection.advance() {
+                Progress::Waiting if is_first && open.connection.speaks_within(FIRST_WORD) => {
+                    is_first = false;
+                }
                 Progress::Waiting => {
                     self.hand_back(open);
                     return None;
@@ -356,6 +365,7 @@ impl<'a> Pool<'a> {
 
 /// What a worker does next with a connection.
 enum Turn {
+    Accepted(Open),
     Read(Open),
     Handle(Job),
 }

@@ -68,7 +68,7 @@ impl Stream {
         loop {
             match self.fill() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(self.socket.as_fd(), PollFlags::IN, pause)?;
+                    self.wait_for_input(pause)?;
                 }
                 result => return result,
             }
@@ -99,6 +99,11 @@ impl Stream {
             }
         }
         Ok(written)
+    }
+
+    /// Waits up to `pause` until the peer has sent something.
+    pub(super) fn wait_for_input(&self, pause: Duration) -> io::Result<()> {
+        wait(self.socket.as_fd(), PollFlags::IN, pause)
     }
 
     /// Waits up to `pause` until the peer takes something or has sent something.
