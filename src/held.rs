@@ -66,8 +66,14 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        sessions().held.retain(|(_, id)| *id != self.id);
-        RELEASED.notify_all();
+        let mut all = sessions();
+        all.held.retain(|(_, id)| *id != self.id);
+        let is_awaited = all.awaited.contains(&self.id);
+        drop(all);
+        // A system call each time, whether or not anybody hears it.
+        if is_awaited {
+            RELEASED.notify_all();
+        }
     }
 }
 
