@@ -1,5 +1,6 @@
 //! A storm on a store: processes count on sessions and are killed at random, clean-ups run all the time,
-//! sessions end and begin, change their ids, grow and shrink, and are read without a lock.
+//! sessions end and begin, change their ids, grow and shrink, are read without a lock, and crowd in
+//! where there is a cap.
 //!
 //! Each process keeps a ledger outside the sessions, with a line before and after each deed. At the end
 //! every acknowledged increment is there once, and of the others at most those that were under way when
@@ -42,12 +43,16 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// A store to be tried, which every process opens for itself.
 pub trait Subject {
-    /// Opens the store that belongs to this directory, which it makes when it is missing.
+    /// Opens the store that belongs to this directory, which it makes when it is missing. With a cap, so
+    /// many sessions may be there, and a newcomer sends away the least recently used.
     ///
     /// # Errors
     ///
     /// When that is not possible.
-    fn open(&self, directory: &Path) -> Result<SessionManager>;
+    fn open(&self, directory: &Path, cap: Option<u64>) -> Result<SessionManager>;
+
+    /// Whether the store knows of a cap.
+    fn has_cap(&self) -> bool;
 
     /// Makes what all processes need, in place of what a storm that was killed may have left.
     ///
@@ -76,6 +81,10 @@ pub struct Outcome {
     pub brief_increments: u64,
     /// Sessions that got a new id.
     pub regenerated: u64,
+    /// Of those, sessions whose old id showed them for some time as they were.
+    pub replaced: u64,
+    /// Sessions that were made where there is a cap; `None` when the store knows of none.
+    pub newcomers: Option<u64>,
     /// Sessions that were destroyed.
     pub destroyed: u64,
     /// Sessions that were read without a lock.
@@ -118,11 +127,12 @@ impl Storm<'_> {
     pub fn run(&self, goes_on: &dyn Fn(&Outcome) -> bool) -> io::Result<Outcome> {
         let ground = Ground::at(self.place);
         ground.prepare()?;
-        for field in [Field::Lasting, Field::Brief] {
+        for field in Field::ALL {
             let prepared = self.subject.prepare(&ground.field(field));
             prepared.map_err(|error| io::Error::other(error.one_line()))?;
         }
-        let mut crew = Crew::new(self.place, self.seed, self.command);
+        let has_cap = self.subject.has_cap();
+        let mut crew = Crew::new(self.place, self.seed, has_cap, self.command);
         let begun = Instant::now();
         crew.start()?;
         let mut outcome = Outcome::default();
@@ -154,6 +164,8 @@ impl Outcome {
         self.increments = crew.tally.acknowledged;
         self.brief_increments = crew.tally.brief;
         self.regenerated = crew.tally.regenerated;
+        self.replaced = crew.tally.replaced;
+        self.newcomers = crew.has_cap.then_some(crew.tally.newcomers);
         self.destroyed = crew.tally.destroyed;
         self.reads = crew.tally.reads;
         self.swept = crew.tally.swept;

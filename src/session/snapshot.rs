@@ -46,6 +46,12 @@ impl Snapshot {
         self.last_access
     }
 
+    /// Whether the session goes on under another id, as [`Session::is_replaced`](crate::Session::is_replaced).
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.applications.notes.is_replaced
+    }
+
     /// Whose session it is, as [`Session::set_user`](crate::Session::set_user) said.
     #[must_use]
     pub fn user(&self) -> Option<&str> {

@@ -47,10 +47,16 @@ pub(crate) enum Fault {
     LeaveTemporary,
     /// The sessions of a user are not found.
     ForgetUsers,
+    /// What a request leaves at its end is acknowledged and not written.
+    ForgetEnd,
+    /// The cap is not looked at.
+    NoCap,
+    /// Whoever makes room for a newcomer does it without the lock.
+    EvictWithoutLock,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 12] = [
+    pub(crate) const ALL: [Fault; 15] = [
         Fault::Nothing,
         Fault::NoLock,
         Fault::SharedLock,
@@ -63,6 +69,9 @@ impl Fault {
         Fault::RenameWithoutSync,
         Fault::LeaveTemporary,
         Fault::ForgetUsers,
+        Fault::ForgetEnd,
+        Fault::NoCap,
+        Fault::EvictWithoutLock,
     ];
 
     /// The fault of this name, as `Debug` writes it: for processes that are told which to have.
@@ -85,6 +94,7 @@ pub(crate) struct BrokenStore(Arc<Place>);
 struct Place {
     fault: Fault,
     directory: PathBuf,
+    cap: Option<u64>,
 }
 
 struct BrokenLease {
@@ -100,6 +110,16 @@ impl BrokenStore {
         BrokenStore(Arc::new(Place {
             fault,
             directory: directory.to_owned(),
+            cap: None,
+        }))
+    }
+
+    /// The same with room for so many sessions: a newcomer sends away the least recently used.
+    pub(crate) fn with_cap(self, cap: Option<u64>) -> Self {
+        BrokenStore(Arc::new(Place {
+            fault: self.0.fault,
+            directory: self.0.directory.clone(),
+            cap,
         }))
     }
 
@@ -192,6 +212,47 @@ impl Place {
         }
     }
 
+    /// Makes room for one more session.
+    fn make_room(&self) -> io::Result<()> {
+        let Some(cap) = self.cap.filter(|_| self.fault != Fault::NoCap) else {
+            return Ok(());
+        };
+        let mut sessions = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let is_session = entry.path().extension().is_some_and(|end| end == "json");
+            // Another one may be making room.
+            if let Some(found) = found(entry.metadata())?.filter(|_| is_session) {
+                sessions.push((found.modified()?, entry.path()));
+            }
+        }
+        sessions.sort();
+        let mut excess = (sessions.len() as u64 + 1).saturating_sub(cap);
+        for (_, path) in sessions {
+            if excess == 0 {
+                break;
+            }
+            excess -= u64::from(self.evict(&path)?);
+        }
+        Ok(())
+    }
+
+    fn evict(&self, path: &Path) -> io::Result<bool> {
+        if self.fault == Fault::EvictWithoutLock {
+            return found(fs::remove_file(path)).map(|gone| gone.is_some());
+        }
+        let locked = match self.lock(path, Duration::ZERO) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            locked => locked?,
+        };
+        let Some(locked) = locked else {
+            return Ok(false);
+        };
+        let gone = found(fs::remove_file(path));
+        self.unlock(path, &locked)?;
+        gone.map(|gone| gone.is_some())
+    }
+
     fn sweep_file(&self, path: &Path, now: SystemTime) -> io::Result<bool> {
         match path.extension().and_then(OsStr::to_str) {
             Some("json") => {}
@@ -257,6 +318,7 @@ impl Store for BrokenStore {
     ) -> Result<Option<Box<dyn Lease>>> {
         let path = self.path(session);
         let made = || -> io::Result<Option<File>> {
+            self.0.make_room()?;
             let (temporary, file) = self.0.write_temporary(record)?;
             let linked = fs::hard_link(&temporary, &path);
             forget(&temporary);
@@ -405,6 +467,13 @@ impl Lease for BrokenLease {
     fn commit(&mut self, record: &Record, _now: SystemTime) -> Result<()> {
         let written = self.write(record);
         written.map_err(|error| failed("save", &self.path, error))
+    }
+
+    fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        match self.place.fault {
+            Fault::ForgetEnd => Ok(()),
+            _ => self.commit(record, now),
+        }
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {

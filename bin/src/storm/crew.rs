@@ -14,7 +14,7 @@ use super::task::{Role, Task};
 use super::violation::{Kind, Violation};
 
 /// Who is there at any time.
-const ROLES: [Role; 8] = [
+const ROLES: [Role; 10] = [
     Role::Resident,
     Role::Resident,
     Role::Resident,
@@ -23,12 +23,16 @@ const ROLES: [Role; 8] = [
     Role::Reader,
     Role::Sweeper,
     Role::HastySweeper,
+    Role::Newcomer,
+    Role::Newcomer,
 ];
 
 pub(super) struct Crew<'a> {
     ground: Ground,
     place: &'a Path,
     command: &'a dyn Fn() -> Command,
+    /// Nobody crowds in where there is no cap.
+    pub(super) has_cap: bool,
     rng: fastrand::Rng,
     members: Vec<Member>,
     pub(super) tally: Tally,
@@ -45,11 +49,17 @@ struct Member {
 }
 
 impl<'a> Crew<'a> {
-    pub(super) fn new(place: &'a Path, seed: u64, command: &'a dyn Fn() -> Command) -> Self {
+    pub(super) fn new(
+        place: &'a Path,
+        seed: u64,
+        has_cap: bool,
+        command: &'a dyn Fn() -> Command,
+    ) -> Self {
         Crew {
             ground: Ground::at(place),
             place,
             command,
+            has_cap,
             rng: fastrand::Rng::with_seed(seed),
             members: Vec::new(),
             tally: Tally::default(),
@@ -61,7 +71,9 @@ impl<'a> Crew<'a> {
     /// Starts everybody.
     pub(super) fn start(&mut self) -> io::Result<()> {
         for role in ROLES {
-            self.hire(role)?;
+            if self.has_cap || role != Role::Newcomer {
+                self.hire(role)?;
+            }
         }
         Ok(())
     }
@@ -96,7 +108,7 @@ impl<'a> Crew<'a> {
     fn life(&mut self, role: Role) -> Duration {
         let top = match role {
             Role::Single => 64,
-            Role::Resident | Role::Reader | Role::Sweeper | Role::HastySweeper => {
+            Role::Resident | Role::Reader | Role::Sweeper | Role::HastySweeper | Role::Newcomer => {
                 8 << self.rng.u32(0..10)
             }
         };

@@ -11,8 +11,11 @@ use cgi_session::SessionId;
 pub(super) const LASTING: usize = 4;
 /// Counters whose sessions any clean-up may end, except while they are locked.
 pub(super) const BRIEF: usize = 2;
+/// So many sessions may be where newcomers crowd in.
+const CAP: u64 = 16;
 
-const GRAVE: usize = SessionId::LENGTH + 1;
+/// A line of a list of ids.
+const LINE: usize = SessionId::LENGTH + 1;
 
 /// The directories and files of one storm. All ids in them end with it.
 #[derive(Clone, Debug)]
@@ -20,11 +23,24 @@ pub(super) struct Ground {
     place: PathBuf,
 }
 
-/// Which of the two stores.
+/// Which of the stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
+    /// Nothing ends here but what somebody ends.
     Lasting,
+    /// A clean-up ends whatever is not locked.
     Brief,
+    /// There is a cap, and every newcomer sends another session away.
+    Crowded,
+}
+
+/// Which of the ids that a session has no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Former {
+    /// Nobody may ever find a session under it again.
+    Ended,
+    /// For some time it still shows the session as it was.
+    Replaced,
 }
 
 /// What is known of the session of a counter: enough for a client to use it.
@@ -35,17 +51,26 @@ pub(super) struct Entry {
 }
 
 impl Field {
+    pub(super) const ALL: [Field; 3] = [Field::Lasting, Field::Brief, Field::Crowded];
+
     pub(super) fn slots(self) -> usize {
         match self {
             Field::Lasting => LASTING,
             Field::Brief => BRIEF,
+            Field::Crowded => 0,
         }
+    }
+
+    /// How many sessions there may be, for a store that counts them.
+    pub(super) fn cap(self) -> Option<u64> {
+        (self == Field::Crowded).then_some(CAP)
     }
 
     fn name(self) -> &'static str {
         match self {
             Field::Lasting => "sessions",
             Field::Brief => "brief",
+            Field::Crowded => "crowded",
         }
     }
 }
@@ -61,7 +86,8 @@ impl Ground {
     pub(super) fn prepare(&self) -> io::Result<()> {
         fs::create_dir(self.control())?;
         fs::create_dir(self.ledgers())?;
-        for path in [self.graves(), self.violations()] {
+        let lists = [Former::Ended, Former::Replaced].map(|former| self.list(former));
+        for path in lists.into_iter().chain([self.violations()]) {
             File::create_new(path)?;
         }
         Ok(())
@@ -110,34 +136,35 @@ impl Ground {
         fs::rename(new, self.slot(field, slot))
     }
 
-    /// Notes an id that nobody may ever find a session under again.
-    pub(super) fn bury(&self, id: &SessionId) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).open(self.graves())?;
+    /// Notes an id that its session has no more.
+    pub(super) fn note(&self, former: Former, id: &SessionId) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(self.list(former))?;
         file.write_all(format!("{}\n", id.secret()).as_bytes())
     }
 
-    /// One of the buried ids, drawn from the last `among`; `None` while there are none.
-    pub(super) fn grave(
+    /// One of these ids, drawn from the last `among`; `None` while there are none.
+    pub(super) fn draw(
         &self,
+        former: Former,
         rng: &mut fastrand::Rng,
         among: u64,
     ) -> io::Result<Option<SessionId>> {
-        let file = File::open(self.graves())?;
-        let graves = file.metadata()?.len() / GRAVE as u64;
-        if graves == 0 {
+        let file = File::open(self.list(former))?;
+        let lines = file.metadata()?.len() / LINE as u64;
+        if lines == 0 {
             return Ok(None);
         }
-        let chosen = rng.u64(graves.saturating_sub(among)..graves);
+        let chosen = rng.u64(lines.saturating_sub(among)..lines);
         let mut text = [0; SessionId::LENGTH];
-        file.read_exact_at(&mut text, chosen * GRAVE as u64)?;
+        file.read_exact_at(&mut text, chosen * LINE as u64)?;
         Ok(SessionId::parse(&text))
     }
 
-    /// All buried ids.
-    pub(super) fn all_graves(&self) -> io::Result<Vec<SessionId>> {
-        let text = fs::read(self.graves())?;
-        let graves = text.chunks_exact(GRAVE);
-        Ok(graves
+    /// All of these ids.
+    pub(super) fn all(&self, former: Former) -> io::Result<Vec<SessionId>> {
+        let text = fs::read(self.list(former))?;
+        let lines = text.chunks_exact(LINE);
+        Ok(lines
             .filter_map(|line| SessionId::parse(line.get(..SessionId::LENGTH)?))
             .collect())
     }
@@ -150,8 +177,11 @@ impl Ground {
         self.control().join("ledgers")
     }
 
-    fn graves(&self) -> PathBuf {
-        self.control().join("graves")
+    fn list(&self, former: Former) -> PathBuf {
+        self.control().join(match former {
+            Former::Ended => "ended",
+            Former::Replaced => "replaced",
+        })
     }
 
     fn control(&self) -> PathBuf {

@@ -14,12 +14,16 @@ pub(super) enum Deed {
     Count,
     /// Counts to this number, and gives the session a new id.
     Regenerate,
+    /// The same, while the old id still shows the session as it was.
+    Replace,
     /// Destroys the session, whose counter holds this number.
     Destroy,
     /// The session of a counter is now called so.
     Name,
     /// Counts in a session that any clean-up may end.
     Brief,
+    /// Has made a session where there is a cap, and was not sent away while it was there.
+    Crowd,
     /// Has read so many sessions without a lock.
     Read,
     /// Has deleted so many expired sessions.
@@ -71,13 +75,15 @@ impl Ledger {
 }
 
 impl Deed {
-    const ALL: [(u8, Deed); 8] = [
+    const ALL: [(u8, Deed); 10] = [
         (b'b', Deed::Begin),
         (b'c', Deed::Count),
         (b'r', Deed::Regenerate),
+        (b'g', Deed::Replace),
         (b'd', Deed::Destroy),
         (b'n', Deed::Name),
         (b'i', Deed::Brief),
+        (b'w', Deed::Crowd),
         (b'v', Deed::Read),
         (b's', Deed::Sweep),
     ];

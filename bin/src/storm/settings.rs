@@ -78,7 +78,7 @@ impl Settings {
         self.values[0] == storage_type
     }
 
-    fn config(&self, directory: &Path) -> Result<Config> {
+    fn config(&self, directory: &Path, cap: Option<u64>) -> Result<Config> {
         let config = if self.is_in_engine() {
             in_engine(Config::find_with(self.file.as_deref(), &[])?, directory)?
         } else {
@@ -86,6 +86,12 @@ impl Settings {
             let mut keys = KEYS.iter().zip(&self.values);
             let config = keys.try_fold(config, |config, (key, value)| config.set(key, value))?;
             config.set("database", directory.join(DATABASE))?
+        };
+        let config = match cap.filter(|_| self.has_cap()) {
+            Some(cap) => config
+                .set("maxSessions", cap.to_string())?
+                .set("whenFull", "evictOldest")?,
+            None => config,
         };
         config
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
@@ -105,23 +111,27 @@ fn in_engine(config: Config, directory: &Path) -> Result<Config> {
 }
 
 impl Subject for Settings {
-    fn open(&self, directory: &Path) -> Result<SessionManager> {
+    fn open(&self, directory: &Path, cap: Option<u64>) -> Result<SessionManager> {
         if self.is("sqlite") {
             // Two may get here at once.
             fs::create_dir_all(directory)
                 .map_err(|error| Error::store("cannot make the database's directory", error))?;
         }
-        SessionManager::new(self.config(directory)?)
+        SessionManager::new(self.config(directory, cap)?)
     }
 
     fn prepare(&self, directory: &Path) -> Result<()> {
         if !self.is_in_engine() {
             return Ok(());
         }
-        let manager = self.open(directory)?;
+        let manager = self.open(directory, None)?;
         let (left, mut problems) = (manager.uninstall(), manager.install());
         problems.extend(left.errors);
         problems.pop().map_or(Ok(()), Err)
+    }
+
+    fn has_cap(&self) -> bool {
+        !self.is("redis")
     }
 
     fn longest_wake(&self) -> Duration {

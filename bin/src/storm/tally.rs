@@ -14,6 +14,8 @@ pub(super) struct Tally {
     pub(super) acknowledged: u64,
     pub(super) brief: u64,
     pub(super) regenerated: u64,
+    pub(super) replaced: u64,
+    pub(super) newcomers: u64,
     pub(super) destroyed: u64,
     pub(super) reads: u64,
     pub(super) swept: u64,
@@ -69,6 +71,7 @@ impl Tally {
         let Line { counter, value, .. } = line;
         match line.deed {
             Deed::Brief => self.brief += 1,
+            Deed::Crowd => self.newcomers += 1,
             Deed::Read => self.reads += value,
             Deed::Sweep => self.swept += value,
             Deed::Begin => self.account(counter).has_begun = true,
@@ -77,9 +80,10 @@ impl Tally {
                 self.destroyed += 1;
                 self.account(counter).destroyed_at = Some(value);
             }
-            Deed::Count | Deed::Regenerate => {
+            Deed::Count | Deed::Regenerate | Deed::Replace => {
                 self.acknowledged += 1;
-                self.regenerated += u64::from(line.deed == Deed::Regenerate);
+                self.regenerated += u64::from(line.deed != Deed::Count);
+                self.replaced += u64::from(line.deed == Deed::Replace);
                 let account = self.account(counter);
                 if !account.acknowledged.insert(value) {
                     let shown = account.shown(counter);
@@ -95,14 +99,14 @@ impl Tally {
     fn left_undone(&mut self, line: Line) {
         let account = self.account(line.counter);
         match line.deed {
-            Deed::Count | Deed::Regenerate => {
+            Deed::Count | Deed::Regenerate | Deed::Replace => {
                 account.under_way.insert(line.value);
-                if line.deed == Deed::Regenerate {
+                if line.deed != Deed::Count {
                     account.moving.insert(line.value);
                 }
             }
             Deed::Destroy => account.is_being_destroyed = true,
-            Deed::Begin | Deed::Name | Deed::Brief | Deed::Read | Deed::Sweep => {}
+            Deed::Begin | Deed::Name | Deed::Brief | Deed::Crowd | Deed::Read | Deed::Sweep => {}
         }
     }
 

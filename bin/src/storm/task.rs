@@ -27,6 +27,8 @@ pub(super) enum Role {
     Sweeper,
     /// Cleans up with a clock that is ahead.
     HastySweeper,
+    /// Makes sessions where there is a cap.
+    Newcomer,
 }
 
 /// The part that this process has in a storm.
@@ -38,12 +40,13 @@ pub struct Task {
 }
 
 impl Role {
-    const ALL: [Role; 5] = [
+    const ALL: [Role; 6] = [
         Role::Resident,
         Role::Single,
         Role::Reader,
         Role::Sweeper,
         Role::HastySweeper,
+        Role::Newcomer,
     ];
 
     fn name(self) -> String {
@@ -107,6 +110,7 @@ impl Task {
             Role::Reader => worker.read_on(),
             Role::Sweeper => worker.sweep_on(Field::Lasting),
             Role::HastySweeper => worker.sweep_on(Field::Brief),
+            Role::Newcomer => worker.crowd_in(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What must hold when the storm is over and nobody is there any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -8,16 +8,21 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Error, SessionDigest, Store, Stored, Sweep};
+use cgi_session::{
+    Error, Result, SessionDigest, SessionId, SessionManager, Snapshot, Store, Stored, Sweep,
+};
 
 use super::content::{Content, EXPIRED};
-use super::ground::{Field, Ground, shown};
+use super::ground::{Field, Former, Ground, shown};
 use super::tally::Tally;
 use super::violation::{Kind, Violation};
 use super::{Subject, TIMEOUT};
 
 /// After so long nothing of a process that died is kept, and no expired session.
 const LONG_AFTER: Duration = Duration::from_secs(180);
+
+/// So many sessions may be above the cap: a newcomer does not wait while another one makes room.
+const AT_ONCE: u64 = 16;
 
 /// Between two clean-ups of a store whose locks outlive their holders.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -29,19 +34,22 @@ pub(super) fn pronounce(
     tally: &Tally,
 ) -> io::Result<Vec<Violation>> {
     let mut violations = Vec::new();
-    for field in [Field::Lasting, Field::Brief] {
+    for field in Field::ALL {
         let directory = ground.field(field);
-        let manager = match subject.open(&directory) {
+        let manager = match subject.open(&directory, field.cap()) {
             Ok(manager) => manager,
             Err(error) => return Ok(vec![failed("the store", "to open", &error)]),
         };
         if field == Field::Lasting {
-            violations.extend(check_sessions(ground, manager.store(), tally)?);
+            violations.extend(check_sessions(ground, &manager, tally)?);
             violations.extend(check_locks(
                 ground,
                 manager.store(),
                 subject.longest_wake(),
             )?);
+        }
+        if let Some(cap) = field.cap().filter(|_| subject.has_cap()) {
+            violations.extend(check_cap(manager.store(), cap));
         }
         // What the first one has met before the session that it belonged to goes with the second.
         let mut sweeps = (0..2).map(|_| check_sweep(manager.store(), subject.longest_wake()));
@@ -65,8 +73,8 @@ pub(super) fn pronounce(
 
 /// Removes what a storm has left that was interrupted: as much as goes.
 pub(super) fn remove(ground: &Ground, subject: &dyn Subject) {
-    for field in [Field::Lasting, Field::Brief] {
-        if let Ok(manager) = subject.open(&ground.field(field)) {
+    for field in Field::ALL {
+        if let Ok(manager) = subject.open(&ground.field(field), field.cap()) {
             for error in manager.store().uninstall().errors {
                 log::warn!("{}", error.one_line());
             }
@@ -75,14 +83,24 @@ pub(super) fn remove(ground: &Ground, subject: &dyn Subject) {
 }
 
 /// Every counter holds what the ledgers say, and no ended session is there.
-fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Result<Vec<Violation>> {
+fn check_sessions(
+    ground: &Ground,
+    manager: &SessionManager,
+    tally: &Tally,
+) -> io::Result<Vec<Violation>> {
+    let store = manager.store();
     let mut violations = Vec::new();
+    let replaced = ground.all(Former::Replaced)?;
+    let former: HashSet<SessionDigest> = replaced.iter().map(SessionId::digest).collect();
     let mut stored: BTreeMap<u64, Vec<(SessionDigest, u64)>> = BTreeMap::new();
     let mut live = BTreeSet::new();
     let mut users: BTreeMap<String, Vec<SessionDigest>> = BTreeMap::new();
     let listed = store.for_each(
         &mut |digest, found| {
             live.insert(digest.to_string());
+            if former.contains(digest) {
+                return ControlFlow::Continue(());
+            }
             let name = || format!("session {}", digest.as_str().get(..12).unwrap_or_default());
             // Its maker was killed before it had ended it.
             let is_expired = |stored: &Stored| stored.record.values() == EXPIRED.as_bytes();
@@ -115,7 +133,8 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
     }
     violations.extend(tally.check(&stored));
     violations.extend(check_users(store, &users));
-    for id in ground.all_graves()? {
+    violations.extend(check_replaced(manager, &replaced));
+    for id in ground.all(Former::Ended)? {
         if live.contains(id.digest().as_str()) {
             let expected = "none after it was destroyed or got another id";
             violations.push(Violation::new(
@@ -127,6 +146,39 @@ fn check_sessions(ground: &Ground, store: &dyn Store, tally: &Tally) -> io::Resu
         }
     }
     Ok(violations)
+}
+
+/// Ids that were replaced show what was, or nothing.
+fn check_replaced(manager: &SessionManager, replaced: &[SessionId]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for id in replaced {
+        let cookie = format!("{}={}", manager.config().cookie_name(), id.secret());
+        match manager.read(cookie) {
+            Ok(found) if found.as_ref().is_none_or(Snapshot::is_replaced) => {}
+            Ok(_) => {
+                let expected = "what the session was before it got another id";
+                let violation = Violation::new(Kind::Resurrected, shown(id), expected, "a session");
+                violations.push(violation);
+            }
+            Err(error) => violations.push(failed(shown(id), "to be read", &error)),
+        }
+    }
+    violations
+}
+
+/// There are not many more sessions than the cap allows.
+fn check_cap(store: &dyn Store, cap: u64) -> Option<Violation> {
+    let mut sessions = 0;
+    let mut count = |_: &SessionDigest, _: Result<Stored>| {
+        sessions += 1;
+        ControlFlow::Continue(())
+    };
+    if let Err(error) = store.for_each(&mut count, SystemTime::now()) {
+        return Some(failed("the store", "to be listed", &error));
+    }
+    let expected = || format!("{cap} sessions, or a few more that came at once");
+    (sessions > cap + AT_ONCE)
+        .then(|| Violation::new(Kind::Crowded, "the store", expected(), sessions))
 }
 
 /// Every session is found by its user.

@@ -17,6 +17,8 @@ pub enum Kind {
     Resurrected,
     /// A session in use was deleted.
     Deleted,
+    /// There are more sessions than the cap allows.
+    Crowded,
     /// A file is left that nobody will need.
     Left,
     /// The store reported an error, or a process did not end as it should.
@@ -32,13 +34,14 @@ pub struct Violation {
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Lost,
         Kind::Doubled,
         Kind::Torn,
         Kind::Stale,
         Kind::Resurrected,
         Kind::Deleted,
+        Kind::Crowded,
         Kind::Left,
         Kind::Failed,
     ];
@@ -51,6 +54,7 @@ impl Kind {
             Kind::Stale => "stale",
             Kind::Resurrected => "resurrected",
             Kind::Deleted => "deleted in use",
+            Kind::Crowded => "crowded",
             Kind::Left => "left behind",
             Kind::Failed => "failed",
         }

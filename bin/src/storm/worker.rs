@@ -1,6 +1,7 @@
 //! [`Worker`]: one process of a storm, which counts until it is killed or its time is over. The first
 //! broken promise that it meets is its last line.
 
+mod crowding;
 mod reading;
 mod sweeping;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use cgi_session::{Error, Session, SessionId, SessionManager};
 
 use super::content::{Content, SIZES};
-use super::ground::{Entry, Field, Ground, shown};
+use super::ground::{Entry, Field, Former, Ground, shown};
 use super::ledger::{Deed, Ledger};
 use super::violation::{Kind, Violation};
 use super::{Subject, name_of};
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const USERS: u64 = 3;
 /// So large are the sessions that never grow.
 const BRIEF_SIZE: usize = 100;
+/// The longest time, in milliseconds, for which an id that was replaced shows the session.
+const LONGEST_GRACE: u64 = 3000;
 
 /// What ends a process of a storm before its time.
 pub(super) enum Stop {
@@ -53,8 +56,8 @@ pub(super) struct Worker {
     number: u64,
     ledger: Ledger,
     rng: fastrand::Rng,
-    lasting: SessionManager,
-    brief: SessionManager,
+    /// As in [`Field::ALL`].
+    managers: [SessionManager; 3],
     begun: u64,
     deadline: Instant,
     /// The greatest number that this process has seen of each counter.
@@ -63,15 +66,15 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(ground: Ground, number: u64, seed: u64, subject: &dyn Subject) -> Step<Self> {
-        let open = |field| {
+        let open = |field: Field| {
             let path = ground.field(field);
-            let opened = subject.open(&path);
+            let opened = subject.open(&path, field.cap());
             opened.map_err(|error| failed(path.display(), "to open the store", &error))
         };
+        let [lasting, brief, crowded] = Field::ALL.map(open);
         Ok(Worker {
             ledger: Ledger::open(&ground.ledger(number))?,
-            lasting: open(Field::Lasting)?,
-            brief: open(Field::Brief)?,
+            managers: [lasting?, brief?, crowded?],
             ground,
             number,
             rng: fastrand::Rng::with_seed(seed),
@@ -89,8 +92,10 @@ impl Worker {
             }
             match self.rng.u32(0..1024) {
                 0..4 => self.destroy()?,
-                4..16 => self.regenerate()?,
-                16..24 => self.visit_grave()?,
+                4..10 => self.regenerate()?,
+                10..16 => self.replace()?,
+                16..20 => self.visit_grave()?,
+                20..24 => self.visit_replaced()?,
                 24..32 => self.make_expired()?,
                 32..160 => self.count_brief()?,
                 _ => self.count_lasting()?,
@@ -100,14 +105,11 @@ impl Worker {
     }
 
     fn manager(&self, field: Field) -> &SessionManager {
-        match field {
-            Field::Lasting => &self.lasting,
-            Field::Brief => &self.brief,
-        }
+        &self.managers[field as usize]
     }
 
     fn cookie(&self, id: &SessionId) -> String {
-        let name = self.lasting.config().cookie_name();
+        let name = self.manager(Field::Lasting).config().cookie_name();
         format!("{name}={}", id.secret())
     }
 
@@ -126,13 +128,14 @@ impl Worker {
                 self.begin(field, slot)?;
                 return Ok(None);
             };
-            if let Some(session) = self.open_by_id(field, &entry.id)? {
+            let opened = self.open_by_id(field, &entry.id)?;
+            if let Some(session) = opened.filter(|session| !session.is_replaced()) {
                 let content = self.seen_in(&session, &entry)?;
                 return Ok(Some((slot, entry, session, content)));
             }
             match &gone {
                 Some((id, since)) if *id == entry.id => {
-                    if field == Field::Brief || since.elapsed() > PATIENCE {
+                    if field != Field::Lasting || since.elapsed() > PATIENCE {
                         self.begin(field, slot)?;
                         return Ok(None);
                     }
@@ -196,12 +199,38 @@ impl Worker {
         self.ledger
             .has_done(Deed::Regenerate, next.counter, next.number)?;
         self.seen.insert(next.counter, next.number);
-        self.ground.bury(&entry.id)?;
-        let new = self.enter(Field::Lasting, &session, next.counter)?;
+        self.ground.note(Former::Ended, &entry.id)?;
+        self.go_on_as(slot, &session, next)?;
+        self.is_gone(&entry.id)
+    }
+
+    /// Gives a session a new id while the old one still shows it.
+    fn replace(&mut self) -> Step {
+        let Some((slot, entry, mut session, content)) = self.open(Field::Lasting)? else {
+            return Ok(());
+        };
+        let next = content.next(self.size());
+        put(&mut session, next, &entry.id)?;
+        let Content {
+            counter, number, ..
+        } = next;
+        self.ledger.begins(Deed::Replace, counter, number)?;
+        let grace = Duration::from_millis(self.rng.u64(0..LONGEST_GRACE));
+        session.regenerate_id_with_grace(grace);
+        save(&mut session, &entry.id)?;
+        self.ground.note(Former::Replaced, &entry.id)?;
+        self.ledger.has_done(Deed::Replace, counter, number)?;
+        self.seen.insert(counter, number);
+        self.go_on_as(slot, &session, next)?;
+        self.is_shown(&entry.id, next)
+    }
+
+    /// Lets a slot lead to a session that has a new id and this content.
+    fn go_on_as(&mut self, slot: usize, session: &Session, content: Content) -> Step {
+        let new = self.enter(Field::Lasting, session, content.counter)?;
         self.ground
             .publish(Field::Lasting, slot, &new, self.number)?;
-        self.is_stored(Field::Lasting, &new.id, next)?;
-        self.is_gone(&entry.id)
+        self.is_stored(Field::Lasting, &new.id, content)
     }
 
     fn destroy(&mut self) -> Step {
@@ -215,18 +244,17 @@ impl Worker {
         let destroyed = session.destroy();
         destroyed.map_err(|error| failed(shown(&entry.id), "to be destroyed", &error))?;
         self.ledger.has_done(Deed::Destroy, counter, number)?;
-        self.ground.bury(&entry.id)?;
+        self.ground.note(Former::Ended, &entry.id)?;
         self.is_gone(&entry.id)?;
         self.begin(Field::Lasting, slot)
     }
 
     /// Begins a counter of its own, and lets a slot lead to it.
     fn begin(&mut self, field: Field, slot: usize) -> Step {
-        self.begun += 1;
-        let counter = (self.number << 20) | self.begun;
+        let counter = self.next_counter();
         let size = match field {
             Field::Lasting => self.size(),
-            Field::Brief => BRIEF_SIZE,
+            Field::Brief | Field::Crowded => BRIEF_SIZE,
         };
         let new = |error: Error| failed("a new session", "to be stored", &error);
         let mut session = self.manager(field).start("").map_err(new)?;
@@ -245,12 +273,14 @@ impl Worker {
         Ok(self.ground.publish(field, slot, &entry, self.number)?)
     }
 
+    fn next_counter(&mut self) -> u64 {
+        self.begun += 1;
+        (self.number << 20) | self.begun
+    }
+
     /// The entry of a stored session. The ledger gets its name, if it gets its increments.
     fn enter(&mut self, field: Field, session: &Session, counter: u64) -> Step<Entry> {
-        let Some(id) = session.id().cloned() else {
-            let counter = format!("counter {counter:x}");
-            return Err(Violation::new(Kind::Lost, counter, "an id", "none").into());
-        };
+        let id = id_of(session, counter)?;
         if field == Field::Lasting {
             let name = name_of(&id.digest());
             self.ledger.has_done(Deed::Name, counter, name)?;
@@ -264,27 +294,40 @@ impl Worker {
             return Ok(());
         };
         let next = content.next_alike();
-        put(&mut session, next, &entry.id)?;
-        if let Err(error) = session.save() {
-            let found = error.one_line();
-            let violation = Violation::new(
-                Kind::Deleted,
-                shown(&entry.id),
-                "to be saved while it is locked",
-                found,
-            );
-            return Err(violation.into());
-        }
-        self.is_stored(Field::Brief, &entry.id, next)?;
+        self.is_in_use(Field::Brief, &mut session, &entry.id, next)?;
         Ok(self
             .ledger
             .has_done(Deed::Brief, next.counter, next.number)?)
+    }
+
+    /// A session that is locked is there, and can be saved.
+    fn is_in_use(
+        &self,
+        field: Field,
+        session: &mut Session,
+        id: &SessionId,
+        next: Content,
+    ) -> Step {
+        put(session, next, id)?;
+        if let Err(error) = session.save() {
+            let (expected, found) = ("to be saved while it is locked", error.one_line());
+            return Err(Violation::new(Kind::Deleted, shown(id), expected, found).into());
+        }
+        self.is_stored(field, id, next)
     }
 }
 
 /// Whose session a counter's is: each has some, and one person more than one.
 fn user_of(counter: u64) -> String {
     format!("user {}", counter % USERS)
+}
+
+fn id_of(session: &Session, counter: u64) -> Result<SessionId, Violation> {
+    let id = session.id().cloned();
+    id.ok_or_else(|| {
+        let counter = format!("counter {counter:x}");
+        Violation::new(Kind::Lost, counter, "an id", "none")
+    })
 }
 
 fn put(session: &mut Session, content: Content, id: &SessionId) -> Step {

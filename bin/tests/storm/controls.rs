@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cgi_session_tools::storm::{Kind, Outcome};
+use cgi_session_tools::storm::{Kind, Outcome, Violation};
 
 use crate::broken::Fault;
 use crate::subject::Own;
@@ -23,13 +23,17 @@ fn storm(fault: Fault, duration: Duration) -> Outcome {
 /// Every storm ends early, and one of the first because a promise of these kinds is broken.
 #[track_caller]
 fn is_noticed(fault: Fault, kinds: &[Kind]) {
-    let is_of_kind = |_| {
+    is_noticed_as(fault, |violation| kinds.contains(&violation.kind));
+}
+
+#[track_caller]
+fn is_noticed_as(fault: Fault, is_it: impl Fn(&Violation) -> bool) {
+    let shows_it = |_| {
         let outcome = storm(fault, LONGEST);
         assert!(!outcome.violations.is_empty(), "{outcome:#?}");
-        let mut violations = outcome.violations.iter();
-        violations.any(|violation| kinds.contains(&violation.kind))
+        outcome.violations.iter().any(&is_it)
     };
-    assert!((0..ROUNDS).any(is_of_kind), "it was another promise");
+    assert!((0..ROUNDS).any(shows_it), "it was another promise");
 }
 
 #[test]
@@ -55,10 +59,9 @@ fn a_lock_file_that_is_deleted_after_use_loses_updates() {
 
 #[test]
 fn a_record_written_in_place_is_torn() {
-    let outcome = storm(Fault::TruncateAndWrite, LONGEST);
-    let mut violations = outcome.violations.iter().map(ToString::to_string);
-    let cut_off = |line: String| line.contains("EOF while parsing");
-    assert!(violations.any(cut_off), "{outcome:#?}");
+    is_noticed_as(Fault::TruncateAndWrite, |violation| {
+        violation.to_string().contains("EOF while parsing")
+    });
 }
 
 #[test]
@@ -69,6 +72,26 @@ fn a_commit_that_makes_the_record_again_resurrects_it() {
 #[test]
 fn a_clean_up_without_the_lock_deletes_a_session_in_use() {
     is_noticed(Fault::SweepWithoutLock, &[Kind::Deleted]);
+}
+
+#[test]
+fn an_id_that_goes_on_leading_to_its_session_after_it_was_replaced_is_noticed() {
+    is_noticed(Fault::ForgetEnd, &[Kind::Resurrected]);
+}
+
+#[test]
+fn newcomers_that_send_away_whoever_is_in_use_are_noticed() {
+    is_noticed(Fault::EvictWithoutLock, &[Kind::Deleted]);
+}
+
+#[test]
+fn a_cap_that_nobody_looks_at_is_exceeded() {
+    let outcome = Own::Broken(Fault::NoCap).storm(needs_more);
+    let mut kinds = outcome.violations.iter().map(|violation| violation.kind);
+    assert!(
+        kinds.next() == Some(Kind::Crowded) && kinds.next().is_none(),
+        "{outcome:#?}"
+    );
 }
 
 #[test]

@@ -37,9 +37,12 @@ fn needs_more(so_far: &Outcome) -> bool {
 
 fn has_tried_all(outcome: &Outcome) -> bool {
     let tried = [
+        // Redis has no cap.
+        outcome.newcomers.map_or(1, |number| number / 100),
         outcome.increments / 500,
         outcome.brief_increments / 10,
-        outcome.regenerated / 3,
+        (outcome.regenerated - outcome.replaced) / 2,
+        outcome.replaced / 2,
         outcome.destroyed,
         outcome.reads,
         outcome.swept,

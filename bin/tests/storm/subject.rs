@@ -33,16 +33,23 @@ pub(crate) enum Own {
 }
 
 impl Subject for Own {
-    fn open(&self, directory: &Path) -> Result<SessionManager> {
+    fn open(&self, directory: &Path, cap: Option<u64>) -> Result<SessionManager> {
         let config = Config::new()
             .set("storageFileDir", directory)?
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
             .set("lockTimeout", "60s")?
             .set("database", directory.join(DATABASE))?;
+        let config = match cap.filter(|_| self.has_cap()) {
+            Some(cap) => config
+                .set("maxSessions", cap.to_string())?
+                .set("whenFull", "evictOldest")?,
+            None => config,
+        };
         match self {
-            Own::Broken(fault) => {
-                SessionManager::with_store(config, BrokenStore::open(*fault, directory))
-            }
+            Own::Broken(fault) => SessionManager::with_store(
+                config,
+                BrokenStore::open(*fault, directory).with_cap(cap),
+            ),
             Own::Mysql => {
                 let config = self.in_server(config, directory)?;
                 let store = MysqlStore::new(&config)?;
@@ -62,6 +69,10 @@ impl Subject for Own {
                 SessionManager::with_store(config.clone(), SqliteStore::new(&config)?)
             }
         }
+    }
+
+    fn has_cap(&self) -> bool {
+        *self != Own::Redis
     }
 
     fn is_of_empty_store(&self, name: &str) -> bool {

@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 
-use cgi_session::SessionId;
+use cgi_session::{Error, SessionId, Snapshot};
 
-use super::{Step, Worker, failed, torn};
+use super::{Step, Worker, failed, put, torn};
 use crate::storm::content::Content;
-use crate::storm::ground::{Entry, Field, shown};
+use crate::storm::ground::{Entry, Field, Former, shown};
 use crate::storm::ledger::Deed;
 use crate::storm::violation::{Kind, Violation};
 
@@ -46,19 +46,46 @@ impl Worker {
         }
     }
 
+    /// An id that was replaced shows the session as it was then, until its grace is over.
+    pub(super) fn is_shown(&self, id: &SessionId, content: Content) -> Step {
+        match self.read_replaced(id)? {
+            Some(found) if found != content => {
+                let (expected, found) = (format!("{content:?}"), format!("{found:?}"));
+                Err(Violation::new(Kind::Stale, shown(id), expected, found).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_replaced(&self, id: &SessionId) -> Step<Option<Content>> {
+        let Some(snapshot) = self.look(Field::Lasting, id)? else {
+            return Ok(None);
+        };
+        let content = Content::of(&snapshot).ok_or_else(|| torn(id))?;
+        if snapshot.is_replaced() {
+            Ok(Some(content))
+        } else {
+            Err(risen(id, content.number).into())
+        }
+    }
+
     fn read(&self, field: Field, id: &SessionId) -> Step<Option<Content>> {
-        let read = self.manager(field).read(self.cookie(id));
-        let read = read.map_err(|error| failed(shown(id), "to be read", &error))?;
-        let Some(snapshot) = read else {
+        let Some(snapshot) = self.look(field, id)? else {
             return Ok(None);
         };
         let content = Content::of(&snapshot).ok_or_else(|| torn(id))?;
         Ok(Some(content))
     }
 
+    fn look(&self, field: Field, id: &SessionId) -> Step<Option<Snapshot>> {
+        let read = self.manager(field).read(self.cookie(id));
+        Ok(read.map_err(|error| failed(shown(id), "to be read", &error))?)
+    }
+
     /// A session that was destroyed, or has another id, is not found by its old id either.
     pub(super) fn visit_grave(&mut self) -> Step {
-        let Some(id) = self.ground.grave(&mut self.rng, 20)? else {
+        let drawn = self.ground.draw(Former::Ended, &mut self.rng, 20)?;
+        let Some(id) = drawn else {
             return Ok(());
         };
         match self.open_by_id(Field::Lasting, &id)? {
@@ -67,6 +94,27 @@ impl Worker {
                 let number = Content::of(&session).map_or(0, |content| content.number);
                 Err(risen(&id, number).into())
             }
+        }
+    }
+
+    /// A session cannot be changed under an id that was replaced.
+    pub(super) fn visit_replaced(&mut self) -> Step {
+        let drawn = self.ground.draw(Former::Replaced, &mut self.rng, 20)?;
+        let Some(id) = drawn else {
+            return Ok(());
+        };
+        let Some(mut session) = self.open_by_id(Field::Lasting, &id)? else {
+            return Ok(());
+        };
+        let content = Content::of(&session).ok_or_else(|| torn(&id))?;
+        if !session.is_replaced() {
+            return Err(risen(&id, content.number).into());
+        }
+        put(&mut session, content.next_alike(), &id)?;
+        match session.save() {
+            Err(Error::Replaced) => Ok(()),
+            Err(error) => Err(failed(shown(&id), "to be refused as replaced", &error).into()),
+            Ok(()) => Err(risen(&id, content.number + 1).into()),
         }
     }
 
@@ -85,8 +133,13 @@ impl Worker {
                 }
             }
             self.ledger.has_done(Deed::Read, 0, 64)?;
-            if let Some(id) = self.ground.grave(&mut self.rng, u64::MAX)? {
+            let ended = self.ground.draw(Former::Ended, &mut self.rng, u64::MAX)?;
+            if let Some(id) = ended {
                 self.is_gone(&id)?;
+            }
+            let replaced = self.ground.draw(Former::Replaced, &mut self.rng, 40)?;
+            if let Some(id) = replaced {
+                self.read_replaced(&id)?;
             }
         }
         Ok(())

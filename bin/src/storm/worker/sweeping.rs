@@ -31,7 +31,10 @@ impl Worker {
             return Ok(());
         };
         let digest = SessionId::generate().map_err(failed)?.digest();
-        let lease = self.lasting.store().create(&digest, &record, now);
+        let lease = self
+            .manager(Field::Lasting)
+            .store()
+            .create(&digest, &record, now);
         if let Some(mut lease) = lease.map_err(failed)? {
             // For a store that goes by the last use alone.
             lease.touch(now - TIMEOUT - OVERDUE).map_err(failed)?;
@@ -45,7 +48,7 @@ impl Worker {
         while Instant::now() < self.deadline {
             let now = SystemTime::now();
             let now = match field {
-                Field::Lasting => now,
+                Field::Lasting | Field::Crowded => now,
                 Field::Brief => now + TIMEOUT + OVERDUE,
             };
             let swept = self

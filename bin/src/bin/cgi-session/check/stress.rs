@@ -277,6 +277,7 @@ fn figures(outcome: &Outcome) -> Value {
         "killed": outcome.killed,
         "seconds": outcome.elapsed.as_secs_f64(),
         "newIds": outcome.regenerated,
+        "newcomers": outcome.newcomers,
         "destroyed": outcome.destroyed,
         "reads": outcome.reads,
         "cleanedUp": outcome.swept,
