@@ -13,6 +13,8 @@ use crate::support::broken::{BrokenStore, Fault};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const USER: &str = "ada";
+/// What a damaged session holds.
+const DAMAGE: [u8; 3000] = [b'?'; 3000];
 
 /// Sessions before an operation. `A` is the one that it is about, with 5 page views; `B`, with 7, is
 /// somebody else's, and must never change.
@@ -23,6 +25,8 @@ pub(crate) struct Ground {
     key: &'static str,
     pub(crate) a: SessionId,
     b: SessionId,
+    /// The file of `A` is damaged, or was.
+    is_damaged: bool,
 }
 
 /// What anybody finds: the page views of `A`, of `B`, and of all other sessions in order.
@@ -46,6 +50,7 @@ impl Ground {
             },
             a: SessionId::generate().unwrap(),
             b: SessionId::generate().unwrap(),
+            is_damaged: operation == Operation::SetAside,
         };
         if operation == Operation::Install {
             return ground;
@@ -61,6 +66,7 @@ impl Ground {
         let other = || SessionId::generate().unwrap();
         match operation {
             Operation::Touch | Operation::Look => ground.age(&ground.a, HOUR / 2),
+            Operation::SetAside => fs::write(ground.file(&ground.a, "json"), DAMAGE).unwrap(),
             Operation::Evict => ground.put(&other(), 2, 0, None, now - HOUR / 2),
             Operation::LogoutEverywhere => {
                 ground.put(&ground.a, 5, 0, Some(USER), now);
@@ -98,6 +104,7 @@ impl Ground {
             key: self.key,
             a: self.a.clone(),
             b: self.b.clone(),
+            is_damaged: self.is_damaged,
         }
     }
 
@@ -147,7 +154,11 @@ impl Ground {
     }
 
     fn age(&self, id: &SessionId, age: Duration) {
-        set_age(&self.sessions().join(format!("{}.json", id.digest())), age);
+        set_age(&self.file(id, "json"), age);
+    }
+
+    fn file(&self, id: &SessionId, ending: &str) -> PathBuf {
+        self.sessions().join(format!("{}.{ending}", id.digest()))
     }
 
     /// What the next requests find. An error is what is wrong with it.
@@ -160,7 +171,7 @@ impl Ground {
             Ok(read.map(|stored| self.views(&stored.record)))
         };
         let mut state = State {
-            a: find(&a)?,
+            a: if self.is_damaged { None } else { find(&a)? },
             b: find(&b)?,
             others: Vec::new(),
         };
@@ -168,6 +179,7 @@ impl Ground {
         let listed = store.for_each(
             &mut |digest, stored| {
                 match stored {
+                    Err(_) if self.is_damaged && *digest == a => {}
                     Err(error) => wrong = Some(error.one_line()),
                     Ok(_) if *digest == a || *digest == b => {}
                     Ok(stored) => state.others.push(self.views(&stored.record)),
@@ -205,7 +217,7 @@ impl Ground {
     }
 
     /// The next request of `A` and of `B`: both go on from what was found, and a new visitor gets a
-    /// session, too.
+    /// session, too. What was damaged is kept.
     pub(crate) fn check_next_requests(&self, found: &State) -> Result<(), String> {
         let manager = self.manager();
         for (id, before) in [(&self.a, found.a), (&self.b, found.b)] {
@@ -223,7 +235,13 @@ impl Ground {
                 return Err(format!("{before:?} was followed by {counted:?}"));
             }
         }
-        Ok(())
+        let kept = fs::read(self.file(&self.a, "corrupt"));
+        match kept {
+            Ok(kept) if kept == DAMAGE => Ok(()),
+            Ok(kept) => Err(format!("{} bytes of the damaged file are kept", kept.len())),
+            Err(error) if self.is_damaged => Err(format!("the damaged file is gone: {error}")),
+            Err(_) => Ok(()),
+        }
     }
 
     /// When all sessions have expired, a clean-up leaves nothing but what belongs to the directory; the
@@ -239,7 +257,8 @@ impl Ground {
         }
         for entry in fs::read_dir(self.sessions()).unwrap() {
             let name = entry.unwrap().file_name();
-            if name != ".gc" && name != ".count" {
+            let is_kept = self.is_damaged && name.to_string_lossy().ends_with(".corrupt");
+            if name != ".gc" && name != ".count" && !is_kept {
                 return Err(format!("{} is left behind", name.display()));
             }
         }

@@ -24,6 +24,8 @@ pub(crate) enum Operation {
     LogoutEverywhere,
     CleanUp,
     Install,
+    /// A request of a session whose file is damaged.
+    SetAside,
     /// The counter example as a CGI program, for a visitor who has no session.
     FirstPage,
     /// The same for one who has.
@@ -31,7 +33,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Operation; 17] = [
+    pub(crate) const ALL: [Operation; 18] = [
         Operation::First,
         Operation::Save,
         Operation::Grow,
@@ -47,6 +49,7 @@ impl Operation {
         Operation::LogoutEverywhere,
         Operation::CleanUp,
         Operation::Install,
+        Operation::SetAside,
         Operation::FirstPage,
         Operation::Page,
     ];
@@ -54,7 +57,7 @@ impl Operation {
     fn name(self) -> &'static str {
         match self {
             Operation::First => "begin",
-            Operation::Save => "save",
+            Operation::Save | Operation::SetAside => "save",
             Operation::Grow => "grow",
             Operation::Shrink => "shrink",
             Operation::Touch => "touch",
@@ -167,6 +170,7 @@ impl Operation {
                     .chain(some.map(|others| state(0, others)))
                     .collect()
             }
+            Operation::SetAside => vec![state(0, &[]), state(0, &[1])],
             Operation::Install => vec![State {
                 a: None,
                 b: None,

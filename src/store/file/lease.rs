@@ -1,6 +1,7 @@
 //! [`FileLease`]: an exclusively locked session file, and everything that may write one.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -386,13 +387,7 @@ fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<(
     // One that is there was left by a process that died here before.
     shared.directory.unlink(&aside)?;
     if let Some(mut copy) = shared.directory.create_file(&aside)? {
-        let copied = loop {
-            match std::io::copy(&mut &*file, &mut copy) {
-                // Both files are where it stopped.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                copied => break copied,
-            }
-        };
+        let copied = copy_all(file, &mut copy, shared.is_durable());
         copied.map_err(|error| {
             Error::io(
                 "cannot set a damaged session aside in",
@@ -400,6 +395,7 @@ fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<(
                 error,
             )
         })?;
+        sync_names(shared, &aside)?;
     }
     shared.directory.unlink(name)?;
     cap::forget(shared, 1);
@@ -407,6 +403,19 @@ fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<(
         "{} was damaged ({reason}) and is kept as {aside}",
         shared.path(name).display()
     );
+    Ok(())
+}
+
+fn copy_all(mut from: &File, to: &mut File, is_durable: bool) -> io::Result<()> {
+    while let Err(error) = io::copy(&mut from, to) {
+        // After a signal both files are where it stopped.
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    if is_durable {
+        to.sync_data()?;
+    }
     Ok(())
 }
 
