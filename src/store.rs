@@ -1,5 +1,6 @@
 //! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
 
+mod calls;
 #[cfg(feature = "cookie-store")]
 pub(crate) mod cookie;
 mod custom;

@@ -1,16 +1,16 @@
 //! The directory of the session files: opened once, checked, and every name resolved below it.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::{Errno, retry_on_intr};
 
+use super::calls;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, hex};
 
@@ -130,7 +130,7 @@ impl Directory {
 
     /// The same of an opened shard.
     pub(in crate::store) fn problems_of(&self, shard: &str, handle: &OwnedFd) -> Vec<Error> {
-        match rustix::fs::fstat(handle) {
+        match calls::stat(handle) {
             Ok(stat) => directory_problems(&self.path.join(shard), &stat, self.uid).collect(),
             Err(errno) => vec![Error::io(
                 "cannot examine",
@@ -146,17 +146,16 @@ impl Directory {
     }
 
     fn still_names(&self, handle: &OwnedFd) -> bool {
-        match (rustix::fs::lstat(&self.path), rustix::fs::fstat(handle)) {
+        match (rustix::fs::lstat(&self.path), calls::stat(handle)) {
             (Ok(named), Ok(held)) => named.st_ino == held.st_ino && named.st_dev == held.st_dev,
             _ => false,
         }
     }
 
     fn open_directory(&self, missing: Missing) -> Result<Option<OwnedFd>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut result = rustix::fs::open(&self.path, flags, Mode::empty());
+        let mut result = calls::open_directory(&*self.path);
         if matches!(result, Err(Errno::NOENT)) && missing == Missing::Create {
-            match rustix::fs::mkdir(&self.path, Mode::RWXU) {
+            match retry_on_intr(|| rustix::fs::mkdir(&self.path, Mode::RWXU)) {
                 Ok(()) => self.is_unsynced.store(true, Ordering::Relaxed),
                 Err(Errno::EXIST) => {}
                 Err(errno) => {
@@ -164,11 +163,11 @@ impl Directory {
                     return Err(error.with_hint(advice(&self.path, errno)));
                 }
             }
-            result = rustix::fs::open(&self.path, flags, Mode::empty());
+            result = calls::open_directory(&*self.path);
         }
         match result {
             Ok(handle) => {
-                let stat = rustix::fs::fstat(&handle)
+                let stat = calls::stat(&handle)
                     .map_err(|errno| Error::io("cannot examine", &self.path, errno.into()))?;
                 match directory_problems(&self.path, &stat, self.uid).next() {
                     Some(problem) => Err(problem),
@@ -197,7 +196,7 @@ impl Directory {
         let Some(directory) = self.handle(Missing::Leave)? else {
             return Ok(None);
         };
-        match open_at(&directory, name, access) {
+        match calls::open_at(&directory, name, access) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.explain_open(&directory, name, errno)),
@@ -247,7 +246,7 @@ impl Directory {
             let Some(root) = self.handle(Missing::Create)? else {
                 return Ok(Err(Errno::NOENT));
             };
-            Ok(rustix::io::retry_on_intr(|| {
+            Ok(retry_on_intr(|| {
                 rustix::fs::openat(&*root, name, flags, Mode::RUSR | Mode::WUSR)
             }))
         };
@@ -267,7 +266,7 @@ impl Directory {
     }
 
     fn create_shard(&self, directory: &OwnedFd, shard: &str) -> Result<()> {
-        match rustix::fs::mkdirat(directory, shard, Mode::RWXU) {
+        match retry_on_intr(|| rustix::fs::mkdirat(directory, shard, Mode::RWXU)) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             // The directory itself is gone; the caller looks it up again.
             Err(Errno::NOENT) => {
@@ -288,8 +287,8 @@ impl Directory {
         name: &str,
         file: impl AsFd,
     ) -> rustix::io::Result<bool> {
-        let held = rustix::fs::fstat(file)?;
-        match self.at(|directory| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+        let held = calls::stat(file)?;
+        match self.at(|directory| calls::stat_at(directory, name)) {
             Ok(named) => Ok(named.st_ino == held.st_ino && named.st_dev == held.st_dev),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno),
@@ -298,21 +297,20 @@ impl Directory {
 
     /// Whether anything has this name. What cannot be found out counts as there.
     pub(in crate::store) fn has(&self, name: &str) -> bool {
-        let stat = |directory: &OwnedFd| {
-            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop)
-        };
+        let stat = |directory: &OwnedFd| calls::stat_at(directory, name).map(drop);
         self.at(stat) != Err(Errno::NOENT)
     }
 
     /// Puts the file `from` in the place of `to`.
     pub(in crate::store) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let renamed = self.at(|directory| rustix::fs::renameat(directory, from, directory, to));
+        let renamed = self
+            .at(|directory| retry_on_intr(|| rustix::fs::renameat(directory, from, directory, to)));
         renamed.map_err(|errno| Error::io("cannot replace", self.path.join(to), errno.into()))
     }
 
     /// Deletes a file; one that is gone already is no error.
     pub(in crate::store) fn unlink(&self, name: &str) -> Result<()> {
-        match self.at(|directory| rustix::fs::unlinkat(directory, name, AtFlags::empty())) {
+        match self.at(|directory| calls::unlink_at(directory, name)) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(
                 Error::io("cannot delete", self.path.join(name), errno.into())
@@ -325,11 +323,10 @@ impl Directory {
     /// own, if we have made it.
     pub(in crate::store) fn sync(&self, name: &str) -> Result<()> {
         let synced = self.at(|directory| match name.split_once('/') {
-            None => rustix::fs::fsync(directory),
+            None => calls::sync(directory),
             Some((shard, _)) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                rustix::fs::fsync(rustix::fs::openat(directory, shard, flags, Mode::empty())?)?;
-                rustix::fs::fsync(directory)
+                calls::sync(calls::open_directory_at(directory, shard)?)?;
+                calls::sync(directory)
             }
         });
         let failed =
@@ -347,7 +344,7 @@ impl Directory {
     /// Runs a call below the directory.
     fn at<T>(&self, call: impl Fn(&OwnedFd) -> rustix::io::Result<T>) -> rustix::io::Result<T> {
         match self.handle(Missing::Leave) {
-            Ok(Some(directory)) => rustix::io::retry_on_intr(|| call(&directory)),
+            Ok(Some(directory)) => call(&directory),
             Ok(None) => Err(Errno::NOENT),
             Err(_) => Err(Errno::NOTDIR),
         }
@@ -356,8 +353,8 @@ impl Directory {
     /// Checks an opened file: regular, ours alone, and under one name.
     pub(in crate::store) fn examine(&self, file: impl AsFd, name: &str) -> Result<Finding> {
         let path = || self.path.join(name);
-        let stat = rustix::fs::fstat(file)
-            .map_err(|errno| Error::io("cannot examine", path(), errno.into()))?;
+        let stat =
+            calls::stat(file).map_err(|errno| Error::io("cannot examine", path(), errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(planted(&path(), "is not a regular file"));
         }
@@ -385,11 +382,10 @@ impl Directory {
             Errno::ISDIR => "is a directory",
             Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP => "is not a regular file",
             _ => {
-                let hint = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_or_else(
-                        |_| advice(&self.path, errno),
-                        |stat| ownership("the file", &stat),
-                    );
+                let hint = calls::stat_at(directory, name).map_or_else(
+                    |_| advice(&self.path, errno),
+                    |stat| ownership("the file", &stat),
+                );
                 return Error::io("cannot open", path, errno.into()).with_hint(hint);
             }
         };
@@ -397,29 +393,11 @@ impl Directory {
     }
 }
 
+/// Waits until the disk has the names in a directory that is not ours, and may be a link.
 fn sync_directory(path: &Path) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
-    rustix::io::retry_on_intr(|| rustix::fs::fsync(&directory))
-}
-
-/// Opens a file below `directory` without following a link and without waiting for a pipe.
-pub(in crate::store) fn open_at(
-    directory: &OwnedFd,
-    name: &str,
-    access: OFlags,
-) -> rustix::io::Result<File> {
-    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    rustix::io::retry_on_intr(|| {
-        // Without O_NOATIME the first read after each write would dirty the inode.
-        #[cfg(target_os = "linux")]
-        match rustix::fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
-            // Only the owner may: who else this is, the checks on the opened file will tell.
-            Err(Errno::PERM) => {}
-            result => return result.map(File::from),
-        }
-        rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from)
-    })
+    let directory = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+    calls::sync(directory)
 }
 
 /// What an opened session file turns out to be.
@@ -508,15 +486,5 @@ pub(in crate::store) fn modified(stat: &Stat) -> SystemTime {
 pub(in crate::store) fn discard(directory: &Directory, name: &str) {
     if let Err(error) = directory.unlink(name) {
         log::warn!("{}", error.one_line());
-    }
-}
-
-/// An interrupted call is tried again.
-pub(in crate::store) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }

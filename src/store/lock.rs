@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::directory::retry;
+use super::calls::retry;
 use crate::error::{Error, Result};
 
 /// Longer than a page, `/proc/locks` is read in parts, and what changes meanwhile may hide a lock.

@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Dir, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Finding, Missing};
-use super::{Uninstalled, age_of_sweep, directory, lock};
+use super::{Uninstalled, age_of_sweep, calls, directory, lock};
 use crate::error::{Error, Result};
 
 /// The lock of the clean-up; its time is that of the last one.
@@ -118,7 +118,7 @@ impl SessionLocks {
     /// How long ago a clean-up last noted its end.
     pub(in crate::store) fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
         let root = self.directory.handle(Missing::Leave).ok()??;
-        let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
         age_of_sweep(directory::modified(&stat), now)
     }
 
@@ -173,7 +173,7 @@ impl SessionLocks {
             return Ok(());
         };
         let failed = |errno: Errno| Error::io("cannot list", self.directory.path(), errno.into());
-        let mut entries = Dir::read_from(&*root).map_err(failed)?;
+        let mut entries = retry_on_intr(|| Dir::read_from(&*root)).map_err(failed)?;
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy();
@@ -209,7 +209,7 @@ impl Drop for SessionLock {
 impl SweepLock {
     /// Notes that a clean-up has ended.
     pub(in crate::store) fn note(&self, now: SystemTime) -> Result<()> {
-        let noted = self.file.set_modified(now);
+        let noted = calls::set_time(&self.file, now);
         noted.map_err(|error| Error::io("cannot set the time of", &self.path, error))
     }
 }

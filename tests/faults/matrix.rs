@@ -109,6 +109,13 @@ impl Matrix {
         }
         let found = ground.state()?;
         let is_acknowledged = self.operation.is_acknowledged(&run.said);
+        // A signal is nobody's error.
+        if way == Disturbance::Fails("EINTR") && !is_acknowledged {
+            let Run {
+                said, complained, ..
+            } = &run;
+            return Err(format!("a signal is not survived: {said}{complained}"));
+        }
         let mut allowed = if is_acknowledged {
             vec![self.operation.after()]
         } else {

@@ -13,13 +13,14 @@ use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, SystemTime};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::OFlags;
 
 use super::scan::{self, COUNT, SWEEP_LOCK};
 use super::{Shared, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::store::Sweep;
+use crate::store::calls;
 use crate::store::directory::{self, Finding};
 use crate::store::lock::{self, Release};
 
@@ -112,7 +113,7 @@ fn change_and_hold(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -
     let failed = |error| Error::io("cannot update", shared.path(COUNT), error);
     wait_for(shared, count, COUNT)?;
     let mut bytes = [0; 8];
-    let before = match directory::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
+    let before = match calls::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
         8 => u64::from_le_bytes(bytes),
         // New, or cut by somebody. As if at the cap: the directory is counted at once.
         _ => shared.max_sessions,
@@ -234,6 +235,6 @@ fn full(shared: &Shared) -> Error {
 }
 
 fn modified_at(directory: &OwnedFd, name: &str) -> Option<SystemTime> {
-    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let stat = calls::stat_at(directory, name).ok()?;
     Some(directory::modified(&stat))
 }

@@ -14,6 +14,7 @@ use super::{Shared, cap, last_access, space, users};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
+use crate::store::calls;
 use crate::store::directory::{self, Directory, Finding};
 use crate::store::lock;
 use crate::store::{Lease, Stored, check_size};
@@ -298,7 +299,7 @@ impl Lease for FileLease {
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         if !self.has_own_end && self.shared.should_touch(self.modified, now) {
-            let touched = self.file.set_modified(now);
+            let touched = calls::set_time(&self.file, now);
             touched.map_err(|error| self.failed("cannot renew the time of", error))?;
             self.modified = now;
         }
@@ -445,7 +446,7 @@ fn set_hint(shared: &Shared, file: &File, name: &str, record: &Record) -> Result
     let Some(hint) = shared.hint(record) else {
         return Ok(());
     };
-    file.set_modified(hint)
+    calls::set_time(file, hint)
         .map_err(|error| Error::io("cannot set the time of", shared.path(name), error))
 }
 

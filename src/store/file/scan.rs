@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Dir, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::Dir;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Shared;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
+use crate::store::calls;
 use crate::store::directory::Missing;
 
 /// The lock of clean-up and eviction; its time is that of the last clean-up.
@@ -99,7 +100,7 @@ pub(super) fn folder_names(shared: &Shared) -> Result<Vec<String>> {
 /// Most file systems count a directory's `..` entries in its links: with two links it has no
 /// subdirectory, and need not be listed to look for one. Those that do not count say 1.
 fn may_have_subdirectories(folder: &Folder) -> bool {
-    rustix::fs::fstat(&folder.handle).map_or(true, |stat| stat.st_nlink != 2)
+    calls::stat(&folder.handle).map_or(true, |stat| stat.st_nlink != 2)
 }
 
 /// Opens a folder; `None` when it is gone or no directory.
@@ -112,8 +113,7 @@ pub(super) fn open(shared: &Shared, prefix: &str) -> Result<Option<Folder>> {
     } else {
         prefix.trim_end_matches('/')
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(&*root, name, flags, Mode::empty()) {
+    match calls::open_directory_at(&*root, name) {
         Ok(handle) => Ok(Some(Folder {
             handle,
             prefix: prefix.to_owned(),
@@ -134,7 +134,7 @@ pub(super) fn each_entry(
     mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
 ) -> Result<()> {
     let failed = |errno: Errno| Error::io("cannot list", shared.path(&folder.prefix), errno.into());
-    let mut entries = Dir::read_from(&folder.handle).map_err(failed)?;
+    let mut entries = retry_on_intr(|| Dir::read_from(&folder.handle)).map_err(failed)?;
     while let Some(entry) = entries.read() {
         let entry = entry.map_err(failed)?;
         let bytes = entry.file_name().to_bytes();

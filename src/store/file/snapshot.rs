@@ -18,6 +18,7 @@ use super::{Shared, last_access};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
+use crate::store::calls;
 use crate::store::directory::{self, Finding};
 use crate::store::lock::{self, Release};
 
@@ -36,7 +37,7 @@ pub(super) fn read(
     };
     if stored.record.expires().is_none()
         && shared.should_touch(modified, now)
-        && let Err(error) = file.set_modified(now)
+        && let Err(error) = calls::set_time(&file, now)
     {
         // On a read-only file system it does not count, and that is no error.
         let path = shared.path(&shared.directory.file_name(digest));

@@ -6,7 +6,7 @@
 //! is refused one: nothing of it is lost, and its old id stays valid.
 
 use rustix::fs::StatVfs;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Shared;
 use crate::config::FreeSpace;
@@ -32,7 +32,7 @@ pub(super) fn check(shared: &Shared) -> Result<()> {
     let Some(handle) = shared.directory.handle(Missing::Create)? else {
         return Err(failed(Errno::NOENT));
     };
-    let system = rustix::fs::fstatvfs(&*handle).map_err(failed)?;
+    let system = retry_on_intr(|| rustix::fs::fstatvfs(&*handle)).map_err(failed)?;
     match shortage(shared.min_free_space, &system) {
         None => Ok(()),
         Some(reason) => Err(Error::LowSpace {

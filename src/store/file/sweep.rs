@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 
 use super::content::{self, Content};
 use super::lease::check_file_size;
@@ -20,6 +20,7 @@ use super::{Shared, cap};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
+use crate::store::calls;
 use crate::store::directory::{self, Finding, Missing};
 use crate::store::lock::{self, Release};
 use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
@@ -61,7 +62,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 /// How long ago the last clean-up ended.
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
     let root = shared.directory.handle(Missing::Leave).ok()??;
-    let stat = rustix::fs::statat(&*root, SWEEP_LOCK, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
     age_of_sweep(directory::modified(&stat), now)
 }
 
@@ -131,7 +132,7 @@ fn finish(
     } else {
         cap::recount(shared, report.live + report.busy, counted)?;
     }
-    let noted = sweep_lock.set_modified(now);
+    let noted = calls::set_time(sweep_lock, now);
     noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))
 }
 
@@ -333,7 +334,7 @@ impl Run<'_> {
 
     /// Looks at an entry without opening it; `None` when it is gone or is no regular file.
     fn look(&self, folder: &Folder, name: &str) -> Result<Option<Stat>> {
-        match rustix::fs::statat(&folder.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match calls::stat_at(&folder.handle, name) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some(stat))
             }
@@ -379,7 +380,7 @@ impl Run<'_> {
     }
 
     fn open(&self, folder: &Folder, name: &str) -> Result<Option<File>> {
-        match directory::open_at(&folder.handle, name, OFlags::RDWR) {
+        match calls::open_at(&folder.handle, name, OFlags::RDWR) {
             Ok(file) => Ok(Some(file)),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::io(
@@ -405,7 +406,7 @@ impl Run<'_> {
         if self.sweep.dry_run {
             return Ok(());
         }
-        let set = file.set_modified(time);
+        let set = calls::set_time(file, time);
         set.map_err(|error| Error::io("cannot set the time of", self.path(folder, name), error))
     }
 
@@ -423,7 +424,7 @@ impl Run<'_> {
             return Ok(false);
         }
         if !self.sweep.dry_run {
-            match rustix::fs::unlinkat(&folder.handle, name, AtFlags::empty()) {
+            match calls::unlink_at(&folder.handle, name) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
                 Err(errno) => {
                     return Err(Error::io(

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, hex};
 use crate::record::Record;
-use crate::store::lock;
+use crate::store::{calls, lock};
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
@@ -167,7 +167,7 @@ fn open(path: &Path, flags: OFlags) -> Result<File> {
 /// Refuses a file that is not ours alone: it would hold what others have written, or may read.
 fn examine(file: &File, path: &Path) -> Result<()> {
     let stat =
-        rustix::fs::fstat(file).map_err(|errno| Error::io("cannot examine", path, errno.into()))?;
+        calls::stat(file).map_err(|errno| Error::io("cannot examine", path, errno.into()))?;
     let uid = rustix::process::geteuid().as_raw();
     let mode = Mode::from_raw_mode(stat.st_mode);
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

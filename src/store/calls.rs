@@ -1,0 +1,85 @@
+//! System calls on files below a directory: no link is followed, no pipe is waited for, and what a
+//! signal interrupts is tried again.
+
+use std::fs::File;
+use std::io;
+use std::time::SystemTime;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
+use rustix::io::retry_on_intr;
+use rustix::path::Arg;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Opens the directory that a path names.
+pub(super) fn open_directory(path: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
+    retry_on_intr(|| rustix::fs::open(path, DIRECTORY, Mode::empty()))
+}
+
+/// Opens a directory below another one.
+pub(super) fn open_directory_at(
+    directory: impl AsFd,
+    name: impl Arg + Copy,
+) -> rustix::io::Result<OwnedFd> {
+    retry_on_intr(|| rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty()))
+}
+
+/// Opens an existing file.
+pub(super) fn open_at(
+    directory: impl AsFd,
+    name: &str,
+    access: OFlags,
+) -> rustix::io::Result<File> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    retry_on_intr(|| {
+        // Without O_NOATIME the first read after each write would dirty the inode.
+        #[cfg(target_os = "linux")]
+        match rustix::fs::openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+            // Only the owner may: who else this is, the checks on the opened file will tell.
+            Err(Errno::PERM) => {}
+            result => return result.map(File::from),
+        }
+        rustix::fs::openat(&directory, name, flags, Mode::empty()).map(File::from)
+    })
+}
+
+/// What an open file is.
+pub(super) fn stat(file: impl AsFd) -> rustix::io::Result<Stat> {
+    retry_on_intr(|| rustix::fs::fstat(&file))
+}
+
+/// What a name leads to.
+pub(super) fn stat_at(directory: impl AsFd, name: &str) -> rustix::io::Result<Stat> {
+    retry_on_intr(|| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
+}
+
+/// Takes a name away.
+pub(super) fn unlink_at(directory: impl AsFd, name: &str) -> rustix::io::Result<()> {
+    retry_on_intr(|| rustix::fs::unlinkat(&directory, name, AtFlags::empty()))
+}
+
+/// Waits until the disk has a file, or the names in a directory.
+pub(super) fn sync(file: impl AsFd) -> rustix::io::Result<()> {
+    retry_on_intr(|| rustix::fs::fsync(&file))
+}
+
+/// Sets the time of the last change.
+pub(super) fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
+    retry(|| file.set_modified(time))
+}
+
+/// Does what a signal may interrupt.
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
