@@ -1,6 +1,7 @@
 //! [`Config`]: the `[session]` section, key by key, and where each value came from.
 
 mod database;
+mod key;
 pub(crate) mod secret;
 pub(crate) mod secret_file;
 mod source;
@@ -272,7 +273,7 @@ impl Config {
     /// replaced by `***`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
-        value::KEYS
+        key::KEYS
             .iter()
             .find(|known| known.name == key)
             .map(|known| (known.show)(self))
@@ -293,7 +294,7 @@ impl Config {
 
     /// The names of all keys, in the order of the documentation.
     pub fn keys() -> impl Iterator<Item = &'static str> {
-        value::KEYS.iter().map(|key| key.name)
+        key::KEYS.iter().map(|key| key.name)
     }
 
     /// The directory of the session files.
@@ -352,10 +353,10 @@ impl Config {
             Origin::Program | Origin::Default => String::new(),
             other => format!("{other}: "),
         };
-        let Some(known) = value::KEYS.iter().find(|known| known.name == key) else {
+        let Some(known) = key::KEYS.iter().find(|known| known.name == key) else {
             return Err(Error::Config(format!(
                 "{place}{key}: {}",
-                value::explain_unknown(key)
+                key::explain_unknown(key)
             )));
         };
         (known.set)(self, text).map_err(|reason| {
