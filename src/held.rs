@@ -70,7 +70,7 @@ impl Drop for Held {
         all.held.retain(|(_, id)| *id != self.id);
         let is_awaited = all.awaited.contains(&self.id);
         drop(all);
-        // A system call each time, whether or not anybody hears it.
+        // To notify is a system call even when nobody waits.
         if is_awaited {
             RELEASED.notify_all();
         }

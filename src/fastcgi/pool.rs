@@ -1,8 +1,8 @@
 //! The workers: a fixed number of threads that share one epoll instance.
 //!
 //! A worker takes one event at a time: a connection to accept, or a connection that has something
-//! to read. It reads on without waiting; when a request is complete it runs the handler, else it
-//! hands the connection back. Every registration is one-shot, so a connection is in one worker's
+//! to read. It reads on without waiting, but for a moment after accepting; when a request is complete
+//! it runs the handler, else it hands the connection back. Every registration is one-shot, so a connection is in one worker's
 //! hands or in `idle`, never in both.
 
 use std::cell::RefCell;
@@ -37,8 +37,9 @@ const STOP: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 /// How often connections that do nothing are looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a worker stays with a new connection that has said nothing yet. A web server connects when
-/// it has a request, so that waiting here spares handing the connection to another worker.
+/// How long a worker waits once for the rest of a new connection's first request. A web server connects
+/// when it has one, so that it mostly spares handing the connection to another worker. Whoever
+/// connects and says nothing costs a worker no more than this.
 const FIRST_WORD: Duration = Duration::from_millis(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
@@ -213,11 +214,11 @@ impl<'a> Pool<'a> {
     }
 
     /// Reads on, until a request may be handled or nothing more has come.
-    fn read(&self, mut open: Open, mut is_first: bool, out: &mut Vec<u8>) -> Option<Job> {
+    fn read(&self, mut open: Open, mut may_wait: bool, out: &mut Vec<u8>) -> Option<Job> {
         loop {
             match open.connection.advance() {
-                Progress::Waiting if is_first && open.connection.speaks_within(FIRST_WORD) => {
-                    is_first = false;
+                Progress::Waiting if may_wait && open.connection.speaks_within(FIRST_WORD) => {
+                    may_wait = false;
                 }
                 Progress::Waiting => {
                     self.hand_back(open);

@@ -1,5 +1,5 @@
-//! System calls on files below a directory: no link is followed, no pipe is waited for, and what a
-//! signal interrupts is tried again.
+//! System calls on files below a directory: no link in the last place is followed, no pipe is waited
+//! for, and what a signal interrupts is tried again.
 
 use std::fs::File;
 use std::io;
@@ -54,7 +54,7 @@ pub(super) fn stat(file: impl AsFd) -> rustix::io::Result<Stat> {
     retry_on_intr(|| rustix::fs::fstat(&file))
 }
 
-/// What a name leads to.
+/// What has this name, be it a link.
 pub(super) fn stat_at(directory: impl AsFd, name: &str) -> rustix::io::Result<Stat> {
     retry_on_intr(|| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
 }

@@ -156,8 +156,8 @@ impl Directory {
         let mut result = calls::open_directory(&*self.path);
         if matches!(result, Err(Errno::NOENT)) && missing == Missing::Create {
             match retry_on_intr(|| rustix::fs::mkdir(&self.path, Mode::RWXU)) {
-                Ok(()) => self.is_unsynced.store(true, Ordering::Relaxed),
-                Err(Errno::EXIST) => {}
+                // It was made just now, by us or by another program.
+                Ok(()) | Err(Errno::EXIST) => self.is_unsynced.store(true, Ordering::Relaxed),
                 Err(errno) => {
                     let error = Error::io("cannot create", &self.path, errno.into());
                     return Err(error.with_hint(advice(&self.path, errno)));

@@ -1,10 +1,11 @@
 //! The bytes of a session file: read for ever, and never taken for what they are not.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::{Error, Record, SessionId, Store, Sweep};
+use cgi_session::{Error, Record, Result, SessionDigest, SessionId, Store, Stored, Sweep};
 
 use crate::support::{DEADLINE, IDLE, Place, ago, data, file, no_slot, record, slot};
 
@@ -98,6 +99,34 @@ fn a_file_cut_at_any_length_is_old_new_or_damaged() {
             is_old_new_or_damaged(&place, &id, &format!("{length} of {} bytes", whole.len()));
         }
     }
+}
+
+#[test]
+fn a_new_file_whose_maker_was_killed_while_he_wrote_it_is_shown_to_nobody() {
+    let place = Place::new();
+    let id = place.create(1);
+    let digest = id.digest();
+    let cut_off = |generation: u64| {
+        let first = slot(digest.as_str(), true, generation, 4096, &data(1));
+        let whole = file(first, no_slot(4096));
+        let shown = (0..whole.len()).filter(|length| {
+            put(&place, &id, &whole[..*length]);
+            let mut is_shown_as_damaged = false;
+            let mut visit = |_: &SessionDigest, found: Result<Stored>| {
+                is_shown_as_damaged |= found.is_err();
+                ControlFlow::Continue(())
+            };
+            let listed = place.store.for_each(&mut visit, SystemTime::now());
+            listed.unwrap();
+            is_shown_as_damaged
+        });
+        shown.count()
+    };
+    assert_eq!(cut_off(1), 0);
+    assert!(
+        cut_off(3) > 4000,
+        "a session that was there before is damaged"
+    );
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     ForgetUsers,
     /// What a request leaves at its end is acknowledged and not written.
     ForgetEnd,
+    /// What a request leaves at its end is deleted instead.
+    DestroyAtEnd,
     /// The cap is not looked at.
     NoCap,
     /// Whoever makes room for a newcomer does it without the lock.
@@ -56,7 +58,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 15] = [
+    pub(crate) const ALL: [Fault; 16] = [
         Fault::Nothing,
         Fault::NoLock,
         Fault::SharedLock,
@@ -70,6 +72,7 @@ impl Fault {
         Fault::LeaveTemporary,
         Fault::ForgetUsers,
         Fault::ForgetEnd,
+        Fault::DestroyAtEnd,
         Fault::NoCap,
         Fault::EvictWithoutLock,
     ];
@@ -472,6 +475,11 @@ impl Lease for BrokenLease {
     fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         match self.place.fault {
             Fault::ForgetEnd => Ok(()),
+            Fault::DestroyAtEnd => {
+                let deleted = found(fs::remove_file(&self.path));
+                let deleted = deleted.map(drop);
+                deleted.map_err(|error| failed("destroy", &self.path, error))
+            }
             _ => self.commit(record, now),
         }
     }

@@ -49,7 +49,7 @@ pub(super) fn pronounce(
             )?);
         }
         if let Some(cap) = field.cap().filter(|_| subject.has_cap()) {
-            violations.extend(check_cap(manager.store(), cap));
+            violations.extend(check_cap(manager.store(), cap, tally.newcomers));
         }
         // What the first one has met before the session that it belonged to goes with the second.
         let mut sweeps = (0..2).map(|_| check_sweep(manager.store(), subject.longest_wake()));
@@ -88,7 +88,7 @@ fn check_sessions(
     manager: &SessionManager,
     tally: &Tally,
 ) -> io::Result<Vec<Violation>> {
-    let store = manager.store();
+    let (store, now) = (manager.store(), SystemTime::now());
     let mut violations = Vec::new();
     let replaced = ground.all(Former::Replaced)?;
     let former: HashSet<SessionDigest> = replaced.iter().map(SessionId::digest).collect();
@@ -125,14 +125,14 @@ fn check_sessions(
             }
             ControlFlow::Continue(())
         },
-        SystemTime::now(),
+        now,
     );
     if let Err(error) = listed {
         violations.push(failed("the store", "to be listed", &error));
         return Ok(violations);
     }
     violations.extend(tally.check(&stored));
-    violations.extend(check_users(store, &users));
+    violations.extend(check_users(store, &users, now));
     violations.extend(check_replaced(manager, &replaced));
     for id in ground.all(Former::Ended)? {
         if live.contains(id.digest().as_str()) {
@@ -166,8 +166,8 @@ fn check_replaced(manager: &SessionManager, replaced: &[SessionId]) -> Vec<Viola
     violations
 }
 
-/// There are not many more sessions than the cap allows.
-fn check_cap(store: &dyn Store, cap: u64) -> Option<Violation> {
+/// There are not many more sessions than the cap allows, nor many fewer.
+fn check_cap(store: &dyn Store, cap: u64, newcomers: u64) -> Option<Violation> {
     let mut sessions = 0;
     let mut count = |_: &SessionDigest, _: Result<Stored>| {
         sessions += 1;
@@ -176,16 +176,26 @@ fn check_cap(store: &dyn Store, cap: u64) -> Option<Violation> {
     if let Err(error) = store.for_each(&mut count, SystemTime::now()) {
         return Some(failed("the store", "to be listed", &error));
     }
-    let expected = || format!("{cap} sessions, or a few more that came at once");
-    (sessions > cap + AT_ONCE)
-        .then(|| Violation::new(Kind::Crowded, "the store", expected(), sessions))
+    let kind = if sessions > cap + AT_ONCE {
+        Kind::Crowded
+    } else if newcomers > 2 * cap && sessions < cap / 2 {
+        Kind::Deleted
+    } else {
+        return None;
+    };
+    let expected = format!("{cap} sessions, or a few more that came at once");
+    Some(Violation::new(kind, "the store", expected, sessions))
 }
 
 /// Every session is found by its user.
-fn check_users(store: &dyn Store, users: &BTreeMap<String, Vec<SessionDigest>>) -> Vec<Violation> {
+fn check_users(
+    store: &dyn Store,
+    users: &BTreeMap<String, Vec<SessionDigest>>,
+    now: SystemTime,
+) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (user, sessions) in users {
-        let found = match store.sessions_of(user, SystemTime::now()) {
+        let found = match store.sessions_of(user, now) {
             Ok(found) => found,
             Err(error) => return vec![failed(user, "to have sessions", &error)],
         };

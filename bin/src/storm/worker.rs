@@ -217,12 +217,13 @@ impl Worker {
         self.ledger.begins(Deed::Replace, counter, number)?;
         let grace = Duration::from_millis(self.rng.u64(0..LONGEST_GRACE));
         session.regenerate_id_with_grace(grace);
+        let begun = Instant::now();
         save(&mut session, &entry.id)?;
         self.ground.note(Former::Replaced, &entry.id)?;
         self.ledger.has_done(Deed::Replace, counter, number)?;
         self.seen.insert(counter, number);
         self.go_on_as(slot, &session, next)?;
-        self.is_shown(&entry.id, next)
+        self.is_shown(&entry.id, next, begun + grace)
     }
 
     /// Lets a slot lead to a session that has a new id and this content.

@@ -80,6 +80,11 @@ fn an_id_that_goes_on_leading_to_its_session_after_it_was_replaced_is_noticed() 
 }
 
 #[test]
+fn an_id_that_shows_nothing_during_its_grace_is_noticed() {
+    is_noticed(Fault::DestroyAtEnd, &[Kind::Lost]);
+}
+
+#[test]
 fn newcomers_that_send_away_whoever_is_in_use_are_noticed() {
     is_noticed(Fault::EvictWithoutLock, &[Kind::Deleted]);
 }

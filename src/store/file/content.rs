@@ -46,6 +46,21 @@ pub(super) fn load(file: &File, size: u64, digest: &SessionDigest) -> io::Result
     }
 }
 
+/// Whether a damaged file is the beginning of a new one, whose maker was killed before anybody had its
+/// id: Linux ends a write between two pages for that. A new file ends with `]`.
+pub(super) fn is_unfinished(file: &File, size: u64) -> io::Result<bool> {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if size == 0 {
+        return Ok(true);
+    }
+    let first = slots::parse(&read(file, 0, size.min(DATA))?, Place::First, usize::MAX);
+    let is_new = match first {
+        Slot::Written(header) => header.generation == 1,
+        Slot::Torn | Slot::Fresh => size < DATA,
+    };
+    Ok(is_new && read(file, size - 1, 1)? != b"]")
+}
+
 fn slot_size(size: u64) -> Option<usize> {
     let whole = size > 0 && size.is_multiple_of(2 * SECTOR);
     usize::try_from(size / 2).ok().filter(|_| whole)

@@ -387,17 +387,15 @@ fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<(
     let aside = format!("{}.corrupt", name.trim_end_matches(".json"));
     // One that is there was left by a process that died here before.
     shared.directory.unlink(&aside)?;
-    if let Some(mut copy) = shared.directory.create_file(&aside)? {
-        let copied = copy_all(file, &mut copy, shared.is_durable());
-        copied.map_err(|error| {
-            Error::io(
-                "cannot set a damaged session aside in",
-                shared.path(&aside),
-                error,
-            )
-        })?;
-        sync_names(shared, &aside)?;
-    }
+    let failed = |error| {
+        let tried = "cannot set a damaged session aside in";
+        Error::io(tried, shared.path(&aside), error)
+    };
+    let Some(mut copy) = shared.directory.create_file(&aside)? else {
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
+    };
+    copy_all(file, &mut copy, shared.is_durable()).map_err(failed)?;
+    sync_names(shared, &aside)?;
     shared.directory.unlink(name)?;
     cap::forget(shared, 1);
     log::warn!(

@@ -93,16 +93,22 @@ fn find(shared: &Shared, digest: &SessionDigest, now: SystemTime) -> Result<Foun
         };
         let size = directory::size(&stat);
         check_file_size(shared, size, &name)?;
+        let failed = |error| Error::io("cannot read", shared.path(&name), error);
         let current = match settled(&file, size, digest) {
             Ok(Reading::Current(current)) => current,
             Ok(Reading::Restless) => match settled_by_lock(shared, &file, digest, &name)? {
                 Some(Content::Record(current)) => current,
-                // It is about to be made, or whoever made it was killed; nobody has its id.
-                Some(Content::Damaged(_)) if size == 0 => return Ok(Found::Nothing),
-                Some(Content::Damaged(reason)) => return Ok(Found::Damaged(reason)),
+                Some(Content::Damaged(reason)) => {
+                    // It is about to be made, or whoever made it was killed; nobody has its id.
+                    let is_unfinished = content::is_unfinished(&file, size);
+                    if is_unfinished.map_err(failed)? {
+                        return Ok(Found::Nothing);
+                    }
+                    return Ok(Found::Damaged(reason));
+                }
                 None => continue,
             },
-            Err(error) => return Err(Error::io("cannot read", shared.path(&name), error)),
+            Err(error) => return Err(failed(error)),
         };
         let Some(record) = parse(shared, &name, current.data)? else {
             return Ok(Found::Damaged("what it holds is no record"));

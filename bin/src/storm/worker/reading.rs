@@ -1,7 +1,7 @@
 //! Reading without a lock: what a process that counts sees of its own work, and what one sees that only
 //! reads.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cgi_session::{Error, SessionId, Snapshot};
 
@@ -10,6 +10,9 @@ use crate::storm::content::Content;
 use crate::storm::ground::{Entry, Field, Former, shown};
 use crate::storm::ledger::Deed;
 use crate::storm::violation::{Kind, Violation};
+
+/// Ends of sessions are kept in whole seconds.
+const ROUNDING: Duration = Duration::from_millis(1500);
 
 impl Worker {
     /// What was saved is what a reader sees, as long as the session is locked.
@@ -47,14 +50,15 @@ impl Worker {
     }
 
     /// An id that was replaced shows the session as it was then, until its grace is over.
-    pub(super) fn is_shown(&self, id: &SessionId, content: Content) -> Step {
-        match self.read_replaced(id)? {
-            Some(found) if found != content => {
-                let (expected, found) = (format!("{content:?}"), format!("{found:?}"));
-                Err(Violation::new(Kind::Stale, shown(id), expected, found).into())
-            }
-            _ => Ok(()),
-        }
+    pub(super) fn is_shown(&self, id: &SessionId, content: Content, end: Instant) -> Step {
+        let found = self.read_replaced(id)?;
+        let kind = match &found {
+            Some(found) if *found != content => Kind::Stale,
+            None if Instant::now() + ROUNDING < end => Kind::Lost,
+            _ => return Ok(()),
+        };
+        let (expected, found) = (format!("{content:?}"), format!("{found:?}"));
+        Err(Violation::new(kind, shown(id), expected, found).into())
     }
 
     fn read_replaced(&self, id: &SessionId) -> Step<Option<Content>> {
@@ -162,6 +166,6 @@ impl Worker {
 }
 
 fn risen(id: &SessionId, number: u64) -> Violation {
-    let expected = "none after it was destroyed or got another id";
+    let expected = "nothing that can be changed after it was destroyed or got another id";
     Violation::new(Kind::Resurrected, shown(id), expected, number)
 }
