@@ -2,8 +2,8 @@
 //!
 //! A worker takes one event at a time: a connection to accept, or a connection that has something
 //! to read. It reads on without waiting, but for a moment after accepting; when a request is complete
-//! it runs the handler, else it hands the connection back. Every registration is one-shot, so a connection is in one worker's
-//! hands or in `idle`, never in both.
+//! it runs the handler, else it hands the connection back. Every registration is one-shot, so a
+//! connection is in one worker's hands or in `idle`, never in both.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};

@@ -39,11 +39,13 @@ fn every_error(_: usize, call: &Call) -> Vec<Disturbance> {
     errors.map(|error| Disturbance::Fails(error)).collect()
 }
 
-/// Different ones for each call, so that all have their turn.
+/// Different ones for each call, so that all have their turn, and always a signal.
 fn some_errors(at: usize, call: &Call) -> Vec<Disturbance> {
-    let all = every_error(at, call);
+    let signal = Disturbance::Fails("EINTR");
+    let mut all = every_error(at, call);
+    all.retain(|error| *error != signal);
     let chosen = (0..SOME).map(|number| all[(at * SOME + number * 4) % all.len()]);
-    chosen.collect()
+    chosen.chain([signal]).collect()
 }
 
 fn run_all(ways: fn(usize, &Call) -> Vec<Disturbance>) {

@@ -24,6 +24,8 @@ fn under_the_old_id_the_session_can_be_read_and_not_changed() {
     let (old, new) = replaced(&site, 30);
     assert_eq!((site.views(&old), site.views(&new)), (Some(1), Some(1)));
 
+    let shown = |id: &SessionId| site.manager().read(cookie(id)).unwrap().unwrap();
+    assert!(shown(&old).is_replaced() && !shown(&new).is_replaced());
     let reader = site.manager().start(cookie(&old)).unwrap();
     assert!(reader.is_replaced() && !reader.is_new());
     // No cookie: the client has the new one already.

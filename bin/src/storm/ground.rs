@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use cgi_session::SessionId;
 
+use super::Subject;
+
 /// Counters whose sessions live until somebody destroys them.
 pub(super) const LASTING: usize = 4;
 /// Counters whose sessions any clean-up may end, except while they are locked.
@@ -61,9 +63,9 @@ impl Field {
         }
     }
 
-    /// How many sessions there may be, for a store that counts them.
-    pub(super) fn cap(self) -> Option<u64> {
-        (self == Field::Crowded).then_some(CAP)
+    /// How many sessions there may be, if the store counts them.
+    pub(super) fn cap(self, subject: &dyn Subject) -> Option<u64> {
+        (self == Field::Crowded && subject.has_cap()).then_some(CAP)
     }
 
     fn name(self) -> &'static str {

@@ -87,7 +87,7 @@ impl Settings {
             let config = keys.try_fold(config, |config, (key, value)| config.set(key, value))?;
             config.set("database", directory.join(DATABASE))?
         };
-        let config = match cap.filter(|_| self.has_cap()) {
+        let config = match cap {
             Some(cap) => config
                 .set("maxSessions", cap.to_string())?
                 .set("whenFull", "evictOldest")?,

@@ -36,7 +36,7 @@ pub(super) fn pronounce(
     let mut violations = Vec::new();
     for field in Field::ALL {
         let directory = ground.field(field);
-        let manager = match subject.open(&directory, field.cap()) {
+        let manager = match subject.open(&directory, field.cap(subject)) {
             Ok(manager) => manager,
             Err(error) => return Ok(vec![failed("the store", "to open", &error)]),
         };
@@ -48,7 +48,7 @@ pub(super) fn pronounce(
                 subject.longest_wake(),
             )?);
         }
-        if let Some(cap) = field.cap().filter(|_| subject.has_cap()) {
+        if let Some(cap) = field.cap(subject) {
             violations.extend(check_cap(manager.store(), cap, tally.newcomers));
         }
         // What the first one has met before the session that it belonged to goes with the second.
@@ -74,7 +74,7 @@ pub(super) fn pronounce(
 /// Removes what a storm has left that was interrupted: as much as goes.
 pub(super) fn remove(ground: &Ground, subject: &dyn Subject) {
     for field in Field::ALL {
-        if let Ok(manager) = subject.open(&ground.field(field), field.cap()) {
+        if let Ok(manager) = subject.open(&ground.field(field), field.cap(subject)) {
             for error in manager.store().uninstall().errors {
                 log::warn!("{}", error.one_line());
             }

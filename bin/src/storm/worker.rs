@@ -68,7 +68,7 @@ impl Worker {
     pub(super) fn new(ground: Ground, number: u64, seed: u64, subject: &dyn Subject) -> Step<Self> {
         let open = |field: Field| {
             let path = ground.field(field);
-            let opened = subject.open(&path, field.cap());
+            let opened = subject.open(&path, field.cap(subject));
             opened.map_err(|error| failed(path.display(), "to open the store", &error))
         };
         let [lasting, brief, crowded] = Field::ALL.map(open);

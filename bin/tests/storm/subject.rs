@@ -39,7 +39,7 @@ impl Subject for Own {
             .set("timeout", format!("{}s", TIMEOUT.as_secs()))?
             .set("lockTimeout", "60s")?
             .set("database", directory.join(DATABASE))?;
-        let config = match cap.filter(|_| self.has_cap()) {
+        let config = match cap {
             Some(cap) => config
                 .set("maxSessions", cap.to_string())?
                 .set("whenFull", "evictOldest")?,
