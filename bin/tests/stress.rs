@@ -304,20 +304,15 @@ fn where_locks_do_nothing_a_trial_says_what_is_wrong_and_what_to_do() {
     assert_eq!(found["level"], "problem", "{found:#}");
     let text = found["text"].as_str().unwrap();
     assert!(text.starts_with("sessions are NOT safe on "), "{text}");
-    assert!(
-        text.contains("session") && text.contains(": expected "),
-        "{text}"
-    );
     let remedy = found["remedy"].as_str().unwrap();
     assert!(
         remedy.contains("storageFileDir on another local file system"),
         "{remedy}"
     );
-    let violations = found["figures"]["violations"].to_string();
-    let is_seen = ["doubled: ", "lost: ", "stale: "]
-        .iter()
-        .any(|kind| violations.contains(kind));
-    assert!(is_seen, "{violations}");
+    // Which promise breaks first is a matter of luck.
+    let violations = found["figures"]["violations"].as_array().unwrap();
+    let first = violations[0].as_str().unwrap();
+    assert!(text.ends_with(&format!("; {first}")), "{text}\n{first}");
     is_as_before(&site);
 }
 
