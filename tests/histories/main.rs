@@ -2,7 +2,7 @@
 //! histories, each must be explained by some order in which the operations were done one after the
 //! other. Stores that are broken on purpose must give histories that nothing explains.
 
-#[path = "../support/broken.rs"]
+#[path = "../support/broken/mod.rs"]
 mod broken;
 mod campaign;
 mod history;

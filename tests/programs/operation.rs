@@ -13,7 +13,7 @@ use cgi_session::{Config, SessionManager, SetCookie, Sweep};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 
-#[path = "../support/broken.rs"]
+#[path = "../support/broken/mod.rs"]
 mod broken;
 
 use broken::{BrokenStore, Fault};

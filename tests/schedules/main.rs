@@ -3,7 +3,7 @@
 //! purpose must have an order that does not.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "../support/broken.rs"]
+#[path = "../support/broken/mod.rs"]
 mod broken;
 mod call;
 mod controls;

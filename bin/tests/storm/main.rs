@@ -1,7 +1,7 @@
 //! A storm on the library's own store breaks no promise, and the same storm notices each store that is
 //! broken on purpose.
 
-#[path = "../../../tests/support/broken.rs"]
+#[path = "../../../tests/support/broken/mod.rs"]
 mod broken;
 mod controls;
 #[path = "../../../tests/support/mysql.rs"]
