@@ -114,6 +114,12 @@ fn the_cuts_find_the_destroyed_session_that_comes_back_without_sync() {
 }
 
 #[test]
+fn the_cuts_find_the_damaged_session_that_is_lost_without_sync() {
+    let Some(room) = Room::open() else { return };
+    is_caught(&room, "set aside", Kind::PRETENDING, "is kept nowhere");
+}
+
+#[test]
 fn the_cuts_find_the_session_that_is_written_over_in_place() {
     let Some(room) = Room::open() else { return };
     is_caught(

@@ -10,7 +10,7 @@ use cgi_session::{SessionId, SessionManager};
 use crate::support::disk::{Cut, Ext4, Room};
 use crate::support::example;
 use crate::trace::Traced;
-use crate::verdict::{Inspection, Kind, Operation, State, cookie, letter};
+use crate::verdict::{DAMAGE, Inspection, Kind, Operation, State, cookie, letter};
 
 const BYSTANDER: State = State { n: 7, length: 0 };
 
@@ -49,8 +49,11 @@ impl Scene {
             "begin" => SessionId::generate().unwrap(),
             _ => begin(&manager, operation.before.unwrap_or(expired), user),
         };
+        let path = directory.join(format!("{}.json", id.digest()));
+        if operation.name == "set aside" {
+            fs::write(&path, DAMAGE).unwrap();
+        }
         if operation.name == "clean up" {
-            let path = directory.join(format!("{}.json", id.digest()));
             set_back(&path);
             let temporary = directory.join(".tmp-4711-0123456789abcdef");
             fs::write(&temporary, "half a session").unwrap();
@@ -74,6 +77,9 @@ impl Scene {
     /// What is wrong with what is found; `said` is what the operation said at its end, if it came so far.
     pub(crate) fn violations(&self, directory: &Path, said: Option<&str>) -> Vec<String> {
         let mut inspection = Inspection::new(self.kind, directory);
+        if self.operation.name == "set aside" {
+            inspection.expect_damage_kept(&self.id);
+        }
         inspection.expect_operation(&self.operation, &self.id, said);
         inspection.expect("the bystander", &self.bystander, &[Some(BYSTANDER)]);
         inspection.expect("the one destroyed before", &self.gone, &[None]);

@@ -1,5 +1,6 @@
 //! What must be found when the power is back.
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -28,7 +29,10 @@ pub(crate) struct Operation {
 const SMALL: Option<State> = Some(State { n: 1, length: 0 });
 const LARGE: usize = 20_000;
 
-pub(crate) const OPERATIONS: [Operation; 10] = [
+/// What is no session.
+pub(crate) const DAMAGE: [u8; 3000] = [b'?'; 3000];
+
+pub(crate) const OPERATIONS: [Operation; 11] = [
     Operation::new("begin", None, SMALL).moving(),
     Operation::new("save", SMALL, Some(State { n: 2, length: 0 })),
     Operation::new(
@@ -64,6 +68,8 @@ pub(crate) const OPERATIONS: [Operation; 10] = [
     Operation::new("destroy everywhere", SMALL, None),
     // What is cleaned up has expired, and nobody finds it before or after.
     Operation::new("clean up", None, None),
+    // Nobody finds what is damaged, before or after, and a session begins.
+    Operation::new("set aside", None, SMALL).moving(),
 ];
 
 impl Operation {
@@ -213,6 +219,20 @@ impl Inspection {
         }
         if is_durable && operation.before.is_some() && operation.after.is_some() {
             self.expect_nothing_lost(operation);
+        }
+    }
+
+    /// What is damaged is kept until somebody has looked at it, under its name or aside.
+    pub(crate) fn expect_damage_kept(&mut self, id: &SessionId) {
+        if !self.kind.promises_durability {
+            return;
+        }
+        let kept = ["json", "corrupt"].into_iter().any(|end| {
+            let path = self.directory.join(format!("{}.{end}", id.digest()));
+            fs::read(path).is_ok_and(|bytes| bytes == DAMAGE)
+        });
+        if !kept {
+            self.complain("the damaged session is kept nowhere".to_owned());
         }
     }
 

@@ -96,7 +96,7 @@ fn one(manager: &SessionManager, operation: &str, cookie: &str) -> Outcome<Optio
     let n = session.get::<u64>("n")?.unwrap_or_default() + 1;
     session.insert("n", n)?;
     match operation {
-        "begin" | "begin at the cap" | "save" => {}
+        "begin" | "begin at the cap" | "save" | "set aside" => {}
         "grow" | "save large" => session.insert("x", text(n, LARGE))?,
         "shrink" => drop(session.remove("x")),
         "change id" => session.regenerate_id(),
