@@ -125,6 +125,8 @@ impl Reader<'_> {
             }
             libc::SYS_utimensat if second == 0 => self.write_file(call, "set time of", first),
             libc::SYS_utimensat => self.write_file_at(call, self.path(first, second)),
+            libc::SYS_mkdir => self.make_directory(call, self.path(AT_CWD, first)),
+            libc::SYS_mkdirat => self.make_directory(call, self.path(first, second)),
             libc::SYS_unlink => self.unlink(call, self.path(AT_CWD, first)),
             libc::SYS_unlinkat => self.unlink(call, self.path(first, second)),
             libc::SYS_rename | libc::SYS_link => {
@@ -134,7 +136,7 @@ impl Reader<'_> {
                 self.move_name(call, self.path(first, second), self.path(third, fourth))
             }
             libc::SYS_getdents64 => {
-                let is_ours = self.opened(first)? == self.directory;
+                let is_ours = self.opened(first)?.starts_with(self.directory);
                 call.text.push_str("list");
                 call.reads.push(Thing::Names);
                 is_ours.then_some(())
@@ -208,6 +210,13 @@ impl Reader<'_> {
         Some(())
     }
 
+    fn make_directory(&self, call: &mut Call, path: Option<PathBuf>) -> Option<()> {
+        let path = path?;
+        call.text = format!("make {}", self.shown(&path));
+        call.writes.extend([Thing::Name(path), Thing::Names]);
+        Some(())
+    }
+
     fn unlink(&self, call: &mut Call, path: Option<PathBuf>) -> Option<()> {
         let path = path?;
         call.text = format!("unlink {}", self.shown(&path));
@@ -270,8 +279,10 @@ impl Reader<'_> {
 
     /// A name without what is random in it.
     fn shown(&self, path: &Path) -> String {
-        let name = path.strip_prefix(self.directory).unwrap_or(path);
-        let name = name.to_string_lossy();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.len() == 2 {
+            return "a shard".to_owned();
+        }
         let name = name.trim_end_matches(" (deleted)");
         if name.starts_with(".tmp-") {
             return "a temporary file".to_owned();

@@ -4,7 +4,9 @@
 use crate::ends::SAVED_AND_DESTROYED;
 use crate::ends_in;
 use crate::explore::Explorer;
+use crate::grace::{READ_AND_REPLACED, SAVED_AND_REPLACED};
 use crate::pair::{Before, Pair};
+use crate::room::SAVED_AND_BEGAN;
 use crate::saves::{BEGAN_AND_CLEANED, SAVED_THRICE, SAVED_TWICE};
 use crate::subject::LIBRARY;
 use crate::task::Task;
@@ -38,6 +40,8 @@ fn a_plain_store_that_is_right_ends_as_the_library_does() {
     ends_in("Nothing", Before::First, tasks, &SAVED_AND_DESTROYED);
     let tasks = [Task::Start(3), Task::CleanUp];
     ends_in("Nothing", Before::FirstExpired, tasks, &BEGAN_AND_CLEANED);
+    let tasks = [Task::Save(3), Task::Replace(6)];
+    ends_in("Nothing", Before::First, tasks, &SAVED_AND_REPLACED);
 }
 
 #[test]
@@ -69,6 +73,24 @@ fn a_clean_up_without_the_lock_has_an_order_that_deletes_a_live_session() {
 fn a_lock_file_that_is_removed_has_an_order_that_loses_a_save() {
     let tasks = [Task::SaveTwice(3, 6), Task::Save(9)];
     is_found_out("LockFileRemoved", Before::First, tasks, &SAVED_THRICE);
+}
+
+#[test]
+fn an_old_id_that_goes_on_has_an_order_that_saves_under_it() {
+    let tasks = [Task::Save(3), Task::Replace(6)];
+    is_found_out("ForgetEnd", Before::First, tasks, &SAVED_AND_REPLACED);
+}
+
+#[test]
+fn an_old_id_that_shows_nothing_has_an_order_in_which_nothing_is_read() {
+    let tasks = [Task::Read, Task::Replace(6)];
+    is_found_out("DestroyAtEnd", Before::First, tasks, &READ_AND_REPLACED);
+}
+
+#[test]
+fn a_newcomer_without_the_lock_has_an_order_that_sends_away_who_saves() {
+    let tasks = [Task::Save(3), Task::Begin(6)];
+    is_found_out("EvictWithoutLock", Before::Both, tasks, &SAVED_AND_BEGAN);
 }
 
 #[test]

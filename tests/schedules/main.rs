@@ -9,9 +9,12 @@ mod call;
 mod controls;
 mod ends;
 mod explore;
+mod grace;
 mod outcome;
 mod pair;
+mod room;
 mod saves;
+mod shards;
 #[path = "../support/subject.rs"]
 mod subject;
 mod task;

@@ -6,6 +6,9 @@ use std::path::Path;
 use crate::subject::Subject;
 use crate::task::id;
 
+/// The sessions whose ids both processes know.
+const KNOWN: [(u64, &str); 2] = [(0, "first"), (1, "second")];
+
 /// A directory in memory where there is one; the calls are the same.
 pub(crate) fn place() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
@@ -26,11 +29,13 @@ pub(crate) fn left(store: &str, directory: &Path) -> String {
         let user = seen.user.as_ref().map(|user| format!(" of {user}"));
         let user = user.unwrap_or_default();
         let listed = if seen.is_listed { "" } else { " (not found)" };
-        all.push(format!("{name}={number}{user}{listed}"));
+        let replaced = match is_replaced(&subject, name) {
+            true => " (replaced)",
+            false => "",
+        };
+        all.push(format!("{name}={number}{user}{replaced}{listed}"));
     }
-    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
-    for entry in entries {
-        let name = entry.file_name().into_string().unwrap();
+    for name in file_names(directory) {
         let is_live = sessions
             .iter()
             .any(|seen| name == format!("{}.json", seen.session));
@@ -47,9 +52,29 @@ pub(crate) fn left(store: &str, directory: &Path) -> String {
     all.join(", ")
 }
 
+/// Of all files, those in shards too.
+fn file_names(directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            names.extend(file_names(&entry.path()));
+        } else {
+            names.push(entry.file_name().into_string().unwrap());
+        }
+    }
+    names
+}
+
+/// Whether the session of one of the known ids goes on under another.
+fn is_replaced(subject: &Subject, name: &str) -> bool {
+    let mut known = KNOWN.into_iter();
+    let known = known.find(|(_, known)| *known == name);
+    known.is_some_and(|(number, _)| subject.is_replaced(&id(number)).unwrap())
+}
+
 /// What a session is called here; every session that was not there before is the new one.
 pub(crate) fn name_of(digest: &str) -> &'static str {
-    let mut known = [(0, "first"), (1, "second")].into_iter();
+    let mut known = KNOWN.into_iter();
     let found = known.find(|(number, _)| id(*number).digest().as_str() == digest);
     found.map_or("new", |(_, name)| name)
 }

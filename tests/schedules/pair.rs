@@ -14,6 +14,7 @@ pub(crate) enum Before {
     First,
     /// The same, and its time has come.
     FirstExpired,
+    Both,
     FirstOfUser,
     /// The first session, of nobody, and the second, of the user.
     SecondOfUser,
@@ -42,6 +43,10 @@ impl Pair {
             Before::FirstExpired => {
                 create(0, None);
                 subject.expire(&id(0)).unwrap();
+            }
+            Before::Both => {
+                create(0, None);
+                create(1, None);
             }
             Before::FirstOfUser => create(0, Some(USER)),
             Before::SecondOfUser => {

@@ -92,19 +92,20 @@ fn a_session_that_expires_while_it_is_waited_for_is_saved_before_or_not_at_all()
 
 /// Who finds the file of a creation before its lock is taken sets it aside, empty as it is, and the
 /// creation begins again.
+pub(crate) const STARTED_TWICE: [&str; 6] = [
+    "began; saved over 3; first=6",
+    "saved over 6; began; first=3",
+    "began; busy; first=3",
+    "busy; began; first=6",
+    "began; busy; a file .corrupt, first=3",
+    "busy; began; a file .corrupt, first=6",
+];
+
 #[test]
 fn of_two_first_records_of_one_id_one_is_kept_or_both_one_after_the_other() {
     let tasks = [Task::Start(3), Task::Start(6)];
-    let expected = [
-        "began; saved over 3; first=6",
-        "saved over 6; began; first=3",
-        "began; busy; first=3",
-        "busy; began; first=6",
-        "began; busy; a file .corrupt, first=3",
-        "busy; began; a file .corrupt, first=6",
-    ];
-    ends_in(LIBRARY, Before::Nothing, tasks, &expected);
-    ends_in(LIBRARY, Before::FirstExpired, tasks, &expected);
+    ends_in(LIBRARY, Before::Nothing, tasks, &STARTED_TWICE);
+    ends_in(LIBRARY, Before::FirstExpired, tasks, &STARTED_TWICE);
 }
 
 #[test]

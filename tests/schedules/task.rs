@@ -5,6 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 
 use cgi_session::{Error, Result, SessionId};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::subject::Subject;
@@ -22,9 +24,13 @@ pub(crate) enum Task {
     /// Two requests, one after the other.
     SaveTwice(u64, u64),
     Start(u64),
+    /// Begins a session of its own.
+    Begin(u64),
     Destroy,
     DestroySecond,
     Renew(u64),
+    /// Gives it a new id, and leaves the old one to be read under.
+    Replace(u64),
     CleanUp,
     /// As a clean-up in two hours, when nobody has used the session meanwhile.
     CleanUpLater,
@@ -45,6 +51,7 @@ fn process() {
         return;
     };
     panic::set_hook(Box::new(|_| ()));
+    stay_on_one_processor();
     let mut out = io::stdout().lock();
     out.write_all(b"\nready\n").unwrap();
     for line in io::stdin().lock().lines() {
@@ -53,12 +60,24 @@ fn process() {
         let answer = match panic::catch_unwind(AssertUnwindSafe(|| perform(&subject, order.task))) {
             Ok(Ok(answer)) => answer,
             Ok(Err(Error::Busy { .. })) => "busy".to_owned(),
+            Ok(Err(Error::Replaced)) => "turned away".to_owned(),
             Ok(Err(error)) => format!("failed: {}", error.to_string().replace('\n', " ")),
             Err(_) => "half a record".to_owned(),
         };
         // One call, and none on the sessions: nobody has to be told when it is made.
         out.write_all((answer + "\n").as_bytes()).unwrap();
     }
+}
+
+/// A clean-up goes through shards in as many threads as there are processors, which no order could hold.
+fn stay_on_one_processor() {
+    let thread = Pid::from_raw(0);
+    let allowed = sched_getaffinity(thread).unwrap();
+    let mut numbers = 0..CpuSet::count();
+    let first = numbers.find(|number| allowed.is_set(*number).unwrap());
+    let mut one = CpuSet::new();
+    one.set(first.unwrap()).unwrap();
+    sched_setaffinity(thread, &one).unwrap();
 }
 
 /// The id of a session that both processes know.
@@ -83,12 +102,17 @@ fn perform(subject: &Subject, task: Task) -> Result<String> {
             None => "began".to_owned(),
             before => was("saved over", before),
         },
+        Task::Begin(number) => {
+            let before = subject.start(&id(number), number)?;
+            before.map_or("began".to_owned(), |number| format!("found {number}"))
+        }
         Task::Destroy => was("destroyed", subject.destroy(&first)?),
         Task::DestroySecond => was("destroyed", subject.destroy(&second)?),
         Task::Renew(number) => was(
             "renewed",
             subject.renew(&first, number)?.map(|(number, _)| number),
         ),
+        Task::Replace(number) => was("replaced", subject.replace(&first, number)?),
         Task::CleanUp => format!("cleaned {}", subject.clean_up()?.deleted),
         Task::CleanUpLater => format!("cleaned {}", subject.clean_up_later()?.deleted),
         Task::LogIn => was("logged in", subject.log_in(&first, USER)?),

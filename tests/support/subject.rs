@@ -16,6 +16,10 @@ use crate::broken::{BrokenStore, Fault};
 
 /// The name of the library's own store of files. Every other name is that of a fault, or [`ENGINE`].
 pub(crate) const LIBRARY: &str = "library";
+/// The same with a cap, where a newcomer sends away the least recently used.
+pub(crate) const CAPPED: &str = "library with a cap";
+/// The same with a directory for each of 256 parts of the sessions.
+pub(crate) const SHARDED: &str = "library in shards";
 /// The name of whatever store a configuration file names, which then takes the place of the directory.
 pub(crate) const ENGINE: &str = "engine";
 
@@ -23,6 +27,10 @@ pub(crate) const ENGINE: &str = "engine";
 const WAIT: Duration = Duration::from_secs(600);
 /// The idle time of all stores here.
 const IDLE: Duration = Duration::from_secs(3600);
+/// How many sessions there may be where there is a cap.
+const CAP: u64 = 2;
+/// How long a replaced id can be read under.
+const GRACE: Duration = Duration::from_secs(120);
 const NUMBER: &str = "n";
 const PADDING: &str = "x";
 
@@ -44,6 +52,7 @@ pub(crate) struct Subject {
     store: Box<dyn Store>,
     /// Where a file for each session lies, if they lie in files.
     directory: Option<PathBuf>,
+    is_sharded: bool,
     pause: Box<dyn Fn()>,
 }
 
@@ -55,20 +64,28 @@ impl Subject {
         }
         let config = Config::new().set("storageFileDir", directory).unwrap();
         let config = config.set("lockTimeout", "600s").unwrap();
+        let config = match name {
+            CAPPED => config.set("maxSessions", CAP.to_string()).unwrap(),
+            SHARDED => config.set("shards", "256").unwrap(),
+            _ => config,
+        };
+        let broken = |fault| {
+            let cap = (fault == Fault::EvictWithoutLock).then_some(CAP);
+            BrokenStore::open(fault, directory).with_cap(cap)
+        };
         let store: Box<dyn Store> = match Fault::parse(name) {
-            Some(fault) => Box::new(BrokenStore::open(fault, directory)),
+            Some(fault) => Box::new(broken(fault)),
             None => Box::new(FileStore::new(&config).unwrap()),
         };
         let manager = match Fault::parse(name) {
-            Some(fault) => {
-                SessionManager::with_store(config, BrokenStore::open(fault, directory)).unwrap()
-            }
+            Some(fault) => SessionManager::with_store(config, broken(fault)).unwrap(),
             None => SessionManager::new(config).unwrap(),
         };
         Subject {
             manager,
             store,
             directory: Some(directory.to_owned()),
+            is_sharded: name == SHARDED,
             pause: Box::new(pause),
         }
     }
@@ -88,6 +105,7 @@ impl Subject {
             manager: SessionManager::new(config).unwrap(),
             store,
             directory: None,
+            is_sharded: false,
             pause: Box::new(pause),
         }
     }
@@ -95,7 +113,13 @@ impl Subject {
     /// The session's file.
     pub(crate) fn path(&self, id: &SessionId) -> PathBuf {
         let directory = self.directory.as_ref().expect("a store of files");
-        directory.join(format!("{}.json", id.digest()))
+        let digest = id.digest();
+        let shard = if self.is_sharded {
+            &digest.as_str()[..2]
+        } else {
+            ""
+        };
+        directory.join(shard).join(format!("{digest}.json"))
     }
 
     /// Makes the session with this number; `false` when its name is taken.
@@ -197,6 +221,24 @@ impl Subject {
         session.save()?;
         let id = session.id().cloned();
         Ok(before.zip(id))
+    }
+
+    /// The same, while the old id can still be read under. The number before.
+    pub(crate) fn replace(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        session.regenerate_id_with_grace(GRACE);
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
+    /// Whether the session goes on under another id.
+    pub(crate) fn is_replaced(&self, id: &SessionId) -> Result<bool> {
+        let snapshot = self.manager.read(cookie(id))?;
+        Ok(snapshot.is_some_and(|snapshot| snapshot.is_replaced()))
     }
 
     /// Makes the session one that nobody has used for two hours.
