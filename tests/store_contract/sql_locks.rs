@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Error, Store, Sweep};
+use cgi_session::{Error, SessionId, Store, Sweep};
 
 use crate::sql::says;
 use crate::sql_server::{Server, shared_servers};
@@ -216,6 +216,50 @@ fn a_mark_ends_with_the_connection_of_whoever_made_it() {
         let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         lease.finish(&record(2, now), now).unwrap();
         assert_eq!(counted(&*store, &id.digest()), Some(2));
+    }
+}
+
+/// Lets whoever stores a session wait a moment before the row is there.
+fn dawdle(server: &dyn Server, table: &str) {
+    match server.kind() {
+        "postgres" => server.run_all(&[
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END'",
+            &format!(
+                "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
+                 FOR EACH ROW EXECUTE FUNCTION dawdle()"
+            ),
+        ]),
+        _ => server.run(&format!(
+            "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
+             FOR EACH ROW SET NEW.version = NEW.version + SLEEP(0.5)"
+        )),
+    }
+}
+
+/// Who waits for the whole table has it between the row and its lock.
+#[test]
+fn a_session_that_is_destroyed_before_its_maker_has_the_lock_is_not_stored_again() {
+    for server in shared_servers() {
+        let store = server.installed("gap", &[]);
+        dawdle(server, "gap");
+        let now = SystemTime::now();
+        let session = SessionId::generate().unwrap().digest();
+        thread::scope(|scope| {
+            let maker = scope.spawn(|| {
+                store
+                    .create(&session, &record(1, now), now)
+                    .map(|lease| lease.is_some())
+            });
+            thread::sleep(Duration::from_millis(200));
+            let [lock, unlock] = match server.kind() {
+                "postgres" => ["BEGIN; LOCK TABLE \"gap\" IN EXCLUSIVE MODE", "COMMIT"],
+                _ => ["LOCK TABLES \"gap\" WRITE", "UNLOCK TABLES"],
+            };
+            server.run_all(&[lock, "DELETE FROM \"gap\"", unlock]);
+            assert!(maker.join().unwrap().unwrap(), "{}", server.kind());
+        });
+        assert_eq!(counted(&*store, &session), None, "{}", server.kind());
     }
 }
 

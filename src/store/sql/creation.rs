@@ -1,13 +1,13 @@
 //! Making a session: its row, and then the lock of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::connector::Link;
 use super::engine::{Failure, Kind};
 use super::lease::{SqlLease, Version};
 use super::{Shared, cap};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
 
@@ -27,8 +27,6 @@ struct New<'a> {
 enum Insertion {
     Done(SqlLease),
     Taken,
-    /// It was stored, and deleted before it was locked.
-    Gone,
     /// The connection broke, or the server had ended it.
     Unknown(Failure),
 }
@@ -48,28 +46,16 @@ pub(super) fn create(
         version: Version::first(),
         now,
     };
-    let started = Instant::now();
-    loop {
-        match new.insert()? {
-            Insertion::Done(lease) => return Ok(Some(lease)),
-            Insertion::Taken => return Ok(None),
-            Insertion::Unknown(_) => break,
-            // By a clean-up whose clock is ahead, or because of `maxSessions`. Nobody was told of it.
-            Insertion::Gone if started.elapsed() < shared.lock_timeout => {}
-            Insertion::Gone => {
-                return Err(Error::Busy {
-                    waited: started.elapsed(),
-                    holder: Some("a clean-up that deletes what is new".to_owned()),
-                });
-            }
-        }
+    match new.insert()? {
+        Insertion::Done(lease) => return Ok(Some(lease)),
+        Insertion::Taken => return Ok(None),
+        Insertion::Unknown(_) => {}
     }
     // On another connection it is stored, or found stored: nobody else draws our version.
     shared.pool.close();
     match new.insert()? {
         Insertion::Done(lease) => Ok(Some(lease)),
         Insertion::Taken => new.lock(),
-        Insertion::Gone => Ok(None),
         Insertion::Unknown(failure) => Err(shared.explain(ACTION, failure)),
     }
 }
@@ -103,11 +89,8 @@ impl New<'_> {
                 _ => Err(shared.explain(ACTION, failure)),
             };
         }
-        if answers.failure.is_none() && answers.has(select) && answers.row(select).is_none() {
-            shared.roll_back(link);
-            return Ok(Insertion::Gone);
-        }
-        // Somebody who was told the id may have come in between; his is the session then.
+        // Somebody who knows the id may have come in between: his is the session then. If he has
+        // destroyed it, it is not stored again.
         let mut lease = self.lease(link);
         lease.check_lock(answers, select);
         Ok(Insertion::Done(lease))
