@@ -127,6 +127,7 @@ impl Node {
             "--datadir={}",
             node.directory.join("data").display()
         ));
+        install.env("TMPDIR", &node.directory);
         let made = as_another(&mut install).output().unwrap();
         assert!(made.status.success(), "{made:?}");
         node
@@ -147,6 +148,8 @@ impl Node {
             ("datadir", place.join("data")),
             ("socket", self.socket()),
             ("pid-file", place.join("pid")),
+            // A server removes what others of its kind have in a place for temporary files.
+            ("tmpdir", place.clone()),
         ] {
             command.arg(format!("--{name}={}", path.display()));
         }

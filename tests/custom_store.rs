@@ -1,21 +1,21 @@
 //! `CherryPy`'s custom storage on a real database: scenario S5 of docs/seeds.md.
 
 #[allow(dead_code, reason = "the FastCGI tests use more of it")]
-#[path = "../fastcgi/client.rs"]
+#[path = "fastcgi/client.rs"]
 mod client;
-mod mariadb;
 #[allow(dead_code, reason = "the FastCGI tests use more of it")]
-#[path = "../fastcgi/server.rs"]
+#[path = "fastcgi/server.rs"]
 mod server;
-#[path = "../support/mod.rs"]
+#[path = "support/mod.rs"]
 mod support;
 
 use std::thread;
 
 use client::get;
-use mariadb::MariaDb;
+use mysql::prelude::Queryable as _;
 use server::{Server, Setup, Socket};
 use support::example;
+use support::mysql::{MysqlServer, PASSWORD, USER};
 use support::program::{Cgi, Outcome};
 use support::site::Site;
 
@@ -28,13 +28,40 @@ const CLIENTS: usize = 16;
 const INCREMENTS: usize = 200;
 
 /// A database with the table.
-fn database() -> Option<MariaDb> {
-    let database = MariaDb::start()?;
-    database.run(TABLE);
-    Some(database)
+struct Database(MysqlServer);
+
+impl Database {
+    /// `None` where there is no server and nobody insists on one.
+    fn start() -> Option<Self> {
+        let database = Database(MysqlServer::start(&[])?);
+        database.run(TABLE);
+        Some(database)
+    }
+
+    fn run(&self, statement: &str) {
+        self.0.client().query_drop(statement).unwrap();
+    }
+
+    /// What a question for one column is answered.
+    fn ask(&self, question: &str) -> Vec<String> {
+        self.0.client().query(question).unwrap()
+    }
+
+    fn url(&self) -> String {
+        self.0.url()
+    }
+
+    fn url_with(&self, password: &str) -> String {
+        self.url().replace(PASSWORD, password)
+    }
+
+    /// What a program may say about where it is.
+    fn place(&self) -> String {
+        format!("{USER} at 127.0.0.1:{} as {USER}", self.0.port())
+    }
 }
 
-fn request(site: &Site, database: &MariaDb) -> Cgi {
+fn request(site: &Site, database: &Database) -> Cgi {
     Cgi::new("custom_store", site).variable("CGI_SESSION_DATABASE", database.url())
 }
 
@@ -55,7 +82,9 @@ fn each_once(mut numbers: Vec<u64>, first: u64) {
 
 #[test]
 fn s5_the_page_counts_in_a_table_by_three_functions() {
-    let Some(database) = database() else { return };
+    let Some(database) = Database::start() else {
+        return;
+    };
     let site = Site::new();
     let first = request(&site, &database).run();
     assert_eq!(number(&first.body), 1);
@@ -73,7 +102,9 @@ fn s5_the_page_counts_in_a_table_by_three_functions() {
 
 #[test]
 fn s5_sixteen_clients_at_once_lose_nothing() {
-    let Some(database) = database() else { return };
+    let Some(database) = Database::start() else {
+        return;
+    };
     let site = Site::new();
     let id = request(&site, &database).run().id();
     let responder = responder(&site, &database);
@@ -111,7 +142,7 @@ fn s5_sixteen_clients_at_once_lose_nothing() {
     each_once(numbers, 2 + (CLIENTS * INCREMENTS) as u64);
 }
 
-fn responder(site: &Site, database: &MariaDb) -> Server {
+fn responder(site: &Site, database: &Database) -> Server {
     example("custom_store");
     Setup::new("custom_store", Socket::StdinUnix)
         .variable("CGI_SESSION_CONFIG", site.config().display())
@@ -137,7 +168,7 @@ fn failed(outcome: &Outcome, words: &[&str]) {
 
 #[test]
 fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwards() {
-    let Some(mut database) = database() else {
+    let Some(mut database) = Database::start() else {
         return;
     };
     let site = Site::new();
@@ -146,7 +177,7 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
     let cookie = format!("sessionId={id}");
     let ask = || responder.ask(&client::visit(1, 0, "", &cookie));
     assert_eq!(number(&ask().text()), 2);
-    database.stop();
+    database.0.stop();
     failed(
         &request(&site, &database).visitor(&id).run(),
         &["cannot load", "cannot connect", &database.place()],
@@ -155,7 +186,7 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
     let reply = ask();
     assert_eq!(reply.status(), 500);
     assert!(!reply.head.contains("Set-Cookie"), "{}", reply.head);
-    database.go_on();
+    database.0.run();
     assert_eq!(
         number(&request(&site, &database).visitor(&id).run().body),
         3
@@ -165,7 +196,9 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
 
 #[test]
 fn s5_what_has_expired_is_not_served_although_the_old_loader_did() {
-    let Some(database) = database() else { return };
+    let Some(database) = Database::start() else {
+        return;
+    };
     let site = Site::with_settings("\ncleanUpDelay = 0\n");
     let id = request(&site, &database).run().id();
     database.run(EXPIRE);
@@ -176,7 +209,9 @@ fn s5_what_has_expired_is_not_served_although_the_old_loader_did() {
 
 #[test]
 fn s5_clean_up_deletes_the_row_of_a_visitor_who_never_comes_back() {
-    let Some(database) = database() else { return };
+    let Some(database) = Database::start() else {
+        return;
+    };
     let keys = || database.ask("select sessionId from session_data");
     let kept = Site::with_settings("\ncleanUpDelay = 0\n");
     request(&kept, &database).run();
@@ -194,7 +229,9 @@ fn s5_clean_up_deletes_the_row_of_a_visitor_who_never_comes_back() {
 
 #[test]
 fn s5_a_table_that_is_missing_and_a_wrong_password_are_errors_that_say_so() {
-    let Some(database) = database() else { return };
+    let Some(database) = Database::start() else {
+        return;
+    };
     let site = Site::new();
     let wrong = request(&site, &database)
         .variable("CGI_SESSION_DATABASE", database.url_with("five-words"))
