@@ -279,10 +279,13 @@ impl Reader<'_> {
 
     /// A name without what is random in it.
     fn shown(&self, path: &Path) -> String {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.len() == 2 {
-            return "a shard".to_owned();
-        }
+        let name = path.strip_prefix(self.directory).unwrap_or(path);
+        let name = name.to_string_lossy();
+        let name = match name.split_once('/') {
+            Some((_, name)) => name,
+            None if name.len() == 2 => return "a shard".to_owned(),
+            None => &*name,
+        };
         let name = name.trim_end_matches(" (deleted)");
         if name.starts_with(".tmp-") {
             return "a temporary file".to_owned();

@@ -29,9 +29,10 @@ pub(crate) fn left(store: &str, directory: &Path) -> String {
         let user = seen.user.as_ref().map(|user| format!(" of {user}"));
         let user = user.unwrap_or_default();
         let listed = if seen.is_listed { "" } else { " (not found)" };
-        let replaced = match is_replaced(&subject, name) {
-            true => " (replaced)",
-            false => "",
+        let replaced = if is_replaced(&subject, name) {
+            " (replaced)"
+        } else {
+            ""
         };
         all.push(format!("{name}={number}{user}{replaced}{listed}"));
     }
