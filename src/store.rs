@@ -5,6 +5,8 @@ mod calls;
 pub(crate) mod cookie;
 mod custom;
 mod directory;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod expired;
 mod expiry;
 pub(crate) mod file;
 mod lock;

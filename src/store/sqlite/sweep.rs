@@ -1,6 +1,6 @@
 //! Clean-up: deletes what has expired and is in nobody's use, some at a time.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -8,11 +8,10 @@ use super::{Shared, database};
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
+use crate::store::expired::{self, BATCH, Candidate, Table, length};
 use crate::store::reading::time;
-use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
+use crate::store::{Sweep, SweepReport, age_of_sweep};
 
-/// So many sessions go in one transaction, and as long nobody else can write.
-const BATCH: u64 = 100;
 /// The row of the table of states that holds the time of the last clean-up.
 const LAST_SWEEP: &str = "lastSweep";
 
@@ -24,16 +23,17 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         return Ok(report);
     };
     shared.database.keep(opened);
+    let mut rows = Rows { shared, sweep, now };
     if sweep.dry_run {
         // It changes nothing, so that it needs no lock.
-        delete_batches(shared, sweep, now, &mut report)?;
+        expired::delete_all(&mut rows, sweep, &mut report)?;
         return Ok(report);
     }
     let Some(_lock) = shared.locks.sweep()? else {
         report.already_running = true;
         return Ok(report);
     };
-    delete_batches(shared, sweep, now, &mut report)?;
+    expired::delete_all(&mut rows, sweep, &mut report)?;
     report.temporary = shared.locks.remove_abandoned()?;
     note(shared, now)?;
     Ok(report)
@@ -64,177 +64,121 @@ fn note(shared: &Shared, now: SystemTime) -> Result<()> {
     noted.map(|_| ())
 }
 
-/// An expired row: no more of it is read than a report needs.
-struct Candidate {
-    name: String,
-    end: u64,
-    used: u64,
-    bytes: u64,
+/// The table of a clean-up at this time. While a batch is deleted nobody else can write.
+struct Rows<'a> {
+    shared: &'a Shared,
+    sweep: &'a Sweep<'a>,
+    now: SystemTime,
 }
 
-fn delete_batches(
-    shared: &Shared,
-    sweep: &Sweep<'_>,
-    now: SystemTime,
-    report: &mut SweepReport,
-) -> Result<()> {
-    let deadline = sweep
-        .max_time
-        .and_then(|time| Instant::now().checked_add(time));
-    let mut last = (0, String::new());
-    loop {
-        let batch = candidates(shared, &last, now)?;
-        let Some(candidate) = batch.last() else {
-            report.live = count_live(shared, now)?;
-            report.examined += report.live;
-            return Ok(());
-        };
-        last = (candidate.end, candidate.name.clone());
-        let left = sweep
-            .max_files
-            .map(|max| max.saturating_sub(report.deleted));
-        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if left == Some(0) || is_late {
-            report.stopped_early = true;
-            return Ok(());
-        }
-        let examined = report.examined;
-        delete_batch(shared, sweep, now, &batch, report)?;
-        if let Some(observer) = sweep.observer {
-            observer(SweepEvent::Examined(report.examined - examined));
-        }
-        if report.stopped_early {
-            return Ok(());
-        }
+impl Table for Rows<'_> {
+    fn expired_after(&mut self, end: u64, name: &str) -> Result<Vec<Candidate>> {
+        let sql = format!(
+            "SELECT session, expires, used, length(CAST(record AS BLOB)) FROM \"{}\" \
+             WHERE (expires, session) > (?1, ?2) AND expires < ?3 \
+             ORDER BY expires, session LIMIT {BATCH}",
+            self.shared.table
+        );
+        let found = self
+            .shared
+            .with_table("look for expired sessions in", |connection| {
+                let mut statement = connection.prepare(&sql)?;
+                let rows =
+                    statement.query_map(params![end, name, unix_seconds(self.now)], |row| {
+                        Ok(Candidate {
+                            name: row.get(0)?,
+                            end: row.get(1)?,
+                            used: row.get(2)?,
+                            bytes: row.get(3)?,
+                        })
+                    })?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })?;
+        Ok(found.unwrap_or_default())
     }
-}
 
-/// The next expired sessions, the longest expired first.
-fn candidates(shared: &Shared, last: &(u64, String), now: SystemTime) -> Result<Vec<Candidate>> {
-    let sql = format!(
-        "SELECT session, expires, used, length(CAST(record AS BLOB)) FROM \"{}\" \
-         WHERE (expires, session) > (?1, ?2) AND expires < ?3 ORDER BY expires, session LIMIT {BATCH}",
-        shared.table
-    );
-    let found = shared.with_table("look for expired sessions in", |connection| {
-        let mut statement = connection.prepare(&sql)?;
-        let rows = statement.query_map(params![last.0, last.1, unix_seconds(now)], |row| {
-            Ok(Candidate {
-                name: row.get(0)?,
-                end: row.get(1)?,
-                used: row.get(2)?,
-                bytes: row.get(3)?,
-            })
-        })?;
-        rows.collect::<rusqlite::Result<Vec<_>>>()
-    })?;
-    Ok(found.unwrap_or_default())
-}
+    fn count_live(&mut self) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) FROM \"{}\" WHERE expires >= ?1",
+            self.shared.table
+        );
+        let count = self
+            .shared
+            .with_table("count the sessions in", |connection| {
+                connection.query_row(&sql, [unix_seconds(self.now)], |row| row.get(0))
+            })?;
+        Ok(count.unwrap_or_default())
+    }
 
-fn count_live(shared: &Shared, now: SystemTime) -> Result<u64> {
-    let sql = format!(
-        "SELECT count(*) FROM \"{}\" WHERE expires >= ?1",
-        shared.table
-    );
-    let count = shared.with_table("count the sessions in", |connection| {
-        connection.query_row(&sql, [unix_seconds(now)], |row| row.get(0))
-    })?;
-    Ok(count.unwrap_or_default())
-}
-
-/// Deletes those of a batch that nobody uses, in one transaction.
-fn delete_batch(
-    shared: &Shared,
-    sweep: &Sweep<'_>,
-    now: SystemTime,
-    batch: &[Candidate],
-    report: &mut SweepReport,
-) -> Result<()> {
-    let mut chosen = Vec::new();
-    // Kept until the deletions are committed.
-    let mut locks = Vec::new();
-    for candidate in batch {
-        let is_full = |max: u64| report.deleted.saturating_add(length(&chosen)) >= max;
-        if sweep.max_files.is_some_and(is_full) {
-            report.stopped_early = true;
-            break;
-        }
-        report.examined += 1;
-        // A name of somebody else's making may be none of a lock.
-        if SessionDigest::parse(candidate.name.as_bytes()).is_none() {
-            report.foreign += 1;
-        } else if sweep.dry_run {
-            if shared.locks.is_taken(&candidate.name)? {
-                report.busy += 1;
-            } else {
+    fn delete(&mut self, batch: Vec<Candidate>, report: &mut SweepReport) -> Result<()> {
+        let (locks, sweep) = (&self.shared.locks, self.sweep);
+        let mut chosen = Vec::new();
+        // Kept until the deletions are committed.
+        let mut taken = Vec::new();
+        for candidate in batch {
+            let is_full = |max: u64| report.deleted.saturating_add(length(&chosen)) >= max;
+            if sweep.max_files.is_some_and(is_full) {
+                report.stopped_early = true;
+                break;
+            }
+            report.examined += 1;
+            // A name of somebody else's making may be none of a lock.
+            if SessionDigest::parse(candidate.name.as_bytes()).is_none() {
+                report.foreign += 1;
+            } else if sweep.dry_run {
+                if locks.is_taken(&candidate.name)? {
+                    report.busy += 1;
+                } else {
+                    chosen.push(candidate);
+                }
+            } else if let Some(lock) = locks.try_take(&candidate.name)? {
+                taken.push(lock);
                 chosen.push(candidate);
-            }
-        } else if let Some(lock) = shared.locks.try_take(&candidate.name)? {
-            locks.push(lock);
-            chosen.push(candidate);
-        } else {
-            report.busy += 1;
-        }
-    }
-    if !sweep.dry_run {
-        chosen = delete(shared, chosen, now)?;
-    }
-    drop(locks);
-    for candidate in chosen {
-        report.deleted += 1;
-        report.deleted_bytes += candidate.bytes;
-        if let Some(observer) = sweep.observer {
-            let used = time(candidate.used);
-            observer(SweepEvent::Deleted {
-                name: &candidate.name,
-                age: now.duration_since(used).unwrap_or_default(),
-                bytes: candidate.bytes,
-                reason: "expired",
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Deletes those that are still expired now that they are locked, and returns them.
-fn delete<'a>(
-    shared: &Shared,
-    mut chosen: Vec<&'a Candidate>,
-    now: SystemTime,
-) -> Result<Vec<&'a Candidate>> {
-    let failed = |error| {
-        shared
-            .database
-            .explain("delete expired sessions from", error)
-    };
-    let Some(mut opened) = shared.database.open_existing()? else {
-        return Ok(Vec::new());
-    };
-    let sql = format!(
-        "DELETE FROM \"{}\" WHERE session = ?1 AND expires < ?2",
-        shared.table
-    );
-    let transaction = database::begin(&mut opened).map_err(failed)?;
-    let mut outcome = Ok(());
-    chosen.retain(|candidate| {
-        if outcome.is_err() {
-            return false;
-        }
-        match transaction.execute(&sql, params![candidate.name, unix_seconds(now)]) {
-            Ok(rows) => rows == 1,
-            Err(error) => {
-                outcome = Err(error);
-                false
+            } else {
+                report.busy += 1;
             }
         }
-    });
-    outcome
-        .and_then(|()| transaction.commit())
-        .map_err(failed)?;
-    shared.database.keep(opened);
-    Ok(chosen)
+        if !sweep.dry_run {
+            chosen = self.delete_locked(chosen)?;
+        }
+        drop(taken);
+        for candidate in chosen {
+            candidate.note_deleted(sweep, self.now, report);
+        }
+        Ok(())
+    }
 }
 
-fn length(chosen: &[&Candidate]) -> u64 {
-    u64::try_from(chosen.len()).unwrap_or(u64::MAX)
+impl Rows<'_> {
+    /// Deletes those that are still expired now that they are locked, and returns them.
+    fn delete_locked(&self, mut chosen: Vec<Candidate>) -> Result<Vec<Candidate>> {
+        let database = &self.shared.database;
+        let failed = |error| database.explain("delete expired sessions from", error);
+        let Some(mut opened) = database.open_existing()? else {
+            return Ok(Vec::new());
+        };
+        let sql = format!(
+            "DELETE FROM \"{}\" WHERE session = ?1 AND expires < ?2",
+            self.shared.table
+        );
+        let transaction = database::begin(&mut opened).map_err(failed)?;
+        let mut outcome = Ok(());
+        chosen.retain(|candidate| {
+            if outcome.is_err() {
+                return false;
+            }
+            match transaction.execute(&sql, params![candidate.name, unix_seconds(self.now)]) {
+                Ok(rows) => rows == 1,
+                Err(error) => {
+                    outcome = Err(error);
+                    false
+                }
+            }
+        });
+        outcome
+            .and_then(|()| transaction.commit())
+            .map_err(failed)?;
+        database.keep(opened);
+        Ok(chosen)
+    }
 }
