@@ -130,7 +130,7 @@ impl SessionManager {
         lease.destroy().map(|()| true)
     }
 
-    /// The live sessions that name this user as theirs.
+    /// The live sessions that name this user as theirs, and those that are said to and cannot be read.
     ///
     /// # Errors
     ///

@@ -33,13 +33,23 @@ pub(crate) struct Answer {
 pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
     let is_https = request.is_https();
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
-    let (body, visit) = request.into_parts();
-    let (response, manager) = match outcome {
-        Ok(Ok(response)) if response.status().is_server_error() => (response, None),
-        Ok(Ok(response)) => finish(response, visit, is_https),
-        Ok(Err(error)) => (failure(&*error), None),
+    let (body, mut visit) = request.into_parts();
+    let finished = match outcome {
+        Ok(Ok(response)) if response.status().is_server_error() => Err(response),
+        Ok(Ok(response)) => match visit.finish() {
+            Ok(farewell) => Ok((response, farewell)),
+            Err(error) => Err(failure(&error)),
+        },
+        Ok(Err(error)) => Err(failure(&*error)),
         // The panic hook has said why.
-        Err(_) => (error_page(StatusCode::INTERNAL_SERVER_ERROR), None),
+        Err(_) => Err(error_page(StatusCode::INTERNAL_SERVER_ERROR)),
+    };
+    let (response, manager) = match finished {
+        Ok((response, mut farewell)) => {
+            let manager = farewell.manager.take();
+            (with_session_headers(response, farewell, is_https), manager)
+        }
+        Err(response) => (failed(response, &mut visit, is_https), None),
     };
     Answer {
         response,
@@ -48,13 +58,11 @@ pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
     }
 }
 
-fn finish(response: Response, visit: Visit, is_https: bool) -> (Response, Option<SessionManager>) {
-    match visit.finish() {
-        Ok(farewell) => {
-            let manager = farewell.manager.clone();
-            (with_session_headers(response, farewell, is_https), manager)
-        }
-        Err(error) => (failure(&error), None),
+/// The response of a request that failed, after which the client must still find its session.
+fn failed(response: Response, visit: &mut Visit, is_https: bool) -> Response {
+    match visit.abandon() {
+        Some(farewell) => with_session_headers(response, farewell, is_https),
+        None => response,
     }
 }
 

@@ -80,10 +80,12 @@ pub(crate) enum Client {
 }
 
 /// What [`Session::regenerate_id`] asked for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct NewId {
     /// How long the old id still serves requests under way.
     grace: Option<Duration>,
+    /// The token of forms that those may have, and never the new one.
+    csrf_token: Option<String>,
 }
 
 impl Session {
@@ -150,6 +152,17 @@ impl Session {
         self.held = Some(held);
         self.flashes = std::mem::take(&mut self.applications.notes.flash);
         self
+    }
+
+    /// What the last request left for this one.
+    pub(crate) fn take_flashes(&mut self) -> Flashes {
+        std::mem::take(&mut self.flashes)
+    }
+
+    /// Of a session that this request opens again: what it has left itself is for the next one, and
+    /// this is for it.
+    pub(crate) fn go_on(&mut self, flashes: Flashes) {
+        self.applications.notes.flash = std::mem::replace(&mut self.flashes, flashes);
     }
 
     /// Whether this request made the session: the visitor's first.
@@ -234,8 +247,7 @@ impl Session {
     ///
     /// When the request fails instead, the old id stays valid.
     pub fn regenerate_id(&mut self) {
-        self.new_id = Some(NewId { grace: None });
-        self.applications.notes.csrf_token = None;
+        self.ask_for_new_id(None);
     }
 
     /// Gives the session a new id, as [`Session::regenerate_id`], while the old one still serves
@@ -246,9 +258,17 @@ impl Session {
     /// new id when it tries again. This is for a new id now and then in a page that sends several
     /// requests at once; at login, the old id must end.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
-        let grace = Some(grace.min(LONGEST_GRACE));
-        self.new_id = Some(NewId { grace });
-        self.applications.notes.csrf_token = None;
+        self.ask_for_new_id(Some(grace.min(LONGEST_GRACE)));
+    }
+
+    fn ask_for_new_id(&mut self, grace: Option<Duration>) {
+        let token = self.applications.notes.csrf_token.take();
+        let csrf_token = match self.new_id.take() {
+            // This request may have made one since.
+            Some(asked_before) => asked_before.csrf_token,
+            None => token,
+        };
+        self.new_id = Some(NewId { grace, csrf_token });
     }
 
     /// Lets the next commit store the session although nothing was put in, for a client that must

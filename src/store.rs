@@ -137,7 +137,8 @@ pub trait Store: Send + Sync {
     /// When the store as a whole cannot be listed.
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()>;
 
-    /// The live sessions whose record names this user.
+    /// The live sessions whose record names this user. A store that knows whose a session is without
+    /// its record names one that cannot be read, too.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::manager::{SessionManager, Ticket};
 use crate::session::{Client, Session, Snapshot};
+use crate::values::Flashes;
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct Visit {
@@ -15,6 +16,8 @@ pub(crate) struct Visit {
     /// What to look for: the id that the client showed, then that of the session this request made.
     ticket: Option<Ticket>,
     session: Option<Session>,
+    /// What an earlier request left for this one, once this one has committed.
+    flashes: Option<Flashes>,
     set_cookie: Option<SetCookie>,
     was_used: bool,
     /// A session was stored or found, so that there is a store to clean up.
@@ -55,6 +58,7 @@ impl Visit {
             cookie_header,
             ticket: None,
             session: None,
+            flashes: None,
             set_cookie: None,
             was_used: false,
             may_clean_up: false,
@@ -124,6 +128,7 @@ impl Visit {
         if self.session.is_none() {
             let manager = self.manager()?;
             self.session = Some(manager.start_by(self.ticket.as_ref())?);
+            self.go_on();
         }
         self.session.as_mut().ok_or(Error::Ended)
     }
@@ -134,6 +139,7 @@ impl Visit {
             let manager = self.manager()?;
             if let Some(ticket) = &self.ticket {
                 self.session = manager.open(ticket)?;
+                self.go_on();
             }
         }
         Ok(self.session.as_mut())
@@ -159,17 +165,35 @@ impl Visit {
         match change(self.session()?) {
             Ok(result) => self.commit().map(|()| result),
             Err(error) => {
-                self.session = None;
+                self.give_up();
                 Err(error)
             }
         }
     }
 
+    /// What this request leaves for the next is not used up when it opens its session again.
+    fn go_on(&mut self) {
+        if let (Some(session), Some(flashes)) = (&mut self.session, self.flashes.take()) {
+            session.go_on(flashes);
+        }
+    }
+
     pub(crate) fn commit(&mut self) -> Result<()> {
-        let Some(mut session) = self.session.take() else {
+        let Some(session) = &mut self.session else {
             return Ok(());
         };
-        session.save()?;
+        let saved = session.save();
+        self.give_up();
+        saved
+    }
+
+    /// Closes the session without saving it. What was saved before may have an id that the client
+    /// does not know.
+    fn give_up(&mut self) {
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        self.flashes = Some(session.take_flashes());
         if let Some(id) = session.id() {
             let is_given = |ticket: &Ticket| ticket.client == Client::Given;
             self.ticket = Some(match &self.ticket {
@@ -183,7 +207,6 @@ impl Visit {
         }
         // An earlier cookie of this request stays due unless this session has one of its own.
         self.set_cookie = session.release().or(self.set_cookie.take());
-        Ok(())
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
@@ -196,7 +219,7 @@ impl Visit {
             None => self.manager()?.begin(self.ticket.as_ref()),
         };
         self.set_cookie = session.destroy()?;
-        self.ticket = None;
+        (self.ticket, self.flashes) = (None, None);
         Ok(())
     }
 
@@ -205,6 +228,10 @@ impl Visit {
         let Some(session) = self.existing()? else {
             return Ok(0);
         };
+        if session.is_replaced() {
+            // The visitor's own is another one, whose id is not known here.
+            return Err(Error::Replaced);
+        }
         let user = session.user().map(str::to_owned);
         self.commit()?;
         let Some(user) = user else { return Ok(0) };
@@ -215,13 +242,25 @@ impl Visit {
     }
 
     /// Commits what is open and tells what to send.
-    pub(crate) fn finish(mut self) -> Result<Farewell> {
+    pub(crate) fn finish(&mut self) -> Result<Farewell> {
         self.commit()?;
+        Ok(self.farewell())
+    }
+
+    /// Gives up what is open, of a request that failed. What it committed before stays, and the client
+    /// must know its id.
+    pub(crate) fn abandon(&mut self) -> Option<Farewell> {
+        self.give_up();
+        let farewell = self.farewell();
+        farewell.set_cookie.is_some().then_some(farewell)
+    }
+
+    fn farewell(&mut self) -> Farewell {
         let config = self.manager.as_ref().filter(|_| self.was_used);
         let cache_limiter = config.map(|manager| manager.config().cache_limiter);
         let has_links = self.links == Links::CarryId;
-        Ok(Farewell {
-            set_cookie: self.set_cookie,
+        Farewell {
+            set_cookie: self.set_cookie.take(),
             has_links,
             cache_limiter: cache_limiter.map(|limiter| {
                 if has_links {
@@ -230,8 +269,8 @@ impl Visit {
                     limiter
                 }
             }),
-            manager: self.manager.filter(|_| self.may_clean_up),
-        })
+            manager: self.manager.clone().filter(|_| self.may_clean_up),
+        }
     }
 
     fn manager(&mut self) -> Result<SessionManager> {

@@ -87,7 +87,7 @@ impl Session {
         if let Some(timeout) = record.timeout() {
             record.set_timeout(Some(timeout), now);
         }
-        if let Some(new_id) = self.new_id {
+        if let Some(new_id) = self.new_id.clone() {
             return self.move_to_new_id(lease, record, new_id, now);
         }
         let stored = match then {
@@ -107,7 +107,11 @@ impl Session {
             return false;
         };
         let end = now.checked_add(timeout);
-        let moved = end.and_then(|end| end.duration_since(expires).ok());
+        // Back, too: the clock may have been ahead.
+        let moved = end.map(|end| {
+            let ahead = end.duration_since(expires);
+            ahead.unwrap_or_else(|behind| behind.duration())
+        });
         moved.is_some_and(|moved| moved > (timeout / 60).max(Duration::from_secs(1)))
     }
 
@@ -118,19 +122,21 @@ impl Session {
         record: Record,
         now: SystemTime,
     ) -> Result<()> {
-        let (id, lease) = match self.promised_id.take().or(given) {
+        let (id, held, lease) = match self.promised_id.take().or(given) {
             Some(id) => {
+                // Before it can be found: another thread would claim it, and wait for us.
+                let held = Held::claim(&id, Duration::ZERO)?;
                 let lease = self.manager.store.create(&id.digest(), &record, now)?;
                 // Another process made it since this one looked: tried again, it is found.
                 let busy = || Error::Busy {
                     waited: Duration::ZERO,
                     holder: None,
                 };
-                (id, lease.ok_or_else(busy)?)
+                (id, held, lease.ok_or_else(busy)?)
             }
             None => self.create(&record, now)?,
         };
-        self.held = Some(Held::claim(&id, Duration::ZERO)?);
+        self.held = Some(held);
         self.lease = Some(lease);
         self.id = Some(id);
         self.record = record;
@@ -144,11 +150,16 @@ impl Session {
         Ok(())
     }
 
-    fn create(&self, record: &Record, now: SystemTime) -> Result<(SessionId, Box<dyn Lease>)> {
+    fn create(
+        &self,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<(SessionId, Held, Box<dyn Lease>)> {
         loop {
             let id = SessionId::generate()?;
+            let held = Held::claim(&id, Duration::ZERO)?;
             if let Some(lease) = self.manager.store.create(&id.digest(), record, now)? {
-                return Ok((id, lease));
+                return Ok((id, held, lease));
             }
         }
     }
@@ -162,7 +173,10 @@ impl Session {
         now: SystemTime,
     ) -> Result<()> {
         let (old_id, before) = (self.id.clone(), self.client);
-        let farewell = new_id.grace.map(|grace| self.farewell(&record, grace, now));
+        let farewell = new_id.grace.map(|grace| {
+            let token = new_id.csrf_token;
+            self.farewell(&record, token, grace, now)
+        });
         let stored = farewell.transpose().and_then(|farewell| {
             self.store_first(None, record, now)?;
             Ok(farewell)
@@ -210,11 +224,18 @@ impl Session {
         }
     }
 
-    /// What the old id still shows to requests under way: everything but the new id.
-    fn farewell(&self, record: &Record, grace: Duration, now: SystemTime) -> Result<Record> {
+    /// What the old id still shows to requests under way: everything but the new id and its token.
+    fn farewell(
+        &self,
+        record: &Record,
+        csrf_token: Option<String>,
+        grace: Duration,
+        now: SystemTime,
+    ) -> Result<Record> {
         let mut applications = self.applications.clone();
         applications.put(&self.manager.config.app, self.values.clone());
         applications.notes.flash.clear();
+        applications.notes.csrf_token = csrf_token;
         applications.notes.is_replaced = true;
         let farewell = record.with_values(to_json(&applications, record)?);
         Ok(farewell.ending(now, grace))

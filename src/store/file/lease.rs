@@ -139,7 +139,10 @@ impl FileLease {
             // found it empty.
             Ok(Finding::Gone) => return FileLease::create(shared, digest, record, now),
             Err(error) => {
-                directory::discard(&shared.directory, &name);
+                // Unless it is somebody else's by now.
+                if shared.directory.leads_to(&name, &file).is_ok_and(|it| it) {
+                    directory::discard(&shared.directory, &name);
+                }
                 cap::forget(shared, 1);
                 return Err(error);
             }
@@ -315,7 +318,7 @@ impl Lease for FileLease {
         sync_names(&self.shared, &self.name)?;
         // Last: what power loss brings back is still in the index.
         if let Some(user) = &self.user {
-            users::remove(&self.shared, user, &self.digest);
+            users::forget(&self.shared, user, &self.digest);
         }
         Ok(())
     }

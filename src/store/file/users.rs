@@ -43,9 +43,25 @@ pub(super) fn add(shared: &Shared, user: &str, session: &SessionDigest) -> Resul
 /// Takes away the note of a session that is this user's no more; the caller still holds the
 /// session's lock. Where that fails or would take long, the clean-up does it.
 pub(super) fn remove(shared: &Shared, user: &str, session: &SessionDigest) {
+    blank_if(shared, user, session, || true);
+}
+
+/// The same of a session that was deleted. Somebody may have made one of the same id since: that
+/// one's file was there before its note.
+pub(super) fn forget(shared: &Shared, user: &str, session: &SessionDigest) {
+    let name = shared.directory.file_name(session);
+    blank_if(shared, user, session, || !shared.directory.has(&name));
+}
+
+fn blank_if(
+    shared: &Shared,
+    user: &str,
+    session: &SessionDigest,
+    is_outdated: impl FnOnce() -> bool,
+) {
     let index = Index::try_lock(shared, name_of(shared, user));
     let removed = index.and_then(|index| match index {
-        Some(index) if index.size <= SMALL => index.blank(session),
+        Some(index) if index.size <= SMALL && is_outdated() => index.blank(session),
         _ => Ok(()),
     });
     if let Err(error) = removed {
@@ -53,7 +69,7 @@ pub(super) fn remove(shared: &Shared, user: &str, session: &SessionDigest) {
     }
 }
 
-/// The live sessions whose record names this user. Waits for nobody who changes the index.
+/// The live sessions whose record names this user, or may do so. Waits for nobody who changes the index.
 pub(super) fn sessions_of(
     shared: &Shared,
     user: &str,
@@ -64,7 +80,7 @@ pub(super) fn sessions_of(
     loop {
         let seen_before = seen.len();
         for session in listed(shared, &name)?.into_iter().flatten() {
-            if seen.insert(session) && is_of(shared, &session, user, now) {
+            if seen.insert(session) && may_be_of(shared, &session, user, now) {
                 found.push(session);
             }
         }
@@ -75,13 +91,14 @@ pub(super) fn sessions_of(
     }
 }
 
-fn is_of(shared: &Shared, session: &SessionDigest, user: &str, now: SystemTime) -> bool {
+/// One that cannot be read may be the user's: whoever ends his sessions must not be told that all are
+/// ended.
+fn may_be_of(shared: &Shared, session: &SessionDigest, user: &str, now: SystemTime) -> bool {
     match snapshot::look(shared, session, now) {
         Ok(stored) => stored.is_some_and(|stored| stored.record.user() == Some(user)),
-        // One file that cannot be read must not hide the user's other sessions.
         Err(error) => {
             log::warn!("{}", error.one_line());
-            false
+            true
         }
     }
 }
