@@ -116,10 +116,11 @@ impl Matrix {
             } = &run;
             return Err(format!("a signal is not survived: {said}{complained}"));
         }
-        let mut allowed = if is_acknowledged {
-            vec![self.operation.after()]
-        } else {
-            self.operation.states()
+        let mut allowed = match way {
+            _ if is_acknowledged => vec![self.operation.after()],
+            // What cannot be said at the end is done all the same.
+            Disturbance::Fails(_) if call.name != "write" => self.operation.states_after_error(),
+            _ => self.operation.states(),
         };
         if way != Disturbance::Killed {
             allowed.extend(self.operation.states_beside_errors());

@@ -127,6 +127,16 @@ impl Operation {
         after.clone()
     }
 
+    /// What may be found when it reported an error.
+    pub(crate) fn states_after_error(self) -> Vec<State> {
+        let mut states = self.states();
+        if matches!(self, Operation::Save | Operation::Grow | Operation::Shrink) {
+            // Whoever saves once more would have the change twice.
+            states.truncate(1);
+        }
+        states
+    }
+
     /// What may be found besides when something could not be done: a session that cannot be examined is
     /// not evicted, but the next oldest, or none.
     pub(crate) fn states_beside_errors(self) -> Vec<State> {

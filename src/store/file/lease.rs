@@ -177,10 +177,18 @@ impl FileLease {
             self.cap,
             record,
         );
-        match slot.filter(|_| !is_wasteful) {
-            Some(slot) => self.overwrite(&slot, record),
-            None => self.replace(record),
+        let Some(slot) = slot else {
+            return self.replace(record);
+        };
+        self.overwrite(&slot, record)?;
+        if is_wasteful
+            && generation < u64::MAX
+            && let Err(error) = self.replace(record)
+        {
+            // It is saved all the same, if in too large a file.
+            log::warn!("{}", error.one_line());
         }
+        Ok(())
     }
 
     /// Puts the record into a file of another size, which takes this one's place.
@@ -219,10 +227,35 @@ impl FileLease {
         }
         let old = std::mem::replace(&mut self.file, file);
         unlock(&old);
+        let old_size = 2 * self.cap as u64;
         self.cap = image.len() / 2;
         self.place = Place::First;
         self.generation += 1;
-        sync_names(&self.shared, &self.name)
+        let synced = sync_names(&self.shared, &self.name);
+        if synced.is_err() {
+            self.take_back(&old, old_size);
+        }
+        synced
+    }
+
+    /// Saves the record once more that the old file holds: nobody may find saved what was reported as
+    /// failed. Where this fails too, nothing more can be done.
+    fn take_back(&mut self, old: &File, size: u64) {
+        let Ok(Content::Record(before)) = content::load(old, size, &self.digest) else {
+            return;
+        };
+        let Ok(record) = Record::from_json(before.data) else {
+            return;
+        };
+        let Some(generation) = self.generation.checked_add(1) else {
+            return;
+        };
+        let place = self.place.other();
+        let slot = slots::encode(&self.digest, place, generation, self.cap, &record);
+        let taken_back = slot.map(|slot| self.overwrite(&slot, &record));
+        if let Some(Err(error)) = taken_back {
+            log::warn!("{}", error.one_line());
+        }
     }
 
     /// Writes a slot in the place that is not current. Until it is whole, the current one is.
