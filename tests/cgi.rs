@@ -5,7 +5,9 @@ mod support;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use cgi_session::{Config, SessionManager};
 use rustix::process::{Pid, Signal, kill_process};
 use support::program::{Cgi, Outcome, end_of};
 use support::site::Site;
@@ -81,6 +83,71 @@ fn what_was_committed_before_a_panic_stays() {
         .query("mode=commit+and+panic");
     request.run().expect_failure(500, &["after the commit"]);
     expect_count(&site, &id, "here 1001 time");
+}
+
+/// Nobody else knows it, and the old one has ended.
+#[test]
+fn a_new_id_that_was_stored_reaches_the_client_of_a_request_that_fails_afterwards() {
+    for (mode, expected) in [
+        ("new+id+and+panic", "here 1001 time"),
+        ("new+id+and+error", "here 1001 time"),
+        ("new+id+in+an+update", "here 1001 time"),
+    ] {
+        let site = Site::new();
+        let id = counted_once(&site);
+        let request = Cgi::new("misbehave", &site).visitor(&id);
+        let answer = request.query(&format!("mode={mode}")).run();
+        assert_eq!(answer.status, 500, "{answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_ne!(answer.id(), id);
+        expect_count(&site, &answer.id(), expected);
+    }
+}
+
+#[test]
+fn a_session_that_was_stored_first_reaches_the_client_of_a_request_that_fails_afterwards() {
+    for mode in ["commit+and+panic", "commit+and+5xx"] {
+        let site = Site::new();
+        let request = Cgi::new("misbehave", &site).query(&format!("mode={mode}"));
+        let answer = request.run();
+        assert!(answer.status >= 500, "{answer:?}");
+        expect_count(&site, &answer.id(), "here 1001 time");
+    }
+}
+
+#[test]
+fn what_a_request_leaves_for_the_next_is_not_used_up_when_it_opens_its_session_again() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let ask = |mode: &str| {
+        let request = Cgi::new("misbehave", &site).visitor(&id);
+        request.query(&format!("mode={mode}")).run().body
+    };
+    assert_eq!(ask("leave+a+note+and+come+back"), "None");
+    assert_eq!(ask("note"), "Some(\"for the next\")");
+    assert_eq!(ask("note"), "None");
+}
+
+#[test]
+fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
+    let site = Site::new();
+    let old = counted_once(&site);
+    let config = Config::new()
+        .set("storageFileDir", site.sessions())
+        .unwrap();
+    let manager = SessionManager::new(config).unwrap();
+    let mut session = manager.start(format!("sessionId={old}")).unwrap();
+    session.set_user(Some("ada")).unwrap();
+    // As the request below leaves it: it changes nothing.
+    session.remove("pageViews");
+    session.regenerate_id_with_grace(Duration::from_secs(60));
+    let new = session.commit().unwrap().unwrap().to_string();
+    let new = &new["sessionId=".len()..][..40];
+    let request = Cgi::new("misbehave", &site).visitor(&old);
+    let refused = request.query("mode=log+out+elsewhere").run();
+    refused.expect_failure(503, &["the session has a new id"]);
+    let kept = manager.read(format!("sessionId={new}")).unwrap();
+    assert_eq!(kept.unwrap().user(), Some("ada"));
 }
 
 #[test]

@@ -24,6 +24,43 @@ pub(crate) fn misbehave(request: &mut Request) -> Result<Response, Box<dyn Error
             request.commit_session()?;
             panic!("after the commit");
         }
+        "new id and panic" => {
+            request.session()?.regenerate_id();
+            request.commit_session()?;
+            panic!("after the commit");
+        }
+        "new id and error" => {
+            request.session()?.regenerate_id();
+            request.session()?.save()?;
+            return Err("after the save".into());
+        }
+        "new id in an update" => {
+            request.commit_session()?;
+            request.update_session(|session| {
+                session.regenerate_id();
+                session.save()?;
+                session.require::<u64>("never stored")
+            })?;
+        }
+        "commit and 5xx" => {
+            request.commit_session()?;
+            return Ok(page.with_status(StatusCode::BAD_GATEWAY));
+        }
+        "leave a note and come back" => {
+            request.session()?.flash("notice", "for the next")?;
+            request.commit_session()?;
+            let own: Option<String> = request.session()?.flashed("notice")?;
+            request.session()?.csrf_token()?;
+            return Ok(Response::text(format!("{own:?}")));
+        }
+        "note" => {
+            let note: Option<String> = request.session()?.flashed("notice")?;
+            return Ok(Response::text(format!("{note:?}")));
+        }
+        "log out elsewhere" => {
+            request.session()?.remove("pageViews");
+            request.destroy_other_sessions()?;
+        }
         "twice" => {
             let manager = SessionManager::find()?;
             drop(manager.start(cookie.as_encoded_bytes())?);

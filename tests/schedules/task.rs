@@ -24,6 +24,8 @@ pub(crate) enum Task {
     /// Two requests, one after the other.
     SaveTwice(u64, u64),
     Start(u64),
+    /// The same, as the user.
+    StartOfUser(u64),
     /// Begins a session of its own.
     Begin(u64),
     Destroy,
@@ -99,6 +101,10 @@ fn perform(subject: &Subject, task: Task) -> Result<String> {
             format!("{}, {}", was("saved over", one), was("saved over", other))
         }
         Task::Start(number) => match subject.start(&first, number)? {
+            None => "began".to_owned(),
+            before => was("saved over", before),
+        },
+        Task::StartOfUser(number) => match subject.start_of(&first, number, USER)? {
             None => "began".to_owned(),
             before => was("saved over", before),
         },

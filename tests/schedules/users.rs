@@ -54,3 +54,13 @@ fn the_index_of_a_user_keeps_who_logs_in_while_another_session_ends() {
     let expected = ["destroyed 1; destroyed 2; nothing"];
     ends_in(LIBRARY, Before::BothOfUser, tasks, &expected);
 }
+
+#[test]
+fn a_session_that_begins_again_stays_in_the_index_while_the_old_one_is_taken_out() {
+    let tasks = [Task::Destroy, Task::StartOfUser(3)];
+    let expected = [
+        "destroyed 1; began; first=3 of ada",
+        "destroyed 3; saved over 1; nothing",
+    ];
+    ends_in(LIBRARY, Before::FirstOfUser, tasks, &expected);
+}

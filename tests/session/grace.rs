@@ -51,6 +51,30 @@ fn under_the_old_id_the_session_can_be_read_and_not_changed() {
 }
 
 #[test]
+fn the_token_of_forms_goes_with_the_session_that_has_it() {
+    let site = Site::new();
+    let old = site.visitor();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let former = session.csrf_token().unwrap().to_owned();
+    session.commit().unwrap();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.regenerate_id_with_grace(Duration::from_secs(30));
+    let token = session.csrf_token().unwrap().to_owned();
+    // Asked for twice, it is still the one from before.
+    session.regenerate_id_with_grace(Duration::from_secs(30));
+    assert_ne!(former, token);
+    let new = given_id(session.commit().unwrap());
+    // A page with a form is no change of a session that can only be read.
+    let mut reader = site.manager().start(cookie(&old)).unwrap();
+    assert_eq!(reader.csrf_token().unwrap(), former);
+    reader.commit().unwrap();
+    let left = fs::read_to_string(site.path(&old)).unwrap();
+    assert!(left.contains(&former) && !left.contains(&token));
+    let mut session = site.manager().start(cookie(&new)).unwrap();
+    assert_ne!(session.csrf_token().unwrap(), former);
+}
+
+#[test]
 fn what_the_old_id_leads_to_does_not_tell_the_new_one() {
     let site = Site::new();
     let (old, new) = replaced(&site, 30);

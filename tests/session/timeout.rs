@@ -71,6 +71,27 @@ fn a_session_that_a_wrong_clock_has_begun_ahead_of_its_lifetime_has_ended() {
 }
 
 #[test]
+fn an_end_that_a_wrong_clock_has_set_far_ahead_is_put_right_by_the_next_use() {
+    let site = Site::new();
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    session.set_timeout(Some(Duration::from_secs(300)));
+    session.commit().unwrap();
+    let right = json(&site, &id)["expires"].as_u64().unwrap();
+    let store = FileStore::new(site.manager().config()).unwrap();
+    let found = store.lock(&id.digest(), Duration::ZERO, SystemTime::now());
+    let (stored, mut lease) = found.unwrap().unwrap();
+    let text = String::from_utf8(stored.record.to_json()).unwrap();
+    let ahead = text.replace(&right.to_string(), &(right + 20 * 86400).to_string());
+    let record = Record::from_json(ahead.into_bytes()).unwrap();
+    lease.commit(&record, SystemTime::now()).unwrap();
+    drop(lease);
+    site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+    let end = json(&site, &id)["expires"].as_u64().unwrap();
+    assert!((right..right + 3600).contains(&end), "{end}, not {right}");
+}
+
+#[test]
 fn a_timeout_of_its_own_slides_with_use() {
     let site = Site::new();
     let id = site.visitor();

@@ -1,5 +1,6 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
+use std::fs;
 use std::thread;
 
 use cgi_session::{Error, SessionId};
@@ -26,6 +27,23 @@ fn all_sessions_of_a_user_end_together_and_nobody_elses() {
     assert_eq!(manager.destroy_sessions_of("ada", None).unwrap(), 1);
     assert_eq!((site.views(&here), site.views(&other)), (None, Some(1)));
     assert_eq!(manager.destroy_sessions_of("nobody", None).unwrap(), 0);
+}
+
+#[test]
+fn a_session_of_the_user_that_cannot_be_read_is_an_error_and_hides_no_other() {
+    let site = Site::new();
+    let [here, there, unreadable] = [(); 3].map(|()| login(&site, "ada"));
+    let link = site.path(&unreadable).with_extension("backup");
+    // A file with a second name is refused: whoever made it may change what is in it.
+    fs::hard_link(site.path(&unreadable), &link).unwrap();
+    let manager = site.manager();
+    let failed = manager.destroy_sessions_of("ada", Some(&here)).unwrap_err();
+    assert_eq!(failed.status(), http::StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!((site.views(&here), site.views(&there)), (Some(1), None));
+    fs::remove_file(link).unwrap();
+    assert_eq!(site.views(&unreadable), Some(1));
+    assert_eq!(manager.destroy_sessions_of("ada", Some(&here)).unwrap(), 1);
+    assert_eq!(site.views(&unreadable), None);
 }
 
 #[test]

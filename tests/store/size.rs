@@ -243,6 +243,34 @@ fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
     saves_on_a_full_disk(&store, &id);
 }
 
+/// What is much smaller than its file gets a smaller one, for which there may be no room.
+#[test]
+fn on_a_full_disk_what_became_much_smaller_is_saved() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let below = disk.path().join("sessions");
+    let place = Place::new();
+    let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
+    let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
+    let created = store.create(&id.digest(), &record_of_size(1, 30_000), now);
+    drop(created.unwrap().unwrap());
+    let filled = fs::write(disk.path().join("filler"), vec![1; 1 << 20]);
+    assert!(filled.is_err(), "the disk is full");
+    let (_, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
+    lease.commit(&record(2), now).unwrap();
+    drop(lease);
+    assert_eq!(
+        n(&store.read(&id.digest(), now).unwrap().unwrap().record),
+        2
+    );
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    let large = fs::metadata(store.path(&id)).unwrap().len();
+    let (_, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
+    lease.commit(&record(3), now).unwrap();
+    assert!(fs::metadata(store.path(&id)).unwrap().len() < large);
+}
+
 #[test]
 fn a_full_disk_is_named_and_no_wrong_advice_given() {
     let Some(disk) = SmallDisk::mount() else {

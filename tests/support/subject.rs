@@ -150,6 +150,21 @@ impl Subject {
         Ok(before)
     }
 
+    /// The same, and makes the session that of a user.
+    pub(crate) fn start_of(
+        &self,
+        id: &SessionId,
+        number: Number,
+        user: &str,
+    ) -> Result<Option<Number>> {
+        let mut session = self.manager.start_with_id(id)?;
+        let before = held(&session)?;
+        session.set_user(Some(user))?;
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
     pub(crate) fn read(&self, id: &SessionId) -> Result<Option<Number>> {
         let Some(snapshot) = self.manager.read(cookie(id))? else {
             return Ok(None);
