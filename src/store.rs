@@ -235,11 +235,21 @@ pub trait Lease: Send {
     /// When that could not be noted.
     fn touch(&mut self, now: SystemTime) -> Result<()>;
 
+    /// Makes sure that the session is still this lease's, before it is stored under another id: a lock
+    /// that a server keeps can be lost, and whoever had the session since may have destroyed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] when it is not, and when that cannot be found out.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Deletes the record.
     ///
     /// # Errors
     ///
-    /// When the record is still there.
+    /// When the record is still there, and [`Error::LeaseLost`] when it is known to be somebody else's.
     fn destroy(self: Box<Self>) -> Result<()>;
 
     /// For a store that keeps nothing itself: what the client's cookie must hold from now on, if

@@ -182,7 +182,7 @@ impl Visit {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
-        let saved = session.save();
+        let saved = session.finish();
         self.give_up();
         saved
     }

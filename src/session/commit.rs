@@ -11,6 +11,9 @@ use crate::id::SessionId;
 use crate::record::Record;
 use crate::store::Lease;
 
+/// Not even two ids of 160 random bits are the same.
+const MOST_DRAWS: u32 = 8;
+
 /// What becomes of the lock once the changes are stored.
 #[derive(Clone, Copy)]
 enum Then {
@@ -57,6 +60,11 @@ impl Session {
         self.store(Then::Release)?;
         Ok(self.cookie())
         // The lease ends here: nobody may read before the new record is in place.
+    }
+
+    /// As [`Session::commit`], for whoever asks for the cookie by [`Session::release`].
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.store(Then::Release)
     }
 
     /// Gives up the lock without storing what changed since the last [`Session::save`].
@@ -155,13 +163,15 @@ impl Session {
         record: &Record,
         now: SystemTime,
     ) -> Result<(SessionId, Held, Box<dyn Lease>)> {
-        loop {
+        for _ in 0..MOST_DRAWS {
             let id = SessionId::generate()?;
             let held = Held::claim(&id, Duration::ZERO)?;
             if let Some(lease) = self.manager.store.create(&id.digest(), record, now)? {
                 return Ok((id, held, lease));
             }
         }
+        let cause = format!("each of {MOST_DRAWS} new ids was said to be taken");
+        Err(Error::store("cannot store a new session", cause))
     }
 
     /// First the new record, then the old one's end: a death in between leaves the old id valid.
@@ -172,6 +182,10 @@ impl Session {
         new_id: NewId,
         now: SystemTime,
     ) -> Result<()> {
+        if let Err(error) = old.check() {
+            self.lease = Some(old);
+            return Err(error);
+        }
         let (old_id, before) = (self.id.clone(), self.client);
         let farewell = new_id.grace.map(|grace| {
             let token = new_id.csrf_token;
@@ -193,6 +207,8 @@ impl Session {
             Some(farewell) => old.finish(farewell, now),
         };
         if let (Err(error), Some(id)) = (&ended, &old_id)
+            // Whoever had it since has ended it, and not for a new id.
+            && !matches!(error, Error::LeaseLost)
             && self.has_ended(id, farewell.as_ref(), now)
         {
             // Gone for every request: without the new one the session would be lost.

@@ -28,6 +28,8 @@ mod sql_locks;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_many;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_new;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_server;
 #[cfg(all(
     feature = "mysql",

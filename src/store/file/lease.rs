@@ -342,6 +342,14 @@ impl Lease for FileLease {
         Ok(())
     }
 
+    fn check(&mut self) -> Result<()> {
+        if self.is_in_place()? {
+            Ok(())
+        } else {
+            Err(self.gone())
+        }
+    }
+
     fn destroy(self: Box<Self>) -> Result<()> {
         if !self.is_in_place()? {
             return Ok(());

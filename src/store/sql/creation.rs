@@ -1,13 +1,13 @@
 //! Making a session: its row, and then the lock of it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::connector::Link;
 use super::engine::{Failure, Kind};
 use super::lease::{SqlLease, Version};
 use super::{Shared, cap};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
 
@@ -27,6 +27,8 @@ struct New<'a> {
 enum Insertion {
     Done(SqlLease),
     Taken,
+    /// It could not be stored in the time that the server waits for locks.
+    Locked,
     /// The connection broke, or the server had ended it.
     Unknown(Failure),
 }
@@ -46,21 +48,42 @@ pub(super) fn create(
         version: Version::first(),
         now,
     };
-    match new.insert()? {
-        Insertion::Done(lease) => return Ok(Some(lease)),
-        Insertion::Taken => return Ok(None),
-        Insertion::Unknown(_) => {}
+    let started = Instant::now();
+    loop {
+        match new.insert()? {
+            Insertion::Done(lease) => return Ok(Some(lease)),
+            Insertion::Taken => return Ok(None),
+            Insertion::Unknown(_) => break,
+            Insertion::Locked => {
+                if new.is_taken(started)? {
+                    return Ok(None);
+                }
+            }
+        }
     }
     // On another connection it is stored, or found stored: nobody else draws our version.
     shared.pool.close();
     match new.insert()? {
         Insertion::Done(lease) => Ok(Some(lease)),
-        Insertion::Taken => new.lock(),
+        Insertion::Taken | Insertion::Locked => new.lock(),
         Insertion::Unknown(failure) => Err(shared.explain(ACTION, failure)),
     }
 }
 
 impl New<'_> {
+    /// Whether somebody has stored the same id. Else somebody is about to, or holds more of the table than
+    /// a row, and is waited for in the time that there is.
+    fn is_taken(&self, started: Instant) -> Result<bool> {
+        let is_taken = self.shared.find(self.session, self.now)?.is_some();
+        let waited = started.elapsed();
+        if is_taken || waited < self.shared.lock_timeout {
+            return Ok(is_taken);
+        }
+        let table = &self.shared.table;
+        let holder = Some(format!("somebody who has the table {table} locked"));
+        Err(Error::Busy { waited, holder })
+    }
+
     fn insert(&self) -> Result<Insertion> {
         let (shared, session) = (self.shared, self.session);
         let text = shared.text(self.record)?;
@@ -84,7 +107,8 @@ impl New<'_> {
         {
             shared.recover(link, &failure);
             return match failure.kind {
-                Kind::Duplicate | Kind::Locked if !answers.has(insert) => Ok(Insertion::Taken),
+                Kind::Duplicate if !answers.has(insert) => Ok(Insertion::Taken),
+                Kind::Locked if !answers.has(insert) => Ok(Insertion::Locked),
                 Kind::Ended | Kind::Broken => Ok(Insertion::Unknown(failure)),
                 _ => Err(shared.explain(ACTION, failure)),
             };

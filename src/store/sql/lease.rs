@@ -226,6 +226,19 @@ impl Lease for SqlLease {
         Ok(())
     }
 
+    fn check(&mut self) -> Result<()> {
+        let link = self.link.as_mut().ok_or(Error::LeaseLost)?;
+        let mut script = Script::new();
+        let select = script.push(
+            &self
+                .shared
+                .selection_of_version(&self.session, Duration::ZERO),
+        );
+        let answers = link.run(&script);
+        self.check_lock(answers, select);
+        self.link.is_some().then_some(()).ok_or(Error::LeaseLost)
+    }
+
     fn destroy(mut self: Box<Self>) -> Result<()> {
         let (table, row) = (self.shared.table(), self.own_row());
         let mut script = Script::of(&format!("DELETE FROM {table} WHERE {row}"));
