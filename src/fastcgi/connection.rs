@@ -28,6 +28,8 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 const LAST_DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// How often a connection is read before another one has its turn.
 const READS: usize = 64;
+/// So much may be left to say after a response; a peer that still asks is not listened to meanwhile.
+const HELD_BACK: usize = 64 << 10;
 /// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
 const RESPONDER: [u8; 2] = [0, 1];
 const KEEP_CONNECTION: u8 = 1;
@@ -36,6 +38,9 @@ const KEEP_CONNECTION: u8 = 1;
 pub(super) struct Connection {
     stream: Stream,
     stage: Stage,
+    /// What is to be said after the response that is being written. Amid a record of it this would
+    /// be taken for content.
+    held_back: Option<Vec<u8>>,
     limits: Limits,
     pub(super) last_active: Instant,
     _place: Place,
@@ -104,6 +109,7 @@ impl Connection {
         Connection {
             stream: Stream::new(socket),
             stage: Stage::Idle,
+            held_back: None,
             limits,
             last_active: Instant::now(),
             _place: place,
@@ -198,7 +204,7 @@ impl Connection {
             (_, Kind::BeginRequest) => {
                 let mut out = Vec::new();
                 record::push_end(&mut out, header.id, EndStatus::CannotMultiplex);
-                self.write(&out).map(|()| None)
+                self.say(&out).map(|()| None)
             }
             (Stage::Params { request, .. }, Kind::AbortRequest) if request.id == header.id => {
                 let request = *request;
@@ -277,7 +283,16 @@ impl Connection {
             let content = [header.kind.number(), 0, 0, 0, 0, 0, 0, 0];
             record::push_record(&mut out, Kind::UnknownType, 0, &content);
         }
-        self.write(&out)
+        self.say(&out)
+    }
+
+    /// Sends records that are no part of a response, at once or after it.
+    fn say(&mut self, records: &[u8]) -> io::Result<()> {
+        match &mut self.held_back {
+            Some(held_back) => held_back.extend_from_slice(records),
+            None => self.write(records)?,
+        }
+        Ok(())
     }
 
     /// Ends a request that is not answered.
@@ -329,7 +344,10 @@ impl Connection {
         let has_ended = stdin.has_ended();
         self.last_active = Instant::now();
         self.stage = Stage::Answered(stdin, self.last_active);
+        self.held_back = Some(Vec::new());
         let has_ended = self.write_response(out, has_ended)?;
+        let held_back = self.held_back.take().unwrap_or_default();
+        self.write(&held_back)?;
         self.last_active = Instant::now();
         if has_ended {
             return self.end_of_request();
@@ -347,7 +365,8 @@ impl Connection {
         loop {
             let written = self.stream.write_some(out)?;
             out = &out[written..];
-            if out.is_empty() || has_ended {
+            let held_back = self.held_back.as_ref().map_or(0, Vec::len);
+            if out.is_empty() || has_ended || held_back > HELD_BACK {
                 break;
             }
             if written > 0 {

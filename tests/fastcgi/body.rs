@@ -3,7 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::client::{Client, KEEP, STDIN, get, head, params, post, record, stream};
+use crate::client::{
+    CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, STDIN, begin, get, head, pair,
+    params, post, record, stream,
+};
 use crate::server::{Server, Setup, Socket, until};
 
 /// How much a program may grow by what passes through it, in KiB.
@@ -118,6 +121,49 @@ fn a_peer_that_reads_only_when_its_body_is_through_gets_its_response() {
     let reply = client.reply(1).unwrap();
     assert_eq!((reply.body.len(), reply.end), (3_000_000, Some(0)));
     assert!(client.is_closed());
+}
+
+#[test]
+fn what_is_asked_amid_a_response_is_answered_after_it() {
+    let server = server();
+    let mut client = server.connect();
+    let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", &[]));
+    client.send(&request).unwrap();
+    client.wait_for_word();
+    // The last is more than a socket holds, so that all others are read while the response is not.
+    let records = [
+        record(GET_VALUES, 0, &pair(b"FCGI_MPXS_CONNS", b"")),
+        begin(2, KEEP),
+        record(STDIN, 1, &vec![b'b'; 50_000]).repeat(20),
+    ];
+    client.send(&records.concat()).unwrap();
+    let reply = client.reply(1).unwrap();
+    assert_eq!((reply.body.len(), reply.end), (3_000_000, Some(0)));
+    let values = client.record().unwrap().unwrap();
+    assert_eq!((values.kind, values.id), (GET_VALUES_RESULT, 0));
+    assert_eq!(values.content, pair(b"FCGI_MPXS_CONNS", b"0"));
+    assert_eq!(client.reply(2).unwrap().end, Some(CANT_MPX_CONN));
+    client.send(&record(STDIN, 1, b"")).unwrap();
+    assert_eq!(client.ask(1, &get(1, 0, "")).text(), "ok");
+}
+
+#[test]
+fn a_peer_that_only_asks_amid_a_response_is_given_up_in_constant_memory() {
+    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix).variable("ECHO_WRITE", 500);
+    let server = setup.start();
+    let mut client = server.connect();
+    let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", &[]));
+    client.send(&request).unwrap();
+    client.wait_for_word();
+    let before = server.memory();
+    let questions = pair(b"FCGI_MAX_CONNS", b"").repeat(3000);
+    let questions = record(GET_VALUES, 0, &questions);
+    let mut most = before;
+    while client.send(&questions).is_ok() {
+        most = most.max(server.memory());
+    }
+    assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
+    server.answers_at_once("questions without end");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{Shutdown, sockopt};
 
@@ -22,6 +23,8 @@ pub(crate) const GET_VALUES: u8 = 9;
 pub(crate) const GET_VALUES_RESULT: u8 = 10;
 pub(crate) const UNKNOWN_TYPE: u8 = 11;
 pub(crate) const KEEP: u8 = 1;
+/// The end of a request that came amid another.
+pub(crate) const CANT_MPX_CONN: u8 = 1;
 
 /// How soon a good request is answered, whatever came before it.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
@@ -175,6 +178,14 @@ impl Client {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
+    }
+
+    /// Waits until the program has said something, and reads nothing of it.
+    pub(crate) fn wait_for_word(&self) {
+        let patience = Timespec::try_from(PATIENCE).unwrap();
+        let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+        let ready = retry_on_intr(|| poll(&mut polled, Some(&patience)));
+        assert_eq!(ready, Ok(1), "the program says nothing");
     }
 
     /// Says that nothing more comes.
