@@ -28,7 +28,7 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 const LAST_DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// How often a connection is read before another one has its turn.
 const READS: usize = 64;
-/// So much may be left to say after a response; a peer that still asks is not listened to meanwhile.
+/// A peer that is owed so much after a response is not listened to before it has that.
 const HELD_BACK: usize = 64 << 10;
 /// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
 const RESPONDER: [u8; 2] = [0, 1];
@@ -170,7 +170,8 @@ impl Connection {
                     if !self.skip_stdin()? {
                         return Ok(None);
                     }
-                    if !self.end_of_request()? {
+                    // Another request may have begun instead.
+                    if matches!(self.stage, Stage::Answered(..)) && !self.end_of_request()? {
                         return Ok(Some(Progress::Closed));
                     }
                 }
@@ -201,6 +202,12 @@ impl Connection {
         }
         match (&mut self.stage, header.kind) {
             (Stage::Idle, Kind::BeginRequest) => self.begin(header.id, content).map(|()| None),
+            // An answered request is over, whatever its body is (FastCGI 1.0, 3.3).
+            (Stage::Answered(stdin, _), Kind::BeginRequest)
+                if self.held_back.is_none() && stdin.request.keeps_connection =>
+            {
+                self.begin(header.id, content).map(|()| None)
+            }
             (_, Kind::BeginRequest) => {
                 let mut out = Vec::new();
                 record::push_end(&mut out, header.id, EndStatus::CannotMultiplex);
@@ -288,9 +295,11 @@ impl Connection {
 
     /// Sends records that are no part of a response, at once or after it.
     fn say(&mut self, records: &[u8]) -> io::Result<()> {
-        match &mut self.held_back {
-            Some(held_back) => held_back.extend_from_slice(records),
-            None => self.write(records)?,
+        match (&mut self.held_back, &self.stage) {
+            (Some(held_back), _) => held_back.extend_from_slice(records),
+            // The peer was told that nothing more comes.
+            (None, Stage::Answered(stdin, _)) if !stdin.request.keeps_connection => {}
+            _ => self.write(records)?,
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{
-    CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, STDIN, begin, get, head, pair,
-    params, post, record, stream,
+    CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, STDIN, UNKNOWN_ROLE, begin, get,
+    head, pair, params, post, record, stream,
 };
 use crate::server::{Server, Setup, Socket, until};
 
@@ -176,6 +176,51 @@ fn a_body_that_comes_after_the_response_is_read_away() {
         client
             .send(&stream(STDIN, 1, &vec![b'b'; 300_000], 8_000))
             .unwrap();
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn after_its_response_a_request_is_over_although_its_body_is_not() {
+    let server = server();
+    let late = record(STDIN, 1, b"late");
+    for id in [1, 2] {
+        let mut client = server.connect();
+        let first = head(1, KEEP, &params("POST", "", &[]));
+        assert_eq!(client.ask(1, &first).text(), "ok");
+        // Nothing of the first reaches the second, unless it took over the id.
+        let amid = if id == 1 { &[] } else { &late[..] };
+        let second = post(id, KEEP, "mode=body", b"abcd");
+        let (begin, rest) = second.split_at(16);
+        let (params, body) = rest.split_at(rest.len() - 20);
+        let parts = [&late, begin, amid, params, amid, body];
+        assert_eq!(client.ask(id, &parts.concat()).text(), "4 394", "id {id}");
+        assert_eq!(client.ask(3, &get(3, KEEP, "")).text(), "ok");
+    }
+    let mut client = server.connect();
+    let first = head(1, KEEP, &params("POST", "", &[]));
+    assert_eq!(client.ask(1, &first).text(), "ok");
+    let mut filter = begin(2, 0);
+    filter[9] = 3;
+    assert_eq!(client.ask(2, &filter).end, Some(UNKNOWN_ROLE));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn what_is_asked_after_the_last_response_does_not_lose_it() {
+    for socket in [Socket::StdinUnix, Socket::StdinTcp] {
+        let server = Server::new("fastcgi_echo", socket);
+        let mut client = server.connect();
+        client.send(&head(1, 0, &params("POST", "", &[]))).unwrap();
+        client.wait_for_word();
+        let records = [
+            record(GET_VALUES, 0, &pair(b"FCGI_MPXS_CONNS", b"")),
+            begin(2, 0),
+            record(STDIN, 1, &vec![b'b'; 50_000]).repeat(20),
+        ];
+        client.send(&records.concat()).unwrap();
+        let reply = client.reply(1).unwrap();
+        assert_eq!((reply.text().as_str(), reply.end), ("ok", Some(0)));
         assert!(client.is_closed());
     }
 }

@@ -23,8 +23,9 @@ pub(crate) const GET_VALUES: u8 = 9;
 pub(crate) const GET_VALUES_RESULT: u8 = 10;
 pub(crate) const UNKNOWN_TYPE: u8 = 11;
 pub(crate) const KEEP: u8 = 1;
-/// The end of a request that came amid another.
+/// The end of a request that came amid another, and of one that no responder answers.
 pub(crate) const CANT_MPX_CONN: u8 = 1;
+pub(crate) const UNKNOWN_ROLE: u8 = 3;
 
 /// How soon a good request is answered, whatever came before it.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
