@@ -63,7 +63,10 @@ impl Gate {
         };
         let mut sessions = self.sessions();
         let crowd = sessions.entry(session.clone()).or_default();
-        if crowd.running < self.running && held::waiting_for(session) < self.waiting {
+        let is_open = crowd.running < self.running && held::waiting_for(session) < self.waiting;
+        // Who waits here is called by one whom the gate has let in, so there must be one. Those that
+        // wait in workers may be none of these: an id in a form is not known here.
+        if is_open || crowd.running == 0 {
             crowd.running += 1;
             return Some(job);
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{ABORT, AT_ONCE, KEEP, STDIN, get, head, params, record, stream, visit};
+use crate::client::{ABORT, AT_ONCE, KEEP, STDIN, get, head, params, post, record, stream, visit};
 use crate::server::{Server, Setup, Socket, until};
 
 pub(crate) const CONNECTIONS: u64 = 16;
@@ -162,6 +162,33 @@ fn check_that_others_go_on(workers: &str) {
     assert!(started.elapsed() < Duration::from_secs(10));
     drop(locks);
     assert_eq!(count(&server, &held), 2);
+}
+
+#[test]
+fn a_session_that_only_forms_wait_for_is_open_to_the_next_who_asks() {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "3"]);
+    let server = setup
+        .variable("CGI_SESSION_ID_FROM", "cookie, form")
+        .start();
+    let cookie = begin_session(&server);
+    // The test itself holds the session, as another program would.
+    let lock = File::open(server.session_file()).unwrap();
+    lock.lock().unwrap();
+    let mut form = server.connect();
+    form.send(&post(1, 0, "mode=count", cookie.as_bytes()))
+        .unwrap();
+    until("the form waits for the session", || {
+        let names = server.threads();
+        names.iter().any(|name| name.starts_with("session lock"))
+    });
+    let mut next = server.connect();
+    next.send(&visit(1, 0, "mode=count", &cookie)).unwrap();
+    server.answers_at_once("two who wait for a session");
+    lock.unlock().unwrap();
+    next.wait_up_to(AT_ONCE);
+    let mut counts = [form, next].map(|mut client| client.reply(1).unwrap().text());
+    counts.sort();
+    assert_eq!(counts, ["2", "3"]);
 }
 
 #[test]
