@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
@@ -26,7 +27,9 @@ use super::gate::{Gate, Job, Open};
 use super::listener::Listener;
 use super::{FoundManager, Limits};
 use crate::body::Body;
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::id::SessionId;
 use crate::params::Params;
 use crate::request::{Request, cookie_header};
 use crate::runner::{Answer, Handler, answer, error_page, failure, report};
@@ -272,8 +275,11 @@ impl<'a> Pool<'a> {
         })
     }
 
-    fn session_of(&self, params: &Params) -> Option<crate::SessionId> {
-        self.manager.get().ok()?.session_id(cookie_header(params))
+    /// The session that a request names, without a look into its body.
+    fn session_of(&self, params: &Params) -> Option<SessionId> {
+        let manager = self.manager.get().ok()?;
+        let shown = manager.session_id(cookie_header(params));
+        shown.or_else(|| linked_session(manager.config(), params))
     }
 
     /// Leaves a connection to whichever worker sees its next bytes.
@@ -362,6 +368,17 @@ impl<'a> Pool<'a> {
     fn idle(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The session that a link names, where `idFrom` allows that.
+fn linked_session(config: &Config, params: &Params) -> Option<SessionId> {
+    if !config.id_from.query {
+        return None;
+    }
+    let query = params.get("QUERY_STRING")?.as_bytes();
+    let mut pairs = form_urlencoded::parse(query);
+    let (_, id) = pairs.find(|(name, _)| *name == config.cookie_name)?;
+    SessionId::parse(id.as_bytes())
 }
 
 /// What a worker does next with a connection.

@@ -121,13 +121,17 @@ fn requests_of_one_session_that_are_sent_ahead_are_all_answered() {
 
 #[test]
 fn a_session_that_is_held_keeps_only_its_own_requests_waiting() {
+    let by_cookie = |session: &str| visit(1, 0, "mode=count", session);
+    let by_link = |session: &str| get(1, 0, &format!("mode=count&{session}"));
     for workers in ["2", "8"] {
-        check_that_others_go_on(workers);
+        check_that_others_go_on(workers, by_cookie);
+        check_that_others_go_on(workers, by_link);
     }
 }
 
-fn check_that_others_go_on(workers: &str) {
+fn check_that_others_go_on(workers: &str, ask_for: fn(&str) -> Vec<u8>) {
     let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", workers]);
+    let setup = setup.variable("CGI_SESSION_ID_FROM", "cookie, query");
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "1s").start();
     let (held, free) = (begin_session(&server), server.ask(&get(1, 0, "mode=count")));
     let files = server.directory().join("sessions");
@@ -139,7 +143,7 @@ fn check_that_others_go_on(workers: &str) {
         .collect();
     assert_eq!(locks.len(), 1);
     let started = Instant::now();
-    let request = visit(1, 0, "mode=count", &held);
+    let request = ask_for(&held);
     let mut blocked: Vec<_> = (0..40)
         .map(|_| {
             let mut client = server.connect();
