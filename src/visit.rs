@@ -183,6 +183,9 @@ impl Visit {
             return Ok(());
         };
         let saved = session.finish();
+        if saved.is_ok() {
+            self.flashes = Some(session.take_flashes());
+        }
         self.give_up();
         saved
     }
@@ -190,10 +193,9 @@ impl Visit {
     /// Closes the session without saving it. What was saved before may have an id that the client
     /// does not know.
     fn give_up(&mut self) {
-        let Some(mut session) = self.session.take() else {
+        let Some(session) = self.session.take() else {
             return;
         };
-        self.flashes = Some(session.take_flashes());
         if let Some(id) = session.id() {
             let is_given = |ticket: &Ticket| ticket.client == Client::Given;
             self.ticket = Some(match &self.ticket {
