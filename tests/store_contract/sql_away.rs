@@ -301,6 +301,38 @@ fn what_was_done_and_not_heard_of_is_looked_for_and_found_done() {
         lease.destroy().unwrap();
         assert!(has_cut());
         assert_eq!(counted(&*store, &id.digest()), None);
+
+        cut();
+        let (id, mut lease) = create(&*store, 4, now);
+        assert!(has_cut());
+        lease.finish(&record(5, now), now).unwrap();
+        assert_eq!(counted(&*store, &id.digest()), Some(5));
+    }
+}
+
+/// Whoever knows the id may have destroyed it since: it is not stored for a second time.
+#[test]
+fn a_new_session_that_is_not_found_after_its_answer_was_lost_is_503() {
+    for server in own_servers() {
+        let server = &*server;
+        server.installed("Session", &[]);
+        let line = Line::to(server);
+        let store = line.store(server);
+        let now = SystemTime::now();
+        drop(create(&*store, 1, now));
+        let session = SessionId::generate().unwrap().digest();
+        line.cuts.question.store(true, Ordering::SeqCst);
+        let stored = store.create(&session, &record(1, now), now);
+        assert!(!line.cuts.question.load(Ordering::SeqCst));
+        match stored {
+            // The question was whether the server is there, and another connection was made.
+            Ok(lease) => assert!(lease.is_some() && server.kind() == "mysql"),
+            Err(error) => {
+                assert_eq!(error.status(), 503);
+                says(&error, &["whether it was stored is not known"]);
+                assert_eq!(counted(&*store, &session), None);
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const ACTION: &str = "make room in";
 pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<(Link, Script)> {
     let wait = shared.lock_timeout;
     if shared.max_sessions == 0 {
-        return Ok((shared.take()?, shared.transaction(wait)));
+        return Ok((shared.take_alive()?, shared.transaction(wait)));
     }
     let mut script = shared.transaction(wait);
     script.push(&format!(

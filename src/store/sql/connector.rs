@@ -135,6 +135,18 @@ impl Shared {
         }
     }
 
+    /// A connection that works now, for what cannot be run twice.
+    pub(super) fn take_alive(&self) -> Result<Link> {
+        loop {
+            let mut link = self.take()?;
+            if !link.is_kept || link.connection.is_alive() {
+                return Ok(link);
+            }
+            // Then so are those that were made before.
+            self.pool.close();
+        }
+    }
+
     /// A connection on which answers may take long. It is not for the pool.
     pub(super) fn take_patient(&self) -> Result<Link> {
         let all = ADMINISTRATOR;

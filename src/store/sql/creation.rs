@@ -49,24 +49,37 @@ pub(super) fn create(
         now,
     };
     let started = Instant::now();
-    loop {
+    let failure = loop {
         match new.insert()? {
             Insertion::Done(lease) => return Ok(Some(lease)),
             Insertion::Taken => return Ok(None),
-            Insertion::Unknown(_) => break,
+            Insertion::Unknown(failure) => break failure,
             Insertion::Locked => {
                 if new.is_taken(started)? {
                     return Ok(None);
                 }
             }
         }
-    }
-    // On another connection it is stored, or found stored: nobody else draws our version.
+    };
     shared.pool.close();
+    let (link, found) = new.look()?;
+    // Nobody else draws our version.
+    if found == Some(new.version) {
+        return Ok(Some(new.lease(link)));
+    }
+    shared.roll_back(link);
+    if found.is_some() {
+        return Ok(None);
+    }
+    if failure.kind != Kind::Ended {
+        // It may have been stored, and somebody who knows the id may have destroyed it.
+        return Err(new.unknown(failure));
+    }
+    // What the server has ended it has not carried out.
     match new.insert()? {
         Insertion::Done(lease) => Ok(Some(lease)),
-        Insertion::Taken | Insertion::Locked => new.lock(),
-        Insertion::Unknown(failure) => Err(shared.explain(ACTION, failure)),
+        Insertion::Taken | Insertion::Locked => Ok(None),
+        Insertion::Unknown(failure) => Err(new.unknown(failure)),
     }
 }
 
@@ -120,19 +133,20 @@ impl New<'_> {
         Ok(Insertion::Done(lease))
     }
 
-    /// The lock of a row that is there already, if it is ours.
-    fn lock(&self) -> Result<Option<SqlLease>> {
+    /// Locks the row under the id and shows whose write is in it, when it is not known what became of ours.
+    fn look(&self) -> Result<(Link, Option<Version>)> {
         let shared = self.shared;
         let mut script = shared.transaction(Duration::ZERO);
         let select = script.push(&shared.selection_of_version(self.session, Duration::ZERO));
         let (link, answers) = shared.run(&script, Duration::ZERO)?;
         let (link, answers) = shared.checked(ACTION, link, answers)?;
         let found = answers.row(select).map(|row| Version(row.number(0)));
-        if found == Some(self.version) {
-            return Ok(Some(self.lease(link)));
-        }
-        shared.roll_back(link);
-        Ok(None)
+        Ok((link, found))
+    }
+
+    fn unknown(&self, failure: Failure) -> Error {
+        let error = self.shared.explain(ACTION, failure);
+        error.with_hint("whether it was stored is not known")
     }
 
     fn lease(&self, link: Link) -> SqlLease {
