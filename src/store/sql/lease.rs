@@ -145,8 +145,10 @@ impl SqlLease {
         };
         self.shared.recover(link, &failure);
         match failure.kind {
-            Kind::Ended | Kind::Conflict | Kind::Locked => Err(Error::LeaseLost),
-            Kind::Broken => match self.was_written(next) {
+            // Ended while it committed, it may have done so.
+            Kind::Ended if !answers.has(0) => Err(Error::LeaseLost),
+            Kind::Conflict | Kind::Locked => Err(Error::LeaseLost),
+            Kind::Broken | Kind::Ended => match self.was_written(next) {
                 Some(true) => Ok(Answers::default()),
                 Some(false) => Err(Error::LeaseLost),
                 None => Err(self.unknown(action, failure)),
