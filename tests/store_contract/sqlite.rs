@@ -87,6 +87,15 @@ fn the_database_and_the_files_beside_it_are_for_their_owner_alone() {
 }
 
 #[test]
+fn a_lock_may_be_waited_for_longer_than_sqlite_can_count() {
+    let place = Place::new();
+    let store = place.store(&[("lockTimeout", "36500d")]);
+    let (id, lease) = create(&store, 1, SystemTime::now());
+    drop(lease);
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+}
+
+#[test]
 fn what_a_process_left_that_died_while_it_made_the_database_is_gone_with_the_first_session() {
     // Before the database had its name, and after.
     for has_name in [false, true] {
