@@ -43,7 +43,46 @@ impl Lease for MemoryLease {
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        lock(&self.entry.state).is_locked = false;
-        self.entry.released.notify_one();
+        let mut state = lock(&self.entry.state);
+        state.is_locked = false;
+        if state.stored.is_some() {
+            self.entry.released.notify_one();
+        } else {
+            // Nobody who waits will have it and wake the next one.
+            self.entry.released.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::id::SessionId;
+    use crate::store::{MemoryStore, Store as _};
+
+    #[test]
+    fn all_who_wait_for_a_session_hear_at_once_that_it_is_gone() {
+        const WAIT: Duration = Duration::from_secs(20);
+        let store = MemoryStore::new(&Config::new()).unwrap();
+        let now = SystemTime::now();
+        let session = SessionId::generate().unwrap().digest();
+        let lease = store.create(&session, &Record::new(now), now).unwrap();
+        let entry = store.shared.find(&session).unwrap();
+        let started = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert!(store.lock(&session, WAIT, now).unwrap().is_none()));
+            }
+            // The map, the lease, this test and each of them.
+            while Arc::strong_count(&entry) < 6 {
+                thread::yield_now();
+            }
+            lease.unwrap().destroy().unwrap();
+        });
+        assert!(started.elapsed() < WAIT, "somebody was not woken");
     }
 }
