@@ -63,6 +63,8 @@ impl<E: Engine> Pool<E> {
             if since.elapsed() < TRUSTED || self.engine.is_alive(&mut connection) {
                 return Ok(connection);
             }
+            // Then neither do those that lay there for longer, and each would be waited for.
+            self.close_idle_since(since);
         }
         self.connect()
     }
@@ -106,6 +108,16 @@ impl<E: Engine> Pool<E> {
         state.failure = None;
     }
 
+    /// Closes the connections that were given back then or before.
+    fn close_idle_since(&self, since: Instant) {
+        let mut state = self.state();
+        let older = state.idle.partition_point(|(_, kept)| *kept <= since);
+        let older: Vec<_> = state.idle.drain(..older).collect();
+        // Each may say good-bye, which nobody else is to wait for.
+        drop(state);
+        drop(older);
+    }
+
     fn pop(&self) -> Option<(E::Connection, Instant)> {
         self.state().idle.pop()
     }
@@ -141,6 +153,7 @@ mod tests {
     #[derive(Default)]
     struct Counting {
         attempts: AtomicU32,
+        questions: AtomicU32,
         is_down: std::sync::atomic::AtomicBool,
         is_stale: std::sync::atomic::AtomicBool,
     }
@@ -157,6 +170,7 @@ mod tests {
         }
 
         fn is_alive(&self, _: &mut u32) -> bool {
+            self.questions.fetch_add(1, Ordering::Relaxed);
             !self.is_stale.load(Ordering::Relaxed)
         }
     }
@@ -184,6 +198,24 @@ mod tests {
         pool.keep(second);
         pool.close();
         assert_eq!(pool.take().unwrap(), second + 1);
+    }
+
+    #[test]
+    fn one_connection_without_an_answer_ends_those_that_lay_idle_for_longer() {
+        let pool = Pool::new(Counting::default());
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        for connection in taken {
+            pool.keep(connection);
+        }
+        aged(&pool);
+        pool.engine().is_stale.store(true, Ordering::Relaxed);
+        assert_eq!(pool.take().unwrap(), 3);
+        assert_eq!(pool.engine().questions.load(Ordering::Relaxed), 1);
+        assert!(pool.state().idle.is_empty());
+        // One that was in use a moment ago is no older.
+        pool.keep(3);
+        pool.close_idle_since(Instant::now().checked_sub(TRUSTED).unwrap());
+        assert_eq!(pool.take().unwrap(), 3);
     }
 
     #[test]
