@@ -249,7 +249,8 @@ pub trait Lease: Send {
     ///
     /// # Errors
     ///
-    /// When the record is still there, and [`Error::LeaseLost`] when it is known to be somebody else's.
+    /// When the record is still there, and [`Error::LeaseLost`] when the lock had ended and somebody else may
+    /// have destroyed the session or given it another id.
     fn destroy(self: Box<Self>) -> Result<()>;
 
     /// For a store that keeps nothing itself: what the client's cookie must hold from now on, if

@@ -24,6 +24,7 @@
 //! | the holder's machine loses power or its network | the old record, after `lockLease` |
 //! | the holder takes longer than `lockLease` | the old record; the slow commit fails, unless nobody came |
 //! | the answer to a commit is lost | the new record; the commit is asked for again and found done |
+//! | the answer to a creation is lost | the session, if it is there; if not, it is not stored again, and its maker gets an error |
 //! | the server stands still, and the request gives up | the old record: a script that comes too late does nothing |
 //! | the server restarts | whatever it had kept; a commit on another version fails |
 //! | a replica takes the server's place | whatever it had received; a commit on another version fails |
@@ -89,7 +90,7 @@ use server::{Server, keep};
 /// * **Sessions can go before their time** when the server may evict keys: give it `maxmemory-policy
 ///   noeviction`. [`Store::install`] looks for that and for persistence that is off, and warns.
 /// * **A lock ends after `lockLease`**, whatever its holder does. Who was too slow gets [`Error::LeaseLost`]
-///   from his commit if another request came in between; no update is lost by it.
+///   when he commits or destroys, if another request came in between; no update is lost by it.
 /// * `maxSessions` is refused.
 #[derive(Clone)]
 pub struct RedisStore {

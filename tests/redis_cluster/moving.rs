@@ -1,10 +1,21 @@
 //! Keys go from node to node while their sessions are in use.
 
+use std::time::SystemTime;
+
 use cgi_session::Store;
 
-use crate::counting::{Counter, count_meanwhile, store};
+use crate::counting::{Counter, WAIT, count_meanwhile, record, store};
+use crate::support::redis::RedisServer;
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::wait_until;
+
+/// Begins to hand a slot over to another node, whose name it returns.
+fn begin(source: &RedisServer, target: &RedisServer, slot: &str) -> String {
+    let [source_id, target_id] = [source, target].map(|node| node.tell(&["CLUSTER", "MYID"]));
+    target.tell(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source_id]);
+    source.tell(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target_id]);
+    target_id
+}
 
 /// Hands a slot over to another node, key by key, as `redis-cli --cluster reshard` does.
 fn hand_over(
@@ -15,9 +26,7 @@ fn hand_over(
     mut meanwhile: impl FnMut(),
 ) {
     let [source, target] = [from, to].map(|at| cluster.node(at));
-    let [source_id, target_id] = [source, target].map(|node| node.tell(&["CLUSTER", "MYID"]));
-    target.tell(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source_id]);
-    source.tell(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target_id]);
+    let target_id = begin(source, target, slot);
     meanwhile();
     // A node that has just come does not know the scripts.
     target.tell(&["SCRIPT", "FLUSH"]);
@@ -62,6 +71,28 @@ fn a_session_whose_slot_is_handed_over_loses_no_update_and_nobody_is_refused() {
     for counter in &counters {
         assert_eq!((counter.refused(), counter.unsure()), (0, 0));
         assert_eq!(counter.value(&store), counter.told());
+    }
+}
+
+#[test]
+fn a_session_is_begun_and_ended_where_its_slot_is_about_to_be() {
+    let Some(cluster) = RedisCluster::start() else {
+        return;
+    };
+    let store = store(&cluster, &[]);
+    let now = SystemTime::now();
+    let moved = Counter::new(&cluster, &store);
+    let (_, lease) = store.lock(&moved.session, WAIT, now).unwrap().unwrap();
+    lease.destroy().unwrap();
+    let (source, target) = (moved.primary, (moved.primary + 1) % 3);
+    let [source, target] = [source, target].map(|at| cluster.node(at));
+    begin(source, target, &cluster.slot(&moved.key()).to_string());
+    // The later ones on kept connections.
+    for _ in 0..3 {
+        let lease = store.create(&moved.session, &record(1), now).unwrap();
+        assert_eq!(target.tell(&["DBSIZE"]), "1");
+        lease.unwrap().destroy().unwrap();
+        assert_eq!(target.tell(&["DBSIZE"]), "0");
     }
 }
 

@@ -228,6 +228,11 @@ fn a_slow_request_brings_back_no_session_that_was_destroyed_and_begun_again() {
     lease.destroy().unwrap();
     assert!(slow.commit(&record(10, now), now).is_err());
     assert_eq!(counted(&store, &id.digest()), None);
+    // Nor does it say that it has ended the session: it may have stored it under another id.
+    assert!(matches!(slow.destroy(), Err(Error::LeaseLost)));
+    let (id, mut slow) = create(&store, 1, now);
+    let (_, lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    lease.destroy().unwrap();
     let again = store.create(&id.digest(), &record(5, now), now).unwrap();
     drop(again.unwrap());
     assert!(slow.commit(&record(10, now), now).is_err());

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Error, RedisStore, Store};
+use cgi_session::{Error, RedisStore, SessionId, Store};
 
 use crate::redis::{config, scripts, store};
 use crate::redis_away::is_away;
@@ -25,10 +25,16 @@ struct Line {
 #[derive(Default)]
 struct Faults {
     cuts: AtomicBool,
+    /// Whether the question has passed whose answer is to be cut off.
+    is_asked: AtomicBool,
+    meanwhile: Mutex<Option<Meanwhile>>,
     is_silent: AtomicBool,
     holds: AtomicBool,
     held: Mutex<Option<(UnixStream, Vec<u8>)>>,
 }
+
+/// What somebody else does after an answer was lost and before it is asked for again.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Line {
     fn new(socket: &Path, server: &Path) -> Self {
@@ -47,15 +53,22 @@ impl Line {
         Line { faults }
     }
 
+    /// The next script is carried out, and the line is cut instead of its answer.
     fn cut_the_next_answer(&self) {
         self.faults.cuts.store(true, Ordering::SeqCst);
+    }
+
+    /// The same, and this happens before whoever has asked hears of it.
+    fn cut_the_next_answer_and(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        *self.faults.meanwhile.lock().unwrap() = Some(Box::new(meanwhile));
+        self.cut_the_next_answer();
     }
 
     fn has_cut(&self) -> bool {
         !self.faults.cuts.load(Ordering::SeqCst)
     }
 
-    /// The next question is on its way for long, and the line is cut meanwhile.
+    /// The next script is on its way for long, and the line is cut meanwhile.
     fn hold_the_next_question(&self) {
         self.faults.holds.store(true, Ordering::SeqCst);
     }
@@ -87,13 +100,21 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream, faults: &Faults, is_answer:
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return,
         };
-        if !is_answer && faults.holds.swap(false, Ordering::SeqCst) {
+        let is_script = !is_answer && has_script(&said[..length]);
+        if is_script && faults.holds.swap(false, Ordering::SeqCst) {
             *faults.held.lock().unwrap() = Some((to, said[..length].to_vec()));
             from.shutdown(std::net::Shutdown::Both).unwrap();
             return;
         }
-        if is_answer && faults.cuts.swap(false, Ordering::SeqCst) {
+        if is_script && faults.cuts.swap(false, Ordering::SeqCst) {
+            faults.is_asked.store(true, Ordering::SeqCst);
+        }
+        if is_answer && faults.is_asked.swap(false, Ordering::SeqCst) {
             // It was carried out, and nobody hears of it.
+            from.shutdown(std::net::Shutdown::Both).unwrap();
+            if let Some(meanwhile) = faults.meanwhile.lock().unwrap().take() {
+                meanwhile();
+            }
             to.shutdown(std::net::Shutdown::Both).unwrap();
             return;
         }
@@ -101,6 +122,11 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream, faults: &Faults, is_answer:
             return;
         }
     }
+}
+
+fn has_script(said: &[u8]) -> bool {
+    let name = b"EVALSHA";
+    said.windows(name.len()).any(|word| word == name)
 }
 
 #[test]
@@ -154,6 +180,7 @@ fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
     let line = Line::new(&socket, &server.socket());
     let url = format!("redis+unix://{}", socket.display());
     let store = RedisStore::new(&config(&url, &[])).unwrap();
+    let near = crate::redis::store(&server, &[]);
     let now = SystemTime::now();
     // The scripts are known to the server, so that one answer is that of one script.
     let (first, mut lease) = create(&store, 1, now);
@@ -161,12 +188,19 @@ fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
     drop(lease);
     drop(store.lock(&first.digest(), WAIT, now).unwrap().unwrap());
 
+    // Whoever finds that a holder is gone takes his lock.
+    let is_locked = |id: &SessionId| {
+        let taken = near.lock(&id.digest(), Duration::ZERO, now).map(drop);
+        matches!(taken, Err(Error::Busy { .. }))
+    };
     line.cut_the_next_answer();
     let (id, mut lease) = create(&store, 1, now);
     assert!(line.has_cut());
+    assert!(is_locked(&id), "by the new connection");
     line.cut_the_next_answer();
     lease.commit(&record(2, now), now).unwrap();
     assert!(line.has_cut());
+    assert!(is_locked(&id), "by the new connection");
     line.cut_the_next_answer();
     drop(lease);
     assert!(line.has_cut());
@@ -179,6 +213,71 @@ fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
     assert!(line.has_cut());
     assert_eq!(counted(&store, &id.digest()), None);
     assert_eq!(server.tell(&["DBSIZE"]), "1", "the first session");
+}
+
+#[test]
+fn a_session_that_is_destroyed_before_its_maker_hears_of_it_is_not_stored_again() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let socket = server.directory().join("line.sock");
+    let line = Line::new(&socket, &server.socket());
+    let url = format!("redis+unix://{}", socket.display());
+    let far = RedisStore::new(&config(&url, &[])).unwrap();
+    let near = store(&server, &[]);
+    let now = SystemTime::now();
+    drop(create(&far, 1, now));
+    let session = SessionId::generate().unwrap().digest();
+    let other = near.clone();
+    line.cut_the_next_answer_and(move || {
+        let (_, lease) = other.lock(&session, WAIT, now).unwrap().unwrap();
+        lease.destroy().unwrap();
+    });
+    let words = ["cannot store a session in", "whether it was done"];
+    is_away(far.create(&session, &record(1, now), now).map(drop), &words);
+    assert!(line.has_cut());
+    assert_eq!(counted(&near, &session), None);
+}
+
+#[test]
+fn what_somebody_else_did_before_an_answer_is_asked_for_again_is_not_undone() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let socket = server.directory().join("line.sock");
+    let line = Line::new(&socket, &server.socket());
+    let url = format!("redis+unix://{}", socket.display());
+    let far = RedisStore::new(&config(&url, &[])).unwrap();
+    let near = store(&server, &[]);
+    let now = SystemTime::now();
+    // The first is saved and taken: who saved it has no lock any more, and his next one fails.
+    let (id, mut lease) = create(&far, 1, now);
+    let session = id.digest();
+    lease.commit(&record(2, now), now).unwrap();
+    let (keep, taken) = std::sync::mpsc::channel();
+    let other = near.clone();
+    line.cut_the_next_answer_and(move || {
+        keep.send(other.lock(&session, WAIT, now).unwrap().unwrap())
+            .unwrap();
+    });
+    lease.commit(&record(3, now), now).unwrap();
+    let (stored, mut quick) = taken.recv().unwrap();
+    assert_eq!(count(&stored.record), 3);
+    let refused = lease.commit(&record(4, now), now);
+    assert!(matches!(refused, Err(Error::LeaseLost)), "{refused:?}");
+    quick.commit(&record(5, now), now).unwrap();
+    drop((lease, quick));
+
+    // The second is saved and changed: nobody can say any more that it was saved.
+    let (_, mut lease) = far.lock(&session, WAIT, now).unwrap().unwrap();
+    let other = near.clone();
+    line.cut_the_next_answer_and(move || {
+        let (_, mut lease) = other.lock(&session, WAIT, now).unwrap().unwrap();
+        lease.finish(&record(7, now), now).unwrap();
+    });
+    let words = ["cannot save a session in", "whether it was done"];
+    is_away(lease.finish(&record(6, now), now), &words);
+    assert_eq!(counted(&near, &session), Some(7));
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Cluster {
         let (host, port) = self.target(error, &from)?;
         from.keep();
         let mut link = Link::to(&self.known(&host, port)?).ok()?;
-        redis::cmd("ASKING").exec(link.connection()).ok()?;
+        link.announce().ok()?;
         Some(link)
     }
 

@@ -72,7 +72,8 @@ impl RedisLease {
         self.head = head(record);
     }
 
-    /// Stores the first record; `false` when there is one.
+    /// Stores the first record; `false` when there is one. It is not stored twice: when it may have been,
+    /// and is not there, nobody knows whether it was deleted since.
     pub(super) fn create(&mut self, record: &Record, now: SystemTime) -> Result<bool> {
         self.note_user(record, now)?;
         let shared = Arc::clone(&self.shared);
@@ -81,8 +82,11 @@ impl RedisLease {
         arguments.extend(self.content(record, end, now));
         // The answer may be lost of what was done: then too there is a lock to give back.
         self.is_held = true;
-        let script = &shared.scripts.create;
-        let reply = self.write("store a session in", script, Then::Keep, &arguments)?;
+        let (script, action) = (&shared.scripts.create, "store a session in");
+        let reply = self.write(action, script, Then::Keep, &arguments)?;
+        if reply.word() == "absent" {
+            return Err(self.unknown(action));
+        }
         self.is_held = reply.word() == "done";
         (self.version, self.end) = (self.last_version(), end);
         Ok(self.is_held)
@@ -97,10 +101,15 @@ impl RedisLease {
         let end = shared.expiry.end(record, now);
         let mut arguments = vec![self.version.clone()];
         arguments.extend(self.content(record, end, now));
-        let script = &shared.scripts.commit;
-        let reply = self.write("save a session in", script, then, &arguments)?;
+        let (script, action) = (&shared.scripts.commit, "save a session in");
+        let reply = self.write(action, script, then, &arguments)?;
         if reply.word() != "done" {
-            return Err(self.lost(&reply));
+            let lost = self.lost(&reply);
+            return Err(if reply.is_repeated {
+                self.unknown(action)
+            } else {
+                lost
+            });
         }
         (self.version, self.end, self.head) = (self.last_version(), end, head(record));
         self.is_held = then == Then::Keep;
@@ -164,7 +173,8 @@ impl RedisLease {
     /// The session is not ours any more, and neither is its lock.
     fn lost(&mut self, reply: &Reply) -> Error {
         self.is_held = false;
-        if reply.word() == "gone" && self.held_since.elapsed() < self.shared.lease {
+        let is_missing = reply.word() == "gone" && !reply.is_repeated;
+        if is_missing && self.held_since.elapsed() < self.shared.lease {
             log::warn!(
                 "the session {} was lost in {} while it was in use: somebody deleted it by hand, or the \
                  server evicted it (see maxmemory-policy) or was started without it",
@@ -173,6 +183,13 @@ impl RedisLease {
             );
         }
         Error::LeaseLost
+    }
+
+    /// An answer was lost, and what is stored now does not tell what it was.
+    fn unknown(&self, action: &str) -> Error {
+        let action = format!("cannot {action} {}", self.shared.server.shown());
+        let error = Error::unavailable(action, "the connection ended before the answer came");
+        error.with_hint("whether it was done is not known")
     }
 }
 
@@ -210,12 +227,14 @@ impl Lease for RedisLease {
         let script = &shared.scripts.destroy;
         let reply = self.write("delete a session in", script, Then::Keep, &version)?;
         match reply.word() {
-            "done" | "gone" => {
-                self.is_held = false;
-                Ok(())
-            }
-            _ => Err(self.lost(&reply)),
+            "done" => {}
+            // It was done the first time, and not heard of. Otherwise somebody else has ended it, or given
+            // it another id.
+            "gone" if reply.is_repeated => {}
+            _ => return Err(self.lost(&reply)),
         }
+        self.is_held = false;
+        Ok(())
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Connection {
     id: u64,
     /// The server's clock in milliseconds since 1970, and when it showed that.
     clock: (u64, Instant),
+    /// Whether the server has answered a moment ago, and was asked nothing since.
+    is_fresh: bool,
 }
 
 /// The connections to one node.
@@ -94,6 +96,7 @@ impl Node {
             server: server.unwrap_or_default().trim().to_owned(),
             id: id.unwrap_or(0),
             clock: (millis, Instant::now()),
+            is_fresh: true,
         })
     }
 }
@@ -111,7 +114,9 @@ impl Engine for Node {
         let answered = inner
             .set_read_timeout(Some(self.patience.min(LIVELY)))
             .and_then(|()| redis::cmd("PING").exec(inner));
-        answered.is_ok() && inner.set_read_timeout(Some(self.patience)).is_ok()
+        connection.is_fresh =
+            answered.is_ok() && inner.set_read_timeout(Some(self.patience)).is_ok();
+        connection.is_fresh
     }
 }
 
@@ -125,7 +130,8 @@ impl Link {
     }
 
     /// Keeps the connection for the next use.
-    pub(super) fn keep(self) {
+    pub(super) fn keep(mut self) {
+        self.connection.is_fresh = false;
         self.pool.keep(self.connection);
     }
 
@@ -144,7 +150,16 @@ impl Link {
     }
 
     pub(super) fn connection(&mut self) -> &mut redis::Connection {
+        self.connection.is_fresh = false;
         &mut self.connection.inner
+    }
+
+    /// Tells the node that the next question concerns a key which is about to be its own.
+    pub(super) fn announce(&mut self) -> RedisResult<()> {
+        redis::cmd("ASKING").exec(self.connection())?;
+        // Nothing may come between this and the question.
+        self.connection.is_fresh = true;
+        Ok(())
     }
 
     /// What the server's clock will show when our patience is at an end. It is not later than that:
@@ -164,6 +179,9 @@ impl Link {
         first: &[Vec<u8>],
         rest: &[Vec<u8>],
     ) -> RedisResult<Reply> {
+        if script.is_careful && !self.connection.is_fresh {
+            redis::cmd("PING").exec(self.connection())?;
+        }
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.hash).arg(1).arg(key);
         command.arg(self.deadline()).arg(first).arg(rest);
@@ -172,9 +190,9 @@ impl Link {
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(&script.text);
                 load.exec(self.connection())?;
-                command.query(self.connection()).map(Reply)
+                command.query(self.connection()).map(Reply::new)
             }
-            reply => reply.map(Reply),
+            reply => reply.map(Reply::new),
         }
     }
 
@@ -231,12 +249,21 @@ pub(super) fn is_closed(error: &RedisError) -> bool {
 /// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of
 /// signals.
 pub(super) fn is_interrupted(error: &RedisError) -> bool {
+    kind(error) == Some(io::ErrorKind::Interrupted)
+}
+
+/// Whether the server may have done what was asked, or may still do it. It has not got the whole of
+/// what it would not take.
+pub(super) fn may_be_done(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)
+        && kind(error) != Some(io::ErrorKind::BrokenPipe)
+}
+
+/// What the system said of the connection.
+fn kind(error: &RedisError) -> Option<io::ErrorKind> {
     type Cause = Arc<dyn StdError + Send + Sync>;
-    let cause = error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<Cause>());
-    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::Interrupted)
+    let cause = error.source()?.downcast_ref::<Cause>()?;
+    Some(cause.downcast_ref::<io::Error>()?.kind())
 }
 
 /// Whether the next answer on this connection will be that of the next question. To a server that may
@@ -259,5 +286,13 @@ mod tests {
         let error = |kind| RedisError::from(io::Error::from(kind));
         assert!(is_interrupted(&error(io::ErrorKind::Interrupted)));
         assert!(!is_interrupted(&error(io::ErrorKind::WouldBlock)));
+    }
+
+    #[test]
+    fn what_could_not_be_sent_was_not_done() {
+        let error = |kind| RedisError::from(io::Error::from(kind));
+        assert!(!may_be_done(&error(io::ErrorKind::BrokenPipe)));
+        assert!(may_be_done(&error(io::ErrorKind::ConnectionReset)));
+        assert!(may_be_done(&error(io::ErrorKind::WouldBlock)));
     }
 }

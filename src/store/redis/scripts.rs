@@ -26,6 +26,11 @@ pub(super) struct Script {
     pub(super) hash: String,
     /// Whether it stores or deletes what must not be lost (`durability = data`).
     pub(super) is_lasting: bool,
+    /// Whether it must not go to a connection that may have ended: what is not known of it afterwards
+    /// cannot be found out.
+    pub(super) is_careful: bool,
+    /// What is asked instead when it may have been carried out already.
+    pub(super) again: Option<Box<Script>>,
 }
 
 /// `holder` is who has the lock, unless his time is over. `hold` gives it to the caller for so long; a
@@ -59,6 +64,13 @@ end
 local function let_go()
     redis.call('HDEL', KEYS[1], 'lock', 'until')
 end
+local function keep_or_let_go(token, lease)
+    if lease == '0' then
+        let_go()
+    else
+        hold(token, lease)
+    end
+end
 ";
 
 /// Stores a record. ARGV: deadline, token, lease, version, new version, record, end, used, ttl, user or
@@ -71,19 +83,19 @@ else
     redis.call('HDEL', KEYS[1], 'user')
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
-if ARGV[3] == '0' then
-    let_go()
-else
-    hold(ARGV[2], ARGV[3])
-end
+keep_or_let_go(ARGV[2], ARGV[3])
 return {'done'}
 ";
 
 /// What is asked for a second time, because the answer was lost, is done. It is written once more, for
-/// a replica is asked whether it has what this connection wrote.
+/// a replica is asked whether it has what this connection wrote. The lock named the old connection;
+/// somebody may have taken it since, and then has it.
 const AGAIN: &str = r"
 if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
     redis.call('HSET', KEYS[1], 'version', ARGV[5])
+    if not is_anothers(holder(), ARGV[2]) then
+        keep_or_let_go(ARGV[2], ARGV[3])
+    end
     return {'done'}
 end
 ";
@@ -96,6 +108,15 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
         return {'taken'}
     end
 end
+";
+
+/// Whether a record is there that was to be created, when the answer was lost: it is not stored again,
+/// for somebody may have deleted it. ARGV: as of [`CREATE`].
+const LOOK: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    return {'taken'}
+end
+return {'absent'}
 ";
 
 /// ARGV: deadline, token, lease, now.
@@ -149,10 +170,10 @@ redis.call('DEL', KEYS[1])
 return {'done'}
 ";
 
-/// ARGV: deadline, holder.
+/// ARGV: deadline, and the holder, or no more of him than his token.
 const UNLOCK: &str = r"
 local holder = redis.call('HGET', KEYS[1], 'lock')
-if holder and is_own(holder, ARGV[2]) then
+if holder and string.sub(holder, 1, string.len(ARGV[2])) == ARGV[2] then
     let_go()
 end
 return {'done'}
@@ -218,11 +239,18 @@ return {'done'}
 impl Scripts {
     pub(super) fn new() -> Self {
         Scripts {
-            create: Script::lasting(&[AGAIN, CREATE, STORE]),
+            create: Script {
+                is_careful: true,
+                again: Some(Box::new(Script::lasting(&[AGAIN, LOOK]))),
+                ..Script::lasting(&[CREATE, STORE])
+            },
             lock: Script::new(&[LOCK]),
             commit: Script::lasting(&[AGAIN, CHECK, STORE]),
             touch: Script::new(&[CHECK, TOUCH]),
-            destroy: Script::lasting(&[CHECK, DESTROY]),
+            destroy: Script {
+                is_careful: true,
+                ..Script::lasting(&[CHECK, DESTROY])
+            },
             unlock: Script::new(&[UNLOCK]),
             renew: Script::new(&[RENEW]),
             expire: Script::new(&[EXPIRE]),
@@ -241,6 +269,8 @@ impl Script {
             text,
             hash,
             is_lasting: false,
+            is_careful: false,
+            again: None,
         }
     }
 
@@ -253,16 +283,27 @@ impl Script {
 }
 
 /// What a script has answered: a word, and what belongs to it.
-pub(super) struct Reply(pub(super) Vec<Vec<u8>>);
+pub(super) struct Reply {
+    parts: Vec<Vec<u8>>,
+    /// Whether it was asked for before, and may have been carried out then.
+    pub(super) is_repeated: bool,
+}
 
 impl Reply {
+    pub(super) fn new(parts: Vec<Vec<u8>>) -> Self {
+        Reply {
+            parts,
+            is_repeated: false,
+        }
+    }
+
     pub(super) fn word(&self) -> &str {
-        let word = self.0.first().map(Vec::as_slice).unwrap_or_default();
+        let word = self.part(0).unwrap_or_default();
         std::str::from_utf8(word).unwrap_or_default()
     }
 
     pub(super) fn part(&self, at: usize) -> Option<&[u8]> {
-        self.0.get(at).map(Vec::as_slice)
+        self.parts.get(at).map(Vec::as_slice)
     }
 
     pub(super) fn text(&self, at: usize) -> String {

@@ -1,5 +1,6 @@
 //! [`Server`]: the server or the cluster, whichever of its nodes is to be asked.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
-use super::node::{Connections, Link, Node, is_closed, is_interrupted, leaves_in_step};
+use super::node::{
+    Connections, Link, Node, is_closed, is_interrupted, leaves_in_step, may_be_done,
+};
 use super::place::Place;
 use super::record::Fields;
 use super::scripts::{Reply, Script};
@@ -82,12 +85,25 @@ impl Server {
         rest: &[Vec<u8>],
     ) -> Result<Reply> {
         let must_last = self.is_durable && script.is_lasting;
+        let is_repeated = Cell::new(false);
         // Both on one connection: another server may have the place of the one that has done it.
-        let run = |link: &mut Link| {
+        let attempt = |link: &mut Link| {
             let first = first(link);
-            let reply = link.run(script, key, &first, rest)?;
+            let script = match &script.again {
+                Some(again) if is_repeated.get() => again,
+                _ => script,
+            };
+            let mut reply = link.run(script, key, &first, rest)?;
+            reply.is_repeated = is_repeated.get();
             let is_witnessed = !must_last || reply.word() != "done" || link.is_replicated()?;
             Ok((reply, is_witnessed))
+        };
+        let run = |link: &mut Link| {
+            let done = attempt(link);
+            if done.as_ref().is_err_and(may_be_done) {
+                is_repeated.set(true);
+            }
+            done
         };
         let (mut reply, mut is_witnessed) = self.with(link, action, key, run)?;
         if reply.word() == "late" {
