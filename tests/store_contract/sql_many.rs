@@ -1,13 +1,15 @@
 //! Clean-up, and the greatest number of sessions.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Error, SessionId, Sweep, SweepEvent};
 
-use crate::sql_server::shared_servers;
+use crate::sql_server::{Server, own_servers, shared_servers};
 use crate::subjects::{count, create, later, record};
+use crate::support::wait_until;
 
 #[test]
 fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does() {
@@ -57,15 +59,7 @@ fn many_expired_sessions_go_in_one_clean_up() {
     for server in shared_servers() {
         let store = server.installed("many", &[]);
         let now = SystemTime::now();
-        let mut rows = Vec::new();
-        for _ in 0..250 {
-            let session = SessionId::generate().unwrap().digest();
-            rows.push(format!("('{session}', '{{}}', 5, 5)"));
-        }
-        server.run(&format!(
-            "INSERT INTO \"many\" (session, record, expires, used) VALUES {}",
-            rows.join(", ")
-        ));
+        fill(server, "many", 250);
         let (_, _held) = create(&*store, 1, now);
         let report = store.delete_expired(&Sweep::new(), now).unwrap();
         assert_eq!(
@@ -87,6 +81,88 @@ fn one_clean_up_runs_at_a_time() {
         drop(other);
         let report = store.delete_expired(&Sweep::new(), now).unwrap();
         assert!(!report.already_running);
+    }
+}
+
+/// Puts so many expired rows into a table.
+fn fill(server: &dyn Server, table: &str, number: u64) {
+    let rows = (0..number).map(|_| {
+        let session = SessionId::generate().unwrap().digest();
+        format!("('{session}', '{{}}', 5, 5)")
+    });
+    let rows: Vec<_> = rows.collect();
+    server.run(&format!(
+        "INSERT INTO \"{table}\" (session, record, expires, used) VALUES {}",
+        rows.join(", ")
+    ));
+}
+
+/// Whether a clean-up's connection that keeps others out has been silent for three seconds.
+fn is_guard_silent(server: &dyn Server) -> bool {
+    let silence = if server.kind() == "postgres" {
+        "SELECT floor(extract(epoch FROM clock_timestamp() - state_change)) FROM pg_stat_activity \
+         WHERE state = 'idle in transaction'"
+    } else {
+        // The newest.
+        "SELECT time FROM information_schema.processlist WHERE id <> connection_id() \
+         ORDER BY id DESC LIMIT 1"
+    };
+    let seconds: u64 = server.ask(silence).unwrap().parse().unwrap();
+    seconds >= 3
+}
+
+#[test]
+fn a_clean_up_that_takes_long_keeps_others_out_to_its_end() {
+    for server in own_servers() {
+        let store = server.installed("long", &[]);
+        fill(&*server, "long", 250);
+        let batches = AtomicU32::new(0);
+        let observer = |event: SweepEvent<'_>| {
+            let SweepEvent::Examined(_) = event else {
+                return;
+            };
+            if batches.fetch_add(1, Ordering::Relaxed) == 0 {
+                wait_until("it has taken long", || is_guard_silent(&*server));
+            } else {
+                assert!(!is_guard_silent(&*server), "{}", server.kind());
+            }
+        };
+        let sweep = Sweep::new().observer(&observer);
+        let report = store.delete_expired(&sweep, SystemTime::now()).unwrap();
+        assert_eq!((report.deleted, report.failures.len()), (250, 0));
+        assert_eq!(batches.into_inner(), 3);
+    }
+}
+
+#[test]
+fn a_clean_up_that_cannot_note_its_end_tells_what_it_has_deleted() {
+    for server in own_servers() {
+        let store = server.installed("unnoted", &[]);
+        fill(&*server, "unnoted", 3);
+        let is_first = AtomicBool::new(true);
+        let observer = |_: SweepEvent<'_>| {
+            if !is_first.swap(false, Ordering::Relaxed) {
+                return;
+            }
+            if server.kind() == "postgres" {
+                server.tell(
+                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity \
+                     WHERE state = 'idle in transaction'",
+                );
+                return;
+            }
+            let guard = "FROM information_schema.processlist WHERE id <> connection_id()";
+            let guard = server.ask(&format!("SELECT max(id) {guard}")).unwrap();
+            server.run(&format!("KILL CONNECTION {guard}"));
+        };
+        let sweep = Sweep::new().observer(&observer);
+        let report = store.delete_expired(&sweep, SystemTime::now()).unwrap();
+        assert_eq!(report.deleted, 3);
+        let [failure] = &report.failures[..] else {
+            panic!("{report:?}");
+        };
+        assert!(failure.contains("cannot note the clean-up in"), "{failure}");
+        assert_eq!(store.last_sweep(SystemTime::now()), None);
     }
 }
 

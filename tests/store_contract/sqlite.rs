@@ -87,6 +87,23 @@ fn the_database_and_the_files_beside_it_are_for_their_owner_alone() {
 }
 
 #[test]
+fn a_clean_up_that_cannot_note_its_end_tells_what_it_has_deleted() {
+    let place = Place::new();
+    let store = place.store(&[("table", "unnoted")]);
+    let now = SystemTime::now();
+    drop(create(&store, 1, now));
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON unnoted_state \
+                  BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    place.connect().execute_batch(refuse).unwrap();
+    let report = store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
+    assert_eq!(report.deleted, 1);
+    let [failure] = &report.failures[..] else {
+        panic!("{report:?}");
+    };
+    assert!(failure.contains("cannot note the clean-up in"), "{failure}");
+}
+
+#[test]
 fn a_lock_may_be_waited_for_longer_than_sqlite_can_count() {
     let place = Place::new();
     let store = place.store(&[("lockTimeout", "36500d")]);

@@ -147,10 +147,11 @@ impl Shared {
         }
     }
 
-    /// A connection on which answers may take long. It is not for the pool.
+    /// A connection on which answers may take long, and which may be silent for longer than one takes on
+    /// another. It is not for the pool.
     pub(super) fn take_patient(&self) -> Result<Link> {
-        let all = ADMINISTRATOR;
-        self.pool.engine().open_checked(all, all)
+        let connector = self.pool.engine();
+        connector.open_checked(ADMINISTRATOR, 2 * ADMINISTRATOR)
     }
 
     /// A connection to a database in which the tables may be missing.

@@ -1,11 +1,11 @@
 //! Clean-up: deletes what has expired and is in nobody's use, some at a time. The lock of a row in the table
 //! of states, held to the end on a connection of its own, keeps a second clean-up out.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Shared;
 use super::connector::Link;
-use super::engine::{Answers, Kind, Row, Script};
+use super::engine::{Answers, Failure, Kind, Row, Script};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
@@ -16,6 +16,8 @@ use crate::store::{Sweep, SweepReport, age_of_sweep};
 /// The row of the table of states that holds the time of the last clean-up.
 pub(super) const LAST_SWEEP: &str = "lastSweep";
 const ACTION: &str = "delete expired sessions from";
+/// The server ends a connection that has locked something and is silent for long.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Runs a clean-up unless one is running.
 pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
@@ -23,6 +25,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
     let mut rows = Rows {
         shared,
         link: shared.take_patient()?,
+        guard: None,
         sweep,
         now,
     };
@@ -31,19 +34,18 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         expired::delete_all(&mut rows, sweep, &mut report)?;
         return Ok(report);
     }
-    let Some(mut guard) = guard(shared)? else {
+    rows.guard = Guard::take(shared)?;
+    if rows.guard.is_none() {
         report.already_running = true;
         return Ok(report);
-    };
+    }
     expired::delete_all(&mut rows, sweep, &mut report)?;
-    let mut note = Script::of(&format!(
-        "UPDATE {} SET value = {} WHERE name = '{LAST_SWEEP}'",
-        shared.state(),
-        unix_seconds(now)
-    ));
-    note.push("COMMIT");
-    let noted = guard.run(&note);
-    shared.checked("note the clean-up in", guard, noted)?;
+    if let Some(guard) = rows.guard
+        && let Err(error) = guard.note(shared, now)
+    {
+        // What is deleted is deleted all the same.
+        report.failures.push(error.one_line());
+    }
     Ok(report)
 }
 
@@ -58,36 +60,75 @@ pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
     age_of_sweep(time(ended), now)
 }
 
-/// The connection that keeps other clean-ups out; `None` when one is running.
-fn guard(shared: &Shared) -> Result<Option<Link>> {
-    let mut link = shared.take_patient()?;
-    let mut script = shared.transaction(Duration::ZERO);
-    let select = script.push(&format!(
-        "SELECT value FROM {} WHERE name = '{LAST_SWEEP}' {}",
-        shared.state(),
-        shared.engine().for_update(Duration::ZERO)
-    ));
-    let answers = link.run(&script);
-    if let Some(failure) = &answers.failure
-        && failure.kind == Kind::Locked
-    {
-        return Ok(None);
+/// The connection that keeps other clean-ups out.
+struct Guard {
+    link: Link,
+    asked: Instant,
+    /// Why it is of no use any more.
+    failure: Option<Failure>,
+}
+
+impl Guard {
+    /// `None` when another clean-up is running.
+    fn take(shared: &Shared) -> Result<Option<Self>> {
+        let mut link = shared.take_patient()?;
+        let mut script = shared.transaction(Duration::ZERO);
+        let select = script.push(&format!(
+            "SELECT value FROM {} WHERE name = '{LAST_SWEEP}' {}",
+            shared.state(),
+            shared.engine().for_update(Duration::ZERO)
+        ));
+        let answers = link.run(&script);
+        if let Some(failure) = &answers.failure
+            && failure.kind == Kind::Locked
+        {
+            return Ok(None);
+        }
+        let (link, answers) = shared.checked(ACTION, link, answers)?;
+        if answers.row(select).is_none() {
+            let (state, address) = (shared.state(), shared.engine().address());
+            let cause = format!("the row {LAST_SWEEP} is missing in {state}");
+            let error = Error::store(format!("cannot {ACTION} {address}"), cause);
+            return Err(error.with_hint("run `cgi-session init`"));
+        }
+        Ok(Some(Guard {
+            link,
+            asked: Instant::now(),
+            failure: None,
+        }))
     }
-    let (link, answers) = shared.checked(ACTION, link, answers)?;
-    if answers.row(select).is_none() {
-        let (state, address) = (shared.state(), shared.engine().address());
-        let cause = format!("the row {LAST_SWEEP} is missing in {state}");
-        let error = Error::store(format!("cannot {ACTION} {address}"), cause);
-        return Err(error.with_hint("run `cgi-session init`"));
+
+    /// Asks for something, lest the server take it for forgotten.
+    fn stay(&mut self) {
+        if self.failure.is_none() && self.asked.elapsed() >= SILENCE {
+            self.failure = self.link.run(&Script::of("SELECT 1")).failure;
+            self.asked = Instant::now();
+        }
     }
-    Ok(Some(link))
+
+    /// Notes when the clean-up was, and lets others in.
+    fn note(mut self, shared: &Shared, now: SystemTime) -> Result<()> {
+        let action = "note the clean-up in";
+        if let Some(failure) = self.failure {
+            return Err(shared.explain(action, failure));
+        }
+        let mut note = Script::of(&format!(
+            "UPDATE {} SET value = {} WHERE name = '{LAST_SWEEP}'",
+            shared.state(),
+            unix_seconds(now)
+        ));
+        note.push("COMMIT");
+        let noted = self.link.run(&note);
+        shared.checked(action, self.link, noted).map(drop)
+    }
 }
 
 /// The table of a clean-up at this time.
 struct Rows<'a> {
     shared: &'a Shared,
-    /// Closed with the clean-up, whether it fails or not.
+    /// Closed with the clean-up, whether it fails or not, as its guard is.
     link: Link,
+    guard: Option<Guard>,
     sweep: &'a Sweep<'a>,
     now: SystemTime,
 }
@@ -191,6 +232,9 @@ impl Rows<'_> {
 
     fn run(&mut self, action: &str, script: &Script) -> Result<Answers> {
         let mut answers = self.link.run(script);
+        if let Some(guard) = &mut self.guard {
+            guard.stay();
+        }
         match answers.failure.take() {
             None => Ok(answers),
             Some(failure) => Err(self.shared.explain(action, failure)),

@@ -34,8 +34,14 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         return Ok(report);
     };
     expired::delete_all(&mut rows, sweep, &mut report)?;
-    report.temporary = shared.locks.remove_abandoned()?;
-    note(shared, now)?;
+    // What is deleted is deleted, whatever comes of the rest.
+    match shared.locks.remove_abandoned() {
+        Ok(removed) => report.temporary = removed,
+        Err(error) => report.failures.push(error.one_line()),
+    }
+    if let Err(error) = note(shared, now) {
+        report.failures.push(error.one_line());
+    }
     Ok(report)
 }
 
