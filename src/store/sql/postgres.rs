@@ -114,7 +114,9 @@ impl Engine for Postgres {
         let deadline = Instant::now() + patience;
         let socket = match &self.address.place {
             Place::Tcp { host, port } => Socket::tcp(host, *port, deadline),
-            Place::Socket { path, port } => Socket::unix(&path.join(format!(".s.PGSQL.{port}"))),
+            Place::Socket { path, port } => {
+                Socket::unix(&path.join(format!(".s.PGSQL.{port}")), deadline)
+            }
         };
         let socket = socket.map_err(|error| failure::unreachable(error.into()))?;
         let mut login = self.login();

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A socket that never blocks. Its clones are one socket.
@@ -51,8 +53,26 @@ impl Socket {
         Err(last)
     }
 
-    pub(super) fn unix(path: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
+    /// A connection to the server that listens there. One that stands still takes no more of them when
+    /// enough are waiting.
+    pub(super) fn unix(path: &Path, deadline: Instant) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // It bounds a connect as well (socket(7), unix(7)).
+            set_socket_timeout(&socket, Timeout::Send, Some(left))?;
+            match connect(&socket, &address) {
+                Ok(()) => break,
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let stream = UnixStream::from(socket);
         stream.set_nonblocking(true)?;
         Ok(Socket::new(Stream::Unix(stream)))
     }
@@ -177,5 +197,34 @@ impl AsyncWrite for Socket {
             Stream::Tcp(stream) => stream.shutdown(both),
             Stream::Unix(stream) => stream.shutdown(both),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_no_connection_is_given_up_in_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let started = Instant::now();
+        let connect = |limit| Socket::unix(&path, Instant::now() + limit);
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect(Duration::from_millis(100)) {
+                Ok(socket) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(!waiting.is_empty());
+        assert!(started.elapsed() < Duration::from_secs(60));
+        listener.accept().unwrap();
+        connect(Duration::from_secs(60)).unwrap();
     }
 }
