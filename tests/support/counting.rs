@@ -22,12 +22,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Sends one request that counts, by POST: no server sends that a second time by itself.
-    pub(crate) fn count(&mut self, session: usize, client: &mut Client, path: &str) {
+    /// Sends one request that counts, by POST: no server sends that a second time by itself. Returns
+    /// the number it got, if it was answered.
+    pub(crate) fn count(&mut self, session: usize, client: &mut Client, path: &str) -> Option<u64> {
         let head = format!("POST {path} HTTP/1.1\r\nContent-Length: 0\r\n");
         let began = Instant::now();
         let answer = client.try_request(head.as_bytes(), b"");
-        match answer.ok().and_then(|answer| answer.count()) {
+        let number = answer.ok().and_then(|answer| answer.count());
+        match number {
             Some(number) => self.counts.push(Count {
                 session,
                 began,
@@ -36,6 +38,7 @@ impl Tally {
             }),
             None => *self.unanswered.entry(session).or_default() += 1,
         }
+        number
     }
 
     pub(crate) fn add(&mut self, other: Tally) {
