@@ -9,7 +9,7 @@ use cgi_session::{Config, Error, Record, RedisStore, Result, SessionDigest, Sess
 
 use crate::support::redis_cluster::RedisCluster;
 
-pub(crate) const WAIT: Duration = Duration::from_secs(5);
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// A store in a cluster, with these settings.
 pub(crate) fn store(cluster: &RedisCluster, settings: &[(&str, &str)]) -> RedisStore {

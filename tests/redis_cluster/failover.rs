@@ -41,10 +41,13 @@ fn fail_while_counting(
     (counters, failed)
 }
 
-/// Whether all is stored that was acknowledged, and the sessions of other nodes were never refused.
+/// Whether all is stored that was acknowledged, and the sessions of other nodes counted on meanwhile.
 #[track_caller]
 fn nothing_is_lost(cluster: &RedisCluster, counters: &[Counter], failed: Instant) {
     let store = store(cluster, &[]);
+    let victims = counters.iter().filter(|it| it.primary == VICTIM);
+    let back = victims.filter_map(|it| it.first_after(failed + AT_LEAST));
+    let back = back.min().unwrap();
     for counter in counters {
         let (value, told) = (counter.value(&store), counter.told());
         let (refused, unsure) = (counter.refused(), counter.unsure());
@@ -58,14 +61,14 @@ fn nothing_is_lost(cluster: &RedisCluster, counters: &[Counter], failed: Instant
                 "away for {away:?}: {told} acknowledged, {value} stored, {refused} refused, {unsure} unsure"
             );
         } else {
-            assert_eq!((refused, unsure), (0, 0));
+            assert!(counter.first_after(failed).unwrap() < back);
         }
     }
 }
 
 #[test]
 fn with_durability_a_failover_loses_nothing_that_was_acknowledged() {
-    let Some(mut cluster) = RedisCluster::start() else {
+    let Some(mut cluster) = RedisCluster::that_fails_over_soon() else {
         return;
     };
     let durable = [("durability", "data")];
@@ -85,7 +88,7 @@ fn with_durability_a_failover_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn a_primary_that_stands_still_is_replaced_and_nothing_is_lost() {
-    let Some(mut cluster) = RedisCluster::start() else {
+    let Some(mut cluster) = RedisCluster::that_fails_over_soon() else {
         return;
     };
     let settings = [("durability", "data"), ("lockTimeout", "2s")];
@@ -99,14 +102,15 @@ fn a_primary_that_stands_still_is_replaced_and_nothing_is_lost() {
 
 #[test]
 fn without_durability_a_failover_loses_no_more_than_what_was_on_its_way() {
-    let Some(mut cluster) = RedisCluster::start() else {
+    let Some(mut cluster) = RedisCluster::that_fails_over_soon() else {
         return;
     };
     let (counters, killed) = fail_while_counting(&mut cluster, &[], |cluster| cluster.kill(VICTIM));
     let store = store(&cluster, &[]);
     for counter in &counters {
         let (value, told) = (counter.value(&store), counter.told());
-        assert!(value <= told + counter.unsure(), "{value}, {told}");
+        let unsure = counter.unsure();
+        assert!(value <= told + unsure, "{value} <= {told} + {unsure}");
         if counter.primary == VICTIM {
             let on_its_way = counter.told_near(killed, ON_ITS_WAY);
             assert!(
@@ -115,26 +119,27 @@ fn without_durability_a_failover_loses_no_more_than_what_was_on_its_way() {
             );
             eprintln!("{told} acknowledged, {value} stored, {on_its_way} near the end");
         } else {
-            assert_eq!((value, counter.refused(), counter.unsure()), (told, 0, 0));
+            assert!(told <= value, "{told} <= {value}");
         }
     }
 }
 
 #[test]
 fn what_no_replica_has_is_lost_in_a_failover_and_with_durability_is_not_acknowledged() {
-    let Some(mut cluster) = RedisCluster::start() else {
+    let Some(mut cluster) = RedisCluster::that_fails_over_soon() else {
         return;
     };
     let fast = store(&cluster, &[]);
-    let durable = store(&cluster, &[("durability", "data"), ("lockTimeout", "1s")]);
+    let patient = store(&cluster, &[("durability", "data")]);
+    let durable = store(&cluster, &[("durability", "data"), ("lockTimeout", "3s")]);
     let of_victim = |store| loop {
         let counter = Counter::new(&cluster, store);
         if counter.primary == VICTIM {
             return counter;
         }
     };
-    let (fast_counter, durable_counter) = (of_victim(&fast), of_victim(&durable));
-    durable_counter.count(&durable).unwrap();
+    let (fast_counter, durable_counter) = (of_victim(&fast), of_victim(&patient));
+    durable_counter.count(&patient).unwrap();
     cluster.node(HEIR).freeze();
     let error = durable_counter.count(&durable).unwrap_err();
     assert_eq!(error.status(), 503);

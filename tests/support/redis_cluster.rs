@@ -9,6 +9,11 @@ use super::redis::RedisServer;
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16384;
+/// A node that is silent for so long is taken for failed, in milliseconds: longer than any of a slow
+/// machine that runs.
+const NODE_TIMEOUT: &str = "15000";
+/// As long as a slow machine needs, where a node is to fail.
+const SOON: &str = "2500";
 const HOST: &str = "127.0.0.1";
 
 /// A cluster that does not outlive its test. Its first three nodes are primaries, and each of the others is
@@ -25,6 +30,12 @@ impl RedisCluster {
         RedisCluster::with("--port", &[])
     }
 
+    /// The same, whose nodes are soon missed.
+    #[track_caller]
+    pub(crate) fn that_fails_over_soon() -> Option<Self> {
+        RedisCluster::with("--port", &["--cluster-node-timeout", SOON])
+    }
+
     /// The same with more settings, and another one for the port of each node.
     #[track_caller]
     pub(crate) fn with(port_name: &str, settings: &[&str]) -> Option<Self> {
@@ -34,7 +45,8 @@ impl RedisCluster {
             RedisServer::start(
                 &[
                     &[port_name, &port, "--bind", HOST, "--cluster-port", &bus],
-                    &["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"][..],
+                    &["--cluster-enabled", "yes"][..],
+                    &["--cluster-node-timeout", NODE_TIMEOUT],
                     &["--cluster-require-full-coverage", "no"],
                     &["--cluster-replica-validity-factor", "0"],
                     &["--repl-diskless-sync-delay", "0", "--appendonly", "no"],
