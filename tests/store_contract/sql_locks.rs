@@ -1,5 +1,6 @@
 //! The lock of a row, waiting for it, and keeping it from one save to the next.
 
+use std::iter;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,11 +11,15 @@ use cgi_session::{Error, SessionId, Store, Sweep};
 use crate::sql::says;
 use crate::sql_server::{Server, shared_servers};
 use crate::subjects::{WAIT, count, counted, create, later, record};
+use crate::support::wait_until;
+
+/// So often a slow machine is given a chance to be in time.
+const TRIES: usize = 10;
 
 #[test]
 fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader() {
     for server in shared_servers() {
-        let store = server.installed("slow", &[]);
+        let store = server.installed("slow", &[("lockTimeout", "90s")]);
         let now = SystemTime::now();
         let (held, mut slow) = create(&*store, 1, now);
         let (other, lease) = create(&*store, 1, now);
@@ -34,7 +39,8 @@ fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader() {
                 .unwrap()
                 .is_some()
         );
-        assert!(started.elapsed() < Duration::from_millis(900));
+        // Whoever waits for a lock gives up no sooner.
+        assert!(started.elapsed() < Duration::from_secs(8));
         let report = store
             .delete_expired(&Sweep::new(), later(now, 100))
             .unwrap();
@@ -52,15 +58,21 @@ fn a_wait_is_as_long_as_it_was_asked_for() {
         let (id, _lease) = create(&*store, 1, now);
         for millis in [0, 20, 300, 2500] {
             let wait = Duration::from_millis(millis);
-            let started = Instant::now();
-            let busy = store.lock(&id.digest(), wait, now).map(drop);
-            assert!(matches!(busy, Err(Error::Busy { .. })));
-            let waited = started.elapsed();
-            assert!(waited >= wait, "{}: {waited:?} of {wait:?}", server.kind());
-            // A machine may be slow, but a lock timeout of a second or more for 20 ms is none.
+            let waits = || {
+                let started = Instant::now();
+                let busy = store.lock(&id.digest(), wait, now).map(drop);
+                assert!(matches!(busy, Err(Error::Busy { .. })));
+                let waited = started.elapsed();
+                assert!(waited >= wait, "{}: {waited:?} of {wait:?}", server.kind());
+                waited
+            };
+            // A machine may be slow now and then, but a lock timeout of a second or more for 20 ms is
+            // none.
+            let most = wait + Duration::from_millis(900);
+            let mut all = iter::repeat_with(waits).take(TRIES);
             assert!(
-                waited < wait + Duration::from_millis(900),
-                "{}: {waited:?} of {wait:?}",
+                all.any(|waited| waited < most),
+                "{}: always more than {most:?} for {wait:?}",
                 server.kind()
             );
         }
@@ -86,7 +98,12 @@ fn a_waiter_has_the_session_as_soon_as_it_is_let_go() {
             let (seen, had) = waiter.join().unwrap();
             assert_eq!(seen, 2);
             let late = had.saturating_duration_since(finished);
-            assert!(late < Duration::from_secs(2), "{}: {late:?}", server.kind());
+            // It does not wait to the end.
+            assert!(
+                late < Duration::from_secs(20),
+                "{}: {late:?}",
+                server.kind()
+            );
         });
     }
 }
@@ -190,13 +207,14 @@ fn a_mark_holds_a_session_until_it_runs_out() {
         let now = SystemTime::now();
         let (id, lease) = create(&*store, 1, now);
         drop(lease);
-        let _other = mark(server, "marks", 2000);
+        let _other = mark(server, "marks", 3_600_000);
         let busy = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
         says(&busy.unwrap_err(), &["process 1 of elsewhere"]);
         let report = store
             .delete_expired(&Sweep::new(), later(now, 100))
             .unwrap();
         assert_eq!((report.deleted, report.busy), (0, 1));
+        let _another = mark(server, "marks", 1000);
         let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         lease.finish(&record(2, now), now).unwrap();
         assert_eq!(server.ask("SELECT held_until FROM \"marks\""), None);
@@ -219,12 +237,12 @@ fn a_mark_ends_with_the_connection_of_whoever_made_it() {
     }
 }
 
-/// Lets whoever stores a session wait a moment before the row is there.
+/// Lets whoever stores a session wait some time before the row is there.
 fn dawdle(server: &dyn Server, table: &str) {
     match server.kind() {
         "postgres" => server.run_all(&[
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
-             'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END'",
+             'BEGIN PERFORM pg_sleep(5); RETURN NEW; END'",
             &format!(
                 "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
                  FOR EACH ROW EXECUTE FUNCTION dawdle()"
@@ -232,9 +250,24 @@ fn dawdle(server: &dyn Server, table: &str) {
         ]),
         _ => server.run(&format!(
             "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
-             FOR EACH ROW SET NEW.version = NEW.version + SLEEP(0.5)"
+             FOR EACH ROW SET NEW.version = NEW.version + SLEEP(5)"
         )),
     }
+}
+
+/// Whether somebody dawdles.
+fn is_dawdling(server: &dyn Server) -> bool {
+    let question = match server.kind() {
+        "postgres" => {
+            "SELECT CAST(count(*) AS text) FROM pg_stat_activity \
+             WHERE wait_event = 'PgSleep' AND query NOT LIKE '%pg_stat_activity%'"
+        }
+        _ => {
+            "SELECT CAST(count(*) AS char) FROM information_schema.processlist \
+             WHERE state = 'User sleep'"
+        }
+    };
+    server.ask(question).is_some_and(|number| number != "0")
 }
 
 /// Who waits for the whole table has it between the row and its lock.
@@ -251,7 +284,7 @@ fn a_session_that_is_destroyed_before_its_maker_has_the_lock_is_not_stored_again
                     .create(&session, &record(1, now), now)
                     .map(|lease| lease.is_some())
             });
-            thread::sleep(Duration::from_millis(200));
+            wait_until("the row is about to be stored", || is_dawdling(server));
             let [lock, unlock] = match server.kind() {
                 "postgres" => ["BEGIN; LOCK TABLE \"gap\" IN EXCLUSIVE MODE", "COMMIT"],
                 _ => ["LOCK TABLES \"gap\" WRITE", "UNLOCK TABLES"],
