@@ -28,9 +28,9 @@ pub(crate) const CANT_MPX_CONN: u8 = 1;
 pub(crate) const UNKNOWN_ROLE: u8 = 3;
 
 /// How soon a good request is answered, whatever came before it.
-pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(15);
 /// How long anything at all may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a program listens.
 #[derive(Clone, Debug)]

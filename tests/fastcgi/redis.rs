@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::client::visit;
+use crate::client::{PATIENCE, visit};
 use crate::server::{Server, Setup, Socket, until};
 use crate::sessions::{CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere};
 use crate::support::redis::RedisServer;
@@ -100,7 +100,7 @@ fn count_again(program: &Server, cookie: &str) -> u64 {
         if reply.status() == 200 {
             return reply.text().parse().unwrap();
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "{reply:?}");
+        assert!(started.elapsed() < PATIENCE, "{reply:?}");
     }
 }
 

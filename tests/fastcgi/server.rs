@@ -75,6 +75,10 @@ impl Setup {
             directory.path().join("sessions"),
         );
         command.env("ECHO_DIRECTORY", directory.path());
+        // Else a program that does not do as it was told might do so by and by for being silent.
+        for name in ["ECHO_IDLE", "ECHO_READ", "ECHO_WRITE"] {
+            command.env(name, (10 * PATIENCE.as_millis()).to_string());
+        }
         command.envs(self.variables);
         let log = directory.path().join("stderr");
         command.stdin(stdin).stdout(Stdio::null());
@@ -125,10 +129,12 @@ impl Server {
         assert!(took <= AT_ONCE, "after {after}: {took:?}");
     }
 
-    /// What the program holds in memory, in KiB.
+    /// What the program holds in memory of its own, in KiB.
     pub(crate) fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let number = line.and_then(|line| line.split_ascii_whitespace().next());
         number.unwrap().parse().unwrap()
     }
