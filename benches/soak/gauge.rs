@@ -43,7 +43,7 @@ impl Gauge<'_> {
             records: 0,
             temporary: 0,
             others: 0,
-            memory_kib: of_status(pid, "VmRSS:")?,
+            memory_kib: of_status(pid, "RssAnon:")?,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
             threads: of_status(pid, "Threads:")?,
             processes: processes_of(&self.servers.program(), None).len(),
