@@ -67,7 +67,7 @@ fn killed_programs_under_prefork_and_cgi_lose_no_acknowledged_increment() {
 
 /// A session that is not used for this time ends, but the one that is counted in always is.
 fn short_lived() -> String {
-    format!("{PATIENT}timeout = 60s\n")
+    format!("{PATIENT}timeout = 1h\n")
 }
 
 /// A visitor who has a session, in which nothing was counted yet.

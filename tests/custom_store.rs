@@ -62,7 +62,9 @@ impl Database {
 }
 
 fn request(site: &Site, database: &Database) -> Cgi {
-    Cgi::new("custom_store", site).variable("CGI_SESSION_DATABASE", database.url())
+    Cgi::new("custom_store", site)
+        .variable("CGI_SESSION_DATABASE", database.url())
+        .variable("CGI_SESSION_LOCK_TIMEOUT", "90s")
 }
 
 /// The number in the page.
@@ -148,6 +150,7 @@ fn responder(site: &Site, database: &Database) -> Server {
         .variable("CGI_SESSION_CONFIG", site.config().display())
         .variable("CGI_SESSION_STORAGE_FILE_DIR", site.sessions().display())
         .variable("CGI_SESSION_DATABASE", database.url())
+        .variable("CGI_SESSION_LOCK_TIMEOUT", "90s")
         .start()
 }
 

@@ -172,7 +172,7 @@ fn k07_with_refuse_the_1000th_session_is_allowed_and_the_next_is_not() {
 
 #[test]
 fn k08_requests_of_one_visitor_at_once_lose_nothing() {
-    for place in Place::both("") {
+    for place in Place::both("lockTimeout = 90s\n") {
         let mut visitor = Visitor::new();
         assert_eq!(visitor.get(&place, "counter").views(), 1);
         let windows = 4;
@@ -242,7 +242,7 @@ fn k11_memory_refuses_to_work_under_cgi_and_says_why_and_what_to_do() {
 
 #[test]
 fn k11_memory_serves_many_threads_of_one_fastcgi_process() {
-    let place = Place::fastcgi("storageType = ram\n");
+    let place = Place::fastcgi("storageType = ram\nlockTimeout = 90s\n");
     // A thread gives itself its name.
     eventually("eight workers have begun", || {
         let threads = place.program().unwrap().threads();

@@ -40,7 +40,7 @@ fn s1_without_the_closing_line_the_name_is_shown_any_number_of_times() {
 
 #[test]
 fn s2_two_visitors_count_for_themselves_and_lose_nothing_at_once() {
-    for place in Place::both("\ntimeout = 120\n") {
+    for place in Place::both("\ntimeout = 120\nlockTimeout = 90s\n") {
         let (mut one, mut other) = (Visitor::new(), Visitor::new());
         for expected in 1..4 {
             assert_eq!(one.get(&place, "counter").views(), expected);
