@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The binary under test, without any configuration of the machine that runs the test.
 pub(crate) fn program(path: impl AsRef<Path>) -> Command {
@@ -88,6 +88,8 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let mut command = program(binary());
         command.args(["serve", "--port", "0"]);
+        // Many who count at once wait for each other, on a slow machine for long.
+        command.env("CGI_SESSION_LOCK_TIMEOUT", "90s");
         prepare(&mut command, directory.path());
         let log = File::create(directory.path().join("stderr")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
