@@ -1,11 +1,11 @@
 //! A server that is killed, stands still, is full or may only read: one clear error each, and nothing
 //! that was saved is lost, nor anything saved of which the opposite was said.
 
-use std::process::Command;
-use std::thread;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Error, RedisStore, SessionId, Store};
+use cgi_session::{Error, RedisStore, SessionDigest, SessionId, Store};
 
 use crate::redis::{config, says, store};
 use crate::subjects::{WAIT, count, counted, create, record};
@@ -153,30 +153,52 @@ fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_
     assert_eq!(server.tell(&["EXISTS", &format!("Session:{{{new}}}")]), "0");
 }
 
+/// Names the server to [`program`].
+const SERVER: &str = "CONTRACT_AWAY";
+
 #[test]
 fn a_program_that_is_stopped_while_it_waits_for_an_answer_goes_on_waiting() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let store = store(&server, &[]);
+    let mut program = Command::new(std::env::current_exe().unwrap())
+        .args(["redis_away::program", "--exact", "--nocapture"])
+        .env(SERVER, server.url())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(program.stdout.take().unwrap()).lines();
+    let session = said.find_map(|line| Some(line.unwrap().split_once("session ")?.1.to_owned()));
+    let session = SessionDigest::parse(session.unwrap().as_bytes()).unwrap();
+    server.freeze();
+    program.stdin.take().unwrap().write_all(b"\n").unwrap();
+    // A wait that has a limit is ended by this, as by a signal that is handled.
+    let stops = format!(
+        "sleep 0.2; kill -STOP {0}; sleep 0.2; kill -CONT {0}",
+        program.id()
+    );
+    let stopped = Command::new("sh").args(["-c", &stops]).status();
+    assert!(stopped.unwrap().success());
+    server.resume();
+    assert!(program.wait().unwrap().success());
+    assert_eq!(counted(&store(&server, &[]), &session), Some(3));
+}
+
+/// The program that is stopped: of no use when it runs as a test.
+#[test]
+fn program() {
+    let Ok(url) = std::env::var(SERVER) else {
+        return;
+    };
+    let store = RedisStore::new(&config(&url, &[])).unwrap();
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 1, now);
-    server.freeze();
-    thread::scope(|scope| {
-        let commit = scope.spawn(|| lease.commit(&record(2, now), now));
-        // A wait that has a limit is ended by this, as by a signal that is handled.
-        let stops = format!(
-            "sleep 0.2; kill -STOP {0}; sleep 0.2; kill -CONT {0}",
-            std::process::id()
-        );
-        let stopped = Command::new("sh").args(["-c", &stops]).status();
-        assert!(stopped.unwrap().success());
-        server.resume();
-        commit.join().unwrap().unwrap();
-    });
+    println!("session {}", id.digest());
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    lease.commit(&record(2, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(2));
     lease.finish(&record(3, now), now).unwrap();
-    assert_eq!(counted(&store, &id.digest()), Some(3));
 }
 
 #[test]
