@@ -17,6 +17,7 @@ fn responder(snapshot: &Path, delay: &str) -> Server {
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
     let setup = setup.variable("CGI_SESSION_STORAGE_TYPE", "ram");
     let setup = setup.variable("CGI_SESSION_SNAPSHOT_FILE", snapshot.display());
+    let setup = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s");
     setup.variable("CGI_SESSION_SNAPSHOT_DELAY", delay).start()
 }
 
