@@ -10,7 +10,7 @@ use crate::subject::Own;
 use crate::{is_calm, needs_more};
 
 /// A broken protocol may get away with it for some time, but not for so long.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Not every storm kills somebody between a temporary file and its rename, and one fault can break
 /// several promises.
@@ -59,8 +59,9 @@ fn a_lock_file_that_is_deleted_after_use_loses_updates() {
 
 #[test]
 fn a_record_written_in_place_is_torn() {
+    // Who reads half of one either says so or fails.
     is_noticed_as(Fault::TruncateAndWrite, |violation| {
-        violation.to_string().contains("EOF while parsing")
+        violation.kind == Kind::Torn || violation.to_string().contains("EOF while parsing")
     });
 }
 
