@@ -83,6 +83,10 @@ impl ReplicatedRedis {
     /// until the other has everything (FAILOVER, Redis 6.2).
     pub(crate) fn fail_over(&self, from: usize) {
         let (old, (new, address)) = (&self.servers[from].0, &self.servers[1 - from]);
+        // Only a replica that is in step can take over.
+        wait_until("the replica is in step", || {
+            old.tell(&["INFO", "replication"]).contains("state=online")
+        });
         old.tell(&["FAILOVER"]);
         wait_until("the replica takes over", || {
             let role = |server: &RedisServer| server.tell(&["ROLE"]);
