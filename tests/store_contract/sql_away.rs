@@ -206,6 +206,9 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
     }
 }
 
+/// A server that has said nothing for so long has done what it was asked.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Passes on what is said to a server and, when told to, cuts the line before a question or instead of
 /// an answer.
 struct Line {
@@ -231,8 +234,8 @@ impl Line {
                 let server = TcpStream::connect(("127.0.0.1", target)).unwrap();
                 let (back, forth) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let (first, second) = (Arc::clone(&told), Arc::clone(&told));
-                thread::spawn(move || pass_on(client, forth, &first.question));
-                thread::spawn(move || pass_on(server, back, &second.answer));
+                thread::spawn(move || pass_on(client, forth, &first.question, false));
+                thread::spawn(move || pass_on(server, back, &second.answer, true));
             }
         });
         Line { port, cuts }
@@ -246,7 +249,7 @@ impl Line {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicBool) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicBool, is_answer: bool) {
     let mut bytes = vec![0; 1 << 16];
     loop {
         let length = match from.read(&mut bytes) {
@@ -255,7 +258,15 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicBool) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
-        if cuts.swap(false, Ordering::SeqCst) || to.write_all(&bytes[..length]).is_err() {
+        if cuts.swap(false, Ordering::SeqCst) {
+            if is_answer {
+                // What was asked for in several statements is answered in parts. All is done first.
+                from.set_read_timeout(Some(SILENCE)).unwrap();
+                while from.read(&mut bytes).is_ok_and(|length| length > 0) {}
+            }
+            break;
+        }
+        if to.write_all(&bytes[..length]).is_err() {
             break;
         }
     }
