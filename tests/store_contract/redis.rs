@@ -239,6 +239,35 @@ fn a_slow_request_brings_back_no_session_that_was_destroyed_and_begun_again() {
     assert_eq!(counted(&store, &id.digest()), Some(5));
 }
 
+#[test]
+fn a_new_id_brings_back_no_session_that_was_destroyed_meanwhile() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let manager = |settings: &[(&str, &str)]| {
+        let config = config(&server.url(), settings);
+        SessionManager::new(config.set("storageType", "redis").unwrap()).unwrap()
+    };
+    let (slow, other) = (
+        manager(&[("lockLease", "1s")]),
+        manager(&[("lockTimeout", "60s")]),
+    );
+    for grace in [None, Some(60)] {
+        let (id, lease) = create(&store(&server, &[]), 1, SystemTime::now());
+        drop(lease);
+        let cookie = format!("sessionId={}", id.secret());
+        let mut session = slow.start(cookie).unwrap();
+        assert!(other.destroy_by_digest(&id.digest()).unwrap());
+        match grace {
+            Some(seconds) => session.regenerate_id_with_grace(Duration::from_secs(seconds)),
+            None => session.regenerate_id(),
+        }
+        let lost = session.commit().unwrap_err();
+        assert!(matches!(lost, Error::LeaseLost), "{lost:?}");
+        assert_eq!(server.tell(&["DBSIZE"]), "0");
+    }
+}
+
 /// How many scripts the server has run.
 pub(crate) fn scripts(server: &RedisServer) -> u64 {
     let told = server.tell(&["INFO", "commandstats"]);

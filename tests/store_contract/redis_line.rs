@@ -37,6 +37,15 @@ struct Faults {
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Line {
+    /// A line to a server, and a store at the far end of it.
+    fn to(server: &RedisServer, settings: &[(&str, &str)]) -> (Self, RedisStore) {
+        let socket = server.directory().join("line.sock");
+        let line = Line::new(&socket, &server.socket());
+        let url = format!("redis+unix://{}", socket.display());
+        let store = RedisStore::new(&config(&url, settings)).unwrap();
+        (line, store)
+    }
+
     fn new(socket: &Path, server: &Path) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
         let faults = Arc::new(Faults::default());
@@ -134,11 +143,8 @@ fn whoever_is_cut_off_is_told_in_time_and_waited_for_no_longer_than_his_lease() 
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let socket = server.directory().join("line.sock");
-    let line = Line::new(&socket, &server.socket());
-    let url = format!("redis+unix://{}", socket.display());
     let settings = [("lockLease", "8s"), ("lockTimeout", "3s")];
-    let far = RedisStore::new(&config(&url, &settings)).unwrap();
+    let (line, far) = Line::to(&server, &settings);
     let near = store(&server, &settings);
     let now = SystemTime::now();
     let (id, mut slow) = create(&far, 1, now);
@@ -176,10 +182,7 @@ fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let socket = server.directory().join("line.sock");
-    let line = Line::new(&socket, &server.socket());
-    let url = format!("redis+unix://{}", socket.display());
-    let store = RedisStore::new(&config(&url, &[])).unwrap();
+    let (line, store) = Line::to(&server, &[]);
     let near = crate::redis::store(&server, &[]);
     let now = SystemTime::now();
     // The scripts are known to the server, so that one answer is that of one script.
@@ -220,10 +223,7 @@ fn a_session_that_is_destroyed_before_its_maker_hears_of_it_is_not_stored_again(
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let socket = server.directory().join("line.sock");
-    let line = Line::new(&socket, &server.socket());
-    let url = format!("redis+unix://{}", socket.display());
-    let far = RedisStore::new(&config(&url, &[])).unwrap();
+    let (line, far) = Line::to(&server, &[]);
     let near = store(&server, &[]);
     let now = SystemTime::now();
     drop(create(&far, 1, now));
@@ -244,10 +244,7 @@ fn what_somebody_else_did_before_an_answer_is_asked_for_again_is_not_undone() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let socket = server.directory().join("line.sock");
-    let line = Line::new(&socket, &server.socket());
-    let url = format!("redis+unix://{}", socket.display());
-    let far = RedisStore::new(&config(&url, &[])).unwrap();
+    let (line, far) = Line::to(&server, &[]);
     let near = store(&server, &[]);
     let now = SystemTime::now();
     // The first is saved and taken: who saved it has no lock any more, and his next one fails.
@@ -285,10 +282,7 @@ fn what_was_on_its_way_for_long_does_not_undo_what_was_saved_since() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let socket = server.directory().join("line.sock");
-    let line = Line::new(&socket, &server.socket());
-    let url = format!("redis+unix://{}", socket.display());
-    let store = RedisStore::new(&config(&url, &[])).unwrap();
+    let (line, store) = Line::to(&server, &[]);
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 0, now);
     lease.commit(&record(1, now), now).unwrap();
