@@ -1,6 +1,7 @@
 //! [`Config`]: the `[session]` section, key by key, and where each value came from.
 
 mod database;
+mod ini;
 mod key;
 pub(crate) mod secret;
 pub(crate) mod secret_file;
@@ -236,7 +237,7 @@ impl Config {
 
     /// [`Config::find`] among variables of the environment that [`is_setting`] chose.
     pub(crate) fn find_among(environment: &[Variable]) -> Result<Self> {
-        source::find_among(environment)
+        source::find_among(None, environment, &[])
     }
 
     /// Reads this file instead of looking for one; the environment overrides its keys.
@@ -304,10 +305,16 @@ impl Config {
     /// [`Error::Config`] when `storageFileDir` is not set.
     pub fn storage_file_dir(&self) -> Result<&Path> {
         self.storage_file_dir.as_deref().ok_or_else(|| {
+            let place = if let Some(file) = &self.file {
+                format!("of {}", file.display())
+            } else if let Some(beside) = source::beside().filter(|_| is_cgi()) {
+                // Not the variable: under suexec it never arrives.
+                format!("of {} or {}", beside.display(), source::SYSTEM_FILE)
+            } else {
+                format!("of {}, or set CGI_SESSION_STORAGE_FILE_DIR", source::SYSTEM_FILE)
+            };
             Error::Config(format!(
-                "storageFileDir is not set: write `storageFileDir = /var/lib/cgi-session` into section [session] \
-                 of {}, or set CGI_SESSION_STORAGE_FILE_DIR",
-                source::SYSTEM_FILE
+                "storageFileDir is not set: write `storageFileDir = /var/lib/cgi-session` into section [session] {place}"
             ))
         })
     }
@@ -354,19 +361,24 @@ impl Config {
             other => format!("{other}: "),
         };
         let Some(known) = key::KEYS.iter().find(|known| known.name == key) else {
-            return Err(Error::Config(format!(
-                "{place}{key}: {}",
-                key::explain_unknown(key)
-            )));
+            let reason = key::explain_unknown(key);
+            return Err(Error::Config(printable(&format!("{place}{key}: {reason}"))));
         };
-        (known.set)(self, text).map_err(|reason| {
+        let set = match control_character(text) {
+            Some(found) => Err(format!("holds the control character {found}")),
+            None => (known.set)(self, text),
+        };
+        set.map_err(|mut reason| {
             let text = text.to_string_lossy();
+            if value::has_comment(&text) {
+                reason += "; a comment has a line of its own";
+            }
             let shown = match key {
                 "databasePassword" => HIDDEN.to_owned(),
                 "database" => secret::without_passwords(&text),
                 _ => text.into_owned(),
             };
-            Error::Config(format!("{place}{key} = {shown}: {reason}"))
+            Error::Config(printable(&format!("{place}{key} = {shown}: {reason}")))
         })?;
         self.origins.push((known.name, origin));
         Ok(())
@@ -413,6 +425,31 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether a web server started this process for one request.
+fn is_cgi() -> bool {
+    std::env::var_os("REQUEST_METHOD").is_some()
+}
+
+/// A control character, escaped; a value may hold none but a tab.
+fn control_character(text: &OsStr) -> Option<String> {
+    let text = text.to_string_lossy();
+    let found = text.chars().find(|it| it.is_control() && *it != '\t')?;
+    Some(found.escape_default().to_string())
+}
+
+/// A text for one line of a log.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -467,7 +504,8 @@ mod tests {
         refused("cookieName", "a b", "token");
         refused("cookieName", "a;b", "token");
         refused("cookieName", "", "token");
-        refused("cookieDomain", "a\nb", "host name");
+        refused("cookieDomain", "a\nb", "control character \\n");
+        refused("cookieDomain", "a/b", "host name");
         refused("cookiePath", "/a;b", "must begin with /");
         refused("cookieSecure", "perhaps", "auto, true or false");
         refused("storageFileDir", "sessions", "absolute");

@@ -99,11 +99,39 @@ fn a_bad_value_is_named_with_what_would_be_good() {
 fn a_directory_that_nobody_set_is_asked_for() {
     let site = Site::new();
     let counter = counter_beside(&site, "[session]\n");
+    let beside = counter.with_file_name("cgi-session.ini");
     let words = [
         "storageFileDir is not set",
         "storageFileDir = /var/lib/cgi-session",
+        beside.to_str().unwrap(),
     ];
     Cgi::at(&counter).run().expect_failure(500, &words);
+    // Without a file, the one to write is named: under suexec no variable would arrive.
+    fs::remove_file(&beside).unwrap();
+    let answer = Cgi::at(&counter).run().expect_failure(500, &words);
+    assert!(
+        !answer.stderr.contains("set CGI_SESSION_"),
+        "{}",
+        answer.stderr
+    );
+}
+
+#[test]
+fn a_setting_that_a_redirect_renamed_is_told_and_not_obeyed() {
+    let site = Site::new();
+    let counter = counter_beside(&site, &settings(&site, ""));
+    let elsewhere = site.path().join("elsewhere");
+    let renamed = "REDIRECT_CGI_SESSION_STORAGE_FILE_DIR";
+    let request = || Cgi::at(&counter).variable(renamed, &elsewhere);
+    let answer = request().run().expect_complete("here 1 time");
+    let told = format!("{renamed} is ignored");
+    assert!(answer.stderr.contains(&told), "{}", answer.stderr);
+    assert_eq!(answer.stderr.lines().count(), 1);
+    let beside = counter.with_file_name("cgi-session.ini");
+    fs::remove_file(&beside).unwrap();
+    let words = ["storageFileDir is not set", &told, beside.to_str().unwrap()];
+    request().run().expect_failure(500, &words);
+    assert!(!elsewhere.exists());
 }
 
 #[test]

@@ -2,14 +2,12 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use configparser::ini::{Ini, IniDefault};
-
-use super::{Config, Origin};
+use super::{Config, Origin, ini, printable};
 use crate::error::{Error, Result};
 
 pub(super) const SYSTEM_FILE: &str = "/etc/cgi-session.ini";
@@ -18,68 +16,113 @@ const FILE_NAME: &str = "cgi-session.ini";
 const SECTION: &str = "session";
 const PREFIX: &str = "CGI_SESSION_";
 const FILE_VARIABLE: &str = "CGI_SESSION_CONFIG";
+/// No configuration is larger, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// A variable of the environment, by its name.
 pub(crate) type Variable = (OsString, OsString);
 
-/// Whether a variable has a say in the configuration.
+/// Whether a variable has a say in the configuration, or was meant to have one.
 pub(crate) fn is_setting(variable: &Variable) -> bool {
-    variable.0.as_bytes().starts_with(PREFIX.as_bytes())
+    meant(&variable.0).starts_with(PREFIX.as_bytes())
+}
+
+/// The name as it was before a server's internal redirect, which puts `REDIRECT_` in front.
+fn meant(name: &OsStr) -> &[u8] {
+    let mut name = name.as_bytes();
+    while let Some(rest) = name.strip_prefix(b"REDIRECT_") {
+        name = rest;
+    }
+    name
 }
 
 /// Reads the file given, or the first that exists, then the environment, then the program's own
 /// settings, and checks the whole.
 pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Config> {
-    let mut config = read_files(explicit)?;
     let environment: Vec<Variable> = env::vars_os().filter(is_setting).collect();
-    read_environment(&mut config, &environment)?;
-    for (key, value) in settings {
-        config.assign(key, value, Origin::Program)?;
-    }
-    config.check()?;
-    Ok(config)
+    find_among(explicit, &environment, settings)
 }
 
-/// The same for a program without settings of its own, by whom the environment has been read.
-pub(super) fn find_among(environment: &[Variable]) -> Result<Config> {
-    let mut config = read_files(None)?;
-    read_environment(&mut config, environment)?;
-    config.check()?;
-    Ok(config)
-}
-
-fn read_files(explicit: Option<&Path>) -> Result<Config> {
-    let mut config = Config::new();
-    let named = explicit
-        .map(Path::to_owned)
-        .or_else(|| env::var_os(FILE_VARIABLE).map(PathBuf::from));
-    if let Some(path) = named {
-        read_file(
-            &mut config,
-            &path,
-            &fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))?,
-        )?;
-    } else {
-        for path in usual_places() {
-            match fs::read_to_string(&path) {
-                Ok(text) => {
-                    read_file(&mut config, &path, &text)?;
-                    break;
-                }
-                Err(error) if is_absent(&path, error.kind()) => {}
-                Err(error) => return Err(unreadable(&path, &error)),
+/// The same with the variables of the environment that [`is_setting`] chose.
+pub(super) fn find_among(
+    explicit: Option<&Path>,
+    environment: &[Variable],
+    settings: &[(&str, &OsStr)],
+) -> Result<Config> {
+    let find = || {
+        let mut config = read_files(explicit, environment)?;
+        read_environment(&mut config, environment)?;
+        for (key, value) in settings {
+            config.assign(key, value, Origin::Program)?;
+        }
+        config.check()?;
+        Ok(config)
+    };
+    let ignored = redirected(environment);
+    match find() {
+        Err(Error::Config(reason)) if ignored.is_some() => Err(Error::Config(format!(
+            "{reason}; {}",
+            ignored.unwrap_or_default()
+        ))),
+        found => {
+            if let Some(ignored) = ignored {
+                log::warn!("{ignored}");
             }
+            found
+        }
+    }
+}
+
+/// What to say of settings that arrive under no other name than that of a server's redirect. They are not
+/// obeyed: a client can bring a redirect about.
+fn redirected(environment: &[Variable]) -> Option<String> {
+    let is_set = |wanted: &[u8]| environment.iter().any(|it| it.0.as_bytes() == wanted);
+    let (name, _) = environment.iter().find(|(name, _)| !is_set(meant(name)))?;
+    let name = name.to_string_lossy();
+    Some(format!(
+        "{name} is ignored: the server renamed {} in a redirect or rewrite; write the setting into {}",
+        name.trim_start_matches("REDIRECT_"),
+        beside()
+            .unwrap_or_else(|| PathBuf::from(SYSTEM_FILE))
+            .display()
+    ))
+}
+
+fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Config> {
+    let mut config = Config::new();
+    let variable = environment.iter().find(|(name, _)| name == FILE_VARIABLE);
+    let named = explicit.or_else(|| variable.map(|(_, path)| Path::new(path)));
+    if let Some(path) = named {
+        let text = read(path).map_err(|error| unreadable(path, &error))?;
+        read_file(&mut config, path, &text)?;
+        return Ok(config);
+    }
+    for path in beside().into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
+        match read(&path) {
+            Ok(text) => {
+                read_file(&mut config, &path, &text)?;
+                break;
+            }
+            Err(error) if is_absent(&path, error.kind()) => {}
+            Err(error) => return Err(unreadable(&path, &error)),
         }
     }
     Ok(config)
 }
 
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
 /// Beside the executable, so that it is found where a server strips the environment (suexec).
-fn usual_places() -> impl Iterator<Item = PathBuf> {
-    let beside = env::current_exe()
-        .ok()
-        .map(|program| program.with_file_name(FILE_NAME));
-    beside.into_iter().chain([PathBuf::from(SYSTEM_FILE)])
+pub(super) fn beside() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    Some(program.with_file_name(FILE_NAME))
 }
 
 /// Whether a file that cannot be read is none. Where a directory is closed to us nothing can be seen,
@@ -99,64 +142,17 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     ))
 }
 
-fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<()> {
-    let mut syntax = IniDefault::default();
-    syntax.case_sensitive = true;
-    // A path may hold `;` or `#`: only a whole line can be a comment.
-    syntax.enable_inline_comments = false;
-    let mut ini = Ini::new_from_defaults(syntax);
-    let sections = ini
-        .read(text.to_owned())
-        .map_err(|reason| Error::Config(format!("{}: {reason}", path.display())))?;
-    let Some(section) = sections.get(SECTION) else {
-        let reason = format!("{}: there is no section [{SECTION}]", path.display());
-        return Err(Error::Config(reason));
-    };
+fn read_file(config: &mut Config, path: &Path, bytes: &[u8]) -> Result<()> {
+    let entries = ini::section(bytes, SECTION).map_err(|(line, reason)| {
+        let line = line.map_or(String::new(), |line| format!(":{line}"));
+        Error::Config(format!("{}{line}: {}", path.display(), printable(&reason)))
+    })?;
     config.file = Some(path.to_owned());
-    let mut entries: Vec<_> = section
-        .iter()
-        .map(|(key, value)| (lines_of(text, key), key, value))
-        .collect();
-    entries.sort();
-    for (lines, key, value) in entries {
-        let line = lines.last().copied().unwrap_or_default();
-        if lines.len() > 1 {
-            let reason = format!("{}:{line}: {key} is set twice", path.display());
-            return Err(Error::Config(reason));
-        }
-        let value = OsStr::new(value.as_deref().unwrap_or_default());
-        config.assign(
-            key,
-            value,
-            Origin::File {
-                path: path.to_owned(),
-                line,
-            },
-        )?;
+    for ini::Entry { line, key, value } in entries {
+        let path = path.to_owned();
+        config.assign(key, OsStr::new(value), Origin::File { path, line })?;
     }
     Ok(())
-}
-
-/// The lines of section `[session]` that set `key`, counted from 1.
-fn lines_of(text: &str, key: &str) -> Vec<usize> {
-    let mut section = String::new();
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if let Some(name) = line.strip_prefix('[') {
-            // As the parser does: whatever stands behind the last bracket is passed over.
-            let name = name.rsplit_once(']').map_or(name, |(name, _)| name);
-            name.trim().clone_into(&mut section);
-        } else if section == SECTION
-            && line
-                .split(['=', ':'])
-                .next()
-                .is_some_and(|k| k.trim() == key)
-        {
-            found.push(number);
-        }
-    }
-    found
 }
 
 fn read_environment(config: &mut Config, environment: &[Variable]) -> Result<()> {
@@ -189,9 +185,9 @@ fn camel_case(upper_snake: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Config> {
+    fn read(text: impl AsRef<[u8]>) -> Result<Config> {
         let mut config = Config::new();
-        read_file(&mut config, Path::new("/etc/site.ini"), text).map(|()| config)
+        read_file(&mut config, Path::new("/etc/site.ini"), text.as_ref()).map(|()| config)
     }
 
     #[test]
@@ -205,44 +201,101 @@ mod tests {
 
     #[test]
     fn an_error_names_file_line_and_key() {
-        let error = read("# site\n[session]\n\ntimeuot = 5\n")
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            "/etc/site.ini:4: timeuot: unknown key; did you mean timeout?"
-        );
-        let error = read("[session]\ntimeout = soon\n").unwrap_err().to_string();
-        assert!(
-            error.starts_with("/etc/site.ini:2: timeout = soon: not a time"),
-            "{error}"
-        );
+        for (text, expected) in [
+            (
+                &b"# site\n[session]\n\ntimeuot = 5\n"[..],
+                ":4: timeuot: unknown key; did you mean timeout?",
+            ),
+            (
+                b"[session]\ntimeout = soon\n",
+                ":2: timeout = soon: not a time",
+            ),
+            (
+                b"[session]\ntimeout = 30 ; minutes",
+                ":2: timeout = 30 ; minutes: not a time: write 30 (minutes), 90s, 2h or 7d; a comment has a line of its own",
+            ),
+            (
+                b"[session]\nstorageFileDir = /a # b",
+                ":2: storageFileDir = /a # b: must be an absolute path",
+            ),
+            (
+                b"[session]\ntimeout = 5\nlifetime = 0\ntimeout: 6\n",
+                ":4: timeout is set twice, first in line 2",
+            ),
+            (
+                b"[session]\n[other]\n[session] # again\n",
+                ":3: section [session] stands twice, first in line 1",
+            ),
+            (
+                b"[session] timeout = 5\n",
+                ":1: behind [session] stands timeout = 5",
+            ),
+            (
+                b"[session\ntimeout = 5\n",
+                ":1: the name of a section ends with ]",
+            ),
+            (
+                b"timeout = 5\n[session]\n",
+                ":1: timeout: there is no section [session] above it",
+            ),
+            (
+                b"[Session]\ntimeout = 5\n",
+                ":1: [Session]: there is no section [session]; did you mean [session]?",
+            ),
+            (
+                b"[server]\ntimeout = 5\n",
+                ": there is no section [session]",
+            ),
+            (b"", ": there is no section [session]"),
+            (
+                b"[session]\ntimeout\n",
+                ":2: timeout: has no value; write KEY = VALUE",
+            ),
+            (b"[session]\n= 5\n", ":2: : unknown key"),
+            (b"[session]\napp = caf\xe9\n", ":2: app: is not UTF-8"),
+            (b"[session]\napp = a\0b\n", ":2: app: holds a NUL byte"),
+            (
+                b"[session]\napp = \x1b[2J\n",
+                ":2: app = \\u{1b}[2J: holds the control character \\u{1b}",
+            ),
+            (
+                b"[session]\ntimeout = 5\rapp = x\n",
+                ":2: timeout = 5\\rapp = x: holds the control character \\r",
+            ),
+            (b"\xff\xfe[\0s\0", ":1: "),
+            (
+                "[session]\ntimeout = ٣٠\n".as_bytes(),
+                ":2: timeout = ٣٠: not a time",
+            ),
+            (b"[session]\ntimeout = -5\n", ":2: timeout = -5: not a time"),
+            (
+                b"[session]\nmaxSessions = +5\n",
+                ":2: maxSessions = +5: must be a number of sessions",
+            ),
+            (
+                b"[session]\ntimeout = 123456789012345678901234567890d\n",
+                ":2: timeout = 123456789012345678901234567890d: must be at most 100 years",
+            ),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            let place = format!("/etc/site.ini{expected}");
+            assert!(error.starts_with(&place), "{error}");
+        }
     }
 
     #[test]
-    fn a_key_set_twice_is_an_error() {
-        let error = read("[session]\ntimeout = 5\ntimeout = 6\n")
-            .unwrap_err()
-            .to_string();
-        assert_eq!(error, "/etc/site.ini:3: timeout is set twice");
-    }
-
-    #[test]
-    fn the_lines_of_a_section_are_known_whatever_stands_behind_its_heading() {
-        let error = read("[session] # of the site\ntimeout = 5\ntimeout = 6\n").unwrap_err();
-        assert_eq!(error.to_string(), "/etc/site.ini:3: timeout is set twice");
-        let config = read("[session]x\ntimeout = 5\n").unwrap();
-        assert_eq!(config.origin("timeout").to_string(), "/etc/site.ini:2");
-    }
-
-    #[test]
-    fn a_file_without_the_section_is_an_error() {
-        assert!(
-            read("timeout = 5\n")
-                .unwrap_err()
-                .to_string()
-                .contains("no section [session]")
-        );
+    fn a_file_is_read_as_every_editor_writes_it() {
+        for text in [
+            &b"\xef\xbb\xbf[session]\r\ntimeout = 5\r\n"[..],
+            b"\n[ session ] # of the site\n\t timeout:5",
+            b"[old]\ntimeout = x\nkey\ncaf\xe9\n[session]\n# caf\xe9\n;x\ntimeout=5\n[x] y\ntimeuot",
+        ] {
+            let config = read(text).unwrap();
+            assert_eq!(config.timeout.as_secs(), 300);
+            let Origin::File { line, .. } = config.origin("timeout") else { panic!("no line") };
+            let line = text.split(|byte| *byte == b'\n').nth(line - 1).unwrap();
+            assert!(line.trim_ascii().starts_with(b"timeout"));
+        }
     }
 
     #[test]
@@ -282,6 +335,28 @@ mod tests {
         assert!(
             error.to_string().contains("did you mean timeout?"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn a_setting_that_a_redirect_renamed_is_not_obeyed_and_told() {
+        let variable = |name: &str| (OsString::from(name), OsString::from("/nowhere"));
+        let renamed = variable("REDIRECT_REDIRECT_CGI_SESSION_STORAGE_FILE_DIR");
+        assert!(is_setting(&renamed));
+        let told = redirected(std::slice::from_ref(&renamed)).unwrap();
+        let beside = env::current_exe().unwrap().with_file_name(FILE_NAME);
+        assert!(
+            told.contains(&renamed.0.to_string_lossy().to_string())
+                && told.ends_with(&beside.display().to_string()),
+            "{told}"
+        );
+        let mut config = Config::new();
+        read_environment(&mut config, std::slice::from_ref(&renamed)).unwrap();
+        assert_eq!(config.origin("storageFileDir"), Origin::Default);
+        // Apache sets what SetEnv says anew after a redirect.
+        assert_eq!(
+            redirected(&[variable("CGI_SESSION_STORAGE_FILE_DIR"), renamed]),
+            None
         );
     }
 

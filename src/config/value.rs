@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::secret::Secret;
@@ -54,10 +55,14 @@ pub(super) fn secure(value: &OsStr) -> Result<Secure, String> {
     })
 }
 
+/// Digits, and nothing else: no sign, and not those of other scripts. `None` when they are too many, too.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    let are_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| are_digits)
+}
+
 pub(super) fn number(value: &OsStr, meaning: &str) -> Result<u64, String> {
-    text(value)?
-        .parse()
-        .map_err(|_| format!("must be {meaning}"))
+    digits(text(value)?).ok_or_else(|| format!("must be {meaning}"))
 }
 
 pub(super) fn record_bytes(value: &OsStr) -> Result<usize, String> {
@@ -71,8 +76,7 @@ pub(super) fn record_bytes(value: &OsStr) -> Result<usize, String> {
 }
 
 pub(super) fn key_length(value: &OsStr) -> Result<usize, String> {
-    let parsed = text(value)?.parse().ok();
-    parsed
+    digits(text(value)?)
         .filter(|length| (1..=MAX_KEY_LENGTH).contains(length))
         .ok_or_else(|| format!("must be a number of bytes from 1 to {MAX_KEY_LENGTH}"))
 }
@@ -83,18 +87,16 @@ pub(super) fn free_space(value: &OsStr) -> Result<FreeSpace, String> {
     let value = text(value)?;
     let bad = || MEANING.to_owned();
     if let Some(percent) = value.strip_suffix('%') {
-        let percent = percent.parse().ok().filter(|percent| *percent <= 100);
+        let percent = digits(percent).filter(|percent| *percent <= 100);
         return percent.map(FreeSpace::Percent).ok_or_else(bad);
     }
-    let (digits, unit) = match value.char_indices().next_back() {
+    let (amount, unit) = match value.char_indices().next_back() {
         Some((at, 'K')) => (&value[..at], 1 << 10),
         Some((at, 'M')) => (&value[..at], 1 << 20),
         Some((at, 'G')) => (&value[..at], 1 << 30),
         _ => (value, 1),
     };
-    let bytes = digits
-        .parse::<u64>()
-        .ok()
+    let bytes = digits::<u64>(amount)
         .and_then(|n| n.checked_mul(unit))
         .ok_or_else(bad)?;
     Ok(if bytes == 0 {
@@ -160,9 +162,16 @@ pub(super) fn show_optional(duration: Option<Duration>, none: &str) -> String {
     duration.map_or_else(|| none.to_owned(), show_duration)
 }
 
+/// Whether a value ends with what is meant as a comment, as some other readers take it.
+pub(super) fn has_comment(value: &str) -> bool {
+    [" #", "\t#", " ;", "\t;"]
+        .iter()
+        .any(|sign| value.contains(sign))
+}
+
 pub(super) fn absolute(value: &OsStr) -> Result<PathBuf, String> {
     let path = Path::new(value);
-    if path.is_absolute() {
+    if path.is_absolute() && !has_comment(&value.to_string_lossy()) {
         Ok(path.to_owned())
     } else {
         Err("must be an absolute path, as it stands, without quotes".to_owned())
@@ -186,7 +195,8 @@ pub(super) fn token(value: &OsStr) -> Result<String, String> {
 
 pub(super) fn cookie_path(value: &OsStr) -> Result<String, String> {
     let path = text(value)?;
-    if !path.starts_with('/') || path.len() > 1024 || !path.bytes().all(is_attribute_byte) {
+    let is_plain = path.bytes().all(is_attribute_byte) && !has_comment(path);
+    if !path.starts_with('/') || path.len() > 1024 || !is_plain {
         return Err("must begin with / and hold no ; and no control characters".to_owned());
     }
     Ok(path.to_owned())
