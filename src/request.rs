@@ -42,7 +42,7 @@ impl Request {
         body: Body,
         manager: impl FnMut() -> Result<SessionManager> + 'static,
     ) -> Self {
-        let visit = Visit::new(Box::new(manager), cookie_header(&params));
+        let visit = Visit::new(Box::new(manager), cookie_header(&params), is_page(&params));
         Request {
             params,
             body,
@@ -248,6 +248,17 @@ impl Request {
         }
         Ok(&mut self.visit)
     }
+}
+
+/// Whether a browser shows the response: it asks for more than the head, and not for a page that may
+/// never be opened.
+fn is_page(params: &Params) -> bool {
+    let is = |name: &str, word: &str| {
+        let value = params.get(name).unwrap_or_default().to_string_lossy();
+        value.to_ascii_lowercase().contains(word)
+    };
+    let ahead = ["HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ"];
+    !is("REQUEST_METHOD", "head") && !ahead.iter().any(|name| is(name, "prefetch"))
 }
 
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.

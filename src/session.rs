@@ -17,9 +17,9 @@ use crate::id::{SessionDigest, SessionId};
 use crate::manager::{Shared, Ticket, parse};
 use crate::record::Record;
 use crate::store::{Lease, Stored};
-use crate::values::{Flashes, Values};
+use crate::values::Values;
 
-pub(crate) use notes::CSRF_FIELD;
+pub(crate) use notes::{CSRF_FIELD, Flashed};
 pub use snapshot::Snapshot;
 
 /// The longest time for which an old id may serve requests under way.
@@ -47,8 +47,9 @@ pub struct Session {
     /// Our application's values, taken out of `applications`.
     values: Values,
     applications: Applications,
-    /// What an earlier request left for this one.
-    flashes: Flashes,
+    flashes: Flashed,
+    /// A browser shows the response, so that a flash value that was read has been seen.
+    is_page: bool,
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
@@ -97,7 +98,8 @@ impl Session {
             record: Record::new(now),
             values: Values::with_longest_key(longest_key),
             applications: Applications::default().with_longest_key(longest_key),
-            flashes: Flashes::new(),
+            flashes: Flashed::default(),
+            is_page: true,
             id: None,
             lease: None,
             held: None,
@@ -144,25 +146,29 @@ impl Session {
         })
     }
 
-    /// The same in the hands of the client who showed this: what the last request left for it is
-    /// used up.
+    /// The same in the hands of the client who showed this.
     pub(crate) fn of_client(mut self, ticket: &Ticket, held: Held) -> Self {
         self.id = Some(ticket.id.clone());
         self.client = ticket.client;
         self.held = Some(held);
-        self.flashes = std::mem::take(&mut self.applications.notes.flash);
+        self.flashes = Flashed::new(std::mem::take(&mut self.applications.notes.flash));
         self
     }
 
-    /// What the last request left for this one.
-    pub(crate) fn take_flashes(&mut self) -> Flashes {
+    /// The flash values of earlier requests, for when this one opens the session again.
+    pub(crate) fn take_flashes(&mut self) -> Flashed {
+        let replaced = self.applications.notes.flash.keys().cloned();
+        self.flashes.used.get_mut().extend(replaced);
         std::mem::take(&mut self.flashes)
     }
 
-    /// Of a session that this request opens again: what it has left itself is for the next one, and
-    /// this is for it.
-    pub(crate) fn go_on(&mut self, flashes: Flashes) {
-        self.applications.notes.flash = std::mem::replace(&mut self.flashes, flashes);
+    /// The same for a request that has had the session open before, or is no page.
+    pub(crate) fn go_on(&mut self, before: Option<Flashed>, is_page: bool) {
+        self.is_page = is_page;
+        if let Some(before) = before {
+            let stored = std::mem::replace(&mut self.flashes, before).values;
+            self.applications.notes.flash = self.flashes.reopen(stored);
+        }
     }
 
     /// Whether this request made the session: the visitor's first.

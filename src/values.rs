@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::{Error, Result};
 use crate::record::unix_seconds;
@@ -109,25 +109,10 @@ impl Values {
     /// deeper than 100. The old value then stays.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
         let key = key.into();
-        let reason = match key.len() {
-            0 => Some("it is empty".to_owned()),
-            length if length > self.longest_key => Some(format!(
-                "it has {length} bytes, of at most {} (maxKeyLength)",
-                self.longest_key
-            )),
-            _ => None,
-        };
-        if let Some(reason) = reason {
-            return Err(Error::Key { key, reason });
-        }
-        match raw(&value) {
-            Ok(text) => {
-                self.ends.remove(&key);
-                self.texts.0.insert(key, text);
-                Ok(())
-            }
-            Err(source) => Err(Error::Value { key, source }),
-        }
+        let text = self.storable(&key, &value)?;
+        self.ends.remove(&key);
+        self.texts.0.insert(key, text);
+        Ok(())
     }
 
     /// Puts a value under `key` that ends before the session does: from `life` on, rounded up to
@@ -249,12 +234,6 @@ impl Values {
     }
 }
 
-/// A value as JSON text, unless it would not come back as it was.
-pub(crate) fn raw(value: &impl Serialize) -> serde_json::Result<Box<RawValue>> {
-    check::storable(value)?;
-    serde_json::value::to_raw_value(value)
-}
-
 /// The value that a JSON text holds, if there is one.
 pub(crate) fn typed<T: DeserializeOwned>(text: Option<&RawValue>, key: &str) -> Result<Option<T>> {
     let value = text.map(|text| serde_json::from_str(text.get()));
@@ -272,6 +251,28 @@ impl Values {
             longest_key: bytes,
             ..Values::default()
         }
+    }
+
+    /// A value as JSON text, unless the key or the value breaks the rules of [`Values::insert`].
+    pub(crate) fn storable(&self, key: &str, value: &impl Serialize) -> Result<Box<RawValue>> {
+        let reason = match key.len() {
+            0 => "it is empty".to_owned(),
+            length if length > self.longest_key => format!(
+                "it has {length} bytes, of at most {} (maxKeyLength)",
+                self.longest_key
+            ),
+            _ => {
+                let text = check::storable(value).and_then(|()| to_raw_value(value));
+                return text.map_err(|source| Error::Value {
+                    key: key.to_owned(),
+                    source,
+                });
+            }
+        };
+        Err(Error::Key {
+            key: key.to_owned(),
+            reason,
+        })
     }
 
     pub(crate) fn set_longest_key(&mut self, bytes: usize) {

@@ -5,8 +5,7 @@ use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::manager::{SessionManager, Ticket};
-use crate::session::{Client, Session, Snapshot};
-use crate::values::Flashes;
+use crate::session::{Client, Flashed, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct Visit {
@@ -16,8 +15,10 @@ pub(crate) struct Visit {
     /// What to look for: the id that the client showed, then that of the session this request made.
     ticket: Option<Ticket>,
     session: Option<Session>,
-    /// What an earlier request left for this one, once this one has committed.
-    flashes: Option<Flashes>,
+    /// What earlier requests left for a page, once this one has committed.
+    flashes: Option<Flashed>,
+    /// A browser shows the response.
+    is_page: bool,
     set_cookie: Option<SetCookie>,
     was_used: bool,
     /// A session was stored or found, so that there is a store to clean up.
@@ -51,6 +52,7 @@ impl Visit {
     pub(crate) fn new(
         find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
         cookie_header: Vec<u8>,
+        is_page: bool,
     ) -> Self {
         Visit {
             find_manager,
@@ -59,6 +61,7 @@ impl Visit {
             ticket: None,
             session: None,
             flashes: None,
+            is_page,
             set_cookie: None,
             was_used: false,
             may_clean_up: false,
@@ -173,8 +176,8 @@ impl Visit {
 
     /// What this request leaves for the next is not used up when it opens its session again.
     fn go_on(&mut self) {
-        if let (Some(session), Some(flashes)) = (&mut self.session, self.flashes.take()) {
-            session.go_on(flashes);
+        if let Some(session) = &mut self.session {
+            session.go_on(self.flashes.take(), self.is_page);
         }
     }
 

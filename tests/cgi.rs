@@ -129,6 +129,31 @@ fn what_a_request_leaves_for_the_next_is_not_used_up_when_it_opens_its_session_a
 }
 
 #[test]
+fn a_flash_value_is_used_up_by_the_first_page_that_reads_it_and_by_no_other_request() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let ask = |mode: &str| {
+        let request = Cgi::new("misbehave", &site).visitor(&id);
+        request.query(&format!("mode={mode}"))
+    };
+    let left = "Some(\"for the next\")";
+    ask("leave+a+note+and+come+back").run();
+    ask("").run().expect(200, "unharmed");
+    ask("note").method("HEAD").run();
+    for (name, value) in [
+        ("HTTP_SEC_PURPOSE", "prefetch;prerender"),
+        ("HTTP_PURPOSE", "prefetch"),
+        ("HTTP_X_MOZ", "Prefetch"),
+    ] {
+        ask("note").variable(name, value).run().expect(200, left);
+    }
+    ask("leave+a+note+and+come+back").run().expect(200, left);
+    let page = ask("note").variable("HTTP_SEC_PURPOSE", "other");
+    page.run().expect(200, left);
+    ask("note").run().expect(200, "None");
+}
+
+#[test]
 fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
     let site = Site::new();
     let old = counted_once(&site);

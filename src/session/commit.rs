@@ -39,8 +39,12 @@ impl Session {
         let now = SystemTime::now();
         let app = &self.manager.config.app;
         self.applications.put(app, mem::take(&mut self.values));
+        let notes = &mut self.applications.notes;
+        let left = self.flashes.beside(&notes.flash);
+        let own = mem::replace(&mut notes.flash, left);
         let json = to_json(&self.applications, &self.record);
         let is_empty = self.applications.is_empty();
+        self.applications.notes.flash = own;
         self.values = self.applications.take(app);
         let json = json?;
         match self.lease.take() {

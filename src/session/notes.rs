@@ -1,21 +1,63 @@
 //! What the library keeps in a session for its users: flash values, the token of forms, the test cookie.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq as _;
 
 use super::Session;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::SessionId;
-use crate::values::{raw, typed};
+use crate::values::{Flashes, typed};
 
 /// The name of the form field, and in lower case with a hyphen that of the header field, which
 /// carry [`Session::csrf_token`].
 pub(crate) const CSRF_FIELD: &str = "csrfToken";
 
+/// The flash values of earlier requests, and those of them that this request uses up.
+#[derive(Default)]
+pub(crate) struct Flashed {
+    pub(super) values: Flashes,
+    pub(super) used: RefCell<BTreeSet<String>>,
+}
+
+impl Flashed {
+    pub(super) fn new(values: Flashes) -> Self {
+        let used = RefCell::default();
+        Flashed { values, used }
+    }
+
+    /// What a commit stores: `own`, and of the earlier values those that are not used up.
+    pub(super) fn beside(&self, own: &Flashes) -> Flashes {
+        let mut left = self.values.clone();
+        left.retain(|key, _| !self.used.borrow().contains(key));
+        left.extend(own.iter().map(|(key, text)| (key.clone(), text.clone())));
+        left
+    }
+
+    /// For the same request, which opens the session again and finds `stored`: what of it belongs to
+    /// the next. An earlier value that another request has used up or replaced is not left again.
+    pub(super) fn reopen(&mut self, mut stored: Flashes) -> Flashes {
+        let used = self.used.get_mut();
+        for (key, text) in &self.values {
+            let is_stored = stored.get(key).is_some_and(|now| now.get() == text.get());
+            if used.insert(key.clone()) && is_stored {
+                used.remove(key);
+                stored.remove(key);
+            }
+        }
+        stored
+    }
+}
+
 impl Session {
-    /// Leaves a value for the next request of this session, and for that one only: a message that
+    /// Leaves a value for the next page of this session, and for that one only: a message that
     /// the page after a redirect shows.
+    ///
+    /// It stays until a request that is a page (neither HEAD nor a browser's prefetch) has read it
+    /// with [`Session::flashed`] and committed, or until the session ends.
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
@@ -30,33 +72,34 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] for a value that JSON cannot hold.
+    /// As [`Values::insert`](crate::Values::insert).
     pub fn flash(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
         let key = key.into();
-        match raw(&value) {
-            Ok(text) => {
-                self.applications.notes.flash.insert(key, text);
-                Ok(())
-            }
-            Err(source) => Err(Error::Value { key, source }),
-        }
+        let text = self.values.storable(&key, &value)?;
+        self.applications.notes.flash.insert(key, text);
+        Ok(())
     }
 
-    /// The value that the request before this one left under `key`.
+    /// The value that an earlier request left under `key` with [`Session::flash`].
     ///
-    /// It is gone when this request commits; one that fails leaves it for the next.
+    /// It is gone when this request commits, if the request is a page; one that fails leaves it for
+    /// the next.
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] when the value is not a `T`.
+    /// [`Error::Value`](crate::Error::Value) when the value is not a `T`; it is gone all the same.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        typed(self.flashes.get(key).map(|text| &**text), key)
+        let text = self.flashes.values.get(key);
+        if self.is_page && text.is_some() {
+            self.flashes.used.borrow_mut().insert(key.to_owned());
+        }
+        typed(text.map(|text| &**text), key)
     }
 
-    /// Leaves all that [`Session::flashed`] finds for the next request too, for a page that only
-    /// leads on to another.
+    /// Leaves all that [`Session::flashed`] finds for the next page too, read or not, for a page that
+    /// only leads on to another.
     pub fn keep_flash(&mut self) {
-        for (key, text) in &self.flashes {
+        for (key, text) in &self.flashes.values {
             let kept = &mut self.applications.notes.flash;
             kept.entry(key.clone()).or_insert_with(|| text.clone());
         }
@@ -68,7 +111,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Random`] when the system gives no random bytes.
+    /// [`Error::Random`](crate::Error::Random) when the system gives no random bytes.
     pub fn csrf_token(&mut self) -> Result<&str> {
         let token = &mut self.applications.notes.csrf_token;
         if token.is_none() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, FileStore, SessionId, Store};
+use cgi_session::{Config, Error, FileStore, SessionId, Store};
 
 use crate::support::{Site, cookie, given_id};
 
@@ -60,6 +60,47 @@ fn a_request_that_fails_leaves_the_flash_value_for_the_next() {
     drop(site.manager().start(cookie(&id)).unwrap());
     let session = site.manager().start(cookie(&id)).unwrap();
     assert_eq!(session.flashed::<u8>("notice").unwrap(), Some(7));
+}
+
+#[test]
+fn a_flash_value_waits_for_the_request_that_reads_it_and_a_new_one_takes_its_place() {
+    let site = Site::new();
+    let mut session = site.manager().start(b"").unwrap();
+    session.flash("notice", "saved").unwrap();
+    session.flash("unread", "old").unwrap();
+    let id = given_id(session.commit().unwrap());
+    let start = || site.manager().start(cookie(&id)).unwrap();
+    let flashed = |session: &cgi_session::Session, key| session.flashed::<String>(key).unwrap();
+    for views in 1..3 {
+        let mut session = start();
+        session.insert("pageViews", views).unwrap();
+        session.commit().unwrap();
+    }
+    let mut session = start();
+    // Saved first and read afterwards: it is gone with the commit.
+    session.save().unwrap();
+    assert_eq!(flashed(&session, "notice").as_deref(), Some("saved"));
+    session.flash("unread", "new").unwrap();
+    session.commit().unwrap();
+    let session = start();
+    assert_eq!(flashed(&session, "notice"), None);
+    assert_eq!(flashed(&session, "unread").as_deref(), Some("new"));
+}
+
+#[test]
+fn a_flash_value_obeys_the_rules_for_keys_and_values() {
+    let site = Site::with(&[("maxKeyLength", "9")]);
+    let mut session = site.manager().start(b"").unwrap();
+    for key in ["", "ten bytes!"] {
+        let refused = session.flash(key, 1).unwrap_err();
+        assert!(matches!(refused, Error::Key { .. }), "{refused}");
+    }
+    let refused = session.flash("number", f64::NAN).unwrap_err();
+    assert!(matches!(refused, Error::Value { .. }), "{refused}");
+    assert_eq!(
+        session.commit().unwrap().map(|cookie| cookie.to_string()),
+        None
+    );
 }
 
 #[test]
