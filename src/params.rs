@@ -1,8 +1,9 @@
 //! [`Params`]: the variables of one request, as bytes and in the order they came.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// The length of a variable, its name included. With so much room a buffer seldom has to grow.
 const USUAL_LENGTH: usize = 48;
@@ -29,6 +30,22 @@ impl Params {
             .rev()
             .find(|(known, _)| *known == name.as_bytes())
             .map(|(_, value)| OsStr::from_bytes(value))
+    }
+
+    /// The header fields that came as several variables, each joined in their order. `Set-Cookie`
+    /// is no list (RFC 9110, 5.3) and no field of a request.
+    pub(crate) fn joined_fields(&self) -> BTreeMap<Vec<u8>, OsString> {
+        let mut fields = BTreeMap::<&[u8], Vec<&[u8]>>::new();
+        for (name, value) in self.iter().filter(|(name, _)| name.starts_with(b"HTTP_")) {
+            fields.entry(name).or_default().push(value);
+        }
+        fields.retain(|name, values| values.len() > 1 && *name != b"HTTP_SET_COOKIE");
+        let joined = fields.into_iter().map(|(name, values)| {
+            let separator = if name == b"HTTP_COOKIE" { "; " } else { ", " };
+            let value = values.join(separator.as_bytes());
+            (name.to_vec(), OsString::from_vec(value))
+        });
+        joined.collect()
     }
 
     /// All variables, as names and values.

@@ -3,7 +3,9 @@
 mod fields;
 mod links;
 
-use std::ffi::OsStr;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use http::Method;
@@ -29,6 +31,8 @@ pub(crate) use links::link;
 /// then committed, and the cookie is sent if the client needs one.
 pub struct Request {
     params: Params,
+    /// The header fields that came as several variables.
+    joined: OnceCell<BTreeMap<Vec<u8>, OsString>>,
     body: Body,
     form: Option<Vec<(String, String)>>,
     /// What [`Request::load_fields`] took from the session.
@@ -45,6 +49,7 @@ impl Request {
         let visit = Visit::new(Box::new(manager), cookie_header(&params), is_page(&params));
         Request {
             params,
+            joined: OnceCell::new(),
             body,
             form: None,
             loaded: Vec::new(),
@@ -78,19 +83,32 @@ impl Request {
         self.param("SCRIPT_NAME").unwrap_or_default()
     }
 
-    /// A header field by its name, as in `user-agent`.
+    /// All variables of the gateway in their order, with those that have the same name as another.
+    /// Under CGI the process's whole environment is among them.
+    pub fn params(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        let text = OsStr::from_bytes;
+        self.params
+            .iter()
+            .map(move |(name, value)| (text(name), text(value)))
+    }
+
+    /// A header field by its name, as in `user-agent`. Several fields of one name are joined by `, `
+    /// in their order (RFC 9110, 5.3): nginx hands over each as a variable of its own. Cookie fields
+    /// are joined by `; `.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&OsStr> {
         let variable = name.to_ascii_uppercase().replace('-', "_");
-        match variable.as_str() {
-            "CONTENT_TYPE" | "CONTENT_LENGTH" => self.param(&variable),
-            _ => self.param(&format!("HTTP_{variable}")),
-        }
+        let variable = match variable.as_str() {
+            "CONTENT_TYPE" | "CONTENT_LENGTH" => return self.param(&variable),
+            _ => format!("HTTP_{variable}"),
+        };
+        let joined = self.joined.get_or_init(|| self.params.joined_fields());
+        let joined = joined.get(variable.as_bytes()).map(OsString::as_os_str);
+        joined.or_else(|| self.param(&variable))
     }
 
     /// The value of the client's first cookie of this name, beside the session's own: a program may
-    /// have more. Unlike [`Request::header`] it knows all Cookie fields of the request, of which
-    /// nginx hands over each for itself.
+    /// have more.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<String> {
         let header = cookie_header(&self.params);

@@ -65,6 +65,42 @@ fn bytes_that_are_no_text_lose_no_other_parameter() {
 }
 
 #[test]
+fn fields_of_one_name_are_one_list_and_cookies_are_no_list() {
+    let server = server();
+    let fields: [(&str, &[u8]); 8] = [
+        ("HTTP_X_FORWARDED_FOR", b"203.0.113.7"),
+        ("HTTP_COOKIE", b"a=1"),
+        ("HTTP_SET_COOKIE", b"a=1"),
+        ("HTTP_X_FORWARDED_FOR", b"caf\xe9, 10.0.0.1"),
+        ("HTTP_ACCEPT", b"text/html"),
+        ("HTTP_SET_COOKIE", b"b=2"),
+        ("HTTP_COOKIE", b"b=2"),
+        ("HTTP_X_FORWARDED_FOR", b"10.0.0.2"),
+    ];
+    for (name, expected) in [
+        (
+            "X-Forwarded-For",
+            &b"203.0.113.7, caf\xe9, 10.0.0.1, 10.0.0.2"[..],
+        ),
+        ("cookie", b"a=1; b=2"),
+        ("Set-Cookie", b"b=2"),
+        ("accept", b"text/html"),
+        ("x-none", b"(absent)"),
+    ] {
+        let query = format!("mode=header&name={name}");
+        let reply = ask_in(&server, &params("GET", &query, &fields), 100);
+        assert_eq!(reply.body, expected, "{name}");
+    }
+    let reply = ask_in(&server, &params("GET", "mode=variables", &fields), 100);
+    let mut expected =
+        b"REQUEST_METHOD=GET\nQUERY_STRING=mode=variables\nSCRIPT_NAME=/program\n".to_vec();
+    for (name, value) in fields {
+        expected.extend([name.as_bytes(), b"=", value, b"\n"].concat());
+    }
+    assert_eq!(reply.body, expected);
+}
+
+#[test]
 fn of_duplicates_the_last_counts_and_cookies_are_all_looked_at() {
     let server = server();
     let params = with_x(&[("X", b"first"), ("X", b"last")]);

@@ -38,6 +38,18 @@ fn echo(request: &mut Request) -> Outcome {
             let value = request.param(&name).map(OsStrExt::as_bytes);
             Ok(Response::text(value.unwrap_or(b"(absent)")))
         }
+        "header" => {
+            let name = request.query("name").unwrap_or_default();
+            let value = request.header(&name).map(OsStrExt::as_bytes);
+            Ok(Response::text(value.unwrap_or(b"(absent)")))
+        }
+        "variables" => {
+            let all = request.params().map(|(name, value)| {
+                let (name, value) = (name.as_bytes(), value.as_bytes());
+                [name, b"=", value, b"\n"].concat()
+            });
+            Ok(Response::text(all.collect::<Vec<_>>().concat()))
+        }
         "body" => Ok(Response::text(digest(request)?)),
         "panic" => panic!("as the query asks"),
         "error" => Err("as the query asks".into()),
