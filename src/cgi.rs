@@ -11,10 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::body::Body;
 use crate::config;
+use crate::error_log::{self, report};
 use crate::params::Params;
 use crate::program::ManagerSource;
 use crate::request::Request;
-use crate::runner::{Answer, Handler, answer, report};
+use crate::runner::{Answer, Handler, answer};
 
 /// The longest clean-up after a response. The server waits for it, the client does not.
 const CLEAN_UP: Duration = Duration::from_secs(1);
@@ -36,7 +37,8 @@ pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
     let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
     let request = Request::new(params, body, move || source.make_from(&settings));
     let method = request.method();
-    let answer = answer(handler, request);
+    let (answer, lines) = error_log::keep(|| answer(handler, request));
+    error_log::write_all(&lines);
     send(
         answer,
         method == http::Method::HEAD,

@@ -235,7 +235,7 @@ impl Error {
         let mut line = one_line(self);
         if let Some(hint) = self.hint() {
             line.push_str("; ");
-            line.push_str(hint);
+            line.push_str(&printable(hint));
         }
         line
     }
@@ -313,5 +313,32 @@ pub(crate) fn one_line(error: &(dyn StdError + 'static)) -> String {
         line.push_str(&error.to_string());
         cause = error.source();
     }
-    line.replace(['\n', '\r'], " ")
+    printable(&line)
+}
+
+/// Text on one line, as a log or a terminal may show it: control characters, and those that turn the
+/// direction of writing, are escaped as in `\u{1b}`; the end of a line and a tab become a space.
+///
+/// ```
+/// let name = "\u{1b}[2Jroot\n\u{9b}x";
+/// assert_eq!(cgi_session::printable(name), "\\u{1b}[2Jroot \\u{9b}x");
+/// ```
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\r' | '\t' => line.push(' '),
+            '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
+                line.extend(letter.escape_unicode());
+            }
+            _ if letter.is_control() => line.extend(letter.escape_unicode()),
+            _ => line.push(letter),
+        }
+    }
+    line
 }

@@ -23,9 +23,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result};
+use crate::error_log::report;
 use crate::manager::SessionManager;
 use crate::program::ManagerSource;
-use crate::runner::{Handler, report};
+use crate::runner::Handler;
 use listener::Listener;
 use pool::Pool;
 

@@ -68,6 +68,7 @@ mod cgi;
 mod config;
 mod cookies;
 mod error;
+mod error_log;
 #[cfg(target_os = "linux")]
 mod fastcgi;
 #[cfg(all(fuzzing, target_os = "linux"))]
@@ -90,7 +91,7 @@ pub use applications::Reservation;
 pub use body::BodyReader;
 pub use config::{Config, Origin};
 pub use cookies::SetCookie;
-pub use error::{Error, Result};
+pub use error::{Error, Result, printable};
 pub use id::{SessionDigest, SessionId};
 pub use manager::SessionManager;
 pub use program::{Program, run};

@@ -12,13 +12,16 @@ use crate::cgi;
 use crate::config::{Config, Variable};
 use crate::error::Result;
 #[cfg(target_os = "linux")]
+use crate::error_log::report;
+use crate::error_log::report_everything;
+#[cfg(target_os = "linux")]
 use crate::fastcgi::{self, Limits, Socket};
 use crate::manager::SessionManager;
 use crate::request::Request;
 use crate::response::Response;
-use crate::runner::{BoxError, report_everything};
+use crate::runner::BoxError;
 #[cfg(target_os = "linux")]
-use crate::runner::{Handler, report};
+use crate::runner::Handler;
 
 /// Answers the requests that a web server hands over, with a session for the handler.
 ///

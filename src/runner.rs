@@ -1,8 +1,7 @@
 //! One request through the handler: the session committed, the response complete, errors told.
 
 use std::error::Error as StdError;
-use std::io::Write as _;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe};
 
 use http::header::{
     CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, VARY,
@@ -12,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::body::Body;
 use crate::config::CacheLimiter;
 use crate::error::{Error, Result, one_line};
+use crate::error_log::report;
 use crate::manager::SessionManager;
 use crate::request::Request;
 use crate::response::Response;
@@ -135,58 +135,4 @@ pub(crate) fn error_page(status: StatusCode) -> Response {
     ))
     .with_status(status)
     .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
-}
-
-/// Writes one line to stderr, where the server's error log is.
-pub(crate) fn report(line: &str) {
-    let program = std::env::args_os().next().unwrap_or_default();
-    let name = std::path::Path::new(&program)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    // In one write: Apache's mod_cgi makes a line of the log of each.
-    let whole = format!("{name}: {line}\n");
-    // With nobody listening there is nobody to tell.
-    let _ = std::io::stderr().lock().write_all(whole.as_bytes());
-}
-
-/// Panics and the library's warnings go to stderr, on one line each, from now on.
-pub(crate) fn report_everything() {
-    panic::set_hook(Box::new(report_panic));
-    if log::set_logger(&StderrLog).is_ok() {
-        log::set_max_level(log::LevelFilter::Warn);
-    }
-}
-
-fn report_panic(info: &PanicHookInfo<'_>) {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
-    let text = text
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    let place = info
-        .location()
-        .map(|place| format!(" at {place}"))
-        .unwrap_or_default();
-    report(&format!(
-        "panicked{place}: {}",
-        text.replace(['\n', '\r'], " ")
-    ));
-}
-
-/// Warnings of the library go to stderr, unless the program has a logger of its own.
-struct StderrLog;
-
-impl log::Log for StderrLog {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            report(&record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
 }

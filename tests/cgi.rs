@@ -11,7 +11,7 @@ use cgi_session::{Config, SessionManager};
 use rustix::process::{Pid, Signal, kill_process};
 use support::program::{Cgi, Outcome, end_of};
 use support::site::Site;
-use support::{example, is_installed};
+use support::{example, full_pipe, is_installed};
 
 /// A visitor whom the counter has counted once.
 fn counted_once(site: &Site) -> String {
@@ -72,6 +72,45 @@ fn a_failure_without_a_session_leaves_no_file_and_no_cookie() {
         assert_eq!(answer.header("set-cookie"), None);
         assert!(!site.sessions().exists());
     }
+}
+
+#[test]
+fn what_a_client_stored_does_nothing_to_the_terminal_of_who_reads_the_log() {
+    let site = Site::new();
+    for mode in ["escape", "escape+and+panic"] {
+        let request = Cgi::new("misbehave", &site).query(&format!("mode={mode}"));
+        let answer = request.run();
+        let escaped =
+            [r"\u{1b}]0;x\u{7}\u{1b}[2J\u{9b}31m\u{7f}\u{85}\u{2028}\u{202e}  forged:  line"];
+        let answer = answer.expect_failure(500, &escaped);
+        let line = answer.stderr.trim_end_matches('\n');
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_no_request() {
+    let site = Site::new();
+    let id = Cgi::new("counter", &site).run().id();
+    for mode in ["error", "panic", "escape"] {
+        let (log, stderr) = full_pipe();
+        let request = Cgi::new("misbehave", &site).visitor(&id);
+        let request = request.query(&format!("mode={mode}"));
+        let mut command = request.command();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        let child = command.spawn().unwrap();
+        let (status, head, _) = end_of(child);
+        assert!(
+            status.success() && head.starts_with("Status: 500 "),
+            "{head}"
+        );
+        drop(log);
+    }
+    let next = Cgi::new("counter", &site).visitor(&id);
+    next.run().expect(200, "here 2 time");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::Error;
+use cgi_session::{Error, printable};
 
 /// Something did not go well (1).
 pub const FAILED: u8 = 1;
@@ -26,8 +26,9 @@ pub fn error(line: &str) {
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
+    let line = printable(&format!("{name}: {line}"));
     // With nobody listening there is nobody to tell.
-    let _ = writeln!(io::stderr().lock(), "{name}: {line}");
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Reports an error of the library and says how the program should end.
@@ -87,20 +88,6 @@ fn date(days: u64) -> (u64, u64, u64) {
     (400 * cycle + year + turn, month, day)
 }
 
-/// Text that came from a client as a terminal may show it: what could move the cursor is escaped.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() && letter != '\n' {
-            plain.extend(letter.escape_unicode());
-        } else {
-            plain.push(letter);
-        }
-    }
-    plain
-}
-
 /// Writes text to stdout; a reader that has gone away is no error.
 pub fn output(text: &str) {
     // `cgi-session ... | head` closes the pipe when it has seen enough.
@@ -141,7 +128,7 @@ impl log::Log for StderrLog {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            error(&record.args().to_string().replace(['\n', '\r'], " "));
+            error(&record.args().to_string());
         }
     }
 
@@ -170,14 +157,6 @@ mod tests {
         assert_eq!(said(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(said(4_107_542_400), "2100-03-01T00:00:00Z");
         assert_eq!(said(1_767_225_599), "2025-12-31T23:59:59Z");
-    }
-
-    #[test]
-    fn what_moves_the_cursor_is_escaped() {
-        assert_eq!(
-            plain("\u{e4}\u{1b}[2J\u{9b}\n"),
-            "\u{e4}\\u{1b}[2J\\u{9b}\n"
-        );
     }
 
     #[test]

@@ -104,6 +104,23 @@ fn a_configuration_that_cannot_be_used_is_78_with_one_line() {
 }
 
 #[test]
+fn what_moves_the_cursor_is_shown_escaped() {
+    let site = Site::new();
+    let hostile = "\u{1b}[2J\u{7}\u{9b}\u{2028}x";
+    let escaped = r"\u{1b}[2J\u{7}\u{9b}\u{2028}x";
+    let file = site.configuration(&format!("storageFileDir = /{hostile}"));
+    let finished = Finished::of(tool("config").arg("--config").arg(&file));
+    finished.exits_with(0).says(escaped);
+    let finished = Finished::of(tool("check").arg("--config").arg(file));
+    assert!(finished.stdout.contains(escaped), "{finished:?}");
+    assert!(!finished.stdout.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
+    let file = site.configuration(&format!("{hostile} = 1"));
+    let finished = Finished::of(tool("config").arg("--config").arg(file));
+    let finished = finished.exits_with(78).complains(escaped);
+    assert!(!finished.stderr.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
+}
+
+#[test]
 fn every_subcommand_has_help_with_examples() {
     let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
     Finished::of(command.arg("--help"))

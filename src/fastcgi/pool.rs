@@ -29,10 +29,11 @@ use super::{FoundManager, Limits};
 use crate::body::Body;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::error_log::{self, report};
 use crate::id::SessionId;
 use crate::params::Params;
 use crate::request::{Request, cookie_header};
-use crate::runner::{Answer, Handler, answer, error_page, failure, report};
+use crate::runner::{Answer, Handler, answer, error_page, failure};
 
 /// Events of the two descriptors that are no connections.
 const LISTENER: u64 = 0;
@@ -259,7 +260,9 @@ impl<'a> Pool<'a> {
         let manager = self.manager.clone();
         let request = Request::new(params, body, move || manager.get());
         let head_only = request.method() == Method::HEAD;
-        let Answer { response, body, .. } = answer(self.handler, request);
+        let (answer, lines) = error_log::keep(|| answer(self.handler, request));
+        error_log::write_all(&lines);
+        let Answer { response, body, .. } = answer;
         drop(body);
         let goes_on = connection.borrow_mut().respond(&response, head_only, out);
         // The handler's request is gone, and with it the only other owner.

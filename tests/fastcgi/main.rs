@@ -5,6 +5,9 @@
 mod body;
 mod client;
 mod corpus;
+mod log;
+#[path = "../support/outside.rs"]
+mod outside;
 mod params;
 mod process;
 mod records;

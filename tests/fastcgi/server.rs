@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     variables: Vec<(&'static str, String)>,
     descriptors: Option<u32>,
+    stderr: Option<Stdio>,
 }
 
 impl Setup {
@@ -44,6 +45,7 @@ impl Setup {
             arguments: Vec::new(),
             variables: Vec::new(),
             descriptors: None,
+            stderr: None,
         }
     }
 
@@ -61,6 +63,12 @@ impl Setup {
     /// The most descriptors that the program may have open.
     pub(crate) fn descriptors(mut self, most: u32) -> Self {
         self.descriptors = Some(most);
+        self
+    }
+
+    /// Where the program's errors go instead of a file.
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
         self
     }
 
@@ -82,7 +90,8 @@ impl Setup {
         command.envs(self.variables);
         let log = directory.path().join("stderr");
         command.stdin(stdin).stdout(Stdio::null());
-        command.stderr(File::create(&log).unwrap());
+        let file = File::create(&log).unwrap();
+        command.stderr(self.stderr.unwrap_or_else(|| file.into()));
         let server = Server {
             child: command.spawn().unwrap(),
             address,

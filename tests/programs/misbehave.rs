@@ -7,6 +7,10 @@ use std::process::ExitCode;
 use cgi_session::{Request, Response, SessionManager};
 use http::StatusCode;
 
+/// Text of a client that would set a terminal's title, clear it, turn it red, and forge a line.
+const HOSTILE: &str =
+    "\u{1b}]0;x\u{7}\u{1b}[2J\u{9b}31m\u{7f}\u{85}\u{2028}\u{202e}\r\nforged: \tline";
+
 fn main() -> ExitCode {
     cgi_session::run(misbehave)
 }
@@ -19,6 +23,12 @@ pub(crate) fn misbehave(request: &mut Request) -> Result<Response, Box<dyn Error
     match mode.as_str() {
         "panic" => panic!("on\npurpose"),
         "error" => return Err("an error\nof two lines".into()),
+        "escape and panic" => panic!("{HOSTILE}"),
+        "escape" => {
+            request.session()?.insert("name", HOSTILE)?;
+            let name: String = request.session()?.require("name")?;
+            return Err(format!("nobody is called {name}").into());
+        }
         "5xx" => return Ok(page.with_status(StatusCode::BAD_GATEWAY)),
         "commit and panic" => {
             request.commit_session()?;

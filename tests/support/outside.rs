@@ -3,10 +3,12 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 
 /// After this time something has gone wrong, however slow the machine is.
@@ -36,6 +38,32 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A pipe that takes nothing more, and that nobody reads.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    // A pipe is ready as long as it takes a page in one piece.
+    while is_ready(&writer, PollFlags::OUT) {
+        writer.write_all(&[b'.'; 4096]).unwrap();
+    }
+    (reader, writer)
+}
+
+/// Everything that is in a pipe.
+pub(crate) fn read_all(reader: &mut PipeReader) -> String {
+    let mut text = Vec::new();
+    while is_ready(&*reader, PollFlags::IN) {
+        let mut page = [0; 4096];
+        let length = reader.read(&mut page).unwrap();
+        text.extend_from_slice(&page[..length]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn is_ready(pipe: impl AsFd, event: PollFlags) -> bool {
+    let mut polled = [PollFd::new(&pipe, event)];
+    poll(&mut polled, Some(&Timespec::default())) == Ok(1)
 }
 
 pub(crate) fn is_root() -> bool {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cgi_session::printable;
+
 /// Which promise a store has broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -68,8 +70,7 @@ impl Violation {
         expected: impl fmt::Display,
         found: impl fmt::Display,
     ) -> Self {
-        let text = format!("{subject}: expected {expected}, found {found}");
-        let text = text.replace(['\n', '\r'], " ");
+        let text = printable(&format!("{subject}: expected {expected}, found {found}"));
         Violation { kind, text }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, Origin};
+use cgi_session::{Config, Origin, printable};
 use cgi_session_tools::report;
 use serde_json::{Map, Value, json};
 
@@ -70,9 +70,9 @@ fn table(settings: &[Setting]) -> String {
         .map(|setting| {
             let value = match setting.value.as_str() {
                 "" => "(none)".to_owned(),
-                value => value.to_owned(),
+                value => printable(value),
             };
-            (setting.key, value, setting.origin.to_string())
+            (setting.key, value, printable(&setting.origin.to_string()))
         })
         .collect();
     let widest = |length: fn(&(&str, String, String)) -> usize| {

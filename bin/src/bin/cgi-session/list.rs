@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use cgi_session::{SessionManager, Stored};
-use cgi_session_tools::report::{self, moment, plain};
+use cgi_session::{SessionManager, Stored, printable};
+use cgi_session_tools::report::{self, moment};
 use serde_json::{Value, json};
 
 use crate::sessions::{self, Ended};
@@ -94,7 +94,7 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let user = self.user.as_deref().map_or("-".to_owned(), plain);
+        let user = self.user.as_deref().map_or("-".to_owned(), printable);
         let applications: Vec<_> = self
             .applications
             .iter()

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cgi_session_tools::report;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -77,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> ExitCode {
     match start(arguments, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("cgi-session serve: {reason}");
+            report::error(&reason);
             ExitCode::FAILURE
         }
     }
@@ -144,7 +145,7 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
                 tokio::spawn(converse(stream, remote, Arc::clone(&site)));
             }
             Err(error) => {
-                eprintln!("cgi-session serve: cannot accept a connection: {error}");
+                report::error(&format!("cannot accept a connection: {error}"));
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, Error, Record, SessionDigest, SessionManager, Stored, Values};
+use cgi_session::{
+    Config, Error, Record, SessionDigest, SessionManager, Stored, Values, printable,
+};
 use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report;
@@ -138,6 +140,6 @@ pub(crate) fn shown_app(app: &str) -> String {
     if app.is_empty() {
         "\"\"".to_owned()
     } else {
-        report::plain(app)
+        printable(app)
     }
 }

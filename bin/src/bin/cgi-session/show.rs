@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Record, SessionDigest, SessionManager, Stored};
-use cgi_session_tools::report::{self, moment, plain};
+use cgi_session::{Record, SessionDigest, SessionManager, Stored, printable};
+use cgi_session_tools::report::{self, moment};
 use serde_json::{Map, Value, json};
 
 use crate::sessions::{self, Ended};
@@ -100,11 +100,8 @@ fn text(
         lines.push(String::new());
         lines.push(format!("application  {}", sessions::shown_app(app)));
         for (key, value) in values.as_object().unwrap_or(&none) {
-            let value = format!("{value:#}").replace('\n', "\n    ");
-            lines.push(plain(&format!(
-                "    {}: {value}",
-                Value::from(key.as_str())
-            )));
+            let text = format!("{}: {value:#}", Value::from(key.as_str()));
+            lines.extend(text.lines().map(|line| format!("    {}", printable(line))));
         }
     }
     lines.push(String::new());
@@ -117,6 +114,6 @@ fn own_settings(record: &Record) -> impl Iterator<Item = String> {
     let timeout = timeout.map(|timeout| format!("timeout      {} s", timeout.as_secs()));
     let user = record
         .user()
-        .map(|user| format!("user         {}", plain(user)));
+        .map(|user| format!("user         {}", printable(user)));
     timeout.into_iter().chain(user)
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, Error, SessionManager, Uninstalled};
+use cgi_session::{Config, Error, SessionManager, Uninstalled, printable};
 use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report::{self, counted};
@@ -91,7 +91,7 @@ fn tell(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode {
     } else {
         report::output(&format!("{} removed\n", counted(done.sessions, "session")));
         for foreign in &done.foreign {
-            report::output(&format!("left alone: {}\n", report::plain(foreign)));
+            report::output(&format!("left alone: {}\n", printable(foreign)));
         }
     }
     ExitCode::from(if problems.is_empty() {
@@ -128,7 +128,7 @@ fn ask(what: &str) -> Result<(), Ended> {
 
 fn remove_keys(config: &Config, as_json: bool) -> Result<ExitCode, Ended> {
     let path = key_file::path(config)?;
-    let shown = path.display();
+    let shown = printable(&path.display().to_string());
     let is_removed = key_file::remove(config)?;
     let is_left = path.exists();
     report::output(&if as_json {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use cgi_session::printable;
 use cgi_session_tools::owner::Account;
 use cgi_session_tools::report::counted;
 use serde_json::{Value, json};
@@ -117,8 +118,8 @@ impl Finding {
                 .as_ref()
                 .map(|remedy| format!("         try: {remedy}")),
         );
-        lines.push(String::new());
-        lines.join("\n")
+        let text = lines.join("\n");
+        text.lines().map(|line| printable(line) + "\n").collect()
     }
 
     fn json(&self) -> Value {

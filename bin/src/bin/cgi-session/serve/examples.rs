@@ -11,6 +11,8 @@
 use std::env;
 use std::process::ExitCode;
 
+use cgi_session_tools::report;
+
 #[path = "../../../../../examples/begin.rs"]
 mod begin;
 #[path = "../../../../../examples/cart.rs"]
@@ -52,7 +54,10 @@ pub(crate) fn run_example() -> Option<ExitCode> {
         Some("lookup") => cgi_session::run(lookup::lookup),
         Some("visit") => cgi_session::run(visit::visit),
         _ => {
-            eprintln!("{} is not the name of an example", name.to_string_lossy());
+            report::error(&format!(
+                "{} is not the name of an example",
+                name.to_string_lossy()
+            ));
             ExitCode::from(2)
         }
     };
@@ -64,6 +69,6 @@ pub(crate) fn run_example() -> Option<ExitCode> {
 fn end_with_the_server() {
     use rustix::process::{Signal, set_parent_process_death_signal};
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        eprintln!("cannot ask to end with the server: {errno}");
+        report::error(&format!("cannot ask to end with the server: {errno}"));
     }
 }

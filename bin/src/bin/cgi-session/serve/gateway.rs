@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use cgi_session_tools::report;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -142,7 +143,7 @@ impl Run {
             () = output.closed() => false,
             () = sleep_until(end) => {
                 let limit = LONGEST_RUN.as_secs();
-                eprintln!("cgi-session serve: process {process} has not answered within {limit} s and is killed");
+                report::error(&format!("process {process} has not answered within {limit} s and is killed"));
                 false
             }
         };

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use cgi_session_tools::report;
 use http::header::{ALLOW, CONTENT_LENGTH, COOKIE, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -144,7 +145,7 @@ impl Site {
         match answer {
             Ok(reply) => reply,
             Err(Failure { status, reason }) => {
-                eprintln!("cgi-session serve: /cgi-bin/{name}: {reason}");
+                report::error(&format!("/cgi-bin/{name}: {reason}"));
                 refuse(
                     status,
                     &format!("The program {name} gave no answer: {reason}."),
