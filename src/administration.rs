@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
-use crate::held;
 use crate::id::{SessionDigest, SessionId};
 use crate::manager::SessionManager;
 use crate::session::Session;
@@ -94,22 +92,10 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when somebody held the session for `lockTimeout`, this thread included, and
-    /// when the store fails.
+    /// [`Error::Busy`] when the session was held for `lockTimeout`, or is by this thread, and when the
+    /// store fails.
     pub fn open_by_digest(&self, session: &SessionDigest) -> Result<Option<Session>> {
-        let shared = &self.shared;
-        let now = SystemTime::now();
-        let found = shared
-            .store
-            .lock(session, shared.config.lock_timeout, now)?;
-        let Some((stored, lease)) = found else {
-            return Ok(None);
-        };
-        if shared.is_too_old(&stored.record, now) {
-            lease.destroy()?;
-            return Ok(None);
-        }
-        Session::open(Arc::clone(shared), session, stored, lease, now).map(Some)
+        Session::open(&self.shared, session, self.deadline()).map_err(held_here)
     }
 
     /// Deletes a session when nobody holds it any more; it never comes back. Tells whether there
@@ -119,15 +105,11 @@ impl SessionManager {
     ///
     /// As [`SessionManager::open_by_digest`]; the session is then still there.
     pub fn destroy_by_digest(&self, session: &SessionDigest) -> Result<bool> {
-        let shared = &self.shared;
-        let now = SystemTime::now();
-        let found = shared
-            .store
-            .lock(session, shared.config.lock_timeout, now)?;
-        let Some((_, lease)) = found else {
+        let found = self.shared.lock(session, self.deadline());
+        let Some(locked) = found.map_err(held_here)? else {
             return Ok(false);
         };
-        lease.destroy().map(|()| true)
+        locked.lease.destroy().map(|()| true)
     }
 
     /// The live sessions that name this user as theirs, and those that are said to and cannot be read.
@@ -174,15 +156,9 @@ impl SessionManager {
     }
 
     fn destroy_if_of(&self, session: &SessionDigest, user: &str) -> Result<bool> {
-        if held::is_held_here(session) {
-            return Err(Error::AlreadyOpen);
-        }
-        let shared = &self.shared;
-        let wait = shared.config.lock_timeout;
-        let found = shared.store.lock(session, wait, SystemTime::now())?;
-        match found {
-            Some((stored, lease)) if stored.record.user() == Some(user) => {
-                lease.destroy().map(|()| true)
+        match self.shared.lock(session, self.deadline())? {
+            Some(locked) if locked.stored.record.user() == Some(user) => {
+                locked.lease.destroy().map(|()| true)
             }
             _ => Ok(false),
         }
@@ -206,5 +182,16 @@ impl SessionManager {
     #[must_use = "it says what was left and what did not work"]
     pub fn uninstall(&self) -> Uninstalled {
         self.shared.store.uninstall()
+    }
+}
+
+/// An administrator is no request, whose session could be open already.
+fn held_here(error: Error) -> Error {
+    match error {
+        Error::AlreadyOpen => Error::Busy {
+            waited: Duration::ZERO,
+            holder: Some("this thread".to_owned()),
+        },
+        error => error,
     }
 }

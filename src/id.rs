@@ -89,6 +89,14 @@ impl SessionDigest {
         self.as_str().get(..SessionId::LENGTH).unwrap_or_default()
     }
 
+    /// The stem's bytes.
+    pub(crate) fn stem_bytes(&self) -> [u8; SessionId::LENGTH] {
+        self.0
+            .first_chunk()
+            .copied()
+            .unwrap_or([0; SessionId::LENGTH])
+    }
+
     /// The 64 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {

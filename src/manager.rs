@@ -9,11 +9,11 @@ use crate::applications::Applications;
 use crate::config::{Config, StorageType};
 use crate::cookies::{self, SetCookie};
 use crate::error::{Error, Result};
-use crate::held::{Held, Waiting};
+use crate::held::{HeldSessions, SessionGuard};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::session::{Client, Session, Snapshot};
-use crate::store::{FileStore, MemoryStore, Store, Sweep, SweepReport};
+use crate::store::{FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepReport};
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
 /// transport; under CGI and FastCGI [`run`](crate::run) does all of this by itself.
@@ -44,6 +44,15 @@ pub struct SessionManager {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Box<dyn Store>,
+    pub(crate) held: Arc<HeldSessions>,
+}
+
+/// A session that was waited for.
+pub(crate) struct Locked {
+    pub(crate) stored: Stored,
+    pub(crate) lease: Box<dyn Lease>,
+    pub(crate) guard: SessionGuard,
+    pub(crate) now: SystemTime,
 }
 
 impl SessionManager {
@@ -144,6 +153,7 @@ impl SessionManager {
             shared: Arc::new(Shared {
                 config,
                 store: Box::new(store),
+                held: Arc::default(),
             }),
         })
     }
@@ -172,7 +182,7 @@ impl SessionManager {
     /// [`Error::AlreadyOpen`] when this thread holds it, and when the store fails.
     pub fn start(&self, cookie_header: impl AsRef<[u8]>) -> Result<Session> {
         let (manager, ticket) = self.client(cookie_header.as_ref());
-        manager.start_by(ticket.as_ref())
+        manager.start_by(ticket.as_ref(), self.deadline())
     }
 
     /// Opens the session of this id, or begins one that will have it: the program vouches for the
@@ -183,7 +193,7 @@ impl SessionManager {
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
     /// is [`Error::Busy`]: tried again, it is found.
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
-        self.start_by(Some(&Ticket::given(id.clone())))
+        self.start_by(Some(&Ticket::given(id.clone())), self.deadline())
     }
 
     /// Opens the session that the Cookie header names; makes nothing when there is none.
@@ -193,7 +203,7 @@ impl SessionManager {
     /// As [`SessionManager::start`].
     pub fn existing(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Session>> {
         let (manager, ticket) = self.client(cookie_header.as_ref());
-        ticket.map_or(Ok(None), |ticket| manager.open(&ticket))
+        ticket.map_or(Ok(None), |ticket| manager.open(&ticket, self.deadline()))
     }
 
     /// Reads the session that the Cookie header names as it is at this moment. Waits for nobody.
@@ -287,7 +297,12 @@ impl SessionManager {
         let mut manager = self.clone();
         if let Some(store) = self.shared.store.for_client() {
             let config = self.shared.config.clone();
-            manager.shared = Arc::new(Shared { config, store });
+            let held = Arc::clone(&self.shared.held);
+            manager.shared = Arc::new(Shared {
+                config,
+                store,
+                held,
+            });
         }
         let shared = &manager.shared;
         let now = SystemTime::now();
@@ -309,34 +324,19 @@ impl SessionManager {
         }
     }
 
-    pub(crate) fn start_by(&self, ticket: Option<&Ticket>) -> Result<Session> {
-        let existing = ticket.map_or(Ok(None), |ticket| self.open(ticket))?;
+    /// Until when a session may be waited for that is asked for now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.config.lock_timeout
+    }
+
+    pub(crate) fn start_by(&self, ticket: Option<&Ticket>, deadline: Instant) -> Result<Session> {
+        let existing = ticket.map_or(Ok(None), |ticket| self.open(ticket, deadline))?;
         Ok(existing.unwrap_or_else(|| self.begin(ticket)))
     }
 
-    pub(crate) fn open(&self, ticket: &Ticket) -> Result<Option<Session>> {
-        let (shared, id) = (&self.shared, &ticket.id);
-        let now = SystemTime::now();
-        let deadline = Instant::now() + shared.config.lock_timeout;
-        let held = Held::claim(id, shared.config.lock_timeout)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let session = id.digest();
-        let found = match shared.store.lock(&session, Duration::ZERO, now) {
-            Err(Error::Busy { .. }) => {
-                let _note = Waiting::new(id);
-                shared.store.lock(&session, left, now)
-            }
-            found => found,
-        };
-        let Some((stored, lease)) = found? else {
-            return Ok(None);
-        };
-        if shared.is_too_old(&stored.record, now) {
-            lease.destroy()?;
-            return Ok(None);
-        }
-        let session = Session::open(Arc::clone(shared), &session, stored, lease, now)?;
-        Ok(Some(session.of_client(ticket, held)))
+    pub(crate) fn open(&self, ticket: &Ticket, deadline: Instant) -> Result<Option<Session>> {
+        let session = Session::open(&self.shared, &ticket.id.digest(), deadline)?;
+        Ok(session.map(|session| session.of_client(ticket)))
     }
 
     pub(crate) fn read_id(&self, id: &SessionId) -> Result<Option<Snapshot>> {
@@ -356,6 +356,31 @@ impl SessionManager {
 }
 
 impl Shared {
+    /// Waits for a session until `deadline` and loads what is stored.
+    pub(crate) fn lock(
+        &self,
+        session: &SessionDigest,
+        deadline: Instant,
+    ) -> Result<Option<Locked>> {
+        let started = Instant::now();
+        let guard = SessionGuard::acquire(&self.held, session, deadline)?;
+        let now = SystemTime::now();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = match self.store.lock(session, left, now) {
+            Err(Error::Busy { holder, .. }) => Err(Error::Busy {
+                waited: started.elapsed(),
+                holder,
+            }),
+            found => found,
+        };
+        Ok(found?.map(|(stored, lease)| Locked {
+            stored,
+            lease,
+            guard,
+            now,
+        }))
+    }
+
     /// Whether a record has reached the absolute limit, however much it was used.
     pub(crate) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
         let lifetime = self.config.lifetime;

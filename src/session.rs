@@ -7,16 +7,16 @@ mod snapshot;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::applications::Applications;
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
-use crate::held::Held;
+use crate::held::SessionGuard;
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::{Shared, Ticket, parse};
+use crate::manager::{Locked, Shared, Ticket, parse};
 use crate::record::Record;
-use crate::store::{Lease, Stored};
+use crate::store::Lease;
 use crate::values::Values;
 
 pub(crate) use notes::{CSRF_FIELD, Flashed};
@@ -53,7 +53,7 @@ pub struct Session {
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
-    held: Option<Held>,
+    guard: Option<SessionGuard>,
     last_access: Option<SystemTime>,
     client: Client,
     /// Its timeout or its user was changed.
@@ -102,7 +102,7 @@ impl Session {
             is_page: true,
             id: None,
             lease: None,
-            held: None,
+            guard: None,
             last_access: None,
             client,
             has_new_head: false,
@@ -120,37 +120,49 @@ impl Session {
         }
     }
 
-    /// A session that was found in the store and locked, for somebody who does not know its id: it
+    /// Waits until `deadline` for a session that is stored, for somebody who does not know its id: it
     /// sends no cookie.
     pub(crate) fn open(
-        manager: Arc<Shared>,
+        manager: &Arc<Shared>,
         session: &SessionDigest,
-        stored: Stored,
-        lease: Box<dyn Lease>,
-        now: SystemTime,
-    ) -> Result<Self> {
-        let mut applications = parse(&manager, session, &stored.record, now)?;
+        deadline: Instant,
+    ) -> Result<Option<Self>> {
+        let Some(locked) = manager.lock(session, deadline)? else {
+            return Ok(None);
+        };
+        // In this order: what is dropped first is the lease.
+        let Locked {
+            guard,
+            stored,
+            lease,
+            now,
+        } = locked;
+        if manager.is_too_old(&stored.record, now) {
+            lease.destroy()?;
+            return Ok(None);
+        }
+        let mut applications = parse(manager, session, &stored.record, now)?;
         let mut record = stored.record;
         if applications.notes.is_replaced {
             // What has come to its end is no change that somebody would have to be refused.
             record = record.with_values(to_json(&applications, &record)?);
         }
         let values = applications.take(&manager.config.app);
-        Ok(Session {
+        Ok(Some(Session {
             values,
             applications,
             record,
             lease: Some(lease),
+            guard: Some(guard),
             last_access: Some(stored.last_access),
-            ..Session::new(manager, Client::Given, now)
-        })
+            ..Session::new(Arc::clone(manager), Client::Given, now)
+        }))
     }
 
     /// The same in the hands of the client who showed this.
-    pub(crate) fn of_client(mut self, ticket: &Ticket, held: Held) -> Self {
+    pub(crate) fn of_client(mut self, ticket: &Ticket) -> Self {
         self.id = Some(ticket.id.clone());
         self.client = ticket.client;
-        self.held = Some(held);
         self.flashes = Flashed::new(std::mem::take(&mut self.applications.notes.flash));
         self
     }
@@ -305,6 +317,13 @@ impl Session {
         Ok(has_cookie.then(|| SetCookie::removal(&self.manager.config)))
     }
 
+    /// The thread that uses the session holds it, whichever has opened it.
+    fn note_use(&self) {
+        if let Some(guard) = &self.guard {
+            guard.note_use();
+        }
+    }
+
     /// The cookie that the client needs, if any.
     fn cookie(&self) -> Option<SetCookie> {
         if self.is_replaced() || matches!(self.client, Client::Link | Client::Given) {
@@ -334,12 +353,14 @@ impl Deref for Session {
     type Target = Values;
 
     fn deref(&self) -> &Values {
+        self.note_use();
         &self.values
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Values {
+        self.note_use();
         &mut self.values
     }
 }

@@ -9,11 +9,12 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cgi_session::{Error, Request, Reservation, Result, Session, SessionId, SessionManager};
+use cgi_session::{Request, Reservation, Result, Session, SessionId, SessionManager};
 use subtle::ConstantTimeEq as _;
 
 const COOKIE: &str = "rememberMe";
 const NAME: &str = "remember";
+const GROUP: &str = "remember:";
 /// How long a login is remembered without being used. `lifetime` ends it in any case.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// So long the validator before the present one still counts, for a browser that opens several
@@ -78,11 +79,13 @@ impl Token {
     ///
     /// One that was used up before is a copy: then all logins of this user end.
     pub(crate) fn open(&self) -> Result<Option<Remembered>> {
-        let mut record = match manager()?.start_with_id(&self.selector) {
-            // The selector is the visitor's own session's id: somebody made this cookie.
-            Err(Error::AlreadyOpen) => return Ok(None),
-            record => record?,
-        };
+        // What is no remembered login is not waited for: it may be the visitor's own session.
+        let found = manager()?.look(&self.selector.digest())?;
+        let owner = found.as_ref().and_then(|found| found.record.user());
+        if !owner.is_some_and(|owner| owner.starts_with(GROUP)) {
+            return Ok(None);
+        }
+        let mut record = manager()?.start_with_id(&self.selector)?;
         let place = record.reserve(NAME)?;
         let kept = record.reserved(&place);
         let Some(user) = kept.get::<String>("user")? else {
@@ -160,7 +163,7 @@ pub(crate) fn removal() -> String {
 /// What the records of a user's remembered logins are found by. Not the user's own name: a program
 /// that asks a session for its user must not find one here, where nobody has logged in.
 fn group(user: &str) -> String {
-    format!("remember:{user}")
+    format!("{GROUP}{user}")
 }
 
 /// The store that the sessions are in, too.

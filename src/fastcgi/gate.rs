@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use crate::held;
 use crate::id::SessionId;
 use crate::params::Params;
 
@@ -32,8 +31,6 @@ pub(super) struct Job {
 }
 
 pub(super) struct Gate {
-    /// So many workers may wait for one session.
-    waiting: usize,
     /// So many may be busy with it.
     running: usize,
     sessions: Mutex<HashMap<SessionId, Crowd>>,
@@ -50,7 +47,6 @@ impl Gate {
     pub(super) fn new(workers: usize) -> Self {
         let most = workers.saturating_sub(1).max(1);
         Gate {
-            waiting: (workers / 4).max(1),
             running: (workers / 2).max(2).min(most),
             sessions: Mutex::new(HashMap::new()),
         }
@@ -63,7 +59,7 @@ impl Gate {
         };
         let mut sessions = self.sessions();
         let crowd = sessions.entry(session.clone()).or_default();
-        let is_open = crowd.running < self.running && held::waiting_for(session) < self.waiting;
+        let is_open = crowd.running < self.running;
         // Who waits here is called by one whom the gate has let in, so there must be one. Those that
         // wait in workers may be none of these: an id in a form is not known here.
         if is_open || crowd.running == 0 {

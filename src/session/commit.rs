@@ -1,13 +1,13 @@
 //! The end of a request: saving what changed, first or again, under the same id or a new one.
 
 use std::mem;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Client, NewId, Session, to_json};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
-use crate::held::Held;
-use crate::id::SessionId;
+use crate::held::SessionGuard;
+use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::store::Lease;
 
@@ -36,6 +36,7 @@ impl Session {
     }
 
     fn store(&mut self, then: Then) -> Result<()> {
+        self.note_use();
         let now = SystemTime::now();
         let app = &self.manager.config.app;
         self.applications.put(app, mem::take(&mut self.values));
@@ -49,7 +50,7 @@ impl Session {
         let json = json?;
         match self.lease.take() {
             Some(lease) => self.save_stored(lease, json, then, now),
-            None if self.held.is_some() || !self.is_new() => Err(Error::Ended),
+            None if self.guard.is_some() || !self.is_new() => Err(Error::Ended),
             None if is_empty && !self.is_kept_empty && self.record.user().is_none() => Ok(()),
             None => self.store_first(self.id.clone(), self.record.with_values(json), now),
         }
@@ -134,21 +135,21 @@ impl Session {
         record: Record,
         now: SystemTime,
     ) -> Result<()> {
-        let (id, held, lease) = match self.promised_id.take().or(given) {
+        let (id, guard, lease) = match self.promised_id.take().or(given) {
             Some(id) => {
-                // Before it can be found: another thread would claim it, and wait for us.
-                let held = Held::claim(&id, Duration::ZERO)?;
-                let lease = self.manager.store.create(&id.digest(), &record, now)?;
+                let session = id.digest();
+                let guard = self.guard_of(&session)?;
+                let lease = self.manager.store.create(&session, &record, now)?;
                 // Another process made it since this one looked: tried again, it is found.
                 let busy = || Error::Busy {
                     waited: Duration::ZERO,
                     holder: None,
                 };
-                (id, held, lease.ok_or_else(busy)?)
+                (id, guard, lease.ok_or_else(busy)?)
             }
             None => self.create(&record, now)?,
         };
-        self.held = Some(held);
+        self.guard = Some(guard);
         self.lease = Some(lease);
         self.id = Some(id);
         self.record = record;
@@ -166,16 +167,23 @@ impl Session {
         &self,
         record: &Record,
         now: SystemTime,
-    ) -> Result<(SessionId, Held, Box<dyn Lease>)> {
+    ) -> Result<(SessionId, SessionGuard, Box<dyn Lease>)> {
         for _ in 0..MOST_DRAWS {
             let id = SessionId::generate()?;
-            let held = Held::claim(&id, Duration::ZERO)?;
-            if let Some(lease) = self.manager.store.create(&id.digest(), record, now)? {
-                return Ok((id, held, lease));
+            let session = id.digest();
+            let guard = self.guard_of(&session)?;
+            if let Some(lease) = self.manager.store.create(&session, record, now)? {
+                return Ok((id, guard, lease));
             }
         }
         let cause = format!("each of {MOST_DRAWS} new ids was said to be taken");
         Err(Error::store("cannot store a new session", cause))
+    }
+
+    /// The right to open a session that is created next: before it can be found, so that a thread that
+    /// finds it waits here.
+    fn guard_of(&self, session: &SessionDigest) -> Result<SessionGuard> {
+        SessionGuard::acquire(&self.manager.held, session, Instant::now())
     }
 
     /// First the new record, then the old one's end: a death in between leaves the old id valid.

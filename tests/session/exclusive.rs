@@ -64,6 +64,100 @@ fn another_thread_waits_and_is_told_who_holds_the_session() {
 }
 
 #[test]
+fn a_session_that_another_thread_was_given_is_waited_for_by_the_one_that_opened_it() {
+    let site = Site::new();
+    let id = site.visitor();
+    // Used there at once, or not before it is committed.
+    for is_used in [true, false] {
+        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let holder = thread::spawn(move || {
+            if is_used {
+                count(&mut session);
+            }
+            thread::sleep(Duration::from_millis(if is_used { 2000 } else { 100 }));
+            session.insert("isDone", is_used).unwrap();
+            session.commit().unwrap();
+        });
+        let own = site.manager().start(cookie(&id)).unwrap();
+        assert_eq!(own.get::<bool>("isDone").unwrap(), Some(is_used));
+        own.release();
+        holder.join().unwrap();
+    }
+}
+
+#[test]
+fn who_holds_a_session_now_is_told_at_once_and_others_when_the_time_is_over() {
+    let site = Site::with(&[("lockTimeout", "1s")]);
+    let id = site.visitor();
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    thread::scope(|scope| {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let manager = site.manager();
+        let id_there = id.clone();
+        let holder = scope.spawn(move || {
+            count(&mut session);
+            let again = manager.start(cookie(&id_there)).err();
+            assert!(matches!(again, Some(Error::AlreadyOpen)), "{again:?}");
+            ready.send(()).unwrap();
+            may_go.recv().unwrap();
+            session.commit().unwrap();
+        });
+        is_ready.recv().unwrap();
+        for busy in [
+            site.manager().start(cookie(&id)).err(),
+            site.manager().destroy_by_digest(&id.digest()).err(),
+        ] {
+            assert!(matches!(busy, Some(Error::Busy { .. })), "{busy:?}");
+        }
+        go.send(()).unwrap();
+        holder.join().unwrap();
+    });
+    assert_eq!(site.views(&id), Some(2));
+}
+
+#[test]
+fn managers_of_different_directories_have_nothing_to_do_with_each_other() {
+    let (one, other) = (Site::new(), Site::new());
+    let id = one.visitor();
+    let mut first = one.manager().start_with_id(&id).unwrap();
+    let mut second = other.manager().start_with_id(&id).unwrap();
+    assert_eq!((count(&mut first), count(&mut second)), (2, 1));
+    second.save().unwrap();
+    first.commit().unwrap();
+    second.commit().unwrap();
+    assert_eq!((one.views(&id), other.views(&id)), (Some(2), Some(1)));
+}
+
+#[test]
+fn two_managers_of_one_directory_wait_for_each_other_and_not_for_ever() {
+    let site = Site::with(&[("lockTimeout", "1s")]);
+    let id = site.visitor();
+    let session = site.manager().start(cookie(&id)).unwrap();
+    let busy = site.manager_with(&[]).start(cookie(&id)).err();
+    assert!(matches!(busy, Some(Error::Busy { .. })), "{busy:?}");
+    drop(session);
+}
+
+#[test]
+fn threads_that_wait_for_a_session_have_it_in_turn() {
+    let site = Site::with(&[("lockTimeout", "90s")]);
+    let id = site.visitor();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let mut session = site.manager().start(cookie(&id)).unwrap();
+                    count(&mut session);
+                    session.commit().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(site.views(&id), Some(1601));
+}
+
+#[test]
 fn who_waits_sees_what_the_one_before_stored() {
     let site = Site::new();
     let id = site.visitor();
