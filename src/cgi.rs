@@ -35,7 +35,8 @@ pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
     let body = Body::new(Box::new(Stdin), content_length);
     // To read the environment is to copy all of it: once is enough.
     let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
-    let request = Request::new(params, body, move || source.make_from(&settings));
+    let make_manager = move || source.make_from(&settings);
+    let request = Request::new(params, body, make_manager, Instant::now());
     let method = request.method();
     let (answer, lines) = error_log::keep(|| answer(handler, request));
     error_log::write_all(&lines);

@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::Instant;
 
 use http::Method;
 
@@ -45,8 +46,10 @@ impl Request {
         params: Params,
         body: Body,
         manager: impl FnMut() -> Result<SessionManager> + 'static,
+        arrived: Instant,
     ) -> Self {
-        let visit = Visit::new(Box::new(manager), cookie_header(&params), is_page(&params));
+        let (header, is_page) = (cookie_header(&params), is_page(&params));
+        let visit = Visit::new(Box::new(manager), header, is_page, arrived);
         Request {
             params,
             joined: OnceCell::new(),

@@ -1,5 +1,7 @@
 //! [`Visit`]: the one session of one request, and the one cookie that comes of it.
 
+use std::time::{Duration, Instant};
+
 use crate::config::{CacheLimiter, IdFrom};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
@@ -12,6 +14,8 @@ pub(crate) struct Visit {
     find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
     manager: Option<SessionManager>,
     cookie_header: Vec<u8>,
+    /// How long the request has waited so far, for a worker and for sessions.
+    waited: Duration,
     /// What to look for: the id that the client showed, then that of the session this request made.
     ticket: Option<Ticket>,
     session: Option<Session>,
@@ -53,8 +57,10 @@ impl Visit {
         find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
         cookie_header: Vec<u8>,
         is_page: bool,
+        arrived: Instant,
     ) -> Self {
         Visit {
+            waited: arrived.elapsed(),
             find_manager,
             manager: None,
             cookie_header,
@@ -130,7 +136,9 @@ impl Visit {
         self.was_used = true;
         if self.session.is_none() {
             let manager = self.manager()?;
-            self.session = Some(manager.start_by(self.ticket.as_ref())?);
+            let ticket = self.ticket.clone();
+            let opened = self.waiting(|deadline| manager.start_by(ticket.as_ref(), deadline));
+            self.session = Some(opened?);
             self.go_on();
         }
         self.session.as_mut().ok_or(Error::Ended)
@@ -140,12 +148,20 @@ impl Visit {
         self.was_used = true;
         if self.session.is_none() {
             let manager = self.manager()?;
-            if let Some(ticket) = &self.ticket {
-                self.session = manager.open(ticket)?;
+            if let Some(ticket) = self.ticket.clone() {
+                self.session = self.waiting(|deadline| manager.open(&ticket, deadline))?;
                 self.go_on();
             }
         }
         Ok(self.session.as_mut())
+    }
+
+    /// Opens a session before the request has waited for `lockTimeout` in all, beside its own work.
+    fn waiting<T>(&mut self, open: impl FnOnce(Instant) -> Result<T>) -> Result<T> {
+        let (started, lock_timeout) = (Instant::now(), self.manager()?.config().lock_timeout);
+        let opened = open(started + lock_timeout.saturating_sub(self.waited));
+        self.waited += started.elapsed();
+        opened
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Snapshot>> {

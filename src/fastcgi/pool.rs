@@ -249,7 +249,12 @@ impl<'a> Pool<'a> {
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
     fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Open> {
-        let Job { open, params, .. } = job;
+        let Job {
+            open,
+            params,
+            arrived,
+            ..
+        } = job;
         let Open {
             number,
             is_new,
@@ -258,7 +263,7 @@ impl<'a> Pool<'a> {
         let connection = Rc::new(RefCell::new(connection));
         let body = Body::new(Box::new(Stdin(Rc::clone(&connection))), None);
         let manager = self.manager.clone();
-        let request = Request::new(params, body, move || manager.get());
+        let request = Request::new(params, body, move || manager.get(), arrived);
         let head_only = request.method() == Method::HEAD;
         let (answer, lines) = error_log::keep(|| answer(self.handler, request));
         error_log::write_all(&lines);
