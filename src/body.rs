@@ -11,6 +11,8 @@ pub(crate) struct Body {
     source: Box<dyn Read>,
     /// What `CONTENT_LENGTH` says, if it says a number.
     declared: Option<u64>,
+    /// The source itself says where it ends; what comes beyond `declared` belongs to the body.
+    has_end: bool,
     taken: u64,
     has_ended: bool,
 }
@@ -23,8 +25,18 @@ impl Body {
         Body {
             source,
             declared,
+            has_end: false,
             taken: 0,
             has_ended: false,
+        }
+    }
+
+    /// A body whose source ends where it does, as a stream of FastCGI: `CONTENT_LENGTH` may say less.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_end(source: Box<dyn Read>, content_length: Option<&[u8]>) -> Self {
+        Body {
+            has_end: true,
+            ..Body::new(source, content_length)
         }
     }
 
@@ -42,33 +54,16 @@ impl Body {
     pub(crate) fn read_all(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = BodyReader { body: self, limit }.read_to_end(&mut bytes);
-        match read {
-            Ok(_) => Ok(bytes),
-            Err(error) => {
-                let status = match error.kind() {
-                    io::ErrorKind::FileTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                        StatusCode::REQUEST_TIMEOUT
-                    }
-                    _ => StatusCode::BAD_REQUEST,
-                };
-                Err(Error::Body {
-                    reason: error.to_string(),
-                    status,
-                })
-            }
-        }
+        read.map(|_| bytes).map_err(unusable)
     }
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = self
-            .remaining()
-            .and_then(|left| usize::try_from(left).ok())
-            .unwrap_or(usize::MAX);
-        let length = buffer.len().min(most);
-        if length == 0 {
+        let most = self.remaining().filter(|_| !self.has_end);
+        let most = most.and_then(|left| usize::try_from(left).ok());
+        let length = buffer.len().min(most.unwrap_or(usize::MAX));
+        if length == 0 || self.has_ended {
             return Ok(0);
         }
         let read = self.source.read(&mut buffer[..length])?;
@@ -87,6 +82,8 @@ impl Read for Body {
 
 /// Reads a request's body up to a limit; reading past it is an error of kind
 /// [`FileTooLarge`](io::ErrorKind::FileTooLarge). Get one from [`Request::body`](crate::Request::body).
+///
+/// Its errors hold an [`Error::Body`]: a handler that returns one is answered with its status.
 pub struct BodyReader<'a> {
     pub(crate) body: &'a mut Body,
     pub(crate) limit: u64,
@@ -94,6 +91,18 @@ pub struct BodyReader<'a> {
 
 impl Read for BodyReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.read_some(buffer) {
+            // The standard library tries again what a signal has interrupted.
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(io::Error::new(error.kind(), unusable(error)))
+            }
+            read => read,
+        }
+    }
+}
+
+impl BodyReader<'_> {
+    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.body.remaining().is_some_and(|left| left > self.limit) {
             return Err(too_large());
         }
@@ -109,6 +118,19 @@ impl Read for BodyReader<'_> {
             None => Err(too_large()),
         }
     }
+}
+
+/// What reading a body met, with the status that the client is answered with.
+fn unusable(error: io::Error) -> Error {
+    let status = match error.kind() {
+        io::ErrorKind::FileTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    error.downcast().unwrap_or_else(|error| Error::Body {
+        reason: error.to_string(),
+        status,
+    })
 }
 
 fn too_large() -> io::Error {
@@ -148,6 +170,18 @@ mod tests {
         ] {
             assert_eq!(body(b"abcdef", odd).read_all(10).unwrap(), b"abcdef");
         }
+    }
+
+    #[test]
+    fn a_body_with_an_end_of_its_own_is_whole_at_its_end_or_is_an_error() {
+        let read = |length: &[u8]| {
+            let source = Box::new(&b"abcdef"[..]);
+            Body::with_end(source, Some(length)).read_all(10)
+        };
+        for length in [&b"6"[..], b"3", b"0", b"", b"-1", &[b'9'; 29]] {
+            assert_eq!(read(length).unwrap(), b"abcdef");
+        }
+        assert_eq!(status_of(read(b"7")), StatusCode::BAD_REQUEST);
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn write(line: &str) {
         0 => String::new(),
         lost => format!("{name}: {lost} lines before this one are lost\n"),
     };
-    text.push_str(&format!("{name}: {line}"));
+    text.extend([&*name, ": ", line]);
     while text.len() >= MAX_WRITE {
         text.pop();
     }
@@ -107,9 +107,8 @@ fn lose(lines: u64) {
 
 /// Writes to stderr if that takes all of it without waiting.
 fn write_at_once(bytes: &[u8]) -> bool {
-    let _turn = match (0..TRIES).find_map(|_| my_turn()) {
-        Some(turn) => turn,
-        None => return false,
+    let Some(_turn) = (0..TRIES).find_map(|_| my_turn()) else {
+        return false;
     };
     // Not the standard library's handle: a program's own write may wait in its lock.
     let stderr = rustix::stdio::stderr();

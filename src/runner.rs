@@ -1,6 +1,7 @@
 //! One request through the handler: the session committed, the response complete, errors told.
 
 use std::error::Error as StdError;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use http::header::{
@@ -107,7 +108,12 @@ fn with_session_headers(mut response: Response, farewell: Farewell, is_https: bo
 
 /// Tells the log what failed and the client that it did.
 pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Response {
-    let Some(error) = error.downcast_ref::<Error>() else {
+    // An error of the body's reader holds one of ours.
+    let held = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let known = held.unwrap_or(error).downcast_ref::<Error>();
+    let Some(error) = known else {
         report(&one_line(error));
         return error_page(StatusCode::INTERNAL_SERVER_ERROR);
     };

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Limits;
@@ -19,6 +20,7 @@ use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
 use crate::params::Params;
 use crate::response::Response;
+use crate::runner::error_page;
 use body::Stdin;
 
 /// The longest that unread input is read away for after the response, and the longest pause in it.
@@ -215,7 +217,7 @@ impl Connection {
             }
             (Stage::Params { request, .. }, Kind::AbortRequest) if request.id == header.id => {
                 let request = *request;
-                self.end(request, EndStatus::RequestComplete).map(|()| None)
+                self.abort(request).map(|()| None)
             }
             (Stage::Params { request, .. }, Kind::Params) if request.id == header.id => {
                 Ok(self.take_params(content))
@@ -234,7 +236,11 @@ impl Connection {
             keeps_connection: flags & KEEP_CONNECTION != 0,
         };
         if [role1, role0] != RESPONDER {
-            return self.end(request, EndStatus::UnknownRole);
+            // lighttpd serves the file when an authorizer says nothing but that it is none.
+            let page = error_page(StatusCode::FORBIDDEN);
+            let mut out = Vec::new();
+            record::push_response(&mut out, id, &page, false, EndStatus::UnknownRole);
+            return self.end(request, &out);
         }
         self.stage = Stage::Params {
             request,
@@ -304,11 +310,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends a request that is not answered.
-    fn end(&mut self, request: Active, status: EndStatus) -> io::Result<()> {
+    /// Ends a request that its server has given up.
+    fn abort(&mut self, request: Active) -> io::Result<()> {
         let mut out = Vec::new();
-        record::push_end(&mut out, request.id, status);
-        self.write(&out)?;
+        record::push_end(&mut out, request.id, EndStatus::RequestComplete);
+        self.end(request, &out)
+    }
+
+    /// Ends a request that no handler answers.
+    fn end(&mut self, request: Active, last: &[u8]) -> io::Result<()> {
+        self.write(last)?;
         self.stage = if request.keeps_connection {
             Stage::Idle
         } else {
@@ -348,7 +359,8 @@ impl Connection {
         if stdin.is_aborted {
             record::push_end(out, request.id, EndStatus::RequestComplete);
         } else {
-            record::push_response(out, request.id, response, head_only);
+            let complete = EndStatus::RequestComplete;
+            record::push_response(out, request.id, response, head_only, complete);
         }
         let has_ended = stdin.has_ended();
         self.last_active = Instant::now();

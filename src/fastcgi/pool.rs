@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
@@ -261,7 +261,9 @@ impl<'a> Pool<'a> {
             connection,
         } = open;
         let connection = Rc::new(RefCell::new(connection));
-        let body = Body::new(Box::new(Stdin(Rc::clone(&connection))), None);
+        let stdin = Box::new(Stdin(Rc::clone(&connection)));
+        let length = params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
+        let body = Body::with_end(stdin, length);
         let manager = self.manager.clone();
         let request = Request::new(params, body, move || manager.get(), arrived);
         let head_only = request.method() == Method::HEAD;

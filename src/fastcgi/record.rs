@@ -134,7 +134,13 @@ pub(super) fn push_end(out: &mut Vec<u8>, id: u16, status: EndStatus) {
 }
 
 /// Appends a whole response and the end of its request. A small one is one record of content.
-pub(super) fn push_response(out: &mut Vec<u8>, id: u16, response: &Response, head_only: bool) {
+pub(super) fn push_response(
+    out: &mut Vec<u8>,
+    id: u16,
+    response: &Response,
+    head_only: bool,
+    status: EndStatus,
+) {
     let start = begin_record(out);
     response.write_head(out);
     // Of a head that exceeds a record, the rest goes into records of its own.
@@ -148,7 +154,7 @@ pub(super) fn push_response(out: &mut Vec<u8>, id: u16, response: &Response, hea
         push_record(out, Kind::Stdout, id, chunk);
     }
     push_record(out, Kind::Stdout, id, &[]);
-    push_end(out, id, EndStatus::RequestComplete);
+    push_end(out, id, status);
 }
 
 /// Why a stream of parameters cannot be used.
@@ -266,7 +272,13 @@ mod tests {
     #[test]
     fn a_large_response_is_cut_into_records() {
         let mut out = Vec::new();
-        push_response(&mut out, 7, &Response::text(vec![b'x'; 200_000]), false);
+        push_response(
+            &mut out,
+            7,
+            &Response::text(vec![b'x'; 200_000]),
+            false,
+            EndStatus::RequestComplete,
+        );
         let (mut at, mut content, mut kinds) = (0, 0, Vec::new());
         while let Some(header) = Header::parse(&out[at..]).unwrap() {
             assert_eq!(header.record() % 8, 0);

@@ -98,6 +98,7 @@ fn answer(client: &mut Client) -> String {
                 let text = String::from_utf8_lossy(&out);
                 return match text.strip_prefix("Status: ") {
                     Some(rest) if status == 0 => format!("{id} answered {}", &rest[..3]),
+                    Some(rest) => format!("{id} ended {status} with {}", &rest[..3]),
                     _ => format!("{id} ended {status}{text}"),
                 };
             }
@@ -226,7 +227,7 @@ fn a_request_begins_only_as_the_specification_says() {
             let mut bytes = get(1, flags, "");
             bytes[8..10].copy_from_slice(&[high, low]);
             let name = format!("role {role}, {end}");
-            cases.push(case(name, bytes, &["1 ended 3", end]));
+            cases.push(case(name, bytes, &["1 ended 3 with 403", end]));
         }
     }
     let mut with_body = begin(1, 0);
@@ -235,7 +236,7 @@ fn a_request_begins_only_as_the_specification_says() {
     cases.push(case(
         "a filter with much to say",
         with_body,
-        &["1 ended 3", "closed"],
+        &["1 ended 3 with 403", "closed"],
     ));
     check(&cases);
 }

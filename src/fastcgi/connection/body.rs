@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::record::{EndStatus, HEADER, Header, Kind};
+use super::super::record::{HEADER, Header, Kind};
 use super::{Active, Connection, Progress, Stage, invalid};
 use crate::params::Params;
 
@@ -59,7 +59,7 @@ impl Connection {
             self.stream.consume(ready);
             if stdin.is_aborted {
                 let request = stdin.request;
-                return self.end(request, EndStatus::RequestComplete).map(|()| None);
+                return self.abort(request).map(|()| None);
             }
             if ready == 0 || stdin.early.len() >= *wanted {
                 let params = std::mem::take(params);
