@@ -1,5 +1,6 @@
 //! [`SessionId`]: the secret that a visitor's cookie holds.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::error::{Error, Result};
@@ -21,10 +22,12 @@ impl SessionId {
     ///
     /// [`Error::Random`] when the system gives no random bytes. There is no weaker second choice.
     pub fn generate() -> Result<Self> {
-        let mut random = [0; Self::LENGTH / 2];
+        let mut random = [0; Self::LENGTH / 2 + size_of::<u64>()];
         getrandom::fill(&mut random).map_err(Error::Random)?;
+        let (id, seed) = random.split_at(Self::LENGTH / 2);
         let mut text = [0; Self::LENGTH];
-        hex(&random, &mut text);
+        hex(id, &mut text);
+        SEED.set(seed.try_into().ok().map(u64::from_ne_bytes));
         Ok(SessionId(text))
     }
 
@@ -97,6 +100,10 @@ impl SessionDigest {
             .unwrap_or([0; SessionId::LENGTH])
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The 64 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -114,6 +121,24 @@ impl fmt::Display for SessionDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+thread_local! {
+    /// Drawn together with the last id of this thread, which saves a system call. A forked child
+    /// has the same, and that harms nothing: no client sees it.
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// 64 random bits for the checksum of a new file, used for no other.
+pub(crate) fn seed() -> Result<u64> {
+    SEED.take().map_or_else(|| random().map(|[seed]| seed), Ok)
+}
+
+/// Random numbers from the operating system.
+pub(crate) fn random<const N: usize>() -> Result<[u64; N]> {
+    let mut numbers = [[0; 8]; N];
+    getrandom::fill(numbers.as_flattened_mut()).map_err(Error::Random)?;
+    Ok(numbers.map(u64::from_ne_bytes))
 }
 
 /// Writes `bytes` as lower-case hexadecimal digits; `text` is twice as long as `bytes`.

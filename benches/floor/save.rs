@@ -126,7 +126,7 @@ impl Raw {
         if self.buffer.len() <= WHOLE {
             rustix::io::pread(&file, &mut self.buffer, 0)?;
         } else {
-            for (start, length) in [(0, 69), (slot, 69), (69, size)] {
+            for (start, length) in [(0, 92), (slot, 92), (92, size)] {
                 rustix::io::pread(&file, &mut self.buffer[..length], start as u64)?;
             }
         }

@@ -12,10 +12,8 @@ use support::{Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set
 
 /// Puts a session of a later release beside the others; its name and content fit together.
 fn file_of_a_later_version(site: &Site) -> PathBuf {
-    let slot = r#"[{"g":                   1,"h":"22b5660058390dd8","n":        27,"d":{"v":2,"anything":["else"]}}"#;
-    let text = format!("{slot:<511}\n{:<511}]", ",null");
     let path = site.directory.join(support::session_name());
-    fs::write(&path, text).unwrap();
+    fs::write(&path, support::session_of_a_later_version()).unwrap();
     path
 }
 

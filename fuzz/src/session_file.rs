@@ -15,13 +15,15 @@ use cgi_session::{
     Config, Error, FileStore, Record, RecordError, SessionDigest, SessionId, Store as _,
 };
 use tempfile::TempDir;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::record::same;
 
 const ID: &[u8] = b"2f1c0e5d9a8b7c6d5e4f30213243546576879800";
 /// What stands before the data of a slot.
-const HEAD: usize = 69;
+const HEAD: usize = 92;
+/// Of the files that are made here.
+const SEED: u64 = 0x2f1c_0e5d_9a8b_7c6d;
 const SECTOR: usize = 512;
 
 thread_local! {
@@ -223,9 +225,11 @@ impl Place {
     ) -> Vec<u8> {
         let (number, length) = (format!("{generation:>20}"), format!("{:>10}", data.len()));
         let named = [self.session.as_str(), &number, &length].concat();
-        let hash = xxh3_64(&[named.as_bytes(), data].concat()) ^ u64::from(is_bad);
+        let hash = xxh3_64_with_seed(&[named.as_bytes(), data].concat(), SEED) ^ u64::from(is_bad);
         let mut slot = vec![open];
-        slot.extend(format!(r#"{{"g":{number},"h":"{hash:016x}","n":{length},"d":"#).into_bytes());
+        let head =
+            format!(r#"{{"g":{number},"h":"{hash:016x}","s":"{SEED:016x}","n":{length},"d":"#);
+        slot.extend(head.into_bytes());
         slot.extend_from_slice(data);
         slot.push(b'}');
         slot.resize(capacity - 1, b' ');

@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::calls;
 use crate::error::{Error, Result};
-use crate::id::{SessionDigest, hex};
+use crate::id::SessionDigest;
 
 /// How long an opened directory is trusted to be the one that the path names. Within this time
 /// a program notices that an administrator has moved the directory away.
@@ -78,20 +78,9 @@ impl Directory {
     }
 
     /// A new name for a file that will take the place of `name`, in the same directory as it.
-    pub(in crate::store) fn temporary_name(name: &str) -> Result<String> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(Error::Random)?;
-        let mut text = [0; 16];
-        hex(&random, &mut text);
-        let shard = name
-            .split_once('/')
-            .map(|(shard, _)| format!("{shard}/"))
-            .unwrap_or_default();
-        let pid = std::process::id();
-        Ok(format!(
-            "{shard}.tmp-{pid}-{}",
-            String::from_utf8_lossy(&text)
-        ))
+    pub(in crate::store) fn temporary_name(name: &str, random: u64) -> String {
+        let shard = name.rfind('/').map_or("", |slash| &name[..=slash]);
+        format!("{shard}.tmp-{}-{random:016x}", std::process::id())
     }
 
     /// The opened directory, or `None` when there is none and none was to be made.

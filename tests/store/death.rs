@@ -49,19 +49,19 @@ fn death_before_the_write_of_a_commit_leaves_the_record_before() {
 
 #[test]
 fn death_after_the_header_of_a_slot_leaves_the_record_before() {
-    let (place, id) = torn_second(older_record, 69);
+    let (place, id) = torn_second(older_record, 92);
     finds(&place, &id, 5);
 }
 
 #[test]
 fn death_in_the_middle_of_the_data_leaves_the_record_before() {
-    let (place, id) = torn_second(older_record, 69 + data(6).len() / 2);
+    let (place, id) = torn_second(older_record, 92 + data(6).len() / 2);
     finds(&place, &id, 5);
 }
 
 #[test]
 fn death_in_the_first_commit_after_a_creation_leaves_the_record_before() {
-    for written in [1, 5, 69, 100] {
+    for written in [1, 5, 92, 120] {
         let (place, id) = torn_second(|_| no_slot(512), written);
         finds(&place, &id, 5);
     }
@@ -69,12 +69,12 @@ fn death_in_the_first_commit_after_a_creation_leaves_the_record_before() {
 
 #[test]
 fn death_at_any_byte_of_the_write_leaves_the_record_before_or_the_new_one() {
-    for written in (0..=200).chain([400, 511, 512]) {
+    for written in (0..=220).chain([400, 511, 512]) {
         let (place, id) = torn_second(older_record, written);
-        let whole = written > 69 + data(6).len();
+        let whole = written > 92 + data(6).len();
         let found = place.locked_n(&id).unwrap();
         assert!(
-            found == 5 || (found == 6 && written >= 69 + data(6).len()),
+            found == 5 || (found == 6 && written >= 92 + data(6).len()),
             "{written}"
         );
         assert!(
@@ -136,7 +136,7 @@ fn death_in_a_growth_after_the_rename_leaves_the_new_record() {
 fn death_in_a_creation_leaves_a_damaged_file_that_nobody_sees_and_clean_up_takes() {
     let place = Place::new();
     let whole = |digest: &str| file(slot(digest, true, 1, 512, &data(1)), no_slot(512));
-    for written in [0, 1, 69, 100] {
+    for written in [0, 1, 92, 120] {
         let id = place.plant(|digest| whole(digest)[..written].to_vec());
         assert_eq!(place.read_n(&id), None, "{written}");
         place.set_modified(&id, ago(IDLE + 62));

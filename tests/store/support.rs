@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// So long nothing may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -218,12 +218,36 @@ pub(crate) fn n(record: &Record) -> u64 {
 
 /// A slot as docs/format.md describes it, made without the library.
 pub(crate) fn slot(digest: &str, first: bool, generation: u64, cap: usize, data: &str) -> Vec<u8> {
+    seeded_slot(0xfedc_ba98_7654_3210, digest, first, generation, cap, data)
+}
+
+pub(crate) fn seeded_slot(
+    seed: u64,
+    digest: &str,
+    first: bool,
+    generation: u64,
+    cap: usize,
+    data: &str,
+) -> Vec<u8> {
     let (g, length) = (format!("{generation:20}"), format!("{:10}", data.len()));
-    let hash = xxh3_64(format!("{digest}{g}{length}{data}").as_bytes());
+    let hash = xxh3_64_with_seed(format!("{digest}{g}{length}{data}").as_bytes(), seed);
     let (open, close) = if first { ('[', '\n') } else { (',', ']') };
-    let text = format!(r#"{open}{{"g":{g},"h":"{hash:016x}","n":{length},"d":{data}}}"#);
+    let text =
+        format!(r#"{open}{{"g":{g},"h":"{hash:016x}","s":"{seed:016x}","n":{length},"d":{data}}}"#);
     assert!(text.len() < cap);
     format!("{text:<width$}{close}", width = cap - 1).into_bytes()
+}
+
+/// The seed of a file's checksums; both of its slots have the same.
+#[track_caller]
+pub(crate) fn seed(path: &Path) -> u64 {
+    let envelopes: Vec<serde_json::Value> =
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let seeds = envelopes.iter().filter_map(|envelope| envelope.get("s"));
+    let mut seeds: Vec<_> = seeds.map(|seed| seed.as_str().unwrap()).collect();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 1, "{seeds:?}");
+    u64::from_str_radix(seeds[0], 16).unwrap()
 }
 
 /// The second half of a file in which only one record was ever written.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Record, SessionDigest};
 use rustix::fs::OFlags;
-use xxhash_rust::xxh3::xxh3_128;
+use sha2::{Digest as _, Sha256};
 
 use crate::owner::Account;
 
@@ -23,7 +23,11 @@ pub(super) struct Fingerprint(u128);
 
 impl Fingerprint {
     pub(super) fn of(record: &Record) -> Self {
-        Fingerprint(xxh3_128(&record.to_json()))
+        // No client may craft two states that pass for one.
+        let hash: [u8; 32] = Sha256::digest(record.to_json()).into();
+        let halves = hash.as_chunks().0.iter();
+        let halves = halves.map(|half| u128::from_be_bytes(*half));
+        Fingerprint(halves.fold(0, |mixed, half| mixed ^ half))
     }
 }
 

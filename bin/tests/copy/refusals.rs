@@ -11,7 +11,9 @@ use cgi_session::SessionManager;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pair::{Pair, Visitor, WAIT, all, counts, visitor};
-use crate::support::{Finished, SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name};
+use crate::support::{
+    Finished, SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name, session_of_a_later_version,
+};
 
 type Held = Box<dyn cgi_session::Lease>;
 
@@ -47,9 +49,8 @@ fn a_session_that_somebody_holds_is_told_and_brought_the_next_time() {
 fn what_cannot_be_read_is_told_and_left_where_it_is() {
     let pair = Pair::new("file", "sqlite");
     let visitor = visitor(&pair.old());
-    let slot = r#"[{"g":                   1,"h":"22b5660058390dd8","n":        27,"d":{"v":2,"anything":["else"]}}"#;
     let later = pair.directory("old").join(session_name());
-    fs::write(&later, format!("{slot:<511}\n{:<511}]", ",null")).unwrap();
+    fs::write(&later, session_of_a_later_version()).unwrap();
     let damaged = pair
         .directory("old")
         .join(format!("{}.json", "b".repeat(64)));

@@ -332,6 +332,15 @@ pub(crate) fn session_name() -> String {
     format!("{}.json", "a1".repeat(32))
 }
 
+/// What a file of that name holds when a later release has written it.
+pub(crate) fn session_of_a_later_version() -> String {
+    let (head, data) = (
+        r#"[{"g":                   1,"h":"7fd2e00599f13fd6","s":"0123456789abcdef","n":        27,"d":"#,
+        r#"{"v":2,"anything":["else"]}"#,
+    );
+    format!("{:<511}\n{:<511}]", format!("{head}{data}}}"), ",null")
+}
+
 /// Only root can act as somebody else; without it the test has nothing to try.
 pub(crate) fn is_root() -> bool {
     let place = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 
 use super::scan::{self, COUNT, SWEEP_LOCK};
-use super::{Shared, sweep};
+use super::{Shared, content, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::store::Sweep;
@@ -209,7 +209,8 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
     let Ok(Finding::Session(stat)) = shared.directory.examine(&file, name) else {
         return Ok(false);
     };
-    if directory::modified(&stat) > modified {
+    let is_unseeded = || content::is_unseeded(&file, directory::size(&stat)).unwrap_or(false);
+    if directory::modified(&stat) > modified || is_unseeded() {
         return Ok(false);
     }
     shared.directory.unlink(name)?;

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::slots::{self, DATA, Header, Place, Slot};
 use crate::id::SessionDigest;
+use crate::store::calls;
 
 /// Files up to this size are read whole; of larger ones only the two headers and what is current.
 const WHOLE: usize = 16 << 10;
@@ -19,6 +21,8 @@ pub(super) enum Content {
     Record(Current),
     /// Neither slot holds a whole record.
     Damaged(&'static str),
+    /// It was written before the checksum had a seed.
+    Unseeded,
 }
 
 /// The newest whole record in a file.
@@ -27,6 +31,7 @@ pub(super) struct Current {
     pub(super) cap: usize,
     pub(super) place: Place,
     pub(super) generation: u64,
+    pub(super) seed: u64,
     pub(super) data: Vec<u8>,
     /// The two slots fit together, so that no commit can have overlapped the reading.
     pub(super) is_settled: bool,
@@ -34,16 +39,32 @@ pub(super) struct Current {
 
 /// Reads a file of `size` bytes. The caller holds its lock, or looks at `is_settled`.
 pub(super) fn load(file: &File, size: u64, digest: &SessionDigest) -> io::Result<Content> {
-    let Some(cap) = slot_size(size) else {
-        return Ok(Content::Damaged("its size is not that of two slots"));
+    let loaded = match slot_size(size) {
+        Some(cap) => Reader::new(file, cap).and_then(|reader| load_slots(reader, digest)),
+        None => Ok(Content::Damaged("its size is not that of two slots")),
     };
-    let loaded = Reader::new(file, cap).and_then(|reader| load_slots(reader, digest));
-    match loaded {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Ok(Content::Damaged("it ends too early"))
+    let damaged = match loaded {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "it ends too early",
+        Ok(Content::Damaged(reason)) => reason,
+        result => return result,
+    };
+    Ok(if is_unseeded(file, size)? {
+        Content::Unseeded
+    } else {
+        Content::Damaged(damaged)
+    })
+}
+
+/// Whether a slot of the file was written before the checksum had a seed.
+pub(super) fn is_unseeded(file: &File, size: u64) -> io::Result<bool> {
+    for start in [0, size / 2] {
+        let mut head = [0; DATA];
+        let length = calls::retry(|| file.read_at(&mut head, start))?;
+        if head.get(..length).is_some_and(slots::is_unseeded) {
+            return Ok(true);
         }
-        result => result,
     }
+    Ok(false)
 }
 
 /// Whether a damaged file is the beginning of a new one, whose maker was killed before anybody had its
@@ -86,11 +107,12 @@ fn load_slots(mut reader: Reader<'_>, digest: &SessionDigest) -> io::Result<Cont
     };
     for (rank, (header, place)) in candidates.into_iter().flatten().enumerate() {
         let data = reader.data(place, &header)?;
-        if header.vouches_for(digest, data) {
+        if let Some(seed) = header.vouches_for(digest, data) {
             return Ok(Content::Record(Current {
                 cap: reader.cap,
                 place,
                 generation: header.generation,
+                seed,
                 data: reader.into_data(place, &header),
                 is_settled: is_settled && rank == 0,
             }));

@@ -11,6 +11,7 @@ use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Use};
 use super::{Shared, space};
 use crate::error::{Error, Result};
+use crate::id;
 use crate::store::Uninstalled;
 use crate::store::directory::{Directory, Finding, Missing};
 use crate::store::lock::{self, Release};
@@ -40,9 +41,9 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
 
 /// Makes a file, writes and locks it, and puts it in the place of another.
 fn try_files(shared: &Shared) -> Vec<Error> {
-    let names = [(); 2].map(|()| Directory::temporary_name(""));
-    let [Ok(old), Ok(new)] = names else {
-        return names.into_iter().filter_map(Result::err).collect();
+    let [old, new] = match id::random::<2>() {
+        Ok(random) => random.map(|random| Directory::temporary_name("", random)),
+        Err(error) => return vec![error],
     };
     let mut problems = Vec::new();
     let made = shared

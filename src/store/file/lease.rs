@@ -12,7 +12,7 @@ use super::content::{self, Content, Current};
 use super::slots::{self, Place};
 use super::{Shared, cap, last_access, space, users};
 use crate::error::{Error, Result};
-use crate::id::SessionDigest;
+use crate::id::{self, SessionDigest};
 use crate::record::{Record, RecordError};
 use crate::store::calls;
 use crate::store::directory::{self, Directory, Finding};
@@ -34,6 +34,7 @@ pub(super) struct FileLease {
     /// Where the current record is; the next one goes to the other place.
     place: Place,
     generation: u64,
+    seed: u64,
     modified: SystemTime,
     has_own_end: bool,
     /// Whose session it is, as the stored record says.
@@ -82,6 +83,7 @@ impl FileLease {
                 cap: current.cap,
                 place: current.place,
                 generation: current.generation,
+                seed: current.seed,
                 modified,
                 has_own_end: record.expires().is_some(),
                 user: record.user().map(str::to_owned),
@@ -111,6 +113,7 @@ impl FileLease {
     ) -> Result<Option<Self>> {
         check_size(record, shared.max_record_bytes)?;
         let name = shared.directory.file_name(digest);
+        let seed = id::seed()?;
         space::admit(shared, record)?;
         let admission = cap::admit(shared, now)?;
         let created = shared.directory.create_file(&name);
@@ -122,7 +125,7 @@ impl FileLease {
                 return refused.map(|_| None);
             }
         };
-        let image = slots::image(digest, 1, shared.unit(), record);
+        let image = slots::image(digest, seed, 1, shared.unit(), record);
         // Locked before it is in its user's index: nobody takes out what is in use.
         let written = lock_new(shared, &file, &name)
             .and_then(|()| {
@@ -155,6 +158,7 @@ impl FileLease {
             cap: image.len() / 2,
             place: Place::First,
             generation: 1,
+            seed,
             modified: now,
             has_own_end: record.expires().is_some(),
             user: record.user().map(str::to_owned),
@@ -172,6 +176,7 @@ impl FileLease {
         let is_wasteful = self.cap > wanted && self.cap > SHRINK * (length + slots::OVERHEAD);
         let slot = slots::encode(
             &self.digest,
+            self.seed,
             self.place.other(),
             generation,
             self.cap,
@@ -193,13 +198,15 @@ impl FileLease {
 
     /// Puts the record into a file of another size, which takes this one's place.
     fn replace(&mut self, record: &Record) -> Result<()> {
+        let [random, seed] = id::random()?;
         let image = slots::image(
             &self.digest,
+            seed,
             self.generation + 1,
             self.shared.unit(),
             record,
         );
-        let temporary = Directory::temporary_name(&self.name)?;
+        let temporary = Directory::temporary_name(&self.name, random);
         let directory = &self.shared.directory;
         let Some(file) = directory.create_file(&temporary)? else {
             let exists = std::io::ErrorKind::AlreadyExists.into();
@@ -231,6 +238,7 @@ impl FileLease {
         self.cap = image.len() / 2;
         self.place = Place::First;
         self.generation += 1;
+        self.seed = seed;
         let synced = sync_names(&self.shared, &self.name);
         if synced.is_err() {
             self.take_back(&old, old_size);
@@ -251,7 +259,14 @@ impl FileLease {
             return;
         };
         let place = self.place.other();
-        let slot = slots::encode(&self.digest, place, generation, self.cap, &record);
+        let slot = slots::encode(
+            &self.digest,
+            self.seed,
+            place,
+            generation,
+            self.cap,
+            &record,
+        );
         let taken_back = slot.map(|slot| self.overwrite(&slot, &record));
         if let Some(Err(error)) = taken_back {
             log::warn!("{}", error.one_line());
@@ -394,6 +409,7 @@ fn load(
             set_aside(shared, file, name, reason)?;
             Ok(None)
         }
+        Content::Unseeded => Err(unseeded(shared, name)),
     }
 }
 
@@ -409,6 +425,16 @@ pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<
         );
     }
     Ok(())
+}
+
+/// A file of a development version, which nobody but an administrator may remove.
+pub(super) fn unseeded(shared: &Shared, name: &str) -> Error {
+    Error::Format {
+        path: shared.path(name),
+        reason: "a version from before release 0.1.0 wrote it, and its checksum has no seed; stop \
+                 all programs of that version, then remove such sessions: cgi-session uninstall"
+            .to_owned(),
+    }
 }
 
 /// Reads the record of a whole slot; what is no record at all is `None`.

@@ -3,12 +3,14 @@
 //! ```text
 //! bytes [0, cap)        '[' env0 ' '... '\n'
 //! bytes [cap, 2*cap)    ',' env1 ' '... ']'        env1 = null in a fresh file
-//! env   {"g":GGGGGGGGGGGGGGGGGGGG,"h":"HHHHHHHHHHHHHHHH","n":NNNNNNNNNN,"d":DATA}
+//! env   {"g":GGGGGGGGGGGGGGGGGGGG,"h":"HHHHHHHHHHHHHHHH","s":"SSSSSSSSSSSSSSSS","n":NNNNNNNNNN,"d":DATA}
 //! ```
 //!
 //! `g` is the generation, `n` the length of DATA, both right-aligned with spaces; `h` is the XXH3-64
 //! of the session's digest (64 characters), the 20 characters of `g`, the 10 of `n`, and DATA. The
-//! digest is in it, so that a file copied over another session's name is a damaged file.
+//! digest is in it, so that a file copied over another session's name is a damaged file. `s` is the
+//! seed of the hash, 64 random bits that the file keeps as long as it exists: without knowing them
+//! no client can craft records of which a mixture has the right checksum.
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -16,13 +18,14 @@ use crate::id::{SessionDigest, hex};
 use crate::record::Record;
 
 /// Where DATA begins in a slot.
-pub(super) const DATA: usize = 69;
+pub(super) const DATA: usize = 92;
 /// What a slot needs beyond its DATA.
-pub(super) const OVERHEAD: usize = 71;
+pub(super) const OVERHEAD: usize = 94;
 
 const GENERATION: std::ops::Range<usize> = 6..26;
 const HASH: std::ops::Range<usize> = 32..48;
-const LENGTH: std::ops::Range<usize> = 54..64;
+const SEED: std::ops::Range<usize> = 55..71;
+const LENGTH: std::ops::Range<usize> = 77..87;
 
 /// One of the two places in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,18 +74,17 @@ pub(super) struct Header {
     pub(super) generation: u64,
     pub(super) length: usize,
     hash: [u8; 16],
+    seed: [u8; 16],
 }
 
 impl Header {
-    /// Whether `data` is what was written with this header under this name.
-    pub(super) fn vouches_for(&self, digest: &SessionDigest, data: &[u8]) -> bool {
-        data.len() == self.length
-            && checksum(
-                digest,
-                &decimal::<20>(self.generation),
-                &decimal::<10>(self.length as u64),
-                data,
-            ) == self.hash
+    /// The seed, if `data` is what was written with this header under this name.
+    pub(super) fn vouches_for(&self, digest: &SessionDigest, data: &[u8]) -> Option<u64> {
+        let seed = hex_number(&self.seed)?;
+        let (g, n) = (decimal(self.generation), decimal(self.length as u64));
+        let is_whole =
+            data.len() == self.length && checksum(digest, seed, &g, &n, data) == self.hash;
+        is_whole.then_some(seed)
     }
 }
 
@@ -99,30 +101,56 @@ fn header(bytes: &[u8], place: Place, cap: usize) -> Option<Header> {
     let fixed = bytes[0] == place.brackets().0
         && bytes[1..6] == *b"{\"g\":"
         && bytes[26..32] == *b",\"h\":\""
-        && bytes[48..54] == *b"\",\"n\":"
-        && bytes[64..] == *b",\"d\":";
+        && bytes[48..55] == *b"\",\"s\":\""
+        && bytes[71..77] == *b"\",\"n\":"
+        && bytes[87..] == *b",\"d\":";
     if !fixed {
         return None;
     }
     let header = Header {
         generation: aligned_number(&bytes[GENERATION])?,
         length: usize::try_from(aligned_number(&bytes[LENGTH])?).ok()?,
+        seed: bytes[SEED].try_into().ok()?,
         hash: bytes[HASH].try_into().ok()?,
     };
     (header.length.checked_add(OVERHEAD)? <= cap).then_some(header)
 }
 
 fn aligned_number(field: &[u8]) -> Option<u64> {
+    let digits = field.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let (blank, digits) = field.split_at(field.len() - digits.count());
     // Spaces alone: in the checksum the field is what a number is written as.
-    let start = field.iter().position(|byte| *byte != b' ')?;
-    let digits = field.get(start..)?;
-    if matches!(digits, [b'0', _, ..]) {
+    if !b"                    ".starts_with(blank) || matches!(digits, [] | [b'0', _, ..]) {
         return None;
     }
     digits.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
     })
+}
+
+/// Lower-case digits alone: the checksum does not cover them, so that each number has one spelling.
+fn hex_number(digits: &[u8; 16]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(digit))
+    })
+}
+
+/// Whether a slot begins as before the checksum had a seed. No version that was released wrote it.
+pub(super) fn is_unseeded(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(b'[' | b','))
+        && [
+            (1, &b"{\"g\":"[..]),
+            (26, b",\"h\":\""),
+            (48, b"\",\"n\":"),
+            (64, b",\"d\":"),
+        ]
+        .into_iter()
+        .all(|(at, fixed)| bytes.get(at..).is_some_and(|rest| rest.starts_with(fixed)))
 }
 
 /// The size of a slot for `length` bytes of DATA: half as much again, in whole `unit`s.
@@ -134,6 +162,7 @@ pub(super) fn capacity(length: usize, unit: usize) -> usize {
 /// A slot as it is written, of `cap` bytes; `None` when the record does not fit.
 pub(super) fn encode(
     digest: &SessionDigest,
+    seed: u64,
     place: Place,
     generation: u64,
     cap: usize,
@@ -143,12 +172,13 @@ pub(super) fn encode(
     slot.resize(DATA, b' ');
     record.write_json(&mut slot);
     let fits = slot.len() - DATA + OVERHEAD <= cap;
-    fits.then(|| seal(slot, digest, place, generation, cap))
+    fits.then(|| seal(slot, digest, seed, place, generation, cap))
 }
 
 fn seal(
     mut slot: Vec<u8>,
     digest: &SessionDigest,
+    seed: u64,
     place: Place,
     generation: u64,
     cap: usize,
@@ -156,14 +186,15 @@ fn seal(
     let (open, close) = place.brackets();
     let (head, data) = slot.split_at_mut(DATA);
     let (g, n) = (decimal::<20>(generation), decimal::<10>(data.len() as u64));
-    let hash = checksum(digest, &g, &n, data);
+    let hash = checksum(digest, seed, &g, &n, data);
     head.copy_from_slice(
-        b"[{\"g\":                    ,\"h\":\"                \",\"n\":          ,\"d\":",
+        b"[{\"g\":                    ,\"h\":\"                \",\"s\":\"                \",\"n\":          ,\"d\":",
     );
     head[0] = open;
     head[GENERATION].copy_from_slice(&g);
     head[LENGTH].copy_from_slice(&n);
     head[HASH].copy_from_slice(&hash);
+    hex(&seed.to_be_bytes(), &mut head[SEED]);
     slot.push(b'}');
     slot.resize(cap - 1, b' ');
     slot.push(close);
@@ -173,6 +204,7 @@ fn seal(
 /// A whole new file: the record in the first place, nothing in the second.
 pub(super) fn image(
     digest: &SessionDigest,
+    seed: u64,
     generation: u64,
     unit: usize,
     record: &Record,
@@ -181,7 +213,7 @@ pub(super) fn image(
     data.resize(DATA, b' ');
     record.write_json(&mut data);
     let cap = capacity(data.len() - DATA, unit);
-    let mut file = seal(data, digest, Place::First, generation, cap);
+    let mut file = seal(data, digest, seed, Place::First, generation, cap);
     file.extend_from_slice(b",null");
     file.resize(2 * cap - 1, b' ');
     file.push(b']');
@@ -191,12 +223,13 @@ pub(super) fn image(
 /// The hash as it is written: 16 hexadecimal digits.
 fn checksum(
     digest: &SessionDigest,
+    seed: u64,
     generation: &[u8; 20],
     length: &[u8; 10],
     data: &[u8],
 ) -> [u8; 16] {
-    let mut hash = Xxh3::new();
-    hash.update(digest.as_str().as_bytes());
+    let mut hash = Xxh3::with_seed(seed);
+    hash.update(digest.as_bytes());
     hash.update(generation);
     hash.update(length);
     hash.update(data);
@@ -224,6 +257,8 @@ mod tests {
 
     use super::*;
 
+    const SEED: u64 = 0x0123_4567_89ab_cdef;
+
     fn digest() -> SessionDigest {
         SessionDigest::parse(&[b'a'; 64]).unwrap()
     }
@@ -234,13 +269,13 @@ mod tests {
 
     #[test]
     fn a_new_file_is_these_bytes() {
-        // The checksum is what Python's xxhash.xxh3_64_hexdigest makes of the 64 characters of the
-        // name, the fields g and n, and DATA.
-        let file = image(&digest(), 1, 512, &record(r#"{"":{"pageViews":1}}"#));
+        // The checksum is what Python's xxhash.xxh3_64_hexdigest makes with this seed of the 64
+        // characters of the name, the fields g and n, and DATA.
+        let file = image(&digest(), SEED, 1, 512, &record(r#"{"":{"pageViews":1}}"#));
         assert_eq!(file.len(), 1024);
         let text = String::from_utf8(file).unwrap();
         let slot = concat!(
-            r#"[{"g":                   1,"h":"cd3590e158477e2c","n":        49,"d":"#,
+            r#"[{"g":                   1,"h":"2537661adaa8f466","s":"0123456789abcdef","n":        49,"d":"#,
             r#"{"v":1,"created":0,"values":{"":{"pageViews":1}}}}"#
         );
         assert_eq!(
@@ -257,7 +292,7 @@ mod tests {
     fn a_slot_is_read_as_it_was_written() {
         let record = record(r#"{"":{"a":"b"}}"#);
         for place in [Place::First, Place::Second] {
-            let slot = encode(&digest(), place, u64::MAX, 512, &record).unwrap();
+            let slot = encode(&digest(), SEED, place, u64::MAX, 512, &record).unwrap();
             assert_eq!(slot.len(), 512);
             let Slot::Written(header) = parse(&slot, place, 512) else {
                 panic!("not read")
@@ -267,15 +302,24 @@ mod tests {
                 (u64::MAX, record.to_json().len())
             );
             let data = &slot[DATA..DATA + header.length];
-            assert!(header.vouches_for(&digest(), data));
-            assert!(!header.vouches_for(&SessionDigest::parse(&[b'b'; 64]).unwrap(), data));
+            assert_eq!(header.vouches_for(&digest(), data), Some(SEED));
+            let other = SessionDigest::parse(&[b'b'; 64]).unwrap();
+            assert_eq!(header.vouches_for(&other, data), None);
             assert_eq!(parse(&slot, place.other(), 512), Slot::Torn);
         }
     }
 
     #[test]
     fn no_flipped_bit_of_header_or_data_passes_for_the_original() {
-        let original = encode(&digest(), Place::First, 7, 512, &record(r#"{"":{"a":1}}"#)).unwrap();
+        let original = encode(
+            &digest(),
+            SEED,
+            Place::First,
+            7,
+            512,
+            &record(r#"{"":{"a":1}}"#),
+        )
+        .unwrap();
         let Slot::Written(header) = parse(&original, Place::First, 512) else {
             panic!("not read")
         };
@@ -285,8 +329,9 @@ mod tests {
                 slot[at] ^= 1 << bit;
                 if let Slot::Written(header) = parse(&slot, Place::First, 512) {
                     let data = &slot[DATA..DATA + header.length];
-                    assert!(
-                        !header.vouches_for(&digest(), data),
+                    assert_eq!(
+                        header.vouches_for(&digest(), data),
+                        None,
                         "bit {bit} of byte {at}"
                     );
                 }
@@ -296,7 +341,7 @@ mod tests {
 
     #[test]
     fn nothing_but_spaces_stands_before_a_number() {
-        let original = encode(&digest(), Place::First, 7, 512, &record("{}")).unwrap();
+        let original = encode(&digest(), SEED, Place::First, 7, 512, &record("{}")).unwrap();
         for at in [GENERATION.start, LENGTH.start] {
             for blank in [b'\t', b'\n', b'\r', 0x0c] {
                 let mut slot = original.clone();
@@ -309,8 +354,8 @@ mod tests {
     #[test]
     fn two_full_slots_are_one_json_text() {
         let record = record(r#"{"":{"a":1}}"#);
-        let mut file = encode(&digest(), Place::First, 8, 512, &record).unwrap();
-        file.extend(encode(&digest(), Place::Second, 9, 512, &record).unwrap());
+        let mut file = encode(&digest(), SEED, Place::First, 8, 512, &record).unwrap();
+        file.extend(encode(&digest(), SEED, Place::Second, 9, 512, &record).unwrap());
         let json: serde_json::Value = serde_json::from_slice(&file).unwrap();
         assert_eq!(json[1]["g"], 9);
         assert_eq!(json[1]["d"]["values"][""]["a"], 1);
@@ -319,6 +364,6 @@ mod tests {
     #[test]
     fn a_record_that_does_not_fit_is_no_slot() {
         let long = record(&format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(600)));
-        assert_eq!(encode(&digest(), Place::First, 1, 512, &long), None);
+        assert_eq!(encode(&digest(), SEED, Place::First, 1, 512, &long), None);
     }
 }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
-use super::lease::{check_file_size, parse};
+use super::lease::{check_file_size, parse, unseeded};
 use super::{Shared, last_access};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -106,6 +106,7 @@ fn find(shared: &Shared, digest: &SessionDigest, now: SystemTime) -> Result<Foun
                     }
                     return Ok(Found::Damaged(reason));
                 }
+                Some(Content::Unseeded) => return Err(unseeded(shared, &name)),
                 None => continue,
             },
             Err(error) => return Err(failed(error)),
@@ -143,7 +144,7 @@ fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Re
                 before = found;
             }
             // Or two commits overlapped this reading; under the lock it is seen which.
-            Content::Damaged(_) => before = None,
+            Content::Damaged(_) | Content::Unseeded => before = None,
         }
     }
     Ok(Reading::Restless)

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{FileType, OFlags, Stat};
 
 use super::content::{self, Content};
-use super::lease::check_file_size;
+use super::lease::{check_file_size, unseeded};
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Use};
 use super::{Shared, cap};
@@ -238,6 +238,10 @@ impl Run<'_> {
         let reason = match content {
             // Its time is up, whatever it once held.
             Content::Damaged(_) => "damaged and expired",
+            Content::Unseeded => {
+                report.live += 1;
+                return Err(unseeded(self.shared, &stored));
+            }
             Content::Record(current) => match Record::from_json(current.data) {
                 // Whatever end of its own it has: a clock that was wrong may have set that.
                 Ok(record) if self.is_too_old(&record) => "older than any session may be",

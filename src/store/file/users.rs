@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Shared, snapshot};
 use crate::error::{Error, Result};
-use crate::id::{SessionDigest, hex};
+use crate::id::{self, SessionDigest, hex};
 use crate::store::directory::{self, Directory, Finding};
 use crate::store::lock;
 
@@ -281,7 +281,7 @@ impl<'a> Index<'a> {
     /// Puts an index of these sessions in the place of this one.
     pub(super) fn rewrite(&self, sessions: &[SessionDigest]) -> Result<()> {
         let directory = &self.shared.directory;
-        let temporary = Directory::temporary_name(&self.name)?;
+        let temporary = Directory::temporary_name(&self.name, id::random::<1>()?[0]);
         let text: String = sessions
             .iter()
             .flat_map(|session| [session.as_str(), "\n"])
