@@ -76,11 +76,11 @@ impl SessionManager {
         let config = &self.shared.config;
         let record = &stored.record;
         let idle = record.expires().or_else(|| {
-            let timeout = record.timeout().unwrap_or(config.timeout);
+            let timeout = record.idle().unwrap_or(config.timeout);
             stored.last_access.checked_add(timeout)
         });
-        let absolute = config
-            .lifetime
+        let absolute = record
+            .lifetime(config.lifetime)
             .and_then(|lifetime| record.created().checked_add(lifetime));
         let ends = idle.into_iter().chain(absolute).min();
         // Both lie beyond every clock only if the times that were stored do.
@@ -95,7 +95,13 @@ impl SessionManager {
     /// [`Error::Busy`] when the session was held for `lockTimeout`, or is by this thread, and when the
     /// store fails.
     pub fn open_by_digest(&self, session: &SessionDigest) -> Result<Option<Session>> {
-        Session::open(&self.shared, session, self.deadline()).map_err(held_here)
+        let found = self.shared.lock(session, self.deadline());
+        match found.map_err(held_here)? {
+            Some(locked) if !locked.stored.record.is_marker() => {
+                Session::open(&self.shared, session, locked)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Deletes a session when nobody holds it any more; it never comes back. Tells whether there

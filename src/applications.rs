@@ -40,10 +40,16 @@ pub(crate) struct Notes {
     /// The client was sent a cookie to see whether it comes back.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) test_cookie: bool,
-    /// The session goes on under another id, and this one only serves requests under way.
-    #[serde(skip_serializing_if = "is_false")]
-    pub(crate) is_replaced: bool,
+    /// In the marker of a change of id: the SHA-256 of the token that forms of requests under way carry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) csrf_digest: Option<String>,
+    /// Notes of a later release, which are kept.
+    #[serde(flatten, skip_deserializing)]
+    unknown: Values,
 }
+
+/// The members of [`Notes`] in JSON.
+const KNOWN_NOTES: [&str; 5] = ["flash", "ends", "csrfToken", "testCookie", "csrfDigest"];
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(flag: &bool) -> bool {
@@ -56,7 +62,8 @@ impl Notes {
             && self.ends.is_empty()
             && self.csrf_token.is_none()
             && !self.test_cookie
-            && !self.is_replaced
+            && self.csrf_digest.is_none()
+            && self.unknown.is_empty()
     }
 }
 
@@ -94,8 +101,12 @@ impl Applications {
     pub(crate) fn from_json(text: &[u8], now: SystemTime) -> serde_json::Result<Self> {
         let mut values: Unique<Values> = serde_json::from_slice(text)?;
         let mut notes = Notes::default();
-        if let Some(stored) = values.0.remove(RESERVED.encode_utf8(&mut [0; 4])) {
+        if let Some(mut stored) = values.0.remove(RESERVED.encode_utf8(&mut [0; 4])) {
             notes = serde_json::from_str(&serde_json::to_string(&stored)?)?;
+            for known in KNOWN_NOTES {
+                stored.remove(known);
+            }
+            notes.unknown = stored;
         }
         for (name, ends) in std::mem::take(&mut notes.ends) {
             if let Some(values) = values.0.get_mut(&name) {
@@ -299,6 +310,13 @@ mod tests {
         assert_eq!((auth.name(), &*user), ("auth", "ada"));
         later.unreserve(&auth);
         assert!(later.of("auth").unwrap().is_empty());
+    }
+
+    #[test]
+    fn notes_of_a_later_release_are_kept() {
+        let text = br#"{"":{"a":1},"@":{"csrfToken":"t","later":[{"x":1.50}]}}"#;
+        let applications = Applications::from_json(text, NOW).unwrap();
+        assert_eq!(applications.to_json(0).unwrap(), text);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The Cookie header in, the Set-Cookie header out.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cookie::{Cookie, CookieBuilder};
 
 use crate::config::{Config, Secure};
+use crate::id::SessionId;
 
 /// The longest Max-Age that browsers keep: 400 days (RFC 6265bis, 5.5).
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -45,6 +46,126 @@ fn trim(mut text: &[u8]) -> &[u8] {
         text = rest;
     }
     text
+}
+
+/// What a client presented: well-formed ids, to be tried in turn.
+#[derive(Clone)]
+pub(crate) struct Presented {
+    pub(crate) ids: Vec<SessionId>,
+    pub(crate) by: By,
+}
+
+/// How ids came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Cookie,
+    /// A link or a form carried it. One that may be of another site brings no cookie: a visitor would be
+    /// given the session of the one who wrote the link.
+    Link {
+        is_same_origin: bool,
+    },
+    /// The program gives the id itself: cookies are neither read nor sent.
+    Program,
+}
+
+impl Presented {
+    pub(crate) fn none(by: By) -> Self {
+        Presented {
+            ids: Vec::new(),
+            by,
+        }
+    }
+
+    pub(crate) fn one(id: SessionId, by: By) -> Self {
+        Presented { ids: vec![id], by }
+    }
+
+    /// How the client knows the session that has this id when the response is built. It is new if this
+    /// request began it.
+    pub(crate) fn shown(&self, id: Option<&SessionId>, is_new: bool) -> Shown {
+        let is_presented = id.is_some_and(|id| self.ids.contains(id));
+        match self.by {
+            By::Program => Shown::Elsewhere,
+            By::Link { is_same_origin } if is_presented || !(is_same_origin || is_new) => {
+                Shown::Elsewhere
+            }
+            By::Cookie if is_presented => Shown::This,
+            By::Cookie if !self.ids.is_empty() => Shown::Others,
+            By::Cookie | By::Link { .. } => Shown::Nothing,
+        }
+    }
+}
+
+/// How a client knows a session, compared with the session's id when the response is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// No cookie holds a well-formed id.
+    Nothing,
+    /// Cookies hold well-formed ids, but not the session's.
+    Others,
+    /// A cookie holds the session's id.
+    This,
+    /// By a link, by a form, or by the program.
+    Elsewhere,
+}
+
+/// What the store says of the session's id when the response is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It leads to the session.
+    Live,
+    /// It leads nowhere any more, or to what a change of id left there; or nothing was stored.
+    Ended,
+    /// This request has destroyed the session, and no other that the client shows is left.
+    Destroyed,
+}
+
+/// What a response does about the session's cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    Set,
+    Remove,
+}
+
+/// Decides about the cookie of a response: the one place that does.
+///
+/// | the client shows | the session is | and must be sent again | the response |
+/// |---|---|---|---|
+/// | nothing, or other ids | live | | sets the cookie |
+/// | its id | live | no | leaves the cookie alone |
+/// | its id | live | yes | sets the cookie |
+/// | any id | destroyed | | removes the cookie |
+/// | nothing | destroyed | | leaves the cookie alone |
+/// | anything | ended, or given another id | | leaves the cookie alone |
+/// | its id in a link or form, or given by the program | anything | | leaves the cookie alone |
+///
+/// A cookie must be sent again when its Max-Age is to be renewed ([`is_due_again`]), or when it holds
+/// the session itself, which has changed. Two responses that are under way at once may still overtake each
+/// other: a browser keeps the cookie that arrives last.
+pub(crate) fn due(shown: Shown, standing: Standing, is_to_be_sent_again: bool) -> Due {
+    match (shown, standing) {
+        (Shown::Elsewhere, _) | (_, Standing::Ended) | (Shown::Nothing, Standing::Destroyed) => {
+            Due::Nothing
+        }
+        (Shown::Nothing | Shown::Others, Standing::Live) => Due::Set,
+        (Shown::This, Standing::Live) if is_to_be_sent_again => Due::Set,
+        (Shown::This, Standing::Live) => Due::Nothing,
+        (Shown::Others | Shown::This, Standing::Destroyed) => Due::Remove,
+    }
+}
+
+/// Whether the cookie's Max-Age is to be renewed: at most once in a tenth of it.
+pub(crate) fn is_due_again(config: &Config, sent: Option<SystemTime>, now: SystemTime) -> bool {
+    let Some(age) = config.cookie_max_age else {
+        return false;
+    };
+    let pause = age.min(LONGEST_MAX_AGE) / 10;
+    sent.is_none_or(|sent| match now.duration_since(sent) {
+        Ok(since) => since > pause,
+        // Noted by a clock that was wrong.
+        Err(ahead) => ahead.duration() > pause,
+    })
 }
 
 /// The one `Set-Cookie` header field that a response needs.
@@ -140,7 +261,6 @@ fn builder(config: &Config, value: String) -> CookieBuilder<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::SessionId;
 
     const ID: &str = "0123456789abcdef0123456789abcdef01234567";
     const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
@@ -253,6 +373,76 @@ mod tests {
         header.extend(std::iter::repeat_n(b'x', 1 << 20));
         header.extend_from_slice(format!("; sessionId={ID}").as_bytes());
         found(&header, Some(ID));
+    }
+
+    /// The table of [`due`], and no other row sets or removes a cookie.
+    #[test]
+    fn one_table_decides_about_the_cookie() {
+        use Shown::{Elsewhere, Nothing, Others, This};
+        use Standing::{Destroyed, Ended, Live};
+        let rows = [
+            (Nothing, Live, false, Due::Set),
+            (Nothing, Live, true, Due::Set),
+            (Others, Live, false, Due::Set),
+            (Others, Live, true, Due::Set),
+            (This, Live, true, Due::Set),
+            (Others, Destroyed, false, Due::Remove),
+            (Others, Destroyed, true, Due::Remove),
+            (This, Destroyed, false, Due::Remove),
+            (This, Destroyed, true, Due::Remove),
+        ];
+        for shown in [Nothing, Others, This, Elsewhere] {
+            for standing in [Live, Ended, Destroyed] {
+                for again in [false, true] {
+                    let row = rows
+                        .iter()
+                        .find(|row| (row.0, row.1, row.2) == (shown, standing, again));
+                    let expected = row.map_or(Due::Nothing, |row| row.3);
+                    assert_eq!(
+                        due(shown, standing, again),
+                        expected,
+                        "{shown:?} {standing:?} {again}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_is_known_by_how_it_came() {
+        let (id, other) = (
+            SessionId::generate().unwrap(),
+            SessionId::generate().unwrap(),
+        );
+        let by = |by| Presented::one(id.clone(), by);
+        assert_eq!(by(By::Cookie).shown(Some(&id), false), Shown::This);
+        assert_eq!(by(By::Cookie).shown(Some(&other), true), Shown::Others);
+        assert_eq!(
+            Presented::none(By::Cookie).shown(Some(&other), true),
+            Shown::Nothing
+        );
+        let link = |is_same_origin| by(By::Link { is_same_origin });
+        assert_eq!(link(true).shown(Some(&id), false), Shown::Elsewhere);
+        // A changed id, and a new session.
+        assert_eq!(link(true).shown(Some(&other), false), Shown::Nothing);
+        assert_eq!(link(false).shown(Some(&other), false), Shown::Elsewhere);
+        assert_eq!(link(false).shown(Some(&other), true), Shown::Nothing);
+        assert_eq!(by(By::Program).shown(Some(&other), true), Shown::Elsewhere);
+    }
+
+    #[test]
+    fn a_max_age_is_renewed_once_in_a_tenth_of_it() {
+        let config = Config::new().set("cookieMaxAge", "100s").unwrap();
+        let now = SystemTime::now();
+        let due = |ago| is_due_again(&config, Some(now - Duration::from_secs(ago)), now);
+        assert!(!due(0) && !due(10) && due(11));
+        assert!(is_due_again(&config, None, now));
+        assert!(is_due_again(
+            &config,
+            Some(now + Duration::from_secs(60)),
+            now
+        ));
+        assert!(!is_due_again(&Config::new(), None, now));
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::applications::Applications;
 use crate::config::{Config, StorageType};
-use crate::cookies::{self, SetCookie};
+use crate::cookies::{self, By, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::held::{HeldSessions, SessionGuard};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
-use crate::session::{Client, Session, Snapshot};
+use crate::session::{Session, Snapshot};
 use crate::store::{FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepReport};
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
@@ -176,13 +176,18 @@ impl SessionManager {
     /// Opens the session that the Cookie header names, or begins a new one. Of a new one nothing
     /// is stored before something is put in and committed.
     ///
+    /// Of several cookies of the session's name (browsers send two after `cookiePath` has changed, say) the
+    /// first of the first eight well-formed ids that leads to a live session counts.
+    ///
     /// # Errors
     ///
+    /// [`Error::Replaced`] when all that the cookies lead to was given another id within the last minute:
+    /// the client has that one by now, or is about to get it.
     /// [`Error::Busy`] when another request held the session for `lockTimeout`,
     /// [`Error::AlreadyOpen`] when this thread holds it, and when the store fails.
     pub fn start(&self, cookie_header: impl AsRef<[u8]>) -> Result<Session> {
-        let (manager, ticket) = self.client(cookie_header.as_ref());
-        manager.start_by(ticket.as_ref(), self.deadline())
+        let (manager, presented) = self.client(cookie_header.as_ref());
+        manager.start_by(&presented)
     }
 
     /// Opens the session of this id, or begins one that will have it: the program vouches for the
@@ -192,8 +197,11 @@ impl SessionManager {
     ///
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
     /// is [`Error::Busy`]: tried again, it is found.
+    ///
+    /// Whoever has this id has the session: a cookie of the session's name that holds it opens it,
+    /// too, unless [`Session::set_private`] says otherwise.
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
-        self.start_by(Some(&Ticket::given(id.clone())), self.deadline())
+        self.start_by(&Presented::one(id.clone(), By::Program))
     }
 
     /// Opens the session that the Cookie header names; makes nothing when there is none.
@@ -202,8 +210,9 @@ impl SessionManager {
     ///
     /// As [`SessionManager::start`].
     pub fn existing(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Session>> {
-        let (manager, ticket) = self.client(cookie_header.as_ref());
-        ticket.map_or(Ok(None), |ticket| manager.open(&ticket, self.deadline()))
+        let (manager, presented) = self.client(cookie_header.as_ref());
+        let found = manager.open(&presented, manager.deadline())?;
+        Ok(found.live())
     }
 
     /// Reads the session that the Cookie header names as it is at this moment. Waits for nobody.
@@ -212,8 +221,9 @@ impl SessionManager {
     ///
     /// When the store fails.
     pub fn read(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Snapshot>> {
-        let (manager, ticket) = self.client(cookie_header.as_ref());
-        ticket.map_or(Ok(None), |ticket| manager.read_id(&ticket.id))
+        let (manager, presented) = self.client(cookie_header.as_ref());
+        let found = manager.read_by(&presented)?.live();
+        Ok(found.map(|(_, snapshot)| snapshot))
     }
 
     /// Opens or begins a session, lets `change` change it, and commits: the session is locked only
@@ -246,11 +256,11 @@ impl SessionManager {
         Ok((result, session.commit()?))
     }
 
-    /// The id that the Cookie header holds, whether or not there is a session of that id.
+    /// The first well-formed id that the Cookie header holds, whether or not there is a session of that id.
     #[must_use]
     pub fn session_id(&self, cookie_header: impl AsRef<[u8]>) -> Option<SessionId> {
-        let (_, ticket) = self.client(cookie_header.as_ref());
-        ticket.map(|ticket| ticket.id)
+        let (_, presented) = self.client(cookie_header.as_ref());
+        presented.ids.into_iter().next()
     }
 
     /// Deletes expired sessions.
@@ -292,9 +302,10 @@ impl SessionManager {
         Ok(())
     }
 
-    /// A manager for one client, and what its cookies show.
-    pub(crate) fn client(&self, cookie_header: &[u8]) -> (SessionManager, Option<Ticket>) {
+    /// A manager for one client, and what its cookies present.
+    pub(crate) fn client(&self, cookie_header: &[u8]) -> (SessionManager, Presented) {
         let mut manager = self.clone();
+        let mut most = MAX_CANDIDATES;
         if let Some(store) = self.shared.store.for_client() {
             let config = self.shared.config.clone();
             let held = Arc::clone(&self.shared.held);
@@ -303,55 +314,135 @@ impl SessionManager {
                 store,
                 held,
             });
+            // Such a store recognizes only what is live.
+            most = 1;
         }
-        let shared = &manager.shared;
-        let now = SystemTime::now();
-        let id = cookies::values(cookie_header, &shared.config.cookie_name)
-            .find_map(|value| shared.store.recognize(value, now));
-        (manager, id.map(Ticket::from_cookie))
+        let (shared, now) = (&manager.shared, SystemTime::now());
+        let mut ids = Vec::new();
+        let values = cookies::values(cookie_header, &shared.config.cookie_name);
+        for id in values.filter_map(|value| shared.store.recognize(value, now)) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+            if ids.len() == most {
+                break;
+            }
+        }
+        let by = By::Cookie;
+        (manager, Presented { ids, by })
     }
 
-    /// A new session, for a client that showed this or nothing.
-    pub(crate) fn begin(&self, ticket: Option<&Ticket>) -> Session {
+    /// A new session, for a client that presented this.
+    pub(crate) fn begin(&self, presented: &Presented) -> Session {
+        let given = presented
+            .ids
+            .first()
+            .filter(|_| presented.by == By::Program);
         let (shared, now) = (Arc::clone(&self.shared), SystemTime::now());
-        match ticket {
-            None => Session::new(shared, Client::Unknown, now),
-            Some(Ticket { id, client }) => match client {
-                Client::Given => Session::new_with_id(shared, id.clone(), now),
-                Client::Cookie => Session::new(shared, Client::OtherCookie, now),
-                _ => Session::new(shared, Client::Unknown, now),
-            },
+        Session::new(shared, presented.clone(), given.cloned(), now)
+    }
+
+    pub(crate) fn start_by(&self, presented: &Presented) -> Result<Session> {
+        match self.open(presented, self.deadline())? {
+            Found::Live(session) => Ok(session),
+            Found::Marker(_) => Err(Error::Replaced),
+            Found::Nothing => Ok(self.begin(presented)),
         }
     }
 
-    /// Until when a session may be waited for that is asked for now.
+    /// When a wait that begins now must be over.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.shared.config.lock_timeout
     }
 
-    pub(crate) fn start_by(&self, ticket: Option<&Ticket>, deadline: Instant) -> Result<Session> {
-        let existing = ticket.map_or(Ok(None), |ticket| self.open(ticket, deadline))?;
-        Ok(existing.unwrap_or_else(|| self.begin(ticket)))
+    /// Opens the first live session of those presented. What is left readable under a changed id is
+    /// opened only when none of the others is live.
+    pub(crate) fn open(&self, presented: &Presented, deadline: Instant) -> Result<Found<Session>> {
+        let open = |id: &SessionId| self.open_one(id, presented, deadline);
+        first_live(&presented.ids, open, Session::is_replaced)
     }
 
-    pub(crate) fn open(&self, ticket: &Ticket, deadline: Instant) -> Result<Option<Session>> {
-        let session = Session::open(&self.shared, &ticket.id.digest(), deadline)?;
-        Ok(session.map(|session| session.of_client(ticket)))
-    }
-
-    pub(crate) fn read_id(&self, id: &SessionId) -> Result<Option<Snapshot>> {
-        let now = SystemTime::now();
-        let stored = self.shared.store.read(&id.digest(), now)?;
-        let Some(stored) = stored.filter(|stored| !self.shared.is_too_old(&stored.record, now))
-        else {
-            return Ok(None);
+    fn open_one(
+        &self,
+        id: &SessionId,
+        presented: &Presented,
+        deadline: Instant,
+    ) -> Result<Found<Session>> {
+        let digest = id.digest();
+        let Some(locked) = self.shared.lock(&digest, deadline)? else {
+            return Ok(Found::Nothing);
         };
-        let applications = parse(&self.shared, &id.digest(), &stored.record, now)?;
-        Ok(Some(Snapshot::new(
-            applications,
-            &self.shared.config.app,
-            stored,
-        )))
+        if locked.stored.record.is_private() && presented.by != By::Program {
+            return Ok(Found::Nothing);
+        }
+        if locked.stored.record.is_marker() {
+            return Ok(Found::Marker(vec![locked.stored.record]));
+        }
+        let session = Session::open(&self.shared, &digest, locked)?;
+        Ok(session.map_or(Found::Nothing, |session| {
+            Found::Live(session.of_client(id, presented))
+        }))
+    }
+
+    /// Reads the first live session of those presented, as [`SessionManager::open`].
+    pub(crate) fn read_by(&self, presented: &Presented) -> Result<Found<(SessionId, Snapshot)>> {
+        let is_replaced = |(_, snapshot): &(SessionId, Snapshot)| snapshot.is_replaced();
+        first_live(
+            &presented.ids,
+            |id| self.read_one(id, presented.by),
+            is_replaced,
+        )
+    }
+
+    fn read_one(&self, id: &SessionId, by: By) -> Result<Found<(SessionId, Snapshot)>> {
+        let (shared, digest, now) = (&self.shared, id.digest(), SystemTime::now());
+        let Some(stored) = shared.store.read(&digest, now)? else {
+            return Ok(Found::Nothing);
+        };
+        if stored.record.is_private() && by != By::Program {
+            return Ok(Found::Nothing);
+        }
+        if stored.record.is_marker() {
+            return Ok(Found::Marker(vec![stored.record]));
+        }
+        if shared.is_too_old(&stored.record, now) {
+            return Ok(Found::Nothing);
+        }
+        let applications = parse(shared, &digest, &stored.record, now)?;
+        let snapshot = Snapshot::new(applications, &shared.config.app, stored);
+        Ok(Found::Live((id.clone(), snapshot)))
+    }
+
+    /// What the store says of a session now, for a request that closed it a while ago.
+    pub(crate) fn standing(&self, id: &SessionId) -> Standing {
+        let now = SystemTime::now();
+        match self.shared.store.look(&id.digest(), now) {
+            Ok(Some(stored))
+                if !stored.record.is_replaced() && !self.shared.is_too_old(&stored.record, now) =>
+            {
+                Standing::Live
+            }
+            Ok(_) => Standing::Ended,
+            Err(error) => {
+                // It was stored in this request: without its cookie it would be lost.
+                log::warn!("{}", error.one_line());
+                Standing::Live
+            }
+        }
+    }
+
+    /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
+    /// cookie's value when that may be sent: the session is live.
+    pub(crate) fn renew(&self, id: &SessionId) -> Result<Option<String>> {
+        let presented = Presented::one(id.clone(), By::Cookie);
+        match self.open(&presented, Instant::now()) {
+            Ok(Found::Live(mut session)) if !session.is_replaced() => {
+                session.finish()?;
+                Ok(session.cookie_value())
+            }
+            Ok(_) | Err(Error::Busy { .. } | Error::AlreadyOpen) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -383,8 +474,28 @@ impl Shared {
 
     /// Whether a record has reached the absolute limit, however much it was used.
     pub(crate) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
-        let lifetime = self.config.lifetime;
-        lifetime.is_some_and(|lifetime| record.is_too_old(lifetime, now))
+        record.is_too_old(self.config.lifetime, now)
+    }
+
+    /// Destroys a session and what can still be read under the id that it had before: one after the
+    /// other, so that no two locks are held at once.
+    pub(crate) fn end(
+        &self,
+        record: &Record,
+        lease: Box<dyn Lease>,
+        deadline: Instant,
+    ) -> Result<()> {
+        lease.destroy()?;
+        let Some(before) = record.predecessor() else {
+            return Ok(());
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.store.lock(&before, left, SystemTime::now())? {
+            Some((stored, lease)) if stored.record.is_replaced() && !stored.record.is_marker() => {
+                lease.destroy()
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -402,27 +513,51 @@ fn built_without(storage_type: &str, feature: &str) -> Error {
     ))
 }
 
-/// What a client showed: an id, and how it came.
-#[derive(Clone)]
-pub(crate) struct Ticket {
-    pub(crate) id: SessionId,
-    pub(crate) client: Client,
+/// The most ids of one request that are looked up.
+const MAX_CANDIDATES: usize = 8;
+
+/// What presented ids lead to.
+pub(crate) enum Found<T> {
+    Live(T),
+    /// Nothing but markers of a change of id, which these are, and dead ids.
+    Marker(Vec<Record>),
+    Nothing,
 }
 
-impl Ticket {
-    pub(crate) fn from_cookie(id: SessionId) -> Self {
-        let client = Client::Cookie;
-        Ticket { id, client }
+impl<T> Found<T> {
+    pub(crate) fn live(self) -> Option<T> {
+        match self {
+            Found::Live(found) => Some(found),
+            Found::Marker(_) | Found::Nothing => None,
+        }
     }
+}
 
-    pub(crate) fn from_link(id: SessionId) -> Self {
-        let client = Client::Link;
-        Ticket { id, client }
+/// The first of the ids that leads to something live, and what is only `second` after all others.
+fn first_live<T>(
+    ids: &[SessionId],
+    mut find: impl FnMut(&SessionId) -> Result<Found<T>>,
+    is_second: impl Fn(&T) -> bool,
+) -> Result<Found<T>> {
+    let (mut markers, mut second) = (Vec::new(), None);
+    for (position, id) in ids.iter().enumerate() {
+        match find(id)? {
+            Found::Live(found) if is_second(&found) => {
+                if position + 1 == ids.len() && second.is_none() {
+                    return Ok(Found::Live(found));
+                }
+                // Given up: two locks are never held at once.
+                second = second.or(Some(id));
+            }
+            Found::Live(found) => return Ok(Found::Live(found)),
+            Found::Marker(records) => markers.extend(records),
+            Found::Nothing => {}
+        }
     }
-
-    pub(crate) fn given(id: SessionId) -> Self {
-        let client = Client::Given;
-        Ticket { id, client }
+    match second {
+        Some(id) => find(id),
+        None if markers.is_empty() => Ok(Found::Nothing),
+        None => Ok(Found::Marker(markers)),
     }
 }
 

@@ -1,11 +1,17 @@
 //! [`Record`]: what a store keeps for one session.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memchr::{memchr2, memchr3};
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use crate::config::Config;
+use crate::id::SessionDigest;
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
@@ -16,23 +22,67 @@ const LONGEST_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
 /// What is stored for one session: when it was made, when it ends, and its values by application.
 ///
 /// As text it is one JSON object,
-/// `{"v":1,"created":1767225600,"values":{"":{"pageViews":3}}}`, with the optional members
-/// `expires` (the session ends then, in seconds since 1970), `timeout` (an idle time of its
-/// own, in seconds) and `user` (whose session it is) between `created` and `values`. The values of
-/// the application whose `app` is empty stand under `""`.
+/// `{"v":1,"created":1767225600,"idle":3600,"values":{"":{"pageViews":3}}}`. These members are optional
+/// and stand, in this order, between `created` and `values`:
+///
+/// | member | meaning |
+/// |---|---|
+/// | `expires` | an end of its own, in seconds since 1970, which no use moves |
+/// | `timeout` | an idle time of its own, in seconds ([`Session::set_timeout`](crate::Session::set_timeout)) |
+/// | `idle` | how long the session lives unused, in seconds: `timeout`, or the largest of the programs that saved it |
+/// | `lifetime` | how long it lives at all, in seconds: the largest of these programs; 0 is without limit |
+/// | `sent` | when its cookie was last sent, in seconds since 1970, if that has a Max-Age |
+/// | `changed` | when its id was last changed, in seconds since 1970 |
+/// | `before` | the digest of the id before that, while requests under way may show it |
+/// | `user` | whose session it is |
+/// | `replaced` | the session continues under another id: `"copy"` can still be read, `"marker"` has no data |
+/// | `private` | `true`: only a program that gives the id itself opens it, no cookie and no link |
+///
+/// Members that this release does not know are kept as they are. The values of the application whose
+/// `app` is empty stand under `""`.
 ///
 /// A store moves records; it never needs to look into the values, and they are not parsed
 /// until a program asks for one.
 #[derive(Clone, Debug)]
 pub struct Record {
-    created: u64,
-    expires: Option<u64>,
-    timeout: Option<u64>,
-    user: Option<String>,
+    head: Head,
     /// A JSON text of which `values` is the part that holds the values.
     text: Vec<u8>,
     values: Range<usize>,
 }
+
+/// Everything but the values.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Head {
+    created: u64,
+    numbers: [Option<u64>; NUMBERS.len()],
+    texts: [Option<String>; TEXTS.len()],
+    is_private: bool,
+    /// Members of a later release, as they are to be written: `,"name":value`.
+    unknown: Vec<u8>,
+}
+
+const HEAD: &str = "{\"v\":1,\"created\":";
+const NUMBERS: [&str; 6] = ["expires", "timeout", "idle", "lifetime", "sent", "changed"];
+const TEXTS: [&str; 3] = ["before", "user", "replaced"];
+const PRIVATE: &str = ",\"private\":true";
+const VALUES: &str = ",\"values\":";
+
+const EXPIRES: usize = 0;
+const TIMEOUT: usize = 1;
+const IDLE: usize = 2;
+const LIFETIME: usize = 3;
+const SENT: usize = 4;
+const CHANGED: usize = 5;
+const BEFORE: usize = 0;
+const USER: usize = 1;
+const REPLACED: usize = 2;
+
+const MARKER: &str = "marker";
+const COPY: &str = "copy";
+
+/// How long a marker of a change of id is kept.
+const MARKER_LIFE: Duration = Duration::from_secs(60);
 
 /// Why a text is not a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +99,10 @@ impl Record {
     #[must_use]
     pub fn new(created: SystemTime) -> Self {
         Record {
-            created: unix_seconds(created),
-            expires: None,
-            timeout: None,
-            user: None,
+            head: Head {
+                created: unix_seconds(created),
+                ..Head::default()
+            },
             text: b"{}".to_vec(),
             values: 0..2,
         }
@@ -69,111 +119,204 @@ impl Record {
             Some(parts) => parts,
             None => general_head(&text)?,
         };
-        Ok(Record {
-            created: head.created,
-            expires: head.expires,
-            timeout: head.timeout,
-            user: head.user,
-            text,
-            values,
-        })
+        Ok(Record { head, text, values })
     }
 
     /// The record as one JSON object on one line.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(self.values.len() + 100);
+        let mut text = Vec::with_capacity(self.values.len() + 200);
         self.write_json(&mut text);
         text
     }
 
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(HEAD.as_bytes());
-        push_number(out, self.created);
-        for (name, value) in [(EXPIRES, self.expires), (TIMEOUT, self.timeout)] {
-            if let Some(value) = value {
-                out.extend_from_slice(name.as_bytes());
-                push_number(out, value);
-            }
-        }
-        if let Some(user) = &self.user {
-            out.extend_from_slice(USER.as_bytes());
-            out.extend_from_slice(quoted(user).as_bytes());
-        }
-        out.extend_from_slice(VALUES.as_bytes());
+        self.head.write(out);
         out.extend_from_slice(self.values());
         out.push(b'}');
     }
 
-    /// The length of [`Record::to_json`], without writing it.
+    /// The length of [`Record::to_json`], without writing the values.
     pub(crate) fn json_len(&self) -> usize {
-        let optional = [(EXPIRES, self.expires), (TIMEOUT, self.timeout)].into_iter();
-        let optional = optional.filter_map(|(name, value)| Some(name.len() + digits(value?)));
-        let user = self.user.as_deref();
-        HEAD.len()
-            + digits(self.created)
-            + optional.sum::<usize>()
-            + user.map_or(0, |user| USER.len() + quoted(user).len())
-            + VALUES.len()
-            + self.values.len()
-            + 1
+        let mut head = Vec::with_capacity(200);
+        self.head.write(&mut head);
+        head.len() + self.values.len() + 1
     }
 
     /// When the session was made, to the second.
     #[must_use]
     pub fn created(&self) -> SystemTime {
         // A moment that the clock cannot name is no moment at which this session was made.
-        UNIX_EPOCH
-            .checked_add(Duration::from_secs(self.created))
-            .unwrap_or(UNIX_EPOCH)
+        moment(self.head.created).unwrap_or(UNIX_EPOCH)
     }
 
-    /// Whether it was made longer ago than sessions live, or, by a clock that was wrong, so far ahead.
-    pub(crate) fn is_too_old(&self, lifetime: Duration, now: SystemTime) -> bool {
+    /// How long the session lives however much it is used; `None` without limit. `lifetime` of the
+    /// configuration counts for a record that no program has saved yet.
+    #[must_use]
+    pub fn lifetime(&self, lifetime: Option<Duration>) -> Option<Duration> {
+        match self.head.numbers[LIFETIME] {
+            None => lifetime,
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+        }
+    }
+
+    /// Whether it was made longer ago than it lives, or, by a clock that was wrong, so far ahead.
+    pub(crate) fn is_too_old(&self, lifetime: Option<Duration>, now: SystemTime) -> bool {
         let age = now.duration_since(self.created());
-        age.unwrap_or_else(|ahead| ahead.duration()) > lifetime
+        let age = age.unwrap_or_else(|ahead| ahead.duration());
+        self.lifetime(lifetime)
+            .is_some_and(|lifetime| age > lifetime)
     }
 
-    /// When the session ends, if it has an end of its own; otherwise it ends `timeout` after its last use.
+    /// When the session ends, if it has an end of its own; otherwise it ends [`Record::idle`] after its last use.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
-        self.expires
-            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+        self.head.numbers[EXPIRES].and_then(moment)
     }
 
     /// The idle time of this session, if it has one of its own.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        self.timeout.map(Duration::from_secs)
+        self.head.numbers[TIMEOUT].map(Duration::from_secs)
     }
 
-    /// Gives the session an idle time of its own, counted from `now`, or takes it away.
-    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>, now: SystemTime) {
-        self.timeout = timeout.map(|timeout| timeout.as_secs().clamp(1, LONGEST_TIMEOUT));
-        // Rounded up: a session lives at least as long as it was promised.
-        self.expires = self
-            .timeout
-            .map(|seconds| unix_seconds(now).saturating_add(seconds).saturating_add(1));
+    /// How long the session lives unused, whichever program looks at it; `None` in a record that no
+    /// program has saved yet, for which `timeout` of the configuration counts.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        self.head.numbers[IDLE].map(Duration::from_secs)
+    }
+
+    /// Gives the session an idle time of its own, or takes it away.
+    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, LONGEST_TIMEOUT));
+        self.head.numbers[TIMEOUT] = seconds;
+        self.head.numbers[IDLE] = seconds;
+    }
+
+    /// The same record as a program saves it whose configuration says this: a session is kept as long as
+    /// any of its programs wants.
+    #[must_use]
+    pub(crate) fn saved_by(mut self, config: &Config) -> Self {
+        if self.head.numbers[TIMEOUT].is_none() {
+            let seconds = whole_seconds(config.timeout).min(LONGEST_TIMEOUT);
+            let idle = &mut self.head.numbers[IDLE];
+            *idle = Some(idle.map_or(seconds, |idle| idle.max(seconds)));
+        }
+        let seconds = config.lifetime.map_or(0, whole_seconds);
+        let lifetime = &mut self.head.numbers[LIFETIME];
+        *lifetime = match *lifetime {
+            Some(before) if before == 0 || seconds == 0 => Some(0),
+            before => Some(before.map_or(seconds, |before| before.max(seconds))),
+        };
+        self
     }
 
     /// Whose session it is, if a program has said so.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.head.texts[USER].as_deref()
     }
 
     /// The same record as the session of this user.
     #[must_use]
     pub fn with_user(mut self, user: Option<&str>) -> Self {
-        self.user = user.map(str::to_owned);
+        self.head.texts[USER] = user.map(str::to_owned);
         self
     }
 
+    /// When the session's cookie was last sent, if it has a Max-Age.
+    pub(crate) fn sent(&self) -> Option<SystemTime> {
+        self.head.numbers[SENT].and_then(moment)
+    }
+
+    pub(crate) fn set_sent(&mut self, sent: SystemTime) {
+        self.head.numbers[SENT] = Some(unix_seconds(sent));
+    }
+
+    /// The id that the session had before, while requests under way may show that.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<SessionDigest> {
+        SessionDigest::parse(self.head.texts[BEFORE].as_ref()?.as_bytes())
+    }
+
+    /// The same record under a new id, which takes the place of this one.
+    #[must_use]
+    pub fn succeeding(mut self, before: &SessionDigest, now: SystemTime) -> Self {
+        self.head.texts[BEFORE] = Some(before.as_str().to_owned());
+        self.head.numbers[CHANGED] = Some(unix_seconds(now));
+        self
+    }
+
+    /// When the id was last changed.
+    pub(crate) fn changed(&self) -> Option<SystemTime> {
+        self.head.numbers[CHANGED].and_then(moment)
+    }
+
+    /// Forgets the id before when it leads nowhere any more.
+    pub(crate) fn forget_predecessor(&mut self, longest: Duration, now: SystemTime) {
+        let is_over = self.changed().is_none_or(|changed| {
+            let since = now.duration_since(changed);
+            since.unwrap_or_else(|ahead| ahead.duration()) > longest
+        });
+        if is_over {
+            self.head.texts[BEFORE] = None;
+        }
+    }
+
+    /// Whether the session continues under another id, so that this record can only be read, if that.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.head.texts[REPLACED].is_some()
+    }
+
+    /// Whether this is no session but the marker of a change of id, which is kept for 60 s under the id
+    /// before: it tells a request under way from one whose session has ended.
+    ///
+    /// A store that lists, counts, copies or evicts sessions passes over it, and [`Store::lock`] and
+    /// [`Store::read`] return it.
+    ///
+    /// [`Store::lock`]: crate::Store::lock
+    /// [`Store::read`]: crate::Store::read
+    #[must_use]
+    pub fn is_marker(&self) -> bool {
+        self.head.texts[REPLACED].as_deref() == Some(MARKER)
+    }
+
+    /// What a change of id leaves under the id before: a marker, whose only values are the library's own.
+    pub(crate) fn marker(&self, notes: Vec<u8>, now: SystemTime) -> Self {
+        let mut marker = Record::new(self.created()).with_values(notes);
+        marker.head.numbers[CHANGED] = Some(unix_seconds(now));
+        marker.head.texts[REPLACED] = Some(MARKER.to_owned());
+        marker.head.numbers[IDLE] = Some(MARKER_LIFE.as_secs());
+        marker.ending(now, MARKER_LIFE)
+    }
+
+    /// What a change of id with a grace leaves under the id before: all that can be read for so long.
+    pub(crate) fn copy_for(&self, grace: Duration, values: Vec<u8>, now: SystemTime) -> Self {
+        let mut copy = self.with_values(values);
+        copy.head.texts[REPLACED] = Some(COPY.to_owned());
+        copy.head.numbers[TIMEOUT] = None;
+        copy.head.numbers[CHANGED] = Some(unix_seconds(now));
+        copy.ending(now, grace)
+    }
+
+    /// Whether only a program that gives the id itself opens it: no cookie, no link and no form does.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.head.is_private
+    }
+
+    pub(crate) fn set_private(&mut self) {
+        self.head.is_private = true;
+    }
+
     /// The same record, which ends after `rest` and whose end no use moves.
-    pub(crate) fn ending(mut self, now: SystemTime, rest: Duration) -> Self {
+    fn ending(mut self, now: SystemTime, rest: Duration) -> Self {
         let end = unix_seconds(now).saturating_add(rest.as_secs());
-        self.expires = Some(self.expires.map_or(end, |expires| expires.min(end)));
-        self.timeout = None;
+        let expires = &mut self.head.numbers[EXPIRES];
+        *expires = Some(expires.map_or(end, |expires| expires.min(end)));
         self
     }
 
@@ -187,58 +330,75 @@ impl Record {
     #[must_use]
     pub fn with_values(&self, values: Vec<u8>) -> Self {
         Record {
-            created: self.created,
-            expires: self.expires,
-            timeout: self.timeout,
-            user: self.user.clone(),
+            head: self.head.clone(),
             values: 0..values.len(),
             text: values,
         }
     }
+
+    /// Whether two records differ in nothing but their values.
+    pub(crate) fn has_head_of(&self, other: &Record) -> bool {
+        self.head == other.head
+    }
 }
 
-const HEAD: &str = "{\"v\":1,\"created\":";
-const EXPIRES: &str = ",\"expires\":";
-const TIMEOUT: &str = ",\"timeout\":";
-const USER: &str = ",\"user\":";
-const VALUES: &str = ",\"values\":";
-
-struct Head {
-    created: u64,
-    expires: Option<u64>,
-    timeout: Option<u64>,
-    user: Option<String>,
+impl Head {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(HEAD.as_bytes());
+        push_number(out, self.created);
+        for (name, value) in NUMBERS.iter().zip(self.numbers) {
+            if let Some(value) = value {
+                push_known(out, name);
+                push_number(out, value);
+            }
+        }
+        for (name, value) in TEXTS.iter().zip(&self.texts) {
+            if let Some(value) = value {
+                push_known(out, name);
+                out.extend_from_slice(quoted(value).as_bytes());
+            }
+        }
+        if self.is_private {
+            out.extend_from_slice(PRIVATE.as_bytes());
+        }
+        out.extend_from_slice(&self.unknown);
+        out.extend_from_slice(VALUES.as_bytes());
+    }
 }
 
 /// Reads the head as this library writes it, without looking at the values behind it: the store's
 /// checksum has vouched for them, and they are parsed when somebody asks for one.
 fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
     let (created, mut rest) = number(text.strip_prefix(HEAD.as_bytes())?)?;
-    let mut optional = [None, None];
-    for (name, slot) in [EXPIRES, TIMEOUT].into_iter().zip(&mut optional) {
-        if let Some(after) = rest.strip_prefix(name.as_bytes()) {
+    let mut head = Head {
+        created,
+        ..Head::default()
+    };
+    for (name, slot) in NUMBERS.iter().zip(&mut head.numbers) {
+        if let Some(after) = behind_name(rest, name) {
             let (value, after) = number(after)?;
             (*slot, rest) = (Some(value), after);
         }
     }
-    let mut user = None;
-    if let Some(after) = rest.strip_prefix(USER.as_bytes()) {
-        let (text, after) = plain_text(after)?;
-        (user, rest) = (Some(text.to_owned()), after);
+    for (name, slot) in TEXTS.iter().zip(&mut head.texts) {
+        if let Some(after) = behind_name(rest, name) {
+            let (text, after) = plain_text(after)?;
+            (*slot, rest) = (Some(text.to_owned()), after);
+        }
+    }
+    if let Some(after) = rest.strip_prefix(PRIVATE.as_bytes()) {
+        (head.is_private, rest) = (true, after);
     }
     let values = rest.strip_prefix(VALUES.as_bytes())?;
     let end = text.len().checked_sub(1)?;
     let shaped = values.ends_with(b"}}") && is_one_object(values.get(..values.len() - 1)?);
-    let [expires, timeout] = optional;
-    shaped.then_some((
-        Head {
-            created,
-            expires,
-            timeout,
-            user,
-        },
-        text.len() - values.len()..end,
-    ))
+    shaped.then_some((head, text.len() - values.len()..end))
+}
+
+/// What stands behind `,"name":`, if that comes next.
+fn behind_name<'t>(text: &'t [u8], name: &str) -> Option<&'t [u8]> {
+    let text = text.strip_prefix(b",\"")?;
+    text.strip_prefix(name.as_bytes())?.strip_prefix(b"\":")
 }
 
 /// Whether a text is one object to its end, and not one with further members of the record behind it.
@@ -300,49 +460,102 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Reads any JSON text of the right meaning: another order, white space, members we do not know.
+/// Reads any JSON text of the right meaning: another order, white space, members of a later release.
 fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
     #[derive(Deserialize)]
     struct Version {
         v: u64,
-    }
-    #[derive(Deserialize)]
-    struct Stored<'a> {
-        created: u64,
-        expires: Option<u64>,
-        timeout: Option<u64>,
-        user: Option<String>,
-        #[serde(borrow)]
-        values: &'a RawValue,
     }
     let malformed = |error: serde_json::Error| RecordError::Malformed(error.to_string());
     let Version { v } = serde_json::from_slice(text).map_err(malformed)?;
     if v != VERSION {
         return Err(RecordError::LaterVersion(v));
     }
-    let stored: Stored<'_> = serde_json::from_slice(text).map_err(malformed)?;
-    let values = stored.values.get();
+    let Members(members) = serde_json::from_slice(text).map_err(malformed)?;
+    let (mut head, mut created, mut values) = (Head::default(), None, None);
+    let mut seen = HashSet::new();
+    for (name, value) in members {
+        let value = value.get();
+        if !seen.insert(name.clone()) {
+            return Err(RecordError::Malformed(format!("{name} stands there twice")));
+        }
+        let number = |value| serde_json::from_str::<Option<u64>>(value).map_err(malformed);
+        let position = |names: &[&str]| names.iter().position(|known| *known == name);
+        if let Some(at) = position(&NUMBERS) {
+            head.numbers[at] = number(value)?;
+        } else if let Some(at) = position(&TEXTS) {
+            head.texts[at] = serde_json::from_str(value).map_err(malformed)?;
+        } else {
+            match &*name {
+                "v" => {}
+                "created" => created = number(value)?,
+                "private" => head.is_private = serde_json::from_str(value).map_err(malformed)?,
+                "values" => values = Some(value),
+                _ => {
+                    head.unknown.push(b',');
+                    head.unknown.extend_from_slice(quoted(&name).as_bytes());
+                    head.unknown.push(b':');
+                    head.unknown.extend_from_slice(value.as_bytes());
+                }
+            }
+        }
+    }
+    let missing = |name: &str| RecordError::Malformed(format!("there is no {name}"));
+    head.created = created.ok_or_else(|| missing("created"))?;
+    let values = values.ok_or_else(|| missing("values"))?;
     if !values.starts_with('{') {
         return Err(RecordError::Malformed("values is not an object".to_owned()));
     }
     let start = values.as_ptr().addr() - text.as_ptr().addr();
-    let head = Head {
-        created: stored.created,
-        expires: stored.expires,
-        timeout: stored.timeout,
-        user: stored.user,
-    };
     Ok((head, start..start + values.len()))
 }
 
-fn digits(value: u64) -> usize {
-    value.checked_ilog10().map_or(1, |log| 1 + log as usize)
+/// The members of a JSON object in their order.
+struct Members<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+fn push_known(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }
 
 fn push_number(out: &mut Vec<u8>, value: u64) {
     use std::io::Write as _;
     // A Vec takes every write.
     let _ = write!(out, "{value}");
+}
+
+/// A moment in seconds since 1970, if the clock can name it.
+fn moment(seconds: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Seconds, rounded up.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    let part = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(part)
 }
 
 /// Seconds since 1970, rounded down; a clock before 1970 counts as 1970.
@@ -367,13 +580,53 @@ mod tests {
             record.to_json(),
             br#"{"v":1,"created":1767225600,"values":{"":{"pageViews":3}}}"#
         );
-        record.set_timeout(Some(Duration::from_secs(30)), at(1_767_225_700));
-        assert_eq!(record.json_len(), record.to_json().len());
-        let again = Record::from_json(record.to_json()).unwrap();
-        assert_eq!(again.values(), record.values());
-        assert_eq!(again.timeout(), Some(Duration::from_secs(30)));
-        assert_eq!(again.expires(), Some(at(1_767_225_731)));
-        assert_eq!(again.created(), at(1_767_225_600));
+        record.set_timeout(Some(Duration::from_secs(30)));
+        let now = at(1_767_225_700);
+        let digest = SessionDigest::parse(&[b'a'; SessionDigest::LENGTH]).unwrap();
+        let mut full = record.clone().saved_by(&Config::new());
+        full.set_sent(now);
+        full.set_private();
+        let full = full.succeeding(&digest, now);
+        for record in [
+            record,
+            full.copy_for(Duration::from_secs(5), full.values().to_vec(), now),
+            full.marker(b"{}".to_vec(), now),
+            full,
+        ] {
+            assert_eq!(record.json_len(), record.to_json().len());
+            let again = Record::from_json(record.to_json()).unwrap();
+            assert!(canonical_head(&record.to_json()).is_some());
+            assert!(again.has_head_of(&record));
+            assert_eq!(again.values(), record.values());
+        }
+    }
+
+    #[test]
+    fn a_session_idles_as_long_as_the_most_patient_program_wants_unless_it_has_a_time_of_its_own() {
+        let minute = Duration::from_secs(60);
+        let config = |timeout, lifetime| {
+            let config = Config::new().set("timeout", timeout);
+            config
+                .and_then(|config| config.set("lifetime", lifetime))
+                .unwrap()
+        };
+        let (short, long) = (config("60s", "1h"), config("1h", "2h"));
+        let mut record = Record::new(at(5)).saved_by(&long).saved_by(&short);
+        assert_eq!((record.idle(), record.timeout()), (Some(60 * minute), None));
+        assert_eq!(record.lifetime(Some(minute)), Some(120 * minute));
+        let endless = record
+            .clone()
+            .saved_by(&config("60s", "0"))
+            .saved_by(&short);
+        assert_eq!(endless.lifetime(Some(minute)), None);
+        record.set_timeout(Some(minute));
+        let mut record = record.saved_by(&long);
+        assert_eq!(
+            (record.idle(), record.timeout()),
+            (Some(minute), Some(minute))
+        );
+        record.set_timeout(None);
+        assert_eq!(record.idle(), None);
     }
 
     #[test]
@@ -404,6 +657,8 @@ mod tests {
                 let text = format!(r#"{{"v":1,"created":5,"values":{values},"later":{later}}}"#);
                 let record = Record::from_json(text.into_bytes()).unwrap();
                 assert_eq!(std::str::from_utf8(record.values()), Ok(values));
+                let kept = format!(r#"{{"v":1,"created":5,"later":{later},"values":{values}}}"#);
+                assert_eq!(record.with_values(values.into()).to_json(), kept.as_bytes());
             }
             let own = format!(r#"{{"v":1,"created":5,"values":{values}}}"#);
             let record = Record::from_json(own.clone().into_bytes()).unwrap();

@@ -18,7 +18,7 @@ use crate::id::SessionId;
 use crate::manager::SessionManager;
 use crate::params::Params;
 use crate::session::{CSRF_FIELD, Session, Snapshot};
-use crate::visit::Visit;
+use crate::visit::{ShownAs, Visit};
 
 #[cfg(fuzzing)]
 pub(crate) use links::link;
@@ -48,8 +48,12 @@ impl Request {
         manager: impl FnMut() -> Result<SessionManager> + 'static,
         arrived: Instant,
     ) -> Self {
-        let (header, is_page) = (cookie_header(&params), is_page(&params));
-        let visit = Visit::new(Box::new(manager), header, is_page, arrived);
+        let shown_as = ShownAs {
+            page: is_page(&params),
+            document: is_document(&params),
+        };
+        let header = cookie_header(&params);
+        let visit = Visit::new(Box::new(manager), header, shown_as, arrived);
         Request {
             params,
             joined: OnceCell::new(),
@@ -187,11 +191,25 @@ impl Request {
         self.visit.commit()
     }
 
-    /// Deletes the visitor's session. A session opened after this in the same request is a new one.
+    /// A new session with a new id and a cookie, whatever the client showed: for a login, once the
+    /// visitor has proved who it is, when [`Request::session`] is [`Error::Replaced`] because another
+    /// request of the same visitor (a double click, a login whose answer was lost) has just changed the
+    /// id. A session that this request has open is committed before. Values of other sessions are not
+    /// taken over.
     ///
     /// # Errors
     ///
-    /// As [`Session::destroy`].
+    /// As [`Session::commit`], and [`Error::Config`].
+    pub fn fresh_session(&mut self) -> Result<&mut Session> {
+        self.visit()?.fresh()
+    }
+
+    /// Deletes the visitor's session: each that the client's cookies lead to. A session opened after this
+    /// in the same request is a new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::destroy`], and [`Error::Replaced`].
     pub fn destroy_session(&mut self) -> Result<()> {
         self.visit()?.destroy()
     }
@@ -235,18 +253,43 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::Forged`] (403) when it does not, and as [`Request::form`] and [`Request::session`].
+    /// [`Error::Forged`] (403) when it does not, or when another site sent the id itself in a link or a
+    /// form; [`Error::Replaced`] when the session has another id by now, unless the token was the one
+    /// before; and as [`Request::form`] and [`Request::session`].
     pub fn check_csrf_token(&mut self) -> Result<()> {
         let header = self.header("x-csrf-token").and_then(OsStr::to_str);
         let sent = match header.map(str::to_owned) {
             None => self.form(CSRF_FIELD)?,
             header => header,
         };
-        let session = self.visit()?.existing()?;
-        let is_own = session
+        let is_cross_origin = self.is_same_origin() == Some(false);
+        let visit = self.visit()?;
+        if is_cross_origin && visit.has_link() {
+            // The page that sent the id knows the token, too.
+            return Err(Error::Forged);
+        }
+        if let Some(is_former) = visit.knows_former_token(sent.as_deref())? {
+            return is_former.then_some(()).ok_or(Error::Replaced);
+        }
+        let is_own = visit
+            .existing()?
             .zip(sent)
             .is_some_and(|(session, token)| session.is_csrf_token(&token));
         is_own.then_some(()).ok_or(Error::Forged)
+    }
+
+    /// Whether a page of this very site sent the request, as far as the browser says: by Fetch Metadata, else
+    /// by `Origin` (RFC 6454).
+    fn is_same_origin(&self) -> Option<bool> {
+        if let Some(site) = self.header("sec-fetch-site") {
+            return Some(site == "same-origin");
+        }
+        let origin = self.header("origin")?.as_bytes();
+        let host = self.header("host").unwrap_or_default().as_bytes();
+        // `null` is the origin of a page that has none of its own: another one.
+        let scheme_end = origin.windows(3).position(|part| part == b"://");
+        let named = scheme_end.and_then(|end| origin.get(end + 3..));
+        Some(named.is_some_and(|named| named.eq_ignore_ascii_case(host)))
     }
 
     pub(crate) fn into_parts(self) -> (Body, Visit) {
@@ -264,7 +307,8 @@ impl Request {
                 linked => linked,
             };
             if let Some(id) = shown.and_then(|text| SessionId::parse(text.as_bytes())) {
-                self.visit.show(id);
+                let is_same_origin = self.is_same_origin();
+                self.visit.show(id, is_same_origin == Some(true));
             }
         }
         Ok(&mut self.visit)
@@ -280,6 +324,16 @@ fn is_page(params: &Params) -> bool {
     };
     let ahead = ["HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ"];
     !is("REQUEST_METHOD", "head") && !ahead.iter().any(|name| is(name, "prefetch"))
+}
+
+/// Whether a browser shows the response as a page of its own (Fetch Metadata; without it every GET may be one).
+fn is_document(params: &Params) -> bool {
+    match params.get("HTTP_SEC_FETCH_DEST") {
+        Some(destination) => destination == "document",
+        None => params
+            .get("REQUEST_METHOD")
+            .is_none_or(|method| method == "GET"),
+    }
 }
 
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.

@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use http::header::{
     CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, VARY,
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::body::Body;
 use crate::config::CacheLimiter;
@@ -16,7 +16,7 @@ use crate::error_log::report;
 use crate::manager::SessionManager;
 use crate::request::Request;
 use crate::response::Response;
-use crate::visit::{Farewell, Visit};
+use crate::visit::{Outcome, Visit};
 
 /// A handler whose errors are of every type.
 pub(crate) type Handler<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
@@ -33,22 +33,26 @@ pub(crate) struct Answer {
 /// Runs the handler and commits its session.
 pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
     let is_https = request.is_https();
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
+    let is_get = request.method() == Method::GET;
+    let handled = panic::catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
     let (body, mut visit) = request.into_parts();
-    let finished = match outcome {
+    let finished = match handled {
         Ok(Ok(response)) if response.status().is_server_error() => Err(response),
         Ok(Ok(response)) => match visit.finish() {
-            Ok(farewell) => Ok((response, farewell)),
-            Err(error) => Err(failure(&error)),
+            Ok(outcome) => Ok((response, outcome)),
+            Err(error) => Err(failure(&error, is_get)),
         },
-        Ok(Err(error)) => Err(failure(&*error)),
+        Ok(Err(error)) => Err(failure(&*error, is_get)),
         // The panic hook has said why.
         Err(_) => Err(error_page(StatusCode::INTERNAL_SERVER_ERROR)),
     };
     let (response, manager) = match finished {
-        Ok((response, mut farewell)) => {
-            let manager = farewell.manager.take();
-            (with_session_headers(response, farewell, is_https), manager)
+        Ok((response, mut outcome)) => {
+            let manager = outcome.manager.take();
+            match with_session_headers(response, outcome, is_https) {
+                Ok(response) => (response, manager),
+                Err(error) => (failure(&error, is_get), None),
+            }
         }
         Err(response) => (failed(response, &mut visit, is_https), None),
     };
@@ -61,32 +65,41 @@ pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
 
 /// The response of a request that failed, after which the client must still find its session.
 fn failed(response: Response, visit: &mut Visit, is_https: bool) -> Response {
-    match visit.abandon() {
-        Some(farewell) => with_session_headers(response, farewell, is_https),
-        None => response,
+    let Some(outcome) = visit.abandon() else {
+        return response;
+    };
+    match with_session_headers(response, outcome, is_https) {
+        Ok(response) => response,
+        Err(error) => failure(&error, false),
     }
 }
 
-fn with_session_headers(mut response: Response, farewell: Farewell, is_https: bool) -> Response {
-    let Some(limiter) = farewell.cache_limiter else {
-        return response;
+fn with_session_headers(
+    mut response: Response,
+    outcome: Outcome,
+    is_https: bool,
+) -> Result<Response> {
+    let Some(limiter) = outcome.cache_limiter else {
+        return Ok(response);
     };
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("Cookie"));
-    if farewell.has_links && !headers.contains_key(REFERRER_POLICY) {
+    if outcome.has_links && !headers.contains_key(REFERRER_POLICY) {
         // The addresses of the site's pages hold the id.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
-    let has_cookie = farewell.set_cookie.is_some();
-    if let Some(set_cookie) = farewell.set_cookie {
+    let has_cookie = outcome.set_cookie.is_some();
+    if let Some(set_cookie) = outcome.set_cookie {
         let text = set_cookie.over_https(is_https).to_string();
-        // Every part of it was checked when the configuration was read.
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.append(SET_COOKIE, value);
-        }
+        let value = HeaderValue::try_from(text).map_err(|_| {
+            let tried = "the session's cookie cannot be sent: a setting of the cookie, or the value that the \
+                store gave it, holds what no header field may hold";
+            Error::Config(tried.to_owned())
+        })?;
+        headers.append(SET_COOKIE, value);
     }
     if headers.contains_key(CACHE_CONTROL) {
-        return response;
+        return Ok(response);
     }
     let fields: &[(HeaderName, &'static str)] = match limiter {
         CacheLimiter::Nocache => &[
@@ -103,11 +116,11 @@ fn with_session_headers(mut response: Response, farewell: Farewell, is_https: bo
     for (name, value) in fields {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    response
+    Ok(response)
 }
 
 /// Tells the log what failed and the client that it did.
-pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Response {
+pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static), is_get: bool) -> Response {
     // An error of the body's reader holds one of ours.
     let held = error
         .downcast_ref::<io::Error>()
@@ -118,9 +131,27 @@ pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static)) -> Respons
         return error_page(StatusCode::INTERNAL_SERVER_ERROR);
     };
     report(&error.one_line());
+    if matches!(error, Error::Replaced) {
+        return replaced_page(is_get);
+    }
     let page = error_page(error.status());
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         page.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
+    } else {
+        page
+    }
+}
+
+/// The page of a request whose session has another id by now, which the client has or is about to get.
+fn replaced_page(is_get: bool) -> Response {
+    let text = "Your session was renewed while this request was under way. Please reload the page.";
+    let page = page(StatusCode::SERVICE_UNAVAILABLE, text)
+        .with_header(RETRY_AFTER, HeaderValue::from_static("1"));
+    if is_get {
+        page.with_header(
+            HeaderName::from_static("refresh"),
+            HeaderValue::from_static("1"),
+        )
     } else {
         page
     }
@@ -135,6 +166,10 @@ pub(crate) fn error_page(status: StatusCode) -> Response {
         status if status.is_client_error() => "The server cannot use this request.",
         _ => "The server could not answer this request. Please try again later.",
     };
+    page(status, text)
+}
+
+fn page(status: StatusCode, text: &str) -> Response {
     Response::html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
          <h1>{status}</h1><p>{text}</p></html>\n"

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::applications::Applications;
-use crate::cookies::SetCookie;
+use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::held::SessionGuard;
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::{Locked, Shared, Ticket, parse};
+use crate::manager::{Found, Locked, SessionManager, Shared, parse};
 use crate::record::Record;
 use crate::store::Lease;
 use crate::values::Values;
@@ -55,29 +55,17 @@ pub struct Session {
     lease: Option<Box<dyn Lease>>,
     guard: Option<SessionGuard>,
     last_access: Option<SystemTime>,
-    client: Client,
+    presented: Presented,
     /// Its timeout or its user was changed.
     has_new_head: bool,
     new_id: Option<NewId>,
     /// The id that the next record will have, when a link carries it already.
     promised_id: Option<SessionId>,
     is_kept_empty: bool,
-}
-
-/// How the client knows the session, compared with the session's id.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Client {
-    /// It sent no id.
-    Unknown,
-    /// Its cookie holds a well-formed id, but not this session's.
-    OtherCookie,
-    /// Its cookie holds the session's id.
-    Cookie,
-    /// A link or a form of the site carried the id. A cookie would let whoever made the link give
-    /// the session to somebody else for good.
-    Link,
-    /// The program gave the id itself: cookies are neither read nor sent.
-    Given,
+    /// Whether the cookie's Max-Age may be renewed in this request.
+    may_renew: bool,
+    /// The record notes that the cookie is sent with this response.
+    is_renewed: bool,
 }
 
 /// What [`Session::regenerate_id`] asked for.
@@ -90,8 +78,13 @@ struct NewId {
 }
 
 impl Session {
-    /// A session that is not stored yet.
-    pub(crate) fn new(manager: Arc<Shared>, client: Client, now: SystemTime) -> Self {
+    /// A session that is not stored yet, which will have the given id, if any.
+    pub(crate) fn new(
+        manager: Arc<Shared>,
+        presented: Presented,
+        given: Option<SessionId>,
+        now: SystemTime,
+    ) -> Self {
         let longest_key = manager.config.max_key_length;
         Session {
             manager,
@@ -100,36 +93,26 @@ impl Session {
             applications: Applications::default().with_longest_key(longest_key),
             flashes: Flashed::default(),
             is_page: true,
-            id: None,
+            id: given,
             lease: None,
             guard: None,
             last_access: None,
-            client,
+            presented,
             has_new_head: false,
             new_id: None,
             promised_id: None,
             is_kept_empty: false,
+            may_renew: true,
+            is_renewed: false,
         }
     }
 
-    /// A session that is not stored yet and will have this id.
-    pub(crate) fn new_with_id(manager: Arc<Shared>, id: SessionId, now: SystemTime) -> Self {
-        Session {
-            id: Some(id),
-            ..Session::new(manager, Client::Given, now)
-        }
-    }
-
-    /// Waits until `deadline` for a session that is stored, for somebody who does not know its id: it
-    /// sends no cookie.
+    /// A session that was found in the store, for a caller that does not know its id: it sends no cookie.
     pub(crate) fn open(
         manager: &Arc<Shared>,
         session: &SessionDigest,
-        deadline: Instant,
+        locked: Locked,
     ) -> Result<Option<Self>> {
-        let Some(locked) = manager.lock(session, deadline)? else {
-            return Ok(None);
-        };
         // In this order: what is dropped first is the lease.
         let Locked {
             guard,
@@ -143,7 +126,7 @@ impl Session {
         }
         let mut applications = parse(manager, session, &stored.record, now)?;
         let mut record = stored.record;
-        if applications.notes.is_replaced {
+        if record.is_replaced() {
             // What has come to its end is no change that somebody would have to be refused.
             record = record.with_values(to_json(&applications, &record)?);
         }
@@ -155,14 +138,14 @@ impl Session {
             lease: Some(lease),
             guard: Some(guard),
             last_access: Some(stored.last_access),
-            ..Session::new(Arc::clone(manager), Client::Given, now)
+            ..Session::new(Arc::clone(manager), Presented::none(By::Program), None, now)
         }))
     }
 
-    /// The same in the hands of the client who showed this.
-    pub(crate) fn of_client(mut self, ticket: &Ticket) -> Self {
-        self.id = Some(ticket.id.clone());
-        self.client = ticket.client;
+    /// The same in the hands of the client who presented this.
+    pub(crate) fn of_client(mut self, id: &SessionId, presented: &Presented) -> Self {
+        self.id = Some(id.clone());
+        self.presented = presented.clone();
         self.flashes = Flashed::new(std::mem::take(&mut self.applications.notes.flash));
         self
     }
@@ -217,16 +200,17 @@ impl Session {
         self.last_access
     }
 
-    /// How long the session lives unused: its own time if it has one, else the configuration's.
+    /// How long the session lives unused: its own time if it has one, else the longest `timeout` of the
+    /// programs that saved it.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.record.timeout().unwrap_or(self.manager.config.timeout)
+        self.record.idle().unwrap_or(self.manager.config.timeout)
     }
 
     /// Gives this session an idle time of its own, in whole seconds from one to a hundred years, or
     /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.record.set_timeout(timeout, SystemTime::now());
+        self.record.set_timeout(timeout);
         self.has_new_head = true;
     }
 
@@ -259,9 +243,13 @@ impl Session {
         Ok(())
     }
 
-    /// Gives the session a new id at the next commit, and deletes the old one with everything
-    /// that was under it: do this whenever the visitor's rights change, above all at login.
+    /// Gives the session a new id at the next commit, and deletes everything that was under the old
+    /// one: do this whenever the visitor's rights change, above all at login.
     /// [`Session::csrf_token`] is a new one then, too.
+    ///
+    /// Under the old id a marker without data stays for 60 s, so that requests under way are told from
+    /// those of a session that has ended: they read nothing, get no new cookie, and where they ask for a
+    /// session to change it is [`Error::Replaced`] (503). The client has the new id when it tries again.
     ///
     /// When the request fails instead, the old id stays valid.
     pub fn regenerate_id(&mut self) {
@@ -282,7 +270,7 @@ impl Session {
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
         let token = self.applications.notes.csrf_token.take();
         let csrf_token = match self.new_id.take() {
-            // This request may have made one since.
+            // This request may have created one since.
             Some(asked_before) => asked_before.csrf_token,
             None => token,
         };
@@ -298,23 +286,71 @@ impl Session {
     /// Whether the session goes on under another id, so that this request can only read it.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        self.applications.notes.is_replaced
+        self.record.is_replaced()
     }
 
-    /// Deletes the session and returns the cookie that removes the client's.
+    /// Lets no cookie, link or form open the session from the next commit on, but only a program that
+    /// gives its id ([`SessionManager::start_with_id`]): for records
+    /// of a program's own whose ids travel elsewhere, such as the tokens of remembered logins.
+    pub fn set_private(&mut self) {
+        self.record.set_private();
+        self.has_new_head = true;
+    }
+
+    /// Deletes the session and returns the cookie that removes the client's. Of several sessions that the
+    /// client's cookies lead to all are deleted, and with each what can still be read under the id that it
+    /// had before.
     ///
     /// # Errors
     ///
-    /// When the record could not be deleted; it is then still there.
+    /// When a record could not be deleted; it is then still there.
     pub fn destroy(self) -> Result<Option<SetCookie>> {
+        let config = Arc::clone(&self.manager);
+        let deadline = Instant::now() + config.config.lock_timeout;
+        let due = self.end(deadline)?;
+        Ok((due == Due::Remove).then(|| SetCookie::removal(&config.config)))
+    }
+
+    /// As [`Session::destroy`], with one deadline for all.
+    pub(crate) fn end(mut self, deadline: Instant) -> Result<Due> {
         if self.is_replaced() {
             return Err(Error::Replaced);
         }
-        if let Some(lease) = self.lease {
-            lease.destroy()?;
+        let (lease, record) = (self.lease.take(), &self.record);
+        if let Some(lease) = lease {
+            self.manager.end(record, lease, deadline)?;
         }
-        let has_cookie = matches!(self.client, Client::Cookie | Client::OtherCookie);
-        Ok(has_cookie.then(|| SetCookie::removal(&self.manager.config)))
+        self.guard = None;
+        if self.presented.by == By::Cookie {
+            self.end_others(deadline)?;
+        }
+        Ok(cookies::due(
+            self.presented.shown(None, false),
+            Standing::Destroyed,
+            false,
+        ))
+    }
+
+    /// Ends what the client's other cookies lead to, one session after the other.
+    fn end_others(&self, deadline: Instant) -> Result<()> {
+        let manager = SessionManager {
+            shared: Arc::clone(&self.manager),
+        };
+        for id in self
+            .presented
+            .ids
+            .iter()
+            .filter(|id| self.id.as_ref() != Some(id))
+        {
+            let other = Presented::one(id.clone(), By::Cookie);
+            if let Found::Live(mut other) = manager.open(&other, deadline)?
+                && !other.is_replaced()
+                && let Some(lease) = other.lease.take()
+            {
+                self.manager.end(&other.record, lease, deadline)?;
+            }
+        }
+        Ok(())
     }
 
     /// The thread that uses the session holds it, whichever has opened it.
@@ -326,16 +362,41 @@ impl Session {
 
     /// The cookie that the client needs, if any.
     fn cookie(&self) -> Option<SetCookie> {
-        if self.is_replaced() || matches!(self.client, Client::Link | Client::Given) {
-            return None;
-        }
-        let (config, lease) = (&self.manager.config, self.lease.as_ref()?);
-        let id = self.id.as_ref()?;
-        if let Some(value) = lease.cookie_value(id) {
-            return Some(SetCookie::new(config, value));
-        }
-        let is_due = config.cookie_max_age.is_some() || self.client != Client::Cookie;
-        is_due.then(|| SetCookie::new(config, id.secret().to_owned()))
+        let shown = self.presented.shown(self.id.as_ref(), self.is_new());
+        let value = self.cookie_value()?;
+        let due = cookies::due(shown, Standing::Live, self.must_be_sent());
+        (due == Due::Set).then(|| SetCookie::new(&self.manager.config, value))
+    }
+
+    /// What a cookie must hold that leads to this session; `None` when it is not stored or was replaced.
+    pub(crate) fn cookie_value(&self) -> Option<String> {
+        let (id, lease) = (self.id.as_ref()?, self.lease.as_ref()?);
+        let value = || {
+            lease
+                .cookie_value(id)
+                .unwrap_or_else(|| id.secret().to_owned())
+        };
+        (!self.is_replaced()).then(value)
+    }
+
+    /// Whether the client must have the cookie although it shows the session's id: its Max-Age is
+    /// renewed, or it holds the session itself, which has changed.
+    pub(crate) fn must_be_sent(&self) -> bool {
+        let changed = |id, lease: &dyn Lease| lease.cookie_value(id).is_some();
+        let lease = self.lease.as_deref();
+        self.is_renewed
+            || self
+                .id
+                .as_ref()
+                .zip(lease)
+                .is_some_and(|(id, lease)| changed(id, lease))
+    }
+
+    /// Of a request that knows more of its client: what that presented, and whether the cookie's Max-Age
+    /// may be renewed.
+    pub(crate) fn in_request(&mut self, presented: &Presented, may_renew: bool) {
+        self.presented.clone_from(presented);
+        self.may_renew = may_renew;
     }
 }
 

@@ -402,12 +402,17 @@ fn check_size(record: &Record, limit: usize) -> Result<usize> {
     Ok(size)
 }
 
-/// Whether a session has ended that was last used then and lives so long unused.
-fn has_expired(record: &Record, last_access: SystemTime, idle: Duration, now: SystemTime) -> bool {
+/// Whether a session has ended that was last used then; one that says no idle time lives so long unused.
+fn has_expired(
+    record: &Record,
+    last_access: SystemTime,
+    timeout: Duration,
+    now: SystemTime,
+) -> bool {
     match record.expires() {
         Some(expires) => expires < now,
         None => now
             .duration_since(last_access)
-            .is_ok_and(|unused| unused > idle),
+            .is_ok_and(|unused| unused > record.idle().unwrap_or(timeout)),
     }
 }

@@ -1,13 +1,14 @@
 //! [`Visit`]: the one session of one request, and the one cookie that comes of it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{CacheLimiter, IdFrom};
-use crate::cookies::SetCookie;
+use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
-use crate::manager::{SessionManager, Ticket};
-use crate::session::{Client, Flashed, Session, Snapshot};
+use crate::manager::{Found, SessionManager};
+use crate::record::Record;
+use crate::session::{Flashed, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct Visit {
@@ -16,18 +17,52 @@ pub(crate) struct Visit {
     cookie_header: Vec<u8>,
     /// How long the request has waited so far, for a worker and for sessions.
     waited: Duration,
-    /// What to look for: the id that the client showed, then that of the session this request made.
-    ticket: Option<Ticket>,
+    shown_as: ShownAs,
+    /// What the client presented.
+    presented: Presented,
+    /// The program gave the id.
+    is_given: bool,
+    /// What to look up: what was presented, then the session that this request stored.
+    lookups: Vec<SessionId>,
     session: Option<Session>,
     /// What earlier requests left for a page, once this one has committed.
     flashes: Option<Flashed>,
-    /// A browser shows the response.
-    is_page: bool,
-    set_cookie: Option<SetCookie>,
+    cookie: Cookie,
     was_used: bool,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
     links: Links,
+}
+
+/// As what a browser shows the response, as far as the request tells.
+#[derive(Clone, Copy)]
+pub(crate) struct ShownAs {
+    /// At all: only that uses up flash values.
+    pub(crate) page: bool,
+    /// As a page of its own: only that renews the cookie.
+    pub(crate) document: bool,
+}
+
+/// What this request did so far that may concern the cookie.
+enum Cookie {
+    Untouched,
+    /// It read a session whose cookie may have to be sent again.
+    Read(SessionId),
+    /// It closed a session.
+    Closed(Closed),
+    /// It destroyed what the client showed.
+    Destroyed(Due),
+}
+
+/// A session that was closed.
+struct Closed {
+    id: SessionId,
+    /// What a cookie must hold that leads to it.
+    value: String,
+    is_new: bool,
+    must_be_sent: bool,
+    /// The handler continued after it: another request may have ended the session since.
+    is_early: bool,
 }
 
 /// What links and forms have to do with the id.
@@ -40,9 +75,9 @@ enum Links {
     CarryId,
 }
 
-/// What a visit leaves to be sent.
+/// What a request leaves to be sent.
 #[derive(Default)]
-pub(crate) struct Farewell {
+pub(crate) struct Outcome {
     pub(crate) set_cookie: Option<SetCookie>,
     /// How the response may be cached, if a session was used.
     pub(crate) cache_limiter: Option<CacheLimiter>,
@@ -56,7 +91,7 @@ impl Visit {
     pub(crate) fn new(
         find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
         cookie_header: Vec<u8>,
-        is_page: bool,
+        shown_as: ShownAs,
         arrived: Instant,
     ) -> Self {
         Visit {
@@ -64,11 +99,13 @@ impl Visit {
             find_manager,
             manager: None,
             cookie_header,
-            ticket: None,
+            shown_as,
+            presented: Presented::none(By::Cookie),
+            is_given: false,
+            lookups: Vec::new(),
             session: None,
             flashes: None,
-            is_page,
-            set_cookie: None,
+            cookie: Cookie::Untouched,
             was_used: false,
             may_clean_up: false,
             links: Links::Unseen,
@@ -80,7 +117,8 @@ impl Visit {
         if self.session.is_some() {
             return Err(Error::AlreadyOpen);
         }
-        self.ticket = Some(Ticket::given(id));
+        self.is_given = true;
+        self.present(Presented::one(id, By::Program));
         Ok(())
     }
 
@@ -100,23 +138,38 @@ impl Visit {
             return Ok(false);
         }
         self.links = Links::Seen;
-        Ok(self.ticket.is_none() && id_from != IdFrom::default())
+        Ok(self.presented.ids.is_empty() && id_from != IdFrom::default())
     }
 
     /// An id that a link or a form carried.
-    pub(crate) fn show(&mut self, id: SessionId) {
-        self.ticket = Some(Ticket::from_link(id));
+    pub(crate) fn show(&mut self, id: SessionId, is_same_origin: bool) {
+        self.present(Presented::one(id, By::Link { is_same_origin }));
         self.links = Links::CarryId;
+    }
+
+    /// Whether a link or a form carried the id.
+    pub(crate) fn has_link(&self) -> bool {
+        matches!(self.presented.by, By::Link { .. })
+    }
+
+    fn present(&mut self, presented: Presented) {
+        self.lookups.clone_from(&presented.ids);
+        self.presented = presented;
     }
 
     /// The id that links and forms must carry, since the client's cookie does not hold it.
     pub(crate) fn id_for_links(&mut self) -> Result<Option<SessionId>> {
-        let manager = self.manager()?;
+        self.manager()?;
         let coming = match &mut self.session {
             Some(session) => session.coming_id()?,
-            None => self.ticket.as_ref().map(|ticket| ticket.id.clone()),
+            None => self.lookups.first().cloned(),
         };
-        let carried = coming.filter(|id| !self.is_in_cookie(&manager, id));
+        let is_known = |id: &SessionId| match self.presented.by {
+            By::Program => true,
+            By::Cookie => self.presented.ids.contains(id),
+            By::Link { .. } => false,
+        };
+        let carried = coming.filter(|id| !is_known(id));
         if carried.is_some() {
             self.links = Links::CarryId;
             self.was_used = true;
@@ -124,44 +177,100 @@ impl Visit {
         Ok(carried)
     }
 
-    fn is_in_cookie(&self, manager: &SessionManager, id: &SessionId) -> bool {
-        let is_given = self
-            .ticket
-            .as_ref()
-            .is_some_and(|ticket| ticket.client == Client::Given);
-        is_given || manager.session_id(&self.cookie_header).as_ref() == Some(id)
-    }
-
     pub(crate) fn session(&mut self) -> Result<&mut Session> {
-        self.was_used = true;
-        if self.session.is_none() {
-            let manager = self.manager()?;
-            let ticket = self.ticket.clone();
-            let opened = self.waiting(|deadline| manager.start_by(ticket.as_ref(), deadline));
-            self.session = Some(opened?);
-            self.go_on();
+        match self.open()? {
+            Found::Live(()) => {}
+            Found::Marker(_) => return Err(Error::Replaced),
+            Found::Nothing => self.begin()?,
         }
         self.session.as_mut().ok_or(Error::Ended)
     }
 
     pub(crate) fn existing(&mut self) -> Result<Option<&mut Session>> {
-        self.was_used = true;
-        if self.session.is_none() {
-            let manager = self.manager()?;
-            if let Some(ticket) = self.ticket.clone() {
-                self.session = self.waiting(|deadline| manager.open(&ticket, deadline))?;
-                self.go_on();
-            }
-        }
+        self.open()?;
         Ok(self.session.as_mut())
     }
 
-    /// Opens a session before the request has waited for `lockTimeout` in all, beside its own work.
-    fn waiting<T>(&mut self, open: impl FnOnce(Instant) -> Result<T>) -> Result<T> {
-        let (started, lock_timeout) = (Instant::now(), self.manager()?.config().lock_timeout);
-        let opened = open(started + lock_timeout.saturating_sub(self.waited));
+    /// Does something that waits for sessions before the request has waited for `lockTimeout` in all,
+    /// beside its own work.
+    fn waiting<T>(
+        &mut self,
+        work: impl FnOnce(&SessionManager, Instant) -> Result<T>,
+    ) -> Result<T> {
+        let (manager, started) = (self.manager()?, Instant::now());
+        let left = manager.config().lock_timeout.saturating_sub(self.waited);
+        let done = work(&manager, started + left);
         self.waited += started.elapsed();
-        opened
+        done
+    }
+
+    /// A new session with a new id, whatever the client showed.
+    pub(crate) fn fresh(&mut self) -> Result<&mut Session> {
+        self.was_used = true;
+        if self.session.as_ref().is_some_and(Session::is_replaced) {
+            self.give_up();
+        }
+        self.commit()?;
+        self.manager()?;
+        self.lookups.clear();
+        self.flashes = None;
+        self.begin()?;
+        let session = self.session.as_mut().ok_or(Error::Ended)?;
+        session.keep_empty();
+        Ok(session)
+    }
+
+    /// Whether a marker of a change of id knows this token as the one of the forms before; `None` when
+    /// the client shows no marker alone.
+    pub(crate) fn knows_former_token(&mut self, token: Option<&str>) -> Result<Option<bool>> {
+        let Found::Marker(markers) = self.open()? else {
+            return Ok(None);
+        };
+        let is_of = |token: &str| {
+            let mut markers = markers.iter();
+            markers.any(|marker: &Record| Session::was_csrf_token(marker, token))
+        };
+        Ok(Some(token.is_some_and(is_of)))
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let manager = self.manager()?;
+        self.hold(manager.begin(&self.presented));
+        Ok(())
+    }
+
+    /// Opens what the lookups lead to, unless a session is open.
+    fn open(&mut self) -> Result<Found<()>> {
+        self.was_used = true;
+        if self.session.is_some() {
+            return Ok(Found::Live(()));
+        }
+        self.manager()?;
+        let looked_up = self.looked_up();
+        Ok(
+            match self.waiting(|manager, deadline| manager.open(&looked_up, deadline))? {
+                Found::Live(session) => {
+                    self.hold(session);
+                    Found::Live(())
+                }
+                Found::Marker(markers) => Found::Marker(markers),
+                Found::Nothing => Found::Nothing,
+            },
+        )
+    }
+
+    /// What this request leaves for the next is not used up when it opens its session again.
+    fn hold(&mut self, mut session: Session) {
+        session.go_on(self.flashes.take(), self.shown_as.page);
+        session.in_request(&self.presented, self.shown_as.document);
+        self.session = Some(session);
+    }
+
+    fn looked_up(&self) -> Presented {
+        Presented {
+            ids: self.lookups.clone(),
+            by: self.presented.by,
+        }
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Snapshot>> {
@@ -170,8 +279,20 @@ impl Visit {
             return Err(Error::AlreadyOpen);
         }
         let manager = self.manager()?;
-        let ticket = self.ticket.as_ref();
-        ticket.map_or(Ok(None), |ticket| manager.read_id(&ticket.id))
+        let Some((id, snapshot)) = manager.read_by(&self.looked_up())?.live() else {
+            return Ok(None);
+        };
+        let is_due =
+            || cookies::is_due_again(manager.config(), snapshot.cookie_sent(), SystemTime::now());
+        if matches!(self.cookie, Cookie::Untouched)
+            && self.shown_as.document
+            && self.presented.by == By::Cookie
+            && !snapshot.is_replaced()
+            && is_due()
+        {
+            self.cookie = Cookie::Read(id);
+        }
+        Ok(Some(snapshot))
     }
 
     pub(crate) fn update<T>(
@@ -187,13 +308,6 @@ impl Visit {
                 self.give_up();
                 Err(error)
             }
-        }
-    }
-
-    /// What this request leaves for the next is not used up when it opens its session again.
-    fn go_on(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.go_on(self.flashes.take(), self.is_page);
         }
     }
 
@@ -215,32 +329,42 @@ impl Visit {
         let Some(session) = self.session.take() else {
             return;
         };
-        if let Some(id) = session.id() {
-            let is_given = |ticket: &Ticket| ticket.client == Client::Given;
-            self.ticket = Some(match &self.ticket {
-                Some(ticket) if ticket.id == *id || is_given(ticket) => Ticket {
-                    id: id.clone(),
-                    client: ticket.client,
-                },
-                _ => Ticket::from_cookie(id.clone()),
-            });
-            self.may_clean_up = true;
-        }
-        // An earlier cookie of this request stays due unless this session has one of its own.
-        self.set_cookie = session.release().or(self.set_cookie.take());
+        let Some(id) = session.id().cloned() else {
+            return;
+        };
+        self.may_clean_up = true;
+        self.lookups = vec![id.clone()];
+        let Some(value) = session.cookie_value() else {
+            return;
+        };
+        let before = match &self.cookie {
+            Cookie::Closed(closed) if closed.id == id => Some(closed),
+            _ => None,
+        };
+        self.cookie = Cookie::Closed(Closed {
+            is_new: session.is_new() || before.is_some_and(|closed| closed.is_new),
+            must_be_sent: session.must_be_sent()
+                || before.is_some_and(|closed| closed.must_be_sent),
+            is_early: true,
+            id,
+            value,
+        });
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
-        if self.existing()?.is_none() && self.ticket.is_none() {
-            return Ok(());
+        match self.open()? {
+            Found::Live(()) => {}
+            Found::Marker(_) => return Err(Error::Replaced),
+            // The client's ids lead nowhere; its cookie goes all the same.
+            Found::Nothing if self.lookups.is_empty() => return Ok(()),
+            Found::Nothing => self.begin()?,
         }
-        let session = match self.session.take() {
-            Some(session) => session,
-            // The client's id leads nowhere; its cookie goes all the same.
-            None => self.manager()?.begin(self.ticket.as_ref()),
-        };
-        self.set_cookie = session.destroy()?;
-        (self.ticket, self.flashes) = (None, None);
+        if let Some(session) = self.session.take() {
+            let due = self.waiting(|_, deadline| session.end(deadline))?;
+            self.cookie = Cookie::Destroyed(due);
+        }
+        self.lookups.clear();
+        self.flashes = None;
         Ok(())
     }
 
@@ -256,32 +380,36 @@ impl Visit {
         let user = session.user().map(str::to_owned);
         self.commit()?;
         let Some(user) = user else { return Ok(0) };
-        let own = self.ticket.as_ref().map(|ticket| &ticket.id);
+        let own = self.lookups.first();
         self.manager
             .as_ref()
             .map_or(Ok(0), |manager| manager.destroy_sessions_of(&user, own))
     }
 
     /// Commits what is open and tells what to send.
-    pub(crate) fn finish(&mut self) -> Result<Farewell> {
+    pub(crate) fn finish(&mut self) -> Result<Outcome> {
+        let is_open = self.session.is_some();
         self.commit()?;
-        Ok(self.farewell())
+        if let (true, Cookie::Closed(closed)) = (is_open, &mut self.cookie) {
+            closed.is_early = false;
+        }
+        Ok(self.outcome())
     }
 
     /// Gives up what is open, of a request that failed. What it committed before stays, and the client
     /// must know its id.
-    pub(crate) fn abandon(&mut self) -> Option<Farewell> {
+    pub(crate) fn abandon(&mut self) -> Option<Outcome> {
         self.give_up();
-        let farewell = self.farewell();
-        farewell.set_cookie.is_some().then_some(farewell)
+        let outcome = self.outcome();
+        outcome.set_cookie.is_some().then_some(outcome)
     }
 
-    fn farewell(&mut self) -> Farewell {
+    fn outcome(&mut self) -> Outcome {
         let config = self.manager.as_ref().filter(|_| self.was_used);
         let cache_limiter = config.map(|manager| manager.config().cache_limiter);
         let has_links = self.links == Links::CarryId;
-        Farewell {
-            set_cookie: self.set_cookie.take(),
+        Outcome {
+            set_cookie: self.set_cookie(),
             has_links,
             cache_limiter: cache_limiter.map(|limiter| {
                 if has_links {
@@ -294,11 +422,51 @@ impl Visit {
         }
     }
 
+    /// The cookie of the response, as [`cookies::due`] decides.
+    fn set_cookie(&mut self) -> Option<SetCookie> {
+        let manager = self.manager.as_ref()?;
+        let config = manager.config();
+        let (due, value) = match std::mem::replace(&mut self.cookie, Cookie::Untouched) {
+            Cookie::Untouched => return None,
+            Cookie::Destroyed(due) => (due, String::new()),
+            Cookie::Read(id) => match manager.renew(&id) {
+                Ok(value) => {
+                    let shown = self.presented.shown(Some(&id), false);
+                    let standing = value.as_ref().map_or(Standing::Ended, |_| Standing::Live);
+                    (
+                        cookies::due(shown, standing, true),
+                        value.unwrap_or_default(),
+                    )
+                }
+                Err(error) => {
+                    log::warn!("the session's cookie is not renewed: {}", error.one_line());
+                    return None;
+                }
+            },
+            Cookie::Closed(closed) => {
+                let shown = self.presented.shown(Some(&closed.id), closed.is_new);
+                let mut due = cookies::due(shown, Standing::Live, closed.must_be_sent);
+                if due == Due::Set && closed.is_early {
+                    let standing = manager.standing(&closed.id);
+                    due = cookies::due(shown, standing, closed.must_be_sent);
+                }
+                (due, closed.value)
+            }
+        };
+        match due {
+            Due::Nothing => None,
+            Due::Set => Some(SetCookie::new(config, value)),
+            Due::Remove => Some(SetCookie::removal(config)),
+        }
+    }
+
     fn manager(&mut self) -> Result<SessionManager> {
         if self.manager.is_none() {
-            let (manager, ticket) = (self.find_manager)()?.client(&self.cookie_header);
+            let (manager, presented) = (self.find_manager)()?.client(&self.cookie_header);
             // An id that the program gave stands.
-            self.ticket = self.ticket.take().or(ticket);
+            if !self.is_given {
+                self.present(presented);
+            }
             self.manager = Some(manager);
         }
         self.manager.clone().ok_or(Error::Ended)

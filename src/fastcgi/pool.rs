@@ -359,7 +359,10 @@ impl<'a> Pool<'a> {
                 mut open, params, ..
             } = job;
             let head_only = params.get("REQUEST_METHOD").is_some_and(|it| it == "HEAD");
-            if open.connection.respond(&failure(&busy), head_only, out) {
+            if open
+                .connection
+                .respond(&failure(&busy, false), head_only, out)
+            {
                 self.drive(Turn::Read(open), out);
             }
         }

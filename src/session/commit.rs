@@ -3,8 +3,10 @@
 use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Client, NewId, Session, to_json};
-use crate::cookies::SetCookie;
+use super::notes::digest_of_token;
+use super::{LONGEST_GRACE, NewId, Session, to_json};
+use crate::applications::Applications;
+use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
 use crate::held::SessionGuard;
 use crate::id::{SessionDigest, SessionId};
@@ -52,7 +54,11 @@ impl Session {
             Some(lease) => self.save_stored(lease, json, then, now),
             None if self.guard.is_some() || !self.is_new() => Err(Error::Ended),
             None if is_empty && !self.is_kept_empty && self.record.user().is_none() => Ok(()),
-            None => self.store_first(self.id.clone(), self.record.with_values(json), now),
+            None => {
+                let mut record = self.record.with_values(json);
+                self.note_sent(&mut record, now);
+                self.store_first(self.id.clone(), record, now)
+            }
         }
     }
 
@@ -91,14 +97,18 @@ impl Session {
             let is_read_only = !has_changed && self.new_id.is_none();
             return is_read_only.then_some(()).ok_or(Error::Replaced);
         }
-        if !has_changed && !self.must_slide(now) && self.new_id.is_none() {
+        let must_renew = self.may_renew
+            && self.presented.by == By::Cookie
+            && cookies::is_due_again(&self.manager.config, self.record.sent(), now);
+        if !has_changed && !must_renew && self.new_id.is_none() {
             let touched = lease.touch(now);
             self.lease = Some(lease);
             return touched;
         }
-        let mut record = self.record.with_values(json);
-        if let Some(timeout) = record.timeout() {
-            record.set_timeout(Some(timeout), now);
+        let mut record = self.record.with_values(json).saved_by(&self.manager.config);
+        record.forget_predecessor(LONGEST_GRACE, now);
+        if must_renew || self.new_id.is_some() {
+            self.note_sent(&mut record, now);
         }
         if let Some(new_id) = self.new_id.clone() {
             return self.move_to_new_id(lease, record, new_id, now);
@@ -111,21 +121,15 @@ impl Session {
         stored?;
         self.record = record;
         self.has_new_head = false;
+        self.is_renewed |= must_renew;
         Ok(())
     }
 
-    /// Whether a session with a timeout of its own must have its end moved although nothing changed.
-    fn must_slide(&self, now: SystemTime) -> bool {
-        let (Some(timeout), Some(expires)) = (self.record.timeout(), self.record.expires()) else {
-            return false;
-        };
-        let end = now.checked_add(timeout);
-        // Back, too: the clock may have been ahead.
-        let moved = end.map(|end| {
-            let ahead = end.duration_since(expires);
-            ahead.unwrap_or_else(|behind| behind.duration())
-        });
-        moved.is_some_and(|moved| moved > (timeout / 60).max(Duration::from_secs(1)))
+    /// Notes in a record that the cookie is sent now, if that has a Max-Age to be renewed one day.
+    fn note_sent(&self, record: &mut Record, now: SystemTime) {
+        if self.manager.config.cookie_max_age.is_some() && self.presented.by == By::Cookie {
+            record.set_sent(now);
+        }
     }
 
     /// Makes the record, under the id that the program gave or a new one.
@@ -135,6 +139,7 @@ impl Session {
         record: Record,
         now: SystemTime,
     ) -> Result<()> {
+        let record = record.saved_by(&self.manager.config);
         let (id, guard, lease) = match self.promised_id.take().or(given) {
             Some(id) => {
                 let session = id.digest();
@@ -153,11 +158,6 @@ impl Session {
         self.lease = Some(lease);
         self.id = Some(id);
         self.record = record;
-        self.client = match self.client {
-            Client::Cookie => Client::OtherCookie,
-            Client::Link => Client::Unknown,
-            client => client,
-        };
         self.has_new_head = false;
         self.new_id = None;
         Ok(())
@@ -186,7 +186,7 @@ impl Session {
         SessionGuard::acquire(&self.manager.held, session, Instant::now())
     }
 
-    /// First the new record, then the old one's end: a death in between leaves the old id valid.
+    /// First the new record, then the end of the old one: a death in between leaves the old id valid.
     fn move_to_new_id(
         &mut self,
         mut old: Box<dyn Lease>,
@@ -198,30 +198,28 @@ impl Session {
             self.lease = Some(old);
             return Err(error);
         }
-        let (old_id, before) = (self.id.clone(), self.client);
-        let farewell = new_id.grace.map(|grace| {
-            let token = new_id.csrf_token;
-            self.farewell(&record, token, grace, now)
-        });
-        let stored = farewell.transpose().and_then(|farewell| {
+        let old_id = self.id.clone();
+        let stored = self.left_behind(&record, new_id, now).and_then(|left| {
+            let record = match &old_id {
+                Some(before) => record.succeeding(&before.digest(), now),
+                None => record,
+            };
             self.store_first(None, record, now)?;
-            Ok(farewell)
+            Ok(left)
         });
-        let farewell = match stored {
-            Ok(farewell) => farewell,
+        let left = match stored {
+            Ok(left) => left,
             Err(error) => {
                 self.lease = Some(old);
                 return Err(error);
             }
         };
-        let ended = match &farewell {
-            None => old.destroy(),
-            Some(farewell) => old.finish(farewell, now),
-        };
+        // Again: what was destroyed since must not come back under the new id.
+        let ended = old.check().and_then(|()| old.finish(&left, now));
         if let (Err(error), Some(id)) = (&ended, &old_id)
-            // Whoever had it since has ended it, and not for a new id.
+            // The request that had it since has ended it, and not for a new id.
             && !matches!(error, Error::LeaseLost)
-            && self.has_ended(id, farewell.as_ref(), now)
+            && self.has_ended(id, &left, now)
         {
             // Gone for every request: without the new one the session would be lost.
             log::warn!(
@@ -236,36 +234,30 @@ impl Session {
                 log::warn!("{}", error.one_line());
             }
             self.id = old_id;
-            self.client = before;
         }
         ended
     }
 
-    /// Whether an old id leads to nothing any more, or to the farewell alone.
-    fn has_ended(&self, old: &SessionId, farewell: Option<&Record>, now: SystemTime) -> bool {
+    /// Whether an old id leads to what was to be left there alone.
+    fn has_ended(&self, old: &SessionId, left: &Record, now: SystemTime) -> bool {
         match self.manager.store.look(&old.digest(), now) {
-            Ok(None) => true,
-            Ok(Some(stored)) => {
-                farewell.is_some_and(|farewell| farewell.values() == stored.record.values())
-            }
-            Err(_) => false,
+            Ok(Some(stored)) => stored.record.has_head_of(left),
+            Ok(None) | Err(_) => false,
         }
     }
 
-    /// What the old id still shows to requests under way: everything but the new id and its token.
-    fn farewell(
-        &self,
-        record: &Record,
-        csrf_token: Option<String>,
-        grace: Duration,
-        now: SystemTime,
-    ) -> Result<Record> {
+    /// What the old id still leads to for requests under way, never the new id and its token: a marker,
+    /// or with a grace all that can be read.
+    fn left_behind(&self, record: &Record, new_id: NewId, now: SystemTime) -> Result<Record> {
+        let Some(grace) = new_id.grace else {
+            let mut notes = Applications::default();
+            notes.notes.csrf_digest = new_id.csrf_token.as_deref().map(digest_of_token);
+            return Ok(record.marker(to_json(&notes, record)?, now));
+        };
         let mut applications = self.applications.clone();
         applications.put(&self.manager.config.app, self.values.clone());
         applications.notes.flash.clear();
-        applications.notes.csrf_token = csrf_token;
-        applications.notes.is_replaced = true;
-        let farewell = record.with_values(to_json(&applications, record)?);
-        Ok(farewell.ending(now, grace))
+        applications.notes.csrf_token = new_id.csrf_token;
+        Ok(record.copy_for(grace, to_json(&applications, record)?, now))
     }
 }

@@ -2,15 +2,26 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::Session;
+use crate::applications::Applications;
 use crate::error::Result;
-use crate::id::SessionId;
+use crate::id::{SessionId, hex};
+use crate::record::Record;
 use crate::values::{Flashes, typed};
+
+/// What the marker of a change of id keeps of a token.
+pub(super) fn digest_of_token(token: &str) -> String {
+    let mut text = [0; 64];
+    hex(&Sha256::digest(token), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
 
 /// The name of the form field, and in lower case with a hyphen that of the header field, which
 /// carry [`Session::csrf_token`].
@@ -138,6 +149,15 @@ impl Session {
     pub fn is_csrf_token(&self, token: &str) -> bool {
         let own = self.applications.notes.csrf_token.as_deref();
         own.is_some_and(|own| own.as_bytes().ct_eq(token.as_bytes()).into())
+    }
+
+    /// Whether a marker of a change of id knows this as the token of the forms before.
+    pub(crate) fn was_csrf_token(marker: &Record, token: &str) -> bool {
+        let notes = Applications::from_json(marker.values(), SystemTime::UNIX_EPOCH);
+        let known = notes
+            .ok()
+            .and_then(|applications| applications.notes.csrf_digest);
+        known.is_some_and(|known| known == digest_of_token(token))
     }
 
     /// Stores a mark, and with it a cookie, to see whether the client sends it back: the next

@@ -49,7 +49,12 @@ impl Snapshot {
     /// Whether the session goes on under another id, as [`Session::is_replaced`](crate::Session::is_replaced).
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        self.applications.notes.is_replaced
+        self.record.is_replaced()
+    }
+
+    /// When the cookie was last sent, if that has a Max-Age.
+    pub(crate) fn cookie_sent(&self) -> Option<SystemTime> {
+        self.record.sent()
     }
 
     /// Whose session it is, as [`Session::set_user`](crate::Session::set_user) said.

@@ -174,6 +174,10 @@ impl Store for CookieStore {
         Ok(self.found(session, now))
     }
 
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        self.read(session, now)
+    }
+
     fn delete_expired(&self, _sweep: &Sweep<'_>, _now: SystemTime) -> Result<SweepReport> {
         Ok(SweepReport::default())
     }
@@ -229,6 +233,10 @@ impl CookieLease {
 
 impl Lease for CookieLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        if record.is_marker() {
+            // The client gets the new session in place of this one.
+            return Ok(());
+        }
         self.shared.check_size(record, now)?;
         self.stored = Stored {
             record: record.clone(),
@@ -242,8 +250,7 @@ impl Lease for CookieLease {
         let config = &self.shared.config;
         let pause = (config.timeout / 60).max(Duration::from_secs(1));
         let unused = now.duration_since(self.stored.last_access);
-        // A Max-Age of the cookie slides with every response, and the cookie with it.
-        if config.cookie_max_age.is_some() || unused.is_ok_and(|unused| unused > pause) {
+        if unused.is_ok_and(|unused| unused > pause) {
             self.stored.last_access = now;
             self.keep();
         }

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
-use crate::record::{Record, unix_seconds};
+use crate::record::{Record, unix_seconds, whole_seconds};
 
-/// The rules of `timeout` and `lifetime`. An end is a whole second since 1970, rounded up.
+/// The rules of `timeout`, where a record says none, and of `lifetime`. An end is a whole second since 1970, rounded up.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Expiry {
     idle: Duration,
@@ -20,12 +20,17 @@ impl Expiry {
         }
     }
 
+    /// How long a session lives unused.
+    fn idle(self, record: &Record) -> Duration {
+        record.idle().unwrap_or(self.idle)
+    }
+
     /// When a session ends that is used now.
     pub(in crate::store) fn end(self, record: &Record, now: SystemTime) -> u64 {
-        let unused = || seconds_up(now).saturating_add(whole_seconds(self.idle));
+        let unused = || seconds_up(now).saturating_add(whole_seconds(self.idle(record)));
         let end = record.expires().map_or_else(unused, seconds_up);
-        let longest = self
-            .lifetime
+        let longest = record
+            .lifetime(self.lifetime)
             .map(|lifetime| unix_seconds(record.created()).saturating_add(whole_seconds(lifetime)));
         end.min(longest.unwrap_or(u64::MAX))
     }
@@ -39,7 +44,7 @@ impl Expiry {
         now: SystemTime,
     ) -> Option<u64> {
         let new = self.end(record, now);
-        let pause = whole_seconds(self.idle / 60).max(1);
+        let pause = whole_seconds(self.idle(record) / 60).max(1);
         (new.abs_diff(end) > pause).then_some(new)
     }
 
@@ -50,8 +55,7 @@ impl Expiry {
         end: u64,
         now: SystemTime,
     ) -> SystemTime {
-        let idle = record.timeout().unwrap_or(self.idle);
-        let used = Duration::from_secs(end).checked_sub(idle);
+        let used = Duration::from_secs(end).checked_sub(self.idle(record));
         let used = used.and_then(|used| UNIX_EPOCH.checked_add(used));
         // The end was rounded up, and that of the lifetime may have come first.
         used.unwrap_or(UNIX_EPOCH).max(record.created()).min(now)
@@ -66,11 +70,6 @@ pub(in crate::store) fn has_passed(end: u64, now: SystemTime) -> bool {
 fn seconds_up(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     whole_seconds(since)
-}
-
-fn whole_seconds(duration: Duration) -> u64 {
-    let part = u64::from(duration.subsec_nanos() > 0);
-    duration.as_secs().saturating_add(part)
 }
 
 #[cfg(test)]
@@ -97,10 +96,10 @@ mod tests {
     }
 
     #[test]
-    fn an_end_of_its_own_is_kept_unless_the_lifetime_comes_first() {
+    fn an_idle_time_of_its_own_counts_unless_the_lifetime_comes_first() {
         let mut record = Record::new(at(1000));
-        record.set_timeout(Some(Duration::from_secs(5000)), at(1000));
-        assert_eq!(expiry("0").end(&record, at(2000)), 6001);
+        record.set_timeout(Some(Duration::from_secs(5000)));
+        assert_eq!(expiry("0").end(&record, at(2000)), 7000);
         assert_eq!(expiry("1000s").end(&record, at(2000)), 2000);
     }
 

@@ -85,9 +85,8 @@ use crate::record::{Record, unix_seconds};
 /// The exact format is described in `docs/format.md`.
 ///
 /// With less free space than `minFreeSpace`, a new session is refused with
-/// [`Error::LowSpace`](crate::Error::LowSpace) unless its record names a user. Existing sessions go on; one
-/// that asks for a new id and is nobody's keeps its old id. So name the user before you ask for the new id
-/// at a login.
+/// [`Error::LowSpace`](crate::Error::LowSpace) unless its record names a user. Existing sessions continue,
+/// also under a new id.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
@@ -97,7 +96,7 @@ pub struct FileStore {
 #[derive(Debug)]
 struct Shared {
     directory: Directory,
-    /// How long a session without an end of its own lives unused.
+    /// How long a session lives unused whose record does not say it.
     idle: Duration,
     /// How long any session lives, and how long a damaged one is kept.
     lifetime: Option<Duration>,
@@ -186,8 +185,8 @@ impl Store for FileStore {
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         scan::each_session(&self.shared, |_, session| {
             match snapshot::list(&self.shared, session, now) {
-                Ok(Some(stored)) => visit(session, Ok(stored)),
-                Ok(None) => ControlFlow::Continue(()),
+                Ok(Some(stored)) if !stored.record.is_marker() => visit(session, Ok(stored)),
+                Ok(_) => ControlFlow::Continue(()),
                 Err(error) => visit(session, Err(error)),
             }
         })
@@ -222,38 +221,56 @@ impl Shared {
 
     /// Whether a record whose file was modified at `modified` has expired.
     fn has_expired(&self, record: &Record, modified: SystemTime, now: SystemTime) -> bool {
-        match record.expires() {
-            Some(expires) => unix_seconds(expires) < unix_seconds(now),
-            None => self.idle_end(modified).is_some_and(|end| end < now),
+        match self.end(record, modified) {
+            Some(end) if record.expires().is_some() => unix_seconds(end) < unix_seconds(now),
+            end => end.is_some_and(|end| end < now),
         }
     }
 
-    /// When a file modified at `modified` is due; `None` for a moment that no clock will show.
-    fn idle_end(&self, modified: SystemTime) -> Option<SystemTime> {
-        modified.checked_add(self.idle)
+    /// When a record ends whose file was modified at `modified`; `None` for a moment that no clock will show.
+    fn end(&self, record: &Record, modified: SystemTime) -> Option<SystemTime> {
+        let idle_end = || modified.checked_add(self.idle(record));
+        record.expires().or_else(idle_end)
     }
 
-    /// The modification time that makes a record with an end of its own due at that end, so that
-    /// one rule finds all candidates for deletion.
-    fn hint(&self, record: &Record) -> Option<SystemTime> {
-        record.expires()?.checked_sub(self.idle)
+    /// How long a session lives unused: what its record says, else `timeout`.
+    fn idle(&self, record: &Record) -> Duration {
+        record.idle().unwrap_or(self.idle)
     }
 
-    /// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
-    /// idle time. A time in the future, from a clock that was wrong, is put right.
-    fn should_touch(&self, modified: SystemTime, now: SystemTime) -> bool {
-        let pause = (self.idle / 60).max(Duration::from_secs(1));
-        match now.duration_since(modified) {
-            Ok(age) => age > pause,
-            Err(ahead) => ahead.duration() > pause,
-        }
+    /// The time of the file of a record with an end of its own: so long ago that every clean-up looks
+    /// into it, whatever its `timeout`.
+    fn hint(record: &Record) -> Option<SystemTime> {
+        record.expires().map(|_| SystemTime::UNIX_EPOCH)
     }
+
+    /// The idle time of a record whose end each use moves; `None` for an end of its own.
+    fn sliding(&self, record: &Record) -> Option<Duration> {
+        record.expires().is_none().then(|| self.idle(record))
+    }
+}
+
+/// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
+/// idle time. A time in the future, from a clock that was wrong, is put right.
+fn should_touch(idle: Duration, modified: SystemTime, now: SystemTime) -> bool {
+    let pause = (idle / 60).max(Duration::from_secs(1));
+    match now.duration_since(modified) {
+        Ok(age) => age > pause,
+        Err(ahead) => ahead.duration() > pause,
+    }
+}
+
+/// Whether the file of this time holds a session: a record with an end of its own (a marker, or the copy
+/// under an id that was changed) counts for none.
+fn is_counted(modified: SystemTime) -> bool {
+    modified != SystemTime::UNIX_EPOCH
 }
 
 /// When a session was last used, as far as its file tells.
 fn last_access(record: &Record, modified: SystemTime) -> SystemTime {
-    match (record.expires(), record.timeout()) {
-        (Some(expires), Some(timeout)) => expires.checked_sub(timeout).unwrap_or(modified),
-        _ => modified,
+    match record.expires() {
+        // Its file tells nothing. It was written as long ago as its life has passed.
+        Some(expires) => record.changed().unwrap_or(expires),
+        None => modified,
     }
 }

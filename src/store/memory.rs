@@ -108,7 +108,9 @@ impl Store for MemoryStore {
         if entries.contains_key(session) {
             return Ok(None);
         }
-        self.shared.make_room(&mut entries, now)?;
+        if record.predecessor().is_none() {
+            self.shared.make_room(&mut entries, now)?;
+        }
         let entry = Arc::new(Entry::new(Kept::new(record, now), true));
         entries.insert(*session, Arc::clone(&entry));
         self.shared.change();
@@ -188,7 +190,7 @@ impl Store for MemoryStore {
                 return false;
             };
             if !self.shared.has_expired(kept, now) {
-                report.live += 1;
+                report.live += u64::from(!kept.record.is_marker());
                 return true;
             }
             if state.is_locked {
@@ -235,7 +237,9 @@ impl Store for MemoryStore {
             .collect();
         for (session, entry) in entries {
             let kept = lock(&entry.state).stored.clone();
-            let Some(kept) = kept.filter(|kept| !self.shared.has_expired(kept, now)) else {
+            let is_session =
+                |kept: &Kept| !kept.record.is_marker() && !self.shared.has_expired(kept, now);
+            let Some(kept) = kept.filter(is_session) else {
                 continue;
             };
             if visit(&session, Ok(kept.to_stored())).is_break() {

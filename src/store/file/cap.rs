@@ -16,7 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 
 use super::scan::{self, COUNT, SWEEP_LOCK};
-use super::{Shared, content, sweep};
+use super::{Shared, content, is_counted, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::store::Sweep;
@@ -62,6 +62,17 @@ pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<Admission> {
         forget(shared, 1);
     }
     made_room.map(|()| Admission(None))
+}
+
+/// Counts a session that takes the place of another under a new id. The count exceeds the cap until that
+/// one is a marker: a login neither evicts nor is refused.
+pub(super) fn admit_successor(shared: &Shared) -> Result<Admission> {
+    if shared.max_sessions == 0 {
+        return Ok(Admission(None));
+    }
+    let count = shared.directory.open_or_create(COUNT)?;
+    change_and_hold(shared, &count, |n| n.saturating_add(1))?;
+    Ok(Admission(Some(count)))
 }
 
 /// Takes deleted sessions off the count. It is a hint: that it failed hurts nobody.
@@ -171,6 +182,9 @@ fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
         let Some(modified) = modified_at(&folder.handle, &name) else {
             return ControlFlow::Continue(());
         };
+        if !is_counted(modified) {
+            return ControlFlow::Continue(());
+        }
         total += 1;
         if oldest.len() == spare {
             if oldest.peek().is_some_and(|(newest, _)| *newest <= modified) {

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
 use super::slots::{self, Place};
-use super::{Shared, cap, last_access, space, users};
+use super::{Shared, cap, last_access, should_touch, space, users};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::{Record, RecordError};
@@ -36,7 +36,8 @@ pub(super) struct FileLease {
     generation: u64,
     seed: u64,
     modified: SystemTime,
-    has_own_end: bool,
+    /// How long it lives unused, unless it has an end of its own.
+    idle: Option<Duration>,
     /// Whose session it is, as the stored record says.
     user: Option<String>,
 }
@@ -85,7 +86,7 @@ impl FileLease {
                 generation: current.generation,
                 seed: current.seed,
                 modified,
-                has_own_end: record.expires().is_some(),
+                idle: shared.sliding(&record),
                 user: record.user().map(str::to_owned),
             };
             if shared.has_expired(&record, modified, now) {
@@ -115,7 +116,11 @@ impl FileLease {
         let name = shared.directory.file_name(digest);
         let seed = id::seed()?;
         space::admit(shared, record)?;
-        let admission = cap::admit(shared, now)?;
+        let admission = if record.predecessor().is_some() {
+            cap::admit_successor(shared)?
+        } else {
+            cap::admit(shared, now)?
+        };
         let created = shared.directory.create_file(&name);
         drop(admission);
         let file = match created {
@@ -160,7 +165,7 @@ impl FileLease {
             generation: 1,
             seed,
             modified: now,
-            has_own_end: record.expires().is_some(),
+            idle: shared.sliding(record),
             user: record.user().map(str::to_owned),
         }))
     }
@@ -300,7 +305,7 @@ impl FileLease {
 
     /// Puts the file's time right if a process died between its commit and setting the time.
     fn repair_hint(&self, record: &Record) -> Result<()> {
-        match self.shared.hint(record) {
+        match Shared::hint(record) {
             Some(hint) if hint != self.modified => {
                 set_hint(&self.shared, &self.file, &self.name, record)
             }
@@ -338,7 +343,11 @@ impl Lease for FileLease {
         }
         self.write(record, length)?;
         self.modified = now;
-        self.has_own_end = record.expires().is_some();
+        let was_counted = self.idle.is_some();
+        self.idle = self.shared.sliding(record);
+        if was_counted && self.idle.is_none() {
+            cap::forget(&self.shared, 1);
+        }
         if changes_user {
             let user = record.user().map(str::to_owned);
             if let Some(before) = std::mem::replace(&mut self.user, user) {
@@ -349,7 +358,8 @@ impl Lease for FileLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        if !self.has_own_end && self.shared.should_touch(self.modified, now) {
+        let is_due = |idle| should_touch(idle, self.modified, now);
+        if self.idle.is_some_and(is_due) {
             let touched = calls::set_time(&self.file, now);
             touched.map_err(|error| self.failed("cannot renew the time of", error))?;
             self.modified = now;
@@ -370,7 +380,9 @@ impl Lease for FileLease {
             return Ok(());
         }
         self.shared.directory.unlink(&self.name)?;
-        cap::forget(&self.shared, 1);
+        if self.idle.is_some() {
+            cap::forget(&self.shared, 1);
+        }
         sync_names(&self.shared, &self.name)?;
         // Last: what power loss brings back is still in the index.
         if let Some(user) = &self.user {
@@ -511,7 +523,7 @@ fn write_new(
 }
 
 fn set_hint(shared: &Shared, file: &File, name: &str, record: &Record) -> Result<()> {
-    let Some(hint) = shared.hint(record) else {
+    let Some(hint) = Shared::hint(record) else {
         return Ok(());
     };
     calls::set_time(file, hint)

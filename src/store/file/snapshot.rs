@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
 use super::lease::{check_file_size, parse, unseeded};
-use super::{Shared, last_access};
+use super::{Shared, last_access, should_touch};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
@@ -35,8 +35,8 @@ pub(super) fn read(
     let Found::Session(file, modified, stored) = find(shared, digest, now)? else {
         return Ok(None);
     };
-    if stored.record.expires().is_none()
-        && shared.should_touch(modified, now)
+    let is_due = |idle| should_touch(idle, modified, now);
+    if shared.sliding(&stored.record).is_some_and(is_due)
         && let Err(error) = calls::set_time(&file, now)
     {
         // On a read-only file system it does not count, and that is no error.

@@ -1,9 +1,8 @@
 //! `minFreeSpace`: no new session without a user when the file system is nearly full.
 //!
 //! What robots and passers-by would fill is kept for those who are there already: sessions that
-//! exist go on, and so does whoever logs in. A record that names its user is therefore let through,
-//! also when it is the session of a user under a new id. A session of nobody that asks for a new id
-//! is refused one: nothing of it is lost, and its old id stays valid.
+//! exist go on, and so does a login. A record that names its user is therefore let through, and one
+//! that takes the place of another under a new id.
 
 use rustix::fs::StatVfs;
 use rustix::io::{Errno, retry_on_intr};
@@ -16,7 +15,7 @@ use crate::store::directory::Missing;
 
 /// Refuses a creation when there is too little space for it.
 pub(super) fn admit(shared: &Shared, record: &Record) -> Result<()> {
-    if record.user().is_some() {
+    if record.user().is_some() || record.predecessor().is_some() {
         return Ok(());
     }
     check(shared)

@@ -245,13 +245,23 @@ impl Run<'_> {
             Content::Record(current) => match Record::from_json(current.data) {
                 // Whatever end of its own it has: a clock that was wrong may have set that.
                 Ok(record) if self.is_too_old(&record) => "older than any session may be",
-                Ok(record) if record.expires().is_some_and(|end| !self.is_past(end)) => {
-                    report.live += 1;
-                    return self.repair(&file, folder, name, &record);
+                Ok(record) if record.expires().is_some() => {
+                    if !self.has_ended(&record) {
+                        return self.repair(&file, folder, name, &stat);
+                    }
+                    if record.is_marker() {
+                        "the marker of a changed id"
+                    } else {
+                        "expired"
+                    }
                 }
                 Ok(_) if directory::modified(&stat) > self.now => {
                     report.live += 1;
                     return self.set_time(&file, folder, name, self.now);
+                }
+                Ok(record) if !self.is_idle(&record, &stat) => {
+                    report.live += 1;
+                    return Ok(());
                 }
                 Ok(_) => "expired",
                 Err(RecordError::Malformed(_)) => "damaged and expired",
@@ -359,7 +369,7 @@ impl Run<'_> {
     /// Whether a session's time is up, or so far ahead that the clock must have been wrong.
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
-        let end = self.shared.idle_end(modified);
+        let end = modified.checked_add(self.shared.idle);
         let longest = self.shared.lifetime.unwrap_or(FAR_FUTURE);
         end.is_some_and(|end| self.is_past(end))
             || modified
@@ -367,9 +377,26 @@ impl Run<'_> {
                 .is_ok_and(|ahead| ahead > longest)
     }
 
+    /// Whether a record has reached its own end. Nobody can be about to use a marker.
+    fn has_ended(&self, record: &Record) -> bool {
+        let is_over = |end| {
+            if record.is_marker() {
+                end < self.now
+            } else {
+                self.is_past(end)
+            }
+        };
+        record.expires().is_some_and(is_over)
+    }
+
+    /// Whether a session was unused for as long as its record says.
+    fn is_idle(&self, record: &Record, stat: &Stat) -> bool {
+        let end = self.shared.end(record, directory::modified(stat));
+        end.is_some_and(|end| self.is_past(end))
+    }
+
     fn is_too_old(&self, record: &Record) -> bool {
-        let lifetime = self.shared.lifetime;
-        lifetime.is_some_and(|lifetime| record.is_too_old(lifetime, self.now))
+        record.is_too_old(self.shared.lifetime, self.now)
     }
 
     /// Whether an end is so long ago that nobody can still be about to use the session.
@@ -400,10 +427,13 @@ impl Run<'_> {
             .map_err(|error| Error::io("cannot lock", self.path(folder, name), error))
     }
 
-    fn repair(&self, file: &File, folder: &Folder, name: &str, record: &Record) -> Result<()> {
-        self.shared
-            .hint(record)
-            .map_or(Ok(()), |hint| self.set_time(file, folder, name, hint))
+    /// Puts the time right of a file whose record has an end of its own.
+    fn repair(&self, file: &File, folder: &Folder, name: &str, stat: &Stat) -> Result<()> {
+        let hint = SystemTime::UNIX_EPOCH;
+        if directory::modified(stat) == hint {
+            return Ok(());
+        }
+        self.set_time(file, folder, name, hint)
     }
 
     fn set_time(&self, file: &File, folder: &Folder, name: &str, time: SystemTime) -> Result<()> {
