@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::SessionManager;
+use crate::manager::{Locked, SessionManager};
 use crate::session::Session;
 use crate::store::{Store, Stored, Uninstalled};
 
@@ -67,7 +67,10 @@ impl SessionManager {
     pub fn look(&self, session: &SessionDigest) -> Result<Option<Stored>> {
         let now = SystemTime::now();
         let stored = self.shared.store.look(session, now)?;
-        Ok(stored.filter(|stored| !self.shared.is_too_old(&stored.record, now)))
+        let is_session = |stored: &Stored| {
+            !stored.record.is_marker() && !self.shared.is_too_old(&stored.record, now)
+        };
+        Ok(stored.filter(is_session))
     }
 
     /// When a session ends if nobody uses it any more.
@@ -111,11 +114,15 @@ impl SessionManager {
     ///
     /// As [`SessionManager::open_by_digest`]; the session is then still there.
     pub fn destroy_by_digest(&self, session: &SessionDigest) -> Result<bool> {
-        let found = self.shared.lock(session, self.deadline());
-        let Some(locked) = found.map_err(held_here)? else {
-            return Ok(false);
-        };
-        locked.lease.destroy().map(|()| true)
+        let deadline = self.deadline();
+        let found = self.shared.lock(session, deadline);
+        match found.map_err(held_here)? {
+            Some(Locked { stored, lease, .. }) if !stored.record.is_marker() => {
+                let ended = self.shared.end(&stored.record, lease, deadline);
+                ended.map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The live sessions that name this user as theirs, and those that are said to and cannot be read.
@@ -162,9 +169,11 @@ impl SessionManager {
     }
 
     fn destroy_if_of(&self, session: &SessionDigest, user: &str) -> Result<bool> {
-        match self.shared.lock(session, self.deadline())? {
-            Some(locked) if locked.stored.record.user() == Some(user) => {
-                locked.lease.destroy().map(|()| true)
+        let deadline = self.deadline();
+        match self.shared.lock(session, deadline)? {
+            Some(Locked { stored, lease, .. }) if stored.record.user() == Some(user) => {
+                let ended = self.shared.end(&stored.record, lease, deadline);
+                ended.map(|()| true)
             }
             _ => Ok(false),
         }

@@ -477,8 +477,8 @@ impl Shared {
         record.is_too_old(self.config.lifetime, now)
     }
 
-    /// Destroys a session and what can still be read under the id that it had before: one after the
-    /// other, so that no two locks are held at once.
+    /// Destroys a session and what a change of id has left under the id before: one after the other, so
+    /// that no two locks are held at once.
     pub(crate) fn end(
         &self,
         record: &Record,
@@ -491,9 +491,7 @@ impl Shared {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         match self.store.lock(&before, left, SystemTime::now())? {
-            Some((stored, lease)) if stored.record.is_replaced() && !stored.record.is_marker() => {
-                lease.destroy()
-            }
+            Some((stored, lease)) if stored.record.is_replaced() => lease.destroy(),
             _ => Ok(()),
         }
     }

@@ -232,7 +232,8 @@ impl Record {
     }
 
     pub(crate) fn set_sent(&mut self, sent: SystemTime) {
-        self.head.numbers[SENT] = Some(unix_seconds(sent));
+        // Rounded up: it is not sent again too early.
+        self.head.numbers[SENT] = Some(unix_seconds(sent).saturating_add(1));
     }
 
     /// The id that the session had before, while requests under way may show that.

@@ -52,7 +52,7 @@ impl Transfer<'_> {
     }
 
     fn decide(&self, entry: &Entry, here: &Stored, there: Option<&Stored>) -> Decision {
-        let idle = here.record.timeout();
+        let idle = here.record.idle();
         let idle = idle.unwrap_or_else(|| self.to.config().timeout());
         let end = entry.used().checked_add(idle);
         let may_have_expired = end.is_some_and(|end| end < SystemTime::now());

@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use cgi_session::Error;
+
 use crate::support::{
     Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
 };
@@ -21,7 +23,10 @@ fn the_data_moves_and_the_old_id_is_dead_for_every_program() {
     assert_eq!((site.views(&new), site.sessions()), (Some(2), 1));
     assert!(elsewhere.existing(cookie(&old)).unwrap().is_none());
     assert!(elsewhere.read(cookie(&old)).unwrap().is_none());
-    assert!(elsewhere.start(cookie(&old)).unwrap().is_new());
+    assert!(matches!(
+        elsewhere.start(cookie(&old)),
+        Err(Error::Replaced)
+    ));
 }
 
 #[test]
@@ -100,24 +105,21 @@ fn a_session_that_is_not_stored_yet_gets_one_id() {
 }
 
 #[test]
-fn who_waits_for_the_old_id_finds_no_session_and_brings_none_back() {
+fn who_waits_for_the_old_id_is_told_so_and_begins_no_session() {
     let site = Site::new();
     let old = site.visitor();
     let mut session = site.manager().start(cookie(&old)).unwrap();
     session.regenerate_id();
     thread::scope(|scope| {
         let waiter = spawn_waiter(scope, || {
-            let mut late = site.manager().start(cookie(&old)).unwrap();
-            assert!(late.is_new());
-            count(&mut late);
-            late.commit().unwrap();
+            let late = site.manager().start(cookie(&old));
+            assert!(matches!(late, Err(Error::Replaced)));
         });
         eventually("somebody waits", is_somebody_waiting);
         session.commit().unwrap();
         waiter.join().unwrap();
     });
-    assert!(!site.path(&old).exists());
-    assert_eq!(site.sessions(), 2);
+    assert_eq!(site.sessions(), 1);
 }
 
 #[test]
@@ -128,5 +130,94 @@ fn destroy_after_a_change_of_id_leaves_nothing() {
     session.regenerate_id();
     session.save().unwrap();
     assert!(session.destroy().unwrap().expect("a cookie").is_removal());
+    assert_eq!(site.sessions(), 0);
+    assert!(site.manager().start(cookie(&old)).unwrap().is_new());
+}
+
+#[test]
+fn a_live_session_counts_before_and_after_a_marker() {
+    let site = Site::new();
+    let (old, other) = (site.visitor(), site.visitor());
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.regenerate_id();
+    session.commit().unwrap();
+    for header in [[&old, &other], [&other, &old]] {
+        let header = header
+            .map(|id| format!("sessionId={}", id.secret()))
+            .join("; ");
+        let mut session = site.manager().start(header).unwrap();
+        assert_eq!(session.id(), Some(&other));
+        count(&mut session);
+        assert!(session.commit().unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_marker_is_no_session_for_those_who_look_after_the_store() {
+    let site = Site::with(&[("maxSessions", "1"), ("whenFull", "refuse")]);
+    let mut session = site.manager().start("").unwrap();
+    session.set_user(Some("ada")).unwrap();
+    let old = given_id(session.commit().unwrap());
+    // At the cap a change of id is no new session.
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.regenerate_id();
+    let new = given_id(session.commit().unwrap());
+    let manager = site.manager();
+    let mut listed = Vec::new();
+    let list = |digest: &cgi_session::SessionDigest, _| {
+        listed.push(*digest);
+        std::ops::ControlFlow::Continue(())
+    };
+    manager.for_each(list).unwrap();
+    assert_eq!(listed, [new.digest()]);
+    assert_eq!(manager.sessions_of("ada").unwrap(), [new.digest()]);
+    assert!(manager.look(&old.digest()).unwrap().is_none());
+    assert!(manager.open_by_digest(&old.digest()).unwrap().is_none());
+    assert!(!manager.destroy_by_digest(&old.digest()).unwrap());
+    assert!(matches!(manager.start(cookie(&old)), Err(Error::Replaced)));
+    // And it takes no place.
+    assert!(manager.destroy_by_digest(&new.digest()).unwrap());
+    let mut session = manager.start("").unwrap();
+    count(&mut session);
+    session.commit().unwrap();
+}
+
+#[test]
+fn a_private_record_is_opened_by_no_cookie() {
+    let site = Site::new();
+    let id = cgi_session::SessionId::generate().unwrap();
+    let mut session = site.manager().start_with_id(&id).unwrap();
+    session.set_private();
+    count(&mut session);
+    session.commit().unwrap();
+    assert!(site.manager().existing(cookie(&id)).unwrap().is_none());
+    assert!(site.manager().read(cookie(&id)).unwrap().is_none());
+    let mut session = site.manager().start(cookie(&id)).unwrap();
+    assert!(session.is_new());
+    count(&mut session);
+    assert_ne!(given_id(session.commit().unwrap()), id);
+    // Nor does a logout end it.
+    site.manager()
+        .start(cookie(&id))
+        .unwrap()
+        .destroy()
+        .unwrap();
+    assert!(!site.manager().start_with_id(&id).unwrap().is_new());
+}
+
+#[test]
+fn a_logout_ends_what_the_old_id_still_showed() {
+    let site = Site::new();
+    let old = site.visitor();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.regenerate_id_with_grace(std::time::Duration::from_secs(60));
+    let new = given_id(session.commit().unwrap());
+    assert_eq!(site.views(&old), Some(1));
+    site.manager()
+        .start(cookie(&new))
+        .unwrap()
+        .destroy()
+        .unwrap();
+    assert_eq!((site.views(&old), site.views(&new)), (None, None));
     assert_eq!(site.sessions(), 0);
 }

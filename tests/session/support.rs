@@ -49,12 +49,14 @@ impl Site {
         FileStore::new(&self.config).unwrap().path(id)
     }
 
-    /// The number of session files; 0 when the directory was never made.
+    /// The number of files but markers of a changed id; 0 when the directory was never made.
     pub(crate) fn sessions(&self) -> usize {
         let Ok(entries) = fs::read_dir(self.directory.path().join("sessions")) else {
             return 0;
         };
-        entries.map(Result::unwrap).count()
+        let files = entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        let is_marker = |text: &String| text.contains(r#""replaced":"marker""#);
+        files.filter(|text| !is_marker(text)).count()
     }
 
     /// Whether anything was ever stored.

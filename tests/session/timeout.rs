@@ -37,20 +37,42 @@ fn after_the_idle_time_a_visitor_is_new_and_gets_a_new_id() {
 
 #[test]
 fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
-    let site = Site::new();
-    let id = site.visitor();
-    let text = fs::read_to_string(site.path(&id)).unwrap();
-    assert!(text.contains("created"));
     // One second is the shortest lifetime: wait for the clock, not for the program.
-    let short = site.manager_with(&[("lifetime", "1s")]);
+    let site = Site::with(&[("lifetime", "1s")]);
+    let id = site.visitor();
     crate::support::eventually("the lifetime ends", || {
-        short.read(cookie(&id)).unwrap().is_none()
+        site.manager().read(cookie(&id)).unwrap().is_none()
     });
-    assert_eq!(site.views(&id), Some(1), "a longer lifetime still shows it");
-    assert!(short.start(cookie(&id)).unwrap().is_new());
+    assert!(site.manager().start(cookie(&id)).unwrap().is_new());
     assert!(!site.path(&id).exists());
 }
 
+#[test]
+fn no_other_program_ends_a_session_before_its_own_does() {
+    let site = Site::with(&[("timeout", "1d"), ("lifetime", "30d")]);
+    let impatient = site.manager_with(&[("timeout", "60s"), ("lifetime", "1s")]);
+    let id = site.visitor();
+    site.set_modified(&id, ago(2 * 3600));
+    crate::support::eventually("a shorter lifetime is over", || {
+        let session = site.manager().start(cookie(&id)).unwrap();
+        session.created().elapsed().unwrap() > Duration::from_secs(2)
+    });
+    site.set_modified(&id, ago(2 * 3600));
+    let stored = impatient.look(&id.digest()).unwrap().unwrap();
+    assert!(impatient.end_of(&stored) > SystemTime::now() + Duration::from_secs(20 * 3600));
+    let report = impatient
+        .delete_expired(&cgi_session::Sweep::new())
+        .unwrap();
+    assert_eq!((report.deleted, report.live), (0, 1));
+    let mut session = impatient.start(cookie(&id)).unwrap();
+    assert_eq!(count(&mut session), 2);
+    session.commit().unwrap();
+    let json = json(&site, &id);
+    assert_eq!(
+        (&json["idle"], &json["lifetime"]),
+        (&86400.into(), &(30 * 86400).into())
+    );
+}
 #[test]
 fn a_session_that_a_wrong_clock_has_begun_ahead_of_its_lifetime_has_ended() {
     let site = Site::with(&[("lifetime", "1d")]);
@@ -72,66 +94,39 @@ fn a_session_that_a_wrong_clock_has_begun_ahead_of_its_lifetime_has_ended() {
 }
 
 #[test]
-fn an_end_that_a_wrong_clock_has_set_far_ahead_is_put_right_by_the_next_use() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
-    session.set_timeout(Some(Duration::from_secs(300)));
-    session.commit().unwrap();
-    let right = json(&site, &id)["expires"].as_u64().unwrap();
-    let store = FileStore::new(site.manager().config()).unwrap();
-    let found = store.lock(&id.digest(), Duration::ZERO, SystemTime::now());
-    let (stored, mut lease) = found.unwrap().unwrap();
-    let text = String::from_utf8(stored.record.to_json()).unwrap();
-    let ahead = text.replace(&right.to_string(), &(right + 20 * 86400).to_string());
-    let record = Record::from_json(ahead.into_bytes()).unwrap();
-    lease.commit(&record, SystemTime::now()).unwrap();
-    drop(lease);
-    site.manager().start(cookie(&id)).unwrap().commit().unwrap();
-    let end = json(&site, &id)["expires"].as_u64().unwrap();
-    assert!((right..right + 3600).contains(&end), "{end}, not {right}");
-}
-
-#[test]
 fn a_timeout_of_its_own_slides_with_use() {
     let site = Site::new();
     let id = site.visitor();
     let mut session = site.manager().start(cookie(&id)).unwrap();
     session.set_timeout(Some(Duration::from_secs(24 * 3600)));
     session.commit().unwrap();
-    let first = json(&site, &id)["expires"].as_u64().unwrap();
-    assert_eq!(json(&site, &id)["timeout"], 24 * 3600);
+    let idle = || {
+        (
+            json(&site, &id)["timeout"].clone(),
+            json(&site, &id)["idle"].clone(),
+        )
+    };
+    assert_eq!(idle(), (86400.into(), 86400.into()));
 
-    // Used at once nothing moves, and nothing is written.
+    // Used at once nothing is written.
     let before = fs::read(site.path(&id)).unwrap();
     site.manager().start(cookie(&id)).unwrap().commit().unwrap();
     assert_eq!(fs::read(site.path(&id)).unwrap(), before);
 
-    // Any change moves the end, so that it never lies behind the last use by much.
-    let mut session = site.manager().start(cookie(&id)).unwrap();
-    assert_eq!(session.timeout(), Duration::from_secs(24 * 3600));
-    count(&mut session);
-    session.commit().unwrap();
-    assert!(json(&site, &id)["expires"].as_u64().unwrap() >= first);
-    // The files' idle time does not concern it.
-    site.set_modified(&id, ago(5 * 3600));
-    assert_eq!(site.views(&id), Some(2));
+    // Reading it and opening it count as use: the file's time moves, and nothing else.
+    for read in [true, false] {
+        site.set_modified(&id, ago(5 * 3600));
+        if read {
+            assert_eq!(site.views(&id), Some(1));
+        } else {
+            site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+        }
+        assert!(fs::metadata(site.path(&id)).unwrap().modified().unwrap() > ago(60));
+        assert_eq!(fs::read(site.path(&id)).unwrap(), before);
+    }
+    site.set_modified(&id, ago(25 * 3600));
+    assert_eq!(site.views(&id), None);
 }
-
-#[test]
-fn an_end_that_comes_near_is_moved_although_nothing_changed() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
-    session.set_timeout(Some(Duration::from_secs(60)));
-    session.commit().unwrap();
-    let first = json(&site, &id)["expires"].as_u64().unwrap();
-    crate::support::eventually("the end is moved", || {
-        site.manager().start(cookie(&id)).unwrap().commit().unwrap();
-        json(&site, &id)["expires"].as_u64().unwrap() > first
-    });
-}
-
 #[test]
 fn a_timeout_of_its_own_can_be_taken_back() {
     let site = Site::new();
@@ -142,10 +137,8 @@ fn a_timeout_of_its_own_can_be_taken_back() {
         session.commit().unwrap();
     }
     let json = json(&site, &id);
-    assert!(
-        json.get("expires").is_none() && json.get("timeout").is_none(),
-        "{json}"
-    );
+    assert!(json.get("timeout").is_none(), "{json}");
+    assert_eq!(json["idle"], 3600);
     let session = site.manager().start(cookie(&id)).unwrap();
     assert_eq!(session.timeout(), Duration::from_secs(3600));
 }
@@ -166,8 +159,7 @@ fn a_timeout_is_a_second_at_least_and_a_hundred_years_at_most() {
             count(&mut session);
             assert_eq!(session.timeout().as_secs(), given);
             let id = given_id(session.commit().unwrap());
-            site.set_modified(&id, ago(2 * 3600));
-            assert_eq!(json(&site, &id)["timeout"], given);
+            assert_eq!(json(&site, &id)["idle"], given);
             let is_there = site.views(&id) == Some(1);
             (started.elapsed().as_secs() < given).then_some(is_there)
         };
