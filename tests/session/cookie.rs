@@ -32,7 +32,7 @@ fn a_max_age_is_renewed_once_in_a_tenth_of_it() {
         "{set_cookie}"
     );
     let (id, sent) = (given_id(Some(set_cookie)), Instant::now());
-    let mut renewed = || site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+    let renewed = || site.manager().start(cookie(&id)).unwrap().commit().unwrap();
     let again = std::iter::repeat_with(|| (renewed(), sent.elapsed()));
     let (set_cookie, after) = again
         .inspect(|_| std::thread::sleep(Duration::from_millis(50)))
