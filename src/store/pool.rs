@@ -35,6 +35,8 @@ pub(in crate::store) struct Pool<E: Engine> {
 struct State<C> {
     /// With the time at which each was given back.
     idle: Vec<(C, Instant)>,
+    /// How often the pool was closed. What was made before is not kept any more.
+    generation: u64,
     failure: Option<Failure>,
 }
 
@@ -47,8 +49,11 @@ struct Failure {
 
 impl<E: Engine> Pool<E> {
     pub(in crate::store) fn new(engine: E) -> Self {
-        let (idle, failure) = (Vec::new(), None);
-        let state = Mutex::new(State { idle, failure });
+        let state = Mutex::new(State {
+            idle: Vec::new(),
+            generation: 0,
+            failure: None,
+        });
         Pool { engine, state }
     }
 
@@ -56,12 +61,12 @@ impl<E: Engine> Pool<E> {
         &self.engine
     }
 
-    /// A connection that works. Shortly after an attempt that failed there is no other: the answer is
-    /// the same error.
-    pub(in crate::store) fn take(&self) -> Result<E::Connection> {
-        while let Some((mut connection, since)) = self.pop() {
+    /// A connection that works, and its generation. Shortly after an attempt that failed there is no
+    /// other: the answer is the same error.
+    pub(in crate::store) fn take(&self) -> Result<(E::Connection, u64)> {
+        while let Some((mut connection, since, generation)) = self.pop() {
             if since.elapsed() < TRUSTED || self.engine.is_alive(&mut connection) {
-                return Ok(connection);
+                return Ok((connection, generation));
             }
             // Then neither do those that lay there for longer, and each would be waited for.
             self.close_idle_since(since);
@@ -70,12 +75,16 @@ impl<E: Engine> Pool<E> {
     }
 
     /// A connection that nobody has used before.
-    pub(in crate::store) fn connect(&self) -> Result<E::Connection> {
-        if let Some(failure) = &self.state().failure
-            && Instant::now() < failure.until
-        {
-            return Err(again(&failure.error));
-        }
+    pub(in crate::store) fn connect(&self) -> Result<(E::Connection, u64)> {
+        let generation = {
+            let state = self.state();
+            if let Some(failure) = &state.failure
+                && Instant::now() < failure.until
+            {
+                return Err(again(&failure.error));
+            }
+            state.generation
+        };
         let connected = self.engine.connect();
         let failure = &mut self.state().failure;
         match &connected {
@@ -90,22 +99,33 @@ impl<E: Engine> Pool<E> {
                 });
             }
         }
-        connected
+        Ok((connected?, generation))
     }
 
     /// Gives back a connection that works. Any other is dropped instead.
-    pub(in crate::store) fn keep(&self, connection: E::Connection) {
+    pub(in crate::store) fn keep(&self, connection: E::Connection, generation: u64) {
         let mut state = self.state();
-        if state.idle.len() < KEPT {
+        if state.idle.len() < KEPT && state.generation == generation {
             state.idle.push((connection, Instant::now()));
         }
     }
 
-    /// Closes the connections that nobody uses, and forgets that there was none.
+    /// Closes the connections that nobody uses, and those in use when they are given back: what was true
+    /// of one of them is true of all.
     pub(in crate::store) fn close(&self) {
         let mut state = self.state();
-        state.idle.clear();
-        state.failure = None;
+        state.generation += 1;
+        let idle = std::mem::take(&mut state.idle);
+        // Each may say good-bye, which nobody else is to wait for.
+        drop(state);
+        drop(idle);
+    }
+
+    /// Also forgets that there was none.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    pub(in crate::store) fn reset(&self) {
+        self.close();
+        self.state().failure = None;
     }
 
     /// Closes the connections that were given back then or before.
@@ -113,13 +133,14 @@ impl<E: Engine> Pool<E> {
         let mut state = self.state();
         let older = state.idle.partition_point(|(_, kept)| *kept <= since);
         let older: Vec<_> = state.idle.drain(..older).collect();
-        // Each may say good-bye, which nobody else is to wait for.
         drop(state);
         drop(older);
     }
 
-    fn pop(&self) -> Option<(E::Connection, Instant)> {
-        self.state().idle.pop()
+    fn pop(&self) -> Option<(E::Connection, Instant, u64)> {
+        let mut state = self.state();
+        let (connection, since) = state.idle.pop()?;
+        Some((connection, since, state.generation))
     }
 
     fn state(&self) -> MutexGuard<'_, State<E::Connection>> {
@@ -145,7 +166,8 @@ fn again(error: &Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::{Arc, Weak};
 
     use super::*;
 
@@ -154,79 +176,132 @@ mod tests {
     struct Counting {
         attempts: AtomicU32,
         questions: AtomicU32,
-        is_down: std::sync::atomic::AtomicBool,
-        is_stale: std::sync::atomic::AtomicBool,
+        is_down: AtomicBool,
+        is_stale: AtomicBool,
+        pool: Weak<Pool<Counting>>,
+    }
+
+    /// A connection whose end takes a while, in which the others must be at hand.
+    struct Numbered {
+        number: u32,
+        pool: Weak<Pool<Counting>>,
+    }
+
+    impl Drop for Numbered {
+        fn drop(&mut self) {
+            if let Some(pool) = self.pool.upgrade() {
+                assert!(pool.state.try_lock().is_ok(), "while the pool is locked");
+            }
+        }
     }
 
     impl Engine for Counting {
-        type Connection = u32;
+        type Connection = Numbered;
 
-        fn connect(&self) -> Result<u32> {
+        fn connect(&self) -> Result<Numbered> {
             let number = self.attempts.fetch_add(1, Ordering::Relaxed);
             if self.is_down.load(Ordering::Relaxed) {
                 return Err(Error::unavailable("cannot connect", "refused").with_hint("start it"));
             }
-            Ok(number)
+            let pool = self.pool.clone();
+            Ok(Numbered { number, pool })
         }
 
-        fn is_alive(&self, _: &mut u32) -> bool {
+        fn is_alive(&self, _: &mut Numbered) -> bool {
             self.questions.fetch_add(1, Ordering::Relaxed);
             !self.is_stale.load(Ordering::Relaxed)
         }
     }
 
-    fn aged(pool: &Pool<Counting>) {
-        for (_, since) in &mut pool.state().idle {
-            *since = since.checked_sub(TRUSTED).unwrap();
+    type Taken = (Numbered, u64);
+
+    impl Pool<Counting> {
+        fn counting() -> Arc<Self> {
+            Arc::new_cyclic(|pool| {
+                let pool = pool.clone();
+                Pool::new(Counting {
+                    pool,
+                    ..Counting::default()
+                })
+            })
         }
+
+        fn put(&self, (connection, generation): Taken) {
+            self.keep(connection, generation);
+        }
+
+        fn aged(&self) {
+            for (_, since) in &mut self.state().idle {
+                *since = since.checked_sub(TRUSTED).unwrap();
+            }
+        }
+    }
+
+    #[track_caller]
+    fn is_number(taken: &Taken, number: u32) {
+        assert_eq!(taken.0.number, number);
     }
 
     #[test]
     fn a_connection_is_used_again_and_examined_when_it_lay_idle() {
-        let pool = Pool::new(Counting::default());
+        let pool = Pool::counting();
         assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), 0);
+        pool.put(pool.take().unwrap());
         let first = pool.take().unwrap();
-        pool.keep(first);
-        assert_eq!(pool.take().unwrap(), first);
-        pool.keep(first);
+        is_number(&first, 0);
+        pool.put(first);
         pool.engine().is_stale.store(true, Ordering::Relaxed);
-        assert_eq!(pool.take().unwrap(), first, "it was in use a moment ago");
-        pool.keep(first);
-        aged(&pool);
-        let second = pool.take().unwrap();
-        assert_eq!(second, first + 1);
-        pool.keep(second);
+        let first = pool.take().unwrap();
+        assert_eq!(first.0.number, 0, "it was in use a moment ago");
+        pool.put(first);
+        pool.aged();
+        is_number(&pool.take().unwrap(), 1);
+    }
+
+    #[test]
+    fn what_was_made_before_the_pool_was_closed_is_not_used_again() {
+        let pool = Pool::counting();
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        let mut taken = taken.into_iter();
+        let in_use = taken.next().unwrap();
+        taken.for_each(|taken| pool.put(taken));
         pool.close();
-        assert_eq!(pool.take().unwrap(), second + 1);
+        pool.put(in_use);
+        let new = pool.take().unwrap();
+        is_number(&new, 3);
+        pool.put(new);
+        is_number(&pool.take().unwrap(), 3);
     }
 
     #[test]
     fn one_connection_without_an_answer_ends_those_that_lay_idle_for_longer() {
-        let pool = Pool::new(Counting::default());
+        let pool = Pool::counting();
         let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
-        for connection in taken {
-            pool.keep(connection);
-        }
-        aged(&pool);
+        taken.into_iter().for_each(|taken| pool.put(taken));
+        pool.aged();
         pool.engine().is_stale.store(true, Ordering::Relaxed);
-        assert_eq!(pool.take().unwrap(), 3);
+        let new = pool.take().unwrap();
+        is_number(&new, 3);
         assert_eq!(pool.engine().questions.load(Ordering::Relaxed), 1);
         assert!(pool.state().idle.is_empty());
         // One that was in use a moment ago is no older.
-        pool.keep(3);
+        pool.put(new);
         pool.close_idle_since(Instant::now().checked_sub(TRUSTED).unwrap());
-        assert_eq!(pool.take().unwrap(), 3);
+        is_number(&pool.take().unwrap(), 3);
     }
 
     #[test]
     fn after_a_failure_nobody_connects_for_a_while_that_grows() {
-        let pool = Pool::new(Counting::default());
+        let pool = Pool::counting();
+        let failed = || pool.take().map(drop).unwrap_err();
         pool.engine().is_down.store(true, Ordering::Relaxed);
         for attempt in 1..9 {
-            let error = pool.take().unwrap_err();
+            let error = failed();
             assert_eq!(error.one_line(), "cannot connect: refused; start it");
             assert_eq!(error.status(), 503);
-            assert_eq!(pool.take().unwrap_err().one_line(), error.one_line());
+            // Nor when a connection of before has failed.
+            pool.close();
+            assert_eq!(failed().one_line(), error.one_line());
             assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), attempt);
             let failure = &mut pool.state().failure;
             let failure = failure.as_mut().unwrap();
@@ -235,7 +310,7 @@ mod tests {
             failure.until = Instant::now();
         }
         pool.engine().is_down.store(false, Ordering::Relaxed);
-        pool.take().unwrap();
+        drop(pool.take().unwrap());
         assert!(pool.state().failure.is_none());
     }
 }

@@ -165,7 +165,7 @@ impl<T: IsSql> Store for T {
         let shared = &self.sql().shared;
         check_size(record, shared.max_record_bytes)?;
         let lease = creation::create(shared, session, record, now)?;
-        Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+        Ok(lease.map(|lease| lease as Box<dyn Lease>))
     }
 
     fn lock(

@@ -213,6 +213,27 @@ fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live() {
     }
 }
 
+/// A lock in an engine lasts for `lockLease`; every other one as long as its lease.
+#[test]
+fn a_request_that_only_reads_and_outlasts_its_lock_has_nothing_to_lose() {
+    for Subject { name, store, .. } in stores(&[("lockLease", "1s")]) {
+        let now = SystemTime::now();
+        let (id, mut slow) = create(&*store, 1, now);
+        if matches!(name, "redis" | "redis-cluster" | "postgres" | "mysql") {
+            // Whoever waits has it when the time is over.
+            let (_, mut other) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+            other.finish(&record(2, now), now).unwrap();
+        } else {
+            slow.commit(&record(2, now), now).unwrap();
+        }
+        slow.touch(later(now, 30)).expect(name);
+        slow.touch(later(now, 59)).expect(name);
+        drop(slow);
+        let stored = store.read(&id.digest(), now).unwrap().unwrap();
+        assert_eq!(count(&stored.record), 2, "{name}");
+    }
+}
+
 #[test]
 fn a_dry_run_deletes_nothing() {
     for Subject { name, store, .. } in listed_stores() {

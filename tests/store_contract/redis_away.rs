@@ -266,3 +266,57 @@ fn a_replica_is_read_and_never_written() {
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(3));
 }
+
+/// A name or a proxy leads to another server now, and nobody has ended the connections to the old one.
+#[test]
+fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
+    let ports = [(); 2].map(|()| free_port().to_string());
+    let start = |port: &str| RedisServer::start(&["--port", port, "--bind", "127.0.0.1"]);
+    let Some(old) = start(&ports[0]) else {
+        return;
+    };
+    let new = start(&ports[1]).unwrap();
+    let name = old.directory().join("primary");
+    let lead_to = |server: &RedisServer| {
+        let next = old.directory().join("next");
+        std::os::unix::fs::symlink(server.socket(), &next).unwrap();
+        std::fs::rename(next, &name).unwrap();
+    };
+    let follow = |replica: &RedisServer, primary: &str| {
+        replica.tell(&["REPLICAOF", "127.0.0.1", primary]);
+        wait_until("the replica follows", || {
+            let told = replica.tell(&["INFO", "replication"]);
+            told.contains("master_link_status:up")
+        });
+    };
+    lead_to(&old);
+    let url = format!("redis+unix://{}", name.display());
+    let store = RedisStore::new(&config(&url, &[])).unwrap();
+    let now = SystemTime::now();
+    let kept: Vec<_> = (0..6).map(|number| create(&store, number, now)).collect();
+    let ids: Vec<_> = kept.iter().map(|(id, _)| id.digest()).collect();
+    drop(kept);
+    // In use while it happens.
+    let (_, mut lease) = store.lock(&ids[0], WAIT, now).unwrap().unwrap();
+    follow(&new, &ports[0]);
+    new.tell(&["REPLICAOF", "NO", "ONE"]);
+    follow(&old, &ports[1]);
+    lead_to(&new);
+
+    let (_, mut other) = store.lock(&ids[1], WAIT, now).unwrap().unwrap();
+    other.finish(&record(11, now), now).unwrap();
+    lease.finish(&record(10, now), now).unwrap();
+    drop((lease, other));
+    drop(create(&store, 12, now));
+    let (_, lease) = store.lock(&ids[2], WAIT, now).unwrap().unwrap();
+    lease.destroy().unwrap();
+    assert_eq!(new.tell(&["DBSIZE"]), "6");
+    // Nor does a reader.
+    old.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+    let (_, mut lease) = store.lock(&ids[3], WAIT, now).unwrap().unwrap();
+    lease.finish(&record(13, now), now).unwrap();
+    drop(lease);
+    for (session, expected) in ids.iter().zip([Some(10), Some(11), None, Some(13)]) {
+        assert_eq!(counted(&store, session), expected);
+    }
+}

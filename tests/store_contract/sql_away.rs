@@ -4,15 +4,17 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Error, SessionDigest, SessionId, Store};
+use rustix::process::{Pid, Signal};
 
 use crate::sql::says;
 use crate::sql_server::{Server, open, own_servers};
-use crate::subjects::{WAIT, count, counted, create, record};
+use crate::subjects::{WAIT, count, counted, create, later, record};
+use crate::support::postgres::PostgresServer;
 use crate::support::{DEADLINE, wait_until};
 
 /// The server is found again, and the session counts this.
@@ -206,11 +208,99 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
     }
 }
 
+/// A name or a proxy leads to another server now, and nobody has ended the connections to the old one.
+#[test]
+fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
+    for server in own_servers() {
+        let first = server.installed("Session", &[]);
+        // What is connected after the one and before the other may only read.
+        let [on, off] = match server.kind() {
+            "postgres" => ["on", "off"]
+                .map(|is| format!("ALTER DATABASE shop SET default_transaction_read_only = {is}")),
+            _ => [
+                "SET GLOBAL read_only = 1".to_owned(),
+                "GRANT READ_ONLY ADMIN ON *.* TO shop".to_owned(),
+            ],
+        };
+        let now = SystemTime::now();
+        for change in ["create", "finish", "commit", "destroy", "read"] {
+            let (id, lease) = create(&*first, 1, now);
+            drop(lease);
+            let session = id.digest();
+            server.tell(&on);
+            let store = server.store("Session", &[]);
+            let kept: Vec<_> = (0..6).map(|_| store.read(&session, now)).collect();
+            assert!(kept.iter().all(Result::is_ok));
+            server.tell(&off);
+            let lock = || store.lock(&session, WAIT, now).unwrap().unwrap().1;
+            match change {
+                "create" => drop(create(&*store, 2, now)),
+                "finish" => lock().finish(&record(2, now), now).unwrap(),
+                "commit" => {
+                    let mut lease = lock();
+                    lease.commit(&record(2, now), now).unwrap();
+                    lease.finish(&record(3, now), now).unwrap();
+                    assert_eq!(counted(&*first, &session), Some(3));
+                }
+                "destroy" => {
+                    lock().destroy().unwrap();
+                    assert_eq!(counted(&*first, &session), None);
+                }
+                _ => {
+                    store.read(&session, later(now, 59)).unwrap().unwrap();
+                    assert!(first.look(&session, later(now, 100)).unwrap().is_some());
+                }
+            }
+            if server.kind() == "mysql" {
+                server.tell("SET GLOBAL read_only = 0");
+                server.tell("REVOKE READ_ONLY ADMIN ON *.* FROM shop");
+            }
+        }
+    }
+}
+
+/// The server's process of each of these connections stands still, and has not ended.
+#[test]
+fn kept_connections_that_are_dead_cost_one_wait_and_not_one_each() {
+    let Some(server) = PostgresServer::start(&[]) else {
+        return;
+    };
+    let now = SystemTime::now();
+    let store = (&server as &dyn Server).installed("Session", &[]);
+    for idle in [Duration::ZERO, Duration::from_millis(1100)] {
+        let kept: Vec<_> = (0..6).map(|number| create(&*store, number, now)).collect();
+        let id = kept[0].0.clone();
+        drop(kept);
+        let processes = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
+                         WHERE usename = 'shop' AND pid <> pg_backend_pid()";
+        let processes = server.ask(processes).unwrap();
+        let processes = processes.split(' ').map(|pid| pid.parse().unwrap());
+        let processes: Vec<_> = processes.map(|pid| Pid::from_raw(pid).unwrap()).collect();
+        assert_eq!(processes.len(), 6);
+        let signal = |signal| {
+            for process in &processes {
+                rustix::process::kill_process(*process, signal).unwrap();
+            }
+        };
+        signal(Signal::STOP);
+        // From then on one is asked whether it still answers.
+        thread::sleep(idle);
+        let started = Instant::now();
+        let failed = (0..7).filter(|_| store.read(&id.digest(), now).is_err());
+        let (failed, took) = (failed.count(), started.elapsed());
+        signal(Signal::CONT);
+        assert!(failed <= usize::from(idle.is_zero()), "{failed} of 7");
+        // One answer may take as long as `lockTimeout`.
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        assert_eq!(counted(&*store, &id.digest()), Some(0));
+    }
+}
+
 /// A server that has said nothing for so long has done what it was asked.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Passes on what is said to a server and, when told to, cuts the line before a question or instead of
-/// an answer.
+/// an answer: the next one, or one after it.
 struct Line {
     port: u16,
     cuts: Arc<Cuts>,
@@ -218,8 +308,8 @@ struct Line {
 
 #[derive(Default)]
 struct Cuts {
-    question: AtomicBool,
-    answer: AtomicBool,
+    question: AtomicU32,
+    answer: AtomicU32,
 }
 
 impl Line {
@@ -249,7 +339,7 @@ impl Line {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicBool, is_answer: bool) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicU32, is_answer: bool) {
     let mut bytes = vec![0; 1 << 16];
     loop {
         let length = match from.read(&mut bytes) {
@@ -258,7 +348,8 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicBool, is_answer:
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
-        if cuts.swap(false, Ordering::SeqCst) {
+        let before = |left: u32| left.checked_sub(1);
+        if cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, before) == Ok(1) {
             if is_answer {
                 // What was asked for in several statements is answered in parts. All is done first.
                 from.set_read_timeout(Some(SILENCE)).unwrap();
@@ -286,8 +377,8 @@ fn what_was_done_and_not_heard_of_is_looked_for_and_found_done() {
         let (id, lease) = create(&*store, 1, now);
         drop(lease);
         let lock = || store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-        let cut = || line.cuts.answer.store(true, Ordering::SeqCst);
-        let has_cut = || !line.cuts.answer.load(Ordering::SeqCst);
+        let cut = || line.cuts.answer.store(1, Ordering::SeqCst);
+        let has_cut = || line.cuts.answer.load(Ordering::SeqCst) == 0;
 
         let (_, mut lease) = lock();
         cut();
@@ -331,18 +422,14 @@ fn a_new_session_that_is_not_found_after_its_answer_was_lost_is_503() {
         let now = SystemTime::now();
         drop(create(&*store, 1, now));
         let session = SessionId::generate().unwrap().digest();
-        line.cuts.question.store(true, Ordering::SeqCst);
-        let stored = store.create(&session, &record(1, now), now);
-        assert!(!line.cuts.question.load(Ordering::SeqCst));
-        match stored {
-            // The question was whether the server is there, and another connection was made.
-            Ok(lease) => assert!(lease.is_some() && server.kind() == "mysql"),
-            Err(error) => {
-                assert_eq!(error.status(), 503);
-                says(&error, &["whether it was stored is not known"]);
-                assert_eq!(counted(&*store, &session), None);
-            }
-        }
+        // The first question is whether the connection works.
+        line.cuts.question.store(2, Ordering::SeqCst);
+        let stored = store.create(&session, &record(1, now), now).map(drop);
+        assert_eq!(line.cuts.question.load(Ordering::SeqCst), 0);
+        let error = stored.unwrap_err();
+        assert_eq!(error.status(), 503, "{}", server.kind());
+        says(&error, &["whether it was stored is not known"]);
+        assert_eq!(counted(&*store, &session), None);
     }
 }
 
@@ -359,7 +446,7 @@ fn what_never_reached_the_server_is_not_said_to_be_done() {
         let lock = || store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
         for end in ["finish", "commit", "destroy"] {
             let mut lease = lock();
-            line.cuts.question.store(true, Ordering::SeqCst);
+            line.cuts.question.store(1, Ordering::SeqCst);
             let outcome = match end {
                 "finish" => lease.finish(&record(9, now), now),
                 "commit" => lease.commit(&record(9, now), now),
@@ -371,7 +458,7 @@ fn what_never_reached_the_server_is_not_said_to_be_done() {
                 "{}: {end}",
                 server.kind()
             );
-            assert!(!line.cuts.question.load(Ordering::SeqCst));
+            assert_eq!(line.cuts.question.load(Ordering::SeqCst), 0);
             assert_eq!(
                 counted(&*store, &id.digest()),
                 Some(1),

@@ -156,10 +156,12 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
         name if name.contains("durability") => ("durability", "data"),
         _ => ("timeout", "60"),
     };
-    let settings = settings.iter().chain([&more]);
-    let config = settings.fold(config, |config, (key, value)| {
-        config.set(key, value).unwrap()
-    });
+    let config = settings
+        .iter()
+        .chain([&more])
+        .fold(config, |config, (key, value)| {
+            config.set(key, value).unwrap()
+        });
     match name.split([' ', '-']).next() {
         Some("file") => Arc::new(FileStore::new(&config).unwrap()),
         Some("memory") => Arc::new(MemoryStore::new(&config).unwrap()),
@@ -176,7 +178,10 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
             let url = redis_url(name).unwrap();
             let config = config.set("database", url).unwrap();
             // So long that whoever waits for the end of a lock fails.
-            let config = config.set("lockLease", "10").unwrap();
+            let config = match settings.iter().find(|(key, _)| *key == "lockLease") {
+                Some(_) => config,
+                None => config.set("lockLease", "10").unwrap(),
+            };
             Arc::new(RedisStore::new(&config).unwrap())
         }
         #[cfg(all(feature = "mysql", feature = "postgres"))]

@@ -48,6 +48,7 @@ pub(super) type Connections = Arc<Pool<Node>>;
 /// A connection, and where to put it when nobody needs it any more.
 pub(super) struct Link {
     connection: Connection,
+    generation: u64,
     pub(super) pool: Connections,
 }
 
@@ -123,8 +124,10 @@ impl Engine for Node {
 impl Link {
     /// A connection to this node.
     pub(super) fn to(pool: &Connections) -> Result<Self> {
+        let (connection, generation) = pool.take()?;
         Ok(Link {
-            connection: pool.take()?,
+            connection,
+            generation,
             pool: Arc::clone(pool),
         })
     }
@@ -132,7 +135,7 @@ impl Link {
     /// Keeps the connection for the next use.
     pub(super) fn keep(mut self) {
         self.connection.is_fresh = false;
-        self.pool.keep(self.connection);
+        self.pool.keep(self.connection, self.generation);
     }
 
     pub(super) fn node(&self) -> &Node {
@@ -240,10 +243,10 @@ pub(super) fn number_of_millis(time: Duration) -> Vec<u8> {
     number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Whether the server has closed the connection, or there is none to be had, so that whatever was to
-/// be done there can be done again elsewhere.
-pub(super) fn is_closed(error: &RedisError) -> bool {
-    error.is_connection_dropped()
+/// Whether the server has closed the connection, may only read by now, or there is none to be had, so that
+/// whatever was to be done there can be done again elsewhere.
+pub(super) fn is_stale(error: &RedisError) -> bool {
+    error.is_connection_dropped() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of

@@ -8,9 +8,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
-use super::node::{
-    Connections, Link, Node, is_closed, is_interrupted, leaves_in_step, may_be_done,
-};
+use super::node::{Connections, Link, Node, is_interrupted, is_stale, leaves_in_step, may_be_done};
 use super::place::Place;
 use super::record::Fields;
 use super::scripts::{Reply, Script};
@@ -199,9 +197,11 @@ impl Server {
         if is_interrupted(error) {
             return Next::Again;
         }
-        if is_closed(error) && turn == 1 {
-            // Then so are those that were made before.
+        if is_stale(error) || error.is_timeout() {
+            // Then so it is with those that were made before.
             current.pool.close();
+        }
+        if is_stale(error) && turn == 1 {
             return Next::Again;
         }
         let Nodes::Many(cluster) = &self.nodes else {
@@ -272,7 +272,7 @@ impl Server {
                     return Ok(done);
                 }
                 Err(error) if is_interrupted(&error) => {}
-                Err(error) if is_first && is_closed(&error) => pool.close(),
+                Err(error) if is_first && is_stale(&error) => pool.close(),
                 Err(error) => {
                     let explained = link.node().explain(action, &error);
                     if leaves_in_step(&error) {

@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) patience: Duration,
     /// Whether it lay in the pool, where the server may have ended it.
     is_kept: bool,
+    /// The pool's; none of one that is not for the pool.
+    generation: Option<u64>,
 }
 
 impl Connector {
@@ -48,6 +50,7 @@ impl Connector {
             connection,
             patience,
             is_kept: false,
+            generation: None,
         };
         let answers = link.run(first);
         Ok((link, answers))
@@ -128,7 +131,8 @@ impl Shared {
     /// A connection that worked when it was last asked.
     pub(super) fn take(&self) -> Result<Link> {
         loop {
-            let mut link = self.pool.take()?;
+            let (mut link, generation) = self.pool.take()?;
+            link.generation = Some(generation);
             if !link.is_kept || !link.connection.has_ended() {
                 return Ok(link);
             }
@@ -137,14 +141,20 @@ impl Shared {
 
     /// A connection that works now, for what cannot be run twice.
     pub(super) fn take_alive(&self) -> Result<Link> {
-        loop {
-            let mut link = self.take()?;
-            if !link.is_kept || link.connection.is_alive() {
-                return Ok(link);
-            }
-            // Then so are those that were made before.
-            self.pool.close();
+        let mut link = self.take()?;
+        if !link.is_kept || link.connection.is_alive() {
+            return Ok(link);
         }
+        self.reconnect()
+    }
+
+    /// A connection to wherever the address leads now, when one has failed: then so do all that were made
+    /// before.
+    pub(super) fn reconnect(&self) -> Result<Link> {
+        self.pool.close();
+        let (mut link, generation) = self.pool.connect()?;
+        link.generation = Some(generation);
+        Ok(link)
     }
 
     /// A connection on which answers may take long, and which may be silent for longer than one takes on
@@ -168,7 +178,9 @@ impl Shared {
     /// Gives a connection back on which no transaction is open.
     pub(super) fn keep(&self, mut link: Link) {
         link.is_kept = true;
-        self.pool.keep(link);
+        if let Some(generation) = link.generation {
+            self.pool.keep(link, generation);
+        }
     }
 
     /// Ends the transaction of a connection, without its changes, and gives it back.
@@ -182,24 +194,27 @@ impl Shared {
 
     /// What becomes of a connection on which a script has failed.
     pub(super) fn recover(&self, link: Link, failure: &Failure) {
-        if failure.leaves_connection() {
-            self.roll_back(link);
+        match failure.kind {
+            // The server ends the transaction with the connection.
+            Kind::Ended | Kind::Broken => {}
+            // The other connections lead to the same server.
+            Kind::Late | Kind::Unavailable | Kind::ReadOnly => self.pool.close(),
+            _ => self.roll_back(link),
         }
     }
 
     /// Runs a script that may be run twice: one that fails because the server has ended a kept connection
-    /// meanwhile is run again on another.
+    /// meanwhile, or may only read by now, is run once more on a new one.
     pub(super) fn run(&self, script: &Script, wait: Duration) -> Result<(Link, Answers)> {
-        loop {
-            let mut link = self.take()?;
-            let answers = link.run_within(script, link.patience.saturating_add(wait));
-            let is_stale = |failure: &Failure| matches!(failure.kind, Kind::Ended | Kind::Broken);
-            if !link.is_kept || !answers.failure.as_ref().is_some_and(is_stale) {
-                return Ok((link, answers));
-            }
-            // Then so are those that were made before.
-            self.pool.close();
+        let mut link = self.take()?;
+        let mut answers = link.run_within(script, link.patience.saturating_add(wait));
+        let is_stale =
+            |failure: &Failure| matches!(failure.kind, Kind::Ended | Kind::Broken | Kind::ReadOnly);
+        if link.is_kept && answers.failure.as_ref().is_some_and(is_stale) {
+            link = self.reconnect()?;
+            answers = link.run_within(script, link.patience.saturating_add(wait));
         }
+        Ok((link, answers))
     }
 
     /// As [`Shared::run`], to its end, with no transaction left open.
@@ -241,7 +256,7 @@ fn explain(engine: &dyn Engine, action: &str, failure: Failure) -> Error {
             waited: Duration::ZERO,
             holder: Some(format!("another program that changes {address}")),
         },
-        Kind::Ended | Kind::Broken | Kind::Late | Kind::Unavailable => {
+        Kind::Ended | Kind::Broken | Kind::Late | Kind::Unavailable | Kind::ReadOnly => {
             Error::unavailable(action, failure.cause).with_hint(hint)
         }
         Kind::NoTable => Error::store(action, failure.cause)

@@ -25,11 +25,11 @@ struct New<'a> {
 
 /// What became of a row that was to be stored.
 enum Insertion {
-    Done(SqlLease),
+    Done(Box<SqlLease>),
     Taken,
     /// It could not be stored in the time that the server waits for locks.
     Locked,
-    /// The connection broke, or the server had ended it.
+    /// The connection broke, the server had ended it, or may only read by now.
     Unknown(Failure),
 }
 
@@ -39,7 +39,7 @@ pub(super) fn create(
     session: &SessionDigest,
     record: &Record,
     now: SystemTime,
-) -> Result<Option<SqlLease>> {
+) -> Result<Option<Box<SqlLease>>> {
     let new = New {
         shared,
         session,
@@ -71,11 +71,11 @@ pub(super) fn create(
     if found.is_some() {
         return Ok(None);
     }
-    if failure.kind != Kind::Ended {
+    if failure.kind == Kind::Broken {
         // It may have been stored, and somebody who knows the id may have destroyed it.
         return Err(new.unknown(failure));
     }
-    // What the server has ended it has not carried out.
+    // What the server has ended or refused it has not carried out.
     match new.insert()? {
         Insertion::Done(lease) => Ok(Some(lease)),
         Insertion::Taken | Insertion::Locked => Ok(None),
@@ -122,7 +122,7 @@ impl New<'_> {
             return match failure.kind {
                 Kind::Duplicate if !answers.has(insert) => Ok(Insertion::Taken),
                 Kind::Locked if !answers.has(insert) => Ok(Insertion::Locked),
-                Kind::Ended | Kind::Broken => Ok(Insertion::Unknown(failure)),
+                Kind::Ended | Kind::Broken | Kind::ReadOnly => Ok(Insertion::Unknown(failure)),
                 _ => Err(shared.explain(ACTION, failure)),
             };
         }
@@ -145,18 +145,22 @@ impl New<'_> {
     }
 
     fn unknown(&self, failure: Failure) -> Error {
+        let is_refused = failure.kind == Kind::ReadOnly;
         let error = self.shared.explain(ACTION, failure);
+        if is_refused {
+            return error;
+        }
         error.with_hint("whether it was stored is not known")
     }
 
-    fn lease(&self, link: Link) -> SqlLease {
-        SqlLease::new(
+    fn lease(&self, link: Link) -> Box<SqlLease> {
+        Box::new(SqlLease::new(
             self.shared,
             link,
             self.session,
             self.record,
             self.end,
             self.version,
-        )
+        ))
     }
 }

@@ -234,6 +234,8 @@ pub(super) enum Kind {
     Late,
     /// The server cannot do it at present.
     Unavailable,
+    /// The server may only read, and did nothing: another may have its place.
+    ReadOnly,
     /// A table or a column is missing.
     NoTable,
     /// Anything that an administrator has to mend.
@@ -252,10 +254,5 @@ impl Failure {
     pub(super) fn with_hint(mut self, hint: &'static str) -> Self {
         self.hint = hint;
         self
-    }
-
-    /// Whether the connection is still in step with the server, so that it can be used again.
-    pub(super) fn leaves_connection(&self) -> bool {
-        !matches!(self.kind, Kind::Ended | Kind::Broken | Kind::Late)
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn install(shared: &Shared) -> Result<()> {
         made = ended.map(drop);
     }
     // What is known of the tables is of another time.
-    shared.pool.close();
+    shared.pool.reset();
     made
 }
 
@@ -180,7 +180,7 @@ pub(super) fn look(shared: &Shared) -> Examination {
         let action = format!("cannot keep sessions in {address}");
         found.problems.push(Error::store(action, reason));
     }
-    match shared.pool.take() {
+    match shared.take() {
         Ok(link) => shared.keep(link),
         Err(error) => found.problems.push(error),
     }
@@ -220,7 +220,7 @@ fn remove(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
         &format!("DROP TABLE IF EXISTS {}", shared.state()),
     )?;
     // What is kept leads to tables that are gone.
-    shared.pool.close();
+    shared.pool.reset();
     Ok(())
 }
 

@@ -102,7 +102,8 @@ impl SqlLease {
     /// Commits a change of the row, and takes its lock again.
     fn publish(&mut self, action: &str, columns: &str, version: Version) -> Result<()> {
         let engine = self.shared.engine();
-        let wait = self.shared.lock_timeout;
+        // Those who waited for the row find the mark, and let it go at once, however many they are.
+        let wait = MARK;
         let until = format!("{} + {}", engine.clock(), MARK.as_millis());
         let mark = engine.mark(&self.shared.name);
         let mut script = Script::of(&self.update(&format!(
@@ -134,7 +135,18 @@ impl SqlLease {
             self.link = Some(link);
             return Err(self.shared.explain(action, refused));
         }
-        let mut answers = link.run_within(script, link.patience.saturating_add(wait));
+        let patience = link.patience.saturating_add(wait);
+        let mut answers = link.run_within(script, patience);
+        let is_read_only = |failure: &Failure| failure.kind == Kind::ReadOnly;
+        if !answers.has(commit) && answers.failure.as_ref().is_some_and(is_read_only) {
+            // Nothing was done. On the server that has its place by now the version is the lock.
+            link = self.shared.reconnect()?;
+            let begun = link.run(&self.shared.transaction(MARK));
+            answers = match begun.failure {
+                None => link.run_within(script, patience),
+                Some(_) => begun,
+            };
+        }
         if answers.has(commit) && answers.changed(0) == 1 {
             self.link = Some(link);
             return Ok(answers);
@@ -223,7 +235,11 @@ impl Lease for SqlLease {
             return Ok(());
         };
         let columns = format!("expires = {end}, used = {}", unix_seconds(now));
-        self.publish("renew the time of a session in", &columns, self.version)?;
+        // Without its lock nothing of it can be saved, and nothing was to be: it is noted as a reader's.
+        let _ = self.publish("renew the time of a session in", &columns, self.version);
+        if self.link.is_none() {
+            self.shared.renew(&self.session, self.end, end, now);
+        }
         self.end = end;
         Ok(())
     }

@@ -90,7 +90,7 @@ fn meaning(code: u16) -> (Kind, &'static str) {
         ),
         // ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE
         1290 | 1792 | 1836 => (
-            Kind::Unavailable,
+            Kind::ReadOnly,
             "this server is a replica, or set to read only; database must name the primary",
         ),
         // ER_DISK_FULL, ER_RECORD_FILE_FULL
@@ -101,10 +101,7 @@ fn meaning(code: u16) -> (Kind, &'static str) {
             "the server is out of memory; see its log",
         ),
         // ER_UNKNOWN_COM_ERROR, of a node that is not part of its cluster
-        1047 => (
-            Kind::Unavailable,
-            "it will serve again when its cluster does",
-        ),
+        1047 => (Kind::ReadOnly, "it will serve again when its cluster does"),
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
         1045 | 1698 => (Kind::Refused, ACCESS),
         // ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR

@@ -70,7 +70,7 @@ fn meaning(code: &SqlState) -> (Kind, &'static str) {
         | &SqlState::CRASH_SHUTDOWN => (Kind::Ended, "it will serve again by itself"),
         &SqlState::CANNOT_CONNECT_NOW => (Kind::Unavailable, "it will serve again by itself"),
         &SqlState::READ_ONLY_SQL_TRANSACTION => (
-            Kind::Unavailable,
+            Kind::ReadOnly,
             "this server is a standby, or set to read only; database must name the primary",
         ),
         &SqlState::TOO_MANY_CONNECTIONS => (

@@ -18,6 +18,9 @@ use crate::store::sql::engine::{Answer, Answers, Connection, Failure, Row, Scrip
 /// A message to the server has at most so many bytes.
 const LONGEST: usize = (1 << 30) - (1 << 16);
 
+/// A kept connection that does not answer in this time is given up.
+const LIVELY: Duration = Duration::from_secs(1);
+
 /// Moves what is asked and answered. It is ready when the connection has ended.
 type Work = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
@@ -110,8 +113,9 @@ impl Connection for Wire {
         self.work.is_none()
     }
 
+    /// A server's process that stands still has not ended.
     fn is_alive(&mut self) -> bool {
-        !self.has_ended()
+        !self.has_ended() && self.run(&Script::of("SELECT 1"), LIVELY).failure.is_none()
     }
 
     fn longest_script(&self) -> usize {
