@@ -175,11 +175,9 @@ impl Store for SqliteStore {
     }
 
     fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let shared = &self.shared;
-        let loaded = shared.load(session)?;
+        let loaded = self.shared.load(session)?;
         let live = loaded.filter(|row| !has_passed(row.end, now));
-        live.map(|loaded| shared.understand(session, loaded))
-            .transpose()
+        live.map_or(Ok(None), |loaded| self.shared.stored(session, loaded))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {

@@ -165,6 +165,7 @@ fn a_slow_request_cannot_save_over_what_another_one_saved_since() {
     ));
     let (stored, mut quick) = store.lock(&session, WAIT, now).unwrap().unwrap();
     assert_eq!(count(&stored.record), 1);
+    assert!(matches!(slow.check(), Err(Error::LeaseLost)));
     let error = slow.commit(&record(10, now), now).unwrap_err();
     assert!(matches!(error, Error::LeaseLost), "{error:?}");
     assert_eq!(error.status(), 503);
@@ -207,11 +208,17 @@ fn a_slow_request_may_save_when_nobody_came_in_between() {
     let store = store(&server, &[("lockLease", "1s")]);
     let now = SystemTime::now();
     let (id, mut slow) = create(&store, 1, now);
+    // From then on it has the lock again.
+    let is_locked = || {
+        let refused = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
+        matches!(refused, Err(Error::Busy { .. }))
+    };
+    wait_until("the lock ends", || has_lock_ended(&server, &id));
+    slow.check().unwrap();
+    assert!(is_locked());
     wait_until("the lock ends", || has_lock_ended(&server, &id));
     slow.commit(&record(2, now), now).unwrap();
-    // From then on it has the lock again.
-    let refused = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
-    assert!(matches!(refused, Err(Error::Busy { .. })));
+    assert!(is_locked());
     drop(slow);
     assert_eq!(counted(&store, &id.digest()), Some(2));
 }

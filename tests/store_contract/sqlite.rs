@@ -416,12 +416,11 @@ fn a_row_that_was_deleted_by_hand_does_not_come_back_by_a_commit() {
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 1, now);
     place.connect().execute("DELETE FROM Session", []).unwrap();
-    let error = lease.commit(&record(2, now), now).unwrap_err().one_line();
-    assert!(
-        error.contains("nothing was saved") && !error.contains(id.secret()),
-        "{error}"
-    );
+    let is_lost = |outcome: Result<(), Error>| matches!(outcome, Err(Error::LeaseLost));
+    assert!(is_lost(lease.commit(&record(2, now), now)));
     lease.touch(later(now, 10)).unwrap();
+    // Nor under another id.
+    assert!(is_lost(lease.check()));
     assert_eq!(counted(&store, &id.digest()), None);
 }
 
@@ -463,11 +462,20 @@ fn a_row_that_is_no_record_is_no_session_and_is_shown_to_the_administrator() {
         assert!(shown.len() == 1 && shown[0].contains(reason), "{shown:?}");
     }
     assert!(store.lock(&id.digest(), WAIT, now).is_err());
-    place
-        .connect()
-        .execute("UPDATE Session SET record = 5", [])
-        .unwrap();
-    assert!(store.lock(&id.digest(), WAIT, now).unwrap().is_none());
+    for columns in ["record = 5", "used = 'rubbish'", "expires = 'rubbish'"] {
+        let sql = format!("UPDATE Session SET {columns}");
+        place.connect().execute(&sql, []).unwrap();
+        assert!(store.lock(&id.digest(), WAIT, now).unwrap().is_none());
+        assert!(store.read(&id.digest(), now).unwrap().is_none());
+        assert!(store.look(&id.digest(), now).unwrap().is_none());
+        let mut reasons = Vec::new();
+        let mut visit = |_: &_, stored: Result<_, Error>| {
+            reasons.push(stored.map(drop).unwrap_err().one_line());
+            std::ops::ControlFlow::Continue(())
+        };
+        store.for_each(&mut visit, now).unwrap();
+        assert!(matches!(&reasons[..], [reason] if reason.contains("no record")));
+    }
 }
 
 #[test]

@@ -216,9 +216,22 @@ impl Lease for RedisLease {
         ];
         // One that is gone or another's has no use of it, and nothing of it was to be saved.
         let action = "renew the time of a session in";
-        self.write(action, &shared.scripts.touch, Then::Keep, &arguments)?;
+        if let Err(error) = self.write(action, &shared.scripts.touch, Then::Keep, &arguments) {
+            log::warn!("{}", error.one_line());
+        }
         self.end = end;
         Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let (script, action) = (&shared.scripts.check, "look at a session in");
+        let version = [self.version.clone()];
+        let reply = self.write(action, script, Then::Keep, &version)?;
+        if reply.word() == "done" {
+            return Ok(());
+        }
+        Err(self.lost(&reply))
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {

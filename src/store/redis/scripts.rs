@@ -11,6 +11,7 @@ pub(super) struct Scripts {
     pub(super) lock: Script,
     pub(super) commit: Script,
     pub(super) touch: Script,
+    pub(super) check: Script,
     pub(super) destroy: Script,
     pub(super) unlock: Script,
     pub(super) renew: Script,
@@ -164,6 +165,12 @@ hold(ARGV[2], ARGV[3])
 return {'done'}
 ";
 
+/// Holds on to a session that is the caller's still. ARGV: deadline, token, lease, version.
+const STAY: &str = r"
+hold(ARGV[2], ARGV[3])
+return {'done'}
+";
+
 /// ARGV: deadline, token, lease, version.
 const DESTROY: &str = r"
 redis.call('DEL', KEYS[1])
@@ -247,6 +254,7 @@ impl Scripts {
             lock: Script::new(&[LOCK]),
             commit: Script::lasting(&[AGAIN, CHECK, STORE]),
             touch: Script::new(&[CHECK, TOUCH]),
+            check: Script::new(&[CHECK, STAY]),
             destroy: Script {
                 is_careful: true,
                 ..Script::lasting(&[CHECK, DESTROY])

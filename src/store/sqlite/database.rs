@@ -111,7 +111,9 @@ impl Database {
 
     /// Closes the connections that nobody uses.
     pub(super) fn close(&self) {
-        self.idle().clear();
+        // The last one empties the log, which nobody else is to wait for.
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {

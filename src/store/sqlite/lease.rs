@@ -34,6 +34,16 @@ impl SqliteLease {
             .with_table(action, |connection| connection.execute(&sql, values))?;
         Ok(rows == Some(1))
     }
+
+    /// Nobody else has its lock, so that no other session is what it was.
+    fn lost(&self) -> Error {
+        log::warn!(
+            "the session {} was lost in {} while it was in use: somebody deleted it by hand",
+            self.session,
+            self.shared.database.path().display()
+        );
+        Error::LeaseLost
+    }
 }
 
 impl Lease for SqliteLease {
@@ -48,14 +58,7 @@ impl Lease for SqliteLease {
             params![self.session.as_str(), text, end, used, record.user()],
         )?;
         if !is_saved {
-            return Err(Error::refused(
-                self.shared.database.path(),
-                format!(
-                    "lost the session {} while it was in use: somebody deleted it by hand",
-                    self.session
-                ),
-            )
-            .with_hint("the session has ended; nothing was saved"));
+            return Err(self.lost());
         }
         (self.end, self.head) = (end, head(record));
         Ok(())
@@ -73,6 +76,11 @@ impl Lease for SqliteLease {
         )?;
         self.end = end;
         Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let is_there = self.shared.contains(&self.session)?;
+        is_there.then_some(()).ok_or_else(|| self.lost())
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {

@@ -24,20 +24,30 @@ pub(super) struct Loaded {
 impl Loaded {
     /// From the columns record, expires and used, the first of which is number `first`.
     fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        let data = match row.get_ref(first)? {
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
-            // No record; whoever reads it will say so.
-            _ => Vec::new(),
+        let columns = (
+            row.get_ref(first)?,
+            row.get_ref(first + 1)?,
+            row.get_ref(first + 2)?,
+        );
+        let (
+            ValueRef::Text(data) | ValueRef::Blob(data),
+            ValueRef::Integer(end),
+            ValueRef::Integer(used),
+        ) = columns
+        else {
+            // No record; whoever reads it will say so. It is left alone.
+            return Ok(Loaded {
+                data: Vec::new(),
+                end: u64::MAX,
+                used: 0,
+            });
         };
         // A negative time is one of long ago.
-        let seconds = |column| -> rusqlite::Result<u64> {
-            let seconds: i64 = row.get(column)?;
-            Ok(u64::try_from(seconds).unwrap_or_default())
-        };
+        let seconds = |seconds| u64::try_from(seconds).unwrap_or_default();
         Ok(Loaded {
-            data,
-            end: seconds(first + 1)?,
-            used: seconds(first + 2)?,
+            data: data.to_vec(),
+            end: seconds(end),
+            used: seconds(used),
         })
     }
 }
