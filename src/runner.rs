@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::config::CacheLimiter;
 use crate::error::{Error, Result, one_line};
 use crate::error_log::report;
+use crate::id::SessionDigest;
 use crate::manager::SessionManager;
 use crate::request::Request;
 use crate::response::Response;
@@ -40,9 +41,9 @@ pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
         Ok(Ok(response)) if response.status().is_server_error() => Err(response),
         Ok(Ok(response)) => match visit.finish() {
             Ok(outcome) => Ok((response, outcome)),
-            Err(error) => Err(failure(&error, is_get)),
+            Err(error) => Err(failure(&error, visit.digest(), is_get)),
         },
-        Ok(Err(error)) => Err(failure(&*error, is_get)),
+        Ok(Err(error)) => Err(failure(&*error, visit.digest(), is_get)),
         // The panic hook has said why.
         Err(_) => Err(error_page(StatusCode::INTERNAL_SERVER_ERROR)),
     };
@@ -51,7 +52,7 @@ pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
             let manager = outcome.manager.take();
             match with_session_headers(response, outcome, is_https) {
                 Ok(response) => (response, manager),
-                Err(error) => (failure(&error, is_get), None),
+                Err(error) => (failure(&error, visit.digest(), is_get), None),
             }
         }
         Err(response) => (failed(response, &mut visit, is_https), None),
@@ -70,7 +71,7 @@ fn failed(response: Response, visit: &mut Visit, is_https: bool) -> Response {
     };
     match with_session_headers(response, outcome, is_https) {
         Ok(response) => response,
-        Err(error) => failure(&error, false),
+        Err(error) => failure(&error, visit.digest(), false),
     }
 }
 
@@ -119,23 +120,26 @@ fn with_session_headers(
     Ok(response)
 }
 
-/// Tells the log what failed and the client that it did.
-pub(crate) fn failure(error: &(dyn StdError + Send + Sync + 'static), is_get: bool) -> Response {
+/// Tells the log what failed, and in which session, and the client that it did.
+pub(crate) fn failure(
+    error: &(dyn StdError + Send + Sync + 'static),
+    session: Option<SessionDigest>,
+    is_get: bool,
+) -> Response {
     // An error of the body's reader holds one of ours.
     let held = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref);
     let known = held.unwrap_or(error).downcast_ref::<Error>();
-    let Some(error) = known else {
-        report(&one_line(error));
-        return error_page(StatusCode::INTERNAL_SERVER_ERROR);
-    };
-    report(&error.one_line());
-    if matches!(error, Error::Replaced) {
+    let line = known.map_or_else(|| one_line(error), Error::one_line);
+    let session = session.map(|digest| format!(" (session {digest})"));
+    report(&(line + &session.unwrap_or_default()));
+    if matches!(known, Some(Error::Replaced)) {
         return replaced_page(is_get);
     }
-    let page = error_page(error.status());
-    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+    let status = known.map_or(StatusCode::INTERNAL_SERVER_ERROR, Error::status);
+    let page = error_page(status);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         page.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
     } else {
         page

@@ -2,14 +2,16 @@
 
 mod check;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
+use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
 use crate::record::unix_seconds;
@@ -37,6 +39,15 @@ pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;
 /// assert!(session.require::<String>("name").is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # When a type changes
+///
+/// Sessions outlive a deployment, and what an earlier build stored may not be a `T` of this one. Give
+/// new fields `#[serde(default)]`; store a value of another type under another key, or read it as
+/// [`serde_json::Value`] first. Where that was forgotten, the request is answered 500 and the log
+/// names the key and the session's digest: `cgi-session show DIGEST` says what is stored, and
+/// `cgi-session unset --session DIGEST KEY` or `cgi-session destroy DIGEST` lets the visitor in again.
+/// [`Values::insert`] and [`Values::remove`] do not read what was there.
 #[derive(Clone, Debug)]
 pub struct Values {
     texts: Unique<Box<RawValue>>,
@@ -105,8 +116,8 @@ impl Values {
     /// [`Error::Key`] for a key that is empty, or longer than `maxKeyLength` says (at most
     /// [`MAX_KEY_LENGTH`]);
     /// [`Error::Value`] for a value that JSON cannot hold or would not give back as it was: a
-    /// number that is not finite or needs more than 64 bits, a map key that is not text, nesting
-    /// deeper than 100. The old value then stays.
+    /// number that is not finite or needs more than 64 bits, a map key that is not text or comes twice,
+    /// nesting deeper than 100. The old value then stays.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
         let key = key.into();
         let text = self.storable(&key, &value)?;
@@ -173,21 +184,28 @@ impl Values {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] when a field is missing or of another type. Give the struct
+    /// [`Error::Value`], which names the field, when one is missing or of another type. Give the struct
     /// `#[serde(default)]` to begin with a session that is empty.
     pub fn to_struct<T: DeserializeOwned>(&self) -> Result<T> {
-        let refused = |source| Error::Value {
-            key: std::any::type_name::<T>().to_owned(),
+        let (mut texts, current) = (self.texts.0.iter(), Cell::new(None));
+        let fields = std::iter::from_fn(|| {
+            let field = texts.next();
+            current.set(field.map(|(key, _)| key));
+            field.map(|(key, text)| (key.as_str(), &**text))
+        });
+        T::deserialize(MapDeserializer::new(fields)).map_err(|source| Error::Value {
+            key: current
+                .get()
+                .map_or(std::any::type_name::<T>(), String::as_str)
+                .to_owned(),
             source,
-        };
-        let text = serde_json::to_string(&self.texts).map_err(refused)?;
-        serde_json::from_str(&text).map_err(refused)
+        })
     }
 
     /// Changes values through a struct of one's own, whose fields are the keys.
     ///
-    /// Each field is written back under its name; other keys stay as they are. A field that is
-    /// skipped when serialized stays as it was.
+    /// A field that `change` has changed is written under its name, and removed when it is `None` or
+    /// is now skipped when serialized; everything else stays as it is.
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
@@ -205,6 +223,7 @@ impl Values {
     /// let mut session = manager.start(b"")?;
     /// session.edit(|visit: &mut Visit| visit.page_views += 1)?;
     /// assert_eq!(session.get::<u64>("pageViews")?, Some(1));
+    /// assert!(!session.contains("name"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -216,22 +235,46 @@ impl Values {
         T: Serialize + DeserializeOwned,
     {
         let mut fields: T = self.to_struct()?;
+        let before = texts_of(&fields, serde_json::value::to_raw_value)?;
         let result = change(&mut fields);
-        let refused = |source| Error::Value {
-            key: std::any::type_name::<T>().to_owned(),
-            source,
-        };
-        check::storable(&fields).map_err(refused)?;
-        let text = serde_json::to_string(&fields).map_err(refused)?;
-        let changed: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(&text).map_err(refused)?;
+        let after = texts_of(&fields, check::to_text)?;
         let mut edited = self.clone();
-        for (key, value) in changed {
-            edited.insert(key, value)?;
+        for key in before.keys().filter(|key| !after.contains_key(*key)) {
+            edited.remove(key);
+        }
+        let mut nulls = Vec::new();
+        for (key, value) in &after {
+            if before.get(key).is_some_and(|old| old.get() == value.get()) {
+                continue;
+            }
+            if value.get() == "null" {
+                edited.remove(key);
+                nulls.push(key);
+            } else {
+                edited.insert(key, value)?;
+            }
+        }
+        if !nulls.is_empty() && edited.to_struct::<T>().is_err() {
+            // What is null without being an Option cannot be read when it is missing.
+            nulls
+                .into_iter()
+                .try_for_each(|key| edited.insert(key, ()))?;
         }
         *self = edited;
         Ok(result)
     }
+}
+
+/// The fields of a struct as JSON texts.
+fn texts_of<T: Serialize>(
+    fields: &T,
+    to_text: impl FnOnce(&T) -> serde_json::Result<Box<RawValue>>,
+) -> Result<BTreeMap<String, Box<RawValue>>> {
+    let texts = to_text(fields).and_then(|text| serde_json::from_str::<Unique<_>>(text.get()));
+    texts.map(|texts| texts.0).map_err(|source| Error::Value {
+        key: std::any::type_name::<T>().to_owned(),
+        source,
+    })
 }
 
 /// The value that a JSON text holds, if there is one.
@@ -262,8 +305,7 @@ impl Values {
                 self.longest_key
             ),
             _ => {
-                let text = check::storable(value).and_then(|()| to_raw_value(value));
-                return text.map_err(|source| Error::Value {
+                return check::to_text(value).map_err(|source| Error::Value {
                     key: key.to_owned(),
                     source,
                 });
@@ -418,7 +460,50 @@ mod tests {
             deep = serde_json::Value::Array(vec![deep]);
         }
         assert!(values.insert("x", deep).is_err());
+        for text in [
+            "18446744073709551616",
+            "[1,-9223372036854775809]",
+            "1e999",
+            r#"{"a":1,"a":2}"#,
+            r#"[{"b":{"a":1,"\u0061":2}}]"#,
+            &("[".repeat(101) + &"]".repeat(101)),
+        ] {
+            if let Ok(raw) = RawValue::from_string(text.to_owned()) {
+                assert!(values.insert("x", &raw).is_err(), "{text}");
+                assert!(values.insert("x", [Some(raw)]).is_err(), "{text}");
+            }
+        }
+        let twice = Twice(BTreeMap::from([("a", 1)]), BTreeMap::from([("a", 2)]));
+        assert!(values.insert("x", twice).is_err());
         assert_eq!(values.require::<u8>("x").unwrap(), 1);
+    }
+
+    /// As serde's `flatten` writes two maps.
+    struct Twice(BTreeMap<&'static str, u8>, BTreeMap<&'static str, u8>);
+
+    impl Serialize for Twice {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().chain(&self.1))
+        }
+    }
+
+    #[test]
+    fn a_json_text_that_keeps_the_rules_is_stored_as_it_is() {
+        let mut values = Values::default();
+        for text in [
+            "18446744073709551615",
+            "-9223372036854775808",
+            "[1.5e300, -0, 123456789012345678901.0]",
+            r#" {"a": {"a": "18446744073709551616 \" {"}, "b": []} "#,
+            &("[".repeat(100) + &"]".repeat(100)),
+        ] {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            values.insert("x", &raw).unwrap();
+            assert_eq!(
+                values.require::<Box<RawValue>>("x").unwrap().get(),
+                raw.get()
+            );
+        }
     }
 
     #[test]
@@ -502,6 +587,66 @@ mod tests {
             values.to_struct::<Position>().unwrap().x.to_bits(),
             1.5f64.to_bits()
         );
-        assert!(values.keys().eq(["other", "x", "y"]));
+        assert!(values.keys().eq(["other", "x"]));
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Login {
+        code: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        #[serde(default)]
+        tries: u32,
+        #[serde(default)]
+        extra: serde_json::Value,
+    }
+
+    #[test]
+    fn an_edit_writes_what_changed_and_none_is_absent() {
+        let mut values = Values::default();
+        values
+            .insert_for("code", 4711, Duration::from_secs(1))
+            .unwrap();
+        values.insert("name", "Ada").unwrap();
+        values.insert("later", 1).unwrap();
+        let ends = values.ends().clone();
+        values.edit(|login: &mut Login| login.tries = 1).unwrap();
+        assert_eq!(values.ends(), &ends);
+        assert!(values.keys().eq(["code", "later", "name", "tries"]));
+        values
+            .edit(|login: &mut Login| (login.code, login.name) = (None, None))
+            .unwrap();
+        assert!(values.keys().eq(["later", "tries"]));
+        assert!(values.ends().is_empty());
+        values
+            .edit(|login: &mut Login| login.code = Some(7))
+            .unwrap();
+        assert_eq!(values.get::<u32>("code").unwrap(), Some(7));
+        assert!(values.ends().is_empty());
+    }
+
+    #[test]
+    fn a_null_that_no_option_holds_can_be_read_again() {
+        #[derive(Serialize, Deserialize)]
+        struct Page {
+            extra: serde_json::Value,
+            note: Option<u8>,
+        }
+        let mut values = Values::default();
+        values.insert("extra", 1).unwrap();
+        values
+            .edit(|page: &mut Page| page.extra = serde_json::Value::Null)
+            .unwrap();
+        assert!(values.to_struct::<Page>().unwrap().extra.is_null());
+    }
+
+    #[test]
+    fn a_struct_that_does_not_fit_names_the_field() {
+        let mut values = Values::default();
+        values.insert("aside", 1).unwrap();
+        values.insert("code", "text").unwrap();
+        values.insert("later", 1).unwrap();
+        let error = values.edit(|_: &mut Login| ()).unwrap_err();
+        assert_eq!(error.to_string(), "the value of \"code\" does not fit");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::{CacheLimiter, IdFrom};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
-use crate::id::SessionId;
+use crate::id::{SessionDigest, SessionId};
 use crate::manager::{Found, SessionManager};
 use crate::record::Record;
 use crate::session::{Flashed, Session, Snapshot};
@@ -175,6 +175,13 @@ impl Visit {
             self.was_used = true;
         }
         Ok(carried)
+    }
+
+    /// Which session the request used, for the log.
+    pub(crate) fn digest(&self) -> Option<SessionDigest> {
+        let looked_up = || self.lookups.first();
+        let id = self.session.as_ref().map_or_else(looked_up, Session::id);
+        id.filter(|_| self.was_used).map(SessionId::digest)
     }
 
     pub(crate) fn session(&mut self) -> Result<&mut Session> {

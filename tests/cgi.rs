@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cgi_session::{Config, SessionManager};
+use cgi_session::{Config, SessionId, SessionManager};
 use rustix::process::{Pid, Signal, kill_process};
 use support::program::{Cgi, Outcome, end_of};
 use support::site::Site;
@@ -165,6 +165,19 @@ fn what_a_request_leaves_for_the_next_is_not_used_up_when_it_opens_its_session_a
     assert_eq!(ask("leave+a+note+and+come+back"), "None");
     assert_eq!(ask("note"), "Some(\"for the next\")");
     assert_eq!(ask("note"), "None");
+}
+
+#[test]
+fn a_type_that_no_longer_fits_is_reported_with_the_session_and_the_key() {
+    let site = Site::new();
+    let id = counted_once(&site);
+    let digest = SessionId::parse(id.as_bytes()).unwrap().digest();
+    for mode in ["another+type", "another+struct"] {
+        let request = Cgi::new("misbehave", &site).visitor(&id);
+        let refused = request.query(&format!("mode={mode}")).run();
+        let words = ["\"pageViews\" does not fit", digest.as_str()];
+        refused.expect_failure(500, &words);
+    }
 }
 
 #[test]

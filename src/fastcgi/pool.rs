@@ -356,12 +356,16 @@ impl<'a> Pool<'a> {
                 holder: None,
             };
             let Job {
-                mut open, params, ..
+                mut open,
+                params,
+                session,
+                ..
             } = job;
+            let session = session.map(|id| id.digest());
             let head_only = params.get("REQUEST_METHOD").is_some_and(|it| it == "HEAD");
             if open
                 .connection
-                .respond(&failure(&busy, false), head_only, out)
+                .respond(&failure(&busy, session, false), head_only, out)
             {
                 self.drive(Turn::Read(open), out);
             }

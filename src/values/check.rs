@@ -1,35 +1,133 @@
 //! Looks through a value before it is written: what JSON would change in silence is refused.
 //!
 //! `serde_json` writes NaN as `null` and 2^64 as a number that many readers round. This serializer
-//! writes nothing; it only visits every part of a value and objects to those.
+//! writes nothing; it only visits every part of a value and objects to those. The keys of a map, and
+//! JSON that a program hands over as text, are looked at in the text.
 
-use std::fmt::Display;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fmt::{self, Display};
 
-use serde::ser::{self, Error as _, Serialize};
-use serde_json::{Error, Result};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::ser::{self, Serialize};
+use serde_json::Error;
+use serde_json::value::{RawValue, to_raw_value};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// `serde_json` reads 127 levels; three of them are the file's own.
 const MAX_DEPTH: u8 = 100;
+/// The name by which `serde_json` knows its own types that hold JSON as text.
+const OWN_TYPES: &str = "$serde_json::private::";
 
-/// Whether `value` comes back from JSON as it was.
-pub(super) fn storable(value: &(impl Serialize + ?Sized)) -> Result<()> {
-    value.serialize(Check { depth: 0 })
+/// A value as JSON text, unless it would not come back as it was.
+pub(super) fn to_text(value: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>> {
+    let has_keys = Cell::new(false);
+    value.serialize(Check {
+        depth: 0,
+        is_text: false,
+        has_keys: &has_keys,
+    })?;
+    let text = to_raw_value(value)?;
+    if has_keys.get() {
+        Text { depth: 0 }.deserialize(&*text)?;
+    }
+    Ok(text)
 }
 
 #[derive(Clone, Copy)]
-struct Check {
+struct Check<'a> {
+    depth: u8,
+    /// What follows is JSON as text.
+    is_text: bool,
+    /// There are keys that can only be checked in the whole text.
+    has_keys: &'a Cell<bool>,
+}
+
+impl Check<'_> {
+    fn deeper(self) -> Result<Self> {
+        let depth = deeper(self.depth)?;
+        Ok(Check { depth, ..self })
+    }
+}
+
+fn deeper<E: serde::de::Error>(depth: u8) -> Result<u8, E> {
+    if depth == MAX_DEPTH {
+        return Err(E::custom("it is nested deeper than 100"));
+    }
+    Ok(depth + 1)
+}
+
+/// Objects to a JSON text that is nested too deep, or in which a key comes twice.
+#[derive(Clone, Copy)]
+struct Text {
     depth: u8,
 }
 
-impl Check {
-    fn deeper(self) -> Result<Self> {
-        if self.depth == MAX_DEPTH {
-            return Err(Error::custom("it is nested deeper than 100"));
-        }
-        Ok(Check {
-            depth: self.depth + 1,
-        })
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let depth = deeper(self.depth)?;
+        while elements.next_element_seed(Text { depth })?.is_some() {}
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let depth = deeper(self.depth)?;
+        let mut keys = HashSet::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if let Some(key) = keys.replace(key) {
+                return Err(A::Error::custom(format_args!("{key:?} comes twice")));
+            }
+            members.next_value_seed(Text { depth })?;
+        }
+        Ok(())
+    }
+}
+
+/// Objects to whole numbers of a JSON text that need more than 64 bits.
+fn whole_numbers(text: &str) -> Result<()> {
+    let unescaped = text.replace("\\\\", "").replace("\\\"", "");
+    let outside_strings = unescaped.split('"').step_by(2);
+    let words = outside_strings.flat_map(|part| {
+        part.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '+' | '.'))
+    });
+    for word in words.filter(|word| !word.is_empty()) {
+        let digits = word.strip_prefix('-').unwrap_or(word);
+        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+        fits(!is_whole || word.parse::<i64>().is_ok() || word.parse::<u64>().is_ok())?;
+    }
+    Ok(())
 }
 
 fn finite(is_finite: bool) -> Result<()> {
@@ -48,7 +146,7 @@ fn fits(fits: bool) -> Result<()> {
     }
 }
 
-impl ser::Serializer for Check {
+impl ser::Serializer for Check<'_> {
     type Ok = ();
     type Error = Error;
     type SerializeSeq = Self;
@@ -101,8 +199,12 @@ impl ser::Serializer for Check {
     fn serialize_char(self, _: char) -> Result<()> {
         Ok(())
     }
-    fn serialize_str(self, _: &str) -> Result<()> {
-        Ok(())
+    fn serialize_str(self, text: &str) -> Result<()> {
+        if self.is_text {
+            whole_numbers(text)
+        } else {
+            Ok(())
+        }
     }
     fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<()> {
         Ok(())
@@ -160,9 +262,15 @@ impl ser::Serializer for Check {
         self.deeper()?.deeper()
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self> {
+        self.has_keys.set(true);
         self.deeper()
     }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self> {
+        if name.starts_with(OWN_TYPES) {
+            self.has_keys.set(true);
+            let is_text = true;
+            return Ok(Check { is_text, ..self });
+        }
         self.deeper()
     }
     fn serialize_struct_variant(
@@ -176,7 +284,7 @@ impl ser::Serializer for Check {
     }
 }
 
-impl ser::SerializeSeq for Check {
+impl ser::SerializeSeq for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
@@ -187,7 +295,7 @@ impl ser::SerializeSeq for Check {
     }
 }
 
-impl ser::SerializeTuple for Check {
+impl ser::SerializeTuple for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
@@ -198,7 +306,7 @@ impl ser::SerializeTuple for Check {
     }
 }
 
-impl ser::SerializeTupleStruct for Check {
+impl ser::SerializeTupleStruct for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
@@ -209,7 +317,7 @@ impl ser::SerializeTupleStruct for Check {
     }
 }
 
-impl ser::SerializeTupleVariant for Check {
+impl ser::SerializeTupleVariant for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
@@ -220,7 +328,7 @@ impl ser::SerializeTupleVariant for Check {
     }
 }
 
-impl ser::SerializeMap for Check {
+impl ser::SerializeMap for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<()> {
@@ -234,7 +342,7 @@ impl ser::SerializeMap for Check {
     }
 }
 
-impl ser::SerializeStruct for Check {
+impl ser::SerializeStruct for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<()> {
@@ -245,7 +353,7 @@ impl ser::SerializeStruct for Check {
     }
 }
 
-impl ser::SerializeStructVariant for Check {
+impl ser::SerializeStructVariant for Check<'_> {
     type Ok = ();
     type Error = Error;
     fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<()> {

@@ -6,6 +6,14 @@ use std::process::ExitCode;
 
 use cgi_session::{Request, Response, SessionManager};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// What a later build expects in the session.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    page_views: String,
+}
 
 /// Text of a client that would set a terminal's title, clear it, turn it red, and forge a line.
 const HOSTILE: &str =
@@ -63,6 +71,8 @@ pub(crate) fn misbehave(request: &mut Request) -> Result<Response, Box<dyn Error
             request.session()?.csrf_token()?;
             return Ok(Response::text(format!("{own:?}")));
         }
+        "another type" => drop(request.session()?.require::<String>("pageViews")?),
+        "another struct" => request.session()?.edit(|_: &mut Page| ())?,
         "note" => {
             let note: Option<String> = request.session()?.flashed("notice")?;
             return Ok(Response::text(format!("{note:?}")));

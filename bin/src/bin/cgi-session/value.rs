@@ -153,16 +153,6 @@ pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts a value in as it is written, after a look at whether it can be stored.
-pub(crate) fn put(values: &mut Values, key: &str, text: &RawValue) -> cgi_session::Result<()> {
-    let parsed: Value = serde_json::from_str(text.get()).map_err(|source| Error::Value {
-        key: key.to_owned(),
-        source,
-    })?;
-    values.insert(key, parsed)?;
-    values.insert(key, text)
-}
-
 /// What `set` does with a value.
 enum Change {
     Text(String),
@@ -175,7 +165,7 @@ impl Change {
     fn make(&self, values: &mut Values, key: &str) -> cgi_session::Result<Option<String>> {
         match self {
             Change::Text(text) => values.insert(key, text).map(|()| None),
-            Change::Json(json) => put(values, key, json).map(|()| None),
+            Change::Json(json) => values.insert(key, json).map(|()| None),
             Change::Add(number) => {
                 let before = values.get::<Number>(key)?.unwrap_or_else(|| 0.into());
                 let sum = sum(&before, number).ok_or_else(|| too_large(key))?;

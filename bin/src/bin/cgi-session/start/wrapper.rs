@@ -12,12 +12,12 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use cgi_session::{Config, Program, Request, Response, SessionManager, Values};
 use cgi_session_tools::{owner, report};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
 use super::{child, head};
 use crate::sessions::{self, Ended};
-use crate::value;
 use crate::values_file::{self, ValuesFile};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -106,12 +106,18 @@ fn private_directory() -> io::Result<TempDir> {
         .tempdir()
 }
 
-/// Gives the session these values and no others.
+/// Gives the session these values and no others. What means the same stays as it is, with its end.
 fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
-    values.clear();
+    let before: Vec<_> = values.keys().map(str::to_owned).collect();
+    for key in before.iter().filter(|key| !left.contains(key)) {
+        values.remove(key);
+    }
     for key in left.keys() {
-        if let Some(text) = left.get::<Box<RawValue>>(key)? {
-            value::put(values, key, &text)?;
+        let text: Box<RawValue> = left.require(key)?;
+        let is_same =
+            |value: Value| serde_json::from_str(text.get()).is_ok_and(|new: Value| new == value);
+        if !values.get(key)?.is_some_and(is_same) {
+            values.insert(key, &text)?;
         }
     }
     Ok(())
