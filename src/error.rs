@@ -45,6 +45,9 @@ pub enum Error {
         /// Which process holds the lock, where the system tells.
         holder: Option<String>,
     },
+    /// So many requests of this FastCGI program wait for sessions that no more may: answer 503 and let the
+    /// client try again.
+    TooManyWaiting,
     /// This thread already holds the session that it asked for: waiting would last for ever.
     AlreadyOpen,
     /// An earlier failure ended this session; start it again.
@@ -218,6 +221,7 @@ impl Error {
     pub fn status(&self) -> http::StatusCode {
         match self {
             Error::Busy { .. }
+            | Error::TooManyWaiting
             | Error::Full { .. }
             | Error::LowSpace { .. }
             | Error::Replaced
@@ -250,6 +254,9 @@ impl fmt::Display for Error {
             Error::Busy { waited, holder } => {
                 write!(f, "the session was still locked after {:.1} s", waited.as_secs_f32())?;
                 holder.as_ref().map_or(Ok(()), |holder| write!(f, ", by {holder}"))
+            }
+            Error::TooManyWaiting => {
+                f.write_str("too many requests wait for sessions already, for this one or in all")
             }
             Error::AlreadyOpen => f.write_str(
                 "this session is already open here: use the one that is open, or commit or release it first",

@@ -1,18 +1,17 @@
 //! The FastCGI responder: FastCGI 1.0, role Responder, without multiplexing.
 //!
-//! [`connection`] turns records into requests, [`pool`] gives requests to workers, [`gate`] keeps one
-//! session from occupying all of them. A response is written after its session is committed.
+//! [`connection`] turns records into requests, [`pool`] handles them, and [`workers`] keeps enough
+//! threads for that. A response is written after its session is committed.
 
 mod connection;
-mod gate;
 pub(crate) mod listener;
 mod pool;
 mod record;
 mod stream;
+mod workers;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +28,7 @@ use crate::program::ManagerSource;
 use crate::runner::Handler;
 use listener::Listener;
 use pool::Pool;
+use workers::Workers;
 
 /// How long a program that is to end waits for the requests that run.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
@@ -68,6 +68,11 @@ impl Limits {
     fn workers(&self) -> usize {
         let processors = || thread::available_parallelism().map_or(1, usize::from);
         self.workers.unwrap_or_else(|| (4 * processors()).max(16))
+    }
+
+    /// How many requests wait for sessions at once: the other connections are for those that do not.
+    fn places(&self) -> usize {
+        (self.connections / 4).max(1)
     }
 }
 
@@ -141,47 +146,30 @@ fn serve(
         // Every request that asks for a session will say so too.
         report(&error.one_line());
     }
-    let workers = limits.workers();
-    let pool = Pool::new(handler, manager.clone(), limits, workers, listener, &stop)?;
+    let workers = Arc::new(Workers::new(limits.workers(), limits.places()));
+    let pool = Pool::new(handler, manager.clone(), limits, &workers, listener, &stop)?;
     thread::scope(|scope| {
-        let (finished, all_finished) = channel();
-        let (stop_keeping, stopped) = channel::<()>();
-        let mut started = 0;
-        for number in 1..=workers {
-            let finished = finished.clone();
-            let (pool, name) = (&pool, format!("worker {number}"));
-            let worker = thread::Builder::new().name(name);
-            let worker = worker.spawn_scoped(scope, move || {
-                // The panic hook has said why; the others are not to do this worker's work.
-                while panic::catch_unwind(AssertUnwindSafe(|| pool.work())).is_err() {}
-                // Nobody listens when the others took too long.
-                let _ = finished.send(());
-            });
-            match worker {
-                Ok(_) => started += 1,
-                Err(error) => report(&format!("cannot start worker {number}: {error}")),
+        for number in 1..=workers.size() {
+            if let Err(error) = pool.start_worker(scope, format!("worker {number}"), false) {
+                report(&format!("cannot start worker {number}: {error}"));
+                if workers.lose_one() == 0 {
+                    return Err(Error::Config("no worker could be started".to_owned()));
+                }
             }
         }
-        if started == 0 {
-            return Err(Error::Config("no worker could be started".to_owned()));
-        }
+        pool.start_spare(scope);
+        let (stop_keeping, stopped) = channel::<()>();
         let keeper = thread::Builder::new().name("housekeeping".to_owned());
         let house = manager.clone();
-        let keeper = keeper.spawn_scoped(scope, move || {
-            keep_house(&house, &stopped);
-            // As above.
-            let _ = finished.send(());
-        });
-        match keeper {
-            Ok(_) => started += 1,
-            Err(error) => report(&format!(
+        if let Err(error) = keeper.spawn_scoped(scope, move || keep_house(&house, &stopped)) {
+            report(&format!(
                 "cannot start the clean-up and the snapshots: {error}"
-            )),
+            ));
         }
         let waited = wait_for(&stop);
         drop(stop_keeping);
         pool.begin_stop();
-        let all_answered = wait_for_all(started, &all_finished);
+        let all_answered = workers.wait_for_end(Instant::now() + LAST_REQUESTS);
         keep_the_last(&manager);
         if !all_answered {
             report("ends with requests that took longer than 10 s; they are not answered");
@@ -207,15 +195,6 @@ fn stop_signal() -> io::Result<UnixStream> {
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
     }
     Ok(read)
-}
-
-/// Waits until every thread has ended, for a bounded time; `false` when that was too short.
-fn wait_for_all(threads: usize, finished: &Receiver<()>) -> bool {
-    let deadline = Instant::now() + LAST_REQUESTS;
-    (0..threads).all(|_| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        finished.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
-    })
 }
 
 /// Something that a program does again and again, whatever its requests are.

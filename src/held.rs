@@ -3,7 +3,7 @@
 //! Threads of one process wait for each other here, before the store's lock: that wakes them without a
 //! helper thread, and a thread that asks for a session it holds itself is told so.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,9 @@ const HANDOVER: Duration = Duration::from_millis(500);
 /// switches between threads, unless that one has waited for so long.
 const FAIRNESS: Duration = Duration::from_millis(1);
 
+/// How many workers of a responder wait for one session.
+const MAX_WAITING: usize = 16;
+
 /// The sessions that are held by the threads of one manager.
 #[derive(Default)]
 pub(crate) struct HeldSessions {
@@ -32,6 +35,8 @@ type Key = [u8; SessionId::LENGTH];
 #[derive(Default)]
 struct Queue {
     holder: Option<ThreadNumber>,
+    /// The holder waits in the store, for another process.
+    is_held_elsewhere: bool,
     waiting: VecDeque<Waiter>,
 }
 
@@ -43,6 +48,62 @@ struct Waiter {
 
 /// As a `ThreadId`, but found out within a nanosecond.
 type ThreadNumber = u64;
+
+/// Where a thread stands that waits for a session, when only so many may: one of a responder's workers.
+pub(crate) trait WaitingPlaces: Send + Sync {
+    /// Takes a place, if one is free.
+    fn take(&self) -> bool;
+    /// Lets another thread do this one's work until the place is given back, if there is one.
+    fn replace(&self) -> bool;
+    fn give_back(&self, was_replaced: bool);
+}
+
+thread_local! {
+    static PLACES: RefCell<Option<Arc<dyn WaitingPlaces>>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread waits only where there is a place.
+#[cfg(target_os = "linux")]
+pub(crate) fn wait_in(places: Arc<dyn WaitingPlaces>) {
+    PLACES.set(Some(places));
+}
+
+/// A place that was taken, for as long as this value lives.
+struct Place {
+    places: Arc<dyn WaitingPlaces>,
+    is_replaced: bool,
+}
+
+impl Place {
+    /// A place for this thread, which needs one if it is a worker, where `others` wait for the same
+    /// session.
+    fn take(others: usize) -> Result<Option<Self>> {
+        let Some(places) = PLACES.with_borrow(Option::clone) else {
+            return Ok(None);
+        };
+        if others >= MAX_WAITING || !places.take() {
+            return Err(Error::TooManyWaiting);
+        }
+        Ok(Some(Place {
+            places,
+            is_replaced: false,
+        }))
+    }
+
+    /// Lets another thread do this one's work, before it waits for long.
+    fn replace(&mut self) -> Result<()> {
+        if !self.is_replaced {
+            self.is_replaced = self.places.replace();
+        }
+        self.is_replaced.then_some(()).ok_or(Error::TooManyWaiting)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.give_back(self.is_replaced);
+    }
+}
 
 /// The right to open one session. It moves with the session from thread to thread.
 pub(crate) struct SessionGuard {
@@ -59,19 +120,16 @@ impl SessionGuard {
         deadline: Instant,
     ) -> Result<Self> {
         let (key, number) = (session.stem_bytes(), this_thread());
-        let mut started = None;
-        let mut queues = held.queues();
+        let (mut started, mut place, mut refused) = (None, None::<Place>, None);
         loop {
+            let mut queues = held.queues();
             let queue = queues.entry(key).or_default();
-            let place = queue.waiting.iter().position(|it| it.number == number);
+            let position = queue.waiting.iter().position(|it| it.number == number);
             let is_own = queue.holder == Some(number);
-            // A queue that was left for the holder's place: the session was handed over.
-            let is_ours =
-                queue.holder.is_none() || (is_own && started.is_some() && place.is_none());
-            if is_ours {
-                if let Some(place) = place {
-                    queue.waiting.remove(place);
-                }
+            // Who waited and is in the queue no more was made the holder.
+            let is_given = is_own && started.is_some() && position.is_none();
+            if queue.holder.is_none() || is_given {
+                queue.leave(position);
                 queue.holder = Some(number);
                 return Ok(SessionGuard {
                     held: Arc::clone(held),
@@ -81,35 +139,56 @@ impl SessionGuard {
             }
             let now = Instant::now();
             let since = *started.get_or_insert(now);
-            let until = if is_own {
-                deadline.min(since + HANDOVER)
-            } else {
-                deadline
-            };
-            if now >= until {
-                if let Some(place) = place {
-                    queue.waiting.remove(place);
-                }
-                return Err(if is_own {
+            let last = if is_own { since + HANDOVER } else { deadline };
+            let left = last.min(deadline).saturating_duration_since(now);
+            if left.is_zero() {
+                let holder = Some("another thread of this process".to_owned());
+                let waited = now - since;
+                refused = Some(if is_own {
                     Error::AlreadyOpen
                 } else {
-                    Error::Busy {
-                        waited: now - since,
-                        holder: Some("another thread of this process".to_owned()),
-                    }
+                    Error::Busy { waited, holder }
                 });
             }
-            if place.is_none() {
+            if let Some(refused) = refused {
+                queue.leave(position);
+                return Err(refused);
+            }
+            if position.is_none() {
+                place = Place::take(queue.waiting.len() + usize::from(queue.is_held_elsewhere))?;
                 queue.waiting.push_back(Waiter {
                     number,
                     thread: thread::current(),
                     since,
                 });
+                drop(queues);
+                // Mostly the wait is over before another thread could do anything.
+                thread::park_timeout(left.min(FAIRNESS));
+                continue;
             }
             drop(queues);
-            thread::park_timeout(until - now);
-            queues = held.queues();
+            refused = place.as_mut().and_then(|place| place.replace().err());
+            if refused.is_none() {
+                thread::park_timeout(left);
+            }
         }
+    }
+
+    /// Waits for the session in the store, where another process holds it.
+    pub(crate) fn wait_elsewhere<T>(&self, wait: impl FnOnce() -> Result<T>) -> Result<T> {
+        let note = |is_held_elsewhere| {
+            let mut queues = self.held.queues();
+            let queue = queues.entry(self.key).or_default();
+            queue.is_held_elsewhere = is_held_elsewhere;
+            queue.waiting.len()
+        };
+        let place = Place::take(note(true)).and_then(|mut place| {
+            place.as_mut().map_or(Ok(()), Place::replace)?;
+            Ok(place)
+        });
+        let waited = place.and_then(|_place| wait());
+        note(false);
+        waited
     }
 
     /// Notes which thread uses the session.
@@ -146,6 +225,14 @@ impl Drop for SessionGuard {
         }
         drop(queues);
         thread.unpark();
+    }
+}
+
+impl Queue {
+    fn leave(&mut self, position: Option<usize>) {
+        if let Some(position) = position {
+            self.waiting.remove(position);
+        }
     }
 }
 

@@ -456,14 +456,14 @@ impl Shared {
         let started = Instant::now();
         let guard = SessionGuard::acquire(&self.held, session, deadline)?;
         let now = SystemTime::now();
+        let mut found = self.store.lock(session, Duration::ZERO, now);
         let left = deadline.saturating_duration_since(Instant::now());
-        let found = match self.store.lock(session, left, now) {
-            Err(Error::Busy { holder, .. }) => Err(Error::Busy {
-                waited: started.elapsed(),
-                holder,
-            }),
-            found => found,
-        };
+        if matches!(found, Err(Error::Busy { .. })) && !left.is_zero() {
+            found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
+        }
+        if let Err(Error::Busy { waited, .. }) = &mut found {
+            *waited = started.elapsed();
+        }
         Ok(found?.map(|(stored, lease)| Locked {
             stored,
             lease,
@@ -489,9 +489,8 @@ impl Shared {
         let Some(before) = record.predecessor() else {
             return Ok(());
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.store.lock(&before, left, SystemTime::now())? {
-            Some((stored, lease)) if stored.record.is_replaced() => lease.destroy(),
+        match self.lock(&before, deadline)? {
+            Some(locked) if locked.stored.record.is_replaced() => locked.lease.destroy(),
             _ => Ok(()),
         }
     }

@@ -139,16 +139,17 @@ impl Program {
         self
     }
 
-    /// How many requests are handled at once: the number of threads, made at the start. Default:
-    /// four for each processor, at least 16. When a quarter of them waits for one session, or half
-    /// of them is busy with it, its further requests wait without a thread.
+    /// How many requests are handled at once. Default: four for each processor, at least 16. Those that
+    /// wait for a session do not count: each has a further thread, and [`Program::connections`] limits
+    /// their number.
     pub fn workers(mut self, workers: usize) -> Self {
         self.limits.workers = Some(workers.max(1));
         self
     }
 
     /// How many connections are open at once, by default 1024. A further one takes the place of
-    /// the one that has been idle longest.
+    /// the one that has been idle longest. At most a quarter of them wait for sessions, and at most 16
+    /// for one; a request beyond is answered 503 at once.
     pub fn connections(mut self, connections: usize) -> Self {
         self.limits.connections = connections.max(1);
         self

@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cgi_session::SessionId;
 use rustix::process::{Signal, pidfd_send_signal};
 use support::client::Client;
 use support::counting::Tally;
@@ -14,7 +16,13 @@ use support::responder::{Responder, processes_of};
 use support::servers::{Servers, Way};
 
 const CLIENTS: usize = 64;
-const INCREMENTS: usize = 25;
+/// No more than a responder lets wait for one session.
+const OF_ONE_SESSION: usize = 16;
+const INCREMENTS: usize = 1600;
+/// More than a responder has places for connections.
+const CROWD: usize = 1030;
+/// How soon a visitor is answered whom nothing keeps waiting, on a busy machine, too.
+const AT_ONCE: Duration = Duration::from_secs(15);
 const SESSIONS: usize = 200;
 const RESTARTS: usize = 4;
 const KILLS: usize = 20;
@@ -26,7 +34,8 @@ const PATIENT: &str = "lockTimeout = 90s\n";
 fn every_increment_of_one_session_counts_once() {
     let servers = Servers::start(PATIENT);
     let visitors = visitors(&servers, 1);
-    let tally = count(&servers.ways(), &visitors, INCREMENTS, || ());
+    let each = INCREMENTS / OF_ONE_SESSION;
+    let tally = count(&servers.ways(), &visitors, OF_ONE_SESSION, each, || ());
     expect_all_answered(&tally);
     tally.expect_each_counted_once(last_of(&servers, &visitors));
 }
@@ -35,7 +44,13 @@ fn every_increment_of_one_session_counts_once() {
 fn every_increment_of_many_sessions_counts_once() {
     let servers = Servers::start(PATIENT);
     let visitors = visitors(&servers, SESSIONS);
-    let tally = count(&servers.ways(), &visitors, INCREMENTS, || ());
+    let tally = count(
+        &servers.ways(),
+        &visitors,
+        CLIENTS,
+        INCREMENTS / CLIENTS,
+        || (),
+    );
     expect_all_answered(&tally);
     tally.expect_each_counted_once(last_of(&servers, &visitors));
 }
@@ -47,7 +62,7 @@ fn every_increment_counts_once_while_servers_and_workers_restart() {
     let mut ways = servers.ways();
     // Told to restart gracefully, mod_fcgid forgets who waits for a process, for ever.
     ways.retain(|way| !way.is_server("Apache, mod_fcgid"));
-    let tally = count(&ways, &visitors, usize::MAX, || {
+    let tally = count(&ways, &visitors, CLIENTS, usize::MAX, || {
         for _ in 0..RESTARTS {
             pause(100);
             signal(servers.nginx.as_ref(), Signal::HUP);
@@ -65,7 +80,7 @@ fn every_increment_counts_once_while_servers_and_workers_restart() {
 fn killed_workers_lose_no_acknowledged_increment() {
     let servers = Servers::start(PATIENT);
     let visitors = visitors(&servers, 3);
-    let tally = count(&servers.ways(), &visitors, usize::MAX, || {
+    let tally = count(&servers.ways(), &visitors, CLIENTS, usize::MAX, || {
         for _ in 0..KILLS {
             pause(rand::random_range(0..100));
             kill_worker(&servers);
@@ -75,6 +90,36 @@ fn killed_workers_lose_no_acknowledged_increment() {
     });
     eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
     tally.expect_each_counted_once(last_of(&servers, &visitors));
+}
+
+#[test]
+fn a_crowd_that_waits_for_one_session_keeps_no_other_visitor_waiting() {
+    let servers = Servers::start(PATIENT);
+    let ways = servers.ways();
+    for way in ways.into_iter().filter(Way::is_to_the_responder) {
+        eprintln!("{way:?}");
+        let held = visitors(&servers, 1).remove(0).at(way.port);
+        // The test itself holds the session, as another program would.
+        let digest = SessionId::parse(held.id().unwrap().as_bytes())
+            .unwrap()
+            .digest();
+        let lock = File::open(servers.site.sessions().join(format!("{digest}.json"))).unwrap();
+        lock.lock().unwrap();
+        let mut other = way.client();
+        let mut crowd = Vec::new();
+        for number in 1..=CROWD {
+            crowd.push(held.send(&way.path("/counter")));
+            if number % 103 == 0 {
+                let asked = Instant::now();
+                other
+                    .get(&way.path("/counter"))
+                    .expect(200, "you've been here");
+                let took = asked.elapsed();
+                assert!(took < AT_ONCE, "{took:?} behind {number}");
+            }
+        }
+        lock.unlock().unwrap();
+    }
 }
 
 /// Visitors who have a session each, in which nothing was counted yet.
@@ -91,7 +136,13 @@ fn visitors(servers: &Servers, number: usize) -> Vec<Client> {
 
 /// Counts from many clients at once, each of them by every way and in every session in turn, so
 /// often or until `meanwhile` has ended.
-fn count(ways: &[Way], visitors: &[Client], increments: usize, meanwhile: impl FnOnce()) -> Tally {
+fn count(
+    ways: &[Way],
+    visitors: &[Client],
+    clients: usize,
+    increments: usize,
+    meanwhile: impl FnOnce(),
+) -> Tally {
     let mut all = Tally::default();
     if ways.is_empty() {
         return all;
@@ -114,7 +165,7 @@ fn count(ways: &[Way], visitors: &[Client], increments: usize, meanwhile: impl F
     };
     thread::scope(|scope| {
         let over = Over(&is_over);
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(count_alone)).collect();
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(count_alone)).collect();
         meanwhile();
         drop(over);
         for client in clients {

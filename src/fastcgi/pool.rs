@@ -1,4 +1,4 @@
-//! The workers: a fixed number of threads that share one epoll instance.
+//! The workers: threads that share one epoll instance.
 //!
 //! A worker takes one event at a time: a connection to accept, or a connection that has something
 //! to read. It reads on without waiting, but for a moment after accepting; when a request is complete
@@ -6,7 +6,7 @@
 //! connection is in one worker's hands or in `idle`, never in both.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
@@ -23,17 +23,16 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::connection::{Connection, Place, Progress};
-use super::gate::{Gate, Job, Open};
 use super::listener::Listener;
+use super::workers::{Turn, Workers};
 use super::{FoundManager, Limits};
 use crate::body::Body;
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::error_log::{self, report};
-use crate::id::SessionId;
+use crate::held;
 use crate::params::Params;
-use crate::request::{Request, cookie_header};
-use crate::runner::{Answer, Handler, answer, error_page, failure};
+use crate::request::Request;
+use crate::runner::{Answer, Handler, answer, error_page};
 
 /// Events of the two descriptors that are no connections.
 const LISTENER: u64 = 0;
@@ -62,7 +61,7 @@ pub(super) struct Pool<'a> {
     idle: Mutex<HashMap<u64, Connection>>,
     next_number: AtomicU64,
     open: Arc<AtomicUsize>,
-    gate: Gate,
+    workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
     is_stopping: AtomicBool,
 }
@@ -72,7 +71,7 @@ impl<'a> Pool<'a> {
         handler: &'a Handler<'a>,
         manager: FoundManager,
         limits: Limits,
-        workers: usize,
+        workers: &Arc<Workers>,
         listener: Listener,
         stop: &UnixStream,
     ) -> Result<Self> {
@@ -92,51 +91,87 @@ impl<'a> Pool<'a> {
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             open: Arc::default(),
-            gate: Gate::new(workers),
+            workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
         })
     }
 
-    /// What one thread does until the program is to end.
-    pub(super) fn work(&self) {
-        let mut out = Vec::new();
-        while let Some(event) = self.next_event(&mut out) {
-            match event {
-                LISTENER => {
-                    if let Some(connection) = self.accept() {
-                        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-                        let is_new = true;
-                        let open = Open {
-                            number,
-                            is_new,
-                            connection,
-                        };
-                        self.drive(Turn::Accepted(open), &mut out);
-                    }
-                }
-                STOP => self.is_stopping.store(true, Ordering::Release),
-                number => {
-                    let connection = self.idle().remove(&number);
-                    if let Some(connection) = connection {
-                        let is_new = false;
-                        let open = Open {
-                            number,
-                            is_new,
-                            connection,
-                        };
-                        self.drive(Turn::Read(open), &mut out);
-                    }
-                }
-            }
-            if out.capacity() > KEPT_BUFFER {
-                out = Vec::new();
-            }
-            self.tick(&mut out);
+    /// Starts a thread that is ready to stand in for one that waits.
+    pub(super) fn start_spare<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let started = self.start_worker(scope, "spare worker".to_owned(), true);
+        if self.workers.started(started.is_ok())
+            && let Err(error) = started
+        {
+            report(&format!(
+                "no more requests may wait for sessions: cannot start a thread: {error}"
+            ));
         }
     }
 
-    fn next_event(&self, out: &mut Vec<u8>) -> Option<u64> {
+    pub(super) fn start_worker<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        name: String,
+        is_spare: bool,
+    ) -> io::Result<()> {
+        let worker = thread::Builder::new().name(name);
+        let worker = worker.spawn_scoped(scope, move || {
+            held::wait_in(Arc::clone(&self.workers) as Arc<_>);
+            let mut turn = is_spare.then(|| self.workers.first_turn());
+            // The panic hook has said why; the others are not to do this worker's work.
+            while panic::catch_unwind(AssertUnwindSafe(|| self.work(scope, turn.take()))).is_err() {
+            }
+            self.workers.end_one();
+        });
+        worker.map(drop)
+    }
+
+    /// What one thread does until the program is to end, or the thread is needed no more.
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, first: Option<Turn>) {
+        let mut out = Vec::new();
+        let mut turn = first.unwrap_or_else(|| self.workers.next_turn());
+        loop {
+            match turn {
+                Turn::Serve => {}
+                Turn::StartSpare => self.start_spare(scope),
+                Turn::End => return,
+            }
+            let Some(event) = self.next_event() else {
+                return;
+            };
+            self.serve(event, &mut out);
+            if out.capacity() > KEPT_BUFFER {
+                out = Vec::new();
+            }
+            self.tick();
+            turn = self.workers.next_turn();
+        }
+    }
+
+    fn serve(&self, event: u64, out: &mut Vec<u8>) {
+        let open = match event {
+            LISTENER => self.accept().map(|connection| Open {
+                number: self.next_number.fetch_add(1, Ordering::Relaxed),
+                is_new: true,
+                connection,
+            }),
+            STOP => {
+                self.is_stopping.store(true, Ordering::Release);
+                None
+            }
+            number => self.idle().remove(&number).map(|connection| Open {
+                number,
+                is_new: false,
+                connection,
+            }),
+        };
+        if let Some(open) = open {
+            self.drive(open, out);
+        }
+    }
+
+    fn next_event(&self) -> Option<u64> {
         let mut events = Vec::with_capacity(1);
         while !self.is_stopping.load(Ordering::Acquire) {
             let wait = Timespec::try_from(TICK).ok();
@@ -151,7 +186,7 @@ impl<'a> Pool<'a> {
                     if let Some(event) = events.pop() {
                         return Some(event.data.u64());
                     }
-                    self.tick(out);
+                    self.tick();
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => {
@@ -195,77 +230,37 @@ impl<'a> Pool<'a> {
         Some(Connection::new(socket, self.limits, place))
     }
 
-    /// Reads a connection, and handles every request that is complete and everything that may go
-    /// on because of it. In turns, so that nobody's next request waits for all of somebody else's.
-    fn drive(&self, first: Turn, out: &mut Vec<u8>) {
-        let mut turns = VecDeque::from([first]);
-        while let Some(turn) = turns.pop_front() {
-            match turn {
-                Turn::Accepted(open) => {
-                    turns.extend(self.read(open, true, out).map(Turn::Handle));
-                }
-                Turn::Read(open) => turns.extend(self.read(open, false, out).map(Turn::Handle)),
-                Turn::Handle(job) => {
-                    let session = job.session.clone();
-                    // What panics here is no handler; the worker lives on all the same.
-                    let handled = panic::catch_unwind(AssertUnwindSafe(|| self.handle(job, out)));
-                    turns.extend(handled.ok().flatten().map(Turn::Read));
-                    let next = session.and_then(|session| self.gate.leave(&session));
-                    turns.extend(next.map(Turn::Handle));
-                }
-            }
-        }
-    }
-
-    /// Reads on, until a request may be handled or nothing more has come.
-    fn read(&self, mut open: Open, mut may_wait: bool, out: &mut Vec<u8>) -> Option<Job> {
+    /// Reads a connection, and handles every request that is complete.
+    fn drive(&self, mut open: Open, out: &mut Vec<u8>) {
+        let mut may_wait = open.is_new;
         loop {
             match open.connection.advance() {
-                Progress::Waiting if may_wait && open.connection.speaks_within(FIRST_WORD) => {
-                    may_wait = false;
-                }
-                Progress::Waiting => {
-                    self.hand_back(open);
-                    return None;
-                }
-                Progress::Closed => return None,
+                Progress::Waiting if may_wait && open.connection.speaks_within(FIRST_WORD) => {}
+                Progress::Waiting => return self.hand_back(open),
+                Progress::Closed => return,
                 Progress::BadRequest => {
                     let page = error_page(StatusCode::BAD_REQUEST);
                     if !open.connection.respond(&page, false, out) {
-                        return None;
+                        return;
                     }
                 }
-                Progress::Request(params) => {
-                    return self.gate.enter(Job {
-                        open,
-                        session: self.session_of(&params),
-                        params,
-                        arrived: Instant::now(),
-                    });
-                }
+                Progress::Request(params) => match self.handle(open, params, out) {
+                    Some(again) => open = again,
+                    None => return,
+                },
             }
+            may_wait = false;
         }
     }
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
-    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Open> {
-        let Job {
-            open,
-            params,
-            arrived,
-            ..
-        } = job;
-        let Open {
-            number,
-            is_new,
-            connection,
-        } = open;
-        let connection = Rc::new(RefCell::new(connection));
+    fn handle(&self, open: Open, params: Params, out: &mut Vec<u8>) -> Option<Open> {
+        let connection = Rc::new(RefCell::new(open.connection));
         let stdin = Box::new(Stdin(Rc::clone(&connection)));
         let length = params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
         let body = Body::with_end(stdin, length);
         let manager = self.manager.clone();
-        let request = Request::new(params, body, move || manager.get(), arrived);
+        let request = Request::new(params, body, move || manager.get(), Instant::now());
         let head_only = request.method() == Method::HEAD;
         let (answer, lines) = error_log::keep(|| answer(self.handler, request));
         error_log::write_all(&lines);
@@ -278,18 +273,7 @@ impl<'a> Pool<'a> {
             connection.close_at_end(Instant::now() + LAST_DRAIN);
             return None;
         }
-        goes_on.then_some(Open {
-            number,
-            is_new,
-            connection,
-        })
-    }
-
-    /// The session that a request names, without a look into its body.
-    fn session_of(&self, params: &Params) -> Option<SessionId> {
-        let manager = self.manager.get().ok()?;
-        let shown = manager.session_id(cookie_header(params));
-        shown.or_else(|| linked_session(manager.config(), params))
+        goes_on.then_some(Open { connection, ..open })
     }
 
     /// Leaves a connection to whichever worker sees its next bytes.
@@ -332,8 +316,8 @@ impl<'a> Pool<'a> {
         connection.is_some()
     }
 
-    /// Once in a while: closes what has been idle too long, and sends away who waited too long.
-    fn tick(&self, out: &mut Vec<u8>) {
+    /// Once in a while: closes what has been idle too long.
+    fn tick(&self) {
         {
             let Ok(mut last) = self.last_tick.try_lock() else {
                 return;
@@ -346,35 +330,12 @@ impl<'a> Pool<'a> {
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle().extract_if(overdue).collect();
         drop(overdue);
-        let Ok(manager) = self.manager.get() else {
-            return;
-        };
-        let longest = manager.config().lock_timeout();
-        for job in self.gate.take_overdue(longest) {
-            let busy = Error::Busy {
-                waited: longest,
-                holder: None,
-            };
-            let Job {
-                mut open,
-                params,
-                session,
-                ..
-            } = job;
-            let session = session.map(|id| id.digest());
-            let head_only = params.get("REQUEST_METHOD").is_some_and(|it| it == "HEAD");
-            if open
-                .connection
-                .respond(&failure(&busy, session, false), head_only, out)
-            {
-                self.drive(Turn::Read(open), out);
-            }
-        }
     }
 
     /// No new connection, no new request; what runs is finished by its worker.
     pub(super) fn begin_stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
+        self.workers.begin_stop();
         let idle = std::mem::take(&mut *self.idle());
         let deadline = Instant::now() + LAST_DRAIN;
         for connection in idle.into_values() {
@@ -387,22 +348,13 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// The session that a link names, where `idFrom` allows that.
-fn linked_session(config: &Config, params: &Params) -> Option<SessionId> {
-    if !config.id_from.query {
-        return None;
-    }
-    let query = params.get("QUERY_STRING")?.as_bytes();
-    let mut pairs = form_urlencoded::parse(query);
-    let (_, id) = pairs.find(|(name, _)| *name == config.cookie_name)?;
-    SessionId::parse(id.as_bytes())
-}
-
-/// What a worker does next with a connection.
-enum Turn {
-    Accepted(Open),
-    Read(Open),
-    Handle(Job),
+/// A connection in a worker's hands.
+struct Open {
+    /// What its events are known by.
+    number: u64,
+    /// It has not been waited for yet.
+    is_new: bool,
+    connection: Connection,
 }
 
 /// A request's body, as it comes over its connection.

@@ -189,6 +189,12 @@ impl Client {
         assert_eq!(ready, Ok(1), "the program says nothing");
     }
 
+    /// Whether the program has said something by now.
+    pub(crate) fn has_answer(&self) -> bool {
+        let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))) == Ok(1)
+    }
+
     /// Says that nothing more comes.
     pub(crate) fn finish(&self) {
         rustix::net::shutdown(&self.socket, Shutdown::Write).unwrap();

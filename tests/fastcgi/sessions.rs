@@ -122,128 +122,133 @@ fn requests_of_one_session_that_are_sent_ahead_are_all_answered() {
 }
 
 #[test]
-fn a_session_that_is_held_keeps_only_its_own_requests_waiting() {
+fn a_session_that_is_held_keeps_only_its_own_writers_waiting() {
     let by_cookie = |session: &str| visit(1, 0, "mode=count", session);
     let by_link = |session: &str| get(1, 0, &format!("mode=count&{session}"));
+    let by_form = |session: &str| post(1, 0, "mode=count", session.as_bytes());
     thread::scope(|scope| {
-        for workers in ["2", "8"] {
-            scope.spawn(move || check_that_others_go_on(workers, by_cookie));
-            scope.spawn(move || check_that_others_go_on(workers, by_link));
+        for (workers, holds_itself) in [("1", false), ("4", true)] {
+            scope.spawn(move || check_that_others_go_on(workers, holds_itself, by_cookie));
+            scope.spawn(move || check_that_others_go_on(workers, holds_itself, by_link));
+            scope.spawn(move || check_that_others_go_on(workers, holds_itself, by_form));
         }
     });
 }
 
-fn check_that_others_go_on(workers: &str, ask_for: fn(&str) -> Vec<u8>) {
+/// Holds a session, as another program or by a request, and lets many requests wait for it.
+fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) -> Vec<u8>) {
+    const WRITERS: usize = 40;
     let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", workers]);
-    let setup = setup.variable("CGI_SESSION_ID_FROM", "cookie, query");
-    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "20s").start();
-    let (held, free) = (begin_session(&server), server.ask(&get(1, 0, "mode=count")));
-    let files = server.directory().join("sessions");
-    // The test itself holds the first session, as another program would.
-    let locks: Vec<File> = session_files(&files)
-        .filter(|path| !is_free(&server, path, free.cookie().unwrap()))
-        .map(|path| File::open(path).unwrap())
-        .inspect(|file| file.lock().unwrap())
-        .collect();
-    assert_eq!(locks.len(), 1);
-    let started = Instant::now();
-    let request = ask_for(&held);
-    let mut blocked: Vec<_> = (0..40)
-        .map(|_| {
-            let mut client = server.connect();
-            client.send(&request).unwrap();
-            client
-        })
-        .collect();
-    // Looking for the file has counted twice.
-    for expected in 4..=50 {
+    let setup = setup.variable("CGI_SESSION_ID_FROM", "cookie, query, form");
+    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
+    let held = begin_session(&server);
+    let lock = File::open(server.session_file()).unwrap();
+    let mut holder = server.connect();
+    if holds_itself {
+        let request = visit(1, 0, "mode=count-and-wait", &held);
+        holder.send(&request).unwrap();
+        until("the session is held", || server.started() == 1);
+    } else {
+        lock.lock().unwrap();
+    }
+    let free = begin_session(&server);
+    let send = || {
+        let mut client = server.connect();
+        client.send(&ask_for(&held)).unwrap();
+        client
+    };
+    let writers: Vec<_> = std::iter::repeat_with(send).take(WRITERS).collect();
+    let ask = |request: &[u8]| {
         let mut client = server.connect();
         client.wait_up_to(AT_ONCE);
-        let request = visit(1, 0, "mode=count", free.cookie().unwrap());
-        assert_eq!(client.ask(1, &request).text(), expected.to_string());
+        let reply = client.ask(1, request);
+        (reply.status(), reply.text())
+    };
+    for expected in 2..=20 {
+        let page = ask(&get(1, 0, ""));
+        assert_eq!(page, (200, "ok".into()));
+        let read = ask(&visit(1, 0, "mode=read", &held));
+        assert_eq!(read, (200, "1".into()));
+        let other = ask(&visit(1, 0, "mode=count", &free));
+        assert_eq!(other, (200, expected.to_string()));
     }
-    for client in &mut blocked {
+    // As many as may wait have waited all the time, and all others were told at once.
+    let (refused, waiting): (Vec<_>, Vec<_>) =
+        writers.into_iter().partition(|client| client.has_answer());
+    assert_eq!(waiting.len(), 16);
+    for mut client in refused {
         let reply = client.reply(1).unwrap();
         assert_eq!(reply.status(), 503);
         assert!(reply.head.contains("Retry-After: "), "{}", reply.head);
     }
-    // If they waited one after the other, it would be many times 20 s.
-    assert!(started.elapsed() < Duration::from_secs(120));
-    drop(locks);
-    assert_eq!(count(&server, &held), 2);
+    server.go();
+    lock.unlock().unwrap();
+    let counts = waiting.into_iter().map(|mut client| {
+        let reply = client.reply(1).unwrap();
+        reply.text().parse::<u64>().unwrap()
+    });
+    let mut counts: Vec<_> = counts.collect();
+    counts.sort_unstable();
+    let first = if holds_itself { 3 } else { 2 };
+    assert!(counts.iter().copied().eq(first..first + 16), "{counts:?}");
 }
 
 #[test]
-fn a_session_that_only_forms_wait_for_is_open_to_the_next_who_asks() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "3"]);
-    let server = setup
-        .variable("CGI_SESSION_ID_FROM", "cookie, form")
-        .start();
+fn nobody_waits_for_a_session_longer_than_lock_timeout_whatever_the_workers_do() {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "2s").start();
     let cookie = begin_session(&server);
-    // The test itself holds the session, as another program would.
     let lock = File::open(server.session_file()).unwrap();
     lock.lock().unwrap();
-    let mut form = server.connect();
-    form.send(&post(1, 0, "mode=count", cookie.as_bytes()))
-        .unwrap();
-    until("the form waits for the session", || {
-        let names = server.threads();
-        names.iter().any(|name| name.starts_with("session lock"))
-    });
-    let mut next = server.connect();
-    next.send(&visit(1, 0, "mode=count", &cookie)).unwrap();
-    server.answers_at_once("two who wait for a session");
-    lock.unlock().unwrap();
-    next.wait_up_to(AT_ONCE);
-    let mut counts = [form, next].map(|mut client| client.reply(1).unwrap().text());
-    counts.sort();
-    assert_eq!(counts, ["2", "3"]);
-}
-
-#[test]
-fn who_only_reads_a_session_waits_for_nobody_who_writes_it() {
-    let server = server();
-    let cookie = begin_session(&server);
-    let file = session_files(&server.directory().join("sessions"))
-        .next()
-        .unwrap();
-    // The test itself holds the session, as another program would, and two requests wait for it.
-    let lock = File::open(file).unwrap();
-    lock.lock().unwrap();
-    let writers: Vec<_> = (0..2)
+    let started = Instant::now();
+    let mut writers: Vec<_> = (0..16)
         .map(|_| {
             let mut client = server.connect();
             client.send(&visit(1, 0, "mode=count", &cookie)).unwrap();
             client
         })
         .collect();
-    for _ in 0..20 {
-        let mut client = server.connect();
-        client.wait_up_to(AT_ONCE);
-        let reply = client.ask(1, &visit(1, 0, "mode=read", &cookie));
-        assert_eq!((reply.status(), reply.text()), (200, "1".into()));
+    for client in &mut writers {
+        assert_eq!(client.reply(1).unwrap().status(), 503);
     }
+    // One after the other they would wait for 32 s, and half of them for more than 16.
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(2), "{waited:?}");
+    assert!(waited < Duration::from_secs(2) + AT_ONCE, "{waited:?}");
     lock.unlock().unwrap();
-    let mut counts: Vec<_> = writers
-        .into_iter()
-        .map(|mut client| client.reply(1).unwrap().text().clone())
-        .collect();
-    counts.sort();
-    assert_eq!(counts, ["2", "3"]);
+    assert_eq!(count(&server, &cookie), 2);
 }
 
-fn session_files(directory: &std::path::Path) -> impl Iterator<Item = std::path::PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension().is_some_and(|end| end == "json"))
-}
-
-/// Whether this is the file that changes when the cookie's session is counted.
-fn is_free(server: &Server, path: &std::path::Path, cookie: &str) -> bool {
-    let before = std::fs::read(path).unwrap();
-    let reply = server.ask(&visit(1, 0, "mode=count", cookie));
-    assert_eq!(reply.status(), 200);
-    before != std::fs::read(path).unwrap()
+#[test]
+fn a_thousand_requests_of_one_session_keep_nobody_else_waiting() {
+    const REQUESTS: usize = 1030;
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
+    let (cookie, other) = (begin_session(&server), begin_session(&server));
+    let mut holder = server.connect();
+    let request = visit(1, 0, "mode=count-and-wait", &cookie);
+    holder.send(&request).unwrap();
+    until("the session is held", || server.started() == 1);
+    let mut expected = 1;
+    let mut crowd = Vec::new();
+    while crowd.len() < REQUESTS {
+        let mut client = server.connect();
+        client.send(&visit(1, KEEP, "mode=count", &cookie)).unwrap();
+        crowd.push(client);
+        if crowd.len().is_multiple_of(103) {
+            expected += 1;
+            let asked = Instant::now();
+            assert_eq!(count(&server, &other), expected);
+            let took = asked.elapsed();
+            assert!(took < AT_ONCE, "{took:?} after {}", crowd.len());
+        }
+    }
+    server.go();
+    let answered = crowd.into_iter().map(|mut client| client.reply(1).unwrap());
+    let waited = answered.filter(|reply| reply.status() == 200).count();
+    assert!(waited >= 16, "{waited}");
+    let threads = server.threads().len();
+    assert!(threads < 300, "{threads} threads");
 }
 
 #[test]

@@ -77,6 +77,22 @@ impl Client {
     /// complete is an error.
     pub(crate) fn try_request(&mut self, head: &[u8], body: &[u8]) -> io::Result<Answer> {
         let is_head = head.starts_with(b"HEAD ");
+        let mut stream = self.try_send(head, body)?;
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received)?;
+        let answer = Answer::parse(&received, is_head)?;
+        self.keep_cookies(&answer);
+        Ok(answer)
+    }
+
+    /// Sends a request and does not wait for its answer.
+    #[track_caller]
+    pub(crate) fn send(&self, path: &str) -> TcpStream {
+        let head = format!("GET {path} HTTP/1.1\r\n");
+        self.try_send(head.as_bytes(), b"").expect("a connection")
+    }
+
+    fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<TcpStream> {
         let mut bytes = head.to_vec();
         bytes.extend_from_slice(b"Host: localhost\r\nConnection: close\r\n");
         for cookie in self.jar.iter() {
@@ -89,11 +105,7 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.write_all(&bytes)?;
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received)?;
-        let answer = Answer::parse(&received, is_head)?;
-        self.keep_cookies(&answer);
-        Ok(answer)
+        Ok(stream)
     }
 
     fn keep_cookies(&mut self, answer: &Answer) {

@@ -136,6 +136,11 @@ impl Way {
         self.prefix
     }
 
+    /// Whether it leads to the responder that runs by itself, which no server has started.
+    pub(crate) fn is_to_the_responder(&self) -> bool {
+        ["/app", "/kept"].contains(&self.prefix)
+    }
+
     pub(crate) fn is_server(self, name: &str) -> bool {
         self.name.starts_with(name)
     }
