@@ -1,7 +1,5 @@
 //! [`Response`]: a complete answer, sent only after the session is committed.
 
-use std::io::Write as _;
-
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -106,18 +104,29 @@ impl Response {
         &self.body
     }
 
+    /// The body as it is sent: 1xx, 204, 205 and 304 have none (RFC 9110, 6.4.1 and 15.3.6), and
+    /// the answer to HEAD neither.
+    pub(crate) fn content(&self, head_only: bool) -> &[u8] {
+        if head_only || !self.may_have_content() {
+            return &[];
+        }
+        &self.body
+    }
+
+    fn may_have_content(&self) -> bool {
+        !self.status.is_informational() && !matches!(self.status.as_u16(), 204 | 205 | 304)
+    }
+
     /// The response as a gateway expects it (RFC 3875, 6), without a body when `head_only`.
     pub(crate) fn to_bytes(&self, head_only: bool) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512 + self.body.len());
-        self.write_head(&mut bytes);
-        if !head_only {
-            bytes.extend_from_slice(&self.body);
-        }
+        self.write_head(&mut bytes, head_only);
+        bytes.extend_from_slice(self.content(head_only));
         bytes
     }
 
     /// Appends status and header fields, the length of the body among them.
-    pub(crate) fn write_head(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_head(&self, out: &mut Vec<u8>, head_only: bool) {
         out.extend_from_slice(b"Status: ");
         out.extend_from_slice(self.status.as_str().as_bytes());
         out.push(b' ');
@@ -127,32 +136,49 @@ impl Response {
                 .unwrap_or("Unknown")
                 .as_bytes(),
         );
-        for (name, value) in self
-            .headers
-            .iter()
-            .filter(|(name, _)| *name != CONTENT_LENGTH)
-        {
-            out.extend_from_slice(b"\r\n");
-            push_name(out, name.as_str());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
+        let is_sent = |name: &HeaderName| {
+            name != CONTENT_LENGTH && (name != CONTENT_TYPE || self.may_have_content())
+        };
+        for (name, value) in self.headers.iter().filter(|(name, _)| is_sent(name)) {
+            push_field(out, name.as_str(), value.as_bytes());
         }
-        // A Vec takes every write.
-        let _ = write!(out, "\r\nContent-Length: {}\r\n\r\n", self.body.len());
+        if let Some(length) = self.length(head_only) {
+            push_field(out, "content-length", &length);
+        }
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// The value of Content-Length, where there may be one (RFC 9110, 8.6).
+    fn length(&self, head_only: bool) -> Option<Vec<u8>> {
+        if self.status == StatusCode::RESET_CONTENT {
+            return Some(b"0".to_vec());
+        }
+        if !self.may_have_content() {
+            return None;
+        }
+        if head_only && self.body.is_empty() {
+            // A handler that knows of HEAD may have left the page out.
+            let own = self.headers.get(CONTENT_LENGTH);
+            return own.map(|length| length.as_bytes().to_vec());
+        }
+        Some(self.body.len().to_string().into_bytes())
     }
 }
 
-/// `content-type` as `Content-Type`, for readers who compare case.
-fn push_name(bytes: &mut Vec<u8>, name: &str) {
+/// Appends a header field, `content-type` as `Content-Type`, for readers who compare case.
+fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(b"\r\n");
     let mut starts_word = true;
     for byte in name.bytes() {
-        bytes.push(if starts_word {
+        out.push(if starts_word {
             byte.to_ascii_uppercase()
         } else {
             byte
         });
         starts_word = byte == b'-';
     }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
 }
 
 #[cfg(test)]
@@ -168,6 +194,38 @@ mod tests {
             String::from_utf8(page.to_bytes(false)).unwrap(),
             format!("{head}four")
         );
+    }
+
+    #[test]
+    fn a_status_without_content_has_neither_body_nor_type_nor_length() {
+        let etag = HeaderValue::from_static("\"one\"");
+        for (status, length) in [
+            ("103 Early Hints", ""),
+            ("204 No Content", ""),
+            ("205 Reset Content", "Content-Length: 0\r\n"),
+            ("304 Not Modified", ""),
+        ] {
+            let code = StatusCode::from_bytes(&status.as_bytes()[..3]).unwrap();
+            let page = Response::text("four").with_status(code);
+            let page = page.with_header(http::header::ETAG, etag.clone());
+            let page = page.with_header(CONTENT_LENGTH, HeaderValue::from_static("4"));
+            let expected = format!("Status: {status}\r\nEtag: \"one\"\r\n{length}\r\n");
+            for head_only in [false, true] {
+                let bytes = page.to_bytes(head_only);
+                assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_page_that_a_handler_left_out_for_head_is_its_own() {
+        let type_field = "Status: 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n";
+        let left_out = Response::text("");
+        let bytes = String::from_utf8(left_out.to_bytes(true)).unwrap();
+        assert_eq!(bytes, format!("{type_field}\r\n"));
+        let known = left_out.with_header(CONTENT_LENGTH, HeaderValue::from_static("4"));
+        let bytes = String::from_utf8(known.to_bytes(true)).unwrap();
+        assert_eq!(bytes, format!("{type_field}Content-Length: 4\r\n\r\n"));
     }
 
     #[test]

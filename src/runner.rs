@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use http::header::{
     CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, VARY,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::body::Body;
 use crate::config::CacheLimiter;
@@ -89,7 +89,7 @@ fn with_session_headers(
         // The addresses of the site's pages hold the id.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
-    let has_cookie = outcome.set_cookie.is_some();
+    let has_session_cookie = outcome.set_cookie.is_some();
     if let Some(set_cookie) = outcome.set_cookie {
         let text = set_cookie.over_https(is_https).to_string();
         let value = HeaderValue::try_from(text).map_err(|_| {
@@ -100,6 +100,9 @@ fn with_session_headers(
         headers.append(SET_COOKIE, value);
     }
     if headers.contains_key(CACHE_CONTROL) {
+        if has_session_cookie && !keeps_caches_out(headers) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
         return Ok(response);
     }
     let fields: &[(HeaderName, &'static str)] = match limiter {
@@ -109,8 +112,11 @@ fn with_session_headers(
             (EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
         ],
         CacheLimiter::Private => &[(CACHE_CONTROL, "private, max-age=10800")],
-        // A cache that kept the cookie would give one visitor's session to another.
-        CacheLimiter::Public | CacheLimiter::None if has_cookie => &[(CACHE_CONTROL, "private")],
+        // A cache that kept a cookie would give one visitor's session, or what the program's own cookie
+        // holds, to another.
+        CacheLimiter::Public | CacheLimiter::None if headers.contains_key(SET_COOKIE) => {
+            &[(CACHE_CONTROL, "private")]
+        }
         CacheLimiter::Public => &[(CACHE_CONTROL, "public, max-age=10800")],
         CacheLimiter::None => &[],
     };
@@ -118,6 +124,19 @@ fn with_session_headers(
         headers.insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
+}
+
+/// Whether the handler itself says that no shared cache may store the response.
+fn keeps_caches_out(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    let mut words = values.flat_map(|value| value.split(|byte| *byte == b','));
+    words.any(|word| {
+        let word = word.trim_ascii();
+        word.eq_ignore_ascii_case(b"private") || word.eq_ignore_ascii_case(b"no-store")
+    })
 }
 
 /// Tells the log what failed, and in which session, and the client that it did.

@@ -27,13 +27,13 @@ const STREAMED: &str = "server.stream-request-body = 2";
 
 #[test]
 fn large_bodies_that_servers_keep_first_leave_the_program_small() {
-    send_large_bodies(&Servers::start_with("", BUFFERED, ""));
+    send_large_bodies(&Servers::start_with("", BUFFERED, "", ""));
 }
 
 #[test]
 fn large_bodies_that_servers_hand_on_leave_the_program_small() {
     // lighttpd keeps them all the same: it hands on no body whose length it does not know.
-    send_large_bodies(&Servers::start_with("", UNBUFFERED, ""));
+    send_large_bodies(&Servers::start_with("", UNBUFFERED, "", ""));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn large_file(servers: &Servers) -> PathBuf {
 
 /// Runs a test on each way by which a program sees a body come.
 fn by_every_way_that_streams(test: impl Fn(&Servers, Way, &Client)) {
-    let servers = Servers::start_with("lockTimeout = 90s\n", UNBUFFERED, STREAMED);
+    let servers = Servers::start_with("lockTimeout = 90s\n", UNBUFFERED, "", STREAMED);
     for way in ways(&servers) {
         eprintln!("{way:?}");
         test(&servers, way, &visitor(way));

@@ -142,10 +142,10 @@ pub(super) fn push_response(
     status: EndStatus,
 ) {
     let start = begin_record(out);
-    response.write_head(out);
+    response.write_head(out, head_only);
     // Of a head that exceeds a record, the rest goes into records of its own.
     let rest_of_head = out.split_off(out.len().min(start + FULL));
-    let body = if head_only { &[] } else { response.body() };
+    let body = response.content(head_only);
     let room = FULL - (out.len() - start);
     let (first, rest) = body.split_at(body.len().min(room));
     out.extend_from_slice(first);

@@ -34,6 +34,7 @@ mod login;
 mod lookup;
 #[expect(dead_code, reason = "its main belongs to another program")]
 mod misbehave;
+mod statuses;
 mod upload;
 #[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/visit.rs"]
@@ -56,6 +57,7 @@ pub(crate) fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Sen
         "login" => Ok(login::login(request)?),
         "lookup" => Ok(lookup::lookup(request)?),
         "misbehave" => misbehave::misbehave(request),
+        "statuses" => statuses::statuses(request),
         "upload" => upload::upload(request),
         "visit" => Ok(visit::visit(request)?),
         "proxy" => Ok(proxy(request)),

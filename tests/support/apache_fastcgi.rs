@@ -10,8 +10,8 @@ use super::{is_installed, is_root};
 const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// Starts Apache, if it is installed with `mod_fcgid`; its first port is the FastCGI site's, the
-/// second the CGI site's.
-pub(crate) fn start(site: &Site) -> Option<Server> {
+/// second the CGI site's. `settings` are Apache's own, for both.
+pub(crate) fn start(site: &Site, settings: &str) -> Option<Server> {
     if !is_installed("apache2") || !has_file(&format!("{MODULES}/mod_fcgid.so")) {
         return None;
     }
@@ -19,7 +19,11 @@ pub(crate) fn start(site: &Site) -> Option<Server> {
         for file in ["apache-fastcgi.conf", "apache-cgi.conf"] {
             fs::write(directory.join(file), shipped(file, &[])).unwrap();
         }
-        fs::write(directory.join("httpd.conf"), configuration(ports, site)).unwrap();
+        fs::write(
+            directory.join("httpd.conf"),
+            configuration(ports, site) + settings,
+        )
+        .unwrap();
         let mut command = Command::new("/usr/sbin/apache2");
         command.arg("-d").arg(directory);
         command.args(["-f", "httpd.conf", "-D", "FOREGROUND"]);

@@ -148,6 +148,9 @@ impl Answer {
 
     /// The body, if its length or its last chunk shows that nothing was cut off.
     fn whole_body(&self, mut received: &[u8]) -> Option<Vec<u8>> {
+        if matches!(self.status.as_u16(), 204 | 304) {
+            return received.is_empty().then(Vec::new);
+        }
         if let Some(length) = self.header("content-length") {
             let is_whole = length.parse() == Ok(received.len());
             return is_whole.then(|| received.to_vec());

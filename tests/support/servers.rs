@@ -48,11 +48,16 @@ pub(crate) fn by_every_way(test: impl Fn(&Servers, Way)) {
 impl Servers {
     /// Starts what is installed, with further settings for the sessions.
     pub(crate) fn start(settings: &str) -> Self {
-        Servers::start_with(settings, "", "")
+        Servers::start_with(settings, "", "", "")
     }
 
-    /// The same with settings of nginx's and lighttpd's own.
-    pub(crate) fn start_with(settings: &str, of_nginx: &str, of_lighttpd: &str) -> Self {
+    /// The same with settings of nginx's, Apache's and lighttpd's own.
+    pub(crate) fn start_with(
+        settings: &str,
+        of_nginx: &str,
+        of_apache: &str,
+        of_lighttpd: &str,
+    ) -> Self {
         let site = Site::with_settings(settings);
         site.make_sessions(web_user());
         install(&site);
@@ -69,7 +74,7 @@ impl Servers {
         };
         Servers {
             nginx,
-            apache: apache_fastcgi::start(&site),
+            apache: apache_fastcgi::start(&site, of_apache),
             lighttpd: lighttpd::start(&site, of_lighttpd),
             caddy: caddy::start(&site),
             wrappers,
