@@ -384,8 +384,8 @@ impl Config {
         Ok(())
     }
 
-    /// Checks what no key can check alone: the rules of cookie prefixes (RFC 6265bis, 4.1.3) and
-    /// the attributes that browsers accept only together with `Secure`.
+    /// Checks what no key can check alone: the rules of cookie prefixes, which browsers know in any case
+    /// of letters (RFC 6265bis, 4.1.3), and the attributes that browsers accept only together with `Secure`.
     pub(crate) fn check(&self) -> Result<()> {
         let fail = |key: &str, reason: &str| {
             Err(Error::Config(format!(
@@ -395,17 +395,25 @@ impl Config {
             )))
         };
         let secure = self.cookie_secure == Secure::Always;
-        let host = self.cookie_name.starts_with("__Host-");
-        if (host || self.cookie_name.starts_with("__Secure-")) && !secure {
+        let name = self.cookie_name.to_ascii_lowercase();
+        let has = |prefix: &str| name.starts_with(prefix);
+        let (host, http) = (has("__host-"), has("__http-") || has("__host-http-"));
+        if (host || http || has("__secure-")) && !secure {
             return fail(
                 "cookieName",
-                "a name with __Host- or __Secure- needs cookieSecure = true",
+                "a name with __Secure-, __Host- or __Http- needs cookieSecure = true",
             );
         }
         if host && (self.cookie_path != "/" || self.cookie_domain.is_some()) {
             return fail(
                 "cookieName",
                 "a name with __Host- needs cookiePath = / and no cookieDomain",
+            );
+        }
+        if http && !self.cookie_http_only {
+            return fail(
+                "cookieName",
+                "a name with __Http- or __Host-Http- needs cookieHttpOnly = true",
             );
         }
         if self.cookie_same_site == cookie::SameSite::None && !secure {
@@ -530,6 +538,10 @@ mod tests {
         let config = || Config::new().set("storageFileDir", "/x").unwrap();
         for (key, value) in [
             ("cookieName", "__Host-id"),
+            ("cookieName", "__HOST-id"),
+            ("cookieName", "__secure-id"),
+            ("cookieName", "__Http-id"),
+            ("cookieName", "__hOsT-hTtP-id"),
             ("cookieSameSite", "None"),
             ("cookiePartitioned", "true"),
         ] {
@@ -542,6 +554,26 @@ mod tests {
                     .contains("cookieSecure = true")
             );
             assert!(config.set("cookieSecure", "true").unwrap().check().is_ok());
+        }
+        for (prefix, refused) in [
+            ("__SECURE-", &[][..]),
+            ("__Http-", &["cookieHttpOnly"]),
+            ("__Host-", &["cookiePath", "cookieDomain"]),
+            (
+                "__host-http-",
+                &["cookiePath", "cookieDomain", "cookieHttpOnly"],
+            ),
+        ] {
+            for (key, value) in [
+                ("cookiePath", "/shop"),
+                ("cookieDomain", "example.org"),
+                ("cookieHttpOnly", "false"),
+            ] {
+                let config = config().set("cookieName", format!("{prefix}id"));
+                let config = config.and_then(|config| config.set("cookieSecure", "true"));
+                let checked = config.unwrap().set(key, value).unwrap().check();
+                assert_eq!(checked.is_err(), refused.contains(&key), "{prefix} {key}");
+            }
         }
     }
 

@@ -13,31 +13,17 @@ const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// The values of all cookies of this name in the bytes of a Cookie header, in their order.
 ///
-/// `;` separates cookies, and so does `,`, because Apache joins two Cookie headers with it. Whatever
-/// else the header holds, UTF-8 or not, is passed over.
-///
-/// Nothing may pass for a cookie that browsers guard by the prefix of its name (RFC 6265bis, 4.1.3): a
-/// comma may stand in the value of any other cookie, and so does not separate under such a name; and
-/// only the blanks that browsers take away do not belong to a name.
+/// `;` alone separates cookies, and quotes belong to a value (RFC 6265bis, 4.2.1 and 5.6): a part of
+/// another cookie's value is never taken for a cookie. Whatever else the header holds, UTF-8 or not, is
+/// passed over.
 pub(crate) fn values<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h str> {
-    let is_guarded = name.starts_with("__Host-") || name.starts_with("__Secure-");
-    header
-        .split(move |byte| *byte == b';' || (*byte == b',' && !is_guarded))
-        .filter_map(move |pair| value_of(pair, name.as_bytes()))
-}
-
-/// The value in `name=value` or `name="value"`, if that is the name.
-fn value_of<'h>(pair: &'h [u8], name: &[u8]) -> Option<&'h str> {
-    let separator = pair.iter().position(|byte| *byte == b'=')?;
-    let (found, value) = pair.split_at(separator);
-    if trim(found) != name {
-        return None;
-    }
-    let value = trim(value.get(1..)?);
-    let quoted = value
-        .strip_prefix(b"\"")
-        .and_then(|value| value.strip_suffix(b"\""));
-    std::str::from_utf8(quoted.unwrap_or(value)).ok()
+    let pairs = header.split(|byte| *byte == b';');
+    pairs.filter_map(move |pair| {
+        let separator = pair.iter().position(|byte| *byte == b'=')?;
+        let (found, value) = pair.split_at(separator);
+        let value = value.get(1..).filter(|_| trim(found) == name.as_bytes())?;
+        std::str::from_utf8(trim(value)).ok()
+    })
 }
 
 /// Without the blanks around it that are none of its own (RFC 6265, 5.2).
@@ -284,8 +270,6 @@ mod tests {
             format!("a=1; sessionId={ID}; b=2"),
             format!("a=1;sessionId={ID}"),
             format!("a=1 ;  sessionId = {ID} ;b"),
-            format!("a=1, sessionId={ID}"),
-            format!("sessionId=\"{ID}\""),
             format!(";;,=; =x; sessionId; sessionId=; sessionId=../../x; sessionId={ID}"),
             format!("sessionId={ID}; sessionId={OTHER}"),
         ] {
@@ -337,12 +321,33 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_another_cookies_value_passes_for_a_guarded_one() {
-        let guarded = |header: &str, name| values(header.as_bytes(), name).count();
-        for name in ["__Host-id", "__Secure-id"] {
-            assert_eq!(guarded(&format!("a=1,{name}={ID}"), name), 0);
-            assert_eq!(guarded(&format!("a=1, {name}={ID}; b=2"), name), 0);
-            assert_eq!(guarded(&format!("a=1; {name}={ID}; b=2"), name), 1);
+    fn no_part_of_another_cookies_value_passes_for_a_cookie() {
+        for name in ["sessionId", "__Host-id", "__Secure-id"] {
+            let count = |header: String| values(header.as_bytes(), name).count();
+            for other in ["a=1,", "a=1, ", "a=\"1, ", "a=\"1\",", "a="] {
+                assert_eq!(count(format!("{other}{name}={ID}; b=2")), 0, "{other}");
+            }
+            assert_eq!(count(format!("a=1; {name}={ID}; b=2")), 1);
+            assert_eq!(count(format!("a=\"1; {name}={ID}; b=2\"")), 1);
+        }
+    }
+
+    #[test]
+    fn a_value_is_what_stands_between_its_name_and_the_next_semicolon() {
+        for value in [
+            "bar",
+            "\"bar\"",
+            "\"  bar \"",
+            "\"bar",
+            "y, a=b",
+            "\"bar, baz=qux\"",
+            "== BC",
+            "",
+            "a b",
+            "\"zzz \"   \"ppp\"",
+        ] {
+            let header = format!("a=1; name={value}; b=2");
+            assert!(values(header.as_bytes(), "name").eq([value]), "{header}");
         }
     }
 
@@ -354,6 +359,8 @@ mod tests {
             "x",
             "\"",
             "\"\"",
+            &format!("\"{ID}\""),
+            &format!("{ID}, a=1"),
             &ID[1..],
             &format!("{ID}0"),
             &upper,

@@ -115,7 +115,7 @@ impl Request {
     }
 
     /// The value of the client's first cookie of this name, beside the session's own: a program may
-    /// have more.
+    /// have more. As RFC 6265bis has it, `;` alone separates cookies and quotes belong to the value.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<String> {
         let header = cookie_header(&self.params);

@@ -261,20 +261,6 @@ fn a_large_answer_arrives_whole() {
 }
 
 #[test]
-fn two_cookie_headers_are_understood() {
-    with_both("", |apache| {
-        let mut visitor = apache.client();
-        visitor.get("/cgi-bin/counter").expect(200, "here 1 time");
-        // Apache joins this one and the jar's with a comma.
-        let head = "GET /cgi-bin/counter HTTP/1.1\r\nCookie: a=1; b=\"2\r\n";
-        visitor
-            .request(head, b"")
-            .expect(200, "here 2 time")
-            .expect_cookies(0);
-    });
-}
-
-#[test]
 fn bytes_that_are_not_utf_8_disturb_nobody() {
     with_both("", |apache| {
         let mut visitor = apache.client();

@@ -94,15 +94,21 @@ fn a_look_creates_nothing_unless_asked() {
 }
 
 #[test]
-fn two_cookie_headers_are_understood() {
+fn two_cookie_headers_are_understood_unless_the_server_makes_one_value_of_them() {
     by_every_way(|_, way| {
         let mut visitor = way.client();
         let counter = way.path("/counter");
         visitor.get(&counter).expect(200, "here 1 time");
-        // nginx hands over two variables, Apache one with a comma, lighttpd one with a semicolon.
+        // nginx hands over two variables, lighttpd one with a semicolon. Apache and Caddy join them
+        // with a comma, which may stand in any value, so that ours is a part of the first one's. No
+        // browser sends two headers, and of HTTP/2 they join the parts with a semicolon.
         let head = format!("GET {counter} HTTP/1.1\r\nCookie: a=1; b=\"2\r\n");
-        let second = visitor.request(head, b"").expect(200, "here 2 time");
-        second.expect_cookies(0);
+        let second = visitor.request(head, b"");
+        if way.is_server("Apache") || way.is_server("Caddy") {
+            second.expect(200, "here 1 time").expect_cookies(1);
+        } else {
+            second.expect(200, "here 2 time").expect_cookies(0);
+        }
     });
 }
 

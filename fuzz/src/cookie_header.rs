@@ -5,9 +5,7 @@
 //! 6265 allows (4.2.1) they must also be those of the crate `cookie`.
 //!
 //! Where the two differ, that is on purpose: bytes that are no text, and names without a value, hide no
-//! neighbour; blanks of Unicode belong to a name, because browsers send them as a part of it; and `,`
-//! separates as `;` does, because Apache joins two headers with it, except under a name with a
-//! prefix that browsers guard (`__Host-`), which no part of another cookie's value may imitate.
+//! neighbour; and blanks of Unicode belong to a name, because browsers send them as a part of it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -74,13 +72,10 @@ fn manager(name: &str, seen: Seen) -> (Seen, SessionManager) {
 }
 
 fn values_by_rules(header: &[u8], name: &str) -> Vec<String> {
-    let is_guarded = name.starts_with("__");
     let mut values = Vec::new();
     let mut rest = header;
     loop {
-        let end = rest
-            .iter()
-            .position(|byte| *byte == b';' || (*byte == b',' && !is_guarded));
+        let end = rest.iter().position(|byte| *byte == b';');
         let mut piece = &rest[..end.unwrap_or(rest.len())];
         while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = piece {
             piece = inner;
@@ -92,9 +87,6 @@ fn values_by_rules(header: &[u8], name: &str) -> Vec<String> {
             if let [b'=', inner @ ..] = value {
                 value = inner;
                 while let [b' ' | b'\t', inner @ ..] = value {
-                    value = inner;
-                }
-                if let [b'"', inner @ .., b'"'] = value {
                     value = inner;
                 }
                 values.extend(String::from_utf8(value.to_vec()));
@@ -134,8 +126,7 @@ fn values_by_crate(header: &[u8], name: &str) -> Vec<String> {
     let header = String::from_utf8_lossy(header).into_owned();
     let cookies = Cookie::split_parse(header).filter_map(std::result::Result::ok);
     let own = cookies.filter(|cookie| cookie.name() == name);
-    own.map(|cookie| cookie.value_trimmed().to_owned())
-        .collect()
+    own.map(|cookie| cookie.value().to_owned()).collect()
 }
 
 /// A store that is only asked what a cookie's value stands for.

@@ -48,19 +48,15 @@ fn hostile(numbers: &mut Numbers) -> Vec<u8> {
     let mut id = Vec::new();
     for _ in 0..=numbers.next(5) {
         match numbers.next(8) {
-            // Not the two that end a value.
-            0 => id.extend(
-                u8::try_from(numbers.next(256))
-                    .ok()
-                    .filter(|b| !b";,".contains(b)),
-            ),
+            // Not the one that ends a value.
+            0 => id.extend(u8::try_from(numbers.next(256)).ok().filter(|b| *b != b';')),
             1 => id.extend([b'a'; 40]),
             2 => id.resize(id.len() + numbers.next(300), b'0'),
             _ => id.extend_from_slice(PARTS[numbers.next(PARTS.len())].as_bytes()),
         }
     }
-    // Blanks and quotes around a value are none of its own.
-    let bare = id.iter().filter(|byte| !b" 	\"".contains(byte));
+    // Blanks around a value are none of its own.
+    let bare = id.iter().filter(|byte| !b" 	".contains(byte));
     if bare.clone().count() == 40 && bare.clone().all(|byte| b"0123456789abcdef".contains(byte)) {
         return b"..".to_vec();
     }

@@ -1,7 +1,7 @@
 //! A program that answers with the `?status=` that it is asked for, and with a body, whether or not
 //! the status may have one. With `?etag` it answers 304 to a client that has the page already.
 //! `?session` opens a session and changes it, `?cookie` sets a cookie of its own, and `?cache` is the
-//! value of `Cache-Control`.
+//! value of `Cache-Control`. `?named` shows the cookie of that name.
 
 use std::error::Error;
 
@@ -12,6 +12,11 @@ use http::{HeaderValue, StatusCode};
 pub(crate) fn statuses(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let status = request.query("status").unwrap_or("200".to_owned());
     let mut page = Response::text("a page\n").with_status(status.parse()?);
+    if let Some(name) = request.query("named") {
+        return Ok(Response::text(
+            request.cookie(&name).unwrap_or("none".to_owned()),
+        ));
+    }
     if request.query("session").is_some() {
         request.session()?.insert("seen", true)?;
     }
