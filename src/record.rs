@@ -313,9 +313,10 @@ impl Record {
         self.head.is_private = true;
     }
 
-    /// The same record, which ends after `rest` and whose end no use moves.
+    /// The same record, which ends after `rest`, and not a moment before, and whose end no use moves.
     fn ending(mut self, now: SystemTime, rest: Duration) -> Self {
-        let end = unix_seconds(now).saturating_add(rest.as_secs());
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let end = whole_seconds(since.saturating_add(rest));
         let expires = &mut self.head.numbers[EXPIRES];
         *expires = Some(expires.map_or(end, |expires| expires.min(end)));
         self
@@ -600,6 +601,15 @@ mod tests {
             assert!(again.has_head_of(&record));
             assert_eq!(again.values(), record.values());
         }
+    }
+
+    #[test]
+    fn what_a_change_of_id_leaves_ends_when_its_time_is_over_and_not_before() {
+        let now = at(100) + Duration::from_millis(700);
+        let marker = Record::new(at(5)).marker(b"{}".to_vec(), now);
+        assert_eq!(marker.expires(), Some(at(161)));
+        let copy = Record::new(at(5)).copy_for(Duration::from_millis(1500), b"{}".to_vec(), now);
+        assert_eq!(copy.expires(), Some(at(103)));
     }
 
     #[test]

@@ -82,14 +82,15 @@ impl CustomStore {
     fn count_expired(&self, now: SystemTime) -> Result<SweepReport> {
         let mut report = SweepReport::default();
         for key in self.keys()? {
-            let Some((_, end)) = self.shared.load(&key)? else {
+            let Some((data, end)) = self.shared.load(&key)? else {
                 continue;
             };
             report.examined += 1;
             if has_passed(end, now) {
                 report.deleted += 1;
             } else {
-                report.live += 1;
+                let is_marker = |record: Record| record.is_marker();
+                report.live += u64::from(!parse(&key, data)?.is_some_and(is_marker));
             }
         }
         Ok(report)
@@ -193,10 +194,10 @@ impl Store for CustomStore {
                 continue;
             };
             let flow = match self.shared.find(&key, now) {
-                Ok(Some((record, end))) => {
+                Ok(Some((record, end))) if !record.is_marker() => {
                     visit(&session, Ok(self.shared.stored(record, end, now)))
                 }
-                Ok(None) => ControlFlow::Continue(()),
+                Ok(_) => ControlFlow::Continue(()),
                 Err(error) => visit(&session, Err(error)),
             };
             if flow.is_break() {

@@ -3,6 +3,7 @@
 mod contract;
 mod custom;
 mod listing;
+mod markers;
 mod processes;
 #[cfg(feature = "redis")]
 mod redis;

@@ -156,9 +156,9 @@ pub(crate) fn open(name: &str, place: &Path, settings: &[(&str, &str)]) -> Arc<d
         name if name.contains("durability") => ("durability", "data"),
         _ => ("timeout", "60"),
     };
-    let config = settings
+    let config = [more]
         .iter()
-        .chain([&more])
+        .chain(settings)
         .fold(config, |config, (key, value)| {
             config.set(key, value).unwrap()
         });

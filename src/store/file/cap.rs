@@ -211,7 +211,7 @@ fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
     change(shared, count, |n| with_newcomers(left, n, counted)).map(|_| ())
 }
 
-/// Deletes a session unless somebody uses it or has used it since it was chosen.
+/// Deletes a session unless somebody uses it, or since it was chosen has used it or given it another id.
 fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> {
     let Ok(Some(file)) = shared.directory.open_file(name, OFlags::RDWR) else {
         return Ok(false);
@@ -224,7 +224,7 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
         return Ok(false);
     };
     let is_unseeded = || content::is_unseeded(&file, directory::size(&stat)).unwrap_or(false);
-    if directory::modified(&stat) > modified || is_unseeded() {
+    if directory::modified(&stat) != modified || is_unseeded() {
         return Ok(false);
     }
     shared.directory.unlink(name)?;

@@ -16,7 +16,7 @@ use super::content::{self, Content};
 use super::lease::{check_file_size, unseeded};
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Use};
-use super::{Shared, cap};
+use super::{Shared, cap, is_counted};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
@@ -43,7 +43,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
     if sweep.dry_run {
         // It changes nothing, so that it needs no lock; and making the lock's file would pass for
         // a clean-up that never was.
-        return folders(shared, sweep, now);
+        return folders(shared, sweep, now).map(|(report, _)| report);
     }
     let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
     match lock::try_exclusive(&sweep_lock) {
@@ -74,13 +74,20 @@ pub(super) fn locked(
     now: SystemTime,
 ) -> Result<SweepReport> {
     let counted = cap::counted(shared)?;
-    let report = folders(shared, sweep, now)?;
-    finish(shared, sweep_lock, &report, counted, now)?;
+    let (report, uncounted) = folders(shared, sweep, now)?;
+    if report.stopped_early {
+        cap::forget(shared, report.deleted.saturating_sub(uncounted));
+    } else {
+        cap::recount(shared, report.live + report.busy, counted)?;
+    }
+    let noted = calls::set_time(sweep_lock, now);
+    noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))?;
     Ok(report)
 }
 
-/// Goes through all folders, several at a time.
-fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+/// Goes through all folders, several at a time. Also returns how many of the deleted files `.count` did
+/// not count.
+fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<(SweepReport, u64)> {
     let folders = scan::folder_names(shared)?;
     let run = Run {
         shared,
@@ -91,6 +98,7 @@ fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepR
             .and_then(|time| Instant::now().checked_add(time)),
         stop: AtomicBool::new(false),
         deleted: AtomicU64::new(0),
+        uncounted: AtomicU64::new(0),
     };
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Ok(SweepReport::default()));
@@ -117,23 +125,7 @@ fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepR
     });
     let mut report = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     report.stopped_early = run.stop.into_inner();
-    Ok(report)
-}
-
-fn finish(
-    shared: &Shared,
-    sweep_lock: &File,
-    report: &SweepReport,
-    counted: u64,
-    now: SystemTime,
-) -> Result<()> {
-    if report.stopped_early {
-        cap::forget(shared, report.deleted);
-    } else {
-        cap::recount(shared, report.live + report.busy, counted)?;
-    }
-    let noted = calls::set_time(sweep_lock, now);
-    noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))
+    Ok((report, run.uncounted.into_inner()))
 }
 
 fn add(total: &mut SweepReport, part: SweepReport) {
@@ -156,6 +148,7 @@ struct Run<'a> {
     deadline: Option<Instant>,
     stop: AtomicBool,
     deleted: AtomicU64,
+    uncounted: AtomicU64,
 }
 
 impl Run<'_> {
@@ -218,7 +211,7 @@ impl Run<'_> {
             return Ok(());
         };
         if !self.try_lock(&file, folder, name)? {
-            report.busy += 1;
+            report.busy += u64::from(is_counted(directory::modified(&stat)));
             return Ok(());
         }
         let _release = Release(&file);
@@ -275,6 +268,8 @@ impl Run<'_> {
         if self.delete(folder, name, &stat, reason)? {
             report.deleted += 1;
             report.deleted_bytes += directory::size(&stat);
+            let uncounted = u64::from(!is_counted(directory::modified(&stat)));
+            self.uncounted.fetch_add(uncounted, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -371,7 +366,8 @@ impl Run<'_> {
         let modified = directory::modified(stat);
         let end = modified.checked_add(self.shared.idle);
         let longest = self.shared.lifetime.unwrap_or(FAR_FUTURE);
-        end.is_some_and(|end| self.is_past(end))
+        !is_counted(modified)
+            || end.is_some_and(|end| self.is_past(end))
             || modified
                 .duration_since(self.now)
                 .is_ok_and(|ahead| ahead > longest)
