@@ -70,6 +70,11 @@ pub struct Config {
     pub(crate) shards: u16,
     pub(crate) snapshot_file: Option<PathBuf>,
     pub(crate) snapshot_delay: Duration,
+    pub(crate) body_buffer: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) body_min_rate: u64,
+    pub(crate) response_min_rate: u64,
+    pub(crate) error_log: ErrorLog,
     origins: Vec<(&'static str, Origin)>,
     file: Option<PathBuf>,
 }
@@ -142,6 +147,23 @@ pub(crate) enum WhenFull {
     Refuse,
 }
 
+/// `errorLog`: where a FastCGI responder reports the errors of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ErrorLog {
+    pub(crate) stderr: bool,
+    /// The web server's own log, by `FCGI_STDERR`.
+    pub(crate) server: bool,
+}
+
+impl Default for ErrorLog {
+    fn default() -> Self {
+        ErrorLog {
+            stderr: true,
+            server: true,
+        }
+    }
+}
+
 /// `minFreeSpace`: below how much free space no new session is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FreeSpace {
@@ -208,6 +230,11 @@ impl Default for Config {
             shards: 1,
             snapshot_file: None,
             snapshot_delay: MINUTE,
+            body_buffer: 1 << 20,
+            body_timeout: Duration::from_secs(20),
+            body_min_rate: 500,
+            response_min_rate: 500,
+            error_log: ErrorLog::default(),
             origins: Vec::new(),
             file: None,
         }
@@ -523,6 +550,11 @@ mod tests {
         refused("maxRecordBytes", "-1", "number of bytes");
         refused("maxKeyLength", "129", "1 to 128");
         refused("minFreeSpace", "101%", "100M or 5%");
+        refused("bodyBuffer", "2g", "at most 1g");
+        refused("bodyBuffer", "1MB", "64k or 1m");
+        refused("bodyMinRate", "500/s", "bytes per second");
+        refused("errorLog", "", "stderr, server");
+        refused("errorLog", "syslog", "stderr, server");
         refused("minFreeSpace", "much", "100M or 5%");
     }
 

@@ -6,9 +6,10 @@ use cookie::SameSite;
 
 use super::secret::{HIDDEN, without_passwords};
 use super::value::{
-    absolute, application, boolean, cookie_domain, cookie_path, duration, free_space, id_from,
-    key_length, name_of, number, one_of, positive, probability, record_bytes, secret, secure,
-    show_duration, show_free_space, show_id_from, show_optional, show_path, table, token,
+    absolute, application, boolean, buffer, cookie_domain, cookie_path, duration, error_log,
+    free_space, id_from, key_length, name_of, number, one_of, positive, probability, record_bytes,
+    secret, secure, show_buffer, show_duration, show_error_log, show_free_space, show_id_from,
+    show_optional, show_path, table, token,
 };
 use super::{CacheLimiter, Config, Durability, Secure, StorageType, WhenFull};
 
@@ -46,6 +47,7 @@ const CACHE_LIMITERS: [(&str, CacheLimiter); 4] = [
     ("public", CacheLimiter::Public),
     ("none", CacheLimiter::None),
 ];
+const RATE: &str = "a number of bytes per second, or 0 for any";
 const SHARDS: [(&str, u16); 2] = [("1", 1), ("256", 256)];
 
 /// Every key, in the order of the documentation.
@@ -242,6 +244,31 @@ pub(super) const KEYS: &[Key] = &[
         name: "snapshotDelay",
         set: |c, t| positive(t).map(|v| c.snapshot_delay = v),
         show: |c| show_duration(c.snapshot_delay),
+    },
+    Key {
+        name: "bodyBuffer",
+        set: |c, t| buffer(t).map(|v| c.body_buffer = v),
+        show: |c| show_buffer(c.body_buffer),
+    },
+    Key {
+        name: "bodyTimeout",
+        set: |c, t| positive(t).map(|v| c.body_timeout = v),
+        show: |c| show_duration(c.body_timeout),
+    },
+    Key {
+        name: "bodyMinRate",
+        set: |c, t| number(t, RATE).map(|v| c.body_min_rate = v),
+        show: |c| c.body_min_rate.to_string(),
+    },
+    Key {
+        name: "responseMinRate",
+        set: |c, t| number(t, RATE).map(|v| c.response_min_rate = v),
+        show: |c| c.response_min_rate.to_string(),
+    },
+    Key {
+        name: "errorLog",
+        set: |c, t| error_log(t).map(|v| c.error_log = v),
+        show: |c| show_error_log(c.error_log),
     },
 ];
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::secret::Secret;
-use super::{FreeSpace, IdFrom, Secure};
+use super::{ErrorLog, FreeSpace, IdFrom, Secure};
 use crate::applications::name_fault;
 use crate::values::MAX_KEY_LENGTH;
 
@@ -81,29 +81,47 @@ pub(super) fn key_length(value: &OsStr) -> Result<usize, String> {
         .ok_or_else(|| format!("must be a number of bytes from 1 to {MAX_KEY_LENGTH}"))
 }
 
-/// Bytes, with a suffix K, M or G, or a part of the file system.
-pub(super) fn free_space(value: &OsStr) -> Result<FreeSpace, String> {
-    const MEANING: &str = "must be free space such as 100M or 5%, or 0 for none";
-    let value = text(value)?;
-    let bad = || MEANING.to_owned();
-    if let Some(percent) = value.strip_suffix('%') {
-        let percent = digits(percent).filter(|percent| *percent <= 100);
-        return percent.map(FreeSpace::Percent).ok_or_else(bad);
-    }
-    let (amount, unit) = match value.char_indices().next_back() {
-        Some((at, 'K')) => (&value[..at], 1 << 10),
-        Some((at, 'M')) => (&value[..at], 1 << 20),
-        Some((at, 'G')) => (&value[..at], 1 << 30),
-        _ => (value, 1),
+/// A number of bytes, with a suffix K, M or G in either case.
+fn size(text: &str) -> Option<u64> {
+    let (amount, unit) = match text.char_indices().next_back() {
+        Some((at, 'K' | 'k')) => (&text[..at], 1 << 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 1 << 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
     };
-    let bytes = digits::<u64>(amount)
-        .and_then(|n| n.checked_mul(unit))
-        .ok_or_else(bad)?;
-    Ok(if bytes == 0 {
-        FreeSpace::Any
-    } else {
-        FreeSpace::Bytes(bytes)
-    })
+    digits::<u64>(amount)?.checked_mul(unit)
+}
+
+/// Bytes, or a part of the file system.
+pub(super) fn free_space(value: &OsStr) -> Result<FreeSpace, String> {
+    let value = text(value)?;
+    let space = match value.strip_suffix('%') {
+        Some(percent) => digits(percent)
+            .filter(|percent| *percent <= 100)
+            .map(FreeSpace::Percent),
+        None => size(value).map(|bytes| match bytes {
+            0 => FreeSpace::Any,
+            bytes => FreeSpace::Bytes(bytes),
+        }),
+    };
+    space.ok_or_else(|| "must be free space such as 100M or 5%, or 0 for none".to_owned())
+}
+
+/// The size of a buffer.
+pub(super) fn buffer(value: &OsStr) -> Result<usize, String> {
+    let bytes = size(text(value)?).filter(|bytes| *bytes <= 1 << 30);
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(|| "must be a number of bytes such as 64k or 1m, at most 1g".to_owned())
+}
+
+pub(super) fn show_buffer(bytes: usize) -> String {
+    [(1 << 30, 'g'), (1 << 20, 'm'), (1 << 10, 'k')]
+        .into_iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
+        .map_or_else(
+            || bytes.to_string(),
+            |(unit, suffix)| format!("{}{suffix}", bytes / unit),
+        )
 }
 
 pub(super) fn show_free_space(space: FreeSpace) -> String {
@@ -228,23 +246,43 @@ pub(super) fn application(value: &OsStr) -> Result<String, String> {
 
 /// `cookie`, or a list of it with `query` and `form`.
 pub(super) fn id_from(value: &OsStr) -> Result<IdFrom, String> {
-    const MEANING: &str = "must be cookie, or a list of cookie, query, form";
+    let [cookie, query, form] = listed(value, ["cookie", "query", "form"])?;
+    if cookie {
+        Ok(IdFrom { query, form })
+    } else {
+        Err("must be cookie, or a list of cookie, query, form".to_owned())
+    }
+}
+
+/// `stderr`, `server`, or both.
+pub(super) fn error_log(value: &OsStr) -> Result<ErrorLog, String> {
+    let [stderr, server] = listed(value, ["stderr", "server"])?;
+    if stderr || server {
+        Ok(ErrorLog { stderr, server })
+    } else {
+        Err("must be a list of stderr, server".to_owned())
+    }
+}
+
+pub(super) fn show_error_log(log: ErrorLog) -> String {
+    let names = [(log.stderr, "stderr"), (log.server, "server")];
+    let names = names
+        .into_iter()
+        .filter_map(|(is_set, name)| is_set.then_some(name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Which of these names a list holds.
+fn listed<const N: usize>(value: &OsStr, names: [&str; N]) -> Result<[bool; N], String> {
+    let mut found = [false; N];
     let list = text(value)?.split([',', ' ']);
-    let mut from = IdFrom::default();
-    let mut has_cookie = false;
-    for source in list.filter(|source| !source.is_empty()) {
-        match source {
-            "cookie" => has_cookie = true,
-            "query" => from.query = true,
-            "form" => from.form = true,
-            _ => return Err(MEANING.to_owned()),
+    for word in list.filter(|word| !word.is_empty()) {
+        match names.iter().position(|name| *name == word) {
+            Some(at) => found[at] = true,
+            None => return Err(format!("must be a list of {}", names.join(", "))),
         }
     }
-    if has_cookie {
-        Ok(from)
-    } else {
-        Err(MEANING.to_owned())
-    }
+    Ok(found)
 }
 
 pub(super) fn show_id_from(from: IdFrom) -> String {
