@@ -5,9 +5,11 @@
 
 mod connection;
 pub(crate) mod listener;
+mod pace;
 mod pool;
 mod record;
 mod stream;
+mod streams;
 mod workers;
 
 use std::io;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::error_log::report;
 use crate::manager::SessionManager;
@@ -46,10 +49,15 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
     pub(crate) read_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    body_buffer: usize,
+    body_timeout: Duration,
+    body_min_rate: u64,
+    response_min_rate: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let config = Config::new();
         Limits {
             workers: None,
             connections: 1024,
@@ -58,11 +66,26 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
+            body_buffer: config.body_buffer,
+            body_timeout: config.body_timeout,
+            body_min_rate: config.body_min_rate,
+            response_min_rate: config.response_min_rate,
         }
     }
 }
 
 impl Limits {
+    /// The same with what the configuration says.
+    fn configured(self, config: &Config) -> Self {
+        Limits {
+            body_buffer: config.body_buffer,
+            body_timeout: config.body_timeout,
+            body_min_rate: config.body_min_rate,
+            response_min_rate: config.response_min_rate,
+            ..self
+        }
+    }
+
     /// The number of workers. Counting processors takes a dozen system calls, which a program that
     /// is started for one request must not make.
     fn workers(&self) -> usize {
@@ -88,6 +111,11 @@ impl FoundManager {
         let make = || self.source.make().map_err(|error| error.one_line());
         let found = self.found.get_or_init(make);
         found.clone().map_err(Error::Config)
+    }
+
+    /// The manager, if it has been made.
+    fn made(&self) -> Option<&SessionManager> {
+        self.found.get()?.as_ref().ok()
     }
 }
 
@@ -168,8 +196,9 @@ fn serve(
         }
         let waited = wait_for(&stop);
         drop(stop_keeping);
+        let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
-        let all_answered = workers.wait_for_end(Instant::now() + LAST_REQUESTS);
+        let all_answered = workers.wait_for_end(deadline);
         keep_the_last(&manager);
         if !all_answered {
             report("ends with requests that took longer than 10 s; they are not answered");

@@ -162,15 +162,22 @@ impl Program {
         self
     }
 
-    /// How long a connection may be silent between requests, amid the parameters of one, or before
-    /// the first 32 KiB of an announced body have come, by default 60 s. It holds no worker.
+    /// How long a connection may be silent between requests or amid the parameters of one, by default
+    /// 60 s. It holds no worker.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = timeout;
         self
     }
 
-    /// How long the handler waits for the next bytes of a body, and the program for the server to
-    /// take the next bytes of a response, by default 60 s each.
+    /// The longest pause in a body, and in the server's taking a response, by default 60 s each.
+    ///
+    /// Bodies and responses have to keep to a least rate besides (`bodyTimeout`, `bodyMinRate` and
+    /// `responseMinRate` of the configuration). A body up to `bodyBuffer` is collected before a worker
+    /// takes the request, and a response is sent without one, so that slow clients hold neither
+    /// workers nor sessions; requests with longer bodies hold half of the workers at most, and are
+    /// answered 503 when they have waited for these as long as `bodyTimeout`. What is collected and
+    /// what is not taken is in memory: up to 64 times `bodyBuffer` and 32 KiB for each connection; 64 MiB
+    /// of responses, beyond which the slowest are cut off.
     pub fn io_timeout(mut self, read: Duration, write: Duration) -> Self {
         (self.limits.read_timeout, self.limits.write_timeout) = (read, write);
         self

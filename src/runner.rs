@@ -156,13 +156,16 @@ pub(crate) fn failure(
     if matches!(known, Some(Error::Replaced)) {
         return replaced_page(is_get);
     }
-    let status = known.map_or(StatusCode::INTERNAL_SERVER_ERROR, Error::status);
-    let page = error_page(status);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        page.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
-    } else {
-        page
+    match known.map_or(StatusCode::INTERNAL_SERVER_ERROR, Error::status) {
+        StatusCode::SERVICE_UNAVAILABLE => unavailable(),
+        status => error_page(status),
     }
+}
+
+/// The page of a request that may be sent again soon.
+pub(crate) fn unavailable() -> Response {
+    let page = error_page(StatusCode::SERVICE_UNAVAILABLE);
+    page.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
 /// The page of a request whose session has another id by now, which the client has or is about to get.

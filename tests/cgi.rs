@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use cgi_session::{Config, SessionId, SessionManager};
 use rustix::process::{Pid, Signal, kill_process};
+use support::outside::full_pipe;
 use support::program::{Cgi, Outcome, end_of};
 use support::site::Site;
-use support::{example, full_pipe, is_installed};
+use support::{example, is_installed};
 
 /// A visitor whom the counter has counted once.
 fn counted_once(site: &Site) -> String {

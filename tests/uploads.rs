@@ -9,10 +9,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use support::client::Client;
-use support::is_installed;
 use support::servers::{Servers, Way};
+use support::{is_installed, wait_until};
 
 const LARGE: u64 = 100 << 20;
 /// KiB that the program may use at the most, whatever it was sent: its own code is most of it, for it
@@ -87,6 +88,64 @@ fn a_page_that_nobody_takes_disturbs_nobody() {
         let app = servers.app.lock().unwrap();
         assert!(app.as_ref().unwrap().peak_memory() < 4 * MEMORY);
     });
+}
+
+#[test]
+fn slow_clients_keep_no_visitor_waiting() {
+    by_every_way_that_streams(|_, way, visitor| {
+        let connect = |head: &str, sent: usize| {
+            let mut client = TcpStream::connect(("127.0.0.1", way.port)).unwrap();
+            client.write_all(head.as_bytes()).unwrap();
+            client.write_all(&vec![b'x'; sent]).unwrap();
+            client
+        };
+        // Of every kind: collected, longer than that, of unknown length; and large pages.
+        let collected = head(visitor, way, "/upload", 900_000);
+        let longer = head(visitor, way, "/upload", LARGE);
+        let length = format!("Content-Length: {LARGE}");
+        let unknown = longer.replace(&length, "Transfer-Encoding: chunked");
+        let page = head(visitor, way, "/misbehave?mode=large", 0);
+        let unknown = format!("{unknown}10000\r\n");
+        let heads = [&collected, &longer, &unknown];
+        // lighttpd 1.4.69 ends with a failed assertion when it streams a body of unknown length.
+        let heads = &heads[..if way.is_server("lighttpd") { 2 } else { 3 }];
+        let slow = heads.iter().cycle().take(24);
+        let mut slow: Vec<_> = slow.map(|head| connect(head, 40_000)).collect();
+        let readers: Vec<_> = (0..8).map(|_| connect(&page, 0)).collect();
+        let (started, mut longest) = (Instant::now(), Duration::ZERO);
+        while started.elapsed() < Duration::from_secs(6) {
+            for client in &mut slow {
+                // A server may have refused one.
+                let _ = client.write_all(b"x");
+            }
+            let asked = Instant::now();
+            expect_an_answer(way);
+            longest = longest.max(asked.elapsed());
+        }
+        println!("the longest answer took {longest:?}");
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+        drop(readers);
+    });
+}
+
+#[test]
+fn a_client_that_sends_too_slowly_is_answered_408() {
+    let settings = "bodyTimeout = 2s\nbodyMinRate = 30000\n";
+    let servers = Servers::start_with(settings, UNBUFFERED, STREAMED);
+    // Caddy does not look for an answer before it has sent the body, which it keeps in parts of 64 KB.
+    for way in ways(&servers).filter(|way| !way.is_server("Caddy")) {
+        for length in [90_000, LARGE] {
+            let head = head(&visitor(way), way, "/upload", length);
+            let mut slow = TcpStream::connect(("127.0.0.1", way.port)).unwrap();
+            slow.set_read_timeout(Some(Duration::from_millis(100)))
+                .unwrap();
+            slow.write_all(head.as_bytes()).unwrap();
+            let mut answer = [0; 12];
+            let mut has_answer = || slow.write_all(b"x").is_err() || slow.peek(&mut answer).is_ok();
+            wait_until("it is answered", &mut has_answer);
+            assert_eq!(&answer, b"HTTP/1.1 408", "{way:?}");
+        }
+    }
 }
 
 /// Read and unread, of known length and in chunks.

@@ -1,37 +1,40 @@
 //! One connection of a web server: records in, requests and responses out.
 //!
-//! Whatever a peer may be slow with keeps no worker: the parameters, the beginning of a body whose
-//! length was told, and what is left to read away after the response. What has come is kept, and
-//! the worker goes on to somebody else. The rest of a body and the response do wait, each for a
-//! bounded time.
+//! What a peer may be slow with keeps no worker: the parameters, a body up to `bodyBuffer`, the
+//! response, and what is left to read away after it. What has come, or has not been taken, is kept, and
+//! the worker takes another connection. Only the rest of a longer body is waited for by its handler.
 
 mod body;
+mod end;
+mod output;
+mod place;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::mem;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Limits;
+use super::pace::Pace;
 use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
 use crate::params::Params;
 use crate::response::Response;
 use crate::runner::error_page;
 use body::Stdin;
+pub(super) use end::finish;
+use output::Output;
+pub(super) use place::{Place, Places};
 
 /// The longest that unread input is read away for after the response, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
-/// The longest pause in it when the program ends and waits for it.
-const LAST_DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// How often a connection is read before another one has its turn.
 const READS: usize = 64;
-/// A peer that is owed so much after a response is not listened to before it has that.
-const HELD_BACK: usize = 64 << 10;
+/// A peer that is owed so many answers to its questions is not listened to before it takes them.
+const MAX_ANSWERS: usize = 64 << 10;
 /// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
 const RESPONDER: [u8; 2] = [0, 1];
 const KEEP_CONNECTION: u8 = 1;
@@ -40,29 +43,14 @@ const KEEP_CONNECTION: u8 = 1;
 pub(super) struct Connection {
     stream: Stream,
     stage: Stage,
-    /// What is to be said after the response that is being written. Amid a record of it this would
-    /// be taken for content.
-    held_back: Option<Vec<u8>>,
+    output: Output,
+    /// The peer sends nothing more, but may still take its response.
+    has_input_ended: bool,
+    /// The peer was told that nothing more comes.
+    has_hung_up: bool,
     limits: Limits,
     pub(super) last_active: Instant,
-    _place: Place,
-}
-
-/// One of the places for connections; dropping it makes room for another.
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// Takes a place; tells how many had been taken before.
-    pub(super) fn take(taken: &Arc<AtomicUsize>) -> (Self, usize) {
-        let before = taken.fetch_add(1, Ordering::Relaxed);
-        (Place(Arc::clone(taken)), before)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    place: Place,
 }
 
 enum Stage {
@@ -72,11 +60,13 @@ enum Stage {
         bytes: Vec<u8>,
         is_too_much: bool,
     },
-    /// The parameters are complete, and `wanted` bytes of the body shall come first.
+    /// The parameters are complete, and `wanted` bytes of the body are collected before a handler
+    /// has the request. These are the whole body if `is_all`.
     Early {
         stdin: Stdin,
         params: Params,
         wanted: usize,
+        is_all: bool,
     },
     /// A handler has the request.
     Running(Stdin),
@@ -111,36 +101,47 @@ impl Connection {
         Connection {
             stream: Stream::new(socket),
             stage: Stage::Idle,
-            held_back: None,
+            output: Output::new(limits),
+            has_input_ended: false,
+            has_hung_up: false,
             limits,
             last_active: Instant::now(),
-            _place: place,
+            place,
         }
     }
 
-    /// Reads what has come, until a request is ready for its handler.
+    /// Writes what the peer takes and reads what has come, until a request is ready for its handler.
     pub(super) fn advance(&mut self) -> Progress {
-        for _ in 0..READS {
+        // At last a step without a read: what waits in the buffer would wake no worker.
+        for reads_left in (0..=READS).rev() {
             match self.step() {
                 Ok(Some(progress)) => return progress,
-                Ok(None) => {}
+                Ok(None) if reads_left > 0 && self.is_listening() => {}
+                Ok(None) => break,
                 Err(_) => return Progress::Closed,
             }
             match self.stream.fill() {
-                Ok(0) => return Progress::Closed,
+                Ok(0) => self.has_input_ended = true,
                 Ok(_) => self.last_active = Instant::now(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return Progress::Closed,
             }
         }
-        // After the last read: what waits in the buffer would wake nobody.
-        match self.step() {
-            Ok(Some(progress)) => return progress,
-            Ok(None) => {}
-            Err(_) => return Progress::Closed,
-        }
         self.stream.release();
         Progress::Waiting
+    }
+
+    /// What to wait for: the peer's bytes, and room for ours.
+    pub(super) fn events(&self) -> (bool, bool) {
+        (self.is_listening(), !self.output.is_empty())
+    }
+
+    fn is_listening(&self) -> bool {
+        let is_finishing = match &self.stage {
+            Stage::Answered(stdin, _) => stdin.has_ended() && !self.output.is_empty(),
+            _ => false,
+        };
+        !(self.has_input_ended || is_finishing || self.output.answers > MAX_ANSWERS)
     }
 
     /// Whether more comes within this time.
@@ -150,6 +151,10 @@ impl Connection {
 
     /// Deals with what has been read; `Ok(None)` when more must be read.
     fn step(&mut self) -> io::Result<Option<Progress>> {
+        self.flush()?;
+        if self.has_input_ended && self.output.is_empty() {
+            return Ok(Some(Progress::Closed));
+        }
         loop {
             match self.stage {
                 Stage::Idle | Stage::Params { .. } => {
@@ -169,16 +174,22 @@ impl Connection {
                     }
                 }
                 Stage::Answered(..) => {
-                    if !self.skip_stdin()? {
-                        return Ok(None);
-                    }
+                    self.skip_stdin()?;
                     // Another request may have begun instead.
-                    if matches!(self.stage, Stage::Answered(..)) && !self.end_of_request()? {
-                        return Ok(Some(Progress::Closed));
+                    if matches!(self.stage, Stage::Answered(..)) {
+                        if !self.after_response()? {
+                            return Ok(Some(Progress::Closed));
+                        }
+                        if matches!(self.stage, Stage::Answered(..)) {
+                            return Ok(None);
+                        }
                     }
                 }
                 Stage::Closing(_) => {
                     self.stream.consume(usize::MAX);
+                    if self.output.is_empty() {
+                        self.hang_up()?;
+                    }
                     return Ok(None);
                 }
                 Stage::Running(_) => return Ok(None),
@@ -206,7 +217,7 @@ impl Connection {
             (Stage::Idle, Kind::BeginRequest) => self.begin(header.id, content).map(|()| None),
             // An answered request is over, whatever its body is (FastCGI 1.0, 3.3).
             (Stage::Answered(stdin, _), Kind::BeginRequest)
-                if self.held_back.is_none() && stdin.request.keeps_connection =>
+                if self.output.is_empty() && stdin.request.keeps_connection =>
             {
                 self.begin(header.id, content).map(|()| None)
             }
@@ -269,21 +280,22 @@ impl Connection {
             }
             return None;
         }
-        let (stdin, bytes) = (Stdin::new(*request), std::mem::take(bytes));
+        let (stdin, bytes) = (Stdin::new(*request, self.limits), std::mem::take(bytes));
         let params = record::decode_params(bytes, self.limits.params).ok();
         let Some(params) = params.filter(|_| !*is_too_much) else {
             self.stage = Stage::Running(stdin);
             return Some(Progress::BadRequest);
         };
-        let wanted = body::wanted(&params);
+        let (wanted, is_all) = body::wanted(&params, self.limits.body_buffer);
         if wanted == 0 {
-            self.stage = Stage::Running(stdin);
+            self.stage = Stage::Running(stdin.whole());
             return Some(Progress::Request(params));
         }
         self.stage = Stage::Early {
             stdin,
             params,
             wanted,
+            is_all,
         };
         None
     }
@@ -299,15 +311,42 @@ impl Connection {
         self.say(&out)
     }
 
-    /// Sends records that are no part of a response, at once or after it.
+    /// Sends records that are no part of a response, after one that is being written: amid a record
+    /// of it they would be taken for content.
     fn say(&mut self, records: &[u8]) -> io::Result<()> {
-        match (&mut self.held_back, &self.stage) {
-            (Some(held_back), _) => held_back.extend_from_slice(records),
-            // The peer was told that nothing more comes.
-            (None, Stage::Answered(stdin, _)) if !stdin.request.keeps_connection => {}
-            _ => self.write(records)?,
+        if let Stage::Answered(stdin, _) = &self.stage
+            && !stdin.request.keeps_connection
+        {
+            // The peer is told that nothing more comes.
+            return Ok(());
+        }
+        self.output.send(&mut self.stream, &mut records.to_vec())?;
+        if !self.output.is_empty() {
+            self.output.answers += records.len();
+        }
+        self.place.owe(self.output.size());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        self.output.flush(&mut self.stream)?;
+        self.place.owe(self.output.size());
+        if let (true, Stage::Answered(_, since)) = (self.output.is_empty(), &mut self.stage) {
+            // From now on it is the peer's turn.
+            self.last_active = Instant::now();
+            *since = self.last_active;
         }
         Ok(())
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        if mem::replace(&mut self.has_hung_up, true) {
+            return Ok(());
+        }
+        self.stream.finish_writing()
     }
 
     /// Ends a request that its server has given up.
@@ -319,11 +358,10 @@ impl Connection {
 
     /// Ends a request that no handler answers.
     fn end(&mut self, request: Active, last: &[u8]) -> io::Result<()> {
-        self.write(last)?;
+        self.say(last)?;
         self.stage = if request.keeps_connection {
             Stage::Idle
         } else {
-            self.stream.finish_writing()?;
             Stage::Closing(Instant::now())
         };
         Ok(())
@@ -350,11 +388,12 @@ impl Connection {
         if !self.skip_stdin()? && self.stream.fill().is_ok() {
             self.skip_stdin()?;
         }
-        let stage = std::mem::replace(&mut self.stage, Stage::Idle);
+        let stage = mem::replace(&mut self.stage, Stage::Idle);
         let Stage::Running(stdin) = stage else {
             return Ok(false);
         };
         let request = stdin.request;
+        self.place.release_body();
         out.clear();
         if stdin.is_aborted {
             record::push_end(out, request.id, EndStatus::RequestComplete);
@@ -362,95 +401,87 @@ impl Connection {
             let complete = EndStatus::RequestComplete;
             record::push_response(out, request.id, response, head_only, complete);
         }
-        let has_ended = stdin.has_ended();
         self.last_active = Instant::now();
         self.stage = Stage::Answered(stdin, self.last_active);
-        self.held_back = Some(Vec::new());
-        let has_ended = self.write_response(out, has_ended)?;
-        let held_back = self.held_back.take().unwrap_or_default();
-        self.write(&held_back)?;
-        self.last_active = Instant::now();
-        if has_ended {
-            return self.end_of_request();
+        self.output.send(&mut self.stream, out)?;
+        self.place.owe(self.output.size());
+        self.after_response()
+    }
+
+    /// What follows a response that the peer has taken. Tells whether to read further.
+    fn after_response(&mut self) -> io::Result<bool> {
+        let Stage::Answered(stdin, _) = &self.stage else {
+            return Ok(true);
+        };
+        let (has_ended, is_kept) = (stdin.has_ended(), stdin.request.keeps_connection);
+        if !self.output.is_empty() {
+            return Ok(true);
         }
-        if !request.keeps_connection {
-            self.stream.finish_writing()?;
+        if has_ended {
+            return self.end_of_request(is_kept);
+        }
+        if !is_kept {
+            self.hang_up()?;
         }
         Ok(true)
     }
 
-    /// Writes the response, and reads the body away meanwhile: some peers do not read before they
-    /// have sent all of it. Tells whether the body has ended.
-    fn write_response(&mut self, mut out: &[u8], mut has_ended: bool) -> io::Result<bool> {
-        let mut last_written = Instant::now();
-        loop {
-            let written = self.stream.write_some(out)?;
-            out = &out[written..];
-            let held_back = self.held_back.as_ref().map_or(0, Vec::len);
-            if out.is_empty() || has_ended || held_back > HELD_BACK {
-                break;
-            }
-            if written > 0 {
-                last_written = Instant::now();
-            } else if last_written.elapsed() > self.limits.write_timeout {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.stream.wait_for_peer(self.limits.write_timeout)?;
-            match self.stream.fill() {
-                Ok(0) => break,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                _ => has_ended = self.skip_stdin()?,
-            }
-        }
-        // There is nothing more to read while it is written.
-        self.write(out)?;
-        Ok(has_ended)
-    }
-
     /// A request was answered and its body is through. Tells whether to read further.
-    fn end_of_request(&mut self) -> io::Result<bool> {
-        let keeps_connection = self
-            .stdin()
-            .is_some_and(|stdin| stdin.request.keeps_connection);
-        if keeps_connection {
+    fn end_of_request(&mut self, is_kept: bool) -> io::Result<bool> {
+        if is_kept {
             self.stage = Stage::Idle;
             return Ok(true);
         }
         if self.stream.is_drained() {
             return Ok(false);
         }
-        self.stream.finish_writing()?;
+        self.hang_up()?;
         self.stage = Stage::Closing(Instant::now());
         Ok(true)
     }
 
-    /// Whether this connection has had its time: between requests, or after the last.
-    pub(super) fn is_overdue(&self) -> bool {
-        let silent = self.last_active.elapsed();
-        match self.stage {
+    /// Whether this connection has had its time: with a body, with its response, between requests, or
+    /// after the last.
+    pub(super) fn is_overdue(&mut self) -> bool {
+        // A Unix socket says that it has room when most of what it holds is taken, and may have some.
+        if !self.output.is_empty() && self.output.deadline() <= Instant::now() {
+            return self.flush().is_err() || self.deadline() <= Instant::now();
+        }
+        self.deadline() <= Instant::now()
+    }
+
+    /// When the peer is given up if nothing moves.
+    pub(super) fn deadline(&self) -> Instant {
+        if !self.output.is_empty() {
+            return self.output.deadline();
+        }
+        match &self.stage {
+            Stage::Early { stdin, .. } => stdin.deadline(),
             Stage::Answered(_, since) | Stage::Closing(since) => {
-                silent > DRAIN_PAUSE || since.elapsed() > DRAIN
+                (self.last_active + DRAIN_PAUSE).min(*since + DRAIN)
             }
-            _ => silent > self.limits.idle_timeout,
+            _ => self.last_active + self.limits.idle_timeout,
         }
     }
 
-    /// Closes the connection at the program's end. What was answered is not lost: its caller waits
-    /// for the rest of the input, but not after `deadline`.
-    pub(super) fn close_at_end(mut self, deadline: Instant) {
-        if !matches!(self.stage, Stage::Answered(..) | Stage::Closing(_)) {
-            return;
-        }
-        // A peer that is gone has nothing to lose.
-        let mut is_open = self.stream.finish_writing().is_ok();
-        while is_open && Instant::now() < deadline {
-            self.stream.consume(usize::MAX);
-            is_open = matches!(self.stream.fill_within(LAST_DRAIN_PAUSE), Ok(1..));
-        }
+    /// Whether the peer has not taken its response.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.output.is_empty()
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write(bytes, self.limits.write_timeout)
+    /// Whether a handler need not wait for the body.
+    pub(super) fn has_whole_body(&self) -> bool {
+        matches!(&self.stage, Stage::Running(stdin) if stdin.is_whole)
+    }
+
+    /// Gives up the body that is collected, so that the request can be answered. `false` when none is.
+    pub(super) fn give_up_body(&mut self) -> bool {
+        let Stage::Early { stdin, .. } = &mut self.stage else {
+            return false;
+        };
+        let nothing = Stdin::new(stdin.request, self.limits);
+        self.stage = Stage::Running(mem::replace(stdin, nothing));
+        true
     }
 }
 

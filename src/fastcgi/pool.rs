@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -22,8 +22,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
-use super::connection::{Connection, Place, Progress};
+use super::connection::{Connection, Place, Places, Progress, finish};
 use super::listener::Listener;
+use super::streams::Streams;
 use super::workers::{Turn, Workers};
 use super::{FoundManager, Limits};
 use crate::body::Body;
@@ -32,7 +33,8 @@ use crate::error_log::{self, report};
 use crate::held;
 use crate::params::Params;
 use crate::request::Request;
-use crate::runner::{Answer, Handler, answer, error_page};
+use crate::response::Response;
+use crate::runner::{Answer, Handler, answer, error_page, unavailable};
 
 /// Events of the two descriptors that are no connections.
 const LISTENER: u64 = 0;
@@ -46,8 +48,8 @@ const TICK: Duration = Duration::from_secs(1);
 const FIRST_WORD: Duration = Duration::from_millis(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
-/// How long the rest of answered requests is read away when the program ends.
-const LAST_DRAIN: Duration = Duration::from_secs(2);
+/// How many bytes of responses may wait to be taken.
+const MAX_OWED: usize = 64 << 20;
 /// The largest buffer that a worker keeps for the next response.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -60,7 +62,8 @@ pub(super) struct Pool<'a> {
     /// Connections that are in no worker's hands.
     idle: Mutex<HashMap<u64, Connection>>,
     next_number: AtomicU64,
-    open: Arc<AtomicUsize>,
+    places: Arc<Places>,
+    streams: Streams<Job>,
     workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
     is_stopping: AtomicBool,
@@ -90,7 +93,8 @@ impl<'a> Pool<'a> {
             epoll,
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
-            open: Arc::default(),
+            places: Arc::default(),
+            streams: Streams::new(workers.size()),
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
@@ -137,14 +141,14 @@ impl<'a> Pool<'a> {
                 Turn::StartSpare => self.start_spare(scope),
                 Turn::End => return,
             }
-            let Some(event) = self.next_event() else {
+            let Some(event) = self.next_event(&mut out) else {
                 return;
             };
             self.serve(event, &mut out);
             if out.capacity() > KEPT_BUFFER {
                 out = Vec::new();
             }
-            self.tick();
+            self.tick(&mut out);
             turn = self.workers.next_turn();
         }
     }
@@ -169,9 +173,16 @@ impl<'a> Pool<'a> {
         if let Some(open) = open {
             self.drive(open, out);
         }
+        while let Some((slot, job)) = self.streams.next() {
+            let open = self.handle(job, out);
+            drop(slot);
+            if let Some(open) = open {
+                self.drive(open, out);
+            }
+        }
     }
 
-    fn next_event(&self) -> Option<u64> {
+    fn next_event(&self, out: &mut Vec<u8>) -> Option<u64> {
         let mut events = Vec::with_capacity(1);
         while !self.is_stopping.load(Ordering::Acquire) {
             let wait = Timespec::try_from(TICK).ok();
@@ -186,7 +197,7 @@ impl<'a> Pool<'a> {
                     if let Some(event) = events.pop() {
                         return Some(event.data.u64());
                     }
-                    self.tick();
+                    self.tick(out);
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => {
@@ -223,11 +234,18 @@ impl<'a> Pool<'a> {
             report(&format!("cannot wait for connections: {errno}"));
         }
         let socket = accepted?;
-        let (place, taken) = Place::take(&self.open);
+        let (place, taken) = Place::take(&self.places);
         if taken >= self.limits.connections && !self.close_one_idle() {
             return None;
         }
-        Some(Connection::new(socket, self.limits, place))
+        Some(Connection::new(socket, self.limits(), place))
+    }
+
+    fn limits(&self) -> Limits {
+        match self.manager.made() {
+            Some(manager) => self.limits.configured(manager.config()),
+            None => self.limits,
+        }
     }
 
     /// Reads a connection, and handles every request that is complete.
@@ -244,17 +262,23 @@ impl<'a> Pool<'a> {
                         return;
                     }
                 }
-                Progress::Request(params) => match self.handle(open, params, out) {
-                    Some(again) => open = again,
-                    None => return,
-                },
+                Progress::Request(params) => {
+                    let job = Job { open, params };
+                    if !job.open.connection.has_whole_body() {
+                        return self.streams.add(job);
+                    }
+                    match self.handle(job, out) {
+                        Some(again) => open = again,
+                        None => return,
+                    }
+                }
             }
             may_wait = false;
         }
     }
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
-    fn handle(&self, open: Open, params: Params, out: &mut Vec<u8>) -> Option<Open> {
+    fn handle(&self, Job { open, params }: Job, out: &mut Vec<u8>) -> Option<Open> {
         let connection = Rc::new(RefCell::new(open.connection));
         let stdin = Box::new(Stdin(Rc::clone(&connection)));
         let length = params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
@@ -270,7 +294,7 @@ impl<'a> Pool<'a> {
         // The handler's request is gone, and with it the only other owner.
         let connection = Rc::into_inner(connection)?.into_inner();
         if self.is_stopping.load(Ordering::Acquire) {
-            connection.close_at_end(Instant::now() + LAST_DRAIN);
+            finish(vec![connection]);
             return None;
         }
         goes_on.then_some(Open { connection, ..open })
@@ -283,7 +307,10 @@ impl<'a> Pool<'a> {
             is_new,
             connection,
         } = open;
-        let once = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
+        let (reads, writes) = connection.events();
+        let mut once = epoll::EventFlags::ONESHOT;
+        once.set(epoll::EventFlags::IN | epoll::EventFlags::RDHUP, reads);
+        once.set(epoll::EventFlags::OUT, writes);
         let data = epoll::EventData::new_u64(number);
         let mut idle = self.idle();
         // In the map first: the event may come before this function returns.
@@ -300,7 +327,31 @@ impl<'a> Pool<'a> {
         if armed.is_err() || self.is_stopping.load(Ordering::Acquire) {
             let connection = connection.remove();
             drop(idle);
-            connection.close_at_end(Instant::now() + LAST_DRAIN);
+            finish(vec![connection]);
+        } else {
+            drop(idle);
+            self.make_room();
+        }
+    }
+
+    /// Closes the connections whose peers take their responses most slowly, while these take too much
+    /// memory together.
+    fn make_room(&self) {
+        while self.places.owed() > MAX_OWED {
+            let mut idle = self.idle();
+            let owed = || idle.iter().filter(|(_, connection)| connection.is_owed());
+            let slowest = owed().min_by_key(|(_, connection)| connection.deadline());
+            let slowest = slowest
+                .map(|(number, _)| *number)
+                .filter(|_| owed().nth(1).is_some());
+            let closed = slowest.and_then(|number| idle.remove(&number));
+            drop(idle);
+            if closed.is_none() {
+                return;
+            }
+            report(
+                "responses that are taken slowly are too much for memory; the slowest is cut off",
+            );
         }
     }
 
@@ -316,8 +367,8 @@ impl<'a> Pool<'a> {
         connection.is_some()
     }
 
-    /// Once in a while: closes what has been idle too long.
-    fn tick(&self) {
+    /// Once in a while: closes what has been idle too long, and sends away what has waited too long.
+    fn tick(&self, out: &mut Vec<u8>) {
         {
             let Ok(mut last) = self.last_tick.try_lock() else {
                 return;
@@ -329,7 +380,34 @@ impl<'a> Pool<'a> {
         }
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle().extract_if(overdue).collect();
-        drop(overdue);
+        for (number, mut connection) in overdue {
+            if connection.give_up_body() {
+                let page = error_page(StatusCode::REQUEST_TIMEOUT);
+                let is_new = false;
+                let open = Open {
+                    number,
+                    is_new,
+                    connection,
+                };
+                self.refuse(open, &page, out);
+            }
+        }
+        let refused = self.streams.take_overdue(self.limits().body_timeout);
+        if !refused.is_empty() {
+            let (refused, most) = (refused.len(), self.streams.most());
+            report(&format!(
+                "{refused} requests with long bodies are refused, {most} others of which are being read"
+            ));
+        }
+        for job in refused {
+            self.refuse(job.open, &unavailable(), out);
+        }
+    }
+
+    fn refuse(&self, mut open: Open, page: &Response, out: &mut Vec<u8>) {
+        if open.connection.respond(page, false, out) {
+            self.drive(open, out);
+        }
     }
 
     /// No new connection, no new request; what runs is finished by its worker.
@@ -337,10 +415,7 @@ impl<'a> Pool<'a> {
         self.is_stopping.store(true, Ordering::Release);
         self.workers.begin_stop();
         let idle = std::mem::take(&mut *self.idle());
-        let deadline = Instant::now() + LAST_DRAIN;
-        for connection in idle.into_values() {
-            connection.close_at_end(deadline);
-        }
+        finish(idle.into_values().collect());
     }
 
     fn idle(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
@@ -355,6 +430,12 @@ struct Open {
     /// It has not been waited for yet.
     is_new: bool,
     connection: Connection,
+}
+
+/// A request that is ready for its handler.
+struct Job {
+    open: Open,
+    params: Params,
 }
 
 /// A request's body, as it comes over its connection.

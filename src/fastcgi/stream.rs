@@ -75,17 +75,6 @@ impl Stream {
         }
     }
 
-    /// Writes all of `bytes`, waiting up to `pause` whenever the peer takes none.
-    pub(super) fn write(&mut self, mut bytes: &[u8], pause: Duration) -> io::Result<()> {
-        while !bytes.is_empty() {
-            bytes = &bytes[self.write_some(bytes)?..];
-            if !bytes.is_empty() {
-                wait(self.socket.as_fd(), PollFlags::OUT, pause)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Writes what the peer takes without waiting.
     pub(super) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
@@ -106,9 +95,9 @@ impl Stream {
         wait(self.socket.as_fd(), PollFlags::IN, pause)
     }
 
-    /// Waits up to `pause` until the peer takes something or has sent something.
-    pub(super) fn wait_for_peer(&self, pause: Duration) -> io::Result<()> {
-        wait(self.socket.as_fd(), PollFlags::IN | PollFlags::OUT, pause)
+    /// Waits up to `pause` until the peer takes something.
+    pub(super) fn wait_for_room(&self, pause: Duration) -> io::Result<()> {
+        wait(self.socket.as_fd(), PollFlags::OUT, pause)
     }
 
     /// Tells the peer that nothing more comes.

@@ -14,6 +14,9 @@ use crate::sessions::{begin_session, count};
 const GROWTH: u64 = 2 << 10;
 const MANY: usize = 1_600 * 65_528;
 
+/// The body of such a request comes after its handler has run.
+const LATE: &[(&str, &[u8])] = &[("CONTENT_LENGTH", b"0")];
+
 fn server() -> Server {
     Server::new("fastcgi_echo", Socket::StdinUnix)
 }
@@ -133,7 +136,7 @@ fn a_peer_that_reads_only_when_its_body_is_through_gets_its_response() {
 fn what_is_asked_amid_a_response_is_answered_after_it() {
     let server = server();
     let mut client = server.connect();
-    let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", &[]));
+    let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", LATE));
     client.send(&request).unwrap();
     client.wait_for_word();
     // The last is more than a socket holds, so that all others are read while the response is not.
@@ -158,7 +161,7 @@ fn a_peer_that_only_asks_amid_a_response_is_given_up_in_constant_memory() {
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix).variable("ECHO_WRITE", 500);
     let server = setup.start();
     let mut client = server.connect();
-    let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", &[]));
+    let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", LATE));
     client.send(&request).unwrap();
     client.wait_for_word();
     let before = server.memory();
@@ -177,7 +180,7 @@ fn a_body_that_comes_after_the_response_is_read_away() {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
         let server = Server::new("fastcgi_echo", socket);
         let mut client = server.connect();
-        let reply = client.ask(1, &head(1, 0, &params("POST", "", &[])));
+        let reply = client.ask(1, &head(1, 0, &params("POST", "", LATE)));
         assert_eq!(reply.text(), "ok");
         client
             .send(&stream(STDIN, 1, &vec![b'b'; 300_000], 8_000))
@@ -192,7 +195,7 @@ fn after_its_response_a_request_is_over_although_its_body_is_not() {
     let late = record(STDIN, 1, b"late");
     for id in [1, 2] {
         let mut client = server.connect();
-        let first = head(1, KEEP, &params("POST", "", &[]));
+        let first = head(1, KEEP, &params("POST", "", LATE));
         assert_eq!(client.ask(1, &first).text(), "ok");
         // Nothing of the first reaches the second, unless it took over the id.
         let amid = if id == 1 { &[] } else { &late[..] };
@@ -204,7 +207,7 @@ fn after_its_response_a_request_is_over_although_its_body_is_not() {
         assert_eq!(client.ask(3, &get(3, KEEP, "")).text(), "ok");
     }
     let mut client = server.connect();
-    let first = head(1, KEEP, &params("POST", "", &[]));
+    let first = head(1, KEEP, &params("POST", "", LATE));
     assert_eq!(client.ask(1, &first).text(), "ok");
     let mut filter = begin(2, 0);
     filter[9] = 3;
@@ -217,7 +220,7 @@ fn what_is_asked_after_the_last_response_does_not_lose_it() {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
         let server = Server::new("fastcgi_echo", socket);
         let mut client = server.connect();
-        client.send(&head(1, 0, &params("POST", "", &[]))).unwrap();
+        client.send(&head(1, 0, &params("POST", "", LATE))).unwrap();
         client.wait_for_word();
         let records = [
             record(GET_VALUES, 0, &pair(b"FCGI_MPXS_CONNS", b"")),
@@ -234,7 +237,7 @@ fn what_is_asked_after_the_last_response_does_not_lose_it() {
 #[test]
 fn bodies_that_do_not_come_keep_no_worker() {
     let server = server();
-    let unread = head(1, 0, &params("POST", "", &[]));
+    let unread = head(1, 0, &params("POST", "", LATE));
     let announced = declared("mode=body", b"1000");
     let waiting: Vec<Client> = (0..100)
         .map(|number| {
@@ -303,6 +306,7 @@ fn a_peer_that_never_reads_is_given_up() {
     let mut client = server.connect();
     client.send(&get(1, 0, "mode=large&size=10000000")).unwrap();
     server.answers_at_once("a peer that never reads");
+    client.wait_for_end();
     let cut = client.reply(1);
     assert!(cut.is_err() || cut.is_ok_and(|reply| reply.end.is_none()));
 }

@@ -195,6 +195,14 @@ impl Client {
         retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))) == Ok(1)
     }
 
+    /// Waits until the program has closed the connection, and reads nothing of it.
+    pub(crate) fn wait_for_end(&self) {
+        let patience = Timespec::try_from(PATIENCE).unwrap();
+        let mut polled = [PollFd::new(&self.socket, PollFlags::empty())];
+        let closed = retry_on_intr(|| poll(&mut polled, Some(&patience)));
+        assert_eq!(closed, Ok(1), "the program does not close the connection");
+    }
+
     /// Says that nothing more comes.
     pub(crate) fn finish(&self) {
         rustix::net::shutdown(&self.socket, Shutdown::Write).unwrap();

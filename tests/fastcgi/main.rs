@@ -15,6 +15,7 @@ mod records;
 mod redis;
 mod server;
 mod sessions;
+mod slow;
 mod snapshot;
 #[cfg(feature = "redis")]
 #[path = "../support/mod.rs"]

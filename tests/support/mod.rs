@@ -27,7 +27,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use outside::{DEADLINE, full_pipe, is_installed, is_root, wait_until};
+pub(crate) use outside::{DEADLINE, is_installed, is_root, wait_until};
 
 /// A built example program.
 pub(crate) fn example(name: &str) -> PathBuf {

@@ -1,13 +1,13 @@
 //! The body of the request that a connection is busy with.
 
 use std::io;
+use std::time::{Duration, Instant};
 
+use super::super::Limits;
 use super::super::record::{HEADER, Header, Kind};
-use super::{Active, Connection, Progress, Stage, invalid};
+use super::place::SMALL;
+use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage, invalid};
 use crate::params::Params;
-
-/// A handler is not run before so much of its body is there, if so much was announced.
-const EARLY_BODY: usize = 32 << 10;
 
 /// How far a request's body has been read.
 pub(super) struct Stdin {
@@ -20,10 +20,20 @@ pub(super) struct Stdin {
     padding: usize,
     is_last_record: bool,
     pub(super) is_aborted: bool,
+    /// What was announced has come, or the end.
+    pub(super) is_whole: bool,
+    pace: Pace,
+    /// Since when nothing of it has come, while it is collected.
+    since: Instant,
 }
 
 impl Stdin {
-    pub(super) fn new(request: Active) -> Self {
+    pub(super) fn new(request: Active, limits: Limits) -> Self {
+        let pace = Pace::new(
+            limits.body_timeout,
+            limits.read_timeout,
+            limits.body_min_rate,
+        );
         Stdin {
             request,
             early: Vec::new(),
@@ -32,7 +42,23 @@ impl Stdin {
             padding: 0,
             is_last_record: false,
             is_aborted: false,
+            is_whole: false,
+            pace,
+            since: Instant::now(),
         }
+    }
+
+    /// The same of a request that has no body, as far as it says.
+    pub(super) fn whole(self) -> Self {
+        Stdin {
+            is_whole: true,
+            ..self
+        }
+    }
+
+    /// When a body that is collected has taken too long.
+    pub(super) fn deadline(&self) -> Instant {
+        self.since + self.pace.left()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -41,7 +67,7 @@ impl Stdin {
 }
 
 impl Connection {
-    /// Collects the beginning of a body; then the handler may run.
+    /// Collects a body, or as much of it as there is room for; then the handler may run.
     pub(super) fn read_early(&mut self) -> io::Result<Option<Progress>> {
         loop {
             let ready = self.body_ready()?;
@@ -49,23 +75,38 @@ impl Connection {
                 stdin,
                 params,
                 wanted,
+                is_all,
             } = &mut self.stage
             else {
                 return Ok(None);
             };
             let Some(ready) = ready else { return Ok(None) };
-            stdin.early.extend_from_slice(&self.stream.ready()[..ready]);
-            stdin.left -= ready;
-            self.stream.consume(ready);
             if stdin.is_aborted {
                 let request = stdin.request;
                 return self.abort(request).map(|()| None);
             }
-            if ready == 0 || stdin.early.len() >= *wanted {
+            let (capacity, needed) = (stdin.early.capacity(), stdin.early.len() + ready);
+            let grown = (2 * capacity).min(*wanted).max(needed);
+            let has_room = needed <= capacity
+                || self
+                    .place
+                    .reserve(grown - capacity, self.limits.body_buffer);
+            if has_room {
+                stdin
+                    .early
+                    .reserve_exact(grown.max(capacity) - stdin.early.len());
+                stdin.early.extend_from_slice(&self.stream.ready()[..ready]);
+                stdin.left -= ready;
+                self.stream.consume(ready);
+                stdin.pace.moved(stdin.since.elapsed(), ready);
+                stdin.since = Instant::now();
+            }
+            let is_enough = stdin.early.len() >= *wanted;
+            if ready == 0 || is_enough || !has_room {
+                stdin.is_whole = ready == 0 || is_enough && *is_all;
                 let params = std::mem::take(params);
-                let request = stdin.request;
-                let stdin = std::mem::replace(stdin, Stdin::new(request));
-                self.stage = Stage::Running(stdin);
+                let nothing = Stdin::new(stdin.request, self.limits);
+                self.stage = Stage::Running(std::mem::replace(stdin, nothing));
                 return Ok(Some(Progress::Request(params)));
             }
         }
@@ -157,6 +198,7 @@ impl Connection {
                     return Ok(length);
                 }
                 stdin.early = Vec::new();
+                self.place.release_body();
             }
             let ready = self.body_ready()?;
             if self.stdin().is_some_and(|stdin| stdin.is_aborted) {
@@ -169,16 +211,37 @@ impl Connection {
                 self.skip(length);
                 return Ok(length);
             }
-            if self.stream.fill_within(self.limits.read_timeout)? == 0 {
-                let error = "it was cut off";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+            self.wait_for_body()?;
+        }
+    }
+
+    /// Waits for more of the body, as long as its pace allows.
+    fn wait_for_body(&mut self) -> io::Result<()> {
+        self.flush()?;
+        while self.output.answers > MAX_ANSWERS {
+            self.stream.wait_for_room(self.limits.write_timeout)?;
+            self.flush()?;
+        }
+        let started = Instant::now();
+        let most = self.stdin().map(|stdin| stdin.pace.left());
+        let filled = self.stream.fill_within(most.unwrap_or_default());
+        if let Some(stdin) = self.stdin() {
+            stdin.pace.moved(started.elapsed(), 0);
+        }
+        let failed = |kind, error| Err(io::Error::new(kind, error));
+        match filled {
+            Ok(0) => failed(io::ErrorKind::UnexpectedEof, "it was cut off"),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                failed(io::ErrorKind::TimedOut, "it came too slowly")
             }
+            filled => filled.map(drop),
         }
     }
 
     fn skip(&mut self, length: usize) {
         if let Some(stdin) = self.stdin() {
             stdin.left -= length;
+            stdin.pace.moved(Duration::ZERO, length);
         }
         self.stream.consume(length);
     }
@@ -195,12 +258,17 @@ impl Connection {
     }
 }
 
-/// How much of a body is waited for before its handler is run: what the client has announced, up
-/// to a limit, and nothing when it said nothing that makes sense.
-pub(super) fn wanted(params: &Params) -> usize {
+/// How much of a body is collected before its handler is run, and whether that is all of it: what the
+/// client has announced, or up to the end if it said nothing that makes sense. Of a longer one it is the
+/// beginning, which gives a handler something to do.
+pub(super) fn wanted(params: &Params, body_buffer: usize) -> (usize, bool) {
     let length = params
         .get("CONTENT_LENGTH")
         .and_then(|length| length.to_str());
     let length = length.and_then(|length| length.parse::<usize>().ok());
-    length.unwrap_or_default().min(EARLY_BODY)
+    match length {
+        Some(length) if length <= body_buffer => (length, true),
+        Some(_) => (body_buffer.clamp(1, SMALL), false),
+        None => (body_buffer.max(1), false),
+    }
 }

@@ -1,0 +1,82 @@
+//! What a peer has not taken yet, kept until its socket has room again.
+
+use std::io;
+use std::mem;
+use std::time::Instant;
+
+use super::super::Limits;
+use super::super::pace::Pace;
+use super::super::stream::Stream;
+
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    written: usize,
+    /// So many of these bytes belong to no response: a peer may ask for them without end.
+    pub(super) answers: usize,
+    pace: Pace,
+    /// Since when the peer has taken nothing.
+    since: Instant,
+    limits: Limits,
+}
+
+impl Output {
+    pub(super) fn new(limits: Limits) -> Self {
+        Output {
+            bytes: Vec::new(),
+            written: 0,
+            answers: 0,
+            pace: pace(limits),
+            since: Instant::now(),
+            limits,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How much memory the peer costs.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Writes these bytes after those that are kept; what the peer does not take is kept, too. An
+    /// own buffer is taken over then.
+    pub(super) fn send(&mut self, stream: &mut Stream, bytes: &mut Vec<u8>) -> io::Result<()> {
+        if !self.is_empty() {
+            self.bytes.append(bytes);
+            return Ok(());
+        }
+        let written = stream.write_some(bytes)?;
+        if written < bytes.len() {
+            (self.bytes, self.written) = (mem::take(bytes), written);
+            (self.pace, self.since) = (pace(self.limits), Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Writes what the peer takes now.
+    pub(super) fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        let rest = self.bytes.get(self.written..).unwrap_or_default();
+        let written = stream.write_some(rest)?;
+        if written > 0 {
+            self.pace.moved(self.since.elapsed(), written);
+            self.since = Instant::now();
+            self.written += written;
+        }
+        if self.written == self.bytes.len() {
+            (self.bytes, self.written, self.answers) = (Vec::new(), 0, 0);
+        }
+        Ok(())
+    }
+
+    /// When the peer is given up if it takes nothing more.
+    pub(super) fn deadline(&self) -> Instant {
+        self.since + self.pace.left()
+    }
+}
+
+fn pace(limits: Limits) -> Pace {
+    let pause = limits.write_timeout;
+    Pace::new(pause, pause, limits.response_min_rate)
+}

@@ -1,0 +1,76 @@
+//! What the connections of a program have together: their number, and what of them is in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bodies that are collected may take so many times `bodyBuffer` together.
+const BUFFERS: usize = 64;
+/// A body up to this size is collected however much the others take.
+pub(super) const SMALL: usize = 32 << 10;
+
+#[derive(Default)]
+pub(in crate::fastcgi) struct Places {
+    connections: AtomicUsize,
+    bodies: AtomicUsize,
+    owed: AtomicUsize,
+}
+
+impl Places {
+    /// How many bytes of responses wait to be taken.
+    pub(in crate::fastcgi) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
+    }
+}
+
+/// One of the places for connections; dropping it makes room for another.
+pub(in crate::fastcgi) struct Place {
+    all: Arc<Places>,
+    body: usize,
+    owed: usize,
+}
+
+impl Place {
+    /// Takes a place; tells how many had been taken before.
+    pub(in crate::fastcgi) fn take(places: &Arc<Places>) -> (Self, usize) {
+        let before = places.connections.fetch_add(1, Ordering::Relaxed);
+        let all = Arc::clone(places);
+        let (body, owed) = (0, 0);
+        (Place { all, body, owed }, before)
+    }
+
+    /// Takes memory for so much more of a body, if there is any.
+    pub(super) fn reserve(&mut self, bytes: usize, body_buffer: usize) -> bool {
+        let before = self.all.bodies.fetch_add(bytes, Ordering::Relaxed);
+        self.body += bytes;
+        let has_room = before.saturating_add(bytes) <= body_buffer.saturating_mul(BUFFERS);
+        if !has_room && self.body > SMALL {
+            self.all.bodies.fetch_sub(bytes, Ordering::Relaxed);
+            self.body -= bytes;
+            return false;
+        }
+        true
+    }
+
+    /// Gives back what the body took.
+    pub(super) fn release_body(&mut self) {
+        self.all.bodies.fetch_sub(self.body, Ordering::Relaxed);
+        self.body = 0;
+    }
+
+    /// So much of a response waits to be taken.
+    pub(super) fn owe(&mut self, bytes: usize) {
+        if bytes != self.owed {
+            self.all.owed.fetch_add(bytes, Ordering::Relaxed);
+            self.all.owed.fetch_sub(self.owed, Ordering::Relaxed);
+            self.owed = bytes;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.release_body();
+        self.owe(0);
+        self.all.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,87 @@
+//! Which requests may read their bodies in workers: those of half the workers at most. Further ones
+//! wait here, without a thread.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub(super) struct Streams<J> {
+    most: usize,
+    state: Mutex<State<J>>,
+    /// A request waits: a look at this takes no lock.
+    has_waiting: AtomicBool,
+}
+
+struct State<J> {
+    running: usize,
+    waiting: VecDeque<(Instant, J)>,
+}
+
+/// The right to read a body in a worker; dropping it gives it to the next request.
+pub(super) struct Slot<'a, J>(&'a Streams<J>);
+
+impl<J> Streams<J> {
+    pub(super) fn new(workers: usize) -> Self {
+        Streams {
+            most: (workers / 2).max(1),
+            state: Mutex::new(State {
+                running: 0,
+                waiting: VecDeque::new(),
+            }),
+            has_waiting: AtomicBool::new(false),
+        }
+    }
+
+    /// How many may run at once.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Adds a request behind those that wait.
+    pub(super) fn add(&self, job: J) {
+        let mut state = self.state();
+        state.waiting.push_back((Instant::now(), job));
+        self.has_waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// The request that may run next.
+    pub(super) fn next(&self) -> Option<(Slot<'_, J>, J)> {
+        if !self.has_waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.state();
+        if state.running >= self.most {
+            return None;
+        }
+        let (_, job) = state.waiting.pop_front()?;
+        state.running += 1;
+        self.note(&state);
+        Some((Slot(self), job))
+    }
+
+    /// Takes out those that have waited longer than this.
+    pub(super) fn take_overdue(&self, longest: Duration) -> Vec<J> {
+        let mut state = self.state();
+        let is_overdue = |(since, _): &(Instant, J)| since.elapsed() > longest;
+        let overdue = state.waiting.iter().take_while(|it| is_overdue(it)).count();
+        let overdue = state.waiting.drain(..overdue).map(|(_, job)| job).collect();
+        self.note(&state);
+        overdue
+    }
+
+    fn note(&self, state: &State<J>) {
+        let has_waiting = !state.waiting.is_empty();
+        self.has_waiting.store(has_waiting, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> Drop for Slot<'_, J> {
+    fn drop(&mut self) {
+        self.0.state().running -= 1;
+    }
+}

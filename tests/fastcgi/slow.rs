@@ -1,0 +1,305 @@
+//! Clients that send or take a byte now and then: others go on, and they themselves come to an end.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::{AT_ONCE, Client, STDIN, get, head, params, post, record, stream, visit};
+use crate::server::{Server, Setup, Socket, until};
+use crate::sessions::begin_session;
+
+/// How large a response is that no socket takes at once.
+const LARGE: usize = 2_000_000;
+
+/// What a client announces, and how much of it comes at once.
+const BODIES: [(Option<usize>, usize); 4] = [
+    (Some(100), 1),
+    (Some(900_000), 40_000),
+    (None, 40_000),
+    // Longer than what is collected.
+    (Some(3_000_000), 40_000),
+];
+
+fn server(workers: &str) -> Setup {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+    setup.arguments(&["--workers", workers])
+}
+
+/// The head of a request with a body that the handler reads while it has a session.
+fn upload(cookie: &str, length: Option<usize>) -> Vec<u8> {
+    let length = length.map_or(String::new(), |length| length.to_string());
+    let more = [
+        ("HTTP_COOKIE", cookie.as_bytes()),
+        ("CONTENT_LENGTH", length.as_bytes()),
+    ];
+    head(1, 0, &params("POST", "mode=count-and-read", &more))
+}
+
+/// Begins uploads of every kind, each in a session of its own.
+fn begin_uploads(server: &Server, number: usize) -> Vec<Client> {
+    let uploads = BODIES.iter().cycle().take(number);
+    let begin = |(length, sent): &(Option<usize>, usize)| {
+        let mut client = server.connect();
+        let part = stream(STDIN, 1, &vec![b'b'; *sent], 8_000);
+        // Without the end of the stream.
+        let part = &part[..part.len() - 8];
+        let head = upload(&begin_session(server), *length);
+        client.send(&[&head[..], part].concat()).unwrap();
+        client
+    };
+    uploads.map(begin).collect()
+}
+
+/// A byte for each client, as long as the program takes it.
+fn drip(clients: &mut Vec<Client>) {
+    clients.retain_mut(|client| client.send(&record(STDIN, 1, b"b")).is_ok());
+}
+
+/// A visitor counts again and again for some time; how long the longest answer took.
+fn visit_for(server: &Server, time: Duration) -> Duration {
+    let cookie = begin_session(server);
+    let (started, mut longest) = (Instant::now(), Duration::ZERO);
+    let mut count = 1;
+    while started.elapsed() < time {
+        let asked = Instant::now();
+        let mut client = server.connect();
+        client.wait_up_to(AT_ONCE);
+        let reply = client.ask(1, &visit(1, 0, "mode=count", &cookie));
+        count += 1;
+        assert_eq!(reply.text(), count.to_string());
+        longest = longest.max(asked.elapsed());
+    }
+    longest
+}
+
+#[test]
+fn slow_uploads_keep_no_visitor_waiting() {
+    let server = server("4").start();
+    let mut slow = begin_uploads(&server, 40);
+    let is_over = AtomicBool::new(false);
+    let longest = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                drip(&mut slow);
+                thread::sleep(Duration::from_millis(500));
+            }
+        });
+        let longest = visit_for(&server, Duration::from_secs(6));
+        is_over.store(true, Ordering::Relaxed);
+        longest
+    });
+    println!("the longest answer took {longest:?}");
+}
+
+#[test]
+fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
+    let server = server("16")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "2s")
+        .variable("CGI_SESSION_BODY_MIN_RATE", "30000")
+        .start();
+    for (length, sent) in BODIES {
+        let cookie = begin_session(&server);
+        let mut client = server.connect();
+        client.send(&upload(&cookie, length)).unwrap();
+        let part = stream(STDIN, 1, &vec![b'b'; sent], 8_000);
+        client.send(&part[..part.len() - 8]).unwrap();
+        let mut slow = vec![client];
+        until("it is answered", || {
+            drip(&mut slow);
+            thread::sleep(Duration::from_millis(50));
+            slow.first().is_none_or(Client::has_answer)
+        });
+        let reply = slow.remove(0).reply(1).unwrap();
+        assert_eq!((reply.status(), reply.end), (408, Some(0)), "{length:?}");
+        assert_eq!(crate::sessions::count(&server, &cookie), 2);
+    }
+}
+
+#[test]
+fn a_body_that_is_fast_enough_may_take_longer_than_its_first_byte() {
+    let server = server("16")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "3s")
+        .variable("CGI_SESSION_BODY_MIN_RATE", "500")
+        .start();
+    let started = Instant::now();
+    // One is collected, one is not.
+    let mut clients = [5_000, 2_000_000].map(|length| {
+        let mut client = server.connect();
+        let length = length.to_string();
+        let more = [("CONTENT_LENGTH", length.as_bytes())];
+        let head = head(1, 0, &params("POST", "mode=body", &more));
+        client.send(&head).unwrap();
+        client
+    });
+    let mut sent = 0;
+    while started.elapsed() < Duration::from_secs(6) {
+        for client in &mut clients {
+            client.send(&record(STDIN, 1, &[1; 100])).unwrap();
+        }
+        sent += 100;
+        thread::sleep(Duration::from_millis(100));
+    }
+    for (client, length) in clients.iter_mut().zip([5_000, 2_000_000]) {
+        let rest = stream(STDIN, 1, &vec![1; length - sent.min(length)], 8_000);
+        client.send(&rest).unwrap();
+        let reply = client.reply(1).unwrap();
+        let length = length.max(sent);
+        assert_eq!(reply.text(), format!("{length} {length}"));
+    }
+}
+
+#[test]
+fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
+    let server = server("4")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "6s")
+        .start();
+    let mut uploads: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = server.connect();
+            let more = [("CONTENT_LENGTH", &b"2000000"[..])];
+            client
+                .send(&head(1, 0, &params("POST", "mode=body", &more)))
+                .unwrap();
+            client.send(&record(STDIN, 1, &vec![1; 40_000])).unwrap();
+            client
+        })
+        .collect();
+    until("those beyond are refused", || {
+        // Fast enough for those that are read.
+        uploads.retain_mut(|client| {
+            let is_refused = client.has_answer();
+            if is_refused {
+                let reply = client.reply(1).unwrap();
+                assert_eq!(reply.status(), 503);
+                assert!(reply.head.contains("Retry-After: "), "{}", reply.head);
+            } else {
+                client.send(&record(STDIN, 1, &[1; 1_000])).unwrap();
+            }
+            !is_refused
+        });
+        thread::sleep(Duration::from_millis(100));
+        uploads.len() == 2
+    });
+    server.answers_at_once("two long bodies");
+    for mut client in uploads {
+        client
+            .send(&stream(STDIN, 1, &vec![1; 2_000_000], 8_000))
+            .unwrap();
+        assert_eq!(client.reply(1).unwrap().status(), 200);
+    }
+    assert!(
+        server
+            .log()
+            .contains("4 requests with long bodies are refused")
+    );
+}
+
+#[test]
+fn slow_readers_keep_no_visitor_waiting_and_get_their_pages() {
+    let server = server("2").start();
+    let page = get(1, 0, &format!("mode=large&size={LARGE}"));
+    let mut slow: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(&page).unwrap();
+            client
+        })
+        .collect();
+    let longest = visit_for(&server, Duration::from_secs(3));
+    println!("the longest answer took {longest:?}");
+    for client in &mut slow {
+        let reply = client.reply(1).unwrap();
+        assert_eq!((reply.body.len(), reply.end), (LARGE, Some(0)));
+    }
+}
+
+#[test]
+fn what_slow_clients_have_in_memory_is_bounded() {
+    let setup = server("2").variable("CGI_SESSION_BODY_BUFFER", "128k");
+    let server = setup.start();
+    let before = server.memory();
+    let uploads: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = server.connect();
+            let body = stream(STDIN, 1, &vec![b'b'; 100_000], 8_000);
+            let head = upload("", Some(128_000));
+            // What the program does not take stays in the socket.
+            let bytes = [&head[..], &body[..body.len() - 8]].concat();
+            thread::spawn(move || client.send(&bytes).map(|()| client))
+        })
+        .collect();
+    let uploads: Vec<_> = uploads.into_iter().map(|it| it.join().unwrap()).collect();
+    server.answers_at_once("200 bodies");
+    let bodies = server.memory() - before;
+    // 64 times 128 KiB, 32 KiB of each that was too much, and what the allocator makes of it.
+    assert!(bodies < 22 << 10, "{bodies} KiB");
+    drop(uploads);
+
+    let page = get(1, 0, &format!("mode=large&size={}", 4 * LARGE));
+    let mut slow: Vec<_> = (0..30)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(&page).unwrap();
+            client
+        })
+        .collect();
+    until("the slowest are cut off", || {
+        server.log().contains("the slowest is cut off")
+    });
+    server.answers_at_once("30 large pages");
+    let pages = server.memory() - before;
+    assert!(pages < 130 << 10, "{pages} KiB");
+    let whole = |client: &mut Client| client.reply(1).is_ok_and(|it| it.end.is_some());
+    let whole = slow
+        .iter_mut()
+        .map(whole)
+        .filter(|is_whole| *is_whole)
+        .count();
+    assert!((4..30).contains(&whole), "{whole} pages came whole");
+}
+
+#[test]
+fn a_program_that_ends_lets_a_slow_reader_finish_and_refuses_what_is_being_collected() {
+    let mut server = server("2").start();
+    let cookie = begin_session(&server);
+    let mut reader = server.connect();
+    reader
+        .send(&get(1, 0, &format!("mode=large&size={LARGE}")))
+        .unwrap();
+    reader.wait_for_word();
+    let mut upload = server.connect();
+    let bytes = post(1, 0, "mode=count", b"");
+    upload.send(&bytes[..bytes.len() - 8]).unwrap();
+    let mut counted = server.connect();
+    counted.ask(1, &visit(1, 0, "mode=count", &cookie));
+    server.signal(Signal::TERM);
+    assert_eq!(upload.reply(1).unwrap().status(), 503);
+    let reply = reader.reply(1).unwrap();
+    assert_eq!((reply.body.len(), reply.end), (LARGE, Some(0)));
+    assert!(server.end().success());
+}
+
+#[test]
+fn a_response_that_is_taken_slower_than_the_least_rate_is_cut_off() {
+    let setup = server("2").variable("CGI_SESSION_RESPONSE_MIN_RATE", "1000000");
+    let server = setup.variable("ECHO_WRITE", 3000).start();
+    let mut client = server.connect();
+    client
+        .send(&get(1, 0, &format!("mode=large&size={}", 4 * LARGE)))
+        .unwrap();
+    let started = Instant::now();
+    // Less than 250,000 bytes a second.
+    let cut = loop {
+        thread::sleep(Duration::from_millis(100));
+        match client.record() {
+            Ok(Some(_)) if started.elapsed() < Duration::from_secs(60) => {}
+            end => break end,
+        }
+    };
+    let is_cut =
+        matches!(cut, Ok(None)) || cut.is_err_and(|it| it.kind() != io::ErrorKind::WouldBlock);
+    assert!(is_cut, "it was not cut off");
+}
