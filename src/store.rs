@@ -49,6 +49,8 @@ pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
+/// Under `whenFull = refuse` a full store looks for expired sessions at most so often.
+const RECOUNT: Duration = Duration::from_secs(10);
 /// Clocks of one machine never differ so much.
 const CLOCK_NOISE: Duration = Duration::from_secs(60);
 

@@ -177,6 +177,73 @@ fn expired_sessions_are_neither_kept_nor_found() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_puts_off_neither_a_clean_up_nor_the_end_of_a_session() {
+    const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+    let store = MemoryStore::new(&Config::new()).unwrap();
+    let now = SystemTime::now();
+    let id = create_at(&store, &record(1), now + YEAR);
+    store.delete_expired(&Sweep::new(), now + YEAR).unwrap();
+    assert_eq!(store.last_sweep(now), None);
+    store.delete_expired(&Sweep::new(), now).unwrap();
+    assert_eq!(store.last_sweep(now), Some(Duration::ZERO));
+    let later = now + Duration::from_secs(2 * 3600);
+    assert!(store.read(&id.digest(), later).unwrap().is_none());
+}
+
+fn capped(when_full: &str) -> MemoryStore {
+    let config = Config::new().set("maxSessions", "1600").unwrap();
+    MemoryStore::new(&config.set("whenFull", when_full).unwrap()).unwrap()
+}
+
+#[test]
+fn at_the_cap_room_is_made_for_many_new_sessions_at_once() {
+    let store = capped("evictOldest");
+    let now = SystemTime::now();
+    let at = |second| now + Duration::from_secs(second);
+    let ids: Vec<_> = (0..1600)
+        .map(|second| create_at(&store, &record(1), at(second)))
+        .collect();
+    let (_, in_use) = store
+        .lock(&ids[0].digest(), WAIT, at(1600))
+        .unwrap()
+        .unwrap();
+    create_at(&store, &record(1), at(1601));
+    let is_there = |id: &SessionId| {
+        let stored = store.look(&id.digest(), at(1601)).unwrap();
+        stored.is_some()
+    };
+    let there: Vec<_> = ids.iter().map(is_there).collect();
+    // All but the 101 that were used the longest time ago, of which one is in use.
+    assert!(there[0] && there[1..102].iter().all(|is_there| !is_there));
+    assert!(there[102..].iter().all(|is_there| *is_there));
+    drop(in_use);
+}
+
+#[test]
+fn a_full_store_that_refuses_looks_for_expired_sessions_every_ten_seconds() {
+    let store = capped("refuse");
+    let now = SystemTime::now();
+    let at = |second| now + Duration::from_secs(second);
+    let try_at = |second| {
+        let id = SessionId::generate().unwrap();
+        let created = store.create(&id.digest(), &record(1), at(second));
+        created.map(|lease| assert!(lease.is_some()))
+    };
+    for _ in 0..1600 {
+        try_at(0).unwrap();
+    }
+    for second in [3592, 3599, 3601] {
+        let full = try_at(second);
+        assert!(matches!(full, Err(Error::Full { limit: 1600 })), "{full:?}");
+    }
+    try_at(3602).unwrap();
+    assert_eq!(
+        store.delete_expired(&Sweep::new(), at(3602)).unwrap().live,
+        1
+    );
+}
+
+#[test]
 fn no_id_is_in_a_snapshot() {
     let (place, id) = Place::with_one();
     let text = fs::read_to_string(place.snapshot()).unwrap();

@@ -5,19 +5,19 @@ mod lease;
 mod snapshot;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{
-    Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor, check_size,
-    has_expired,
+    Lease, RECOUNT, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
+    age_of_sweep, check_size, has_expired,
 };
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
-use entry::{Entry, Kept, lock};
+use entry::{Entry, Kept, State, lock};
 use lease::MemoryLease;
 use snapshot::{Saved, Snapshot};
 
@@ -41,13 +41,17 @@ struct Shared {
     max_record_bytes: usize,
     max_sessions: u64,
     when_full: WhenFull,
-    entries: Mutex<HashMap<SessionDigest, Arc<Entry>>>,
+    entries: Mutex<Entries>,
+    /// How many of them `maxSessions` counts.
+    counted: AtomicU64,
     last_sweep: Mutex<Option<SystemTime>>,
     /// Locked while a snapshot is written, which no request waits for.
     snapshot: Option<Mutex<Snapshot>>,
     /// Whether anything is different from the last snapshot.
     is_changed: AtomicBool,
 }
+
+type Entries = HashMap<SessionDigest, Arc<Entry>>;
 
 impl MemoryStore {
     /// A store with the sessions of the last snapshot, or an empty one where there is none. It waits up to
@@ -58,17 +62,10 @@ impl MemoryStore {
     /// When `snapshotFile` cannot be used: it is damaged, not ours alone, written by a later release, or in
     /// use by another process. It stays as it is then.
     pub fn new(config: &Config) -> Result<Self> {
-        let mut entries = HashMap::new();
-        let mut snapshot = None;
+        let (mut saved, mut snapshot) = (Vec::new(), None);
         if let Some(path) = &config.snapshot_file {
             let opened = Snapshot::open(path, config.lock_timeout)?;
-            for saved in opened.load()? {
-                let kept = Kept {
-                    record: saved.record,
-                    last_access: saved.last_access,
-                };
-                entries.insert(saved.session, Arc::new(Entry::new(kept, false)));
-            }
+            saved = opened.load()?;
             snapshot = Some(Mutex::new(opened));
         }
         let shared = Shared {
@@ -77,19 +74,25 @@ impl MemoryStore {
             max_sessions: config.max_sessions,
             when_full: config.when_full,
             entries: Mutex::default(),
+            counted: AtomicU64::default(),
             last_sweep: Mutex::default(),
             snapshot,
             is_changed: AtomicBool::new(false),
         };
-        // What has expired since the snapshot was written. Nobody has asked for a session yet whose
-        // clock could tell.
+        // Not what has expired since the snapshot was written. No request is here yet whose clock could
+        // tell the time.
         let now = SystemTime::now();
-        entries.retain(|_, entry: &mut Arc<Entry>| {
-            let state = lock(&entry.state);
-            let kept = state.stored.as_ref();
-            kept.is_some_and(|kept| !shared.has_expired(kept, now))
-        });
-        *lock(&shared.entries) = entries;
+        let mut entries = lock(&shared.entries);
+        for saved in saved {
+            let kept = Kept {
+                record: saved.record,
+                last_access: saved.last_access,
+            };
+            if !shared.has_expired(&kept, now) {
+                shared.insert(&mut entries, saved.session, kept, false);
+            }
+        }
+        drop(entries);
         Ok(MemoryStore {
             shared: Arc::new(shared),
         })
@@ -111,8 +114,8 @@ impl Store for MemoryStore {
         if record.predecessor().is_none() {
             self.shared.make_room(&mut entries, now)?;
         }
-        let entry = Arc::new(Entry::new(Kept::new(record, now), true));
-        entries.insert(*session, Arc::clone(&entry));
+        let kept = Kept::new(record, now);
+        let entry = self.shared.insert(&mut entries, *session, kept, true);
         self.shared.change();
         Ok(Some(Box::new(MemoryLease {
             shared: Arc::clone(&self.shared),
@@ -181,52 +184,14 @@ impl Store for MemoryStore {
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-        let mut report = SweepReport::default();
-        let mut entries = lock(&self.shared.entries);
-        entries.retain(|digest, entry| {
-            report.examined += 1;
-            let mut state = lock(&entry.state);
-            let Some(kept) = &state.stored else {
-                return false;
-            };
-            if !self.shared.has_expired(kept, now) {
-                report.live += u64::from(!kept.record.is_marker());
-                return true;
-            }
-            if state.is_locked {
-                report.busy += 1;
-                return true;
-            }
-            if sweep.max_files.is_some_and(|max| report.deleted >= max) {
-                report.stopped_early = true;
-                return true;
-            }
-            let bytes = kept.record.json_len() as u64;
-            let age = now.duration_since(kept.last_access).unwrap_or_default();
-            report.deleted += 1;
-            report.deleted_bytes += bytes;
-            if let Some(observer) = sweep.observer {
-                observer(SweepEvent::Deleted {
-                    name: digest.as_str(),
-                    age,
-                    bytes,
-                    reason: "expired",
-                });
-            }
-            if !sweep.dry_run {
-                state.stored = None;
-            }
-            sweep.dry_run
-        });
-        if !sweep.dry_run {
-            *lock(&self.shared.last_sweep) = Some(now);
-        }
-        Ok(report)
+        Ok(self
+            .shared
+            .sweep(&mut lock(&self.shared.entries), sweep, now))
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
         let last = *lock(&self.shared.last_sweep);
-        last.map(|last| now.duration_since(last).unwrap_or_default())
+        last.and_then(|ended| age_of_sweep(ended, now))
     }
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
@@ -252,10 +217,9 @@ impl Store for MemoryStore {
     fn uninstall(&self) -> Uninstalled {
         let mut entries = lock(&self.shared.entries);
         let sessions = entries.len() as u64;
-        for entry in entries.values() {
-            lock(&entry.state).stored = None;
+        for (_, entry) in entries.drain() {
+            self.shared.put(&mut lock(&entry.state), None);
         }
-        entries.clear();
         drop(entries);
         let mut errors = Vec::new();
         if let Some(snapshot) = &self.shared.snapshot {
@@ -319,49 +283,132 @@ impl Shared {
         has_expired(&kept.record, kept.last_access, self.idle, now)
     }
 
-    /// Makes room for one more session: the expired go first, then the least recently used.
-    fn make_room(
+    fn insert(
         &self,
-        entries: &mut HashMap<SessionDigest, Arc<Entry>>,
-        now: SystemTime,
-    ) -> Result<()> {
-        let is_full = |entries: &HashMap<_, _>| {
-            self.max_sessions > 0 && entries.len() as u64 >= self.max_sessions
-        };
-        if !is_full(entries) {
+        entries: &mut Entries,
+        session: SessionDigest,
+        kept: Kept,
+        is_locked: bool,
+    ) -> Arc<Entry> {
+        self.counted
+            .fetch_add(u64::from(kept.is_counted()), Ordering::Relaxed);
+        let entry = Arc::new(Entry::new(kept, is_locked));
+        entries.insert(session, Arc::clone(&entry));
+        entry
+    }
+
+    /// Puts a record, or none, in the place of the one that is there.
+    fn put(&self, state: &mut State, kept: Option<Kept>) {
+        let counts = |kept: &Option<Kept>| u64::from(kept.as_ref().is_some_and(Kept::is_counted));
+        let (before, after) = (counts(&state.stored), counts(&kept));
+        state.stored = kept;
+        self.counted.fetch_add(after, Ordering::Relaxed);
+        self.counted.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// The clean-up, for which requests that begin meanwhile wait.
+    fn sweep(&self, entries: &mut Entries, sweep: &Sweep<'_>, now: SystemTime) -> SweepReport {
+        let mut report = SweepReport::default();
+        entries.retain(|digest, entry| {
+            let mut state = lock(&entry.state);
+            let is_locked = state.is_locked;
+            let Some(kept) = &mut state.stored else {
+                return false;
+            };
+            let counts = u64::from(kept.is_counted());
+            report.examined += counts;
+            if !self.has_expired(kept, now) {
+                report.live += counts;
+                if !sweep.dry_run {
+                    // A later time was noted by a clock that was wrong.
+                    kept.last_access = kept.last_access.min(now);
+                }
+                return true;
+            }
+            if is_locked {
+                report.busy += counts;
+                return true;
+            }
+            if sweep.max_files.is_some_and(|max| report.deleted >= max) {
+                report.stopped_early = true;
+                return true;
+            }
+            let bytes = kept.record.json_len() as u64;
+            report.deleted += counts;
+            report.deleted_bytes += bytes;
+            if let Some(observer) = sweep.observer {
+                observer(SweepEvent::Deleted {
+                    name: digest.as_str(),
+                    age: now.duration_since(kept.last_access).unwrap_or_default(),
+                    bytes,
+                    reason: "expired",
+                });
+            }
+            if !sweep.dry_run {
+                self.put(&mut state, None);
+            }
+            sweep.dry_run
+        });
+        if !sweep.dry_run {
+            *lock(&self.last_sweep) = Some(now);
+        }
+        report
+    }
+
+    /// Makes room for one more session and for some that come after it, or refuses it.
+    fn make_room(&self, entries: &mut Entries, now: SystemTime) -> Result<()> {
+        let is_full =
+            || self.max_sessions > 0 && self.counted.load(Ordering::Relaxed) >= self.max_sessions;
+        if !is_full() {
             return Ok(());
         }
-        entries.retain(|_, entry| {
+        let last_sweep = *lock(&self.last_sweep);
+        let age = last_sweep.and_then(|ended| age_of_sweep(ended, now));
+        if self.when_full == WhenFull::EvictOldest {
+            self.evict(entries, now);
+        } else if age.is_none_or(|age| age >= RECOUNT) {
+            self.sweep(entries, &Sweep::new(), now);
+        }
+        if self.when_full == WhenFull::Refuse && is_full() {
+            return Err(Error::Full {
+                limit: self.max_sessions,
+            });
+        }
+        // With every session in use, one more than the cap is the lesser evil.
+        Ok(())
+    }
+
+    /// Takes the expired away, then the least recently used, until a sixteenth of the places is free.
+    fn evict(&self, entries: &mut Entries, now: SystemTime) {
+        let mut oldest = Vec::new();
+        entries.retain(|digest, entry| {
             let mut state = lock(&entry.state);
-            let is_over = state
-                .stored
-                .as_ref()
-                .is_none_or(|kept| self.has_expired(kept, now));
-            if is_over && !state.is_locked {
-                state.stored = None;
+            let Some(kept) = &state.stored else {
                 return false;
+            };
+            if state.is_locked {
+                return true;
+            }
+            if self.has_expired(kept, now) {
+                self.put(&mut state, None);
+                return false;
+            }
+            if kept.is_counted() {
+                oldest.push((kept.last_access, *digest));
             }
             true
         });
-        while is_full(entries) {
-            if self.when_full == WhenFull::Refuse {
-                return Err(Error::Full {
-                    limit: self.max_sessions,
-                });
-            }
-            let unlocked = entries.iter().filter_map(|(digest, entry)| {
-                let state = lock(&entry.state);
-                let kept = state.stored.as_ref().filter(|_| !state.is_locked)?;
-                Some((kept.last_access, *digest))
-            });
-            // With every session in use, one more than the cap is the lesser evil.
-            let Some((_, oldest)) = unlocked.min_by_key(|(last_access, _)| *last_access) else {
-                return Ok(());
-            };
-            if let Some(entry) = entries.remove(&oldest) {
-                lock(&entry.state).stored = None;
+        let left = self.max_sessions - 1 - self.max_sessions / 16;
+        let excess = self.counted.load(Ordering::Relaxed).saturating_sub(left);
+        let excess = usize::try_from(excess).unwrap_or(usize::MAX);
+        if excess < oldest.len() {
+            oldest.select_nth_unstable_by_key(excess, |(last_access, _)| *last_access);
+            oldest.truncate(excess);
+        }
+        for (_, digest) in oldest {
+            if let Some(entry) = entries.remove(&digest) {
+                self.put(&mut lock(&entry.state), None);
             }
         }
-        Ok(())
     }
 }

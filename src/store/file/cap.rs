@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
@@ -19,15 +19,13 @@ use super::scan::{self, COUNT, SWEEP_LOCK};
 use super::{Shared, content, is_counted, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
-use crate::store::Sweep;
 use crate::store::calls;
 use crate::store::directory::{self, Finding};
 use crate::store::lock::{self, Release};
+use crate::store::{RECOUNT, Sweep};
 
 /// So far above the cap a creator does not wait for an eviction that somebody else is doing.
 const SLACK: u64 = 8;
-/// Under `whenFull = refuse` the directory is counted again at most so often.
-const RECOUNT: Duration = Duration::from_secs(10);
 
 /// A session that is counted and may be created.
 ///

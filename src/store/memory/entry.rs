@@ -33,6 +33,11 @@ impl Kept {
         }
     }
 
+    /// Whether it is one of the sessions that `maxSessions` counts: what a change of id leaves is none.
+    pub(super) fn is_counted(&self) -> bool {
+        !self.record.is_replaced()
+    }
+
     pub(super) fn to_stored(&self) -> Stored {
         Stored {
             record: Record::clone(&self.record),

@@ -20,7 +20,8 @@ pub(super) struct MemoryLease {
 impl Lease for MemoryLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
-        lock(&self.entry.state).stored = Some(Kept::new(record, now));
+        let kept = Kept::new(record, now);
+        self.shared.put(&mut lock(&self.entry.state), Some(kept));
         self.shared.change();
         Ok(())
     }
@@ -35,7 +36,7 @@ impl Lease for MemoryLease {
 
     fn destroy(self: Box<Self>) -> Result<()> {
         lock(&self.shared.entries).remove(&self.session);
-        lock(&self.entry.state).stored = None;
+        self.shared.put(&mut lock(&self.entry.state), None);
         self.shared.change();
         Ok(())
     }
