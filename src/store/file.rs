@@ -238,10 +238,15 @@ impl Shared {
         record.idle().unwrap_or(self.idle)
     }
 
-    /// The time of the file of a record with an end of its own: so long ago that every clean-up looks
-    /// into it, whatever its `timeout`.
-    fn hint(record: &Record) -> Option<SystemTime> {
-        record.expires().map(|_| SystemTime::UNIX_EPOCH)
+    /// The time of the file of a record with an end of its own, so that a clean-up looks into it at that
+    /// end. What a change of id leaves, every clean-up looks into, whatever its `timeout`.
+    fn hint(&self, record: &Record) -> Option<SystemTime> {
+        let expires = record.expires()?;
+        if record.is_replaced() {
+            return Some(UNCOUNTED);
+        }
+        let hint = expires.checked_sub(self.idle(record))?;
+        Some(hint.max(UNCOUNTED + Duration::from_secs(1)))
     }
 
     /// The idle time of a record whose end each use moves; `None` for an end of its own.
@@ -260,17 +265,18 @@ fn should_touch(idle: Duration, modified: SystemTime, now: SystemTime) -> bool {
     }
 }
 
-/// Whether the file of this time holds a session: a record with an end of its own (a marker, or the copy
-/// under an id that was changed) counts for none.
+/// The time of a file that is none of the sessions that `maxSessions` counts: what a change of id leaves.
+const UNCOUNTED: SystemTime = SystemTime::UNIX_EPOCH;
+
 fn is_counted(modified: SystemTime) -> bool {
-    modified != SystemTime::UNIX_EPOCH
+    modified != UNCOUNTED
 }
 
 /// When a session was last used, as far as its file tells.
 fn last_access(record: &Record, modified: SystemTime) -> SystemTime {
-    match record.expires() {
-        // Its file tells nothing. It was written as long ago as its life has passed.
-        Some(expires) => record.changed().unwrap_or(expires),
-        None => modified,
-    }
+    // The file of what a change of id leaves tells nothing else.
+    record
+        .changed()
+        .filter(|_| !is_counted(modified))
+        .unwrap_or(modified)
 }

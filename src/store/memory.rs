@@ -334,7 +334,7 @@ impl Shared {
                 return true;
             }
             let bytes = kept.record.json_len() as u64;
-            report.deleted += counts;
+            report.deleted += 1;
             report.deleted_bytes += bytes;
             if let Some(observer) = sweep.observer {
                 observer(SweepEvent::Deleted {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Error, SessionId, Store, Sweep};
 
-use crate::support::{IDLE, Place, ago, ahead, record};
+use crate::support::{IDLE, Place, ago, ahead, record, record_until};
 
 fn count(place: &Place) -> u64 {
     u64::from_le_bytes(fs::read(place.file(".count")).unwrap().try_into().unwrap())
@@ -46,6 +46,26 @@ fn a_session_in_use_never_makes_room() {
     assert!(place.exists(&ids[0]) && !place.exists(&ids[1]));
     drop(in_use);
     assert_eq!(place.locked_n(&ids[0]), Some(0));
+}
+
+#[test]
+fn sessions_with_an_end_far_ahead_make_room_too() {
+    let place = Place::with(&[("maxSessions", "10")]);
+    for n in 0..40 {
+        place.create_record(&record_until(n, ahead(100 * IDLE + n)));
+        assert!(place.sessions() <= 10);
+    }
+    // The last ones end last: they were used last.
+    let mut left = Vec::new();
+    for name in place.names() {
+        if crate::support::is_session(&name) {
+            let text = fs::read_to_string(place.file(&name)).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            left.push(json[0]["d"]["values"][""]["n"].as_u64().unwrap());
+        }
+    }
+    left.sort_unstable();
+    assert_eq!(left, (30..40).collect::<Vec<_>>());
 }
 
 #[test]

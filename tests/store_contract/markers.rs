@@ -10,8 +10,7 @@ use crate::subjects::{
 };
 
 /// The stores in which a marker still passes for a session.
-const UNAWARE: [&str; 7] = [
-    "memory",
+const UNAWARE: [&str; 6] = [
     "sqlite",
     "sqlite with durability",
     "redis",

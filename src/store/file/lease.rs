@@ -38,6 +38,8 @@ pub(super) struct FileLease {
     modified: SystemTime,
     /// How long it lives unused, unless it has an end of its own.
     idle: Option<Duration>,
+    /// Whether `maxSessions` counts it.
+    is_counted: bool,
     /// Whose session it is, as the stored record says.
     user: Option<String>,
 }
@@ -87,6 +89,7 @@ impl FileLease {
                 seed: current.seed,
                 modified,
                 idle: shared.sliding(&record),
+                is_counted: !record.is_replaced(),
                 user: record.user().map(str::to_owned),
             };
             if shared.has_expired(&record, modified, now) {
@@ -166,6 +169,7 @@ impl FileLease {
             seed,
             modified: now,
             idle: shared.sliding(record),
+            is_counted: !record.is_replaced(),
             user: record.user().map(str::to_owned),
         }))
     }
@@ -305,7 +309,7 @@ impl FileLease {
 
     /// Puts the file's time right if a process died between its commit and setting the time.
     fn repair_hint(&self, record: &Record) -> Result<()> {
-        match Shared::hint(record) {
+        match self.shared.hint(record) {
             Some(hint) if hint != self.modified => {
                 set_hint(&self.shared, &self.file, &self.name, record)
             }
@@ -343,9 +347,9 @@ impl Lease for FileLease {
         }
         self.write(record, length)?;
         self.modified = now;
-        let was_counted = self.idle.is_some();
         self.idle = self.shared.sliding(record);
-        if was_counted && self.idle.is_none() {
+        let was_counted = std::mem::replace(&mut self.is_counted, !record.is_replaced());
+        if was_counted && !self.is_counted {
             cap::forget(&self.shared, 1);
         }
         if changes_user {
@@ -380,7 +384,7 @@ impl Lease for FileLease {
             return Ok(());
         }
         self.shared.directory.unlink(&self.name)?;
-        if self.idle.is_some() {
+        if self.is_counted {
             cap::forget(&self.shared, 1);
         }
         sync_names(&self.shared, &self.name)?;
@@ -523,7 +527,7 @@ fn write_new(
 }
 
 fn set_hint(shared: &Shared, file: &File, name: &str, record: &Record) -> Result<()> {
-    let Some(hint) = Shared::hint(record) else {
+    let Some(hint) = shared.hint(record) else {
         return Ok(());
     };
     calls::set_time(file, hint)

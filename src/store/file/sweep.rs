@@ -148,6 +148,7 @@ struct Run<'a> {
     deadline: Option<Instant>,
     stop: AtomicBool,
     deleted: AtomicU64,
+    /// Those of them that `maxSessions` does not count.
     uncounted: AtomicU64,
 }
 
@@ -238,24 +239,11 @@ impl Run<'_> {
             Content::Record(current) => match Record::from_json(current.data) {
                 // Whatever end of its own it has: a clock that was wrong may have set that.
                 Ok(record) if self.is_too_old(&record) => "older than any session may be",
-                Ok(record) if record.expires().is_some() => {
-                    if !self.has_ended(&record) {
-                        return self.repair(&file, folder, name, &stat);
-                    }
-                    if record.is_marker() {
-                        "the marker of a changed id"
-                    } else {
-                        "expired"
-                    }
+                Ok(record) if !self.has_ended(&record, &stat) => {
+                    report.live += u64::from(!record.is_replaced());
+                    return self.repair(&file, folder, name, &record, &stat);
                 }
-                Ok(_) if directory::modified(&stat) > self.now => {
-                    report.live += 1;
-                    return self.set_time(&file, folder, name, self.now);
-                }
-                Ok(record) if !self.is_idle(&record, &stat) => {
-                    report.live += 1;
-                    return Ok(());
-                }
+                Ok(record) if record.is_marker() => "the marker of a changed id",
                 Ok(_) => "expired",
                 Err(RecordError::Malformed(_)) => "damaged and expired",
                 // Whether it has expired is for that version to say.
@@ -373,22 +361,10 @@ impl Run<'_> {
                 .is_ok_and(|ahead| ahead > longest)
     }
 
-    /// Whether a record has reached its own end. Nobody can be about to use a marker.
-    fn has_ended(&self, record: &Record) -> bool {
-        let is_over = |end| {
-            if record.is_marker() {
-                end < self.now
-            } else {
-                self.is_past(end)
-            }
-        };
-        record.expires().is_some_and(is_over)
-    }
-
-    /// Whether a session was unused for as long as its record says.
-    fn is_idle(&self, record: &Record, stat: &Stat) -> bool {
+    /// Whether a record has ended, as it says itself. Nobody can be about to use a marker.
+    fn has_ended(&self, record: &Record, stat: &Stat) -> bool {
         let end = self.shared.end(record, directory::modified(stat));
-        end.is_some_and(|end| self.is_past(end))
+        end.is_some_and(|end| self.is_past(end) || record.is_marker() && end < self.now)
     }
 
     fn is_too_old(&self, record: &Record) -> bool {
@@ -423,13 +399,22 @@ impl Run<'_> {
             .map_err(|error| Error::io("cannot lock", self.path(folder, name), error))
     }
 
-    /// Puts the time right of a file whose record has an end of its own.
-    fn repair(&self, file: &File, folder: &Folder, name: &str, stat: &Stat) -> Result<()> {
-        let hint = SystemTime::UNIX_EPOCH;
-        if directory::modified(stat) == hint {
+    /// Puts the time right of a file that lives and was found as a candidate.
+    fn repair(
+        &self,
+        file: &File,
+        folder: &Folder,
+        name: &str,
+        record: &Record,
+        stat: &Stat,
+    ) -> Result<()> {
+        let modified = directory::modified(stat);
+        // One in the future was set by a clock that was wrong.
+        let right = self.shared.hint(record).unwrap_or(modified.min(self.now));
+        if right == modified {
             return Ok(());
         }
-        self.set_time(file, folder, name, hint)
+        self.set_time(file, folder, name, right)
     }
 
     fn set_time(&self, file: &File, folder: &Folder, name: &str, time: SystemTime) -> Result<()> {
