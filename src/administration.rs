@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::manager::{Locked, SessionManager};
 use crate::session::Session;
-use crate::store::{Store, Stored, Uninstalled};
+use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
 /// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.
 ///
@@ -177,6 +177,86 @@ impl SessionManager {
             }
             _ => Ok(false),
         }
+    }
+
+    /// Deletes the sessions that were unused for so long, whatever their records say.
+    pub(crate) fn delete_idle(
+        &self,
+        idle: Duration,
+        sweep: &Sweep<'_>,
+        deadline: Option<Instant>,
+        report: &mut SweepReport,
+    ) -> Result<()> {
+        let now = SystemTime::now();
+        let mut chosen = Vec::new();
+        let mut choose = |session: &SessionDigest, stored: Result<Stored>| {
+            if stored.is_ok_and(|stored| self.unused(&stored, now) > Some(idle)) {
+                chosen.push(*session);
+            }
+            ControlFlow::Continue(())
+        };
+        self.shared.store.for_each(&mut choose, now)?;
+        for session in chosen {
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_late || sweep.max_files.is_some_and(|max| report.deleted >= max) {
+                report.stopped_early = true;
+                break;
+            }
+            match self.end_idle(&session, idle, sweep, now) {
+                Ok(Some(bytes)) => {
+                    report.live = report.live.saturating_sub(1);
+                    report.deleted += 1;
+                    report.deleted_bytes += bytes;
+                }
+                // In use, and counted as live or as busy already.
+                Ok(None) | Err(Error::Busy { .. }) => {}
+                Err(error) => report.failures.push(error.one_line()),
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a session was surely unused: the store notes a use at most once in a sixtieth of the
+    /// session's own time. `None` for what a change of id leaves.
+    fn unused(&self, stored: &Stored, now: SystemTime) -> Option<Duration> {
+        let own = stored.record.idle().unwrap_or(self.shared.config.timeout);
+        let unused = now.duration_since(stored.last_access).ok()?;
+        let is_session = !stored.record.is_replaced();
+        is_session.then(|| unused.saturating_sub(own / 60))
+    }
+
+    /// Deletes a session unless it was used meanwhile, and returns its size.
+    fn end_idle(
+        &self,
+        session: &SessionDigest,
+        idle: Duration,
+        sweep: &Sweep<'_>,
+        now: SystemTime,
+    ) -> Result<Option<u64>> {
+        let store = &self.shared.store;
+        let found = if sweep.dry_run {
+            store.look(session, now)?.map(|stored| (stored, None))
+        } else {
+            let locked = store.lock(session, Duration::ZERO, now)?;
+            locked.map(|(stored, lease)| (stored, Some(lease)))
+        };
+        let Some((stored, lease)) = found else {
+            return Ok(None);
+        };
+        let Some(age) = self.unused(&stored, now).filter(|unused| *unused > idle) else {
+            return Ok(None);
+        };
+        lease.map_or(Ok(()), Lease::destroy)?;
+        let bytes = stored.record.json_len() as u64;
+        if let Some(observer) = sweep.observer {
+            observer(SweepEvent::Deleted {
+                name: session.as_str(),
+                age,
+                bytes,
+                reason: "unused for as long as was asked",
+            });
+        }
+        Ok(Some(bytes))
     }
 
     /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.

@@ -269,7 +269,15 @@ impl SessionManager {
     ///
     /// When the store as a whole cannot be cleaned; single failures are in the report.
     pub fn delete_expired(&self, sweep: &Sweep<'_>) -> Result<SweepReport> {
-        self.shared.store.delete_expired(sweep, SystemTime::now())
+        let (started, now) = (Instant::now(), SystemTime::now());
+        let mut report = self.shared.store.delete_expired(sweep, now)?;
+        if let Some(idle) = sweep.idle
+            && !report.already_running
+        {
+            let deadline = sweep.max_time.and_then(|time| started.checked_add(time));
+            self.delete_idle(idle, sweep, deadline, &mut report)?;
+        }
+        Ok(report)
     }
 
     /// Keeps what so far lives in memory alone: with `storageType = ram` in `snapshotFile`, if anything has

@@ -185,7 +185,8 @@ impl Record {
     /// program has saved yet, for which `timeout` of the configuration counts.
     #[must_use]
     pub fn idle(&self) -> Option<Duration> {
-        self.head.numbers[IDLE].map(Duration::from_secs)
+        let [own, idle] = [TIMEOUT, IDLE].map(|number| self.head.numbers[number]);
+        idle.or(own).map(Duration::from_secs)
     }
 
     /// Gives the session an idle time of its own, or takes it away.

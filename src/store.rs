@@ -285,6 +285,7 @@ pub struct Sweep<'a> {
     pub(crate) max_time: Option<Duration>,
     pub(crate) max_files: Option<u64>,
     pub(crate) dry_run: bool,
+    pub(crate) idle: Option<Duration>,
     pub(crate) observer: Option<&'a (dyn Fn(SweepEvent<'_>) + Sync)>,
 }
 
@@ -306,6 +307,16 @@ impl<'a> Sweep<'a> {
     #[must_use]
     pub fn max_files(mut self, files: u64) -> Self {
         self.max_files = Some(files);
+        self
+    }
+
+    /// Ends also sessions that were unused for so long, whatever their records say. Only
+    /// [`SessionManager::delete_expired`](crate::SessionManager::delete_expired) does that, for any store that can
+    /// be listed; a use that the store has not noted yet, which it does each sixtieth of a session's idle
+    /// time, is allowed for.
+    #[must_use]
+    pub fn idle(mut self, time: Duration) -> Self {
+        self.idle = Some(time);
         self
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use cgi_session::SessionManager;
 use serde_json::json;
 use support::{Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_age, tool};
 
@@ -32,8 +33,8 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    assert_eq!(&line(stored.digest())[5..], ["-", "\"\""]);
-    assert_eq!(&line(&of_ada)[5..], ["ada", "-"]);
+    assert_eq!(&line(stored.digest())[6..], ["-", "\"\""]);
+    assert_eq!(&line(&of_ada)[6..], ["ada", "-"]);
 
     let of_user = site
         .run(&["list", "--user", "ada", "--json"])
@@ -44,6 +45,29 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     site.run(&["list", "--user", "nobody"])
         .exits_with(0)
         .prints("");
+}
+
+#[test]
+fn the_idle_times_that_programs_have_set_are_shown() {
+    let site = Site::new();
+    site.session();
+    let patient = site.manager().config().clone().set("timeout", "30d");
+    let patient = site.session_by(&SessionManager::new(patient.unwrap()).unwrap());
+    let listed = site.run(&["list"]).exits_with(0);
+    let idle = listed
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().nth(4).unwrap());
+    let mut idle: Vec<_> = idle.collect();
+    idle.sort_unstable();
+    assert_eq!(idle, ["30d", "60m"]);
+    let shown = site
+        .run(&["show", "--json", patient.digest()])
+        .exits_with(0)
+        .json();
+    assert_eq!(shown["idle"], 30 * 24 * 3600);
+    site.check(&[])
+        .says("unused for 60m (1 session), 30d (1 session); timeout is 60m here");
 }
 
 #[test]

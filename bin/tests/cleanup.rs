@@ -82,6 +82,44 @@ fn an_expired_session_that_somebody_holds_is_left_alone() {
 }
 
 #[test]
+fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() {
+    let site = Site::new();
+    let patient = site.manager().config().clone().set("timeout", "1d");
+    let patient = SessionManager::new(patient.unwrap()).unwrap();
+    let begin = || site.session_by(&patient);
+    let (fresh, used, held, of_an_hour) = (begin(), begin(), begin(), site.session());
+    for stored in [&used, &held] {
+        set_age(&stored.path, 2 * HOUR);
+    }
+    let holder = File::open(&held.path).unwrap();
+    holder.lock().unwrap();
+    let cleanup = |more: &[&str]| {
+        let mut command = support::cleanup_program();
+        command.arg("--storage-file-dir").arg(&site.directory);
+        Finished::of(command.args(["--json"]).args(more))
+            .exits_with(0)
+            .json()
+    };
+    let numbers = |more: &[&str]| {
+        let report = cleanup(more);
+        ["deleted", "live", "busy"].map(|key| report[key].as_u64().unwrap())
+    };
+    assert_eq!(numbers(&[]), [0, 3, 1]);
+    // A use within a sixtieth of the day may not have been noted.
+    assert_eq!(numbers(&["--idle", "119m"]), [0, 3, 1]);
+    let dry = cleanup(&["--idle", "30m", "--dry-run"]);
+    assert_eq!((&dry["deleted"], used.path.exists()), (&2.into(), true));
+    assert_eq!(numbers(&["--idle", "30m"]), [1, 2, 1]);
+    assert!(!used.path.exists() && held.path.exists());
+    holder.unlock().unwrap();
+    assert_eq!(numbers(&["--idle", "30m"]), [1, 2, 0]);
+    assert!(fresh.path.exists() && of_an_hour.path.exists());
+    site.cleanup(&["--idle", "soon"])
+        .exits_with(2)
+        .complains("--idle");
+}
+
+#[test]
 fn sessions_in_shards_are_found_whatever_the_setting_is_now() {
     let site = Site::new();
     let config = Config::new().set("storageFileDir", &site.directory);

@@ -247,8 +247,9 @@ impl Lease for CookieLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let config = &self.shared.config;
-        let pause = (config.timeout / 60).max(Duration::from_secs(1));
+        let timeout = self.shared.config.timeout;
+        let idle = self.stored.record.idle().unwrap_or(timeout);
+        let pause = (idle / 60).max(Duration::from_secs(1));
         let unused = now.duration_since(self.stored.last_access);
         if unused.is_ok_and(|unused| unused > pause) {
             self.stored.last_access = now;

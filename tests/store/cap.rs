@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, SessionId, Store, Sweep};
+use cgi_session::{Error, Record, SessionId, Store, Sweep};
 
-use crate::support::{IDLE, Place, ago, ahead, record, record_until};
+use crate::support::{IDLE, Place, ago, ahead, record, record_until, unix};
 
 fn count(place: &Place) -> u64 {
     u64::from_le_bytes(fs::read(place.file(".count")).unwrap().try_into().unwrap())
@@ -66,6 +66,40 @@ fn sessions_with_an_end_far_ahead_make_room_too() {
     }
     left.sort_unstable();
     assert_eq!(left, (30..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_change_of_id_leaves_is_not_counted_never_evicted_and_swept_whatever_the_timeout() {
+    let place = Place::with(&[("maxSessions", "4"), ("timeout", "30d")]);
+    let ids: Vec<_> = (0..4).map(|n| place.create(n)).collect();
+    let left = |kind: &str| {
+        let (created, end) = (unix(SystemTime::now()), unix(ahead(60)));
+        let text = format!(
+            r#"{{"v":1,"created":{created},"expires":{end},"replaced":"{kind}","values":{{"":{{"n":9}}}}}}"#
+        );
+        Record::from_json(text.into_bytes()).unwrap()
+    };
+    place.commit(&ids[0], &left("marker"));
+    place.commit(&ids[1], &left("copy"));
+    assert_eq!(count(&place), 2);
+    // Two more have room, and for a fifth the least recently used of the sessions goes.
+    place.set_modified(&ids[2], ago(60));
+    place.create_many(3);
+    let there: Vec<_> = ids.iter().map(|id| place.exists(id)).collect();
+    assert_eq!((there, count(&place)), (vec![true, true, false, true], 4));
+    let sweep = |seconds, files| {
+        let sweep = Sweep::new().max_files(files);
+        place.store.delete_expired(&sweep, ahead(seconds)).unwrap()
+    };
+    let report = sweep(55, 9);
+    assert_eq!((report.deleted, report.live, count(&place)), (0, 4, 4));
+    // Also by a clean-up that stops early and so cannot count.
+    let report = sweep(130, 1);
+    assert!(report.stopped_early && report.deleted == 1, "{report:?}");
+    assert_eq!(count(&place), 4);
+    let report = sweep(130, 9);
+    assert_eq!((report.deleted, report.live, count(&place)), (1, 4, 4));
+    assert!(!place.exists(&ids[0]) && !place.exists(&ids[1]));
 }
 
 #[test]

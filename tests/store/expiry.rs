@@ -1,8 +1,9 @@
 //! When a session ends, and what counts as use.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Record, Store};
+use cgi_session::{Record, Result, SessionDigest, SessionId, Store, Stored, Sweep};
 
 use crate::support::{DEADLINE, IDLE, Place, ago, ahead, record, record_until, unix};
 
@@ -17,6 +18,55 @@ fn an_unused_session_ends_after_its_idle_time_without_any_clean_up() {
     assert!(place.exists(&id), "reading deletes nothing");
     assert_eq!(place.locked_n(&id), None);
     assert!(!place.exists(&id), "locking deletes what has expired");
+}
+
+#[test]
+fn a_session_lives_as_long_as_its_record_says_whoever_looks() {
+    let of = |n: u64, member: &str| {
+        let text = format!(
+            r#"{{"v":1,"created":{},{member}"values":{{"":{{"n":{n}}}}}}}"#,
+            unix(SystemTime::now())
+        );
+        Record::from_json(text.into_bytes()).unwrap()
+    };
+    let place = Place::with(&[("lifetime", "1d")]);
+    let long = place.create_record(&of(1, r#""idle":86400,"#));
+    let by_hand = place.create_record(&of(2, r#""timeout":86400,"#));
+    let short = place.create_record(&of(3, r#""idle":60,"#));
+    let aged = |id: &SessionId, seconds: u64, timeout: &str| {
+        place.set_modified(id, ago(seconds));
+        let store = place.another(&[("timeout", timeout)]);
+        let report = store.delete_expired(&Sweep::new(), SystemTime::now());
+        assert!(report.unwrap().failures.is_empty());
+        let look = store.look(&id.digest(), SystemTime::now()).unwrap();
+        let listed = {
+            let mut listed = false;
+            let mut visit = |shown: &SessionDigest, _: Result<Stored>| {
+                listed |= *shown == id.digest();
+                ControlFlow::Continue(())
+            };
+            store.for_each(&mut visit, SystemTime::now()).unwrap();
+            listed
+        };
+        assert_eq!(look.is_some(), listed);
+        look.is_some() && place.exists(id)
+    };
+    for id in [&long, &by_hand] {
+        assert!(aged(id, 86_400 - 60, "1s"));
+    }
+    for (id, seconds) in [(&long, 86_400 + 62), (&by_hand, 86_400 + 62), (&short, 62)] {
+        assert!(
+            !aged(id, seconds, "30d"),
+            "whatever the file's time is taken for"
+        );
+        assert_eq!(place.locked_n(id), None);
+    }
+    // Older than the configuration allows, and not than its own record does.
+    let endless = place.create_record(&of(4, r#""idle":86400,"lifetime":0,"#));
+    let now = ahead(3 * 86_400);
+    place.set_modified(&endless, now - Duration::from_secs(7200));
+    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    assert!(place.exists(&endless));
 }
 
 #[test]

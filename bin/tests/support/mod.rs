@@ -95,8 +95,13 @@ impl Site {
 
     /// Stores a session that is fresh.
     pub(crate) fn session(&self) -> Stored {
+        self.session_by(&self.manager())
+    }
+
+    /// Stores a fresh session by a program with settings of its own.
+    pub(crate) fn session_by(&self, manager: &SessionManager) -> Stored {
         let before = self.names();
-        let mut session = self.manager().start("").unwrap();
+        let mut session = manager.start("").unwrap();
         session.insert("pageViews", 7).unwrap();
         let cookie = session.commit().unwrap().unwrap().to_string();
         let cookie = cookie.split(';').next().unwrap().to_owned();

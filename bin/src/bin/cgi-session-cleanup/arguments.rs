@@ -1,8 +1,9 @@
 //! The command line.
 
 use std::path::{self, PathBuf};
+use std::time::Duration;
 
-use cgi_session::{Error, Result};
+use cgi_session::{Config, Error, Result};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
@@ -14,6 +15,9 @@ Examples:
   # /etc/cron.d/cgi-session, twice an hour, as the user of the web server
   09,39 * * * * www-data cgi-session-cleanup
 
+  # End now what was unused for half an hour, though its program keeps it longer
+  cgi-session-cleanup --idle 30m
+
   # A directory of one's own, a minute at most, with one line about it
   cgi-session-cleanup --storage-file-dir /home/me/sessions --max-seconds 60 -v
 
@@ -23,6 +27,9 @@ Exit status:
   2   wrong usage
   75  another clean-up is running, with --fail-if-running
   78  the configuration cannot be used
+
+A session ends when it was unused for as long as its record says: the longest timeout of the programs that
+saved it. The timeout of the configuration counts for records that say none.
 
 Started by root it acts as the owner of the directory or the database file. A session that a request holds is left for
 the next time, and files that are not sessions are never touched. `find -delete` is no substitute:
@@ -68,9 +75,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) max_files: Option<u64>,
 
+    /// End sessions that were unused for so long (30m, 2h, 1d), whatever their records say
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) idle: Option<Duration>,
+
     /// Exit with 75 when another clean-up is running, instead of 0
     #[arg(long)]
     pub(crate) fail_if_running: bool,
+}
+
+/// A time as the configuration has it.
+fn time(text: &str) -> Result<Duration> {
+    Config::new()
+        .set("timeout", text)
+        .map(|config| config.timeout())
 }
 
 impl Arguments {

@@ -92,6 +92,9 @@ fn sweep(arguments: &Arguments) -> Sweep<'static> {
     if let Some(files) = arguments.max_files {
         sweep = sweep.max_files(files);
     }
+    if let Some(time) = arguments.idle {
+        sweep = sweep.idle(time);
+    }
     sweep
 }
 

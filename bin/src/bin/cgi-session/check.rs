@@ -7,6 +7,7 @@ mod finding;
 mod medium;
 mod stress;
 mod surroundings;
+mod timeouts;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -183,6 +184,7 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let location = Location::of(config);
     if location.kind() == "sqlite" || location.is_in_engine() {
         engine::check(config, &account, &mut found);
+        timeouts::check(config, &mut found);
         return Ok(found);
     }
     if location.kind() != "file" {
@@ -194,6 +196,7 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let is_usable = directory::check(&path, &account, &mut found);
     if is_usable && trial::check(&path, &account, &mut found) {
         contents::check(&path, config, &account, &mut found)?;
+        timeouts::check(config, &mut found);
     }
     surroundings::check(&path, &account, &mut found);
     medium::check(&path, &mut found);

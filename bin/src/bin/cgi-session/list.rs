@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cgi_session::{SessionManager, Stored, printable};
-use cgi_session_tools::report::{self, moment};
+use cgi_session_tools::report::{self, moment, rough};
 use serde_json::{Value, json};
 
 use crate::sessions::{self, Ended};
@@ -22,7 +22,7 @@ browser alone. The most recently used comes first. Listing waits for no lock and
 as use. Exit status: 0, or 1 when a session cannot be read (stderr has a line for each), 78 when the
 configuration cannot be used.";
 
-/// List the live sessions: digest, created, last used, end, size, user, applications
+/// List the live sessions: digest, created, last used, end, idle time, size, user, applications
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -72,6 +72,7 @@ struct Row {
     created: SystemTime,
     last_access: SystemTime,
     ends: SystemTime,
+    idle: Duration,
     bytes: u64,
     user: Option<String>,
     applications: Vec<String>,
@@ -87,6 +88,7 @@ impl Row {
             created: stored.record.created(),
             last_access: stored.last_access,
             ends: manager.end_of(stored),
+            idle: sessions::idle(manager, &stored.record),
             bytes: sessions::size(stored),
             user: stored.record.user().map(str::to_owned),
             applications: applications.into_keys().collect(),
@@ -102,11 +104,12 @@ impl Row {
             .collect();
         let applications = applications.join(",");
         format!(
-            "{}  {}  {}  {}  {:>7}  {}  {}\n",
+            "{}  {}  {}  {}  {:>4}  {:>7}  {}  {}\n",
             self.digest,
             moment(self.created),
             moment(self.last_access),
             moment(self.ends),
+            rough(self.idle),
             self.bytes,
             user.replace('\n', " "),
             if applications.is_empty() {
@@ -123,6 +126,7 @@ impl Row {
             "created": moment(self.created),
             "lastAccess": moment(self.last_access),
             "ends": moment(self.ends),
+            "idle": self.idle.as_secs(),
             "bytes": self.bytes,
             "user": self.user,
             "applications": self.applications,

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cgi_session::{
     Config, Error, Record, SessionDigest, SessionManager, Stored, Values, printable,
@@ -128,6 +129,11 @@ pub(crate) fn unknown(digest: &str) -> Ended {
 /// The values in a record.
 pub(crate) fn applications(record: &Record) -> serde_json::Result<Applications> {
     serde_json::from_slice(record.values())
+}
+
+/// How long a session lives unused.
+pub(crate) fn idle(manager: &SessionManager, record: &Record) -> Duration {
+    record.idle().unwrap_or_else(|| manager.config().timeout())
 }
 
 /// The size of a session in bytes, as its record is written.

@@ -74,6 +74,7 @@ fn object(
         "created": moment(stored.record.created()),
         "lastAccess": moment(stored.last_access),
         "ends": moment(manager.end_of(stored)),
+        "idle": sessions::idle(manager, &stored.record).as_secs(),
         "timeout": stored.record.timeout().map(|timeout| timeout.as_secs()),
         "user": stored.record.user(),
         "bytes": sessions::size(stored),
@@ -92,6 +93,10 @@ fn text(
         format!("created      {}", moment(stored.record.created())),
         format!("last used    {}", moment(stored.last_access)),
         format!("ends         {}", moment(manager.end_of(stored))),
+        format!(
+            "idle time    {} s",
+            sessions::idle(manager, &stored.record).as_secs()
+        ),
     ];
     lines.extend(own_settings(&stored.record));
     lines.push(format!("size         {} bytes", sessions::size(stored)));

@@ -105,6 +105,8 @@ impl Contents {
                 self.add_directory(&entry.path(), &format!("{shown}/"), account);
             }
             _ if !stat.is_file() => self.irregular.add(&shown),
+            // The time of what a change of id leaves for a moment.
+            Kind::Session if stat.mtime() == 0 => {}
             Kind::Session => {
                 self.sessions += 1;
                 let modified = stat.modified().ok();
