@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
 
 use crate::body::Body;
 use crate::config;
@@ -17,8 +18,9 @@ use crate::program::ManagerSource;
 use crate::request::Request;
 use crate::runner::{Answer, Handler, answer};
 
-/// The longest clean-up after a response. The server waits for it, the client does not.
-const CLEAN_UP: Duration = Duration::from_secs(1);
+/// The longest clean-up after a response. A server that waits for the end of the program lets the client
+/// wait as long: Apache sends the page in chunks, the last of them at the end, and so does fcgiwrap.
+const CLEAN_UP: Duration = Duration::from_millis(100);
 /// The longest that an unread body is read for, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
@@ -51,11 +53,12 @@ pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
 fn send(answer: Answer, head_only: bool, is_get: bool) {
     let Answer {
         response,
-        mut body,
+        body,
         manager,
     } = answer;
     // Before the response: a server that is still writing the body reads nothing of ours.
-    drain(&mut body, head_only || is_get);
+    let left = body.remaining();
+    drain(left, left.is_some() || !(head_only || is_get));
     let sent = Stdout.write_all(&response.to_bytes(head_only));
     if sent.is_err() {
         // The client is gone. What was committed stays committed.
@@ -64,26 +67,40 @@ fn send(answer: Answer, head_only: bool, is_get: bool) {
     if let Some(Err(error)) = manager.map(|manager| manager.clean_up_if_due(CLEAN_UP)) {
         report(&error.one_line());
     }
+    // What has come since.
+    drain(Some(0), true);
 }
 
 /// Reads the body to its end. Under Apache's `mod_cgid` stdin is a socket, and a process that
-/// exits with unread bytes in it resets the connection: the response would be lost.
-fn drain(body: &mut Body, expects_none: bool) {
-    let pause = match body.remaining() {
-        Some(0) => return,
-        None if expects_none => Duration::ZERO,
-        _ => DRAIN_PAUSE,
-    };
+/// exits with unread bytes in it resets the connection: the response would be lost. An input filter of
+/// Apache's may send more than the length that was announced, and then all there is to its end is read.
+fn drain(mut left: Option<u64>, waits: bool) {
+    if left == Some(0) && !is_socket() {
+        return;
+    }
     let started = Instant::now();
     let mut buffer = [0; 1 << 10];
-    while started.elapsed() < DRAIN && is_readable(pause) {
-        match body.read(&mut buffer) {
+    while started.elapsed() < DRAIN {
+        let pause = match left {
+            Some(0) => Duration::ZERO,
+            _ if waits => DRAIN_PAUSE,
+            _ => Duration::ZERO,
+        };
+        if !is_readable(pause) {
+            return;
+        }
+        match Stdin.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // There is nothing more to read, or nothing more that can be read.
             Ok(0) | Err(_) => return,
-            Ok(_) => {}
+            Ok(read) => left = left.and_then(|left| left.checked_sub(read as u64)),
         }
     }
+}
+
+fn is_socket() -> bool {
+    let stat = rustix::fs::fstat(rustix::stdio::stdin());
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
 }
 
 /// Whether stdin has bytes, or an end, within `pause`.

@@ -7,6 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use support::program::{Cgi, Outcome};
 use support::site::Site;
@@ -18,6 +19,21 @@ fn expect_refused(site: &Site, words: &[&str]) {
     let directory = site.sessions();
     let words = [&[directory.to_str().unwrap()], words].concat();
     Cgi::new("counter", site).run().expect_failure(500, &words);
+}
+
+#[test]
+fn a_clean_up_inside_a_request_leaves_what_takes_longer_than_a_moment() {
+    let site = Site::new();
+    site.make_sessions(None);
+    let long_ago = SystemTime::now() - Duration::from_secs(60 * 24 * 3600);
+    for number in 0..20_000 {
+        let name = site.sessions().join(format!("{number:064x}.corrupt"));
+        let file = fs::File::create(name).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    Cgi::new("counter", &site).run().expect(200, "here 1 time");
+    let left = site.files().len();
+    assert!(1 < left && left <= 20_000, "{left} files are left");
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -3,7 +3,11 @@
 
 mod support;
 
+use std::io::{Seek as _, Write as _};
+use std::process::Command;
+
 use support::client::Client;
+use support::is_installed;
 use support::servers::{Servers, by_every_way};
 
 #[test]
@@ -213,6 +217,48 @@ fn a_body_that_nobody_reads_never_costs_the_answer() {
             visitor.request(head, &body).expect(200, &page);
         }
     });
+}
+
+#[test]
+fn a_body_that_the_server_makes_longer_than_announced_never_costs_the_answer() {
+    if !is_installed("apache2") {
+        return;
+    }
+    let inflating = "LoadModule deflate_module /usr/lib/apache2/modules/mod_deflate.so\n\
+                     <Location />\nSetInputFilter DEFLATE\n</Location>\n";
+    let servers = Servers::start_with("", "", inflating, "");
+    for name in [
+        "Apache, mod_cgid",
+        "Apache, mod_fcgid",
+        "Apache, mod_proxy_fcgi",
+    ] {
+        let Some(way) = servers.way(name) else {
+            continue;
+        };
+        for numbers in [100, 100_000, 300_000] {
+            // Apache refuses what becomes two hundred times as long.
+            let plain: String = (0..numbers).map(|number| format!("{number} ")).collect();
+            let body = gzip(plain.as_bytes());
+            let length = body.len();
+            for page in ["/upload", "/upload?ignore=1", "/misbehave?mode=large"] {
+                for _ in 0..3 {
+                    let path = way.path(page);
+                    let head = format!(
+                        "POST {path} HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n"
+                    );
+                    way.client().request(head, &body).expect(200, "");
+                }
+            }
+        }
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = tempfile::tempfile().unwrap();
+    plain.write_all(bytes).unwrap();
+    plain.rewind().unwrap();
+    let packed = Command::new("gzip").stdin(plain).output().unwrap();
+    packed.stdout
 }
 
 #[test]

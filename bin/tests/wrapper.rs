@@ -234,6 +234,20 @@ fn a_page_with_a_server_error_saves_nothing_either() {
 }
 
 #[test]
+fn a_status_without_content_has_none_and_head_has_the_length_that_the_program_tells() {
+    let site = Site::new();
+    let script =
+        "printf 'Status: 304 Not Modified\\nContent-Type: text/plain\\nETag: \"a\"\\n\\na page'";
+    let page = answer(&site, "", script).is("304 Not Modified", "");
+    assert!(page.head.contains("\r\nEtag: \"a\""), "{page:#?}");
+    assert!(!page.head.contains("Content-"), "{page:#?}");
+    let script = "printf 'Content-Type: text/plain\\nContent-Length: 6\\n\\n'";
+    let mut head = wrapper(&site, "", script);
+    let page = self::page(Finished::of(head.env("REQUEST_METHOD", "HEAD"))).is("200", "");
+    assert!(page.head.contains("Content-Length: 6"), "{page:#?}");
+}
+
+#[test]
 fn a_program_that_puts_nothing_in_leaves_no_session() {
     let site = Site::new();
     let page = answer(&site, "", &format!("{TYPE}; echo page")).is("200", "page\n");

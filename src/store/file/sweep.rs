@@ -88,7 +88,12 @@ pub(super) fn locked(
 /// Goes through all folders, several at a time. Also returns how many of the deleted files `.count` did
 /// not count.
 fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<(SweepReport, u64)> {
-    let folders = scan::folder_names(shared)?;
+    let mut folders = scan::folder_names(shared)?;
+    if sweep.max_time.is_some() {
+        // The last one may have stopped on its way: in the end each folder has its turn.
+        let first = rand::random_range(0..folders.len().max(1));
+        folders.rotate_left(first);
+    }
     let run = Run {
         shared,
         sweep,
@@ -163,12 +168,10 @@ impl Run<'_> {
             entries += 1;
             if entries % STEP == 0 {
                 self.notify(SweepEvent::Examined(STEP));
-                if self
-                    .deadline
-                    .is_some_and(|deadline| Instant::now() >= deadline)
-                {
-                    self.stop.store(true, Ordering::Relaxed);
-                }
+            }
+            let is_over = |deadline| Instant::now() >= deadline;
+            if self.deadline.is_some_and(is_over) {
+                self.stop.store(true, Ordering::Relaxed);
             }
             if self.stop.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
