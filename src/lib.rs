@@ -39,6 +39,29 @@
 //! (`SqliteStore`, which compiles C) and, for several machines, `redis` (`RedisStore`), `postgres`
 //! (`PostgresStore`) and `mysql` (`MysqlStore`); `tls` encrypts the way to these servers. All stand behind the traits [`Store`] and [`Lease`].
 //!
+//! # The session's cookie
+//!
+//! One decision is made when the response is built, from what the client showed and what the store says
+//! at that moment:
+//!
+//! | the client's cookies show | the session is | the response |
+//! |---|---|---|
+//! | nothing, or ids that lead nowhere | new, or has a new id | sets the cookie |
+//! | the session's id | live | leaves the cookie alone, but for a Max-Age that is to be renewed |
+//! | any id | destroyed | removes the cookie |
+//! | anything | ended by another request, or given another id by one | leaves the cookie alone |
+//!
+//! * Of several cookies of the session's name the first of eight well-formed ids that leads to a live session
+//!   counts; [`Request::destroy_session`] ends each that is shown.
+//! * A change of id leaves a marker without data under the old id for 60 s. A request that shows nothing
+//!   else reads no session, and is answered 503 with the advice to reload ([`Error::Replaced`]) where it asks
+//!   for one to change. It gets no cookie, so that it cannot log out the visitor who has just logged in. A handler
+//!   that has checked a password uses [`Request::fresh_session`] then.
+//! * Max-Age (`cookieMaxAge`) is renewed at most once in a tenth of it, by a page that a browser shows as a document
+//!   (`Sec-Fetch-Dest: document`, or GET from a browser that does not say), also when that only reads.
+//! * A browser keeps the cookie that arrives last. Two responses that both set one (two first visits
+//!   at once, say) may overtake each other on the network; no server can prevent that.
+//!
 //! # What is promised
 //!
 //! * **No update is lost.** Requests of one session that may write run one after the other, across

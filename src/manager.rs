@@ -211,8 +211,9 @@ impl SessionManager {
     /// As [`SessionManager::start`].
     pub fn existing(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Session>> {
         let (manager, presented) = self.client(cookie_header.as_ref());
-        let found = manager.open(&presented, manager.deadline())?;
-        Ok(found.live())
+        let found = manager.open(&mut presented.clone(), manager.deadline())?;
+        let session = found.live();
+        Ok(session.map(|session| session.in_request(&presented, true)))
     }
 
     /// Reads the session that the Cookie header names as it is at this moment. Waits for nobody.
@@ -221,8 +222,8 @@ impl SessionManager {
     ///
     /// When the store fails.
     pub fn read(&self, cookie_header: impl AsRef<[u8]>) -> Result<Option<Snapshot>> {
-        let (manager, presented) = self.client(cookie_header.as_ref());
-        let found = manager.read_by(&presented)?.live();
+        let (manager, mut presented) = self.client(cookie_header.as_ref());
+        let found = manager.read_by(&mut presented)?.live();
         Ok(found.map(|(_, snapshot)| snapshot))
     }
 
@@ -351,8 +352,8 @@ impl SessionManager {
     }
 
     pub(crate) fn start_by(&self, presented: &Presented) -> Result<Session> {
-        match self.open(presented, self.deadline())? {
-            Found::Live(session) => Ok(session),
+        match self.open(&mut presented.clone(), self.deadline())? {
+            Found::Live(session) => Ok(session.in_request(presented, true)),
             Found::Marker(_) => Err(Error::Replaced),
             Found::Nothing => Ok(self.begin(presented)),
         }
@@ -364,23 +365,27 @@ impl SessionManager {
     }
 
     /// Opens the first live session of those presented. What is left readable under a changed id is
-    /// opened only when none of the others is live.
-    pub(crate) fn open(&self, presented: &Presented, deadline: Instant) -> Result<Found<Session>> {
-        let open = |id: &SessionId| self.open_one(id, presented, deadline);
-        first_live(&presented.ids, open, Session::is_replaced)
-    }
-
-    fn open_one(
+    /// opened only when none of the others is live. Ids that lead nowhere are taken out.
+    pub(crate) fn open(
         &self,
-        id: &SessionId,
-        presented: &Presented,
+        presented: &mut Presented,
         deadline: Instant,
     ) -> Result<Found<Session>> {
+        let by = presented.by;
+        let open = |id: &SessionId| self.open_one(id, by, deadline);
+        if by == By::Program {
+            // Another process may create a session of this id at any time.
+            return first_live(&mut presented.ids.clone(), open, Session::is_replaced);
+        }
+        first_live(&mut presented.ids, open, Session::is_replaced)
+    }
+
+    fn open_one(&self, id: &SessionId, by: By, deadline: Instant) -> Result<Found<Session>> {
         let digest = id.digest();
         let Some(locked) = self.shared.lock(&digest, deadline)? else {
             return Ok(Found::Nothing);
         };
-        if locked.stored.record.is_private() && presented.by != By::Program {
+        if locked.stored.record.is_private() && by != By::Program {
             return Ok(Found::Nothing);
         }
         if locked.stored.record.is_marker() {
@@ -388,18 +393,20 @@ impl SessionManager {
         }
         let session = Session::open(&self.shared, &digest, locked)?;
         Ok(session.map_or(Found::Nothing, |session| {
-            Found::Live(session.of_client(id, presented))
+            Found::Live(session.of_client(id, by))
         }))
     }
 
     /// Reads the first live session of those presented, as [`SessionManager::open`].
-    pub(crate) fn read_by(&self, presented: &Presented) -> Result<Found<(SessionId, Snapshot)>> {
-        let is_replaced = |(_, snapshot): &(SessionId, Snapshot)| snapshot.is_replaced();
-        first_live(
-            &presented.ids,
-            |id| self.read_one(id, presented.by),
-            is_replaced,
-        )
+    pub(crate) fn read_by(
+        &self,
+        presented: &mut Presented,
+    ) -> Result<Found<(SessionId, Snapshot)>> {
+        let by = presented.by;
+        let read = |id: &SessionId| self.read_one(id, by);
+        first_live(&mut presented.ids, read, |(_, snapshot)| {
+            snapshot.is_replaced()
+        })
     }
 
     fn read_one(&self, id: &SessionId, by: By) -> Result<Found<(SessionId, Snapshot)>> {
@@ -442,8 +449,8 @@ impl SessionManager {
     /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
     /// cookie's value when that may be sent: the session is live.
     pub(crate) fn renew(&self, id: &SessionId) -> Result<Option<String>> {
-        let presented = Presented::one(id.clone(), By::Cookie);
-        match self.open(&presented, Instant::now()) {
+        let mut presented = Presented::one(id.clone(), By::Cookie);
+        match self.open(&mut presented, Instant::now()) {
             Ok(Found::Live(mut session)) if !session.is_replaced() => {
                 session.finish()?;
                 Ok(session.cookie_value())
@@ -538,28 +545,35 @@ impl<T> Found<T> {
     }
 }
 
-/// The first of the ids that leads to something live, and what is only `second` after all others.
+/// The first of the ids that leads to something live, and what is only `second` after all others. Ids
+/// that lead nowhere are taken out: none of them is looked up twice.
 fn first_live<T>(
-    ids: &[SessionId],
+    ids: &mut Vec<SessionId>,
     mut find: impl FnMut(&SessionId) -> Result<Found<T>>,
     is_second: impl Fn(&T) -> bool,
 ) -> Result<Found<T>> {
-    let (mut markers, mut second) = (Vec::new(), None);
-    for (position, id) in ids.iter().enumerate() {
+    let (mut markers, mut second, mut position) = (Vec::new(), None, 0);
+    while let Some(id) = ids.get(position) {
         match find(id)? {
             Found::Live(found) if is_second(&found) => {
-                if position + 1 == ids.len() && second.is_none() {
+                position += 1;
+                if position == ids.len() && second.is_none() {
                     return Ok(Found::Live(found));
                 }
                 // Given up: two locks are never held at once.
-                second = second.or(Some(id));
+                second = second.or(Some(position - 1));
             }
             Found::Live(found) => return Ok(Found::Live(found)),
-            Found::Marker(records) => markers.extend(records),
-            Found::Nothing => {}
+            Found::Marker(records) => {
+                markers.extend(records);
+                position += 1;
+            }
+            Found::Nothing => {
+                ids.remove(position);
+            }
         }
     }
-    match second {
+    match second.and_then(|position| ids.get(position)) {
         Some(id) => find(id),
         None if markers.is_empty() => Ok(Found::Nothing),
         None => Ok(Found::Marker(markers)),

@@ -143,9 +143,9 @@ impl Session {
     }
 
     /// The same in the hands of the client who presented this.
-    pub(crate) fn of_client(mut self, id: &SessionId, presented: &Presented) -> Self {
+    pub(crate) fn of_client(mut self, id: &SessionId, by: By) -> Self {
         self.id = Some(id.clone());
-        self.presented = presented.clone();
+        self.presented = Presented::one(id.clone(), by);
         self.flashes = Flashed::new(std::mem::take(&mut self.applications.notes.flash));
         self
     }
@@ -307,12 +307,14 @@ impl Session {
     pub fn destroy(self) -> Result<Option<SetCookie>> {
         let config = Arc::clone(&self.manager);
         let deadline = Instant::now() + config.config.lock_timeout;
-        let due = self.end(deadline)?;
+        let others = self.presented.ids.clone();
+        let due = self.end(&others, deadline)?;
         Ok((due == Due::Remove).then(|| SetCookie::removal(&config.config)))
     }
 
-    /// As [`Session::destroy`], with one deadline for all.
-    pub(crate) fn end(mut self, deadline: Instant) -> Result<Due> {
+    /// As [`Session::destroy`], with one deadline for all, and with others that the client's cookies may
+    /// lead to.
+    pub(crate) fn end(mut self, others: &[SessionId], deadline: Instant) -> Result<Due> {
         if self.is_replaced() {
             return Err(Error::Replaced);
         }
@@ -322,7 +324,7 @@ impl Session {
         }
         self.guard = None;
         if self.presented.by == By::Cookie {
-            self.end_others(deadline)?;
+            self.end_others(others, deadline)?;
         }
         Ok(cookies::due(
             self.presented.shown(None, false),
@@ -332,18 +334,13 @@ impl Session {
     }
 
     /// Ends what the client's other cookies lead to, one session after the other.
-    fn end_others(&self, deadline: Instant) -> Result<()> {
+    fn end_others(&self, others: &[SessionId], deadline: Instant) -> Result<()> {
         let manager = SessionManager {
             shared: Arc::clone(&self.manager),
         };
-        for id in self
-            .presented
-            .ids
-            .iter()
-            .filter(|id| self.id.as_ref() != Some(id))
-        {
-            let other = Presented::one(id.clone(), By::Cookie);
-            if let Found::Live(mut other) = manager.open(&other, deadline)?
+        for id in others.iter().filter(|id| self.id.as_ref() != Some(id)) {
+            let mut other = Presented::one(id.clone(), By::Cookie);
+            if let Found::Live(mut other) = manager.open(&mut other, deadline)?
                 && !other.is_replaced()
                 && let Some(lease) = other.lease.take()
             {
@@ -394,9 +391,10 @@ impl Session {
 
     /// Of a request that knows more of its client: what that presented, and whether the cookie's Max-Age
     /// may be renewed.
-    pub(crate) fn in_request(&mut self, presented: &Presented, may_renew: bool) {
+    pub(crate) fn in_request(mut self, presented: &Presented, may_renew: bool) -> Self {
         self.presented.clone_from(presented);
         self.may_renew = may_renew;
+        self
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Visit {
     /// The program gave the id.
     is_given: bool,
     /// What to look up: what was presented, then the session that this request stored.
-    lookups: Vec<SessionId>,
+    lookups: Presented,
     session: Option<Session>,
     /// What earlier requests left for a page, once this one has committed.
     flashes: Option<Flashed>,
@@ -102,7 +102,7 @@ impl Visit {
             shown_as,
             presented: Presented::none(By::Cookie),
             is_given: false,
-            lookups: Vec::new(),
+            lookups: Presented::none(By::Cookie),
             session: None,
             flashes: None,
             cookie: Cookie::Untouched,
@@ -153,7 +153,7 @@ impl Visit {
     }
 
     fn present(&mut self, presented: Presented) {
-        self.lookups.clone_from(&presented.ids);
+        self.lookups = presented.clone();
         self.presented = presented;
     }
 
@@ -162,7 +162,7 @@ impl Visit {
         self.manager()?;
         let coming = match &mut self.session {
             Some(session) => session.coming_id()?,
-            None => self.lookups.first().cloned(),
+            None => self.lookups.ids.first().cloned(),
         };
         let is_known = |id: &SessionId| match self.presented.by {
             By::Program => true,
@@ -179,7 +179,7 @@ impl Visit {
 
     /// Which session the request used, for the log.
     pub(crate) fn digest(&self) -> Option<SessionDigest> {
-        let looked_up = || self.lookups.first();
+        let looked_up = || self.lookups.ids.first();
         let id = self.session.as_ref().map_or_else(looked_up, Session::id);
         id.filter(|_| self.was_used).map(SessionId::digest)
     }
@@ -219,7 +219,7 @@ impl Visit {
         }
         self.commit()?;
         self.manager()?;
-        self.lookups.clear();
+        self.lookups.ids.clear();
         self.flashes = None;
         self.begin()?;
         let session = self.session.as_mut().ok_or(Error::Ended)?;
@@ -253,31 +253,23 @@ impl Visit {
             return Ok(Found::Live(()));
         }
         self.manager()?;
-        let looked_up = self.looked_up();
-        Ok(
-            match self.waiting(|manager, deadline| manager.open(&looked_up, deadline))? {
-                Found::Live(session) => {
-                    self.hold(session);
-                    Found::Live(())
-                }
-                Found::Marker(markers) => Found::Marker(markers),
-                Found::Nothing => Found::Nothing,
-            },
-        )
+        let mut lookups = self.lookups.clone();
+        let found = self.waiting(|manager, deadline| manager.open(&mut lookups, deadline));
+        self.lookups = lookups;
+        Ok(match found? {
+            Found::Live(session) => {
+                self.hold(session);
+                Found::Live(())
+            }
+            Found::Marker(markers) => Found::Marker(markers),
+            Found::Nothing => Found::Nothing,
+        })
     }
 
     /// What this request leaves for the next is not used up when it opens its session again.
     fn hold(&mut self, mut session: Session) {
         session.go_on(self.flashes.take(), self.shown_as.page);
-        session.in_request(&self.presented, self.shown_as.document);
-        self.session = Some(session);
-    }
-
-    fn looked_up(&self) -> Presented {
-        Presented {
-            ids: self.lookups.clone(),
-            by: self.presented.by,
-        }
+        self.session = Some(session.in_request(&self.presented, self.shown_as.document));
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Snapshot>> {
@@ -286,7 +278,7 @@ impl Visit {
             return Err(Error::AlreadyOpen);
         }
         let manager = self.manager()?;
-        let Some((id, snapshot)) = manager.read_by(&self.looked_up())?.live() else {
+        let Some((id, snapshot)) = manager.read_by(&mut self.lookups)?.live() else {
             return Ok(None);
         };
         let is_due =
@@ -340,7 +332,7 @@ impl Visit {
             return;
         };
         self.may_clean_up = true;
-        self.lookups = vec![id.clone()];
+        self.lookups.ids = vec![id.clone()];
         let Some(value) = session.cookie_value() else {
             return;
         };
@@ -363,14 +355,15 @@ impl Visit {
             Found::Live(()) => {}
             Found::Marker(_) => return Err(Error::Replaced),
             // The client's ids lead nowhere; its cookie goes all the same.
-            Found::Nothing if self.lookups.is_empty() => return Ok(()),
+            Found::Nothing if self.presented.ids.is_empty() => return Ok(()),
             Found::Nothing => self.begin()?,
         }
         if let Some(session) = self.session.take() {
-            let due = self.waiting(|_, deadline| session.end(deadline))?;
+            let others = self.lookups.ids.clone();
+            let due = self.waiting(|_, deadline| session.end(&others, deadline))?;
             self.cookie = Cookie::Destroyed(due);
         }
-        self.lookups.clear();
+        self.lookups.ids.clear();
         self.flashes = None;
         Ok(())
     }
@@ -387,7 +380,7 @@ impl Visit {
         let user = session.user().map(str::to_owned);
         self.commit()?;
         let Some(user) = user else { return Ok(0) };
-        let own = self.lookups.first();
+        let own = self.lookups.ids.first();
         self.manager
             .as_ref()
             .map_or(Ok(0), |manager| manager.destroy_sessions_of(&user, own))

@@ -229,16 +229,15 @@ fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
 }
 
 #[test]
-fn a_session_that_is_opened_twice_in_one_request_is_an_error_at_once() {
-    // With a lock that may be waited for until the test gives up.
-    let site = Site::with_settings("lockTimeout = 1d\n");
+fn a_session_that_another_manager_of_the_request_opens_is_busy() {
+    let site = Site::with_settings("lockTimeout = 1s\n");
     let id = counted_once(&site);
     let request = Cgi::new("misbehave", &site)
         .visitor(&id)
         .query("mode=twice");
     request
         .run()
-        .expect_failure(500, &["already open", "commit or release it first"]);
+        .expect_failure(503, &["the session was still locked after"]);
     expect_count(&site, &id, "here 2 time");
 }
 

@@ -141,16 +141,29 @@ fn links_carry_the_new_id_when_it_changes_and_none_after_the_end() {
     let outcome = request(&site)
         .query(&format!("mode=new+id&sessionId={old}"))
         .run();
+    // Whoever wrote a link to this page must not have a part in what follows.
+    assert_eq!(outcome.header("set-cookie"), None);
+    let old = linked_id(&outcome);
+    let outcome = request(&site)
+        .query(&format!("mode=new+id&sessionId={old}"))
+        .variable("HTTP_SEC_FETCH_SITE", "same-origin")
+        .run();
     let new = linked_id(&outcome);
     assert_ne!(new, old);
     assert_eq!(outcome.id(), new);
     let outcome = request(&site).query(&format!("sessionId={new}")).run();
-    assert!(outcome.body.starts_with("views 3\n"), "{}", outcome.body);
+    assert!(outcome.body.starts_with("views 4\n"), "{}", outcome.body);
     let outcome = request(&site)
         .query(&format!("mode=destroy&sessionId={new}"))
         .run();
     assert!(!outcome.body.contains("sessionId"), "{}", outcome.body);
-    assert!(site.files().is_empty());
+    // All that is left tells requests under way of the first change.
+    let left = site.files().into_iter();
+    let left = left.map(|name| std::fs::read_to_string(site.sessions().join(name)).unwrap());
+    assert!(
+        left.into_iter()
+            .all(|text| text.contains(r#""replaced":"marker""#))
+    );
 }
 
 #[test]

@@ -140,13 +140,14 @@ fn c_every_id_is_twenty_bytes_that_the_system_was_asked_for() {
     let Some(trace) = Trace::of(&child, &["-x", "-s", "20", "-e", "trace=getrandom,%file"]) else {
         return;
     };
-    // Nothing that a parent has prepared can be shared by its children: each id is asked for alone.
+    // Nothing that a parent has prepared can be shared by its children: each id is asked for alone, with
+    // the seed of its file behind it.
     let calls = trace.between(1, 2);
     assert_eq!(calls.len(), IDS, "{calls:#?}");
     let ids = fs::read_to_string(place.path().join("ids")).unwrap();
     for (call, id) in calls.iter().zip(ids.lines()) {
         assert!(
-            call.contains("getrandom(") && call.ends_with(", 20, 0) = 20"),
+            call.contains("getrandom(") && call.ends_with(", 28, 0) = 28"),
             "{call}"
         );
         let asked: String = call.split('"').nth(1).unwrap().split("\\x").collect();
