@@ -38,7 +38,7 @@ thread_local! {
 
 /// Writes one line to stderr, or keeps it while this thread handles a request.
 pub(crate) fn report(line: &str) {
-    let mut line = Some(printable(line));
+    let mut line = Some(format!("{}: {}", name(), printable(line)));
     // A thread that is ending keeps nothing.
     let _ = KEPT.try_with(|kept| {
         if let Ok(mut kept) = kept.try_borrow_mut()
@@ -84,14 +84,11 @@ pub(crate) fn write_all(lines: &[String]) {
 /// Writes a line in one piece: Apache's `mod_cgi` makes a line of its log of each write.
 fn write(line: &str) {
     let lost = LOST.swap(0, Ordering::Relaxed);
-    let program = std::env::args_os().next().unwrap_or_default();
-    let name = Path::new(&program).file_name().map(OsStr::to_string_lossy);
-    let name = printable(&name.unwrap_or_default());
     let mut text = match lost {
         0 => String::new(),
-        lost => format!("{name}: {lost} lines before this one are lost\n"),
+        lost => format!("{}: {lost} lines before this one are lost\n", name()),
     };
-    text.extend([&*name, ": ", line]);
+    text.push_str(line);
     while text.len() >= MAX_WRITE {
         text.pop();
     }
@@ -99,6 +96,13 @@ fn write(line: &str) {
     if !write_at_once(text.as_bytes()) {
         lose(lost + 1);
     }
+}
+
+/// The program's name.
+fn name() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().map(OsStr::to_string_lossy);
+    printable(&name.unwrap_or_default())
 }
 
 fn lose(lines: u64) {
@@ -144,11 +148,9 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or_default();
     let place = info.location().map(|place| format!(" at {place}"));
-    let line = format!("panicked{}: {text}", place.unwrap_or_default());
+    report(&format!("panicked{}: {text}", place.unwrap_or_default()));
     if cfg!(panic = "abort") {
-        write(&printable(&line));
-    } else {
-        report(&line);
+        write_all(&KEPT.take().unwrap_or_default());
     }
 }
 

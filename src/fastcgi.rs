@@ -328,7 +328,7 @@ pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::fuzzing::Pairs, Vec
                 crate::Response::text("ok")
             }
         };
-        if !connection.respond(&response, false, &mut out) {
+        if !connection.respond(&response, false, &[], &mut out) {
             return requests;
         }
     }

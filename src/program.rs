@@ -33,7 +33,7 @@ use crate::runner::Handler;
 /// asks for a session, under FastCGI once, when the program starts. The session is committed
 /// before the first byte of the response goes out; when that fails, the handler fails, or it
 /// panics, nothing is saved, the client gets a complete error page, and the reason goes to stderr
-/// on one line. A response with a 5xx status saves nothing either.
+/// on one line, under FastCGI to the web server's log, too (`errorLog`). A response with a 5xx status saves nothing either.
 ///
 /// ```no_run
 /// use std::process::ExitCode;

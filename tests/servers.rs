@@ -9,6 +9,7 @@ use std::process::Command;
 use support::client::Client;
 use support::is_installed;
 use support::servers::{Servers, by_every_way};
+use support::wait_until;
 
 #[test]
 fn a_visitor_is_counted_and_gets_one_cookie() {
@@ -195,6 +196,50 @@ fn a_panic_is_answered_completely_and_saves_nothing() {
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (500, ""));
         visitor.get(&counter).expect(200, "here 2 time");
     });
+}
+
+#[test]
+fn the_servers_error_log_has_the_errors_of_fastcgi_requests() {
+    by_every_way(|servers, way| {
+        let server = match way.prefix() {
+            "/app" | "/kept" | "/fcgid/app" | "/started" => way.server(servers),
+            _ => return,
+        };
+        // Caddy drops what it does not know where to log.
+        if way.is_server("Caddy") {
+            return;
+        }
+        let lines = || server.said().matches("app: an error of two lines").count();
+        for method in ["GET", "HEAD"] {
+            let before = lines();
+            let head = format!(
+                "{method} {} HTTP/1.1\r\n",
+                way.path("/misbehave?mode=error")
+            );
+            way.client().request(head, b"").expect(500, "");
+            wait_until("the line is in the log", || lines() > before);
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_asked_to_authorize_lets_nothing_through() {
+    let guard = "server.modules += ( \"mod_fastcgi\" )\n\
+                 fastcgi.server += ( \"/guarded\" => (( \"mode\" => \"authorizer\", \
+                 \"socket\" => \"SITE/run/app.sock\", \"check-local\" => \"disable\" )) )";
+    let servers = Servers::start_with("", "", "", guard);
+    let Some(lighttpd) = &servers.lighttpd else {
+        return;
+    };
+    let pages = servers.site.path().join("pages");
+    for name in ["guarded.txt", "open.txt"] {
+        std::fs::write(pages.join(name), "a page").unwrap();
+    }
+    let mut client = Client::new(lighttpd.ports[0]);
+    client.get("/open.txt").expect(200, "a page");
+    let answer = client.get("/guarded.txt");
+    assert_eq!(answer.status.as_u16(), 403);
+    assert!(!answer.body.contains("a page"));
 }
 
 #[test]

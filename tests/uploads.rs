@@ -131,7 +131,7 @@ fn slow_clients_keep_no_visitor_waiting() {
 #[test]
 fn a_client_that_sends_too_slowly_is_answered_408() {
     let settings = "bodyTimeout = 2s\nbodyMinRate = 30000\n";
-    let servers = Servers::start_with(settings, UNBUFFERED, STREAMED);
+    let servers = Servers::start_with(settings, UNBUFFERED, "", STREAMED);
     // Caddy does not look for an answer before it has sent the body, which it keeps in parts of 64 KB.
     for way in ways(&servers).filter(|way| !way.is_server("Caddy")) {
         for length in [90_000, LARGE] {

@@ -250,7 +250,7 @@ impl Connection {
             // lighttpd serves the file when an authorizer says nothing but that it is none.
             let page = error_page(StatusCode::FORBIDDEN);
             let mut out = Vec::new();
-            record::push_response(&mut out, id, &page, false, EndStatus::UnknownRole);
+            record::push_response(&mut out, id, &page, false, &[], EndStatus::UnknownRole);
             return self.end(request, &out);
         }
         self.stage = Stage::Params {
@@ -367,21 +367,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the response. Tells whether the connection is to be read further: for another
-    /// request, or because closing on unread input would reset it and lose the response.
+    /// Sends the response, and lines for the server's log. Tells whether the connection is to be read
+    /// further: for another request, or because closing on unread input would reset it and lose the
+    /// response.
     pub(super) fn respond(
         &mut self,
         response: &Response,
         head_only: bool,
+        log: &[String],
         out: &mut Vec<u8>,
     ) -> bool {
-        self.try_respond(response, head_only, out).unwrap_or(false)
+        self.try_respond(response, head_only, log, out)
+            .unwrap_or(false)
     }
 
     fn try_respond(
         &mut self,
         response: &Response,
         head_only: bool,
+        log: &[String],
         out: &mut Vec<u8>,
     ) -> io::Result<bool> {
         // The end of the input mostly is there by now, and an abort may be.
@@ -399,7 +403,7 @@ impl Connection {
             record::push_end(out, request.id, EndStatus::RequestComplete);
         } else {
             let complete = EndStatus::RequestComplete;
-            record::push_response(out, request.id, response, head_only, complete);
+            record::push_response(out, request.id, response, head_only, log, complete);
         }
         self.last_active = Instant::now();
         self.stage = Stage::Answered(stdin, self.last_active);

@@ -258,7 +258,7 @@ impl<'a> Pool<'a> {
                 Progress::Closed => return,
                 Progress::BadRequest => {
                     let page = error_page(StatusCode::BAD_REQUEST);
-                    if !open.connection.respond(&page, false, out) {
+                    if !open.connection.respond(&page, false, &[], out) {
                         return;
                     }
                 }
@@ -286,11 +286,23 @@ impl<'a> Pool<'a> {
         let manager = self.manager.clone();
         let request = Request::new(params, body, move || manager.get(), Instant::now());
         let head_only = request.method() == Method::HEAD;
-        let (answer, lines) = error_log::keep(|| answer(self.handler, request));
-        error_log::write_all(&lines);
+        let (answer, mut lines) = error_log::keep(|| answer(self.handler, request));
+        let error_log = self
+            .manager
+            .made()
+            .map(|manager| manager.config().error_log);
+        let error_log = error_log.unwrap_or_default();
+        if error_log.stderr {
+            error_log::write_all(&lines);
+        }
+        if !error_log.server {
+            lines.clear();
+        }
         let Answer { response, body, .. } = answer;
         drop(body);
-        let goes_on = connection.borrow_mut().respond(&response, head_only, out);
+        let goes_on = connection
+            .borrow_mut()
+            .respond(&response, head_only, &lines, out);
         // The handler's request is gone, and with it the only other owner.
         let connection = Rc::into_inner(connection)?.into_inner();
         if self.is_stopping.load(Ordering::Acquire) {
@@ -405,7 +417,7 @@ impl<'a> Pool<'a> {
     }
 
     fn refuse(&self, mut open: Open, page: &Response, out: &mut Vec<u8>) {
-        if open.connection.respond(page, false, out) {
+        if open.connection.respond(page, false, &[], out) {
             self.drive(open, out);
         }
     }

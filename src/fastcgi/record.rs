@@ -10,6 +10,11 @@ use crate::response::Response;
 pub(super) const HEADER: usize = 8;
 /// The most that a record can hold, as a multiple of the padding.
 const FULL: usize = 65_528;
+/// What the server's log is told of one request: so many lines, of so many bytes.
+const LOG_LINES: usize = 4;
+const LOG_LINE: usize = 1024;
+/// nginx takes the head of a response, and lines of the log before it, into 4 KiB.
+const HEAD_BUFFER: usize = 3 << 10;
 
 /// What a record is for. Numbers that are none of these are told to the server as unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +25,7 @@ pub(super) enum Kind {
     Params,
     Stdin,
     Stdout,
+    Stderr,
     GetValues,
     GetValuesResult,
     UnknownType,
@@ -35,6 +41,7 @@ impl Kind {
             4 => Kind::Params,
             5 => Kind::Stdin,
             6 => Kind::Stdout,
+            7 => Kind::Stderr,
             9 => Kind::GetValues,
             10 => Kind::GetValuesResult,
             11 => Kind::UnknownType,
@@ -50,6 +57,7 @@ impl Kind {
             Kind::Params => 4,
             Kind::Stdin => 5,
             Kind::Stdout => 6,
+            Kind::Stderr => 7,
             Kind::GetValues => 9,
             Kind::GetValuesResult => 10,
             Kind::UnknownType => 11,
@@ -133,16 +141,20 @@ pub(super) fn push_end(out: &mut Vec<u8>, id: u16, status: EndStatus) {
     );
 }
 
-/// Appends a whole response and the end of its request. A small one is one record of content.
+/// Appends a whole response and the end of its request. A small one is one record of content. The lines
+/// are for the server's log.
 pub(super) fn push_response(
     out: &mut Vec<u8>,
     id: u16,
     response: &Response,
     head_only: bool,
+    log: &[String],
     status: EndStatus,
 ) {
+    let beginning = out.len();
     let start = begin_record(out);
     response.write_head(out, head_only);
+    let head = out.len() - start;
     // Of a head that exceeds a record, the rest goes into records of its own.
     let rest_of_head = out.split_off(out.len().min(start + FULL));
     let body = response.content(head_only);
@@ -153,8 +165,29 @@ pub(super) fn push_response(
     for chunk in rest_of_head.chunks(FULL).chain(rest.chunks(FULL)) {
         push_record(out, Kind::Stdout, id, chunk);
     }
+    push_log(out, beginning, head, id, log);
     push_record(out, Kind::Stdout, id, &[]);
     push_end(out, id, status);
+}
+
+/// Adds lines for the server's log before the response, where nginx reads them whatever the response
+/// is, or after it if the head is long.
+fn push_log(out: &mut Vec<u8>, beginning: usize, head: usize, id: u16, log: &[String]) {
+    if log.is_empty() {
+        return;
+    }
+    let mut records = Vec::new();
+    for line in log.iter().take(LOG_LINES) {
+        let mut end = line.len().min(LOG_LINE);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        push_record(&mut records, Kind::Stderr, id, &line.as_bytes()[..end]);
+    }
+    push_record(&mut records, Kind::Stderr, id, &[]);
+    let fits = head + records.len() <= HEAD_BUFFER;
+    let place = if fits { beginning } else { out.len() };
+    out.splice(place..place, records);
 }
 
 /// Why a stream of parameters cannot be used.
@@ -277,6 +310,7 @@ mod tests {
             7,
             &Response::text(vec![b'x'; 200_000]),
             false,
+            &[],
             EndStatus::RequestComplete,
         );
         let (mut at, mut content, mut kinds) = (0, 0, Vec::new());

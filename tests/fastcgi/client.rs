@@ -125,6 +125,8 @@ pub(crate) struct Record {
 pub(crate) struct Reply {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    /// What the web server is to log.
+    pub(crate) log: Vec<String>,
     /// The end's protocol status; `None` when the connection ended before it.
     pub(crate) end: Option<u8>,
 }
@@ -234,11 +236,13 @@ impl Client {
 
     /// Everything up to the end of one request.
     pub(crate) fn reply(&mut self, id: u16) -> io::Result<Reply> {
-        let (mut out, mut end) = (Vec::new(), None);
+        let (mut out, mut log, mut end) = (Vec::new(), Vec::new(), None);
         while let Some(record) = self.record()? {
             assert_eq!(record.id, id, "an answer to another request");
             match record.kind {
                 STDOUT => out.extend(record.content),
+                STDERR if record.content.is_empty() => {}
+                STDERR => log.push(String::from_utf8(record.content).unwrap()),
                 END => {
                     end = record.content.get(4).copied();
                     break;
@@ -249,7 +253,12 @@ impl Client {
         let split = out.windows(4).position(|window| window == b"\r\n\r\n");
         let body = split.map_or(Vec::new(), |at| out.split_off(at + 4));
         let head = String::from_utf8_lossy(&out).into_owned();
-        Ok(Reply { head, body, end })
+        Ok(Reply {
+            head,
+            body,
+            log,
+            end,
+        })
     }
 
     /// Sends a request and takes its answer.

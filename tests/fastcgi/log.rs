@@ -4,8 +4,57 @@ use std::thread;
 
 use crate::client::{get, visit};
 use crate::outside::{full_pipe, read_all};
-use crate::server::{Setup, Socket};
+use crate::server::{Server, Setup, Socket};
 use crate::sessions::{begin_session, count};
+
+/// What the program says when it panics or fails.
+const TOLD: &str = "as the query asks";
+
+#[test]
+fn errors_of_a_request_go_to_stderr_and_to_the_servers_log_as_the_setting_says() {
+    for (setting, on_stderr, at_server) in [
+        ("", true, true),
+        ("stderr", true, false),
+        ("server", false, true),
+        ("server, stderr", true, true),
+    ] {
+        let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+        let setup = match setting {
+            "" => setup,
+            setting => setup.variable("CGI_SESSION_ERROR_LOG", setting),
+        };
+        let server = setup.start();
+        for query in ["mode=error", "mode=panic"] {
+            let reply = server.ask(&get(1, 0, query));
+            assert_eq!((reply.status(), reply.end), (500, Some(0)));
+            assert_eq!(reply.log.len(), usize::from(at_server), "{setting}");
+            let is_line =
+                |line: &String| line.starts_with("fastcgi_echo: ") && line.ends_with(TOLD);
+            assert!(reply.log.iter().all(is_line), "{reply:?}");
+        }
+        let lines = server.log().matches(TOLD).count();
+        assert_eq!(lines, 2 * usize::from(on_stderr), "{setting}");
+        assert_eq!(server.ask(&get(1, 0, "")).log, [""; 0]);
+    }
+}
+
+#[test]
+fn what_the_servers_log_is_told_is_short_and_of_one_line_each() {
+    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    for head in [0, 3_000, 100_000] {
+        let query = format!("mode=warn&size={head}");
+        let reply = server.ask(&get(1, 0, &query));
+        assert_eq!((reply.text().as_str(), reply.log.len()), ("warned", 4));
+        for line in &reply.log {
+            assert!(
+                line.len() <= 1024 && !line.contains(char::is_control),
+                "{line:?}"
+            );
+            assert!(line.starts_with(r"fastcgi_echo: \u{1b}[2J ééé"), "{line:?}");
+        }
+    }
+    assert_eq!(server.log().lines().count(), 3 * 10);
+}
 
 #[test]
 fn a_log_that_nobody_reads_stops_no_worker_and_its_next_line_counts_what_is_lost() {

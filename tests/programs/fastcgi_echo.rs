@@ -59,6 +59,14 @@ fn echo(request: &mut Request) -> Outcome {
             let name = HeaderName::from_static("x-large");
             Ok(Response::text("after a large head").with_header(name, value))
         }
+        "warn" => {
+            for _ in 0..10 {
+                log::warn!("\u{1b}[2J\n{}", "\u{e9}".repeat(1_500));
+            }
+            let value = HeaderValue::try_from("h".repeat(number(request, "size")?))?;
+            let name = HeaderName::from_static("x-large");
+            Ok(Response::text("warned").with_header(name, value))
+        }
         "wait" => {
             wait()?;
             Ok(Response::text("waited"))

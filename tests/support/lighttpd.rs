@@ -7,7 +7,7 @@ use super::server::{Server, shipped};
 use super::site::Site;
 use super::{is_installed, is_root};
 
-/// Starts lighttpd, if it is installed. `settings` are lighttpd's own.
+/// Starts lighttpd, if it is installed. `settings` are lighttpd's own; `SITE` is the site's directory.
 pub(crate) fn start(site: &Site, settings: &str) -> Option<Server> {
     if !is_installed("lighttpd") {
         return None;
@@ -39,6 +39,7 @@ fn configuration(port: u16, site: &Site, settings: &str) -> String {
         ""
     };
     let place = site.path().display();
+    let settings = settings.replace("SITE", &place.to_string());
     format!(
         "server.modules = ( \"mod_indexfile\", \"mod_access\", \"mod_alias\", \"mod_redirect\" )\n\
          server.document-root = \"{place}/pages\"\nserver.upload-dirs = ( \"{place}/run\" )\n\

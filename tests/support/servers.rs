@@ -146,6 +146,20 @@ impl Way {
         ["/app", "/kept"].contains(&self.prefix)
     }
 
+    /// The server that it leads through.
+    pub(crate) fn server(self, servers: &Servers) -> &Server {
+        let Servers {
+            nginx,
+            apache,
+            lighttpd,
+            caddy,
+            ..
+        } = servers;
+        let mut all = [nginx, apache, lighttpd, caddy].into_iter().flatten();
+        let found = all.find(|server| server.ports.contains(&self.port));
+        found.expect("a way through a server that runs")
+    }
+
     pub(crate) fn is_server(self, name: &str) -> bool {
         self.name.starts_with(name)
     }

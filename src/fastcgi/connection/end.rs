@@ -50,7 +50,7 @@ fn events(open: &[Connection], pause: Duration) -> Vec<bool> {
 
 impl Connection {
     fn begin_end(&mut self) -> bool {
-        if self.give_up_body() && !self.respond(&unavailable(), false, &mut Vec::new()) {
+        if self.give_up_body() && !self.respond(&unavailable(), false, &[], &mut Vec::new()) {
             return false;
         }
         if let Stage::Answered(stdin, _) = &mut self.stage {
