@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use support::{Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_mode};
 
 fn mode(path: &Path) -> u32 {
@@ -295,4 +296,38 @@ fn the_file_of_keys_belongs_to_who_reads_it() {
     run(&["--owner", &SOMEBODY_ELSE.to_string()])
         .exits_with(1)
         .complains("chown");
+}
+
+#[test]
+fn where_another_user_could_replace_what_root_makes_that_user_makes_it() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    let give = |uid| std::os::unix::fs::chown(site.parent(), Some(uid), Some(uid)).unwrap();
+    let somebody = SOMEBODY.to_string();
+    give(SOMEBODY_ELSE);
+    site.run(&["init", "--owner", &somebody])
+        .exits_with(1)
+        .complains("Permission denied");
+    give(SOMEBODY);
+    site.run(&["init", "--owner", &somebody])
+        .exits_with(0)
+        .says_nothing();
+    assert_eq!(owner(&site.directory), SOMEBODY);
+    site.run(&["uninstall", "--yes"]).exits_with(0);
+    assert!(!site.directory.exists());
+
+    let (keys, run) = with_keys(&site);
+    mkfifoat(CWD, &keys, Mode::RUSR | Mode::WUSR).unwrap();
+    std::os::unix::fs::chown(&keys, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    for command in [&["init"][..], &["uninstall", "--yes"]] {
+        run(command).exits_with(1).complains("not a regular file");
+    }
+    fs::remove_file(&keys).unwrap();
+    run(&["init"]).exits_with(0).says_nothing();
+    assert_eq!((owner(&keys), mode(&keys)), (SOMEBODY, 0o600));
+    run(&["uninstall", "--yes"]).exits_with(0).says("removed");
+    assert!(!keys.exists());
 }

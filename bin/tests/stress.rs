@@ -5,13 +5,14 @@ mod support;
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
@@ -209,6 +210,82 @@ fn root_tries_as_the_user_in_a_parent_that_is_closed_to_the_user() {
     let finished = trial(command, has_a_verdict);
     assert_eq!(finding(&finished)["level"], "ok", "{finished:#?}");
     assert_eq!(finished.json()["uid"], SOMEBODY);
+    is_as_before(&site);
+}
+
+/// What another user leaves in a parent of his own for root to stumble over.
+#[test]
+fn as_root_a_trial_touches_nothing_that_was_planted() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.give_to(SOMEBODY);
+    chown(site.parent(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let secret = site.parent().join("secret");
+    fs::write(&secret, "root's").unwrap();
+    let accessed = fs::metadata(&secret).unwrap().accessed().unwrap();
+    // No process has the number of a process that has ended just now.
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let planted = |name: &str| {
+        let name = format!(".cgi-session-stress-{}-{name}", dead.id());
+        site.parent().join(name)
+    };
+    let mode = Mode::from_raw_mode(0o600);
+    for name in ["00000000", "00000001", "00000002"] {
+        let path = planted(name);
+        fs::create_dir(&path).unwrap();
+        match name {
+            "00000000" => mkfifoat(CWD, path.join("running"), mode).unwrap(),
+            "00000001" => symlink(&secret, path.join("running")).unwrap(),
+            _ => fs::write(path.join("running"), "").unwrap(),
+        }
+        chown(&path, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    }
+    mkfifoat(CWD, planted("00000003"), mode).unwrap();
+    symlink("/etc", planted("00000004")).unwrap();
+    trial(|| stress(&site, &[]), has_a_verdict).says("sessions are safe on ");
+    assert_eq!(fs::metadata(&secret).unwrap().accessed().unwrap(), accessed);
+    assert!(planted("00000004").is_symlink() && planted("00000003").exists());
+    assert_eq!(places(&site).len(), 2);
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_trials_own_is_left_alone() {
+    let site = Site::new();
+    // Once where the process of the user has made it and once where this one has.
+    for owner in [SOMEBODY, 0] {
+        if is_root() {
+            site.give_to(owner);
+            chown(site.parent(), Some(owner), Some(owner)).unwrap();
+        }
+        let child = begin(&site, &[]);
+        let place = places(&site).remove(0);
+        fs::rename(&place, site.parent().join("moved")).unwrap();
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("mine"), "").unwrap();
+        send(Signal::TERM, &child);
+        let (_, said) = ended(child);
+        assert!(said.contains("another file has its name now"), "{said}");
+        assert!(place.join("mine").exists());
+        fs::remove_dir_all(&place).unwrap();
+        fs::remove_dir_all(site.parent().join("moved")).unwrap();
+    }
+}
+
+#[test]
+fn root_makes_no_trial_of_its_own_where_another_user_could_replace_it() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    chown(site.parent(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let finished = Finished::of(&mut stress(&site, &["--json"])).exits_with(1);
+    let found = finding(&finished);
+    assert_eq!(found["level"], "problem", "{found:#}");
+    let remedy = format!("cgi-session check --stress --as {SOMEBODY}");
+    assert_eq!(found["remedy"], remedy.as_str(), "{found:#}");
     is_as_before(&site);
 }
 

@@ -5,17 +5,20 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
 /// No such file is longer.
 const LONGEST: u64 = 1 << 16;
 
 /// Reads a secret, or says why not and what to do: when there is no file, and when others may have
 /// read it.
 pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<String, String> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(format!("there is no such file; {if_missing}"));
-        }
-        file => file.map_err(|error| error.to_string())?,
+    // A named pipe that somebody has put there would keep a plain open waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Err(format!("there is no such file; {if_missing}")),
+        file => File::from(file.map_err(|error| std::io::Error::from(error).to_string())?),
     };
     let found = file.metadata().map_err(|error| error.to_string())?;
     if !found.is_file() {

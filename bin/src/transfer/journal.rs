@@ -3,14 +3,14 @@
 //! from one that was never brought.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Record, SessionDigest};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use crate::owner::Account;
@@ -78,11 +78,8 @@ impl Journal {
     /// The text says what is wrong with the file: it cannot be opened, belongs to other stores, or
     /// is in use by another run ([`ErrorKind::ResourceBusy`]).
     pub fn open(path: &Path, stores: &str, owner: Option<&Account>) -> io::Result<Self> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600);
-        let bits = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-        let mut file = options.custom_flags(bits).open(path)?;
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+        let mut file = open(path, flags)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -120,7 +117,7 @@ impl Journal {
     ///
     /// As [`Journal::open`].
     pub fn read(path: &Path, stores: &str) -> io::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match open(path, OFlags::RDONLY).and_then(io::read_to_string) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             text => text?,
         };
@@ -191,6 +188,12 @@ impl Journal {
         note.apply(entry);
         Ok(())
     }
+}
+
+/// Opens a journal, and neither follows a link nor waits for the other end of a pipe.
+fn open(path: &Path, access: OFlags) -> io::Result<File> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 /// One line.
@@ -295,7 +298,7 @@ mod tests {
         let busy = Journal::open(&path, "a -> b", None).unwrap_err();
         assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
         drop(journal);
-        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(b"done aaaa").unwrap();
 
         for _ in 0..2 {

@@ -20,18 +20,21 @@ use progress::Progress;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     report::show_warnings();
-    let manager = match configure(&arguments) {
-        Ok(manager) => manager,
+    let config = match configure(&arguments) {
+        Ok(config) => config,
         Err(error) => return report::failure(&error),
     };
-    if let Err(reason) = owner::act_as_owner(manager.config()) {
+    if let Err(reason) = owner::act_as_owner(&config) {
         report::error(&reason);
         return ExitCode::from(report::FAILED);
     }
-    run(&arguments, &manager)
+    match SessionManager::new(config) {
+        Ok(manager) => run(&arguments, &manager),
+        Err(error) => report::failure(&error),
+    }
 }
 
-fn configure(arguments: &Arguments) -> Result<SessionManager> {
+fn configure(arguments: &Arguments) -> Result<Config> {
     let directory = arguments.directory()?;
     let settings = match &directory {
         Some(directory) => &[
@@ -40,8 +43,7 @@ fn configure(arguments: &Arguments) -> Result<SessionManager> {
         ][..],
         None => &[],
     };
-    let config = Config::find_with(arguments.config.as_deref(), settings)?;
-    SessionManager::new(config)
+    Config::find_with(arguments.config.as_deref(), settings)
 }
 
 fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use cgi_session_tools::owner::Account;
+use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report;
 use cgi_session_tools::transfer::{Journal, Outcome, Reason, Transfer};
 
@@ -101,7 +101,9 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     let stores = Stores::find(&arguments.from, &arguments.to)?;
     if let Some(owner) = stores.owner()? {
         // The journal may lie where the owner could not make it.
-        drop(arguments.open_journal(&stores, Some(&owner))?);
+        if owner::is_roots_alone(owner::directory_of(&arguments.journal())) {
+            drop(arguments.open_journal(&stores, Some(&owner))?);
+        }
         let failed = match owner.run_this_program(&stores.from) {
             Ok(never) => match never {},
             Err(reason) => reason,
@@ -143,13 +145,17 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
 }
 
 impl Arguments {
-    /// The journal of both stores, as seen from the root.
-    fn open_journal(&self, stores: &Stores, owner: Option<&Account>) -> Result<Journal, Ended> {
-        let path = self.journal.clone().unwrap_or_else(|| {
+    fn journal(&self) -> PathBuf {
+        self.journal.clone().unwrap_or_else(|| {
             let mut name = self.to.clone().into_os_string();
             name.push(".journal");
             name.into()
-        });
+        })
+    }
+
+    /// The journal of both stores, as seen from the root.
+    fn open_journal(&self, stores: &Stores, owner: Option<&Account>) -> Result<Journal, Ended> {
+        let path = self.journal();
         let opened = if self.dry_run {
             Journal::read(&path, &stores.to_string())
         } else {

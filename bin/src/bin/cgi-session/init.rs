@@ -86,7 +86,7 @@ fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ende
     let location = Location::of(config);
     if Account::current().is_root() {
         match location.kind() {
-            "file" => make_directory(config.storage_file_dir()?, owner)?,
+            "file" => make_directory(config, owner)?,
             "sqlite" if location.is_missing() => make_as(&location, owner, config)?,
             _ => {}
         }
@@ -138,12 +138,15 @@ impl Arguments {
 }
 
 /// Makes the directory as root, for the user whose programs will use it.
-fn make_directory(directory: &Path, owner: Option<&Account>) -> Result<(), Ended> {
+fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended> {
+    let directory = config.storage_file_dir()?;
     let shown = directory.display();
     let Some(existing) = Account::owning(directory) else {
         let Some(owner) = owner else {
             return Err(unowned(shown));
         };
+        owner::act_where_others_can(directory, Some(owner), config)
+            .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
         return give(directory, owner).map_err(|error| {
             let line = format!("cannot make {shown} for {owner}: {error}");
             Ended::saying(&line, report::FAILED)
@@ -163,7 +166,6 @@ fn make_directory(directory: &Path, owner: Option<&Account>) -> Result<(), Ended
 
 fn give(directory: &Path, owner: &Account) -> io::Result<()> {
     rustix::fs::mkdir(directory, Mode::RWXU)?;
-    // What was made is opened, not what somebody may have put in its place.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = rustix::fs::open(directory, flags, Mode::empty())?;
     let given = std::os::unix::fs::fchown(&made, Some(owner.uid), Some(owner.gid));

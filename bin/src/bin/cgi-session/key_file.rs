@@ -6,8 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use cgi_session::Config;
-use cgi_session_tools::owner::Account;
+use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report;
+use rustix::fs::{Mode, OFlags};
 use tempfile::NamedTempFile;
 
 use crate::sessions::Ended;
@@ -22,6 +23,8 @@ pub(crate) fn init(
     wants_new: bool,
 ) -> Result<Vec<String>, Ended> {
     let path = path(config)?;
+    owner::act_where_others_can(&path, owner, config)
+        .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
     let shown = path.display();
     let failed = |error: io::Error| {
         let line = format!("cannot make the file of keys {shown}: {error}");
@@ -54,6 +57,8 @@ pub(crate) fn init(
 /// Deletes the file if it holds keys and nothing else; tells whether it did.
 pub(crate) fn remove(config: &Config) -> Result<bool, Ended> {
     let path = path(config)?;
+    owner::act_where_others_can(&path, None, config)
+        .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
     let failed = |error: io::Error| {
         let line = format!("cannot remove the file of keys {}: {error}", path.display());
         Ended::saying(&line, report::FAILED)
@@ -117,7 +122,10 @@ impl Found {
 }
 
 fn open(path: &Path) -> io::Result<Option<Found>> {
-    let file = match File::open(path) {
+    // A named pipe that somebody has put there would keep a plain open waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = match opened.map(File::from).map_err(io::Error::from) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -139,8 +147,7 @@ fn write(path: &Path, old: &str, owner: Option<(u32, u32)>) -> io::Result<NamedT
     let mut key = [0; BYTES];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
     let key = key.map(|byte| format!("{byte:02x}")).concat();
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut file = NamedTempFile::new_in(directory)?;
+    let mut file = NamedTempFile::new_in(owner::directory_of(path))?;
     file.write_all(format!("{key}\n{old}").as_bytes())?;
     if let Some((uid, gid)) = owner.filter(|_| Account::current().is_root()) {
         fchown(file.as_file(), Some(uid), Some(gid))?;

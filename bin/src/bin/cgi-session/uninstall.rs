@@ -151,7 +151,7 @@ fn remove_keys(config: &Config, as_json: bool) -> Result<ExitCode, Ended> {
 }
 
 /// Removes the sessions as their owner, and then, as root, the directory: its owner may not be
-/// allowed to.
+/// allowed to. Where other users could replace the directory, root does not.
 fn as_owner(
     owner: &Account,
     config: &Config,
@@ -162,15 +162,19 @@ fn as_owner(
         let line = format!("cannot {what} {}: {error}", directory.display());
         Ended::saying(&line, report::FAILED)
     };
+    let is_for_root = owner::is_roots_alone(owner::directory_of(directory));
     let mut command = owner.command(config);
-    command.args(["uninstall", "--yes", "--leave-directory"]);
+    command.args(["uninstall", "--yes"]);
+    if is_for_root {
+        command.arg("--leave-directory");
+    }
     if arguments.json {
         command.arg("--json");
     }
     let status = command
         .status()
         .map_err(|error| failed(error, "remove, as its owner, what is in"))?;
-    if !status.success() {
+    if !status.success() || !is_for_root {
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         return Ok(ExitCode::from(code.unwrap_or(report::FAILED)));
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cgi_session::{Config, SessionManager};
 use cgi_session_tools::location::Location;
-use cgi_session_tools::owner::{Account, this_program};
+use cgi_session_tools::owner::{Account, is_roots_alone, this_program};
 use cgi_session_tools::report;
 use cgi_session_tools::storm::{Outcome, Settings, Storm, Task};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -41,7 +41,7 @@ pub(super) fn run_as(account: &Account, config: &Config) -> Result<ExitCode, Str
     let signals = Signals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
     let mut command = account.command(config);
     command.args(env::args_os().skip(1));
-    // Where even root cannot make it, that is for the check itself to tell.
+    // Where root cannot make it, or must not, the user may, or the check itself tells.
     let place = home(config).and_then(|home| Place::make(&home, account).ok());
     if let Some(place) = &place {
         command.env(PLACE, place.path());
@@ -137,9 +137,14 @@ fn cannot_run(config: &Config, home: &Path, error: &io::Error) -> Finding {
         home.display()
     );
     let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied if !account.is_root() => {
+        io::ErrorKind::PermissionDenied if account.is_root() => {
+            let owner = Account::owning(home).map_or("USER".to_owned(), |owner| owner.handle());
+            format!("cgi-session check --stress --as {owner}")
+        }
+        io::ErrorKind::PermissionDenied if is_roots_alone(home) => {
             format!("sudo cgi-session check --stress --as {}", account.handle())
         }
+        io::ErrorKind::PermissionDenied => format!("chown root: {}", home.display()),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("make room: df -h {0}; df -i {0}", home.display())
         }

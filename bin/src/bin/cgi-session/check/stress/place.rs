@@ -1,26 +1,34 @@
 //! [`Place`]: a directory for a storm beside the sessions, gone when the storm is over.
+//!
+//! Once it is made it is known by its descriptor: what lies under its name later may be another's.
 
-use std::fs::{self, DirBuilder, File};
+use std::ffi::CStr;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::Duration;
 
-use cgi_session_tools::owner::Account;
+use cgi_session_tools::owner::{Account, is_roots_alone};
 use cgi_session_tools::report;
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 const PREFIX: &str = ".cgi-session-stress-";
-/// The file whose lock says that a storm is under way.
-const MARK: &str = "running";
 
+/// Whoever has made it holds the lock of the directory, which says that a storm is under way.
 pub(super) struct Place {
     path: PathBuf,
-    /// Held as long as the directory is needed, by whoever has made it.
-    mark: Option<File>,
+    made: Option<Made>,
+}
+
+struct Made {
+    home: OwnedFd,
+    directory: File,
 }
 
 /// The directory that a store beside this one would lie in: on the same file system.
@@ -35,30 +43,38 @@ pub(super) fn beside(directory: &Path) -> PathBuf {
 }
 
 impl Place {
-    /// Makes a directory in `home` for this user, and removes what killed runs have left there.
+    /// Makes a directory in `home` for this user, and removes what killed runs have left there. As root
+    /// it does so only where no other user can put something in the place of what it makes.
     pub(super) fn make(home: &Path, owner: &Account) -> io::Result<Self> {
-        remove_left(home, owner)?;
-        let path = home.join(format!(
-            "{PREFIX}{}-{:08x}",
-            process::id(),
-            fastrand::u32(..)
-        ));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        match mark(&path, owner) {
-            Ok(mark) => Ok(Place {
-                path,
-                mark: Some(mark),
-            }),
-            Err(error) => {
-                remove(&path);
-                Err(error)
-            }
+        let current = Account::current();
+        let home = fs::canonicalize(home)?;
+        if current.is_root() && !is_roots_alone(&home) {
+            let reason = "as root nothing is made where other users could replace it";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
+        let opened = open(rustix::fs::CWD, &home, OFlags::NOFOLLOW)?;
+        remove_left(&opened, owner)?;
+        let name = format!("{PREFIX}{}-{:08x}", process::id(), fastrand::u32(..));
+        rustix::fs::mkdirat(&opened, name.as_str(), Mode::RWXU)?;
+        let directory = File::from(open(&opened, name.as_str(), OFlags::NOFOLLOW)?);
+        // Where there are no locks, the storm itself will tell.
+        let _ = directory.try_lock();
+        let place = Place {
+            path: home.join(name),
+            made: Some(Made {
+                home: opened,
+                directory,
+            }),
+        };
+        if let Some(made) = place.made.as_ref().filter(|_| current.uid != owner.uid) {
+            std::os::unix::fs::fchown(&made.directory, Some(owner.uid), Some(owner.gid))?;
+        }
+        Ok(place)
     }
 
     /// A directory that another process has made, and will remove.
     pub(super) fn lent(path: PathBuf) -> Self {
-        Place { path, mark: None }
+        Place { path, made: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -68,38 +84,52 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.mark.is_some() {
-            remove(&self.path);
+        let Some(Made { home, directory }) = &self.made else {
+            return;
+        };
+        if let Some(name) = self.path.file_name()
+            && let Err(error) = remove(home, name, directory)
+        {
+            let shown = self.path.display();
+            report::error(&format!(
+                "cannot remove {shown}: {error}; try: rm -r {shown}"
+            ));
         }
     }
 }
 
-fn mark(path: &Path, owner: &Account) -> io::Result<File> {
-    let mark = File::create_new(path.join(MARK))?;
-    // Where there are no locks, the storm itself will tell.
-    let _ = mark.try_lock();
-    if Account::current().uid != owner.uid {
-        // By its descriptor: whoever may write in `home` could put a link in its place.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-        rustix::fs::fchown(&directory, Some(uid), Some(gid))?;
-    }
-    Ok(mark)
+fn open(
+    base: impl AsFd,
+    path: impl rustix::path::Arg,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(base, path, flags, Mode::empty())
 }
 
 /// Removes the directories of runs that were killed before they could.
-fn remove_left(home: &Path, owner: &Account) -> io::Result<()> {
+fn remove_left(home: &OwnedFd, owner: &Account) -> io::Result<()> {
     let ours = [owner.uid, Account::current().uid];
-    for entry in fs::read_dir(home)? {
+    for entry in Dir::read_from(home)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(process) = name.to_str().and_then(process_of) else {
+        let Some(process) = name.to_str().ok().and_then(process_of) else {
             continue;
         };
-        let found = entry.metadata()?;
-        if found.is_dir() && ours.contains(&found.uid()) && is_over(&entry.path(), process) {
-            remove(&entry.path());
+        // What is no directory, or is not for us, is none of a storm that could be over.
+        let Ok(directory) = open(home, name, OFlags::NOFOLLOW).map(File::from) else {
+            continue;
+        };
+        // Its process is gone, and the lock with it: where locks do not work, the one must not be
+        // taken for the other.
+        let is_over = ours.contains(&directory.metadata()?.uid())
+            && directory.try_lock().is_ok()
+            && test_kill_process(process) == Err(Errno::SRCH);
+        if is_over && let Err(error) = remove(home, name, &directory) {
+            let name = name.to_string_lossy();
+            report::error(&format!(
+                "cannot remove {name}, which a run has left: {error}"
+            ));
         }
     }
     Ok(())
@@ -112,32 +142,50 @@ fn process_of(name: &str) -> Option<Pid> {
     Pid::from_raw(process.parse().ok().filter(|_| is_random)?)
 }
 
-/// Whether nobody needs the directory: its process is gone, and the lock with it. Where locks do
-/// not work, the one must not be taken for the other.
-fn is_over(path: &Path, process: Pid) -> bool {
-    let mark = File::open(path.join(MARK));
-    let is_free = mark.is_ok_and(|mark| mark.try_lock().is_ok());
-    is_free && test_kill_process(process) == Err(rustix::io::Errno::SRCH)
-}
-
-fn remove(path: &Path) {
-    let mut removed = fs::remove_dir_all(path);
-    for _ in 0..100 {
-        // A process of a killed run, about to end, may still have written there.
-        match &removed {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+/// Removes a directory that is open, if it still has this name, with all that is in it.
+fn remove(home: &OwnedFd, name: impl rustix::path::Arg + Copy, directory: &File) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        empty(directory)?;
+        let (found, own) = (
+            rustix::fs::statat(home, name, AtFlags::SYMLINK_NOFOLLOW)?,
+            directory.metadata()?,
+        );
+        if (found.st_dev, found.st_ino) != (own.dev(), own.ino()) {
+            return Err(io::Error::other("another file has its name now"));
+        }
+        match rustix::fs::unlinkat(home, name, AtFlags::REMOVEDIR) {
+            // A process of a killed run, about to end, may still have written there.
+            Err(Errno::NOTEMPTY) if tries < 100 => {
+                tries += 1;
                 thread::sleep(Duration::from_millis(10));
-                removed = fs::remove_dir_all(path);
             }
-            _ => break,
+            removed => return Ok(removed?),
         }
     }
-    if let Err(error) = removed {
-        let shown = path.display();
-        report::error(&format!(
-            "cannot remove {shown}: {error}; try: rm -r {shown}"
-        ));
+}
+
+/// Removes what is in a directory, and follows no link.
+fn empty(directory: impl AsFd) -> io::Result<()> {
+    let directory = directory.as_fd();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let removed = match open(directory, name, OFlags::NOFOLLOW) {
+            Ok(inner) => {
+                empty(&inner)?;
+                rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
+            }
+            _ => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
+        };
+        if !matches!(removed, Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY)) {
+            removed?;
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
