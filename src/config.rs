@@ -216,7 +216,7 @@ impl Default for Config {
             when_full: WhenFull::EvictOldest,
             max_record_bytes: 1 << 20,
             max_key_length: crate::values::MAX_KEY_LENGTH,
-            min_free_space: FreeSpace::Any,
+            min_free_space: FreeSpace::Percent(1),
             durability: Durability::None,
             app: String::new(),
             cache_limiter: CacheLimiter::Nocache,

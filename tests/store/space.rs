@@ -102,6 +102,26 @@ fn a_part_of_the_space_is_kept_free() {
 }
 
 #[test]
+fn a_hundredth_of_the_space_is_kept_free_unless_it_is_said_otherwise() {
+    let Some(disk) = SmallDisk::with("size=4m") else {
+        return;
+    };
+    let sessions = disk.path().join("sessions");
+    let store = Place::new().another(&[("storageFileDir", sessions.to_str().unwrap())]);
+    let (id, lease) = create(&store, &record(1));
+    drop(lease.unwrap().unwrap());
+    let filler = disk.path().join("filler");
+    // All but the last 32 KiB, which are less than a hundredth.
+    let free = rustix::fs::statvfs(disk.path()).unwrap();
+    let rest = usize::try_from(free.f_bavail * free.f_frsize).unwrap() - (32 << 10);
+    fs::write(&filler, vec![1; rest]).unwrap();
+    refuses(&store, "% of the bytes are free, 1% must be");
+    let now = SystemTime::now();
+    let (_, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
+    lease.commit(&record_of_size(2, 9000), now).unwrap();
+}
+
+#[test]
 fn a_part_of_the_inodes_is_kept_free() {
     let Some(disk) = SmallDisk::with("size=10m,nr_inodes=20") else {
         return;

@@ -43,7 +43,7 @@ fn make_room(place: &Path) {
 #[test]
 fn on_a_full_disk_of_memory_what_was_saved_stays_and_goes_on() {
     let Some(_room) = Room::open() else { return };
-    let site = Site::with_settings("cleanUpDelay = 0\n");
+    let site = Site::with_settings("cleanUpDelay = 0\nminFreeSpace = 0\n");
     site.make_sessions(None);
     disk::mount_memory(&site.sessions(), "size=256k");
     check_full(&site, &[End::Served, End::Refused(500)]);
@@ -53,7 +53,7 @@ fn on_a_full_disk_of_memory_what_was_saved_stays_and_goes_on() {
 #[test]
 fn on_a_full_ext4_what_was_saved_stays_and_goes_on() {
     let Some(room) = Room::open() else { return };
-    let site = Site::with_settings("cleanUpDelay = 0\ndurability = data\n");
+    let site = Site::with_settings("cleanUpDelay = 0\ndurability = data\nminFreeSpace = 0\n");
     site.make_sessions(None);
     let disk = Ext4::format(&room.path().join("image"), &site.sessions(), &["-N", "32"]);
     disk.mount();
@@ -67,7 +67,7 @@ fn on_a_full_ext4_what_was_saved_stays_and_goes_on() {
 #[test]
 fn without_inodes_what_was_saved_stays_and_goes_on() {
     let Some(_room) = Room::open() else { return };
-    let site = Site::with_settings("cleanUpDelay = 0\n");
+    let site = Site::with_settings("cleanUpDelay = 0\nminFreeSpace = 0\n");
     site.make_sessions(None);
     disk::mount_memory(&site.sessions(), "nr_inodes=20");
     check_inodes(&site);

@@ -68,7 +68,7 @@ impl Drop for Resident {
 #[test]
 fn a_responder_goes_on_from_what_was_saved_when_its_disk_is_writable_again() {
     let Some(_room) = Room::open() else { return };
-    let site = Site::with_settings("cleanUpDelay = 0\n");
+    let site = Site::with_settings("cleanUpDelay = 0\nminFreeSpace = 0\n");
     site.make_sessions(None);
     disk::mount_memory(&site.sessions(), "size=64k,nr_inodes=10");
     let resident = Resident::start(&site);
