@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use secret::{HIDDEN, Secret};
 
 pub(crate) use source::{Variable, is_setting};
@@ -472,19 +472,6 @@ fn control_character(text: &OsStr) -> Option<String> {
     let text = text.to_string_lossy();
     let found = text.chars().find(|it| it.is_control() && *it != '\t')?;
     Some(found.escape_default().to_string())
-}
-
-/// A text for one line of a log.
-fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() {
-            shown.extend(letter.escape_default());
-        } else {
-            shown.push(letter);
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod location;
 pub mod owner;
+pub mod private;
 pub mod report;
 pub mod storm;
 pub mod transfer;

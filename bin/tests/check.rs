@@ -96,6 +96,27 @@ fn the_configuration_file_is_named() {
 }
 
 #[test]
+fn a_setting_that_a_redirect_renamed_is_a_warning() {
+    let site = Site::new();
+    let mut command = site.tool("check");
+    command.env("CGI_SESSION_STORAGE_FILE_DIR", &site.directory);
+    let renamed = "REDIRECT_REDIRECT_CGI_SESSION_TIMEOUT";
+    command.env(renamed, "5").arg("--json");
+    let finished = Finished::of(&mut command).complains("is ignored");
+    let findings = finished.json()["findings"].clone();
+    let is_about = |finding: &&Value| finding["topic"] == "redirect";
+    let found = findings.as_array().unwrap().iter().find(is_about).unwrap();
+    assert_eq!(found["level"], "warning");
+    assert!(found["text"].as_str().unwrap().starts_with(renamed));
+    assert!(
+        found["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("beside the program")
+    );
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_is_78() {
     let site = Site::new();
     let file = site.configuration("timeuot = 5");

@@ -224,6 +224,76 @@ fn a_program_that_fails_saves_nothing_and_the_client_gets_a_complete_page() {
 }
 
 #[test]
+fn an_empty_array_is_no_values() {
+    let site = Site::new();
+    let stored = site.session();
+    for text in ["[]", " [ ]\n"] {
+        site.run_for(stored.cookie(), &["set", "a", "b"])
+            .exits_with(0);
+        let script =
+            format!("{TYPE}; printf '{text}' > $SESSION_VALUES; $cgi_session get a || echo none");
+        answer(&site, stored.cookie(), &script).is("200", "none\n");
+        assert_eq!(site.read(&stored).unwrap().keys().count(), 0);
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
+    let site = Site::new();
+    let stored = site.session();
+    let before = fs::read(&stored.path).unwrap();
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for (value, reason) in [
+        ("\"\\\\udcff\"", "surrogate"),
+        ("[\"\\\\ud800\\\\u0041\"]", "surrogate"),
+        ("\"\\377\"", "unicode"),
+        ("NaN", "expected value"),
+        ("1e999", "out of range"),
+        (deep.as_str(), "nested deeper"),
+    ] {
+        let script =
+            format!("{TYPE}; printf '{{\"ok\": 1, \"na<me\": {value}}}' > $SESSION_VALUES");
+        let page = answer(&site, stored.cookie(), &script);
+        assert!(page.body.contains("<code>na&lt;me</code>"), "{page:#?}");
+        assert!(
+            page.stderr.contains("na<me") && page.stderr.contains(reason),
+            "{page:#?}"
+        );
+        page.fails("400", "nothing was saved");
+        assert_eq!(fs::read(&stored.path).unwrap(), before, "{value}");
+    }
+    expect_no_traces(&site);
+}
+
+#[test]
+fn what_a_killed_wrapper_leaves_is_removed_by_the_next_and_by_the_clean_up() {
+    let site = Site::new();
+    let (running, running_path) = started(&site, site.session().cookie());
+    for remover in ["start", "cleanup"] {
+        let (mut killed, path) = started(&site, site.session().cookie());
+        let program = fs::read_to_string(path.with_extension("pid")).unwrap();
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert!(path.exists());
+        if remover == "start" {
+            answer(&site, "", TYPE).is("200", "");
+        } else {
+            let mut cleanup = site.cleanup_program();
+            cleanup.env("TMPDIR", site.parent().join("temporary"));
+            cleanup.arg("--storage-file-dir").arg(&site.directory);
+            Finished::of(&mut cleanup).exits_with(0).says_nothing();
+        }
+        assert!(!path.parent().unwrap().exists() && running_path.exists());
+        let program = Pid::from_raw(program.trim().parse().unwrap());
+        // It may have ended by itself.
+        let _ = kill_process(program.unwrap(), Signal::KILL);
+    }
+    fs::write(&running_path, "{\"go\": 1}").unwrap();
+    page(running.wait_with_output().unwrap().into()).is("200", "done\n");
+    expect_no_traces(&site);
+}
+
+#[test]
 fn a_page_with_a_server_error_saves_nothing_either() {
     let site = Site::new();
     let script =

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Origin, ini, printable};
-use crate::error::{Error, Result};
+use super::{Config, Origin, ini};
+use crate::error::{Error, Result, printable};
 
 pub(super) const SYSTEM_FILE: &str = "/etc/cgi-session.ini";
 
@@ -260,7 +260,7 @@ mod tests {
             ),
             (
                 b"[session]\ntimeout = 5\rapp = x\n",
-                ":2: timeout = 5\\rapp = x: holds the control character \\r",
+                ":2: timeout = 5 app = x: holds the control character \\r",
             ),
             (b"\xff\xfe[\0s\0", ":1: "),
             (

@@ -111,3 +111,17 @@ fn a_wrong_configuration_is_told_at_the_start() {
     let reason = fails(command);
     assert!(reason.contains("did you mean timeout?"), "{reason}");
 }
+
+#[test]
+fn other_machines_are_warned_of_and_loopback_is_not() {
+    for (address, is_warned_of) in [("0.0.0.0", true), ("127.0.0.2", false)] {
+        let server = Server::launch(|command, directory| {
+            command.args(["--listen", address, "--storage-file-dir"]);
+            command.arg(directory.join("sessions"));
+        });
+        let is_told = server
+            .log()
+            .contains("warning: 0.0.0.0 is not a loopback address");
+        assert_eq!(is_told, is_warned_of, "{}", server.log());
+    }
+}

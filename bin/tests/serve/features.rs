@@ -118,7 +118,7 @@ fn links_carry_nothing_unless_the_configuration_says_so() {
 /// Somebody who keeps no cookie asks for a page.
 fn without_cookies(server: &Server, head: &str, body: &str) -> String {
     let request = format!(
-        "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        "{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

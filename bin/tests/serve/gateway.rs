@@ -53,6 +53,48 @@ fn what_is_no_program_is_not_run() {
 }
 
 #[test]
+fn under_a_name_of_another_site_nothing_is_answered() {
+    let server = Server::with_programs(&[("hello", "755", HELLO)]);
+    let port = server.address.rsplit(':').next().unwrap();
+    let ask = |path: &str, fields: &str| {
+        let answer = server
+            .raw(format!("GET {path} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n").as_bytes());
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST.",
+        "demo.localhost",
+        "[::1]",
+        "127.8.9.1",
+    ] {
+        assert_eq!(
+            ask("/cgi-bin/hello", &format!("Host: {host}:{port}\r\n")),
+            200,
+            "{host}"
+        );
+        assert_eq!(ask("/", &format!("Host: {host}\r\n")), 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "notlocalhost",
+        "[::2]",
+        "",
+    ] {
+        for path in ["/", "/inspect", "/cgi-bin/hello"] {
+            assert_eq!(ask(path, &format!("Host: {host}\r\n")), 421, "{host}");
+        }
+    }
+    assert_eq!(ask("/", "Host: localhost\r\nHost: evil.example\r\n"), 421);
+    assert_eq!(ask("http://evil.example/", "Host: localhost\r\n"), 421);
+    assert_eq!(ask("/", ""), 421);
+}
+
+#[test]
 fn no_path_leads_out_of_the_site() {
     let server = Server::with_programs(&[]);
     fs::copy("/bin/sh", server.path("outside")).unwrap();
@@ -66,7 +108,8 @@ fn no_path_leads_out_of_the_site() {
         "//etc/passwd",
         "/%2e%2e/etc/passwd",
     ] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = server.raw(request.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
     }
@@ -84,7 +127,7 @@ fn the_environment_is_that_of_rfc_3875_and_nothing_else() {
         command.env("SECRET_OF_THE_SERVER", "1");
     });
     let answer = server.raw(
-        b"POST /cgi-bin/env/more%20path?a=1&b=%20 HTTP/1.1\r\nHost: example.org:99\r\nCookie: a=1\r\n\
+        b"POST /cgi-bin/env/more%20path?a=1&b=%20 HTTP/1.1\r\nHost: demo.localhost:99\r\nCookie: a=1\r\n\
         Cookie: b=2\r\nProxy: evil\r\nX_Odd: 1\r\nX-Two: 1\r\nX-Two: 2\r\nUser-Agent: caf\xe9\r\n\
         Content-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
     );
@@ -95,7 +138,7 @@ fn the_environment_is_that_of_rfc_3875_and_nothing_else() {
         "PATH_INFO=/more path",
         "QUERY_STRING=a=1&b=%20",
         "SERVER_PROTOCOL=HTTP/1.1",
-        "SERVER_NAME=example.org",
+        "SERVER_NAME=demo.localhost",
         "REMOTE_ADDR=127.0.0.1",
         "CONTENT_TYPE=text/plain",
         "CONTENT_LENGTH=3",
@@ -147,7 +190,7 @@ fn a_program_may_answer_without_reading_the_body() {
 #[test]
 fn a_body_of_unknown_length_is_refused() {
     let server = Server::start();
-    let request = b"POST /cgi-bin/counter HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n";
+    let request = b"POST /cgi-bin/counter HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n";
     let answer = server.raw(request);
     assert!(answer.starts_with("HTTP/1.1 411"), "{answer}");
 }
@@ -217,7 +260,7 @@ fn a_program_ends_when_its_client_goes_away() {
     let note = server.path("pid");
     let mut client = server.connect();
     let request = format!(
-        "GET /cgi-bin/sleeper{} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /cgi-bin/sleeper{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
         note.display()
     );
     client.write_all(request.as_bytes()).unwrap();
@@ -232,7 +275,7 @@ fn a_program_ends_when_its_client_goes_away() {
 fn more_requests_than_places_are_all_answered() {
     let server = Server::with_programs(&[("hello", "755", HELLO)]);
     let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
-    let request = b"GET /cgi-bin/hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = b"GET /cgi-bin/hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for client in &mut clients {
         client.write_all(request).unwrap();
     }

@@ -90,7 +90,7 @@ fn a_forged_id_shows_nothing_of_others() {
         "0123456789012345678901234567890123456789",
     ] {
         let request = format!(
-            "GET /inspect HTTP/1.1\r\nHost: x\r\nCookie: sessionId={id}\r\nConnection: close\r\n\r\n"
+            "GET /inspect HTTP/1.1\r\nHost: localhost\r\nCookie: sessionId={id}\r\nConnection: close\r\n\r\n"
         );
         let answer = server.raw(request.as_bytes());
         assert!(answer.contains("You have no session yet"), "{answer}");

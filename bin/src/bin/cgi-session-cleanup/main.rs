@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Result, SessionManager, Sweep, SweepEvent, SweepReport};
 use cgi_session_tools::location::Location;
-use cgi_session_tools::{owner, report};
+use cgi_session_tools::{owner, private, report};
 use clap::Parser as _;
 
 use arguments::Arguments;
@@ -47,6 +47,9 @@ fn configure(arguments: &Arguments) -> Result<Config> {
 }
 
 fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
+    if !arguments.dry_run {
+        private::remove_left(usize::MAX);
+    }
     let started = Instant::now();
     let listing = Listing::new(arguments.json);
     let progress = Progress::begin(files_of(manager.config()));

@@ -10,6 +10,7 @@ mod surroundings;
 mod timeouts;
 mod trial;
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -173,6 +174,9 @@ fn act_as(
 fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let mut found = Findings::default();
     found.add(configuration(config));
+    if let Some(finding) = redirected() {
+        found.add(finding);
+    }
     let account = Account::current();
     if account.is_root() && !is_as_asked {
         let text = "checked as root, but web servers run programs as another user";
@@ -207,7 +211,11 @@ fn configuration(config: &Config) -> Finding {
     let is_set = |key: &&str| config.origin(key) != Origin::Default;
     let set = Config::keys().filter(is_set).fold(0, |count, _| count + 1);
     let source = config.file().map_or_else(
-        || "no configuration file; everything is default or from the environment".to_owned(),
+        || {
+            "no configuration file; everything is default or from the environment, of which suexec \
+             passes nothing and a rewrite of Apache renames what it sets to REDIRECT_CGI_SESSION_…"
+                .to_owned()
+        },
         |file| file.display().to_string(),
     );
     Finding::fine(
@@ -217,6 +225,19 @@ fn configuration(config: &Config) -> Finding {
             counted(set, "key")
         ),
     )
+}
+
+/// Settings that a web server has renamed, and that no program obeys.
+fn redirected() -> Option<Finding> {
+    let mut names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let is_renamed = |name: &String| {
+        let meant = name.trim_start_matches("REDIRECT_");
+        meant != name && meant.starts_with("CGI_SESSION_") && env::var_os(meant).is_none()
+    };
+    let name = names.find(is_renamed)?;
+    let text = format!("{name} is set by a redirect or rewrite of the server, and not obeyed");
+    let remedy = "write the setting into cgi-session.ini beside the program";
+    Some(Finding::warning("redirect", text).remedy(remedy.to_owned()))
 }
 
 fn clock(now: SystemTime) -> Finding {

@@ -121,9 +121,10 @@ fn announce(site: &Site, listener: &TcpListener) -> Result<(), String> {
     let address = listener
         .local_addr()
         .map_err(|error| format!("cannot learn the address: {error}"))?;
-    if !address.ip().is_loopback() {
+    if !address.ip().to_canonical().is_loopback() {
         eprintln!(
-            "warning: {} is not a loopback address: everybody who reaches this machine can use this server",
+            "warning: {} is not a loopback address: everybody who reaches this machine can use this server, \
+             run its programs and see what sessions hold",
             address.ip()
         );
     }

@@ -33,9 +33,11 @@ With PROGRAM it answers one CGI request by it, and no other request of the sessi
 The values are handed over as a JSON object in the file that SESSION_VALUES names; PROGRAM
 changes that file, or calls cgi-session get, set, unset and destroy, which then work on it. When
 PROGRAM exits with 0 the values are stored, then its output is sent, with Set-Cookie and the cache
-headers in place. Deleting the file ends the session. When PROGRAM fails, is killed, prints no CGI
+headers in place. Deleting the file ends the session; an empty array, as PHP writes it, is no values.
+What a killed wrapper leaves of it is removed by the next one, and by cgi-session-cleanup. When PROGRAM fails, is killed, prints no CGI
 header block or more than 64 MiB, or leaves no JSON object, nothing is stored, and a complete page
-with status 500 is sent; stderr has the reason. A page of PROGRAM's own with a status from 500 on
+with status 500 is sent; stderr has the reason. A value that cannot be stored, such as text that is
+no valid Unicode, is named on a page with status 400, and nothing is stored either. A page of PROGRAM's own with a status from 500 on
 stores nothing either. A wrapper told to end (SIGTERM) ends PROGRAM, stores and sends nothing.
 
 Options come before PROGRAM: what follows it is PROGRAM's own.";

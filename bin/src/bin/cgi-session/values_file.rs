@@ -1,13 +1,17 @@
 //! The values of a session as a JSON file: what `cgi-session start PROGRAM` hands to its program.
 
 use std::env;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use cgi_session::Values;
+use cgi_session::{Error, Values};
 use cgi_session_tools::report;
-use tempfile::{NamedTempFile, TempDir};
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use tempfile::NamedTempFile;
 
 use crate::sessions::Ended;
 
@@ -20,6 +24,19 @@ pub(crate) struct ValuesFile {
     path: PathBuf,
 }
 
+/// Values that cannot be those of a session.
+pub(crate) struct Unfit {
+    /// The key of the value that cannot be stored; `None` when the text as a whole is wrong.
+    pub(crate) key: Option<String>,
+    reason: String,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
 impl ValuesFile {
     /// The file of the wrapper that this program runs under, if it does.
     pub(crate) fn of_wrapper() -> Option<Self> {
@@ -28,8 +45,8 @@ impl ValuesFile {
     }
 
     /// Makes the file in a directory that nobody else can look into.
-    pub(crate) fn create(directory: &TempDir, values: &Values) -> io::Result<Self> {
-        let path = directory.path().join("values.json");
+    pub(crate) fn create(directory: &Path, values: &Values) -> io::Result<Self> {
+        let path = directory.join("values.json");
         let file = ValuesFile { path };
         file.write(values)?;
         Ok(file)
@@ -40,17 +57,12 @@ impl ValuesFile {
     }
 
     /// The values, or `None` when the file was deleted.
-    pub(crate) fn read(&self) -> io::Result<Option<Values>> {
-        let text = match fs::read(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let values = serde_json::from_slice(&text);
-        values.map(Some).map_err(|error| {
-            let reason = format!("it is not one JSON object of values: {error}");
-            io::Error::new(ErrorKind::InvalidData, reason)
-        })
+    pub(crate) fn read(&self) -> io::Result<Result<Option<Values>, Unfit>> {
+        match fs::read(&self.path) {
+            Ok(text) => Ok(parse(&text).map(Some)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ok(None)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes the values; of several programs that do so at once none loses anything.
@@ -59,8 +71,7 @@ impl ValuesFile {
         change: impl FnOnce(&mut Values) -> cgi_session::Result<T>,
     ) -> Result<T, Ended> {
         let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
-        let values = self.read().map_err(|error| self.failed("read", &error))?;
-        let Some(mut values) = values else {
+        let Some(mut values) = self.values()? else {
             let line = "this program has ended its session; nothing can be put in any more";
             return Err(Ended::saying(line, report::FAILED));
         };
@@ -72,7 +83,11 @@ impl ValuesFile {
 
     /// As [`ValuesFile::read`], for a command.
     pub(crate) fn values(&self) -> Result<Option<Values>, Ended> {
-        self.read().map_err(|error| self.failed("read", &error))
+        let read = self.read().map_err(|error| self.failed("read", &error))?;
+        read.map_err(|unfit| {
+            let unfit = io::Error::new(ErrorKind::InvalidData, unfit.reason);
+            self.failed("read", &unfit)
+        })
     }
 
     /// Deletes the file, so that the session ends.
@@ -93,11 +108,12 @@ impl ValuesFile {
         Ok(())
     }
 
-    /// The lock is the directory's, because the file is replaced.
+    /// The lock is that of a file of its own, because this one is replaced.
     fn lock(&self) -> io::Result<File> {
-        let directory = File::open(self.directory())?;
-        directory.lock()?;
-        Ok(directory)
+        let path = self.directory().join("lock");
+        let lock = File::options().create(true).append(true).open(path)?;
+        lock.lock()?;
+        Ok(lock)
     }
 
     fn directory(&self) -> &Path {
@@ -114,5 +130,61 @@ impl ValuesFile {
              outside of cgi-session start PROGRAM unset {VARIABLE}"
         );
         Ended::saying(&line, report::FAILED)
+    }
+}
+
+/// Reads values as any language writes them: PHP writes an empty array, `[]`, for no values at all.
+fn parse(text: &[u8]) -> Result<Values, Unfit> {
+    let inside = text.trim_ascii().strip_prefix(b"[");
+    let inside = inside.and_then(|rest| rest.strip_suffix(b"]"));
+    if inside.is_some_and(|inside| inside.trim_ascii().is_empty()) {
+        return Ok(Values::default());
+    }
+    let mut reading = Reading::default();
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let read = json.deserialize_map(&mut reading);
+    match read.and_then(|()| json.end()) {
+        Ok(()) => Ok(reading.values),
+        Err(error) => Err(Unfit {
+            reason: match &reading.key {
+                Some(key) => format!("the value of {key:?} cannot be stored: {error}"),
+                None => format!("it is not one JSON object of values: {error}"),
+            },
+            key: reading.key,
+        }),
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    values: Values,
+    /// The key whose value is being read.
+    key: Option<String>,
+}
+
+impl<'de> Visitor<'de> for &mut Reading {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if self.values.contains(&key) {
+                return Err(A::Error::custom(format!("{key:?} is there twice")));
+            }
+            self.key = Some(key.clone());
+            let text: Box<RawValue> = map.next_value()?;
+            match self.values.insert(&key, &text) {
+                Ok(()) => self.key = None,
+                Err(Error::Value { source, .. }) => return Err(A::Error::custom(source)),
+                Err(error) => {
+                    self.key = None;
+                    return Err(A::Error::custom(error.one_line()));
+                }
+            }
+        }
+        Ok(())
     }
 }

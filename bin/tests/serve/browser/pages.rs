@@ -32,7 +32,7 @@ fn the_burst_in_a_browser_counts_all_fifty_and_the_session_file_shows_it() {
 
     let cookie = format!("sessionId={id}");
     let answer = server.raw(
-        format!("GET /cgi-bin/counter HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n").as_bytes(),
+        format!("GET /cgi-bin/counter HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n").as_bytes(),
     );
     assert!(answer.contains("been here 103 time"), "{answer}");
     // The page follows by itself.

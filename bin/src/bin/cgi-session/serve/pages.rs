@@ -67,7 +67,9 @@ const POLICY: (HeaderName, HeaderValue) = (
 pub(super) fn find(path: &str) -> Option<Reply> {
     let path = if path == "/index.html" { "/" } else { path };
     let (_, media_type, text) = FILES.iter().find(|(known, ..)| *known == path)?;
-    let mut reply = whole(StatusCode::OK, *text);
+    // What only this server has is no part of the page where a web server serves it.
+    let text = text.replace("<!--serve\n", "").replace("serve-->\n", "");
+    let mut reply = whole(StatusCode::OK, text);
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use cgi_session_tools::report;
-use http::header::{ALLOW, CONTENT_LENGTH, COOKIE, HeaderValue, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_LENGTH, COOKIE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -61,6 +62,10 @@ impl Site {
 
     pub(super) async fn answer(&self, request: Request<Incoming>, connection: Connection) -> Reply {
         let (parts, body) = request.into_parts();
+        if !is_ours(&parts, connection.local.ip()) {
+            let reason = "This server answers under its address alone, or as localhost.";
+            return refuse(StatusCode::MISDIRECTED_REQUEST, reason);
+        }
         let path = parts.uri.path();
         if let Some(path) = path.strip_prefix(CGI_BIN) {
             let (name, path_info) = path.split_at(path.find('/').unwrap_or(path.len()));
@@ -153,6 +158,28 @@ impl Site {
             }
         }
     }
+}
+
+/// Whether a request is meant for this server: under a name of their own, other sites could have a visitor's
+/// browser read its pages and run its programs (DNS rebinding).
+fn is_ours(parts: &Parts, local: IpAddr) -> bool {
+    let fields = parts.headers.get_all(HOST).into_iter();
+    let named = fields.map(|text| text.to_str().ok()?.parse::<Authority>().ok());
+    let mut named = named
+        .chain(parts.uri.authority().cloned().map(Some))
+        .peekable();
+    if named.peek().is_none() {
+        // A browser always says whom it asks.
+        return parts.version < Version::HTTP_11;
+    }
+    named.all(|authority| {
+        authority.is_some_and(|authority| {
+            let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+            let is_own = |ip: IpAddr| ip.to_canonical().is_loopback() || ip == local.to_canonical();
+            host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(is_own)
+        })
+    })
 }
 
 /// A reply whose body is at hand.

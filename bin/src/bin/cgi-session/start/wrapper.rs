@@ -3,24 +3,25 @@
 use std::env;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
-use std::fs::Permissions;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use cgi_session::{Config, Program, Request, Response, SessionManager, Values};
+use cgi_session_tools::private::{self, PrivateDirectory};
 use cgi_session_tools::{owner, report};
+use http::StatusCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tempfile::TempDir;
 
 use super::{child, head};
 use crate::sessions::{self, Ended};
-use crate::values_file::{self, ValuesFile};
+use crate::values_file::{self, Unfit, ValuesFile};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// So many entries of the temporary directory are looked at by one request.
+const MAX_LOOKED_AT: usize = 1000;
 
 /// Answers the request of this process.
 pub(super) fn run(
@@ -71,8 +72,9 @@ fn answer(
                       run inside another";
         return Err(reason.into());
     }
-    let directory = private_directory()?;
-    let values = ValuesFile::create(&directory, request.session()?)?;
+    private::remove_left(MAX_LOOKED_AT);
+    let directory = PrivateDirectory::make()?;
+    let values = ValuesFile::create(directory.path(), request.session()?)?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -92,18 +94,27 @@ fn answer(
     let left = values.read();
     let left = left.map_err(|error| format!("cannot use the values that {shown} left: {error}"))?;
     match left {
-        Some(left) => replace(request.session()?, &left)?,
-        None => request.destroy_session()?,
+        Ok(Some(left)) => replace(request.session()?, &left)?,
+        Ok(None) => request.destroy_session()?,
+        Err(unfit) => return refuse(&shown, unfit),
     }
     Ok(response)
 }
 
-/// A directory that is deleted with all that is in it, and that nobody else can look into.
-fn private_directory() -> io::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix("cgi-session-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
+/// A value that nobody can store often comes from the request: text that is no Unicode, or no number.
+fn refuse(program: &str, unfit: Unfit) -> Result<Response, BoxError> {
+    let line = format!("cannot use the values that {program} left: {unfit}; nothing was saved");
+    let Some(key) = unfit.key else {
+        return Err(line.into());
+    };
+    report::error(&line);
+    let key = html_escape::encode_text(&key).into_owned();
+    let page = Response::html(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>400 Bad Request</title>\
+         <h1>400 Bad Request</h1><p>The value of <code>{key}</code> cannot be stored: it is no valid Unicode \
+         text, no number, or too deep. Nothing was saved.</p></html>\n"
+    ));
+    Ok(page.with_status(StatusCode::BAD_REQUEST))
 }
 
 /// Gives the session these values and no others. What means the same stays as it is, with its end.

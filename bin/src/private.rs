@@ -1,0 +1,83 @@
+//! [`PrivateDirectory`]: what a process keeps in the temporary directory while it runs.
+
+use std::env;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use tempfile::TempDir;
+
+const PREFIX: &str = "cgi-session-start-";
+
+/// A directory that no other user can look into, gone with this value. While its process lives it is
+/// locked; without the lock [`remove_left`] removes it.
+#[derive(Debug)]
+pub struct PrivateDirectory {
+    directory: TempDir,
+    _lock: File,
+}
+
+impl PrivateDirectory {
+    /// Makes a directory.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not allow it.
+    pub fn make() -> io::Result<Self> {
+        loop {
+            let directory = tempfile::Builder::new()
+                .prefix(PREFIX)
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir()?;
+            let lock = match File::open(directory.path()) {
+                // Before it was locked, it was taken for what a killed process had left.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            // Where there are no locks, nothing is removed.
+            let _ = lock.lock();
+            if fs::symlink_metadata(directory.path())
+                .is_ok_and(|found| lock.metadata().is_ok_and(|own| own.ino() == found.ino()))
+            {
+                return Ok(PrivateDirectory {
+                    directory,
+                    _lock: lock,
+                });
+            }
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Removes what killed processes of this user have left, as far as it is among the first `limit` entries of the
+/// temporary directory.
+pub fn remove_left(limit: usize) {
+    let entries = fs::read_dir(env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten();
+    for entry in entries.take(limit) {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            && let Ok(Some(_lock)) = locked(&entry.path())
+        {
+            // Another process may have been faster, and the next one tries again.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The lock of a directory of this user that no process has.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let is_own = directory.metadata()?.uid() == rustix::process::geteuid().as_raw();
+    Ok(Some(directory).filter(|directory| is_own && directory.try_lock().is_ok()))
+}
