@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use cgi_session::{Request, Response, Result};
+use cgi_session::{Error, Request, Response, Result};
 use html_escape::{encode_double_quoted_attribute, encode_text};
 use http::{Method, StatusCode};
 
@@ -24,21 +24,48 @@ fn main() -> ExitCode {
 }
 
 pub(crate) fn login(request: &mut Request) -> Result<Response> {
-    let mut auth = Auth::begin(request)?;
-    let response = if request.method() == Method::POST {
-        request.check_csrf_token()?;
-        act(request, &mut auth)?
-    } else {
-        match auth.login() {
-            Some(login) => inside(request, &auth, login)?,
-            None => outside(request, "", "")?,
-        }
+    if request.method() == Method::POST {
+        return act(request);
+    }
+    let auth = Auth::begin(request)?;
+    let response = match auth.login() {
+        Some(login) => inside(request, &auth, login)?,
+        None => outside(request, "", "")?,
     };
     Ok(auth.finish(response))
 }
 
-fn act(request: &mut Request, auth: &mut Auth) -> Result<Response> {
-    let notice = match request.form("do")?.as_deref() {
+fn act(request: &mut Request) -> Result<Response> {
+    request.check_csrf_token()?;
+    let wish = request.form("do")?;
+    let name = request.form("name")?.unwrap_or_default();
+    let user = if wish.is_none() {
+        let password = request.form("password")?.unwrap_or_default();
+        users::check(&name, &password)
+    } else {
+        None
+    };
+    if let Err(Error::Replaced) = request.session() {
+        // A double click, or the answer to the first was lost: the session that the form is of has
+        // another id by now.
+        if user.is_none() {
+            return Ok(Response::redirect("login"));
+        }
+        request.fresh_session()?;
+    }
+    let mut auth = Auth::begin(request)?;
+    let response = serve(request, &mut auth, wish.as_deref(), &name, user)?;
+    Ok(auth.finish(response))
+}
+
+fn serve(
+    request: &mut Request,
+    auth: &mut Auth,
+    wish: Option<&str>,
+    name: &str,
+    user: Option<&'static str>,
+) -> Result<Response> {
+    let notice = match wish {
         Some("here") => {
             auth.log_out_here(request)?;
             "You are logged out here. What other pages know about you is still there.".to_owned()
@@ -53,13 +80,12 @@ fn act(request: &mut Request, auth: &mut Auth) -> Result<Response> {
             ended => format!("Your {ended} other sessions are ended."),
         },
         _ => {
-            let name = request.form("name")?.unwrap_or_default();
-            let password = request.form("password")?.unwrap_or_default();
             let is_to_remember = request.form("remember")?.is_some();
-            if !auth.log_in(request, &name, &password, is_to_remember)? {
-                let page = outside(request, "The name or the password is wrong.", &name)?;
+            let Some(user) = user else {
+                let page = outside(request, "The name or the password is wrong.", name)?;
                 return Ok(page.with_status(StatusCode::FORBIDDEN));
-            }
+            };
+            auth.log_in(request, user, is_to_remember)?;
             "You are logged in, and your session has a new id.".to_owned()
         }
     };

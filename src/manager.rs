@@ -193,13 +193,15 @@ impl SessionManager {
     /// Opens the session of this id, or begins one that will have it: the program vouches for the
     /// id, and cookies are neither read nor sent (lemon.session's `sessionID`).
     ///
+    /// The id is a session id like any other: a client that sends it as the session's cookie has this
+    /// session, and a login there moves it to another id. A record that no client is to open, such as a
+    /// token that is the program's own, needs [`Session::set_private`]; and a program that finds one
+    /// by an id from a client checks whose it is ([`Session::user`]).
+    ///
     /// # Errors
     ///
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
     /// is [`Error::Busy`]: tried again, it is found.
-    ///
-    /// Whoever has this id has the session: a cookie of the session's name that holds it opens it,
-    /// too, unless [`Session::set_private`] says otherwise.
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
         self.start_by(&Presented::one(id.clone(), By::Program))
     }

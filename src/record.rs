@@ -291,6 +291,7 @@ impl Record {
         let mut marker = Record::new(self.created()).with_values(notes);
         marker.head.numbers[CHANGED] = Some(unix_seconds(now));
         marker.head.texts[REPLACED] = Some(MARKER.to_owned());
+        marker.head.is_private = self.head.is_private;
         marker.head.numbers[IDLE] = Some(MARKER_LIFE.as_secs());
         marker.ending(now, MARKER_LIFE)
     }

@@ -216,7 +216,7 @@ impl Request {
 
     /// Gives the id of the session to use: cookies are then neither read nor sent
     /// (lemon.session's `sessionID`). The program vouches for the id, and a session that is not there yet
-    /// will have it.
+    /// will have it. It is a session id like any other, as [`SessionManager::start_with_id`] says.
     ///
     /// # Errors
     ///

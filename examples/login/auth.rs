@@ -11,7 +11,6 @@ use http::header::SET_COOKIE;
 use serde::{Deserialize, Serialize};
 
 use super::remember::{self, Token};
-use super::users;
 
 /// The reserved name.
 pub(crate) const NAME: &str = "auth";
@@ -74,17 +73,13 @@ impl Auth {
         self.token.is_some()
     }
 
-    /// Lets a visitor in who knows the password; tells whether it was right.
+    /// Lets a visitor in whose password was right.
     pub(crate) fn log_in(
         &mut self,
         request: &mut Request,
-        name: &str,
-        password: &str,
+        user: &str,
         is_to_remember: bool,
-    ) -> Result<bool> {
-        let Some(user) = users::check(name, password) else {
-            return Ok(false);
-        };
+    ) -> Result<()> {
         if self.login.is_some() {
             self.log_out_here(request)?;
         }
@@ -92,7 +87,7 @@ impl Auth {
         if is_to_remember {
             self.remember(Token::issue(user)?);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Ends the login in this session, and keeps what else is in it.
@@ -111,12 +106,13 @@ impl Auth {
 
     /// Ends every session and every remembered login of the user, on whichever machine.
     pub(crate) fn log_out_everywhere(&mut self, request: &mut Request) -> Result<()> {
-        if let Some(login) = self.login.take() {
-            // First what could make new sessions.
-            remember::forget_all(&login.user)?;
-            request.destroy_all_sessions()?;
-        }
-        self.forget_here()
+        let Some(login) = self.login.take() else {
+            return self.forget_here();
+        };
+        // First what could make new sessions. What cannot be ended keeps nothing else.
+        let forgotten = remember::forget_all(&login.user);
+        let ended = request.destroy_all_sessions();
+        forgotten.and(ended).and_then(|()| self.forget_here())
     }
 
     /// Ends all of the user's sessions but this one, and what other browsers remember. Tells how

@@ -2,7 +2,8 @@
 //!
 //! The cookie holds two secrets, `selector.validator`. The selector is the id of a record of its
 //! own, in the same store as the sessions, so that the store's locks and its clean-up serve for
-//! it too. The record holds the SHA-256 of the validator and never the validator, and each use
+//! it too. The record is private: it would else be a session for the client who sends the selector as
+//! the session's cookie. It holds the SHA-256 of the validator and never the validator, and each use
 //! gives the client a new one. Whoever comes with one that was used up has a copy of the cookie,
 //! or somebody else has.
 
@@ -18,8 +19,9 @@ const GROUP: &str = "remember:";
 /// How long a login is remembered without being used. `lifetime` ends it in any case.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// So long the validator before the present one still counts, for a browser that opens several
-/// pages at once, and for one that never got the answer with the new one.
-const GRACE: Duration = Duration::from_secs(60);
+/// pages at once, and for one that never got the answer with the new one: twice as long as the old
+/// id of its session leads to nothing but [`Error::Replaced`](cgi_session::Error::Replaced).
+const GRACE: Duration = Duration::from_secs(120);
 
 /// What the client's cookie holds.
 #[derive(Clone)]
@@ -57,10 +59,10 @@ impl Token {
         let mut record = manager()?.start_with_id(&token.selector)?;
         let place = record.reserve(NAME)?;
         let kept = record.reserved(&place);
-        kept.insert("user", user)?;
         kept.insert("validator", token.validator.digest().as_str())?;
         record.set_user(Some(&group(user)))?;
         record.set_timeout(Some(LIFE));
+        record.set_private();
         record.commit()?;
         Ok(token)
     }
@@ -81,16 +83,17 @@ impl Token {
     pub(crate) fn open(&self) -> Result<Option<Remembered>> {
         // What is no remembered login is not waited for: it may be the visitor's own session.
         let found = manager()?.look(&self.selector.digest())?;
-        let owner = found.as_ref().and_then(|found| found.record.user());
-        if !owner.is_some_and(|owner| owner.starts_with(GROUP)) {
+        if !found.is_some_and(|found| found.record.is_private()) {
             return Ok(None);
         }
         let mut record = manager()?.start_with_id(&self.selector)?;
-        let place = record.reserve(NAME)?;
-        let kept = record.reserved(&place);
-        let Some(user) = kept.get::<String>("user")? else {
+        // Its record alone says whose it is.
+        let user = record.user().and_then(|owner| owner.strip_prefix(GROUP));
+        let Some(user) = user.map(str::to_owned) else {
             return Ok(None);
         };
+        let place = record.reserve(NAME)?;
+        let kept = record.reserved(&place);
         let shown = self.validator.digest();
         let is = |key| {
             let hash = kept.get::<String>(key)?.unwrap_or_default();

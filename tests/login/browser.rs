@@ -38,6 +38,11 @@ impl<'s> Browser<'s> {
     #[track_caller]
     pub(crate) fn log_in(&mut self, form: &str) {
         self.visit();
+        self.log_in_by_last_form(form);
+    }
+
+    #[track_caller]
+    pub(crate) fn log_in_by_last_form(&mut self, form: &str) {
         assert_eq!(self.send(form).status, 303);
         let name = form.split(['=', '&']).nth(1).unwrap();
         self.sees(&format!("{name} is logged in."));
@@ -87,6 +92,15 @@ impl<'s> Browser<'s> {
     #[track_caller]
     pub(crate) fn is_outside(&mut self) {
         self.sees("<h1>Log in</h1>");
+    }
+
+    /// The id that the browser shows was changed a moment ago.
+    #[track_caller]
+    pub(crate) fn is_to_reload(&mut self) {
+        let page = self.visit();
+        let page = page.expect_failure(503, &["the session has a new id"]);
+        assert_eq!(page.header("refresh"), Some("1"));
+        assert!(page.body.contains("reload the page"));
     }
 
     pub(crate) fn cookie(&self, name: &str) -> &str {

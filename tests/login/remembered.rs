@@ -105,7 +105,7 @@ fn an_owner_whose_cookie_was_copied_and_used_can_log_out_and_ends_the_thiefs_log
     assert!(answer.stderr.contains("there is a copy of the cookie"));
     owner.sees("You are logged out here.");
     thief.is_outside();
-    second.0.is_outside();
+    second.0.is_to_reload();
     second.1.is_outside();
 }
 
@@ -154,6 +154,36 @@ fn a_cookie_that_was_made_up_lets_nobody_in_and_makes_nothing() {
 }
 
 #[test]
+fn a_copied_cookie_shown_as_the_sessions_opens_nothing_and_moves_nothing() {
+    let site = Site::new();
+    let mut owner = Browser::inside(&site, &format!("{ADA}&remember=on"));
+    let stolen = owner.cookie(REMEMBERED).to_owned();
+    let mut thief = Browser::new(&site);
+    let selector = stolen[..40].to_owned();
+    thief.cookies.insert(SESSION.to_owned(), selector.clone());
+    thief.is_outside();
+    assert_ne!(thief.cookie(SESSION), selector);
+    // Logged in under it as somebody else, and out again.
+    for wish in ["do=here", "do=everywhere"] {
+        thief.cookies.insert(SESSION.to_owned(), selector.clone());
+        thief.log_in(CHARLES);
+        thief.cookies.insert(
+            SESSION.to_owned(),
+            format!("{selector}; {SESSION}={}", thief.cookie(SESSION)),
+        );
+        thief.send(wish);
+    }
+    owner.loses_its_session();
+    owner.sees("ada is logged in.");
+    assert_eq!(owner.cookie(REMEMBERED)[..40], selector);
+    owner.send("do=everywhere");
+    thief.cookies.clear();
+    thief.cookies.insert(REMEMBERED.to_owned(), stolen);
+    thief.is_outside();
+    assert!(site.files().iter().all(|name| !name.ends_with(".user")));
+}
+
+#[test]
 fn no_secret_of_a_cookie_is_on_disk() {
     let site = Site::new();
     let mut browser = Browser::inside(&site, &format!("{ADA}&remember=on"));
@@ -161,8 +191,9 @@ fn no_secret_of_a_cookie_is_on_disk() {
     browser.sees("ada is logged in.");
     let token = browser.cookie(REMEMBERED).to_owned();
     let secrets: Vec<_> = token.split('.').chain([browser.cookie(SESSION)]).collect();
-    // Two sessions, the remembered login, and the indexes of the user and of what remembers her.
-    assert_eq!(site.files().len(), 5);
+    // Two sessions and the marker under the first's old id, the remembered login, and the indexes of
+    // the user and of what remembers her.
+    assert_eq!(site.files().len(), 6);
     for name in site.files() {
         let text = fs::read_to_string(site.sessions().join(&name)).unwrap();
         for secret in &secrets {

@@ -1,5 +1,7 @@
 //! Who logs in and out, and what of the session changes with that.
 
+use std::thread;
+
 use cgi_session::{Config, Error, SessionManager};
 
 use crate::WRONG;
@@ -26,7 +28,7 @@ fn an_id_that_was_known_before_the_login_leads_to_nothing_after_it() {
     assert!(lives(&site, browser.cookie(SESSION)));
     let mut attacker = Browser::new(&site);
     attacker.cookies.insert(SESSION.to_owned(), planted);
-    attacker.is_outside();
+    attacker.is_to_reload();
 }
 
 #[test]
@@ -39,7 +41,63 @@ fn an_id_that_was_logged_in_leads_to_nothing_after_the_logout() {
     browser.sees("You are logged out here.");
     browser.is_outside();
     assert!(!lives(&site, copy.cookie(SESSION)));
-    copy.is_outside();
+    copy.is_to_reload();
+}
+
+#[test]
+fn who_clicks_twice_is_logged_in_whichever_answer_arrives() {
+    let site = Site::new();
+    let mut first = Browser::new(&site);
+    first.visit();
+    let mut others = [first.clone(), first.clone(), first.clone()];
+    thread::scope(|scope| {
+        for browser in others.iter_mut().chain([&mut first]) {
+            let form = format!("{ADA}&remember=on");
+            scope.spawn(move || browser.send(&form).expect(303, ""));
+        }
+    });
+    for browser in others.iter_mut().chain([&mut first]) {
+        browser.sees("ada is logged in.");
+        browser.loses_its_session();
+        browser.sees("ada is logged in.");
+    }
+    first.send("do=everywhere");
+    others.iter_mut().for_each(Browser::is_outside);
+}
+
+#[test]
+fn who_never_got_the_answer_to_a_login_logs_in_by_the_same_form_again() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site);
+    browser.visit();
+    // Each answer but the last is lost.
+    for _ in 0..2 {
+        browser.clone().send(ADA).expect(303, "");
+        browser.is_to_reload();
+    }
+    // The password counts, and the form.
+    for form in ["name=ada&password=wrong", "do=here", "do=everywhere"] {
+        let refused = browser.send(form).expect(303, "");
+        assert_eq!(refused.header("set-cookie"), None);
+        browser.is_to_reload();
+    }
+    let mut stranger = browser.clone();
+    stranger.token = "0".repeat(40);
+    assert_eq!(stranger.send(ADA).status, 503);
+    browser.log_in_by_last_form(ADA);
+    browser.send("do=others");
+    browser.sees("Your 2 other sessions are ended.");
+}
+
+#[test]
+fn who_clicks_twice_on_log_out_is_told_that_it_is_done() {
+    let site = Site::new();
+    let mut browser = Browser::inside(&site, ADA);
+    let mut again = browser.clone();
+    browser.send("do=here").expect(303, "");
+    assert_eq!(again.send("do=here").header("location"), Some("login"));
+    // The answer to the second click is shown with the cookie of the first.
+    browser.sees("You are logged out here.");
 }
 
 #[test]
