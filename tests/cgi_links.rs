@@ -140,6 +140,7 @@ fn links_carry_the_new_id_when_it_changes_and_none_after_the_end() {
     let old = linked_id(&request(&site).run());
     let outcome = request(&site)
         .query(&format!("mode=new+id&sessionId={old}"))
+        .variable("HTTP_SEC_FETCH_SITE", "same-origin")
         .run();
     // Whoever wrote a link to this page must not have a part in what follows.
     assert_eq!(outcome.header("set-cookie"), None);
@@ -164,6 +165,77 @@ fn links_carry_the_new_id_when_it_changes_and_none_after_the_end() {
         left.into_iter()
             .all(|text| text.contains(r#""replaced":"marker""#))
     );
+}
+
+/// What a browser says about the page that a request comes from, and whether it is ours.
+const ORIGINS: [(&str, &str, bool); 9] = [
+    ("HTTP_SEC_FETCH_SITE", "same-origin", true),
+    ("HTTP_SEC_FETCH_SITE", "cross-site", false),
+    ("HTTP_SEC_FETCH_SITE", "same-site", false),
+    ("HTTP_SEC_FETCH_SITE", "", false),
+    ("HTTP_ORIGIN", "https://example.org", true),
+    ("HTTP_ORIGIN", "https://example.org:8443", false),
+    ("HTTP_ORIGIN", "https://example.org.evil.example", false),
+    ("HTTP_ORIGIN", "https://sub.example.org", false),
+    ("HTTP_ORIGIN", "null", false),
+];
+
+#[test]
+fn no_other_site_gives_a_visitor_its_session_by_a_link_or_a_form() {
+    let site = open_site();
+    for (name, value, is_own) in ORIGINS {
+        let from = |cgi: Cgi| {
+            cgi.variable("HTTP_HOST", "example.org")
+                .variable(name, value)
+        };
+        // The attacker has a session of its own, and knows its id and the token of its forms.
+        let page = request(&site).query("mode=token").run();
+        let token = page.body.split('"').nth(5).unwrap();
+        let (mut id, token) = (page.id(), format!("csrfToken={token}"));
+        let form = format!("sessionId={id}&{token}");
+        for sent in [
+            request(&site).query("mode=order").form(&form),
+            request(&site)
+                .query(&format!("mode=order&sessionId={id}"))
+                .form(&token),
+        ] {
+            let outcome = from(sent).run();
+            assert_eq!(
+                outcome.status,
+                if is_own { 200 } else { 403 },
+                "{name} {value}"
+            );
+            assert_eq!(outcome.header("set-cookie"), None, "{name} {value}");
+        }
+        // Without a check of the token the visitor is in that session for this page alone.
+        for by_form in [false, true] {
+            let shown = format!("sessionId={id}");
+            let changed = if by_form {
+                request(&site).query("mode=new+id").form(&shown)
+            } else {
+                request(&site).query(&format!("mode=new+id&{shown}"))
+            };
+            let outcome = from(changed).run();
+            let new = linked_id(&outcome);
+            assert_ne!(new, id);
+            let cookie = outcome.header("set-cookie").map(|_| outcome.id());
+            assert_eq!(cookie, is_own.then(|| new.clone()), "{name} {value}");
+            id = new;
+        }
+        // Nor does what an id left behind that was changed.
+        let late = request(&site).query("mode=order").form(&form);
+        assert_eq!(from(late).run().status, if is_own { 503 } else { 403 });
+    }
+}
+
+#[test]
+fn a_browser_that_does_not_say_where_a_request_comes_from_gets_no_cookie_by_a_change_of_id() {
+    let site = open_site();
+    let old = linked_id(&request(&site).run());
+    let changed = request(&site).query(&format!("mode=new+id&sessionId={old}"));
+    let changed = changed.run();
+    assert_ne!(linked_id(&changed), old);
+    assert_eq!(changed.header("set-cookie"), None);
 }
 
 #[test]
