@@ -95,8 +95,14 @@ impl Client {
     fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<TcpStream> {
         let mut bytes = head.to_vec();
         bytes.extend_from_slice(b"Host: localhost\r\nConnection: close\r\n");
-        for cookie in self.jar.iter() {
-            bytes.extend_from_slice(format!("Cookie: {}\r\n", cookie.stripped()).as_bytes());
+        // In one field, as every browser does.
+        let cookies: Vec<_> = self
+            .jar
+            .iter()
+            .map(|it| it.stripped().to_string())
+            .collect();
+        if !cookies.is_empty() {
+            bytes.extend_from_slice(format!("Cookie: {}\r\n", cookies.join("; ")).as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(body);
