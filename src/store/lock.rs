@@ -1,11 +1,13 @@
 //! Waiting for a lock, but not for ever.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,10 +16,13 @@ use crate::error::{Error, Result};
 
 /// Longer than a page, `/proc/locks` is read in parts, and what changes meanwhile may hide a lock.
 const LOOKS: usize = 5;
-/// Helper threads whose caller has given up, and which wait on until the holder lets go.
-static ABANDONED: AtomicUsize = AtomicUsize::new(0);
-/// With so many of them, somebody holds a lock for ever: who comes now does not wait.
-const MOST_ABANDONED: usize = 64;
+/// With so many abandoned waits for a file, its lock is held for ever: who comes now does not wait.
+const MAX_ABANDONED: usize = 64;
+/// For each file, the helper threads whose caller has given up, and which wait on until the holder lets go.
+static ABANDONED: Mutex<BTreeMap<Inode, usize>> = Mutex::new(BTreeMap::new());
+
+/// A file by its device and number.
+type Inode = (u64, u64);
 
 /// Takes the exclusive lock of an open file; `false` when `wait` passed without it.
 ///
@@ -90,33 +95,48 @@ fn wait_in_thread(
     wait: Duration,
     lock: fn(&File) -> io::Result<()>,
 ) -> io::Result<bool> {
-    if ABANDONED.load(Ordering::Relaxed) >= MOST_ABANDONED {
+    let stat = file.metadata()?;
+    let inode = (stat.dev(), stat.ino());
+    if abandoned().get(&inode).is_some_and(|n| *n >= MAX_ABANDONED) {
         return Ok(false);
     }
     // The same open file description: a lock through the clone is the file's own.
     let clone = file.try_clone()?;
     // A rendezvous: either the lock is handed over, or the helper knows that nobody waits any more.
     let (sender, receiver) = sync_channel(0);
-    thread::Builder::new()
-        .name("session lock".to_owned())
-        .spawn(move || {
-            let locked = retry(|| lock(&clone));
-            if sender.send(locked).is_err() {
-                // Nobody waits any more. The unlock cannot fail on a lock that we hold.
-                let _ = clone.unlock();
-                ABANDONED.fetch_sub(1, Ordering::Relaxed);
+    let helper = thread::Builder::new().name("session lock".to_owned());
+    let helper = helper.spawn(move || {
+        let locked = retry(|| lock(&clone));
+        if sender.send(locked).is_err() {
+            // Nobody waits any more. The unlock cannot fail on a lock that we hold.
+            let _ = clone.unlock();
+            let mut abandoned = abandoned();
+            if let Entry::Occupied(mut count) = abandoned.entry(inode) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
-        })?;
+        }
+    });
+    if let Err(error) = helper {
+        log::warn!("no lock can be waited for: cannot start a thread: {error}");
+        return Ok(false);
+    }
     match receiver.recv_timeout(wait) {
         Ok(locked) => locked.map(|()| true),
         Err(RecvTimeoutError::Timeout) => {
-            ABANDONED.fetch_add(1, Ordering::Relaxed);
+            *abandoned().entry(inode).or_default() += 1;
             // Dropped after it was counted, for the helper to take itself off again.
             drop(receiver);
             Ok(false)
         }
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the waiting thread died")),
     }
+}
+
+fn abandoned() -> MutexGuard<'static, BTreeMap<Inode, usize>> {
+    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.
