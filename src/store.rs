@@ -29,7 +29,8 @@ mod sql;
 mod sqlite;
 
 use std::ops::ControlFlow;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
@@ -284,6 +285,7 @@ pub struct Stored {
 pub struct Sweep<'a> {
     pub(crate) max_time: Option<Duration>,
     pub(crate) max_files: Option<u64>,
+    pub(crate) stop: Option<&'a AtomicBool>,
     pub(crate) dry_run: bool,
     pub(crate) idle: Option<Duration>,
     pub(crate) observer: Option<&'a (dyn Fn(SweepEvent<'_>) + Sync)>,
@@ -300,6 +302,13 @@ impl<'a> Sweep<'a> {
     #[must_use]
     pub fn max_time(mut self, time: Duration) -> Self {
         self.max_time = Some(time);
+        self
+    }
+
+    /// Stops soon after this has become true.
+    #[must_use]
+    pub fn stop_when(mut self, is_over: &'a AtomicBool) -> Self {
+        self.stop = Some(is_over);
         self
     }
 
@@ -327,11 +336,37 @@ impl<'a> Sweep<'a> {
         self
     }
 
+    /// The limits of time of a clean-up that begins now.
+    pub(crate) fn clock(&self) -> SweepClock<'a> {
+        SweepClock {
+            stop: self.stop,
+            deadline: self
+                .max_time
+                .and_then(|time| Instant::now().checked_add(time)),
+        }
+    }
+
     /// Reports what happens, from several threads at once.
     #[must_use]
     pub fn observer(mut self, observer: &'a (dyn Fn(SweepEvent<'_>) + Sync)) -> Self {
         self.observer = Some(observer);
         self
+    }
+}
+
+/// When a clean-up under way must end.
+#[derive(Clone, Copy)]
+pub(crate) struct SweepClock<'a> {
+    stop: Option<&'a AtomicBool>,
+    deadline: Option<Instant>,
+}
+
+impl SweepClock<'_> {
+    pub(crate) fn is_over(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+            || self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 

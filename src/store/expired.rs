@@ -1,6 +1,6 @@
 //! Expired rows of a table, in whatever database it is: a clean-up takes them some at a time.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::reading::time;
 use super::{Sweep, SweepEvent, SweepReport};
@@ -54,9 +54,7 @@ pub(super) fn delete_all(
     sweep: &Sweep<'_>,
     report: &mut SweepReport,
 ) -> Result<()> {
-    let deadline = sweep
-        .max_time
-        .and_then(|time| Instant::now().checked_add(time));
+    let clock = sweep.clock();
     let (mut end, mut name) = (0, String::new());
     while !report.stopped_early {
         let batch = table.expired_after(end, &name)?;
@@ -66,8 +64,7 @@ pub(super) fn delete_all(
             return Ok(());
         };
         (end, name) = (last.end, last.name.clone());
-        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if is_late || sweep.max_files.is_some_and(|max| report.deleted >= max) {
+        if clock.is_over() || sweep.max_files.is_some_and(|max| report.deleted >= max) {
             report.stopped_early = true;
             return Ok(());
         }

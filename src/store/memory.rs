@@ -308,7 +308,7 @@ impl Shared {
 
     /// The clean-up, for which requests that begin meanwhile wait.
     fn sweep(&self, entries: &mut Entries, sweep: &Sweep<'_>, now: SystemTime) -> SweepReport {
-        let mut report = SweepReport::default();
+        let (mut report, clock) = (SweepReport::default(), sweep.clock());
         entries.retain(|digest, entry| {
             let mut state = lock(&entry.state);
             let is_locked = state.is_locked;
@@ -329,7 +329,7 @@ impl Shared {
                 report.busy += counts;
                 return true;
             }
-            if sweep.max_files.is_some_and(|max| report.deleted >= max) {
+            if clock.is_over() || sweep.max_files.is_some_and(|max| report.deleted >= max) {
                 report.stopped_early = true;
                 return true;
             }

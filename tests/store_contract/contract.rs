@@ -235,6 +235,24 @@ fn a_request_that_only_reads_and_outlasts_its_lock_has_nothing_to_lose() {
 }
 
 #[test]
+fn a_clean_up_ends_when_it_is_told_to() {
+    for Subject { name, store, .. } in counting_stores(&[]) {
+        let now = SystemTime::now();
+        drop(create(&*store, 1, now));
+        let is_over = AtomicBool::new(true);
+        let clean_up = || {
+            let sweep = Sweep::new().stop_when(&is_over);
+            store.delete_expired(&sweep, later(now, 100)).unwrap()
+        };
+        let report = clean_up();
+        assert_eq!((report.deleted, report.stopped_early), (0, true), "{name}");
+        is_over.store(false, Ordering::Relaxed);
+        let report = clean_up();
+        assert_eq!((report.deleted, report.stopped_early), (1, false), "{name}");
+    }
+}
+
+#[test]
 fn a_dry_run_deletes_nothing() {
     for Subject { name, store, .. } in listed_stores() {
         let now = SystemTime::now();

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, OFlags, Stat};
 
@@ -23,7 +23,7 @@ use crate::record::{Record, RecordError};
 use crate::store::calls;
 use crate::store::directory::{self, Finding, Missing};
 use crate::store::lock::{self, Release};
-use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
+use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.
 const GRACE: Duration = Duration::from_secs(60);
@@ -88,8 +88,9 @@ pub(super) fn locked(
 /// Goes through all folders, several at a time. Also returns how many of the deleted files `.count` did
 /// not count.
 fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<(SweepReport, u64)> {
+    let clock = sweep.clock();
     let mut folders = scan::folder_names(shared)?;
-    if sweep.max_time.is_some() {
+    if sweep.max_time.is_some() || sweep.stop.is_some() {
         // The last one may have stopped on its way: in the end each folder has its turn.
         let first = rand::random_range(0..folders.len().max(1));
         folders.rotate_left(first);
@@ -98,10 +99,8 @@ fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<(Sweep
         shared,
         sweep,
         now,
-        deadline: sweep
-            .max_time
-            .and_then(|time| Instant::now().checked_add(time)),
-        stop: AtomicBool::new(false),
+        clock,
+        stop: AtomicBool::new(clock.is_over()),
         deleted: AtomicU64::new(0),
         uncounted: AtomicU64::new(0),
     };
@@ -150,7 +149,7 @@ struct Run<'a> {
     shared: &'a Shared,
     sweep: &'a Sweep<'a>,
     now: SystemTime,
-    deadline: Option<Instant>,
+    clock: SweepClock<'a>,
     stop: AtomicBool,
     deleted: AtomicU64,
     /// Those of them that `maxSessions` does not count.
@@ -169,8 +168,7 @@ impl Run<'_> {
             if entries % STEP == 0 {
                 self.notify(SweepEvent::Examined(STEP));
             }
-            let is_over = |deadline| Instant::now() >= deadline;
-            if self.deadline.is_some_and(is_over) {
+            if self.clock.is_over() {
                 self.stop.store(true, Ordering::Relaxed);
             }
             if self.stop.load(Ordering::Relaxed) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::Shared;
 use super::listing::PAGE;
@@ -17,7 +17,7 @@ use crate::id::SessionDigest;
 use crate::record::unix_seconds;
 use crate::store::expiry::has_passed;
 use crate::store::reading::time;
-use crate::store::{Sweep, SweepEvent, SweepReport, age_of_sweep};
+use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 
 /// A clean-up that lasts longer may meet another one; they do each other no harm.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -30,9 +30,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         shared,
         sweep,
         now,
-        deadline: sweep
-            .max_time
-            .and_then(|time| Instant::now().checked_add(time)),
+        clock: sweep.clock(),
         report: SweepReport::default(),
     };
     if sweep.dry_run {
@@ -68,7 +66,7 @@ struct Progress<'a> {
     shared: &'a Shared,
     sweep: &'a Sweep<'a>,
     now: SystemTime,
-    deadline: Option<Instant>,
+    clock: SweepClock<'a>,
     report: SweepReport,
 }
 
@@ -114,11 +112,6 @@ impl Progress<'_> {
         }
     }
 
-    fn is_late(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
     fn delete_expired(&mut self) -> Result<()> {
         let shared = self.shared;
         // The server may show a key twice.
@@ -130,6 +123,7 @@ impl Progress<'_> {
             if let Some(observer) = self.sweep.observer {
                 observer(SweepEvent::Examined(count(sessions.len())));
             }
+            self.report.stopped_early |= self.clock.is_over();
             Ok(if self.report.stopped_early {
                 ControlFlow::Break(())
             } else {
@@ -145,7 +139,7 @@ impl Progress<'_> {
                 .sweep
                 .max_files
                 .is_some_and(|max| self.report.deleted >= max);
-            if is_enough || self.is_late() {
+            if is_enough || self.clock.is_over() {
                 self.report.stopped_early = true;
                 return Ok(());
             }
@@ -234,7 +228,7 @@ impl Progress<'_> {
         let shared = self.shared;
         shared.scan(&shared.names.all_users(), "zset", |keys| {
             for key in keys {
-                if self.is_late() {
+                if self.clock.is_over() {
                     self.report.stopped_early = true;
                     return Ok(ControlFlow::Break(()));
                 }
