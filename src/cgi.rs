@@ -11,12 +11,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 
 use crate::body::Body;
-use crate::config;
+use crate::config::{self, Config};
 use crate::error_log::{self, report};
+use crate::lazy_manager::LazyManager;
+use crate::manager::SessionManager;
 use crate::params::Params;
-use crate::program::ManagerSource;
 use crate::request::Request;
 use crate::runner::{Answer, Handler, answer};
+use crate::store::Sweep;
 
 /// The longest clean-up after a response. A server that waits for the end of the program lets the client
 /// wait as long: Apache sends the page in chunks, the last of them at the end, and so does fcgiwrap.
@@ -26,7 +28,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Answers the one request of this process.
-pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
+pub(crate) fn run(handler: &Handler<'_>, manager: Option<LazyManager>) -> ExitCode {
     // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
     let environment: Vec<(OsString, OsString)> = env::vars_os().collect();
     let params: Params = environment
@@ -37,8 +39,9 @@ pub(crate) fn run(handler: &Handler<'_>, source: ManagerSource) -> ExitCode {
     let body = Body::new(Box::new(Stdin), content_length);
     // To read the environment is to copy all of it: once is enough.
     let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
-    let make_manager = move || source.make_from(&settings);
-    let request = Request::new(params, body, make_manager, Instant::now());
+    let find = move || SessionManager::new(Config::find_among(&settings)?);
+    let manager = manager.unwrap_or_else(|| LazyManager::new(find));
+    let request = Request::new(params, body, manager, Instant::now());
     let method = request.method();
     let (answer, lines) = error_log::keep(|| answer(handler, request));
     error_log::write_all(&lines);
@@ -64,7 +67,9 @@ fn send(answer: Answer, head_only: bool, is_get: bool) {
         // The client is gone. What was committed stays committed.
         return;
     }
-    if let Some(Err(error)) = manager.map(|manager| manager.clean_up_if_due(CLEAN_UP)) {
+    if let Some(Err(error)) =
+        manager.map(|manager| manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)))
+    {
         report(&error.one_line());
     }
     // What has come since.

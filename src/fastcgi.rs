@@ -5,6 +5,7 @@
 
 mod connection;
 pub(crate) mod listener;
+mod maintenance;
 mod pace;
 mod pool;
 mod record;
@@ -15,8 +16,8 @@ mod workers;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,17 +27,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::error_log::report;
+use crate::lazy_manager::{LazyManager, RETRY};
 use crate::manager::SessionManager;
-use crate::program::ManagerSource;
 use crate::runner::Handler;
 use listener::Listener;
+use maintenance::Maintenance;
 use pool::Pool;
 use workers::Workers;
 
 /// How long a program that is to end waits for the requests that run.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
-/// The longest pause between two looks at whether a clean-up is due.
-const CLEAN_UP_CHECK: Duration = Duration::from_secs(60);
 
 /// What a responder accepts; [`Program`](crate::Program) documents each.
 #[derive(Clone, Copy, Debug)]
@@ -99,26 +99,6 @@ impl Limits {
     }
 }
 
-/// The manager of the one configuration of this process, found when it is first needed.
-#[derive(Clone)]
-struct FoundManager {
-    source: ManagerSource,
-    found: Arc<OnceLock<Result<SessionManager, String>>>,
-}
-
-impl FoundManager {
-    fn get(&self) -> Result<SessionManager> {
-        let make = || self.source.make().map_err(|error| error.one_line());
-        let found = self.found.get_or_init(make);
-        found.clone().map_err(Error::Config)
-    }
-
-    /// The manager, if it has been made.
-    fn made(&self) -> Option<&SessionManager> {
-        self.found.get()?.as_ref().ok()
-    }
-}
-
 /// Where the listening socket comes from.
 pub(crate) enum Socket {
     Stdin,
@@ -130,10 +110,10 @@ pub(crate) enum Socket {
 pub(crate) fn run(
     handler: &Handler<'_>,
     limits: Limits,
-    source: ManagerSource,
+    manager: Option<LazyManager>,
     socket: &Socket,
 ) -> ExitCode {
-    match serve(handler, limits, source, socket) {
+    match serve(handler, limits, manager, socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error.one_line());
@@ -153,7 +133,7 @@ pub(crate) fn is_given_by_systemd() -> bool {
 fn serve(
     handler: &Handler<'_>,
     limits: Limits,
-    source: ManagerSource,
+    manager: Option<LazyManager>,
     socket: &Socket,
 ) -> Result<()> {
     // Before the socket: whoever can connect to it may end the program in order.
@@ -166,16 +146,14 @@ fn serve(
             Listener::from_systemd()?.ok_or_else(none)?
         }
     };
-    let manager = FoundManager {
-        source,
-        found: Arc::default(),
-    };
-    if let Err(error) = manager.get() {
+    let manager = manager.unwrap_or_else(|| LazyManager::new(SessionManager::find));
+    if let Err(error) = manager.get(RETRY) {
         // Every request that asks for a session will say so too.
         report(&error.one_line());
     }
     let workers = Arc::new(Workers::new(limits.workers(), limits.places()));
     let pool = Pool::new(handler, manager.clone(), limits, &workers, listener, &stop)?;
+    let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for number in 1..=workers.size() {
             if let Err(error) = pool.start_worker(scope, format!("worker {number}"), false) {
@@ -186,22 +164,17 @@ fn serve(
             }
         }
         pool.start_spare(scope);
-        let (stop_keeping, stopped) = channel::<()>();
-        let keeper = thread::Builder::new().name("housekeeping".to_owned());
-        let house = manager.clone();
-        if let Err(error) = keeper.spawn_scoped(scope, move || keep_house(&house, &stopped)) {
-            report(&format!(
-                "cannot start the clean-up and the snapshots: {error}"
-            ));
-        }
+        let maintenance = Maintenance::start(scope, &manager, &is_over);
         let waited = wait_for(&stop);
-        drop(stop_keeping);
+        is_over.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
         let all_answered = workers.wait_for_end(deadline);
-        keep_the_last(&manager);
+        let has_ended = maintenance.end(deadline);
         if !all_answered {
             report("ends with requests that took longer than 10 s; they are not answered");
+        }
+        if !(all_answered && has_ended) {
             std::process::exit(0);
         }
         waited
@@ -224,59 +197,6 @@ fn stop_signal() -> io::Result<UnixStream> {
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
     }
     Ok(read)
-}
-
-/// Something that a program does again and again, whatever its requests are.
-struct Chore {
-    pause: Duration,
-    due: Instant,
-    run: fn(&SessionManager) -> Result<()>,
-}
-
-impl Chore {
-    fn every(pause: Duration, run: fn(&SessionManager) -> Result<()>) -> Self {
-        Chore {
-            pause,
-            due: Instant::now() + pause,
-            run,
-        }
-    }
-}
-
-/// Keeps what lives in memory alone every `snapshotDelay`, and cleans up whenever no process has
-/// for `cleanUpDelay`, until the program is to end.
-fn keep_house(manager: &FoundManager, stopped: &Receiver<()>) {
-    let Ok(manager) = manager.get() else { return };
-    let config = manager.config();
-    let mut chores = vec![Chore::every(config.snapshot_delay(), SessionManager::flush)];
-    chores.extend(config.clean_up_delay().map(|delay| {
-        let pause = delay.clamp(Duration::from_secs(1), CLEAN_UP_CHECK);
-        Chore::every(pause, |manager| manager.clean_up_if_due(Duration::MAX))
-    }));
-    while let Some(next) = chores.iter().map(|chore| chore.due).min() {
-        let left = next.saturating_duration_since(Instant::now());
-        let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(left) else {
-            return;
-        };
-        for chore in &mut chores {
-            if chore.due <= Instant::now() {
-                if let Err(error) = (chore.run)(&manager) {
-                    report(&error.one_line());
-                }
-                chore.due = Instant::now() + chore.pause;
-            }
-        }
-    }
-}
-
-/// Keeps what the last requests have left in memory.
-fn keep_the_last(manager: &FoundManager) {
-    // A manager that could not be made has been reported, and has nothing to keep.
-    if let Some(Ok(manager)) = manager.found.get()
-        && let Err(error) = manager.flush()
-    {
-        report(&error.one_line());
-    }
 }
 
 /// The requests that a connection reads out of records that come in these pieces, for the fuzz targets.

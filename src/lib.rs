@@ -98,6 +98,7 @@ mod fastcgi;
 pub mod fuzzing;
 mod held;
 mod id;
+mod lazy_manager;
 mod manager;
 mod params;
 mod program;

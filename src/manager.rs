@@ -294,9 +294,9 @@ impl SessionManager {
         self.shared.store.flush()
     }
 
-    /// Cleans up for at most `limit` if `cleanUpDelay` has passed since the last time any process
+    /// Cleans up within these limits if `cleanUpDelay` has passed since the last time any process
     /// did, or if `cleanUpProbability` says so.
-    pub(crate) fn clean_up_if_due(&self, limit: Duration) -> Result<()> {
+    pub(crate) fn clean_up_if_due(&self, sweep: &Sweep<'_>) -> Result<()> {
         let config = &self.shared.config;
         let last = || self.shared.store.last_sweep(SystemTime::now());
         let is_due = config
@@ -305,7 +305,7 @@ impl SessionManager {
         let is_drawn = config.clean_up_probability > 0.0
             && rand::random::<f64>() < config.clean_up_probability;
         if is_due || is_drawn {
-            let report = self.delete_expired(&Sweep::new().max_time(limit))?;
+            let report = self.delete_expired(sweep)?;
             for failure in &report.failures {
                 log::warn!("{failure}");
             }

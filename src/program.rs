@@ -4,18 +4,17 @@ use std::env;
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use crate::cgi;
-use crate::config::{Config, Variable};
 use crate::error::Result;
 #[cfg(target_os = "linux")]
 use crate::error_log::report;
 use crate::error_log::report_everything;
 #[cfg(target_os = "linux")]
 use crate::fastcgi::{self, Limits, Socket};
+use crate::lazy_manager::LazyManager;
 use crate::manager::SessionManager;
 use crate::request::Request;
 use crate::response::Response;
@@ -75,7 +74,7 @@ pub struct Program {
     limits: Limits,
     #[cfg(target_os = "linux")]
     listen: Option<std::ffi::OsString>,
-    source: ManagerSource,
+    manager: Option<LazyManager>,
 }
 
 impl Program {
@@ -85,48 +84,14 @@ impl Program {
     }
 
     /// Where the manager comes from, instead of [`SessionManager::find`]: for a program that brings a
-    /// store of its own. It is called when the first session is asked for, and as FastCGI
-    /// once, at the start.
+    /// store of its own. It is called when the first session is asked for, and as FastCGI at the start.
+    /// A responder calls it again, once a second at most, until it succeeds.
     pub fn manager(
         mut self,
         make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,
     ) -> Self {
-        self.source = ManagerSource::Own(Arc::new(make));
+        self.manager = Some(LazyManager::new(make));
         self
-    }
-}
-
-/// Makes the manager of a program.
-#[derive(Clone, Default)]
-pub(crate) enum ManagerSource {
-    /// As [`SessionManager::find`].
-    #[default]
-    Found,
-    /// The program's own.
-    Own(Arc<dyn Fn() -> Result<SessionManager> + Send + Sync>),
-}
-
-impl ManagerSource {
-    #[cfg(target_os = "linux")]
-    pub(crate) fn make(&self) -> Result<SessionManager> {
-        match self {
-            ManagerSource::Found => SessionManager::find(),
-            ManagerSource::Own(make) => make(),
-        }
-    }
-
-    /// The same where somebody has read from the environment what it says of the configuration.
-    pub(crate) fn make_from(&self, environment: &[Variable]) -> Result<SessionManager> {
-        match self {
-            ManagerSource::Found => SessionManager::new(Config::find_among(environment)?),
-            ManagerSource::Own(make) => make(),
-        }
-    }
-}
-
-impl std::fmt::Debug for ManagerSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ManagerSource")
     }
 }
 
@@ -199,12 +164,12 @@ impl Program {
             report_everything();
             // A command line that is not ours is the program's own affair.
             let program = self.clone().with_arguments().unwrap_or(self);
-            return fastcgi::run(&handler, program.limits, program.source, &Socket::Stdin);
+            return fastcgi::run(&handler, program.limits, program.manager, &Socket::Stdin);
         }
         if env::var_os("REQUEST_METHOD").is_some() {
             report_everything();
             // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
-            return cgi::run(&handler, self.source);
+            return cgi::run(&handler, self.manager);
         }
         self.start_by_hand(&handler)
     }
@@ -215,7 +180,7 @@ impl Program {
             Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
                 let socket = program.listen.map_or(Socket::Systemd, Socket::Bind);
                 report_everything();
-                fastcgi::run(handler, program.limits, program.source, &socket)
+                fastcgi::run(handler, program.limits, program.manager, &socket)
             }
             Ok(_) => explain(),
             Err(error) => {

@@ -15,7 +15,7 @@ use crate::body::{Body, BodyReader};
 use crate::cookies;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
-use crate::manager::SessionManager;
+use crate::lazy_manager::LazyManager;
 use crate::params::Params;
 use crate::session::{CSRF_FIELD, Session, Snapshot};
 use crate::visit::{ShownAs, Visit};
@@ -42,18 +42,13 @@ pub struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(
-        params: Params,
-        body: Body,
-        manager: impl FnMut() -> Result<SessionManager> + 'static,
-        arrived: Instant,
-    ) -> Self {
+    pub(crate) fn new(params: Params, body: Body, manager: LazyManager, arrived: Instant) -> Self {
         let shown_as = ShownAs {
             page: is_page(&params),
             document: is_document(&params),
         };
         let header = cookie_header(&params);
-        let visit = Visit::new(Box::new(manager), header, shown_as, arrived);
+        let visit = Visit::new(manager, header, shown_as, arrived);
         Request {
             params,
             joined: OnceCell::new(),

@@ -6,13 +6,14 @@ use crate::config::{CacheLimiter, IdFrom};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
+use crate::lazy_manager::{LazyManager, RETRY};
 use crate::manager::{Found, SessionManager};
 use crate::record::Record;
 use crate::session::{Flashed, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct Visit {
-    find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
+    lazy_manager: LazyManager,
     manager: Option<SessionManager>,
     cookie_header: Vec<u8>,
     /// How long the request has waited so far, for a worker and for sessions.
@@ -89,14 +90,14 @@ pub(crate) struct Outcome {
 
 impl Visit {
     pub(crate) fn new(
-        find_manager: Box<dyn FnMut() -> Result<SessionManager>>,
+        lazy_manager: LazyManager,
         cookie_header: Vec<u8>,
         shown_as: ShownAs,
         arrived: Instant,
     ) -> Self {
         Visit {
             waited: arrived.elapsed(),
-            find_manager,
+            lazy_manager,
             manager: None,
             cookie_header,
             shown_as,
@@ -462,7 +463,9 @@ impl Visit {
 
     fn manager(&mut self) -> Result<SessionManager> {
         if self.manager.is_none() {
-            let (manager, presented) = (self.find_manager)()?.client(&self.cookie_header);
+            // A responder tries again by itself, so that no request waits for that.
+            let found = self.lazy_manager.get(2 * RETRY)?;
+            let (manager, presented) = found.client(&self.cookie_header);
             // An id that the program gave stands.
             if !self.is_given {
                 self.present(presented);

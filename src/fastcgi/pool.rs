@@ -22,15 +22,16 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
+use super::Limits;
 use super::connection::{Connection, Place, Places, Progress, finish};
 use super::listener::Listener;
 use super::streams::Streams;
 use super::workers::{Turn, Workers};
-use super::{FoundManager, Limits};
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::error_log::{self, report};
 use crate::held;
+use crate::lazy_manager::LazyManager;
 use crate::params::Params;
 use crate::request::Request;
 use crate::response::Response;
@@ -55,7 +56,7 @@ const KEPT_BUFFER: usize = 64 << 10;
 
 pub(super) struct Pool<'a> {
     handler: &'a Handler<'a>,
-    manager: FoundManager,
+    manager: LazyManager,
     limits: Limits,
     listener: Listener,
     epoll: OwnedFd,
@@ -72,7 +73,7 @@ pub(super) struct Pool<'a> {
 impl<'a> Pool<'a> {
     pub(super) fn new(
         handler: &'a Handler<'a>,
-        manager: FoundManager,
+        manager: LazyManager,
         limits: Limits,
         workers: &Arc<Workers>,
         listener: Listener,
@@ -242,7 +243,7 @@ impl<'a> Pool<'a> {
     }
 
     fn limits(&self) -> Limits {
-        match self.manager.made() {
+        match self.manager.created() {
             Some(manager) => self.limits.configured(manager.config()),
             None => self.limits,
         }
@@ -263,7 +264,12 @@ impl<'a> Pool<'a> {
                     }
                 }
                 Progress::Request(params) => {
-                    let job = Job { open, params };
+                    let arrived = Instant::now();
+                    let job = Job {
+                        open,
+                        params,
+                        arrived,
+                    };
                     if !job.open.connection.has_whole_body() {
                         return self.streams.add(job);
                     }
@@ -278,13 +284,18 @@ impl<'a> Pool<'a> {
     }
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
-    fn handle(&self, Job { open, params }: Job, out: &mut Vec<u8>) -> Option<Open> {
+    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Open> {
+        let Job {
+            open,
+            params,
+            arrived,
+        } = job;
         let connection = Rc::new(RefCell::new(open.connection));
         let stdin = Box::new(Stdin(Rc::clone(&connection)));
         let length = params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
         let body = Body::with_end(stdin, length);
         let manager = self.manager.clone();
-        let request = Request::new(params, body, move || manager.get(), Instant::now());
+        let request = Request::new(params, body, manager, arrived);
         let head_only = request.method() == Method::HEAD;
         let (answer, mut lines) = error_log::keep(|| answer(self.handler, request));
         let error_log = self
@@ -448,6 +459,7 @@ struct Open {
 struct Job {
     open: Open,
     params: Params,
+    arrived: Instant,
 }
 
 /// A request's body, as it comes over its connection.

@@ -394,3 +394,27 @@ fn a_program_that_stays_cleans_up_by_itself() {
     until("the expired session is deleted", || !file.exists());
     assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
 }
+
+#[test]
+fn a_store_that_is_away_at_the_start_is_used_when_it_is_there() {
+    let directory = TempDir::new().unwrap();
+    let sign = directory.path().join("store");
+    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let server = setup.variable("ECHO_STORE", sign.display()).start();
+    let started = Instant::now();
+    for _ in 0..100 {
+        let reply = server.ask(&get(1, 0, "mode=count"));
+        assert_eq!(reply.status(), 503, "{reply:?}");
+        assert!(reply.head.contains("Retry-After: "), "{reply:?}");
+        assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
+    }
+    let tries = || fs::metadata(sign.with_extension("tries")).unwrap().len();
+    until("it was looked for again", || tries() > 2);
+    // Once a second, and at the start.
+    let at_most = started.elapsed().as_secs() + 3;
+    assert!(tries() <= at_most, "{} tries", tries());
+    fs::write(&sign, "").unwrap();
+    until("a session is counted", || {
+        server.ask(&get(1, 0, "mode=count")).status() == 200
+    });
+}

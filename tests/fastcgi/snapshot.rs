@@ -89,7 +89,7 @@ fn a_killed_responder_loses_only_what_came_after_its_last_snapshot() {
 }
 
 #[test]
-fn a_second_responder_with_the_same_snapshot_refuses_to_serve() {
+fn a_second_responder_with_the_same_snapshot_serves_when_the_first_has_ended() {
     let place = TempDir::new().unwrap();
     let snapshot = place.path().join("snapshot");
     let server = responder(&snapshot, "1d");
@@ -105,6 +105,13 @@ fn a_second_responder_with_the_same_snapshot_refuses_to_serve() {
     assert!(log.contains("is the snapshot of"), "{log}");
     assert!(log.contains("storageType = file"), "{log}");
     assert_eq!(count(&server, &cookie), 2);
+    end(server);
+    let mut reply = reply;
+    until("the second has the sessions", || {
+        reply = second.ask(&visit(1, 0, "mode=count", &cookie));
+        reply.status() == 200
+    });
+    assert_eq!(reply.text(), "3");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! A FastCGI program for the tests: what it does is in the query, its limits are in the environment.
 
 use std::error::Error;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use cgi_session::{Program, Request, Response};
+use cgi_session::{Program, Request, Response, SessionManager};
 use http::{HeaderName, HeaderValue};
 
 type Outcome = Result<Response, Box<dyn Error + Send + Sync>>;
@@ -19,10 +19,29 @@ fn main() -> ExitCode {
     let idle = milliseconds("ECHO_IDLE", 60_000);
     let read = milliseconds("ECHO_READ", 60_000);
     let write = milliseconds("ECHO_WRITE", 60_000);
-    Program::new()
-        .idle_timeout(idle)
-        .io_timeout(read, write)
-        .run(echo)
+    let program = Program::new().idle_timeout(idle).io_timeout(read, write);
+    match env::var_os("ECHO_STORE") {
+        Some(sign) => program.manager(move || store_behind(Path::new(&sign))),
+        None => program,
+    }
+    .run(echo)
+}
+
+/// A store that is there when this file is, and notes who looked for it.
+fn store_behind(sign: &Path) -> Result<SessionManager, cgi_session::Error> {
+    if sign.exists() {
+        return SessionManager::find();
+    }
+    let tries = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(sign.with_extension("tries"));
+    let noted = tries.and_then(|mut tries| tries.write_all(b"."));
+    noted.map_err(|error| cgi_session::Error::store("cannot note a try", error))?;
+    Err(cgi_session::Error::unavailable(
+        "cannot reach the store",
+        "it is not there yet",
+    ))
 }
 
 fn milliseconds(name: &str, default: u64) -> Duration {

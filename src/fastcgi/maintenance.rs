@@ -1,0 +1,125 @@
+//! What a responder does whatever its requests are: snapshots, clean-ups, and looking again for a store
+//! that was away at the start.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::error_log::report;
+use crate::lazy_manager::{LazyManager, RETRY};
+use crate::manager::SessionManager;
+use crate::store::Sweep;
+
+/// The longest pause between two looks at whether a clean-up is due.
+const CLEAN_UP_CHECK: Duration = Duration::from_secs(60);
+
+/// The thread that does it.
+pub(super) struct Maintenance<'a> {
+    manager: &'a LazyManager,
+    /// Dropped, it ends the thread.
+    stop: Sender<()>,
+    /// Its other end is dropped by the thread.
+    ended: Receiver<()>,
+}
+
+impl<'a> Maintenance<'a> {
+    /// Starts the thread. `is_over` ends a clean-up that it is doing.
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        manager: &'a LazyManager,
+        is_over: &'scope AtomicBool,
+    ) -> Self
+    where
+        'a: 'scope,
+    {
+        let (stop, stopped) = channel();
+        let (ending, ended) = channel();
+        let thread = thread::Builder::new().name("maintenance".to_owned());
+        let started = thread.spawn_scoped(scope, move || {
+            run(manager, is_over, &stopped);
+            drop(ending);
+        });
+        if let Err(error) = started {
+            report(&format!(
+                "cannot start the clean-up and the snapshots: {error}"
+            ));
+        }
+        Maintenance {
+            manager,
+            stop,
+            ended,
+        }
+    }
+
+    /// Ends the thread, and keeps what the last requests have left in memory. Tells whether the thread has
+    /// ended before `deadline`.
+    pub(super) fn end(self, deadline: Instant) -> bool {
+        drop(self.stop);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let has_ended = self.ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout);
+        // A manager that could not be created has been reported, and has nothing to keep.
+        if let Some(manager) = self.manager.created()
+            && let Err(error) = manager.flush()
+        {
+            report(&error.one_line());
+        }
+        has_ended
+    }
+}
+
+type Work<'a> = dyn Fn(&SessionManager) -> Result<()> + 'a;
+
+/// Something that is done again and again.
+struct PeriodicTask<'a> {
+    pause: Duration,
+    due: Instant,
+    run: Box<Work<'a>>,
+}
+
+impl<'a> PeriodicTask<'a> {
+    fn new(pause: Duration, run: impl Fn(&SessionManager) -> Result<()> + 'a) -> Self {
+        PeriodicTask {
+            pause,
+            due: Instant::now() + pause,
+            run: Box::new(run),
+        }
+    }
+}
+
+/// Keeps what lives in memory alone every `snapshotDelay`, and cleans up whenever no process has
+/// for `cleanUpDelay`, until the program is to end.
+fn run(manager: &LazyManager, is_over: &AtomicBool, stopped: &Receiver<()>) {
+    let is_stopped = |pause| stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
+    let manager = loop {
+        match manager.get(RETRY) {
+            Ok(manager) => break manager,
+            Err(_) if is_stopped(RETRY) => return,
+            // It was reported at the start, and is by every request that asks for a session.
+            Err(_) => {}
+        }
+    };
+    let config = manager.config();
+    let snapshots = PeriodicTask::new(config.snapshot_delay(), SessionManager::flush);
+    let clean_ups = config.clean_up_delay().map(|delay| {
+        let pause = delay.clamp(Duration::from_secs(1), CLEAN_UP_CHECK);
+        PeriodicTask::new(pause, |manager| {
+            manager.clean_up_if_due(&Sweep::new().stop_when(is_over))
+        })
+    });
+    let mut tasks: Vec<_> = [Some(snapshots), clean_ups].into_iter().flatten().collect();
+    while let Some(next) = tasks.iter().map(|task| task.due).min() {
+        if is_stopped(next.saturating_duration_since(Instant::now())) {
+            return;
+        }
+        for task in &mut tasks {
+            if task.due <= Instant::now() {
+                if let Err(error) = (task.run)(&manager) {
+                    report(&error.one_line());
+                }
+                task.due = Instant::now() + task.pause;
+            }
+        }
+    }
+}
