@@ -300,7 +300,7 @@ impl<'a> Pool<'a> {
         let (answer, mut lines) = error_log::keep(|| answer(self.handler, request));
         let error_log = self
             .manager
-            .made()
+            .created()
             .map(|manager| manager.config().error_log);
         let error_log = error_log.unwrap_or_default();
         if error_log.stderr {
