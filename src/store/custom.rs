@@ -159,6 +159,11 @@ impl Store for CustomStore {
         Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
     }
 
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let found = self.shared.find(key(session), now)?;
+        Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
+    }
+
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         if sweep.dry_run {
             return self.count_expired(now);

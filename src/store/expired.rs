@@ -2,8 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::reading::time;
-use super::{Sweep, SweepEvent, SweepReport};
+use super::{Sweep, SweepEvent, SweepReport, reading};
 use crate::error::Result;
 
 /// So many go in one transaction.
@@ -27,11 +26,12 @@ impl Candidate {
         report.deleted += 1;
         report.deleted_bytes += self.bytes;
         if let Some(observer) = sweep.observer {
+            let (age, reason) = reading::farewell(self.used, self.end, now);
             observer(SweepEvent::Deleted {
                 name: &self.name,
-                age: now.duration_since(time(self.used)).unwrap_or_default(),
+                age,
                 bytes: self.bytes,
-                reason: "expired",
+                reason,
             });
         }
     }

@@ -6,7 +6,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::Stored;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::{Record, RecordError};
+use crate::record::{Record, RecordError, unix_seconds};
+
+/// When that was used which a change of id left: no session is counted or evicted that has this time.
+pub(in crate::store) const NEVER: u64 = 0;
+
+/// When a record is used that is written now.
+pub(in crate::store) fn used(record: &Record, now: SystemTime) -> u64 {
+    if record.is_replaced() {
+        return NEVER;
+    }
+    unix_seconds(now).max(NEVER + 1)
+}
+
+/// How long ago something was used that is deleted now, and why it goes.
+pub(in crate::store) fn farewell(used: u64, end: u64, now: SystemTime) -> (Duration, &'static str) {
+    let (used, reason) = if used == NEVER {
+        (end, "left by a change of id")
+    } else {
+        (used, "expired")
+    };
+    (now.duration_since(time(used)).unwrap_or_default(), reason)
+}
 
 /// The record of a session last used at this second since 1970; what is no record at all is `None`, and
 /// left alone.
@@ -16,12 +37,14 @@ pub(in crate::store) fn stored(
     data: Vec<u8>,
     used: u64,
 ) -> Result<Option<Stored>> {
-    let last_access = time(used);
     match Record::from_json(data) {
-        Ok(record) => Ok(Some(Stored {
-            record,
-            last_access,
-        })),
+        Ok(record) => {
+            let changed = record.changed().filter(|_| used == NEVER);
+            Ok(Some(Stored {
+                last_access: changed.unwrap_or_else(|| time(used)),
+                record,
+            }))
+        }
         Err(RecordError::Malformed(reason)) => {
             log::warn!(
                 "the session {session} in {place} holds no record and was left alone: {reason}"
@@ -36,15 +59,22 @@ pub(in crate::store) fn stored(
     }
 }
 
-/// As [`stored`], for a listing, which shows also what is no record.
+/// As [`stored`], for a listing, which shows also what is no record, and no marker of a change of id.
 pub(in crate::store) fn listed(
     session: &SessionDigest,
     place: &dyn Display,
     data: Vec<u8>,
     used: u64,
-) -> Result<Stored> {
-    let stored = stored(session, place, data, used)?;
-    stored.ok_or_else(|| unreadable(session, place, "it is no record".to_owned()))
+) -> Option<Result<Stored>> {
+    match stored(session, place, data, used) {
+        Ok(Some(stored)) if stored.record.is_marker() => None,
+        Ok(None) => Some(Err(unreadable(
+            session,
+            place,
+            "it is no record".to_owned(),
+        ))),
+        found => found.transpose(),
+    }
 }
 
 /// A moment in seconds since 1970; one that no clock can show is 1970.

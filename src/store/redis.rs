@@ -73,7 +73,7 @@ use server::{Server, keep};
 ///
 /// | key | holds |
 /// |---|---|
-/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970), `version`, `user`; who has the lock (`lock`), and for how long (`until`) |
+/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970, 0 for what a change of id left), `version`, `user`; who has the lock (`lock`), and for how long (`until`) |
 /// | `Session:user:NAME` | the digests of a user's sessions, and of some that have ended |
 /// | `Session:sweep` | when the last clean-up ended, and who is cleaning up |
 ///

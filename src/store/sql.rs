@@ -52,7 +52,6 @@ mod sweep;
 mod tls;
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -216,8 +215,8 @@ impl<T: IsSql> Store for T {
                 let Some(session) = SessionDigest::parse(name.as_bytes()) else {
                     continue;
                 };
-                let stored = shared.understand(&session, loaded);
-                if visit(&session, stored) == ControlFlow::Break(()) {
+                let shown = shared.understand(&session, loaded);
+                if shown.is_some_and(|stored| visit(&session, stored).is_break()) {
                     return Ok(());
                 }
             }

@@ -17,7 +17,6 @@ mod lease;
 mod rows;
 mod sweep;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -42,7 +41,7 @@ use lease::{SqliteLease, head};
 /// | session | the digest of the id, primary key |
 /// | record | the record as JSON text |
 /// | expires | when it ends if it is not used again, in seconds since 1970, rounded up |
-/// | used | when it was last used, in seconds since 1970 |
+/// | used | when it was last used, in seconds since 1970; 0 for what a change of id left |
 /// | user | whose session it is, or NULL |
 ///
 /// The database is made with mode 0600 when the first session is stored; beside it are SQLite's own
@@ -201,8 +200,8 @@ impl Store for SqliteStore {
                 let Some(session) = SessionDigest::parse(name.as_bytes()) else {
                     continue;
                 };
-                let stored = self.shared.understand(&session, loaded);
-                if visit(&session, stored) == ControlFlow::Break(()) {
+                let shown = self.shared.understand(&session, loaded);
+                if shown.is_some_and(|stored| visit(&session, stored).is_break()) {
                     return Ok(());
                 }
             }

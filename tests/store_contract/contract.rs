@@ -9,7 +9,7 @@ use cgi_session::{Error, Record, SessionDigest, SessionId, Sweep};
 
 use crate::subjects::{
     Subject, WAIT, capped_stores, count, counting_stores, create, is_gone, later, listed_stores,
-    record, stores,
+    record, record_of, stores,
 };
 
 #[test]
@@ -341,6 +341,32 @@ fn a_full_store_that_refuses_evicts_nobody() {
                 .all(|id| store.read(&id.digest(), now).unwrap().is_some()),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is() {
+    for Subject { name, store, .. } in listed_stores() {
+        let now = SystemTime::now();
+        for (idle, minutes) in [(300, 5), (4 * 3600, 240)] {
+            let id = SessionId::generate().unwrap();
+            let record = record_of(&format!(r#""idle":{idle}"#), now);
+            drop(store.create(&id.digest(), &record, now).unwrap().unwrap());
+            let [before, after] = [minutes - 1, minutes + 2].map(|minutes| later(now, minutes));
+            let report = store.delete_expired(&Sweep::new(), before).unwrap();
+            assert_eq!(report.deleted, 0, "{name}");
+            assert!(
+                store.look(&id.digest(), before).unwrap().is_some(),
+                "{name}"
+            );
+            // To be used makes it last for as long again.
+            store.read(&id.digest(), before).unwrap().unwrap();
+            assert!(store.look(&id.digest(), after).unwrap().is_some(), "{name}");
+            let end = later(before, minutes + 2);
+            assert!(store.look(&id.digest(), end).unwrap().is_none(), "{name}");
+            let report = store.delete_expired(&Sweep::new(), later(end, 61)).unwrap();
+            assert_eq!(report.deleted, 1, "{name}");
+        }
     }
 }
 

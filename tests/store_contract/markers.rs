@@ -6,23 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cgi_session::{Error, Lease, Record, SessionDigest, SessionId, Store, Stored, Sweep};
 
 use crate::subjects::{
-    Subject, WAIT, capped_stores, counting_stores, listed_stores, record, stores,
+    Subject, WAIT, capped_stores, counting_stores, later, listed_stores, record, record_of, stores,
 };
-
-/// The stores in which a marker still passes for a session.
-const UNAWARE: [&str; 6] = [
-    "sqlite",
-    "sqlite with durability",
-    "redis",
-    "redis-cluster",
-    "postgres",
-    "mysql",
-];
-
-fn aware(subjects: Vec<Subject>) -> impl Iterator<Item = Subject> {
-    let subjects = subjects.into_iter();
-    subjects.filter(|subject| !UNAWARE.contains(&subject.name))
-}
 
 /// So long a marker is kept.
 const LIFE: u64 = 60;
@@ -125,7 +110,7 @@ fn a_marker_is_found_by_its_id_and_the_waiting_have_its_lock_in_turn() {
 
 #[test]
 fn a_marker_is_not_listed_and_is_no_session_of_a_user() {
-    for Subject { name, store, .. } in aware(listed_stores()) {
+    for Subject { name, store, .. } in listed_stores() {
         let now = SystemTime::now();
         let (old, lease) = begin(&*store, now);
         drop(lease);
@@ -140,7 +125,7 @@ fn a_marker_is_not_listed_and_is_no_session_of_a_user() {
 #[test]
 fn a_marker_is_swept_when_its_time_is_over_and_not_before_whatever_the_timeout() {
     for timeout in ["1s", "60", "36500d"] {
-        for Subject { name, store, .. } in aware(counting_stores(&[("timeout", timeout)])) {
+        for Subject { name, store, .. } in counting_stores(&[("timeout", timeout)]) {
             let now = SystemTime::now();
             let name = format!("{name}, timeout = {timeout}");
             let (old, lease) = begin(&*store, now);
@@ -184,7 +169,7 @@ fn is_full(name: &str, store: &dyn Store, limit: u64, now: SystemTime) {
 #[test]
 fn a_full_store_that_refuses_lets_everybody_log_in_and_counts_no_marker() {
     let settings = [("maxSessions", "3"), ("whenFull", "refuse")];
-    for Subject { name, store, .. } in aware(capped_stores(&settings)) {
+    for Subject { name, store, .. } in capped_stores(&settings) {
         let now = SystemTime::now();
         let mut ids = [(); 3].map(|()| begin(&*store, now).0);
         is_full(name, &*store, 3, now);
@@ -216,7 +201,7 @@ fn a_full_store_that_refuses_lets_everybody_log_in_and_counts_no_marker() {
 
 #[test]
 fn a_login_at_the_cap_evicts_nobody_and_no_marker_goes_in_place_of_a_session() {
-    for Subject { name, store, .. } in aware(capped_stores(&[("maxSessions", "3")])) {
+    for Subject { name, store, .. } in capped_stores(&[("maxSessions", "3")]) {
         let start = SystemTime::now();
         let at = |minute: u64| after(start, 60 * minute);
         let mut ids = Vec::new();
@@ -248,5 +233,35 @@ fn a_login_at_the_cap_evicts_nobody_and_no_marker_goes_in_place_of_a_session() {
         for old in &left {
             assert!(is_marked(&*store, old, now), "{name}");
         }
+    }
+}
+
+#[test]
+fn what_a_change_of_id_with_a_grace_leaves_is_no_session_at_the_cap() {
+    for Subject { name, store, .. } in capped_stores(&[("maxSessions", "3")]) {
+        let now = SystemTime::now();
+        let at = |minute| later(now, minute);
+        let lock = |id: &SessionId, at| store.lock(&id.digest(), WAIT, at).unwrap().unwrap().1;
+        let begin = |record: &Record, minute| {
+            let id = SessionId::generate().unwrap();
+            let lease = store.create(&id.digest(), record, at(minute));
+            drop(lease.expect(name).expect("a new id"));
+            // A file is as old as the clock says; a touch says when it was used.
+            lock(&id, at(minute)).touch(at(minute)).unwrap();
+            id
+        };
+        let lives = |id: &SessionId| store.look(&id.digest(), at(20)).unwrap().is_some();
+        let ids = [5, 10, 15].map(|minute| begin(&record(1, now), minute));
+        let [old, oldest, other] = &ids;
+        let mut lease = lock(old, at(20));
+        let new = begin(&record(2, now).succeeding(&old.digest(), at(20)), 20);
+        let end = at(25).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let copy = format!(r#""expires":{},"replaced":"copy""#, end.as_secs());
+        lease.finish(&record_of(&copy, now), at(20)).unwrap();
+        drop(lease);
+        assert!(ids.iter().chain([&new]).all(lives), "{name}");
+        let next = begin(&record(4, now), 20);
+        assert!([old, other, &new, &next].into_iter().all(lives), "{name}");
+        assert!(!lives(oldest), "{name}");
     }
 }

@@ -204,6 +204,14 @@ pub(crate) fn record(count: u64, now: SystemTime) -> Record {
     Record::new(now).with_values(format!(r#"{{"":{{"count":{count}}}}}"#).into_bytes())
 }
 
+/// A record with these members.
+pub(crate) fn record_of(members: &str, now: SystemTime) -> Record {
+    let created = now.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let created = created.as_secs();
+    let text = format!(r#"{{"v":1,"created":{created},{members},"values":{{}}}}"#);
+    Record::from_json(text.into_bytes()).unwrap()
+}
+
 pub(crate) fn count(record: &Record) -> u64 {
     let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
     values[""]["count"].as_u64().unwrap()

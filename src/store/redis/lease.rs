@@ -12,7 +12,7 @@ use super::{Shared, ttl_millis};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
-use crate::store::{Lease, check_size};
+use crate::store::{Lease, check_size, reading};
 
 /// What becomes of the lock once something is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl RedisLease {
             self.last_version(),
             record.to_json(),
             number(end),
-            number(unix_seconds(now)),
+            number(reading::used(record, now)),
             ttl_millis(end, now),
         ];
         content.extend(record.user().map(|user| user.as_bytes().to_vec()));

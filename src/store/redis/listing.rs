@@ -56,7 +56,7 @@ pub(super) fn sessions_of(
     Ok(found)
 }
 
-/// Those of these sessions that are there and have not expired.
+/// Those of these sessions that are there and have not expired. The marker of a change of id is none.
 fn live(
     shared: &Shared,
     sessions: &[SessionDigest],
@@ -74,7 +74,7 @@ fn live(
         .zip(rows.into_iter().map(Loaded::from_fields));
     let live = loaded.filter_map(|(session, loaded)| {
         let loaded = loaded.filter(|loaded| !has_passed(loaded.end, now))?;
-        Some((*session, shared.understand(session, loaded)))
+        Some((*session, shared.understand(session, loaded)?))
     });
     Ok(live.collect())
 }

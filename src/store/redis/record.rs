@@ -55,8 +55,12 @@ impl Shared {
         reading::stored(session, &self.server.shown(), loaded.data, loaded.used)
     }
 
-    /// As [`Shared::stored`], for a listing, which shows also what is no record.
-    pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
+    /// As [`Shared::stored`], for a listing, which shows also what is no record, and no marker.
+    pub(super) fn understand(
+        &self,
+        session: &SessionDigest,
+        loaded: Loaded,
+    ) -> Option<Result<Stored>> {
         reading::listed(session, &self.server.shown(), loaded.data, loaded.used)
     }
 }

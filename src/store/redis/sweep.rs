@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
 use crate::store::expiry::has_passed;
-use crate::store::reading::time;
+use crate::store::reading::{self, NEVER, time};
 use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 
 /// A clean-up that lasts longer may meet another one; they do each other no harm.
@@ -73,6 +73,7 @@ struct Progress<'a> {
 /// A session as far as a clean-up needs to know it.
 struct Candidate {
     session: SessionDigest,
+    end: u64,
     used: u64,
 }
 
@@ -172,9 +173,10 @@ impl Progress<'_> {
             if has_passed(end, self.now) {
                 candidates.push(Candidate {
                     session: *session,
+                    end,
                     used,
                 });
-            } else {
+            } else if used != NEVER {
                 self.report.live += 1;
             }
         }
@@ -213,12 +215,12 @@ impl Progress<'_> {
         self.report.deleted += 1;
         self.report.deleted_bytes += bytes;
         if let Some(observer) = self.sweep.observer {
-            let age = self.now.duration_since(time(candidate.used));
+            let (age, reason) = reading::farewell(candidate.used, candidate.end, self.now);
             observer(SweepEvent::Deleted {
                 name: candidate.session.as_str(),
-                age: age.unwrap_or_default(),
+                age,
                 bytes,
-                reason: "expired",
+                reason,
             });
         }
     }

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 use super::Shared;
 use super::connector::Link;
 use super::engine::{Answers, Script};
+use super::rows::IS_SESSION;
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::unix_seconds;
+use crate::record::{Record, unix_seconds};
 
 /// The row of the table of states that whoever counts sessions locks.
 pub(super) const COUNTING: &str = "counting";
@@ -17,11 +18,11 @@ pub(super) const COUNTING: &str = "counting";
 const MOST_SPARE: u64 = 64;
 const ACTION: &str = "make room in";
 
-/// A connection, and the beginning of a script that stores a session: a transaction in which there is
-/// room for one.
-pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<(Link, Script)> {
+/// A connection, and the beginning of a script that stores this record: a transaction in which there is
+/// room for it. One that takes the place of another under a new id needs none: that one is a marker soon.
+pub(super) fn admit(shared: &Shared, record: &Record, now: SystemTime) -> Result<(Link, Script)> {
     let wait = shared.lock_timeout;
-    if shared.max_sessions == 0 {
+    if shared.max_sessions == 0 || record.predecessor().is_some() {
         return Ok((shared.take_alive()?, shared.transaction(wait)));
     }
     let mut script = shared.transaction(wait);
@@ -30,7 +31,10 @@ pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<(Link, Script)> 
         shared.state(),
         shared.engine().for_update(wait)
     ));
-    let count = script.push(&format!("SELECT count(*) FROM {}", shared.table()));
+    let count = script.push(&format!(
+        "SELECT count(*) FROM {} WHERE {IS_SESSION}",
+        shared.table()
+    ));
     let (link, answers) = shared.run(&script, wait)?;
     let (link, answers) = shared.checked(ACTION, link, answers)?;
     let count = answers.row(count).map_or(0, |row| row.number(0));
@@ -43,7 +47,7 @@ fn make_room(shared: &Shared, link: Link, excess: u64, now: SystemTime) -> Resul
     if excess == 0 {
         return Ok(link);
     }
-    let expired = format!("expires < {}", unix_seconds(now));
+    let expired = format!("expires < {} AND {IS_SESSION}", unix_seconds(now));
     let (link, deleted) = delete(shared, link, &expired, "expires", excess)?;
     let left = excess.saturating_sub(deleted);
     if left == 0 {
@@ -57,7 +61,7 @@ fn make_room(shared: &Shared, link: Link, excess: u64, now: SystemTime) -> Resul
     // Some more, so that not every creation has to look for one. With every session in use, one
     // more than the cap is the lesser evil.
     let wanted = left.saturating_add((max / 16).min(MOST_SPARE));
-    let (link, _) = delete(shared, link, "used >= 0", "used", wanted)?;
+    let (link, _) = delete(shared, link, IS_SESSION, "used", wanted)?;
     Ok(link)
 }
 

@@ -9,7 +9,8 @@ use super::lease::{SqlLease, Version};
 use super::{Shared, cap};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::{Record, unix_seconds};
+use crate::record::Record;
+use crate::store::reading;
 
 const ACTION: &str = "store a session in";
 
@@ -100,13 +101,13 @@ impl New<'_> {
     fn insert(&self) -> Result<Insertion> {
         let (shared, session) = (self.shared, self.session);
         let text = shared.text(self.record)?;
-        let (mut link, mut script) = cap::admit(shared, self.now)?;
+        let (mut link, mut script) = cap::admit(shared, self.record, self.now)?;
         let insert = script.push(&format!(
             "INSERT INTO {} (session, record, expires, used, \"user\", version) \
              VALUES ('{session}', {text}, {}, {}, {}, {})",
             shared.table(),
             self.end,
-            unix_seconds(self.now),
+            reading::used(self.record, self.now),
             shared.user(self.record.user()),
             self.version
         ));

@@ -3,6 +3,7 @@
 
 use super::connector::Link;
 use super::engine::{Answers, Schema, Script};
+use super::rows::IS_SESSION;
 use super::{Address, Shared, cap, sweep};
 use crate::error::{Error, Result};
 use crate::store::{Examination, Uninstalled};
@@ -203,7 +204,7 @@ fn remove(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
     let present = columns(shared, &schema, &mut link, &shared.table)?;
     if !present.is_empty() {
         examine(shared, &schema, &mut link, &present)?;
-        let count = format!("SELECT count(*) FROM {}", shared.table());
+        let count = format!("SELECT count(*) FROM {} WHERE {IS_SESSION}", shared.table());
         let answers = run(shared, ACTION, &mut link, &count)?;
         done.sessions = answers.row(0).map_or(0, |row| row.number(0));
         run(

@@ -10,7 +10,7 @@ use super::{MARK, Shared};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
-use crate::store::{Lease, check_size};
+use crate::store::{Lease, check_size, reading};
 
 /// The version of a record: how often the session was written, and a random number, which tells the
 /// write of one from that of another.
@@ -94,7 +94,7 @@ impl SqlLease {
             "record = {}, expires = {}, used = {}, \"user\" = {}, version = {version}",
             shared.text(record)?,
             shared.expiry.end(record, now),
-            unix_seconds(now),
+            reading::used(record, now),
             shared.user(record.user()),
         ))
     }

@@ -39,7 +39,7 @@ const OLDEST: u64 = 90500;
 /// | session | the digest of the id, primary key |
 /// | record | the record as JSON text |
 /// | expires | when it ends if it is not used again, in seconds since 1970, rounded up |
-/// | used | when it was last used, in seconds since 1970 |
+/// | used | when it was last used, in seconds since 1970; 0 for what a change of id left |
 /// | user | whose session it is, or NULL |
 /// | version | a number that every save changes |
 /// | `held_by`, `held_until` | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |

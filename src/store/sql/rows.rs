@@ -11,6 +11,8 @@ use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
 use crate::store::{Stored, reading};
 
+/// The condition that a row is a session, and not what a change of id left.
+pub(super) const IS_SESSION: &str = "used > 0";
 /// So many sessions are listed at a time.
 const PAGE: usize = 256;
 
@@ -106,8 +108,12 @@ impl Shared {
         reading::stored(session, self.engine().address(), loaded.data, loaded.used)
     }
 
-    /// As [`Shared::stored`], for a listing, which shows also what is no record.
-    pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
+    /// As [`Shared::stored`], for a listing, which shows also what is no record, and no marker.
+    pub(super) fn understand(
+        &self,
+        session: &SessionDigest,
+        loaded: Loaded,
+    ) -> Option<Result<Stored>> {
         reading::listed(session, self.engine().address(), loaded.data, loaded.used)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Shared;
 use super::connector::Link;
 use super::engine::{Answers, Failure, Kind, Row, Script};
+use super::rows::IS_SESSION;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::unix_seconds;
@@ -155,7 +156,7 @@ impl Table for Rows<'_> {
 
     fn count_live(&mut self) -> Result<u64> {
         let script = Script::of(&format!(
-            "SELECT count(*) FROM {} WHERE expires >= {}",
+            "SELECT count(*) FROM {} WHERE expires >= {} AND {IS_SESSION}",
             self.shared.table(),
             unix_seconds(self.now)
         ));

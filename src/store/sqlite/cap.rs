@@ -5,27 +5,32 @@ use std::time::SystemTime;
 use rusqlite::{Transaction, params};
 
 use super::Shared;
+use super::rows::IS_SESSION;
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
-use crate::record::unix_seconds;
+use crate::record::{Record, unix_seconds};
 use crate::store::locks::SessionLock;
 
 /// So many sessions more than must go at most, each of which costs an open file.
 const MOST_SPARE: u64 = 64;
 
-/// Makes room for a session that is about to be stored, or refuses it. What is deleted stays locked
-/// until the caller has committed.
+/// Makes room for a record that is about to be stored, or refuses it; one that takes the place of another under
+/// a new id needs none. What is deleted stays locked until the caller has committed.
 pub(super) fn admit(
     shared: &Shared,
     transaction: &Transaction<'_>,
+    record: &Record,
     now: SystemTime,
 ) -> Result<Vec<SessionLock>> {
     let max = shared.max_sessions;
     let mut locks = Vec::new();
-    if max == 0 {
+    if max == 0 || record.predecessor().is_some() {
         return Ok(locks);
     }
-    let sql = format!("SELECT count(*) FROM \"{}\"", shared.table);
+    let sql = format!(
+        "SELECT count(*) FROM \"{}\" WHERE {IS_SESSION}",
+        shared.table
+    );
     let count: u64 = transaction
         .query_row(&sql, [], |row| row.get(0))
         .map_err(|error| shared.database.explain("count the sessions in", error))?;
@@ -33,7 +38,10 @@ pub(super) fn admit(
     if excess == 0 {
         return Ok(locks);
     }
-    let expired = format!("expires < {} ORDER BY expires", unix_seconds(now));
+    let expired = format!(
+        "expires < {} AND {IS_SESSION} ORDER BY expires",
+        unix_seconds(now)
+    );
     delete(shared, transaction, &expired, excess, &mut locks)?;
     let left = excess.saturating_sub(length(&locks));
     if left == 0 {
@@ -45,7 +53,8 @@ pub(super) fn admit(
     // Some more, so that not every creation has to look for one. With every session in use, one
     // more than the cap is the lesser evil.
     let wanted = left.saturating_add((max / 16).min(MOST_SPARE));
-    delete(shared, transaction, "1 ORDER BY used", wanted, &mut locks)?;
+    let all = format!("{IS_SESSION} ORDER BY used");
+    delete(shared, transaction, &all, wanted, &mut locks)?;
     Ok(locks)
 }
 

@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use super::Shared;
 use super::database::{self, Opened};
+use super::rows::IS_SESSION;
 use crate::error::{Error, Result};
 use crate::store::Uninstalled;
 
@@ -131,7 +132,7 @@ fn remove_table(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
     let has_table = has_table(shared, &opened)?;
     let transaction = database::begin(&mut opened).map_err(failed)?;
     if has_table {
-        let count = format!("SELECT count(*) FROM \"{table}\"");
+        let count = format!("SELECT count(*) FROM \"{table}\" WHERE {IS_SESSION}");
         let count = transaction.query_row(&count, [], |row| row.get(0));
         done.sessions = count.map_err(failed)?;
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
 use crate::store::locks::SessionLock;
-use crate::store::{Lease, check_size};
+use crate::store::{Lease, check_size, reading};
 
 /// The lock of one session.
 pub(super) struct SqliteLease {
@@ -50,7 +50,7 @@ impl Lease for SqliteLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
         let end = self.shared.expiry.end(record, now);
-        let used = unix_seconds(now);
+        let used = reading::used(record, now);
         let text = self.shared.text(record)?;
         let is_saved = self.update(
             "save a session in",

@@ -11,6 +11,8 @@ use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
 use crate::store::{Stored, reading};
 
+/// The condition that a row is a session, and not what a change of id left.
+pub(super) const IS_SESSION: &str = "used > 0";
 /// So many sessions are listed at a time.
 const PAGE: usize = 256;
 
@@ -120,8 +122,12 @@ impl Shared {
         )
     }
 
-    /// As [`Shared::stored`], for a listing, which shows also what is no record.
-    pub(super) fn understand(&self, session: &SessionDigest, loaded: Loaded) -> Result<Stored> {
+    /// As [`Shared::stored`], for a listing, which shows also what is no record, and no marker.
+    pub(super) fn understand(
+        &self,
+        session: &SessionDigest,
+        loaded: Loaded,
+    ) -> Option<Result<Stored>> {
         reading::listed(
             session,
             &self.database.path().display(),
@@ -148,12 +154,12 @@ impl Shared {
         let mut opened = install::prepared(self)?;
         let transaction = database::begin(&mut opened).map_err(failed)?;
         // Kept until the deletions are committed.
-        let locks = cap::admit(self, &transaction, now)?;
+        let locks = cap::admit(self, &transaction, record, now)?;
         let values = params![
             session.as_str(),
             text,
             end,
-            unix_seconds(now),
+            reading::used(record, now),
             record.user()
         ];
         let rows = transaction.execute(&sql, values).map_err(failed)?;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::rows::IS_SESSION;
 use super::{Shared, database};
 use crate::error::Result;
 use crate::id::SessionDigest;
@@ -105,7 +106,7 @@ impl Table for Rows<'_> {
 
     fn count_live(&mut self) -> Result<u64> {
         let sql = format!(
-            "SELECT count(*) FROM \"{}\" WHERE expires >= ?1",
+            "SELECT count(*) FROM \"{}\" WHERE expires >= ?1 AND {IS_SESSION}",
             self.shared.table
         );
         let count = self
