@@ -18,6 +18,9 @@ use secret::{HIDDEN, Secret};
 
 pub(crate) use source::{Variable, is_setting};
 
+/// What `maxFormFields` is unless it is set.
+pub(crate) const MAX_FORM_FIELDS: usize = 1000;
+
 /// The settings of section `[session]`.
 ///
 /// The keys are CherryPy's, verbatim; a bare number in a time is minutes, the suffixes `s`, `m`,
@@ -56,6 +59,7 @@ pub struct Config {
     pub(crate) when_full: WhenFull,
     pub(crate) max_record_bytes: usize,
     pub(crate) max_key_length: usize,
+    pub(crate) max_form_fields: usize,
     pub(crate) min_free_space: FreeSpace,
     pub(crate) durability: Durability,
     pub(crate) app: String,
@@ -216,6 +220,7 @@ impl Default for Config {
             when_full: WhenFull::EvictOldest,
             max_record_bytes: 1 << 20,
             max_key_length: crate::values::MAX_KEY_LENGTH,
+            max_form_fields: MAX_FORM_FIELDS,
             min_free_space: FreeSpace::Percent(1),
             durability: Durability::None,
             app: String::new(),
@@ -536,6 +541,7 @@ mod tests {
         refused("shards", "16", "1 or 256");
         refused("maxRecordBytes", "-1", "number of bytes");
         refused("maxKeyLength", "129", "1 to 128");
+        refused("maxFormFields", "0", "1 to 1000000");
         refused("minFreeSpace", "101%", "100M or 5%");
         refused("bodyBuffer", "2g", "at most 1g");
         refused("bodyBuffer", "1MB", "64k or 1m");

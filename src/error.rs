@@ -136,6 +136,13 @@ pub enum Error {
     Random(getrandom::Error),
     /// A form came without the session's token, or with another: somebody else's page may have sent it.
     Forged,
+    /// The query string or the form holds more fields than `maxFormFields` says.
+    TooManyFields {
+        /// How many there are.
+        count: usize,
+        /// The value of `maxFormFields`.
+        limit: usize,
+    },
     /// The request's body could not be read or is not acceptable.
     Body {
         /// What is wrong with it.
@@ -229,6 +236,7 @@ impl Error {
             | Error::LeaseLost => http::StatusCode::SERVICE_UNAVAILABLE,
             Error::Forged => http::StatusCode::FORBIDDEN,
             Error::Body { status, .. } => *status,
+            Error::TooManyFields { .. } => http::StatusCode::BAD_REQUEST,
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -294,6 +302,9 @@ impl fmt::Display for Error {
             Error::Value { key, .. } => write!(f, "the value of {key:?} does not fit"),
             Error::Random(_) => f.write_str("no random bytes for a session id"),
             Error::Forged => f.write_str("the form does not hold the token of this session"),
+            Error::TooManyFields { count, limit } => {
+                write!(f, "the request holds {count} fields, of at most {limit} (maxFormFields)")
+            }
             Error::Body { reason, .. } => write!(f, "cannot use the request's body: {reason}"),
         }
     }

@@ -84,8 +84,9 @@ impl Program {
     }
 
     /// Where the manager comes from, instead of [`SessionManager::find`]: for a program that brings a
-    /// store of its own. It is called when the first session is asked for, and as FastCGI at the start.
-    /// A responder calls it again, once a second at most, until it succeeds.
+    /// store of its own. It is called when the first session is asked for, or a form or a query of
+    /// several fields, and as FastCGI at the start. A responder calls it again, once a second at most,
+    /// until it succeeds.
     pub fn manager(
         mut self,
         make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{CacheLimiter, IdFrom};
+use crate::config::{CacheLimiter, IdFrom, MAX_FORM_FIELDS};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
@@ -128,6 +128,12 @@ impl Visit {
         let manager = self.manager()?;
         let config = manager.config();
         Ok((config.cookie_name.clone(), config.id_from))
+    }
+
+    /// How many fields a form may hold. Without a configuration that can be used, the default counts.
+    pub(crate) fn max_form_fields(&mut self) -> usize {
+        let manager = self.manager();
+        manager.map_or(MAX_FORM_FIELDS, |manager| manager.config().max_form_fields)
     }
 
     /// Whether an id may come from a link or a form: `idFrom` allows one, and none is known yet. One

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use support::example;
 use support::program::Cgi;
 use support::site::Site;
 
@@ -247,6 +248,29 @@ fn a_form_that_is_too_long_is_answered_with_413() {
     let answer = Cgi::new("begin", &site).form(&form).run();
     answer.expect_failure(413, &["larger than this program accepts"]);
     assert!(!site.sessions().exists());
+}
+
+#[test]
+fn a_form_or_a_query_of_too_many_fields_is_answered_with_400() {
+    let site = Site::new();
+    let words = ["the request holds 1001 fields, of at most 1000 (maxFormFields)"];
+    let fields = |number| "&a=1&".repeat(number);
+    let form = |number| Cgi::new("begin", &site).form(&fields(number)).run();
+    form(1001).expect_failure(400, &words);
+    form(1000).expect(200, "Your name");
+    let query = |number| Cgi::new("lookup", &site).query(&fields(number)).run();
+    query(1001).expect_failure(400, &words);
+    query(1000).expect(200, "no session");
+    // The program needs no configuration to know that this is too much.
+    let without = Cgi::at(&example("lookup")).query(&fields(1001)).run();
+    without.expect_failure(400, &words);
+
+    let site = Site::with_settings("maxFormFields = 2\n");
+    for program in ["begin", "lookup"] {
+        let ask = |query: &str| Cgi::new(program, &site).query(query).run();
+        ask("myname=a&firstname=b&c").expect_failure(400, &["3 fields, of at most 2"]);
+        ask("&myname=a&&firstname=b&").expect(200, "");
+    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ use cookie::SameSite;
 use super::secret::{HIDDEN, without_passwords};
 use super::value::{
     absolute, application, boolean, buffer, cookie_domain, cookie_path, duration, error_log,
-    free_space, id_from, key_length, name_of, number, one_of, positive, probability, record_bytes,
-    secret, secure, show_buffer, show_duration, show_error_log, show_free_space, show_id_from,
-    show_optional, show_path, table, token,
+    form_fields, free_space, id_from, key_length, name_of, number, one_of, positive, probability,
+    record_bytes, secret, secure, show_buffer, show_duration, show_error_log, show_free_space,
+    show_id_from, show_optional, show_path, table, token,
 };
 use super::{CacheLimiter, Config, Durability, Secure, StorageType, WhenFull};
 
@@ -165,6 +165,11 @@ pub(super) const KEYS: &[Key] = &[
         name: "maxKeyLength",
         set: |c, t| key_length(t).map(|v| c.max_key_length = v),
         show: |c| c.max_key_length.to_string(),
+    },
+    Key {
+        name: "maxFormFields",
+        set: |c, t| form_fields(t).map(|v| c.max_form_fields = v),
+        show: |c| c.max_form_fields.to_string(),
     },
     Key {
         name: "minFreeSpace",

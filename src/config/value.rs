@@ -81,6 +81,12 @@ pub(super) fn key_length(value: &OsStr) -> Result<usize, String> {
         .ok_or_else(|| format!("must be a number of bytes from 1 to {MAX_KEY_LENGTH}"))
 }
 
+pub(super) fn form_fields(value: &OsStr) -> Result<usize, String> {
+    digits(text(value)?)
+        .filter(|fields| (1..=1_000_000).contains(fields))
+        .ok_or_else(|| "must be a number of fields from 1 to 1000000".to_owned())
+}
+
 /// A number of bytes, with a suffix K, M or G in either case.
 fn size(text: &str) -> Option<u64> {
     let (amount, unit) = match text.char_indices().next_back() {

@@ -1,5 +1,6 @@
 //! The fields of a request, from its query string and its form, and over several pages.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -15,6 +16,9 @@ const LONGEST_FORM: u64 = 1 << 20;
 
 impl Request {
     /// The first value of a name in the query string.
+    ///
+    /// A request whose query string holds more fields than `maxFormFields` says is answered 400
+    /// before the handler is called.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<String> {
         let mut pairs = form_urlencoded::parse(self.query_string());
@@ -27,7 +31,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::Body`] when the form is longer than 1 MiB, was cut off, or is of another type.
+    /// [`Error::Body`] when the form is longer than 1 MiB, was cut off, or is of another type;
+    /// [`Error::TooManyFields`] (400) when it holds more fields than `maxFormFields` says.
     pub fn form(&mut self, name: &str) -> Result<Option<String>> {
         let pairs = self.pairs()?;
         Ok(first(pairs, name))
@@ -55,7 +60,15 @@ impl Request {
     ///
     /// As [`Request::form`].
     pub fn fields(&mut self, name: &str) -> Result<Vec<String>> {
-        let sent = all(&self.sent_fields()?, name);
+        let mut sent = Vec::new();
+        if self.method() == Method::POST {
+            sent = all(self.pairs()?, name);
+        }
+        if sent.is_empty() {
+            let queried = form_urlencoded::parse(self.query_string());
+            let queried = queried.filter(|(known, _)| known == name);
+            sent.extend(queried.map(|(_, value)| value.into_owned()));
+        }
         Ok(if sent.is_empty() {
             all(&self.loaded, name)
         } else {
@@ -81,17 +94,19 @@ impl Request {
     ///
     /// As [`Request::form`], [`Request::session`] and [`Values::insert`](crate::Values::insert).
     pub fn save_fields(&mut self, names: &[&str]) -> Result<()> {
-        let sent = self.sent_fields()?;
+        let mut sent = grouped(form_urlencoded::parse(self.query_string()).into_owned());
+        if self.method() == Method::POST {
+            // What the form holds, it holds in place of the query string.
+            sent.extend(grouped(self.pairs()?.to_vec()));
+        }
         let (id_name, _) = self.visit.settings()?;
         let session = self.visit()?.session()?;
-        let mut saved = Vec::new();
-        for (name, _) in &sent {
+        for (name, values) in sent {
             let is_wanted = names.is_empty() || names.contains(&name.as_str());
-            if !is_wanted || saved.contains(&name) || *name == id_name || name == CSRF_FIELD {
+            if !is_wanted || name == id_name || name == CSRF_FIELD {
                 continue;
             }
-            saved.push(name);
-            match all(&sent, name).as_slice() {
+            match values.as_slice() {
                 [only] => session.insert(name, only)?,
                 several => session.insert(name, several)?,
             }
@@ -146,19 +161,23 @@ impl Request {
         Ok(self.form.as_deref().unwrap_or_default())
     }
 
-    /// The form's fields, then those of the query string that the form does not hold.
-    fn sent_fields(&mut self) -> Result<Vec<(String, String)>> {
-        let mut sent = if self.method() == Method::POST {
-            self.pairs()?.to_vec()
+    /// Refuses a query string that holds too many fields, before the handler looks for one.
+    pub(crate) fn check_query(&mut self) -> Result<()> {
+        let count = count_fields(self.query_string());
+        self.check_fields(count)
+    }
+
+    fn check_fields(&mut self, count: usize) -> Result<()> {
+        // One is never too many, and mostly spares a program without a session its configuration.
+        let limit = if count > 1 {
+            self.visit.max_form_fields()
         } else {
-            Vec::new()
+            1
         };
-        let queried: Vec<_> = form_urlencoded::parse(self.query_string())
-            .into_owned()
-            .filter(|(name, _)| first(&sent, name).is_none())
-            .collect();
-        sent.extend(queried);
-        Ok(sent)
+        if count > limit {
+            return Err(Error::TooManyFields { count, limit });
+        }
+        Ok(())
     }
 
     fn read_form(&mut self) -> Result<Vec<(String, String)>> {
@@ -170,8 +189,24 @@ impl Request {
             });
         }
         let bytes = self.body.read_all(LONGEST_FORM)?;
+        self.check_fields(count_fields(&bytes))?;
         Ok(form_urlencoded::parse(&bytes).into_owned().collect())
     }
+}
+
+/// How many fields a query string or a form holds.
+fn count_fields(text: &[u8]) -> usize {
+    let fields = text.split(|byte| *byte == b'&');
+    fields.filter(|field| !field.is_empty()).count()
+}
+
+/// The values of each name, in their order.
+fn grouped(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, Vec<String>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in pairs {
+        groups.entry(name).or_default().push(value);
+    }
+    groups
 }
 
 fn first(pairs: &[(String, String)], name: &str) -> Option<String> {

@@ -10,6 +10,7 @@ mod log;
 mod outside;
 mod params;
 mod process;
+mod readers;
 mod records;
 #[cfg(feature = "redis")]
 mod redis;

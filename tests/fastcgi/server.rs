@@ -138,6 +138,10 @@ impl Server {
         assert!(took <= AT_ONCE, "after {after}: {took:?}");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the program holds in memory of its own, in KiB.
     pub(crate) fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

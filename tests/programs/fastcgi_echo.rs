@@ -19,7 +19,13 @@ fn main() -> ExitCode {
     let idle = milliseconds("ECHO_IDLE", 60_000);
     let read = milliseconds("ECHO_READ", 60_000);
     let write = milliseconds("ECHO_WRITE", 60_000);
-    let program = Program::new().idle_timeout(idle).io_timeout(read, write);
+    let params = env::var("ECHO_PARAMS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let program = Program::new()
+        .max_params(params.unwrap_or(512 << 10), params.unwrap_or(1000))
+        .idle_timeout(idle)
+        .io_timeout(read, write);
     match env::var_os("ECHO_STORE") {
         Some(sign) => program.manager(move || store_behind(Path::new(&sign))),
         None => program,
@@ -68,6 +74,24 @@ fn echo(request: &mut Request) -> Outcome {
                 [name, b"=", value, b"\n"].concat()
             });
             Ok(Response::text(all.collect::<Vec<_>>().concat()))
+        }
+        "cookie" => Ok(Response::text(request.cookie("none").unwrap_or_default())),
+        "fields" => {
+            let one = request.field("none")?.unwrap_or_default();
+            let number = request.fields("a")?.len();
+            Ok(Response::text(format!("{one}{number}")))
+        }
+        "save" => {
+            request.save_fields(&[])?;
+            request.load_fields(&[])?;
+            let kept = request.fields("a")?.len();
+            Ok(Response::text(kept.to_string()))
+        }
+        "link" => {
+            request.session()?.insert("count", 0)?;
+            let address = request.query("address").unwrap_or_default();
+            let link = request.link(&address)?;
+            Ok(Response::redirect(&link))
         }
         "body" => Ok(Response::text(digest(request)?)),
         "panic" => panic!("as the query asks"),
