@@ -13,16 +13,16 @@ mod stream;
 mod streams;
 mod workers;
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use crate::error_log::report;
 use crate::lazy_manager::{LazyManager, RETRY};
 use crate::manager::SessionManager;
 use crate::runner::Handler;
-use listener::Listener;
+use listener::{Bind, Listener};
 use maintenance::Maintenance;
 use pool::Pool;
 use workers::Workers;
@@ -103,10 +103,10 @@ impl Limits {
 pub(crate) enum Socket {
     Stdin,
     Systemd,
-    Bind(std::ffi::OsString),
+    Bind(Bind),
 }
 
-/// Serves requests until SIGTERM or SIGINT.
+/// Serves requests until one of the signals that end a program.
 pub(crate) fn run(
     handler: &Handler<'_>,
     limits: Limits,
@@ -140,7 +140,7 @@ fn serve(
     let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let listener = match socket {
         Socket::Stdin => Listener::from_stdin()?,
-        Socket::Bind(address) => Listener::bind(address)?,
+        Socket::Bind(bind) => Listener::bind(bind)?,
         Socket::Systemd => {
             let none = || Error::Config("LISTEN_FDS holds no listening socket".to_owned());
             Listener::from_systemd()?.ok_or_else(none)?
@@ -152,7 +152,7 @@ fn serve(
         report(&error.one_line());
     }
     let workers = Arc::new(Workers::new(limits.workers(), limits.places()));
-    let pool = Pool::new(handler, manager.clone(), limits, &workers, listener, &stop)?;
+    let pool = Pool::new(handler, manager.clone(), limits, &workers, listener)?;
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for number in 1..=workers.size() {
@@ -190,10 +190,20 @@ fn wait_for(stop: &UnixStream) -> Result<()> {
         .map_err(|errno| Error::io("cannot wait for", "SIGTERM", errno.into()))
 }
 
-/// A descriptor that becomes readable with SIGTERM or SIGINT, and stays so.
+/// A descriptor that becomes readable with a signal to end, and stays so. SIGHUP stays ignored where it is,
+/// as by nohup(1).
 fn stop_signal() -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT] {
+    let ignored = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = ignored
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let is_ignored = |signal: i32| ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1);
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] {
+        if signal == SIGHUP && is_ignored(signal) {
+            continue;
+        }
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
     }
     Ok(read)

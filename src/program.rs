@@ -2,6 +2,8 @@
 
 use std::env;
 use std::error::Error as StdError;
+#[cfg(target_os = "linux")]
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 #[cfg(target_os = "linux")]
@@ -12,6 +14,8 @@ use crate::error::Result;
 #[cfg(target_os = "linux")]
 use crate::error_log::report;
 use crate::error_log::report_everything;
+#[cfg(target_os = "linux")]
+use crate::fastcgi::listener::Bind;
 #[cfg(target_os = "linux")]
 use crate::fastcgi::{self, Limits, Socket};
 use crate::lazy_manager::LazyManager;
@@ -60,7 +64,10 @@ where
 /// How a program serves as a FastCGI responder. Under CGI nothing of this matters.
 ///
 /// A responder takes `--workers` and `--connections` from its command line before what is set here,
-/// and started by hand also `--listen`.
+/// and started by hand also `--listen`, `--socket-mode` and `--socket-group`.
+///
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it: it stops listening and gives up the name of a socket of
+/// its own at once, so that another one may take its place, and answers what runs, for at most 10 s.
 ///
 /// ```no_run
 /// # use cgi_session::{Program, Request, Response, Result};
@@ -73,7 +80,11 @@ pub struct Program {
     #[cfg(target_os = "linux")]
     limits: Limits,
     #[cfg(target_os = "linux")]
-    listen: Option<std::ffi::OsString>,
+    listen: Option<OsString>,
+    #[cfg(target_os = "linux")]
+    socket_mode: Option<u32>,
+    #[cfg(target_os = "linux")]
+    socket_group: Option<String>,
     manager: Option<LazyManager>,
 }
 
@@ -100,8 +111,21 @@ impl Program {
 impl Program {
     /// Makes a socket of its own: `unix:/path/of.sock` or `127.0.0.1:9000`. Without it the server
     /// hands one over.
-    pub fn listen(mut self, address: impl Into<std::ffi::OsString>) -> Self {
+    pub fn listen(mut self, address: impl Into<OsString>) -> Self {
         self.listen = Some(address.into());
+        self
+    }
+
+    /// The permissions of the Unix socket of [`Program::listen`], by default 0660.
+    pub fn socket_mode(mut self, mode: u32) -> Self {
+        self.socket_mode = Some(mode & 0o777);
+        self
+    }
+
+    /// The group of that socket, by its name or number: the web server's, so that it may connect. By
+    /// default that of the program.
+    pub fn socket_group(mut self, group: impl Into<String>) -> Self {
+        self.socket_group = Some(group.into());
         self
     }
 
@@ -179,7 +203,13 @@ impl Program {
     fn start_by_hand(self, handler: &Handler<'_>) -> ExitCode {
         match self.with_arguments() {
             Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
-                let socket = program.listen.map_or(Socket::Systemd, Socket::Bind);
+                let socket = program.listen.map_or(Socket::Systemd, |address| {
+                    Socket::Bind(Bind {
+                        address,
+                        mode: program.socket_mode.unwrap_or(0o660),
+                        group: program.socket_group,
+                    })
+                });
                 report_everything();
                 fastcgi::run(handler, program.limits, program.manager, &socket)
             }
@@ -204,6 +234,11 @@ impl Program {
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("listen") => self.listen = Some(arguments.value()?),
+                Long("socket-mode") => {
+                    let octal = |text: &str| u32::from_str_radix(text, 8);
+                    self = self.socket_mode(arguments.value()?.parse_with(octal)?);
+                }
+                Long("socket-group") => self = self.socket_group(arguments.value()?.string()?),
                 Long("workers") => self = self.workers(arguments.value()?.parse()?),
                 Long("connections") => self = self.connections(arguments.value()?.parse()?),
                 // Whatever was said before it, help comes instead.
@@ -224,8 +259,8 @@ fn explain() -> ExitCode {
          To try it without a server, as one CGI request:\n\n\
          \x20   CGI_SESSION_STORAGE_FILE_DIR=$HOME/sessions REQUEST_METHOD=GET {program}\n\n\
          To run it as a FastCGI responder that a server connects to:\n\n\
-         \x20   {program} --listen unix:/run/app.sock [--workers N] [--connections N]\n\
-         \x20   {program} --listen 127.0.0.1:9000\n\n\
+         \x20   {program} --listen unix:/run/app.sock [--socket-mode 660] [--socket-group www-data]\n\
+         \x20   {program} --listen 127.0.0.1:9000 [--workers N] [--connections N]\n\n\
          To deploy it as CGI, copy it into the server's cgi-bin directory.\n"
     );
     let mut out: Box<dyn io::Write> = if io::stdout().is_terminal() {

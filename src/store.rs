@@ -9,7 +9,7 @@ mod directory;
 mod expired;
 mod expiry;
 pub(crate) mod file;
-mod lock;
+pub(crate) mod lock;
 mod locks;
 pub(crate) mod memory;
 #[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]

@@ -1,27 +1,54 @@
 //! The listening socket: given by whoever started the program, or made by it.
 
 use std::env;
-use std::ffi::OsStr;
-use std::fs::{self, Permissions};
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
-use rustix::net::{SocketFlags, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Error, Result};
+use crate::store::lock;
+
+/// The variable that names the web servers that may connect by TCP.
+const ALLOWED: &str = "FCGI_WEB_SERVER_ADDRS";
+
+/// How many connections wait to be accepted; the kernel has a limit of its own.
+const BACKLOG: i32 = 4096;
+/// How long another program of this library may take to put its socket in a directory.
+const DIRECTORY_LOCK: Duration = Duration::from_secs(5);
 
 /// A socket that web servers connect to.
 pub(super) struct Listener {
     socket: OwnedFd,
-    /// `FCGI_WEB_SERVER_ADDRS`: who may connect by TCP, when it is set.
+    /// `FCGI_WEB_SERVER_ADDRS`: which addresses may connect by TCP, when it is set.
     allowed: Option<Vec<IpAddr>>,
-    /// A Unix socket that was made here goes away with the program.
-    made: Option<PathBuf>,
+    /// A socket of our own is closed when the program is to end. One that was given stays open.
+    is_own: bool,
+    name: Option<SocketName>,
+}
+
+/// The name of a Unix socket that was made here.
+struct SocketName {
+    path: PathBuf,
+    /// What it leads to while it is ours.
+    inode: (u64, u64),
+}
+
+/// Where a socket of our own is, and who may connect to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bind {
+    /// `unix:/path`, `/path`, or `address:port`.
+    pub(crate) address: OsString,
+    pub(crate) mode: u32,
+    pub(crate) group: Option<String>,
 }
 
 /// Whether descriptor 0 is a listening socket, which is how FastCGI programs are started
@@ -36,7 +63,7 @@ impl Listener {
         let socket = io::stdin().as_fd().try_clone_to_owned();
         let socket =
             socket.map_err(|error| Error::io("cannot listen on", "descriptor 0", error))?;
-        Listener::new(socket, None)
+        Listener::new(socket)
     }
 
     /// The first of systemd's `LISTEN_FDS`, if there is one.
@@ -44,44 +71,71 @@ impl Listener {
         let mut given = listenfd::ListenFd::from_env();
         let failed = |error| Error::io("cannot listen on", "LISTEN_FDS", error);
         if let Ok(Some(unix)) = given.take_unix_listener(0) {
-            return Listener::new(unix.into(), None).map(Some);
+            return Listener::new(unix.into()).map(Some);
         }
         let tcp = given.take_tcp_listener(0).map_err(failed)?;
-        tcp.map(|tcp| Listener::new(tcp.into(), None)).transpose()
+        tcp.map(|tcp| Listener::new(tcp.into())).transpose()
     }
 
-    /// A socket of our own: `unix:/path`, `/path`, or `address:port`.
-    pub(super) fn bind(address: &OsStr) -> Result<Self> {
-        let text = address.to_string_lossy();
+    /// A socket of our own.
+    pub(super) fn bind(bind: &Bind) -> Result<Self> {
+        let text = bind.address.to_string_lossy();
         let path = text.strip_prefix("unix:").map(Path::new);
-        if let Some(path) = path.or_else(|| text.starts_with('/').then(|| Path::new(address))) {
-            let socket =
-                bind_unix(path).map_err(|error| Error::io("cannot listen on", path, error))?;
-            return Listener::new(socket.into(), Some(path.to_owned()));
-        }
-        let parsed = text.parse::<SocketAddr>();
-        let parsed = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
-        let socket = parsed.and_then(TcpListener::bind).map_err(|error| {
-            let hint = "write unix:/run/app.sock or 127.0.0.1:9000";
-            Error::io("cannot listen on", &*text, error).with_hint(hint)
-        })?;
-        Listener::new(socket.into(), None)
+        let path = path.or_else(|| text.starts_with('/').then(|| Path::new(&bind.address)));
+        let (socket, name) = match path {
+            Some(path) => {
+                let (socket, name) = bind_unix(path, bind)?;
+                (socket, Some(name))
+            }
+            None => (bind_tcp(&text)?.into(), None),
+        };
+        let listening = rustix::net::listen(&socket, BACKLOG);
+        listening.map_err(|errno| Error::io("cannot listen on", &*text, errno.into()))?;
+        Ok(Listener {
+            is_own: true,
+            name,
+            ..Listener::new(socket)?
+        })
     }
 
-    fn new(socket: OwnedFd, made: Option<PathBuf>) -> Result<Self> {
+    fn new(socket: OwnedFd) -> Result<Self> {
         let failed =
             |errno: rustix::io::Errno| Error::io("cannot use the socket", "", errno.into());
         let flags = rustix::fs::fcntl_getfl(&socket).map_err(failed)?;
         // Another process may accept what we were told of; nobody may wait in accept for the next.
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK).map_err(failed)?;
-        let allowed = env::var_os("FCGI_WEB_SERVER_ADDRS");
+        let allowed = env::var_os(ALLOWED);
         let allowed = allowed.map(|list| allowed_by(&list.to_string_lossy()));
-        let allowed = allowed.transpose()?;
         Ok(Listener {
             socket,
-            allowed,
-            made,
+            allowed: allowed.transpose()?,
+            is_own: false,
+            name: None,
         })
+    }
+
+    /// Gives up a socket of our own, so that another program may take its place, and returns the
+    /// connections that were waiting. One that was given is left to whoever listens on it.
+    pub(super) fn end(&self) -> Vec<OwnedFd> {
+        if !self.is_own {
+            return Vec::new();
+        }
+        if let Some(name) = &self.name {
+            name.give_up();
+        }
+        let mut waiting = self.accept_all();
+        // It was open until now, and is closed in any case when the program ends.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        waiting.extend(self.accept_all());
+        waiting
+    }
+
+    fn accept_all(&self) -> Vec<OwnedFd> {
+        let mut waiting = Vec::new();
+        while let Ok(accepted) = self.accept() {
+            waiting.extend(accepted);
+        }
+        waiting
     }
 
     /// Takes a connection that is waiting; `None` when there is none, or it may not be served.
@@ -104,46 +158,124 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(path) = &self.made {
-            // Whether or not it is still there, nobody listens on it any more.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let bound = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
-            fs::remove_file(path)?;
-            UnixListener::bind(path)?
+impl SocketName {
+    /// Removes the name, unless it is another socket's by now.
+    fn give_up(&self) {
+        let _lock = lock_directory(&self.path);
+        if inode(&self.path).is_ok_and(|found| found == self.inode) {
+            // Left behind, it is replaced by the next program.
+            let _ = fs::remove_file(&self.path);
         }
-        result => result?,
-    };
-    // The web server connects as another user of the same group.
-    fs::set_permissions(path, Permissions::from_mode(0o660))?;
-    Ok(bound)
+    }
 }
 
-/// Whether this is a socket that nobody listens on: left by a process that was killed.
-fn is_abandoned(path: &Path) -> bool {
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Makes a Unix socket, to which no peer can connect before it listens.
+fn bind_unix(path: &Path, bind: &Bind) -> Result<(OwnedFd, SocketName)> {
+    let failed = |error: io::Error| Error::io("cannot listen on", path, error);
+    let group = bind.group.as_deref().map(group_id).transpose()?;
+    let socket = unix_socket().map_err(|errno| failed(errno.into()))?;
+    let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
+    // Between the look at an abandoned name and its removal another program may take it.
+    let _lock = lock_directory(path);
+    let mut bound = rustix::net::bind(&socket, &address);
+    if bound == Err(Errno::ADDRINUSE) && is_abandoned(path, &address) {
+        fs::remove_file(path).map_err(failed)?;
+        bound = rustix::net::bind(&socket, &address);
+    }
+    bound.map_err(|errno| failed(errno.into()))?;
+    let name = SocketName {
+        path: path.to_owned(),
+        inode: inode(path).map_err(failed)?,
+    };
+    if group.is_some() {
+        let changed = std::os::unix::fs::lchown(path, None, group);
+        changed.map_err(|error| Error::io("cannot change the group of", path, error))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(bind.mode)).map_err(failed)?;
+    Ok((socket, name))
+}
+
+fn bind_tcp(text: &str) -> Result<TcpListener> {
+    let parsed = text.parse::<SocketAddr>();
+    let parsed = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
+    if let Ok(address) = &parsed
+        && !address.ip().to_canonical().is_loopback()
+        && env::var_os(ALLOWED).is_none()
+    {
+        log::warn!(
+            "--listen {text}: whoever can connect there is taken for the web server, and sets every variable of a \
+             request; listen on 127.0.0.1 or a Unix socket, or name the web servers in {ALLOWED}"
+        );
+    }
+    parsed.and_then(TcpListener::bind).map_err(|error| {
+        let hint = "write unix:/run/app.sock or 127.0.0.1:9000";
+        Error::io("cannot listen on", text, error).with_hint(hint)
+    })
+}
+
+/// Keeps other programs of this library from changing the names of sockets in the directory of this one.
+/// A directory that cannot be locked is used as it is.
+fn lock_directory(path: &Path) -> Option<File> {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let directory = File::open(directory.unwrap_or(Path::new("."))).ok()?;
+    let locked = lock::exclusive(&directory, DIRECTORY_LOCK);
+    locked.is_ok_and(|locked| locked).then_some(directory)
+}
+
+/// The number of a group by its name, or the number itself.
+fn group_id(group: &str) -> Result<u32> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let groups = fs::read_to_string("/etc/group");
+    let groups = groups.map_err(|error| Error::io("cannot read", "/etc/group", error))?;
+    let found = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    found.ok_or_else(|| {
+        Error::Config(format!(
+            "--socket-group: there is no group {group} in /etc/group; its number is accepted, too"
+        ))
+    })
+}
+
+/// Whether this is a socket that was left by a process that was killed. Any other refusal to connect tells
+/// of one in use.
+fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err()
+    let refused = || rustix::net::connect(unix_socket()?, address);
+    is_socket && refused() == Err(Errno::CONNREFUSED)
+}
+
+fn unix_socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
 fn allowed_by(list: &str) -> Result<Vec<IpAddr>> {
     let parse = |address: &str| {
         let parsed = address.trim().parse::<IpAddr>();
-        parsed.map(|address| address.to_canonical()).map_err(|_| {
-            Error::Config(format!("FCGI_WEB_SERVER_ADDRS: {address} is no IP address"))
-        })
+        parsed
+            .map(|address| address.to_canonical())
+            .map_err(|_| Error::Config(format!("{ALLOWED}: {address} is no IP address")))
     };
     list.split(',').map(parse).collect()
 }

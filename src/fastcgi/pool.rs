@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +17,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use rustix::event::{Timespec, epoll};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
@@ -60,6 +59,10 @@ pub(super) struct Pool<'a> {
     limits: Limits,
     listener: Listener,
     epoll: OwnedFd,
+    /// Wakes all workers.
+    stop: OwnedFd,
+    /// Connections that waited to be accepted when the program was to end.
+    late: Mutex<Vec<Open>>,
     /// Connections that are in no worker's hands.
     idle: Mutex<HashMap<u64, Connection>>,
     next_number: AtomicU64,
@@ -77,7 +80,6 @@ impl<'a> Pool<'a> {
         limits: Limits,
         workers: &Arc<Workers>,
         listener: Listener,
-        stop: &UnixStream,
     ) -> Result<Self> {
         let failed =
             |errno: Errno| Error::io("cannot wait for events on", "the socket", errno.into());
@@ -85,13 +87,16 @@ impl<'a> Pool<'a> {
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), once).map_err(failed)?;
         let always = epoll::EventFlags::IN;
-        epoll::add(&epoll, stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
+        epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
         Ok(Pool {
             handler,
             manager,
             limits,
             listener,
             epoll,
+            stop,
+            late: Mutex::default(),
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             places: Arc::default(),
@@ -143,6 +148,9 @@ impl<'a> Pool<'a> {
                 Turn::End => return,
             }
             let Some(event) = self.next_event(&mut out) else {
+                while let Some(open) = self.take_late() {
+                    self.drive(open, &mut out);
+                }
                 return;
             };
             self.serve(event, &mut out);
@@ -156,15 +164,9 @@ impl<'a> Pool<'a> {
 
     fn serve(&self, event: u64, out: &mut Vec<u8>) {
         let open = match event {
-            LISTENER => self.accept().map(|connection| Open {
-                number: self.next_number.fetch_add(1, Ordering::Relaxed),
-                is_new: true,
-                connection,
-            }),
-            STOP => {
-                self.is_stopping.store(true, Ordering::Release);
-                None
-            }
+            LISTENER => self.accept(),
+            // Its only use is to wake.
+            STOP => None,
             number => self.idle().remove(&number).map(|connection| Open {
                 number,
                 is_new: false,
@@ -211,7 +213,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes one connection and lets another worker take the next.
-    fn accept(&self) -> Option<Connection> {
+    fn accept(&self) -> Option<Open> {
         let accepted = self.listener.accept();
         let accepted = match accepted {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -221,7 +223,10 @@ impl<'a> Pool<'a> {
                 }
                 None
             }
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => None,
+            // The last when the program is to end.
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::INVAL) => {
+                None
+            }
             Err(errno) => {
                 report(&format!("cannot accept a connection: {errno}"));
                 thread::sleep(NO_DESCRIPTOR);
@@ -234,12 +239,20 @@ impl<'a> Pool<'a> {
         if let Err(errno) = epoll::modify(&self.epoll, &self.listener, data, once) {
             report(&format!("cannot wait for connections: {errno}"));
         }
-        let socket = accepted?;
+        self.begin(accepted?)
+    }
+
+    /// A connection that was accepted, if there is a place for it.
+    fn begin(&self, socket: OwnedFd) -> Option<Open> {
         let (place, taken) = Place::take(&self.places);
         if taken >= self.limits.connections && !self.close_one_idle() {
             return None;
         }
-        Some(Connection::new(socket, self.limits(), place))
+        Some(Open {
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+            is_new: true,
+            connection: Connection::new(socket, self.limits(), place),
+        })
     }
 
     fn limits(&self) -> Limits {
@@ -435,10 +448,22 @@ impl<'a> Pool<'a> {
 
     /// No new connection, no new request; what runs is finished by its worker.
     pub(super) fn begin_stop(&self) {
+        let late = self.listener.end().into_iter();
+        *self.late() = late.filter_map(|socket| self.begin(socket)).collect();
         self.is_stopping.store(true, Ordering::Release);
+        // The workers look at the flag once a second in any case.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
         let idle = std::mem::take(&mut *self.idle());
         finish(idle.into_values().collect());
+    }
+
+    fn take_late(&self) -> Option<Open> {
+        self.late().pop()
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {

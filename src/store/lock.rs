@@ -28,7 +28,7 @@ type Inode = (u64, u64);
 ///
 /// After `false` the file must be closed and never used again: a helper thread may still get the
 /// lock, and lets go of it at once.
-pub(in crate::store) fn exclusive(file: &File, wait: Duration) -> io::Result<bool> {
+pub(crate) fn exclusive(file: &File, wait: Duration) -> io::Result<bool> {
     match try_exclusive(file) {
         Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock),
         result => result,

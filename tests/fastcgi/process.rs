@@ -1,10 +1,10 @@
 //! The life of the process: how it gets its socket, how it ends, and what it survives.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
@@ -65,6 +65,88 @@ fn a_socket_that_somebody_listens_on_is_not_taken_away() {
     };
     assert!(refused(&format!("unix:{}", path.display())).contains("in use"));
     server.answers_at_once("another program that wanted its socket");
+}
+
+#[test]
+fn a_socket_of_another_kind_is_not_taken_away() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let _log = UnixDatagram::bind(&path).unwrap();
+    assert!(refused(&format!("unix:{}", path.display())).contains("in use"));
+    assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+}
+
+#[test]
+fn a_name_that_is_another_socket_by_now_stays() {
+    let mut server = Server::new("fastcgi_echo", Socket::ListenUnix);
+    let Address::Unix(path) = server.address.clone() else {
+        unreachable!("it listens on a path")
+    };
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    server.signal(Signal::TERM);
+    assert!(server.end().success());
+    assert!(Client::connect(&server.address).is_ok());
+}
+
+#[test]
+fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
+    let group = rustix::process::getgid().as_raw();
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let line = groups
+        .lines()
+        .find(|line| line.contains(&format!(":{group}:")));
+    let name = line.and_then(|line| line.split(':').next());
+    for group in [Some(&*group.to_string()), name].into_iter().flatten() {
+        let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+        let server = setup.arguments(&["--socket-mode", "606", "--socket-group", group]);
+        let server = server.start();
+        let Address::Unix(path) = &server.address else {
+            unreachable!("it listens on a path")
+        };
+        let found = fs::symlink_metadata(path).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o606);
+    }
+    for (option, value, code) in [
+        ("--socket-mode", "9", 2),
+        ("--socket-group", "no such group", 1),
+    ] {
+        let mut command = Command::new(program("counter"));
+        command.args(["--listen", "unix:/tmp/never.sock", option, value]);
+        let output = command.env_clear().output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_is_warned_of() {
+    for (address, list, is_warned_of) in [
+        ("0.0.0.0", "", true),
+        ("[::]", "", true),
+        ("127.0.0.1", "", false),
+        ("0.0.0.0", "127.0.0.1", false),
+    ] {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut command = Command::new(program("fastcgi_echo"));
+        command.args(["--listen", &format!("{address}:{port}")]);
+        command.env_clear().stderr(Stdio::piped());
+        if !list.is_empty() {
+            command.env("FCGI_WEB_SERVER_ADDRS", list);
+        }
+        let mut child = Stopped(command.spawn().unwrap());
+        let address = Address::Tcp(([127, 0, 0, 1], port).into());
+        until("it listens", || Client::connect(&address).is_ok());
+        let pid = rustix::process::Pid::from_child(&child.0);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        let said = io::read_to_string(child.0.stderr.take().unwrap()).unwrap();
+        assert_eq!(
+            said.contains("FCGI_WEB_SERVER_ADDRS"),
+            is_warned_of,
+            "{said}"
+        );
+    }
 }
 
 #[test]
@@ -170,14 +252,71 @@ fn a_list_of_web_servers_that_makes_no_sense_ends_the_program() {
 }
 
 #[test]
-fn sigterm_ends_an_idle_program_with_success() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn a_signal_ends_an_idle_program_with_success() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1] {
         let mut server = Server::new("fastcgi_echo", Socket::ListenUnix);
         let mut kept = server.connect();
         kept.ask(1, &get(1, KEEP, ""));
         server.signal(signal);
         assert!(server.end().success());
         assert!(kept.is_closed());
+    }
+}
+
+#[test]
+fn a_program_that_nohup_started_survives_its_terminal() {
+    let path = TempDir::new().unwrap();
+    let socket = path.path().join("socket");
+    let mut command = Command::new("nohup");
+    command.arg(program("fastcgi_echo"));
+    command.arg("--listen").arg(&socket);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let child = Stopped(command.spawn().unwrap());
+    let address = Address::Unix(socket);
+    until("it listens", || Client::connect(&address).is_ok());
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, Signal::HUP).unwrap();
+    let mut client = Client::connect(&address).unwrap();
+    assert_eq!(client.ask(1, &get(1, 0, "")).text(), "ok");
+}
+
+#[test]
+fn a_program_takes_the_place_of_one_that_is_to_end_while_that_finishes() {
+    for socket in [Socket::ListenUnix, Socket::ListenTcp] {
+        for signal in [Signal::TERM, Signal::HUP, Signal::USR1] {
+            let mut old = Server::new("fastcgi_echo", socket);
+            let mut running = old.connect();
+            running.send(&get(1, 0, "mode=wait")).unwrap();
+            until("the handler runs", || old.started() == 1);
+            old.signal(signal);
+            until("the place is free", || {
+                Client::connect(&old.address).is_err()
+            });
+            let new = Setup::in_the_place_of(&old).start();
+            old.go();
+            assert_eq!(running.reply(1).unwrap().text(), "waited", "{socket:?}");
+            assert!(old.end().success());
+            assert_eq!(old.log(), "");
+            new.answers_at_once("the end of the one before");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_was_made_in_time_is_answered() {
+    for socket in [Socket::ListenUnix, Socket::ListenTcp] {
+        let mut server = Server::new("fastcgi_echo", socket);
+        server.signal(Signal::STOP);
+        let mut waiting: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        for client in &mut waiting {
+            client.send(&get(1, 0, "")).unwrap();
+        }
+        server.signal(Signal::TERM);
+        server.signal(Signal::CONT);
+        for client in &mut waiting {
+            assert_eq!(client.reply(1).unwrap().text(), "ok", "{socket:?}");
+        }
+        assert!(server.end().success());
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     variables: Vec<(&'static str, String)>,
     descriptors: Option<u32>,
+    address: Option<Address>,
     stderr: Option<Stdio>,
 }
 
@@ -45,6 +46,7 @@ impl Setup {
             arguments: Vec::new(),
             variables: Vec::new(),
             descriptors: None,
+            address: None,
             stderr: None,
         }
     }
@@ -58,6 +60,13 @@ impl Setup {
     pub(crate) fn variable(mut self, name: &'static str, value: impl Display) -> Self {
         self.variables.push((name, value.to_string()));
         self
+    }
+
+    /// A program that listens where this one does.
+    pub(crate) fn in_the_place_of(program: &Server) -> Self {
+        let mut setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+        setup.address = Some(program.address.clone());
+        setup
     }
 
     /// The most descriptors that the program may have open.
@@ -74,7 +83,10 @@ impl Setup {
 
     pub(crate) fn start(self) -> Server {
         let directory = TempDir::new().unwrap();
-        let (address, stdin, listen) = socket(self.socket, directory.path());
+        let (address, stdin, listen) = match self.address {
+            Some(address) => (address.clone(), Stdio::null(), listen(&address)),
+            None => socket(self.socket, directory.path()),
+        };
         let mut command = command(self.program, self.descriptors);
         command.args(listen).args(&self.arguments);
         command.env_clear();
@@ -269,20 +281,26 @@ fn command(name: &str, descriptors: Option<u32>) -> Command {
     shell
 }
 
+fn listen(address: &Address) -> Vec<String> {
+    let text = match address {
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        Address::Tcp(address) => address.to_string(),
+    };
+    vec!["--listen".to_owned(), text]
+}
+
 fn socket(socket: Socket, directory: &Path) -> (Address, Stdio, Vec<String>) {
     let path = directory.join("socket");
     match socket {
         Socket::ListenUnix => {
-            let listen = format!("unix:{}", path.display());
-            let arguments = vec!["--listen".to_owned(), listen];
-            (Address::Unix(path), Stdio::null(), arguments)
+            let address = Address::Unix(path);
+            (address.clone(), Stdio::null(), listen(&address))
         }
         Socket::ListenTcp => {
             // Free a moment ago; the program would end if somebody else took it meanwhile.
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            let arguments = vec!["--listen".to_owned(), address.to_string()];
-            (Address::Tcp(address), Stdio::null(), arguments)
+            let address = Address::Tcp(listener.local_addr().unwrap());
+            (address.clone(), Stdio::null(), listen(&address))
         }
         Socket::StdinUnix => {
             let listener = UnixListener::bind(&path).unwrap();
