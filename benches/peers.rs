@@ -3,6 +3,7 @@
 //!
 //! ```sh
 //! cargo bench --bench peers                                   # everything, in about a quarter of an hour
+//! cargo bench --bench peers -- --install                      # after installing what is missing
 //! PEERS_ONLY=fastcgi,php,c cargo bench --bench peers          # some groups and some peers
 //! PEERS_SECONDS=10 PEERS_ROUNDS=9 cargo bench --bench peers   # longer
 //! PEERS_PLOTS=docs/plots cargo bench --bench peers            # draws the figures besides
@@ -11,8 +12,8 @@
 //! The groups are fastcgi, cgi, flood, cleanup, lost and killed; the peers c, php, perl, cherrypy, django,
 //! gorilla and tower. All count page views in a session of some 500 bytes, and every answer is looked
 //! at. Peers take turns, in an order shuffled anew for each round; figures are medians with quartiles, and a
-//! ratio is that of figures of one round. As root it installs missing Debian packages, and always what comes
-//! from other registries into `target/peers`. A peer that cannot be had is left out with a word.
+//! ratio is that of figures of one round. With `--install` it installs Debian packages that are missing (as root),
+//! and what comes from other registries into `target/peers`. A peer that is not there is left out with a word.
 
 #[path = "peers/apache.rs"]
 mod apache;

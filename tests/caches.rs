@@ -5,6 +5,7 @@ mod support;
 
 use support::client::{Answer, Client};
 use support::program::Cgi;
+use support::server::shipped;
 use support::servers::{Servers, Way, by_every_way};
 use support::site::Site;
 use support::wait_until;
@@ -13,7 +14,6 @@ use support::wait_until;
 const CACHE_OF_NGINX: &str = "\
     fastcgi_cache_path cache keys_zone=pages:1m;\n\
     fastcgi_cache pages;\n\
-    fastcgi_cache_key $request_method$host$request_uri;\n\
     fastcgi_cache_revalidate on;\n\
     add_header X-Cache $upstream_cache_status;\n";
 const CACHE_OF_APACHE: &str = "\
@@ -37,7 +37,16 @@ fn a_status_without_content_reaches_the_client_without_any_by_every_way() {
 }
 
 fn with_caches(settings: &str, test: impl Fn(&Servers, Way)) {
-    let servers = Servers::start_with(settings, CACHE_OF_NGINX, CACHE_OF_APACHE, "");
+    // The key is the one that the shipped file advises.
+    let shipped = shipped("nginx-fastcgi.conf", &[]);
+    let key = shipped
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '#']));
+    let key = key
+        .into_iter()
+        .find(|line| line.starts_with("fastcgi_cache_key "));
+    let of_nginx = format!("{CACHE_OF_NGINX}{}\n", key.unwrap());
+    let servers = Servers::start_with(settings, &of_nginx, CACHE_OF_APACHE, "");
     let ways = servers.ways().into_iter();
     for way in ways.filter(|way| way.is_server("nginx") || way.is_server("Apache")) {
         eprintln!("{way:?}");

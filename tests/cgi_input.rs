@@ -62,7 +62,7 @@ fn replace_id(header: &[u8], id: &str) -> Vec<u8> {
 #[test]
 fn cookies_are_read_as_the_tests_of_rfc_6265_have_them_sent() {
     let Some(file) = std::env::var_os("HTTP_STATE") else {
-        eprintln!("skipped: HTTP_STATE names no parser.json");
+        support::skip("HTTP_STATE names no parser.json");
         return;
     };
     let site = Site::new();

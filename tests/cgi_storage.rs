@@ -363,7 +363,7 @@ impl Disk {
         mount.args(["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs"]);
         let is_mounted = mount.arg(site.sessions()).status().unwrap().success();
         if !is_mounted {
-            eprintln!("skipped: mounting is not permitted");
+            support::skip("mounting is not permitted");
         }
         is_mounted.then(|| Disk(site.sessions()))
     }

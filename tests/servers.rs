@@ -6,6 +6,10 @@ mod support;
 use std::io::{Seek as _, Write as _};
 use std::process::Command;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+
+use support::apache::web_user;
 use support::client::Client;
 use support::is_installed;
 use support::servers::{Servers, by_every_way};
@@ -96,6 +100,41 @@ fn a_look_creates_nothing_unless_asked() {
         expired.expect(200, "no session").expect_cookies(1);
         assert_eq!((visitor.id(), servers.site.files().len()), (None, before));
     });
+}
+
+#[cfg(feature = "cookie-store")]
+#[test]
+fn a_session_of_four_kilobytes_in_its_cookie_passes_every_server() {
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let keys = place.path().join("keys");
+    fs::write(&keys, "5a".repeat(64)).unwrap();
+    fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
+    if let Some((uid, gid)) = web_user() {
+        chown(&keys, Some(uid), Some(gid)).unwrap();
+    }
+    let settings = format!("storageType = cookie\nsecretKeyFile = {}\n", keys.display());
+    let servers = Servers::start(&settings);
+    for way in servers.ways() {
+        let mut longest = 0;
+        for length in (1500..2800).step_by(50) {
+            let mut visitor = way.client();
+            let first_name = "x".repeat(length);
+            let begun =
+                visitor.get(&way.path(&format!("/begin?myname=Doe&firstname={first_name}")));
+            if begun.status == 500 {
+                // No browser would keep it.
+                break;
+            }
+            let cookie = begun
+                .expect(200, "Your name is")
+                .header("set-cookie")
+                .unwrap();
+            longest = cookie.len();
+            visitor.get(&way.path("/follow")).expect(200, &first_name);
+        }
+        assert!((3900..=4096).contains(&longest), "{way:?}: {longest}");
+    }
 }
 
 #[test]

@@ -1,50 +1,56 @@
-//! The shipped systemd units, as systemd itself reads them.
+//! The shipped systemd units, installed by the commands that come with them.
 
 mod support;
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
-use support::server::shipped;
-use support::{example, is_installed, tool};
+use support::is_installed;
+use support::machine::{commands_of, commands_of_readme, run};
 
 #[test]
-fn systemd_finds_nothing_to_complain_about_in_the_units() {
+fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
     if !is_installed("systemd-analyze") {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    // A program that does not exist would be one thing to complain about.
-    let app = example("counter");
-    let cleanup = tool("cgi-session-cleanup");
-    let units = [
-        ("cgi-session-app.socket", "", Path::new("")),
-        ("cgi-session-app.service", "/usr/lib/cgi-session/app", &app),
-        ("cgi-session-cleanup.timer", "", Path::new("")),
-        (
-            "cgi-session-cleanup.service",
-            "/usr/bin/cgi-session-cleanup",
-            &cleanup,
-        ),
-    ];
-    let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no", "--recursive-errors=no"]);
-    for (unit, documented, program) in units {
-        let replaced = [(documented, program.to_str().unwrap())];
-        let text = shipped(
-            unit,
-            if documented.is_empty() {
-                &[]
-            } else {
-                &replaced
-            },
-        );
-        let path = directory.path().join(unit);
-        fs::write(&path, text).unwrap();
-        verify.arg(path);
-    }
-    let output = verify.output().unwrap();
+    let script = format!(
+        "{}\n{}\n{}\n\
+         cd /etc/systemd/system\n\
+         systemd-analyze verify --man=no --recursive-errors=no ./*.socket ./*.service ./*.timer\n\
+         verdict=$?\n\
+         run() {{ setpriv --reuid www-data --regid www-data --clear-groups \"$@\"; }}\n\
+         run env REQUEST_METHOD=GET /usr/lib/cgi-bin/counter > /dev/null\n\
+         touch -d '2 hours ago' /var/lib/cgi-session/*.json\n\
+         command=$(sed -n 's/^ExecStart=//p' cgi-session-cleanup.service)\n\
+         run $command\n\
+         find /var/lib/cgi-session -name '*.json' | wc -l\n\
+         exit $verdict\n",
+        commands_of_readme("a2enmod cgid"),
+        commands_of_readme("cgi-session-cleanup.timer"),
+        commands_of("cgi-session-app.socket"),
+    );
+    let Some(output) = run(&script) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{said}");
+    // It complains about units of the machine, too.
+    let complaints: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("cgi-session"))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    assert!(stdout.ends_with("\n0\n"), "{stdout}");
+}
+
+#[test]
+fn the_units_can_reach_an_engine_and_are_never_skipped() {
+    for unit in ["cgi-session-cleanup.service", "cgi-session-app.service"] {
+        let text = support::server::shipped(unit, &[]);
+        assert!(
+            !text.contains("PrivateNetwork=") && !text.contains("\nCondition"),
+            "{unit}"
+        );
+        assert!(
+            text.contains("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"),
+            "{unit}"
+        );
+        assert!(text.contains("StateDirectory=cgi-session\n"), "{unit}");
+    }
 }

@@ -1,6 +1,7 @@
-//! Debian's packages: those that are missing are installed, if this process may.
+//! Debian's packages: those that are missing are installed with `--install`, and as root.
 
 use std::env;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,7 +20,7 @@ pub(crate) fn need(what: &[(&str, &str)]) -> Outcome<()> {
     install(&packages);
     match missing(what) {
         packages if packages.is_empty() => Ok(()),
-        packages => Err(format!("{} not installed", packages.join(", ")).into()),
+        packages => Err(not_installed(&packages.join(", "))),
     }
 }
 
@@ -49,9 +50,24 @@ pub(crate) fn said(command: &mut Command) -> Outcome<String> {
     Ok(String::from_utf8(output.stdout)?.trim().replace('\n', " "))
 }
 
+/// Whether the command line allows to install anything.
+pub(crate) fn may_install() -> bool {
+    env::args().any(|argument| argument == "--install")
+}
+
+/// Says that something is missing, and how to get it.
+pub(crate) fn not_installed(what: &str) -> Box<dyn Error> {
+    let advice = if may_install() {
+        ""
+    } else {
+        "; cargo bench --bench peers -- --install installs it"
+    };
+    format!("{what} not installed{advice}").into()
+}
+
 /// Tries to, as root; who asked looks whether it helped.
 pub(crate) fn install(packages: &[String]) {
-    if !rustix::process::geteuid().is_root() {
+    if !may_install() || !rustix::process::geteuid().is_root() {
         return;
     }
     eprintln!("installing {}", packages.join(", "));

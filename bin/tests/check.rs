@@ -278,7 +278,7 @@ fn a_directory_in_memory_is_a_warning() {
     let is_tmpfs = fs::read_to_string("/proc/mounts")
         .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" /dev/shm tmpfs ")));
     if !is_tmpfs || tempfile::tempdir_in(memory).is_err() {
-        eprintln!("skipped: no tmpfs on /dev/shm");
+        support::skip("no tmpfs on /dev/shm");
         return;
     }
     let site = Site::in_place(memory);

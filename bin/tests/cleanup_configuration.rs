@@ -46,7 +46,7 @@ fn the_directory_on_the_command_line_overrides_the_one_of_the_file() {
 #[test]
 fn the_directory_on_the_command_line_needs_no_configuration() {
     if Path::new("/etc/cgi-session.ini").exists() {
-        eprintln!("skipped: this machine has a configuration");
+        support::skip("this machine has a configuration");
         return;
     }
     let site = Site::new();

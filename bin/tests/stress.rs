@@ -353,7 +353,7 @@ impl Mounted {
         mount.args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
         let mounted = mount.arg(directory).output().unwrap();
         if !mounted.status.success() {
-            eprintln!("skipped: nothing can be mounted here");
+            support::skip("nothing can be mounted here");
             return None;
         }
         Some(Mounted(directory.to_owned()))

@@ -38,7 +38,7 @@ impl Network {
             hosts: Vec::new(),
         };
         if !try_ip(&["link", "add", &network.bridge, "type", "bridge"]) {
-            eprintln!("skipped: no network of its own can be made here");
+            crate::support::skip("no network of its own can be made here");
             return None;
         }
         let own = format!("{}/24", network.address);

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use cgi_session::{Error, SessionId, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::support::{DEADLINE, IDLE, Place, ago, ends};
+use crate::support::{DEADLINE, IDLE, Place, ago, ends, skip};
 
 /// What lock, read and clean-up say to `put` under a session's name.
 struct Answers {
@@ -151,7 +151,7 @@ fn an_empty_file_is_damaged() {
 #[test]
 fn a_file_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: not root, who alone can give files away");
+        skip("not root, who alone can give files away");
         return;
     }
     let place = Place::new();
@@ -177,7 +177,7 @@ fn a_file_of_another_user_is_refused() {
 #[test]
 fn a_file_without_permissions_is_an_error_that_says_so() {
     if rustix::process::geteuid().is_root() {
-        eprintln!("skipped: root may open every file");
+        skip("root may open every file");
         return;
     }
     let answers = answers(|path| {
@@ -219,7 +219,7 @@ fn a_directory_that_is_a_link_or_a_file_is_refused() {
 #[test]
 fn a_directory_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: not root, who alone can give files away");
+        skip("not root, who alone can give files away");
         return;
     }
     let place = Place::new();

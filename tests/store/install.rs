@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use cgi_session::{Error, Store, Sweep};
 
-use crate::support::{Place, SmallDisk, record};
+use crate::support::{Place, SmallDisk, record, skip};
 
 #[track_caller]
 fn lines(errors: &[Error]) -> Vec<String> {
@@ -67,7 +67,7 @@ fn every_problem_of_a_directory_is_told_and_not_only_the_first() {
     place.store.install();
     fs::set_permissions(place.path(), Permissions::from_mode(0o777)).unwrap();
     if chown(place.path(), Some(4711), None).is_err() {
-        eprintln!("skipped: not allowed to give a directory away");
+        skip("not allowed to give a directory away");
         return;
     }
     has_problems(&place, &["belongs to uid 4711", "chmod 0700"]);
@@ -81,7 +81,7 @@ fn locks_and_shards_that_root_has_left_are_problems() {
     fs::create_dir(place.file(".count")).unwrap();
     fs::create_dir(place.file("ab")).unwrap();
     if chown(place.file(".gc"), Some(4711), None).is_err() {
-        eprintln!("skipped: not allowed to give a file away");
+        skip("not allowed to give a file away");
         return;
     }
     chown(place.file("ab"), Some(4711), None).unwrap();

@@ -1,5 +1,8 @@
 //! A store in a directory of its own, session files made byte by byte, and child processes.
 
+#[path = "../support/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -9,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+pub(crate) use skip::{not_installed, skip};
 
 /// So long nothing may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -336,7 +341,7 @@ impl SmallDisk {
         let mounted = mount.arg(directory.path()).output();
         let is_mounted = mounted.is_ok_and(|output| output.status.success());
         if !is_mounted {
-            eprintln!("skipped: not allowed to mount a small disk");
+            skip("not allowed to mount a small disk");
         }
         is_mounted.then(|| SmallDisk(directory))
     }

@@ -15,7 +15,7 @@ pub(crate) fn start(site: &Site) -> Option<Server> {
     Some(Server::start("caddy", site, 1, |ports, directory| {
         let place = site.path().to_str().unwrap();
         let replaced = [
-            (":80 {", &*format!(":{} {{\n\tbind 127.0.0.1", ports[0])),
+            (":8081 {", &*format!(":{} {{\n\tbind 127.0.0.1", ports[0])),
             (
                 "/run/cgi-session/app.sock",
                 &format!("{place}/run/app.sock"),

@@ -1,5 +1,5 @@
 //! What the tests that start programs and servers have in common.
-#![allow(dead_code, reason = "every test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
 
 pub(crate) mod apache;
 pub(crate) mod apache_fastcgi;
@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod counting;
 pub(crate) mod disk;
 pub(crate) mod lighttpd;
+pub(crate) mod machine;
 pub(crate) mod mysql;
 pub(crate) mod nginx;
 pub(crate) mod outside;
@@ -27,7 +28,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use outside::{DEADLINE, is_installed, is_root, wait_until};
+pub(crate) use outside::{DEADLINE, is_installed, is_root, not_installed, skip, wait_until};
 
 /// A built example program.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -48,6 +49,7 @@ fn build_if_missing(program: &Path, what: &[&str]) {
     if program.is_file() {
         return;
     }
+    assert_eq!(env::var_os("PROGRAMS"), None, "{} is missing", program.display());
     let mut build = Command::new(env!("CARGO"));
     build.arg("build").args(what);
     if profile_directory().ends_with("release") {
@@ -61,8 +63,11 @@ fn build_if_missing(program: &Path, what: &[&str]) {
     );
 }
 
-/// `target/debug`, or wherever this test lies.
+/// `target/debug`, or wherever this test lies; `PROGRAMS` names another, such as that of static programs.
 fn profile_directory() -> PathBuf {
+    if let Some(programs) = env::var_os("PROGRAMS") {
+        return PathBuf::from(programs);
+    }
     let test = env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().to_owned()
 }
@@ -91,7 +96,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 #[track_caller]
 pub(crate) fn may_act_as_root() -> bool {
     if !is_root() {
-        eprintln!("skipped: not running as root");
+        skip("not running as root");
     }
     is_root()
 }

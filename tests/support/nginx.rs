@@ -20,14 +20,14 @@ pub(crate) fn start(site: &Site, settings: &str) -> Option<Server> {
         let socket = format!("{place}/run/app.sock");
         let pages = format!("{place}/pages");
         let fastcgi = [
-            ("listen 80;", &*listen(ports[0])),
+            ("listen 8081;", &*listen(ports[0])),
             ("/run/cgi-session/app.sock", &socket),
             ("/var/www/cgi-session", &pages),
         ];
         let fcgiwrap = format!("{place}/run/fcgiwrap.sock");
         let script = format!("{place}$fastcgi_script_name");
         let cgi = [
-            ("listen 80;", &*listen(ports[1])),
+            ("listen 8081;", &*listen(ports[1])),
             ("/run/fcgiwrap.socket", &fcgiwrap),
             ("/usr/lib$fastcgi_script_name", &script),
             ("/var/www/cgi-session", &pages),

@@ -1,7 +1,9 @@
 //! What lies outside of a test: programs that may be missing, and others that take their time.
-#![allow(dead_code, reason = "every test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
 
-use std::env;
+#[path = "skip.rs"]
+mod skip;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::os::fd::AsFd;
@@ -11,24 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 
+pub(crate) use skip::{is_installed, not_installed, skip};
+
 /// After this time something has gone wrong, however slow the machine is.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Whether a program that a test needs is installed. If not, the test says so and passes, except
-/// in CI, where nothing may be left out.
-#[track_caller]
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|directory| directory.join(program).is_file());
-    if !found {
-        let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
-        assert!(!in_ci, "{program} is not installed");
-        eprintln!("skipped: {program} not installed");
-    }
-    found
-}
 
 /// Waits until `condition` holds.
 #[track_caller]

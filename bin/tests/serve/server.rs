@@ -1,5 +1,8 @@
 //! [`Server`]: a demo site of a test's own, and [`Visitor`]: somebody who keeps cookies.
 
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,6 +13,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
+
+pub(crate) use skip::{not_installed, skip};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 

@@ -2,8 +2,12 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each test program uses its own part of this module"
 )]
+
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -17,6 +21,8 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Snapshot, Store as _};
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub(crate) use skip::{is_installed, not_installed, skip};
 
 /// A user that is not root, by number: it needs no entry in the system's list.
 pub(crate) const SOMEBODY: u32 = 4711;
@@ -68,7 +74,7 @@ impl Site {
         let can_write = |place: &&PathBuf| tempfile::tempdir_in(place).is_ok();
         let place = places.iter().filter(is_outside).find(can_write);
         if place.is_none() {
-            eprintln!("skipped: no directory outside /tmp can be written");
+            skip("no directory outside /tmp can be written");
         }
         place.map(|place| Site::in_place(place))
     }
@@ -351,7 +357,7 @@ pub(crate) fn is_root() -> bool {
     let place = tempfile::tempdir().unwrap();
     let is_root = owner(place.path()) == 0;
     if !is_root {
-        eprintln!("skipped: not running as root");
+        skip("not running as root");
     }
     is_root
 }

@@ -40,7 +40,7 @@ struct Node {
 impl Galera {
     pub(crate) fn start(address: &str) -> Option<Self> {
         if !is_installed("mariadbd") || !is_installed("rsync") || !Path::new(PROVIDER).is_file() {
-            eprintln!("skipped: Galera not installed");
+            crate::support::not_installed("Galera");
             return None;
         }
         let directory = tempfile::Builder::new()
