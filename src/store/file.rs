@@ -36,6 +36,8 @@
 //! | in a deletion, before the unlink | the session | – |
 //! | in a deletion, after the unlink | nothing | `.count` one too high, clean-up |
 //! | in a change of id, after the creation | the old id with the old record | the new file, clean-up |
+//! | in a change of id, after the marker is written | the marker under the old id, the session under the new one | the marker, clean-up after 60 s |
+//! | in a change of id, before the marker's time is set | the same | a wrong time, the next lock; `.count` too high, clean-up |
 //! | while an index gets a session | the record before, or nothing | a torn line, the next login |
 //! | between the index and the record | the record before, or nothing | a line too many, clean-up |
 //! | while an index loses a session | the session as it ended or changed | a line too many, clean-up |

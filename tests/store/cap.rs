@@ -1,16 +1,19 @@
 //! `maxSessions`: who goes, who stays, and a count that heals.
 
+use std::collections::VecDeque;
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, Record, SessionId, Store, Sweep};
+use cgi_session::{Error, FileStore, Record, SessionId, Store, Sweep};
 
-use crate::support::{IDLE, Place, ago, ahead, record, record_until, unix};
+use crate::support::{DEADLINE, IDLE, Place, ago, ahead, marker, record, record_until, unix};
 
 fn count(place: &Place) -> u64 {
-    u64::from_le_bytes(fs::read(place.file(".count")).unwrap().try_into().unwrap())
+    let bytes = fs::read(place.file(".count")).unwrap();
+    u64::from_le_bytes(bytes[..8].try_into().unwrap())
 }
 
 fn full_error(place: &Place, now: SystemTime) -> Option<Error> {
@@ -165,6 +168,80 @@ fn a_clean_up_meanwhile_forgets_no_creation() {
     });
     // One too many is found out at the cap; one too few would break it.
     assert!(count(&place) >= 1001, "{}", count(&place));
+}
+
+/// Gives a session a new id, as a login does; `None` when it is gone.
+fn change_id(store: &FileStore, old: &SessionId) -> Option<SessionId> {
+    let now = SystemTime::now();
+    let (stored, mut lease) = store.lock(&old.digest(), DEADLINE, now).unwrap()?;
+    let id = SessionId::generate().unwrap();
+    let record = stored.record.succeeding(&old.digest(), now);
+    drop(store.create(&id.digest(), &record, now).unwrap());
+    lease.finish(&marker(now), now).unwrap();
+    Some(id)
+}
+
+#[test]
+fn a_clean_up_meanwhile_forgets_no_session_that_gets_a_new_id_or_begins_where_another_ends() {
+    let place = Place::with(&[("maxSessions", "100000")]);
+    let mut ids: Vec<_> = (0..30).map(|n| place.create(n)).collect();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                place
+                    .store
+                    .delete_expired(&Sweep::new(), SystemTime::now())
+                    .unwrap();
+                assert!(count(&place) >= 30, "{}", count(&place));
+            }
+        });
+        for turn in 0..1500 {
+            let id = &mut ids[turn % 30];
+            if turn % 2 == 0 {
+                *id = change_id(&place.store, id).unwrap();
+            } else {
+                let next = place.create(1);
+                place.lock(id).unwrap().1.destroy().unwrap();
+                *id = next;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The one that makes room has chosen it while it was a session.
+#[test]
+fn no_marker_goes_in_place_of_a_session() {
+    const THREADS: usize = 4;
+    const EACH: usize = 16;
+    let place = Place::with(&[("maxSessions", &(THREADS * EACH).to_string())]);
+    let left = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut ids = VecDeque::new();
+                for n in 0..800 {
+                    ids.push_back(place.create(n));
+                    // Those that have to go next.
+                    if ids.len() > EACH
+                        && let Some(old) = ids.pop_front()
+                        && change_id(&place.store, &old).is_some()
+                    {
+                        left.lock().unwrap().push(old);
+                    }
+                }
+            });
+        }
+    });
+    let left = left.into_inner().unwrap();
+    assert!(!left.is_empty());
+    let now = SystemTime::now();
+    let gone = left.iter().filter(|old| {
+        let found = place.store.read(&old.digest(), now).unwrap();
+        !found.is_some_and(|found| found.record.is_marker())
+    });
+    assert_eq!(gone.count(), 0, "of {}", left.len());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use cgi_session::{Config, FileStore, SessionId, Store, Sweep};
 
 use crate::support::{
-    DEADLINE, IDLE, Killed, Place, again, ago, ahead, data, file, is_index, no_slot, record,
-    record_until, slot,
+    DEADLINE, IDLE, Killed, Place, again, ago, ahead, data, file, is_index, marker, no_slot,
+    record, record_until, slot,
 };
 
 /// Both ways to the session find `expected`, and the next commit mends the file.
@@ -195,6 +195,57 @@ fn death_in_a_change_of_id_leaves_the_old_id_with_the_old_record() {
     assert_eq!((report.deleted, report.live), (1, 1));
 }
 
+/// A session that had another id before; the request that changed it has died with the old one's lock.
+fn marked(settings: &[(&str, &str)]) -> (Place, SessionId, SessionId) {
+    let place = Place::with(settings);
+    let old = place.create(1);
+    let (_, mut lease) = place.lock(&old).unwrap();
+    let now = SystemTime::now();
+    let (new, next) = (SessionId::generate().unwrap(), record(2));
+    let next = next.succeeding(&old.digest(), now);
+    drop(place.store.create(&new.digest(), &next, now).unwrap());
+    lease.commit(&marker(now), now).unwrap();
+    drop(lease);
+    (place, old, new)
+}
+
+fn is_marked(place: &Place, id: &SessionId) -> bool {
+    let found = place.store.read(&id.digest(), SystemTime::now());
+    found.unwrap().is_some_and(|found| found.record.is_marker())
+}
+
+#[test]
+fn death_after_the_marker_is_written_leaves_it_for_sixty_seconds_and_the_session_under_the_new_id()
+{
+    let (place, old, new) = marked(&[]);
+    assert!(is_marked(&place, &old));
+    let report = place.store.delete_expired(&Sweep::new(), ahead(58));
+    assert_eq!(report.unwrap().live, 1);
+    assert!(is_marked(&place, &old));
+    let report = place.store.delete_expired(&Sweep::new(), ahead(63));
+    assert_eq!(report.unwrap().live, 1);
+    assert!(!place.exists(&old));
+    finds(&place, &new, 2);
+}
+
+#[test]
+fn death_before_the_time_of_a_marker_is_set_leaves_it_and_the_next_lock_and_clean_up_mend_the_rest()
+{
+    let (place, old, new) = marked(&[("maxSessions", "100")]);
+    place.set_modified(&old, SystemTime::now());
+    fs::write(
+        place.file(".count"),
+        [2u64.to_le_bytes(), 2u64.to_le_bytes()].concat(),
+    )
+    .unwrap();
+    assert!(is_marked(&place, &old));
+    assert!(place.lock(&old).unwrap().0.record.is_marker());
+    assert_eq!(place.modified(&old), SystemTime::UNIX_EPOCH);
+    let report = place.store.delete_expired(&Sweep::new(), SystemTime::now());
+    assert_eq!((report.unwrap().live, count(&place)), (1, 1));
+    finds(&place, &new, 2);
+}
+
 /// A session of a user, and the path of the user's index.
 fn logged_in() -> (Place, SessionId, std::path::PathBuf) {
     let place = Place::new();
@@ -288,7 +339,8 @@ fn death_in_a_clean_up_leaves_the_rest_to_the_next() {
 }
 
 fn count(place: &Place) -> u64 {
-    u64::from_le_bytes(fs::read(place.file(".count")).unwrap().try_into().unwrap())
+    let bytes = fs::read(place.file(".count")).unwrap();
+    u64::from_le_bytes(bytes[..8].try_into().unwrap())
 }
 
 const DIRECTORY: &str = "STORE_TEST_DIRECTORY";

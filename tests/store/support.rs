@@ -210,6 +210,16 @@ pub(crate) fn record_until(n: u64, end: SystemTime) -> Record {
     Record::from_json(text.into_bytes()).unwrap()
 }
 
+/// What a change of id leaves now under the id before.
+pub(crate) fn marker(now: SystemTime) -> Record {
+    let now = unix(now);
+    let end = now + 61;
+    let text = format!(
+        r#"{{"v":1,"created":{now},"expires":{end},"idle":60,"changed":{now},"replaced":"marker","values":{{}}}}"#
+    );
+    Record::from_json(text.into_bytes()).unwrap()
+}
+
 /// DATA as the format has it.
 pub(crate) fn data(n: u64) -> String {
     format!(r#"{{"v":1,"created":1767225600,"values":{{"":{{"n":{n}}}}}}}"#)

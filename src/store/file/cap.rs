@@ -2,8 +2,9 @@
 //!
 //! `.count` holds how many there are, so that a creation below the cap costs one read and one
 //! write. It is only as exact as the processes that died let it be; at the cap the directory itself
-//! is counted, and every clean-up writes the true number. Whoever counts the directory may miss a
-//! session that is created meanwhile; it stays counted, for one too many is found out at the cap.
+//! is counted, and every clean-up writes the true number. A count of the directory may miss a session
+//! that is created meanwhile, so all of these stay counted: one too many is found out at the cap. That is
+//! why `.count` also holds how many were ever created.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,6 +28,32 @@ use crate::store::{RECOUNT, Sweep};
 /// So far above the cap a creator does not wait for an eviction that somebody else is doing.
 const SLACK: u64 = 8;
 
+/// What `.count` holds: two numbers of 8 bytes, little endian.
+#[derive(Clone, Copy)]
+pub(super) struct Count {
+    /// How many sessions there are, or more.
+    sessions: u64,
+    /// How many were created since the file was made.
+    created: u64,
+}
+
+impl Count {
+    fn add(&mut self) {
+        self.sessions = self.sessions.saturating_add(1);
+        self.created = self.created.wrapping_add(1);
+    }
+
+    fn remove(&mut self, sessions: u64) {
+        self.sessions = self.sessions.saturating_sub(sessions);
+    }
+
+    /// So many sessions were found since the count was `before`, and perhaps not those created since.
+    fn found(&mut self, sessions: u64, before: Count) {
+        let created = self.created.wrapping_sub(before.created);
+        self.sessions = sessions.saturating_add(created);
+    }
+}
+
 /// A session that is counted and may be created.
 ///
 /// Below the cap nobody else reads `.count` until this is dropped, after its file is there: who counts the
@@ -49,8 +76,8 @@ pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<Admission> {
         return Ok(Admission(None));
     }
     let count = shared.directory.open_or_create(COUNT)?;
-    let counted = change_and_hold(shared, &count, |n| n.saturating_add(1))?;
-    if counted <= max {
+    let counted = change_and_hold(shared, &count, Count::add)?;
+    if counted.sessions <= max {
         return Ok(Admission(Some(count)));
     }
     // An unlock cannot fail on an open file.
@@ -69,7 +96,7 @@ pub(super) fn admit_successor(shared: &Shared) -> Result<Admission> {
         return Ok(Admission(None));
     }
     let count = shared.directory.open_or_create(COUNT)?;
-    change_and_hold(shared, &count, |n| n.saturating_add(1))?;
+    change_and_hold(shared, &count, Count::add)?;
     Ok(Admission(Some(count)))
 }
 
@@ -81,36 +108,30 @@ pub(super) fn forget(shared: &Shared, sessions: u64) {
     let counted = shared
         .directory
         .open_or_create(COUNT)
-        .and_then(|count| change(shared, &count, |n| n.saturating_sub(sessions)));
+        .and_then(|count| change(shared, &count, |count| count.remove(sessions)));
     if let Err(error) = counted {
         log::warn!("{}", error.one_line());
     }
 }
 
-/// What `.count` says, to be given to [`recount`] when the directory has been counted.
-pub(super) fn counted(shared: &Shared) -> Result<u64> {
+/// What `.count` says, to be given to [`recount`] when the directory has been counted; `None` without a cap.
+pub(super) fn counted(shared: &Shared) -> Result<Option<Count>> {
     if shared.max_sessions == 0 {
-        return Ok(0);
-    }
-    change(shared, &shared.directory.open_or_create(COUNT)?, |n| n)
-}
-
-/// Writes the true number of sessions. Those that were counted in since `.count` said `before` may
-/// not have been seen by whoever counted the directory, and stay counted.
-pub(super) fn recount(shared: &Shared, sessions: u64, before: u64) -> Result<()> {
-    if shared.max_sessions == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let count = shared.directory.open_or_create(COUNT)?;
-    change(shared, &count, |n| with_newcomers(sessions, n, before)).map(|_| ())
+    change(shared, &count, |_| {}).map(Some)
 }
 
-fn with_newcomers(sessions: u64, count: u64, before: u64) -> u64 {
-    sessions.saturating_add(count.saturating_sub(before))
+/// Writes the true number of sessions. Those that were created since `.count` said `before` may
+/// not have been seen when the directory was counted, and stay counted.
+pub(super) fn recount(shared: &Shared, sessions: u64, before: Count) -> Result<()> {
+    let count = shared.directory.open_or_create(COUNT)?;
+    change(shared, &count, |count| count.found(sessions, before)).map(|_| ())
 }
 
-/// Changes the number in `.count` under its lock and returns the new one.
-fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<u64> {
+/// Changes `.count` under its lock and returns what it says then.
+fn change(shared: &Shared, count: &File, change: impl Fn(&mut Count)) -> Result<Count> {
     let changed = change_and_hold(shared, count, change);
     // An unlock cannot fail on an open file.
     let _ = count.unlock();
@@ -118,18 +139,30 @@ fn change(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<
 }
 
 /// The same, and keeps the lock.
-fn change_and_hold(shared: &Shared, count: &File, change: impl Fn(u64) -> u64) -> Result<u64> {
+fn change_and_hold(shared: &Shared, file: &File, change: impl Fn(&mut Count)) -> Result<Count> {
     let failed = |error| Error::io("cannot update", shared.path(COUNT), error);
-    wait_for(shared, count, COUNT)?;
-    let mut bytes = [0; 8];
-    let before = match calls::retry(|| count.read_at(&mut bytes, 0)).map_err(failed)? {
-        8 => u64::from_le_bytes(bytes),
+    wait_for(shared, file, COUNT)?;
+    let mut bytes = [0; 16];
+    let read = calls::retry(|| file.read_at(&mut bytes, 0)).map_err(failed)?;
+    let [sessions, created] = [0, 8].map(|start| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&bytes[start..start + 8]);
+        u64::from_le_bytes(number)
+    });
+    let is_whole = read == bytes.len();
+    let mut count = Count {
         // New, or cut by somebody. As if at the cap: the directory is counted at once.
-        _ => shared.max_sessions,
+        sessions: if is_whole {
+            sessions
+        } else {
+            shared.max_sessions
+        },
+        created,
     };
-    let after = change(before);
-    let written = count.write_all_at(&after.to_le_bytes(), 0);
-    written.map(|()| after).map_err(failed)
+    change(&mut count);
+    let bytes = [count.sessions.to_le_bytes(), count.created.to_le_bytes()].concat();
+    let written = file.write_all_at(&bytes, 0);
+    written.map(|()| count).map_err(failed)
 }
 
 fn wait_for(shared: &Shared, file: &File, name: &str) -> Result<()> {
@@ -142,8 +175,8 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
     // Before .gc is made, which would look like a clean-up of this moment.
     let last_sweep = sweep::last(shared, now);
     let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
-    let counted = change(shared, count, |n| n)?;
-    if counted <= max.saturating_add(SLACK) && shared.when_full == WhenFull::EvictOldest {
+    let counted = change(shared, count, |_| {})?;
+    if counted.sessions <= max.saturating_add(SLACK) && shared.when_full == WhenFull::EvictOldest {
         match lock::try_exclusive(&sweep_lock) {
             Ok(true) => {}
             // Somebody is making room already.
@@ -154,8 +187,8 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
         wait_for(shared, &sweep_lock, SWEEP_LOCK)?;
     }
     let _release = Release(&sweep_lock);
-    let counted = change(shared, count, |n| n)?;
-    if counted <= max {
+    let counted = change(shared, count, |_| {})?;
+    if counted.sessions <= max {
         return Ok(());
     }
     match shared.when_full {
@@ -168,9 +201,10 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
 /// One session that could go, the least recently used first.
 type Candidate = Reverse<(SystemTime, String)>;
 
-fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
+fn evict(shared: &Shared, count: &File, counted: Count) -> Result<()> {
     let max = shared.max_sessions;
-    let batch = counted.saturating_sub(max).saturating_add(max / 16);
+    let excess = counted.sessions.saturating_sub(max);
+    let batch = excess.saturating_add(max / 16);
     // Some of the oldest may be in use; the ones after them go instead.
     let spare = usize::try_from(batch.saturating_add(64)).unwrap_or(usize::MAX);
     let mut total = 0;
@@ -206,7 +240,7 @@ fn evict(shared: &Shared, count: &File, counted: u64) -> Result<()> {
         }
     }
     let left = (total + 1).saturating_sub(evicted);
-    change(shared, count, |n| with_newcomers(left, n, counted)).map(|_| ())
+    change(shared, count, |count| count.found(left, counted)).map(|_| ())
 }
 
 /// Deletes a session unless somebody uses it, or since it was chosen has used it or given it another id.
@@ -233,7 +267,7 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
 fn refuse(shared: &Shared, count: &File, sweep_lock: &File, now: SystemTime) -> Result<()> {
     let report = sweep::locked(shared, sweep_lock, &Sweep::new(), now)?;
     // The one that is about to be created is not there yet.
-    change(shared, count, |n| n.saturating_add(1))?;
+    change(shared, count, Count::add)?;
     if report.live + report.busy < shared.max_sessions {
         Ok(())
     } else {

@@ -77,7 +77,7 @@ pub(super) fn locked(
     let (report, uncounted) = folders(shared, sweep, now)?;
     if report.stopped_early {
         cap::forget(shared, report.deleted.saturating_sub(uncounted));
-    } else {
+    } else if let Some(counted) = counted {
         cap::recount(shared, report.live + report.busy, counted)?;
     }
     let noted = calls::set_time(sweep_lock, now);
