@@ -33,6 +33,8 @@ pub(crate) struct Ground {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) a: Option<u64>,
+    /// A change of id has left its marker under the id of `A`.
+    pub(crate) is_marked: bool,
     pub(crate) b: Option<u64>,
     pub(crate) others: Vec<u64>,
 }
@@ -166,13 +168,15 @@ impl Ground {
         let (store, now) = (self.store(), SystemTime::now());
         let told = |error: cgi_session::Error| error.one_line();
         let (a, b) = (self.a.digest(), self.b.digest());
-        let find = |digest| -> Result<Option<u64>, String> {
-            let read = store.read(digest, now).map_err(told)?;
-            Ok(read.map(|stored| self.views(&stored.record)))
-        };
+        let find = |digest| store.read(digest, now).map_err(told);
+        let found = if self.is_damaged { None } else { find(&a)? };
+        let is_marked = found.as_ref().is_some_and(|found| found.record.is_marker());
+        let found = found.filter(|_| !is_marked);
+        let views = |found: cgi_session::Stored| self.views(&found.record);
         let mut state = State {
-            a: if self.is_damaged { None } else { find(&a)? },
-            b: find(&b)?,
+            a: found.map(views),
+            is_marked,
+            b: find(&b)?.map(views),
             others: Vec::new(),
         };
         let mut wrong = None;
@@ -220,7 +224,8 @@ impl Ground {
     /// session, too. What was damaged is kept.
     pub(crate) fn check_next_requests(&self, found: &State) -> Result<(), String> {
         let manager = self.manager();
-        for (id, before) in [(&self.a, found.a), (&self.b, found.b)] {
+        let a = (&self.a, found.a, found.is_marked);
+        for (id, before, is_marked) in [a, (&self.b, found.b, false)] {
             let cookie = format!("sessionId={}", id.secret());
             let counted = manager.update(cookie, |session| {
                 if session.is_replaced() {
@@ -230,6 +235,12 @@ impl Ground {
                 session.insert(self.key, views)?;
                 Ok(Some(views))
             });
+            if is_marked {
+                match counted {
+                    Err(cgi_session::Error::Replaced) => continue,
+                    other => return Err(format!("the marker was followed by {other:?}")),
+                }
+            }
             let (counted, _) = counted.map_err(|error| error.one_line())?;
             if counted.is_some_and(|counted| counted != before.unwrap_or(0) + 1) {
                 return Err(format!("{before:?} was followed by {counted:?}"));

@@ -145,6 +145,7 @@ impl Operation {
         };
         let state = |a: Option<u64>| State {
             a,
+            is_marked: false,
             b: Some(7),
             others: vec![1, 2],
         };
@@ -155,6 +156,7 @@ impl Operation {
     pub(crate) fn states(self) -> Vec<State> {
         let state = |a: u64, others: &[u64]| State {
             a: Some(a).filter(|a| *a > 0),
+            is_marked: false,
             b: Some(7),
             others: others.to_vec(),
         };
@@ -166,7 +168,11 @@ impl Operation {
             Operation::Touch | Operation::Look | Operation::CleanUp => vec![state(5, &[])],
             // Between creating the new id and ending the old one, nobody knows the new one.
             Operation::Regenerate | Operation::Login => {
-                vec![state(5, &[]), state(5, &[6]), state(0, &[6])]
+                let marked = State {
+                    is_marked: true,
+                    ..state(0, &[6])
+                };
+                vec![state(5, &[]), state(5, &[6]), marked]
             }
             Operation::Grace | Operation::GraceAndGrow => {
                 vec![state(5, &[]), state(5, &[6]), state(6, &[6])]
@@ -183,6 +189,7 @@ impl Operation {
             Operation::SetAside => vec![state(0, &[]), state(0, &[1])],
             Operation::Install => vec![State {
                 a: None,
+                is_marked: false,
                 b: None,
                 others: Vec::new(),
             }],

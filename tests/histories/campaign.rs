@@ -46,6 +46,8 @@ pub(crate) struct Tally {
     /// Operations of which nobody knows whether they were done.
     pub(crate) open: u64,
     pub(crate) busy: u64,
+    /// Requests that found the marker of a changed id.
+    pub(crate) turned_away: u64,
 }
 
 impl Campaign {
@@ -202,6 +204,7 @@ impl Tally {
         self.killed += u64::from(is_killed);
         self.open += history.operations() - history.answers(|_| true);
         self.busy += history.answers(|answer| *answer == Answer::Busy);
+        self.turned_away += history.answers(|answer| *answer == Answer::Replaced);
     }
 }
 

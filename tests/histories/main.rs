@@ -69,6 +69,7 @@ fn are_explained(store: &str, mut campaign: Campaign, histories: u64) {
     // Otherwise nothing was tried.
     assert!(20 * tally.overlapping > tally.histories, "{tally:?}");
     assert!(tally.killed > 0 && tally.open > 0, "{tally:?}");
+    assert!(tally.turned_away > 0, "{tally:?}");
 }
 
 #[track_caller]
@@ -156,6 +157,16 @@ fn a_session_that_a_commit_makes_again_leaves_a_history_that_is_not_explained() 
 #[test]
 fn a_clean_up_without_the_lock_leaves_a_history_that_is_not_explained() {
     is_found_out("SweepWithoutLock");
+}
+
+#[test]
+fn an_old_id_that_goes_on_leaves_a_history_that_is_not_explained() {
+    is_found_out("ForgetEnd");
+}
+
+#[test]
+fn an_old_id_without_a_marker_leaves_a_history_that_is_not_explained() {
+    is_found_out("DestroyAtEnd");
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(crate) enum Answer {
     Created(bool),
     /// Somebody else began the session at the same time.
     Busy,
+    /// The session has another id by now.
+    Replaced,
     Done,
     /// An error that nothing explains.
     Failed(String),
@@ -50,20 +52,29 @@ enum State {
     /// Nobody sees it, but its file may still be there.
     Expired,
     Live(u64),
+    /// It has another id by now.
+    Marker,
+    /// The same, and the session has ended: its marker may still be there.
+    LastMarker,
 }
 
 /// All sessions of a history.
 #[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     states: BTreeMap<Name, State>,
+    /// The names that sessions had before.
+    before: BTreeMap<Name, Name>,
     /// A process that dies may leave half a session, which takes the name and nobody sees.
     has_deaths: bool,
 }
 
 impl Sessions {
     pub(crate) fn none(has_deaths: bool) -> Self {
-        let states = BTreeMap::new();
-        Sessions { states, has_deaths }
+        Sessions {
+            states: BTreeMap::new(),
+            before: BTreeMap::new(),
+            has_deaths,
+        }
     }
 
     fn state(&self, name: Name) -> State {
@@ -73,7 +84,7 @@ impl Sessions {
     fn number(&self, name: Name) -> Option<u64> {
         match self.state(name) {
             State::Live(number) => Some(number),
-            State::Absent | State::Expired => None,
+            _ => None,
         }
     }
 
@@ -90,6 +101,11 @@ impl Sessions {
         Answer::Was(before)
     }
 
+    /// Whether a request for a session to change is turned away.
+    fn is_turned_away(&self, name: Name) -> bool {
+        matches!(self.state(name), State::Marker | State::LastMarker)
+    }
+
     fn may_be_taken(&self, name: Name) -> bool {
         self.has_deaths || self.state(name) != State::Absent
     }
@@ -102,7 +118,7 @@ impl SequentialSpec for Sessions {
     fn invoke(&mut self, operation: &Operation) -> Answer {
         match *operation {
             Operation::Create(name, number) => {
-                let is_free = self.number(name).is_none();
+                let is_free = !matches!(self.state(name), State::Live(_) | State::Marker);
                 if is_free {
                     self.set(name, State::Live(number));
                 }
@@ -115,11 +131,21 @@ impl SequentialSpec for Sessions {
             }
             Operation::Read(name, _) => Answer::Was(self.number(name)),
             Operation::Save(name, number, _) => self.change(name, State::Live(number)),
-            Operation::Destroy(name, _) => self.change(name, State::Absent),
+            Operation::Destroy(name, _) => {
+                // Through the manager the marker of the name before ends, too, a moment later.
+                if self.number(name).is_some()
+                    && let Some(&before) = self.before.get(&name)
+                    && self.state(before) == State::Marker
+                {
+                    self.set(before, State::LastMarker);
+                }
+                self.change(name, State::Absent)
+            }
             Operation::Renew(name, new, number) => {
-                let answer = self.change(name, State::Absent);
+                let answer = self.change(name, State::Marker);
                 if answer != Answer::Was(None) {
                     self.set(new, State::Live(number));
+                    self.before.insert(new, name);
                 }
                 answer
             }
@@ -133,6 +159,8 @@ impl SequentialSpec for Sessions {
             // Nothing has happened.
             (Operation::Create(name, _), Answer::Created(false))
             | (Operation::Start(name, _), Answer::Busy) => self.may_be_taken(name),
+            (Operation::Start(name, _), Answer::Replaced) => self.is_turned_away(name),
+            (Operation::Start(name, _), _) if self.state(name) == State::Marker => false,
             _ => self.invoke(operation) == *answer,
         }
     }
@@ -167,6 +195,7 @@ impl fmt::Display for Answer {
             Answer::Created(true) => write!(f, "created"),
             Answer::Created(false) => write!(f, "taken"),
             Answer::Busy => write!(f, "busy"),
+            Answer::Replaced => write!(f, "turned away"),
             Answer::Done => write!(f, "done"),
             Answer::Failed(reason) => write!(f, "failed: {reason}"),
         }

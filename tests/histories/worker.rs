@@ -175,6 +175,7 @@ impl<'a> Worker<'a> {
         match panic::catch_unwind(AssertUnwindSafe(|| self.ask(operation))) {
             Ok(Ok(answer)) => answer,
             Ok(Err(Error::Busy { .. })) => Answer::Busy,
+            Ok(Err(Error::Replaced)) => Answer::Replaced,
             Ok(Err(error)) => Answer::Failed(error.to_string()),
             Err(_) => Answer::Failed("what was found is no whole record".to_owned()),
         }

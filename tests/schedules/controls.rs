@@ -1,7 +1,7 @@
 //! Stores that are broken on purpose: there must be an order that shows it. A plain store that is right
 //! must pass the same.
 
-use crate::ends::SAVED_AND_DESTROYED;
+use crate::ends::{SAVED_AND_DESTROYED, STARTED_AND_RENEWED};
 use crate::ends_in;
 use crate::explore::Explorer;
 use crate::grace::{READ_AND_REPLACED, SAVED_AND_REPLACED};
@@ -42,6 +42,8 @@ fn a_plain_store_that_is_right_ends_as_the_library_does() {
     ends_in("Nothing", Before::FirstExpired, tasks, &BEGAN_AND_CLEANED);
     let tasks = [Task::Save(3), Task::Replace(6)];
     ends_in("Nothing", Before::First, tasks, &SAVED_AND_REPLACED);
+    let tasks = [Task::Start(3), Task::Renew(6)];
+    ends_in("Nothing", Before::First, tasks, &STARTED_AND_RENEWED);
 }
 
 #[test]
@@ -79,6 +81,14 @@ fn a_lock_file_that_is_removed_has_an_order_that_loses_a_save() {
 fn an_old_id_that_goes_on_has_an_order_that_saves_under_it() {
     let tasks = [Task::Save(3), Task::Replace(6)];
     is_found_out("ForgetEnd", Before::First, tasks, &SAVED_AND_REPLACED);
+    let tasks = [Task::Start(3), Task::Renew(6)];
+    is_found_out("ForgetEnd", Before::First, tasks, &STARTED_AND_RENEWED);
+}
+
+#[test]
+fn an_old_id_without_a_marker_has_an_order_in_which_a_session_begins_under_it() {
+    let tasks = [Task::Start(3), Task::Renew(6)];
+    is_found_out("DestroyAtEnd", Before::First, tasks, &STARTED_AND_RENEWED);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_session_is_replaced_once() {
     ends_in(LIBRARY, Before::First, tasks, &expected);
     let tasks = [Task::Renew(3), Task::Replace(6)];
     let expected = [
-        "renewed 1; none; new=3",
+        "renewed 1; none; first=marker, new=3",
         "turned away; replaced 1; first=6 (replaced), new=6",
     ];
     ends_in(LIBRARY, Before::First, tasks, &expected);

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use cgi_session::SessionDigest;
+
 use crate::subject::Subject;
 use crate::task::id;
 
@@ -16,7 +18,7 @@ pub(crate) fn place() -> tempfile::TempDir {
         .unwrap()
 }
 
-/// Like `first=3, new=4 of ada`: sessions by name and number, then what else there is.
+/// Like `first=marker, new=4 of ada`: sessions by name and number, then what else there is.
 pub(crate) fn left(store: &str, directory: &Path) -> String {
     let subject = Subject::open(store, directory, || ());
     let sessions = match subject.all() {
@@ -37,6 +39,13 @@ pub(crate) fn left(store: &str, directory: &Path) -> String {
         all.push(format!("{name}={number}{user}{replaced}{listed}"));
     }
     for name in file_names(directory) {
+        let digest = name.strip_suffix(".json").unwrap_or_default();
+        if let Some(session) = SessionDigest::parse(digest.as_bytes())
+            && subject.is_marker(&session).unwrap()
+        {
+            all.push(format!("{}=marker", name_of(digest)));
+            continue;
+        }
         let is_live = sessions
             .iter()
             .any(|seen| name == format!("{}.json", seen.session));

@@ -19,6 +19,8 @@ pub(crate) enum Before {
     /// The first session, of nobody, and the second, of the user.
     SecondOfUser,
     BothOfUser,
+    /// The second session, which was the first until its id was changed.
+    SecondAfterFirst,
 }
 
 #[derive(Clone, Copy)]
@@ -56,6 +58,10 @@ impl Pair {
             Before::BothOfUser => {
                 create(0, Some(USER));
                 create(1, Some(USER));
+            }
+            Before::SecondAfterFirst => {
+                create(0, None);
+                subject.renew_as(&id(0), &id(1), 2).unwrap();
             }
         }
     }

@@ -25,7 +25,10 @@ fn a_destroyed_session_does_not_come_back_by_a_save_that_grows() {
 #[test]
 fn a_new_id_in_another_directory_takes_every_save_along() {
     let tasks = [Task::Renew(3), Task::Save(6)];
-    let expected = ["renewed 6; saved over 1; new=3", "renewed 1; none; new=3"];
+    let expected = [
+        "renewed 6; saved over 1; first=marker, new=3",
+        "renewed 1; none; first=marker, new=3",
+    ];
     ends_in(SHARDED, Before::First, tasks, &expected);
 }
 

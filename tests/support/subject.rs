@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{
-    Config, FileStore, Record, Result, Session, SessionDigest, SessionId, SessionManager, Store,
-    Stored, Sweep, SweepReport,
+    Config, FileStore, Lease, Record, Result, Session, SessionDigest, SessionId, SessionManager,
+    Store, Stored, Sweep, SweepReport,
 };
 
 use crate::broken::{BrokenStore, Fault};
@@ -176,6 +176,7 @@ impl Subject {
 
     pub(crate) fn read_record(&self, id: &SessionId) -> Result<Option<Number>> {
         let stored = self.store.read(&id.digest(), SystemTime::now())?;
+        let stored = stored.filter(|stored| !stored.record.is_marker());
         Ok(stored.map(|stored| number_of(&stored.record)))
     }
 
@@ -191,8 +192,7 @@ impl Subject {
     }
 
     pub(crate) fn save_record(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
-        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
-        let Some((stored, mut lease)) = found else {
+        let Some((stored, mut lease)) = self.lock(id)? else {
             return Ok(None);
         };
         (self.pause)();
@@ -212,8 +212,7 @@ impl Subject {
     }
 
     pub(crate) fn destroy_record(&self, id: &SessionId) -> Result<Option<Number>> {
-        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
-        let Some((stored, lease)) = found else {
+        let Some((stored, lease)) = self.lock(id)? else {
             return Ok(None);
         };
         (self.pause)();
@@ -258,8 +257,7 @@ impl Subject {
 
     /// Makes the session one that nobody has used for two hours.
     pub(crate) fn expire(&self, id: &SessionId) -> Result<Option<Number>> {
-        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
-        let Some((stored, mut lease)) = found else {
+        let Some((stored, mut lease)) = self.lock(id)? else {
             return Ok(None);
         };
         (self.pause)();
@@ -300,6 +298,36 @@ impl Subject {
 
     pub(crate) fn log_out_everywhere(&self, user: &str) -> Result<u64> {
         self.manager.destroy_sessions_of(user, None)
+    }
+
+    /// Gives a session the id that is next, as a request does that has drawn this one.
+    pub(crate) fn renew_as(&self, id: &SessionId, next: &SessionId, number: Number) -> Result<()> {
+        let now = SystemTime::now();
+        let (stored, mut lease) = self.lock(id)?.expect("a session");
+        let record = stored.record.with_values(values(number));
+        let record = record.succeeding(&id.digest(), now);
+        drop(self.store.create(&next.digest(), &record, now)?);
+        let seconds = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let end = seconds + 61;
+        let marker = format!(
+            r#"{{"v":1,"created":{seconds},"expires":{end},"replaced":"marker","values":{{}}}}"#
+        );
+        lease.finish(&Record::from_json(marker.into_bytes()).unwrap(), now)
+    }
+
+    /// Whether a change of id has left its marker here.
+    pub(crate) fn is_marker(&self, session: &SessionDigest) -> Result<bool> {
+        let stored = self.store.read(session, SystemTime::now())?;
+        Ok(stored.is_some_and(|stored| stored.record.is_marker()))
+    }
+
+    /// Locks a session, past the manager. A marker is none.
+    fn lock(&self, id: &SessionId) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let found = self.store.lock(&id.digest(), WAIT, SystemTime::now())?;
+        Ok(found.filter(|(stored, _)| !stored.record.is_marker()))
     }
 
     /// All live sessions.

@@ -144,6 +144,7 @@ impl Store for BrokenStore {
                 continue;
             };
             if let Some(stored) = self.read(&digest, now)?
+                && !stored.record.is_marker()
                 && visit(&digest, Ok(stored)) == ControlFlow::Break(())
             {
                 break;

@@ -122,8 +122,13 @@ impl Place {
             let entry = entry?;
             let is_session = entry.path().extension().is_some_and(|end| end == "json");
             // Another one may be making room.
-            if let Some(found) = found(entry.metadata())?.filter(|_| is_session) {
-                sessions.push((found.modified()?, entry.path()));
+            let stored = if is_session {
+                load_named(&entry.path())?
+            } else {
+                None
+            };
+            if let Some(stored) = stored.filter(|stored| !stored.record.is_marker()) {
+                sessions.push((stored.last_access, entry.path()));
             }
         }
         sessions.sort();
@@ -216,6 +221,9 @@ pub(super) fn session(name: &OsStr) -> Option<SessionDigest> {
 }
 
 pub(super) fn has_expired(stored: &Stored, now: SystemTime) -> bool {
+    if let Some(end) = stored.record.expires() {
+        return end < now;
+    }
     let unused = now.duration_since(stored.last_access);
     unused.is_ok_and(|unused| unused > IDLE)
 }
