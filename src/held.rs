@@ -177,16 +177,15 @@ impl SessionGuard {
     /// Waits for the session in the store, where another process holds it.
     pub(crate) fn wait_elsewhere<T>(&self, wait: impl FnOnce() -> Result<T>) -> Result<T> {
         let note = |is_held_elsewhere| {
-            let mut queues = self.held.queues();
-            let queue = queues.entry(self.key).or_default();
-            queue.is_held_elsewhere = is_held_elsewhere;
-            queue.waiting.len()
+            if let Some(queue) = self.held.queues().get_mut(&self.key) {
+                queue.is_held_elsewhere = is_held_elsewhere;
+            }
         };
-        let place = Place::take(note(true)).and_then(|mut place| {
-            place.as_mut().map_or(Ok(()), Place::replace)?;
-            Ok(place)
-        });
-        let waited = place.and_then(|_place| wait());
+        // It came before those that wait for this thread.
+        let mut place = Place::take(0)?;
+        place.as_mut().map_or(Ok(()), Place::replace)?;
+        note(true);
+        let waited = wait();
         note(false);
         waited
     }

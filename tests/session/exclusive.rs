@@ -10,31 +10,32 @@ use crate::support::{Site, cookie, count, eventually, is_somebody_waiting, spawn
 #[test]
 fn opening_a_session_twice_in_one_thread_is_an_error_at_once() {
     let site = Site::new();
-    let id = site.visitor();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let (id, manager) = (site.visitor(), site.manager());
+    let session = manager.start(cookie(&id)).unwrap();
     for error in [
-        site.manager().start(cookie(&id)).err(),
-        site.manager().existing(cookie(&id)).err(),
+        manager.start(cookie(&id)).err(),
+        manager.existing(cookie(&id)).err(),
     ] {
         assert!(matches!(error, Some(Error::AlreadyOpen)), "{error:?}");
     }
     assert_eq!(site.views(&id), Some(1), "reading is allowed");
     drop(session);
-    assert!(site.manager().existing(cookie(&id)).unwrap().is_some());
+    assert!(manager.existing(cookie(&id)).unwrap().is_some());
 }
 
 #[test]
 fn a_session_that_this_request_made_is_open_too() {
     let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let manager = site.manager();
+    let mut session = manager.start(b"").unwrap();
     count(&mut session);
     session.save().unwrap();
     let id = session.id().unwrap().clone();
-    let again = site.manager().start(cookie(&id)).err();
+    let again = manager.start(cookie(&id)).err();
     assert!(matches!(again, Some(Error::AlreadyOpen)), "{again:?}");
     session.regenerate_id();
     session.save().unwrap();
-    assert!(site.manager().existing(cookie(&id)).unwrap().is_none());
+    assert!(manager.existing(cookie(&id)).unwrap().is_none());
 }
 
 #[test]
@@ -66,10 +67,10 @@ fn another_thread_waits_and_is_told_who_holds_the_session() {
 #[test]
 fn a_session_that_another_thread_was_given_is_waited_for_by_the_one_that_opened_it() {
     let site = Site::new();
-    let id = site.visitor();
+    let (id, manager) = (site.visitor(), site.manager());
     // Used there at once, or not before it is committed.
     for is_used in [true, false] {
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = manager.start(cookie(&id)).unwrap();
         let holder = thread::spawn(move || {
             if is_used {
                 count(&mut session);
@@ -78,9 +79,9 @@ fn a_session_that_another_thread_was_given_is_waited_for_by_the_one_that_opened_
             session.insert("isDone", is_used).unwrap();
             session.commit().unwrap();
         });
-        let own = site.manager().start(cookie(&id)).unwrap();
+        let own = manager.start(cookie(&id)).unwrap();
         assert_eq!(own.get::<bool>("isDone").unwrap(), Some(is_used));
-        own.release();
+        drop(own);
         holder.join().unwrap();
     }
 }
@@ -88,16 +89,15 @@ fn a_session_that_another_thread_was_given_is_waited_for_by_the_one_that_opened_
 #[test]
 fn who_holds_a_session_now_is_told_at_once_and_others_when_the_time_is_over() {
     let site = Site::with(&[("lockTimeout", "1s")]);
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (id, manager) = (site.visitor(), site.manager());
+    let mut session = manager.start(cookie(&id)).unwrap();
     thread::scope(|scope| {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (go, may_go) = std::sync::mpsc::channel::<()>();
-        let manager = site.manager();
-        let id_there = id.clone();
+        let (there, id_there) = (manager.clone(), id.clone());
         let holder = scope.spawn(move || {
             count(&mut session);
-            let again = manager.start(cookie(&id_there)).err();
+            let again = there.start(cookie(&id_there)).err();
             assert!(matches!(again, Some(Error::AlreadyOpen)), "{again:?}");
             ready.send(()).unwrap();
             may_go.recv().unwrap();
@@ -105,8 +105,8 @@ fn who_holds_a_session_now_is_told_at_once_and_others_when_the_time_is_over() {
         });
         is_ready.recv().unwrap();
         for busy in [
-            site.manager().start(cookie(&id)).err(),
-            site.manager().destroy_by_digest(&id.digest()).err(),
+            manager.start(cookie(&id)).err(),
+            manager.destroy_by_digest(&id.digest()).err(),
         ] {
             assert!(matches!(busy, Some(Error::Busy { .. })), "{busy:?}");
         }
@@ -142,12 +142,12 @@ fn two_managers_of_one_directory_wait_for_each_other_and_not_for_ever() {
 #[test]
 fn threads_that_wait_for_a_session_have_it_in_turn() {
     let site = Site::with(&[("lockTimeout", "90s")]);
-    let id = site.visitor();
+    let (id, manager) = (site.visitor(), site.manager());
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..200 {
-                    let mut session = site.manager().start(cookie(&id)).unwrap();
+                    let mut session = manager.start(cookie(&id)).unwrap();
                     count(&mut session);
                     session.commit().unwrap();
                 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +13,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// A site: one directory, and as many managers as there are programs.
 pub(crate) struct Site {
     config: Config,
-    manager: OnceLock<SessionManager>,
     directory: tempfile::TempDir,
 }
 
@@ -29,18 +27,16 @@ impl Site {
         let config = Config::new().set("storageFileDir", sessions).unwrap();
         Site {
             config: set(config, settings),
-            manager: OnceLock::new(),
             directory,
         }
     }
 
-    /// The site's program.
+    /// A program of the site.
     pub(crate) fn manager(&self) -> SessionManager {
-        let manager = self.manager.get_or_init(|| self.manager_with(&[]));
-        manager.clone()
+        SessionManager::new(self.config.clone()).unwrap()
     }
 
-    /// Another program, with settings of its own.
+    /// A program with settings of its own.
     pub(crate) fn manager_with(&self, settings: &[(&str, &str)]) -> SessionManager {
         SessionManager::new(set(self.config.clone(), settings)).unwrap()
     }
