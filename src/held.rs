@@ -105,6 +105,15 @@ impl Drop for Place {
     }
 }
 
+/// Waits for something that is no session while another thread does this one's work, if there is one.
+#[cfg(target_os = "linux")]
+pub(crate) fn stand_aside<T>(wait: impl FnOnce() -> T) -> T {
+    let mut place = Place::take(0).ok().flatten();
+    // Without another thread this one waits all the same.
+    let _ = place.as_mut().map(Place::replace);
+    wait()
+}
+
 /// The right to open one session. It moves with the session from thread to thread.
 pub(crate) struct SessionGuard {
     held: Arc<HeldSessions>,

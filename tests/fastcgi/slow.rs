@@ -77,7 +77,15 @@ fn visit_for(server: &Server, time: Duration) -> Duration {
 
 #[test]
 fn slow_uploads_keep_no_visitor_waiting() {
-    let server = server("4").start();
+    thread::scope(|scope| {
+        for workers in ["1", "4", "16"] {
+            scope.spawn(move || keep_no_visitor_waiting(workers));
+        }
+    });
+}
+
+fn keep_no_visitor_waiting(workers: &str) {
+    let server = server(workers).start();
     let mut slow = begin_uploads(&server, 40);
     let is_over = AtomicBool::new(false);
     let longest = thread::scope(|scope| {

@@ -7,7 +7,11 @@ use super::super::Limits;
 use super::super::record::{HEADER, Header, Kind};
 use super::place::SMALL;
 use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage, invalid};
+use crate::held;
 use crate::params::Params;
+
+/// The longest that a handler waits for a body while no other thread does its worker's work.
+const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 /// How far a request's body has been read.
 pub(super) struct Stdin {
@@ -224,14 +228,18 @@ impl Connection {
         }
         let started = Instant::now();
         let most = self.stdin().map(|stdin| stdin.pace.left());
-        let filled = self.stream.fill_within(most.unwrap_or_default());
+        let most = most.unwrap_or_default();
+        let mut filled = self.stream.fill_within(most.min(SHORT_WAIT));
+        if filled.as_ref().is_err_and(is_timeout) {
+            filled = held::stand_aside(|| self.stream.fill_within(most));
+        }
         if let Some(stdin) = self.stdin() {
             stdin.pace.moved(started.elapsed(), 0);
         }
         let failed = |kind, error| Err(io::Error::new(kind, error));
         match filled {
             Ok(0) => failed(io::ErrorKind::UnexpectedEof, "it was cut off"),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(error) if is_timeout(&error) => {
                 failed(io::ErrorKind::TimedOut, "it came too slowly")
             }
             filled => filled.map(drop),
@@ -256,6 +264,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }
 
 /// How much of a body is collected before its handler is run, and whether that is all of it: what the

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use cgi_session_tools::report;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -145,7 +144,8 @@ impl Watched {
             end(&running.handle);
             // Whoever cleans up the temporary directory comes later.
             let _ = fs::remove_dir_all(&running.private);
-            report::error(&format!("ended by signal {signal}; nothing was saved"));
+            // The session is locked, and stderr may take nothing: the library's log waits for nobody.
+            log::error!("ended by signal {signal}; nothing was saved");
         }
         process::exit(128 + signal)
     }
