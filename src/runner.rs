@@ -35,12 +35,12 @@ pub(crate) struct Answer {
 pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
     let is_https = request.is_https();
     let is_get = request.method() == Method::GET;
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
         request.check_query()?;
         handler(&mut request)
     }));
     let (body, mut visit) = request.into_parts();
-    let finished = match handled {
+    let finished = match result {
         Ok(Ok(response)) if response.status().is_server_error() => Err(response),
         Ok(Ok(response)) => match visit.finish() {
             Ok(outcome) => Ok((response, outcome)),

@@ -48,8 +48,6 @@ pub struct Session {
     values: Values,
     applications: Applications,
     flashes: Flashed,
-    /// A browser shows the response, so that a flash value that was read has been seen.
-    is_page: bool,
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
@@ -92,7 +90,6 @@ impl Session {
             values: Values::with_longest_key(longest_key),
             applications: Applications::default().with_longest_key(longest_key),
             flashes: Flashed::default(),
-            is_page: true,
             id: given,
             lease: None,
             guard: None,
@@ -146,7 +143,7 @@ impl Session {
     pub(crate) fn of_client(mut self, id: &SessionId, by: By) -> Self {
         self.id = Some(id.clone());
         self.presented = Presented::one(id.clone(), by);
-        self.flashes = Flashed::new(std::mem::take(&mut self.applications.notes.flash));
+        self.flashes.values = std::mem::take(&mut self.applications.notes.flash);
         self
     }
 
@@ -159,11 +156,11 @@ impl Session {
 
     /// The same for a request that has had the session open before, or is no page.
     pub(crate) fn go_on(&mut self, before: Option<Flashed>, is_page: bool) {
-        self.is_page = is_page;
         if let Some(before) = before {
             let stored = std::mem::replace(&mut self.flashes, before).values;
             self.applications.notes.flash = self.flashes.reopen(stored);
         }
+        self.flashes.stay = !is_page;
     }
 
     /// Whether this request made the session: the visitor's first.

@@ -265,8 +265,7 @@ fn bytes_that_are_not_utf_8_disturb_nobody() {
     with_both("", |apache| {
         let mut visitor = apache.client();
         visitor.get("/cgi-bin/counter").expect(200, "here 1 time");
-        let head =
-            b"GET /cgi-bin/counter/caf%e9?q=%ff HTTP/1.1\r\nX-Odd: \xff\xfe\r\nCookie: x=\xff\r\n";
+        let head = b"GET /cgi-bin/counter/caf%e9?q=%ff HTTP/1.1\r\nX-Odd: \xff\xfe\r\n";
         visitor
             .request(head, b"")
             .expect(200, "here 2 time")

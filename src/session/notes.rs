@@ -32,14 +32,11 @@ pub(crate) const CSRF_FIELD: &str = "csrfToken";
 pub(crate) struct Flashed {
     pub(super) values: Flashes,
     pub(super) used: RefCell<BTreeSet<String>>,
+    /// No browser shows the response, so that a value that is read has not been seen.
+    pub(super) stay: bool,
 }
 
 impl Flashed {
-    pub(super) fn new(values: Flashes) -> Self {
-        let used = RefCell::default();
-        Flashed { values, used }
-    }
-
     /// What a commit stores: `own`, and of the earlier values those that are not used up.
     pub(super) fn beside(&self, own: &Flashes) -> Flashes {
         let mut left = self.values.clone();
@@ -101,7 +98,7 @@ impl Session {
     /// [`Error::Value`](crate::Error::Value) when the value is not a `T`; it is gone all the same.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let text = self.flashes.values.get(key);
-        if self.is_page && text.is_some() {
+        if !self.flashes.stay && text.is_some() {
             self.flashes.used.borrow_mut().insert(key.to_owned());
         }
         typed(text.map(|text| &**text), key)

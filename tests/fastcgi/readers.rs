@@ -21,6 +21,9 @@ const TRIES: usize = 6;
 const WORST_RATIO: f64 = 3.0;
 /// Below this the memory that the kernel hands out counts for more than what is read.
 const NOTHING: Duration = Duration::from_millis(2);
+/// Makes a text of a length.
+type Text = Box<dyn Fn(usize) -> String>;
+
 const ID: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// Compares what two lengths cost, and prints what a megabyte does.
@@ -34,9 +37,9 @@ fn expect_linear(name: &str, mut cost: impl FnMut(usize) -> Duration) {
         two = two.min(cost(2 * LENGTH));
         let ratio = two.as_secs_f64() / one.max(NOTHING).as_secs_f64();
         if ratio < WORST_RATIO {
-            let megabyte = two.as_secs_f64() * 1e3 * (1 << 20) as f64 / (2 * LENGTH) as f64;
+            let megabyte = two * u32::try_from((1 << 20) / (2 * LENGTH)).unwrap();
             println!(
-                "{name}: {megabyte:.1} ms of CPU for a megabyte, {ratio:.1} times as much for twice as much"
+                "{name}: {megabyte:.1?} of CPU for a megabyte, {ratio:.1} times as much for twice as much"
             );
             return;
         }
@@ -48,7 +51,7 @@ fn cpu_of(clock: ClockId, work: impl FnOnce()) -> Duration {
     let now = || Duration::from(clock_gettime(clock).unwrap());
     let before = now();
     work();
-    now() - before
+    now().saturating_sub(before)
 }
 
 /// Repeats a text up to a length.
@@ -95,11 +98,11 @@ fn expect_linear_request(server: &Server, name: &str, request: impl Fn(usize) ->
 
 fn form(mode: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len().to_string();
-    let more: [(&str, &[u8]); 2] = [
+    let described: [(&str, &[u8]); 2] = [
         ("CONTENT_LENGTH", length.as_bytes()),
         ("CONTENT_TYPE", b"application/x-www-form-urlencoded"),
     ];
-    let head = head(1, 0, &params("POST", &format!("mode={mode}"), &more));
+    let head = head(1, 0, &params("POST", &format!("mode={mode}"), &described));
     [head, stream(STDIN, 1, body, 60_000)].concat()
 }
 
@@ -285,7 +288,7 @@ fn json_that_a_client_had_put_into_its_session() {
     };
     let array =
         |text: &str, length| format!("[{}0]", String::from_utf8(repeated(text, length)).unwrap());
-    let texts: [(&str, Box<dyn Fn(usize) -> String>); 7] = [
+    let texts: [(&str, Text); 7] = [
         ("deep arrays", Box::new(deep)),
         (
             "many keys",

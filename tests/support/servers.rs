@@ -160,6 +160,12 @@ impl Way {
         found.expect("a way through a server that runs")
     }
 
+    /// Whether the server makes one value of two Cookie headers: a comma may stand in any, so that the
+    /// second is a part of the first. No browser sends two, and of HTTP/2 all join the parts with a semicolon.
+    pub(crate) fn joins_cookies_by_a_comma(self) -> bool {
+        self.is_server("Apache") || self.is_server("Caddy")
+    }
+
     pub(crate) fn is_server(self, name: &str) -> bool {
         self.name.starts_with(name)
     }
