@@ -52,9 +52,7 @@ impl Transfer<'_> {
     }
 
     fn decide(&self, entry: &Entry, here: &Stored, there: Option<&Stored>) -> Decision {
-        let idle = here.record.idle();
-        let idle = idle.unwrap_or_else(|| self.to.config().timeout());
-        let end = entry.used().checked_add(idle);
+        let end = entry.used().checked_add(self.idle(here));
         let may_have_expired = end.is_some_and(|end| end < SystemTime::now());
         let state = |stored: &Stored| Fingerprint::of(&stored.record);
         decide(state(here), there.map(state), entry, may_have_expired)
@@ -63,18 +61,24 @@ impl Transfer<'_> {
     /// Whether a session was used here after it was there, as exactly as stores note it.
     fn is_used_later(&self, here: &Stored, there: &Stored) -> bool {
         let later = here.last_access.duration_since(there.last_access);
-        here.record.expires().is_none() && later.is_ok_and(|later| later > self.noticed())
+        here.record.expires().is_none() && later.is_ok_and(|later| later > self.noticed(here))
     }
 
     /// Whether nobody has used the session there since it was brought.
     fn is_unused(&self, there: &Stored, entry: &Entry) -> bool {
-        let latest = entry.used().checked_add(self.noticed());
+        let latest = entry.used().checked_add(self.noticed(there));
         entry.is_as_brought(Fingerprint::of(&there.record))
             && latest.is_none_or(|latest| there.last_access <= latest)
     }
 
     /// A use that is later by less than this may not be noted.
-    fn noticed(&self) -> Duration {
-        self.to.config().timeout() / 60 + ROUNDING
+    fn noticed(&self, stored: &Stored) -> Duration {
+        self.idle(stored) / 60 + ROUNDING
+    }
+
+    /// How long a session lives unused in the store that it goes to.
+    fn idle(&self, stored: &Stored) -> Duration {
+        let idle = stored.record.idle();
+        idle.unwrap_or_else(|| self.to.config().timeout())
     }
 }

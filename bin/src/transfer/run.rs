@@ -149,8 +149,8 @@ impl<'a, 'b> Run<'a, 'b> {
             return Ok(());
         }
         let found = self.transfer.from.store().lock(session, wait, now)?;
-        // Otherwise it has ended since it was listed.
-        let Some((stored, lease)) = found else {
+        let Some((stored, lease)) = found.filter(|(stored, _)| !stored.record.is_marker()) else {
+            // It has ended or was given another id since it was listed.
             return Ok(());
         };
         let held = Held {
@@ -197,7 +197,8 @@ impl<'a, 'b> Run<'a, 'b> {
         let Transfer {
             from, to, is_dry, ..
         } = self.transfer;
-        let Some(here) = from.store().look(session, now)? else {
+        let here = from.store().look(session, now)?;
+        let Some(here) = here.filter(|here| !here.record.is_marker()) else {
             return Ok(true);
         };
         if to.end_of(&here) < now {
@@ -335,7 +336,8 @@ impl<'a, 'b> Run<'a, 'b> {
         let entry = self.journal.entry(session);
         let is_left_over =
             |stored: &Option<Stored>| matches!(stored, Some(it) if transfer.is_unused(it, &entry));
-        if transfer.from.store().look(session, now)?.is_some()
+        let here = transfer.from.store().look(session, now)?;
+        if here.is_some_and(|here| !here.record.is_marker())
             || !is_left_over(&transfer.to.store().look(session, now)?)
         {
             return Ok(());

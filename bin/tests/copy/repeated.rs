@@ -1,11 +1,12 @@
 //! A copy that is run again: it brings what has changed, overwrites nothing and brings nothing back.
 
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cgi_session::Record;
 
-use crate::pair::{Pair, WAIT, all, counts, store, visitor};
+use crate::pair::{Pair, WAIT, all, counts, records, store, visitor};
+use crate::support::set_age;
 
 #[test]
 fn it_brings_what_is_new_or_was_changed_and_nothing_else() {
@@ -34,6 +35,39 @@ fn what_was_only_used_since_lives_on_as_long() {
     let stored = pair.new_one().look(&session).unwrap().unwrap();
     assert!(now.duration_since(stored.last_access).unwrap().as_secs() <= 2);
     assert_eq!(pair.counts(&[], 0), counts(1, &[("unchanged", 1)]));
+}
+
+#[test]
+fn a_session_that_lives_long_unused_is_not_renewed_for_a_use_that_is_not_noted_there() {
+    let pair = Pair::new("file", "sqlite");
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let now = SystemTime::now();
+    let record = br#"{"v":1,"created":1767225600,"idle":2592000,"lifetime":0,"values":{}}"#;
+    let session = store(&pair.old(), &Record::from_json(record.to_vec()).unwrap(), 0);
+    // A use is noted twice a day.
+    let path = pair.directory("old").join(format!("{session}.json"));
+    set_age(&path, hours(11));
+    pair.copy(&[]).exits_with(0);
+    let old = pair.old();
+    let (_, mut lease) = old.store().lock(&session, WAIT, now).unwrap().unwrap();
+    lease.touch(now + hours(2)).unwrap();
+    drop(lease);
+    assert_eq!(pair.counts(&[], 0), counts(1, &[("unchanged", 1)]));
+}
+
+#[test]
+fn an_old_id_is_not_brought_and_ends_in_the_new_store() {
+    let pair = Pair::new("file", "sqlite");
+    let mut session = pair.old().start("").unwrap();
+    session.insert("views", 1).unwrap();
+    let cookie = session.commit().unwrap().unwrap().to_string();
+    pair.copy(&[]).exits_with(0);
+    let mut session = pair.old().start(cookie.split(';').next().unwrap()).unwrap();
+    session.regenerate_id();
+    session.commit().unwrap();
+    let expected = counts(1, &[("copied", 1), ("gone", 1), ("goneDeleted", 1)]);
+    assert_eq!(pair.counts(&["--delete-gone"], 0), expected);
+    assert_eq!(records(&pair.old()), records(&pair.new_one()));
 }
 
 #[test]
