@@ -22,10 +22,12 @@ use record::Record;
 /// The largest file that is read, and how much of a slot is shown.
 const LARGEST: u64 = 8 << 20;
 const LONGEST: usize = 4 << 10;
+/// What of an envelope stands before its data.
+const HEAD: usize = 91;
 
 const INTRODUCTION: &str = "<p>A session is one file, and the file has two slots. A commit writes the slot \
     that is <em>not</em> current, in one call, under a lock on the file. A process that dies in the middle of it \
-    leaves the current slot whole.</p>";
+    leaves the current slot whole. The checksum and its seed are not shown: no client may know them.</p>";
 const HINT: &str = "<p class=\"note\">Keep this page open beside the <a href=\"/cgi-bin/counter\">counter</a> or \
     the <a href=\"/burst.html\">burst</a> and watch the slots take turns. It is read twice a second; without \
     JavaScript, reload. Looking at it opens no session and takes no lock.</p>\n\
@@ -120,7 +122,7 @@ impl<'a> Slot<'a> {
             None if self.bytes == b"null" => "never written".to_owned(),
             None => "being written at this moment".to_owned(),
         };
-        let shown = self.bytes.get(..LONGEST).unwrap_or(self.bytes);
+        let shown = without_secrets(self.bytes.get(..LONGEST).unwrap_or(self.bytes));
         let ellipsis = if shown.len() < self.bytes.len() {
             " …"
         } else {
@@ -128,9 +130,26 @@ impl<'a> Slot<'a> {
         };
         format!(
             "<section class=\"{class}\"><h2>{title}</h2><p>{state}</p><pre>{}{ellipsis}</pre></section>",
-            encode_text(&String::from_utf8_lossy(shown))
+            encode_text(&String::from_utf8_lossy(&shown))
         )
     }
+}
+
+/// An envelope with dots for its checksum and the seed of that.
+fn without_secrets(bytes: &[u8]) -> Vec<u8> {
+    let mut shown = bytes.to_vec();
+    let head = bytes.len().min(HEAD);
+    for name in [b"\"h\":\"", b"\"s\":\""] {
+        let found = shown[..head]
+            .windows(name.len())
+            .position(|part| part == name);
+        let start = found.map_or(head, |at| at + name.len());
+        let digits = shown[start..head].iter_mut();
+        for digit in digits.take_while(|digit| **digit != b'"') {
+            *digit = b'.';
+        }
+    }
+    shown
 }
 
 fn describe(path: &Path, content: &Content, limits: Limits) -> String {
@@ -201,6 +220,20 @@ mod tests {
             &["generation 8, current", "being written"],
         );
         shows(b"", &["being written"]);
+    }
+
+    #[test]
+    fn no_visitor_sees_the_checksum_or_its_seed() {
+        let head =
+            br#"{"g":                   1,"h":"0123456789abcdef","s":"fedcba9876543210","n":"#;
+        let expected = r#""h":"................","s":"................","n":"#;
+        for length in 30..=head.len() {
+            let shown = String::from_utf8(without_secrets(&head[..length])).unwrap();
+            let secret = shown.bytes().skip(31).any(|byte| byte.is_ascii_hexdigit());
+            assert!(!secret, "{shown}");
+        }
+        let shown = without_secrets(head);
+        assert!(String::from_utf8(shown).unwrap().ends_with(expected));
     }
 
     #[test]

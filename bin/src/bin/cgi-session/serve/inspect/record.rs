@@ -15,6 +15,10 @@ pub(super) struct Record {
     created: u64,
     expires: Option<u64>,
     timeout: Option<u64>,
+    idle: Option<u64>,
+    lifetime: Option<u64>,
+    changed: Option<u64>,
+    replaced: Option<String>,
     user: Option<String>,
     values: Value,
 }
@@ -27,19 +31,18 @@ impl Record {
         limits: Limits,
         now: SystemTime,
     ) -> String {
-        let timeout = self.timeout.map_or(limits.timeout, Duration::from_secs);
-        // A record with a timeout of its own has its file's time set for the clean-up.
-        let idle_end = match self.expires {
-            Some(expires) => moment(expires),
-            None => used.and_then(|used| used.checked_add(timeout)),
+        let idle = self.idle.or(self.timeout);
+        let idle = idle.map_or(limits.timeout, Duration::from_secs);
+        // The time of a file whose record has an end of its own is set for the clean-up.
+        let (used, idle_end) = match self.expires {
+            Some(expires) => (self.changed.and_then(moment), moment(expires)),
+            None => (used, used.and_then(|used| used.checked_add(idle))),
         };
-        let used = match self.timeout {
-            Some(_) => idle_end.and_then(|end| end.checked_sub(timeout)),
-            None => used,
+        let lifetime = match self.lifetime {
+            Some(0) => None,
+            own => own.map(Duration::from_secs).or(limits.lifetime),
         };
-        let end = limits
-            .lifetime
-            .and_then(|lifetime| moment(self.created)?.checked_add(lifetime));
+        let end = lifetime.and_then(|lifetime| moment(self.created)?.checked_add(lifetime));
         let owner = self.user.as_deref().unwrap_or("nobody has logged in");
         let mut rows = vec![
             ("Created", ago(moment(self.created), now)),
@@ -49,12 +52,15 @@ impl Record {
                 format!(
                     "{}, {} after the last use",
                     until(idle_end, now),
-                    span(timeout)
+                    span(idle)
                 ),
             ),
         ];
         if end.is_some() {
             rows.push(("Ends in any case", until(end, now)));
+        }
+        if self.replaced.is_some() {
+            rows.push(("Replaced", "the session has another id now".to_owned()));
         }
         rows.push(("User", owner.to_owned()));
         rows.push(("Applications", self.applications()));
@@ -147,14 +153,23 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_its_own_counts_instead_of_the_files() {
+    fn times_of_its_own_count_instead_of_the_sites() {
         shows(
-            r#"{"created":2000,"expires":5650,"timeout":60}"#,
+            r#"{"created":2000,"idle":650,"lifetime":3660}"#,
             &[
-                "<dt>Last used</dt><dd>10 seconds ago</dd>",
-                "<dd>in 50 seconds, 60 seconds after the last use</dd>",
+                "<dt>Last used</dt><dd>10 minutes ago</dd>",
+                "<dd>in 50 seconds, 10 minutes after the last use</dd>",
+                "<dt>Ends in any case</dt><dd>in 60 seconds</dd>",
                 "nobody has logged in",
                 "<dd>none</dd>",
+            ],
+        );
+        shows(
+            r#"{"created":2000,"expires":5650,"changed":5590,"replaced":"marker"}"#,
+            &[
+                "<dt>Last used</dt><dd>10 seconds ago</dd>",
+                "<dt>Ends unused</dt><dd>in 50 seconds",
+                "has another id now",
             ],
         );
     }
