@@ -131,11 +131,9 @@ impl Listener {
     }
 
     fn accept_all(&self) -> Vec<OwnedFd> {
-        let mut waiting = Vec::new();
-        while let Ok(accepted) = self.accept() {
-            waiting.extend(accepted);
-        }
-        waiting
+        // More cannot wait.
+        let accepted = (0..BACKLOG).map_while(|_| self.accept().ok());
+        accepted.flatten().collect()
     }
 
     /// Takes a connection that is waiting; `None` when there is none, or it may not be served.

@@ -170,11 +170,16 @@ impl Server {
 
     /// The only session's file.
     pub(crate) fn session_file(&self) -> PathBuf {
+        let files = self.session_files();
+        files.into_iter().next().expect("a session file")
+    }
+
+    pub(crate) fn session_files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.directory().join("sessions")).unwrap();
-        let mut files = entries.map(|entry| entry.unwrap().path());
+        let files = entries.map(|entry| entry.unwrap().path());
         files
-            .find(|path| path.extension().is_some_and(|end| end == "json"))
-            .expect("a session file")
+            .filter(|path| path.extension().is_some_and(|end| end == "json"))
+            .collect()
     }
 
     /// How many handlers wait for the file `go`.

@@ -194,6 +194,40 @@ fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) 
 }
 
 #[test]
+fn no_more_than_a_quarter_of_the_connections_wait_for_sessions() {
+    const SESSIONS: usize = 12;
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+    let setup = setup.arguments(&["--workers", "2", "--connections", "32"]);
+    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
+    let begin = || begin_session(&server);
+    let cookies: Vec<_> = std::iter::repeat_with(begin).take(SESSIONS).collect();
+    // The test itself holds the sessions, as another program would.
+    let files = server.session_files().into_iter();
+    let locks = files.map(|path| File::open(path).unwrap());
+    let locks: Vec<_> = locks.inspect(|file| file.lock().unwrap()).collect();
+    assert_eq!(locks.len(), SESSIONS);
+    let free = begin();
+    let send = |cookie| {
+        let mut client = server.connect();
+        client.send(&visit(1, 0, "mode=count", cookie)).unwrap();
+        client
+    };
+    let mut writers: Vec<_> = cookies.iter().map(|cookie| send(cookie)).collect();
+    until("a quarter waits", || {
+        let refused = writers.iter().filter(|writer| writer.has_answer());
+        refused.count() == SESSIONS - 8
+    });
+    assert_eq!(count(&server, &free), 2);
+    drop(locks);
+    let answers = writers.iter_mut().map(|writer| writer.reply(1).unwrap());
+    let counted = answers.filter(|reply| reply.text() == "2");
+    assert_eq!(counted.count(), 8);
+    for cookie in &cookies {
+        count(&server, cookie);
+    }
+}
+
+#[test]
 fn nobody_waits_for_a_session_longer_than_lock_timeout_whatever_the_workers_do() {
     let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "2s").start();

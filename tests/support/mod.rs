@@ -1,5 +1,9 @@
 //! What the tests that start programs and servers have in common.
-#![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test program uses a part of it"
+)]
 
 pub(crate) mod apache;
 pub(crate) mod apache_fastcgi;
@@ -49,7 +53,12 @@ fn build_if_missing(program: &Path, what: &[&str]) {
     if program.is_file() {
         return;
     }
-    assert_eq!(env::var_os("PROGRAMS"), None, "{} is missing", program.display());
+    assert_eq!(
+        env::var_os("PROGRAMS"),
+        None,
+        "{} is missing",
+        program.display()
+    );
     let mut build = Command::new(env!("CARGO"));
     build.arg("build").args(what);
     if profile_directory().ends_with("release") {

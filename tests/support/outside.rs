@@ -1,5 +1,9 @@
 //! What lies outside of a test: programs that may be missing, and others that take their time.
-#![allow(dead_code, unused_imports, reason = "every test program uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test program uses a part of it"
+)]
 
 #[path = "skip.rs"]
 mod skip;
