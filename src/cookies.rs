@@ -146,7 +146,8 @@ pub(crate) fn is_due_again(config: &Config, sent: Option<SystemTime>, now: Syste
     let Some(age) = config.cookie_max_age else {
         return false;
     };
-    let pause = age.min(LONGEST_MAX_AGE) / 10;
+    // When it was sent is noted in whole seconds.
+    let pause = (age.min(LONGEST_MAX_AGE) / 10).max(Duration::from_secs(1));
     sent.is_none_or(|sent| match now.duration_since(sent) {
         Ok(since) => since > pause,
         // Noted by a clock that was wrong.
@@ -449,6 +450,10 @@ mod tests {
             Some(now + Duration::from_secs(60)),
             now
         ));
+        let config = Config::new().set("cookieMaxAge", "1s").unwrap();
+        let mut record = crate::record::Record::new(now);
+        record.set_sent(now);
+        assert!(!is_due_again(&config, record.sent(), now));
         assert!(!is_due_again(&Config::new(), None, now));
     }
 

@@ -449,13 +449,15 @@ impl SessionManager {
     }
 
     /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
-    /// cookie's value when that may be sent: the session is live.
+    /// cookie's value when it is to be sent: the session is live, and it still is due.
     pub(crate) fn renew(&self, id: &SessionId) -> Result<Option<String>> {
         let mut presented = Presented::one(id.clone(), By::Cookie);
         match self.open(&mut presented, Instant::now()) {
             Ok(Found::Live(mut session)) if !session.is_replaced() => {
                 session.finish()?;
-                Ok(session.cookie_value())
+                // Another request may have had it sent meanwhile.
+                let value = session.cookie_value();
+                Ok(value.filter(|_| session.must_be_sent()))
             }
             Ok(_) | Err(Error::Busy { .. } | Error::AlreadyOpen) => Ok(None),
             Err(error) => Err(error),

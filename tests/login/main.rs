@@ -2,6 +2,7 @@
 //! logins that end here or everywhere, and browsers that are remembered.
 
 mod browser;
+mod race;
 mod remembered;
 #[path = "../support/mod.rs"]
 mod support;

@@ -34,6 +34,7 @@ mod login;
 mod lookup;
 #[expect(dead_code, reason = "its main belongs to another program")]
 mod misbehave;
+mod race;
 mod statuses;
 mod upload;
 #[expect(dead_code, reason = "its main belongs to another program")]
@@ -57,6 +58,7 @@ pub(crate) fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Sen
         "login" => Ok(login::login(request)?),
         "lookup" => Ok(lookup::lookup(request)?),
         "misbehave" => misbehave::misbehave(request),
+        "race" => race::race(request),
         "statuses" => statuses::statuses(request),
         "upload" => upload::upload(request),
         "visit" => Ok(visit::visit(request)?),

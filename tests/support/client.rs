@@ -40,6 +40,13 @@ impl Client {
         }
     }
 
+    /// The same visitor with this session.
+    pub(crate) fn with_id(mut self, id: &str) -> Self {
+        self.jar
+            .add_original(Cookie::new("sessionId", id.to_owned()));
+        self
+    }
+
     /// The session's id, if a server gave one.
     pub(crate) fn id(&self) -> Option<&str> {
         self.jar.get("sessionId").map(Cookie::value)
@@ -92,7 +99,36 @@ impl Client {
         self.try_send(head.as_bytes(), b"").expect("a connection")
     }
 
+    /// Sends all but the last byte of a request.
+    #[track_caller]
+    pub(crate) fn hold(&self, path: &str) -> Held {
+        let bytes = self.bytes(format!("GET {path} HTTP/1.1\r\n").as_bytes(), b"");
+        let (last, most) = bytes.split_last().unwrap();
+        let stream = self.connect().and_then(|mut stream| {
+            stream.write_all(most)?;
+            Ok(stream)
+        });
+        let stream = stream.expect("a connection");
+        Held {
+            stream,
+            last: *last,
+        }
+    }
+
     fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<TcpStream> {
+        let mut stream = self.connect()?;
+        stream.write_all(&self.bytes(head, body))?;
+        Ok(stream)
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        Ok(stream)
+    }
+
+    fn bytes(&self, head: &[u8], body: &[u8]) -> Vec<u8> {
         let mut bytes = head.to_vec();
         bytes.extend_from_slice(b"Host: localhost\r\nConnection: close\r\n");
         // In one field, as every browser does.
@@ -106,15 +142,11 @@ impl Client {
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(body);
-
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
-        stream.write_all(&bytes)?;
-        Ok(stream)
+        bytes
     }
 
-    fn keep_cookies(&mut self, answer: &Answer) {
+    /// Does with the cookies of an answer what a browser does when it arrives.
+    pub(crate) fn keep_cookies(&mut self, answer: &Answer) {
         for header in answer.set_cookies() {
             let cookie = Cookie::parse(header).expect("a cookie").into_owned();
             if cookie.max_age() == Some(Duration::ZERO) {
@@ -123,6 +155,22 @@ impl Client {
                 self.jar.add_original(cookie);
             }
         }
+    }
+}
+
+/// A request on its way, which has shown its cookie and has not arrived.
+pub(crate) struct Held {
+    stream: TcpStream,
+    last: u8,
+}
+
+impl Held {
+    /// Lets the request arrive, and waits for its answer.
+    pub(crate) fn let_go(mut self) -> io::Result<Answer> {
+        self.stream.write_all(&[self.last])?;
+        let mut received = Vec::new();
+        self.stream.read_to_end(&mut received)?;
+        Answer::parse(&received, false)
     }
 }
 
