@@ -271,6 +271,19 @@ fn fields_of_a_form_are_kept_over_several_pages() {
         .query("mode=fields&colour=green")
         .run();
     carries_nothing(&third, r#"Some("Ada") ["green"] ["colour", "name"]"#);
+    // Of all fields, those that no key can name are passed over.
+    let all = request(&site).query("mode=fields&all=1&colour=pink&colour=grey");
+    let form = format!(
+        "name=Bob&=x&{}=1&name=Eve&sessionId=1&csrfToken=1",
+        "n".repeat(129)
+    );
+    let all = all.form(&form).run();
+    let text = r#"Some("Bob") ["pink", "grey"] ["all", "colour", "mode", "name"]"#;
+    assert!(all.body.starts_with(text), "{}", all.body);
+    let id = all.id();
+    let kept = request(&site).visitor(&id).query("mode=fields").run();
+    let text = r#"Some("Bob") ["pink", "grey"] ["all", "colour", "mode", "name"]"#;
+    carries_nothing(&kept, text);
 }
 
 #[test]

@@ -78,7 +78,8 @@ impl Request {
 
     /// Puts fields of this request into the session, each under its own name, for a form that
     /// goes over several pages; no names are all of them. Fields that the request does not hold stay
-    /// as they are. One value becomes a text, several become an array of texts.
+    /// as they are. One value becomes a text, several become an array of texts. With no names, a field
+    /// whose own name cannot be a key is passed over: any client can send one.
     ///
     /// ```no_run
     /// # use cgi_session::{Request, Response, Result};
@@ -106,9 +107,13 @@ impl Request {
             if !is_wanted || name == id_name || name == CSRF_FIELD {
                 continue;
             }
-            match values.as_slice() {
-                [only] => session.insert(name, only)?,
-                several => session.insert(name, several)?,
+            let saved = match values.as_slice() {
+                [only] => session.insert(name, only),
+                several => session.insert(name, several),
+            };
+            match saved {
+                Err(Error::Key { .. }) if names.is_empty() => {}
+                saved => saved?,
             }
         }
         Ok(())

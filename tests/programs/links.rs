@@ -33,7 +33,11 @@ fn links(request: &mut Request) -> Result<Response> {
         }
         "new id" => request.session()?.regenerate_id(),
         "fields" => {
-            request.save_fields(&["name", "colour"])?;
+            let wanted: &[_] = match request.query("all") {
+                Some(_) => &[],
+                None => &["name", "colour"],
+            };
+            request.save_fields(wanted)?;
             request.load_fields(&[])?;
             let (name, colours) = (request.field("name")?, request.fields("colour")?);
             let keys: Vec<_> = request.session()?.keys().map(str::to_owned).collect();
