@@ -106,18 +106,23 @@ fn a_configuration_that_cannot_be_used_is_78_with_one_line() {
 #[test]
 fn what_moves_the_cursor_is_shown_escaped() {
     let site = Site::new();
+    let separator = site.configuration("storageFileDir = /a\u{2028}b");
+    let finished = Finished::of(tool("config").arg("--config").arg(&separator));
+    finished.exits_with(0).says(r"/a\u{2028}b");
+    let finished = Finished::of(tool("check").arg("--config").arg(separator));
+    assert!(finished.stdout.contains(r"/a\u{2028}b"), "{finished:?}");
+    assert!(!finished.stdout.contains('\u{2028}'), "{finished:?}");
     let hostile = "\u{1b}[2J\u{7}\u{9b}\u{2028}x";
-    let escaped = r"\u{1b}[2J\u{7}\u{9b}\u{2028}x";
-    let file = site.configuration(&format!("storageFileDir = /{hostile}"));
-    let finished = Finished::of(tool("config").arg("--config").arg(&file));
-    finished.exits_with(0).says(escaped);
-    let finished = Finished::of(tool("check").arg("--config").arg(file));
-    assert!(finished.stdout.contains(escaped), "{finished:?}");
-    assert!(!finished.stdout.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
-    let file = site.configuration(&format!("{hostile} = 1"));
-    let finished = Finished::of(tool("config").arg("--config").arg(file));
-    let finished = finished.exits_with(78).complains(escaped);
-    assert!(!finished.stderr.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
+    for line in [
+        format!("storageFileDir = /{hostile}"),
+        format!("{hostile} = 1"),
+    ] {
+        let file = site.configuration(&line);
+        let finished = Finished::of(tool("config").arg("--config").arg(file));
+        let finished = finished.exits_with(78);
+        let finished = finished.complains(r"\u{1b}[2J\u{7}\u{9b}\u{2028}x");
+        assert!(!finished.stderr.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
+    }
 }
 
 #[test]
