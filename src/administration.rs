@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::{Locked, SessionManager};
+use crate::manager::{Locked, SessionManager, Shared};
 use crate::session::Session;
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
@@ -135,48 +135,61 @@ impl SessionManager {
     }
 
     /// Deletes all sessions of a user but `except`, and tells how many there were: log out
-    /// everywhere, or after a change of the password everywhere else. A session whose id changes
-    /// meanwhile is among them.
+    /// everywhere, or after a change of the password everywhere else. These are the sessions that are there
+    /// when it begins, also where their ids change meanwhile; who logs in later stays.
     ///
-    /// Each is waited for, so commit or release the session that this thread holds before.
+    /// Those that requests hold are waited for when all others are deleted, for no longer than
+    /// `lockTimeout` in all; so commit or release the session that this thread holds before.
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyOpen`] when this thread holds one of them, [`Error::Busy`] when another
-    /// request holds one for `lockTimeout`, and when the store fails: the first of the failures. All
-    /// other sessions are deleted nevertheless; try again for the rest.
+    /// [`Error::AlreadyOpen`] when this thread holds one of them; [`Error::SessionsLeft`] when another
+    /// request held one all the time, or one could not be deleted: it says how many are left, and why the first
+    /// is. All others are deleted nevertheless; try again for the rest.
     pub fn destroy_sessions_of(&self, user: &str, except: Option<&SessionId>) -> Result<u64> {
         let except = except.map(SessionId::digest);
-        // Of a store with short keys, a listed digest is only the beginning of one.
-        let is_kept =
-            |session: &SessionDigest| except.is_some_and(|except| except.stem() == session.stem());
-        let (mut tried, mut destroyed) = (HashSet::new(), 0);
-        let mut failed: Option<Error> = None;
-        loop {
-            // Again, until nothing new is there: while one was waited for, its id may have changed.
-            let mut listed = self.sessions_of(user)?;
-            listed.retain(|session| !is_kept(session) && tried.insert(*session));
-            if listed.is_empty() {
-                return failed.map_or(Ok(destroyed), Err);
-            }
-            for session in listed {
-                match self.destroy_if_of(&session, user) {
-                    Ok(was_there) => destroyed += u64::from(was_there),
-                    Err(error) => failed = failed.or(Some(error)),
-                }
-            }
-        }
+        self.end_sessions_of(user, except.as_ref(), true, self.deadline())
     }
 
-    fn destroy_if_of(&self, session: &SessionDigest, user: &str) -> Result<bool> {
-        let deadline = self.deadline();
-        match self.shared.lock(session, deadline)? {
-            Some(Locked { stored, lease, .. }) if stored.record.user() == Some(user) => {
-                let ended = self.shared.end(&stored.record, lease, deadline);
-                ended.map(|()| true)
-            }
-            _ => Ok(false),
+    /// Deletes the sessions of a user. The one that the caller calls its own is kept, or goes last.
+    pub(crate) fn end_sessions_of(
+        &self,
+        user: &str,
+        own: Option<&SessionDigest>,
+        keeps_own: bool,
+        deadline: Instant,
+    ) -> Result<u64> {
+        // Of a store with short keys, a listed digest is only the beginning of one.
+        let is_own = |session: &SessionDigest| own.is_some_and(|own| own.stem() == session.stem());
+        let mut ending = Ending {
+            shared: &self.shared,
+            user,
+            kept: None,
+            lineages: HashSet::new(),
+            ended: 0,
+            failed: Vec::new(),
+        };
+        if let Some(own) = own.filter(|_| keeps_own) {
+            ending.kept = ending.lineage(own)?;
         }
+        let mut listed = self.sessions_of(user)?;
+        let mut seen = HashSet::new();
+        for round in 0.. {
+            listed.retain(|session| seen.insert(*session) && !(keeps_own && is_own(session)));
+            listed.sort_by_key(is_own);
+            if round > 1 && Instant::now() >= deadline {
+                // One that gets a new id again and again.
+                ending.failed.extend(listed.iter().map(|_| Error::Replaced));
+                break;
+            }
+            ending.end_all(&listed, deadline);
+            listed = self.sessions_of(user)?;
+            listed.retain(|session| !seen.contains(session) && ending.concerns(session));
+            if listed.is_empty() {
+                break;
+            }
+        }
+        ending.result()
     }
 
     /// Deletes the sessions that were unused for so long, whatever their records say.
@@ -277,6 +290,81 @@ impl SessionManager {
     #[must_use = "it says what was left and what did not work"]
     pub fn uninstall(&self) -> Uninstalled {
         self.shared.store.uninstall()
+    }
+}
+
+/// The sessions of a user while they are ended.
+struct Ending<'a> {
+    shared: &'a Shared,
+    user: &'a str,
+    /// Whose lineage is the caller's.
+    kept: Option<String>,
+    /// Those that were to be ended, whichever id they have.
+    lineages: HashSet<String>,
+    ended: u64,
+    failed: Vec<Error>,
+}
+
+impl Ending<'_> {
+    /// Ends each of these: first what nobody holds, then the others as they are given up.
+    fn end_all(&mut self, sessions: &[SessionDigest], deadline: Instant) {
+        let mut held = Vec::new();
+        for session in sessions {
+            match self.end(session, Instant::now()) {
+                Err(Error::Busy { .. } | Error::AlreadyOpen) => held.push(session),
+                ended => self.failed.extend(ended.err()),
+            }
+        }
+        for session in held {
+            let ended = self.end(session, deadline);
+            self.failed.extend(ended.err());
+        }
+    }
+
+    fn end(&mut self, session: &SessionDigest, deadline: Instant) -> Result<()> {
+        let Some(Locked {
+            stored: Stored { record, .. },
+            lease,
+            guard: _guard,
+            ..
+        }) = self.shared.lock(session, deadline)?
+        else {
+            return Ok(());
+        };
+        let lineage = record.lineage(session);
+        if self.kept.as_ref() == Some(&lineage) {
+            return Ok(());
+        }
+        self.lineages.insert(lineage);
+        if record.user() == Some(self.user) {
+            self.shared.end(&record, lease, deadline)?;
+            // What can only be read is no session of its own.
+            self.ended += u64::from(!record.is_replaced());
+        }
+        Ok(())
+    }
+
+    /// Whether this was to be ended under an earlier id.
+    fn concerns(&self, session: &SessionDigest) -> bool {
+        let lineage = self.lineage(session).ok().flatten();
+        lineage.is_some_and(|lineage| self.lineages.contains(&lineage))
+    }
+
+    fn lineage(&self, session: &SessionDigest) -> Result<Option<String>> {
+        let stored = self.shared.store.look(session, SystemTime::now())?;
+        Ok(stored.map(|stored| stored.record.lineage(session)))
+    }
+
+    fn result(self) -> Result<u64> {
+        let left = self.failed.len();
+        match self.failed.into_iter().next() {
+            None => Ok(self.ended),
+            Some(Error::AlreadyOpen) => Err(Error::AlreadyOpen),
+            Some(error) => Err(Error::SessionsLeft {
+                left,
+                source: Box::new(error),
+            }),
+        }
     }
 }
 

@@ -74,6 +74,14 @@ pub enum Error {
     /// The session's id was replaced ([`Session::regenerate_id_with_grace`](crate::Session::regenerate_id_with_grace)):
     /// under the old one it can be read for a while, and not changed. The client has the new one by now.
     Replaced,
+    /// Of the sessions of a user that were to be ended, some are left; all others are ended. Try again for
+    /// these.
+    SessionsLeft {
+        /// How many are left.
+        left: usize,
+        /// Why the first of them is.
+        source: Box<Error>,
+    },
     /// There is less free space than `minFreeSpace`: no new session is made, existing ones go on.
     LowSpace {
         /// Where there is too little.
@@ -219,6 +227,7 @@ impl Error {
             {
                 Some(hint)
             }
+            Error::SessionsLeft { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -237,6 +246,7 @@ impl Error {
             Error::Forged => http::StatusCode::FORBIDDEN,
             Error::Body { status, .. } => *status,
             Error::TooManyFields { .. } => http::StatusCode::BAD_REQUEST,
+            Error::SessionsLeft { source, .. } => source.status(),
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -284,6 +294,9 @@ impl fmt::Display for Error {
             Error::Replaced => f.write_str(
                 "the session has a new id; under the old one it can be read for a while, but not changed",
             ),
+            Error::SessionsLeft { left, .. } => {
+                write!(f, "{left} of the user's sessions could not be ended, all others are")
+            }
             Error::LowSpace { path, reason } => {
                 write!(f, "no new session in {}: {reason} (minFreeSpace)", path.display())
             }
@@ -315,6 +328,7 @@ impl StdError for Error {
         match self {
             Error::Io { source, .. } => Some(source),
             Error::Value { source, .. } => Some(source),
+            Error::SessionsLeft { source, .. } => Some(source),
             Error::Random(source) => Some(source),
             Error::Store { source, .. } | Error::Unavailable { source, .. } => Some(&**source),
             _ => None,

@@ -496,8 +496,8 @@ impl Shared {
         record.is_too_old(self.config.lifetime, now)
     }
 
-    /// Destroys a session and what a change of id has left under the id before: one after the other, so
-    /// that no two locks are held at once.
+    /// Destroys a session and what changes of its id have left under the ids before: one after the other,
+    /// so that no two locks are held at once. Returns the first failure.
     pub(crate) fn end(
         &self,
         record: &Record,
@@ -505,12 +505,68 @@ impl Shared {
         deadline: Instant,
     ) -> Result<()> {
         lease.destroy()?;
-        let Some(before) = record.predecessor() else {
-            return Ok(());
-        };
-        match self.lock(&before, deadline)? {
-            Some(locked) if locked.stored.record.is_replaced() => locked.lease.destroy(),
-            _ => Ok(()),
+        let mut ended = Ok(());
+        let mut before: Vec<_> = record.predecessors().collect();
+        while let Some(session) = before.pop() {
+            let found = self.lock(&session, deadline);
+            ended = ended.and(found.and_then(|found| match found {
+                Some(Locked { stored, lease, .. }) if stored.record.is_replaced() => {
+                    before.extend(stored.record.predecessors());
+                    lease.destroy()
+                }
+                _ => Ok(()),
+            }));
+        }
+        ended
+    }
+
+    /// Destroys every session that these ids lead to, one after the other, and returns the first failure.
+    /// What a change of id left readable goes with a live session, if there is or was one.
+    pub(crate) fn end_shown(
+        &self,
+        ids: &[SessionId],
+        by: By,
+        mut is_live: bool,
+        deadline: Instant,
+    ) -> Result<()> {
+        let (mut replaced, mut ended) = (Vec::new(), Ok(()));
+        for id in ids {
+            match self.end_one(id, by, is_live, deadline) {
+                Ok(Found::Live(())) => is_live = true,
+                Ok(Found::Marker(_)) => replaced.push(id),
+                Ok(Found::Nothing) => {}
+                Err(error) => ended = ended.and(Err(error)),
+            }
+        }
+        for id in replaced {
+            ended = ended.and(if is_live {
+                self.end_one(id, by, true, deadline).map(drop)
+            } else {
+                Err(Error::Replaced)
+            });
+        }
+        ended
+    }
+
+    fn end_one(
+        &self,
+        id: &SessionId,
+        by: By,
+        ends_copies: bool,
+        deadline: Instant,
+    ) -> Result<Found<()>> {
+        match self.lock(&id.digest(), deadline)? {
+            Some(Locked { stored, .. }) if stored.record.is_private() && by != By::Program => {
+                Ok(Found::Nothing)
+            }
+            Some(Locked { stored, lease, .. }) => {
+                let record = stored.record;
+                if record.is_marker() || (record.is_replaced() && !ends_copies) {
+                    return Ok(Found::Marker(vec![record]));
+                }
+                self.end(&record, lease, deadline).map(Found::Live)
+            }
+            None => Ok(Found::Nothing),
         }
     }
 }

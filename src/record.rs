@@ -33,7 +33,8 @@ const LONGEST_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
 /// | `lifetime` | how long it lives at all, in seconds: the largest of these programs; 0 is without limit |
 /// | `sent` | when its cookie was last sent, in seconds since 1970, if that has a Max-Age |
 /// | `changed` | when its id was last changed, in seconds since 1970 |
-/// | `before` | the digest of the id before that, while requests under way may show it |
+/// | `before` | the digests of the ids before that, the newest first, while requests under way may show them |
+/// | `first` | the beginning (40 digits) of the digest of the first id, once the id was changed |
 /// | `user` | whose session it is |
 /// | `replaced` | the session continues under another id: `"copy"` can still be read, `"marker"` has no data |
 /// | `private` | `true`: only a program that gives the id itself opens it, no cookie and no link |
@@ -64,7 +65,7 @@ struct Head {
 
 const HEAD: &str = "{\"v\":1,\"created\":";
 const NUMBERS: [&str; 6] = ["expires", "timeout", "idle", "lifetime", "sent", "changed"];
-const TEXTS: [&str; 3] = ["before", "user", "replaced"];
+const TEXTS: [&str; 4] = ["before", "first", "user", "replaced"];
 const PRIVATE: &str = ",\"private\":true";
 const VALUES: &str = ",\"values\":";
 
@@ -75,12 +76,15 @@ const LIFETIME: usize = 3;
 const SENT: usize = 4;
 const CHANGED: usize = 5;
 const BEFORE: usize = 0;
-const USER: usize = 1;
-const REPLACED: usize = 2;
+const FIRST: usize = 1;
+const USER: usize = 2;
+const REPLACED: usize = 3;
 
 const MARKER: &str = "marker";
 const COPY: &str = "copy";
 
+/// So many ids before the present one are known. Each of these knows those before it.
+const MAX_PREDECESSORS: usize = 4;
 /// How long a marker of a change of id is kept.
 const MARKER_LIFE: Duration = Duration::from_secs(60);
 
@@ -240,13 +244,32 @@ impl Record {
     /// The id that the session had before, while requests under way may show that.
     #[must_use]
     pub fn predecessor(&self) -> Option<SessionDigest> {
-        SessionDigest::parse(self.head.texts[BEFORE].as_ref()?.as_bytes())
+        self.predecessors().next()
+    }
+
+    /// The ids that the session had before, the newest first.
+    pub(crate) fn predecessors(&self) -> impl Iterator<Item = SessionDigest> {
+        let digests = self.head.texts[BEFORE].as_deref().unwrap_or_default();
+        let digests = digests.split(' ');
+        digests.filter_map(|digest| SessionDigest::parse(digest.as_bytes()))
+    }
+
+    /// What tells the session that is stored under this id from all others, whichever id it has got since.
+    pub(crate) fn lineage(&self, session: &SessionDigest) -> String {
+        let first = self.head.texts[FIRST].as_deref();
+        first.unwrap_or(session.stem()).to_owned()
     }
 
     /// The same record under a new id, which takes the place of this one.
     #[must_use]
     pub fn succeeding(mut self, before: &SessionDigest, now: SystemTime) -> Self {
-        self.head.texts[BEFORE] = Some(before.as_str().to_owned());
+        self.head.texts[FIRST] = Some(self.lineage(before));
+        let mut known = before.as_str().to_owned();
+        for earlier in self.predecessors().take(MAX_PREDECESSORS - 1) {
+            known.push(' ');
+            known.push_str(earlier.as_str());
+        }
+        self.head.texts[BEFORE] = Some(known);
         self.head.numbers[CHANGED] = Some(unix_seconds(now));
         self
     }
@@ -256,8 +279,8 @@ impl Record {
         self.head.numbers[CHANGED].and_then(moment)
     }
 
-    /// Forgets the id before when it leads nowhere any more.
-    pub(crate) fn forget_predecessor(&mut self, longest: Duration, now: SystemTime) {
+    /// Forgets the ids before when they lead nowhere any more.
+    pub(crate) fn forget_predecessors(&mut self, longest: Duration, now: SystemTime) {
         let is_over = self.changed().is_none_or(|changed| {
             let since = now.duration_since(changed);
             since.unwrap_or_else(|ahead| ahead.duration()) > longest
@@ -290,6 +313,8 @@ impl Record {
     pub(crate) fn marker(&self, notes: Vec<u8>, now: SystemTime) -> Self {
         let mut marker = Record::new(self.created()).with_values(notes);
         marker.head.numbers[CHANGED] = Some(unix_seconds(now));
+        marker.head.texts = self.head.texts.clone();
+        marker.head.texts[USER] = None;
         marker.head.texts[REPLACED] = Some(MARKER.to_owned());
         marker.head.is_private = self.head.is_private;
         marker.head.numbers[IDLE] = Some(MARKER_LIFE.as_secs());
@@ -603,6 +628,25 @@ mod tests {
             assert!(again.has_head_of(&record));
             assert_eq!(again.values(), record.values());
         }
+    }
+
+    #[test]
+    fn a_session_is_told_from_others_by_its_first_id_and_knows_the_last_four_before() {
+        let digest = |digit: u8| SessionDigest::parse(&[digit; SessionDigest::LENGTH]).unwrap();
+        let mut record = Record::new(at(5));
+        assert_eq!(record.lineage(&digest(b'0')), "0".repeat(40));
+        for before in b'0'..b'6' {
+            record = record.succeeding(&digest(before), at(7));
+        }
+        let left = record.marker(b"{}".to_vec(), at(8));
+        for record in [&record, &left] {
+            assert_eq!(record.lineage(&digest(b'6')), "0".repeat(40));
+            let before: Vec<_> = record.predecessors().collect();
+            assert_eq!(before, [b'5', b'4', b'3', b'2'].map(digest));
+        }
+        record.forget_predecessors(Duration::from_secs(300), at(1000));
+        assert_eq!(record.predecessor(), None);
+        assert_eq!(record.lineage(&digest(b'6')), "0".repeat(40));
     }
 
     #[test]

@@ -227,19 +227,22 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// As [`Session::commit`] and [`SessionManager::destroy_sessions_of`].
+    /// As [`Session::commit`] and [`SessionManager::destroy_sessions_of`], and [`Error::Replaced`].
     pub fn destroy_other_sessions(&mut self) -> Result<u64> {
-        self.visit()?.destroy_others()
+        self.visit()?.destroy_user(true)
     }
 
-    /// Deletes all sessions of the user, the visitor's own at last: log out everywhere.
+    /// Deletes all sessions of the user, and each that the client's cookies lead to: log out everywhere.
+    /// What the handler changed in the visitor's own, which goes last, is not saved.
     ///
     /// # Errors
     ///
-    /// As [`Request::destroy_other_sessions`]; the visitor's own is then still there, to try again.
+    /// As [`Request::destroy_other_sessions`] and [`Request::destroy_session`]. All that could be
+    /// deleted is, the visitor's own included.
     pub fn destroy_all_sessions(&mut self) -> Result<()> {
-        self.visit()?.destroy_others()?;
-        self.visit()?.destroy()
+        let ended = self.visit()?.destroy_user(false);
+        let own = self.visit()?.destroy();
+        ended.and(own)
     }
 
     /// Whether the request is a form of this session and not one that another site sent in the

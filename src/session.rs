@@ -14,7 +14,7 @@ use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::held::SessionGuard;
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::{Found, Locked, SessionManager, Shared, parse};
+use crate::manager::{Locked, Shared, parse};
 use crate::record::Record;
 use crate::store::Lease;
 use crate::values::Values;
@@ -295,56 +295,39 @@ impl Session {
     }
 
     /// Deletes the session and returns the cookie that removes the client's. Of several sessions that the
-    /// client's cookies lead to all are deleted, and with each what can still be read under the id that it
+    /// client's cookies lead to all are deleted, and with each what can still be read under the ids that it
     /// had before.
     ///
     /// # Errors
     ///
-    /// When a record could not be deleted; it is then still there.
+    /// When a record could not be deleted; it is then still there, and the others are deleted. All together
+    /// are waited for no longer than `lockTimeout`.
     pub fn destroy(self) -> Result<Option<SetCookie>> {
         let config = Arc::clone(&self.manager);
         let deadline = Instant::now() + config.config.lock_timeout;
-        let others = self.presented.ids.clone();
-        let due = self.end(&others, deadline)?;
+        let presented = self.presented.clone();
+        self.end(&presented.ids, deadline)?;
+        let due = cookies::due(presented.shown(None, false), Standing::Destroyed, false);
         Ok((due == Due::Remove).then(|| SetCookie::removal(&config.config)))
     }
 
     /// As [`Session::destroy`], with one deadline for all, and with others that the client's cookies may
     /// lead to.
-    pub(crate) fn end(mut self, others: &[SessionId], deadline: Instant) -> Result<Due> {
+    pub(crate) fn end(mut self, others: &[SessionId], deadline: Instant) -> Result<()> {
         if self.is_replaced() {
             return Err(Error::Replaced);
         }
-        let (lease, record) = (self.lease.take(), &self.record);
-        if let Some(lease) = lease {
-            self.manager.end(record, lease, deadline)?;
-        }
+        let lease = self.lease.take();
+        let ended = lease.map_or(Ok(()), |lease| {
+            self.manager.end(&self.record, lease, deadline)
+        });
         self.guard = None;
-        if self.presented.by == By::Cookie {
-            self.end_others(others, deadline)?;
+        if self.presented.by != By::Cookie {
+            return ended;
         }
-        Ok(cookies::due(
-            self.presented.shown(None, false),
-            Standing::Destroyed,
-            false,
-        ))
-    }
-
-    /// Ends what the client's other cookies lead to, one session after the other.
-    fn end_others(&self, others: &[SessionId], deadline: Instant) -> Result<()> {
-        let manager = SessionManager {
-            shared: Arc::clone(&self.manager),
-        };
-        for id in others.iter().filter(|id| self.id.as_ref() != Some(id)) {
-            let mut other = Presented::one(id.clone(), By::Cookie);
-            if let Found::Live(mut other) = manager.open(&mut other, deadline)?
-                && !other.is_replaced()
-                && let Some(lease) = other.lease.take()
-            {
-                self.manager.end(&other.record, lease, deadline)?;
-            }
-        }
-        Ok(())
+        let mut others = others.to_vec();
+        others.retain(|id| self.id.as_ref() != Some(id));
+        ended.and(self.manager.end_shown(&others, By::Cookie, true, deadline))
     }
 
     /// The thread that uses the session holds it, whichever has opened it.

@@ -25,6 +25,8 @@ pub(crate) struct Visit {
     is_given: bool,
     /// What to look up: what was presented, then the session that this request stored.
     lookups: Presented,
+    /// What the client presented beside that, for when it logs out.
+    others: Vec<SessionId>,
     session: Option<Session>,
     /// What earlier requests left for a page, once this one has committed.
     flashes: Option<Flashed>,
@@ -104,6 +106,7 @@ impl Visit {
             presented: Presented::none(By::Cookie),
             is_given: false,
             lookups: Presented::none(By::Cookie),
+            others: Vec::new(),
             session: None,
             flashes: None,
             cookie: Cookie::Untouched,
@@ -162,6 +165,13 @@ impl Visit {
     fn present(&mut self, presented: Presented) {
         self.lookups = presented.clone();
         self.presented = presented;
+    }
+
+    /// From now on a session of this request counts.
+    fn look_up(&mut self, own: Vec<SessionId>) {
+        let mut before = std::mem::replace(&mut self.lookups.ids, own);
+        before.retain(|id| !self.lookups.ids.contains(id));
+        self.others.append(&mut before);
     }
 
     /// The id that links and forms must carry, since the client's cookie does not hold it.
@@ -226,7 +236,7 @@ impl Visit {
         }
         self.commit()?;
         self.manager()?;
-        self.lookups.ids.clear();
+        self.look_up(Vec::new());
         self.flashes = None;
         self.begin()?;
         let session = self.session.as_mut().ok_or(Error::Ended)?;
@@ -339,7 +349,7 @@ impl Visit {
             return;
         };
         self.may_clean_up = true;
-        self.lookups.ids = vec![id.clone()];
+        self.look_up(vec![id.clone()]);
         let Some(value) = session.cookie_value() else {
             return;
         };
@@ -358,39 +368,44 @@ impl Visit {
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
-        match self.open()? {
-            Found::Live(()) => {}
-            Found::Marker(_) => return Err(Error::Replaced),
-            // The client's ids lead nowhere; its cookie goes all the same.
-            Found::Nothing if self.presented.ids.is_empty() => return Ok(()),
-            Found::Nothing => self.begin()?,
-        }
-        if let Some(session) = self.session.take() {
-            let others = self.lookups.ids.clone();
-            let due = self.waiting(|_, deadline| session.end(&others, deadline))?;
-            self.cookie = Cookie::Destroyed(due);
-        }
+        self.was_used = true;
+        self.manager()?;
+        let mut ids = self.lookups.ids.clone();
+        ids.extend_from_slice(&self.others);
+        let (open, by) = (self.session.take(), self.presented.by);
+        self.waiting(|manager, deadline| match open {
+            Some(session) => session.end(&ids, deadline),
+            None => manager.shared.end_shown(&ids, by, false, deadline),
+        })?;
+        // Ids that lead nowhere go all the same.
+        let shown = self.presented.shown(None, false);
+        self.cookie = Cookie::Destroyed(cookies::due(shown, Standing::Destroyed, false));
         self.lookups.ids.clear();
+        self.others.clear();
         self.flashes = None;
         Ok(())
     }
 
-    /// Commits the session, so that nobody waits for it, and deletes its user's others.
-    pub(crate) fn destroy_others(&mut self) -> Result<u64> {
-        let Some(session) = self.existing()? else {
-            return Ok(0);
-        };
-        if session.is_replaced() {
+    /// Deletes the sessions of the visitor's user. The visitor's own is saved and stays, or goes at last.
+    pub(crate) fn destroy_user(&mut self, keeps_own: bool) -> Result<u64> {
+        let is_marker = matches!(self.open()?, Found::Marker(_));
+        if is_marker || self.session.as_ref().is_some_and(Session::is_replaced) {
             // The visitor's own is another one, whose id is not known here.
             return Err(Error::Replaced);
         }
-        let user = session.user().map(str::to_owned);
-        self.commit()?;
+        let user = self.session.as_ref().and_then(Session::user);
+        let user = user.map(str::to_owned);
+        // Nobody must wait for it, this request included.
+        if keeps_own {
+            self.commit()?;
+        } else {
+            self.give_up();
+        }
         let Some(user) = user else { return Ok(0) };
-        let own = self.lookups.ids.first();
-        self.manager
-            .as_ref()
-            .map_or(Ok(0), |manager| manager.destroy_sessions_of(&user, own))
+        let own = self.lookups.ids.first().map(SessionId::digest);
+        self.waiting(|manager, deadline| {
+            manager.end_sessions_of(&user, own.as_ref(), keeps_own, deadline)
+        })
     }
 
     /// Commits what is open and tells what to send.

@@ -106,7 +106,7 @@ impl Session {
             return touched;
         }
         let mut record = self.record.with_values(json).saved_by(&self.manager.config);
-        record.forget_predecessor(LONGEST_GRACE, now);
+        record.forget_predecessors(LONGEST_GRACE, now);
         if must_renew || self.new_id.is_some() {
             self.note_sent(&mut record, now);
         }

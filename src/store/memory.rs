@@ -183,6 +183,16 @@ impl Store for MemoryStore {
         }))
     }
 
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let entry = self.shared.find(session);
+        Ok(entry.and_then(|entry| {
+            let state = lock(&entry.state);
+            let kept = state.stored.as_ref();
+            let live = kept.filter(|kept| !self.shared.has_expired(kept, now));
+            live.map(Kept::to_stored)
+        }))
+    }
+
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         Ok(self
             .shared
@@ -212,6 +222,12 @@ impl Store for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let mut saved = self.shared.copy(now);
+        saved.retain(|saved| saved.record.user() == Some(user));
+        Ok(saved.into_iter().map(|saved| saved.session).collect())
     }
 
     fn uninstall(&self) -> Uninstalled {

@@ -83,6 +83,39 @@ fn what_the_old_id_leads_to_does_not_tell_the_new_one() {
 }
 
 #[test]
+fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
+    let site = Site::new();
+    type Ending<'a> = &'a dyn Fn(&SessionId);
+    let by_visitor: Ending<'_> = &|id| {
+        let session = site.manager().start(cookie(id)).unwrap();
+        assert!(session.destroy().unwrap().unwrap().is_removal());
+    };
+    let by_administrator: Ending<'_> =
+        &|id| assert!(site.manager().destroy_by_digest(&id.digest()).unwrap());
+    let by_user: Ending<'_> =
+        &|_| assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 1);
+    for end in [by_visitor, by_administrator, by_user] {
+        let mut ids = vec![site.visitor()];
+        // More changes than a record knows of, and one without a grace among them.
+        for change in 0..12 {
+            let mut session = site.manager().start(cookie(&ids[change])).unwrap();
+            session.set_user(Some("ada")).unwrap();
+            if change == 7 {
+                session.regenerate_id();
+            } else {
+                session.regenerate_id_with_grace(Duration::from_secs(60));
+            }
+            ids.push(given_id(session.commit().unwrap()));
+        }
+        let readable = |id: &&SessionId| site.views(id).is_some();
+        assert_eq!(ids.iter().filter(readable).count(), 12);
+        end(ids.last().unwrap());
+        assert_eq!(ids.iter().filter(readable).count(), 0);
+        assert_eq!(site.sessions(), 0);
+    }
+}
+
+#[test]
 fn after_the_grace_the_old_id_is_dead() {
     let site = Site::new();
     let (old, new) = replaced(&site, 0);

@@ -1,12 +1,15 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
 use std::fs;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use cgi_session::{Error, SessionId};
+use cgi_session::{Config, Error, SessionId, SessionManager};
 
 use crate::support::{
-    Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
+    DEADLINE, Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
 };
 
 fn login(site: &Site, user: &str) -> SessionId {
@@ -96,6 +99,125 @@ fn a_session_whose_id_changes_while_it_is_to_be_ended_does_not_escape() {
         new
     });
     assert_eq!((site.views(&old), site.views(&new)), (None, None));
+}
+
+/// A session of this user in any store.
+fn login_to(manager: &SessionManager, user: &str) -> SessionId {
+    let mut session = manager.start(b"").unwrap();
+    session.set_user(Some(user)).unwrap();
+    session.save().unwrap();
+    // Under the id of the login.
+    session.regenerate_id();
+    given_id(session.commit().unwrap())
+}
+
+#[test]
+fn held_sessions_cost_one_wait_and_the_error_says_how_many_are_left() {
+    let site = Site::with(&[("lockTimeout", "1s")]);
+    let free = [(); 3].map(|()| login(&site, "ada"));
+    let kept = [(); 4].map(|()| login(&site, "ada"));
+    let (program, other) = (site.manager(), site.manager_with(&[]));
+    let held = kept.each_ref().map(|id| other.start(cookie(id)).unwrap());
+    let started = Instant::now();
+    let failed = program.destroy_sessions_of("ada", None).unwrap_err();
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(matches!(failed, Error::SessionsLeft { left: 4, .. }));
+    assert_eq!(failed.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    let line = failed.one_line();
+    assert!(
+        line.starts_with("4 of the user's sessions") && line.contains("still locked"),
+        "{line}"
+    );
+    for id in &free {
+        assert_eq!(site.views(id), None);
+    }
+    for session in held {
+        session.commit().unwrap();
+    }
+    assert_eq!(program.destroy_sessions_of("ada", None).unwrap(), 4);
+    assert_eq!(site.sessions(), 0);
+}
+
+#[test]
+fn a_session_that_is_given_up_in_time_is_ended_whatever_else_is_held() {
+    let site = Site::with(&[("lockTimeout", "3s")]);
+    let [slow, quick] = [(); 2].map(|()| login(&site, "ada"));
+    let other = site.manager_with(&[]);
+    let held = other.start(cookie(&slow)).unwrap();
+    let session = site.manager().start(cookie(&quick)).unwrap();
+    thread::scope(|scope| {
+        let ending = spawn_waiter(scope, || site.manager().destroy_sessions_of("ada", None));
+        eventually("somebody waits", is_somebody_waiting);
+        session.commit().unwrap();
+        let failed = ending.join().unwrap().unwrap_err();
+        assert!(
+            matches!(failed, Error::SessionsLeft { left: 1, .. }),
+            "{failed}"
+        );
+    });
+    drop(held);
+    assert_eq!((site.views(&slow), site.views(&quick)), (Some(1), None));
+}
+
+#[test]
+fn all_that_were_there_end_while_the_user_keeps_logging_in_and_ids_keep_changing() {
+    let site = Site::with(&[("lockTimeout", "20s")]);
+    let ram = Config::new().set("storageType", "ram").unwrap();
+    for manager in [site.manager(), SessionManager::new(ram).unwrap()] {
+        let there: Vec<_> = (0..200).map(|_| login_to(&manager, "ada")).collect();
+        let restless = login_to(&manager, "ada");
+        let (is_over, started_both) = (AtomicBool::new(false), Barrier::new(3));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                started_both.wait();
+                while !is_over.load(Ordering::Relaxed) {
+                    login_to(&manager, "ada");
+                }
+            });
+            let changing = scope.spawn(|| {
+                let mut id = restless;
+                started_both.wait();
+                while let Some(mut session) = manager.existing(cookie(&id)).unwrap() {
+                    session.regenerate_id();
+                    id = given_id(session.commit().unwrap());
+                    // As a client that asks once more when it has the answer.
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            started_both.wait();
+            let started = Instant::now();
+            let ended = manager.destroy_sessions_of("ada", None);
+            let took = started.elapsed();
+            is_over.store(true, Ordering::Relaxed);
+            // Those of the last moment before it began are among them.
+            assert!(ended.unwrap() >= 201);
+            assert!(took < DEADLINE, "{took:?}");
+            changing.join().unwrap();
+        });
+        for id in there {
+            assert!(manager.existing(cookie(&id)).unwrap().is_none());
+        }
+    }
+}
+
+#[test]
+fn what_a_kept_session_still_shows_under_its_old_id_is_kept_with_it() {
+    let site = Site::new();
+    let (old, other) = (login(&site, "ada"), login(&site, "ada"));
+    let changed = |id: &SessionId| {
+        let mut session = site.manager().start(cookie(id)).unwrap();
+        session.regenerate_id_with_grace(Duration::from_secs(60));
+        given_id(session.commit().unwrap())
+    };
+    let (own, another) = (changed(&old), changed(&other));
+    let ended = site.manager().destroy_sessions_of("ada", Some(&own));
+    assert_eq!(ended.unwrap(), 1);
+    assert_eq!((site.views(&old), site.views(&own)), (Some(1), Some(1)));
+    assert_eq!((site.views(&other), site.views(&another)), (None, None));
+    let ended = site.manager().destroy_sessions_of("ada", None);
+    assert_eq!((ended.unwrap(), site.sessions()), (1, 0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The table of verbs in `src/session.rs`, and lazy creation.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use cgi_session::{Error, SessionId};
 
@@ -104,7 +105,7 @@ fn nothing_is_made_until_something_is_stored() {
     emptied.insert("x", 1).unwrap();
     emptied.remove("x");
     emptied.regenerate_id();
-    emptied.set_timeout(Some(std::time::Duration::from_secs(60)));
+    emptied.set_timeout(Some(Duration::from_secs(60)));
     assert!(emptied.commit().unwrap().is_none());
     assert!(manager.start(b"").unwrap().destroy().unwrap().is_none());
     assert!(site.is_untouched());
@@ -184,4 +185,60 @@ fn debug_shows_neither_id_nor_values() {
     assert!(!text.contains("hunter2"));
     let set_cookie = format!("{:?}", session.release());
     assert!(set_cookie.contains("hidden"), "{set_cookie}");
+}
+
+/// The Cookie header of a browser that shows several ids.
+fn cookies(ids: &[&SessionId]) -> String {
+    let pairs = ids.iter().map(|id| format!("sessionId={}", id.secret()));
+    pairs.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_logout_ends_every_session_that_the_client_shows() {
+    let site = Site::new();
+    let dead = SessionId::generate().unwrap();
+    let [one, two, three, four, elsewhere] = [(); 5].map(|()| site.visitor());
+    let mut session = site.manager().start(cookie(&three)).unwrap();
+    session.regenerate_id_with_grace(Duration::from_secs(60));
+    let new = given_id(session.commit().unwrap());
+    let mut session = site.manager().start(cookie(&four)).unwrap();
+    session.regenerate_id();
+    session.commit().unwrap();
+    // What can only be read is ended with a live one, before or behind it.
+    let header = cookies(&[&three, &dead, &one, &two, &four]);
+    let session = site.manager().start(&header).unwrap();
+    assert_eq!(session.id(), Some(&one));
+    assert!(session.destroy().unwrap().expect("a cookie").is_removal());
+    for id in [&one, &two, &three] {
+        assert_eq!(site.views(id), None);
+    }
+    // Nor is more than that: the client does not show the new id.
+    assert_eq!(
+        (site.views(&elsewhere), site.views(&new)),
+        (Some(1), Some(1))
+    );
+}
+
+#[test]
+fn a_session_that_stays_held_keeps_none_of_the_others_from_ending_and_the_cookie_stays() {
+    let site = Site::with(&[("lockTimeout", "1s")]);
+    let ids = [(); 5].map(|()| site.visitor());
+    let other = site.manager_with(&[]);
+    let held = [1, 2, 3].map(|at| other.start(cookie(&ids[at])).unwrap());
+    let session = site.manager().start(cookies(&ids.each_ref())).unwrap();
+    let started = Instant::now();
+    let refused = session.destroy();
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "one wait for all"
+    );
+    let left = ids.each_ref().map(|id| site.views(id).is_some());
+    assert_eq!(left, [false, true, true, true, false]);
+    for session in held {
+        session.commit().unwrap();
+    }
+    let session = site.manager().start(cookies(&ids.each_ref())).unwrap();
+    assert!(session.destroy().unwrap().expect("a cookie").is_removal());
+    assert_eq!(site.sessions(), 0);
 }

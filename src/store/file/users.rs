@@ -78,27 +78,24 @@ pub(super) fn sessions_of(
     let name = name_of(shared, user);
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     loop {
-        let seen_before = seen.len();
+        let mut has_moved = false;
         for session in listed(shared, &name)?.into_iter().flatten() {
-            if seen.insert(session) && may_be_of(shared, &session, user, now) {
-                found.push(session);
+            if !seen.insert(session) {
+                continue;
+            }
+            match snapshot::look(shared, &session, now) {
+                Ok(Some(stored)) if stored.record.user() == Some(user) => found.push(session),
+                Ok(stored) => has_moved |= stored.is_some_and(|it| it.record.is_marker()),
+                // It may be the user's: whoever ends all of them must not be told that all are ended.
+                Err(error) => {
+                    log::warn!("{}", error.one_line());
+                    found.push(session);
+                }
             }
         }
         // A session whose id changes meanwhile is listed under the new one before the old one goes.
-        if seen.len() == seen_before {
+        if !has_moved {
             return Ok(found);
-        }
-    }
-}
-
-/// One that cannot be read may be the user's: whoever ends his sessions must not be told that all are
-/// ended.
-fn may_be_of(shared: &Shared, session: &SessionDigest, user: &str, now: SystemTime) -> bool {
-    match snapshot::look(shared, session, now) {
-        Ok(stored) => stored.is_some_and(|stored| stored.record.user() == Some(user)),
-        Err(error) => {
-            log::warn!("{}", error.one_line());
-            true
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::Shared;
 use super::entry::{Entry, Kept, lock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
 use crate::store::{Lease, check_size};
@@ -32,6 +32,11 @@ impl Lease for MemoryLease {
         }
         self.shared.change();
         Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let stored = lock(&self.entry.state).stored.is_some();
+        stored.then_some(()).ok_or(Error::LeaseLost)
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {

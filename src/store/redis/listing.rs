@@ -36,24 +36,31 @@ pub(super) fn sessions_of(
     now: SystemTime,
 ) -> Result<Vec<SessionDigest>> {
     let key = shared.names.user(user);
-    let members: Vec<String> = shared.server.once("list the sessions in", &key, |link| {
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(&key).arg(0).arg(-1).query(link.connection())
-    })?;
-    let sessions = members
-        .iter()
-        .filter_map(|name| SessionDigest::parse(name.as_bytes()));
-    let sessions: Vec<_> = sessions.collect();
-    let mut found = Vec::new();
-    for page in sessions.chunks(PAGE) {
-        for (session, stored) in live(shared, page, now)? {
-            // One that cannot be read may be his.
-            if stored.map_or(true, |stored| stored.record.user() == Some(user)) {
-                found.push(session);
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    loop {
+        let members: Vec<String> = shared.server.once("list the sessions in", &key, |link| {
+            let mut command = redis::cmd("ZRANGE");
+            command.arg(&key).arg(0).arg(-1).query(link.connection())
+        })?;
+        let sessions = members
+            .iter()
+            .filter_map(|name| SessionDigest::parse(name.as_bytes()));
+        let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+        let mut has_moved = false;
+        for page in sessions.chunks(PAGE) {
+            for (session, stored) in live(shared, page, now)? {
+                has_moved |= stored.as_ref().is_ok_and(|it| it.record.is_marker());
+                // One that cannot be read may be the user's.
+                if stored.map_or(true, |stored| stored.record.user() == Some(user)) {
+                    found.push(session);
+                }
             }
         }
+        // A session whose id has changed since is in the index under the new one.
+        if !has_moved {
+            return Ok(found);
+        }
     }
-    Ok(found)
 }
 
 /// Those of these sessions that are there and have not expired. The marker of a change of id is none.
