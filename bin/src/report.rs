@@ -45,6 +45,9 @@ pub fn failure(failed: &Error) -> ExitCode {
 /// How a program should end that met this error, as [`failure`] has it.
 #[must_use]
 pub fn status_of(failed: &Error) -> ExitCode {
+    if let Error::SessionsLeft { source, .. } = failed {
+        return status_of(source);
+    }
     ExitCode::from(match failed {
         Error::Config(_) | Error::Refused { .. } => CONFIGURATION,
         Error::Busy { .. }

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use cgi_session::SessionManager;
 use serde_json::json;
@@ -286,6 +287,56 @@ fn all_sessions_of_a_user_are_destroyed_and_those_of_others_stay() {
         .says_nothing();
     site.run(&["destroy", "--user", "ada", "0123456789"])
         .exits_with(2);
+}
+
+#[test]
+fn a_user_whose_session_is_held_is_waited_for_longer_and_all_others_end() {
+    let site = Site::new();
+    let (stored, other) = (site.session(), site.session_of("ada"));
+    let manager = site.manager();
+    let mut held = manager.start(stored.cookie()).unwrap();
+    held.set_user(Some("ada")).unwrap();
+    held.save().unwrap();
+    site.run(&["destroy", "--user", "ada", "--wait", "1s"])
+        .exits_with(75)
+        .complains("1 of the user's sessions could not be ended, all others are: the session was");
+    site.run(&["show", &other]).exits_with(1);
+
+    let impatient = |command: &str| {
+        let mut command = site.about(command);
+        command.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
+        command
+    };
+    let mut patient = impatient("destroy");
+    let mut patient = patient.args(["--user", "ada"]).spawn().unwrap();
+    // Twice as long as what it would have waited for one session.
+    for _ in 0..2 {
+        Finished::of(impatient("destroy").arg(stored.digest())).exits_with(75);
+    }
+    assert!(patient.try_wait().unwrap().is_none());
+    held.commit().unwrap();
+    assert!(patient.wait().unwrap().success());
+    assert!(site.read(&stored).is_none());
+}
+
+#[test]
+fn what_an_old_id_still_shows_ends_with_the_session_and_with_its_user() {
+    let site = Site::new();
+    let manager = site.manager();
+    for by_user in [false, true] {
+        let old = site.session();
+        let mut session = manager.start(old.cookie()).unwrap();
+        session.set_user(Some("ada")).unwrap();
+        session.regenerate_id_with_grace(Duration::from_secs(60));
+        session.save().unwrap();
+        let new = session.id().unwrap().digest().to_string();
+        session.commit().unwrap();
+        assert!(site.read(&old).is_some());
+        let which: &[&str] = if by_user { &["--user", "ada"] } else { &[&new] };
+        site.run(&[&["destroy"], which].concat()).exits_with(0);
+        assert!(site.read(&old).is_none());
+        site.run(&["list", "--json"]).exits_with(0).prints("[]\n");
+    }
 }
 
 #[test]

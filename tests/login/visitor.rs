@@ -231,3 +231,45 @@ fn ending_the_other_sessions_keeps_this_browser_in_and_remembered() {
     // The session that this browser had lost.
     here.sees("Your other session is ended.");
 }
+
+#[test]
+fn logging_out_everywhere_ends_all_that_nobody_holds_and_says_how_many_are_left() {
+    let site = Site::with_settings("lockTimeout = 1s\n");
+    let [mut here, mut there, mut held] = [(); 3].map(|()| Browser::inside(&site, ADA));
+    let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
+    let session = manager.start(format!("{SESSION}={}", held.cookie(SESSION)));
+    let session = session.unwrap();
+    let answer = here.send("do=everywhere");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let told =
+        "1 of the user's sessions could not be ended, all others are: the session was still locked";
+    assert!(answer.stderr.contains(told), "{answer:?}");
+    assert!(here.cookies.is_empty());
+    here.is_outside();
+    there.is_outside();
+    drop(session);
+    held.sees("ada is logged in.");
+    held.send("do=everywhere")
+        .expect(200, "All your sessions are ended");
+    held.is_outside();
+}
+
+#[test]
+fn a_login_where_all_places_are_taken_is_neither_refused_nor_at_the_expense_of_others() {
+    for when_full in ["refuse", "evictOldest"] {
+        let site = Site::with_settings(&format!("maxSessions = 3\nwhenFull = {when_full}\n"));
+        let [mut one, mut two, mut browser] = [(); 3].map(|()| Browser::new(&site));
+        for browser in [&mut one, &mut two, &mut browser] {
+            browser.is_outside();
+        }
+        for _ in 0..3 {
+            browser.log_in(ADA);
+            browser.send("do=here").expect(303, "");
+            browser.sees("You are logged out here.");
+        }
+        for innocent in [&mut one, &mut two] {
+            let page = innocent.visit().expect(200, "<h1>Log in</h1>");
+            assert_eq!(page.header("set-cookie"), None, "{when_full}");
+        }
+    }
+}

@@ -27,7 +27,11 @@ fn links(request: &mut Request) -> Result<Response> {
             request.session()?;
             return page(request, "empty");
         }
-        "destroy" => {
+        "destroy" | "commit and destroy" => {
+            if mode != "destroy" {
+                request.session()?;
+                request.commit_session()?;
+            }
             request.destroy_session()?;
             return page(request, "destroyed");
         }

@@ -22,9 +22,9 @@ that takes the cookie away; nothing is printed when the client has none. Inside
 `cgi-session start PROGRAM` the session ends when PROGRAM succeeds, and nothing is printed: the
 wrapper sends the cookie.
 
-A session that a request holds is waited for, `lockTimeout` for each; nothing brings it back. Exit
-status: 0, 1 when a session is not there or could not be deleted, 2 wrong usage, 75 when one was
-held all that time, 78 when the configuration cannot be used.";
+Sessions that requests hold are waited for, all others of a user are deleted before; nothing brings
+them back. Exit status: 0, 1 when a session is not there or could not be deleted, 2 wrong usage, 75
+when one was held all that time, 78 when the configuration cannot be used.";
 
 /// End sessions: they are deleted and never come back
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,15 @@ pub(crate) struct Arguments {
     /// All sessions of this user
     #[arg(long, value_name = "USER", conflicts_with = "digests")]
     user: Option<String>,
+
+    /// How long to wait for what requests hold: in all with --user (default 60s), for each DIGEST
+    /// (default `lockTimeout`)
+    #[arg(long, value_name = "TIME")]
+    wait: Option<String>,
 }
+
+/// Longer than a request that holds a session may take with the usual settings.
+const WAIT_FOR_USER: &str = "60s";
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
     if arguments.digests.is_empty() && arguments.user.is_none() {
@@ -46,19 +54,18 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
             None => of_visitor(file),
         };
     }
-    let manager = sessions::manager(file, None)?;
+    let usual = arguments.user.as_ref().map(|_| WAIT_FOR_USER);
+    let wait = arguments.wait.as_deref().or(usual);
+    let manager = sessions::manager_with(file, "lockTimeout", wait)?;
     if let Some(user) = &arguments.user {
-        let sessions = manager.sessions_of(user)?;
-        // One that ended meanwhile is what was wanted.
-        return Ok(all(&manager, &sessions, |_| ExitCode::SUCCESS));
+        manager.destroy_sessions_of(user, None)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let mut named = Vec::new();
     for digest in &arguments.digests {
         named.push(sessions::find(&manager, digest)?);
     }
-    Ok(all(&manager, &named, |session| {
-        sessions::unknown(session.as_str()).0
-    }))
+    Ok(all(&manager, &named))
 }
 
 fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
@@ -78,16 +85,12 @@ fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
 }
 
 /// Destroys each of them, also when another could not be.
-fn all(
-    manager: &SessionManager,
-    sessions: &[SessionDigest],
-    when_absent: impl Fn(&SessionDigest) -> ExitCode,
-) -> ExitCode {
+fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> ExitCode {
     let mut worst = ExitCode::SUCCESS;
     for session in sessions {
         let status = match manager.destroy_by_digest(session) {
             Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => when_absent(session),
+            Ok(false) => sessions::unknown(session.as_str()).0,
             Err(error) => failure(session, &error),
         };
         if status != ExitCode::SUCCESS {

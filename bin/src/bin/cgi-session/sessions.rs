@@ -41,9 +41,18 @@ impl Ended {
 /// Opens the store that the configuration names. Run as root, the program goes on as the owner of
 /// the directory.
 pub(crate) fn manager(file: Option<&Path>, app: Option<&str>) -> Result<SessionManager, Ended> {
+    manager_with(file, "app", app)
+}
+
+/// The same, with another value for one setting, if there is one.
+pub(crate) fn manager_with(
+    file: Option<&Path>,
+    key: &str,
+    value: Option<&str>,
+) -> Result<SessionManager, Ended> {
     let mut config = Config::find_with(file, &[])?;
-    if let Some(app) = app {
-        config = config.set("app", app)?;
+    if let Some(value) = value {
+        config = config.set(key, value)?;
     }
     owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
     SessionManager::new(config).map_err(Ended::from)
