@@ -13,13 +13,18 @@ pub(crate) fn skip(reason: &str) {
     let test = thread::current().name().unwrap_or("?").to_owned();
     // Not by eprintln!, which the harness keeps to itself while the test passes.
     let _ = writeln!(io::stderr(), "skipped: {reason} ({test})");
-    let mut list = File::options()
-        .create(true)
-        .append(true)
-        .open(list())
-        .unwrap();
+    let run = parent_id();
+    let before = fs::read_to_string(list()).unwrap_or_default();
+    let is_of_this_run = before.starts_with(&format!("{run}\t"));
+    let mut options = File::options();
+    let options = options.create(true).append(is_of_this_run);
+    let options = options.write(!is_of_this_run).truncate(!is_of_this_run);
     // In one write, because other test programs may write, too.
-    list.write_all(format!("{reason}\t{test}\n").as_bytes())
+    let line = format!("{run}\t{reason}\t{test}\n");
+    options
+        .open(list())
+        .unwrap()
+        .write_all(line.as_bytes())
         .unwrap();
 }
 
@@ -47,22 +52,22 @@ pub(crate) fn not_installed(what: &str) {
 
 /// What was left out since cargo started this test program and those before it.
 pub(crate) fn all() -> String {
-    let Ok(list) = fs::read_to_string(list()) else {
+    let list = fs::read_to_string(list()).unwrap_or_default();
+    let of_this_run = |line| str::strip_prefix(line, &format!("{}\t", parent_id()));
+    let mut lines: Vec<_> = list.lines().filter_map(of_this_run).collect();
+    if lines.is_empty() {
         return String::new();
-    };
-    let mut lines: Vec<_> = list.lines().collect();
+    }
     lines.sort_unstable();
     lines.dedup();
-    let line = |line: &&str| {
-        let (reason, test) = line.split_once('\t').unwrap_or((line, ""));
-        format!("  {reason}: {test}\n")
-    };
-    let lines: String = lines.iter().map(line).collect();
+    let lines: String = lines
+        .iter()
+        .map(|line| format!("  {}\n", line.replace('\t', ": ")))
+        .collect();
     format!("\nLeft out:\n{lines}")
 }
 
-/// Beside the test programs, one list for each run of cargo.
+/// Beside the test programs; each line begins with the number of the cargo that started them.
 fn list() -> PathBuf {
-    let programs = env::current_exe().unwrap();
-    programs.with_file_name(format!("skipped-{}", parent_id()))
+    env::current_exe().unwrap().with_file_name("skipped")
 }
