@@ -13,6 +13,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::FileType;
+
 use crate::error::{Error, Result, printable};
 use secret::{HIDDEN, Secret};
 
@@ -339,7 +341,7 @@ impl Config {
         self.storage_file_dir.as_deref().ok_or_else(|| {
             let place = if let Some(file) = &self.file {
                 format!("of {}", file.display())
-            } else if let Some(beside) = source::beside().filter(|_| is_cgi()) {
+            } else if let Some(beside) = source::beside().filter(|_| is_started_by_server()) {
                 // Not the variable: under suexec it never arrives.
                 format!("of {} or {}", beside.display(), source::SYSTEM_FILE)
             } else {
@@ -467,9 +469,11 @@ impl Config {
     }
 }
 
-/// Whether a web server started this process for one request.
-fn is_cgi() -> bool {
-    std::env::var_os("REQUEST_METHOD").is_some()
+/// Whether a web server started this process, for one request or as a responder.
+fn is_started_by_server() -> bool {
+    let stdin = rustix::fs::fstat(rustix::stdio::stdin());
+    let is_socket = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode).is_socket();
+    std::env::var_os("REQUEST_METHOD").is_some() || stdin.is_ok_and(is_socket)
 }
 
 /// A control character, escaped; a value may hold none but a tab.

@@ -43,9 +43,10 @@ pub(super) fn run_as(account: &Account, config: &Config) -> Result<ExitCode, Str
     command.args(env::args_os().skip(1));
     // Where root cannot make it, or must not, the user may, or the check itself tells.
     let place = home(config).and_then(|home| Place::make(&home, account).ok());
-    if let Some(place) = &place {
-        command.env(PLACE, place.path());
-    }
+    match &place {
+        Some(place) => command.env(PLACE, place.path()),
+        None => command.env_remove(PLACE),
+    };
     let status = wait(&mut command, &signals);
     drop(place);
     let status = status.map_err(|error| format!("cannot run as {account}: {error}"))?;
