@@ -55,6 +55,9 @@ const RECOUNT: Duration = Duration::from_secs(10);
 /// Clocks of one machine never differ so much.
 const CLOCK_NOISE: Duration = Duration::from_secs(60);
 
+/// An index of a user is read so many times at most, while sessions get other ids.
+const MAX_LISTINGS: u32 = 100;
+
 /// A place where records live.
 ///
 /// What every store keeps, whatever it is made of:

@@ -1,8 +1,14 @@
 //! A new id for the same session.
 
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
-use cgi_session::Error;
+use cgi_session::{
+    Error, FileStore, Lease, Record, Result, SessionDigest, SessionManager, Store, Stored, Sweep,
+    SweepReport, Uninstalled, Visitor,
+};
 
 use crate::support::{
     Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
@@ -219,5 +225,73 @@ fn a_logout_ends_what_the_old_id_still_showed() {
         .destroy()
         .unwrap();
     assert_eq!((site.views(&old), site.views(&new)), (None, None));
+    assert_eq!(site.sessions(), 0);
+}
+
+/// A file store in which the old session is deleted as soon as the one under its new id is stored.
+struct DeletedMeanwhile {
+    store: FileStore,
+    old: PathBuf,
+}
+
+impl Store for DeletedMeanwhile {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        let lease = self.store.create(session, record, now);
+        fs::remove_file(&self.old).unwrap();
+        lease
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        self.store.lock(session, wait, now)
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        self.store.read(session, now)
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        self.store.delete_expired(sweep, now)
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        self.store.last_sweep(now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        self.store.for_each(visit, now)
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        self.store.uninstall()
+    }
+}
+
+#[test]
+fn a_session_that_is_deleted_while_its_id_changes_does_not_go_on_under_the_new_one() {
+    let site = Site::new();
+    let old = site.visitor();
+    let config = site.manager().config().clone();
+    let store = DeletedMeanwhile {
+        store: FileStore::new(&config).unwrap(),
+        old: site.path(&old),
+    };
+    let manager = SessionManager::with_store(config, store).unwrap();
+    let mut session = manager.start(cookie(&old)).unwrap();
+    session.regenerate_id();
+    let refused = session.commit().unwrap_err();
+    assert!(
+        refused.one_line().contains("was deleted or replaced"),
+        "{refused}"
+    );
     assert_eq!(site.sessions(), 0);
 }

@@ -23,7 +23,7 @@ use super::{Shared, snapshot};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest, hex};
 use crate::store::directory::{self, Directory, Finding};
-use crate::store::lock;
+use crate::store::{MAX_LISTINGS, lock};
 
 /// A digest and a line feed.
 const LINE: usize = SessionDigest::LENGTH + 1;
@@ -77,15 +77,21 @@ pub(super) fn sessions_of(
 ) -> Result<Vec<SessionDigest>> {
     let name = name_of(shared, user);
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    loop {
+    for _ in 0..MAX_LISTINGS {
         let mut has_moved = false;
-        for session in listed(shared, &name)?.into_iter().flatten() {
+        // The last first: only that is still there of a session whose id changes all the time.
+        for session in listed(shared, &name)?.into_iter().flatten().rev() {
             if !seen.insert(session) {
                 continue;
             }
             match snapshot::look(shared, &session, now) {
-                Ok(Some(stored)) if stored.record.user() == Some(user) => found.push(session),
-                Ok(stored) => has_moved |= stored.is_some_and(|it| it.record.is_marker()),
+                Ok(Some(stored)) => {
+                    has_moved |= stored.record.is_replaced();
+                    if stored.record.user() == Some(user) {
+                        found.push(session);
+                    }
+                }
+                Ok(None) => has_moved = true,
                 // It may be the user's: whoever ends all of them must not be told that all are ended.
                 Err(error) => {
                     log::warn!("{}", error.one_line());
@@ -95,9 +101,10 @@ pub(super) fn sessions_of(
         }
         // A session whose id changes meanwhile is listed under the new one before the old one goes.
         if !has_moved {
-            return Ok(found);
+            break;
         }
     }
+    Ok(found)
 }
 
 fn name_of(shared: &Shared, user: &str) -> String {

@@ -10,7 +10,7 @@ use super::record::{self, Loaded};
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::store::expiry::has_passed;
-use crate::store::{Stored, Visitor};
+use crate::store::{MAX_LISTINGS, Stored, Visitor};
 
 /// The server looks at so many keys at a time, and can do nothing else meanwhile.
 pub(super) const PAGE: usize = 500;
@@ -37,7 +37,7 @@ pub(super) fn sessions_of(
 ) -> Result<Vec<SessionDigest>> {
     let key = shared.names.user(user);
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    loop {
+    for _ in 0..MAX_LISTINGS {
         let members: Vec<String> = shared.server.once("list the sessions in", &key, |link| {
             let mut command = redis::cmd("ZRANGE");
             command.arg(&key).arg(0).arg(-1).query(link.connection())
@@ -49,7 +49,7 @@ pub(super) fn sessions_of(
         let mut has_moved = false;
         for page in sessions.chunks(PAGE) {
             for (session, stored) in live(shared, page, now)? {
-                has_moved |= stored.as_ref().is_ok_and(|it| it.record.is_marker());
+                has_moved |= stored.as_ref().is_ok_and(|it| it.record.is_replaced());
                 // One that cannot be read may be the user's.
                 if stored.map_or(true, |stored| stored.record.user() == Some(user)) {
                     found.push(session);
@@ -58,9 +58,10 @@ pub(super) fn sessions_of(
         }
         // A session whose id has changed since is in the index under the new one.
         if !has_moved {
-            return Ok(found);
+            break;
         }
     }
+    Ok(found)
 }
 
 /// Those of these sessions that are there and have not expired. The marker of a change of id is none.
