@@ -196,6 +196,7 @@ impl Worker {
             .begins(Deed::Regenerate, next.counter, next.number)?;
         session.regenerate_id();
         save(&mut session, &entry.id)?;
+        self.is_turned_away(&entry.id)?;
         self.ledger
             .has_done(Deed::Regenerate, next.counter, next.number)?;
         self.seen.insert(next.counter, next.number);

@@ -49,6 +49,22 @@ impl Worker {
         }
     }
 
+    /// Nobody begins a session under an id that was changed a moment ago.
+    pub(super) fn is_turned_away(&self, id: &SessionId) -> Step {
+        match self.manager(Field::Lasting).start(self.cookie(id)) {
+            Err(Error::Replaced) => Ok(()),
+            Err(error) => Err(failed(shown(id), "to be turned away", &error).into()),
+            Ok(session) if session.is_new() => {
+                let expected = "the marker of a changed id";
+                Err(Violation::new(Kind::Lost, shown(id), expected, "nothing").into())
+            }
+            Ok(session) => {
+                let number = Content::of(&session).map_or(0, |content| content.number);
+                Err(risen(id, number).into())
+            }
+        }
+    }
+
     /// An id that was replaced shows the session as it was then, until its grace is over.
     pub(super) fn is_shown(&self, id: &SessionId, content: Content, end: Instant) -> Step {
         let found = self.read_replaced(id)?;
