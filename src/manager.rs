@@ -387,7 +387,7 @@ impl SessionManager {
         let Some(locked) = self.shared.lock(&digest, deadline)? else {
             return Ok(Found::Nothing);
         };
-        if locked.stored.record.is_private() && by != By::Program {
+        if is_hidden(&locked.stored.record, by, locked.now) {
             return Ok(Found::Nothing);
         }
         if locked.stored.record.is_marker() {
@@ -416,7 +416,7 @@ impl SessionManager {
         let Some(stored) = shared.store.read(&digest, now)? else {
             return Ok(Found::Nothing);
         };
-        if stored.record.is_private() && by != By::Program {
+        if is_hidden(&stored.record, by, now) {
             return Ok(Found::Nothing);
         }
         if stored.record.is_marker() {
@@ -556,7 +556,7 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Found<()>> {
         match self.lock(&id.digest(), deadline)? {
-            Some(Locked { stored, .. }) if stored.record.is_private() && by != By::Program => {
+            Some(Locked { stored, now, .. }) if is_hidden(&stored.record, by, now) => {
                 Ok(Found::Nothing)
             }
             Some(Locked { stored, lease, .. }) => {
@@ -603,6 +603,11 @@ impl<T> Found<T> {
             Found::Marker(_) | Found::Nothing => None,
         }
     }
+}
+
+/// Whether what is stored is nothing to a client who shows its id.
+fn is_hidden(record: &Record, by: By, now: SystemTime) -> bool {
+    (record.is_private() && by != By::Program) || record.is_left_by_a_wrong_clock(now)
 }
 
 /// The first of the ids that leads to something live, and what is only `second` after all others. Ids

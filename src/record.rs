@@ -309,6 +309,12 @@ impl Record {
         self.head.texts[REPLACED].as_deref() == Some(MARKER)
     }
 
+    /// Whether a change of id has left this by a clock that was far ahead: nobody knows when it ends.
+    pub(crate) fn is_left_by_a_wrong_clock(&self, now: SystemTime) -> bool {
+        let ahead = self.changed().map(|changed| changed.duration_since(now));
+        self.is_replaced() && ahead.is_some_and(|ahead| ahead.is_ok_and(|it| it > MARKER_LIFE))
+    }
+
     /// What a change of id leaves under the id before: a marker, whose only values are the library's own.
     pub(crate) fn marker(&self, notes: Vec<u8>, now: SystemTime) -> Self {
         let mut marker = Record::new(self.created()).with_values(notes);

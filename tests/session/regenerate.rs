@@ -41,7 +41,7 @@ fn the_session_keeps_its_age_and_its_timeout() {
     let old = site.visitor();
     let mut session = site.manager().start(cookie(&old)).unwrap();
     let created = session.created();
-    session.set_timeout(Some(std::time::Duration::from_secs(90)));
+    session.set_timeout(Some(Duration::from_secs(90)));
     session.regenerate_id();
     let new = given_id(session.commit().unwrap());
     let session = site.manager().start(cookie(&new)).unwrap();
@@ -216,7 +216,7 @@ fn a_logout_ends_what_the_old_id_still_showed() {
     let site = Site::new();
     let old = site.visitor();
     let mut session = site.manager().start(cookie(&old)).unwrap();
-    session.regenerate_id_with_grace(std::time::Duration::from_secs(60));
+    session.regenerate_id_with_grace(Duration::from_secs(60));
     let new = given_id(session.commit().unwrap());
     assert_eq!(site.views(&old), Some(1));
     site.manager()
@@ -294,4 +294,33 @@ fn a_session_that_is_deleted_while_its_id_changes_does_not_go_on_under_the_new_o
         "{refused}"
     );
     assert_eq!(site.sessions(), 0);
+}
+
+/// By a clock that was a year ahead when the id was changed, and is right again.
+#[test]
+fn what_a_wrong_clock_has_left_turns_nobody_away_for_a_year() {
+    let site = Site::new();
+    for kind in ["marker", "copy"] {
+        let (old, now) = (site.visitor(), SystemTime::now());
+        let store = FileStore::new(site.manager().config()).unwrap();
+        let wait = Duration::from_secs(1);
+        let (stored, mut lease) = store.lock(&old.digest(), wait, now).unwrap().unwrap();
+        let seconds = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let changed = seconds + 366 * 24 * 3600;
+        let text = format!(
+            r#"{{"v":1,"created":{seconds},"expires":{},"changed":{changed},"replaced":"{kind}","values":{}}}"#,
+            changed + 60,
+            String::from_utf8_lossy(stored.record.values())
+        );
+        let left = Record::from_json(text.into_bytes()).unwrap();
+        lease.commit(&left, now).unwrap();
+        drop(lease);
+        assert_eq!(site.views(&old), None, "{kind}");
+        let mut session = site.manager().start(cookie(&old)).unwrap();
+        count(&mut session);
+        assert_ne!(given_id(session.commit().unwrap()), old, "{kind}");
+    }
 }
