@@ -74,8 +74,8 @@ fn a_clean_up_leaves_the_marker_until_its_time_is_over() {
         "cleaned 1; renewed 1; first=marker, new=6",
         "cleaned 0; renewed 1; first=marker, new=6",
         "cleaned 1; none; nothing",
-        "cleaned 1; renewed 1; first=marker",
         "cleaned 1; renewed 1; new=6",
+        "cleaned 2; renewed 1; new=6",
         "cleaned 2; renewed 1; nothing",
     ];
     ends_in(LIBRARY, Before::First, tasks, &expected);
