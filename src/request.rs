@@ -141,7 +141,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// As [`SessionManager::start`], and [`Error::Config`].
+    /// As [`SessionManager::start`](crate::SessionManager::start), and [`Error::Config`].
     pub fn session(&mut self) -> Result<&mut Session> {
         self.visit()?.session()
     }
@@ -159,7 +159,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// As [`SessionManager::read`], and [`Error::AlreadyOpen`] while this request holds the session.
+    /// As [`SessionManager::read`](crate::SessionManager::read), and [`Error::AlreadyOpen`] while this request holds the session.
     pub fn read_session(&mut self) -> Result<Option<Snapshot>> {
         self.visit()?.read()
     }
@@ -169,7 +169,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// As [`SessionManager::update`], and [`Error::AlreadyOpen`] while this request holds the session.
+    /// As [`SessionManager::update`](crate::SessionManager::update), and [`Error::AlreadyOpen`] while this request holds the session.
     pub fn update_session<T>(
         &mut self,
         change: impl FnOnce(&mut Session) -> Result<T>,
@@ -211,7 +211,7 @@ impl Request {
 
     /// Gives the id of the session to use: cookies are then neither read nor sent
     /// (lemon.session's `sessionID`). The program vouches for the id, and a session that is not there yet
-    /// will have it. It is a session id like any other, as [`SessionManager::start_with_id`] says.
+    /// will have it. It is a session id like any other, as [`SessionManager::start_with_id`](crate::SessionManager::start_with_id) says.
     ///
     /// # Errors
     ///
@@ -227,7 +227,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// As [`Session::commit`] and [`SessionManager::destroy_sessions_of`], and [`Error::Replaced`].
+    /// As [`Session::commit`] and [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of), and [`Error::Replaced`].
     pub fn destroy_other_sessions(&mut self) -> Result<u64> {
         self.visit()?.destroy_user(true)
     }

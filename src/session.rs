@@ -287,7 +287,7 @@ impl Session {
     }
 
     /// Lets no cookie, link or form open the session from the next commit on, but only a program that
-    /// gives its id ([`SessionManager::start_with_id`]): for records
+    /// gives its id ([`SessionManager::start_with_id`](crate::SessionManager::start_with_id)): for records
     /// of a program's own whose ids travel elsewhere, such as the tokens of remembered logins.
     pub fn set_private(&mut self) {
         self.record.set_private();

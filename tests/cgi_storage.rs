@@ -230,7 +230,8 @@ fn on_a_full_disk_nobody_new_comes_in_and_old_sessions_go_on() {
     let full = fs::write(site.sessions().join("ballast"), vec![0; 1 << 20]);
     assert!(full.is_err());
 
-    expect_refused(&site, &["No space left on device"]);
+    let refused = begin("Ann").run();
+    refused.expect_failure(503, &["% of the bytes are free, 1% must be"]);
     begin("Ann").visitor(&id).run().expect(200, "x");
     let growth = begin(&"J".repeat(50_000)).visitor(&id).run();
     growth.expect_failure(500, &["No space left on device"]);

@@ -36,9 +36,11 @@ systemctl() {
     case "$*" in
     'restart apache2')
         apache2ctl stop 2>/dev/null || :
+        while [ -e /run/apache2/apache2.pid ]; do sleep 0.05; done
         apache2ctl start
         # Its CGI daemon may need a moment.
-        until [ "$(curl -s -o /dev/null -w '%{http_code}' http://localhost:8081/cgi-bin/lookup)" != 503 ]; do
+        for _ in $(seq 1000); do
+            curl -s -f -o /dev/null http://localhost:8081/cgi-bin/lookup && break
             sleep 0.05
         done
         ;;
