@@ -449,6 +449,39 @@ fn started(site: &Site, cookie: &str) -> (Child, PathBuf) {
 }
 
 #[test]
+fn under_an_id_that_was_changed_no_program_is_run_and_no_tool_finds_a_session() {
+    let site = Site::new();
+    let stored = site.session();
+    let mut session = site.manager().start(stored.cookie()).unwrap();
+    session.regenerate_id();
+    let new = session.commit().unwrap().unwrap().to_string();
+    let new = new.split(';').next().unwrap();
+    let ran = site.parent().join("ran");
+    let script = format!("{TYPE}; touch {}", ran.display());
+    answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
+    assert!(!ran.exists());
+    for arguments in [&["get", "pageViews"][..], &["set", "pageViews", "1"]] {
+        let finished = site.run_for(stored.cookie(), arguments);
+        assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
+    }
+    for arguments in [["show", stored.digest()], ["destroy", stored.digest()]] {
+        let finished = site.run(&arguments);
+        assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
+    }
+    assert_eq!(site.run(&["stats", "--json"]).json()["sessions"], 1);
+    assert_eq!(
+        site.run(&["list", "--json"])
+            .stdout
+            .matches("digest")
+            .count(),
+        1
+    );
+    // Neither was changed by any of this.
+    answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
+    site.run_for(new, &["get", "pageViews"]).exits_with(0);
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_is_a_complete_page() {
     let site = Site::new();
     let mut command = wrapper(&site, "", TYPE);
