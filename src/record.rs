@@ -319,7 +319,7 @@ impl Record {
     pub(crate) fn marker(&self, notes: Vec<u8>, now: SystemTime) -> Self {
         let mut marker = Record::new(self.created()).with_values(notes);
         marker.head.numbers[CHANGED] = Some(unix_seconds(now));
-        marker.head.texts = self.head.texts.clone();
+        marker.head.texts.clone_from(&self.head.texts);
         marker.head.texts[USER] = None;
         marker.head.texts[REPLACED] = Some(MARKER.to_owned());
         marker.head.is_private = self.head.is_private;

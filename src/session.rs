@@ -60,10 +60,16 @@ pub struct Session {
     /// The id that the next record will have, when a link carries it already.
     promised_id: Option<SessionId>,
     is_kept_empty: bool,
-    /// Whether the cookie's Max-Age may be renewed in this request.
-    may_renew: bool,
+    renewal: Renewal,
+}
+
+/// Whether the Max-Age of the session's cookie is renewed in this request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    Allowed,
+    Refused,
     /// The record notes that the cookie is sent with this response.
-    is_renewed: bool,
+    Done,
 }
 
 /// What [`Session::regenerate_id`] asked for.
@@ -99,8 +105,7 @@ impl Session {
             new_id: None,
             promised_id: None,
             is_kept_empty: false,
-            may_renew: true,
-            is_renewed: false,
+            renewal: Renewal::Allowed,
         }
     }
 
@@ -361,7 +366,7 @@ impl Session {
     pub(crate) fn must_be_sent(&self) -> bool {
         let changed = |id, lease: &dyn Lease| lease.cookie_value(id).is_some();
         let lease = self.lease.as_deref();
-        self.is_renewed
+        self.renewal == Renewal::Done
             || self
                 .id
                 .as_ref()
@@ -373,7 +378,9 @@ impl Session {
     /// may be renewed.
     pub(crate) fn in_request(mut self, presented: &Presented, may_renew: bool) -> Self {
         self.presented.clone_from(presented);
-        self.may_renew = may_renew;
+        if !may_renew {
+            self.renewal = Renewal::Refused;
+        }
         self
     }
 }

@@ -37,8 +37,8 @@ fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {
     assert_eq!(said.matches("\n0 problems, ").count(), 2, "{said}");
     let (_, after) = said.split_once("== links\n").unwrap();
     let mut lines = after.lines();
-    let links: u32 = lines.next().unwrap().trim().parse().unwrap();
-    assert!(links >= 8, "{after}");
+    let followed: u32 = lines.next().unwrap().trim().parse().unwrap();
+    assert!(followed >= 8, "{after}");
     assert_eq!(
         lines.collect::<Vec<_>>(),
         ["700 www-data"],

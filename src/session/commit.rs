@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notes::digest_of_token;
-use super::{LONGEST_GRACE, NewId, Session, to_json};
+use super::{LONGEST_GRACE, NewId, Renewal, Session, to_json};
 use crate::applications::Applications;
 use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
@@ -97,7 +97,7 @@ impl Session {
             let is_read_only = !has_changed && self.new_id.is_none();
             return is_read_only.then_some(()).ok_or(Error::Replaced);
         }
-        let must_renew = self.may_renew
+        let must_renew = self.renewal == Renewal::Allowed
             && self.presented.by == By::Cookie
             && cookies::is_due_again(&self.manager.config, self.record.sent(), now);
         if !has_changed && !must_renew && self.new_id.is_none() {
@@ -121,7 +121,9 @@ impl Session {
         stored?;
         self.record = record;
         self.has_new_head = false;
-        self.is_renewed |= must_renew;
+        if must_renew {
+            self.renewal = Renewal::Done;
+        }
         Ok(())
     }
 

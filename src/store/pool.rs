@@ -277,7 +277,9 @@ mod tests {
     fn one_connection_without_an_answer_ends_those_that_lay_idle_for_longer() {
         let pool = Pool::counting();
         let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
-        taken.into_iter().for_each(|taken| pool.put(taken));
+        for connection in taken {
+            pool.put(connection);
+        }
         pool.aged();
         pool.engine().is_stale.store(true, Ordering::Relaxed);
         let new = pool.take().unwrap();

@@ -173,8 +173,9 @@ fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) 
         assert_eq!(other, (200, expected.to_string()));
     }
     // As many as may wait have waited all the time, and all others were told at once.
-    let (refused, waiting): (Vec<_>, Vec<_>) =
-        writers.into_iter().partition(|client| client.has_answer());
+    let (refused, waiting): (Vec<_>, Vec<_>) = writers
+        .into_iter()
+        .partition(crate::client::Client::has_answer);
     assert_eq!(waiting.len(), 16);
     for mut client in refused {
         let reply = client.reply(1).unwrap();

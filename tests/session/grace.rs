@@ -84,8 +84,8 @@ fn what_the_old_id_leads_to_does_not_tell_the_new_one() {
 
 #[test]
 fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
-    let site = Site::new();
     type Ending<'a> = &'a dyn Fn(&SessionId);
+    let site = Site::new();
     let by_visitor: Ending<'_> = &|id| {
         let session = site.manager().start(cookie(id)).unwrap();
         assert!(session.destroy().unwrap().unwrap().is_removal());

@@ -23,7 +23,7 @@ impl Room {
     /// devices and ext4. Where all that is so, a mount that fails is a failure of the test.
     pub(crate) fn open() -> Option<Self> {
         if let Some(missing) = missing() {
-            super::skip(&missing);
+            super::skip(missing);
             return None;
         }
         unshare(CloneFlags::CLONE_NEWNS).unwrap();

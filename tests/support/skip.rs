@@ -60,11 +60,8 @@ pub(crate) fn all() -> String {
     }
     lines.sort_unstable();
     lines.dedup();
-    let lines: String = lines
-        .iter()
-        .map(|line| format!("  {}\n", line.replace('\t', ": ")))
-        .collect();
-    format!("\nLeft out:\n{lines}")
+    let lines: Vec<_> = lines.iter().map(|line| line.replace('\t', ": ")).collect();
+    format!("\nLeft out:\n  {}\n", lines.join("\n  "))
 }
 
 /// Beside the test programs; each line begins with the number of the cargo that started them.

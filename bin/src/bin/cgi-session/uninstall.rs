@@ -132,9 +132,9 @@ fn remove_keys(config: &Config, as_json: bool) -> Result<ExitCode, Ended> {
     let is_removed = key_file::remove(config)?;
     let is_left = path.exists();
     report::output(&if as_json {
-        let left: Vec<_> = is_left.then(|| shown.to_string()).into_iter().collect();
+        let left: Vec<_> = is_left.then(|| shown.clone()).into_iter().collect();
         let object = json!({
-            "store": shown.to_string(),
+            "store": shown,
             "sessions": 0,
             "leftAlone": left,
             "problems": [],
