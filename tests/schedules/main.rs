@@ -33,6 +33,12 @@ const COMPLETE: &str = "SCHEDULES_COMPLETE";
 /// Runs all orders, and expects each of these outcomes, and no other.
 #[track_caller]
 fn ends_in(store: &str, before: Before, tasks: [Task; 2], expected: &[&str]) {
+    may_end_in(store, before, tasks, expected, &[]);
+}
+
+/// The same where some outcomes depend on the order in which the file system lists a directory.
+#[track_caller]
+fn may_end_in(store: &str, before: Before, tasks: [Task; 2], expected: &[&str], possible: &[&str]) {
     let (pair, started) = (Pair { before, tasks }, Instant::now());
     let is_complete = std::env::var_os(COMPLETE).is_some();
     let found = Explorer::of(store, is_complete).explore(&pair, |_| false);
@@ -44,7 +50,7 @@ fn ends_in(store: &str, before: Before, tasks: [Task; 2], expected: &[&str]) {
     for (outcome, (times, order)) in &found.outcomes {
         eprintln!("  {times:>6} × {outcome}");
         assert!(
-            expected.contains(&outcome.as_str()),
+            [expected, possible].concat().contains(&outcome.as_str()),
             "{pair}: {outcome}, by this order:\n{order}"
         );
     }
