@@ -90,17 +90,11 @@ impl Location {
         self.path.as_ref().is_some_and(|path| !path.exists())
     }
 
-    /// The user to whom the directory or the database belongs; `None` when there is none yet.
+    /// The user to whom the directory or the database belongs, or what lies in its place: as that user
+    /// nothing can be reached through a link that would not be reached anyway. `None` when there is none yet.
     #[must_use]
     pub fn owner(&self) -> Option<Account> {
-        let path = self.path.as_deref()?;
-        let found = fs::symlink_metadata(path).ok()?.file_type();
-        let is_ours = if self.kind == "file" {
-            found.is_dir()
-        } else {
-            found.is_file()
-        };
-        is_ours.then(|| Account::owning(path)).flatten()
+        Account::owning(self.path.as_deref()?)
     }
 }
 

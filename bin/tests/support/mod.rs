@@ -6,6 +6,10 @@
     reason = "each test program uses its own part of this module"
 )]
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the support of engines has it, too, and not every test program has that"
+)]
 #[path = "../../../tests/support/skip.rs"]
 mod skip;
 
