@@ -6,7 +6,7 @@
 use std::env;
 use std::sync::{Barrier, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::browser::ADA;
 use crate::support::client::{Answer, Client};
@@ -173,6 +173,11 @@ fn a_login_by_the_example_among_requests_in_flight_ends_logged_in() {
     });
 }
 
+/// So often a cookie of ten seconds may have been sent again since then, on a busy machine.
+fn most_since(begun: Instant) -> usize {
+    1 + usize::try_from(begun.elapsed().as_secs()).unwrap()
+}
+
 /// Once in a tenth of its Max-Age a page sends the cookie again.
 #[test]
 fn cookies_that_are_sent_again_and_again_do_not_undo_a_login() {
@@ -186,9 +191,11 @@ fn cookies_that_are_sent_again_and_again_do_not_undo_a_login() {
                 .now()
                 .get(&way.path(&format!("/race?do=login&ms={takes}")))
         };
+        let begun = Instant::now();
         let seen = race(&browser, login, way, takes);
         // One of those that came before the login may have sent the old one again.
-        assert!(seen.cookies.len() <= 1, "{way:?}: {:?}", seen.cookies);
+        let most = most_since(begun);
+        assert!(seen.cookies.len() <= most, "{way:?}: {:?}", seen.cookies);
         assert!(
             seen.cookies.iter().all(|it| it.contains(&before)),
             "{way:?}"
@@ -202,7 +209,6 @@ fn a_page_that_only_reads_sends_the_cookie_again_once_in_a_tenth_of_its_max_age(
     by_some_ways("cookieMaxAge = 10s\n", |way, _| {
         let (browser, id) = guest(way);
         let read = way.path("/race?do=read");
-        browser.get(&read).expect(200, "").expect_cookies(0);
         thread::sleep(Duration::from_millis(2200));
         let ask = |head: &str| browser.ask(head, "");
         // An image, a script's request, a look at the head, and a form are no pages.
@@ -212,21 +218,22 @@ fn a_page_that_only_reads_sends_the_cookie_again_once_in_a_tenth_of_its_max_age(
         }
         ask(&format!("POST {read} HTTP/1.1\r\nContent-Length: 0\r\n")).expect_cookies(0);
         // Of those that read at once, one does it.
+        let begun = Instant::now();
+        let document = format!("GET {read} HTTP/1.1\r\nSec-Fetch-Dest: document\r\n");
         let answers = Mutex::new(Vec::new());
         thread::scope(|scope| {
-            for _ in 0..8 {
+            for _ in 0..4 {
                 scope.spawn(|| answers.lock().unwrap().push(browser.get(&read)));
+                scope.spawn(|| answers.lock().unwrap().push(ask(&document)));
             }
         });
-        let answers = answers.into_inner().unwrap();
+        let mut answers = answers.into_inner().unwrap();
+        answers.push(ask(&document));
         let cookies: Vec<_> = answers.iter().flat_map(Answer::set_cookies).collect();
-        assert_eq!(cookies.len(), 1, "{way:?}");
-        assert!(
-            cookies[0].contains(&id) && cookies[0].contains("Max-Age=10"),
-            "{cookies:?}"
-        );
-        let document = format!("GET {read} HTTP/1.1\r\nSec-Fetch-Dest: document\r\n");
-        ask(&document).expect(200, "").expect_cookies(0);
+        let number = 1..=most_since(begun);
+        assert!(number.contains(&cookies.len()), "{way:?}: {cookies:?}");
+        let is_own = |it: &String| it.contains(&id) && it.contains("Max-Age=10");
+        assert!(cookies.iter().all(is_own), "{cookies:?}");
         // The id of nobody is never sent, however old it is.
         let mut unknown = way.client().with_id(UNKNOWN);
         unknown.get(&read).expect(200, "nobody").expect_cookies(0);
