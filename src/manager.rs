@@ -659,3 +659,28 @@ pub(crate) fn parse(
         })?;
     Ok(applications.with_longest_key(shared.config.max_key_length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_readers_that_find_a_cookie_due_one_sends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config::new().set("storageFileDir", directory.path());
+        let config = config.unwrap();
+        let mut session = SessionManager::new(config.clone())
+            .unwrap()
+            .start("")
+            .unwrap();
+        session.insert("n", 1).unwrap();
+        session.save().unwrap();
+        let id = session.id().unwrap().clone();
+        drop(session);
+        let config = config.set("cookieMaxAge", "30d").unwrap();
+        let manager = SessionManager::new(config).unwrap();
+        let sent = || manager.renew(&id).unwrap();
+        assert_eq!(sent().as_deref(), Some(id.secret()));
+        assert_eq!(sent(), None);
+    }
+}
