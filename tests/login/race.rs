@@ -115,10 +115,12 @@ fn race(browser: &Browser, login: impl FnOnce() -> Answer, way: Way, takes: u64)
 
 #[track_caller]
 fn is_inside(browser: &Browser, way: Way, before: &str) {
-    assert_ne!(browser.now().id(), Some(before), "{way:?}");
+    let id = browser.now().id().unwrap().to_owned();
+    assert_ne!(id, before, "{way:?}");
     for wish in ["read", "existing", "open"] {
         let answer = browser.get(&way.path(&format!("/race?do={wish}")));
-        answer.expect(200, "ada is here").expect_cookies(0);
+        let cookies = answer.expect(200, "ada is here").set_cookies();
+        assert!(cookies.iter().all(|it| it.contains(&id)), "{cookies:?}");
     }
 }
 
