@@ -71,8 +71,9 @@ pub enum Error {
         /// The most that every browser keeps.
         limit: usize,
     },
-    /// The session's id was replaced ([`Session::regenerate_id_with_grace`](crate::Session::regenerate_id_with_grace)):
-    /// under the old one it can be read for a while, and not changed. The client has the new one by now.
+    /// The session's id was replaced ([`Session::regenerate_id`](crate::Session::regenerate_id)): the old one
+    /// shows nothing, or with a grace what was there, and changes nothing. The client has the new one by now,
+    /// or is about to get it.
     Replaced,
     /// Of the sessions of a user that were to be ended, some are left; all others are ended. Try again for
     /// these.
@@ -292,7 +293,7 @@ impl fmt::Display for Error {
                 "the session's cookie would take {size} bytes, browsers keep {limit}; use storageType = file for so much"
             ),
             Error::Replaced => f.write_str(
-                "the session has a new id; under the old one it can be read for a while, but not changed",
+                "the session has a new id by now; under the old one it cannot be changed",
             ),
             Error::SessionsLeft { left, .. } => {
                 write!(f, "{left} of the user's sessions could not be ended, all others are")
