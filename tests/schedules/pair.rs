@@ -1,9 +1,11 @@
 //! Two tasks at once, what there is before, and what may come of it.
 
 use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::subject::Subject;
+use crate::subject::{SHARDED, Subject};
 use crate::task::{Task, USER, id};
 
 /// What there is before.
@@ -32,6 +34,16 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn prepare(&self, store: &str, directory: &Path) {
         let subject = Subject::open(store, directory, || ());
+        let draws_an_id = |task: &Task| matches!(task, Task::Renew(_) | Task::Replace(_));
+        if store == SHARDED && self.tasks.iter().any(draws_an_id) {
+            // As the id is drawn, its shard would have to be made or be that of the other.
+            let mut shards = DirBuilder::new();
+            shards.recursive(true).mode(0o700);
+            for shard in 0..=u8::MAX {
+                let shard = directory.join(format!("{shard:02x}"));
+                shards.create(shard).unwrap();
+            }
+        }
         let create = |number, user: Option<&str>| {
             let created = match user {
                 Some(user) => subject.create_of(&id(number), number + 1, user),
