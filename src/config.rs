@@ -221,7 +221,7 @@ impl Default for Config {
             max_sessions: 0,
             when_full: WhenFull::EvictOldest,
             max_record_bytes: 1 << 20,
-            max_key_length: crate::values::MAX_KEY_LENGTH,
+            max_key_length: crate::record::MAX_KEY_LENGTH,
             max_form_fields: MAX_FORM_FIELDS,
             min_free_space: FreeSpace::Percent(1),
             durability: Durability::None,

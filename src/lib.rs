@@ -82,47 +82,26 @@
 //! Under `storageType = cookie` the first two promises do not hold either: nobody can lock or take back
 //! what the client has.
 
-mod administration;
-#[cfg(all(feature = "dlmalloc", target_env = "musl"))]
-mod allocator;
-mod applications;
-mod body;
-mod cgi;
 mod config;
 mod cookies;
 mod error;
-mod error_log;
-#[cfg(target_os = "linux")]
-mod fastcgi;
-#[cfg(all(fuzzing, target_os = "linux"))]
-pub mod fuzzing;
-mod held;
+mod gateway;
+mod http;
 mod id;
-mod lazy_manager;
-mod manager;
-mod params;
-mod program;
 mod record;
-mod request;
-mod response;
-mod runner;
 mod session;
 mod store;
-mod values;
-mod visit;
 
-pub use applications::Reservation;
-pub use body::BodyReader;
+pub use self::http::{BodyReader, Request, Response};
 pub use config::{Config, Origin};
 pub use cookies::SetCookie;
 pub use error::{Error, Result, printable};
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub use gateway::fuzzing;
+pub use gateway::{Program, run};
 pub use id::{SessionDigest, SessionId};
-pub use manager::SessionManager;
-pub use program::{Program, run};
-pub use record::{Record, RecordError};
-pub use request::Request;
-pub use response::Response;
-pub use session::{Session, Snapshot};
+pub use record::{MAX_KEY_LENGTH, Record, RecordError, Reservation, Values};
+pub use session::{Session, SessionManager, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
 #[cfg(feature = "mysql")]
@@ -137,4 +116,3 @@ pub use store::{
     CustomFunctions, CustomResult, CustomStore, Examination, FileStore, Lease, MemoryStore, Store,
     Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
 };
-pub use values::{MAX_KEY_LENGTH, Values};

@@ -1,5 +1,8 @@
 //! [`Record`]: what a store keeps for one session.
 
+mod namespaces;
+mod values;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
@@ -12,6 +15,11 @@ use serde_json::value::RawValue;
 
 use crate::config::Config;
 use crate::id::SessionDigest;
+
+pub use namespaces::Reservation;
+pub(crate) use namespaces::{Applications, name_fault};
+pub(crate) use values::{Flashes, Unique, typed};
+pub use values::{MAX_KEY_LENGTH, Values};
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;

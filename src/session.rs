@@ -1,24 +1,30 @@
 //! [`Session`]: what an application holds during one request.
 
+mod administration;
 mod commit;
+mod held;
+pub(crate) mod lazy_manager;
+mod manager;
 mod names;
 mod notes;
+pub(crate) mod request_session;
 mod snapshot;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::applications::Applications;
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
-use crate::held::SessionGuard;
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::{Locked, Shared, parse};
-use crate::record::Record;
+use crate::record::{Applications, Record, Values};
+use crate::session::held::SessionGuard;
+use crate::session::manager::{Locked, Shared, parse};
 use crate::store::Lease;
-use crate::values::Values;
 
+#[cfg(target_os = "linux")]
+pub(crate) use held::{WaitingPlaces, stand_aside, wait_in};
+pub use manager::SessionManager;
 pub(crate) use notes::{CSRF_FIELD, Flashed};
 pub use snapshot::Snapshot;
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::secret::Secret;
 use super::{ErrorLog, FreeSpace, IdFrom, Secure};
-use crate::applications::name_fault;
-use crate::values::MAX_KEY_LENGTH;
+use crate::record::{MAX_KEY_LENGTH, name_fault};
 
 fn text(text: &OsStr) -> Result<&str, String> {
     text.to_str().ok_or_else(|| "is not UTF-8".to_owned())

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::notes::digest_of_token;
 use super::{LONGEST_GRACE, NewId, Renewal, Session, to_json};
-use crate::applications::Applications;
 use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
-use crate::held::SessionGuard;
 use crate::id::{SessionDigest, SessionId};
-use crate::record::Record;
+use crate::record::{Applications, Record};
+use crate::session::held::SessionGuard;
 use crate::store::Lease;
 
 /// Not even two ids of 160 random bits are the same.

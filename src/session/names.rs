@@ -1,9 +1,8 @@
 //! Several applications in one session, and names that only a module reaches.
 
 use super::Session;
-use crate::applications::Reservation;
 use crate::error::{Error, Result};
-use crate::values::Values;
+use crate::record::{Reservation, Values};
 
 impl Session {
     /// The values of another application in this session (lemon.session's `app`); an empty set when

@@ -10,11 +10,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::Session;
-use crate::applications::Applications;
 use crate::error::Result;
 use crate::id::{SessionId, hex};
-use crate::record::Record;
-use crate::values::{Flashes, typed};
+use crate::record::{Applications, Flashes, Record, typed};
 
 /// What the marker of a change of id keeps of a token.
 pub(super) fn digest_of_token(token: &str) -> String {

@@ -5,11 +5,9 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
-use crate::applications::{Applications, Reservation};
 use crate::error::Result;
-use crate::record::Record;
+use crate::record::{Applications, Record, Reservation, Values, typed};
 use crate::store::Stored;
-use crate::values::{Values, typed};
 
 /// A session as it was at one moment, read without its lock.
 ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::expiry::{Expiry, has_passed};
-use super::locks::{SessionLock, SessionLocks};
+use super::files::locks::{SessionLock, SessionLocks};
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::Config;
 use crate::error::{Error, Result};

@@ -68,7 +68,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::directory::Directory;
+use super::files::directory::Directory;
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
 use crate::config::{Config, Durability, FreeSpace, WhenFull};
 use crate::error::{Error, Result};

@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::params;
 
 use super::expiry::{Expiry, has_passed};
-use super::locks::SessionLocks;
+use super::files::locks::SessionLocks;
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};

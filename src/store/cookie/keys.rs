@@ -2,8 +2,7 @@
 
 use cookie::Key;
 
-use crate::config::Config;
-use crate::config::secret_file;
+use crate::config::{Config, secret_file};
 use crate::error::{Error, Result};
 
 /// The number of hexadecimal digits of a key: 64 bytes.

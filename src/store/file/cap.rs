@@ -20,9 +20,9 @@ use super::scan::{self, COUNT, SWEEP_LOCK};
 use super::{Shared, content, is_counted, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
-use crate::store::calls;
-use crate::store::directory::{self, Finding};
-use crate::store::lock::{self, Release};
+use crate::store::files::calls;
+use crate::store::files::directory::{self, Finding};
+use crate::store::files::lock::{self, Release};
 use crate::store::{RECOUNT, Sweep};
 
 /// So far above the cap a creator does not wait for an eviction that somebody else is doing.

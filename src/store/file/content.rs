@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::slots::{self, DATA, Header, Place, Slot};
 use crate::id::SessionDigest;
-use crate::store::calls;
+use crate::store::files::calls;
 
 /// Files up to this size are read whole; of larger ones only the two headers and what is current.
 const WHOLE: usize = 16 << 10;

@@ -13,8 +13,8 @@ use super::{Shared, space};
 use crate::error::{Error, Result};
 use crate::id;
 use crate::store::Uninstalled;
-use crate::store::directory::{Directory, Finding, Missing};
-use crate::store::lock::{self, Release};
+use crate::store::files::directory::{Directory, Finding, Missing};
+use crate::store::files::lock::{self, Release};
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {

@@ -14,9 +14,8 @@ use super::{Shared, cap, last_access, should_touch, space, users};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::{Record, RecordError};
-use crate::store::calls;
-use crate::store::directory::{self, Directory, Finding};
-use crate::store::lock;
+use crate::store::files::directory::{self, Directory, Finding};
+use crate::store::files::{calls, lock};
 use crate::store::{Lease, Stored, check_size};
 
 /// A slot more than so many times larger than its record is given back.

@@ -9,8 +9,8 @@ use rustix::io::{Errno, retry_on_intr};
 use super::Shared;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::store::calls;
-use crate::store::directory::Missing;
+use crate::store::files::calls;
+use crate::store::files::directory::Missing;
 
 /// The lock of clean-up and eviction; its time is that of the last clean-up.
 pub(super) const SWEEP_LOCK: &str = ".gc";
@@ -56,7 +56,7 @@ fn kind(name: &[u8]) -> Kind {
     }
 }
 
-/// Whether a name is one of [`Directory::temporary_name`](crate::store::directory::Directory): somebody
+/// Whether a name is one of [`Directory::temporary_name`](crate::store::files::directory::Directory): somebody
 /// else's temporary file is not ours to delete.
 fn is_temporary(name: &[u8]) -> bool {
     let parts = name

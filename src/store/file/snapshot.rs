@@ -18,9 +18,9 @@ use super::{Shared, last_access, should_touch};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
-use crate::store::calls;
-use crate::store::directory::{self, Finding};
-use crate::store::lock::{self, Release};
+use crate::store::files::calls;
+use crate::store::files::directory::{self, Finding};
+use crate::store::files::lock::{self, Release};
 
 /// After so many readings that did not settle, the shared lock keeps writers away.
 const READINGS: usize = 4;

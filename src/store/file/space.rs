@@ -11,7 +11,7 @@ use super::Shared;
 use crate::config::FreeSpace;
 use crate::error::{Error, Result};
 use crate::record::Record;
-use crate::store::directory::Missing;
+use crate::store::files::directory::Missing;
 
 /// Refuses a creation when there is too little space for it.
 pub(super) fn admit(shared: &Shared, record: &Record) -> Result<()> {

@@ -20,9 +20,9 @@ use super::{Shared, cap, is_counted};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
-use crate::store::calls;
-use crate::store::directory::{self, Finding, Missing};
-use crate::store::lock::{self, Release};
+use crate::store::files::calls;
+use crate::store::files::directory::{self, Finding, Missing};
+use crate::store::files::lock::{self, Release};
 use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.

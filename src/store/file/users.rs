@@ -22,8 +22,9 @@ use sha2::{Digest as _, Sha256};
 use super::{Shared, snapshot};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest, hex};
-use crate::store::directory::{self, Directory, Finding};
-use crate::store::{MAX_LISTINGS, lock};
+use crate::store::MAX_LISTINGS;
+use crate::store::files::directory::{self, Directory, Finding};
+use crate::store::files::lock;
 
 /// A digest and a line feed.
 const LINE: usize = SessionDigest::LENGTH + 1;

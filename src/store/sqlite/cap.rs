@@ -9,7 +9,7 @@ use super::rows::IS_SESSION;
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::record::{Record, unix_seconds};
-use crate::store::locks::SessionLock;
+use crate::store::files::locks::SessionLock;
 
 /// So many sessions more than must go at most, each of which costs an open file.
 const MOST_SPARE: u64 = 64;

@@ -9,7 +9,7 @@ use super::Shared;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, unix_seconds};
-use crate::store::locks::SessionLock;
+use crate::store::files::locks::SessionLock;
 use crate::store::{Lease, check_size, reading};
 
 /// The lock of one session.

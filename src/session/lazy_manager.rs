@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use crate::error::{Error, Result};
-use crate::manager::SessionManager;
+use crate::session::SessionManager;
 
 /// How long a failure counts before the manager is tried to be created again.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);

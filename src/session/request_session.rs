@@ -1,4 +1,4 @@
-//! [`Visit`]: the one session of one request, and the one cookie that comes of it.
+//! [`RequestSession`]: the one session of one request, and the one cookie that comes of it.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,13 +6,13 @@ use crate::config::{CacheLimiter, IdFrom, MAX_FORM_FIELDS};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::lazy_manager::{LazyManager, RETRY};
-use crate::manager::{Found, SessionManager};
 use crate::record::Record;
+use crate::session::lazy_manager::{LazyManager, RETRY};
+use crate::session::manager::{Found, SessionManager};
 use crate::session::{Flashed, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
-pub(crate) struct Visit {
+pub(crate) struct RequestSession {
     lazy_manager: LazyManager,
     manager: Option<SessionManager>,
     cookie_header: Vec<u8>,
@@ -90,14 +90,14 @@ pub(crate) struct Outcome {
     pub(crate) manager: Option<SessionManager>,
 }
 
-impl Visit {
+impl RequestSession {
     pub(crate) fn new(
         lazy_manager: LazyManager,
         cookie_header: Vec<u8>,
         shown_as: ShownAs,
         arrived: Instant,
     ) -> Self {
-        Visit {
+        RequestSession {
             waited: arrived.elapsed(),
             lazy_manager,
             manager: None,

@@ -1,19 +1,17 @@
 //! [`SessionManager`]: from a Cookie header to a session, in one function.
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::applications::Applications;
-use crate::config::{Config, StorageType};
+use crate::config::Config;
 use crate::cookies::{self, By, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
-use crate::held::{HeldSessions, SessionGuard};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::Record;
+use crate::record::{Applications, Record};
+use crate::session::held::{HeldSessions, SessionGuard};
 use crate::session::{Session, Snapshot};
-use crate::store::{FileStore, Lease, MemoryStore, Store, Stored, Sweep, SweepReport};
+use crate::store::{self, Lease, Store, Stored, Sweep, SweepReport};
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
 /// transport; under CGI and FastCGI [`run`](crate::run) does all of this by itself.
@@ -62,84 +60,8 @@ impl SessionManager {
     ///
     /// [`Error::Config`] when the settings do not fit together.
     pub fn new(config: Config) -> Result<Self> {
-        match config.storage_type {
-            StorageType::File => {
-                let store = FileStore::new(&config)?;
-                SessionManager::with_store(config, store)
-            }
-            StorageType::Ram if env::var_os("REQUEST_METHOD").is_some() => Err(Error::Config(
-                "storageType = ram cannot work under CGI: every request is a new process and would find nothing; \
-                 use storageType = file, or run the program as FastCGI"
-                    .to_owned(),
-            )),
-            StorageType::Ram => {
-                let store = MemoryStore::new(&config)?;
-                SessionManager::with_store(config, store)
-            }
-            StorageType::Cookie => SessionManager::with_cookies(config),
-            StorageType::Custom => Err(Error::Config(
-                "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
-            )),
-            StorageType::Sqlite => SessionManager::with_sqlite(config),
-            StorageType::Redis => SessionManager::with_redis(config),
-            StorageType::Postgres => SessionManager::with_postgres(config),
-            StorageType::Mysql => SessionManager::with_mysql(config),
-        }
-    }
-
-    #[cfg(feature = "cookie-store")]
-    fn with_cookies(config: Config) -> Result<Self> {
-        let store = crate::store::CookieStore::new(&config)?;
-        SessionManager::with_store(config, store)
-    }
-
-    #[cfg(not(feature = "cookie-store"))]
-    fn with_cookies(_: Config) -> Result<Self> {
-        Err(built_without("cookie", "cookie-store"))
-    }
-
-    #[cfg(feature = "sqlite")]
-    fn with_sqlite(config: Config) -> Result<Self> {
-        let store = crate::store::SqliteStore::new(&config)?;
-        SessionManager::with_store(config, store)
-    }
-
-    #[cfg(not(feature = "sqlite"))]
-    fn with_sqlite(_: Config) -> Result<Self> {
-        Err(built_without("sqlite", "sqlite"))
-    }
-
-    #[cfg(feature = "redis")]
-    fn with_redis(config: Config) -> Result<Self> {
-        let store = crate::store::RedisStore::new(&config)?;
-        SessionManager::with_store(config, store)
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn with_redis(_: Config) -> Result<Self> {
-        Err(built_without("redis", "redis"))
-    }
-
-    #[cfg(feature = "postgres")]
-    fn with_postgres(config: Config) -> Result<Self> {
-        let store = crate::store::PostgresStore::new(&config)?;
-        SessionManager::with_store(config, store)
-    }
-
-    #[cfg(not(feature = "postgres"))]
-    fn with_postgres(_: Config) -> Result<Self> {
-        Err(built_without("postgres", "postgres"))
-    }
-
-    #[cfg(feature = "mysql")]
-    fn with_mysql(config: Config) -> Result<Self> {
-        let store = crate::store::MysqlStore::new(&config)?;
-        SessionManager::with_store(config, store)
-    }
-
-    #[cfg(not(feature = "mysql"))]
-    fn with_mysql(_: Config) -> Result<Self> {
-        Err(built_without("mysql", "mysql"))
+        let store = store::open(&config)?;
+        SessionManager::with_boxed(config, store)
     }
 
     /// A manager of sessions in a store of one's own.
@@ -148,11 +70,15 @@ impl SessionManager {
     ///
     /// [`Error::Config`] when the settings do not fit together.
     pub fn with_store(config: Config, store: impl Store + 'static) -> Result<Self> {
+        SessionManager::with_boxed(config, Box::new(store))
+    }
+
+    fn with_boxed(config: Config, store: Box<dyn Store>) -> Result<Self> {
         config.check()?;
         Ok(SessionManager {
             shared: Arc::new(Shared {
                 config,
-                store: Box::new(store),
+                store,
                 held: Arc::default(),
             }),
         })
@@ -569,20 +495,6 @@ impl Shared {
             None => Ok(Found::Nothing),
         }
     }
-}
-
-#[cfg(not(all(
-    feature = "cookie-store",
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "sqlite"
-)))]
-fn built_without(storage_type: &str, feature: &str) -> Error {
-    Error::Config(format!(
-        "storageType = {storage_type}: this program was built without the feature {feature}; \
-         build it with that feature of cgi-session, or use storageType = file"
-    ))
 }
 
 /// The most ids of one request that are looked up.

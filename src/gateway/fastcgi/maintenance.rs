@@ -7,9 +7,9 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::error_log::report;
-use crate::lazy_manager::{LazyManager, RETRY};
-use crate::manager::SessionManager;
+use crate::gateway::error_log::report;
+use crate::session::SessionManager;
+use crate::session::lazy_manager::{LazyManager, RETRY};
 use crate::store::Sweep;
 
 /// The longest pause between two looks at whether a clean-up is due.

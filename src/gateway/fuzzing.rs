@@ -9,11 +9,11 @@ pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 /// parameters and the body of each.
 #[must_use]
 pub fn read_requests(pieces: &[&[u8]]) -> Vec<(Pairs, Vec<u8>)> {
-    crate::fastcgi::read_requests(pieces)
+    crate::gateway::fastcgi::read_requests(pieces)
 }
 
 /// The address as a page links to it whose client keeps no cookie.
 #[must_use]
 pub fn link(address: &str, name: &str, id: &SessionId) -> String {
-    crate::request::link(address, name, id)
+    crate::http::request::link(address, name, id)
 }

@@ -9,7 +9,7 @@ const BUFFERS: usize = 64;
 pub(super) const SMALL: usize = 32 << 10;
 
 #[derive(Default)]
-pub(in crate::fastcgi) struct Places {
+pub(in crate::gateway::fastcgi) struct Places {
     connections: AtomicUsize,
     bodies: AtomicUsize,
     owed: AtomicUsize,
@@ -17,13 +17,13 @@ pub(in crate::fastcgi) struct Places {
 
 impl Places {
     /// How many bytes of responses wait to be taken.
-    pub(in crate::fastcgi) fn owed(&self) -> usize {
+    pub(in crate::gateway::fastcgi) fn owed(&self) -> usize {
         self.owed.load(Ordering::Relaxed)
     }
 }
 
 /// One of the places for connections; dropping it makes room for another.
-pub(in crate::fastcgi) struct Place {
+pub(in crate::gateway::fastcgi) struct Place {
     all: Arc<Places>,
     body: usize,
     owed: usize,
@@ -31,7 +31,7 @@ pub(in crate::fastcgi) struct Place {
 
 impl Place {
     /// Takes a place; tells how many had been taken before.
-    pub(in crate::fastcgi) fn take(places: &Arc<Places>) -> (Self, usize) {
+    pub(in crate::gateway::fastcgi) fn take(places: &Arc<Places>) -> (Self, usize) {
         let before = places.connections.fetch_add(1, Ordering::Relaxed);
         let all = Arc::clone(places);
         let (body, owed) = (0, 0);

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Error, Result};
-use crate::store::lock;
+use crate::store::files::lock;
 
 /// The variable that names the web servers that may connect by TCP.
 const ALLOWED: &str = "FCGI_WEB_SERVER_ADDRS";

@@ -20,8 +20,9 @@ use rustix::fs::{Dir, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Finding, Missing};
-use super::{Uninstalled, age_of_sweep, calls, directory, lock};
+use super::{calls, directory, lock};
 use crate::error::{Error, Result};
+use crate::store::{Uninstalled, age_of_sweep};
 
 /// The lock of the clean-up; its time is that of the last one.
 const SWEEP_LOCK: &str = ".sweep";

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::ops::Range;
 
-use crate::params::Params;
-use crate::response::Response;
+use crate::http::params::Params;
+use crate::http::response::Response;
 
 /// The length of a record's header.
 pub(super) const HEADER: usize = 8;

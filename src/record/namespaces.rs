@@ -7,7 +7,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::values::{Flashes, MAX_KEY_LENGTH, Unique, Values};
+use crate::record::{Flashes, MAX_KEY_LENGTH, Unique, Values};
 
 /// Before a module's reserved name. Alone it is the name of the library's own notes.
 const RESERVED: char = '@';

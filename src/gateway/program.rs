@@ -9,22 +9,20 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
-use crate::cgi;
 use crate::error::Result;
+use crate::gateway::cgi;
 #[cfg(target_os = "linux")]
-use crate::error_log::report;
-use crate::error_log::report_everything;
+use crate::gateway::error_log::{report, report_everything};
 #[cfg(target_os = "linux")]
-use crate::fastcgi::listener::Bind;
+use crate::gateway::fastcgi::listener::Bind;
 #[cfg(target_os = "linux")]
-use crate::fastcgi::{self, Limits, Socket};
-use crate::lazy_manager::LazyManager;
-use crate::manager::SessionManager;
-use crate::request::Request;
-use crate::response::Response;
-use crate::runner::BoxError;
+use crate::gateway::fastcgi::{self, Limits, Socket};
+use crate::gateway::runner::{BoxError, Handler};
 #[cfg(target_os = "linux")]
-use crate::runner::Handler;
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::session::SessionManager;
+use crate::session::lazy_manager::LazyManager;
 
 /// Answers the requests that a web server hands over, with a session for the handler.
 ///
@@ -223,7 +221,7 @@ impl Program {
 
     #[cfg(not(target_os = "linux"))]
     #[expect(clippy::unused_self, reason = "on Linux it has settings")]
-    fn start_by_hand(self, _: &crate::runner::Handler<'_>) -> ExitCode {
+    fn start_by_hand(self, _: &crate::gateway::runner::Handler<'_>) -> ExitCode {
         explain()
     }
 

@@ -18,12 +18,12 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Opens the directory that a path names.
-pub(super) fn open_directory(path: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
+pub(in crate::store) fn open_directory(path: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| rustix::fs::open(path, DIRECTORY, Mode::empty()))
 }
 
 /// Opens a directory below another one.
-pub(super) fn open_directory_at(
+pub(in crate::store) fn open_directory_at(
     directory: impl AsFd,
     name: impl Arg + Copy,
 ) -> rustix::io::Result<OwnedFd> {
@@ -31,7 +31,7 @@ pub(super) fn open_directory_at(
 }
 
 /// Opens an existing file.
-pub(super) fn open_at(
+pub(in crate::store) fn open_at(
     directory: impl AsFd,
     name: &str,
     access: OFlags,
@@ -50,32 +50,32 @@ pub(super) fn open_at(
 }
 
 /// What an open file is.
-pub(super) fn stat(file: impl AsFd) -> rustix::io::Result<Stat> {
+pub(in crate::store) fn stat(file: impl AsFd) -> rustix::io::Result<Stat> {
     retry_on_intr(|| rustix::fs::fstat(&file))
 }
 
 /// What has this name, be it a link.
-pub(super) fn stat_at(directory: impl AsFd, name: &str) -> rustix::io::Result<Stat> {
+pub(in crate::store) fn stat_at(directory: impl AsFd, name: &str) -> rustix::io::Result<Stat> {
     retry_on_intr(|| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
 }
 
 /// Takes a name away.
-pub(super) fn unlink_at(directory: impl AsFd, name: &str) -> rustix::io::Result<()> {
+pub(in crate::store) fn unlink_at(directory: impl AsFd, name: &str) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::unlinkat(&directory, name, AtFlags::empty()))
 }
 
 /// Waits until the disk has a file, or the names in a directory.
-pub(super) fn sync(file: impl AsFd) -> rustix::io::Result<()> {
+pub(in crate::store) fn sync(file: impl AsFd) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::fsync(&file))
 }
 
 /// Sets the time of the last change.
-pub(super) fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
+pub(in crate::store) fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
     retry(|| file.set_modified(time))
 }
 
 /// Does what a signal may interrupt.
-pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(in crate::store) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

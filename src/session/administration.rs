@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::manager::{Locked, SessionManager, Shared};
 use crate::session::Session;
+use crate::session::manager::{Locked, SessionManager, Shared};
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
 /// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.

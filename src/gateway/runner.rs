@@ -9,15 +9,15 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::body::Body;
 use crate::config::CacheLimiter;
 use crate::error::{Error, Result, one_line};
-use crate::error_log::report;
+use crate::gateway::error_log::report;
+use crate::http::body::Body;
+use crate::http::request::Request;
+use crate::http::response::Response;
 use crate::id::SessionDigest;
-use crate::manager::SessionManager;
-use crate::request::Request;
-use crate::response::Response;
-use crate::visit::{Outcome, Visit};
+use crate::session::SessionManager;
+use crate::session::request_session::{Outcome, RequestSession};
 
 /// A handler whose errors are of every type.
 pub(crate) type Handler<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
@@ -68,7 +68,7 @@ pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
 }
 
 /// The response of a request that failed, after which the client must still find its session.
-fn failed(response: Response, visit: &mut Visit, is_https: bool) -> Response {
+fn failed(response: Response, visit: &mut RequestSession, is_https: bool) -> Response {
     let Some(outcome) = visit.abandon() else {
         return response;
     };

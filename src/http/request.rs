@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use http::Method;
 
-use crate::body::{Body, BodyReader};
 use crate::cookies;
 use crate::error::{Error, Result};
+use crate::http::body::{Body, BodyReader};
+use crate::http::params::Params;
 use crate::id::SessionId;
-use crate::lazy_manager::LazyManager;
-use crate::params::Params;
+use crate::session::lazy_manager::LazyManager;
+use crate::session::request_session::{RequestSession, ShownAs};
 use crate::session::{CSRF_FIELD, Session, Snapshot};
-use crate::visit::{ShownAs, Visit};
 
 #[cfg(fuzzing)]
 pub(crate) use links::link;
@@ -38,7 +38,7 @@ pub struct Request {
     form: Option<Vec<(String, String)>>,
     /// What [`Request::load_fields`] took from the session.
     loaded: Vec<(String, String)>,
-    visit: Visit,
+    visit: RequestSession,
 }
 
 impl Request {
@@ -48,7 +48,7 @@ impl Request {
             document: is_document(&params),
         };
         let header = cookie_header(&params);
-        let visit = Visit::new(manager, header, shown_as, arrived);
+        let visit = RequestSession::new(manager, header, shown_as, arrived);
         Request {
             params,
             joined: OnceCell::new(),
@@ -290,12 +290,12 @@ impl Request {
         Some(named.is_some_and(|named| named.eq_ignore_ascii_case(host)))
     }
 
-    pub(crate) fn into_parts(self) -> (Body, Visit) {
+    pub(crate) fn into_parts(self) -> (Body, RequestSession) {
         (self.body, self.visit)
     }
 
     /// The visit, which knows the client's id if it came at all.
-    fn visit(&mut self) -> Result<&mut Visit> {
+    fn visit(&mut self) -> Result<&mut RequestSession> {
         if self.visit.looks_for_id()? {
             let (name, from) = self.visit.settings()?;
             let is_posted = from.form && self.method() == Method::POST && self.has_form();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::held::WaitingPlaces;
+use crate::session::WaitingPlaces;
 
 /// Spare threads end that were not needed for so long, but for one.
 const SPARE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, hex};
 use crate::record::Record;
-use crate::store::{calls, lock};
+use crate::store::files::{calls, lock};
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;

@@ -7,7 +7,7 @@ use rustix::io::retry_on_intr;
 
 use super::super::LAST_REQUESTS;
 use super::{Connection, Progress, Stage};
-use crate::runner::unavailable;
+use crate::gateway::runner::unavailable;
 
 /// How long the rest of answered requests is read away, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -15,7 +15,7 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Closes connections of which no request runs. What was answered is not lost: its peer may take it,
 /// and is listened to for a while. A request whose body was being collected is refused.
-pub(in crate::fastcgi) fn finish(mut open: Vec<Connection>) {
+pub(in crate::gateway::fastcgi) fn finish(mut open: Vec<Connection>) {
     let started = Instant::now();
     open.retain_mut(Connection::begin_end);
     while !open.is_empty() {

@@ -26,15 +26,15 @@ use super::connection::{Connection, Place, Places, Progress, finish};
 use super::listener::Listener;
 use super::streams::Streams;
 use super::workers::{Turn, Workers};
-use crate::body::Body;
 use crate::error::{Error, Result};
-use crate::error_log::{self, report};
-use crate::held;
-use crate::lazy_manager::LazyManager;
-use crate::params::Params;
-use crate::request::Request;
-use crate::response::Response;
-use crate::runner::{Answer, Handler, answer, error_page, unavailable};
+use crate::gateway::error_log::{self, report};
+use crate::gateway::runner::{Answer, Handler, answer, error_page, unavailable};
+use crate::http::body::Body;
+use crate::http::params::Params;
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::session;
+use crate::session::lazy_manager::LazyManager;
 
 /// Events of the two descriptors that are no connections.
 const LISTENER: u64 = 0;
@@ -127,7 +127,7 @@ impl<'a> Pool<'a> {
     ) -> io::Result<()> {
         let worker = thread::Builder::new().name(name);
         let worker = worker.spawn_scoped(scope, move || {
-            held::wait_in(Arc::clone(&self.workers) as Arc<_>);
+            session::wait_in(Arc::clone(&self.workers) as Arc<_>);
             let mut turn = is_spare.then(|| self.workers.first_turn());
             // The panic hook has said why; the others are not to do this worker's work.
             while panic::catch_unwind(AssertUnwindSafe(|| self.work(scope, turn.take()))).is_err() {

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 
-use crate::body::Body;
 use crate::config::{self, Config};
-use crate::error_log::{self, report};
-use crate::lazy_manager::LazyManager;
-use crate::manager::SessionManager;
-use crate::params::Params;
-use crate::request::Request;
-use crate::runner::{Answer, Handler, answer};
+use crate::gateway::error_log::{self, report};
+use crate::gateway::runner::{Answer, Handler, answer};
+use crate::http::body::Body;
+use crate::http::params::Params;
+use crate::http::request::Request;
+use crate::session::SessionManager;
+use crate::session::lazy_manager::LazyManager;
 use crate::store::Sweep;
 
 /// The longest clean-up after a response. A server that waits for the end of the program lets the client

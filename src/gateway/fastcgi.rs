@@ -26,10 +26,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::error_log::report;
-use crate::lazy_manager::{LazyManager, RETRY};
-use crate::manager::SessionManager;
-use crate::runner::Handler;
+use crate::gateway::error_log::report;
+use crate::gateway::runner::Handler;
+use crate::session::SessionManager;
+use crate::session::lazy_manager::{LazyManager, RETRY};
 use listener::{Bind, Listener};
 use maintenance::Maintenance;
 use pool::Pool;
@@ -212,7 +212,7 @@ fn stop_signal() -> io::Result<UnixStream> {
 /// The requests that a connection reads out of records that come in these pieces, for the fuzz targets.
 /// Once the parameters are complete the rest of the bytes comes at once, as the body is waited for.
 #[cfg(fuzzing)]
-pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::fuzzing::Pairs, Vec<u8>)> {
+pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::gateway::fuzzing::Pairs, Vec<u8>)> {
     use connection::{Connection, Place, Progress};
     use std::io::Write as _;
     use std::net::Shutdown;

@@ -7,8 +7,8 @@ use super::super::Limits;
 use super::super::record::{HEADER, Header, Kind};
 use super::place::SMALL;
 use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage, invalid};
-use crate::held;
-use crate::params::Params;
+use crate::http::params::Params;
+use crate::session;
 
 /// The longest that a handler waits for a body while no other thread does its worker's work.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
@@ -188,7 +188,10 @@ impl Connection {
     }
 
     /// Reads the request's body; 0 is its end.
-    pub(in crate::fastcgi) fn read_body(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::gateway::fastcgi) fn read_body(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -231,7 +234,7 @@ impl Connection {
         let most = most.unwrap_or_default();
         let mut filled = self.stream.fill_within(most.min(SHORT_WAIT));
         if filled.as_ref().is_err_and(is_timeout) {
-            filled = held::stand_aside(|| self.stream.fill_within(most));
+            filled = session::stand_aside(|| self.stream.fill_within(most));
         }
         if let Some(stdin) = self.stdin() {
             stdin.pace.moved(started.elapsed(), 0);

@@ -1,0 +1,14 @@
+//! From the web server to a handler, and back: CGI, and FastCGI on Linux.
+
+#[cfg(all(feature = "dlmalloc", target_env = "musl"))]
+mod allocator;
+mod cgi;
+mod error_log;
+#[cfg(target_os = "linux")]
+mod fastcgi;
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub mod fuzzing;
+mod program;
+mod runner;
+
+pub use program::{Program, run};

@@ -1,0 +1,427 @@
+//! [`Store`] and [`Lease`]: where records live, and the lock that lets one be written.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, SessionId};
+use crate::record::Record;
+
+/// Under `whenFull = refuse` a full store looks for expired sessions at most so often.
+pub(super) const RECOUNT: Duration = Duration::from_secs(10);
+/// Clocks of one machine never differ so much.
+const CLOCK_NOISE: Duration = Duration::from_secs(60);
+
+/// An index of a user is read so many times at most, while sessions get other ids.
+pub(super) const MAX_LISTINGS: u32 = 100;
+
+/// A place where records live.
+///
+/// What every store keeps, whatever it is made of:
+///
+/// * **Absent, expired and malformed are `None`.** `Err` means that the system failed.
+/// * **A lease is the lock.** While one lives, no other process or thread gets a lease of the same
+///   session; whoever holds none cannot write. Leases of different sessions do not disturb
+///   each other.
+/// * **A commit is whole or nothing**, also when the process dies in the middle of it.
+/// * **Only [`Store::create`] makes a record.** A commit changes the record of its lease and can
+///   never bring back one that is gone.
+/// * **A reader waits for nobody** and sees the last committed record.
+///
+/// A store knows a session by the digest of its id and never sees the id itself. `now` is the clock of
+/// the caller: a store never asks for the time.
+pub trait Store: Send + Sync {
+    /// Stores a first record under a new id; `None` when the id is taken.
+    ///
+    /// # Errors
+    ///
+    /// When the record could not be stored; nothing is left behind then.
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>>;
+
+    /// Waits up to `wait` for the session's lock and loads what is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy) when somebody else held the lock all that time.
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>>;
+
+    /// Loads what is stored without taking the lock, and counts as use of the session.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>>;
+
+    /// Loads what is stored without taking the lock and without counting as use: for whoever looks
+    /// after the store. A store that can find one session without listing all should say how.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let mut found = None;
+        let mut visit = |seen: &SessionDigest, stored: Result<Stored>| {
+            if seen == session {
+                found = Some(stored);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        self.for_each(&mut visit, now)?;
+        found.transpose()
+    }
+
+    /// Deletes what has expired and is not in use.
+    ///
+    /// # Errors
+    ///
+    /// When the store as a whole cannot be cleaned; what went wrong with single sessions is in the
+    /// report.
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport>;
+
+    /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration>;
+
+    /// Shows every live session once, without locking it and without counting as use. A session
+    /// that cannot be read is shown with the reason.
+    ///
+    /// # Errors
+    ///
+    /// When the store as a whole cannot be listed.
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()>;
+
+    /// The live sessions whose record names this user. A store that knows whose a session is without
+    /// its record names one that cannot be read, too.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
+            if stored.is_ok_and(|stored| stored.record.user() == Some(user)) {
+                found.push(*session);
+            }
+            ControlFlow::Continue(())
+        };
+        self.for_each(&mut visit, now)?;
+        Ok(found)
+    }
+
+    /// Makes what the store needs before its first session. It may run again without harm. Returns
+    /// every problem, not only the first.
+    fn install(&self) -> Vec<Error> {
+        Vec::new()
+    }
+
+    /// Looks whether the store is fit for sessions, and makes and changes nothing.
+    fn examine(&self) -> Examination {
+        // Nobody has this digest. Looking for it needs all that a request needs.
+        let nobody = SessionDigest::parse(&[b'0'; SessionDigest::LENGTH]);
+        let looked = nobody.map(|nobody| self.look(&nobody, SystemTime::UNIX_EPOCH));
+        Examination {
+            problems: looked.and_then(Result::err).into_iter().collect(),
+            ..Examination::default()
+        }
+    }
+
+    /// Removes the sessions and everything that [`Store::install`] made, and nothing else.
+    fn uninstall(&self) -> Uninstalled;
+
+    /// For a store that keeps nothing itself: a store for one client alone, which holds the session
+    /// that it recognizes in that client's cookie, or none.
+    fn for_client(&self) -> Option<Box<dyn Store>> {
+        None
+    }
+
+    /// The id that the value of a cookie stands for; `None` for one that stands for nothing.
+    fn recognize(&self, cookie_value: &str, _now: SystemTime) -> Option<SessionId> {
+        SessionId::parse(cookie_value.as_bytes())
+    }
+
+    /// Keeps what so far lives in memory alone, for a store that can.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be kept.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Who is shown the sessions of a store, one by one, until it breaks.
+pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
+
+/// How long ago a clean-up ended that noted this time.
+pub(super) fn age_of_sweep(ended: SystemTime, now: SystemTime) -> Option<Duration> {
+    match now.duration_since(ended) {
+        Ok(age) => Some(age),
+        Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
+        // Noted by a clock that was wrong: it must not put the next one off for years.
+        Err(_) => None,
+    }
+}
+
+/// The lock of one session. Dropped, it is unlocked and nothing is written.
+pub trait Lease: Send {
+    /// Replaces the record.
+    ///
+    /// # Errors
+    ///
+    /// When the record could not be stored; the one before is then untouched.
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()>;
+
+    /// Replaces the record for the last time: a store that can do both at once gives up the lock with
+    /// it. The lease is then asked for its cookie's value at most, and dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::commit`].
+    fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.commit(record, now)
+    }
+
+    /// Notes that the session was used, without writing the record.
+    ///
+    /// # Errors
+    ///
+    /// When that could not be noted.
+    fn touch(&mut self, now: SystemTime) -> Result<()>;
+
+    /// Makes sure that the session is still this lease's, before it is stored under another id: a lock
+    /// that a server keeps can be lost, and whoever had the session since may have destroyed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] when it is not, and when that cannot be found out.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Deletes the record.
+    ///
+    /// # Errors
+    ///
+    /// When the record is still there, and [`Error::LeaseLost`] when the lock had ended and somebody else may
+    /// have destroyed the session or given it another id.
+    fn destroy(self: Box<Self>) -> Result<()>;
+
+    /// For a store that keeps nothing itself: what the client's cookie must hold from now on, if
+    /// that is not what it holds already.
+    fn cookie_value(&self, _id: &SessionId) -> Option<String> {
+        None
+    }
+}
+
+/// A record as it was found.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What is stored.
+    pub record: Record,
+    /// When the session was last used, as exactly as the store knows: to a sixtieth of `timeout`.
+    pub last_access: SystemTime,
+}
+
+/// What one clean-up may do.
+///
+/// ```
+/// use std::time::Duration;
+/// use cgi_session::Sweep;
+///
+/// let bounded = Sweep::new().max_time(Duration::from_secs(5)).max_files(10_000);
+/// # let _ = bounded;
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Sweep<'a> {
+    pub(crate) max_time: Option<Duration>,
+    pub(crate) max_files: Option<u64>,
+    pub(crate) stop: Option<&'a AtomicBool>,
+    pub(crate) dry_run: bool,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) observer: Option<&'a (dyn Fn(SweepEvent<'_>) + Sync)>,
+}
+
+impl<'a> Sweep<'a> {
+    /// Everything that has expired, without limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Sweep::default()
+    }
+
+    /// Stops after this time.
+    #[must_use]
+    pub fn max_time(mut self, time: Duration) -> Self {
+        self.max_time = Some(time);
+        self
+    }
+
+    /// Stops soon after this has become true.
+    #[must_use]
+    pub fn stop_when(mut self, is_over: &'a AtomicBool) -> Self {
+        self.stop = Some(is_over);
+        self
+    }
+
+    /// Stops after so many deleted files.
+    #[must_use]
+    pub fn max_files(mut self, files: u64) -> Self {
+        self.max_files = Some(files);
+        self
+    }
+
+    /// Ends also sessions that were unused for so long, whatever their records say. Only
+    /// [`SessionManager::delete_expired`](crate::SessionManager::delete_expired) does that, for any store that can
+    /// be listed; a use that the store has not noted yet, which it does each sixtieth of a session's idle
+    /// time, is allowed for.
+    #[must_use]
+    pub fn idle(mut self, time: Duration) -> Self {
+        self.idle = Some(time);
+        self
+    }
+
+    /// Only looks for what it would delete.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// The limits of time of a clean-up that begins now.
+    pub(crate) fn clock(&self) -> SweepClock<'a> {
+        SweepClock {
+            stop: self.stop,
+            deadline: self
+                .max_time
+                .and_then(|time| Instant::now().checked_add(time)),
+        }
+    }
+
+    /// Reports what happens, from several threads at once.
+    #[must_use]
+    pub fn observer(mut self, observer: &'a (dyn Fn(SweepEvent<'_>) + Sync)) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+}
+
+/// When a clean-up under way must end.
+#[derive(Clone, Copy)]
+pub(crate) struct SweepClock<'a> {
+    stop: Option<&'a AtomicBool>,
+    deadline: Option<Instant>,
+}
+
+impl SweepClock<'_> {
+    pub(crate) fn is_over(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+            || self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// Something that happened during a clean-up.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum SweepEvent<'a> {
+    /// So many more entries have been looked at.
+    Examined(u64),
+    /// An entry was deleted or, in a dry run, would be.
+    Deleted {
+        /// Its name in the directory.
+        name: &'a str,
+        /// How long ago it was last used.
+        age: Duration,
+        /// Its size in bytes.
+        bytes: u64,
+        /// Why it goes.
+        reason: &'static str,
+    },
+}
+
+/// What a clean-up did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SweepReport {
+    /// Another clean-up was running, and this one did nothing.
+    pub already_running: bool,
+    /// A limit was reached before everything had been looked at.
+    pub stopped_early: bool,
+    /// Session files looked at.
+    pub examined: u64,
+    /// Expired sessions deleted (in a dry run: that would be).
+    pub deleted: u64,
+    /// Bytes of the files deleted.
+    pub deleted_bytes: u64,
+    /// Sessions that still live.
+    pub live: u64,
+    /// Expired by their time but locked by a request: left alone.
+    pub busy: u64,
+    /// Files left behind by processes that died, deleted.
+    pub temporary: u64,
+    /// Damaged files that were set aside (`*.corrupt`) and are still kept.
+    pub set_aside: u64,
+    /// Entries that are none of ours, left alone.
+    pub foreign: u64,
+    /// What could not be deleted or read, one line each.
+    pub failures: Vec<String>,
+}
+
+/// What [`Store::examine`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Examination {
+    /// What the store is kept in, with its version, where it tells: `Redis 7.0.15`.
+    pub engine: Option<String>,
+    /// Every problem.
+    pub problems: Vec<Error>,
+    /// What works and should be looked at, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// What [`Store::uninstall`] did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Uninstalled {
+    /// Sessions removed.
+    pub sessions: u64,
+    /// What is not the store's own and was left where it is.
+    pub foreign: Vec<String>,
+    /// Every problem.
+    pub errors: Vec<Error>,
+}
+
+/// The size of a record as JSON, if `maxRecordBytes` allows it.
+pub(super) fn check_size(record: &Record, limit: usize) -> Result<usize> {
+    let size = record.json_len();
+    if size > limit {
+        return Err(Error::TooLarge { size, limit });
+    }
+    Ok(size)
+}
+
+/// Whether a session has ended that was last used then; one that says no idle time lives so long unused.
+pub(super) fn has_expired(
+    record: &Record,
+    last_access: SystemTime,
+    timeout: Duration,
+    now: SystemTime,
+) -> bool {
+    match record.expires() {
+        Some(expires) => expires < now,
+        None => now
+            .duration_since(last_access)
+            .is_ok_and(|unused| unused > record.idle().unwrap_or(timeout)),
+    }
+}
