@@ -9,7 +9,7 @@ use crate::config::{Config, Secure};
 use crate::id::SessionId;
 
 /// The longest Max-Age that browsers keep: 400 days (RFC 6265bis, 5.5).
-const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
+const MAX_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// The values of all cookies of this name in the bytes of a Cookie header, in their order.
 ///
@@ -147,7 +147,7 @@ pub(crate) fn is_due_again(config: &Config, sent: Option<SystemTime>, now: Syste
         return false;
     };
     // When it was sent is noted in whole seconds.
-    let pause = (age.min(LONGEST_MAX_AGE) / 10).max(Duration::from_secs(1));
+    let pause = (age.min(MAX_MAX_AGE) / 10).max(Duration::from_secs(1));
     sent.is_none_or(|sent| match now.duration_since(sent) {
         Ok(since) => since > pause,
         // Noted by a clock that was wrong.
@@ -184,7 +184,7 @@ impl SetCookie {
     pub(crate) fn new(config: &Config, value: String) -> Self {
         let mut cookie = builder(config, value);
         if let Some(age) = config.cookie_max_age {
-            let seconds = age.min(LONGEST_MAX_AGE).as_secs();
+            let seconds = age.min(MAX_MAX_AGE).as_secs();
             let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
             cookie = cookie.max_age(cookie::time::Duration::seconds(seconds));
         }

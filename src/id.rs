@@ -88,12 +88,12 @@ impl SessionDigest {
 
     /// The first 40 digits, which no two sessions have in common: what a store with short keys
     /// knows a session by.
-    pub(crate) fn stem(&self) -> &str {
+    pub(crate) fn short_key(&self) -> &str {
         self.as_str().get(..SessionId::LENGTH).unwrap_or_default()
     }
 
     /// The stem's bytes.
-    pub(crate) fn stem_bytes(&self) -> [u8; SessionId::LENGTH] {
+    pub(crate) fn short_key_bytes(&self) -> [u8; SessionId::LENGTH] {
         self.0
             .first_chunk()
             .copied()

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::id::SessionDigest;
 
 pub use namespaces::Reservation;
-pub(crate) use namespaces::{Applications, name_fault};
+pub(crate) use namespaces::{Namespaces, invalid_name_reason};
 pub(crate) use values::{Flashes, Unique, typed};
 pub use values::{MAX_KEY_LENGTH, Values};
 
@@ -25,7 +25,7 @@ pub use values::{MAX_KEY_LENGTH, Values};
 const VERSION: u64 = 1;
 /// The longest idle time, as for the configuration's `timeout`: 100 years, in seconds. Times far
 /// beyond it are no times for clocks and file systems.
-const LONGEST_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
+const MAX_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
 
 /// What is stored for one session: when it was made, when it ends, and its values by application.
 ///
@@ -203,7 +203,7 @@ impl Record {
 
     /// Gives the session an idle time of its own, or takes it away.
     pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) {
-        let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, LONGEST_TIMEOUT));
+        let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, MAX_TIMEOUT));
         self.head.numbers[TIMEOUT] = seconds;
         self.head.numbers[IDLE] = seconds;
     }
@@ -213,7 +213,7 @@ impl Record {
     #[must_use]
     pub(crate) fn saved_by(mut self, config: &Config) -> Self {
         if self.head.numbers[TIMEOUT].is_none() {
-            let seconds = whole_seconds(config.timeout).min(LONGEST_TIMEOUT);
+            let seconds = whole_seconds(config.timeout).min(MAX_TIMEOUT);
             let idle = &mut self.head.numbers[IDLE];
             *idle = Some(idle.map_or(seconds, |idle| idle.max(seconds)));
         }
@@ -265,7 +265,7 @@ impl Record {
     /// What tells the session that is stored under this id from all others, whichever id it has got since.
     pub(crate) fn lineage(&self, session: &SessionDigest) -> String {
         let first = self.head.texts[FIRST].as_deref();
-        first.unwrap_or(session.stem()).to_owned()
+        first.unwrap_or(session.short_key()).to_owned()
     }
 
     /// The same record under a new id, which takes the place of this one.

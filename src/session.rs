@@ -17,9 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::{Applications, Record, Values};
+use crate::record::{Namespaces, Record, Values};
 use crate::session::held::SessionGuard;
-use crate::session::manager::{Locked, Shared, parse};
+use crate::session::manager::{Locked, ManagerInner, parse};
 use crate::store::Lease;
 
 #[cfg(target_os = "linux")]
@@ -29,7 +29,7 @@ pub(crate) use notes::{CSRF_FIELD, Flashed};
 pub use snapshot::Snapshot;
 
 /// The longest time for which an old id may serve requests under way.
-const LONGEST_GRACE: Duration = Duration::from_secs(300);
+const MAX_GRACE: Duration = Duration::from_secs(300);
 
 /// One visitor's session, held exclusively: until it is committed, released or destroyed, every
 /// other request of this session waits.
@@ -47,12 +47,12 @@ const LONGEST_GRACE: Duration = Duration::from_secs(300);
 ///
 /// Karrigell's `close()` is `destroy`.
 pub struct Session {
-    manager: Arc<Shared>,
+    manager: Arc<ManagerInner>,
     /// As it is stored, or as it would be stored first.
     record: Record,
     /// Our application's values, taken out of `applications`.
     values: Values,
-    applications: Applications,
+    applications: Namespaces,
     flashes: Flashed,
     /// None until the session is first stored.
     id: Option<SessionId>,
@@ -61,10 +61,10 @@ pub struct Session {
     last_access: Option<SystemTime>,
     presented: Presented,
     /// Its timeout or its user was changed.
-    has_new_head: bool,
+    metadata_changed: bool,
     new_id: Option<NewId>,
     /// The id that the next record will have, when a link carries it already.
-    promised_id: Option<SessionId>,
+    reserved_id: Option<SessionId>,
     is_kept_empty: bool,
     renewal: Renewal,
 }
@@ -90,7 +90,7 @@ struct NewId {
 impl Session {
     /// A session that is not stored yet, which will have the given id, if any.
     pub(crate) fn new(
-        manager: Arc<Shared>,
+        manager: Arc<ManagerInner>,
         presented: Presented,
         given: Option<SessionId>,
         now: SystemTime,
@@ -100,16 +100,16 @@ impl Session {
             manager,
             record: Record::new(now),
             values: Values::with_longest_key(longest_key),
-            applications: Applications::default().with_longest_key(longest_key),
+            applications: Namespaces::default().with_longest_key(longest_key),
             flashes: Flashed::default(),
             id: given,
             lease: None,
             guard: None,
             last_access: None,
             presented,
-            has_new_head: false,
+            metadata_changed: false,
             new_id: None,
-            promised_id: None,
+            reserved_id: None,
             is_kept_empty: false,
             renewal: Renewal::Allowed,
         }
@@ -117,7 +117,7 @@ impl Session {
 
     /// A session that was found in the store, for a caller that does not know its id: it sends no cookie.
     pub(crate) fn open(
-        manager: &Arc<Shared>,
+        manager: &Arc<ManagerInner>,
         session: &SessionDigest,
         locked: Locked,
     ) -> Result<Option<Self>> {
@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// The same for a request that has had the session open before, or is no page.
-    pub(crate) fn go_on(&mut self, before: Option<Flashed>, is_page: bool) {
+    pub(crate) fn continue_with(&mut self, before: Option<Flashed>, is_page: bool) {
         if let Some(before) = before {
             let stored = std::mem::replace(&mut self.flashes, before).values;
             self.applications.notes.flash = self.flashes.reopen(stored);
@@ -188,12 +188,12 @@ impl Session {
 
     /// The id that the session will have when it is committed as it is now; `None` when it is
     /// still empty, and would not be stored.
-    pub(crate) fn coming_id(&mut self) -> Result<Option<SessionId>> {
+    pub(crate) fn next_id(&mut self) -> Result<Option<SessionId>> {
         let is_first = self.id.is_none() && !(self.is_empty() && self.applications.is_empty());
-        if self.promised_id.is_none() && (is_first || self.new_id.is_some()) {
-            self.promised_id = Some(SessionId::generate()?);
+        if self.reserved_id.is_none() && (is_first || self.new_id.is_some()) {
+            self.reserved_id = Some(SessionId::generate()?);
         }
-        Ok(self.promised_id.clone().or_else(|| self.id.clone()))
+        Ok(self.reserved_id.clone().or_else(|| self.id.clone()))
     }
 
     /// When the session was made, to the second.
@@ -219,7 +219,7 @@ impl Session {
     /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.record.set_timeout(timeout);
-        self.has_new_head = true;
+        self.metadata_changed = true;
     }
 
     /// Whose session it is, as [`Session::set_user`] said.
@@ -246,7 +246,7 @@ impl Session {
         }
         if self.record.user() != user {
             self.record = self.record.clone().with_user(user);
-            self.has_new_head = true;
+            self.metadata_changed = true;
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ impl Session {
     /// new id when it tries again. This is for a new id now and then in a page that sends several
     /// requests at once; at login, the old id must end.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
-        self.ask_for_new_id(Some(grace.min(LONGEST_GRACE)));
+        self.ask_for_new_id(Some(grace.min(MAX_GRACE)));
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
@@ -302,7 +302,7 @@ impl Session {
     /// of a program's own whose ids travel elsewhere, such as the tokens of remembered logins.
     pub fn set_private(&mut self) {
         self.record.set_private();
-        self.has_new_head = true;
+        self.metadata_changed = true;
     }
 
     /// Deletes the session and returns the cookie that removes the client's. Of several sessions that the
@@ -392,7 +392,7 @@ impl Session {
 }
 
 /// The values of a session whose record has been this one so far.
-fn to_json(applications: &Applications, record: &Record) -> Result<Vec<u8>> {
+fn to_json(applications: &Namespaces, record: &Record) -> Result<Vec<u8>> {
     applications
         .to_json(record.values().len())
         .map_err(|source| Error::Value {

@@ -212,7 +212,7 @@ fn at_the_cap_room_is_made_for_many_new_sessions_at_once() {
         .unwrap();
     create_at(&store, &record(1), at(1601));
     let is_there = |id: &SessionId| {
-        let stored = store.look(&id.digest(), at(1601)).unwrap();
+        let stored = store.peek(&id.digest(), at(1601)).unwrap();
         stored.is_some()
     };
     let there: Vec<_> = ids.iter().map(is_there).collect();

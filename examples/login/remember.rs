@@ -82,7 +82,7 @@ impl Token {
     /// One that was used up before is a copy: then all logins of this user end.
     pub(crate) fn open(&self) -> Result<Option<Remembered>> {
         // What is no remembered login is not waited for: it may be the visitor's own session.
-        let found = manager()?.look(&self.selector.digest())?;
+        let found = manager()?.peek(&self.selector.digest())?;
         if !found.is_some_and(|found| found.record.is_private()) {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::secret::Secret;
 use super::{ErrorLog, FreeSpace, IdFrom, Secure};
-use crate::record::{MAX_KEY_LENGTH, name_fault};
+use crate::record::{MAX_KEY_LENGTH, invalid_name_reason};
 
 fn text(text: &OsStr) -> Result<&str, String> {
     text.to_str().ok_or_else(|| "is not UTF-8".to_owned())
@@ -243,7 +243,7 @@ fn is_attribute_byte(byte: u8) -> bool {
 
 pub(super) fn application(value: &OsStr) -> Result<String, String> {
     let name = text(value)?;
-    match name_fault(name) {
+    match invalid_name_reason(name) {
         None => Ok(name.to_owned()),
         Some(reason) => Err(reason.to_owned()),
     }

@@ -36,7 +36,7 @@ pub(crate) fn run(handler: &Handler<'_>, manager: Option<LazyManager>) -> ExitCo
         .map(|(name, value)| (name, value))
         .collect();
     let content_length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
-    let body = Body::new(Box::new(Stdin), content_length);
+    let body = Body::new(Box::new(StandardInput), content_length);
     // To read the environment is to copy all of it: once is enough.
     let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
     let find = move || SessionManager::new(Config::find_among(&settings)?);
@@ -94,7 +94,7 @@ fn drain(mut left: Option<u64>, waits: bool) {
         if !is_readable(pause) {
             return;
         }
-        match Stdin.read(&mut buffer) {
+        match StandardInput.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // There is nothing more to read, or nothing more that can be read.
             Ok(0) | Err(_) => return,
@@ -119,9 +119,9 @@ fn is_readable(pause: Duration) -> bool {
 }
 
 /// The request's body as it comes. Whoever reads one has a buffer already.
-struct Stdin;
+struct StandardInput;
 
-impl Read for Stdin {
+impl Read for StandardInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::read(rustix::stdio::stdin(), buffer)?)
     }

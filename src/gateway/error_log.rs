@@ -57,7 +57,7 @@ pub(crate) fn report(line: &str) {
 
 /// Does some work for a request and returns what there is to report of it.
 pub(crate) fn keep<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
-    let kept = Kept;
+    let kept = KeptLines;
     KEPT.set(Some(Vec::new()));
     let done = work();
     let lines = KEPT.take().unwrap_or_default();
@@ -66,9 +66,9 @@ pub(crate) fn keep<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
 }
 
 /// Writes what is kept also when the work panics.
-struct Kept;
+struct KeptLines;
 
-impl Drop for Kept {
+impl Drop for KeptLines {
     fn drop(&mut self) {
         write_all(&KEPT.take().unwrap_or_default());
     }

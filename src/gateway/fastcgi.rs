@@ -213,7 +213,7 @@ fn stop_signal() -> io::Result<UnixStream> {
 /// Once the parameters are complete the rest of the bytes comes at once, as the body is waited for.
 #[cfg(fuzzing)]
 pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::gateway::fuzzing::Pairs, Vec<u8>)> {
-    use connection::{Connection, Place, Progress};
+    use connection::{Connection, ConnectionPermit, Progress};
     use std::io::Write as _;
     use std::net::Shutdown;
 
@@ -224,7 +224,7 @@ pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::gateway::fuzzing::P
     if program.set_nonblocking(true).is_err() || server.set_nonblocking(true).is_err() {
         return requests;
     }
-    let (place, _) = Place::take(&Arc::default());
+    let (place, _) = ConnectionPermit::take(&Arc::default());
     let mut connection = Connection::new(program.into(), Limits::default(), place);
     let (mut pieces, mut out) = (pieces.iter(), Vec::new());
     loop {

@@ -1,4 +1,4 @@
-//! [`Applications`]: all values in a session, by application, and the library's own notes.
+//! [`Namespaces`]: all values in a session, by application, and the library's own notes.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -12,11 +12,11 @@ use crate::record::{Flashes, MAX_KEY_LENGTH, Unique, Values};
 /// Before a module's reserved name. Alone it is the name of the library's own notes.
 const RESERVED: char = '@';
 /// The longest name of an application, in bytes, as in lemon.session.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 
 /// The values of every application in a session, by the application's name.
 #[derive(Clone, Debug)]
-pub(crate) struct Applications {
+pub(crate) struct Namespaces {
     values: Unique<Values>,
     pub(crate) notes: Notes,
     /// The names that were reserved in this request.
@@ -85,9 +85,9 @@ impl Reservation {
     }
 }
 
-impl Default for Applications {
+impl Default for Namespaces {
     fn default() -> Self {
-        Applications {
+        Namespaces {
             values: Unique::default(),
             notes: Notes::default(),
             reserved: Vec::new(),
@@ -96,8 +96,8 @@ impl Default for Applications {
     }
 }
 
-impl Applications {
-    /// Reads what [`Applications::to_json`] wrote, without the values whose end has come.
+impl Namespaces {
+    /// Reads what [`Namespaces::to_json`] wrote, without the values whose end has come.
     pub(crate) fn from_json(text: &[u8], now: SystemTime) -> serde_json::Result<Self> {
         let mut values: Unique<Values> = serde_json::from_slice(text)?;
         let mut notes = Notes::default();
@@ -113,10 +113,10 @@ impl Applications {
                 values.set_ends(ends, now);
             }
         }
-        Ok(Applications {
+        Ok(Namespaces {
             values,
             notes,
-            ..Applications::default()
+            ..Namespaces::default()
         })
     }
 
@@ -142,7 +142,7 @@ impl Applications {
         self.values.0.values().all(Values::is_empty) && self.notes.is_empty()
     }
 
-    /// Takes one application's values out, to be put back with [`Applications::put`].
+    /// Takes one application's values out, to be put back with [`Namespaces::put`].
     pub(crate) fn take(&mut self, app: &str) -> Values {
         let values = self.values.0.remove(app);
         values.unwrap_or_else(|| Values::with_longest_key(self.longest_key))
@@ -229,7 +229,7 @@ impl Applications {
     }
 }
 
-impl Serialize for Applications {
+impl Serialize for Namespaces {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(None)?;
         for (name, values) in self.filled() {
@@ -244,8 +244,8 @@ impl Serialize for Applications {
 }
 
 /// Why a text cannot be the name of an application.
-pub(crate) fn name_fault(name: &str) -> Option<&'static str> {
-    if name.len() > LONGEST_NAME {
+pub(crate) fn invalid_name_reason(name: &str) -> Option<&'static str> {
+    if name.len() > MAX_NAME {
         Some("must be at most 255 bytes")
     } else if name.chars().any(char::is_control) {
         Some("must hold no control characters")
@@ -257,7 +257,7 @@ pub(crate) fn name_fault(name: &str) -> Option<&'static str> {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    match name_fault(name) {
+    match invalid_name_reason(name) {
         None => Ok(()),
         Some(reason) => Err(Error::Key {
             key: name.to_owned(),
@@ -272,19 +272,19 @@ mod tests {
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-    fn again(applications: &Applications) -> Applications {
-        Applications::from_json(&applications.to_json(0).unwrap(), NOW).unwrap()
+    fn again(applications: &Namespaces) -> Namespaces {
+        Namespaces::from_json(&applications.to_json(0).unwrap(), NOW).unwrap()
     }
 
     #[test]
     fn a_name_that_stands_twice_is_not_read() {
-        assert!(Applications::from_json(br#"{"":{"a":1,"a":2}}"#, NOW).is_err());
-        assert!(Applications::from_json(br#"{"":{},"":{"a":2}}"#, NOW).is_err());
+        assert!(Namespaces::from_json(br#"{"":{"a":1,"a":2}}"#, NOW).is_err());
+        assert!(Namespaces::from_json(br#"{"":{},"":{"a":2}}"#, NOW).is_err());
     }
 
     #[test]
     fn an_application_without_values_leaves_no_trace() {
-        let mut applications = Applications::default();
+        let mut applications = Namespaces::default();
         applications.of("shop").unwrap();
         assert!(applications.is_empty());
         assert_eq!(applications.to_json(0).unwrap(), b"{}");
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_reserved_name_stays_out_of_reach_in_later_requests_until_it_is_given_up() {
-        let mut applications = Applications::default();
+        let mut applications = Namespaces::default();
         let auth = applications.reserve("auth").unwrap();
         assert!(matches!(applications.of("auth"), Err(Error::Reserved(name)) if name == "auth"));
         assert!(matches!(
@@ -315,13 +315,13 @@ mod tests {
     #[test]
     fn notes_of_a_later_release_are_kept() {
         let text = br#"{"":{"a":1},"@":{"csrfToken":"t","later":[{"x":1.50}]}}"#;
-        let applications = Applications::from_json(text, NOW).unwrap();
+        let applications = Namespaces::from_json(text, NOW).unwrap();
         assert_eq!(applications.to_json(0).unwrap(), text);
     }
 
     #[test]
     fn notes_come_back_as_they_were_and_none_leave_no_trace() {
-        let mut applications = Applications::default();
+        let mut applications = Namespaces::default();
         let life = std::time::Duration::from_secs(60);
         applications
             .of("shop")
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(later.to_json(0).unwrap(), applications.to_json(0).unwrap());
         let much_later = SystemTime::now() + 2 * life;
         let mut over =
-            Applications::from_json(&applications.to_json(0).unwrap(), much_later).unwrap();
+            Namespaces::from_json(&applications.to_json(0).unwrap(), much_later).unwrap();
         assert!(over.of("shop").unwrap().is_empty());
         over.notes.csrf_token = None;
         assert_eq!(over.to_json(0).unwrap(), b"{}");

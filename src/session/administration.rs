@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::session::Session;
-use crate::session::manager::{Locked, SessionManager, Shared};
+use crate::session::manager::{Locked, ManagerInner, SessionManager};
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
 /// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.
@@ -64,9 +64,9 @@ impl SessionManager {
     /// # Errors
     ///
     /// When the store fails, or what is stored cannot be understood.
-    pub fn look(&self, session: &SessionDigest) -> Result<Option<Stored>> {
+    pub fn peek(&self, session: &SessionDigest) -> Result<Option<Stored>> {
         let now = SystemTime::now();
-        let stored = self.shared.store.look(session, now)?;
+        let stored = self.shared.store.peek(session, now)?;
         let is_session = |stored: &Stored| {
             !stored.record.is_marker() && !self.shared.is_too_old(&stored.record, now)
         };
@@ -160,7 +160,8 @@ impl SessionManager {
         deadline: Instant,
     ) -> Result<u64> {
         // Of a store with short keys, a listed digest is only the beginning of one.
-        let is_own = |session: &SessionDigest| own.is_some_and(|own| own.stem() == session.stem());
+        let is_own =
+            |session: &SessionDigest| own.is_some_and(|own| own.short_key() == session.short_key());
         let mut ending = Ending {
             shared: &self.shared,
             user,
@@ -248,7 +249,7 @@ impl SessionManager {
     ) -> Result<Option<u64>> {
         let store = &self.shared.store;
         let found = if sweep.dry_run {
-            store.look(session, now)?.map(|stored| (stored, None))
+            store.peek(session, now)?.map(|stored| (stored, None))
         } else {
             let locked = store.lock(session, Duration::ZERO, now)?;
             locked.map(|(stored, lease)| (stored, Some(lease)))
@@ -295,7 +296,7 @@ impl SessionManager {
 
 /// The sessions of a user while they are ended.
 struct Ending<'a> {
-    shared: &'a Shared,
+    shared: &'a ManagerInner,
     user: &'a str,
     /// Whose lineage is the caller's.
     kept: Option<String>,
@@ -351,7 +352,7 @@ impl Ending<'_> {
     }
 
     fn lineage(&self, session: &SessionDigest) -> Result<Option<String>> {
-        let stored = self.shared.store.look(session, SystemTime::now())?;
+        let stored = self.shared.store.peek(session, SystemTime::now())?;
         Ok(stored.map(|stored| stored.record.lineage(session)))
     }
 

@@ -4,20 +4,20 @@ use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notes::digest_of_token;
-use super::{LONGEST_GRACE, NewId, Renewal, Session, to_json};
+use super::{MAX_GRACE, NewId, Renewal, Session, to_json};
 use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::{Applications, Record};
+use crate::record::{Namespaces, Record};
 use crate::session::held::SessionGuard;
 use crate::store::Lease;
 
 /// Not even two ids of 160 random bits are the same.
-const MOST_DRAWS: u32 = 8;
+const MAX_DRAWS: u32 = 8;
 
 /// What becomes of the lock once the changes are stored.
 #[derive(Clone, Copy)]
-enum Then {
+enum AfterSave {
     Keep,
     Release,
 }
@@ -33,10 +33,10 @@ impl Session {
     /// When the changes could not be stored. What was stored before is untouched, and the client
     /// must not be told otherwise.
     pub fn save(&mut self) -> Result<()> {
-        self.store(Then::Keep)
+        self.store(AfterSave::Keep)
     }
 
-    fn store(&mut self, then: Then) -> Result<()> {
+    fn store(&mut self, then: AfterSave) -> Result<()> {
         self.note_use();
         let now = SystemTime::now();
         let app = &self.manager.config.app;
@@ -67,14 +67,14 @@ impl Session {
     ///
     /// As [`Session::save`].
     pub fn commit(mut self) -> Result<Option<SetCookie>> {
-        self.store(Then::Release)?;
+        self.store(AfterSave::Release)?;
         Ok(self.cookie())
         // The lease ends here: nobody may read before the new record is in place.
     }
 
     /// As [`Session::commit`], for whoever asks for the cookie by [`Session::release`].
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.store(Then::Release)
+        self.store(AfterSave::Release)
     }
 
     /// Gives up the lock without storing what changed since the last [`Session::save`].
@@ -87,10 +87,10 @@ impl Session {
         &mut self,
         mut lease: Box<dyn Lease>,
         json: Vec<u8>,
-        then: Then,
+        then: AfterSave,
         now: SystemTime,
     ) -> Result<()> {
-        let has_changed = json != self.record.values() || self.has_new_head;
+        let has_changed = json != self.record.values() || self.metadata_changed;
         if self.is_replaced() {
             self.lease = Some(lease);
             let is_read_only = !has_changed && self.new_id.is_none();
@@ -105,7 +105,7 @@ impl Session {
             return touched;
         }
         let mut record = self.record.with_values(json).saved_by(&self.manager.config);
-        record.forget_predecessors(LONGEST_GRACE, now);
+        record.forget_predecessors(MAX_GRACE, now);
         if must_renew || self.new_id.is_some() {
             self.note_sent(&mut record, now);
         }
@@ -113,13 +113,13 @@ impl Session {
             return self.move_to_new_id(lease, record, new_id, now);
         }
         let stored = match then {
-            Then::Keep => lease.commit(&record, now),
-            Then::Release => lease.finish(&record, now),
+            AfterSave::Keep => lease.commit(&record, now),
+            AfterSave::Release => lease.finish(&record, now),
         };
         self.lease = Some(lease);
         stored?;
         self.record = record;
-        self.has_new_head = false;
+        self.metadata_changed = false;
         if must_renew {
             self.renewal = Renewal::Done;
         }
@@ -141,7 +141,7 @@ impl Session {
         now: SystemTime,
     ) -> Result<()> {
         let record = record.saved_by(&self.manager.config);
-        let (id, guard, lease) = match self.promised_id.take().or(given) {
+        let (id, guard, lease) = match self.reserved_id.take().or(given) {
             Some(id) => {
                 let session = id.digest();
                 let guard = self.guard_of(&session)?;
@@ -159,7 +159,7 @@ impl Session {
         self.lease = Some(lease);
         self.id = Some(id);
         self.record = record;
-        self.has_new_head = false;
+        self.metadata_changed = false;
         self.new_id = None;
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Session {
         record: &Record,
         now: SystemTime,
     ) -> Result<(SessionId, SessionGuard, Box<dyn Lease>)> {
-        for _ in 0..MOST_DRAWS {
+        for _ in 0..MAX_DRAWS {
             let id = SessionId::generate()?;
             let session = id.digest();
             let guard = self.guard_of(&session)?;
@@ -177,7 +177,7 @@ impl Session {
                 return Ok((id, guard, lease));
             }
         }
-        let cause = format!("each of {MOST_DRAWS} new ids was said to be taken");
+        let cause = format!("each of {MAX_DRAWS} new ids was said to be taken");
         Err(Error::store("cannot store a new session", cause))
     }
 
@@ -241,7 +241,7 @@ impl Session {
 
     /// Whether an old id leads to what was to be left there alone.
     fn has_ended(&self, old: &SessionId, left: &Record, now: SystemTime) -> bool {
-        match self.manager.store.look(&old.digest(), now) {
+        match self.manager.store.peek(&old.digest(), now) {
             Ok(Some(stored)) => stored.record.has_head_of(left),
             Ok(None) | Err(_) => false,
         }
@@ -251,7 +251,7 @@ impl Session {
     /// or with a grace all that can be read.
     fn left_behind(&self, record: &Record, new_id: NewId, now: SystemTime) -> Result<Record> {
         let Some(grace) = new_id.grace else {
-            let mut notes = Applications::default();
+            let mut notes = Namespaces::default();
             notes.notes.csrf_digest = new_id.csrf_token.as_deref().map(digest_of_token);
             return Ok(record.marker(to_json(&notes, record)?, now));
         };

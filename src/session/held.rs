@@ -69,12 +69,12 @@ pub(crate) fn wait_in(places: Arc<dyn WaitingPlaces>) {
 }
 
 /// A place that was taken, for as long as this value lives.
-struct Place {
+struct WaitingPlace {
     places: Arc<dyn WaitingPlaces>,
     is_replaced: bool,
 }
 
-impl Place {
+impl WaitingPlace {
     /// A place for this thread, which needs one if it is a worker, where `others` wait for the same
     /// session.
     fn take(others: usize) -> Result<Option<Self>> {
@@ -84,7 +84,7 @@ impl Place {
         if others >= MAX_WAITING || !places.take() {
             return Err(Error::TooManyWaiting);
         }
-        Ok(Some(Place {
+        Ok(Some(WaitingPlace {
             places,
             is_replaced: false,
         }))
@@ -99,7 +99,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for WaitingPlace {
     fn drop(&mut self) {
         self.places.give_back(self.is_replaced);
     }
@@ -108,9 +108,9 @@ impl Drop for Place {
 /// Waits for something that is no session while another thread does this one's work, if there is one.
 #[cfg(target_os = "linux")]
 pub(crate) fn stand_aside<T>(wait: impl FnOnce() -> T) -> T {
-    let mut place = Place::take(0).ok().flatten();
+    let mut place = WaitingPlace::take(0).ok().flatten();
     // Without another thread this one waits all the same.
-    let _ = place.as_mut().map(Place::replace);
+    let _ = place.as_mut().map(WaitingPlace::replace);
     wait()
 }
 
@@ -128,8 +128,8 @@ impl SessionGuard {
         session: &SessionDigest,
         deadline: Instant,
     ) -> Result<Self> {
-        let (key, number) = (session.stem_bytes(), this_thread());
-        let (mut started, mut place, mut refused) = (None, None::<Place>, None);
+        let (key, number) = (session.short_key_bytes(), this_thread());
+        let (mut started, mut place, mut refused) = (None, None::<WaitingPlace>, None);
         loop {
             let mut queues = held.queues();
             let queue = queues.entry(key).or_default();
@@ -164,7 +164,8 @@ impl SessionGuard {
                 return Err(refused);
             }
             if position.is_none() {
-                place = Place::take(queue.waiting.len() + usize::from(queue.is_held_elsewhere))?;
+                place =
+                    WaitingPlace::take(queue.waiting.len() + usize::from(queue.is_held_elsewhere))?;
                 queue.waiting.push_back(Waiter {
                     number,
                     thread: thread::current(),
@@ -191,8 +192,8 @@ impl SessionGuard {
             }
         };
         // It came before those that wait for this thread.
-        let mut place = Place::take(0)?;
-        place.as_mut().map_or(Ok(()), Place::replace)?;
+        let mut place = WaitingPlace::take(0)?;
+        place.as_mut().map_or(Ok(()), WaitingPlace::replace)?;
         note(true);
         let waited = wait();
         note(false);

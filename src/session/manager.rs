@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::cookies::{self, By, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::{Applications, Record};
+use crate::record::{Namespaces, Record};
 use crate::session::held::{HeldSessions, SessionGuard};
 use crate::session::{Session, Snapshot};
 use crate::store::{self, Lease, Store, Stored, Sweep, SweepReport};
@@ -35,11 +35,11 @@ use crate::store::{self, Lease, Store, Stored, Sweep, SweepReport};
 /// ```
 #[derive(Clone)]
 pub struct SessionManager {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ManagerInner>,
 }
 
 /// What all sessions of a manager have in common.
-pub(crate) struct Shared {
+pub(crate) struct ManagerInner {
     pub(crate) config: Config,
     pub(crate) store: Box<dyn Store>,
     pub(crate) held: Arc<HeldSessions>,
@@ -76,7 +76,7 @@ impl SessionManager {
     fn with_boxed(config: Config, store: Box<dyn Store>) -> Result<Self> {
         config.check()?;
         Ok(SessionManager {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ManagerInner {
                 config,
                 store,
                 held: Arc::default(),
@@ -246,7 +246,7 @@ impl SessionManager {
         if let Some(store) = self.shared.store.for_client() {
             let config = self.shared.config.clone();
             let held = Arc::clone(&self.shared.held);
-            manager.shared = Arc::new(Shared {
+            manager.shared = Arc::new(ManagerInner {
                 config,
                 store,
                 held,
@@ -359,7 +359,7 @@ impl SessionManager {
     /// What the store says of a session now, for a request that closed it a while ago.
     pub(crate) fn standing(&self, id: &SessionId) -> Standing {
         let now = SystemTime::now();
-        match self.shared.store.look(&id.digest(), now) {
+        match self.shared.store.peek(&id.digest(), now) {
             Ok(Some(stored))
                 if !stored.record.is_replaced() && !self.shared.is_too_old(&stored.record, now) =>
             {
@@ -391,7 +391,7 @@ impl SessionManager {
     }
 }
 
-impl Shared {
+impl ManagerInner {
     /// Waits for a session until `deadline` and loads what is stored.
     pub(crate) fn lock(
         &self,
@@ -559,13 +559,13 @@ fn first_live<T>(
 
 /// The values in a record, which are parsed when a session is opened and not before.
 pub(crate) fn parse(
-    shared: &Shared,
+    shared: &ManagerInner,
     session: &SessionDigest,
     record: &Record,
     now: SystemTime,
-) -> Result<Applications> {
+) -> Result<Namespaces> {
     let applications =
-        Applications::from_json(record.values(), now).map_err(|error| Error::Format {
+        Namespaces::from_json(record.values(), now).map_err(|error| Error::Format {
             path: PathBuf::from(session.as_str()),
             reason: error.to_string(),
         })?;

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use super::Session;
 use crate::error::Result;
 use crate::id::{SessionId, hex};
-use crate::record::{Applications, Flashes, Record, typed};
+use crate::record::{Flashes, Namespaces, Record, typed};
 
 /// What the marker of a change of id keeps of a token.
 pub(super) fn digest_of_token(token: &str) -> String {
@@ -148,7 +148,7 @@ impl Session {
 
     /// Whether a marker of a change of id knows this as the token of the forms before.
     pub(crate) fn was_csrf_token(marker: &Record, token: &str) -> bool {
-        let notes = Applications::from_json(marker.values(), SystemTime::UNIX_EPOCH);
+        let notes = Namespaces::from_json(marker.values(), SystemTime::UNIX_EPOCH);
         let known = notes
             .ok()
             .and_then(|applications| applications.notes.csrf_digest);

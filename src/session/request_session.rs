@@ -178,7 +178,7 @@ impl RequestSession {
     pub(crate) fn id_for_links(&mut self) -> Result<Option<SessionId>> {
         self.manager()?;
         let coming = match &mut self.session {
-            Some(session) => session.coming_id()?,
+            Some(session) => session.next_id()?,
             None => self.lookups.ids.first().cloned(),
         };
         let is_known = |id: &SessionId| match self.presented.by {
@@ -232,7 +232,7 @@ impl RequestSession {
     pub(crate) fn fresh(&mut self) -> Result<&mut Session> {
         self.was_used = true;
         if self.session.as_ref().is_some_and(Session::is_replaced) {
-            self.give_up();
+            self.close_unsaved();
         }
         self.commit()?;
         self.manager()?;
@@ -285,7 +285,7 @@ impl RequestSession {
 
     /// What this request leaves for the next is not used up when it opens its session again.
     fn hold(&mut self, mut session: Session) {
-        session.go_on(self.flashes.take(), self.shown_as.page);
+        session.continue_with(self.flashes.take(), self.shown_as.page);
         self.session = Some(session.in_request(&self.presented, self.shown_as.document));
     }
 
@@ -321,7 +321,7 @@ impl RequestSession {
         match change(self.session()?) {
             Ok(result) => self.commit().map(|()| result),
             Err(error) => {
-                self.give_up();
+                self.close_unsaved();
                 Err(error)
             }
         }
@@ -335,13 +335,13 @@ impl RequestSession {
         if saved.is_ok() {
             self.flashes = Some(session.take_flashes());
         }
-        self.give_up();
+        self.close_unsaved();
         saved
     }
 
     /// Closes the session without saving it. What was saved before may have an id that the client
     /// does not know.
-    fn give_up(&mut self) {
+    fn close_unsaved(&mut self) {
         let Some(session) = self.session.take() else {
             return;
         };
@@ -399,7 +399,7 @@ impl RequestSession {
         if keeps_own {
             self.commit()?;
         } else {
-            self.give_up();
+            self.close_unsaved();
         }
         let Some(user) = user else { return Ok(0) };
         let own = self.lookups.ids.first().map(SessionId::digest);
@@ -421,7 +421,7 @@ impl RequestSession {
     /// Gives up what is open, of a request that failed. What it committed before stays, and the client
     /// must know its id.
     pub(crate) fn abandon(&mut self) -> Option<Outcome> {
-        self.give_up();
+        self.close_unsaved();
         let outcome = self.outcome();
         outcome.set_cookie.is_some().then_some(outcome)
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::record::{Applications, Record, Reservation, Values, typed};
+use crate::record::{Namespaces, Record, Reservation, Values, typed};
 use crate::store::Stored;
 
 /// A session as it was at one moment, read without its lock.
@@ -15,14 +15,14 @@ use crate::store::Stored;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     values: Values,
-    applications: Applications,
+    applications: Namespaces,
     record: Record,
     last_access: SystemTime,
     app: String,
 }
 
 impl Snapshot {
-    pub(crate) fn new(mut applications: Applications, app: &str, stored: Stored) -> Self {
+    pub(crate) fn new(mut applications: Namespaces, app: &str, stored: Stored) -> Self {
         Snapshot {
             values: applications.take(app),
             app: app.to_owned(),

@@ -69,7 +69,7 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// When the store cannot be read.
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let mut found = None;
         let mut visit = |seen: &SessionDigest, stored: Result<Stored>| {
             if seen == session {
@@ -129,7 +129,7 @@ pub trait Store: Send + Sync {
     fn examine(&self) -> Examination {
         // Nobody has this digest. Looking for it needs all that a request needs.
         let nobody = SessionDigest::parse(&[b'0'; SessionDigest::LENGTH]);
-        let looked = nobody.map(|nobody| self.look(&nobody, SystemTime::UNIX_EPOCH));
+        let looked = nobody.map(|nobody| self.peek(&nobody, SystemTime::UNIX_EPOCH));
         Examination {
             problems: looked.and_then(Result::err).into_iter().collect(),
             ..Examination::default()

@@ -24,7 +24,7 @@ use crate::record::{Record, unix_seconds};
 use keys::Keys;
 
 /// The most that every browser keeps of a cookie: name, value and attributes (RFC 6265, 6.1).
-const LONGEST_COOKIE: usize = 4096;
+const MAX_COOKIE: usize = 4096;
 /// What sealing adds before the base64: a nonce of 12 bytes and a tag of 16 (AES-256-GCM).
 const SEAL: usize = 28;
 
@@ -34,14 +34,14 @@ const SEAL: usize = 28;
 /// put before the old ones. The end of a session is inside the seal.
 #[derive(Clone)]
 pub struct CookieStore {
-    shared: Arc<Shared>,
+    shared: Arc<CookieStoreInner>,
     /// The one session that this store holds, if it is a client's.
-    client: Client,
+    client: ClientStore,
 }
 
-type Client = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
+type ClientStore = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
 
-struct Shared {
+struct CookieStoreInner {
     config: Config,
     keys: Keys,
 }
@@ -64,13 +64,13 @@ impl CookieStore {
     /// [`Error::Config`] when `secretKeyFile` is not set, cannot be read, is readable by others, or
     /// holds no usable key.
     pub fn new(config: &Config) -> Result<Self> {
-        let shared = Shared {
+        let shared = CookieStoreInner {
             keys: Keys::of(config)?,
             config: config.clone(),
         };
         Ok(CookieStore {
             shared: Arc::new(shared),
-            client: Client::default(),
+            client: ClientStore::default(),
         })
     }
 
@@ -93,7 +93,7 @@ impl CookieStore {
     }
 }
 
-impl Shared {
+impl CookieStoreInner {
     fn has_expired(&self, stored: &Stored, now: SystemTime) -> bool {
         has_expired(&stored.record, stored.last_access, self.config.timeout, now)
     }
@@ -104,7 +104,7 @@ impl Shared {
         let plain = sealed_text("0".repeat(SessionId::LENGTH).as_str(), record, now).len();
         let value = "0".repeat((plain + SEAL).div_ceil(3) * 4);
         let cookie = SetCookie::new(&self.config, value).over_https(true);
-        let (size, limit) = (cookie.to_string().len(), LONGEST_COOKIE);
+        let (size, limit) = (cookie.to_string().len(), MAX_COOKIE);
         if size > limit {
             return Err(Error::CookieTooLarge { size, limit });
         }
@@ -174,7 +174,7 @@ impl Store for CookieStore {
         Ok(self.found(session, now))
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         self.read(session, now)
     }
 
@@ -199,7 +199,7 @@ impl Store for CookieStore {
     fn for_client(&self) -> Option<Box<dyn Store>> {
         Some(Box::new(CookieStore {
             shared: Arc::clone(&self.shared),
-            client: Client::default(),
+            client: ClientStore::default(),
         }))
     }
 
@@ -217,8 +217,8 @@ impl Store for CookieStore {
 
 /// A session in the hands of a request. Other requests have copies of it: nothing can lock those.
 struct CookieLease {
-    shared: Arc<Shared>,
-    client: Client,
+    shared: Arc<CookieStoreInner>,
+    client: ClientStore,
     session: SessionDigest,
     stored: Stored,
     must_be_sent: bool,

@@ -28,10 +28,10 @@ pub use functions::{CustomFunctions, CustomResult};
 /// A session that is listed ([`CustomFunctions::keys`]) is shown with the digits of its key and zeros, which
 /// name the same session as its whole digest does.
 pub struct CustomStore {
-    shared: Arc<Shared>,
+    shared: Arc<CustomStoreInner>,
 }
 
-struct Shared {
+struct CustomStoreInner {
     functions: Box<dyn CustomFunctions>,
     locks: SessionLocks,
     expiry: Expiry,
@@ -60,7 +60,7 @@ impl CustomStore {
                 config.origin("maxSessions")
             )));
         }
-        let shared = Shared {
+        let shared = CustomStoreInner {
             functions: Box::new(functions),
             locks: SessionLocks::new(directory),
             expiry: Expiry::new(config),
@@ -159,7 +159,7 @@ impl Store for CustomStore {
         Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let found = self.shared.find(key(session), now)?;
         Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
     }
@@ -236,7 +236,7 @@ impl Store for CustomStore {
     }
 }
 
-impl Shared {
+impl CustomStoreInner {
     fn load(&self, key: &str) -> Result<Option<(String, u64)>> {
         let loaded = self.functions.load(key);
         loaded.map_err(|error| Error::store(format!("cannot load the session {key}"), error))
@@ -284,7 +284,7 @@ impl Shared {
 
 /// What the functions call a session.
 fn key(session: &SessionDigest) -> &str {
-    session.stem()
+    session.short_key()
 }
 
 /// Reads the record of a row; what is no record at all is `None`.
@@ -309,7 +309,7 @@ fn text(key: &str, record: &Record) -> Result<String> {
 
 /// The lock of one session.
 struct CustomLease {
-    shared: Arc<Shared>,
+    shared: Arc<CustomStoreInner>,
     key: String,
     /// As it is stored.
     record: Record,
@@ -318,7 +318,13 @@ struct CustomLease {
 }
 
 impl CustomLease {
-    fn new(shared: &Arc<Shared>, key: &str, lock: SessionLock, record: &Record, end: u64) -> Self {
+    fn new(
+        shared: &Arc<CustomStoreInner>,
+        key: &str,
+        lock: SessionLock,
+        record: &Record,
+        end: u64,
+    ) -> Self {
         CustomLease {
             shared: Arc::clone(shared),
             key: key.to_owned(),

@@ -91,12 +91,12 @@ use crate::record::{Record, unix_seconds};
 /// also under a new id.
 #[derive(Clone, Debug)]
 pub struct FileStore {
-    shared: Arc<Shared>,
+    shared: Arc<FileStoreInner>,
 }
 
 /// What the store, its leases and its clean-up have in common.
 #[derive(Debug)]
-struct Shared {
+struct FileStoreInner {
     directory: Directory,
     /// How long a session lives unused whose record does not say it.
     idle: Duration,
@@ -117,7 +117,7 @@ impl FileStore {
     ///
     /// [`Error::Config`](crate::Error::Config) when `storageFileDir` is not set.
     pub fn new(config: &Config) -> Result<Self> {
-        let shared = Shared {
+        let shared = FileStoreInner {
             directory: Directory::new(config.storage_file_dir()?, config.shards == 256),
             idle: config.timeout,
             lifetime: config.lifetime,
@@ -172,8 +172,8 @@ impl Store for FileStore {
         snapshot::read(&self.shared, session, now)
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        snapshot::look(&self.shared, session, now)
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        snapshot::peek(&self.shared, session, now)
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
@@ -207,7 +207,7 @@ impl Store for FileStore {
     }
 }
 
-impl Shared {
+impl FileStoreInner {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -242,7 +242,7 @@ impl Shared {
 
     /// The time of the file of a record with an end of its own, so that a clean-up looks into it at that
     /// end. What a change of id leaves, every clean-up looks into, whatever its `timeout`.
-    fn hint(&self, record: &Record) -> Option<SystemTime> {
+    fn mtime_for(&self, record: &Record) -> Option<SystemTime> {
         let expires = record.expires()?;
         if record.is_replaced() {
             return Some(UNCOUNTED);

@@ -13,7 +13,7 @@ const KEPT: usize = 16;
 const TRUSTED: Duration = Duration::from_secs(1);
 /// The pause after a first failure to connect; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a pool connects to.
 pub(in crate::store) trait Engine: Send + Sync {
@@ -91,7 +91,7 @@ impl<E: Engine> Pool<E> {
             Ok(_) => *failure = None,
             Err(error) => {
                 let before = failure.as_ref().map(|failure| failure.pause);
-                let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+                let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(MAX_PAUSE));
                 *failure = Some(Failure {
                     error: again(error),
                     pause,
@@ -308,7 +308,7 @@ mod tests {
             let failure = &mut pool.state().failure;
             let failure = failure.as_mut().unwrap();
             let expected = FIRST_PAUSE * 2_u32.pow(attempt - 1);
-            assert_eq!(failure.pause, expected.min(LONGEST_PAUSE));
+            assert_eq!(failure.pause, expected.min(MAX_PAUSE));
             failure.until = Instant::now();
         }
         pool.engine().is_down.store(false, Ordering::Relaxed);

@@ -17,9 +17,9 @@ use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
-use entry::{Entry, Kept, State, lock};
+use entry::{Entry, State, StoredRecord, lock};
 use lease::MemoryLease;
-use snapshot::{Saved, Snapshot};
+use snapshot::{Saved, SnapshotFile};
 
 /// Sessions in the memory of this process, for any number of its threads (`storageType = ram`).
 ///
@@ -33,10 +33,10 @@ use snapshot::{Saved, Snapshot};
 /// their ids, belongs to one process at a time, and is 0600.
 #[derive(Clone)]
 pub struct MemoryStore {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryStoreInner>,
 }
 
-struct Shared {
+struct MemoryStoreInner {
     idle: Duration,
     max_record_bytes: usize,
     max_sessions: u64,
@@ -46,7 +46,7 @@ struct Shared {
     counted: AtomicU64,
     last_sweep: Mutex<Option<SystemTime>>,
     /// Locked while a snapshot is written, which no request waits for.
-    snapshot: Option<Mutex<Snapshot>>,
+    snapshot: Option<Mutex<SnapshotFile>>,
     /// Whether anything is different from the last snapshot.
     is_changed: AtomicBool,
 }
@@ -64,11 +64,11 @@ impl MemoryStore {
     pub fn new(config: &Config) -> Result<Self> {
         let (mut saved, mut snapshot) = (Vec::new(), None);
         if let Some(path) = &config.snapshot_file {
-            let opened = Snapshot::open(path, config.lock_timeout)?;
+            let opened = SnapshotFile::open(path, config.lock_timeout)?;
             saved = opened.load()?;
             snapshot = Some(Mutex::new(opened));
         }
-        let shared = Shared {
+        let shared = MemoryStoreInner {
             idle: config.timeout,
             max_record_bytes: config.max_record_bytes,
             max_sessions: config.max_sessions,
@@ -84,7 +84,7 @@ impl MemoryStore {
         let now = SystemTime::now();
         let mut entries = lock(&shared.entries);
         for saved in saved {
-            let kept = Kept {
+            let kept = StoredRecord {
                 record: saved.record,
                 last_access: saved.last_access,
             };
@@ -114,7 +114,7 @@ impl Store for MemoryStore {
         if record.predecessor().is_none() {
             self.shared.make_room(&mut entries, now)?;
         }
-        let kept = Kept::new(record, now);
+        let kept = StoredRecord::new(record, now);
         let entry = self.shared.insert(&mut entries, *session, kept, true);
         self.shared.change();
         Ok(Some(Box::new(MemoryLease {
@@ -183,13 +183,13 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let entry = self.shared.find(session);
         Ok(entry.and_then(|entry| {
             let state = lock(&entry.state);
             let kept = state.stored.as_ref();
             let live = kept.filter(|kept| !self.shared.has_expired(kept, now));
-            live.map(Kept::to_stored)
+            live.map(StoredRecord::to_stored)
         }))
     }
 
@@ -212,8 +212,9 @@ impl Store for MemoryStore {
             .collect();
         for (session, entry) in entries {
             let kept = lock(&entry.state).stored.clone();
-            let is_session =
-                |kept: &Kept| !kept.record.is_marker() && !self.shared.has_expired(kept, now);
+            let is_session = |kept: &StoredRecord| {
+                !kept.record.is_marker() && !self.shared.has_expired(kept, now)
+            };
             let Some(kept) = kept.filter(is_session) else {
                 continue;
             };
@@ -268,7 +269,7 @@ impl Store for MemoryStore {
     }
 }
 
-impl Shared {
+impl MemoryStoreInner {
     fn find(&self, digest: &SessionDigest) -> Option<Arc<Entry>> {
         lock(&self.entries).get(digest).cloned()
     }
@@ -295,7 +296,7 @@ impl Shared {
         live.collect()
     }
 
-    fn has_expired(&self, kept: &Kept, now: SystemTime) -> bool {
+    fn has_expired(&self, kept: &StoredRecord, now: SystemTime) -> bool {
         has_expired(&kept.record, kept.last_access, self.idle, now)
     }
 
@@ -303,7 +304,7 @@ impl Shared {
         &self,
         entries: &mut Entries,
         session: SessionDigest,
-        kept: Kept,
+        kept: StoredRecord,
         is_locked: bool,
     ) -> Arc<Entry> {
         self.counted
@@ -314,8 +315,10 @@ impl Shared {
     }
 
     /// Puts a record, or none, in the place of the one that is there.
-    fn put(&self, state: &mut State, kept: Option<Kept>) {
-        let counts = |kept: &Option<Kept>| u64::from(kept.as_ref().is_some_and(Kept::is_counted));
+    fn put(&self, state: &mut State, kept: Option<StoredRecord>) {
+        let counts = |kept: &Option<StoredRecord>| {
+            u64::from(kept.as_ref().is_some_and(StoredRecord::is_counted))
+        };
         let (before, after) = (counts(&state.stored), counts(&kept));
         state.stored = kept;
         self.counted.fetch_add(after, Ordering::Relaxed);

@@ -189,7 +189,7 @@ impl Store for RedisStore {
         Ok(stored)
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let loaded = self.shared.load(session, now)?;
         loaded.map_or(Ok(None), |loaded| self.shared.stored(session, loaded))
     }

@@ -74,7 +74,7 @@ pub use mysql::MysqlStore;
 pub use postgres::PostgresStore;
 
 /// The names of indexes and of the second table end with more letters, and may have 63.
-const LONGEST_TABLE: usize = 55;
+const MAX_TABLE: usize = 55;
 /// How long a mark holds a session while its lock is given up and taken again.
 const MARK: Duration = Duration::from_secs(5);
 
@@ -100,9 +100,9 @@ struct Shared {
 impl SqlStore {
     fn new(config: &Config, engine: impl Engine + 'static) -> Result<Self> {
         let table = &config.table;
-        if table.len() > LONGEST_TABLE {
+        if table.len() > MAX_TABLE {
             return Err(Error::Config(format!(
-                "table = {table} ({}): must be at most {LONGEST_TABLE} letters here",
+                "table = {table} ({}): must be at most {MAX_TABLE} letters here",
                 config.origin("table")
             )));
         }
@@ -188,7 +188,7 @@ impl<T: IsSql> Store for T {
         Ok(Some(stored))
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let found = self.sql().shared.find(session, now)?;
         Ok(found.map(|(stored, _)| stored))
     }

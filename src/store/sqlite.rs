@@ -173,7 +173,7 @@ impl Store for SqliteStore {
         Ok(stored)
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let loaded = self.shared.load(session)?;
         let live = loaded.filter(|row| !has_passed(row.end, now));
         live.map_or(Ok(None), |loaded| self.shared.stored(session, loaded))

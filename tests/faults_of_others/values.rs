@@ -46,7 +46,7 @@ fn i_values_that_are_no_json_are_an_error_and_stay() {
         let is_refused =
             matches!(opened, Some(Error::Format { .. })) || matches!(parsed, Ok(Err(_)));
         assert!(is_refused, "{text:?}: {opened:?}");
-        let stored = store.look(&id.digest(), now).unwrap().unwrap();
+        let stored = store.peek(&id.digest(), now).unwrap().unwrap();
         assert_eq!(stored.record.values(), bytes);
     }
 }
@@ -65,7 +65,7 @@ fn numbers_that_would_be_rounded_are_kept_as_they_are_written() {
     assert!(session.require::<f64>("float").is_err());
     session.insert("more", 1).unwrap();
     session.commit().unwrap();
-    let stored = store.look(&id.digest(), now).unwrap().unwrap();
+    let stored = store.peek(&id.digest(), now).unwrap().unwrap();
     let expected = text.replace("616}}", "616,\"more\":1}}");
     assert_eq!(std::str::from_utf8(stored.record.values()), Ok(&*expected));
 }

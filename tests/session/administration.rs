@@ -75,13 +75,13 @@ fn looking_at_a_session_does_not_count_as_use() {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.set_modified(long_ago).unwrap();
     for _ in 0..2 {
-        let stored = site.manager().look(&digest).unwrap().unwrap();
+        let stored = site.manager().peek(&digest).unwrap().unwrap();
         assert_eq!(stored.last_access, long_ago);
         let ends = site.manager().end_of(&stored);
         assert_eq!(ends.duration_since(long_ago).unwrap().as_secs(), 3600);
     }
     let nobody = SessionId::generate().unwrap().digest();
-    assert!(site.manager().look(&nobody).unwrap().is_none());
+    assert!(site.manager().peek(&nobody).unwrap().is_none());
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn the_sessions_of_a_user_are_destroyed_and_no_others() {
     let second = session_of(&site, "ada");
     assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 2);
     assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 0);
-    assert!(site.manager().look(&second).unwrap().is_none());
-    assert!(site.manager().look(&bob).unwrap().is_some());
+    assert!(site.manager().peek(&second).unwrap().is_none());
+    assert!(site.manager().peek(&bob).unwrap().is_some());
     assert!(site.manager().read(&cookie).unwrap().is_some());
 }
 

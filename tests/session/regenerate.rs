@@ -177,7 +177,7 @@ fn a_marker_is_no_session_for_those_who_look_after_the_store() {
     manager.for_each(list).unwrap();
     assert_eq!(listed, [new.digest()]);
     assert_eq!(manager.sessions_of("ada").unwrap(), [new.digest()]);
-    assert!(manager.look(&old.digest()).unwrap().is_none());
+    assert!(manager.peek(&old.digest()).unwrap().is_none());
     assert!(manager.open_by_digest(&old.digest()).unwrap().is_none());
     assert!(!manager.destroy_by_digest(&old.digest()).unwrap());
     assert!(matches!(manager.start(cookie(&old)), Err(Error::Replaced)));

@@ -58,7 +58,7 @@ fn no_other_program_ends_a_session_before_its_own_does() {
         session.created().elapsed().unwrap() > Duration::from_secs(2)
     });
     site.set_modified(&id, ago(2 * 3600));
-    let stored = impatient.look(&id.digest()).unwrap().unwrap();
+    let stored = impatient.peek(&id.digest()).unwrap().unwrap();
     assert!(impatient.end_of(&stored) > SystemTime::now() + Duration::from_secs(20 * 3600));
     let report = impatient
         .delete_expired(&cgi_session::Sweep::new())

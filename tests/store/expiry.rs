@@ -38,7 +38,7 @@ fn a_session_lives_as_long_as_its_record_says_whoever_looks() {
         let store = place.another(&[("timeout", timeout)]);
         let report = store.delete_expired(&Sweep::new(), SystemTime::now());
         assert!(report.unwrap().failures.is_empty());
-        let look = store.look(&id.digest(), SystemTime::now()).unwrap();
+        let look = store.peek(&id.digest(), SystemTime::now()).unwrap();
         let listed = {
             let mut listed = false;
             let mut visit = |shown: &SessionDigest, _: Result<Stored>| {

@@ -272,7 +272,7 @@ fn is_refused_and_untouched(place: &Place, id: &SessionId, says: &str) -> SweepR
     place.store.for_each(&mut visit, now).unwrap();
     for error in [
         place.store.read(&session, now).err(),
-        place.store.look(&session, now).err(),
+        place.store.peek(&session, now).err(),
         place.store.lock(&session, DEADLINE, now).err(),
         listed,
     ] {

@@ -356,14 +356,14 @@ fn a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is() {
             let report = store.delete_expired(&Sweep::new(), before).unwrap();
             assert_eq!(report.deleted, 0, "{name}");
             assert!(
-                store.look(&id.digest(), before).unwrap().is_some(),
+                store.peek(&id.digest(), before).unwrap().is_some(),
                 "{name}"
             );
             // To be used makes it last for as long again.
             store.read(&id.digest(), before).unwrap().unwrap();
-            assert!(store.look(&id.digest(), after).unwrap().is_some(), "{name}");
+            assert!(store.peek(&id.digest(), after).unwrap().is_some(), "{name}");
             let end = later(before, minutes + 2);
-            assert!(store.look(&id.digest(), end).unwrap().is_none(), "{name}");
+            assert!(store.peek(&id.digest(), end).unwrap().is_none(), "{name}");
             let report = store.delete_expired(&Sweep::new(), later(end, 61)).unwrap();
             assert_eq!(report.deleted, 1, "{name}");
         }

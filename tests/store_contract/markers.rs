@@ -250,7 +250,7 @@ fn what_a_change_of_id_with_a_grace_leaves_is_no_session_at_the_cap() {
             lock(&id, at(minute)).touch(at(minute)).unwrap();
             id
         };
-        let lives = |id: &SessionId| store.look(&id.digest(), at(20)).unwrap().is_some();
+        let lives = |id: &SessionId| store.peek(&id.digest(), at(20)).unwrap().is_some();
         let ids = [5, 10, 15].map(|minute| begin(&record(1, now), minute));
         let [old, oldest, other] = &ids;
         let mut lease = lock(old, at(20));

@@ -248,7 +248,7 @@ fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
                 }
                 _ => {
                     store.read(&session, later(now, 59)).unwrap().unwrap();
-                    assert!(first.look(&session, later(now, 100)).unwrap().is_some());
+                    assert!(first.peek(&session, later(now, 100)).unwrap().is_some());
                 }
             }
             if server.kind() == "mysql" {

@@ -467,7 +467,7 @@ fn a_row_that_is_no_record_is_no_session_and_is_shown_to_the_administrator() {
         place.connect().execute(&sql, []).unwrap();
         assert!(store.lock(&id.digest(), WAIT, now).unwrap().is_none());
         assert!(store.read(&id.digest(), now).unwrap().is_none());
-        assert!(store.look(&id.digest(), now).unwrap().is_none());
+        assert!(store.peek(&id.digest(), now).unwrap().is_none());
         let mut reasons = Vec::new();
         let mut visit = |_: &_, stored: Result<_, Error>| {
             reasons.push(stored.map(drop).unwrap_err().one_line());

@@ -197,7 +197,7 @@ impl<'a, 'b> Run<'a, 'b> {
         let Transfer {
             from, to, is_dry, ..
         } = self.transfer;
-        let here = from.store().look(session, now)?;
+        let here = from.store().peek(session, now)?;
         let Some(here) = here.filter(|here| !here.record.is_marker()) else {
             return Ok(true);
         };
@@ -205,7 +205,7 @@ impl<'a, 'b> Run<'a, 'b> {
             self.outcome.expired += 1;
             return Ok(true);
         }
-        let there = to.store().look(session, now)?;
+        let there = to.store().peek(session, now)?;
         let entry = self.journal.entry(session);
         let decision = self.transfer.decide(&entry, &here, there.as_ref());
         let is_later = there
@@ -336,9 +336,9 @@ impl<'a, 'b> Run<'a, 'b> {
         let entry = self.journal.entry(session);
         let is_left_over =
             |stored: &Option<Stored>| matches!(stored, Some(it) if transfer.is_unused(it, &entry));
-        let here = transfer.from.store().look(session, now)?;
+        let here = transfer.from.store().peek(session, now)?;
         if here.is_some_and(|here| !here.record.is_marker())
-            || !is_left_over(&transfer.to.store().look(session, now)?)
+            || !is_left_over(&transfer.to.store().peek(session, now)?)
         {
             return Ok(());
         }

@@ -85,7 +85,7 @@ impl Store for Odd {
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
         if self.fault == Fault::NoLock {
-            let found = self.inner.look(session, now)?;
+            let found = self.inner.peek(session, now)?;
             return Ok(found.map(|stored| (stored, self.lease(session, None))));
         }
         let Some((mut stored, lease)) = self.inner.lock(session, wait, now)? else {
@@ -101,8 +101,8 @@ impl Store for Odd {
         self.inner.read(session, now)
     }
 
-    fn look(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        self.inner.look(session, now)
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        self.inner.peek(session, now)
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {

@@ -179,7 +179,7 @@ impl Visitor {
     }
 
     pub(crate) fn counted(&self, manager: &SessionManager) -> Option<u64> {
-        let stored = manager.look(&self.digest).unwrap()?;
+        let stored = manager.peek(&self.digest).unwrap()?;
         let values: serde_json::Value = serde_json::from_slice(stored.record.values()).unwrap();
         values[""]["count"].as_u64()
     }

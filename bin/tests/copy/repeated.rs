@@ -32,7 +32,7 @@ fn what_was_only_used_since_lives_on_as_long() {
     let now = SystemTime::now();
     pair.old().store().read(&session, now).unwrap().unwrap();
     assert_eq!(pair.counts(&[], 0), counts(1, &[("renewed", 1)]));
-    let stored = pair.new_one().look(&session).unwrap().unwrap();
+    let stored = pair.new_one().peek(&session).unwrap().unwrap();
     assert!(now.duration_since(stored.last_access).unwrap().as_secs() <= 2);
     assert_eq!(pair.counts(&[], 0), counts(1, &[("unchanged", 1)]));
 }
@@ -145,11 +145,11 @@ fn a_session_that_expired_in_the_new_store_while_it_was_used_in_the_old_one_is_b
     pair.copy(&[]).exits_with(0);
     // A shorter time in the new store stands for the time that passes.
     pair.configure("new", "file", "timeout = 5");
-    assert!(pair.new_one().look(&session).unwrap().is_none());
+    assert!(pair.new_one().peek(&session).unwrap().is_none());
     let now = SystemTime::now();
     pair.old().store().read(&session, now).unwrap().unwrap();
     assert_eq!(pair.counts(&[], 0), counts(1, &[("copied", 1)]));
-    assert!(pair.new_one().look(&session).unwrap().is_some());
+    assert!(pair.new_one().peek(&session).unwrap().is_some());
 }
 
 #[test]

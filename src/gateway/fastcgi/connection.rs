@@ -7,7 +7,7 @@
 mod body;
 mod end;
 mod output;
-mod place;
+mod permit;
 
 use std::io;
 use std::mem;
@@ -23,10 +23,10 @@ use super::stream::Stream;
 use crate::gateway::runner::error_page;
 use crate::http::params::Params;
 use crate::http::response::Response;
-use body::Stdin;
+use body::StdinStream;
 pub(super) use end::finish;
 use output::Output;
-pub(super) use place::{Place, Places};
+pub(super) use permit::{ConnectionPermit, OpenConnections};
 
 /// The longest that unread input is read away for after the response, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub(super) struct Connection {
     has_hung_up: bool,
     limits: Limits,
     pub(super) last_active: Instant,
-    place: Place,
+    place: ConnectionPermit,
 }
 
 enum Stage {
@@ -63,15 +63,15 @@ enum Stage {
     /// The parameters are complete, and `wanted` bytes of the body are collected before a handler
     /// has the request. These are the whole body if `is_all`.
     Early {
-        stdin: Stdin,
+        stdin: StdinStream,
         params: Params,
         wanted: usize,
         is_all: bool,
     },
     /// A handler has the request.
-    Running(Stdin),
+    Running(StdinStream),
     /// The response is written; the rest of the body is read away.
-    Answered(Stdin, Instant),
+    Answered(StdinStream, Instant),
     /// Nothing more is said or listened to, until the peer closes.
     Closing(Instant),
 }
@@ -97,7 +97,7 @@ pub(super) enum Progress {
 
 impl Connection {
     /// Takes an accepted, non-blocking socket.
-    pub(super) fn new(socket: OwnedFd, limits: Limits, place: Place) -> Self {
+    pub(super) fn new(socket: OwnedFd, limits: Limits, place: ConnectionPermit) -> Self {
         Connection {
             stream: Stream::new(socket),
             stage: Stage::Idle,
@@ -280,7 +280,10 @@ impl Connection {
             }
             return None;
         }
-        let (stdin, bytes) = (Stdin::new(*request, self.limits), std::mem::take(bytes));
+        let (stdin, bytes) = (
+            StdinStream::new(*request, self.limits),
+            std::mem::take(bytes),
+        );
         let params = record::decode_params(bytes, self.limits.params).ok();
         let Some(params) = params.filter(|_| !*is_too_much) else {
             self.stage = Stage::Running(stdin);
@@ -483,7 +486,7 @@ impl Connection {
         let Stage::Early { stdin, .. } = &mut self.stage else {
             return false;
         };
-        let nothing = Stdin::new(stdin.request, self.limits);
+        let nothing = StdinStream::new(stdin.request, self.limits);
         self.stage = Stage::Running(mem::replace(stdin, nothing));
         true
     }

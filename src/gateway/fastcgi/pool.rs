@@ -22,7 +22,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::Limits;
-use super::connection::{Connection, Place, Places, Progress, finish};
+use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
 use super::listener::Listener;
 use super::streams::Streams;
 use super::workers::{Turn, Workers};
@@ -41,11 +41,11 @@ const LISTENER: u64 = 0;
 const STOP: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 /// How often connections that do nothing are looked for.
-const TICK: Duration = Duration::from_secs(1);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a worker waits once for the rest of a new connection's first request. A web server connects
 /// when it has one, so that it mostly spares handing the connection to another worker. Whoever
 /// connects and says nothing costs a worker no more than this.
-const FIRST_WORD: Duration = Duration::from_millis(1);
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
 /// How many bytes of responses may wait to be taken.
@@ -62,11 +62,11 @@ pub(super) struct Pool<'a> {
     /// Wakes all workers.
     stop: OwnedFd,
     /// Connections that waited to be accepted when the program was to end.
-    late: Mutex<Vec<Open>>,
+    late: Mutex<Vec<ConnectionHandle>>,
     /// Connections that are in no worker's hands.
     idle: Mutex<HashMap<u64, Connection>>,
     next_number: AtomicU64,
-    places: Arc<Places>,
+    places: Arc<OpenConnections>,
     streams: Streams<Job>,
     workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
@@ -167,11 +167,14 @@ impl<'a> Pool<'a> {
             LISTENER => self.accept(),
             // Its only use is to wake.
             STOP => None,
-            number => self.idle().remove(&number).map(|connection| Open {
-                number,
-                is_new: false,
-                connection,
-            }),
+            number => self
+                .idle()
+                .remove(&number)
+                .map(|connection| ConnectionHandle {
+                    number,
+                    is_new: false,
+                    connection,
+                }),
         };
         if let Some(open) = open {
             self.drive(open, out);
@@ -188,7 +191,7 @@ impl<'a> Pool<'a> {
     fn next_event(&self, out: &mut Vec<u8>) -> Option<u64> {
         let mut events = Vec::with_capacity(1);
         while !self.is_stopping.load(Ordering::Acquire) {
-            let wait = Timespec::try_from(TICK).ok();
+            let wait = Timespec::try_from(MAINTENANCE_INTERVAL).ok();
             match epoll::wait(
                 &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),
@@ -213,7 +216,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes one connection and lets another worker take the next.
-    fn accept(&self) -> Option<Open> {
+    fn accept(&self) -> Option<ConnectionHandle> {
         let accepted = self.listener.accept();
         let accepted = match accepted {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -243,12 +246,12 @@ impl<'a> Pool<'a> {
     }
 
     /// A connection that was accepted, if there is a place for it.
-    fn begin(&self, socket: OwnedFd) -> Option<Open> {
-        let (place, taken) = Place::take(&self.places);
+    fn begin(&self, socket: OwnedFd) -> Option<ConnectionHandle> {
+        let (place, taken) = ConnectionPermit::take(&self.places);
         if taken >= self.limits.connections && !self.close_one_idle() {
             return None;
         }
-        Some(Open {
+        Some(ConnectionHandle {
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
             is_new: true,
             connection: Connection::new(socket, self.limits(), place),
@@ -263,11 +266,12 @@ impl<'a> Pool<'a> {
     }
 
     /// Reads a connection, and handles every request that is complete.
-    fn drive(&self, mut open: Open, out: &mut Vec<u8>) {
+    fn drive(&self, mut open: ConnectionHandle, out: &mut Vec<u8>) {
         let mut may_wait = open.is_new;
         loop {
             match open.connection.advance() {
-                Progress::Waiting if may_wait && open.connection.speaks_within(FIRST_WORD) => {}
+                Progress::Waiting
+                    if may_wait && open.connection.speaks_within(FIRST_REQUEST_TIMEOUT) => {}
                 Progress::Waiting => return self.hand_back(open),
                 Progress::Closed => return,
                 Progress::BadRequest => {
@@ -297,14 +301,14 @@ impl<'a> Pool<'a> {
     }
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
-    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Open> {
+    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<ConnectionHandle> {
         let Job {
             open,
             params,
             arrived,
         } = job;
         let connection = Rc::new(RefCell::new(open.connection));
-        let stdin = Box::new(Stdin(Rc::clone(&connection)));
+        let stdin = Box::new(RequestBody(Rc::clone(&connection)));
         let length = params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
         let body = Body::with_end(stdin, length);
         let manager = self.manager.clone();
@@ -333,12 +337,12 @@ impl<'a> Pool<'a> {
             finish(vec![connection]);
             return None;
         }
-        goes_on.then_some(Open { connection, ..open })
+        goes_on.then_some(ConnectionHandle { connection, ..open })
     }
 
     /// Leaves a connection to whichever worker sees its next bytes.
-    fn hand_back(&self, open: Open) {
-        let Open {
+    fn hand_back(&self, open: ConnectionHandle) {
+        let ConnectionHandle {
             number,
             is_new,
             connection,
@@ -409,7 +413,7 @@ impl<'a> Pool<'a> {
             let Ok(mut last) = self.last_tick.try_lock() else {
                 return;
             };
-            if last.elapsed() < TICK {
+            if last.elapsed() < MAINTENANCE_INTERVAL {
                 return;
             }
             *last = Instant::now();
@@ -420,7 +424,7 @@ impl<'a> Pool<'a> {
             if connection.give_up_body() {
                 let page = error_page(StatusCode::REQUEST_TIMEOUT);
                 let is_new = false;
-                let open = Open {
+                let open = ConnectionHandle {
                     number,
                     is_new,
                     connection,
@@ -440,7 +444,7 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn refuse(&self, mut open: Open, page: &Response, out: &mut Vec<u8>) {
+    fn refuse(&self, mut open: ConnectionHandle, page: &Response, out: &mut Vec<u8>) {
         if open.connection.respond(page, false, &[], out) {
             self.drive(open, out);
         }
@@ -458,11 +462,11 @@ impl<'a> Pool<'a> {
         finish(idle.into_values().collect());
     }
 
-    fn take_late(&self) -> Option<Open> {
+    fn take_late(&self) -> Option<ConnectionHandle> {
         self.late().pop()
     }
 
-    fn late(&self) -> MutexGuard<'_, Vec<Open>> {
+    fn late(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -472,7 +476,7 @@ impl<'a> Pool<'a> {
 }
 
 /// A connection in a worker's hands.
-struct Open {
+struct ConnectionHandle {
     /// What its events are known by.
     number: u64,
     /// It has not been waited for yet.
@@ -482,15 +486,15 @@ struct Open {
 
 /// A request that is ready for its handler.
 struct Job {
-    open: Open,
+    open: ConnectionHandle,
     params: Params,
     arrived: Instant,
 }
 
 /// A request's body, as it comes over its connection.
-struct Stdin(Rc<RefCell<Connection>>);
+struct RequestBody(Rc<RefCell<Connection>>);
 
-impl Read for Stdin {
+impl Read for RequestBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.borrow_mut().read_body(buffer)
     }

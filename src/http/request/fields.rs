@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::session::CSRF_FIELD;
 
 /// The longest form that is read, in bytes.
-const LONGEST_FORM: u64 = 1 << 20;
+const MAX_FORM: u64 = 1 << 20;
 
 impl Request {
     /// The first value of a name in the query string.
@@ -193,7 +193,7 @@ impl Request {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
             });
         }
-        let bytes = self.body.read_all(LONGEST_FORM)?;
+        let bytes = self.body.read_all(MAX_FORM)?;
         self.check_fields(count_fields(&bytes))?;
         Ok(form_urlencoded::parse(&bytes).into_owned().collect())
     }

@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 
 use super::scan::{self, COUNT, SWEEP_LOCK};
-use super::{Shared, content, is_counted, sweep};
+use super::{FileStoreInner, content, is_counted, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::store::files::calls;
@@ -70,7 +70,7 @@ impl Drop for Admission {
 }
 
 /// Counts a session that is about to be created, and makes room for it or refuses it.
-pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<Admission> {
+pub(super) fn admit(shared: &FileStoreInner, now: SystemTime) -> Result<Admission> {
     let max = shared.max_sessions;
     if max == 0 {
         return Ok(Admission(None));
@@ -91,7 +91,7 @@ pub(super) fn admit(shared: &Shared, now: SystemTime) -> Result<Admission> {
 
 /// Counts a session that takes the place of another under a new id. The count exceeds the cap until that
 /// one is a marker: a login neither evicts nor is refused.
-pub(super) fn admit_successor(shared: &Shared) -> Result<Admission> {
+pub(super) fn admit_successor(shared: &FileStoreInner) -> Result<Admission> {
     if shared.max_sessions == 0 {
         return Ok(Admission(None));
     }
@@ -101,7 +101,7 @@ pub(super) fn admit_successor(shared: &Shared) -> Result<Admission> {
 }
 
 /// Takes deleted sessions off the count. It is a hint: that it failed hurts nobody.
-pub(super) fn forget(shared: &Shared, sessions: u64) {
+pub(super) fn forget(shared: &FileStoreInner, sessions: u64) {
     if shared.max_sessions == 0 || sessions == 0 {
         return;
     }
@@ -115,7 +115,7 @@ pub(super) fn forget(shared: &Shared, sessions: u64) {
 }
 
 /// What `.count` says, to be given to [`recount`] when the directory has been counted; `None` without a cap.
-pub(super) fn counted(shared: &Shared) -> Result<Option<Count>> {
+pub(super) fn counted(shared: &FileStoreInner) -> Result<Option<Count>> {
     if shared.max_sessions == 0 {
         return Ok(None);
     }
@@ -125,13 +125,13 @@ pub(super) fn counted(shared: &Shared) -> Result<Option<Count>> {
 
 /// Writes the true number of sessions. Those that were created since `.count` said `before` may
 /// not have been seen when the directory was counted, and stay counted.
-pub(super) fn recount(shared: &Shared, sessions: u64, before: Count) -> Result<()> {
+pub(super) fn recount(shared: &FileStoreInner, sessions: u64, before: Count) -> Result<()> {
     let count = shared.directory.open_or_create(COUNT)?;
     change(shared, &count, |count| count.found(sessions, before)).map(|_| ())
 }
 
 /// Changes `.count` under its lock and returns what it says then.
-fn change(shared: &Shared, count: &File, change: impl Fn(&mut Count)) -> Result<Count> {
+fn change(shared: &FileStoreInner, count: &File, change: impl Fn(&mut Count)) -> Result<Count> {
     let changed = change_and_hold(shared, count, change);
     // An unlock cannot fail on an open file.
     let _ = count.unlock();
@@ -139,7 +139,11 @@ fn change(shared: &Shared, count: &File, change: impl Fn(&mut Count)) -> Result<
 }
 
 /// The same, and keeps the lock.
-fn change_and_hold(shared: &Shared, file: &File, change: impl Fn(&mut Count)) -> Result<Count> {
+fn change_and_hold(
+    shared: &FileStoreInner,
+    file: &File,
+    change: impl Fn(&mut Count),
+) -> Result<Count> {
     let failed = |error| Error::io("cannot update", shared.path(COUNT), error);
     wait_for(shared, file, COUNT)?;
     let mut bytes = [0; 16];
@@ -165,12 +169,12 @@ fn change_and_hold(shared: &Shared, file: &File, change: impl Fn(&mut Count)) ->
     written.map(|()| count).map_err(failed)
 }
 
-fn wait_for(shared: &Shared, file: &File, name: &str) -> Result<()> {
+fn wait_for(shared: &FileStoreInner, file: &File, name: &str) -> Result<()> {
     let wait = shared.lock_timeout;
     lock::take(file, wait, wait, || shared.path(name))
 }
 
-fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
+fn make_room(shared: &FileStoreInner, count: &File, now: SystemTime) -> Result<()> {
     let max = shared.max_sessions;
     // Before .gc is made, which would look like a clean-up of this moment.
     let last_sweep = sweep::last(shared, now);
@@ -201,7 +205,7 @@ fn make_room(shared: &Shared, count: &File, now: SystemTime) -> Result<()> {
 /// One session that could go, the least recently used first.
 type Candidate = Reverse<(SystemTime, String)>;
 
-fn evict(shared: &Shared, count: &File, counted: Count) -> Result<()> {
+fn evict(shared: &FileStoreInner, count: &File, counted: Count) -> Result<()> {
     let max = shared.max_sessions;
     let excess = counted.sessions.saturating_sub(max);
     let batch = excess.saturating_add(max / 16);
@@ -244,7 +248,7 @@ fn evict(shared: &Shared, count: &File, counted: Count) -> Result<()> {
 }
 
 /// Deletes a session unless somebody uses it, or since it was chosen has used it or given it another id.
-fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> {
+fn evict_one(shared: &FileStoreInner, name: &str, modified: SystemTime) -> Result<bool> {
     let Ok(Some(file)) = shared.directory.open_file(name, OFlags::RDWR) else {
         return Ok(false);
     };
@@ -264,7 +268,7 @@ fn evict_one(shared: &Shared, name: &str, modified: SystemTime) -> Result<bool> 
 }
 
 /// Deletes what has expired, and refuses if nothing had.
-fn refuse(shared: &Shared, count: &File, sweep_lock: &File, now: SystemTime) -> Result<()> {
+fn refuse(shared: &FileStoreInner, count: &File, sweep_lock: &File, now: SystemTime) -> Result<()> {
     let report = sweep::locked(shared, sweep_lock, &Sweep::new(), now)?;
     // The one that is about to be created is not there yet.
     change(shared, count, Count::add)?;
@@ -275,7 +279,7 @@ fn refuse(shared: &Shared, count: &File, sweep_lock: &File, now: SystemTime) -> 
     }
 }
 
-fn full(shared: &Shared) -> Error {
+fn full(shared: &FileStoreInner) -> Error {
     Error::Full {
         limit: shared.max_sessions,
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
-use super::slots::{self, DATA, Header, Place, Slot};
+use super::slots::{self, DATA, Header, Slot, SlotPosition};
 use crate::id::SessionDigest;
 use crate::store::files::calls;
 
@@ -29,7 +29,7 @@ pub(super) enum Content {
 pub(super) struct Current {
     /// The size of a slot.
     pub(super) cap: usize,
-    pub(super) place: Place,
+    pub(super) place: SlotPosition,
     pub(super) generation: u64,
     pub(super) seed: u64,
     pub(super) data: Vec<u8>,
@@ -74,7 +74,11 @@ pub(super) fn is_unfinished(file: &File, size: u64) -> io::Result<bool> {
     if size == 0 {
         return Ok(true);
     }
-    let first = slots::parse(&read(file, 0, size.min(DATA))?, Place::First, usize::MAX);
+    let first = slots::parse(
+        &read(file, 0, size.min(DATA))?,
+        SlotPosition::First,
+        usize::MAX,
+    );
     let is_new = match first {
         Slot::Written(header) => header.generation == 1,
         Slot::Torn | Slot::Fresh => size < DATA,
@@ -88,11 +92,11 @@ fn slot_size(size: u64) -> Option<usize> {
 }
 
 fn load_slots(mut reader: Reader<'_>, digest: &SessionDigest) -> io::Result<Content> {
-    let first = reader.slot(Place::First)?;
-    let second = reader.slot(Place::Second)?;
+    let first = reader.slot(SlotPosition::First)?;
+    let second = reader.slot(SlotPosition::Second)?;
     let (candidates, is_settled) = match (first, second) {
         (Slot::Written(first), Slot::Written(second)) => {
-            let (first, second) = ((first, Place::First), (second, Place::Second));
+            let (first, second) = ((first, SlotPosition::First), (second, SlotPosition::Second));
             let pair = if first.0.generation > second.0.generation {
                 [first, second]
             } else {
@@ -101,13 +105,16 @@ fn load_slots(mut reader: Reader<'_>, digest: &SessionDigest) -> io::Result<Cont
             let apart = pair[0].0.generation - pair[1].0.generation;
             ([Some(pair[0]), Some(pair[1])], apart == 1)
         }
-        (Slot::Written(only), other) => ([Some((only, Place::First)), None], other == Slot::Fresh),
-        (_, Slot::Written(only)) => ([Some((only, Place::Second)), None], false),
+        (Slot::Written(only), other) => (
+            [Some((only, SlotPosition::First)), None],
+            other == Slot::Fresh,
+        ),
+        (_, Slot::Written(only)) => ([Some((only, SlotPosition::Second)), None], false),
         _ => ([None, None], false),
     };
     for (rank, (header, place)) in candidates.into_iter().flatten().enumerate() {
         let data = reader.data(place, &header)?;
-        if let Some(seed) = header.vouches_for(digest, data) {
+        if let Some(seed) = header.matches(digest, data) {
             return Ok(Content::Record(Current {
                 cap: reader.cap,
                 place,
@@ -146,17 +153,17 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn slot(&mut self, place: Place) -> io::Result<Slot> {
+    fn slot(&mut self, place: SlotPosition) -> io::Result<Slot> {
         let cap = self.cap;
         Ok(slots::parse(self.part(place.start(cap), DATA)?, place, cap))
     }
 
-    fn data(&mut self, place: Place, header: &Header) -> io::Result<&[u8]> {
+    fn data(&mut self, place: SlotPosition, header: &Header) -> io::Result<&[u8]> {
         self.part(place.start(self.cap) + DATA, header.length)
     }
 
     /// What [`Reader::data`] has just returned, without reading or allocating again.
-    fn into_data(mut self, place: Place, header: &Header) -> Vec<u8> {
+    fn into_data(mut self, place: SlotPosition, header: &Header) -> Vec<u8> {
         if self.is_whole {
             self.bytes.drain(..place.start(self.cap) + DATA);
             self.bytes.truncate(header.length);

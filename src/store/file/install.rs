@@ -8,8 +8,8 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK};
-use super::users::{Index, Use};
-use super::{Shared, space};
+use super::users::{Index, Occupancy};
+use super::{FileStoreInner, space};
 use crate::error::{Error, Result};
 use crate::id;
 use crate::store::Uninstalled;
@@ -17,7 +17,7 @@ use crate::store::files::directory::{Directory, Finding, Missing};
 use crate::store::files::lock::{self, Release};
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
-pub(super) fn install(shared: &Shared) -> Vec<Error> {
+pub(super) fn install(shared: &FileStoreInner) -> Vec<Error> {
     let directory = &shared.directory;
     // As it is now, and not as it was when it was opened.
     directory.reopen();
@@ -40,7 +40,7 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
 }
 
 /// Makes a file, writes and locks it, and puts it in the place of another.
-fn try_files(shared: &Shared) -> Vec<Error> {
+fn try_files(shared: &FileStoreInner) -> Vec<Error> {
     let [old, new] = match id::random::<2>() {
         Ok(random) => random.map(|random| Directory::temporary_name("", random)),
         Err(error) => return vec![error],
@@ -63,7 +63,7 @@ fn try_files(shared: &Shared) -> Vec<Error> {
     problems
 }
 
-fn try_write(shared: &Shared, file: &File, name: &str) -> Result<()> {
+fn try_write(shared: &FileStoreInner, file: &File, name: &str) -> Result<()> {
     let failed = |action| move |error| Error::io(action, shared.path(name), error);
     lock::try_exclusive(file).map_err(failed("cannot lock"))?;
     file.write_all_at(&[b' '; 1024], 0)
@@ -72,7 +72,7 @@ fn try_write(shared: &Shared, file: &File, name: &str) -> Result<()> {
 
 /// Sees whether a lock of the store's own that is there can be used: root's clean-up may have left
 /// one that is root's.
-fn try_own(shared: &Shared, name: &str) -> Result<()> {
+fn try_own(shared: &FileStoreInner, name: &str) -> Result<()> {
     match shared.directory.open_file(name, OFlags::RDWR)? {
         Some(file) => shared.directory.examine(&file, name).map(drop),
         None => Ok(()),
@@ -80,7 +80,7 @@ fn try_own(shared: &Shared, name: &str) -> Result<()> {
 }
 
 /// Looks at the shards that there are; more are made when they are needed.
-fn try_shards(shared: &Shared) -> Vec<Error> {
+fn try_shards(shared: &FileStoreInner) -> Vec<Error> {
     let prefixes = match scan::folder_names(shared) {
         Ok(prefixes) => prefixes,
         Err(error) => return vec![error],
@@ -96,7 +96,7 @@ fn try_shards(shared: &Shared) -> Vec<Error> {
 
 /// Removes the sessions and the store's own files; then the directory, if nothing else is in it.
 /// A session in use is left and named.
-pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
+pub(super) fn uninstall(shared: &FileStoreInner) -> Uninstalled {
     let mut done = Uninstalled::default();
     if let Err(error) = remove_all(shared, &mut done) {
         done.errors.push(error);
@@ -104,7 +104,7 @@ pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     done
 }
 
-fn remove_all(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
+fn remove_all(shared: &FileStoreInner, done: &mut Uninstalled) -> Result<()> {
     shared.directory.reopen();
     if shared.directory.handle(Missing::Leave)?.is_none() {
         return Ok(());
@@ -145,7 +145,7 @@ fn remove_all(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
     Ok(())
 }
 
-fn remove_directory(shared: &Shared) -> Result<()> {
+fn remove_directory(shared: &FileStoreInner) -> Result<()> {
     let path = shared.directory.path();
     shared.directory.reopen();
     rustix::fs::rmdir(path).map_err(|errno| {
@@ -160,7 +160,7 @@ fn remove_directory(shared: &Shared) -> Result<()> {
 }
 
 fn remove_from(
-    shared: &Shared,
+    shared: &FileStoreInner,
     folder: &Folder,
     done: &mut Uninstalled,
     is_wanted: impl Fn(&Kind) -> bool,
@@ -177,7 +177,7 @@ fn remove_from(
 }
 
 fn remove(
-    shared: &Shared,
+    shared: &FileStoreInner,
     folder: &Folder,
     name: &str,
     stored: String,
@@ -201,7 +201,7 @@ fn remove(
         },
         Kind::Index => {
             if let Some(index) = Index::try_lock(shared, stored)?
-                && matches!(index.in_use()?, Use::None)
+                && matches!(index.in_use()?, Occupancy::Empty)
             {
                 index.delete()?;
             }
@@ -216,7 +216,7 @@ fn remove(
 }
 
 /// Deletes a file of ours under its lock; `false` when somebody else has.
-fn remove_file(shared: &Shared, name: &str) -> Result<bool> {
+fn remove_file(shared: &FileStoreInner, name: &str) -> Result<bool> {
     let Some(file) = shared.directory.open_file(name, OFlags::RDWR)? else {
         return Ok(false);
     };
@@ -238,7 +238,7 @@ fn remove_file(shared: &Shared, name: &str) -> Result<bool> {
     }
 }
 
-fn in_use(shared: &Shared, name: &str, holder: Option<String>, when: &str) -> Error {
+fn in_use(shared: &FileStoreInner, name: &str, holder: Option<String>, when: &str) -> Error {
     let holder = holder
         .map(|holder| format!(" by {holder}"))
         .unwrap_or_default();

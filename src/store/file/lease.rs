@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
-use super::slots::{self, Place};
-use super::{Shared, cap, last_access, should_touch, space, users};
+use super::slots::{self, SlotPosition};
+use super::{FileStoreInner, cap, last_access, should_touch, space, users};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::{Record, RecordError};
@@ -25,13 +25,13 @@ const USUAL_MAX_RECORD: usize = 1 << 20;
 
 /// The lock of one session, held by an open file.
 pub(super) struct FileLease {
-    shared: Arc<Shared>,
+    shared: Arc<FileStoreInner>,
     digest: SessionDigest,
     name: String,
     file: File,
     cap: usize,
     /// Where the current record is; the next one goes to the other place.
-    place: Place,
+    place: SlotPosition,
     generation: u64,
     seed: u64,
     modified: SystemTime,
@@ -47,7 +47,7 @@ impl FileLease {
     /// Locks an existing session. Expired ones are deleted, damaged ones are set aside: both are
     /// `None`.
     pub(super) fn lock(
-        shared: &Arc<Shared>,
+        shared: &Arc<FileStoreInner>,
         digest: &SessionDigest,
         wait: Duration,
         now: SystemTime,
@@ -109,7 +109,7 @@ impl FileLease {
 
     /// Makes a new session; `None` when the name is taken.
     pub(super) fn create(
-        shared: &Arc<Shared>,
+        shared: &Arc<FileStoreInner>,
         digest: &SessionDigest,
         record: &Record,
         now: SystemTime,
@@ -132,7 +132,7 @@ impl FileLease {
                 return refused.map(|_| None);
             }
         };
-        let image = slots::image(digest, seed, 1, shared.unit(), record);
+        let image = slots::encode_new_file(digest, seed, 1, shared.unit(), record);
         // Locked before it is in its user's index: nobody takes out what is in use.
         let written = lock_new(shared, &file, &name)
             .and_then(|()| {
@@ -163,7 +163,7 @@ impl FileLease {
             name,
             file,
             cap: image.len() / 2,
-            place: Place::First,
+            place: SlotPosition::First,
             generation: 1,
             seed,
             modified: now,
@@ -207,7 +207,7 @@ impl FileLease {
     /// Puts the record into a file of another size, which takes this one's place.
     fn replace(&mut self, record: &Record) -> Result<()> {
         let [random, seed] = id::random()?;
-        let image = slots::image(
+        let image = slots::encode_new_file(
             &self.digest,
             seed,
             self.generation + 1,
@@ -244,7 +244,7 @@ impl FileLease {
         unlock(&old);
         let old_size = 2 * self.cap as u64;
         self.cap = image.len() / 2;
-        self.place = Place::First;
+        self.place = SlotPosition::First;
         self.generation += 1;
         self.seed = seed;
         let synced = sync_names(&self.shared, &self.name);
@@ -308,7 +308,7 @@ impl FileLease {
 
     /// Puts the file's time right if a process died between its commit and setting the time.
     fn repair_hint(&self, record: &Record) -> Result<()> {
-        match self.shared.hint(record) {
+        match self.shared.mtime_for(record) {
             Some(hint) if hint != self.modified => {
                 set_hint(&self.shared, &self.file, &self.name, record)
             }
@@ -409,7 +409,7 @@ fn unlock(file: &File) {
 
 /// Loads a locked file; a damaged one is set aside.
 fn load(
-    shared: &Shared,
+    shared: &FileStoreInner,
     file: &File,
     size: u64,
     digest: &SessionDigest,
@@ -429,7 +429,7 @@ fn load(
 }
 
 /// A file that no record can have made so large is somebody's mistake, and not read.
-pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<()> {
+pub(super) fn check_file_size(shared: &FileStoreInner, size: u64, name: &str) -> Result<()> {
     // Four times as large as needed, so that a lowered maxRecordBytes locks nobody out.
     let largest = shared.max_record_bytes.max(USUAL_MAX_RECORD);
     let limit = 4 * 2 * slots::capacity(largest, 4096);
@@ -443,7 +443,7 @@ pub(super) fn check_file_size(shared: &Shared, size: u64, name: &str) -> Result<
 }
 
 /// A file of a development version, which nobody but an administrator may remove.
-pub(super) fn unseeded(shared: &Shared, name: &str) -> Error {
+pub(super) fn unseeded(shared: &FileStoreInner, name: &str) -> Error {
     Error::Format {
         path: shared.path(name),
         reason: "a version from before release 0.1.0 wrote it, and its checksum has no seed; stop \
@@ -453,7 +453,7 @@ pub(super) fn unseeded(shared: &Shared, name: &str) -> Error {
 }
 
 /// Reads the record of a whole slot; what is no record at all is `None`.
-pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Option<Record>> {
+pub(super) fn parse(shared: &FileStoreInner, name: &str, data: Vec<u8>) -> Result<Option<Record>> {
     match Record::from_json(data) {
         Ok(record) => Ok(Some(record)),
         Err(RecordError::Malformed(_)) => Ok(None),
@@ -468,7 +468,7 @@ pub(super) fn parse(shared: &Shared, name: &str, data: Vec<u8>) -> Result<Option
 
 /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
 /// keeps its link, and whoever waits for its lock would go on to use it.
-fn set_aside(shared: &Shared, file: &File, name: &str, reason: &str) -> Result<()> {
+fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> Result<()> {
     let aside = format!("{}.corrupt", name.trim_end_matches(".json"));
     // One that is there was left by a process that died here before.
     shared.directory.unlink(&aside)?;
@@ -504,14 +504,14 @@ fn copy_all(mut from: &File, to: &mut File, is_durable: bool) -> io::Result<()> 
 }
 
 /// Locks a file that nobody else knows yet.
-fn lock_new(shared: &Shared, file: &File, name: &str) -> Result<()> {
+fn lock_new(shared: &FileStoreInner, file: &File, name: &str) -> Result<()> {
     let wait = shared.lock_timeout;
     lock::take(file, wait, wait, || shared.path(name))
 }
 
 /// Fills a new file that is locked.
 fn write_new(
-    shared: &Shared,
+    shared: &FileStoreInner,
     file: &File,
     name: &str,
     image: &[u8],
@@ -525,15 +525,15 @@ fn write_new(
     set_hint(shared, file, name, record)
 }
 
-fn set_hint(shared: &Shared, file: &File, name: &str, record: &Record) -> Result<()> {
-    let Some(hint) = shared.hint(record) else {
+fn set_hint(shared: &FileStoreInner, file: &File, name: &str, record: &Record) -> Result<()> {
+    let Some(hint) = shared.mtime_for(record) else {
         return Ok(());
     };
     calls::set_time(file, hint)
         .map_err(|error| Error::io("cannot set the time of", shared.path(name), error))
 }
 
-fn sync_names(shared: &Shared, name: &str) -> Result<()> {
+fn sync_names(shared: &FileStoreInner, name: &str) -> Result<()> {
     if shared.is_durable() {
         shared.directory.sync(name)
     } else {

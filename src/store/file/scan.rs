@@ -6,7 +6,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::Dir;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::Shared;
+use super::FileStoreInner;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::files::calls;
@@ -81,7 +81,7 @@ pub(super) struct Folder {
 
 /// The names of all folders of the store: nothing for the store itself, then its shards. Both are
 /// looked at whatever `shards` says now, because it may have said otherwise before.
-pub(super) fn folder_names(shared: &Shared) -> Result<Vec<String>> {
+pub(super) fn folder_names(shared: &FileStoreInner) -> Result<Vec<String>> {
     let mut names = vec![String::new()];
     if let Some(root) = open(shared, "")?
         && may_have_subdirectories(&root)
@@ -104,7 +104,7 @@ fn may_have_subdirectories(folder: &Folder) -> bool {
 }
 
 /// Opens a folder; `None` when it is gone or no directory.
-pub(super) fn open(shared: &Shared, prefix: &str) -> Result<Option<Folder>> {
+pub(super) fn open(shared: &FileStoreInner, prefix: &str) -> Result<Option<Folder>> {
     let Some(root) = shared.directory.handle(Missing::Leave)? else {
         return Ok(None);
     };
@@ -129,7 +129,7 @@ pub(super) fn open(shared: &Shared, prefix: &str) -> Result<Option<Folder>> {
 
 /// Calls `visit` for every entry of a folder until it breaks.
 pub(super) fn each_entry(
-    shared: &Shared,
+    shared: &FileStoreInner,
     folder: &Folder,
     mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
 ) -> Result<()> {
@@ -148,7 +148,7 @@ pub(super) fn each_entry(
 
 /// Calls `visit` for every session file of the store until it breaks.
 pub(super) fn each_session(
-    shared: &Shared,
+    shared: &FileStoreInner,
     mut visit: impl FnMut(&Folder, &SessionDigest) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut flow = ControlFlow::Continue(());

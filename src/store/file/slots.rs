@@ -29,31 +29,31 @@ const LENGTH: std::ops::Range<usize> = 77..87;
 
 /// One of the two places in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SlotPosition {
     First,
     Second,
 }
 
-impl Place {
+impl SlotPosition {
     pub(super) fn other(self) -> Self {
         match self {
-            Place::First => Place::Second,
-            Place::Second => Place::First,
+            SlotPosition::First => SlotPosition::Second,
+            SlotPosition::Second => SlotPosition::First,
         }
     }
 
     /// Where this place begins in a file whose slots hold `cap` bytes.
     pub(super) fn start(self, cap: usize) -> usize {
         match self {
-            Place::First => 0,
-            Place::Second => cap,
+            SlotPosition::First => 0,
+            SlotPosition::Second => cap,
         }
     }
 
     fn brackets(self) -> (u8, u8) {
         match self {
-            Place::First => (b'[', b'\n'),
-            Place::Second => (b',', b']'),
+            SlotPosition::First => (b'[', b'\n'),
+            SlotPosition::Second => (b',', b']'),
         }
     }
 }
@@ -79,7 +79,7 @@ pub(super) struct Header {
 
 impl Header {
     /// The seed, if `data` is what was written with this header under this name.
-    pub(super) fn vouches_for(&self, digest: &SessionDigest, data: &[u8]) -> Option<u64> {
+    pub(super) fn matches(&self, digest: &SessionDigest, data: &[u8]) -> Option<u64> {
         let seed = hex_number(&self.seed)?;
         let (g, n) = (decimal(self.generation), decimal(self.length as u64));
         let is_whole =
@@ -89,14 +89,14 @@ impl Header {
 }
 
 /// Reads the beginning of a slot: at least [`DATA`] bytes.
-pub(super) fn parse(bytes: &[u8], place: Place, cap: usize) -> Slot {
-    if place == Place::Second && bytes.starts_with(b",null ") {
+pub(super) fn parse(bytes: &[u8], place: SlotPosition, cap: usize) -> Slot {
+    if place == SlotPosition::Second && bytes.starts_with(b",null ") {
         return Slot::Fresh;
     }
     header(bytes, place, cap).map_or(Slot::Torn, Slot::Written)
 }
 
-fn header(bytes: &[u8], place: Place, cap: usize) -> Option<Header> {
+fn header(bytes: &[u8], place: SlotPosition, cap: usize) -> Option<Header> {
     let bytes: &[u8; DATA] = bytes.get(..DATA)?.try_into().ok()?;
     let fixed = bytes[0] == place.brackets().0
         && bytes[1..6] == *b"{\"g\":"
@@ -163,7 +163,7 @@ pub(super) fn capacity(length: usize, unit: usize) -> usize {
 pub(super) fn encode(
     digest: &SessionDigest,
     seed: u64,
-    place: Place,
+    place: SlotPosition,
     generation: u64,
     cap: usize,
     record: &Record,
@@ -179,7 +179,7 @@ fn seal(
     mut slot: Vec<u8>,
     digest: &SessionDigest,
     seed: u64,
-    place: Place,
+    place: SlotPosition,
     generation: u64,
     cap: usize,
 ) -> Vec<u8> {
@@ -202,7 +202,7 @@ fn seal(
 }
 
 /// A whole new file: the record in the first place, nothing in the second.
-pub(super) fn image(
+pub(super) fn encode_new_file(
     digest: &SessionDigest,
     seed: u64,
     generation: u64,
@@ -213,7 +213,7 @@ pub(super) fn image(
     data.resize(DATA, b' ');
     record.write_json(&mut data);
     let cap = capacity(data.len() - DATA, unit);
-    let mut file = seal(data, digest, seed, Place::First, generation, cap);
+    let mut file = seal(data, digest, seed, SlotPosition::First, generation, cap);
     file.extend_from_slice(b",null");
     file.resize(2 * cap - 1, b' ');
     file.push(b']');
@@ -271,7 +271,7 @@ mod tests {
     fn a_new_file_is_these_bytes() {
         // The checksum is what Python's xxhash.xxh3_64_hexdigest makes with this seed of the 64
         // characters of the name, the fields g and n, and DATA.
-        let file = image(&digest(), SEED, 1, 512, &record(r#"{"":{"pageViews":1}}"#));
+        let file = encode_new_file(&digest(), SEED, 1, 512, &record(r#"{"":{"pageViews":1}}"#));
         assert_eq!(file.len(), 1024);
         let text = String::from_utf8(file).unwrap();
         let slot = concat!(
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_slot_is_read_as_it_was_written() {
         let record = record(r#"{"":{"a":"b"}}"#);
-        for place in [Place::First, Place::Second] {
+        for place in [SlotPosition::First, SlotPosition::Second] {
             let slot = encode(&digest(), SEED, place, u64::MAX, 512, &record).unwrap();
             assert_eq!(slot.len(), 512);
             let Slot::Written(header) = parse(&slot, place, 512) else {
@@ -302,9 +302,9 @@ mod tests {
                 (u64::MAX, record.to_json().len())
             );
             let data = &slot[DATA..DATA + header.length];
-            assert_eq!(header.vouches_for(&digest(), data), Some(SEED));
+            assert_eq!(header.matches(&digest(), data), Some(SEED));
             let other = SessionDigest::parse(&[b'b'; 64]).unwrap();
-            assert_eq!(header.vouches_for(&other, data), None);
+            assert_eq!(header.matches(&other, data), None);
             assert_eq!(parse(&slot, place.other(), 512), Slot::Torn);
         }
     }
@@ -314,23 +314,23 @@ mod tests {
         let original = encode(
             &digest(),
             SEED,
-            Place::First,
+            SlotPosition::First,
             7,
             512,
             &record(r#"{"":{"a":1}}"#),
         )
         .unwrap();
-        let Slot::Written(header) = parse(&original, Place::First, 512) else {
+        let Slot::Written(header) = parse(&original, SlotPosition::First, 512) else {
             panic!("not read")
         };
         for at in 0..DATA + header.length {
             for bit in 0..8 {
                 let mut slot = original.clone();
                 slot[at] ^= 1 << bit;
-                if let Slot::Written(header) = parse(&slot, Place::First, 512) {
+                if let Slot::Written(header) = parse(&slot, SlotPosition::First, 512) {
                     let data = &slot[DATA..DATA + header.length];
                     assert_eq!(
-                        header.vouches_for(&digest(), data),
+                        header.matches(&digest(), data),
                         None,
                         "bit {bit} of byte {at}"
                     );
@@ -341,12 +341,12 @@ mod tests {
 
     #[test]
     fn nothing_but_spaces_stands_before_a_number() {
-        let original = encode(&digest(), SEED, Place::First, 7, 512, &record("{}")).unwrap();
+        let original = encode(&digest(), SEED, SlotPosition::First, 7, 512, &record("{}")).unwrap();
         for at in [GENERATION.start, LENGTH.start] {
             for blank in [b'\t', b'\n', b'\r', 0x0c] {
                 let mut slot = original.clone();
                 slot[at] = blank;
-                assert_eq!(parse(&slot, Place::First, 512), Slot::Torn);
+                assert_eq!(parse(&slot, SlotPosition::First, 512), Slot::Torn);
             }
         }
     }
@@ -354,8 +354,8 @@ mod tests {
     #[test]
     fn two_full_slots_are_one_json_text() {
         let record = record(r#"{"":{"a":1}}"#);
-        let mut file = encode(&digest(), SEED, Place::First, 8, 512, &record).unwrap();
-        file.extend(encode(&digest(), SEED, Place::Second, 9, 512, &record).unwrap());
+        let mut file = encode(&digest(), SEED, SlotPosition::First, 8, 512, &record).unwrap();
+        file.extend(encode(&digest(), SEED, SlotPosition::Second, 9, 512, &record).unwrap());
         let json: serde_json::Value = serde_json::from_slice(&file).unwrap();
         assert_eq!(json[1]["g"], 9);
         assert_eq!(json[1]["d"]["values"][""]["a"], 1);
@@ -364,6 +364,9 @@ mod tests {
     #[test]
     fn a_record_that_does_not_fit_is_no_slot() {
         let long = record(&format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(600)));
-        assert_eq!(encode(&digest(), SEED, Place::First, 1, 512, &long), None);
+        assert_eq!(
+            encode(&digest(), SEED, SlotPosition::First, 1, 512, &long),
+            None
+        );
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use super::content::{self, Content, Current};
 use super::lease::{check_file_size, parse, unseeded};
-use super::{Shared, last_access, should_touch};
+use super::{FileStoreInner, last_access, should_touch};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
@@ -28,7 +28,7 @@ const READINGS: usize = 4;
 /// Reads a session, which counts as use; expired and damaged ones are `None` and left for whoever
 /// locks them.
 pub(super) fn read(
-    shared: &Shared,
+    shared: &FileStoreInner,
     digest: &SessionDigest,
     now: SystemTime,
 ) -> Result<Option<Stored>> {
@@ -47,8 +47,8 @@ pub(super) fn read(
 }
 
 /// Reads a session without counting as use.
-pub(super) fn look(
-    shared: &Shared,
+pub(super) fn peek(
+    shared: &FileStoreInner,
     digest: &SessionDigest,
     now: SystemTime,
 ) -> Result<Option<Stored>> {
@@ -58,9 +58,9 @@ pub(super) fn look(
     }
 }
 
-/// As [`look`], for a listing, which shows also what is damaged.
+/// As [`peek`], for a listing, which shows also what is damaged.
 pub(super) fn list(
-    shared: &Shared,
+    shared: &FileStoreInner,
     digest: &SessionDigest,
     now: SystemTime,
 ) -> Result<Option<Stored>> {
@@ -85,7 +85,7 @@ enum Found {
     Damaged(&'static str),
 }
 
-fn find(shared: &Shared, digest: &SessionDigest, now: SystemTime) -> Result<Found> {
+fn find(shared: &FileStoreInner, digest: &SessionDigest, now: SystemTime) -> Result<Found> {
     let name = shared.directory.file_name(digest);
     loop {
         let Some(file) = shared.directory.open_file(&name, OFlags::RDONLY)? else {
@@ -98,9 +98,9 @@ fn find(shared: &Shared, digest: &SessionDigest, now: SystemTime) -> Result<Foun
         let size = directory::size(&stat);
         check_file_size(shared, size, &name)?;
         let failed = |error| Error::io("cannot read", shared.path(&name), error);
-        let current = match settled(&file, size, digest) {
+        let current = match read_stable(&file, size, digest) {
             Ok(Reading::Current(current)) => current,
-            Ok(Reading::Restless) => match settled_by_lock(shared, &file, digest, &name)? {
+            Ok(Reading::Unstable) => match settled_by_lock(shared, &file, digest, &name)? {
                 Some(Content::Record(current)) => current,
                 Some(Content::Damaged(reason)) => {
                     // It is about to be made, or whoever made it was killed; nobody has its id.
@@ -133,10 +133,10 @@ fn find(shared: &Shared, digest: &SessionDigest, now: SystemTime) -> Result<Foun
 
 enum Reading {
     Current(Current),
-    Restless,
+    Unstable,
 }
 
-fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Reading> {
+fn read_stable(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Reading> {
     let mut before = None;
     for _ in 0..READINGS {
         match content::load(file, size, digest)? {
@@ -151,12 +151,12 @@ fn settled(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Re
             Content::Damaged(_) | Content::Unseeded => before = None,
         }
     }
-    Ok(Reading::Restless)
+    Ok(Reading::Unstable)
 }
 
 /// Reads under the shared lock; `None` when the file was deleted or replaced meanwhile.
 fn settled_by_lock(
-    shared: &Shared,
+    shared: &FileStoreInner,
     file: &File,
     digest: &SessionDigest,
     name: &str,

@@ -7,14 +7,14 @@
 use rustix::fs::StatVfs;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::Shared;
+use super::FileStoreInner;
 use crate::config::FreeSpace;
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::store::files::directory::Missing;
 
 /// Refuses a creation when there is too little space for it.
-pub(super) fn admit(shared: &Shared, record: &Record) -> Result<()> {
+pub(super) fn admit(shared: &FileStoreInner, record: &Record) -> Result<()> {
     if record.user().is_some() || record.predecessor().is_some() {
         return Ok(());
     }
@@ -22,7 +22,7 @@ pub(super) fn admit(shared: &Shared, record: &Record) -> Result<()> {
 }
 
 /// Whether there is as much space as there must be.
-pub(super) fn check(shared: &Shared) -> Result<()> {
+pub(super) fn check(shared: &FileStoreInner) -> Result<()> {
     if shared.min_free_space == FreeSpace::Any {
         return Ok(());
     }

@@ -15,8 +15,8 @@ use rustix::fs::{FileType, OFlags, Stat};
 use super::content::{self, Content};
 use super::lease::{check_file_size, unseeded};
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
-use super::users::{Index, Use};
-use super::{Shared, cap, is_counted};
+use super::users::{Index, Occupancy};
+use super::{FileStoreInner, cap, is_counted};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError};
@@ -35,7 +35,11 @@ const STEP: u64 = 256;
 const FAR_FUTURE: Duration = Duration::from_secs(101 * 366 * 24 * 3600);
 
 /// Runs a clean-up unless one is running.
-pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+pub(super) fn run(
+    shared: &FileStoreInner,
+    sweep: &Sweep<'_>,
+    now: SystemTime,
+) -> Result<SweepReport> {
     if shared.directory.handle(Missing::Leave)?.is_none() {
         // Nothing was ever stored.
         return Ok(SweepReport::default());
@@ -60,7 +64,7 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 }
 
 /// How long ago the last clean-up ended.
-pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
+pub(super) fn last(shared: &FileStoreInner, now: SystemTime) -> Option<Duration> {
     let root = shared.directory.handle(Missing::Leave).ok()??;
     let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
     age_of_sweep(directory::modified(&stat), now)
@@ -68,7 +72,7 @@ pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
 
 /// The clean-up itself, under the lock of `.gc`.
 pub(super) fn locked(
-    shared: &Shared,
+    shared: &FileStoreInner,
     sweep_lock: &File,
     sweep: &Sweep<'_>,
     now: SystemTime,
@@ -87,7 +91,11 @@ pub(super) fn locked(
 
 /// Goes through all folders, several at a time. Also returns how many of the deleted files `.count` did
 /// not count.
-fn folders(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<(SweepReport, u64)> {
+fn folders(
+    shared: &FileStoreInner,
+    sweep: &Sweep<'_>,
+    now: SystemTime,
+) -> Result<(SweepReport, u64)> {
     let clock = sweep.clock();
     let mut folders = scan::folder_names(shared)?;
     if sweep.max_time.is_some() || sweep.stop.is_some() {
@@ -146,7 +154,7 @@ fn add(total: &mut SweepReport, part: SweepReport) {
 
 /// One clean-up under way, shared by its threads.
 struct Run<'a> {
-    shared: &'a Shared,
+    shared: &'a FileStoreInner,
     sweep: &'a Sweep<'a>,
     now: SystemTime,
     clock: SweepClock<'a>,
@@ -201,7 +209,7 @@ impl Run<'_> {
         digest: &SessionDigest,
         report: &mut SweepReport,
     ) -> Result<()> {
-        let Some(stat) = self.look(folder, name)? else {
+        let Some(stat) = self.status(folder, name)? else {
             return Ok(());
         };
         report.examined += 1;
@@ -264,7 +272,7 @@ impl Run<'_> {
     }
 
     fn temporary(&self, folder: &Folder, name: &str, report: &mut SweepReport) -> Result<()> {
-        let Some(stat) = self.look(folder, name)? else {
+        let Some(stat) = self.status(folder, name)? else {
             return Ok(());
         };
         if self.age(&stat) <= TEMPORARY_AGE {
@@ -285,7 +293,7 @@ impl Run<'_> {
     }
 
     fn set_aside(&self, folder: &Folder, name: &str, report: &mut SweepReport) -> Result<()> {
-        let Some(stat) = self.look(folder, name)? else {
+        let Some(stat) = self.status(folder, name)? else {
             return Ok(());
         };
         match self.shared.lifetime {
@@ -308,7 +316,7 @@ impl Run<'_> {
     /// Deletes an index of no session, and makes one smaller that is mostly out of date. What it
     /// loses by sessions deleted in this clean-up, the next one sees.
     fn index(&self, folder: &Folder, name: &str) -> Result<()> {
-        let Some(stat) = self.look(folder, name)? else {
+        let Some(stat) = self.status(folder, name)? else {
             return Ok(());
         };
         // The session that was added to it last lives so long.
@@ -321,17 +329,17 @@ impl Run<'_> {
             return Ok(());
         };
         match index.in_use()? {
-            Use::None => {
+            Occupancy::Empty => {
                 let reason = "no session of this user is left";
                 self.delete(folder, name, &stat, reason).map(drop)
             }
-            Use::Little(sessions) if !self.sweep.dry_run => index.rewrite(&sessions),
-            Use::Little(_) | Use::Enough => Ok(()),
+            Occupancy::Sparse(sessions) if !self.sweep.dry_run => index.rewrite(&sessions),
+            Occupancy::Sparse(_) | Occupancy::Dense => Ok(()),
         }
     }
 
     /// Looks at an entry without opening it; `None` when it is gone or is no regular file.
-    fn look(&self, folder: &Folder, name: &str) -> Result<Option<Stat>> {
+    fn status(&self, folder: &Folder, name: &str) -> Result<Option<Stat>> {
         match calls::stat_at(&folder.handle, name) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some(stat))
@@ -411,7 +419,10 @@ impl Run<'_> {
     ) -> Result<()> {
         let modified = directory::modified(stat);
         // One in the future was set by a clock that was wrong.
-        let right = self.shared.hint(record).unwrap_or(modified.min(self.now));
+        let right = self
+            .shared
+            .mtime_for(record)
+            .unwrap_or(modified.min(self.now));
         if right == modified {
             return Ok(());
         }

@@ -19,7 +19,7 @@ use std::time::{Instant, SystemTime};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::{Shared, snapshot};
+use super::{FileStoreInner, snapshot};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest, hex};
 use crate::store::MAX_LISTINGS;
@@ -37,25 +37,25 @@ const FIRST_LOOK: u64 = 64;
 
 /// Notes that a session is about to be this user's. The caller holds the session's lock and writes
 /// its record afterwards.
-pub(super) fn add(shared: &Shared, user: &str, session: &SessionDigest) -> Result<()> {
+pub(super) fn add(shared: &FileStoreInner, user: &str, session: &SessionDigest) -> Result<()> {
     Index::lock(shared, name_of(shared, user))?.add(session)
 }
 
 /// Takes away the note of a session that is this user's no more; the caller still holds the
 /// session's lock. Where that fails or would take long, the clean-up does it.
-pub(super) fn remove(shared: &Shared, user: &str, session: &SessionDigest) {
+pub(super) fn remove(shared: &FileStoreInner, user: &str, session: &SessionDigest) {
     blank_if(shared, user, session, || true);
 }
 
 /// The same of a session that was deleted. Somebody may have made one of the same id since: that
 /// one's file was there before its note.
-pub(super) fn forget(shared: &Shared, user: &str, session: &SessionDigest) {
+pub(super) fn forget(shared: &FileStoreInner, user: &str, session: &SessionDigest) {
     let name = shared.directory.file_name(session);
     blank_if(shared, user, session, || !shared.directory.has(&name));
 }
 
 fn blank_if(
-    shared: &Shared,
+    shared: &FileStoreInner,
     user: &str,
     session: &SessionDigest,
     is_outdated: impl FnOnce() -> bool,
@@ -72,7 +72,7 @@ fn blank_if(
 
 /// The live sessions whose record names this user, or may do so. Waits for nobody who changes the index.
 pub(super) fn sessions_of(
-    shared: &Shared,
+    shared: &FileStoreInner,
     user: &str,
     now: SystemTime,
 ) -> Result<Vec<SessionDigest>> {
@@ -85,7 +85,7 @@ pub(super) fn sessions_of(
             if !seen.insert(session) {
                 continue;
             }
-            match snapshot::look(shared, &session, now) {
+            match snapshot::peek(shared, &session, now) {
                 Ok(Some(stored)) => {
                     has_moved |= stored.record.is_replaced();
                     if stored.record.user() == Some(user) {
@@ -108,7 +108,7 @@ pub(super) fn sessions_of(
     Ok(found)
 }
 
-fn name_of(shared: &Shared, user: &str) -> String {
+fn name_of(shared: &FileStoreInner, user: &str) -> String {
     let mut name = [0; 64];
     hex(&Sha256::digest(user), &mut name);
     let name = String::from_utf8_lossy(&name);
@@ -116,7 +116,7 @@ fn name_of(shared: &Shared, user: &str) -> String {
 }
 
 /// What an index holds at this moment.
-fn listed(shared: &Shared, name: &str) -> Result<Vec<Option<SessionDigest>>> {
+fn listed(shared: &FileStoreInner, name: &str) -> Result<Vec<Option<SessionDigest>>> {
     loop {
         let Some(file) = shared.directory.open_file(name, OFlags::RDONLY)? else {
             return Ok(Vec::new());
@@ -129,7 +129,7 @@ fn listed(shared: &Shared, name: &str) -> Result<Vec<Option<SessionDigest>>> {
 }
 
 /// The size of an index that its name still leads to.
-fn examined_size(shared: &Shared, file: &File, name: &str) -> Result<Option<u64>> {
+fn examined_size(shared: &FileStoreInner, file: &File, name: &str) -> Result<Option<u64>> {
     let Finding::Session(stat) = shared.directory.examine(file, name)? else {
         return Ok(None);
     };
@@ -153,30 +153,30 @@ fn lines(file: &File) -> io::Result<Vec<Option<SessionDigest>>> {
     Ok(bytes.chunks_exact(LINE).map(digest).collect())
 }
 
-fn unreadable(shared: &Shared, name: &str, error: io::Error) -> Error {
+fn unreadable(shared: &FileStoreInner, name: &str, error: io::Error) -> Error {
     Error::io("cannot read", shared.path(name), error)
 }
 
 /// The locked index of one user.
 pub(super) struct Index<'a> {
-    shared: &'a Shared,
+    shared: &'a FileStoreInner,
     name: String,
     file: File,
     size: u64,
 }
 
 /// How much of an index is of use.
-pub(super) enum Use {
-    /// None of its sessions exists.
-    None,
+pub(super) enum Occupancy {
+    /// Empty of its sessions exists.
+    Empty,
     /// These exist, and they are less than half of it.
-    Little(Vec<SessionDigest>),
-    Enough,
+    Sparse(Vec<SessionDigest>),
+    Dense,
 }
 
 impl<'a> Index<'a> {
     /// Waits for the lock; makes the file when there is none.
-    fn lock(shared: &'a Shared, name: String) -> Result<Self> {
+    fn lock(shared: &'a FileStoreInner, name: String) -> Result<Self> {
         let started = Instant::now();
         loop {
             let file = match shared.directory.open_file(&name, OFlags::RDWR)? {
@@ -209,7 +209,7 @@ impl<'a> Index<'a> {
     }
 
     /// Locks an existing index if nobody has it.
-    pub(super) fn try_lock(shared: &'a Shared, name: String) -> Result<Option<Self>> {
+    pub(super) fn try_lock(shared: &'a FileStoreInner, name: String) -> Result<Option<Self>> {
         let Some(file) = shared.directory.open_file(&name, OFlags::RDWR)? else {
             return Ok(None);
         };
@@ -232,11 +232,11 @@ impl<'a> Index<'a> {
         let lines = self.size / LINE as u64;
         if lines >= FIRST_LOOK && lines.is_power_of_two() {
             match self.in_use()? {
-                Use::None => return self.rewrite(&[*session]),
-                Use::Little(sessions) => {
+                Occupancy::Empty => return self.rewrite(&[*session]),
+                Occupancy::Sparse(sessions) => {
                     return self.rewrite(&[&sessions[..], &[*session]].concat());
                 }
-                Use::Enough => {}
+                Occupancy::Dense => {}
             }
         }
         let line = [session.as_str(), "\n"].concat();
@@ -265,7 +265,7 @@ impl<'a> Index<'a> {
 
     /// Finds out how many of its sessions exist. An index belongs to the sessions that lie as it
     /// does, in shards or not, whatever `shards` says now.
-    pub(super) fn in_use(&self) -> Result<Use> {
+    pub(super) fn in_use(&self) -> Result<Occupancy> {
         let lines = self.lines()?;
         let in_shards = self.name.contains('/');
         let sessions: HashSet<_> = lines.iter().flatten().copied().collect();
@@ -275,11 +275,11 @@ impl<'a> Index<'a> {
         });
         let exist: Vec<_> = exist.collect();
         Ok(if exist.is_empty() {
-            Use::None
+            Occupancy::Empty
         } else if 2 * exist.len() < lines.len() {
-            Use::Little(exist)
+            Occupancy::Sparse(exist)
         } else {
-            Use::Enough
+            Occupancy::Dense
         })
     }
 

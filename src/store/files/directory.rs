@@ -249,7 +249,7 @@ impl Directory {
             Error::io("cannot open", self.path.join(name), errno.into())
                 .with_hint(advice(&self.path, errno))
         })?;
-        // A planted link would have us write into somebody's file.
+        // A suspicious_file link would have us write into somebody's file.
         self.examine(&file, name)?;
         Ok(file)
     }
@@ -345,7 +345,7 @@ impl Directory {
         let stat =
             calls::stat(file).map_err(|errno| Error::io("cannot examine", path(), errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(planted(&path(), "is not a regular file"));
+            return Err(suspicious_file(&path(), "is not a regular file"));
         }
         if stat.st_uid != self.uid {
             let advice = format!(
@@ -360,7 +360,10 @@ impl Directory {
         match stat.st_nlink {
             0 => Ok(Finding::Gone),
             1 => Ok(Finding::Session(stat)),
-            _ => Err(planted(&path(), "has more than one name (hard links)")),
+            _ => Err(suspicious_file(
+                &path(),
+                "has more than one name (hard links)",
+            )),
         }
     }
 
@@ -378,7 +381,7 @@ impl Directory {
                 return Error::io("cannot open", path, errno.into()).with_hint(hint);
             }
         };
-        planted(&path, reason)
+        suspicious_file(&path, reason)
     }
 }
 
@@ -397,7 +400,7 @@ pub(in crate::store) enum Finding {
     Gone,
 }
 
-fn planted(path: &Path, reason: &str) -> Error {
+fn suspicious_file(path: &Path, reason: &str) -> Error {
     Error::refused(path, reason).with_hint("it was left alone; remove it by hand")
 }
 

@@ -28,7 +28,7 @@ use crate::store::{Uninstalled, age_of_sweep};
 const SWEEP_LOCK: &str = ".sweep";
 const SUFFIX: &str = ".lock";
 /// The longest name of a lock: a session's digest.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
 /// The locks of a store's sessions, in a directory of their own.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ impl Drop for SweepLock {
 fn is_lock(name: &str) -> bool {
     name.strip_suffix(SUFFIX).is_some_and(|name| {
         let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-        !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(allowed)
+        !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(allowed)
     })
 }
 

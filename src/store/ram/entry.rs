@@ -14,20 +14,20 @@ pub(super) struct Entry {
 
 pub(super) struct State {
     /// None once the session is destroyed: it never comes back.
-    pub(super) stored: Option<Kept>,
+    pub(super) stored: Option<StoredRecord>,
     pub(super) is_locked: bool,
 }
 
 /// A record behind a pointer: a snapshot must copy all of them at one moment.
 #[derive(Clone)]
-pub(super) struct Kept {
+pub(super) struct StoredRecord {
     pub(super) record: Arc<Record>,
     pub(super) last_access: SystemTime,
 }
 
-impl Kept {
+impl StoredRecord {
     pub(super) fn new(record: &Record, now: SystemTime) -> Self {
-        Kept {
+        StoredRecord {
             record: Arc::new(record.clone()),
             last_access: now,
         }
@@ -47,7 +47,7 @@ impl Kept {
 }
 
 impl Entry {
-    pub(super) fn new(kept: Kept, is_locked: bool) -> Self {
+    pub(super) fn new(kept: StoredRecord, is_locked: bool) -> Self {
         Entry {
             state: Mutex::new(State {
                 stored: Some(kept),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Shared;
-use super::entry::{Entry, Kept, lock};
+use super::MemoryStoreInner;
+use super::entry::{Entry, StoredRecord, lock};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
@@ -12,7 +12,7 @@ use crate::store::{Lease, check_size};
 
 /// The lock of one session in memory.
 pub(super) struct MemoryLease {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<MemoryStoreInner>,
     pub(super) session: SessionDigest,
     pub(super) entry: Arc<Entry>,
 }
@@ -20,7 +20,7 @@ pub(super) struct MemoryLease {
 impl Lease for MemoryLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
-        let kept = Kept::new(record, now);
+        let kept = StoredRecord::new(record, now);
         self.shared.put(&mut lock(&self.entry.state), Some(kept));
         self.shared.change();
         Ok(())

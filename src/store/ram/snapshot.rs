@@ -42,13 +42,13 @@ pub(super) struct Saved {
 }
 
 /// The snapshot file of this process.
-pub(super) struct Snapshot {
+pub(super) struct SnapshotFile {
     path: PathBuf,
     /// Holds the lock as long as the store lives.
     _lock: File,
 }
 
-impl Snapshot {
+impl SnapshotFile {
     /// Takes the snapshot for this process, waiting up to `wait` for one that is about to end.
     pub(super) fn open(path: &Path, wait: Duration) -> Result<Self> {
         let lock_path = beside(path, ".lock");
@@ -62,7 +62,7 @@ impl Snapshot {
                 "sessions in memory belong to one process: give each its own snapshotFile, or use storageType = file",
             ));
         }
-        Ok(Snapshot {
+        Ok(SnapshotFile {
             path: path.to_owned(),
             _lock: file,
         })
@@ -336,7 +336,7 @@ mod tests {
 
     fn text() -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
-        let snapshot = Snapshot::open(&directory.path().join("s"), Duration::ZERO).unwrap();
+        let snapshot = SnapshotFile::open(&directory.path().join("s"), Duration::ZERO).unwrap();
         let saved = (1..=3u8).map(|n| Saved {
             session: SessionDigest::parse(&[b'0' + n; 64]).unwrap(),
             last_access: UNIX_EPOCH + Duration::from_millis(1_767_225_600_123),

@@ -19,7 +19,7 @@ use crate::store::pool::Pool;
 /// Nobody waits longer for an answer, nor for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So often a question is passed on from node to node.
-const MOST_TURNS: u32 = 6;
+const MAX_TURNS: u32 = 6;
 
 /// The server, or a cluster of them.
 pub(super) struct Server {
@@ -179,7 +179,7 @@ impl Server {
             let explained = current.node().explain(action, &error);
             turn += 1;
             match self.after(&error, current, link, key, turn) {
-                Next::Again if turn < MOST_TURNS => {}
+                Next::Again if turn < MAX_TURNS => {}
                 _ => return Err(explained),
             }
         }

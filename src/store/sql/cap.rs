@@ -15,7 +15,7 @@ use crate::record::{Record, unix_seconds};
 /// The row of the table of states that whoever counts sessions locks.
 pub(super) const COUNTING: &str = "counting";
 /// So many sessions more than must go at most.
-const MOST_SPARE: u64 = 64;
+const MAX_SPARE: u64 = 64;
 const ACTION: &str = "make room in";
 
 /// A connection, and the beginning of a script that stores this record: a transaction in which there is
@@ -60,7 +60,7 @@ fn make_room(shared: &Shared, link: Link, excess: u64, now: SystemTime) -> Resul
     }
     // Some more, so that not every creation has to look for one. With every session in use, one
     // more than the cap is the lesser evil.
-    let wanted = left.saturating_add((max / 16).min(MOST_SPARE));
+    let wanted = left.saturating_add((max / 16).min(MAX_SPARE));
     let (link, _) = delete(shared, link, IS_SESSION, "used", wanted)?;
     Ok(link)
 }
@@ -73,7 +73,7 @@ fn delete(
     column: &str,
     wanted: u64,
 ) -> Result<(Link, u64)> {
-    let wanted = wanted.min(2 * MOST_SPARE);
+    let wanted = wanted.min(2 * MAX_SPARE);
     let index = format!("{}_{column}", shared.table);
     let script = Script::of(&format!(
         "SELECT session FROM {} WHERE {which} AND {} ORDER BY {column} LIMIT {wanted} \

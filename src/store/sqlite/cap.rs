@@ -12,7 +12,7 @@ use crate::record::{Record, unix_seconds};
 use crate::store::files::locks::SessionLock;
 
 /// So many sessions more than must go at most, each of which costs an open file.
-const MOST_SPARE: u64 = 64;
+const MAX_SPARE: u64 = 64;
 
 /// Makes room for a record that is about to be stored, or refuses it; one that takes the place of another under
 /// a new id needs none. What is deleted stays locked until the caller has committed.
@@ -52,7 +52,7 @@ pub(super) fn admit(
     }
     // Some more, so that not every creation has to look for one. With every session in use, one
     // more than the cap is the lesser evil.
-    let wanted = left.saturating_add((max / 16).min(MOST_SPARE));
+    let wanted = left.saturating_add((max / 16).min(MAX_SPARE));
     let all = format!("{IS_SESSION} ORDER BY used");
     delete(shared, transaction, &all, wanted, &mut locks)?;
     Ok(locks)
@@ -68,9 +68,9 @@ fn delete(
 ) -> Result<()> {
     let failed = |error| shared.database.explain("make room in", error);
     let table = &shared.table;
-    let wanted = wanted.min(2 * MOST_SPARE);
+    let wanted = wanted.min(2 * MAX_SPARE);
     // Some may be in use; the ones after them go instead.
-    let limit = wanted.saturating_add(MOST_SPARE);
+    let limit = wanted.saturating_add(MAX_SPARE);
     let candidates = || {
         let sql = format!("SELECT session FROM \"{table}\" WHERE {which} LIMIT ?1");
         let mut statement = transaction.prepare(&sql)?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// So many connections are kept for the next request.
 const KEPT: usize = 16;
 /// SQLite counts the milliseconds that it waits in 31 bits.
-const LONGEST_WAIT: Duration = Duration::from_millis((1 << 31) - 1);
+const MAX_WAIT: Duration = Duration::from_millis((1 << 31) - 1);
 /// What the name of the database ends with until it is one.
 pub(super) const NEW: &str = "-new";
 
@@ -48,7 +48,7 @@ impl Database {
             path,
             uid: rustix::process::geteuid().as_raw(),
             durability: config.durability,
-            busy_timeout: config.lock_timeout.min(LONGEST_WAIT),
+            busy_timeout: config.lock_timeout.min(MAX_WAIT),
             idle: Mutex::default(),
         }
     }

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         Some(digest) => sessions::find(&manager, digest)?,
         None => of_visitor(&manager)?,
     };
-    let Some(stored) = manager.look(&session)? else {
+    let Some(stored) = manager.peek(&session)? else {
         return Err(sessions::unknown(session.as_str()));
     };
     let values: Value = serde_json::from_slice(stored.record.values()).map_err(|error| {

@@ -237,7 +237,7 @@ impl Place {
             return Ok(snapshot.map(|snapshot| Values::clone(&snapshot)));
         };
         let session = sessions::find(&manager, digest)?;
-        let stored = manager.look(&session)?;
+        let stored = manager.peek(&session)?;
         let stored = stored.ok_or_else(|| sessions::unknown(digest))?;
         let applications = sessions::applications(&stored.record);
         let mut applications = applications.map_err(|error| {

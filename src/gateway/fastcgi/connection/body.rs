@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Limits;
 use super::super::record::{HEADER, Header, Kind};
-use super::place::SMALL;
+use super::permit::SMALL;
 use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage, invalid};
 use crate::http::params::Params;
 use crate::session;
@@ -14,7 +14,7 @@ use crate::session;
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 /// How far a request's body has been read.
-pub(super) struct Stdin {
+pub(super) struct StdinStream {
     pub(super) request: Active,
     /// What came before the handler was run, and how much of it was read.
     early: Vec<u8>,
@@ -31,14 +31,14 @@ pub(super) struct Stdin {
     since: Instant,
 }
 
-impl Stdin {
+impl StdinStream {
     pub(super) fn new(request: Active, limits: Limits) -> Self {
         let pace = Pace::new(
             limits.body_timeout,
             limits.read_timeout,
             limits.body_min_rate,
         );
-        Stdin {
+        StdinStream {
             request,
             early: Vec::new(),
             read: 0,
@@ -54,7 +54,7 @@ impl Stdin {
 
     /// The same of a request that has no body, as far as it says.
     pub(super) fn whole(self) -> Self {
-        Stdin {
+        StdinStream {
             is_whole: true,
             ..self
         }
@@ -109,7 +109,7 @@ impl Connection {
             if ready == 0 || is_enough || !has_room {
                 stdin.is_whole = ready == 0 || is_enough && *is_all;
                 let params = std::mem::take(params);
-                let nothing = Stdin::new(stdin.request, self.limits);
+                let nothing = StdinStream::new(stdin.request, self.limits);
                 self.stage = Stage::Running(std::mem::replace(stdin, nothing));
                 return Ok(Some(Progress::Request(params)));
             }
@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// The body of the request, in those stages that have one.
-    pub(super) fn stdin(&mut self) -> Option<&mut Stdin> {
+    pub(super) fn stdin(&mut self) -> Option<&mut StdinStream> {
         match &mut self.stage {
             Stage::Early { stdin, .. } | Stage::Running(stdin) | Stage::Answered(stdin, _) => {
                 Some(stdin)

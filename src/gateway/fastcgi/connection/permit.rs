@@ -9,13 +9,13 @@ const BUFFERS: usize = 64;
 pub(super) const SMALL: usize = 32 << 10;
 
 #[derive(Default)]
-pub(in crate::gateway::fastcgi) struct Places {
+pub(in crate::gateway::fastcgi) struct OpenConnections {
     connections: AtomicUsize,
     bodies: AtomicUsize,
     owed: AtomicUsize,
 }
 
-impl Places {
+impl OpenConnections {
     /// How many bytes of responses wait to be taken.
     pub(in crate::gateway::fastcgi) fn owed(&self) -> usize {
         self.owed.load(Ordering::Relaxed)
@@ -23,19 +23,19 @@ impl Places {
 }
 
 /// One of the places for connections; dropping it makes room for another.
-pub(in crate::gateway::fastcgi) struct Place {
-    all: Arc<Places>,
+pub(in crate::gateway::fastcgi) struct ConnectionPermit {
+    all: Arc<OpenConnections>,
     body: usize,
     owed: usize,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Takes a place; tells how many had been taken before.
-    pub(in crate::gateway::fastcgi) fn take(places: &Arc<Places>) -> (Self, usize) {
+    pub(in crate::gateway::fastcgi) fn take(places: &Arc<OpenConnections>) -> (Self, usize) {
         let before = places.connections.fetch_add(1, Ordering::Relaxed);
         let all = Arc::clone(places);
         let (body, owed) = (0, 0);
-        (Place { all, body, owed }, before)
+        (ConnectionPermit { all, body, owed }, before)
     }
 
     /// Takes memory for so much more of a body, if there is any.
@@ -67,7 +67,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.release_body();
         self.owe(0);
