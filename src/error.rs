@@ -162,7 +162,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+    /// A system call failed; `action` is what was tried, as the beginning of a sentence: `cannot lock`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Error::Io {
             action,
             path: path.into(),
@@ -208,7 +209,10 @@ impl Error {
         }
     }
 
-    pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Self {
+    /// A directory or file is not what a session may be kept in: `reason` is what is wrong with it, as the end of a
+    /// sentence that begins with its path.
+    #[must_use]
+    pub fn refused(path: &Path, reason: impl Into<String>) -> Self {
         Error::Refused {
             path: path.to_owned(),
             reason: reason.into(),
@@ -337,8 +341,9 @@ impl StdError for Error {
     }
 }
 
-/// An error and its causes on one line, each said once.
-pub(crate) fn one_line(error: &(dyn StdError + 'static)) -> String {
+/// An error and its causes on one line, each said once. [`Error::one_line`] also says what to do.
+#[must_use]
+pub fn one_line(error: &(dyn StdError + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -90,12 +90,12 @@ mod http;
 mod id;
 mod record;
 mod session;
-mod store;
+pub mod store;
 
 pub use self::http::{BodyReader, Request, Response};
 pub use config::{Config, Origin};
 pub use cookies::SetCookie;
-pub use error::{Error, Result, printable};
+pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub use gateway::fuzzing;
 pub use gateway::{Program, run};
@@ -114,5 +114,5 @@ pub use store::RedisStore;
 pub use store::SqliteStore;
 pub use store::{
     CustomFunctions, CustomResult, CustomStore, Examination, FileStore, Lease, MemoryStore, Store,
-    Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
+    StoreKind, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
 };

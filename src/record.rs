@@ -283,7 +283,8 @@ impl Record {
     }
 
     /// When the id was last changed.
-    pub(crate) fn changed(&self) -> Option<SystemTime> {
+    #[must_use]
+    pub fn changed(&self) -> Option<SystemTime> {
         self.head.numbers[CHANGED].and_then(moment)
     }
 
@@ -602,7 +603,8 @@ pub(crate) fn whole_seconds(duration: Duration) -> u64 {
 }
 
 /// Seconds since 1970, rounded down; a clock before 1970 counts as 1970.
-pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
+#[must_use]
+pub fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }

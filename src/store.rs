@@ -1,4 +1,13 @@
-//! Where records live: the contract of a store, and the stores.
+//! Where records live, for programs that bring a store of their own.
+//!
+//! A store is a [`Store`] that hands out a [`Lease`] for each session; both say what they must keep. It asks
+//! [`Config`](crate::Config) for the limits, moves a [`Record`](crate::Record) as text, and reports failures by
+//! [`Error::store`](crate::Error::store), [`Error::unavailable`](crate::Error::unavailable) and [`Error::io`](crate::Error::io), with
+//! the advice of [`Error::with_hint`](crate::Error::with_hint). [`Expiry`] says when a session ends. A program gives the store to
+//! [`SessionManager::with_store`](crate::SessionManager::with_store), or names its [`StoreKind`] to
+//! [`Program::store`](crate::Program::store).
+//!
+//! Where three functions are enough, [`CustomStore`] makes a store of them.
 
 mod contract;
 #[cfg(feature = "cookie-store")]
@@ -30,15 +39,21 @@ mod sqlite;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 pub use contract::{
-    Examination, Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
+    Examination, Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport, Uninstalled,
+    Visitor, age_of_sweep, check_size,
 };
-use contract::{MAX_LISTINGS, RECOUNT, SweepClock, age_of_sweep, check_size, has_expired};
+use contract::{MAX_LISTINGS, RECOUNT, has_expired};
 #[cfg(feature = "cookie-store")]
 pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};
+pub use expiry::{Expiry, has_passed};
 pub use file::FileStore;
+pub use files::locks::{SessionLock, SessionLocks, SweepLock};
+pub use open::StoreKind;
 pub(crate) use open::open;
 pub use ram::MemoryStore;
+
+pub use crate::record::unix_seconds;
 #[cfg(feature = "mysql")]
 pub use sql::MysqlStore;
 #[cfg(feature = "postgres")]

@@ -1,12 +1,59 @@
-//! How a database is reached: its URL and the password, which are told to whoever connects alone.
+//! What a store asks of the settings: its limits, and how a database is reached.
+
+use std::path::Path;
+use std::time::Duration;
 
 use super::secret::Secret;
-use super::{Config, secret_file};
+use super::{Config, Durability, WhenFull, secret_file};
 use crate::error::{Error, Result};
 
+/// For the authors of stores.
 impl Config {
-    /// The text of `database` as it was given, with the password that may be in it: for whoever
-    /// connects, and not to be shown. [`Config::get`] gives what may be shown.
+    /// How many sessions there may be; 0 when there is no cap.
+    #[must_use]
+    pub fn max_sessions(&self) -> u64 {
+        self.max_sessions
+    }
+
+    /// Whether a store with [`Config::max_sessions`] refuses a new session (`whenFull = refuse`) instead of evicting
+    /// the one that was unused longest.
+    #[must_use]
+    pub fn refuses_when_full(&self) -> bool {
+        self.when_full == WhenFull::Refuse
+    }
+
+    /// The largest record as JSON text, in bytes, for [`check_size`](crate::store::check_size).
+    #[must_use]
+    pub fn max_record_bytes(&self) -> usize {
+        self.max_record_bytes
+    }
+
+    /// Whether a commit waits until the record survives a power failure (`durability = data`).
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.durability == Durability::Data
+    }
+
+    /// How long a lock counts that a server keeps.
+    #[must_use]
+    pub fn lock_lease(&self) -> Duration {
+        self.lock_lease
+    }
+
+    /// The name of the table: a letter or `_`, then letters, digits and `_`.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The certificates to verify a database server by, instead of those that the system trusts.
+    #[must_use]
+    pub fn database_ca_file(&self) -> Option<&Path> {
+        self.database_ca_file.as_deref()
+    }
+
+    /// The text of `database` as it was given, with the password that may be in it: to connect with,
+    /// and not to be shown. [`Config::get`] gives what may be shown.
     #[must_use]
     pub fn database(&self) -> Option<&str> {
         self.database.as_ref().map(Secret::reveal)

@@ -18,7 +18,7 @@ use crate::http::params::Params;
 use crate::http::request::Request;
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
-use crate::store::Sweep;
+use crate::store::{StoreKind, Sweep};
 
 /// The longest clean-up after a response. A server that waits for the end of the program lets the client
 /// wait as long: Apache sends the page in chunks, the last of them at the end, and so does fcgiwrap.
@@ -28,7 +28,11 @@ const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Answers the one request of this process.
-pub(crate) fn run(handler: &Handler<'_>, manager: Option<LazyManager>) -> ExitCode {
+pub(crate) fn run(
+    handler: &Handler<'_>,
+    manager: Option<LazyManager>,
+    kinds: Vec<StoreKind>,
+) -> ExitCode {
     // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
     let environment: Vec<(OsString, OsString)> = env::vars_os().collect();
     let params: Params = environment
@@ -39,7 +43,7 @@ pub(crate) fn run(handler: &Handler<'_>, manager: Option<LazyManager>) -> ExitCo
     let body = Body::new(Box::new(StandardInput), content_length);
     // To read the environment is to copy all of it: once is enough.
     let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
-    let find = move || SessionManager::new(Config::find_among(&settings)?);
+    let find = move || SessionManager::with_kinds(Config::find_among(&settings)?, &kinds);
     let manager = manager.unwrap_or_else(|| LazyManager::new(find));
     let request = Request::new(params, body, manager, Instant::now());
     let method = request.method();

@@ -28,7 +28,6 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gateway::error_log::report;
 use crate::gateway::runner::Handler;
-use crate::session::SessionManager;
 use crate::session::lazy_manager::{LazyManager, RETRY};
 use listener::{Bind, Listener};
 use maintenance::Maintenance;
@@ -110,7 +109,7 @@ pub(crate) enum Socket {
 pub(crate) fn run(
     handler: &Handler<'_>,
     limits: Limits,
-    manager: Option<LazyManager>,
+    manager: &LazyManager,
     socket: &Socket,
 ) -> ExitCode {
     match serve(handler, limits, manager, socket) {
@@ -133,7 +132,7 @@ pub(crate) fn is_given_by_systemd() -> bool {
 fn serve(
     handler: &Handler<'_>,
     limits: Limits,
-    manager: Option<LazyManager>,
+    manager: &LazyManager,
     socket: &Socket,
 ) -> Result<()> {
     // Before the socket: whoever can connect to it may end the program in order.
@@ -146,7 +145,6 @@ fn serve(
             Listener::from_systemd()?.ok_or_else(none)?
         }
     };
-    let manager = manager.unwrap_or_else(|| LazyManager::new(SessionManager::find));
     if let Err(error) = manager.get(RETRY) {
         // Every request that asks for a session will say so too.
         report(&error.one_line());
@@ -164,7 +162,7 @@ fn serve(
             }
         }
         pool.start_spare(scope);
-        let maintenance = Maintenance::start(scope, &manager, &is_over);
+        let maintenance = Maintenance::start(scope, manager, &is_over);
         let waited = wait_for(&stop);
         is_over.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + LAST_REQUESTS;

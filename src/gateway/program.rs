@@ -9,6 +9,8 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use crate::config::Config;
 use crate::error::Result;
 use crate::gateway::cgi;
 #[cfg(target_os = "linux")]
@@ -23,6 +25,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
+use crate::store::StoreKind;
 
 /// Answers the requests that a web server hands over, with a session for the handler.
 ///
@@ -84,12 +87,24 @@ pub struct Program {
     #[cfg(target_os = "linux")]
     socket_group: Option<String>,
     manager: Option<LazyManager>,
+    kinds: Vec<StoreKind>,
 }
 
 impl Program {
     /// A program with default settings.
     pub fn new() -> Self {
         Program::default()
+    }
+
+    /// Names a store outside of the library, which is used when the configuration's `storageType` chooses it. Each
+    /// call adds one.
+    ///
+    /// ```ignore
+    /// Program::new().store(cgi_session_redis::REDIS).run(counter)
+    /// ```
+    pub fn store(mut self, kind: StoreKind) -> Self {
+        self.kinds.push(kind);
+        self
     }
 
     /// Where the manager comes from, instead of [`SessionManager::find`]: for a program that brings a
@@ -187,29 +202,37 @@ impl Program {
             report_everything();
             // A command line that is not ours is the program's own affair.
             let program = self.clone().with_arguments().unwrap_or(self);
-            return fastcgi::run(&handler, program.limits, program.manager, &Socket::Stdin);
+            let limits = program.limits;
+            return fastcgi::run(&handler, limits, &program.lazy_manager(), &Socket::Stdin);
         }
         if env::var_os("REQUEST_METHOD").is_some() {
             report_everything();
             // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
-            return cgi::run(&handler, self.manager);
+            return cgi::run(&handler, self.manager, self.kinds);
         }
         self.start_by_hand(&handler)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn lazy_manager(self) -> LazyManager {
+        let kinds = self.kinds;
+        let find = move || SessionManager::with_kinds(Config::find()?, &kinds);
+        self.manager.unwrap_or_else(|| LazyManager::new(find))
     }
 
     #[cfg(target_os = "linux")]
     fn start_by_hand(self, handler: &Handler<'_>) -> ExitCode {
         match self.with_arguments() {
             Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
-                let socket = program.listen.map_or(Socket::Systemd, |address| {
+                let socket = program.listen.clone().map_or(Socket::Systemd, |address| {
                     Socket::Bind(Bind {
                         address,
                         mode: program.socket_mode.unwrap_or(0o660),
-                        group: program.socket_group,
+                        group: program.socket_group.clone(),
                     })
                 });
                 report_everything();
-                fastcgi::run(handler, program.limits, program.manager, &socket)
+                fastcgi::run(handler, program.limits, &program.lazy_manager(), &socket)
             }
             Ok(_) => explain(),
             Err(error) => {

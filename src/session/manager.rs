@@ -11,7 +11,7 @@ use crate::id::{SessionDigest, SessionId};
 use crate::record::{Namespaces, Record};
 use crate::session::held::{HeldSessions, SessionGuard};
 use crate::session::{Session, Snapshot};
-use crate::store::{self, Lease, Store, Stored, Sweep, SweepReport};
+use crate::store::{self, Lease, Store, StoreKind, Stored, Sweep, SweepReport};
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
 /// transport; under CGI and FastCGI [`run`](crate::run) does all of this by itself.
@@ -60,7 +60,16 @@ impl SessionManager {
     ///
     /// [`Error::Config`] when the settings do not fit together.
     pub fn new(config: Config) -> Result<Self> {
-        let store = store::open(&config)?;
+        SessionManager::with_kinds(config, &[])
+    }
+
+    /// A manager whose store is the one that the configuration names: one of these kinds, or the library's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when the settings do not fit together.
+    pub fn with_kinds(config: Config, kinds: &[StoreKind]) -> Result<Self> {
+        let store = store::open(&config, kinds)?;
         SessionManager::with_boxed(config, store)
     }
 

@@ -163,8 +163,10 @@ pub trait Store: Send + Sync {
 /// Who is shown the sessions of a store, one by one, until it breaks.
 pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
 
-/// How long ago a clean-up ended that noted this time.
-pub(super) fn age_of_sweep(ended: SystemTime, now: SystemTime) -> Option<Duration> {
+/// How long ago a clean-up ended that noted this time, for [`Store::last_sweep`]: `None` for a time so far ahead
+/// that a wrong clock noted it.
+#[must_use]
+pub fn age_of_sweep(ended: SystemTime, now: SystemTime) -> Option<Duration> {
     match now.duration_since(ended) {
         Ok(age) => Some(age),
         Err(ahead) if ahead.duration() <= CLOCK_NOISE => Some(Duration::ZERO),
@@ -226,6 +228,7 @@ pub trait Lease: Send {
 
 /// A record as it was found.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stored {
     /// What is stored.
     pub record: Record,
@@ -233,7 +236,19 @@ pub struct Stored {
     pub last_access: SystemTime,
 }
 
-/// What one clean-up may do.
+impl Stored {
+    /// This record, last used then.
+    #[must_use]
+    pub fn new(record: Record, last_access: SystemTime) -> Self {
+        Stored {
+            record,
+            last_access,
+        }
+    }
+}
+
+/// The limits of one clean-up. A store asks [`Sweep::clock`] and [`Sweep::is_enough`] between two sessions and sets
+/// `stopped_early` of its report when one says that it is over.
 ///
 /// ```
 /// use std::time::Duration;
@@ -297,8 +312,28 @@ impl<'a> Sweep<'a> {
         self
     }
 
+    /// Whether nothing is to be deleted: the report says what would be.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Whether a clean-up that has deleted so many has reached [`Sweep::max_files`].
+    #[must_use]
+    pub fn is_enough(&self, deleted: u64) -> bool {
+        self.max_files.is_some_and(|max| deleted >= max)
+    }
+
+    /// Tells the observer, if there is one.
+    pub fn notify(&self, event: SweepEvent<'_>) {
+        if let Some(observer) = self.observer {
+            observer(event);
+        }
+    }
+
     /// The limits of time of a clean-up that begins now.
-    pub(crate) fn clock(&self) -> SweepClock<'a> {
+    #[must_use]
+    pub fn clock(&self) -> SweepClock<'a> {
         SweepClock {
             stop: self.stop,
             deadline: self
@@ -315,15 +350,17 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// When a clean-up under way must end.
+/// When a clean-up under way must end ([`Sweep::clock`]).
 #[derive(Clone, Copy)]
-pub(crate) struct SweepClock<'a> {
+pub struct SweepClock<'a> {
     stop: Option<&'a AtomicBool>,
     deadline: Option<Instant>,
 }
 
 impl SweepClock<'_> {
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether it must end now.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
             || self
                 .deadline
@@ -402,8 +439,12 @@ pub struct Uninstalled {
     pub errors: Vec<Error>,
 }
 
-/// The size of a record as JSON, if `maxRecordBytes` allows it.
-pub(super) fn check_size(record: &Record, limit: usize) -> Result<usize> {
+/// The size of a record as JSON text, if `maxRecordBytes` allows it.
+///
+/// # Errors
+///
+/// [`Error::TooLarge`] when it does not.
+pub fn check_size(record: &Record, limit: usize) -> Result<usize> {
     let size = record.json_len();
     if size > limit {
         return Err(Error::TooLarge { size, limit });

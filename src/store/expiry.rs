@@ -5,15 +5,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::config::Config;
 use crate::record::{Record, unix_seconds, whole_seconds};
 
-/// The rules of `timeout`, where a record says none, and of `lifetime`. An end is a whole second since 1970, rounded up.
+/// The rules of `timeout`, where a record says none, and of `lifetime`, for stores that keep beside the record when
+/// the session ends: a whole second since 1970, rounded up.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Expiry {
+pub struct Expiry {
     idle: Duration,
     lifetime: Option<Duration>,
 }
 
 impl Expiry {
-    pub(in crate::store) fn new(config: &Config) -> Self {
+    /// The rules of this configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
         Expiry {
             idle: config.timeout,
             lifetime: config.lifetime,
@@ -26,7 +29,8 @@ impl Expiry {
     }
 
     /// When a session ends that is used now.
-    pub(in crate::store) fn end(self, record: &Record, now: SystemTime) -> u64 {
+    #[must_use]
+    pub fn end(self, record: &Record, now: SystemTime) -> u64 {
         let unused = || seconds_up(now).saturating_add(whole_seconds(self.idle(record)));
         let end = record.expires().map_or_else(unused, seconds_up);
         let longest = record
@@ -37,24 +41,16 @@ impl Expiry {
 
     /// The new end of a session that was used now and not written, if it differs enough: by more
     /// than a sixtieth of `timeout`. An end too far ahead, from a clock that was wrong, is put right.
-    pub(in crate::store) fn renewed(
-        self,
-        record: &Record,
-        end: u64,
-        now: SystemTime,
-    ) -> Option<u64> {
+    #[must_use]
+    pub fn renewed(self, record: &Record, end: u64, now: SystemTime) -> Option<u64> {
         let new = self.end(record, now);
         let pause = whole_seconds(self.idle(record) / 60).max(1);
         (new.abs_diff(end) > pause).then_some(new)
     }
 
     /// When a session with this end was last used, as far as that tells.
-    pub(in crate::store) fn last_access(
-        self,
-        record: &Record,
-        end: u64,
-        now: SystemTime,
-    ) -> SystemTime {
+    #[must_use]
+    pub fn last_access(self, record: &Record, end: u64, now: SystemTime) -> SystemTime {
         let used = Duration::from_secs(end).checked_sub(self.idle(record));
         let used = used.and_then(|used| UNIX_EPOCH.checked_add(used));
         // The end was rounded up, and that of the lifetime may have come first.
@@ -62,8 +58,9 @@ impl Expiry {
     }
 }
 
-/// Whether a moment is over.
-pub(in crate::store) fn has_passed(end: u64, now: SystemTime) -> bool {
+/// Whether an end, in seconds since 1970, is over.
+#[must_use]
+pub fn has_passed(end: u64, now: SystemTime) -> bool {
     end < unix_seconds(now)
 }
 

@@ -6,12 +6,38 @@ use super::{FileStore, MemoryStore, Store};
 use crate::config::{Config, StorageType};
 use crate::error::{Error, Result};
 
-/// Creates the store of this `storageType`.
+/// A kind of store outside of the library, and the `storageType` by which a configuration chooses it.
+///
+/// Crates of stores have one as a constant, and a program names the ones that it can work with:
+/// `Program::new().store(cgi_session_redis::REDIS)`. For a store of a program's own `storageType` is `custom`.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreKind {
+    storage_type: &'static str,
+    open: fn(&Config) -> Result<Box<dyn Store>>,
+}
+
+impl StoreKind {
+    /// The kind that `storageType = storage_type` chooses. `open` connects nothing yet, and fails with
+    /// [`Error::Config`] when the settings do not fit the store.
+    #[must_use]
+    pub const fn new(
+        storage_type: &'static str,
+        open: fn(&Config) -> Result<Box<dyn Store>>,
+    ) -> Self {
+        StoreKind { storage_type, open }
+    }
+}
+
+/// Creates the store of this `storageType`: one of `kinds`, or the library's own.
 ///
 /// # Errors
 ///
 /// [`Error::Config`] when there is none in this program, or the settings do not fit it.
-pub(crate) fn open(config: &Config) -> Result<Box<dyn Store>> {
+pub(crate) fn open(config: &Config, kinds: &[StoreKind]) -> Result<Box<dyn Store>> {
+    let storage_type = config.get("storageType").unwrap_or_default();
+    if let Some(kind) = kinds.iter().find(|kind| kind.storage_type == storage_type) {
+        return (kind.open)(config);
+    }
     Ok(match config.storage_type {
         StorageType::File => Box::new(FileStore::new(config)?),
         StorageType::Ram if env::var_os("REQUEST_METHOD").is_some() => {
@@ -24,42 +50,75 @@ pub(crate) fn open(config: &Config) -> Result<Box<dyn Store>> {
         StorageType::Ram => Box::new(MemoryStore::new(config)?),
         StorageType::Custom => {
             return Err(Error::Config(
-                "storageType = custom: the program brings its own store, with SessionManager::with_store".to_owned(),
+                "storageType = custom: the program brings its own store, with Program::store or \
+                 SessionManager::with_store"
+                    .to_owned(),
             ));
         }
         #[cfg(feature = "cookie-store")]
         StorageType::Cookie => Box::new(super::CookieStore::new(config)?),
+        #[cfg(not(feature = "cookie-store"))]
+        StorageType::Cookie => {
+            return Err(Error::Config(
+                "storageType = cookie: this program was built without the feature cookie-store; \
+                 build it with that feature of cgi-session, or use storageType = file"
+                    .to_owned(),
+            ));
+        }
         #[cfg(feature = "sqlite")]
         StorageType::Sqlite => Box::new(super::SqliteStore::new(config)?),
+        #[cfg(not(feature = "sqlite"))]
+        StorageType::Sqlite => return Err(unknown_here("sqlite", "sqlite")),
         #[cfg(feature = "redis")]
         StorageType::Redis => Box::new(super::RedisStore::new(config)?),
+        #[cfg(not(feature = "redis"))]
+        StorageType::Redis => return Err(unknown_here("redis", "redis")),
         #[cfg(feature = "postgres")]
         StorageType::Postgres => Box::new(super::PostgresStore::new(config)?),
+        #[cfg(not(feature = "postgres"))]
+        StorageType::Postgres => return Err(unknown_here("postgres", "sql")),
         #[cfg(feature = "mysql")]
         StorageType::Mysql => Box::new(super::MysqlStore::new(config)?),
-        #[cfg(not(feature = "cookie-store"))]
-        StorageType::Cookie => return Err(built_without("cookie", "cookie-store")),
-        #[cfg(not(feature = "sqlite"))]
-        StorageType::Sqlite => return Err(built_without("sqlite", "sqlite")),
-        #[cfg(not(feature = "redis"))]
-        StorageType::Redis => return Err(built_without("redis", "redis")),
-        #[cfg(not(feature = "postgres"))]
-        StorageType::Postgres => return Err(built_without("postgres", "postgres")),
         #[cfg(not(feature = "mysql"))]
-        StorageType::Mysql => return Err(built_without("mysql", "mysql")),
+        StorageType::Mysql => return Err(unknown_here("mysql", "sql")),
     })
 }
 
-#[cfg(not(all(
-    feature = "cookie-store",
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "sqlite"
-)))]
-fn built_without(storage_type: &str, feature: &str) -> Error {
+fn unknown_here(storage_type: &str, name: &str) -> Error {
     Error::Config(format!(
-        "storageType = {storage_type}: this program was built without the feature {feature}; \
-         build it with that feature of cgi-session, or use storageType = file"
+        "storageType = {storage_type}: this program does not know that store; add the crate cgi-session-{name} to \
+         its Cargo.toml and write Program::new().store(cgi_session_{name}::{}).run(..), or use storageType = file",
+        storage_type.to_uppercase()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(storage_type: &str) -> Config {
+        Config::new().set("storageType", storage_type).unwrap()
+    }
+
+    #[test]
+    fn the_kind_that_the_configuration_names_is_opened() {
+        const CUSTOM: StoreKind =
+            StoreKind::new("custom", |config| Ok(Box::new(MemoryStore::new(config)?)));
+        assert!(open(&config("custom"), &[CUSTOM]).is_ok());
+        let error = open(&config("custom"), &[]).map(drop).unwrap_err();
+        assert!(error.to_string().contains("Program::store"), "{error}");
+    }
+
+    #[test]
+    fn a_kind_that_the_program_does_not_name_is_an_error_with_the_crate_and_the_line() {
+        let error = open(&config("postgres"), &[]).map(drop).unwrap_err();
+        let error = error.to_string();
+        for part in [
+            "storageType = postgres",
+            "the crate cgi-session-sql",
+            "Program::new().store(cgi_session_sql::POSTGRES)",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

@@ -30,36 +30,43 @@ const SUFFIX: &str = ".lock";
 /// The longest name of a lock: a session's digest.
 const MAX_NAME: usize = 64;
 
-/// The locks of a store's sessions, in a directory of their own.
+/// The locks of a store's sessions, in a directory of their own: for a store on one machine that has no locks of
+/// its own that could be held for as long as a request runs.
 #[derive(Debug)]
-pub(in crate::store) struct SessionLocks {
+pub struct SessionLocks {
     directory: Arc<Directory>,
 }
 
 /// The lock of one session. Dropped, it is given up, and nothing of it is left.
 #[derive(Debug)]
-pub(in crate::store) struct SessionLock {
+pub struct SessionLock {
     directory: Arc<Directory>,
     name: String,
     file: File,
 }
 
 /// The lock of the clean-up. Dropped, it is given up.
-pub(in crate::store) struct SweepLock {
+#[derive(Debug)]
+pub struct SweepLock {
     path: PathBuf,
     file: File,
 }
 
 impl SessionLocks {
     /// Locks in this directory, which is made when the first one is taken.
-    pub(in crate::store) fn new(path: &Path) -> Self {
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
         SessionLocks {
             directory: Arc::new(Directory::new(path, false)),
         }
     }
 
     /// Waits up to `wait` for the lock of this name: letters and digits, not more than 64.
-    pub(in crate::store) fn take(&self, name: &str, wait: Duration) -> Result<SessionLock> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] when it was not had in that time, and when its file cannot be made or locked.
+    pub fn take(&self, name: &str, wait: Duration) -> Result<SessionLock> {
         let name = [name, SUFFIX].concat();
         let started = Instant::now();
         loop {
@@ -73,7 +80,11 @@ impl SessionLocks {
     }
 
     /// Takes the lock of this name if nobody has it.
-    pub(in crate::store) fn try_take(&self, name: &str) -> Result<Option<SessionLock>> {
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be made or locked.
+    pub fn try_take(&self, name: &str) -> Result<Option<SessionLock>> {
         match self.take(name, Duration::ZERO) {
             Ok(lock) => Ok(Some(lock)),
             Err(Error::Busy { .. }) => Ok(None),
@@ -82,8 +93,11 @@ impl SessionLocks {
     }
 
     /// Whether somebody has the lock of this name. Makes nothing.
-    #[cfg(any(test, feature = "sqlite"))]
-    pub(in crate::store) fn is_taken(&self, name: &str) -> Result<bool> {
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be looked at.
+    pub fn is_taken(&self, name: &str) -> Result<bool> {
         let name = [name, SUFFIX].concat();
         let Some(file) = self.directory.open_file(&name, OFlags::RDWR)? else {
             return Ok(false);
@@ -107,7 +121,11 @@ impl SessionLocks {
     }
 
     /// Takes the lock of the clean-up; `None` when another one is running.
-    pub(in crate::store) fn sweep(&self) -> Result<Option<SweepLock>> {
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be made or locked.
+    pub fn sweep(&self) -> Result<Option<SweepLock>> {
         let file = self.directory.open_or_create(SWEEP_LOCK)?;
         let path = self.directory.path().join(SWEEP_LOCK);
         match lock::try_exclusive(&file) {
@@ -117,14 +135,19 @@ impl SessionLocks {
     }
 
     /// How long ago a clean-up last noted its end.
-    pub(in crate::store) fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+    #[must_use]
+    pub fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
         let root = self.directory.handle(Missing::Leave).ok()??;
         let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
         age_of_sweep(directory::modified(&stat), now)
     }
 
     /// Deletes what holders that died have left behind, and returns how many.
-    pub(in crate::store) fn remove_abandoned(&self) -> Result<u64> {
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read, or one of the files not be deleted.
+    pub fn remove_abandoned(&self) -> Result<u64> {
         let mut removed = 0;
         self.each_name(|name| {
             if is_lock(name)
@@ -141,12 +164,20 @@ impl SessionLocks {
     }
 
     /// Makes the directory.
-    pub(in crate::store) fn install(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or is not ours alone.
+    pub fn install(&self) -> Result<()> {
         self.directory.handle(Missing::Create).map(drop)
     }
 
     /// Removes the locks and, if nothing else is in it, their directory.
-    pub(in crate::store) fn uninstall(&self, done: &mut Uninstalled) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be removed.
+    pub fn uninstall(&self, done: &mut Uninstalled) -> Result<()> {
         let before = done.foreign.len();
         self.each_name(|name| {
             if is_lock(name) || name == SWEEP_LOCK {
@@ -209,7 +240,11 @@ impl Drop for SessionLock {
 
 impl SweepLock {
     /// Notes that a clean-up has ended.
-    pub(in crate::store) fn note(&self, now: SystemTime) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the time of its file cannot be set.
+    pub fn note(&self, now: SystemTime) -> Result<()> {
         let noted = calls::set_time(&self.file, now);
         noted.map_err(|error| Error::io("cannot set the time of", &self.path, error))
     }

@@ -31,10 +31,7 @@ pub(super) fn load(mut file: &File) -> io::Result<Stored> {
     file.read_to_end(&mut text)?;
     let record = Record::from_json(text);
     let record = record.map_err(|error| io::Error::other(format!("{error:?}")))?;
-    Ok(Stored {
-        record,
-        last_access: file.metadata()?.modified()?,
-    })
+    Ok(Stored::new(record, file.metadata()?.modified()?))
 }
 
 pub(super) fn open(path: &Path) -> io::Result<File> {
