@@ -17,8 +17,6 @@ mod measured;
 mod settings;
 #[path = "engines/subject.rs"]
 mod subject;
-#[path = "../tests/support/mod.rs"]
-mod support;
 #[path = "engines/work.rs"]
 mod work;
 

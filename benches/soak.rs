@@ -13,8 +13,6 @@
 
 #[path = "soak/mod.rs"]
 mod soak;
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::env;
 use std::fs;

@@ -1,10 +1,8 @@
 //! The examples behind a real Apache, with the site and the settings that are shipped.
 
-mod support;
-
-use support::apache::{Apache, with_both};
-use support::client::Answer;
-use support::wait_until;
+use testkit::apache::{Apache, with_both};
+use testkit::client::Answer;
+use testkit::wait_until;
 
 /// How often a request is repeated that a server could answer by luck.
 const REPEATS: usize = 30;

@@ -1,16 +1,14 @@
 //! The other files of examples/deploy: what cron and systemd make of them.
 
-mod support;
-
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use support::apache::{Mpm, web_user, with};
-use support::program::Cgi;
-use support::site::Site;
-use support::{is_installed, may_act_as_root, repository, tool};
+use testkit::apache::{Mpm, web_user, with};
+use testkit::program::Cgi;
+use testkit::site::Site;
+use testkit::{is_installed, may_act_as_root, repository, tool};
 
 fn shipped(name: &str) -> String {
     fs::read_to_string(repository("examples/deploy").join(name)).unwrap()

@@ -1,12 +1,10 @@
 //! The programs of examples/languages behind a real Apache, as its site file runs them.
 
-mod support;
-
 use std::fs;
 use std::thread;
 
-use support::apache::{Apache, with_both};
-use support::{copy, is_installed, repository, tool};
+use testkit::apache::{Apache, with_both};
+use testkit::{copy, is_installed, repository, tool};
 
 /// What of these is installed runs beside the counter in Rust; sh always is.
 const LANGUAGES: [(&str, &str); 4] = [

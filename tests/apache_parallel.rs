@@ -1,7 +1,5 @@
 //! Many requests of one session at once, behind a real Apache: nothing is lost and nothing counted twice.
 
-mod support;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Config, SessionManager};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use support::apache::{self, Apache, Mpm, web_user};
-use support::client::Client;
-use support::{DEADLINE, tool};
+use testkit::apache::{self, Apache, Mpm, web_user};
+use testkit::client::Client;
+use testkit::{DEADLINE, tool};
 
 const CLIENTS: usize = 16;
 const INCREMENTS: usize = 200;

@@ -1,14 +1,12 @@
 //! Answers without content, and caches in front of the program: what they may store, and how they
 //! ask whether it is still good.
 
-mod support;
-
-use support::client::{Answer, Client};
-use support::program::Cgi;
-use support::server::shipped;
-use support::servers::{Servers, Way, by_every_way};
-use support::site::Site;
-use support::wait_until;
+use testkit::client::{Answer, Client};
+use testkit::program::Cgi;
+use testkit::server::shipped;
+use testkit::servers::{Servers, Way, by_every_way};
+use testkit::site::Site;
+use testkit::wait_until;
 
 /// Both keep what they may and ask again as soon as they must; a header tells what they did.
 const CACHE_OF_NGINX: &str = "\

@@ -1,7 +1,5 @@
 //! The CGI runner, without a server: what a program answers when it fails, waits, or is started by hand.
 
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
@@ -9,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use cgi_session::{Config, SessionId, SessionManager};
 use rustix::process::{Pid, Signal, kill_process};
-use support::outside::full_pipe;
-use support::program::{Cgi, Outcome, end_of};
-use support::site::Site;
-use support::{example, is_installed};
+use testkit::outside::full_pipe;
+use testkit::program::{Cgi, Outcome, end_of};
+use testkit::site::Site;
+use testkit::{example, is_installed};
 
 /// A visitor whom the counter has counted once.
 fn counted_once(site: &Site) -> String {

@@ -1,14 +1,12 @@
 //! Where a CGI program finds its settings, and what it says about wrong ones.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 
 use cgi_session::{Config, Origin};
-use support::program::Cgi;
-use support::site::Site;
-use support::{copy, example, repository};
+use testkit::program::Cgi;
+use testkit::site::Site;
+use testkit::{copy, example, repository};
 
 /// A copy of the counter in a directory of its own, with this file beside it.
 fn counter_beside(site: &Site, settings: &str) -> PathBuf {

@@ -1,14 +1,12 @@
 //! What a client may send: cookies, bodies and bytes of every kind, and what comes of each.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use support::example;
-use support::program::Cgi;
-use support::site::Site;
+use testkit::example;
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -62,7 +60,7 @@ fn replace_id(header: &[u8], id: &str) -> Vec<u8> {
 #[test]
 fn cookies_are_read_as_the_tests_of_rfc_6265_have_them_sent() {
     let Some(file) = std::env::var_os("HTTP_STATE") else {
-        support::skip("HTTP_STATE names no parser.json");
+        testkit::skip("HTTP_STATE names no parser.json");
         return;
     };
     let site = Site::new();

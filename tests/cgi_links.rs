@@ -1,11 +1,9 @@
 //! Ids in links, hidden fields and code; forms over several pages; forms that others send.
 
-mod support;
-
 use std::fs;
 
-use support::program::{Cgi, Outcome};
-use support::site::Site;
+use testkit::program::{Cgi, Outcome};
+use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -1,17 +1,15 @@
 //! What becomes of a request when `storageFileDir` is not what it should be: a complete page, one line
 //! in the log that says what to do, and whatever was stored before is whole.
 
-mod support;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use support::program::{Cgi, Outcome};
-use support::site::Site;
-use support::{copy, example, is_root, may_act_as_root};
+use testkit::program::{Cgi, Outcome};
+use testkit::site::Site;
+use testkit::{copy, example, is_root, may_act_as_root};
 
 /// Counts and expects a 500 page and one line that names the directory and these words.
 #[track_caller]
@@ -364,7 +362,7 @@ impl Disk {
         mount.args(["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs"]);
         let is_mounted = mount.arg(site.sessions()).status().unwrap().success();
         if !is_mounted {
-            support::skip("mounting is not permitted");
+            testkit::skip("mounting is not permitted");
         }
         is_mounted.then(|| Disk(site.sessions()))
     }

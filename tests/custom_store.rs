@@ -1,23 +1,14 @@
 //! `CherryPy`'s custom storage on a real database: scenario S5 of docs/seeds.md.
 
-#[allow(dead_code, reason = "the FastCGI tests use more of it")]
-#[path = "fastcgi/client.rs"]
-mod client;
-#[allow(dead_code, reason = "the FastCGI tests use more of it")]
-#[path = "fastcgi/server.rs"]
-mod server;
-#[path = "support/mod.rs"]
-mod support;
-
 use std::thread;
 
-use client::get;
 use mysql::prelude::Queryable as _;
-use server::{Server, Setup, Socket};
-use support::example;
-use support::mysql::{MysqlServer, PASSWORD, USER};
-use support::program::{Cgi, Outcome};
-use support::site::Site;
+use testkit::example;
+use testkit::fastcgi::client::get;
+use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::mysql::{MysqlServer, PASSWORD, USER};
+use testkit::program::{Cgi, Outcome};
+use testkit::site::Site;
 
 /// As the example's first lines have it.
 const TABLE: &str = "create table session_data (sessionId varchar(50) not null primary key, \
@@ -115,7 +106,8 @@ fn s5_sixteen_clients_at_once_lose_nothing() {
             let mut connection = responder.connect();
             let cookie = format!("sessionId={id}");
             let counted = (0..INCREMENTS).map(|_| {
-                let request = client::visit(1, client::KEEP, "", &cookie);
+                let request =
+                    testkit::fastcgi::client::visit(1, testkit::fastcgi::client::KEEP, "", &cookie);
                 let reply = connection.ask(1, &request);
                 assert_eq!(reply.status(), 200, "{}", reply.text());
                 number(&reply.text())
@@ -178,7 +170,7 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
     let responder = responder(&site, &database);
     let id = request(&site, &database).run().id();
     let cookie = format!("sessionId={id}");
-    let ask = || responder.ask(&client::visit(1, 0, "", &cookie));
+    let ask = || responder.ask(&testkit::fastcgi::client::visit(1, 0, "", &cookie));
     assert_eq!(number(&ask().text()), 2);
     database.0.stop();
     failed(

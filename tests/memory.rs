@@ -1,8 +1,5 @@
 //! The memory store and its snapshot file: what a new store finds, and what it refuses.
 
-#[path = "support/skip.rs"]
-mod skip;
-
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -309,7 +306,7 @@ fn a_snapshot_that_others_may_read_is_refused() {
 fn a_snapshot_of_somebody_else_is_refused() {
     let (place, _) = Place::with_one();
     if chown(place.snapshot(), Some(4711), None).is_err() {
-        skip::skip("not allowed to give a file away");
+        testkit::skip::skip("not allowed to give a file away");
         return;
     }
     refused(&place, &["belongs to uid 4711"]);

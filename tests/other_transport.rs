@@ -1,13 +1,11 @@
 //! Sessions under the `fastcgi` crate behind nginx, and why that crate is not what `run` is made of.
 
-mod support;
-
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use support::client::{Answer, Client};
-use support::servers::{Servers, Way};
-use support::{copy, example};
+use testkit::client::{Answer, Client};
+use testkit::servers::{Servers, Way};
+use testkit::{copy, example};
 
 const OURS: &str = "app";
 const OTHER: &str = "other_transport";

@@ -1,8 +1,6 @@
 //! The README's steps, carried out as they stand.
 
-mod support;
-
-use support::machine::{commands_of_readme, run};
+use testkit::machine::{commands_of_readme, run};
 
 #[test]
 fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {

@@ -1,19 +1,17 @@
 //! The examples behind every server, with the settings that are shipped: the same program as CGI and
 //! as FastCGI.
 
-mod support;
-
 use std::io::{Seek as _, Write as _};
 use std::process::Command;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
-use support::apache::web_user;
-use support::client::Client;
-use support::is_installed;
-use support::servers::{Servers, by_every_way};
-use support::wait_until;
+use testkit::apache::web_user;
+use testkit::client::Client;
+use testkit::is_installed;
+use testkit::servers::{Servers, by_every_way};
+use testkit::wait_until;
 
 #[test]
 fn a_visitor_is_counted_and_gets_one_cookie() {

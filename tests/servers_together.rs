@@ -1,8 +1,6 @@
 //! Every server at once on one directory of sessions, CGI and FastCGI mixed: each increment counts
 //! once, also while servers and programs are restarted or killed.
 
-mod support;
-
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -10,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use cgi_session::SessionId;
 use rustix::process::{Signal, pidfd_send_signal};
-use support::client::Client;
-use support::counting::Tally;
-use support::responder::{Responder, processes_of};
-use support::servers::{Servers, Way};
+use testkit::client::Client;
+use testkit::counting::Tally;
+use testkit::responder::{Responder, processes_of};
+use testkit::servers::{Servers, Way};
 
 const CLIENTS: usize = 64;
 /// No more than a responder lets wait for one session.
@@ -200,7 +198,7 @@ fn last_of(servers: &Servers, visitors: &[Client]) -> impl Fn(usize) -> u64 {
     }
 }
 
-fn signal(server: Option<&support::server::Server>, signal: Signal) {
+fn signal(server: Option<&testkit::server::Server>, signal: Signal) {
     if let Some(server) = server {
         server.signal(signal);
     }

@@ -3,13 +3,12 @@
 #[allow(dead_code, reason = "the benchmark shows more")]
 #[path = "../benches/soak/mod.rs"]
 mod soak;
-mod support;
 
 use std::time::Duration;
 
 use soak::run::{Control, Outcome, Soak};
 use soak::verdict::judge;
-use support::is_installed;
+use testkit::is_installed;
 
 /// Times that are long enough for a slow machine to notice what it must.
 const LONGER_AND_LONGER: [u64; 3] = [20, 60, 180];

@@ -1,9 +1,7 @@
 //! The shipped systemd units, installed by the commands that come with them.
 
-mod support;
-
-use support::is_installed;
-use support::machine::{commands_of, commands_of_readme, run};
+use testkit::is_installed;
+use testkit::machine::{commands_of, commands_of_readme, run};
 
 #[test]
 fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
@@ -42,7 +40,7 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
 #[test]
 fn the_units_can_reach_an_engine_and_are_never_skipped() {
     for unit in ["cgi-session-cleanup.service", "cgi-session-app.service"] {
-        let text = support::server::shipped(unit, &[]);
+        let text = testkit::server::shipped(unit, &[]);
         assert!(
             !text.contains("PrivateNetwork=") && !text.contains("\nCondition"),
             "{unit}"

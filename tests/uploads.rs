@@ -2,8 +2,6 @@
 //! FastCGI program: the program stays small, answers the next request, and saves nothing of a
 //! request that was not complete.
 
-mod support;
-
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -11,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::client::Client;
-use support::servers::{Servers, Way};
-use support::{is_installed, wait_until};
+use testkit::client::Client;
+use testkit::servers::{Servers, Way};
+use testkit::{is_installed, wait_until};
 
 const LARGE: u64 = 100 << 20;
 /// KiB that the program may use at the most, whatever it was sent: its own code is most of it, for it

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use crate::measured::Outcome;
 use crate::settings::Settings;
 #[cfg(feature = "mysql")]
-use crate::support::mysql::MysqlServer;
+use testkit::mysql::MysqlServer;
 #[cfg(feature = "postgres")]
-use crate::support::postgres::PostgresServer;
-use crate::support::redis::RedisServer;
+use testkit::postgres::PostgresServer;
+use testkit::redis::RedisServer;
 
 pub(crate) struct Subject {
     pub(crate) name: &'static str,

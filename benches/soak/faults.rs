@@ -12,9 +12,9 @@ use std::time::Duration;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::troubles::Troubles;
-use crate::support::apache::web_user;
-use crate::support::responder::{Responder, as_web_user, processes_of};
-use crate::support::servers::Servers;
+use testkit::apache::web_user;
+use testkit::responder::{Responder, as_web_user, processes_of};
+use testkit::servers::Servers;
 
 const FLOOD: usize = 50;
 const BREATH: Duration = Duration::from_secs(1);

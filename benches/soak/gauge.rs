@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::support::responder::{Responder, processes_of};
-use crate::support::servers::Servers;
+use testkit::responder::{Responder, processes_of};
+use testkit::servers::Servers;
 
 /// What was there at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -13,12 +13,12 @@ use super::faults::Faults;
 use super::gauge::{Gauge, Sample};
 use super::traffic::Traffic;
 use super::troubles::Troubles;
-use crate::support::apache::web_user;
-use crate::support::client::Client;
-use crate::support::counting::Tally;
-use crate::support::responder::Responder;
-use crate::support::servers::{Servers, Way};
-use crate::support::{DEADLINE, copy, example, is_root, tool};
+use testkit::apache::web_user;
+use testkit::client::Client;
+use testkit::counting::Tally;
+use testkit::responder::Responder;
+use testkit::servers::{Servers, Way};
+use testkit::{DEADLINE, copy, example, is_root, tool};
 
 /// Sessions in which every thread counts.
 const SHARED: usize = 4;

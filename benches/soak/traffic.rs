@@ -10,10 +10,10 @@ use http::StatusCode;
 
 use super::troubles::Troubles;
 use super::visitor::Visitor;
-use crate::support::DEADLINE;
-use crate::support::client::{Answer, Client};
-use crate::support::counting::Tally;
-use crate::support::servers::Way;
+use testkit::DEADLINE;
+use testkit::client::{Answer, Client};
+use testkit::counting::Tally;
+use testkit::servers::Way;
 
 /// So many visitors take turns in each thread.
 const VISITORS: usize = 4;

@@ -1,6 +1,6 @@
 //! [`Visitor`]: somebody who counts in a session and remembers what was acknowledged.
 
-use crate::support::client::{Answer, Client};
+use testkit::client::{Answer, Client};
 
 /// A visitor and the ledger of the session.
 pub(crate) struct Visitor {

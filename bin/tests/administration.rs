@@ -1,7 +1,5 @@
 //! `cgi-session list`, `show`, `stats` and `destroy`, as administrators use them.
 
-mod support;
-
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -10,12 +8,14 @@ use std::time::Duration;
 
 use cgi_session::SessionManager;
 use serde_json::json;
-use support::{Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_age, tool};
+use testkit::tools::{
+    Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_age, tool,
+};
 
 /// Puts a session of a later release beside the others; its name and content fit together.
 fn file_of_a_later_version(site: &Site) -> PathBuf {
-    let path = site.directory.join(support::session_name());
-    fs::write(&path, support::session_of_a_later_version()).unwrap();
+    let path = site.directory.join(testkit::tools::session_name());
+    fs::write(&path, testkit::tools::session_of_a_later_version()).unwrap();
     path
 }
 

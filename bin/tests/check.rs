@@ -1,15 +1,13 @@
 //! `cgi-session check`: each thing that breaks a deployment is found and named.
 
-mod support;
-
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{DAY, Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, session_name};
-use support::{set_age, set_mode, tool};
+use testkit::tools::{DAY, Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, session_name};
+use testkit::tools::{set_age, set_mode, tool};
 
 /// The findings of a check about one topic that are not `ok`.
 fn findings(site: &Site, arguments: &[&str], topic: &str) -> Vec<Value> {
@@ -278,7 +276,7 @@ fn a_directory_in_memory_is_a_warning() {
     let is_tmpfs = fs::read_to_string("/proc/mounts")
         .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" /dev/shm tmpfs ")));
     if !is_tmpfs || tempfile::tempdir_in(memory).is_err() {
-        support::skip("no tmpfs on /dev/shm");
+        testkit::tools::skip("no tmpfs on /dev/shm");
         return;
     }
     let site = Site::in_place(memory);

@@ -1,15 +1,13 @@
 //! `cgi-session-cleanup`, as cron and administrators run it.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
 use cgi_session::{Config, SessionManager};
-use support::{DAY, Finished, HOUR, SOMEBODY, Site, is_root, owner, session_name};
-use support::{set_age, set_mode};
+use testkit::tools::{DAY, Finished, HOUR, SOMEBODY, Site, is_root, owner, session_name};
+use testkit::tools::{set_age, set_mode};
 
 #[test]
 fn expired_sessions_go_and_fresh_ones_stay_and_nothing_is_said() {
@@ -94,7 +92,7 @@ fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() 
     let holder = File::open(&held.path).unwrap();
     holder.lock().unwrap();
     let cleanup = |more: &[&str]| {
-        let mut command = support::cleanup_program();
+        let mut command = testkit::tools::cleanup_program();
         command.arg("--storage-file-dir").arg(&site.directory);
         Finished::of(command.args(["--json"]).args(more))
             .exits_with(0)

@@ -1,12 +1,10 @@
 //! `cgi-session-cleanup`: its command line and its configuration.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use support::{Finished, Site, cleanup_program, is_root, set_mode};
+use testkit::tools::{Finished, Site, cleanup_program, is_root, set_mode};
 
 #[test]
 fn the_configuration_names_the_directory_and_the_timeout() {
@@ -46,7 +44,7 @@ fn the_directory_on_the_command_line_overrides_the_one_of_the_file() {
 #[test]
 fn the_directory_on_the_command_line_needs_no_configuration() {
     if Path::new("/etc/cgi-session.ini").exists() {
-        support::skip("this machine has a configuration");
+        testkit::tools::skip("this machine has a configuration");
         return;
     }
     let site = Site::new();
@@ -139,7 +137,7 @@ fn a_configuration_that_only_root_can_read_is_78_for_the_owner() {
         return;
     }
     let site = Site::new();
-    site.give_to(support::SOMEBODY);
+    site.give_to(testkit::tools::SOMEBODY);
     let file = site.configuration(&format!("storageFileDir = {}", site.directory.display()));
     set_mode(&file, 0o600);
     Finished::of(cleanup_program().arg("--config").arg(file))
@@ -154,13 +152,13 @@ fn root_may_keep_the_program_where_the_owner_cannot_see_it() {
     }
     let site = Site::new();
     let expired = site.expired_session();
-    site.give_to(support::SOMEBODY);
+    site.give_to(testkit::tools::SOMEBODY);
     let closed = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     set_mode(closed.path(), 0o700);
     let link = closed.path().join("cgi-session-cleanup");
     fs::hard_link(env!("CARGO_BIN_EXE_cgi-session-cleanup"), &link).unwrap();
     let run = || {
-        let mut command = support::program(&link);
+        let mut command = testkit::tools::program(&link);
         Finished::of(command.arg("--storage-file-dir").arg(&site.directory))
     };
     // Settings that root sees and the owner does not must not be replaced by the defaults.

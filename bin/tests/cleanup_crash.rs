@@ -1,11 +1,9 @@
 //! `cgi-session-cleanup`, killed at any moment.
 
-mod support;
-
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::Site;
+use testkit::tools::Site;
 
 const SESSIONS: usize = 2000;
 const KILLS: usize = 12;

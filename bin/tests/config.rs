@@ -1,9 +1,7 @@
 //! `cgi-session config`, as administrators read it.
 
-mod support;
-
 use cgi_session::Config;
-use support::{Finished, Site, tool};
+use testkit::tools::{Finished, Site, tool};
 
 #[test]
 fn every_key_is_shown_with_its_value_and_where_it_comes_from() {
@@ -69,7 +67,7 @@ fn json_has_an_object_for_each_key() {
     let site = Site::new();
     let file = site.configuration("storageFileDir = /srv/a");
     // The file may be named before the subcommand as well.
-    let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
+    let mut command = testkit::tools::program(env!("CARGO_BIN_EXE_cgi-session"));
     command
         .arg("--config")
         .arg(&file)
@@ -127,7 +125,7 @@ fn what_moves_the_cursor_is_shown_escaped() {
 
 #[test]
 fn every_subcommand_has_help_with_examples() {
-    let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
+    let mut command = testkit::tools::program(env!("CARGO_BIN_EXE_cgi-session"));
     Finished::of(command.arg("--help"))
         .exits_with(0)
         .says("Examples:");

@@ -1,20 +1,16 @@
 //! The tools and a store in an engine: they say where it is and what is wrong with it, and look for no files.
 
-#[path = "support/engines.rs"]
-mod engines;
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use cgi_session::{Config, SessionManager};
-use engines::outside::wait_until;
-use engines::redis::RedisServer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Finished, program, set_mode};
 use tempfile::TempDir;
+use testkit::redis::RedisServer;
+use testkit::tools::{Finished, program, set_mode};
+use testkit::wait_until;
 
 /// A server, and the configuration of a site that keeps its sessions there.
 struct Site {
@@ -230,7 +226,7 @@ fn interrupted(mut child: Child) -> Option<i32> {
 
 /// The tool, about tables in an engine of this kind.
 fn about_tables(place: &TempDir, kind: &str, arguments: &[&str]) -> Finished {
-    let url = engines::url(kind).unwrap();
+    let url = testkit::engines::url(kind).unwrap();
     let file = place.path().join("site.ini");
     let lines = format!("[session]\nstorageType = {kind}\ndatabase = {url}\ntable = Tools\n");
     fs::write(&file, lines).unwrap();
@@ -243,15 +239,19 @@ fn about_tables(place: &TempDir, kind: &str, arguments: &[&str]) -> Finished {
 #[test]
 fn tables_are_checked_made_tried_and_removed() {
     for (kind, name) in [("postgres", "PostgreSQL 1"), ("mysql", "MariaDB 1")] {
-        if engines::url(kind).is_none() {
+        if testkit::engines::url(kind).is_none() {
             continue;
         }
         let place = tempfile::tempdir().unwrap();
         let run = |arguments: &[&str]| about_tables(&place, kind, arguments);
-        let before = engines::tables(kind);
+        let before = testkit::engines::tables(kind);
         let checked = run(&["check"]).exits_with(1).says("PROBLEM  store: ");
         checked.says("run `cgi-session init`");
-        assert_eq!(engines::tables(kind), before, "a check makes nothing");
+        assert_eq!(
+            testkit::engines::tables(kind),
+            before,
+            "a check makes nothing"
+        );
         assert_eq!(
             run(&["init", "--json"]).exits_with(0).json()["isReady"],
             true
@@ -260,15 +260,19 @@ fn tables_are_checked_made_tried_and_removed() {
         run(&["start"]).exits_with(0).says("sessionId=");
         run(&["stats"]).exits_with(0).says("sessions       1");
 
-        let made = engines::tables(kind);
+        let made = testkit::engines::tables(kind);
         let tried = trial(run);
         let tried = tried.says("stress: sessions are safe on ");
         tried.says(name).says("none lost, none doubled");
-        assert_eq!(engines::tables(kind), made, "of a trial nothing is left");
+        assert_eq!(
+            testkit::engines::tables(kind),
+            made,
+            "of a trial nothing is left"
+        );
         run(&["stats"]).exits_with(0).says("sessions       1");
         run(&["uninstall", "--yes"])
             .exits_with(0)
             .says("1 session removed");
-        assert_eq!(engines::tables(kind), before);
+        assert_eq!(testkit::engines::tables(kind), before);
     }
 }

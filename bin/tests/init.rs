@@ -1,7 +1,5 @@
 //! `cgi-session init` and `uninstall`.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
-use support::{Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_mode};
+use testkit::tools::{Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_mode};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -184,7 +182,7 @@ fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
     let file = site.configuration(&lines);
     site.give_to(SOMEBODY);
     let run = |arguments: &[&str]| {
-        let mut command = support::program(env!("CARGO_BIN_EXE_cgi-session"));
+        let mut command = testkit::tools::program(env!("CARGO_BIN_EXE_cgi-session"));
         Finished::of(command.args(arguments).arg("--config").arg(&file))
     };
     run(&["init"]).exits_with(2).complains("--owner");
@@ -213,7 +211,7 @@ fn with_keys(site: &Site) -> (PathBuf, impl Fn(&[&str]) -> Finished) {
     let uid = owner(site.parent()).to_string();
     let run = move |arguments: &[&str]| {
         let (subcommand, rest) = arguments.split_first().unwrap();
-        let mut command = support::tool(subcommand);
+        let mut command = testkit::tools::tool(subcommand);
         command.arg("--config").arg(&file).args(rest);
         if *subcommand == "init" {
             command.args(["--owner", &uid]);
@@ -283,7 +281,7 @@ fn the_file_of_keys_belongs_to_who_reads_it() {
     let lines = format!("storageType = cookie\nsecretKeyFile = {}", keys.display());
     let file = site.configuration(&lines);
     let run = |arguments: &[&str]| {
-        let mut command = support::tool("init");
+        let mut command = testkit::tools::tool("init");
         Finished::of(command.arg("--config").arg(&file).args(arguments))
     };
     run(&[]).exits_with(2).complains("--owner");

@@ -1,14 +1,12 @@
 //! Programs in other languages share the sessions: examples/languages, run as a server runs them.
 
-mod support;
-
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use support::{Finished, Site};
+use testkit::tools::{Finished, Site};
 
 /// Clients at once for each language, and requests of each client.
 const CLIENTS: u64 = 4;
@@ -61,12 +59,12 @@ const LANGUAGES: [Language; 4] = [
 fn installed() -> impl Iterator<Item = &'static Language> {
     LANGUAGES
         .iter()
-        .filter(|language| support::is_installed(language.interpreter))
+        .filter(|language| testkit::tools::is_installed(language.interpreter))
 }
 
 /// A CGI program with a visitor, as a server starts it; `cgi-session` is found by its name.
 fn request(site: &Site, program: &Path, cookie: &str) -> Command {
-    let mut command = support::program(program);
+    let mut command = testkit::tools::program(program);
     command
         .env("CGI_SESSION_STORAGE_FILE_DIR", &site.directory)
         .env("CGI_SESSION_LOCK_TIMEOUT", "2m")

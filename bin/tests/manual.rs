@@ -1,10 +1,8 @@
 //! The help, the manual pages and the completions of `cgi-session`.
 
-mod support;
-
 use std::fs;
 
-use support::{Finished, program, tool};
+use testkit::tools::{Finished, program, tool};
 
 const COMMANDS: [&str; 16] = [
     "serve",

@@ -1,20 +1,16 @@
 //! Passwords of databases: no tool ever says one, whatever goes well or wrong, and whoever asks.
 
-#[path = "support/engines.rs"]
-mod engines;
-mod support;
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
-use engines::redis::RedisServer;
-use support::{Finished, program, set_mode};
 use tempfile::TempDir;
+use testkit::redis::RedisServer;
+use testkit::tools::{Finished, program, set_mode};
 
 /// What no tool may say.
-const RIGHT: &str = engines::PASSWORD;
+const RIGHT: &str = testkit::engines::PASSWORD;
 const WRONG: &str = "peppered-and-wrong";
 const DIGEST: &str = "9692e67b8378a6f6753f97782d458aa757e947eab2fbdf6b5c187b74561eb78f";
 
@@ -148,9 +144,9 @@ fn no_tool_says_the_password_of_a_store_that_it_uses() {
 
 #[test]
 fn no_tool_says_the_password_of_tables() {
-    for kind in engines::installed().filter(|kind| *kind != "redis") {
+    for kind in testkit::engines::installed().filter(|kind| *kind != "redis") {
         let place = Place::new();
-        let url = engines::url(kind).unwrap();
+        let url = testkit::engines::url(kind).unwrap();
         let without = url.replacen(&format!(":{RIGHT}@"), "@", 1);
         let wrong = url.replacen(RIGHT, WRONG, 1);
         assert!(without != url && wrong != url);

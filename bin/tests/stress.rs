@@ -1,8 +1,6 @@
 //! `cgi-session check --stress`: one line says whether sessions are safe, and nothing is left of the
 //! trial, however it ends.
 
-mod support;
-
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
@@ -15,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
+use testkit::tools::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -329,7 +327,7 @@ fn as_somebody(site: &Site) -> Command {
         .arg(&program)
         .status();
     assert!(copied.unwrap().success());
-    let mut command = support::program(program);
+    let mut command = testkit::tools::program(program);
     let settings = stress(site, &[]);
     for (name, value) in settings.get_envs() {
         if let Some(value) = value {
@@ -353,7 +351,7 @@ impl Mounted {
         mount.args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
         let mounted = mount.arg(directory).output().unwrap();
         if !mounted.status.success() {
-            support::skip("nothing can be mounted here");
+            testkit::tools::skip("nothing can be mounted here");
             return None;
         }
         Some(Mounted(directory.to_owned()))

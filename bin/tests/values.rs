@@ -1,12 +1,10 @@
 //! `cgi-session start`, `get`, `set` and `unset`, as CGI programs in other languages call them.
 
-mod support;
-
 use std::fs;
 use std::thread;
 
 use cgi_session::SessionManager;
-use support::{Finished, Site};
+use testkit::tools::{Finished, Site};
 
 /// Begins a session as `set_cookie=$(cgi-session start)` does, whose text is the Cookie header too.
 fn start(site: &Site) -> String {
@@ -282,7 +280,7 @@ fn a_session_that_a_request_holds_is_75() {
 
 #[test]
 fn root_makes_no_directory_that_the_programs_could_not_open() {
-    if !support::is_root() {
+    if !testkit::tools::is_root() {
         return;
     }
     let site = Site::new();

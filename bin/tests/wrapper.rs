@@ -1,7 +1,5 @@
 //! `cgi-session start PROGRAM`: a whole request, answered by a program in any language.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -9,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Finished, Site};
+use testkit::tools::{Finished, Site};
 
 const TYPE: &str = "printf 'Content-Type: text/plain\\n\\n'";
 

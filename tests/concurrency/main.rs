@@ -1,8 +1,6 @@
 //! Many processes on one session: no update is lost, whatever else goes on. The same harness must
 //! catch protocols that are broken on purpose, or it would prove nothing.
 
-#[path = "../support/broken/mod.rs"]
-mod broken;
 mod controls;
 mod harness;
 mod worker;

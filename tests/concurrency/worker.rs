@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Store};
 
-use crate::broken::{BrokenStore, Fault};
+use testkit::broken::{BrokenStore, Fault};
 
 pub(crate) const VARIANT: &str = "RACE_VARIANT";
 pub(crate) const DIRECTORY: &str = "RACE_DIRECTORY";

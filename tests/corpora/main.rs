@@ -17,8 +17,6 @@ mod record;
 mod sealed_cookie;
 #[path = "../../fuzz/src/session_file.rs"]
 mod session_file;
-#[path = "../support/mod.rs"]
-mod support;
 #[path = "../../fuzz/src/values.rs"]
 mod values;
 
@@ -27,9 +25,9 @@ use std::panic::{self, AssertUnwindSafe};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use support::program::Cgi;
-use support::repository;
-use support::site::Site;
+use testkit::program::Cgi;
+use testkit::repository;
+use testkit::site::Site;
 
 /// No file of a corpus is longer.
 const LONGEST: usize = 4096;

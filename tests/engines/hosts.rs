@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::support::{is_installed, may_act_as_root};
+use testkit::{is_installed, may_act_as_root};
 
 /// How many this process has made: each has a name of its own.
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
@@ -38,7 +38,7 @@ impl Network {
             hosts: Vec::new(),
         };
         if !try_ip(&["link", "add", &network.bridge, "type", "bridge"]) {
-            crate::support::skip("no network of its own can be made here");
+            testkit::skip("no network of its own can be made here");
             return None;
         }
         let own = format!("{}/24", network.address);

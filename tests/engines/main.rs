@@ -7,8 +7,6 @@
 mod engine;
 mod hosts;
 mod relay;
-#[path = "../support/mod.rs"]
-mod support;
 mod traffic;
 mod worker;
 

@@ -10,8 +10,8 @@ use cgi_session::{Config, SessionManager};
 
 use crate::engine::Engine;
 use crate::hosts::{Host, Network};
-use crate::support::wait_until;
 use crate::worker;
+use testkit::wait_until;
 
 const PROGRAMS: usize = 3;
 const SESSIONS: usize = 4;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::client::Client;
-use crate::server::{Server, Socket};
+use testkit::fastcgi::client::Client;
+use testkit::fastcgi::server::{Server, Socket};
 
 #[expect(
     unreachable_pub,

@@ -2,10 +2,10 @@
 
 use std::thread;
 
-use crate::client::{get, visit};
-use crate::outside::{full_pipe, read_all};
-use crate::server::{Server, Setup, Socket};
 use crate::sessions::{begin_session, count};
+use testkit::fastcgi::client::{get, visit};
+use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::outside::{full_pipe, read_all};
 
 /// What the program says when it panics or fails.
 const TOLD: &str = "as the query asks";

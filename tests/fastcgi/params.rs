@@ -1,7 +1,9 @@
 //! Parameters: bytes in any number of records, and what is refused.
 
-use crate::client::{KEEP, PARAMS, Reply, STDIN, begin, get, head, pair, params, record, stream};
-use crate::server::{Server, Setup, Socket};
+use testkit::fastcgi::client::{
+    KEEP, PARAMS, Reply, STDIN, begin, get, head, pair, params, record, stream,
+};
+use testkit::fastcgi::server::{Server, Setup, Socket};
 
 /// How much a program may grow while it is sent more than it accepts, in KiB.
 const GROWTH: u64 = 6 << 10;
@@ -113,7 +115,7 @@ fn of_duplicates_the_last_counts_and_cookies_are_all_looked_at() {
         ("HTTP_COOKIE", b"other=\xff; broken"),
         ("HTTP_COOKIE", b""),
     ];
-    let params = crate::client::params("GET", "mode=count", &cookies);
+    let params = testkit::fastcgi::client::params("GET", "mode=count", &cookies);
     assert_eq!(ask_in(&server, &params, 100).text(), "2");
 }
 

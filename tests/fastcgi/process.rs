@@ -12,8 +12,9 @@ use std::{env, thread};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::client::{Address, Client, KEEP, get, head, params, visit};
-use crate::server::{Server, Setup, Socket, program, until};
+use testkit::example;
+use testkit::fastcgi::client::{Address, Client, KEEP, get, head, params, visit};
+use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 /// How much a program may grow over all its requests, in KiB.
 const GROWTH: u64 = 2 << 10;
@@ -36,7 +37,7 @@ fn every_kind_of_listening_socket_is_served() {
 
 /// Starts `counter` with a `--listen` that it cannot serve, and returns what it says.
 fn refused(listen: &str) -> String {
-    let mut command = Command::new(program("counter"));
+    let mut command = Command::new(example("counter"));
     let output = command.args(["--listen", listen]).env_clear().output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -111,7 +112,7 @@ fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
         ("--socket-mode", "9", 2),
         ("--socket-group", "no such group", 1),
     ] {
-        let mut command = Command::new(program("counter"));
+        let mut command = Command::new(example("counter"));
         command.args(["--listen", "unix:/tmp/never.sock", option, value]);
         let output = command.env_clear().output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -129,7 +130,7 @@ fn an_address_that_others_reach_is_warned_of() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let mut command = Command::new(program("fastcgi_echo"));
+        let mut command = Command::new(example("fastcgi_echo"));
         command.args(["--listen", &format!("{address}:{port}")]);
         command.env_clear().stderr(Stdio::piped());
         if !list.is_empty() {
@@ -155,7 +156,7 @@ fn a_socket_left_by_a_killed_program_is_replaced_and_goes_with_its_program() {
     let path = directory.path().join("left.sock");
     drop(UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
-    let mut command = Command::new(program("fastcgi_echo"));
+    let mut command = Command::new(example("fastcgi_echo"));
     command.args(["--listen", &listen]).env_clear();
     let mut child = Stopped(command.spawn().unwrap());
     let address = Address::Unix(path.clone());
@@ -184,7 +185,7 @@ impl Drop for Stopped {
 fn systemd_hands_over_a_socket_as_descriptor_three() {
     let activate = "systemd-socket-activate";
     if Command::new(activate).arg("--version").output().is_err() {
-        crate::outside::not_installed(activate);
+        testkit::not_installed(activate);
         return;
     }
     let directory = TempDir::new().unwrap();
@@ -197,7 +198,7 @@ fn systemd_hands_over_a_socket_as_descriptor_three() {
         (tcp.to_string(), Address::Tcp(tcp)),
     ] {
         let mut command = Command::new(activate);
-        command.args(["-l", &listen]).arg(program("fastcgi_echo"));
+        command.args(["-l", &listen]).arg(example("fastcgi_echo"));
         command.env_clear().stderr(Stdio::null());
         let _child = Stopped(command.spawn().unwrap());
         let mut client = None;
@@ -218,7 +219,7 @@ fn only_the_web_servers_that_are_named_may_connect() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::Tcp(listener.local_addr().unwrap());
-    let mut command = Command::new(program("fastcgi_echo"));
+    let mut command = Command::new(example("fastcgi_echo"));
     command.env_clear().env("FCGI_WEB_SERVER_ADDRS", "10.0.0.1");
     command.stdin(rustix::fd::OwnedFd::from(listener));
     let _child = Stopped(command.spawn().unwrap());
@@ -232,7 +233,7 @@ fn a_list_of_web_servers_that_makes_no_sense_ends_the_program() {
     use std::os::unix::ffi::OsStrExt as _;
     for list in [&b"somewhere"[..], b"127.0.0.1,", b"127.0.0.1\xff"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut command = Command::new(program("fastcgi_echo"));
+        let mut command = Command::new(example("fastcgi_echo"));
         command.env_clear();
         command.env("FCGI_WEB_SERVER_ADDRS", std::ffi::OsStr::from_bytes(list));
         command.stdin(rustix::fd::OwnedFd::from(listener));
@@ -263,7 +264,7 @@ fn a_program_that_nohup_started_survives_its_terminal() {
     let path = TempDir::new().unwrap();
     let socket = path.path().join("socket");
     let mut command = Command::new("nohup");
-    command.arg(program("fastcgi_echo"));
+    command.arg(example("fastcgi_echo"));
     command.arg("--listen").arg(&socket);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let child = Stopped(command.spawn().unwrap());

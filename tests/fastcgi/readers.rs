@@ -13,8 +13,10 @@ use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::value::RawValue;
 
-use crate::client::{GET_VALUES, PARAMS, STDIN, begin, head, pair, params, record, stream};
-use crate::server::{Server, Setup, Socket};
+use testkit::fastcgi::client::{
+    GET_VALUES, PARAMS, STDIN, begin, head, pair, params, record, stream,
+};
+use testkit::fastcgi::server::{Server, Setup, Socket};
 
 const LENGTH: usize = 256 << 10;
 const TRIES: usize = 6;

@@ -1,10 +1,10 @@
 //! What the program answers to each kind of record, right or wrong, and that it goes on after it.
 
-use crate::client::{
+use testkit::fastcgi::client::{
     ABORT, BEGIN, Client, DATA, END, GET_VALUES, GET_VALUES_RESULT, KEEP, PARAMS, Record, STDERR,
     STDIN, STDOUT, UNKNOWN_TYPE, begin, get, head, padded, pair, params, record, stream,
 };
-use crate::server::{Server, Socket};
+use testkit::fastcgi::server::{Server, Socket};
 
 /// How much a program may grow while it is sent nonsense, in KiB.
 const GROWTH: u64 = 4 << 10;

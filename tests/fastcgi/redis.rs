@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::client::{PATIENCE, visit};
-use crate::server::{Server, Setup, Socket, until};
 use crate::sessions::{CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere};
-use crate::support::redis::RedisServer;
+use testkit::fastcgi::client::{PATIENCE, visit};
+use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::redis::RedisServer;
 
 fn program(redis: &RedisServer) -> Server {
     Setup::new("fastcgi_echo", Socket::StdinUnix)

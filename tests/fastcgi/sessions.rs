@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{ABORT, AT_ONCE, KEEP, STDIN, get, head, params, post, record, stream, visit};
-use crate::server::{Server, Setup, Socket, until};
+use testkit::fastcgi::client::{
+    ABORT, AT_ONCE, KEEP, STDIN, get, head, params, post, record, stream, visit,
+};
+use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 pub(crate) const CONNECTIONS: u64 = 16;
 pub(crate) const INCREMENTS: u64 = 200;
@@ -175,7 +177,7 @@ fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) 
     // As many as may wait have waited all the time, and all others were told at once.
     let (refused, waiting): (Vec<_>, Vec<_>) = writers
         .into_iter()
-        .partition(crate::client::Client::has_answer);
+        .partition(testkit::fastcgi::client::Client::has_answer);
     assert_eq!(waiting.len(), 16);
     for mut client in refused {
         let reply = client.reply(1).unwrap();

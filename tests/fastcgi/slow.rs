@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::client::{AT_ONCE, Client, STDIN, get, head, params, post, record, stream, visit};
-use crate::server::{Server, Setup, Socket, until};
 use crate::sessions::begin_session;
+use testkit::fastcgi::client::{
+    AT_ONCE, Client, STDIN, get, head, params, post, record, stream, visit,
+};
+use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 /// How large a response is that no socket takes at once.
 const LARGE: usize = 2_000_000;

@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::client::{get, visit};
-use crate::server::{Server, Setup, Socket, program, until};
 use crate::sessions::{CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere};
+use testkit::example;
+use testkit::fastcgi::client::{get, visit};
+use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 /// A responder whose sessions live in its memory.
 fn responder(snapshot: &Path, delay: &str) -> Server {
@@ -157,7 +158,7 @@ fn a_snapshot_that_cannot_be_written_is_reported_and_requests_go_on() {
 fn under_cgi_sessions_in_memory_are_refused_with_the_reason_and_a_way_out() {
     let place = TempDir::new().unwrap();
     let snapshot = place.path().join("snapshot");
-    let mut command = Command::new(program("counter"));
+    let mut command = Command::new(example("counter"));
     command.env_clear().stdin(Stdio::null());
     command.env("GATEWAY_INTERFACE", "CGI/1.1");
     command.env("REQUEST_METHOD", "GET");

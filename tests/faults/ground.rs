@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Store, Sweep};
 
 use crate::operation::Operation;
-use crate::support::broken::{BrokenStore, Fault};
+use testkit::broken::{BrokenStore, Fault};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const USER: &str = "ada";

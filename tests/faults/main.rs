@@ -9,16 +9,14 @@
 mod ground;
 mod matrix;
 mod operation;
-#[path = "../support/mod.rs"]
-mod support;
 mod trace;
 
 use std::env;
 
 use matrix::{Disturbance, Matrix, Outcome};
 use operation::Operation;
-use support::broken::Fault;
-use support::is_installed;
+use testkit::broken::Fault;
+use testkit::is_installed;
 use trace::Call;
 
 const ERRORS: [&str; 11] = [

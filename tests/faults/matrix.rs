@@ -7,8 +7,8 @@ use std::thread;
 
 use crate::ground::{Ground, State};
 use crate::operation::Operation;
-use crate::support::broken::Fault;
 use crate::trace::{self, Call, Run};
+use testkit::broken::Fault;
 
 const AT_ONCE: usize = 4;
 

@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use crate::support::program::Cgi;
-use crate::support::site::Site;
 use crate::trace::{Trace, under_strace};
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 #[test]
 fn g1_no_byte_of_what_a_client_calls_its_id_is_in_the_answer_or_the_log() {

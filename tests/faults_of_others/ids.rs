@@ -4,10 +4,10 @@ use std::{env, fs};
 
 use cgi_session::SessionId;
 
-use crate::support::program::Cgi;
-use crate::support::site::Site;
 use crate::trace::{Trace, mark, under_strace};
 use crate::{DIRECTORY, Numbers, again, manager, own_part};
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 /// Parts of ids that mean something to file systems, shells, headers, SQL or URLs.
 const PARTS: [&str; 30] = [

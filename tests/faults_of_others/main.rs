@@ -6,8 +6,6 @@ mod answers;
 mod files;
 mod floods;
 mod ids;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 mod trace;
 mod values;

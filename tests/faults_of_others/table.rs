@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use crate::support::repository;
-use crate::support::sources::{named_tests, sources};
+use testkit::repository;
+use testkit::sources::{named_tests, sources};
 
 const CLASSES: [&str; 21] = [
     "A1", "A2", "A3", "B1", "B2", "B3", "B4", "C", "D", "E", "F1", "F2", "F3", "F4", "G1", "G2",

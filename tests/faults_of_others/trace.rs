@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::is_installed;
+use testkit::is_installed;
 
 /// A path that never exists: looking at it is a mark in the trace.
 const MARK: &str = "/no-such-place/mark-";

@@ -14,8 +14,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::history::{Event, History, Moment};
 use crate::sessions::{Answer, Door, Name, Operation};
-use crate::subject::{ENGINE, Subject};
 use crate::worker::{self, DIRECTORY, Round, STORE};
+use testkit::subject::{ENGINE, Subject};
 
 /// Where to put the sessions.
 const PLACE: &str = "HISTORIES_PLACE";

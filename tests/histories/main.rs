@@ -2,28 +2,12 @@
 //! histories, each must be explained by some order in which the operations were done one after the
 //! other. Stores that are broken on purpose must give histories that nothing explains.
 
-#[path = "../support/broken/mod.rs"]
-mod broken;
 mod campaign;
 mod history;
 #[cfg(feature = "mysql")]
-#[allow(dead_code, reason = "every test program uses a part of it")]
-#[path = "../support/mysql.rs"]
-mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
-#[path = "../support/outside.rs"]
-mod outside;
 #[cfg(feature = "postgres")]
-#[allow(dead_code, reason = "every test program uses a part of it")]
-#[path = "../support/postgres.rs"]
-mod postgres;
-#[cfg(feature = "redis")]
-#[allow(dead_code, reason = "every test program uses a part of it")]
-#[path = "../support/redis.rs"]
-mod redis;
 mod sessions;
-#[path = "../support/subject.rs"]
-mod subject;
 mod worker;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -33,7 +17,7 @@ use cgi_session::{Config, SessionManager};
 
 use campaign::Campaign;
 use history::History;
-use subject::LIBRARY;
+use testkit::subject::LIBRARY;
 
 /// How many histories, and the seed of the first; each history prints its own seed when it fails.
 const HISTORIES: &str = "HISTORIES";
@@ -92,7 +76,7 @@ fn every_history_of_the_library_is_explained_by_some_order() {
 #[cfg(feature = "redis")]
 #[test]
 fn every_history_of_a_redis_server_is_explained_by_some_order() {
-    let Some(server) = redis::RedisServer::start(&["--appendfsync", "no"]) else {
+    let Some(server) = testkit::redis::RedisServer::start(&["--appendfsync", "no"]) else {
         return;
     };
     let settings = [
@@ -119,7 +103,7 @@ fn is_explained_in_a_table(storage_type: &str, url: String) {
 #[cfg(feature = "postgres")]
 #[test]
 fn every_history_of_a_postgres_server_is_explained_by_some_order() {
-    let Some(server) = postgres::PostgresServer::start(&[]) else {
+    let Some(server) = testkit::postgres::PostgresServer::start(&[]) else {
         return;
     };
     is_explained_in_a_table("postgres", server.url());
@@ -128,7 +112,7 @@ fn every_history_of_a_postgres_server_is_explained_by_some_order() {
 #[cfg(feature = "mysql")]
 #[test]
 fn every_history_of_a_mysql_server_is_explained_by_some_order() {
-    let Some(server) = mysql::MysqlServer::start(&[]) else {
+    let Some(server) = testkit::mysql::MysqlServer::start(&[]) else {
         return;
     };
     is_explained_in_a_table("mysql", server.url());

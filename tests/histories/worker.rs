@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{Event, Moment};
 use crate::sessions::{Answer, Door, Name, Operation};
-use crate::subject::Subject;
+use testkit::subject::Subject;
 
 pub(crate) const STORE: &str = "HISTORIES_STORE";
 pub(crate) const DIRECTORY: &str = "HISTORIES_DIRECTORY";

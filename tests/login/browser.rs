@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::program::{Cgi, Outcome};
-use crate::support::site::Site;
+use testkit::program::{Cgi, Outcome};
+use testkit::site::Site;
 
 pub(crate) const ADA: &str = "name=ada&password=lovelace";
 pub(crate) const CHARLES: &str = "name=charles&password=babbage";

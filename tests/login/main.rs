@@ -4,13 +4,11 @@
 mod browser;
 mod race;
 mod remembered;
-#[path = "../support/mod.rs"]
-mod support;
 mod visitor;
 
 use browser::ADA;
-use support::client::Client;
-use support::servers::by_every_way;
+use testkit::client::Client;
+use testkit::servers::by_every_way;
 
 const WRONG: &str = "The name or the password is wrong.";
 

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::browser::ADA;
-use crate::support::client::{Answer, Client};
-use crate::support::servers::{Servers, Way};
+use testkit::client::{Answer, Client};
+use testkit::servers::{Servers, Way};
 
 const RACES: &str = "LOGIN_RACES";
 /// The shortest login, in milliseconds: no answer before it is still on its way after it.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::browser::{ADA, Browser, CHARLES, REMEMBERED, SESSION};
-use crate::support::site::Site;
+use testkit::site::Site;
 
 #[test]
 fn a_remembered_visitor_is_let_in_without_a_session_and_gets_a_new_validator() {

@@ -6,8 +6,8 @@ use cgi_session::{Config, Error, SessionManager};
 
 use crate::WRONG;
 use crate::browser::{ADA, Browser, CHARLES, REMEMBERED, SESSION};
-use crate::support::program::Cgi;
-use crate::support::site::Site;
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 /// Whether there is a session of this id, as any program would look for it.
 fn lives(site: &Site, id: &str) -> bool {

@@ -10,9 +10,9 @@ use std::thread;
 use cgi_session::SessionId;
 
 use crate::rig::begin;
-use crate::support::disk::{Cut, Ext4, Room};
-use crate::support::{DEADLINE, example};
 use crate::verdict::{Inspection, Kind, State};
+use testkit::disk::{Cut, Ext4, Room};
+use testkit::{DEADLINE, example};
 
 const PROCESSES: u64 = 3;
 const SESSIONS: usize = 4;

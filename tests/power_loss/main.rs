@@ -2,9 +2,6 @@
 //! processes, and of a model of weaker file systems. With `durability = data` what was said to be done
 //! is done, what was destroyed stays gone, and the next request works; without it nothing is torn.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod crowd;
 mod model;
 mod rig;
@@ -16,8 +13,8 @@ use std::fs;
 
 use model::{History, lay_out};
 use rig::{Prepared, Scene};
-use support::broken::Fault;
-use support::disk::{Cut, Room};
+use testkit::broken::Fault;
+use testkit::disk::{Cut, Room};
 use verdict::{Kind, OPERATIONS, Operation};
 
 /// ext4 as it is usually mounted, and with less care for what is not synced.

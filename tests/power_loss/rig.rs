@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{SessionId, SessionManager};
 
-use crate::support::disk::{Cut, Ext4, Room};
-use crate::support::example;
 use crate::trace::Traced;
 use crate::verdict::{DAMAGE, Inspection, Kind, Operation, State, cookie, letter};
+use testkit::disk::{Cut, Ext4, Room};
+use testkit::example;
 
 const BYSTANDER: State = State { n: 7, length: 0 };
 

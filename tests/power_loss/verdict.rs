@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, FileStore, SessionId, SessionManager, Store as _, Stored, Sweep};
 
-use crate::support::broken::{BrokenStore, Fault};
+use testkit::broken::{BrokenStore, Fault};
 
 /// What a session holds: a number, and a text of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,7 @@ use cgi_session::{Config, SessionManager, SetCookie, Sweep};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 
-#[path = "../support/broken/mod.rs"]
-mod broken;
-
-use broken::{BrokenStore, Fault};
+use testkit::broken::{BrokenStore, Fault};
 
 /// How long an id that was changed with grace can still be read under.
 const GRACE: Duration = Duration::from_secs(120);

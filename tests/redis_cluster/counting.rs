@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, Error, Record, RedisStore, Result, SessionDigest, SessionId, Store};
 
-use crate::support::redis_cluster::RedisCluster;
+use testkit::redis_cluster::RedisCluster;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 

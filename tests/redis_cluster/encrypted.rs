@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use cgi_session::Store;
 
 use crate::counting::{Counter, store_at};
-use crate::support::certificates::make_certificates;
-use crate::support::is_installed;
-use crate::support::redis_cluster::RedisCluster;
+use testkit::certificates::make_certificates;
+use testkit::is_installed;
+use testkit::redis_cluster::RedisCluster;
 
 #[test]
 fn the_nodes_of_a_cluster_are_spoken_to_with_tls() {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Error, SessionDigest, SessionId, Store};
 
 use crate::counting::{Counter, count_meanwhile, record, store};
-use crate::support::redis_cluster::RedisCluster;
-use crate::support::wait_until;
+use testkit::redis_cluster::RedisCluster;
+use testkit::wait_until;
 
 /// The node that fails, and who takes its place.
 const VICTIM: usize = 1;

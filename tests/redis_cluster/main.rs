@@ -7,5 +7,3 @@ mod encrypted;
 mod failover;
 mod mistaken;
 mod moving;
-#[path = "../support/mod.rs"]
-mod support;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{RedisStore, Store};
 
 use crate::counting::{Counter, store, store_at};
-use crate::support::apache::free_port;
-use crate::support::redis::RedisServer;
-use crate::support::redis_cluster::RedisCluster;
+use testkit::apache::free_port;
+use testkit::redis::RedisServer;
+use testkit::redis_cluster::RedisCluster;
 
 #[track_caller]
 fn fails(store: &RedisStore, counter: &Counter, status: u16, words: &[&str]) {

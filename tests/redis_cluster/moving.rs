@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use cgi_session::Store;
 
 use crate::counting::{Counter, WAIT, count_meanwhile, record, store};
-use crate::support::redis::RedisServer;
-use crate::support::redis_cluster::RedisCluster;
-use crate::support::wait_until;
+use testkit::redis::RedisServer;
+use testkit::redis_cluster::RedisCluster;
+use testkit::wait_until;
 
 /// Begins to hand a slot over to another node, whose name it returns.
 fn begin(source: &RedisServer, target: &RedisServer, slot: &str) -> String {

@@ -8,8 +8,8 @@ use crate::grace::{READ_AND_REPLACED, SAVED_AND_REPLACED};
 use crate::pair::{Before, Pair};
 use crate::room::SAVED_AND_BEGAN;
 use crate::saves::{BEGAN_AND_CLEANED, SAVED_THRICE, SAVED_TWICE};
-use crate::subject::LIBRARY;
 use crate::task::Task;
+use testkit::subject::LIBRARY;
 
 /// Looks for an order with an outcome that is none of these.
 #[track_caller]

@@ -1,9 +1,9 @@
 //! Two processes of which at least one ends a session: destroys it, gives it a new id, or cleans up.
 
 use crate::pair::Before;
-use crate::subject::LIBRARY;
 use crate::task::Task;
 use crate::{ends_in, may_end_in};
+use testkit::subject::LIBRARY;
 
 pub(crate) const SAVED_AND_DESTROYED: [&str; 2] = [
     "saved over 1; destroyed 3; nothing",

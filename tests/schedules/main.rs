@@ -3,8 +3,6 @@
 //! purpose must have an order that does not.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "../support/broken/mod.rs"]
-mod broken;
 mod call;
 mod controls;
 mod ends;
@@ -15,8 +13,6 @@ mod pair;
 mod room;
 mod saves;
 mod shards;
-#[path = "../support/subject.rs"]
-mod subject;
 mod task;
 mod tracee;
 mod users;

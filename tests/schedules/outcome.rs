@@ -5,8 +5,8 @@ use std::path::Path;
 
 use cgi_session::SessionDigest;
 
-use crate::subject::Subject;
 use crate::task::id;
+use testkit::subject::Subject;
 
 /// The sessions whose ids both processes know.
 const KNOWN: [(u64, &str); 2] = [(0, "first"), (1, "second")];

@@ -5,8 +5,8 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::subject::{SHARDED, Subject};
 use crate::task::{Task, USER, id};
+use testkit::subject::{SHARDED, Subject};
 
 /// What there is before.
 #[derive(Clone, Copy, Debug)]

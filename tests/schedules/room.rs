@@ -3,8 +3,8 @@
 
 use crate::ends_in;
 use crate::pair::Before;
-use crate::subject::CAPPED;
 use crate::task::Task;
+use testkit::subject::CAPPED;
 
 pub(crate) const SAVED_AND_BEGAN: [&str; 2] = [
     "saved over 1; began; first=3, new=6",

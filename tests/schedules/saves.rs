@@ -2,8 +2,8 @@
 
 use crate::ends_in;
 use crate::pair::Before;
-use crate::subject::LIBRARY;
 use crate::task::Task;
+use testkit::subject::LIBRARY;
 
 pub(crate) const SAVED_TWICE: [&str; 2] = [
     "saved over 1; saved over 3; first=6",

@@ -3,8 +3,8 @@
 use crate::ends_in;
 use crate::pair::Before;
 use crate::saves::{BEGAN_AND_CLEANED, SAVED_TWICE, STARTED_TWICE};
-use crate::subject::SHARDED;
 use crate::task::Task;
+use testkit::subject::SHARDED;
 
 #[test]
 fn of_two_saves_each_is_kept() {

@@ -9,7 +9,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::subject::Subject;
+use testkit::subject::Subject;
 
 pub(crate) const STORE: &str = "SCHEDULES_STORE";
 /// The user of the sessions that have one.

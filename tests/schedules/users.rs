@@ -2,8 +2,8 @@
 
 use crate::ends_in;
 use crate::pair::Before;
-use crate::subject::LIBRARY;
 use crate::task::Task;
+use testkit::subject::LIBRARY;
 
 #[test]
 fn a_login_is_ended_with_the_others_or_comes_after_them() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use cgi_session::Config;
 
-use crate::library::{self, cookie, eventually, given_id};
 use crate::place::{Place, Visitor, make_older};
-use crate::support::example;
-use crate::support::program::Cgi;
-use crate::support::site::Site;
+use testkit::example;
+use testkit::program::Cgi;
+use testkit::sessions::{self, cookie, eventually, given_id};
+use testkit::site::Site;
 
 /// A visitor who has been counted once, and the id.
 fn counted_once(place: &Place) -> (Visitor, String) {
@@ -159,7 +159,7 @@ fn c09_the_cookies_name_is_configured_and_that_of_cherrypy_can_be_kept() {
 
 #[test]
 fn c11_the_dictionary_belongs_to_its_request_and_not_to_the_program() {
-    let site = library::Site::new();
+    let site = sessions::Site::new();
     let manager = site.manager();
     let both_hold_theirs = Barrier::new(2);
     thread::scope(|scope| {

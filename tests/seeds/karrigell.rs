@@ -7,9 +7,9 @@ use cgi_session::{Error, Result, Session, SessionId, SessionManager, SetCookie, 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::library::{Site, cookie, count, eventually, given_id};
 use crate::place::{Place, Visitor, ago};
-use crate::support::program::Cgi;
+use testkit::program::Cgi;
+use testkit::sessions::{Site, cookie, count, eventually, given_id};
 
 /// A session that holds something, of a visitor who has just come.
 fn begin(manager: &SessionManager) -> SessionId {

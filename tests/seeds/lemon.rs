@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, FileStore, SessionId, SessionManager, Store as _, Sweep};
 
-use crate::library::{Site, cookie, count, given_id};
 use crate::place::{Place, Visitor, ago, make_older};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 #[test]
 fn l01_start_begins_a_session_unless_there_is_one() {

@@ -2,22 +2,11 @@
 //! with a row's number fails when that row's promise is broken.
 
 mod cherrypy;
-#[allow(dead_code, reason = "the FastCGI tests use more of it")]
-#[path = "../fastcgi/client.rs"]
-mod client;
 mod karrigell;
 mod lemon;
-#[allow(dead_code, reason = "the tests of sessions use more of it")]
-#[path = "../session/support.rs"]
-mod library;
 mod place;
 mod scenarios;
-#[allow(dead_code, reason = "the FastCGI tests use more of it")]
-#[path = "../fastcgi/server.rs"]
-mod server;
 mod settings;
 mod storage;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 mod webstack;

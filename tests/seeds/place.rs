@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::client::{KEEP, STDIN, head, params, record, stream};
-use crate::server::{Server, Setup, Socket};
-use crate::support::example;
-use crate::support::program::Cgi;
-use crate::support::site::Site;
+use testkit::example;
+use testkit::fastcgi::client::{KEEP, STDIN, head, params, record, stream};
+use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 /// A site whose programs run in one of the two ways.
 pub(crate) struct Place {

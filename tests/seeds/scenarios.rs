@@ -5,8 +5,8 @@ use std::thread;
 
 use cgi_session::{Config, Error, FileStore, Store as _};
 
-use crate::library::{Site, cookie, given_id};
 use crate::place::{Place, Visitor, make_older};
+use testkit::sessions::{Site, cookie, given_id};
 
 #[test]
 fn s1_form_begin_follow_close_and_follow_again() {

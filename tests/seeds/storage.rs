@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, Error, SessionId, SessionManager, Sweep};
 use serde_json::Value;
 
-use crate::library::{Site, cookie, count, eventually, given_id};
 use crate::place::{Place, Visitor, ago};
+use testkit::sessions::{Site, cookie, count, eventually, given_id};
 
 /// The record in a session's file.
 fn stored(path: &Path) -> Value {

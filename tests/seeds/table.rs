@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::repository;
-use crate::support::sources::{named_tests, sources};
+use testkit::repository;
+use testkit::sources::{named_tests, sources};
 
 /// How many rows each system has, by its letter.
 const ROWS: [(char, usize); 4] = [('K', 16), ('C', 23), ('W', 10), ('L', 28)];

@@ -4,9 +4,9 @@ use std::fs;
 
 use cgi_session::Error;
 
-use crate::library::{Site, cookie, given_id};
 use crate::place::{Place, Visitor};
-use crate::support::program::Cgi;
+use testkit::program::Cgi;
+use testkit::sessions::{Site, cookie, given_id};
 
 #[test]
 fn w01_what_a_session_holds_is_never_sent_to_the_visitor() {

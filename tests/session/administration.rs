@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use cgi_session::{Config, Error, FileStore, Record, SessionDigest, SessionId, Store};
 
-use crate::support::Site;
+use testkit::sessions::Site;
 
 /// Stores a session of this user, as a login would, and returns its digest.
 fn session_of(site: &Site, user: &str) -> SessionDigest {

@@ -5,7 +5,7 @@ use std::fs;
 use cgi_session::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 const DEAD: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Error, Sweep};
 
-use crate::support::{Site, cookie, count, eventually, is_somebody_waiting, spawn_waiter};
+use testkit::sessions::{Site, cookie, count, eventually, is_somebody_waiting, spawn_waiter};
 
 #[test]
 fn opening_a_session_twice_in_one_thread_is_an_error_at_once() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cgi_session::{Error, SessionId};
 
-use crate::support::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 /// A session whose id was replaced with a grace: the old id and the new one.
 fn replaced(site: &Site, grace: u64) -> (SessionId, SessionId) {
@@ -120,7 +120,7 @@ fn after_the_grace_the_old_id_is_dead() {
     let site = Site::new();
     let (old, new) = replaced(&site, 0);
     // Its end is this very second: a second later the id leads nowhere.
-    crate::support::eventually("the end of the grace", || site.views(&old).is_none());
+    testkit::sessions::eventually("the end of the grace", || site.views(&old).is_none());
     assert!(site.manager().start(cookie(&old)).unwrap().is_new());
     assert_eq!((site.views(&new), site.sessions()), (Some(1), 1));
 }

@@ -9,7 +9,6 @@ mod names;
 mod notes;
 mod regenerate;
 mod scenarios;
-mod support;
 mod timeout;
 mod users;
 mod verbs;

@@ -2,7 +2,7 @@
 
 use cgi_session::{Error, Session};
 
-use crate::support::{Site, cookie, given_id};
+use testkit::sessions::{Site, cookie, given_id};
 
 /// What an application sees under a name.
 #[track_caller]

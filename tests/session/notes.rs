@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, FileStore, SessionId, Store};
 
-use crate::support::{Site, cookie, given_id};
+use testkit::sessions::{Site, cookie, given_id};
 
 /// Rewrites the stored record as if `seconds` had passed since its values were put in.
 fn let_pass(site: &Site, id: &SessionId, seconds: u64) {

@@ -10,7 +10,7 @@ use cgi_session::{
     SweepReport, Uninstalled, Visitor,
 };
 
-use crate::support::{
+use testkit::sessions::{
     Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
 };
 

@@ -4,7 +4,7 @@ use std::thread;
 
 use cgi_session::Error;
 
-use crate::support::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 /// Karrigell: form, begin, follow, close, and follow again.
 #[test]

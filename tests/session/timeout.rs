@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{FileStore, Record, SessionId, Store as _};
 
-use crate::support::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 fn ago(seconds: u64) -> SystemTime {
     SystemTime::now() - Duration::from_secs(seconds)
@@ -40,7 +40,7 @@ fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
     // One second is the shortest lifetime: wait for the clock, not for the program.
     let site = Site::with(&[("lifetime", "1s")]);
     let id = site.visitor();
-    crate::support::eventually("the lifetime ends", || {
+    testkit::sessions::eventually("the lifetime ends", || {
         site.manager().read(cookie(&id)).unwrap().is_none()
     });
     assert!(site.manager().start(cookie(&id)).unwrap().is_new());
@@ -53,7 +53,7 @@ fn no_other_program_ends_a_session_before_its_own_does() {
     let impatient = site.manager_with(&[("timeout", "60s"), ("lifetime", "1s")]);
     let id = site.visitor();
     site.set_modified(&id, ago(2 * 3600));
-    crate::support::eventually("a shorter lifetime is over", || {
+    testkit::sessions::eventually("a shorter lifetime is over", || {
         let session = site.manager().start(cookie(&id)).unwrap();
         session.created().elapsed().unwrap() > Duration::from_secs(2)
     });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Error, SessionId, SessionManager};
 
-use crate::support::{
+use testkit::sessions::{
     DEADLINE, Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
 };
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cgi_session::{Error, SessionId};
 
-use crate::support::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id};
 
 /// Whether the session's lock is free.
 fn is_free(site: &Site, id: &SessionId) -> bool {

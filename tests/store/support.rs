@@ -1,8 +1,5 @@
 //! A store in a directory of its own, session files made byte by byte, and child processes.
 
-#[path = "../support/skip.rs"]
-mod skip;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -13,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub(crate) use skip::{not_installed, skip};
+pub(crate) use testkit::skip::{not_installed, skip};
 
 /// So long nothing may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -42,5 +42,3 @@ mod sql_tls;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod subjects;
-#[path = "../support/mod.rs"]
-mod support;

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, Error, RedisStore, Session, SessionId, SessionManager, Store};
 
 use crate::subjects::{WAIT, count, counted, create, later, record};
-use crate::support::apache::free_port;
-use crate::support::redis::RedisServer;
-use crate::support::wait_until;
+use testkit::apache::free_port;
+use testkit::redis::RedisServer;
+use testkit::wait_until;
 
 pub(crate) fn config(url: &str, settings: &[(&str, &str)]) -> Config {
     let config = Config::new().set("database", url).unwrap();

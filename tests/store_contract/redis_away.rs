@@ -9,9 +9,9 @@ use cgi_session::{Error, RedisStore, SessionDigest, SessionId, Store};
 
 use crate::redis::{config, says, store};
 use crate::subjects::{WAIT, count, counted, create, record};
-use crate::support::apache::free_port;
-use crate::support::redis::RedisServer;
-use crate::support::wait_until;
+use testkit::apache::free_port;
+use testkit::redis::RedisServer;
+use testkit::wait_until;
 
 /// A commit, a lock, a read and a creation each fail as if the server will be back.
 #[track_caller]

@@ -8,8 +8,8 @@ use cgi_session::{SessionId, Store, Sweep, SweepEvent};
 
 use crate::redis::{says, store};
 use crate::subjects::{WAIT, counted, create, later, record};
-use crate::support::redis::RedisServer;
-use crate::support::wait_until;
+use testkit::redis::RedisServer;
+use testkit::wait_until;
 
 #[test]
 fn the_server_deletes_what_has_expired_and_not_what_is_in_use() {

@@ -14,8 +14,8 @@ use cgi_session::{Error, RedisStore, SessionId, Store};
 use crate::redis::{config, scripts, store};
 use crate::redis_away::is_away;
 use crate::subjects::{WAIT, count, counted, create, record};
-use crate::support::redis::RedisServer;
-use crate::support::{DEADLINE, wait_until};
+use testkit::redis::RedisServer;
+use testkit::{DEADLINE, wait_until};
 
 /// Passes on what is said to a server and, when told to, cuts the line instead of an answer, or is silent.
 struct Line {

@@ -1,9 +1,9 @@
 //! Real programs whose sessions are in a server, as CGI: one connection
 //! for a request, and 503 when there is a session to be had and the server is away.
 
-use crate::support::program::Cgi;
-use crate::support::redis::RedisServer;
-use crate::support::site::Site;
+use testkit::program::Cgi;
+use testkit::redis::RedisServer;
+use testkit::site::Site;
 
 fn site(server: &RedisServer) -> Site {
     let url = server.url();

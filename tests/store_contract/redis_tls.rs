@@ -8,10 +8,10 @@ use cgi_session::{RedisStore, SessionId, Store};
 
 use crate::redis::{config, says};
 use crate::subjects::{counted, create};
-use crate::support::apache::free_port;
-use crate::support::certificates::make_certificates;
-use crate::support::is_installed;
-use crate::support::redis::RedisServer;
+use testkit::apache::free_port;
+use testkit::certificates::make_certificates;
+use testkit::is_installed;
+use testkit::redis::RedisServer;
 
 #[test]
 fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal};
 use crate::sql::says;
 use crate::sql_server::{Server, open, own_servers};
 use crate::subjects::{WAIT, count, counted, create, later, record};
-use crate::support::postgres::PostgresServer;
-use crate::support::{DEADLINE, wait_until};
+use testkit::postgres::PostgresServer;
+use testkit::{DEADLINE, wait_until};
 
 /// The server is found again, and the session counts this.
 #[track_caller]

@@ -11,7 +11,7 @@ use cgi_session::{Error, SessionId, Store, Sweep};
 use crate::sql::says;
 use crate::sql_server::{Server, shared_servers};
 use crate::subjects::{WAIT, count, counted, create, later, record};
-use crate::support::wait_until;
+use testkit::wait_until;
 
 /// So often a slow machine is given a chance to be in time.
 const TRIES: usize = 10;

@@ -9,7 +9,7 @@ use cgi_session::{Error, SessionId, Sweep, SweepEvent};
 
 use crate::sql_server::{Server, own_servers, shared_servers};
 use crate::subjects::{count, create, later, record};
-use crate::support::wait_until;
+use testkit::wait_until;
 
 #[test]
 fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does() {

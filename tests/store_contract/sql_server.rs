@@ -7,8 +7,8 @@ use cgi_session::{Config, Error, MysqlStore, PostgresStore, Record, SessionDiges
 use mysql::prelude::Queryable as _;
 
 use crate::subjects::{count, record};
-use crate::support::mysql::MysqlServer;
-use crate::support::postgres::{self, PostgresServer};
+use testkit::mysql::MysqlServer;
+use testkit::postgres::{self, PostgresServer};
 
 /// A server of any kind, with a database of the programs.
 pub(crate) trait Server: Sync {
@@ -246,7 +246,7 @@ impl Server for MysqlServer {
             // It may have ended by itself.
             let _ = client.query_drop(format!("KILL CONNECTION {id}"));
         }
-        crate::support::wait_until("the connections are gone", || {
+        testkit::wait_until("the connections are gone", || {
             let left: Option<u64> = client
                 .query_first(format!("SELECT count(*) {others}"))
                 .unwrap();

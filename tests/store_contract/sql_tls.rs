@@ -9,9 +9,9 @@ use cgi_session::Error;
 use crate::sql::says;
 use crate::sql_server::{open, own_servers_with, shared_servers};
 use crate::subjects::{counted, create};
-use crate::support::certificates::make_certificates;
-use crate::support::is_installed;
-use crate::support::postgres::give;
+use testkit::certificates::make_certificates;
+use testkit::is_installed;
+use testkit::postgres::give;
 
 #[test]
 fn a_server_is_found_on_its_socket() {

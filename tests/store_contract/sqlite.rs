@@ -333,7 +333,7 @@ impl Disk {
         let is_mounted = mount.arg(disk.0.path()).output();
         let is_mounted = is_mounted.is_ok_and(|output| output.status.success());
         if !is_mounted {
-            crate::support::skip("not allowed to mount a small disk");
+            testkit::skip("not allowed to mount a small disk");
         }
         is_mounted.then_some(disk)
     }

@@ -18,9 +18,9 @@ use crate::rows::Rows;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 use crate::sql_server::shared_url;
 #[cfg(feature = "redis")]
-use crate::support::redis::RedisServer;
+use testkit::redis::RedisServer;
 #[cfg(feature = "redis")]
-use crate::support::redis_cluster::RedisCluster;
+use testkit::redis_cluster::RedisCluster;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use crate::holding::Holding;
-use crate::support::program::{Cgi, Outcome, end_of};
-use crate::support::site::Site;
-use crate::support::{example, repository, tool};
+use testkit::program::{Cgi, Outcome, end_of};
+use testkit::site::Site;
+use testkit::{example, repository, tool};
 
 const HOUR: i64 = 3600;
 const YEARS: i64 = 10 * 365 * 24 * HOUR;
@@ -26,7 +26,7 @@ struct WrongClock {
 impl WrongClock {
     fn new() -> Option<Self> {
         if !cfg!(target_env = "gnu") {
-            crate::support::skip("programs here do not ask glibc for the time");
+            testkit::skip("programs here do not ask glibc for the time");
             return None;
         }
         let site = Site::with_settings("cleanUpDelay = 0\n");

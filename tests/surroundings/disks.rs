@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::holding::Holding;
-use crate::support::disk::{self, Ext4, Room};
-use crate::support::example;
-use crate::support::site::Site;
 use crate::visitor::{End, Visitor, newcomer};
+use testkit::disk::{self, Ext4, Room};
+use testkit::example;
+use testkit::site::Site;
 
 /// Fills a disk, but for so many bytes.
 fn fill(place: &Path, but: u64) {

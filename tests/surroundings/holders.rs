@@ -10,9 +10,9 @@ use rustix::process::{
 };
 
 use crate::holding::Holding;
-use crate::support::program::Cgi;
-use crate::support::site::Site;
 use crate::visitor::{End, Visitor, newcomer};
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 #[test]
 fn a_stopped_holder_costs_others_of_its_session_the_lock_timeout_and_nobody_else_anything() {

@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStderr, Stdio};
 
-use crate::support::program::{Cgi, Outcome};
-use crate::support::site::Site;
+use testkit::program::{Cgi, Outcome};
+use testkit::site::Site;
 
 pub(crate) struct Holding {
     pub(crate) child: Child,

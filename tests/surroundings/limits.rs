@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::site::Site;
 use crate::visitor::{End, Visitor, newcomer};
+use testkit::site::Site;
 
 /// Comes back under each of these conditions; how often a request ended how.
 #[track_caller]

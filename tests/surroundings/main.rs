@@ -3,12 +3,6 @@
 //! request is served, or refused with a whole page and a reason in the log; what was acknowledged is never lost
 //! or damaged, nothing hangs, and when the trouble is over the next request goes on.
 
-#[path = "../fastcgi/client.rs"]
-#[allow(dead_code, reason = "it is the tests of FastCGI that use all of it")]
-mod client;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod clock;
 mod disks;
 mod holders;

@@ -12,11 +12,11 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 
-use crate::support::disk::{Ext4, Room};
-use crate::support::program::end_of;
-use crate::support::site::Site;
-use crate::support::tool;
 use crate::visitor::{End, Visitor, newcomer};
+use testkit::disk::{Ext4, Room};
+use testkit::program::end_of;
+use testkit::site::Site;
+use testkit::tool;
 
 type Plant = fn(&Path, &Path);
 

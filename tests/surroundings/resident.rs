@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Address, Client, Reply, visit};
 use crate::holding::Holding;
-use crate::support::disk::{self, Room};
-use crate::support::site::Site;
-use crate::support::{example, wait_until};
+use testkit::disk::{self, Room};
+use testkit::fastcgi::client::{Address, Client, Reply, visit};
+use testkit::site::Site;
+use testkit::{example, wait_until};
 
 /// A running responder, which does not outlive its test.
 struct Resident {

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use cgi_session::{Config, Error, SessionManager, Sweep};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::support::program::end_of;
-use crate::support::{tool, wait_until};
+use testkit::program::end_of;
+use testkit::{tool, wait_until};
 
 const SWAPS: usize = 20_000;
 /// What only the directory outside has.

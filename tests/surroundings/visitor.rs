@@ -3,9 +3,9 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::example;
-use crate::support::program::{Cgi, Outcome, end_of};
-use crate::support::site::Site;
+use testkit::example;
+use testkit::program::{Cgi, Outcome, end_of};
+use testkit::site::Site;
 
 pub(crate) struct Visitor<'a> {
     site: &'a Site,

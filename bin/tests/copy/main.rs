@@ -3,11 +3,7 @@
 
 mod controls;
 mod crowd;
-#[path = "../support/engines.rs"]
-mod engines;
 mod pair;
 mod refusals;
 mod repeated;
-#[path = "../support/mod.rs"]
-mod support;
 mod whole;

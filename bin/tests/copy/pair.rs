@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, Record, SessionDigest, SessionId, SessionManager, Stored};
 use tempfile::TempDir;
 
-use crate::engines;
-use crate::support::{Finished, set_mode, tool};
+use testkit::engines;
+use testkit::tools::{Finished, set_mode, tool};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 /// What lies in the directory of a pair.

@@ -11,7 +11,7 @@ use cgi_session::SessionManager;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pair::{Pair, Visitor, WAIT, all, counts, visitor};
-use crate::support::{
+use testkit::tools::{
     Finished, SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name, session_of_a_later_version,
 };
 

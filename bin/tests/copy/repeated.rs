@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::Record;
 
 use crate::pair::{Pair, WAIT, all, counts, records, store, visitor};
-use crate::support::set_age;
+use testkit::tools::set_age;
 
 #[test]
 fn it_brings_what_is_new_or_was_changed_and_nothing_else() {

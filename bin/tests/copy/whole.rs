@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Record, SessionManager};
 
 use crate::pair::{Pair, all, counts, pairs, records, store, visitor};
-use crate::support::Finished;
+use testkit::tools::Finished;
 
 /// A store knows when a session was used to a sixtieth of its time, and in whole seconds.
 const NOTICED: Duration = Duration::from_secs(62);

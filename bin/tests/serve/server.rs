@@ -1,8 +1,5 @@
 //! [`Server`]: a demo site of a test's own, and [`Visitor`]: somebody who keeps cookies.
 
-#[path = "../../../tests/support/skip.rs"]
-mod skip;
-
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,7 +11,7 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 
-pub(crate) use skip::{not_installed, skip};
+pub(crate) use testkit::skip::{not_installed, skip};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 

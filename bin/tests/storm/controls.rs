@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use cgi_session_tools::storm::{Kind, Outcome, Violation};
 
-use crate::broken::Fault;
 use crate::subject::Own;
 use crate::{is_calm, needs_more};
+use testkit::broken::Fault;
 
 /// A broken protocol may get away with it for some time, but not for so long.
 const LONGEST: Duration = Duration::from_secs(120);

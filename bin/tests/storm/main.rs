@@ -1,20 +1,7 @@
 //! A storm on the library's own store breaks no promise, and the same storm notices each store that is
 //! broken on purpose.
 
-#[path = "../../../tests/support/broken/mod.rs"]
-mod broken;
 mod controls;
-#[path = "../../../tests/support/mysql.rs"]
-#[allow(dead_code, reason = "a storm stops no server")]
-mod mysql;
-#[path = "../../../tests/support/outside.rs"]
-mod outside;
-#[path = "../../../tests/support/postgres.rs"]
-#[allow(dead_code, reason = "a storm stops no server")]
-mod postgres;
-#[path = "../../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "a storm stops no server")]
-mod redis;
 mod subject;
 
 use std::process::Command;

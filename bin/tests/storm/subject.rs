@@ -13,10 +13,10 @@ use cgi_session::{
 use cgi_session_tools::storm::{Outcome, Storm, Subject, TIMEOUT, Task};
 use tempfile::TempDir;
 
-use crate::broken::{BrokenStore, Fault};
-use crate::mysql::MysqlServer;
-use crate::postgres::PostgresServer;
-use crate::redis::RedisServer;
+use testkit::broken::{BrokenStore, Fault};
+use testkit::mysql::MysqlServer;
+use testkit::postgres::PostgresServer;
+use testkit::redis::RedisServer;
 
 const NAME: &str = "STORM_SUBJECT";
 const DATABASE: &str = "sessions.db";

@@ -13,8 +13,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::Engine;
-use crate::support::outside::Watched;
-use crate::support::{is_installed, is_root, wait_until};
+use testkit::outside::Watched;
+use testkit::{is_installed, is_root, wait_until};
 
 const NODES: usize = 3;
 const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
@@ -40,7 +40,7 @@ struct Node {
 impl Galera {
     pub(crate) fn start(address: &str) -> Option<Self> {
         if !is_installed("mariadbd") || !is_installed("rsync") || !Path::new(PROVIDER).is_file() {
-            crate::support::not_installed("Galera");
+            testkit::not_installed("Galera");
             return None;
         }
         let directory = tempfile::Builder::new()

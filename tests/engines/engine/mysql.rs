@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Engine, Server};
 use crate::relay::Relay;
-use crate::support::mysql::{MysqlServer, PASSWORD, USER};
-use crate::support::wait_until;
+use testkit::mysql::{MysqlServer, PASSWORD, USER};
+use testkit::wait_until;
 
 pub(crate) struct Mysql {
     server: MysqlServer,

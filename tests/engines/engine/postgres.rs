@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Engine, Server};
 use crate::relay::Relay;
-use crate::support::postgres::PostgresServer;
-use crate::support::wait_until;
+use testkit::postgres::PostgresServer;
+use testkit::wait_until;
 
 pub(crate) struct Postgres {
     server: PostgresServer,

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::{Engine, Server};
 use crate::relay::Relay;
-use crate::support::redis::RedisServer;
-use crate::support::wait_until;
+use testkit::redis::RedisServer;
+use testkit::wait_until;
 
 pub(crate) struct Redis {
     server: RedisServer,

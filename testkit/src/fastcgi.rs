@@ -1,0 +1,4 @@
+//! The FastCGI responder, spoken to in raw records over sockets as web servers hand them over.
+
+pub mod client;
+pub mod server;

@@ -1,0 +1,130 @@
+//! This machine as it is after some commands of an administrator: a copy of its directories in namespaces of
+//! their own, gone when the commands have ended.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
+
+use crate::{copy, example, is_installed, may_act_as_root, repository, skip, tool};
+
+/// Where the commands expect what a release build makes.
+const BUILT: &str = "target/x86_64-unknown-linux-musl/release";
+const EXAMPLES: [&str; 8] = [
+    "counter", "begin", "follow", "visit", "lookup", "cart", "login", "features",
+];
+
+/// What the namespaces begin with: no directory of the machine is written to, the network is a
+/// loopback of its own, and systemd is a script that restarts Apache.
+const PRELUDE: &str = r#"
+set -euo pipefail
+mount -t tmpfs tmpfs "$layers"
+for directory in etc usr var; do
+    mkdir -p "$layers/upper/$directory" "$layers/work/$directory"
+    mount -t overlay overlay \
+        -o "lowerdir=/$directory,upperdir=$layers/upper/$directory,workdir=$layers/work/$directory" "/$directory"
+done
+mount -t tmpfs tmpfs /run
+mkdir -p /run/lock /etc/cron.d /etc/systemd/system
+PATH="$PATH:/usr/sbin:/sbin"
+ip link set lo up
+
+sudo() { "$@"; }
+rustup() { :; }
+# The programs are built.
+cargo() { :; }
+systemctl() {
+    case "$*" in
+    'restart apache2')
+        apache2ctl stop 2>/dev/null || :
+        while [ -e /run/apache2/apache2.pid ]; do sleep 0.05; done
+        apache2ctl start
+        # Its CGI daemon may need a moment.
+        for _ in $(seq 1000); do
+            curl -s -f -o /dev/null http://localhost:8081/cgi-bin/lookup && break
+            sleep 0.05
+        done
+        ;;
+    'enable --now '*)
+        test -e "/etc/systemd/system/$3"
+        ;;
+    *)
+        echo "no such command in this test: systemctl $*" >&2
+        return 1
+        ;;
+    esac
+}
+"#;
+
+/// Runs a script as root in a checkout with built programs; `None` where that cannot be done.
+#[track_caller]
+pub fn run(script: &str) -> Option<Output> {
+    let programs = ["apache2", "curl", "ip", "unshare"];
+    if !may_act_as_root() || !programs.into_iter().all(is_installed) {
+        return None;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let checkout = place.path().join("checkout");
+    let built = checkout.join(BUILT);
+    fs::create_dir_all(built.join("examples")).unwrap();
+    for part in ["examples", "www"] {
+        symlink(repository(part), checkout.join(part)).unwrap();
+    }
+    for name in EXAMPLES {
+        copy(&example(name), &built.join("examples"));
+    }
+    for name in ["cgi-session", "cgi-session-cleanup"] {
+        copy(&tool(name), &built);
+    }
+    let layers = place.path().join("layers");
+    fs::create_dir(&layers).unwrap();
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
+    command.args(["bash", "-c", &format!("{PRELUDE}\n{script}")]);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CGI_SESSION_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
+        .env("layers", &layers)
+        .current_dir(&checkout)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && (said.starts_with("unshare: ") || said.starts_with("mount: ")) {
+        skip(&format!("no machine of its own can be made here: {said}"));
+        return None;
+    }
+    Some(output)
+}
+
+/// The commands in the README's block that holds these words.
+#[track_caller]
+pub fn commands_of_readme(words: &str) -> String {
+    let readme = fs::read_to_string(repository("README.md")).unwrap();
+    let mut blocks = readme
+        .split("```sh\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap());
+    blocks
+        .find(|block| block.contains(words))
+        .unwrap_or_else(|| panic!("no block with {words}"))
+        .to_owned()
+}
+
+/// The commands in the comment at the head of a shipped file.
+pub fn commands_of(file: &str) -> String {
+    let text = fs::read_to_string(repository("examples/deploy").join(file)).unwrap();
+    let head = text.lines().take_while(|line| line.starts_with('#'));
+    let commands: Vec<_> = head
+        .filter_map(|line| line.strip_prefix("#     "))
+        .collect();
+    commands.join("\n")
+}

@@ -1,0 +1,101 @@
+//! What lies outside of a test: programs that may be missing, and others that take their time.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal};
+
+/// After this time something has gone wrong, however slow the machine is.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A pipe that takes nothing more, and that nobody reads.
+pub fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    // A pipe is ready as long as it takes a page in one piece.
+    while is_ready(&writer, PollFlags::OUT) {
+        writer.write_all(&[b'.'; 4096]).unwrap();
+    }
+    (reader, writer)
+}
+
+/// Everything that is in a pipe.
+pub fn read_all(reader: &mut PipeReader) -> String {
+    let mut text = Vec::new();
+    while is_ready(&*reader, PollFlags::IN) {
+        let mut page = [0; 4096];
+        let length = reader.read(&mut page).unwrap();
+        text.extend_from_slice(&page[..length]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn is_ready(pipe: impl AsFd, event: PollFlags) -> bool {
+    let mut polled = [PollFd::new(&pipe, event)];
+    poll(&mut polled, Some(&Timespec::default())) == Ok(1)
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A server that a shell watches: it ends when the shell's input ends, and so with the test.
+pub struct Watched {
+    watch: Child,
+    pid: Pid,
+}
+
+impl Watched {
+    /// Starts a shell that starts the server, says its number, and reads a line if the server's directory
+    /// is to stay.
+    pub fn start(shell: &mut Command) -> Self {
+        let mut watch = shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        let said = watch.stdout.take().unwrap();
+        BufReader::new(said).read_line(&mut pid).unwrap();
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        Watched { watch, pid }
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits until the server has done as it was told.
+    pub fn has_ended(&self) {
+        let process = format!("/proc/{}", self.pid.as_raw_nonzero());
+        wait_until("the server has ended", || {
+            // Its watch may not have taken note of it.
+            let status = fs::read_to_string(format!("{process}/stat"));
+            status.map_or(true, |status| status.contains(") Z "))
+        });
+    }
+
+    /// Ends the server, and leaves its directory.
+    pub fn kill(mut self) {
+        let mut input = self.watch.stdin.take().unwrap();
+        input.write_all(b"stays\n").unwrap();
+        self.watch.wait().unwrap();
+    }
+}

@@ -1,0 +1,131 @@
+//! A Redis server of a test's own: on a socket and a port in a directory that goes with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::outside::Watched;
+use crate::{is_installed, wait_until};
+
+/// Ends the server when its own input ends, which it does with the test, however that ends. The directory
+/// goes too, unless a line says that it stays.
+const WATCH: &str =
+    "redis-server \"$@\" </dev/null >/dev/null & echo $!; read -r stays; kill -KILL $!; wait
+    [ \"$stays\" ] || rm -rf -- \"$0\"";
+
+/// A server that does not outlive its test.
+pub struct RedisServer {
+    directory: tempfile::TempDir,
+    settings: Vec<String>,
+    running: Option<Watched>,
+}
+
+impl RedisServer {
+    /// A server that writes everything to disk at once; `None` where there is none installed.
+    #[track_caller]
+    pub fn start(settings: &[&str]) -> Option<Self> {
+        is_installed("redis-server").then(|| {
+            let mut server = RedisServer {
+                directory: tempfile::tempdir().unwrap(),
+                settings: settings.iter().map(ToString::to_string).collect(),
+                running: None,
+            };
+            server.run();
+            server
+        })
+    }
+
+    /// Starts the server again in the same place.
+    #[track_caller]
+    pub fn run(&mut self) {
+        let socket = self.socket();
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH]).arg(self.directory.path());
+        command.args([
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ]);
+        command.args(["--port", "0", "--unixsocket"]).arg(&socket);
+        command.arg("--dir").arg(self.directory.path());
+        command.args(&self.settings);
+        self.running = Some(Watched::start(&mut command));
+        wait_until("the Redis server answers", || {
+            self.ask(&["PING"]).is_some_and(|answer| answer == "PONG")
+        });
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    /// What the server answers to a command, if it does.
+    pub fn ask(&self, words: &[&str]) -> Option<String> {
+        let mut command = Command::new("redis-cli");
+        let password = self
+            .settings
+            .iter()
+            .skip_while(|name| *name != "--requirepass");
+        command.envs(
+            password
+                .skip(1)
+                .take(1)
+                .map(|password| ("REDISCLI_AUTH", password)),
+        );
+        command.arg("-s").arg(self.socket()).arg("-e").args(words);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let answer = String::from_utf8(output.stdout).unwrap();
+        output
+            .status
+            .success()
+            .then(|| answer.trim_end().to_owned())
+    }
+
+    /// As [`RedisServer::ask`], of a server that must answer.
+    #[track_caller]
+    pub fn tell(&self, words: &[&str]) -> String {
+        let answer = self.ask(words);
+        answer.unwrap_or_else(|| panic!("no answer to {words:?}"))
+    }
+
+    /// Kills the server as if the machine had stopped.
+    pub fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+        // Else a connection would wait for whoever listens there next.
+        let _ = fs::remove_file(self.socket());
+    }
+
+    /// Stops every step of the server, until it is resumed.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.running.as_ref().unwrap().signal(signal);
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,138 @@
+//! A manager in a directory of its own, and a visitor with a cookie.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::{Config, FileStore, Session, SessionId, SessionManager, SetCookie};
+
+/// So long nothing may take.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A site: one directory, and as many managers as there are programs.
+pub struct Site {
+    config: Config,
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Site::with(&[])
+    }
+
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let sessions = directory.path().join("sessions");
+        let config = Config::new().set("storageFileDir", sessions).unwrap();
+        Site {
+            config: set(config, settings),
+            directory,
+        }
+    }
+
+    /// A program of the site.
+    pub fn manager(&self) -> SessionManager {
+        SessionManager::new(self.config.clone()).unwrap()
+    }
+
+    /// A program with settings of its own.
+    pub fn manager_with(&self, settings: &[(&str, &str)]) -> SessionManager {
+        SessionManager::new(set(self.config.clone(), settings)).unwrap()
+    }
+
+    pub fn path(&self, id: &SessionId) -> PathBuf {
+        FileStore::new(&self.config).unwrap().path(id)
+    }
+
+    /// The number of files but markers of a changed id; 0 when the directory was never made.
+    pub fn sessions(&self) -> usize {
+        let Ok(entries) = fs::read_dir(self.directory.path().join("sessions")) else {
+            return 0;
+        };
+        let files = entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        let is_marker = |text: &String| text.contains(r#""replaced":"marker""#);
+        files.filter(|text| !is_marker(text)).count()
+    }
+
+    /// Whether anything was ever stored.
+    pub fn is_untouched(&self) -> bool {
+        fs::read_dir(self.directory.path()).unwrap().count() == 0
+    }
+
+    /// A visitor who has been here: the session holds `pageViews` 1.
+    pub fn visitor(&self) -> SessionId {
+        let mut session = self.manager().start(b"").unwrap();
+        session.insert("pageViews", 1).unwrap();
+        session.save().unwrap();
+        session.id().unwrap().clone()
+    }
+
+    /// The values as a reader finds them.
+    pub fn views(&self, id: &SessionId) -> Option<u64> {
+        let snapshot = self.manager().read(cookie(id)).unwrap();
+        snapshot.and_then(|snapshot| snapshot.get("pageViews").unwrap())
+    }
+
+    pub fn set_modified(&self, id: &SessionId, time: SystemTime) {
+        let file = fs::File::options().write(true).open(self.path(id));
+        file.unwrap().set_modified(time).unwrap();
+    }
+}
+
+fn set(config: Config, settings: &[(&str, &str)]) -> Config {
+    settings.iter().fold(config, |config, (key, value)| {
+        config.set(key, value).unwrap()
+    })
+}
+
+/// The Cookie header of a visitor.
+pub fn cookie(id: &SessionId) -> String {
+    format!("other=1; sessionId={}", id.secret())
+}
+
+/// The id that a Set-Cookie header gives.
+#[track_caller]
+pub fn given_id(set_cookie: Option<SetCookie>) -> SessionId {
+    let text = set_cookie.expect("a cookie").to_string();
+    let value = text.strip_prefix("sessionId=").unwrap();
+    let value = value.split(';').next().unwrap();
+    SessionId::parse(value.as_bytes()).expect("an id")
+}
+
+/// Counts one page view.
+#[track_caller]
+pub fn count(session: &mut Session) -> u64 {
+    let views = session.get::<u64>("pageViews").unwrap().unwrap_or(0) + 1;
+    session.insert("pageViews", views).unwrap();
+    views
+}
+
+/// Asks again and again until it is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The name of a thread that is to wait for a session that another thread of this process holds.
+pub const WAITER: &str = "waiter";
+
+/// Starts a thread that will wait.
+pub fn spawn_waiter<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    let waiter = thread::Builder::new().name(WAITER.to_owned());
+    waiter.spawn_scoped(scope, work).unwrap()
+}
+
+/// Whether a thread that is to wait sleeps.
+pub fn is_somebody_waiting() -> bool {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    states.any(|stat| stat.contains(&format!("({WAITER}) S")))
+}
