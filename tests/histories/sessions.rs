@@ -132,12 +132,14 @@ impl SequentialSpec for Sessions {
             Operation::Read(name, _) => Answer::Was(self.number(name)),
             Operation::Save(name, number, _) => self.change(name, State::Live(number)),
             Operation::Destroy(name, _) => {
-                // Through the manager the marker of the name before ends, too, a moment later.
-                if self.number(name).is_some()
-                    && let Some(&before) = self.before.get(&name)
-                    && self.state(before) == State::Marker
+                // Through the manager the markers of the names before end, too, a moment later.
+                let mut name_then = name;
+                while self.number(name).is_some()
+                    && let Some(&before) = self.before.get(&name_then)
+                    && self.is_turned_away(before)
                 {
                     self.set(before, State::LastMarker);
+                    name_then = before;
                 }
                 self.change(name, State::Absent)
             }
