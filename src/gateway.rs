@@ -5,7 +5,7 @@ mod allocator;
 mod cgi;
 mod error_log;
 #[cfg(target_os = "linux")]
-mod fastcgi;
+pub(crate) mod fastcgi;
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub mod fuzzing;
 mod program;

@@ -2,7 +2,9 @@
 
 mod administration;
 mod commit;
+mod contents;
 mod held;
+mod inner;
 pub(crate) mod lazy_manager;
 mod manager;
 mod names;
@@ -17,15 +19,17 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::{Namespaces, Record, Values};
+use crate::record::Values;
+use crate::session::contents::Contents;
 use crate::session::held::SessionGuard;
-use crate::session::manager::{Locked, ManagerInner, parse};
+use crate::session::inner::{Locked, ManagerInner};
 use crate::store::Lease;
 
 #[cfg(target_os = "linux")]
 pub(crate) use held::{WaitingPlaces, stand_aside, wait_in};
 pub use manager::SessionManager;
-pub(crate) use notes::{CSRF_FIELD, Flashed};
+pub(crate) use notes::CSRF_FIELD;
+use notes::Flashed;
 pub use snapshot::Snapshot;
 
 /// The longest time for which an old id may serve requests under way.
@@ -48,17 +52,12 @@ const MAX_GRACE: Duration = Duration::from_secs(300);
 /// Karrigell's `close()` is `destroy`.
 pub struct Session {
     manager: Arc<ManagerInner>,
-    /// As it is stored, or as it would be stored first.
-    record: Record,
-    /// Our application's values, taken out of `applications`.
-    values: Values,
-    applications: Namespaces,
+    contents: Contents,
     flashes: Flashed,
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
     guard: Option<SessionGuard>,
-    last_access: Option<SystemTime>,
     presented: Presented,
     /// Its timeout or its user was changed.
     metadata_changed: bool,
@@ -67,6 +66,17 @@ pub struct Session {
     reserved_id: Option<SessionId>,
     is_kept_empty: bool,
     renewal: Renewal,
+}
+
+/// What is left of a session that was closed.
+struct Closed {
+    /// None when it was never stored.
+    id: Option<SessionId>,
+    /// What a cookie must hold that leads to it, if it is stored and has no other id by now.
+    cookie_value: Option<String>,
+    must_be_sent: bool,
+    is_new: bool,
+    flashes: Flashed,
 }
 
 /// Whether the Max-Age of the session's cookie is renewed in this request.
@@ -89,23 +99,19 @@ struct NewId {
 
 impl Session {
     /// A session that is not stored yet, which will have the given id, if any.
-    pub(crate) fn new(
+    fn new(
         manager: Arc<ManagerInner>,
         presented: Presented,
         given: Option<SessionId>,
         now: SystemTime,
     ) -> Self {
-        let longest_key = manager.config.max_key_length;
         Session {
+            contents: Contents::new(&manager.config, now),
             manager,
-            record: Record::new(now),
-            values: Values::with_longest_key(longest_key),
-            applications: Namespaces::default().with_longest_key(longest_key),
             flashes: Flashed::default(),
             id: given,
             lease: None,
             guard: None,
-            last_access: None,
             presented,
             metadata_changed: false,
             new_id: None,
@@ -116,7 +122,7 @@ impl Session {
     }
 
     /// A session that was found in the store, for a caller that does not know its id: it sends no cookie.
-    pub(crate) fn open(
+    fn open(
         manager: &Arc<ManagerInner>,
         session: &SessionDigest,
         locked: Locked,
@@ -132,44 +138,46 @@ impl Session {
             lease.destroy()?;
             return Ok(None);
         }
-        let mut applications = parse(manager, session, &stored.record, now)?;
-        let mut record = stored.record;
-        if record.is_replaced() {
-            // What has come to its end is no change that somebody would have to be refused.
-            record = record.with_values(to_json(&applications, &record)?);
+        let mut contents = Contents::parse(&manager.config, session, stored, now)?;
+        if contents.record.is_replaced() {
+            // A value whose end has come is no change, which would have to be refused.
+            contents.record = contents.record.with_values(contents.to_json()?);
         }
-        let values = applications.take(&manager.config.app);
         Ok(Some(Session {
-            values,
-            applications,
-            record,
+            contents,
             lease: Some(lease),
             guard: Some(guard),
-            last_access: Some(stored.last_access),
             ..Session::new(Arc::clone(manager), Presented::none(By::Program), None, now)
         }))
     }
 
     /// The same in the hands of the client who presented this.
-    pub(crate) fn of_client(mut self, id: &SessionId, by: By) -> Self {
+    fn of_client(mut self, id: &SessionId, by: By) -> Self {
         self.id = Some(id.clone());
         self.presented = Presented::one(id.clone(), by);
-        self.flashes.values = std::mem::take(&mut self.applications.notes.flash);
+        self.flashes.values = std::mem::take(&mut self.contents.namespaces.notes.flash);
         self
     }
 
-    /// The flash values of earlier requests, for when this one opens the session again.
-    pub(crate) fn take_flashes(&mut self) -> Flashed {
-        let replaced = self.applications.notes.flash.keys().cloned();
+    /// Closes the session as it is, saved or not, and tells what the response and the rest of the request
+    /// need of it.
+    fn close(mut self) -> Closed {
+        let replaced = self.contents.namespaces.notes.flash.keys().cloned();
         self.flashes.used.get_mut().extend(replaced);
-        std::mem::take(&mut self.flashes)
+        Closed {
+            cookie_value: self.cookie_value(),
+            must_be_sent: self.must_be_sent(),
+            is_new: self.is_new(),
+            flashes: self.flashes,
+            id: self.id,
+        }
     }
 
     /// The same for a request that has had the session open before, or is no page.
-    pub(crate) fn continue_with(&mut self, before: Option<Flashed>, is_page: bool) {
+    fn continue_with(&mut self, before: Option<Flashed>, is_page: bool) {
         if let Some(before) = before {
             let stored = std::mem::replace(&mut self.flashes, before).values;
-            self.applications.notes.flash = self.flashes.reopen(stored);
+            self.contents.namespaces.notes.flash = self.flashes.reopen(stored);
         }
         self.flashes.stay = !is_page;
     }
@@ -177,7 +185,7 @@ impl Session {
     /// Whether this request made the session: the visitor's first.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.last_access.is_none()
+        self.contents.last_access.is_none()
     }
 
     /// The session's id, or `None` while nothing has been stored.
@@ -188,8 +196,8 @@ impl Session {
 
     /// The id that the session will have when it is committed as it is now; `None` when it is
     /// still empty, and would not be stored.
-    pub(crate) fn next_id(&mut self) -> Result<Option<SessionId>> {
-        let is_first = self.id.is_none() && !(self.is_empty() && self.applications.is_empty());
+    fn next_id(&mut self) -> Result<Option<SessionId>> {
+        let is_first = self.id.is_none() && !(self.contents.namespaces.is_empty());
         if self.reserved_id.is_none() && (is_first || self.new_id.is_some()) {
             self.reserved_id = Some(SessionId::generate()?);
         }
@@ -199,33 +207,36 @@ impl Session {
     /// When the session was made, to the second.
     #[must_use]
     pub fn created(&self) -> SystemTime {
-        self.record.created()
+        self.contents.record.created()
     }
 
     /// When the session was used before this request, to a sixtieth of `timeout`; `None` when it is new.
     #[must_use]
     pub fn last_access(&self) -> Option<SystemTime> {
-        self.last_access
+        self.contents.last_access
     }
 
     /// How long the session lives unused: its own time if it has one, else the longest `timeout` of the
     /// programs that saved it.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.record.idle().unwrap_or(self.manager.config.timeout)
+        self.contents
+            .record
+            .idle()
+            .unwrap_or(self.manager.config.timeout)
     }
 
     /// Gives this session an idle time of its own, in whole seconds from one to a hundred years, or
     /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.record.set_timeout(timeout);
+        self.contents.record.set_timeout(timeout);
         self.metadata_changed = true;
     }
 
     /// Whose session it is, as [`Session::set_user`] said.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        self.record.user()
+        self.contents.record.user()
     }
 
     /// Says whose session it is, or with `None` nobody's, so that all sessions of a user can be
@@ -244,8 +255,8 @@ impl Session {
                 reason: "a user is 1 to 255 bytes without control characters".to_owned(),
             });
         }
-        if self.record.user() != user {
-            self.record = self.record.clone().with_user(user);
+        if self.contents.record.user() != user {
+            self.contents.record = self.contents.record.clone().with_user(user);
             self.metadata_changed = true;
         }
         Ok(())
@@ -276,7 +287,7 @@ impl Session {
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
-        let token = self.applications.notes.csrf_token.take();
+        let token = self.contents.namespaces.notes.csrf_token.take();
         let csrf_token = match self.new_id.take() {
             // This request may have created one since.
             Some(asked_before) => asked_before.csrf_token,
@@ -294,14 +305,14 @@ impl Session {
     /// Whether the session goes on under another id, so that this request can only read it.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        self.record.is_replaced()
+        self.contents.record.is_replaced()
     }
 
     /// Lets no cookie, link or form open the session from the next commit on, but only a program that
     /// gives its id ([`SessionManager::start_with_id`](crate::SessionManager::start_with_id)): for records
     /// of a program's own whose ids travel elsewhere, such as the tokens of remembered logins.
     pub fn set_private(&mut self) {
-        self.record.set_private();
+        self.contents.record.set_private();
         self.metadata_changed = true;
     }
 
@@ -324,13 +335,13 @@ impl Session {
 
     /// As [`Session::destroy`], with one deadline for all, and with others that the client's cookies may
     /// lead to.
-    pub(crate) fn end(mut self, others: &[SessionId], deadline: Instant) -> Result<()> {
+    fn end(mut self, others: &[SessionId], deadline: Instant) -> Result<()> {
         if self.is_replaced() {
             return Err(Error::Replaced);
         }
         let lease = self.lease.take();
         let ended = lease.map_or(Ok(()), |lease| {
-            self.manager.end(&self.record, lease, deadline)
+            self.manager.end(&self.contents.record, lease, deadline)
         });
         self.guard = None;
         if self.presented.by != By::Cookie {
@@ -357,7 +368,7 @@ impl Session {
     }
 
     /// What a cookie must hold that leads to this session; `None` when it is not stored or was replaced.
-    pub(crate) fn cookie_value(&self) -> Option<String> {
+    fn cookie_value(&self) -> Option<String> {
         let (id, lease) = (self.id.as_ref()?, self.lease.as_ref()?);
         let value = || {
             lease
@@ -369,7 +380,7 @@ impl Session {
 
     /// Whether the client must have the cookie although it shows the session's id: its Max-Age is
     /// renewed, or it holds the session itself, which has changed.
-    pub(crate) fn must_be_sent(&self) -> bool {
+    fn must_be_sent(&self) -> bool {
         let changed = |id, lease: &dyn Lease| lease.cookie_value(id).is_some();
         let lease = self.lease.as_deref();
         self.renewal == Renewal::Done
@@ -382,7 +393,7 @@ impl Session {
 
     /// Of a request that knows more of its client: what that presented, and whether the cookie's Max-Age
     /// may be renewed.
-    pub(crate) fn in_request(mut self, presented: &Presented, may_renew: bool) -> Self {
+    fn in_request(mut self, presented: &Presented, may_renew: bool) -> Self {
         self.presented.clone_from(presented);
         if !may_renew {
             self.renewal = Renewal::Refused;
@@ -391,29 +402,19 @@ impl Session {
     }
 }
 
-/// The values of a session whose record has been this one so far.
-fn to_json(applications: &Namespaces, record: &Record) -> Result<Vec<u8>> {
-    applications
-        .to_json(record.values().len())
-        .map_err(|source| Error::Value {
-            key: String::new(),
-            source,
-        })
-}
-
 impl Deref for Session {
     type Target = Values;
 
     fn deref(&self) -> &Values {
         self.note_use();
-        &self.values
+        &self.contents.namespaces.own
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Values {
         self.note_use();
-        &mut self.values
+        &mut self.contents.namespaces.own
     }
 }
 

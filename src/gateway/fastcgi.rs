@@ -207,10 +207,14 @@ fn stop_signal() -> io::Result<UnixStream> {
     Ok(read)
 }
 
+/// Names and values in their order, and the body.
+#[cfg(fuzzing)]
+pub type ParamsAndBody = (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
+
 /// The requests that a connection reads out of records that come in these pieces, for the fuzz targets.
 /// Once the parameters are complete the rest of the bytes comes at once, as the body is waited for.
 #[cfg(fuzzing)]
-pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<(crate::gateway::fuzzing::Pairs, Vec<u8>)> {
+pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<ParamsAndBody> {
     use connection::{Connection, ConnectionPermit, Progress};
     use std::io::Write as _;
     use std::net::Shutdown;

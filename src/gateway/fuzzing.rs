@@ -1,14 +1,12 @@
 //! Doors for the fuzz targets to what is private. Only compiled by `cargo fuzz`.
 
+pub use crate::gateway::fastcgi::ParamsAndBody;
 use crate::id::SessionId;
-
-/// Names and values in their order.
-pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The requests that a connection reads out of a web server's records, which come in these pieces: the
 /// parameters and the body of each.
 #[must_use]
-pub fn read_requests(pieces: &[&[u8]]) -> Vec<(Pairs, Vec<u8>)> {
+pub fn read_requests(pieces: &[&[u8]]) -> Vec<ParamsAndBody> {
     crate::gateway::fastcgi::read_requests(pieces)
 }
 

@@ -1,13 +1,14 @@
 //! [`Namespaces`]: all values in a session, by application, and the library's own notes.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::SystemTime;
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::record::{Flashes, MAX_KEY_LENGTH, Unique, Values};
+use crate::record::{Flashes, Unique, Values};
 
 /// Before a module's reserved name. Alone it is the name of the library's own notes.
 const RESERVED: char = '@';
@@ -17,11 +18,16 @@ const MAX_NAME: usize = 255;
 /// The values of every application in a session, by the application's name.
 #[derive(Clone, Debug)]
 pub(crate) struct Namespaces {
-    values: Unique<Values>,
+    /// The program's own namespace.
+    app: String,
+    pub(crate) own: Values,
+    others: BTreeMap<String, Values>,
     pub(crate) notes: Notes,
     /// The names that were reserved in this request.
     reserved: Vec<String>,
     longest_key: usize,
+    /// The notes may differ from what is stored, or values were given up.
+    changed: bool,
 }
 
 /// What the library itself keeps in a session.
@@ -85,23 +91,30 @@ impl Reservation {
     }
 }
 
-impl Default for Namespaces {
-    fn default() -> Self {
+impl Namespaces {
+    /// No values, of a program whose namespace is `app` and whose keys may have so many bytes.
+    pub(crate) fn new(app: &str, longest_key: usize) -> Self {
         Namespaces {
-            values: Unique::default(),
+            app: app.to_owned(),
+            own: Values::with_longest_key(longest_key),
+            others: BTreeMap::new(),
             notes: Notes::default(),
             reserved: Vec::new(),
-            longest_key: MAX_KEY_LENGTH,
+            longest_key,
+            changed: false,
         }
     }
-}
 
-impl Namespaces {
     /// Reads what [`Namespaces::to_json`] wrote, without the values whose end has come.
-    pub(crate) fn from_json(text: &[u8], now: SystemTime) -> serde_json::Result<Self> {
-        let mut values: Unique<Values> = serde_json::from_slice(text)?;
+    pub(crate) fn from_json(
+        text: &[u8],
+        app: &str,
+        longest_key: usize,
+        now: SystemTime,
+    ) -> serde_json::Result<Self> {
+        let Unique(mut values) = serde_json::from_slice::<Unique<Values>>(text)?;
         let mut notes = Notes::default();
-        if let Some(mut stored) = values.0.remove(RESERVED.encode_utf8(&mut [0; 4])) {
+        if let Some(mut stored) = values.remove(RESERVED.encode_utf8(&mut [0; 4])) {
             notes = serde_json::from_str(&serde_json::to_string(&stored)?)?;
             for known in KNOWN_NOTES {
                 stored.remove(known);
@@ -109,61 +122,65 @@ impl Namespaces {
             notes.unknown = stored;
         }
         for (name, ends) in std::mem::take(&mut notes.ends) {
-            if let Some(values) = values.0.get_mut(&name) {
+            if let Some(values) = values.get_mut(&name) {
                 values.set_ends(ends, now);
             }
         }
-        Ok(Namespaces {
-            values,
-            notes,
-            ..Namespaces::default()
-        })
+        for values in values.values_mut() {
+            values.set_longest_key(longest_key);
+        }
+        let mut read = Namespaces::new(app, longest_key);
+        if let Some(own) = values.remove(app) {
+            read.own = own;
+        }
+        (read.others, read.notes) = (values, notes);
+        Ok(read)
     }
 
     /// All of it as one JSON object, of about `length` bytes. An application without values leaves no
     /// trace.
-    pub(crate) fn to_json(&self, length: usize) -> serde_json::Result<Vec<u8>> {
+    pub(crate) fn to_json(&self, length: usize) -> Result<Vec<u8>> {
         let mut text = Vec::with_capacity(length + length / 8 + 64);
-        serde_json::to_writer(&mut text, self)?;
-        Ok(text)
-    }
-
-    /// The same, whose keys may be so long.
-    pub(crate) fn with_longest_key(mut self, bytes: usize) -> Self {
-        for values in self.values.0.values_mut() {
-            values.set_longest_key(bytes);
-        }
-        self.longest_key = bytes;
-        self
+        let written = serde_json::to_writer(&mut text, self);
+        written.map(|()| text).map_err(|source| Error::Value {
+            key: String::new(),
+            source,
+        })
     }
 
     /// Whether nothing is there that must be stored.
     pub(crate) fn is_empty(&self) -> bool {
-        self.values.0.values().all(Values::is_empty) && self.notes.is_empty()
+        self.filled().next().is_none() && self.notes.is_empty()
     }
 
-    /// Takes one application's values out, to be put back with [`Namespaces::put`].
-    pub(crate) fn take(&mut self, app: &str) -> Values {
-        let values = self.values.0.remove(app);
-        values.unwrap_or_else(|| Values::with_longest_key(self.longest_key))
+    /// Whether it may differ from what is stored.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed || self.own.has_changed() || self.others.values().any(Values::has_changed)
     }
 
-    /// Puts values back.
-    pub(crate) fn put(&mut self, app: &str, values: Values) {
-        if !values.is_empty() {
-            self.values.0.insert(app.to_owned(), values);
-        }
+    /// Notes that it may differ from what is stored.
+    pub(crate) fn note_change(&mut self) {
+        self.changed = true;
+    }
+
+    /// Notes that it is stored as it is.
+    pub(crate) fn note_saved(&mut self) {
+        self.changed = false;
+        self.own.note_saved();
+        self.others.values_mut().for_each(Values::note_saved);
     }
 
     /// The names of the applications that have values, without those that are reserved.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let all = self.values.0.iter();
-        all.filter(|(name, values)| !name.starts_with(RESERVED) && !values.is_empty())
-            .map(|(name, _)| name.as_str())
+        let names = self.filled().map(|(name, _)| name);
+        names.filter(|name| !name.starts_with(RESERVED))
     }
 
     /// The values of an application, which are empty when it has none.
-    pub(crate) fn of(&mut self, name: &str) -> Result<&mut Values> {
+    pub(crate) fn namespace(&mut self, name: &str) -> Result<&mut Values> {
+        if name == self.app {
+            return Ok(&mut self.own);
+        }
         check_name(name)?;
         self.check_free(name)?;
         Ok(self.entry(name.to_owned()))
@@ -172,7 +189,8 @@ impl Namespaces {
     /// Takes a name out of the applications' reach.
     pub(crate) fn reserve(&mut self, name: &str) -> Result<Reservation> {
         check_name(name)?;
-        if name.is_empty() || self.reserved.iter().any(|taken| taken == name) {
+        let is_taken = name == self.app || self.reserved.iter().any(|taken| taken == name);
+        if name.is_empty() || is_taken {
             return Err(Error::Reserved(name.to_owned()));
         }
         self.reserved.push(name.to_owned());
@@ -188,19 +206,27 @@ impl Namespaces {
 
     /// Gives a name up, with the values under it.
     pub(crate) fn unreserve(&mut self, reservation: &Reservation) {
-        self.values.0.remove(&reservation.stored_name);
+        self.changed |= self.others.remove(&reservation.stored_name).is_some();
         self.reserved.retain(|taken| taken != reservation.name());
     }
 
     fn entry(&mut self, name: String) -> &mut Values {
         let none = || Values::with_longest_key(self.longest_key);
-        self.values.0.entry(name).or_insert_with(none)
+        self.others.entry(name).or_insert_with(none)
     }
 
-    fn filled(&self) -> impl Iterator<Item = (&String, &Values)> {
-        self.values
-            .0
-            .iter()
+    /// All that have values, in the order of their names.
+    fn filled(&self) -> impl Iterator<Item = (&str, &Values)> {
+        let before = self
+            .others
+            .range::<str, _>((Unbounded, Excluded(&*self.app)));
+        let after = self
+            .others
+            .range::<str, _>((Excluded(&*self.app), Unbounded));
+        before
+            .map(|(name, values)| (name.as_str(), values))
+            .chain([(&*self.app, &self.own)])
+            .chain(after.map(|(name, values)| (name.as_str(), values)))
             .filter(|(_, values)| !values.is_empty())
     }
 
@@ -211,7 +237,7 @@ impl Namespaces {
             .filter(|(_, values)| !values.ends().is_empty());
         Notes {
             ends: ending
-                .map(|(name, values)| (name.clone(), values.ends().clone()))
+                .map(|(name, values)| (name.to_owned(), values.ends().clone()))
                 .collect(),
             ..self.notes.clone()
         }
@@ -219,7 +245,7 @@ impl Namespaces {
 
     fn check_free(&self, name: &str) -> Result<()> {
         let is_stored = |name: &str| {
-            let values = self.values.0.get(&format!("{RESERVED}{name}"));
+            let values = self.others.get(&format!("{RESERVED}{name}"));
             values.is_some_and(|values| !values.is_empty())
         };
         if self.reserved.iter().any(|taken| taken == name) || is_stored(name) {
@@ -269,32 +295,43 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::MAX_KEY_LENGTH;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
+    fn none() -> Namespaces {
+        Namespaces::new("", MAX_KEY_LENGTH)
+    }
+
+    fn read(text: &[u8], now: SystemTime) -> serde_json::Result<Namespaces> {
+        Namespaces::from_json(text, "", MAX_KEY_LENGTH, now)
+    }
+
     fn again(applications: &Namespaces) -> Namespaces {
-        Namespaces::from_json(&applications.to_json(0).unwrap(), NOW).unwrap()
+        read(&applications.to_json(0).unwrap(), NOW).unwrap()
     }
 
     #[test]
     fn a_name_that_stands_twice_is_not_read() {
-        assert!(Namespaces::from_json(br#"{"":{"a":1,"a":2}}"#, NOW).is_err());
-        assert!(Namespaces::from_json(br#"{"":{},"":{"a":2}}"#, NOW).is_err());
+        assert!(read(br#"{"":{"a":1,"a":2}}"#, NOW).is_err());
+        assert!(read(br#"{"":{},"":{"a":2}}"#, NOW).is_err());
     }
 
     #[test]
     fn an_application_without_values_leaves_no_trace() {
-        let mut applications = Namespaces::default();
-        applications.of("shop").unwrap();
+        let mut applications = none();
+        applications.namespace("shop").unwrap();
         assert!(applications.is_empty());
         assert_eq!(applications.to_json(0).unwrap(), b"{}");
     }
 
     #[test]
     fn a_reserved_name_stays_out_of_reach_in_later_requests_until_it_is_given_up() {
-        let mut applications = Namespaces::default();
+        let mut applications = none();
         let auth = applications.reserve("auth").unwrap();
-        assert!(matches!(applications.of("auth"), Err(Error::Reserved(name)) if name == "auth"));
+        assert!(
+            matches!(applications.namespace("auth"), Err(Error::Reserved(name)) if name == "auth")
+        );
         assert!(matches!(
             applications.reserve("auth"),
             Err(Error::Reserved(_))
@@ -302,29 +339,39 @@ mod tests {
         applications.reserved(&auth).insert("user", "ada").unwrap();
 
         let mut later = again(&applications);
-        assert!(matches!(later.of("auth"), Err(Error::Reserved(_))));
-        assert!(matches!(later.of("@auth"), Err(Error::Key { .. })));
+        assert!(matches!(later.namespace("auth"), Err(Error::Reserved(_))));
+        assert!(matches!(later.namespace("@auth"), Err(Error::Key { .. })));
         assert_eq!(later.names().count(), 0);
         let auth = later.reserve("auth").unwrap();
         let user: String = later.reserved(&auth).require("user").unwrap();
         assert_eq!((auth.name(), &*user), ("auth", "ada"));
         later.unreserve(&auth);
-        assert!(later.of("auth").unwrap().is_empty());
+        assert!(later.namespace("auth").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_own_namespace_stands_in_the_order_of_the_names() {
+        let text = br#"{"":{"a":1},"shop":{"b":2},"x":{"c":3}}"#;
+        for app in ["", "shop", "x", "y"] {
+            let read = Namespaces::from_json(text, app, MAX_KEY_LENGTH, NOW).unwrap();
+            assert_eq!(read.to_json(0).unwrap(), text, "{app}");
+            assert!(!read.has_changed());
+        }
     }
 
     #[test]
     fn notes_of_a_later_release_are_kept() {
         let text = br#"{"":{"a":1},"@":{"csrfToken":"t","later":[{"x":1.50}]}}"#;
-        let applications = Namespaces::from_json(text, NOW).unwrap();
+        let applications = read(text, NOW).unwrap();
         assert_eq!(applications.to_json(0).unwrap(), text);
     }
 
     #[test]
     fn notes_come_back_as_they_were_and_none_leave_no_trace() {
-        let mut applications = Namespaces::default();
+        let mut applications = none();
         let life = std::time::Duration::from_secs(60);
         applications
-            .of("shop")
+            .namespace("shop")
             .unwrap()
             .insert_for("offer", 1, life)
             .unwrap();
@@ -332,9 +379,8 @@ mod tests {
         let later = again(&applications);
         assert_eq!(later.to_json(0).unwrap(), applications.to_json(0).unwrap());
         let much_later = SystemTime::now() + 2 * life;
-        let mut over =
-            Namespaces::from_json(&applications.to_json(0).unwrap(), much_later).unwrap();
-        assert!(over.of("shop").unwrap().is_empty());
+        let mut over = read(&applications.to_json(0).unwrap(), much_later).unwrap();
+        assert!(over.namespace("shop").unwrap().is_empty());
         over.notes.csrf_token = None;
         assert_eq!(over.to_json(0).unwrap(), b"{}");
     }

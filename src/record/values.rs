@@ -54,6 +54,8 @@ pub struct Values {
     /// When the values that end before the session do end, in seconds since 1970.
     ends: BTreeMap<String, u64>,
     longest_key: usize,
+    /// They may differ from what is stored.
+    changed: bool,
 }
 
 impl Default for Values {
@@ -62,6 +64,7 @@ impl Default for Values {
             texts: Unique::default(),
             ends: BTreeMap::new(),
             longest_key: MAX_KEY_LENGTH,
+            changed: false,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Values {
         let text = self.storable(&key, &value)?;
         self.ends.remove(&key);
         self.texts.0.insert(key, text);
+        self.changed = true;
         Ok(())
     }
 
@@ -160,7 +164,9 @@ impl Values {
     /// Removes the value under `key`; tells whether there was one.
     pub fn remove(&mut self, key: &str) -> bool {
         self.ends.remove(key);
-        self.texts.0.remove(key).is_some()
+        let removed = self.texts.0.remove(key).is_some();
+        self.changed |= removed;
+        removed
     }
 
     /// Removes the value under `key` and returns it.
@@ -176,6 +182,7 @@ impl Values {
 
     /// Removes all values. The session itself stays.
     pub fn clear(&mut self) {
+        self.changed |= !self.is_empty();
         self.texts.0.clear();
         self.ends.clear();
     }
@@ -321,6 +328,16 @@ impl Values {
         self.longest_key = bytes;
     }
 
+    /// Whether they may differ from what is stored.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Notes that they are stored as they are.
+    pub(crate) fn note_saved(&mut self) {
+        self.changed = false;
+    }
+
     pub(crate) fn ends(&self) -> &BTreeMap<String, u64> {
         &self.ends
     }
@@ -330,7 +347,7 @@ impl Values {
         let now = unix_seconds(now);
         for (key, end) in ends {
             if end < now {
-                self.texts.0.remove(&key);
+                self.changed |= self.texts.0.remove(&key).is_some();
             } else if self.contains(&key) {
                 self.ends.insert(key, end);
             }

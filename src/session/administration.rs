@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::session::Session;
-use crate::session::manager::{Locked, ManagerInner, SessionManager};
+use crate::session::inner::{Locked, ManagerInner};
+use crate::session::{Session, SessionManager};
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
 /// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.
@@ -152,7 +152,7 @@ impl SessionManager {
     }
 
     /// Deletes the sessions of a user. The one that the caller calls its own is kept, or goes last.
-    pub(crate) fn end_sessions_of(
+    pub(super) fn end_sessions_of(
         &self,
         user: &str,
         own: Option<&SessionDigest>,
@@ -194,7 +194,7 @@ impl SessionManager {
     }
 
     /// Deletes the sessions that were unused for so long, whatever their records say.
-    pub(crate) fn delete_idle(
+    pub(super) fn delete_idle(
         &self,
         idle: Duration,
         sweep: &Sweep<'_>,

@@ -4,11 +4,12 @@ use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notes::digest_of_token;
-use super::{MAX_GRACE, NewId, Renewal, Session, to_json};
+use super::{MAX_GRACE, NewId, Renewal, Session};
 use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Namespaces, Record};
+use crate::session::contents::Contents;
 use crate::session::held::SessionGuard;
 use crate::store::Lease;
 
@@ -39,26 +40,45 @@ impl Session {
     fn store(&mut self, then: AfterSave) -> Result<()> {
         self.note_use();
         let now = SystemTime::now();
-        let app = &self.manager.config.app;
-        self.applications.put(app, mem::take(&mut self.values));
-        let notes = &mut self.applications.notes;
-        let left = self.flashes.beside(&notes.flash);
-        let own = mem::replace(&mut notes.flash, left);
-        let json = to_json(&self.applications, &self.record);
-        let is_empty = self.applications.is_empty();
-        self.applications.notes.flash = own;
-        self.values = self.applications.take(app);
-        let json = json?;
         match self.lease.take() {
-            Some(lease) => self.save_stored(lease, json, then, now),
+            Some(lease) => self.save_stored(lease, then, now),
             None if self.guard.is_some() || !self.is_new() => Err(Error::Ended),
-            None if is_empty && !self.is_kept_empty && self.record.user().is_none() => Ok(()),
+            None if !self.is_worth_storing() => Ok(()),
             None => {
-                let mut record = self.record.with_values(json);
+                let values = self.values_to_store()?;
+                let mut record = self.contents.record.with_values(values);
                 self.note_sent(&mut record, now);
                 self.store_first(self.id.clone(), record, now)
             }
         }
+    }
+
+    /// The values as they are to be stored, without the flash values that were used up.
+    fn values_to_store(&mut self) -> Result<Vec<u8>> {
+        let notes = &mut self.contents.namespaces.notes;
+        let left = self.flashes.beside(&notes.flash);
+        let own = mem::replace(&mut notes.flash, left);
+        let json = self.contents.to_json();
+        self.contents.namespaces.notes.flash = own;
+        json
+    }
+
+    /// The values as they are to be stored, if they are not what is stored.
+    fn changed_values(&mut self) -> Result<Option<Vec<u8>>> {
+        let namespaces = &self.contents.namespaces;
+        let has_own_flash = !namespaces.notes.flash.is_empty();
+        if !namespaces.has_changed() && !has_own_flash && self.flashes.used.get_mut().is_empty() {
+            return Ok(None);
+        }
+        let json = self.values_to_store()?;
+        Ok(Some(json).filter(|json| *json != self.contents.record.values()))
+    }
+
+    fn is_worth_storing(&self) -> bool {
+        let Contents {
+            record, namespaces, ..
+        } = &self.contents;
+        self.is_kept_empty || record.user().is_some() || !namespaces.is_empty()
     }
 
     /// Stores the changes, gives up the lock, and returns the cookie to send, if the client needs one.
@@ -73,7 +93,7 @@ impl Session {
     }
 
     /// As [`Session::commit`], for whoever asks for the cookie by [`Session::release`].
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         self.store(AfterSave::Release)
     }
 
@@ -86,11 +106,17 @@ impl Session {
     fn save_stored(
         &mut self,
         mut lease: Box<dyn Lease>,
-        json: Vec<u8>,
         then: AfterSave,
         now: SystemTime,
     ) -> Result<()> {
-        let has_changed = json != self.record.values() || self.metadata_changed;
+        let values = match self.changed_values() {
+            Ok(values) => values,
+            Err(error) => {
+                self.lease = Some(lease);
+                return Err(error);
+            }
+        };
+        let has_changed = values.is_some() || self.metadata_changed;
         if self.is_replaced() {
             self.lease = Some(lease);
             let is_read_only = !has_changed && self.new_id.is_none();
@@ -98,13 +124,15 @@ impl Session {
         }
         let must_renew = self.renewal == Renewal::Allowed
             && self.presented.by == By::Cookie
-            && cookies::is_due_again(&self.manager.config, self.record.sent(), now);
+            && cookies::is_due_again(&self.manager.config, self.contents.record.sent(), now);
         if !has_changed && !must_renew && self.new_id.is_none() {
             let touched = lease.touch(now);
             self.lease = Some(lease);
             return touched;
         }
-        let mut record = self.record.with_values(json).saved_by(&self.manager.config);
+        let record = &self.contents.record;
+        let record = values.map_or_else(|| record.clone(), |values| record.with_values(values));
+        let mut record = record.saved_by(&self.manager.config);
         record.forget_predecessors(MAX_GRACE, now);
         if must_renew || self.new_id.is_some() {
             self.note_sent(&mut record, now);
@@ -118,8 +146,7 @@ impl Session {
         };
         self.lease = Some(lease);
         stored?;
-        self.record = record;
-        self.metadata_changed = false;
+        self.note_saved(record);
         if must_renew {
             self.renewal = Renewal::Done;
         }
@@ -158,10 +185,15 @@ impl Session {
         self.guard = Some(guard);
         self.lease = Some(lease);
         self.id = Some(id);
-        self.record = record;
-        self.metadata_changed = false;
+        self.note_saved(record);
         self.new_id = None;
         Ok(())
+    }
+
+    fn note_saved(&mut self, record: Record) {
+        self.contents.record = record;
+        self.contents.namespaces.note_saved();
+        self.metadata_changed = false;
     }
 
     fn create(
@@ -251,14 +283,13 @@ impl Session {
     /// or with a grace all that can be read.
     fn left_behind(&self, record: &Record, new_id: NewId, now: SystemTime) -> Result<Record> {
         let Some(grace) = new_id.grace else {
-            let mut notes = Namespaces::default();
-            notes.notes.csrf_digest = new_id.csrf_token.as_deref().map(digest_of_token);
-            return Ok(record.marker(to_json(&notes, record)?, now));
+            let mut left = Namespaces::new("", 0);
+            left.notes.csrf_digest = new_id.csrf_token.as_deref().map(digest_of_token);
+            return Ok(record.marker(left.to_json(0)?, now));
         };
-        let mut applications = self.applications.clone();
-        applications.put(&self.manager.config.app, self.values.clone());
-        applications.notes.flash.clear();
-        applications.notes.csrf_token = new_id.csrf_token;
-        Ok(record.copy_for(grace, to_json(&applications, record)?, now))
+        let mut left = self.contents.namespaces.clone();
+        left.notes.flash.clear();
+        left.notes.csrf_token = new_id.csrf_token;
+        Ok(record.copy_for(grace, left.to_json(record.values().len())?, now))
     }
 }

@@ -1,17 +1,16 @@
 //! [`SessionManager`]: from a Cookie header to a session, in one function.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crate::config::Config;
 use crate::cookies::{self, By, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
-use crate::id::{SessionDigest, SessionId};
-use crate::record::{Namespaces, Record};
-use crate::session::held::{HeldSessions, SessionGuard};
+use crate::id::SessionId;
+use crate::session::contents::Contents;
+use crate::session::inner::{Found, ManagerInner, is_hidden};
 use crate::session::{Session, Snapshot};
-use crate::store::{self, Lease, Store, StoreKind, Stored, Sweep, SweepReport};
+use crate::store::{self, Store, StoreKind, Sweep, SweepReport};
 
 /// Opens sessions. It needs no more of a request than its Cookie header, so it serves any
 /// transport; under CGI and FastCGI [`run`](crate::run) does all of this by itself.
@@ -35,22 +34,7 @@ use crate::store::{self, Lease, Store, StoreKind, Stored, Sweep, SweepReport};
 /// ```
 #[derive(Clone)]
 pub struct SessionManager {
-    pub(crate) shared: Arc<ManagerInner>,
-}
-
-/// What all sessions of a manager have in common.
-pub(crate) struct ManagerInner {
-    pub(crate) config: Config,
-    pub(crate) store: Box<dyn Store>,
-    pub(crate) held: Arc<HeldSessions>,
-}
-
-/// A session that was waited for.
-pub(crate) struct Locked {
-    pub(crate) stored: Stored,
-    pub(crate) lease: Box<dyn Lease>,
-    pub(crate) guard: SessionGuard,
-    pub(crate) now: SystemTime,
+    pub(super) shared: Arc<ManagerInner>,
 }
 
 impl SessionManager {
@@ -249,7 +233,7 @@ impl SessionManager {
     }
 
     /// A manager for one client, and what its cookies present.
-    pub(crate) fn client(&self, cookie_header: &[u8]) -> (SessionManager, Presented) {
+    pub(super) fn client(&self, cookie_header: &[u8]) -> (SessionManager, Presented) {
         let mut manager = self.clone();
         let mut most = MAX_CANDIDATES;
         if let Some(store) = self.shared.store.for_client() {
@@ -279,7 +263,7 @@ impl SessionManager {
     }
 
     /// A new session, for a client that presented this.
-    pub(crate) fn begin(&self, presented: &Presented) -> Session {
+    pub(super) fn begin(&self, presented: &Presented) -> Session {
         let given = presented
             .ids
             .first()
@@ -288,7 +272,7 @@ impl SessionManager {
         Session::new(shared, presented.clone(), given.cloned(), now)
     }
 
-    pub(crate) fn start_by(&self, presented: &Presented) -> Result<Session> {
+    pub(super) fn start_by(&self, presented: &Presented) -> Result<Session> {
         match self.open(&mut presented.clone(), self.deadline())? {
             Found::Live(session) => Ok(session.in_request(presented, true)),
             Found::Marker(_) => Err(Error::Replaced),
@@ -297,13 +281,13 @@ impl SessionManager {
     }
 
     /// When a wait that begins now must be over.
-    pub(crate) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.shared.config.lock_timeout
     }
 
     /// Opens the first live session of those presented. What is left readable under a changed id is
     /// opened only when none of the others is live. Ids that lead nowhere are taken out.
-    pub(crate) fn open(
+    pub(super) fn open(
         &self,
         presented: &mut Presented,
         deadline: Instant,
@@ -335,7 +319,7 @@ impl SessionManager {
     }
 
     /// Reads the first live session of those presented, as [`SessionManager::open`].
-    pub(crate) fn read_by(
+    pub(super) fn read_by(
         &self,
         presented: &mut Presented,
     ) -> Result<Found<(SessionId, Snapshot)>> {
@@ -360,13 +344,12 @@ impl SessionManager {
         if shared.is_too_old(&stored.record, now) {
             return Ok(Found::Nothing);
         }
-        let applications = parse(shared, &digest, &stored.record, now)?;
-        let snapshot = Snapshot::new(applications, &shared.config.app, stored);
-        Ok(Found::Live((id.clone(), snapshot)))
+        let contents = Contents::parse(&shared.config, &digest, stored, now)?;
+        Ok(Found::Live((id.clone(), Snapshot::new(contents))))
     }
 
     /// What the store says of a session now, for a request that closed it a while ago.
-    pub(crate) fn standing(&self, id: &SessionId) -> Standing {
+    pub(super) fn standing(&self, id: &SessionId) -> Standing {
         let now = SystemTime::now();
         match self.shared.store.peek(&id.digest(), now) {
             Ok(Some(stored))
@@ -385,7 +368,7 @@ impl SessionManager {
 
     /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
     /// cookie's value when it is to be sent: the session is live, and it still is due.
-    pub(crate) fn renew(&self, id: &SessionId) -> Result<Option<String>> {
+    pub(super) fn renew(&self, id: &SessionId) -> Result<Option<String>> {
         let mut presented = Presented::one(id.clone(), By::Cookie);
         match self.open(&mut presented, Instant::now()) {
             Ok(Found::Live(mut session)) if !session.is_replaced() => {
@@ -400,136 +383,8 @@ impl SessionManager {
     }
 }
 
-impl ManagerInner {
-    /// Waits for a session until `deadline` and loads what is stored.
-    pub(crate) fn lock(
-        &self,
-        session: &SessionDigest,
-        deadline: Instant,
-    ) -> Result<Option<Locked>> {
-        let started = Instant::now();
-        let guard = SessionGuard::acquire(&self.held, session, deadline)?;
-        let now = SystemTime::now();
-        let mut found = self.store.lock(session, Duration::ZERO, now);
-        let left = deadline.saturating_duration_since(Instant::now());
-        if matches!(found, Err(Error::Busy { .. })) && !left.is_zero() {
-            found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
-        }
-        if let Err(Error::Busy { waited, .. }) = &mut found {
-            *waited = started.elapsed();
-        }
-        Ok(found?.map(|(stored, lease)| Locked {
-            stored,
-            lease,
-            guard,
-            now,
-        }))
-    }
-
-    /// Whether a record has reached the absolute limit, however much it was used.
-    pub(crate) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
-        record.is_too_old(self.config.lifetime, now)
-    }
-
-    /// Destroys a session and what changes of its id have left under the ids before: one after the other,
-    /// so that no two locks are held at once. Returns the first failure.
-    pub(crate) fn end(
-        &self,
-        record: &Record,
-        lease: Box<dyn Lease>,
-        deadline: Instant,
-    ) -> Result<()> {
-        lease.destroy()?;
-        let mut ended = Ok(());
-        let mut before: Vec<_> = record.predecessors().collect();
-        while let Some(session) = before.pop() {
-            let found = self.lock(&session, deadline);
-            ended = ended.and(found.and_then(|found| match found {
-                Some(Locked { stored, lease, .. }) if stored.record.is_replaced() => {
-                    before.extend(stored.record.predecessors());
-                    lease.destroy()
-                }
-                _ => Ok(()),
-            }));
-        }
-        ended
-    }
-
-    /// Destroys every session that these ids lead to, one after the other, and returns the first failure.
-    /// What a change of id left readable goes with a live session, if there is or was one.
-    pub(crate) fn end_shown(
-        &self,
-        ids: &[SessionId],
-        by: By,
-        mut is_live: bool,
-        deadline: Instant,
-    ) -> Result<()> {
-        let (mut replaced, mut ended) = (Vec::new(), Ok(()));
-        for id in ids {
-            match self.end_one(id, by, is_live, deadline) {
-                Ok(Found::Live(())) => is_live = true,
-                Ok(Found::Marker(_)) => replaced.push(id),
-                Ok(Found::Nothing) => {}
-                Err(error) => ended = ended.and(Err(error)),
-            }
-        }
-        for id in replaced {
-            ended = ended.and(if is_live {
-                self.end_one(id, by, true, deadline).map(drop)
-            } else {
-                Err(Error::Replaced)
-            });
-        }
-        ended
-    }
-
-    fn end_one(
-        &self,
-        id: &SessionId,
-        by: By,
-        ends_copies: bool,
-        deadline: Instant,
-    ) -> Result<Found<()>> {
-        match self.lock(&id.digest(), deadline)? {
-            Some(Locked { stored, now, .. }) if is_hidden(&stored.record, by, now) => {
-                Ok(Found::Nothing)
-            }
-            Some(Locked { stored, lease, .. }) => {
-                let record = stored.record;
-                if record.is_marker() || (record.is_replaced() && !ends_copies) {
-                    return Ok(Found::Marker(vec![record]));
-                }
-                self.end(&record, lease, deadline).map(Found::Live)
-            }
-            None => Ok(Found::Nothing),
-        }
-    }
-}
-
 /// The most ids of one request that are looked up.
 const MAX_CANDIDATES: usize = 8;
-
-/// What presented ids lead to.
-pub(crate) enum Found<T> {
-    Live(T),
-    /// Nothing but markers of a change of id, which these are, and dead ids.
-    Marker(Vec<Record>),
-    Nothing,
-}
-
-impl<T> Found<T> {
-    pub(crate) fn live(self) -> Option<T> {
-        match self {
-            Found::Live(found) => Some(found),
-            Found::Marker(_) | Found::Nothing => None,
-        }
-    }
-}
-
-/// Whether what is stored is nothing to a client who shows its id.
-fn is_hidden(record: &Record, by: By, now: SystemTime) -> bool {
-    (record.is_private() && by != By::Program) || record.is_left_by_a_wrong_clock(now)
-}
 
 /// The first of the ids that leads to something live, and what is only `second` after all others. Ids
 /// that lead nowhere are taken out: none of them is looked up twice.
@@ -564,21 +419,6 @@ fn first_live<T>(
         None if markers.is_empty() => Ok(Found::Nothing),
         None => Ok(Found::Marker(markers)),
     }
-}
-
-/// The values in a record, which are parsed when a session is opened and not before.
-pub(crate) fn parse(
-    shared: &ManagerInner,
-    session: &SessionDigest,
-    record: &Record,
-    now: SystemTime,
-) -> Result<Namespaces> {
-    let applications =
-        Namespaces::from_json(record.values(), now).map_err(|error| Error::Format {
-            path: PathBuf::from(session.as_str()),
-            reason: error.to_string(),
-        })?;
-    Ok(applications.with_longest_key(shared.config.max_key_length))
 }
 
 #[cfg(test)]

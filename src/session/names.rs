@@ -1,7 +1,7 @@
 //! Several applications in one session, and names that only a module reaches.
 
 use super::Session;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{Reservation, Values};
 
 impl Session {
@@ -26,16 +26,12 @@ impl Session {
     /// [`Error::Reserved`] when a module has reserved the name; [`Error::Key`] for a name longer than
     /// 255 bytes, with control characters, or with `@` at its beginning.
     pub fn application(&mut self, name: &str) -> Result<&mut Values> {
-        if name == self.manager.config.app {
-            return Ok(&mut self.values);
-        }
-        self.applications.of(name)
+        self.contents.namespaces.namespace(name)
     }
 
     /// The names of the applications that have values here, without reserved ones.
     pub fn applications(&self) -> impl Iterator<Item = &str> {
-        let own = Some(&*self.manager.config.app).filter(|_| !self.is_empty());
-        own.into_iter().chain(self.applications.names())
+        self.contents.namespaces.names()
     }
 
     /// Reserves a name for a module, such as one that keeps who is logged in: what is stored under
@@ -49,15 +45,12 @@ impl Session {
     /// [`Error::Reserved`] when the name is reserved in this request already or is the
     /// application's own; [`Error::Key`] as for [`Session::application`].
     pub fn reserve(&mut self, name: &str) -> Result<Reservation> {
-        if name == self.manager.config.app {
-            return Err(Error::Reserved(name.to_owned()));
-        }
-        self.applications.reserve(name)
+        self.contents.namespaces.reserve(name)
     }
 
     /// The values under a reserved name.
     pub fn reserved(&mut self, reservation: &Reservation) -> &mut Values {
-        self.applications.reserved(reservation)
+        self.contents.namespaces.reserved(reservation)
     }
 
     /// Gives a reserved name up, with what is stored under it: lemon.session's `release(name)`. Any
@@ -67,6 +60,6 @@ impl Session {
         reason = "whoever gave the name up can no longer use it"
     )]
     pub fn unreserve(&mut self, reservation: Reservation) {
-        self.applications.unreserve(&reservation);
+        self.contents.namespaces.unreserve(&reservation);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) const CSRF_FIELD: &str = "csrfToken";
 
 /// The flash values of earlier requests, and those of them that this request uses up.
 #[derive(Default)]
-pub(crate) struct Flashed {
+pub(super) struct Flashed {
     pub(super) values: Flashes,
     pub(super) used: RefCell<BTreeSet<String>>,
     /// No browser shows the response, so that a value that is read has not been seen.
@@ -81,8 +81,8 @@ impl Session {
     /// As [`Values::insert`](crate::Values::insert).
     pub fn flash(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
         let key = key.into();
-        let text = self.values.storable(&key, &value)?;
-        self.applications.notes.flash.insert(key, text);
+        let text = self.storable(&key, &value)?;
+        self.contents.namespaces.notes.flash.insert(key, text);
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Session {
     /// only leads on to another.
     pub fn keep_flash(&mut self) {
         for (key, text) in &self.flashes.values {
-            let kept = &mut self.applications.notes.flash;
+            let kept = &mut self.contents.namespaces.notes.flash;
             kept.entry(key.clone()).or_insert_with(|| text.clone());
         }
     }
@@ -119,11 +119,12 @@ impl Session {
     ///
     /// [`Error::Random`](crate::Error::Random) when the system gives no random bytes.
     pub fn csrf_token(&mut self) -> Result<&str> {
-        let token = &mut self.applications.notes.csrf_token;
-        if token.is_none() {
-            *token = Some(SessionId::generate()?.secret().to_owned());
+        let namespaces = &mut self.contents.namespaces;
+        if namespaces.notes.csrf_token.is_none() {
+            namespaces.notes.csrf_token = Some(SessionId::generate()?.secret().to_owned());
+            namespaces.note_change();
         }
-        Ok(token.as_deref().unwrap_or_default())
+        Ok(namespaces.notes.csrf_token.as_deref().unwrap_or_default())
     }
 
     /// [`Session::csrf_token`] as a hidden field, to be put into a form that posts.
@@ -142,33 +143,33 @@ impl Session {
     /// Whether this is the session's token. How long the answer takes tells nothing about it.
     #[must_use]
     pub fn is_csrf_token(&self, token: &str) -> bool {
-        let own = self.applications.notes.csrf_token.as_deref();
+        let own = self.contents.namespaces.notes.csrf_token.as_deref();
         own.is_some_and(|own| own.as_bytes().ct_eq(token.as_bytes()).into())
     }
 
     /// Whether a marker of a change of id knows this as the token of the forms before.
-    pub(crate) fn was_csrf_token(marker: &Record, token: &str) -> bool {
-        let notes = Namespaces::from_json(marker.values(), SystemTime::UNIX_EPOCH);
-        let known = notes
-            .ok()
-            .and_then(|applications| applications.notes.csrf_digest);
+    pub(super) fn was_csrf_token(marker: &Record, token: &str) -> bool {
+        let read = Namespaces::from_json(marker.values(), "", 0, SystemTime::UNIX_EPOCH);
+        let known = read.ok().and_then(|left| left.notes.csrf_digest);
         known.is_some_and(|known| known == digest_of_token(token))
     }
 
     /// Stores a mark, and with it a cookie, to see whether the client sends it back: the next
     /// request asks [`Session::test_cookie_worked`].
     pub fn set_test_cookie(&mut self) {
-        self.applications.notes.test_cookie = true;
+        self.contents.namespaces.notes.test_cookie = true;
+        self.contents.namespaces.note_change();
     }
 
     /// Whether the client sent the cookie back that [`Session::set_test_cookie`] gave it.
     #[must_use]
     pub fn test_cookie_worked(&self) -> bool {
-        !self.is_new() && self.applications.notes.test_cookie
+        !self.is_new() && self.contents.namespaces.notes.test_cookie
     }
 
     /// Removes the mark of [`Session::set_test_cookie`].
     pub fn delete_test_cookie(&mut self) {
-        self.applications.notes.test_cookie = false;
+        self.contents.namespaces.notes.test_cookie = false;
+        self.contents.namespaces.note_change();
     }
 }

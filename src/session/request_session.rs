@@ -7,8 +7,9 @@ use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
+use crate::session::SessionManager;
+use crate::session::inner::Found;
 use crate::session::lazy_manager::{LazyManager, RETRY};
-use crate::session::manager::{Found, SessionManager};
 use crate::session::{Flashed, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
@@ -51,16 +52,14 @@ enum Cookie {
     Untouched,
     /// It read a session whose cookie may have to be sent again.
     Read(SessionId),
-    /// It closed a session.
-    Closed(Closed),
+    /// It closed a session that has this id.
+    Closed(SessionId, ClosedCookie),
     /// It destroyed what the client showed.
     Destroyed(Due),
 }
 
-/// A session that was closed.
-struct Closed {
-    id: SessionId,
-    /// What a cookie must hold that leads to it.
+/// What decides about the cookie of a session that was closed.
+struct ClosedCookie {
     value: String,
     is_new: bool,
     must_be_sent: bool,
@@ -232,7 +231,7 @@ impl RequestSession {
     pub(crate) fn fresh(&mut self) -> Result<&mut Session> {
         self.was_used = true;
         if self.session.as_ref().is_some_and(Session::is_replaced) {
-            self.close_unsaved();
+            self.close();
         }
         self.commit()?;
         self.manager()?;
@@ -321,50 +320,47 @@ impl RequestSession {
         match change(self.session()?) {
             Ok(result) => self.commit().map(|()| result),
             Err(error) => {
-                self.close_unsaved();
+                self.close();
                 Err(error)
             }
         }
     }
 
     pub(crate) fn commit(&mut self) -> Result<()> {
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        let saved = session.finish();
-        if saved.is_ok() {
-            self.flashes = Some(session.take_flashes());
+        let saved = self.session.as_mut().map_or(Ok(()), Session::finish);
+        if let Some(flashes) = self.close()
+            && saved.is_ok()
+        {
+            self.flashes = Some(flashes);
         }
-        self.close_unsaved();
         saved
     }
 
-    /// Closes the session without saving it. What was saved before may have an id that the client
-    /// does not know.
-    fn close_unsaved(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        let Some(id) = session.id().cloned() else {
-            return;
-        };
-        self.may_clean_up = true;
-        self.look_up(vec![id.clone()]);
-        let Some(value) = session.cookie_value() else {
-            return;
-        };
-        let before = match &self.cookie {
-            Cookie::Closed(closed) if closed.id == id => Some(closed),
-            _ => None,
-        };
-        self.cookie = Cookie::Closed(Closed {
-            is_new: session.is_new() || before.is_some_and(|closed| closed.is_new),
-            must_be_sent: session.must_be_sent()
-                || before.is_some_and(|closed| closed.must_be_sent),
-            is_early: true,
-            id,
-            value,
-        });
+    /// Closes the session as it is and returns its flash values. What was saved before may have an id
+    /// that the client does not know.
+    fn close(&mut self) -> Option<Flashed> {
+        let closed = self.session.take()?.close();
+        if let Some(id) = closed.id {
+            self.may_clean_up = true;
+            self.look_up(vec![id.clone()]);
+            if let Some(value) = closed.cookie_value {
+                let (mut is_new, mut must_be_sent) = (closed.is_new, closed.must_be_sent);
+                if let Cookie::Closed(before, cookie) = &self.cookie
+                    && *before == id
+                {
+                    is_new |= cookie.is_new;
+                    must_be_sent |= cookie.must_be_sent;
+                }
+                let cookie = ClosedCookie {
+                    value,
+                    is_new,
+                    must_be_sent,
+                    is_early: true,
+                };
+                self.cookie = Cookie::Closed(id, cookie);
+            }
+        }
+        Some(closed.flashes)
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
@@ -399,7 +395,7 @@ impl RequestSession {
         if keeps_own {
             self.commit()?;
         } else {
-            self.close_unsaved();
+            self.close();
         }
         let Some(user) = user else { return Ok(0) };
         let own = self.lookups.ids.first().map(SessionId::digest);
@@ -412,8 +408,8 @@ impl RequestSession {
     pub(crate) fn finish(&mut self) -> Result<Outcome> {
         let is_open = self.session.is_some();
         self.commit()?;
-        if let (true, Cookie::Closed(closed)) = (is_open, &mut self.cookie) {
-            closed.is_early = false;
+        if let (true, Cookie::Closed(_, cookie)) = (is_open, &mut self.cookie) {
+            cookie.is_early = false;
         }
         Ok(self.outcome())
     }
@@ -421,7 +417,7 @@ impl RequestSession {
     /// Gives up what is open, of a request that failed. What it committed before stays, and the client
     /// must know its id.
     pub(crate) fn abandon(&mut self) -> Option<Outcome> {
-        self.close_unsaved();
+        self.close();
         let outcome = self.outcome();
         outcome.set_cookie.is_some().then_some(outcome)
     }
@@ -465,14 +461,13 @@ impl RequestSession {
                     return None;
                 }
             },
-            Cookie::Closed(closed) => {
-                let shown = self.presented.shown(Some(&closed.id), closed.is_new);
-                let mut due = cookies::due(shown, Standing::Live, closed.must_be_sent);
-                if due == Due::Set && closed.is_early {
-                    let standing = manager.standing(&closed.id);
-                    due = cookies::due(shown, standing, closed.must_be_sent);
+            Cookie::Closed(id, cookie) => {
+                let shown = self.presented.shown(Some(&id), cookie.is_new);
+                let mut due = cookies::due(shown, Standing::Live, cookie.must_be_sent);
+                if due == Due::Set && cookie.is_early {
+                    due = cookies::due(shown, manager.standing(&id), cookie.must_be_sent);
                 }
-                (due, closed.value)
+                (due, cookie.value)
             }
         };
         match due {

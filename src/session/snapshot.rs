@@ -6,65 +6,55 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::record::{Namespaces, Record, Reservation, Values, typed};
-use crate::store::Stored;
+use crate::record::{Reservation, Values, typed};
+use crate::session::contents::Contents;
 
 /// A session as it was at one moment, read without its lock.
 ///
 /// Reading one waits for nobody. It cannot be changed; [`Values`] has its values.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    values: Values,
-    applications: Namespaces,
-    record: Record,
-    last_access: SystemTime,
-    app: String,
+    contents: Contents,
 }
 
 impl Snapshot {
-    pub(crate) fn new(mut applications: Namespaces, app: &str, stored: Stored) -> Self {
-        Snapshot {
-            values: applications.take(app),
-            app: app.to_owned(),
-            applications,
-            record: stored.record,
-            last_access: stored.last_access,
-        }
+    pub(super) fn new(contents: Contents) -> Self {
+        Snapshot { contents }
     }
 
     /// When the session was made, to the second.
     #[must_use]
     pub fn created(&self) -> SystemTime {
-        self.record.created()
+        self.contents.record.created()
     }
 
     /// When the session was used before this, to a sixtieth of `timeout`.
     #[must_use]
     pub fn last_access(&self) -> SystemTime {
-        self.last_access
+        let last_access = self.contents.last_access;
+        last_access.unwrap_or_else(|| self.created())
     }
 
     /// Whether the session goes on under another id, as [`Session::is_replaced`](crate::Session::is_replaced).
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        self.record.is_replaced()
+        self.contents.record.is_replaced()
     }
 
     /// When the cookie was last sent, if that has a Max-Age.
-    pub(crate) fn cookie_sent(&self) -> Option<SystemTime> {
-        self.record.sent()
+    pub(super) fn cookie_sent(&self) -> Option<SystemTime> {
+        self.contents.record.sent()
     }
 
     /// Whose session it is, as [`Session::set_user`](crate::Session::set_user) said.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        self.record.user()
+        self.contents.record.user()
     }
 
     /// The names of the applications that have values here, without reserved ones.
     pub fn applications(&self) -> impl Iterator<Item = &str> {
-        let own = Some(&*self.app).filter(|_| !self.is_empty());
-        own.into_iter().chain(self.applications.names())
+        self.contents.namespaces.names()
     }
 
     /// The values of another application, as [`Session::application`](crate::Session::application).
@@ -73,10 +63,10 @@ impl Snapshot {
     ///
     /// As there.
     pub fn application(&mut self, name: &str) -> Result<&Values> {
-        if name == self.app {
-            return Ok(&self.values);
-        }
-        self.applications.of(name).map(|values| &*values)
+        self.contents
+            .namespaces
+            .namespace(name)
+            .map(|values| &*values)
     }
 
     /// Reserves a name, as [`Session::reserve`](crate::Session::reserve).
@@ -85,12 +75,12 @@ impl Snapshot {
     ///
     /// As there.
     pub fn reserve(&mut self, name: &str) -> Result<Reservation> {
-        self.applications.reserve(name)
+        self.contents.namespaces.reserve(name)
     }
 
     /// The values under a reserved name.
     pub fn reserved(&mut self, reservation: &Reservation) -> &Values {
-        self.applications.reserved(reservation)
+        self.contents.namespaces.reserved(reservation)
     }
 
     /// The value that an earlier request left for the next one. Reading it here does not use it up.
@@ -100,7 +90,12 @@ impl Snapshot {
     /// [`Error::Value`](crate::Error::Value) when the value is not a `T`.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         typed(
-            self.applications.notes.flash.get(key).map(|text| &**text),
+            self.contents
+                .namespaces
+                .notes
+                .flash
+                .get(key)
+                .map(|text| &**text),
             key,
         )
     }
@@ -110,6 +105,6 @@ impl Deref for Snapshot {
     type Target = Values;
 
     fn deref(&self) -> &Values {
-        &self.values
+        &self.contents.namespaces.own
     }
 }

@@ -1,0 +1,155 @@
+//! [`ManagerInner`]: what a manager and its sessions have in common.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::held::{HeldSessions, SessionGuard};
+use crate::config::Config;
+use crate::cookies::By;
+use crate::error::{Error, Result};
+use crate::id::{SessionDigest, SessionId};
+use crate::record::Record;
+use crate::store::{Lease, Store, Stored};
+
+/// The configuration, the store, and which sessions are held by whom.
+pub(super) struct ManagerInner {
+    pub(super) config: Config,
+    pub(super) store: Box<dyn Store>,
+    pub(super) held: Arc<HeldSessions>,
+}
+
+/// A session that was waited for.
+pub(super) struct Locked {
+    pub(super) stored: Stored,
+    pub(super) lease: Box<dyn Lease>,
+    pub(super) guard: SessionGuard,
+    pub(super) now: SystemTime,
+}
+
+impl ManagerInner {
+    /// Waits for a session until `deadline` and loads what is stored.
+    pub(super) fn lock(
+        &self,
+        session: &SessionDigest,
+        deadline: Instant,
+    ) -> Result<Option<Locked>> {
+        let started = Instant::now();
+        let guard = SessionGuard::acquire(&self.held, session, deadline)?;
+        let now = SystemTime::now();
+        let mut found = self.store.lock(session, Duration::ZERO, now);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if matches!(found, Err(Error::Busy { .. })) && !left.is_zero() {
+            found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
+        }
+        if let Err(Error::Busy { waited, .. }) = &mut found {
+            *waited = started.elapsed();
+        }
+        Ok(found?.map(|(stored, lease)| Locked {
+            stored,
+            lease,
+            guard,
+            now,
+        }))
+    }
+
+    /// Whether a record has reached the absolute limit, however much it was used.
+    pub(super) fn is_too_old(&self, record: &Record, now: SystemTime) -> bool {
+        record.is_too_old(self.config.lifetime, now)
+    }
+
+    /// Destroys a session and what changes of its id have left under the ids before: one after the other,
+    /// so that no two locks are held at once. Returns the first failure.
+    pub(super) fn end(
+        &self,
+        record: &Record,
+        lease: Box<dyn Lease>,
+        deadline: Instant,
+    ) -> Result<()> {
+        lease.destroy()?;
+        let mut ended = Ok(());
+        let mut before: Vec<_> = record.predecessors().collect();
+        while let Some(session) = before.pop() {
+            let found = self.lock(&session, deadline);
+            ended = ended.and(found.and_then(|found| match found {
+                Some(Locked { stored, lease, .. }) if stored.record.is_replaced() => {
+                    before.extend(stored.record.predecessors());
+                    lease.destroy()
+                }
+                _ => Ok(()),
+            }));
+        }
+        ended
+    }
+
+    /// Destroys every session that these ids lead to, one after the other, and returns the first failure.
+    /// What a change of id left readable goes with a live session, if there is or was one.
+    pub(super) fn end_shown(
+        &self,
+        ids: &[SessionId],
+        by: By,
+        mut is_live: bool,
+        deadline: Instant,
+    ) -> Result<()> {
+        let (mut replaced, mut ended) = (Vec::new(), Ok(()));
+        for id in ids {
+            match self.end_one(id, by, is_live, deadline) {
+                Ok(Found::Live(())) => is_live = true,
+                Ok(Found::Marker(_)) => replaced.push(id),
+                Ok(Found::Nothing) => {}
+                Err(error) => ended = ended.and(Err(error)),
+            }
+        }
+        for id in replaced {
+            ended = ended.and(if is_live {
+                self.end_one(id, by, true, deadline).map(drop)
+            } else {
+                Err(Error::Replaced)
+            });
+        }
+        ended
+    }
+
+    fn end_one(
+        &self,
+        id: &SessionId,
+        by: By,
+        ends_copies: bool,
+        deadline: Instant,
+    ) -> Result<Found<()>> {
+        match self.lock(&id.digest(), deadline)? {
+            Some(Locked { stored, now, .. }) if is_hidden(&stored.record, by, now) => {
+                Ok(Found::Nothing)
+            }
+            Some(Locked { stored, lease, .. }) => {
+                let record = stored.record;
+                if record.is_marker() || (record.is_replaced() && !ends_copies) {
+                    return Ok(Found::Marker(vec![record]));
+                }
+                self.end(&record, lease, deadline).map(Found::Live)
+            }
+            None => Ok(Found::Nothing),
+        }
+    }
+}
+
+/// What presented ids lead to.
+pub(super) enum Found<T> {
+    Live(T),
+    /// Nothing but markers of a change of id, which these are, and dead ids.
+    Marker(Vec<Record>),
+    Nothing,
+}
+
+impl<T> Found<T> {
+    pub(super) fn live(self) -> Option<T> {
+        match self {
+            Found::Live(found) => Some(found),
+            Found::Marker(_) | Found::Nothing => None,
+        }
+    }
+}
+
+/// Whether what is stored is nothing to a client who shows its id.
+pub(super) fn is_hidden(record: &Record, by: By, now: SystemTime) -> bool {
+    (record.is_private() && by != By::Program) || record.is_left_by_a_wrong_clock(now)
+}
