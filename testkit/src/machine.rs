@@ -36,7 +36,8 @@ systemctl() {
     case "$*" in
     'restart apache2')
         apache2ctl stop 2>/dev/null || :
-        while [ -e /run/apache2/apache2.pid ]; do sleep 0.05; done
+        # As systemd does, until the last process is gone: the CGI daemon holds the sockets, too.
+        while grep -qsx apache2 /proc/[0-9]*/comm; do sleep 0.05; done
         apache2ctl start
         # Its CGI daemon may need a moment.
         for _ in $(seq 1000); do
