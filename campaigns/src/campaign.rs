@@ -1,0 +1,277 @@
+//! [`Campaign`]: a name and its cases; how they share the time, and what is said of them at the end.
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{Duration, Instant};
+
+/// By then a control has been noticed, however slow the machine is.
+const CONTROL_LIMIT: Duration = Duration::from_secs(120);
+/// How much longer than its time a case may take until everything in it has been tried.
+const EXTENSION: Duration = Duration::from_secs(120);
+/// More violations of one case say nothing new.
+const MAX_VIOLATIONS: usize = 10;
+
+pub(crate) struct Campaign {
+    pub(crate) name: &'static str,
+    /// One line.
+    pub(crate) about: &'static str,
+    /// How long it runs unless told otherwise.
+    pub(crate) seconds: u64,
+    pub(crate) cases: fn() -> Vec<Case>,
+}
+
+/// One thing that a campaign tries.
+pub(crate) struct Case {
+    store: String,
+    name: String,
+    /// Of a control: a violation must be found that has one of these texts in it.
+    must_find: &'static [&'static str],
+    #[expect(clippy::type_complexity, reason = "it is named nowhere else")]
+    attempt: Box<dyn Fn(&mut Trial)>,
+}
+
+/// How a campaign is run.
+pub(crate) struct Run {
+    pub(crate) time: Duration,
+    pub(crate) seed: u64,
+    pub(crate) rounds: u64,
+    pub(crate) store: Option<String>,
+}
+
+/// One attempt at a case, and what it has shown so far.
+pub(crate) struct Trial {
+    pub(crate) seed: u64,
+    pub(crate) rounds: u64,
+    deadline: Instant,
+    must_find: &'static [&'static str],
+    counts: Vec<(&'static str, u64)>,
+    violations: Vec<String>,
+    skipped: Option<String>,
+}
+
+impl Case {
+    /// A case in which nothing may be wrong.
+    pub(crate) fn new(store: &str, name: &str, attempt: impl Fn(&mut Trial) + 'static) -> Self {
+        Case {
+            store: store.to_owned(),
+            name: name.to_owned(),
+            must_find: &[],
+            attempt: Box::new(attempt),
+        }
+    }
+
+    /// A negative control: a violation with one of these texts in it must be found.
+    pub(crate) fn finding(mut self, texts: &'static [&'static str]) -> Self {
+        self.must_find = texts;
+        self
+    }
+
+    fn is_control(&self) -> bool {
+        !self.must_find.is_empty()
+    }
+
+    fn label(&self) -> String {
+        format!("{} {}", self.store, self.name)
+            .trim_end()
+            .to_owned()
+    }
+
+    fn attempt(&self, run: &Run, seed: u64, deadline: Instant) -> Trial {
+        let mut trial = Trial {
+            seed,
+            rounds: run.rounds,
+            deadline,
+            must_find: self.must_find,
+            counts: Vec::new(),
+            violations: Vec::new(),
+            skipped: None,
+        };
+        let attempted = panic::catch_unwind(AssertUnwindSafe(|| (self.attempt)(&mut trial)));
+        if let Err(payload) = attempted {
+            trial.violation(format!("panic: {}", words_of(&*payload)));
+        }
+        trial
+    }
+
+    /// Tries until it is noticed.
+    fn control(&self, run: &Run) -> Trial {
+        let limit = Instant::now() + CONTROL_LIMIT;
+        let mut seed = run.seed;
+        loop {
+            let mut trial = self.attempt(run, seed, limit);
+            if trial.skipped.is_some() || trial.has_found() {
+                trial.violations.clear();
+                return trial;
+            }
+            if Instant::now() >= limit {
+                let wanted = self.must_find.join("\" or \"");
+                let found = std::mem::take(&mut trial.violations);
+                trial.violation(format!(
+                    "not noticed: expected \"{wanted}\", found {found:#?}"
+                ));
+                return trial;
+            }
+            seed = seed.wrapping_add(1);
+        }
+    }
+}
+
+impl Trial {
+    pub(crate) fn rng(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed)
+    }
+
+    /// Whether there is time left, and a reason to go on.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.goes_on_until(true)
+    }
+
+    /// The same, and beyond the time while not everything has been tried.
+    pub(crate) fn goes_on_until(&self, has_tried_all: bool) -> bool {
+        let now = Instant::now();
+        let has_time = now < self.deadline || (!has_tried_all && now < self.deadline + EXTENSION);
+        let is_enough = if self.must_find.is_empty() {
+            self.violations.len() >= MAX_VIOLATIONS
+        } else {
+            self.has_found()
+        };
+        has_time && !is_enough
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str, number: u64) {
+        match self.counts.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, sum)) => *sum += number,
+            None => self.counts.push((what, number)),
+        }
+    }
+
+    /// What was counted elsewhere.
+    pub(crate) fn set(&mut self, what: &'static str, number: u64) {
+        self.counts.retain(|(known, _)| *known != what);
+        self.counts.push((what, number));
+    }
+
+    pub(crate) fn counted(&self, what: &str) -> u64 {
+        let found = self.counts.iter().find(|(known, _)| *known == what);
+        found.map_or(0, |(_, number)| *number)
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        !self.must_find.is_empty()
+    }
+
+    pub(crate) fn violation(&mut self, text: String) {
+        self.violations.push(text);
+    }
+
+    /// What cannot be tried here.
+    pub(crate) fn skip(&mut self, reason: &str) {
+        self.skipped = Some(reason.to_owned());
+    }
+
+    fn has_found(&self) -> bool {
+        let is_it = |text: &String| self.must_find.iter().any(|words| text.contains(words));
+        self.violations.iter().any(is_it)
+    }
+
+    fn told(&self) -> String {
+        let counts: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(what, number)| format!("{number} {what}"))
+            .collect();
+        counts.join(", ")
+    }
+}
+
+impl Campaign {
+    /// Runs the controls and the cases, and prints what they have shown. Whether nothing is wrong.
+    pub(crate) fn run(&self, run: &Run) -> bool {
+        let started = Instant::now();
+        let mut cases = (self.cases)();
+        if let Some(store) = &run.store {
+            cases.retain(|case| case.store == *store);
+        }
+        let (controls, cases): (Vec<Case>, Vec<Case>) =
+            cases.into_iter().partition(Case::is_control);
+        if controls.len() + cases.len() == 0 {
+            println!("{}: no such store: see --list", self.name);
+            return false;
+        }
+        let (mut sum, mut wrong, mut noticed, mut left_out) = (Vec::new(), 0, 0, 0);
+        let mut take = |case: &Case, trial: Trial| {
+            let what = format!("{}, {}", self.name, case.label());
+            if let Some(reason) = &trial.skipped {
+                println!("{what}: left out: {reason}");
+                left_out += 1;
+            } else if case.is_control() && trial.violations.is_empty() {
+                noticed += 1;
+            } else {
+                println!("{what}: {}", trial.told());
+            }
+            for text in &trial.violations {
+                println!("{what}: VIOLATION (seed {}): {text}", trial.seed);
+            }
+            wrong += trial.violations.len();
+            if !case.is_control() {
+                sum.extend(trial.counts);
+            }
+        };
+        for case in &controls {
+            take(case, case.control(run));
+        }
+        let deadline = Instant::now() + run.time;
+        for (number, case) in cases.iter().enumerate() {
+            let now = Instant::now();
+            let others = u32::try_from(cases.len() - number).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(now) / others;
+            take(case, case.attempt(run, run.seed, now + share));
+        }
+        let mut totals = Trial {
+            seed: run.seed,
+            rounds: 0,
+            deadline,
+            must_find: &[],
+            counts: Vec::new(),
+            violations: Vec::new(),
+            skipped: None,
+        };
+        for (what, number) in sum {
+            totals.count(what, number);
+        }
+        let verdict = match wrong {
+            0 => "no violation".to_owned(),
+            _ => format!(
+                "{wrong} VIOLATIONS; to repeat: campaigns {} --seed {}",
+                self.name, run.seed
+            ),
+        };
+        println!(
+            "{}: {}; {} cases, {noticed} of {} controls noticed, {left_out} left out; seed {}, {} s: {verdict}",
+            self.name,
+            totals.told(),
+            cases.len(),
+            controls.len(),
+            run.seed,
+            started.elapsed().as_secs()
+        );
+        wrong == 0
+    }
+
+    /// The cases and controls, one a line.
+    pub(crate) fn listing(&self) -> String {
+        let mut text = String::new();
+        for case in (self.cases)() {
+            let kind = if case.is_control() { "control" } else { "case" };
+            let _ = writeln!(text, "{kind:<8} {}", case.label());
+        }
+        text
+    }
+}
+
+fn words_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or_default().to_owned()
+}

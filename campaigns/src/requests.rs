@@ -1,0 +1,357 @@
+//! [`Requests`]: what requests do with sessions that hold a number, each through the session manager, and some
+//! straight through the store.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{
+    Lease, Record, Result, Session, SessionDigest, SessionId, SessionManager, Store, Stored, Sweep,
+    SweepReport,
+};
+
+use crate::subject::{Subject, TIMEOUT};
+
+/// Longer than any case runs: no request is told that a session is busy.
+const WAIT: Duration = Duration::from_secs(600);
+/// How long a replaced id can be read under.
+const GRACE: Duration = Duration::from_secs(120);
+const NUMBER: &str = "n";
+const PADDING: &str = "x";
+
+/// A session's number, and what else is stored with it: it follows from the number, so that half a
+/// record shows.
+pub(crate) type Number = u64;
+
+/// A live session, as an administrator sees it.
+pub(crate) struct Seen {
+    pub(crate) session: SessionDigest,
+    pub(crate) number: Number,
+    pub(crate) user: Option<String>,
+    /// It is among the sessions of its user, if it has one.
+    pub(crate) is_listed: bool,
+}
+
+pub(crate) struct Requests {
+    manager: SessionManager,
+    /// Where a file for each session lies, if they lie in files.
+    directory: Option<PathBuf>,
+    is_sharded: bool,
+    pause: Box<dyn Fn()>,
+}
+
+impl Requests {
+    /// Opens a store. `pause` is called while a session is held.
+    pub(crate) fn of(subject: &Subject, directory: &Path, pause: impl Fn() + 'static) -> Self {
+        let subject = subject.clone().with("lockTimeout", "600s");
+        Requests {
+            manager: subject.open(directory).unwrap(),
+            directory: subject.has_files().then(|| directory.to_owned()),
+            is_sharded: subject.setting("shards").is_some(),
+            pause: Box::new(pause),
+        }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.manager.store()
+    }
+
+    /// Creates the session with this number, of a user if there is one; `false` when its name is taken.
+    pub(crate) fn create(
+        &self,
+        id: &SessionId,
+        number: Number,
+        user: Option<&str>,
+    ) -> Result<bool> {
+        let now = SystemTime::now();
+        let record = Record::new(now).with_values(values(number));
+        let lease = self
+            .store()
+            .create(&id.digest(), &record.with_user(user), now)?;
+        Ok(lease.is_some())
+    }
+
+    /// Gives the session this number, and the user if there is one, and creates it when there is none. The
+    /// number before.
+    pub(crate) fn start(
+        &self,
+        id: &SessionId,
+        number: Number,
+        user: Option<&str>,
+    ) -> Result<Option<Number>> {
+        let mut session = self.manager.start_with_id(id)?;
+        let before = held(&session)?;
+        if user.is_some() {
+            session.set_user(user)?;
+        }
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
+    pub(crate) fn read(&self, id: &SessionId) -> Result<Option<Number>> {
+        let Some(snapshot) = self.manager.read(cookie(id))? else {
+            return Ok(None);
+        };
+        let number = snapshot.require(NUMBER)?;
+        check(number, &snapshot.require::<String>(PADDING)?);
+        Ok(Some(number))
+    }
+
+    pub(crate) fn read_record(&self, id: &SessionId) -> Result<Option<Number>> {
+        let stored = self.store().read(&id.digest(), SystemTime::now())?;
+        let stored = stored.filter(|stored| !stored.record.is_marker());
+        Ok(stored.map(|stored| number_of(&stored.record)))
+    }
+
+    /// Gives an existing session this number. The number before.
+    pub(crate) fn save(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
+    pub(crate) fn save_record(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let Some((stored, mut lease)) = self.lock(id)? else {
+            return Ok(None);
+        };
+        (self.pause)();
+        let record = stored.record.with_values(values(number));
+        lease.commit(&record, SystemTime::now())?;
+        Ok(Some(number_of(&stored.record)))
+    }
+
+    pub(crate) fn destroy(&self, id: &SessionId) -> Result<Option<Number>> {
+        let Some(session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        (self.pause)();
+        session.destroy()?;
+        Ok(before)
+    }
+
+    pub(crate) fn destroy_record(&self, id: &SessionId) -> Result<Option<Number>> {
+        let Some((stored, lease)) = self.lock(id)? else {
+            return Ok(None);
+        };
+        (self.pause)();
+        lease.destroy()?;
+        Ok(Some(number_of(&stored.record)))
+    }
+
+    /// Gives the session this number and a new id. The number before, and the new id.
+    pub(crate) fn renew(
+        &self,
+        id: &SessionId,
+        number: Number,
+    ) -> Result<Option<(Number, SessionId)>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        session.regenerate_id();
+        self.change(&mut session, number)?;
+        session.save()?;
+        let id = session.id().cloned();
+        Ok(before.zip(id))
+    }
+
+    /// The same, while the old id can still be read under. The number before.
+    pub(crate) fn replace(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let before = held(&session)?;
+        session.regenerate_id_with_grace(GRACE);
+        self.change(&mut session, number)?;
+        session.commit()?;
+        Ok(before)
+    }
+
+    /// Whether the session goes on under another id.
+    pub(crate) fn is_replaced(&self, id: &SessionId) -> Result<bool> {
+        let snapshot = self.manager.read(cookie(id))?;
+        Ok(snapshot.is_some_and(|snapshot| snapshot.is_replaced()))
+    }
+
+    /// Makes the session one that nobody has used for two hours.
+    pub(crate) fn expire(&self, id: &SessionId) -> Result<Option<Number>> {
+        let Some((stored, mut lease)) = self.lock(id)? else {
+            return Ok(None);
+        };
+        (self.pause)();
+        if self.directory.is_none() {
+            // An engine believes what it is told of the time.
+            lease.touch(SystemTime::now() - 2 * TIMEOUT)?;
+            return Ok(Some(number_of(&stored.record)));
+        }
+        let file = File::options().write(true).open(self.path(id));
+        // One whose file is gone in spite of its lock has expired, too.
+        if let Ok(file) = file {
+            file.set_modified(SystemTime::now() - 2 * TIMEOUT).unwrap();
+        }
+        drop(lease);
+        Ok(Some(number_of(&stored.record)))
+    }
+
+    pub(crate) fn clean_up(&self) -> Result<SweepReport> {
+        self.manager.delete_expired(&Sweep::new())
+    }
+
+    /// What a clean-up will do in two hours.
+    pub(crate) fn clean_up_later(&self) -> Result<SweepReport> {
+        let later = SystemTime::now() + 2 * TIMEOUT;
+        self.store().delete_expired(&Sweep::new(), later)
+    }
+
+    /// Makes the session that of a user. The number in it.
+    pub(crate) fn log_in(&self, id: &SessionId, user: &str) -> Result<Option<Number>> {
+        let Some(mut session) = self.manager.existing(cookie(id))? else {
+            return Ok(None);
+        };
+        let number = held(&session)?;
+        session.set_user(Some(user))?;
+        session.commit()?;
+        Ok(number)
+    }
+
+    pub(crate) fn log_out_everywhere(&self, user: &str) -> Result<u64> {
+        self.manager.destroy_sessions_of(user, None)
+    }
+
+    /// Gives a session the id that is next, as a request does that has drawn this one.
+    pub(crate) fn renew_as(&self, id: &SessionId, next: &SessionId, number: Number) -> Result<()> {
+        let now = SystemTime::now();
+        let (stored, mut lease) = self.lock(id)?.expect("a session");
+        let record = stored.record.with_values(values(number));
+        let record = record.succeeding(&id.digest(), now);
+        drop(self.store().create(&next.digest(), &record, now)?);
+        let seconds = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let end = seconds + 61;
+        let marker = format!(
+            r#"{{"v":1,"created":{seconds},"expires":{end},"replaced":"marker","values":{{}}}}"#
+        );
+        lease.finish(&Record::from_json(marker.into_bytes()).unwrap(), now)
+    }
+
+    /// Whether a change of id has left its marker here.
+    pub(crate) fn is_marker(&self, session: &SessionDigest) -> Result<bool> {
+        let stored = self.store().read(session, SystemTime::now())?;
+        Ok(stored.is_some_and(|stored| stored.record.is_marker()))
+    }
+
+    /// Locks a session, past the manager. A marker is none.
+    fn lock(&self, id: &SessionId) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let found = self.store().lock(&id.digest(), WAIT, SystemTime::now())?;
+        Ok(found.filter(|(stored, _)| !stored.record.is_marker()))
+    }
+
+    /// All live sessions.
+    pub(crate) fn all(&self) -> Result<Vec<Seen>> {
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
+            found.push((*session, stored));
+            ControlFlow::Continue(())
+        };
+        self.store().for_each(&mut visit, SystemTime::now())?;
+        let all = found.into_iter().map(|(session, stored)| {
+            let record = stored?.record;
+            let user = record.user().map(str::to_owned);
+            let is_listed = match &user {
+                Some(user) => self
+                    .store()
+                    .sessions_of(user, SystemTime::now())?
+                    .contains(&session),
+                None => true,
+            };
+            Ok(Seen {
+                session,
+                number: number_of(&record),
+                user,
+                is_listed,
+            })
+        });
+        all.collect()
+    }
+
+    /// Destroys every session that is there.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let now = SystemTime::now();
+        let mut found = Vec::new();
+        let mut visit = |session: &SessionDigest, _: Result<Stored>| {
+            found.push(*session);
+            ControlFlow::Continue(())
+        };
+        self.store().for_each(&mut visit, now)?;
+        for session in found {
+            if let Some((_, lease)) = self.store().lock(&session, WAIT, now)? {
+                lease.destroy()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The session's file.
+    fn path(&self, id: &SessionId) -> PathBuf {
+        let directory = self.directory.as_ref().expect("a store of files");
+        let digest = id.digest();
+        let shard = if self.is_sharded {
+            &digest.as_str()[..2]
+        } else {
+            ""
+        };
+        directory.join(shard).join(format!("{digest}.json"))
+    }
+
+    fn change(&self, session: &mut Session, number: Number) -> Result<()> {
+        (self.pause)();
+        session.insert(PADDING, padding(number))?;
+        session.insert(NUMBER, number)
+    }
+}
+
+pub(crate) fn cookie(id: &SessionId) -> String {
+    format!("sessionId={}", id.secret())
+}
+
+/// The number of an open session; `None` of one that begins.
+fn held(session: &Session) -> Result<Option<Number>> {
+    if session.is_new() {
+        return Ok(None);
+    }
+    let number = session.require(NUMBER)?;
+    check(number, &session.require::<String>(PADDING)?);
+    Ok(Some(number))
+}
+
+fn values(number: Number) -> Vec<u8> {
+    let padding = padding(number);
+    format!(r#"{{"":{{"{NUMBER}":{number},"{PADDING}":"{padding}"}}}}"#).into_bytes()
+}
+
+fn number_of(record: &Record) -> Number {
+    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
+    let number = values[""][NUMBER].as_u64().unwrap();
+    check(number, values[""][PADDING].as_str().unwrap());
+    number
+}
+
+/// Every third number needs a larger file than the others.
+fn padding(number: Number) -> String {
+    let length = if number % 3 == 2 { 3000 } else { 20 };
+    number.to_string().chars().cycle().take(length).collect()
+}
+
+#[track_caller]
+fn check(number: Number, found: &str) {
+    assert!(found == padding(number), "half a record of {number}");
+}

@@ -1,0 +1,286 @@
+//! A storm on a store: processes count on sessions and are killed at random, clean-ups run all the time,
+//! sessions end and begin, change their ids, grow and shrink, are read without a lock, and evict each other
+//! where there is a cap.
+//!
+//! Each process keeps a ledger outside the sessions, with a line before and after each operation. At the end
+//! every acknowledged increment is there once, and of the others at most those that were under way when
+//! their process was killed; nothing that was read is torn or older than what was acknowledged, nothing
+//! that ended comes back, nothing fails, and a clean-up leaves nothing behind.
+
+mod content;
+mod crew;
+mod ground;
+mod ledger;
+mod tally;
+mod verdict;
+mod violation;
+mod worker;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use cgi_session::SessionDigest;
+use serde::{Deserialize, Serialize};
+
+use crate::broken::Fault;
+use crate::campaign::{Campaign, Case, Trial};
+use crate::process::{self, Task};
+use crate::subject::Subject;
+use crew::Crew;
+use ground::{Field, Ground};
+use ledger::Operation;
+use worker::{Stop, Worker};
+
+pub(crate) const CAMPAIGN: Campaign = Campaign {
+    name: "storm",
+    about: "what processes acknowledge is stored once, whatever is killed, destroyed, evicted and cleaned up",
+    seconds: 300,
+    cases,
+};
+
+/// Between two looks at the processes.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What a process of a storm does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Counts until it is killed, as a FastCGI worker would.
+    Resident,
+    /// Does one thing and ends, as a CGI program would.
+    Single,
+    /// Reads without a lock.
+    Reader,
+    /// Cleans up.
+    Sweeper,
+    /// Cleans up with a clock that is ahead.
+    HastySweeper,
+    /// Creates sessions where there is a cap.
+    Newcomer,
+}
+
+/// The part of one process in a storm.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    role: Role,
+    number: u64,
+    seed: u64,
+    stores: PathBuf,
+    /// The store may say that it cannot answer.
+    is_troubled: bool,
+}
+
+/// Where processes run: with this store, and by a command that has theirs as its last words.
+pub(crate) struct Host {
+    pub(crate) subject: Subject,
+    pub(crate) prefix: Vec<String>,
+}
+
+impl Part {
+    /// Plays it. What goes wrong is one line on stderr.
+    pub(crate) fn perform(&self, task: &Task) -> ExitCode {
+        let line = match self.work(task) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(Stop::Unavailable(_)) if self.is_troubled => {
+                thread::sleep(worker::PAUSE);
+                return ExitCode::SUCCESS;
+            }
+            Err(Stop::Found(line) | Stop::Unavailable(line)) => line,
+            Err(Stop::Failed(error)) => format!("failed: a process of the storm: {error}"),
+        };
+        // In one piece: others write there too. If it cannot be said, the exit status says it.
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+        ExitCode::FAILURE
+    }
+
+    fn work(&self, task: &Task) -> Result<(), Stop> {
+        let mut worker = Worker::new(task, self)?;
+        match self.role {
+            Role::Resident => worker.repeat(u64::MAX, Worker::count),
+            Role::Single => worker.repeat(1, Worker::count),
+            Role::Reader => worker.repeat(u64::MAX, Worker::look_around),
+            Role::Sweeper => worker.repeat(u64::MAX, Worker::sweep),
+            Role::HastySweeper => worker.repeat(u64::MAX, Worker::sweep_ahead),
+            Role::Newcomer => worker.repeat(u64::MAX, Worker::crowd_in),
+        }
+    }
+}
+
+/// A storm that has begun.
+pub(crate) struct Storm {
+    ground: Ground,
+    subject: Subject,
+    crew: Crew,
+    violations: Vec<String>,
+}
+
+impl Storm {
+    /// Begins a storm. `place` is an empty directory for the ledgers, `stores` one for the stores.
+    pub(crate) fn begin(
+        place: &Path,
+        stores: &Path,
+        hosts: Vec<Host>,
+        seed: u64,
+        is_troubled: bool,
+    ) -> io::Result<Self> {
+        let ground = Ground::new(place, stores);
+        ground.prepare()?;
+        let subject = hosts[0].subject.clone();
+        for field in Field::ALL {
+            subject.prepare(&ground.field(field));
+        }
+        let part = Part {
+            role: Role::Resident,
+            number: 0,
+            seed: 0,
+            stores: stores.to_owned(),
+            is_troubled,
+        };
+        Ok(Storm {
+            crew: Crew::start(ground.clone(), part, hosts, seed)?,
+            ground,
+            subject,
+            violations: Vec::new(),
+        })
+    }
+
+    /// Waits a moment and replaces the processes that have ended. Whether nothing is wrong so far.
+    pub(crate) fn turn(&mut self) -> io::Result<bool> {
+        thread::sleep(PAUSE);
+        self.violations.extend(self.crew.turn_over()?);
+        Ok(self.violations.is_empty() && self.crew.violations()?.is_empty())
+    }
+
+    /// Ends the processes. What they say from now on does not count.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        self.violations.extend(self.crew.violations()?);
+        self.crew.stop().map(drop)
+    }
+
+    /// What is wrong with what the processes said and left, which is removed.
+    pub(crate) fn verdict(mut self) -> io::Result<Vec<String>> {
+        let found = verdict::pronounce(&self.ground, &self.subject, &self.crew.tally)?;
+        self.violations.extend(found);
+        Ok(self.violations)
+    }
+
+    /// What has been done by processes that have ended.
+    pub(crate) fn note(&self, trial: &mut Trial) {
+        let done = |operation| self.crew.tally.done_of(operation);
+        let moved = [Operation::Regenerate, Operation::Replace].map(done);
+        let brief = done(Operation::Brief);
+        for (what, number) in [
+            ("increments", done(Operation::Count) + moved[0] + moved[1]),
+            ("increments between clean-ups", brief),
+            ("new ids", moved[0]),
+            ("new ids with grace", moved[1]),
+            ("new sessions at the cap", done(Operation::Crowd)),
+            ("destroyed", done(Operation::Destroy)),
+            ("reads", done(Operation::Read)),
+            ("swept", done(Operation::Sweep)),
+            ("refused", done(Operation::Refused)),
+            ("processes", self.crew.started),
+            ("killed", self.crew.killed),
+        ] {
+            trial.set(what, number);
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = CONTROLS
+        .iter()
+        .map(|(fault, texts)| case(Subject::broken(*fault), "").finding(texts))
+        .collect();
+    let sharded = Subject::file().with("shards", "256");
+    cases.extend([
+        case(Subject::broken(Fault::Nothing), ""),
+        case(Subject::file(), ""),
+        case(
+            sharded.with("durability", "data"),
+            "shards=256 durability=data",
+        ),
+        case(Subject::of("sqlite"), ""),
+    ]);
+    cases
+}
+
+/// What is wrong with a store, and how it must be noticed.
+const CONTROLS: [(Fault, &[&str]); 13] = [
+    (Fault::NoLock, &["lost: ", "doubled: ", "stale: "]),
+    (Fault::SharedLock, &["lost: ", "doubled: ", "stale: "]),
+    (Fault::NoLinkCheck, &["lost: ", "doubled: ", "stale: "]),
+    (Fault::LockFileRemoved, &["lost: ", "doubled: ", "stale: "]),
+    (Fault::TruncateAndWrite, &["torn: ", "EOF while parsing"]),
+    (Fault::Resurrect, &["resurrected: "]),
+    (Fault::SweepWithoutLock, &["deleted in use: "]),
+    (Fault::ForgetEnd, &["resurrected: "]),
+    (Fault::DestroyAtEnd, &["lost: "]),
+    (Fault::EvictWithoutLock, &["deleted in use: "]),
+    (Fault::NoCap, &["crowded: "]),
+    (Fault::LeaveTemporary, &["left behind: "]),
+    (Fault::ForgetUsers, &["among the sessions of user "]),
+];
+
+fn case(subject: Subject, name: &str) -> Case {
+    let store = subject.name.clone();
+    Case::new(&store, name, move |trial| {
+        // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
+        let is_slow = subject
+            .fault()
+            .is_some_and(|fault| fault != Fault::LeaveTemporary);
+        let place = if is_slow {
+            process::memory()
+        } else {
+            tempfile::tempdir().unwrap()
+        };
+        let host = Host {
+            subject: subject.clone(),
+            prefix: Vec::new(),
+        };
+        let stores = place.path().join("stores");
+        let mut storm = Storm::begin(place.path(), &stores, vec![host], trial.seed, false).unwrap();
+        let has_tried_all = |trial: &Trial| has_tried_all(trial, &subject);
+        while storm.turn().unwrap() && trial.goes_on_until(has_tried_all(trial)) {
+            storm.note(trial);
+            if trial.is_control() && has_tried_all(trial) {
+                break;
+            }
+        }
+        storm.stop().unwrap();
+        storm.note(trial);
+        let violations = storm.verdict().unwrap();
+        if violations.is_empty() && !trial.is_control() && !has_tried_all(trial) {
+            trial.violation("too little was tried".to_owned());
+        }
+        for violation in violations {
+            trial.violation(violation);
+        }
+    })
+}
+
+fn has_tried_all(trial: &Trial, subject: &Subject) -> bool {
+    let cap = if subject.has_cap() { 100 } else { 0 };
+    let least = [
+        ("new sessions at the cap", cap),
+        ("increments", 500),
+        ("increments between clean-ups", 10),
+        ("new ids", 2),
+        ("new ids with grace", 2),
+        ("destroyed", 1),
+        ("reads", 1),
+        ("swept", 1),
+        ("killed", 30),
+    ];
+    least
+        .into_iter()
+        .all(|(what, least)| trial.counted(what) >= least)
+}
+
+/// How the ledgers name a session: the first digits of its digest.
+fn name_of(session: &SessionDigest) -> u64 {
+    let digits = session.as_str().get(..16).unwrap_or_default();
+    u64::from_str_radix(digits, 16).unwrap_or_default()
+}

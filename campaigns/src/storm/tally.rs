@@ -1,0 +1,341 @@
+//! [`Tally`]: all ledgers together, and whether what is stored at the end agrees with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cgi_session::SessionDigest;
+
+use super::ledger::{Line, Operation, Step};
+use super::violation::Kind;
+
+/// What the processes have done, by counter.
+#[derive(Default)]
+pub(super) struct Tally {
+    accounts: BTreeMap<u64, Account>,
+    done: BTreeMap<Operation, u64>,
+}
+
+/// What was done to one counter. Every increment is known by the number that it counted to.
+#[derive(Default)]
+struct Account {
+    has_begun: bool,
+    acknowledged: Numbers,
+    /// Under way when their processes were killed: they may have taken effect.
+    under_way: BTreeSet<u64>,
+    /// Of those, the ones that were to end in a session of a new id, which no process knows then.
+    moving: BTreeSet<u64>,
+    is_being_destroyed: bool,
+    destroyed_at: Option<u64>,
+    name: u64,
+}
+
+/// A set of numbers that begin at one and have few gaps.
+#[derive(Default)]
+struct Numbers {
+    words: Vec<u64>,
+    count: u64,
+    greatest: u64,
+}
+
+impl Tally {
+    /// Takes in the ledger of a process that has ended.
+    pub(super) fn add(&mut self, lines: impl Iterator<Item = Option<Line>>) -> Vec<String> {
+        let mut violations = Vec::new();
+        let mut under_way: Option<Line> = None;
+        for line in lines {
+            let Some(line) = line else {
+                violations.push(Kind::Failed.violation("a ledger", "lines", "others"));
+                break;
+            };
+            match line.step {
+                Step::Begun => {
+                    if let Some(failed) = under_way.replace(line) {
+                        self.left_undone(failed);
+                    }
+                }
+                Step::Done => {
+                    under_way = under_way.filter(|begun| begun.counter != line.counter);
+                    violations.extend(self.note(line));
+                }
+            }
+        }
+        if let Some(line) = under_way {
+            self.left_undone(line);
+        }
+        violations
+    }
+
+    fn note(&mut self, line: Line) -> Option<String> {
+        let Line { counter, value, .. } = line;
+        let amount = match line.operation {
+            Operation::Read | Operation::Sweep => value,
+            _ => 1,
+        };
+        *self.done.entry(line.operation).or_default() += amount;
+        match line.operation {
+            Operation::Begin => self.account(counter).has_begun = true,
+            Operation::Name => self.account(counter).name = value,
+            Operation::Destroy => self.account(counter).destroyed_at = Some(value),
+            Operation::Count | Operation::Regenerate | Operation::Replace => {
+                let account = self.account(counter);
+                if !account.acknowledged.insert(value) {
+                    let shown = account.shown(counter);
+                    let expected = format!("one increment to {value}");
+                    let found = "two that were acknowledged";
+                    return Some(Kind::Doubled.violation(shown, expected, found));
+                }
+            }
+            Operation::Brief
+            | Operation::Crowd
+            | Operation::Read
+            | Operation::Sweep
+            | Operation::Refused => {}
+        }
+        None
+    }
+
+    /// How often this was done and acknowledged.
+    pub(super) fn done_of(&self, operation: Operation) -> u64 {
+        self.done.get(&operation).copied().unwrap_or_default()
+    }
+
+    fn left_undone(&mut self, line: Line) {
+        let account = self.account(line.counter);
+        match line.operation {
+            Operation::Count | Operation::Regenerate | Operation::Replace => {
+                account.under_way.insert(line.value);
+                if line.operation != Operation::Count {
+                    account.moving.insert(line.value);
+                }
+            }
+            Operation::Destroy => account.is_being_destroyed = true,
+            Operation::Begin
+            | Operation::Name
+            | Operation::Brief
+            | Operation::Crowd
+            | Operation::Read
+            | Operation::Sweep
+            | Operation::Refused => {}
+        }
+    }
+
+    fn account(&mut self, counter: u64) -> &mut Account {
+        self.accounts.entry(counter).or_default()
+    }
+
+    /// Compares everything that was done with the sessions that there are, by counter.
+    pub(super) fn check(&self, stored: &BTreeMap<u64, Vec<(SessionDigest, u64)>>) -> Vec<String> {
+        let none = Vec::new();
+        let known = self.accounts.iter().filter_map(|(counter, account)| {
+            account.check(*counter, stored.get(counter).unwrap_or(&none))
+        });
+        // What no ledger has was under way when its process was killed, and holds nothing.
+        let unknown = stored.iter().filter(|(counter, found)| {
+            !self.accounts.contains_key(counter) && found.iter().any(|(_, number)| *number > 0)
+        });
+        let unknown = unknown.map(|(counter, found)| {
+            let shown = Account::default().shown(*counter);
+            Kind::Doubled.violation(shown, 0, numbers(found))
+        });
+        known.chain(unknown).collect()
+    }
+}
+
+impl Account {
+    fn shown(&self, counter: u64) -> String {
+        if self.name == 0 {
+            // The process that created it is still at work, or was killed at once.
+            return format!("the session of counter {counter:x}");
+        }
+        format!("session {:012x} (counter {counter:x})", self.name >> 16)
+    }
+
+    fn check(&self, counter: u64, found: &[(SessionDigest, u64)]) -> Option<String> {
+        let shown = || self.shown(counter);
+        let violation =
+            |kind: Kind, expected: String, found: String| kind.violation(shown(), expected, found);
+        let are_forks = |but_for: Option<usize>| {
+            let mut others = found.iter().enumerate();
+            others
+                .all(|(place, (_, number))| Some(place) == but_for || self.moving.contains(number))
+        };
+        if let Some(end) = self.destroyed_at {
+            if self.acknowledged.greatest > end || !are_forks(None) {
+                let went_on = format!(
+                    "{} and sessions {}",
+                    self.acknowledged.greatest,
+                    numbers(found)
+                );
+                let expected = format!("nothing after it was destroyed at {end}");
+                return Some(violation(Kind::Resurrected, expected, went_on));
+            }
+            return self.explain(end).map(|(kind, expected)| {
+                violation(kind, expected, format!("{end} when it was destroyed"))
+            });
+        }
+        if self.is_being_destroyed && are_forks(None) {
+            return None;
+        }
+        let reasons: Vec<Option<(Kind, String)>> = (0..found.len())
+            .filter(|main| are_forks(Some(*main)))
+            .map(|main| self.explain(found[main].1))
+            .collect();
+        match reasons.first() {
+            Some(_) if reasons.iter().any(Option::is_none) => None,
+            Some(Some((kind, expected))) => {
+                Some(violation(*kind, expected.clone(), numbers(found)))
+            }
+            _ if found.is_empty() => (self.has_begun || self.acknowledged.count > 0).then(|| {
+                let expected = format!("{} or more", self.acknowledged.greatest);
+                violation(Kind::Lost, expected, "no session".to_owned())
+            }),
+            _ => Some(violation(
+                Kind::Doubled,
+                "one session".to_owned(),
+                numbers(found),
+            )),
+        }
+    }
+
+    /// What is wrong with a counter that ends at this number.
+    fn explain(&self, end: u64) -> Option<(Kind, String)> {
+        let greatest = self.acknowledged.greatest;
+        if greatest > end {
+            return Some((Kind::Lost, format!("{greatest} or more")));
+        }
+        let is_accounted_for =
+            |number: &u64| self.acknowledged.contains(*number) || self.under_way.contains(number);
+        if (1..=end).all(|number| is_accounted_for(&number)) {
+            return None;
+        }
+        let most = self.acknowledged.count + self.under_way.len() as u64;
+        Some((
+            Kind::Doubled,
+            format!("{most} or less, each number acknowledged or under way"),
+        ))
+    }
+}
+
+impl Numbers {
+    /// Adds a number; `false` when it is there already.
+    fn insert(&mut self, number: u64) -> bool {
+        let (word, bit) = Numbers::place(number);
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        let is_new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.count += u64::from(is_new);
+        self.greatest = self.greatest.max(number);
+        is_new
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        let (word, bit) = Numbers::place(number);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    fn place(number: u64) -> (usize, u64) {
+        let word = usize::try_from(number / 64).unwrap_or(usize::MAX);
+        (word, 1 << (number % 64))
+    }
+}
+
+fn numbers(found: &[(SessionDigest, u64)]) -> String {
+    let each = found.iter().map(|(digest, number)| {
+        let short = digest.as_str().get(..12).unwrap_or_default();
+        format!("{number} in {short}")
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() {
+        return "none".to_owned();
+    }
+    each.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Operation::{Begin, Count, Destroy, Regenerate};
+    use Step::{Begun, Done};
+
+    /// What is found wrong after these ledgers with these numbers stored.
+    fn wrong(ledgers: &[&[(Step, Operation, u64)]], stored: &[u64]) -> Vec<String> {
+        let mut tally = Tally::default();
+        let mut kinds = Vec::new();
+        for ledger in ledgers {
+            let lines = ledger.iter().map(|(step, operation, value)| {
+                Some(Line {
+                    step: *step,
+                    operation: *operation,
+                    counter: 1,
+                    value: *value,
+                })
+            });
+            kinds.extend(tally.add(lines));
+        }
+        let digest = SessionDigest::parse(&[b'a'; SessionDigest::LENGTH]).unwrap();
+        let found: Vec<_> = stored.iter().map(|number| (digest, *number)).collect();
+        let stored = BTreeMap::from([(1, found)]);
+        kinds.extend(tally.check(&stored));
+        let kind = |line: String| line.split(':').next().map(str::to_owned);
+        kinds.into_iter().filter_map(kind).collect()
+    }
+
+    const TWO: &[(Step, Operation, u64)] = &[(Done, Begin, 0), (Done, Count, 1), (Done, Count, 2)];
+
+    #[test]
+    fn a_counter_holds_what_was_acknowledged() {
+        assert_eq!(wrong(&[TWO], &[2]), [""; 0]);
+        assert_eq!(wrong(&[TWO], &[1]), ["lost"]);
+        assert_eq!(wrong(&[TWO], &[3]), ["doubled"]);
+        assert_eq!(wrong(&[TWO], &[]), ["lost"]);
+        assert_eq!(wrong(&[TWO, &[(Done, Count, 2)]], &[2]), ["doubled"]);
+    }
+
+    #[test]
+    fn what_was_under_way_may_count_once() {
+        let killed: &[_] = &[(Begun, Count, 3)];
+        assert_eq!(wrong(&[TWO, killed], &[2]), [""; 0]);
+        assert_eq!(wrong(&[TWO, killed], &[3]), [""; 0]);
+        assert_eq!(wrong(&[TWO, killed], &[4]), ["doubled"]);
+        assert_eq!(wrong(&[TWO, killed, &[(Done, Count, 4)]], &[4]), [""; 0]);
+        assert_eq!(wrong(&[TWO, &[(Done, Count, 4)]], &[4]), ["doubled"]);
+    }
+
+    #[test]
+    fn what_failed_may_count_once_and_its_process_goes_on() {
+        let failed: &[_] = &[(Begun, Count, 3), (Begun, Count, 3), (Done, Count, 3)];
+        assert_eq!(wrong(&[TWO, failed], &[3]), [""; 0]);
+        let failed: &[_] = &[(Begun, Count, 3), (Begun, Count, 4), (Done, Count, 4)];
+        assert_eq!(wrong(&[TWO, failed], &[4]), [""; 0]);
+        assert_eq!(wrong(&[TWO, failed], &[3]), ["lost"]);
+    }
+
+    #[test]
+    fn a_destroyed_counter_ends_where_it_was_destroyed() {
+        let destroyed: &[_] = &[(Done, Destroy, 2)];
+        assert_eq!(wrong(&[TWO, destroyed], &[]), [""; 0]);
+        assert_eq!(wrong(&[TWO, destroyed], &[2]), ["resurrected"]);
+        assert_eq!(
+            wrong(&[TWO, destroyed, &[(Done, Count, 3)]], &[]),
+            ["resurrected"]
+        );
+        assert_eq!(wrong(&[TWO, &[(Done, Destroy, 1)]], &[]), ["resurrected"]);
+        let killed: &[_] = &[(Begun, Destroy, 2)];
+        assert_eq!(wrong(&[TWO, killed], &[]), [""; 0]);
+        assert_eq!(wrong(&[TWO, killed], &[2]), [""; 0]);
+        assert_eq!(wrong(&[TWO, killed], &[1]), ["lost"]);
+    }
+
+    #[test]
+    fn a_change_of_id_that_was_under_way_may_leave_a_session_that_no_process_knows() {
+        let killed: &[_] = &[(Begun, Regenerate, 3)];
+        for stored in [&[2][..], &[3], &[2, 3]] {
+            assert_eq!(wrong(&[TWO, killed], stored), [""; 0]);
+        }
+        let went_on: &[_] = &[(Done, Count, 3), (Done, Count, 4)];
+        assert_eq!(wrong(&[TWO, killed, went_on], &[3, 4]), [""; 0]);
+        assert_eq!(wrong(&[TWO, killed, went_on], &[2, 4]), ["doubled"]);
+        assert_eq!(wrong(&[TWO, went_on], &[4, 4]), ["doubled"]);
+    }
+}
