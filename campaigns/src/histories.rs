@@ -13,13 +13,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::broken::Fault;
 use crate::campaign::{Campaign, Case, Trial};
 use crate::process::{self, Process, Role, Task};
 use crate::requests::Requests;
 use crate::subject::Subject;
 use history::{Event, History, Moment};
 use specification::{Answer, Door, Name, Operation};
+use testkit::broken::Fault;
 use worker::Round;
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
@@ -43,7 +43,7 @@ fn cases() -> Vec<Case> {
         Case::new(&name, "", move |trial| attempt(&subject, trial))
     };
     let control = |fault| case(Subject::broken(fault)).finding(&["no order of these operations"]);
-    vec![
+    let mut cases = vec![
         control(Fault::NoLock),
         control(Fault::NoLinkCheck),
         control(Fault::Resurrect),
@@ -53,11 +53,16 @@ fn cases() -> Vec<Case> {
         control(Fault::LockFileRemoved),
         case(Subject::broken(Fault::Nothing)),
         case(Subject::file()),
-    ]
+    ];
+    cases.extend(Subject::ENGINES.map(|engine| case(Subject::of(engine))));
+    cases
 }
 
 fn attempt(subject: &Subject, trial: &mut Trial) {
-    let mut crew = Crew::start(subject);
+    let Some(subject) = subject.in_engine() else {
+        return trial.skip("not installed");
+    };
+    let mut crew = Crew::start(&subject);
     let seed = trial.seed;
     let mut round = 0;
     while round < trial.rounds && trial.goes_on_until(has_tried_all(trial)) {

@@ -1,8 +1,6 @@
 //! What takes longer than a test. Each campaign tries sessions in many cases, with real processes, and must
 //! notice stores that are broken on purpose: one that does not would prove nothing.
 
-#[path = "../../tests/support/broken/mod.rs"]
-mod broken;
 mod campaign;
 mod histories;
 mod process;

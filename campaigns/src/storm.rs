@@ -25,13 +25,13 @@ use std::time::Duration;
 use cgi_session::SessionDigest;
 use serde::{Deserialize, Serialize};
 
-use crate::broken::Fault;
 use crate::campaign::{Campaign, Case, Trial};
 use crate::process::{self, Task};
 use crate::subject::Subject;
 use crew::Crew;
 use ground::{Field, Ground};
 use ledger::Operation;
+use testkit::broken::Fault;
 use worker::{Stop, Worker};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
@@ -204,6 +204,7 @@ fn cases() -> Vec<Case> {
         ),
         case(Subject::of("sqlite"), ""),
     ]);
+    cases.extend(Subject::ENGINES.map(|engine| case(Subject::of(engine), "")));
     cases
 }
 
@@ -227,6 +228,9 @@ const CONTROLS: [(Fault, &[&str]); 13] = [
 fn case(subject: Subject, name: &str) -> Case {
     let store = subject.name.clone();
     Case::new(&store, name, move |trial| {
+        let Some(subject) = subject.in_engine() else {
+            return trial.skip("not installed");
+        };
         // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
         let is_slow = subject
             .fault()

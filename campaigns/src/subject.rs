@@ -7,7 +7,8 @@ use std::time::Duration;
 use cgi_session::{Config, Result, SessionManager};
 use serde::{Deserialize, Serialize};
 
-use crate::broken::{BrokenStore, Fault};
+use testkit::broken::{BrokenStore, Fault};
+use testkit::engines;
 
 /// How long a session lives unused in every subject.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -22,6 +23,9 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    /// Engines that machines share.
+    pub(crate) const ENGINES: [&str; 3] = ["redis", "postgres", "mysql"];
+
     /// A kind of store of the library: `file`, `sqlite`, `redis`, `postgres` or `mysql`.
     pub(crate) fn of(name: &str) -> Self {
         Subject {
@@ -48,12 +52,20 @@ impl Subject {
     }
 
     pub(crate) fn is_engine(&self) -> bool {
-        ["mysql", "postgres", "redis"].contains(&&*self.name)
+        Subject::ENGINES.contains(&&*self.name)
     }
 
     /// Whether each session is a file.
     pub(crate) fn has_files(&self) -> bool {
         !self.is_engine() && self.name != "sqlite"
+    }
+
+    /// The same in a running engine, if it is one; `None` where that is not installed.
+    pub(crate) fn in_engine(&self) -> Option<Self> {
+        if !self.is_engine() {
+            return Some(self.clone());
+        }
+        engines::url(&self.name).map(|url| self.clone().with("database", &url))
     }
 
     pub(crate) fn setting(&self, key: &str) -> Option<&str> {

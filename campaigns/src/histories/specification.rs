@@ -1,4 +1,5 @@
-//! What sessions are when nobody hurries: the specification that every history is held against.
+//! What sessions are when one request comes after the other: the specification that every history is held
+//! against.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +37,7 @@ pub(crate) enum Answer {
     /// What was there before.
     Was(Option<u64>),
     Created(bool),
-    /// Somebody else began the session at the same time.
+    /// Another process began the session at the same time.
     Busy,
     /// The session has another id by now.
     Replaced,
@@ -49,7 +50,7 @@ pub(crate) enum Answer {
 enum State {
     #[default]
     Absent,
-    /// Nobody sees it, but its file may still be there.
+    /// No request sees it, but its file may still be there.
     Expired,
     Live(u64),
     /// It has another id by now.
@@ -64,7 +65,7 @@ pub(crate) struct Sessions {
     states: BTreeMap<Name, State>,
     /// The names that sessions had before.
     before: BTreeMap<Name, Name>,
-    /// A process that dies may leave half a session, which takes the name and nobody sees.
+    /// A process that dies may leave half a session, which takes the name and no request sees.
     has_deaths: bool,
 }
 
@@ -132,12 +133,14 @@ impl SequentialSpec for Sessions {
             Operation::Read(name, _) => Answer::Was(self.number(name)),
             Operation::Save(name, number, _) => self.change(name, State::Live(number)),
             Operation::Destroy(name, _) => {
-                // Through the manager the marker of the name before ends, too, a moment later.
-                if self.number(name).is_some()
-                    && let Some(&before) = self.before.get(&name)
-                    && self.state(before) == State::Marker
+                // Through the manager the markers of the names before end, too, a moment later.
+                let mut name_then = name;
+                while self.number(name).is_some()
+                    && let Some(&before) = self.before.get(&name_then)
+                    && self.is_turned_away(before)
                 {
                     self.set(before, State::LastMarker);
+                    name_then = before;
                 }
                 self.change(name, State::Absent)
             }
