@@ -1,5 +1,6 @@
 //! [`Requests`]: what requests do with sessions that hold a number, each through the session manager, and some
 //! straight through the store.
+#![expect(dead_code, reason = "more campaigns come")]
 
 use std::fs::File;
 use std::ops::ControlFlow;

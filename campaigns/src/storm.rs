@@ -226,8 +226,8 @@ const CONTROLS: [(Fault, &[&str]); 13] = [
 ];
 
 fn case(subject: Subject, name: &str) -> Case {
-    let store = subject.name.clone();
-    Case::new(&store, name, move |trial| {
+    let label = subject.name.clone();
+    Case::new(&label, name, move |trial| {
         let Some(subject) = subject.in_engine() else {
             return trial.skip("not installed");
         };
