@@ -142,7 +142,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// The operating system gave no random bytes; there is no other source of session ids.
-    Random(getrandom::Error),
+    Random(io::Error),
     /// A form came without the session's token, or with another: somebody else's page may have sent it.
     Forged,
     /// The query string or the form holds more fields than `maxFormFields` says.
@@ -331,10 +331,9 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Error::Io { source, .. } => Some(source),
+            Error::Io { source, .. } | Error::Random(source) => Some(source),
             Error::Value { source, .. } => Some(source),
             Error::SessionsLeft { source, .. } => Some(source),
-            Error::Random(source) => Some(source),
             Error::Store { source, .. } | Error::Unavailable { source, .. } => Some(&**source),
             _ => None,
         }

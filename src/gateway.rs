@@ -8,6 +8,11 @@ mod error_log;
 pub(crate) mod fastcgi;
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub mod fuzzing;
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "responders run on Linux")
+)]
+mod limits;
 mod program;
 mod runner;
 

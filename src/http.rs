@@ -1,10 +1,8 @@
-//! What a request brings, and what a response takes.
+//! The types of the crate [`http`](::http) that requests and responses use.
+
+pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub(crate) mod body;
 pub(crate) mod params;
 pub(crate) mod request;
 pub(crate) mod response;
-
-pub use body::BodyReader;
-pub use request::Request;
-pub use response::Response;

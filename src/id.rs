@@ -23,7 +23,7 @@ impl SessionId {
     /// [`Error::Random`] when the system gives no random bytes. There is no weaker second choice.
     pub fn generate() -> Result<Self> {
         let mut random = [0; Self::LENGTH / 2 + size_of::<u64>()];
-        getrandom::fill(&mut random).map_err(Error::Random)?;
+        getrandom::fill(&mut random).map_err(|error| Error::Random(error.into()))?;
         let (id, seed) = random.split_at(Self::LENGTH / 2);
         let mut text = [0; Self::LENGTH];
         hex(id, &mut text);
@@ -137,7 +137,7 @@ pub(crate) fn seed() -> Result<u64> {
 /// Random numbers from the operating system.
 pub(crate) fn random<const N: usize>() -> Result<[u64; N]> {
     let mut numbers = [[0; 8]; N];
-    getrandom::fill(numbers.as_flattened_mut()).map_err(Error::Random)?;
+    getrandom::fill(numbers.as_flattened_mut()).map_err(|error| Error::Random(error.into()))?;
     Ok(numbers.map(u64::from_ne_bytes))
 }
 

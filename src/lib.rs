@@ -86,13 +86,15 @@ mod config;
 mod cookies;
 mod error;
 mod gateway;
-mod http;
+pub mod http;
 mod id;
 mod record;
 mod session;
 pub mod store;
 
-pub use self::http::{BodyReader, Request, Response};
+pub use self::http::body::BodyReader;
+pub use self::http::request::Request;
+pub use self::http::response::Response;
 pub use config::{Config, Origin};
 pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};

@@ -106,6 +106,22 @@ pub enum RecordError {
     Malformed(String),
 }
 
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordError::LaterVersion(version) => {
+                write!(
+                    f,
+                    "the record is of version {version}, later than {VERSION}"
+                )
+            }
+            RecordError::Malformed(reason) => write!(f, "no record: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
 impl Record {
     /// A record without values, made at `created`.
     #[must_use]

@@ -24,9 +24,9 @@ use std::{fs, io};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gateway::error_log::report;
+use crate::gateway::limits::Limits;
 use crate::gateway::runner::Handler;
 use crate::session::lazy_manager::{LazyManager, RETRY};
 use listener::{Bind, Listener};
@@ -36,67 +36,6 @@ use workers::Workers;
 
 /// How long a program that is to end waits for the requests that run.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
-
-/// What a responder accepts; [`Program`](crate::Program) documents each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// None: as many as suit the machine.
-    pub(crate) workers: Option<usize>,
-    pub(crate) connections: usize,
-    pub(crate) params_bytes: usize,
-    pub(crate) params: usize,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) read_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    body_buffer: usize,
-    body_timeout: Duration,
-    body_min_rate: u64,
-    response_min_rate: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let config = Config::new();
-        Limits {
-            workers: None,
-            connections: 1024,
-            params_bytes: 512 << 10,
-            params: 1000,
-            idle_timeout: Duration::from_secs(60),
-            read_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(60),
-            body_buffer: config.body_buffer,
-            body_timeout: config.body_timeout,
-            body_min_rate: config.body_min_rate,
-            response_min_rate: config.response_min_rate,
-        }
-    }
-}
-
-impl Limits {
-    /// The same with what the configuration says.
-    fn configured(self, config: &Config) -> Self {
-        Limits {
-            body_buffer: config.body_buffer,
-            body_timeout: config.body_timeout,
-            body_min_rate: config.body_min_rate,
-            response_min_rate: config.response_min_rate,
-            ..self
-        }
-    }
-
-    /// The number of workers. Counting processors takes a dozen system calls, which a program that
-    /// is started for one request must not make.
-    fn workers(&self) -> usize {
-        let processors = || thread::available_parallelism().map_or(1, usize::from);
-        self.workers.unwrap_or_else(|| (4 * processors()).max(16))
-    }
-
-    /// How many requests wait for sessions at once: the other connections are for those that do not.
-    fn places(&self) -> usize {
-        (self.connections / 4).max(1)
-    }
-}
 
 /// Where the listening socket comes from.
 pub(crate) enum Socket {

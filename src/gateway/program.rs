@@ -2,11 +2,9 @@
 
 use std::env;
 use std::error::Error as StdError;
-#[cfg(target_os = "linux")]
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
@@ -14,13 +12,12 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::gateway::cgi;
 #[cfg(target_os = "linux")]
-use crate::gateway::error_log::{report, report_everything};
+use crate::gateway::error_log::report;
+use crate::gateway::error_log::report_everything;
 #[cfg(target_os = "linux")]
-use crate::gateway::fastcgi::listener::Bind;
-#[cfg(target_os = "linux")]
-use crate::gateway::fastcgi::{self, Limits, Socket};
+use crate::gateway::fastcgi::{self, Socket, listener::Bind};
+use crate::gateway::limits::Limits;
 use crate::gateway::runner::{BoxError, Handler};
-#[cfg(target_os = "linux")]
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::session::SessionManager;
@@ -38,6 +35,9 @@ use crate::store::StoreKind;
 /// before the first byte of the response goes out; when that fails, the handler fails, or it
 /// panics, nothing is saved, the client gets a complete error page, and the reason goes to stderr
 /// on one line, under FastCGI to the web server's log, too (`errorLog`). A response with a 5xx status saves nothing either.
+///
+/// It sets the process's panic hook, which writes that line, and a logger that writes the library's warnings to
+/// stderr unless the program has set its own. A program that wants its own hook sets it in the handler.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -78,13 +78,9 @@ where
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Program {
-    #[cfg(target_os = "linux")]
     limits: Limits,
-    #[cfg(target_os = "linux")]
     listen: Option<OsString>,
-    #[cfg(target_os = "linux")]
     socket_mode: Option<u32>,
-    #[cfg(target_os = "linux")]
     socket_group: Option<String>,
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
@@ -118,10 +114,7 @@ impl Program {
         self.manager = Some(LazyManager::new(make));
         self
     }
-}
 
-#[cfg(target_os = "linux")]
-impl Program {
     /// Makes a socket of its own: `unix:/path/of.sock` or `127.0.0.1:9000`. Without it the server
     /// hands one over.
     pub fn listen(mut self, address: impl Into<OsString>) -> Self {
@@ -158,10 +151,15 @@ impl Program {
         self
     }
 
-    /// The most bytes and the most variables of one request's parameters, by default 512 KiB
-    /// and 1000. A request with more is answered 400.
-    pub fn max_params(mut self, bytes: usize, variables: usize) -> Self {
-        (self.limits.params_bytes, self.limits.params) = (bytes, variables);
+    /// The size limit of one request's variables, by default 512 KiB. A request with more is answered 400.
+    pub fn max_params_bytes(mut self, bytes: usize) -> Self {
+        self.limits.params_bytes = bytes;
+        self
+    }
+
+    /// How many variables one request may have, by default 1000. A request with more is answered 400.
+    pub fn max_params(mut self, variables: usize) -> Self {
+        self.limits.params = variables;
         self
     }
 
@@ -172,7 +170,7 @@ impl Program {
         self
     }
 
-    /// The longest pause in a body, and in the server's taking a response, by default 60 s each.
+    /// The longest pause in a request's body, by default 60 s.
     ///
     /// Bodies and responses have to keep to a least rate besides (`bodyTimeout`, `bodyMinRate` and
     /// `responseMinRate` of the configuration). A body up to `bodyBuffer` is collected before a worker
@@ -181,8 +179,14 @@ impl Program {
     /// answered 503 when they have waited for these as long as `bodyTimeout`. What is collected and
     /// what is not taken is in memory: up to 64 times `bodyBuffer` and 32 KiB for each connection; 64 MiB
     /// of responses, beyond which the slowest are cut off.
-    pub fn io_timeout(mut self, read: Duration, write: Duration) -> Self {
-        (self.limits.read_timeout, self.limits.write_timeout) = (read, write);
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.read_timeout = timeout;
+        self
+    }
+
+    /// How long the server may take nothing of a response, by default 60 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.write_timeout = timeout;
         self
     }
 }
@@ -244,7 +248,7 @@ impl Program {
 
     #[cfg(not(target_os = "linux"))]
     #[expect(clippy::unused_self, reason = "on Linux it has settings")]
-    fn start_by_hand(self, _: &crate::gateway::runner::Handler<'_>) -> ExitCode {
+    fn start_by_hand(self, _: &Handler<'_>) -> ExitCode {
         explain()
     }
 

@@ -23,9 +23,11 @@ fn main() -> ExitCode {
         .ok()
         .and_then(|text| text.parse().ok());
     let program = Program::new()
-        .max_params(params.unwrap_or(512 << 10), params.unwrap_or(1000))
+        .max_params_bytes(params.unwrap_or(512 << 10))
+        .max_params(params.unwrap_or(1000))
         .idle_timeout(idle)
-        .io_timeout(read, write);
+        .read_timeout(read)
+        .write_timeout(write);
     match env::var_os("ECHO_STORE") {
         Some(sign) => program.manager(move || store_behind(Path::new(&sign))),
         None => program,

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::Limits;
 use super::pace::Pace;
 use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
+use crate::gateway::limits::Limits;
 use crate::gateway::runner::error_page;
 use crate::http::params::Params;
 use crate::http::response::Response;

@@ -21,13 +21,13 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
-use super::Limits;
 use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
 use super::listener::Listener;
 use super::streams::Streams;
 use super::workers::{Turn, Workers};
 use crate::error::{Error, Result};
 use crate::gateway::error_log::{self, report};
+use crate::gateway::limits::Limits;
 use crate::gateway::runner::{Answer, Handler, answer, error_page, unavailable};
 use crate::http::body::Body;
 use crate::http::params::Params;

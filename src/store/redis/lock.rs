@@ -29,7 +29,7 @@ impl Token {
 
     pub(super) fn generate() -> Result<Self> {
         let mut random = [0; Token::BYTES];
-        getrandom::fill(&mut random).map_err(Error::Random)?;
+        getrandom::fill(&mut random).map_err(|error| Error::Random(error.into()))?;
         let mut digits = [0; 2 * Token::BYTES];
         hex(&random, &mut digits);
         Ok(Token(String::from_utf8_lossy(&digits).into_owned()))

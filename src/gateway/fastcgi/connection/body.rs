@@ -3,10 +3,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::super::Limits;
 use super::super::record::{HEADER, Header, Kind};
 use super::permit::SMALL;
 use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage, invalid};
+use crate::gateway::limits::Limits;
 use crate::http::params::Params;
 use crate::session;
 

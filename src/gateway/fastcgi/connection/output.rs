@@ -4,9 +4,9 @@ use std::io;
 use std::mem;
 use std::time::Instant;
 
-use super::super::Limits;
 use super::super::pace::Pace;
 use super::super::stream::Stream;
+use crate::gateway::limits::Limits;
 
 pub(super) struct Output {
     bytes: Vec<u8>,

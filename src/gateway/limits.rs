@@ -1,0 +1,67 @@
+//! [`Limits`]: what a FastCGI responder accepts.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// What a responder accepts; [`Program`](crate::Program) documents each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// None: as many as suit the machine.
+    pub(crate) workers: Option<usize>,
+    pub(crate) connections: usize,
+    pub(crate) params_bytes: usize,
+    pub(crate) params: usize,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) read_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) body_buffer: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) body_min_rate: u64,
+    pub(crate) response_min_rate: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let config = Config::new();
+        Limits {
+            workers: None,
+            connections: 1024,
+            params_bytes: 512 << 10,
+            params: 1000,
+            idle_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            body_buffer: config.body_buffer,
+            body_timeout: config.body_timeout,
+            body_min_rate: config.body_min_rate,
+            response_min_rate: config.response_min_rate,
+        }
+    }
+}
+
+impl Limits {
+    /// The same with what the configuration says.
+    pub(crate) fn configured(self, config: &Config) -> Self {
+        Limits {
+            body_buffer: config.body_buffer,
+            body_timeout: config.body_timeout,
+            body_min_rate: config.body_min_rate,
+            response_min_rate: config.response_min_rate,
+            ..self
+        }
+    }
+
+    /// The number of workers. Counting processors takes a dozen system calls, which a program that
+    /// is started for one request must not make.
+    pub(crate) fn workers(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(|| (4 * processors()).max(16))
+    }
+
+    /// How many requests wait for sessions at once: the other connections are for those that do not.
+    pub(crate) fn places(&self) -> usize {
+        (self.connections / 4).max(1)
+    }
+}
