@@ -4,6 +4,7 @@
 pub mod location;
 pub mod owner;
 pub mod private;
+pub mod progress;
 pub mod report;
 pub mod storm;
 pub mod transfer;

@@ -1,6 +1,5 @@
-//! [`PrivateDirectory`]: what a process keeps in the temporary directory while it runs.
+//! [`PrivateDirectory`]: a directory that a process keeps while it runs.
 
-use std::env;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -9,10 +8,13 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
-const PREFIX: &str = "cgi-session-start-";
+/// The prefix of the directories of `cgi-session start`, in the directory for temporary files.
+pub const START: &str = "cgi-session-start-";
+/// The prefix of the directories of `check --stress`, beside the sessions.
+pub const STRESS: &str = ".cgi-session-stress-";
 
-/// A directory that no other user can look into, gone with this value. While its process lives it is
-/// locked; without the lock [`remove_left`] removes it.
+/// A directory that no other user can look into, removed with this value. It is locked while its process
+/// lives; without the lock [`remove_left`] removes it.
 #[derive(Debug)]
 pub struct PrivateDirectory {
     directory: TempDir,
@@ -20,17 +22,17 @@ pub struct PrivateDirectory {
 }
 
 impl PrivateDirectory {
-    /// Makes a directory.
+    /// Creates a directory with this prefix in `parent`.
     ///
     /// # Errors
     ///
     /// When the system does not allow it.
-    pub fn make() -> io::Result<Self> {
+    pub fn create(parent: &Path, prefix: &str) -> io::Result<Self> {
         loop {
             let directory = tempfile::Builder::new()
-                .prefix(PREFIX)
+                .prefix(prefix)
                 .permissions(Permissions::from_mode(0o700))
-                .tempdir()?;
+                .tempdir_in(parent)?;
             let lock = match File::open(directory.path()) {
                 // Before it was locked, it was taken for what a killed process had left.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -56,16 +58,13 @@ impl PrivateDirectory {
     }
 }
 
-/// Removes what killed processes of this user have left, as far as it is among the first `limit` entries of the
-/// temporary directory.
-pub fn remove_left(limit: usize) {
-    let entries = fs::read_dir(env::temp_dir())
-        .into_iter()
-        .flatten()
-        .flatten();
+/// Removes what killed processes of this user have left under this prefix, as far as it is among the first
+/// `limit` entries of `parent`.
+pub fn remove_left(parent: &Path, prefix: &str, limit: usize) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.take(limit) {
         let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+        if name.as_encoded_bytes().starts_with(prefix.as_bytes())
             && let Ok(Some(_lock)) = locked(&entry.path())
         {
             // Another process may have been faster, and the next one tries again.

@@ -4,6 +4,7 @@ mod arguments;
 mod listing;
 mod progress;
 
+use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -48,7 +49,7 @@ fn configure(arguments: &Arguments) -> Result<Config> {
 
 fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     if !arguments.dry_run {
-        private::remove_left(usize::MAX);
+        private::remove_left(&env::temp_dir(), private::START, usize::MAX);
     }
     let started = Instant::now();
     let listing = Listing::new(arguments.json);

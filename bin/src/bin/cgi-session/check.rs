@@ -21,7 +21,7 @@ use cgi_session_tools::owner::Account;
 use cgi_session_tools::report::{self, counted};
 
 use finding::{Finding, Findings};
-pub(crate) use stress::take_part_in_storm;
+pub(crate) use stress::take_part as take_part_in_trial;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +44,7 @@ some, 2 wrong usage, 78 when the configuration cannot be used.
 Started by root without --as, it checks as the owner of the directory or database file. Of a database or
 an engine it says whether it can be reached, in which version, and whether it is fit for sessions.
 
-With --stress it makes a directory of its own beside storageFileDir, with a store of the same durability
+With --stress it makes a directory of its own in storageFileDir, with a store of the same durability
 and shards. Processes count on sessions there, give them new ids, let them grow, shrink and end, and
 are killed at random while clean-ups run. Sessions are safe there if no increment is lost or
 doubled, nothing is read that is torn or old, nothing that has ended comes back, and nothing is left
@@ -87,13 +87,9 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return unusable(&error),
     };
-    match act_as(arguments, &config) {
-        Ok(None) => {}
-        Ok(Some(code)) => return code,
-        Err(Refusal { reason, status }) => {
-            report::error(&reason);
-            return ExitCode::from(status);
-        }
+    if let Err(Refusal { reason, status }) = act_as(arguments, &config) {
+        report::error(&reason);
+        return ExitCode::from(status);
     }
     let mut found = match findings(&config, arguments.user.is_some()) {
         Ok(found) => found,
@@ -130,45 +126,34 @@ struct Refusal {
     status: u8,
 }
 
-/// Goes on as the user who was asked for or, under root, as the owner of the directory. `Some` when
-/// another process has done so.
-fn act_as(
-    arguments: &Arguments,
-    config: &Config,
-) -> std::result::Result<Option<ExitCode>, Refusal> {
+/// Continues as the user of `--as` or, under root, as the owner of the directory.
+fn act_as(arguments: &Arguments, config: &Config) -> std::result::Result<(), Refusal> {
+    let refusal = |reason, status| Refusal { reason, status };
     let current = Account::current();
     let wanted = match arguments.user.as_deref() {
-        None if !current.is_root() => return Ok(None),
+        None if !current.is_root() => return Ok(()),
         None => match Location::of(config).owner() {
             Some(owner) => owner,
-            None => return Ok(None),
+            None => return Ok(()),
         },
-        Some(name) => Account::find(name).ok_or_else(|| Refusal {
-            reason: format!("--as {name}: there is no such user; see: getent passwd"),
-            status: report::USAGE,
+        Some(name) => Account::find(name).ok_or_else(|| {
+            let reason = format!("--as {name}: there is no such user; see: getent passwd");
+            refusal(reason, report::USAGE)
         })?,
     };
     if wanted.uid == current.uid {
-        return Ok(None);
+        return Ok(());
     }
     if !current.is_root() {
-        return Err(Refusal {
-            reason: format!(
-                "only root can check as another user; try: sudo cgi-session check --as {}",
-                wanted.handle()
-            ),
-            status: report::USAGE,
-        });
+        let user = wanted.handle();
+        let reason =
+            format!("only root can check as another user; try: sudo cgi-session check --as {user}");
+        return Err(refusal(reason, report::USAGE));
     }
-    let done = if arguments.stress {
-        stress::run_as(&wanted, config).map(Some)
-    } else {
-        wanted.run_this_program(config).map(|never| match never {})
-    };
-    done.map_err(|reason| Refusal {
-        reason,
-        status: report::FAILED,
-    })
+    match wanted.run_this_program(config) {
+        Ok(never) => match never {},
+        Err(reason) => Err(refusal(reason, report::FAILED)),
+    }
 }
 
 fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {

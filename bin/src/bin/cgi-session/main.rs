@@ -91,8 +91,8 @@ fn main() -> ExitCode {
     if let Some(code) = serve::run_example() {
         return code;
     }
-    // And `check --stress` starts it for each process of its storm.
-    if let Some(code) = check::take_part_in_storm() {
+    // And `check --stress` starts it for each process of its trial.
+    if let Some(code) = check::take_part_in_trial() {
         return code;
     }
     let arguments = Arguments::parse();

@@ -72,8 +72,9 @@ fn answer(
                       run inside another";
         return Err(reason.into());
     }
-    private::remove_left(MAX_LOOKED_AT);
-    let directory = PrivateDirectory::make()?;
+    let parent = env::temp_dir();
+    private::remove_left(&parent, private::START, MAX_LOOKED_AT);
+    let directory = PrivateDirectory::create(&parent, private::START)?;
     let values = ValuesFile::create(directory.path(), request.session()?)?;
     let mut command = Command::new(program);
     command

@@ -1,0 +1,64 @@
+//! [`Progress`]: a bar on the terminal for a run that takes longer than a second.
+
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A run that ends sooner needs no bar.
+const HIDDEN_TIME: Duration = Duration::from_secs(1);
+const WITHOUT_TOTAL: &str = "{msg}";
+const WITH_TOTAL: &str = "[{wide_bar}] {msg}, {eta} left";
+
+/// Shows how far a run has come; nothing at all where stderr is no terminal.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    started: Instant,
+}
+
+impl Progress {
+    /// Begins without a total.
+    #[must_use]
+    pub fn begin() -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+            set_style(&bar, WITHOUT_TOTAL);
+            bar
+        });
+        Progress {
+            bar,
+            started: Instant::now(),
+        }
+    }
+
+    /// Notes how much of the total is done, if that is known, and the text beside the bar.
+    pub fn note(&self, done: u64, total: Option<u64>, text: impl FnOnce() -> String) {
+        let Some(bar) = &self.bar else {
+            return;
+        };
+        if bar.is_hidden() && self.started.elapsed() >= HIDDEN_TIME {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
+            set_style(bar, WITH_TOTAL);
+            bar.set_length(total);
+            bar.reset_eta();
+        }
+        bar.set_position(done);
+        bar.set_message(text());
+    }
+
+    /// Removes the bar.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn set_style(bar: &ProgressBar, template: &str) {
+    // Each template is one of the constants above.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
