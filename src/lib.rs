@@ -91,6 +91,9 @@ mod id;
 mod record;
 mod session;
 pub mod store;
+#[cfg(feature = "store-contract")]
+#[path = "../tests/contract/mod.rs"]
+pub mod store_contract;
 
 pub use self::http::body::BodyReader;
 pub use self::http::request::Request;

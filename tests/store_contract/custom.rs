@@ -12,7 +12,7 @@ use cgi_session::{
 };
 
 use crate::rows::Rows;
-use crate::subjects::{WAIT, count, counted, create, later, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 
 /// Functions that do as they are told: 0 works, 1 fails, 2 panics.
 struct Moody {

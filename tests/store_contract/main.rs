@@ -1,14 +1,13 @@
 //! What every store keeps, whatever it is made of: one suite, run against all of them.
 
-mod contract;
 mod custom;
-mod listing;
-mod markers;
-mod processes;
+mod library;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
 mod redis_away;
+#[cfg(feature = "redis")]
+mod redis_contract;
 #[cfg(feature = "redis")]
 mod redis_keys;
 #[cfg(feature = "redis")]
@@ -22,6 +21,8 @@ mod rows;
 mod sql;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_away;
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+mod sql_contract;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
 mod sql_limits;
 #[cfg(all(feature = "mysql", feature = "postgres"))]
@@ -41,4 +42,5 @@ mod sql_server;
 mod sql_tls;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod subjects;
+#[cfg(feature = "sqlite")]
+mod sqlite_contract;

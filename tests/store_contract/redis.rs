@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, RedisStore, Session, SessionId, SessionManager, Store};
 
-use crate::subjects::{WAIT, count, counted, create, later, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::apache::free_port;
 use testkit::redis::RedisServer;
 use testkit::wait_until;

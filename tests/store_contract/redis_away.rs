@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Error, RedisStore, SessionDigest, SessionId, Store};
 
 use crate::redis::{config, says, store};
-use crate::subjects::{WAIT, count, counted, create, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, record};
 use testkit::apache::free_port;
 use testkit::redis::RedisServer;
 use testkit::wait_until;

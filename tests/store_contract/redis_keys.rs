@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{SessionId, Store, Sweep, SweepEvent};
 
 use crate::redis::{says, store};
-use crate::subjects::{WAIT, counted, create, later, record};
+use cgi_session::store_contract::{WAIT, counted, create, later, record};
 use testkit::redis::RedisServer;
 use testkit::wait_until;
 

@@ -13,7 +13,7 @@ use cgi_session::{Error, RedisStore, SessionId, Store};
 
 use crate::redis::{config, scripts, store};
 use crate::redis_away::is_away;
-use crate::subjects::{WAIT, count, counted, create, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, record};
 use testkit::redis::RedisServer;
 use testkit::{DEADLINE, wait_until};
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use cgi_session::{RedisStore, SessionId, Store};
 
 use crate::redis::{config, says};
-use crate::subjects::{counted, create};
+use cgi_session::store_contract::{counted, create};
 use testkit::apache::free_port;
 use testkit::certificates::make_certificates;
 use testkit::is_installed;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Error, Record, SessionDigest, SessionId, Store, Sweep};
 
 use crate::sql_server::{open, shared_servers};
-use crate::subjects::{WAIT, count, counted, create, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, record};
 
 /// An error holds these words and no password.
 #[track_caller]

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::sql::says;
 use crate::sql_server::{Server, open, own_servers};
-use crate::subjects::{WAIT, count, counted, create, later, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::postgres::PostgresServer;
 use testkit::{DEADLINE, wait_until};
 

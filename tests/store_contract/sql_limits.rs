@@ -6,7 +6,7 @@ use cgi_session::{Error, SessionId};
 
 use crate::sql::says;
 use crate::sql_server::{own_servers_with, shared_servers};
-use crate::subjects::{WAIT, counted, create, record};
+use cgi_session::store_contract::{WAIT, counted, create, record};
 
 #[test]
 fn a_value_that_the_server_refuses_leaves_the_record_before() {

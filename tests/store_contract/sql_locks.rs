@@ -10,7 +10,7 @@ use cgi_session::{Error, SessionId, Store, Sweep};
 
 use crate::sql::says;
 use crate::sql_server::{Server, shared_servers};
-use crate::subjects::{WAIT, count, counted, create, later, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::wait_until;
 
 /// So often a slow machine is given a chance to be in time.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Error, SessionId, Sweep, SweepEvent};
 
 use crate::sql_server::{Server, own_servers, shared_servers};
-use crate::subjects::{count, create, later, record};
+use cgi_session::store_contract::{count, create, later, record};
 use testkit::wait_until;
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Config, Error, SessionManager};
 
 use crate::sql_server::{Server, own_servers, shared_servers};
-use crate::subjects::{count, create};
+use cgi_session::store_contract::{count, create};
 
 fn manager(server: &dyn Server, table: &str, settings: &[(&str, &str)]) -> SessionManager {
     let url = server.url();

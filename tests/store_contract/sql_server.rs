@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use cgi_session::{Config, Error, MysqlStore, PostgresStore, Record, SessionDigest, Store};
 use mysql::prelude::Queryable as _;
 
-use crate::subjects::{count, record};
+use cgi_session::store_contract::{count, record};
 use testkit::mysql::MysqlServer;
 use testkit::postgres::{self, PostgresServer};
 
@@ -272,37 +272,32 @@ impl Server for MysqlServer {
 }
 
 /// Counts as the library does, but for the lock and the version.
-pub(crate) fn count_without_lock(
+pub(crate) fn counting_without_lock(
     kind: &str,
     table: &str,
     session: &SessionDigest,
-    times: u64,
-    mut counted: impl FnMut(),
-) {
+) -> Box<dyn FnMut()> {
     let url = shared_url(kind).unwrap();
     let question = format!("SELECT record FROM \"{table}\" WHERE session = '{session}'");
-    let change = |text: &str| {
+    let change = format!("UPDATE \"{table}\" SET record = 'RECORD' WHERE session = '{session}'");
+    let next = move |text: &str| {
         let stored = Record::from_json(text.as_bytes().to_vec()).unwrap();
         let next = record(count(&stored) + 1, SystemTime::now()).to_json();
-        let next = String::from_utf8(next).unwrap();
-        format!("UPDATE \"{table}\" SET record = '{next}' WHERE session = '{session}'")
+        change.replace("RECORD", &String::from_utf8(next).unwrap())
     };
     if kind == "postgres" {
         let mut client = ::postgres::Client::connect(&url, ::postgres::NoTls).unwrap();
-        for _ in 0..times {
+        return Box::new(move || {
             let text = postgres::answer(&mut client, &question).unwrap();
-            client.batch_execute(&change(&text)).unwrap();
-            counted();
-        }
-        return;
+            client.batch_execute(&next(&text)).unwrap();
+        });
     }
     let mut client = mysql::Conn::new(mysql::Opts::from_url(&url).unwrap()).unwrap();
     client
         .query_drop("SET SESSION sql_mode = 'ANSI_QUOTES'")
         .unwrap();
-    for _ in 0..times {
+    Box::new(move || {
         let text: String = client.query_first(&question).unwrap().unwrap();
-        client.query_drop(change(&text)).unwrap();
-        counted();
-    }
+        client.query_drop(next(&text)).unwrap();
+    })
 }

@@ -8,7 +8,7 @@ use cgi_session::Error;
 
 use crate::sql::says;
 use crate::sql_server::{open, own_servers_with, shared_servers};
-use crate::subjects::{counted, create};
+use cgi_session::store_contract::{counted, create};
 use testkit::certificates::make_certificates;
 use testkit::is_installed;
 use testkit::postgres::give;

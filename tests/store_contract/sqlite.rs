@@ -14,7 +14,7 @@ use cgi_session::{
 };
 use rusqlite::Connection;
 
-use crate::subjects::{WAIT, count, counted, create, later, record};
+use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 
 struct Place {
     directory: tempfile::TempDir,

@@ -1,0 +1,356 @@
+//! What is created, committed, read, destroyed, expired and cleaned up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use super::{StoreContract, WAIT, count, create, later, record, record_of};
+use crate::{Error, Record, SessionId, Sweep};
+
+pub(super) fn check(contract: &StoreContract) {
+    contract.run(what_is_absent_is_none);
+    contract.run(what_was_created_and_committed_is_found);
+    contract.run(a_taken_id_is_not_given_twice);
+    contract.run(a_lease_that_is_dropped_writes_nothing_and_unlocks);
+    contract.run(a_second_lease_is_refused_in_time_and_a_reader_is_not);
+    contract.run(sixteen_writers_lose_nothing);
+    contract.run(a_reader_sees_counts_that_only_grow);
+    contract.run(a_destroyed_session_is_gone_for_requests_that_wait_for_it);
+    contract.run(an_expired_session_is_not_found_and_never_comes_back);
+    contract.run(a_request_that_only_reads_and_outlasts_its_lock_has_nothing_to_lose);
+    contract.run(a_record_that_is_too_large_is_refused_and_the_old_one_stays);
+    if contract.is_listed {
+        contract.run(a_dry_run_deletes_nothing);
+        contract.run(a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is);
+    }
+    if contract.is_counted {
+        contract.run(a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live);
+        contract.run(a_clean_up_ends_when_it_is_told_to);
+    }
+    if contract.is_capped {
+        contract.run(at_the_cap_the_least_recently_used_goes_but_not_one_in_use);
+        contract.run(a_full_store_that_refuses_evicts_no_session);
+    }
+}
+
+fn what_is_absent_is_none(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
+    assert!(
+        store.lock(&id.digest(), WAIT, now).unwrap().is_none(),
+        "{name}"
+    );
+    assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
+}
+
+fn what_was_created_and_committed_is_found(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&*store, 1, now);
+    assert_eq!(
+        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
+        1,
+        "{name}"
+    );
+    lease.commit(&record(2, now), now).unwrap();
+    drop(lease);
+    let (stored, _lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    assert_eq!(count(&stored.record), 2, "{name}");
+}
+
+fn a_taken_id_is_not_given_twice(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, _lease) = create(&*store, 1, now);
+    assert!(
+        store
+            .create(&id.digest(), &record(2, now), now)
+            .unwrap()
+            .is_none(),
+        "{name}"
+    );
+    assert_eq!(
+        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
+        1,
+        "{name}"
+    );
+}
+
+fn a_lease_that_is_dropped_writes_nothing_and_unlocks(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&*store, 1, now);
+    drop(lease);
+    drop(store.lock(&id.digest(), WAIT, now).unwrap().expect(name));
+    assert_eq!(
+        count(
+            &store
+                .lock(&id.digest(), WAIT, now)
+                .unwrap()
+                .unwrap()
+                .0
+                .record
+        ),
+        1,
+        "{name}"
+    );
+}
+
+fn a_second_lease_is_refused_in_time_and_a_reader_is_not(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, _lease) = create(&*store, 1, now);
+    let refused = store.lock(&id.digest(), Duration::from_millis(20), now);
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{name}");
+    assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
+}
+
+fn sixteen_writers_lose_nothing(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&*store, 0, now);
+    drop(lease);
+    let per_writer = if contract.is_slow { 5 } else { 50 };
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..per_writer {
+                    let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+                    lease
+                        .commit(&record(count(&stored.record) + 1, now), now)
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(
+        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
+        16 * per_writer,
+        "{name}"
+    );
+}
+
+fn a_reader_sees_counts_that_only_grow(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&*store, 0, now);
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                let seen = count(&store.read(&id.digest(), now).unwrap().unwrap().record);
+                assert!(seen >= last, "{name}: {seen} after {last}");
+                last = seen;
+            }
+        });
+        for number in 1..200 {
+            lease.commit(&record(number, now), now).unwrap();
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn a_destroyed_session_is_gone_for_requests_that_wait_for_it(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&*store, 1, now);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| store.lock(&id.digest(), WAIT, now).unwrap().is_none());
+        lease.destroy().unwrap();
+        assert!(waiter.join().unwrap(), "{name}");
+    });
+    assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
+}
+
+fn an_expired_session_is_not_found_and_never_comes_back(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&*store, 1, now);
+    drop(lease);
+    assert!(
+        store.read(&id.digest(), later(now, 59)).unwrap().is_some(),
+        "{name}"
+    );
+    assert!(
+        store.read(&id.digest(), later(now, 121)).unwrap().is_none(),
+        "{name}"
+    );
+    assert!(
+        store
+            .lock(&id.digest(), WAIT, later(now, 121))
+            .unwrap()
+            .is_none(),
+        "{name}"
+    );
+    assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
+}
+
+fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    drop(create(&*store, 1, now));
+    let (busy, _lease) = create(&*store, 2, now);
+    let (live, mut lease) = create(&*store, 3, now);
+    lease.touch(later(now, 100)).unwrap();
+    drop(lease);
+    let report = store
+        .delete_expired(&Sweep::new(), later(now, 100))
+        .unwrap();
+    assert_eq!(
+        (report.deleted, report.busy, report.live),
+        (1, 1, 1),
+        "{name}: {report:?}"
+    );
+    assert!(
+        store
+            .read(&live.digest(), later(now, 100))
+            .unwrap()
+            .is_some(),
+        "{name}"
+    );
+    assert!(store.read(&busy.digest(), now).unwrap().is_some(), "{name}");
+    assert!(store.last_sweep(later(now, 100)).is_some(), "{name}");
+}
+
+fn a_request_that_only_reads_and_outlasts_its_lock_has_nothing_to_lose(contract: &StoreContract) {
+    let (name, store) = contract.open(&[("lockLease", "1s")]);
+    let now = SystemTime::now();
+    let (id, mut slow) = create(&*store, 1, now);
+    if contract.has_lock_lease {
+        // A request that waits has it when the time is over.
+        let (_, mut other) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        other.finish(&record(2, now), now).unwrap();
+    } else {
+        slow.commit(&record(2, now), now).unwrap();
+    }
+    slow.touch(later(now, 30)).expect(name);
+    slow.touch(later(now, 59)).expect(name);
+    drop(slow);
+    let stored = store.read(&id.digest(), now).unwrap().unwrap();
+    assert_eq!(count(&stored.record), 2, "{name}");
+}
+
+fn a_clean_up_ends_when_it_is_told_to(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    drop(create(&*store, 1, now));
+    let is_over = AtomicBool::new(true);
+    let clean_up = || {
+        let sweep = Sweep::new().stop_when(&is_over);
+        store.delete_expired(&sweep, later(now, 100)).unwrap()
+    };
+    let report = clean_up();
+    assert_eq!((report.deleted, report.stopped_early), (0, true), "{name}");
+    is_over.store(false, Ordering::Relaxed);
+    let report = clean_up();
+    assert_eq!((report.deleted, report.stopped_early), (1, false), "{name}");
+}
+
+fn a_dry_run_deletes_nothing(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&*store, 1, now);
+    drop(lease);
+    let report = store
+        .delete_expired(&Sweep::new().dry_run(true), later(now, 100))
+        .unwrap();
+    assert_eq!(report.deleted, 1, "{name}");
+    assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
+}
+
+fn a_record_that_is_too_large_is_refused_and_the_old_one_stays(contract: &StoreContract) {
+    let (name, store) = contract.open(&[("maxRecordBytes", "256")]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&*store, 1, now);
+    let large = Record::new(now)
+        .with_values(format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(300)).into_bytes());
+    assert!(
+        matches!(
+            lease.commit(&large, now),
+            Err(Error::TooLarge { limit: 256, .. })
+        ),
+        "{name}"
+    );
+    let other = SessionId::generate().unwrap();
+    assert!(
+        matches!(
+            store.create(&other.digest(), &large, now),
+            Err(Error::TooLarge { .. })
+        ),
+        "{name}"
+    );
+    assert_eq!(
+        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
+        1,
+        "{name}"
+    );
+}
+
+fn at_the_cap_the_least_recently_used_goes_but_not_one_in_use(contract: &StoreContract) {
+    let (name, store) = contract.open(&[("maxSessions", "3")]);
+    let now = SystemTime::now();
+    let at = |minute| later(now, minute);
+    let (in_use, _lease) = create(&*store, 1, at(0));
+    let mut ids = Vec::new();
+    for minute in [5, 10, 15] {
+        let (id, lease) = create(&*store, 1, at(minute));
+        drop(lease);
+        // A file is as old as the clock says; a touch says when it was used.
+        store
+            .lock(&id.digest(), WAIT, at(minute))
+            .unwrap()
+            .unwrap()
+            .1
+            .touch(at(minute))
+            .unwrap();
+        ids.push(id);
+    }
+    let lives = |id: &SessionId| store.read(&id.digest(), at(16)).unwrap().is_some();
+    assert!(
+        lives(&in_use) && !lives(&ids[0]) && lives(&ids[2]),
+        "{name}"
+    );
+}
+
+fn a_full_store_that_refuses_evicts_no_session(contract: &StoreContract) {
+    let settings = [("maxSessions", "2"), ("whenFull", "refuse")];
+    let (name, store) = contract.open(&settings);
+    let now = SystemTime::now();
+    let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
+    let refused = store.create(
+        &SessionId::generate().unwrap().digest(),
+        &record(3, now),
+        now,
+    );
+    assert!(matches!(refused, Err(Error::Full { limit: 2 })), "{name}");
+    assert!(
+        ids.iter()
+            .all(|id| store.read(&id.digest(), now).unwrap().is_some()),
+        "{name}"
+    );
+}
+
+fn a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    for (idle, minutes) in [(300, 5), (4 * 3600, 240)] {
+        let id = SessionId::generate().unwrap();
+        let record = record_of(&format!(r#""idle":{idle}"#), now);
+        drop(store.create(&id.digest(), &record, now).unwrap().unwrap());
+        let [before, after] = [minutes - 1, minutes + 2].map(|minutes| later(now, minutes));
+        let report = store.delete_expired(&Sweep::new(), before).unwrap();
+        assert_eq!(report.deleted, 0, "{name}");
+        assert!(
+            store.peek(&id.digest(), before).unwrap().is_some(),
+            "{name}"
+        );
+        // To be used makes it last for as long again.
+        store.read(&id.digest(), before).unwrap().unwrap();
+        assert!(store.peek(&id.digest(), after).unwrap().is_some(), "{name}");
+        let end = later(before, minutes + 2);
+        assert!(store.peek(&id.digest(), end).unwrap().is_none(), "{name}");
+        let report = store.delete_expired(&Sweep::new(), later(end, 61)).unwrap();
+        assert_eq!(report.deleted, 1, "{name}");
+    }
+}
