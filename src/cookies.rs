@@ -194,7 +194,7 @@ impl SetCookie {
         }
     }
 
-    /// The cookie that takes the id away: the same attributes, no value, already expired.
+    /// The cookie that removes the client's: the same attributes, no value, already expired.
     pub(crate) fn removal(config: &Config) -> Self {
         SetCookie {
             cookie: builder(config, String::new()).removal().build(),

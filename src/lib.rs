@@ -70,7 +70,7 @@
 //! * **A response goes out only after its session is committed.** A commit that fails, on a full
 //!   disk for instance, gives an error page and leaves the old session whole.
 //! * **A destroyed session never comes back**, and clean-up never deletes one that is in use.
-//! * **Nobody waits for ever**: after `lockTimeout` a request is answered 503.
+//! * **No request waits for ever**: after `lockTimeout` it is answered 503.
 //! * **Nothing is stored, and no cookie sent, before the program puts something in.**
 //! * **Ids are secrets**: 160 bits from the operating system, never logged, never on disk.
 //!
@@ -79,8 +79,8 @@
 //! Network file systems; protection from other programs of the same user; exactly-once for a
 //! request that was killed between its commit and its response; survival of a power failure unless
 //! `durability = data`. While `whenFull = evictOldest` is set, a session can go before its time.
-//! Under `storageType = cookie` the first two promises do not hold either: nobody can lock or take back
-//! what the client has.
+//! Under `storageType = cookie` the first two promises do not hold either: what the client has
+//! cannot be locked or taken back.
 
 mod config;
 mod cookies;

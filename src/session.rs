@@ -45,7 +45,7 @@ const MAX_GRACE: Duration = Duration::from_secs(300);
 /// | to | call | the record | the lock |
 /// |---|---|---|---|
 /// | finish and keep the changes | [`commit`](Session::commit) | saved | given up |
-/// | keep the changes and go on | [`save`](Session::save) | saved | held |
+/// | keep the changes and continue | [`save`](Session::save) | saved | held |
 /// | finish without the changes | [`release`](Session::release) | stays | given up |
 /// | end the session | [`destroy`](Session::destroy) | deleted | given up |
 ///
@@ -151,7 +151,7 @@ impl Session {
         }))
     }
 
-    /// The same in the hands of the client who presented this.
+    /// This session as opened by a client that presented `id`.
     fn of_client(mut self, id: &SessionId, by: By) -> Self {
         self.id = Some(id.clone());
         self.presented = Presented::one(id.clone(), by);
@@ -173,7 +173,7 @@ impl Session {
         }
     }
 
-    /// The same for a request that has had the session open before, or is no page.
+    /// Continues with the flash values that this request had before; a request that is no page uses none up.
     fn continue_with(&mut self, before: Option<Flashed>, is_page: bool) {
         if let Some(before) = before {
             let stored = std::mem::replace(&mut self.flashes, before).values;
@@ -239,7 +239,7 @@ impl Session {
         self.contents.record.user()
     }
 
-    /// Says whose session it is, or with `None` nobody's, so that all sessions of a user can be
+    /// Names the user of this session (`None`: no user), so that all sessions of a user can be
     /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
     /// Stored by the next commit.
     ///
@@ -266,7 +266,7 @@ impl Session {
     /// one: do this whenever the visitor's rights change, above all at login.
     /// [`Session::csrf_token`] is a new one then, too.
     ///
-    /// Under the old id a marker without data stays for 60 s, so that requests under way are told from
+    /// Under the old id a marker without data stays for 60 s, which distinguishes requests under way from
     /// those of a session that has ended: they read nothing, get no new cookie, and where they ask for a
     /// session to change it is [`Error::Replaced`] (503). The client has the new id when it tries again.
     ///
@@ -279,7 +279,7 @@ impl Session {
     /// requests that are under way, for at most five minutes.
     ///
     /// Under the old id they read the session as it was at this moment, and never learn the new id.
-    /// Whoever wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
+    /// A request that wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
     /// new id when it tries again. This is for a new id now and then in a page that sends several
     /// requests at once; at login, the old id must end.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
@@ -302,7 +302,7 @@ impl Session {
         self.is_kept_empty = true;
     }
 
-    /// Whether the session goes on under another id, so that this request can only read it.
+    /// Whether the session continues under another id, so that this request can only read it.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         self.contents.record.is_replaced()

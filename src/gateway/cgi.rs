@@ -122,7 +122,7 @@ fn is_readable(pause: Duration) -> bool {
     poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
 }
 
-/// The request's body as it comes. Whoever reads one has a buffer already.
+/// The request's body, unbuffered: its readers have buffers.
 struct StandardInput;
 
 impl Read for StandardInput {

@@ -1,6 +1,6 @@
-//! The error log: one line on stderr for each error, and what a FastCGI server is told of it.
+//! The error log: one line on stderr for each error, and on the stderr stream of FastCGI.
 //!
-//! Nobody may read stderr, and a write then waits for ever. So what a request says is kept until
+//! Without a reader of stderr a write would wait for ever. So what a request says is kept until
 //! its session is unlocked, and a line that stderr does not take at once is lost and counted.
 //! Descriptor 2 is never made non-blocking: the web server has it, too.
 

@@ -74,7 +74,7 @@ fn serve(
     manager: &LazyManager,
     socket: &Socket,
 ) -> Result<()> {
-    // Before the socket: whoever can connect to it may end the program in order.
+    // Before the socket exists: once it does, a signal must end the program in order.
     let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
     let listener = match socket {
         Socket::Stdin => Listener::from_stdin()?,

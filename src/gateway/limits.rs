@@ -42,7 +42,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same with what the configuration says.
+    /// Takes over the limits that the configuration sets.
     pub(crate) fn configured(self, config: &Config) -> Self {
         Limits {
             body_buffer: config.body_buffer,

@@ -275,7 +275,7 @@ impl Program {
     }
 }
 
-/// Somebody started the program by hand: says what it is instead of waiting for a body.
+/// Explains a program that was started by hand, instead of waiting for a body.
 fn explain() -> ExitCode {
     let program = env::args_os().next().unwrap_or_default();
     let program = program.to_string_lossy();
@@ -293,7 +293,7 @@ fn explain() -> ExitCode {
     } else {
         Box::new(io::stderr())
     };
-    // With nobody listening there is nobody to tell.
+    // stderr is closed: there is nothing to do.
     let _ = out.write_all(text.as_bytes());
     ExitCode::from(2)
 }

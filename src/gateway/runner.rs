@@ -1,4 +1,4 @@
-//! One request through the handler: the session committed, the response complete, errors told.
+//! Runs the handler for one request: the session is committed, the response complete, errors are reported.
 
 use std::error::Error as StdError;
 use std::io;

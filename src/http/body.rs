@@ -1,4 +1,4 @@
-//! The request's body: a stream of which nobody reads more than was asked for.
+//! The request's body: a stream that is read no further than the caller asks.
 
 use std::io::{self, Read};
 
@@ -40,7 +40,7 @@ impl Body {
         }
     }
 
-    /// What is still to come, if `CONTENT_LENGTH` told.
+    /// The bytes that are still to come, if `CONTENT_LENGTH` says so.
     pub(crate) fn remaining(&self) -> Option<u64> {
         if self.has_ended {
             Some(0)

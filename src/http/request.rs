@@ -1,4 +1,4 @@
-//! [`Request`]: what a server told about one request, and the way to its session.
+//! [`Request`]: one request as the server describes it, and the way to its session.
 
 mod fields;
 mod links;
@@ -85,7 +85,7 @@ impl Request {
         self.param("SCRIPT_NAME").unwrap_or_default()
     }
 
-    /// All variables of the gateway in their order, with those that have the same name as another.
+    /// All variables of the gateway in their order, duplicates included.
     /// Under CGI the process's whole environment is among them.
     pub fn params(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         let text = OsStr::from_bytes;
@@ -155,7 +155,7 @@ impl Request {
         self.visit()?.existing()
     }
 
-    /// The visitor's session as it is at this moment. Waits for nobody and locks nothing.
+    /// The visitor's session as it is at this moment, without waiting or locking.
     ///
     /// # Errors
     ///

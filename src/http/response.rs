@@ -33,7 +33,7 @@ impl Response {
         }
     }
 
-    /// An HTML page in UTF-8. What came from a client must be escaped by whoever puts it in.
+    /// An HTML page in UTF-8. The caller escapes what came from a client.
     #[must_use]
     pub fn html(body: impl Into<Vec<u8>>) -> Self {
         Response::new(HeaderValue::from_static("text/html; charset=utf-8"), body)
@@ -66,14 +66,14 @@ impl Response {
         }
     }
 
-    /// The same response with another status.
+    /// Sets the status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// The same response with this header field, in place of any of the same name.
+    /// Sets a header field, in place of any of this name.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);

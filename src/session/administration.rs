@@ -10,7 +10,7 @@ use crate::session::inner::{Locked, ManagerInner};
 use crate::session::{Session, SessionManager};
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
-/// For whoever looks after the store. Nobody here knows an id: a session is named by its digest.
+/// For administration. A session is named by its digest: ids are not known here.
 ///
 /// ```
 /// # use std::ops::ControlFlow;
@@ -52,14 +52,14 @@ impl SessionManager {
         self.shared.store.for_each(&mut visit_live, now)
     }
 
-    /// The store itself, for whoever moves records as they are. What the manager sees to does not hold
-    /// there: `lifetime`, and that a thread never waits for a session that it holds.
+    /// The store itself, to move records as they are. Two things that the manager does are missing
+    /// there: `lifetime`, and the error for a thread that waits for a session that it holds.
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         &*self.shared.store
     }
 
-    /// Reads one session as it is at this moment. Waits for nobody, and does not count as use.
+    /// Reads one session as it is at this moment, without waiting and without counting as use.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl SessionManager {
         Ok(stored.filter(is_session))
     }
 
-    /// When a session ends if nobody uses it any more.
+    /// When a session expires unless it is used again.
     #[must_use]
     pub fn end_of(&self, stored: &Stored) -> SystemTime {
         let config = &self.shared.config;
@@ -91,7 +91,7 @@ impl SessionManager {
     }
 
     /// Opens a session for change and holds its lock. It sends no cookie when it is committed,
-    /// and under a new id nobody would find it again.
+    /// and under a new id no client would find it again.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl SessionManager {
         }
     }
 
-    /// Deletes a session when nobody holds it any more; it never comes back. Tells whether there
+    /// Waits until no request holds a session, and deletes it for good. Tells whether there
     /// was one.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ impl SessionManager {
         ending.result()
     }
 
-    /// Deletes the sessions that were unused for so long, whatever their records say.
+    /// Deletes the sessions that were unused for `idle`, whatever their records say.
     pub(super) fn delete_idle(
         &self,
         idle: Duration,
@@ -286,7 +286,7 @@ impl SessionManager {
         self.shared.store.install()
     }
 
-    /// Removes all sessions and what [`SessionManager::install`] made, whoever uses them, and
+    /// Removes all sessions and what [`SessionManager::install`] made, also those in use, and
     /// nothing else.
     #[must_use = "it says what was left and what did not work"]
     pub fn uninstall(&self) -> Uninstalled {
@@ -307,7 +307,7 @@ struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Ends each of these: first what nobody holds, then the others as they are given up.
+    /// Ends each of these: first those that no request holds, then the others as they are released.
     fn end_all(&mut self, sessions: &[SessionDigest], deadline: Instant) {
         let mut held = Vec::new();
         for session in sessions {

@@ -13,7 +13,7 @@ use crate::session::contents::Contents;
 use crate::session::held::SessionGuard;
 use crate::store::Lease;
 
-/// Not even two ids of 160 random bits are the same.
+/// How often a taken id is drawn again. A collision of 160 random bits means that the store is wrong.
 const MAX_DRAWS: u32 = 8;
 
 /// What becomes of the lock once the changes are stored.
@@ -31,8 +31,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the changes could not be stored. What was stored before is untouched, and the client
-    /// must not be told otherwise.
+    /// When the changes could not be stored. What was stored before is untouched.
     pub fn save(&mut self) -> Result<()> {
         self.store(AfterSave::Keep)
     }
@@ -89,10 +88,10 @@ impl Session {
     pub fn commit(mut self) -> Result<Option<SetCookie>> {
         self.store(AfterSave::Release)?;
         Ok(self.cookie())
-        // The lease ends here: nobody may read before the new record is in place.
+        // The lease ends here, once the new record is in place.
     }
 
-    /// As [`Session::commit`], for whoever asks for the cookie by [`Session::release`].
+    /// As [`Session::commit`], for a caller that closes the session itself.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.store(AfterSave::Release)
     }
@@ -262,7 +261,7 @@ impl Session {
             return Ok(());
         }
         if ended.is_err() {
-            // The old id stays the session's; the new one was never told to anybody.
+            // The old id stays the session's; no client has the new one.
             if let Some(Err(error)) = self.lease.take().map(Lease::destroy) {
                 log::warn!("{}", error.one_line());
             }

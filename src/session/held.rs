@@ -1,7 +1,7 @@
 //! Which sessions a manager holds.
 //!
 //! Threads of one process wait for each other here, before the store's lock: that wakes them without a
-//! helper thread, and a thread that asks for a session it holds itself is told so.
+//! helper thread, and a thread that asks for a session that it holds itself gets an error.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +17,7 @@ use crate::id::{SessionDigest, SessionId};
 /// seen when that thread uses the session or closes it. After this time it counts as its own.
 const HANDOVER: Duration = Duration::from_millis(500);
 /// A running thread may take a session that is free before the first in the queue wakes up, which spares
-/// switches between threads, unless that one has waited for so long.
+/// switches between threads, unless the first has waited for this time.
 const FAIRNESS: Duration = Duration::from_millis(1);
 
 /// How many workers of a responder wait for one session.
@@ -49,7 +49,7 @@ struct Waiter {
 /// As a `ThreadId`, but found out within a nanosecond.
 type ThreadNumber = u64;
 
-/// Where a thread stands that waits for a session, when only so many may: one of a responder's workers.
+/// Limits how many threads wait for sessions: the workers of a responder.
 pub(crate) trait WaitingPlaces: Send + Sync {
     /// Takes a place, if one is free.
     fn take(&self) -> bool;
@@ -75,8 +75,7 @@ struct WaitingPlace {
 }
 
 impl WaitingPlace {
-    /// A place for this thread, which needs one if it is a worker, where `others` wait for the same
-    /// session.
+    /// A place for this thread if it is a worker; `others` is how many wait for the same session.
     fn take(others: usize) -> Result<Option<Self>> {
         let Some(places) = PLACES.with_borrow(Option::clone) else {
             return Ok(None);
@@ -109,7 +108,7 @@ impl Drop for WaitingPlace {
 #[cfg(target_os = "linux")]
 pub(crate) fn stand_aside<T>(wait: impl FnOnce() -> T) -> T {
     let mut place = WaitingPlace::take(0).ok().flatten();
-    // Without another thread this one waits all the same.
+    // Without a replacement this thread waits anyway.
     let _ = place.as_mut().map(WaitingPlace::replace);
     wait()
 }

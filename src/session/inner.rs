@@ -11,7 +11,7 @@ use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::store::{Lease, Store, Stored};
 
-/// The configuration, the store, and which sessions are held by whom.
+/// The configuration, the store, and the sessions that threads hold.
 pub(super) struct ManagerInner {
     pub(super) config: Config,
     pub(super) store: Box<dyn Store>,

@@ -137,7 +137,7 @@ impl SessionManager {
         Ok(session.map(|session| session.in_request(&presented, true)))
     }
 
-    /// Reads the session that the Cookie header names as it is at this moment. Waits for nobody.
+    /// Reads the session that the Cookie header names as it is at this moment, without waiting.
     ///
     /// # Errors
     ///

@@ -57,7 +57,7 @@ impl Session {
     /// application may then use the name.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "whoever gave the name up can no longer use it"
+        reason = "a name that was given up can no longer be used"
     )]
     pub fn unreserve(&mut self, reservation: Reservation) {
         self.contents.namespaces.unreserve(&reservation);

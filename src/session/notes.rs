@@ -43,8 +43,8 @@ impl Flashed {
         left
     }
 
-    /// For the same request, which opens the session again and finds `stored`: what of it belongs to
-    /// the next. An earlier value that another request has used up or replaced is not left again.
+    /// When this request opens the session again and finds `stored`: the part of it that belongs to
+    /// the next request. An earlier value that another request has used up or replaced is not left again.
     pub(super) fn reopen(&mut self, mut stored: Flashes) -> Flashes {
         let used = self.used.get_mut();
         for (key, text) in &self.values {
@@ -93,7 +93,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`](crate::Error::Value) when the value is not a `T`; it is gone all the same.
+    /// [`Error::Value`](crate::Error::Value) when the value is not a `T`; it is used up anyway.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let text = self.flashes.values.get(key);
         if !self.flashes.stay && text.is_some() {
@@ -111,8 +111,8 @@ impl Session {
         }
     }
 
-    /// The secret that the site's own forms carry, so that a form which another site sends in
-    /// the visitor's name is told from them: 160 random bits as hexadecimal digits, made when it is
+    /// The secret that the site's own forms carry, which distinguishes them from a form that
+    /// another site sends in the visitor's name: 160 random bits as hexadecimal digits, made when it is
     /// first asked for, new with each new id.
     ///
     /// # Errors

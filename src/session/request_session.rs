@@ -373,7 +373,7 @@ impl RequestSession {
             Some(session) => session.end(&ids, deadline),
             None => manager.shared.end_shown(&ids, by, false, deadline),
         })?;
-        // Ids that lead nowhere go all the same.
+        // Cookies of ids that lead nowhere are removed, too.
         let shown = self.presented.shown(None, false);
         self.cookie = Cookie::Destroyed(cookies::due(shown, Standing::Destroyed, false));
         self.lookups.ids.clear();
@@ -391,7 +391,7 @@ impl RequestSession {
         }
         let user = self.session.as_ref().and_then(Session::user);
         let user = user.map(str::to_owned);
-        // Nobody must wait for it, this request included.
+        // No request may wait for it, this one included.
         if keeps_own {
             self.commit()?;
         } else {

@@ -11,7 +11,7 @@ use crate::session::contents::Contents;
 
 /// A session as it was at one moment, read without its lock.
 ///
-/// Reading one waits for nobody. It cannot be changed; [`Values`] has its values.
+/// Reading one never waits. It cannot be changed; [`Values`] has its values.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     contents: Contents,
@@ -35,7 +35,7 @@ impl Snapshot {
         last_access.unwrap_or_else(|| self.created())
     }
 
-    /// Whether the session goes on under another id, as [`Session::is_replaced`](crate::Session::is_replaced).
+    /// Whether the session continues under another id, as [`Session::is_replaced`](crate::Session::is_replaced).
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         self.contents.record.is_replaced()

@@ -33,7 +33,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 /// How often a connection is read before another one has its turn.
 const READS: usize = 64;
-/// A peer that is owed so many answers to its questions is not listened to before it takes them.
+/// The limit in bytes of management answers that a peer has not taken; beyond it, it is not read.
 const MAX_ANSWERS: usize = 64 << 10;
 /// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
 const RESPONDER: [u8; 2] = [0, 1];
@@ -46,7 +46,7 @@ pub(super) struct Connection {
     output: Output,
     /// The peer sends nothing more, but may still take its response.
     has_input_ended: bool,
-    /// The peer was told that nothing more comes.
+    /// Our side of the socket is shut down.
     has_hung_up: bool,
     limits: Limits,
     pub(super) last_active: Instant,
@@ -83,7 +83,7 @@ struct Active {
     keeps_connection: bool,
 }
 
-/// What reading on has brought.
+/// The result of reading on.
 pub(super) enum Progress {
     /// Nothing more for now.
     Waiting,
@@ -272,7 +272,7 @@ impl Connection {
         };
         if !content.is_empty() {
             if bytes.len() + content.len() > self.limits.params_bytes {
-                // Read to its end all the same, so that the answer reaches the server.
+                // Still read to its end, so that the answer reaches the server.
                 (*bytes, *is_too_much) = (Vec::new(), true);
             }
             if !*is_too_much {
@@ -320,7 +320,7 @@ impl Connection {
         if let Stage::Answered(stdin, _) = &self.stage
             && !stdin.request.keeps_connection
         {
-            // The peer is told that nothing more comes.
+            // Our side of the socket will be shut down.
             return Ok(());
         }
         self.output.send(&mut self.stream, &mut records.to_vec())?;

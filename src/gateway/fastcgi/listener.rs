@@ -1,4 +1,4 @@
-//! The listening socket: given by whoever started the program, or made by it.
+//! The listening socket: inherited, or created by the program.
 
 use std::env;
 use std::ffi::OsString;
@@ -102,7 +102,7 @@ impl Listener {
         let failed =
             |errno: rustix::io::Errno| Error::io("cannot use the socket", "", errno.into());
         let flags = rustix::fs::fcntl_getfl(&socket).map_err(failed)?;
-        // Another process may accept what we were told of; nobody may wait in accept for the next.
+        // Another process may take the connection first; accept must not wait for the next one.
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK).map_err(failed)?;
         let allowed = env::var_os(ALLOWED);
         let allowed = allowed.map(|list| allowed_by(&list.to_string_lossy()));
@@ -115,7 +115,7 @@ impl Listener {
     }
 
     /// Gives up a socket of our own, so that another program may take its place, and returns the
-    /// connections that were waiting. One that was given is left to whoever listens on it.
+    /// connections that were waiting. An inherited one stays open for other processes.
     pub(super) fn end(&self) -> Vec<OwnedFd> {
         if !self.is_own {
             return Vec::new();
@@ -218,7 +218,7 @@ fn bind_tcp(text: &str) -> Result<TcpListener> {
         && env::var_os(ALLOWED).is_none()
     {
         log::warn!(
-            "--listen {text}: whoever can connect there is taken for the web server, and sets every variable of a \
+            "--listen {text}: every peer that can connect there is trusted as the web server, and sets every variable of a \
              request; listen on 127.0.0.1 or a Unix socket, or name the web servers in {ALLOWED}"
         );
     }

@@ -26,7 +26,7 @@ impl Pace {
         self.left
     }
 
-    /// So many bytes have come or gone after a wait of this time.
+    /// Counts bytes that were transferred after a wait.
     pub(super) fn moved(&mut self, waited: Duration, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let earned = match (bytes, self.least_rate) {

@@ -43,8 +43,8 @@ const FIRST_CONNECTION: u64 = 2;
 /// How often connections that do nothing are looked for.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a worker waits once for the rest of a new connection's first request. A web server connects
-/// when it has one, so that it mostly spares handing the connection to another worker. Whoever
-/// connects and says nothing costs a worker no more than this.
+/// when it has one, so that it mostly spares handing the connection to another worker. A silent peer
+/// costs a worker no more than this.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
@@ -220,7 +220,7 @@ impl<'a> Pool<'a> {
         let accepted = self.listener.accept();
         let accepted = match accepted {
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                // Whoever has been idle longest makes room.
+                // The connection that has been idle longest makes room.
                 if !self.close_one_idle() {
                     thread::sleep(NO_DESCRIPTOR);
                 }

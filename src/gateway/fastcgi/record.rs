@@ -10,13 +10,13 @@ use crate::http::response::Response;
 pub(super) const HEADER: usize = 8;
 /// The most that a record can hold, as a multiple of the padding.
 const FULL: usize = 65_528;
-/// What the server's log is told of one request: so many lines, of so many bytes.
+/// The limits of what one request writes to the server's log: lines, and bytes of each.
 const LOG_LINES: usize = 4;
 const LOG_LINE: usize = 1024;
 /// nginx takes the head of a response, and lines of the log before it, into 4 KiB.
 const HEAD_BUFFER: usize = 3 << 10;
 
-/// What a record is for. Numbers that are none of these are told to the server as unknown.
+/// The type of a record. Other numbers are answered `FCGI_UNKNOWN_TYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     BeginRequest,

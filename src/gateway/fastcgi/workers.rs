@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::session::WaitingPlaces;
 
-/// Spare threads end that were not needed for so long, but for one.
+/// A spare thread that was not needed for this time ends, unless it is the last.
 const SPARE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon another thread is tried to be started when one could not be.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,10 +35,10 @@ struct State {
     threads: usize,
     serving: usize,
     spare: usize,
-    /// So many spare threads are to serve, and have not noticed.
+    /// Spare threads that were called to serve and have not woken up yet.
     calls: usize,
     waiting: usize,
-    /// So many threads look at `changed`.
+    /// Threads that wait on `changed`.
     watching: usize,
     is_starting: bool,
     /// When a thread could not be started last.
@@ -49,14 +49,13 @@ struct State {
 /// What a worker has to do before its next event.
 pub(super) enum Turn {
     Serve,
-    /// A spare thread must be started first, and [`Workers::started`] be told.
+    /// A spare thread must be started first, then [`Workers::started`] called.
     StartSpare,
     End,
 }
 
 impl Workers {
-    /// So many threads that serve, all of which are to be started, and a spare one, and so many places to
-    /// wait.
+    /// `size` threads that serve, which the caller starts with one spare thread, and `places` to wait.
     pub(super) fn new(size: usize, places: usize) -> Self {
         let state = State {
             threads: size,
@@ -86,7 +85,7 @@ impl Workers {
         state.threads
     }
 
-    /// Before each event: whether this thread goes on. One too many becomes spare, and waits here.
+    /// Called before each event: whether this thread continues. A surplus thread becomes spare and waits here.
     pub(super) fn next_turn(&self) -> Turn {
         if !self.is_uneven.load(Ordering::Relaxed) {
             return Turn::Serve;
@@ -187,7 +186,7 @@ impl Workers {
         state
     }
 
-    /// Wakes whoever waits for a change, and lets the next thread that serves look after the rest.
+    /// Wakes the threads that wait for a change; the next serving thread does the rest.
     fn note(&self, state: &State) {
         let is_uneven = state.serving > self.size || state.spare == 0;
         self.is_uneven.store(is_uneven, Ordering::Relaxed);

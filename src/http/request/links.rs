@@ -14,7 +14,7 @@ impl Request {
     /// like any text. A session in which nothing was put yet has no id to carry: call this after
     /// that. The response then says `Referrer-Policy: same-origin`, and may not be cached.
     ///
-    /// Whoever sees such an address has the session, so use it only where cookies cannot be had.
+    /// Everyone who sees such an address has the session: use it only where cookies do not work.
     ///
     /// # Errors
     ///

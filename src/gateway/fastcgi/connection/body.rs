@@ -52,7 +52,7 @@ impl StdinStream {
         }
     }
 
-    /// The same of a request that has no body, as far as it says.
+    /// Of a request that announces no body.
     pub(super) fn whole(self) -> Self {
         StdinStream {
             is_whole: true,

@@ -31,7 +31,7 @@ pub(in crate::gateway::fastcgi) fn finish(mut open: Vec<Connection>) {
     }
 }
 
-/// Which of the connections can go on within this time.
+/// Which of the connections are ready within this time.
 fn events(open: &[Connection], pause: Duration) -> Vec<bool> {
     let polled = open.iter().map(|connection| {
         let (reads, writes) = connection.events();

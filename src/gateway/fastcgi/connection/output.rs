@@ -11,7 +11,7 @@ use crate::gateway::limits::Limits;
 pub(super) struct Output {
     bytes: Vec<u8>,
     written: usize,
-    /// So many of these bytes belong to no response: a peer may ask for them without end.
+    /// How many of these bytes are management answers, which a peer may request without end.
     pub(super) answers: usize,
     pace: Pace,
     /// Since when the peer has taken nothing.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bodies that are collected may take so many times `bodyBuffer` together.
+/// The memory limit of all bodies that are being collected, as a multiple of `bodyBuffer`.
 const BUFFERS: usize = 64;
 /// A body up to this size is collected however much the others take.
 pub(super) const SMALL: usize = 32 << 10;
