@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use cgi_session::{Record, RecordError};
 use serde_json::json;
 
-use crate::json::Pairs;
+use super::json::Pairs;
 
 /// Reads the text, and compares with a second reading.
 ///

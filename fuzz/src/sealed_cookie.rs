@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, CookieStore, Error, Record, SessionId, Store, Stored};
 use tempfile::NamedTempFile;
 
-use crate::record::same;
+use super::record::same;
 
 const ID: &[u8] = b"2f1c0e5d9a8b7c6d5e4f30213243546576879800";
 const MINUTE: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use cgi_session::{
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::record::same;
+use super::record::same;
 
 const ID: &[u8] = b"2f1c0e5d9a8b7c6d5e4f30213243546576879800";
 /// What stands before the data of a slot.

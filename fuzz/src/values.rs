@@ -13,7 +13,7 @@ use cgi_session::{
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::json::Pairs;
+use super::json::Pairs;
 
 const COOKIE: &str = "sessionId=2f1c0e5d9a8b7c6d5e4f30213243546576879800";
 

@@ -3,6 +3,7 @@
 //!
 //! A failure panics at the caller's line, as in a test.
 
+pub mod again;
 pub mod apache;
 pub mod apache_fastcgi;
 pub mod broken;
@@ -28,7 +29,6 @@ pub mod servers;
 pub mod sessions;
 pub mod site;
 pub mod skip;
-pub mod sources;
 pub mod subject;
 pub mod tools;
 
@@ -37,6 +37,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use again::{again, is_alone};
 pub use outside::{DEADLINE, is_root, wait_until};
 pub use skip::{is_installed, not_installed, skip};
 

@@ -1,0 +1,38 @@
+//! A test program that runs one of its tests again, in a process of its own.
+
+use std::env;
+use std::process::Command;
+use std::thread;
+
+/// Set in a process that runs a single test.
+const ALONE: &str = "TESTKIT_ALONE";
+
+/// This test program again, which runs one test of `module` (`module_path!()`) alone.
+pub fn again(module: &str, test: &str) -> Command {
+    let (_, path) = module.split_once("::").unwrap_or_default();
+    let name = [path, test].join("::");
+    program(name.trim_start_matches("::"))
+}
+
+/// Whether this process runs this test only, and nothing else happens in it. Elsewhere it starts such a
+/// process, which must pass.
+#[track_caller]
+pub fn is_alone() -> bool {
+    if env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let output = program(thread::current().name().unwrap())
+        .env(ALONE, "1")
+        .output();
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    false
+}
+
+fn program(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+    command
+}

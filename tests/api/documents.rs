@@ -1,0 +1,123 @@
+//! The rows of docs/seeds.md and docs/reliability.md: none is missing, and each names tests that exist.
+
+use std::fs;
+use std::path::Path;
+
+use testkit::repository;
+
+/// How many rows each older system has, by its letter.
+const PROMISES: [(char, usize); 4] = [('K', 16), ('C', 23), ('W', 10), ('L', 28)];
+const CLASSES: [&str; 21] = [
+    "A1", "A2", "A3", "B1", "B2", "B3", "B4", "C", "D", "E", "F1", "F2", "F3", "F4", "G1", "G2",
+    "H1", "H2", "H3", "I", "J",
+];
+/// The number of traps of Rust.
+const TRAPS: usize = 13;
+
+fn page(name: &str) -> String {
+    fs::read_to_string(repository("docs").join(name)).unwrap()
+}
+
+/// The only row that begins with this.
+#[track_caller]
+fn row<'p>(page: &'p str, first: &str) -> &'p str {
+    let start = format!("| {first} ");
+    let mut rows = page.lines().filter(|line| line.starts_with(&start));
+    let row = rows.next().unwrap_or_else(|| panic!("no row {first}"));
+    assert!(rows.next().is_none(), "{first} has two rows");
+    row
+}
+
+/// The text of all programs below a directory of the repository.
+fn sources(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text += &fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}
+
+fn all_sources() -> String {
+    let directories = ["src", "tests", "bin", "engines", "campaigns"];
+    directories.map(|it| sources(&repository(it))).concat()
+}
+
+/// What a page names as a test: a sentence with underscores, between backquotes.
+fn named_tests(page: &str) -> impl Iterator<Item = &str> {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted.filter(move |name| name.bytes().all(is_word) && name.matches('_').count() >= 3)
+}
+
+/// The names of the tests in a folder, with the part that may be the name of a row.
+fn tests_of(folder: &str) -> Vec<(String, String)> {
+    let sources = sources(&repository(folder));
+    let names = sources
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next());
+    let sentences = names.filter(|name| name.matches('_').count() >= 3);
+    sentences
+        .map(|name| {
+            let first = name.split('_').next().unwrap();
+            (first.to_uppercase(), name.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn every_promise_of_the_older_systems_has_a_row_and_its_tests_are_in_it() {
+    let page = page("seeds.md");
+    for (system, count) in PROMISES {
+        for number in 1..=count {
+            row(&page, &format!("{system}{number}"));
+        }
+        let more = format!("| {system}{} ", count + 1);
+        assert!(!page.contains(&more), "{more}");
+    }
+    let is_row = |first: &str| {
+        let number = first.strip_prefix(['K', 'C', 'W', 'L']);
+        number.is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    for (first, name) in tests_of("tests/api/seeds") {
+        if is_row(&first) {
+            let is_named = row(&page, &first).contains(&format!("`{name}`"));
+            assert!(is_named, "{name} is not in row {first}");
+        }
+    }
+}
+
+#[test]
+fn every_class_of_faults_and_every_trap_of_rust_has_a_row_with_a_test() {
+    let page = page("reliability.md");
+    let classes = CLASSES.map(str::to_owned).into_iter();
+    for first in classes.chain((1..=TRAPS).map(|trap| format!("T{trap}"))) {
+        let proof = row(&page, &first).rsplit('|').nth(1).unwrap();
+        assert!(
+            named_tests(proof).next().is_some(),
+            "nothing proves {first}"
+        );
+    }
+    for (first, name) in tests_of("tests/api/other_systems") {
+        if CLASSES.contains(&&*first) {
+            let is_named = row(&page, &first).contains(&format!("`{name}`"));
+            assert!(is_named, "{name} is not in row {first}");
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let (sources, mut named) = (all_sources(), 0);
+    for page in ["seeds.md", "reliability.md"].map(page) {
+        for name in named_tests(&page) {
+            assert!(sources.contains(&format!("fn {name}(")), "{name}");
+            named += 1;
+        }
+    }
+    assert!(named > 120, "{named} tests are named");
+}

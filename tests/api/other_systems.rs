@@ -1,0 +1,44 @@
+//! The faults of other session systems, class by class of the table in docs/reliability.md: a test whose name
+//! begins with the letter of a class fails where this library has that fault. Other classes are
+//! proved by tests that stand where their subject is.
+
+mod answers;
+mod files;
+mod floods;
+mod ids;
+mod trace;
+mod values;
+
+use std::path::PathBuf;
+
+use cgi_session::{Config, SessionManager};
+
+/// Where a child process finds the directory that it works in.
+const DIRECTORY: &str = "FAULTS_DIRECTORY";
+
+/// The directory that this process works in, if it is a child of a test.
+fn own_part() -> Option<PathBuf> {
+    std::env::var_os(DIRECTORY).map(PathBuf::from)
+}
+
+fn manager(directory: impl AsRef<std::path::Path>, settings: &[(&str, &str)]) -> SessionManager {
+    let config = Config::new().set("storageFileDir", directory.as_ref());
+    let config = settings
+        .iter()
+        .fold(config.unwrap(), |config, (key, value)| {
+            config.set(key, value).unwrap()
+        });
+    SessionManager::new(config).unwrap()
+}
+
+/// Numbers that are the same in every run (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap_or_default() % below
+    }
+}

@@ -1,0 +1,73 @@
+//! What a program may not have: long files, descriptors, memory.
+
+use std::collections::BTreeMap;
+
+use super::visitor::{End, Visitor, newcomer};
+use testkit::site::Site;
+
+/// Comes back under each of these conditions; how often a request ended how.
+#[track_caller]
+fn under(conditions: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
+    let site = Site::new();
+    let mut visitor = Visitor::begin(&site);
+    let mut ends = BTreeMap::new();
+    for prepare in conditions {
+        // From a small file, and from a large one.
+        for length in [10, 30_000] {
+            let files = site.files();
+            let found = [
+                visitor.count(&prepare),
+                visitor.rename(40_000 - length, &prepare),
+                newcomer(&site, &prepare),
+            ];
+            let came = usize::from(found[2] == End::Served);
+            if !found.contains(&End::Died) {
+                assert_eq!(site.files().len(), files.len() + came, "{prepare}");
+            }
+            for end in found {
+                *ends.entry(format!("{end:?}")).or_default() += 1;
+            }
+            visitor.goes_on();
+            assert_eq!(visitor.rename(length, ""), End::Served);
+        }
+    }
+    ends
+}
+
+#[track_caller]
+fn includes(ends: &BTreeMap<String, usize>, all: &[&str]) {
+    let seen: Vec<_> = ends.keys().map(String::as_str).collect();
+    for end in all {
+        assert!(seen.contains(end), "no {end} among {ends:?}");
+    }
+}
+
+/// Lengths of files in the shell's blocks of 512 bytes.
+fn lengths() -> impl Iterator<Item = u64> {
+    [0, 1, 2, 3, 4, 8, 16, 32, 64, 117, 118, 119, 120, 240].into_iter()
+}
+
+#[test]
+fn where_files_may_not_grow_an_error_is_a_page_and_the_old_state_stays() {
+    let ends = under(lengths().map(|blocks| format!("trap '' XFSZ; ulimit -f {blocks}")));
+    includes(&ends, &["Served", "Refused(500)"]);
+    assert!(!ends.contains_key("Died"), "{ends:?}");
+}
+
+#[test]
+fn where_files_may_not_grow_the_signal_kills_the_program_and_the_old_state_stays() {
+    let ends = under(lengths().map(|blocks| format!("ulimit -f {blocks}; ulimit -c 0")));
+    includes(&ends, &["Served", "Died"]);
+}
+
+#[test]
+fn with_any_number_of_descriptors_a_request_is_served_or_refused() {
+    let ends = under((3..=12).map(|number| format!("ulimit -n {number}")));
+    includes(&ends, &["Served", "Refused(500)"]);
+}
+
+#[test]
+fn with_any_amount_of_memory_a_request_is_served_or_refused_or_dies() {
+    let ends = under((1..=20).map(|step| format!("ulimit -c 0; ulimit -v {}", step * 2000)));
+    includes(&ends, &["Served", "Died"]);
+}

@@ -1,0 +1,8 @@
+//! The CGI runner, without a server: what is answered, found, stored and refused.
+
+mod config;
+mod input;
+mod links;
+mod run;
+mod storage;
+mod uploads;

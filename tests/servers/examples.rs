@@ -1,0 +1,386 @@
+//! The examples behind every server, with the settings that are shipped: the same program as CGI and
+//! as FastCGI.
+
+use std::io::{Seek as _, Write as _};
+use std::process::Command;
+
+use testkit::client::Client;
+use testkit::is_installed;
+use testkit::servers::{Servers, by_every_way};
+use testkit::wait_until;
+
+#[test]
+fn a_visitor_is_counted_and_gets_one_cookie() {
+    by_every_way(|servers, way| {
+        let before = servers.site.files().len();
+        let (mut visitor, mut other) = (way.client(), way.client());
+        let counter = way.path("/counter");
+        let first = visitor.get(&counter).expect(200, "here 1 time");
+        first.expect_cookies(1);
+        let second = visitor.get(&counter).expect(200, "here 2 time");
+        second.expect_cookies(0);
+        let others = other.get(&counter).expect(200, "here 1 time");
+        others.expect_cookies(1);
+        let third = visitor.get(&counter).expect(200, "here 3 time");
+        third.expect_cookies(0);
+        assert_eq!(servers.site.files().len(), before + 2);
+    });
+}
+
+#[test]
+fn a_session_is_the_same_by_every_way() {
+    let servers = Servers::start("");
+    let mut visitor = Client::new(0);
+    for (before, way) in servers.ways().into_iter().enumerate() {
+        visitor = visitor.at(way.port);
+        let page = format!("here {} time", before + 1);
+        visitor.get(&way.path("/counter")).expect(200, &page);
+    }
+}
+
+#[test]
+fn the_form_is_begun_followed_and_closed() {
+    by_every_way(|servers, way| {
+        let before = servers.site.files().len();
+        let follow = way.path("/follow");
+        let mut visitor = way.client();
+        let form = "myname=O%27Neil+%26+Sons&firstname=J%C3%BCrgen";
+        let begun = visitor.post(&way.path("/begin"), form);
+        begun
+            .expect(200, "Your name is O'Neil &amp; Sons")
+            .expect_cookies(1);
+        let followed = visitor.get(&follow);
+        followed
+            .expect(200, "first name is Jürgen")
+            .expect_cookies(0);
+        let closed = visitor.get(&way.path("/follow?close=1"));
+        closed.expect(200, "Jürgen").expect_cookies(1);
+        assert_eq!((visitor.id(), servers.site.files().len()), (None, before));
+        let missing = visitor.get(&follow);
+        missing.expect(404, "no value for \"firstname\"");
+        visitor.get(&way.path("/begin?myname=Doe&firstname=Jo"));
+        visitor.get(&follow).expect(200, "first name is Jo");
+    });
+}
+
+#[test]
+fn a_visit_is_the_first_then_welcome_back_then_destroyed() {
+    by_every_way(|_, way| {
+        let visit = way.path("/visit");
+        let mut visitor = way.client();
+        visitor.get(&visit).expect(200, "first visit");
+        let id = visitor.id().unwrap().to_owned();
+        visitor.get(&visit).expect(200, "Welcome back");
+        let deleted = visitor.post(&visit, "destroy=True");
+        deleted.expect(200, "is deleted").expect_cookies(1);
+        visitor.get(&visit).expect(200, "first visit");
+        assert_ne!(visitor.id(), Some(id.as_str()));
+        let deleted = visitor.get(&way.path("/visit?destroy=True"));
+        deleted.expect(200, "is deleted").expect_cookies(1);
+    });
+}
+
+#[test]
+fn a_look_creates_nothing_unless_asked() {
+    by_every_way(|servers, way| {
+        let before = servers.site.files().len();
+        let mut visitor = way.client();
+        let looked = visitor.get(&way.path("/lookup"));
+        looked.expect(200, "no session").expect_cookies(0);
+        assert_eq!(servers.site.files().len(), before);
+        let created = visitor.get(&way.path("/lookup?create=1"));
+        created.expect(200, "my_data").expect_cookies(1);
+        let expired = visitor.get(&way.path("/lookup?expire=1"));
+        expired.expect(200, "no session").expect_cookies(1);
+        assert_eq!((visitor.id(), servers.site.files().len()), (None, before));
+    });
+}
+
+#[cfg(feature = "cookie-store")]
+#[test]
+fn a_session_of_four_kilobytes_in_its_cookie_passes_every_server() {
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let keys = place.path().join("keys");
+    fs::write(&keys, "5a".repeat(64)).unwrap();
+    fs::set_permissions(&keys, Permissions::from_mode(0o600)).unwrap();
+    if let Some((uid, gid)) = web_user() {
+        chown(&keys, Some(uid), Some(gid)).unwrap();
+    }
+    let settings = format!("storageType = cookie\nsecretKeyFile = {}\n", keys.display());
+    let servers = Servers::start(&settings);
+    for way in servers.ways() {
+        let mut longest = 0;
+        for length in (1500..2800).step_by(50) {
+            let mut visitor = way.client();
+            let first_name = "x".repeat(length);
+            let begun =
+                visitor.get(&way.path(&format!("/begin?myname=Doe&firstname={first_name}")));
+            if begun.status == 500 {
+                // No browser would keep it.
+                break;
+            }
+            let cookie = begun
+                .expect(200, "Your name is")
+                .header("set-cookie")
+                .unwrap();
+            longest = cookie.len();
+            visitor.get(&way.path("/follow")).expect(200, &first_name);
+        }
+        assert!((3900..=4096).contains(&longest), "{way:?}: {longest}");
+    }
+}
+
+#[test]
+fn two_cookie_headers_are_understood_unless_the_server_makes_one_value_of_them() {
+    by_every_way(|_, way| {
+        let mut visitor = way.client();
+        let counter = way.path("/counter");
+        visitor.get(&counter).expect(200, "here 1 time");
+        // nginx hands over two variables, lighttpd one with a semicolon.
+        let head = format!("GET {counter} HTTP/1.1\r\nCookie: a=1; b=\"2\r\n");
+        let second = visitor.request(head, b"");
+        if way.joins_cookies_by_a_comma() {
+            second.expect(200, "here 1 time").expect_cookies(1);
+        } else {
+            second.expect(200, "here 2 time").expect_cookies(0);
+        }
+    });
+}
+
+#[test]
+fn head_is_answered_without_a_body_and_counts_like_get() {
+    by_every_way(|_, way| {
+        let mut visitor = way.client();
+        let answer = visitor.head(&way.path("/counter")).expect_cookies(1);
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, ""));
+        visitor
+            .get(&way.path("/counter"))
+            .expect(200, "here 2 time");
+    });
+}
+
+#[test]
+fn a_page_tells_its_length() {
+    by_every_way(|_, way| {
+        let page = way.client().get(&way.path("/counter"));
+        // Without it nginx and lighttpd would show a page that was cut off as a whole one. Apache
+        // sends chunks, of which the last one tells the end.
+        let length = page.header("content-length");
+        if !way.is_server("Apache") {
+            assert_eq!(length, Some(page.body.len().to_string()), "{page:?}");
+        }
+    });
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_disturb_nobody() {
+    by_every_way(|_, way| {
+        let mut visitor = way.client();
+        visitor
+            .get(&way.path("/counter"))
+            .expect(200, "here 1 time");
+        let counter = way.path("/counter");
+        let mut before = 1;
+        for field in [
+            &b"Cookie: x=\xff\r\n"[..],
+            b"X-Odd: \xff\xfe\r\n",
+            b"User-Agent: caf\xe9\r\n",
+        ] {
+            if field.starts_with(b"Cookie") && way.joins_cookies_by_a_comma() {
+                continue;
+            }
+            let head = format!("GET {counter} HTTP/1.1\r\n").into_bytes();
+            let answer = visitor.request([&head, field].concat(), b"");
+            before += 1;
+            let page = format!("here {before} time");
+            answer.expect(200, &page).expect_cookies(0);
+        }
+        let head = b"/caf%e9?q=%ff&\xff HTTP/1.1\r\n";
+        let head = [format!("GET {counter}").as_bytes(), head].concat();
+        let answer = visitor.request(head, b"");
+        // These two refuse such a URL themselves.
+        if !["lighttpd", "Caddy"].iter().any(|name| way.is_server(name)) {
+            let page = format!("here {} time", before + 1);
+            answer.expect(200, &page).expect_cookies(0);
+        }
+    });
+}
+
+#[test]
+fn a_redirect_reaches_the_client() {
+    by_every_way(|_, way| {
+        let answer = way.client().get(&way.path("/misbehave?mode=redirect"));
+        let answer = answer.expect(303, "See").expect_cookies(1);
+        let location = answer.header("location").unwrap();
+        assert!(location.ends_with("/elsewhere?a=b%20c"), "{location}");
+    });
+}
+
+#[test]
+fn a_panic_is_answered_completely_and_saves_nothing() {
+    by_every_way(|_, way| {
+        let mut visitor = way.client();
+        let counter = way.path("/counter");
+        visitor.get(&counter).expect(200, "here 1 time");
+        for mode in ["panic", "error"] {
+            let answer = visitor.get(&way.path(&format!("/misbehave?mode={mode}")));
+            answer.expect(500, "</html>").expect_cookies(0);
+        }
+        let head = format!("{} HTTP/1.1\r\n", way.path("/misbehave?mode=panic"));
+        let answer = visitor.request(format!("HEAD {head}"), b"");
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (500, ""));
+        visitor.get(&counter).expect(200, "here 2 time");
+    });
+}
+
+#[test]
+fn the_servers_error_log_has_the_errors_of_fastcgi_requests() {
+    by_every_way(|servers, way| {
+        let server = match way.prefix() {
+            "/app" | "/kept" | "/fcgid/app" | "/started" => way.server(servers),
+            _ => return,
+        };
+        // Caddy drops what it does not know where to log.
+        if way.is_server("Caddy") {
+            return;
+        }
+        let lines = || server.said().matches("app: an error of two lines").count();
+        for method in ["GET", "HEAD"] {
+            let before = lines();
+            let head = format!(
+                "{method} {} HTTP/1.1\r\n",
+                way.path("/misbehave?mode=error")
+            );
+            way.client().request(head, b"").expect(500, "");
+            wait_until("the line is in the log", || lines() > before);
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_asked_to_authorize_lets_nothing_through() {
+    let guard = "server.modules += ( \"mod_fastcgi\" )\n\
+                 fastcgi.server += ( \"/guarded\" => (( \"mode\" => \"authorizer\", \
+                 \"socket\" => \"SITE/run/app.sock\", \"check-local\" => \"disable\" )) )";
+    let servers = Servers::start_with("", "", "", guard);
+    let Some(lighttpd) = &servers.lighttpd else {
+        return;
+    };
+    let pages = servers.site.path().join("pages");
+    for name in ["guarded.txt", "open.txt"] {
+        std::fs::write(pages.join(name), "a page").unwrap();
+    }
+    let mut client = Client::new(lighttpd.ports[0]);
+    client.get("/open.txt").expect(200, "a page");
+    let answer = client.get("/guarded.txt");
+    assert_eq!(answer.status.as_u16(), 403);
+    assert!(!answer.body.contains("a page"));
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    by_every_way(|_, way| {
+        let answer = way.client().get(&way.path("/misbehave?mode=large"));
+        assert_eq!(answer.body.len(), 4 << 20);
+    });
+}
+
+#[test]
+fn a_body_that_nobody_reads_never_costs_the_answer() {
+    by_every_way(|_, way| {
+        let mut visitor = way.client();
+        for (before, size) in [3, 300 << 10].into_iter().enumerate() {
+            let body = vec![b'x'; size];
+            let head = format!("POST {} HTTP/1.1\r\n", way.path("/counter"));
+            let head = format!("{head}Content-Length: {size}\r\n");
+            let page = format!("here {} time", before + 1);
+            visitor.request(head, &body).expect(200, &page);
+        }
+    });
+}
+
+#[test]
+fn a_body_that_the_server_makes_longer_than_announced_never_costs_the_answer() {
+    if !is_installed("apache2") {
+        return;
+    }
+    let inflating = "LoadModule deflate_module /usr/lib/apache2/modules/mod_deflate.so\n\
+                     <Location />\nSetInputFilter DEFLATE\n</Location>\n";
+    let servers = Servers::start_with("", "", inflating, "");
+    for name in [
+        "Apache, mod_cgid",
+        "Apache, mod_fcgid",
+        "Apache, mod_proxy_fcgi",
+    ] {
+        let Some(way) = servers.way(name) else {
+            continue;
+        };
+        for numbers in [100, 100_000, 300_000] {
+            // Apache refuses what becomes two hundred times as long.
+            let plain: String = (0..numbers)
+                .map(|number: u32| number.to_string() + " ")
+                .collect();
+            let body = gzip(plain.as_bytes());
+            let length = body.len();
+            for page in ["/upload", "/upload?ignore=1", "/misbehave?mode=large"] {
+                for _ in 0..3 {
+                    let path = way.path(page);
+                    let head = format!(
+                        "POST {path} HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n"
+                    );
+                    way.client().request(head, &body).expect(200, "");
+                }
+            }
+        }
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = tempfile::tempfile().unwrap();
+    plain.write_all(bytes).unwrap();
+    plain.rewind().unwrap();
+    let packed = Command::new("gzip").stdin(plain).output().unwrap();
+    packed.stdout
+}
+
+#[test]
+fn a_form_in_chunks_is_read() {
+    by_every_way(|_, way| {
+        let mut visitor = way.client();
+        let head = format!("POST {} HTTP/1.1\r\n", way.path("/begin"));
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        let head = format!("{head}{form}\r\nTransfer-Encoding: chunked\r\n");
+        let chunks = b"9\r\nmyname=Do\r\n10\r\ne&firstname=Jo&c\r\n0\r\n\r\n";
+        visitor
+            .request(head, chunks)
+            .expect(200, "Your name is Doe");
+        let followed = visitor.get(&way.path("/follow"));
+        followed.expect(200, "first name is Jo");
+    });
+}
+
+#[test]
+fn no_header_of_a_client_becomes_the_variable_http_proxy() {
+    by_every_way(|_, way| {
+        let head = format!("GET {} HTTP/1.1\r\nProxy: evil\r\n", way.path("/proxy"));
+        let page = format!("{}: HTTP_PROXY is <>", way.prefix());
+        way.client().request(head, b"").expect(200, &page);
+    });
+}
+
+#[test]
+fn settings_beside_the_programs_are_not_served() {
+    let servers = Servers::start("");
+    for way in servers.ways() {
+        if let Some(directory) = way
+            .prefix()
+            .strip_suffix("/app")
+            .filter(|it| !it.is_empty())
+        {
+            eprintln!("{way:?}");
+            let answer = way.client().get(&format!("{directory}/cgi-session.ini"));
+            answer.expect(403, "Forbidden");
+        }
+    }
+}
