@@ -11,6 +11,7 @@ mod value;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FileType;
@@ -245,6 +246,12 @@ impl Default for Config {
             origins: Vec::new(),
             file: None,
         }
+    }
+}
+
+impl From<&Config> for Arc<Config> {
+    fn from(config: &Config) -> Self {
+        Arc::new(config.clone())
     }
 }
 

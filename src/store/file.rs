@@ -54,11 +54,13 @@
 
 mod cap;
 mod content;
+mod count;
+mod inner;
 mod install;
 mod lease;
+mod read;
 mod scan;
 mod slots;
-mod snapshot;
 mod space;
 mod sweep;
 mod users;
@@ -70,10 +72,12 @@ use std::time::{Duration, SystemTime};
 
 use super::files::directory::Directory;
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor};
-use crate::config::{Config, Durability, FreeSpace, WhenFull};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::{Record, unix_seconds};
+use crate::record::Record;
+use inner::FileStoreInner;
+use lease::FileLease;
 
 /// Sessions in files of `storageFileDir`, one JSON file each, guarded by file locks.
 ///
@@ -94,50 +98,25 @@ pub struct FileStore {
     shared: Arc<FileStoreInner>,
 }
 
-/// What the store, its leases and its clean-up have in common.
-#[derive(Debug)]
-struct FileStoreInner {
-    directory: Directory,
-    /// How long a session lives unused whose record does not say it.
-    idle: Duration,
-    /// How long any session lives, and how long a damaged one is kept.
-    lifetime: Option<Duration>,
-    durability: Durability,
-    max_record_bytes: usize,
-    max_sessions: u64,
-    when_full: WhenFull,
-    min_free_space: FreeSpace,
-    lock_timeout: Duration,
-}
-
 impl FileStore {
-    /// A store in the configuration's `storageFileDir`. Nothing is opened or made yet.
+    /// A store in the configuration's `storageFileDir`. Nothing is opened or created yet.
     ///
     /// # Errors
     ///
     /// [`Error::Config`](crate::Error::Config) when `storageFileDir` is not set.
-    pub fn new(config: &Config) -> Result<Self> {
-        let shared = FileStoreInner {
-            directory: Directory::new(config.storage_file_dir()?, config.shards == 256),
-            idle: config.timeout,
-            lifetime: config.lifetime,
-            durability: config.durability,
-            max_record_bytes: config.max_record_bytes,
-            max_sessions: config.max_sessions,
-            when_full: config.when_full,
-            min_free_space: config.min_free_space,
-            lock_timeout: config.lock_timeout,
-        };
+    pub fn new(config: impl Into<Arc<Config>>) -> Result<Self> {
+        let config = config.into();
+        let directory = Directory::new(config.storage_file_dir()?, config.shards == 256);
         Ok(FileStore {
-            shared: Arc::new(shared),
+            shared: Arc::new(FileStoreInner { directory, config }),
         })
     }
 
     /// The file of a session, whether or not it exists.
     #[must_use]
     pub fn path(&self, id: &SessionId) -> PathBuf {
-        self.directory()
-            .join(self.shared.directory.file_name(&id.digest()))
+        self.shared
+            .path(&self.shared.directory.file_name(&id.digest()))
     }
 
     /// The directory of the files.
@@ -154,7 +133,7 @@ impl Store for FileStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        let lease = lease::FileLease::create(&self.shared, session, record, now)?;
+        let lease = FileLease::create(&self.shared, session, record, now)?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
     }
 
@@ -164,16 +143,16 @@ impl Store for FileStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let found = lease::FileLease::lock(&self.shared, session, wait, now)?;
+        let found = FileLease::lock(&self.shared, session, wait, now)?;
         Ok(found.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        snapshot::read(&self.shared, session, now)
+        read::read(&self.shared, session, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        snapshot::peek(&self.shared, session, now)
+        read::peek(&self.shared, session, now)
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
@@ -186,7 +165,7 @@ impl Store for FileStore {
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         scan::each_session(&self.shared, |_, session| {
-            match snapshot::list(&self.shared, session, now) {
+            match read::list(&self.shared, session, now) {
                 Ok(Some(stored)) if !stored.record.is_marker() => visit(session, Ok(stored)),
                 Ok(_) => ControlFlow::Continue(()),
                 Err(error) => visit(session, Err(error)),
@@ -205,80 +184,4 @@ impl Store for FileStore {
     fn uninstall(&self) -> Uninstalled {
         install::uninstall(&self.shared)
     }
-}
-
-impl FileStoreInner {
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn is_durable(&self) -> bool {
-        self.durability == Durability::Data
-    }
-
-    /// The unit of a slot's capacity. Under `durability = data` no disk sector holds parts of both.
-    fn unit(&self) -> usize {
-        if self.is_durable() { 4096 } else { 512 }
-    }
-
-    /// Whether a record whose file was modified at `modified` has expired.
-    fn has_expired(&self, record: &Record, modified: SystemTime, now: SystemTime) -> bool {
-        match self.end(record, modified) {
-            Some(end) if record.expires().is_some() => unix_seconds(end) < unix_seconds(now),
-            end => end.is_some_and(|end| end < now),
-        }
-    }
-
-    /// When a record ends whose file was modified at `modified`; `None` for a moment that no clock will show.
-    fn end(&self, record: &Record, modified: SystemTime) -> Option<SystemTime> {
-        let idle_end = || modified.checked_add(self.idle(record));
-        record.expires().or_else(idle_end)
-    }
-
-    /// How long a session lives unused: what its record says, else `timeout`.
-    fn idle(&self, record: &Record) -> Duration {
-        record.idle().unwrap_or(self.idle)
-    }
-
-    /// The time of the file of a record with an end of its own, so that a clean-up looks into it at that
-    /// end. What a change of id leaves, every clean-up looks into, whatever its `timeout`.
-    fn mtime_for(&self, record: &Record) -> Option<SystemTime> {
-        let expires = record.expires()?;
-        if record.is_replaced() {
-            return Some(UNCOUNTED);
-        }
-        let hint = expires.checked_sub(self.idle(record))?;
-        Some(hint.max(UNCOUNTED + Duration::from_secs(1)))
-    }
-
-    /// The idle time of a record whose end each use moves; `None` for an end of its own.
-    fn sliding(&self, record: &Record) -> Option<Duration> {
-        record.expires().is_none().then(|| self.idle(record))
-    }
-}
-
-/// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
-/// idle time. A time in the future, from a clock that was wrong, is put right.
-fn should_touch(idle: Duration, modified: SystemTime, now: SystemTime) -> bool {
-    let pause = (idle / 60).max(Duration::from_secs(1));
-    match now.duration_since(modified) {
-        Ok(age) => age > pause,
-        Err(ahead) => ahead.duration() > pause,
-    }
-}
-
-/// The time of a file that is none of the sessions that `maxSessions` counts: what a change of id leaves.
-const UNCOUNTED: SystemTime = SystemTime::UNIX_EPOCH;
-
-fn is_counted(modified: SystemTime) -> bool {
-    modified != UNCOUNTED
-}
-
-/// When a session was last used, as far as its file tells.
-fn last_access(record: &Record, modified: SystemTime) -> SystemTime {
-    // The file of what a change of id leaves tells nothing else.
-    record
-        .changed()
-        .filter(|_| !is_counted(modified))
-        .unwrap_or(modified)
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::error::{Error, Result};
-use crate::store::files::lock;
+use crate::store::files::lock::LockedFile;
 
 /// The variable that names the web servers that may connect by TCP.
 const ALLOWED: &str = "FCGI_WEB_SERVER_ADDRS";
@@ -230,11 +230,11 @@ fn bind_tcp(text: &str) -> Result<TcpListener> {
 
 /// Keeps other programs of this library from changing the names of sockets in the directory of this one.
 /// A directory that cannot be locked is used as it is.
-fn lock_directory(path: &Path) -> Option<File> {
+fn lock_directory(path: &Path) -> Option<LockedFile> {
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = File::open(directory.unwrap_or(Path::new("."))).ok()?;
-    let locked = lock::exclusive(&directory, DIRECTORY_LOCK);
-    locked.is_ok_and(|locked| locked).then_some(directory)
+    let path = || path.to_owned();
+    LockedFile::exclusive(directory, DIRECTORY_LOCK, DIRECTORY_LOCK, path).ok()
 }
 
 /// The number of a group by its name, or the number itself.

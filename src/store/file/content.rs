@@ -5,40 +5,96 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::buffer::spare_capacity;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::slots::{self, DATA, Header, Slot, SlotPosition};
+use super::inner::FileStoreInner;
+use super::slots::{self, DATA, Header, Place, Slot, SlotPosition};
+use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::store::files::calls;
+use crate::record::{Record, RecordError};
+use crate::store::files::{calls, directory};
 
 /// Files up to this size are read whole; of larger ones only the two headers and what is current.
 const WHOLE: usize = 16 << 10;
 /// Slots are made of whole sectors of this size.
 const SECTOR: u64 = 512;
+/// The default of `maxRecordBytes`: what it may have been before it was lowered.
+const USUAL_MAX_RECORD: usize = 1 << 20;
 
 /// What a session file holds.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is returned"
+)]
 pub(super) enum Content {
     Record(Current),
     /// Neither slot holds a whole record.
     Damaged(&'static str),
     /// It was written before the checksum had a seed.
     Unseeded,
+    /// A later release wrote it, in this version of the format.
+    LaterVersion(u64),
 }
 
 /// The newest whole record in a file.
 pub(super) struct Current {
-    /// The size of a slot.
-    pub(super) cap: usize,
-    pub(super) place: SlotPosition,
-    pub(super) generation: u64,
-    pub(super) seed: u64,
-    pub(super) data: Vec<u8>,
+    pub(super) record: Record,
+    pub(super) place: Place,
     /// The two slots fit together, so that no commit can have overlapped the reading.
     pub(super) is_settled: bool,
 }
 
-/// Reads a file of `size` bytes. The caller holds its lock, or looks at `is_settled`.
-pub(super) fn load(file: &File, size: u64, digest: &SessionDigest) -> io::Result<Content> {
+impl Content {
+    /// The record, or why the file is damaged.
+    ///
+    /// # Errors
+    ///
+    /// For a file that must be left alone: only another version of this library can read it.
+    pub(super) fn current(
+        self,
+        shared: &FileStoreInner,
+        name: &str,
+    ) -> Result<Result<Current, &'static str>> {
+        let reason = match self {
+            Content::Record(current) => return Ok(Ok(current)),
+            Content::Damaged(reason) => return Ok(Err(reason)),
+            Content::Unseeded => {
+                "a version from before release 0.1.0 wrote it, and its checksum has no seed; stop \
+                 all programs of that version, then remove such sessions: cgi-session uninstall"
+                    .to_owned()
+            }
+            Content::LaterVersion(version) => {
+                format!("a later release of cgi-session wrote it (version {version} of the format)")
+            }
+        };
+        let path = shared.path(name);
+        Err(Error::Format { path, reason })
+    }
+}
+
+/// Reads a file. The caller holds its lock, or looks at `is_settled`.
+pub(super) fn load(
+    shared: &FileStoreInner,
+    file: &File,
+    stat: &Stat,
+    digest: &SessionDigest,
+    name: &str,
+) -> Result<Content> {
+    let size = directory::size(stat);
+    // A file that no record can have made so large is a mistake. Four times as large as needed, so that a
+    // lowered maxRecordBytes locks nobody out.
+    let largest = shared.config.max_record_bytes.max(USUAL_MAX_RECORD);
+    if size > 4 * 2 * slots::capacity(largest, 4096) as u64 {
+        let refused = Error::refused(&shared.path(name), format!("has {size} bytes"));
+        return Err(refused.with_hint("no session can be so large; it was left alone"));
+    }
+    let content = read_slots(file, size, digest);
+    content.map_err(|error| shared.directory.failed("cannot read", name, error))
+}
+
+/// Reads a file of `size` bytes.
+pub(super) fn read_slots(file: &File, size: u64, digest: &SessionDigest) -> io::Result<Content> {
     let loaded = match slot_size(size) {
         Some(cap) => Reader::new(file, cap).and_then(|reader| load_slots(reader, digest)),
         None => Ok(Content::Damaged("its size is not that of two slots")),
@@ -112,17 +168,24 @@ fn load_slots(mut reader: Reader<'_>, digest: &SessionDigest) -> io::Result<Cont
         (_, Slot::Written(only)) => ([Some((only, SlotPosition::Second)), None], false),
         _ => ([None, None], false),
     };
-    for (rank, (header, place)) in candidates.into_iter().flatten().enumerate() {
-        let data = reader.data(place, &header)?;
+    for (rank, (header, slot)) in candidates.into_iter().flatten().enumerate() {
+        let data = reader.data(slot, &header)?;
         if let Some(seed) = header.matches(digest, data) {
-            return Ok(Content::Record(Current {
+            let place = Place {
                 cap: reader.cap,
-                place,
+                slot,
                 generation: header.generation,
                 seed,
-                data: reader.into_data(place, &header),
-                is_settled: is_settled && rank == 0,
-            }));
+            };
+            return Ok(match Record::from_json(reader.into_data(slot, &header)) {
+                Ok(record) => Content::Record(Current {
+                    record,
+                    place,
+                    is_settled: is_settled && rank == 0,
+                }),
+                Err(RecordError::Malformed(_)) => Content::Damaged("what it holds is no record"),
+                Err(RecordError::LaterVersion(version)) => Content::LaterVersion(version),
+            });
         }
     }
     Ok(Content::Damaged("neither of its records is whole"))

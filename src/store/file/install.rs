@@ -1,27 +1,29 @@
 //! Making the directory before the first session, and removing what is ours in it.
 
 use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
+use super::inner::FileStoreInner;
 use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK};
+use super::space;
 use super::users::{Index, Occupancy};
-use super::{FileStoreInner, space};
 use crate::error::{Error, Result};
 use crate::id;
 use crate::store::Uninstalled;
-use crate::store::files::directory::{Directory, Finding, Missing};
-use crate::store::files::lock::{self, Release};
+use crate::store::files::directory::{Attempt, Directory, IfMissing};
+use crate::store::files::lock::{self, LockedFile};
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
 pub(super) fn install(shared: &FileStoreInner) -> Vec<Error> {
     let directory = &shared.directory;
     // As it is now, and not as it was when it was opened.
     directory.reopen();
-    match directory.handle(Missing::Create) {
+    match directory.handle(IfMissing::Create) {
         Ok(_) => {}
         // One that others may write in and that is not ours has two problems.
         Err(Error::Refused { .. }) if !directory.problems().is_empty() => {
@@ -52,7 +54,7 @@ fn try_files(shared: &FileStoreInner) -> Vec<Error> {
         .and_then(|_| shared.directory.create_file(&new));
     match made {
         Ok(file) => {
-            problems.extend(file.and_then(|file| try_write(shared, &file, &new).err()));
+            problems.extend(file.and_then(|file| try_write(shared, file, &new).err()));
             problems.extend(shared.directory.rename(&new, &old).err());
         }
         Err(error) => problems.push(error),
@@ -63,11 +65,11 @@ fn try_files(shared: &FileStoreInner) -> Vec<Error> {
     problems
 }
 
-fn try_write(shared: &FileStoreInner, file: &File, name: &str) -> Result<()> {
-    let failed = |action| move |error| Error::io(action, shared.path(name), error);
-    lock::try_exclusive(file).map_err(failed("cannot lock"))?;
-    file.write_all_at(&[b' '; 1024], 0)
-        .map_err(failed("cannot write"))
+fn try_write(shared: &FileStoreInner, file: File, name: &str) -> Result<()> {
+    let failed = |action| move |error: io::Error| shared.directory.failed(action, name, error);
+    let locked = LockedFile::try_exclusive(file).map_err(failed("cannot lock"))?;
+    let written = locked.map_or(Ok(()), |file| file.write_all_at(&[b' '; 1024], 0));
+    written.map_err(failed("cannot write"))
 }
 
 /// Sees whether a lock of the store's own that is there can be used: root's clean-up may have left
@@ -106,22 +108,12 @@ pub(super) fn uninstall(shared: &FileStoreInner) -> Uninstalled {
 
 fn remove_all(shared: &FileStoreInner, done: &mut Uninstalled) -> Result<()> {
     shared.directory.reopen();
-    if shared.directory.handle(Missing::Leave)?.is_none() {
+    if shared.directory.handle(IfMissing::Leave)?.is_none() {
         return Ok(());
     }
-    let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
-    let locked = lock::try_exclusive(&sweep_lock)
-        .map_err(|error| Error::io("cannot lock", shared.path(SWEEP_LOCK), error))?;
-    if !locked {
-        let holder = lock::holder(&sweep_lock);
-        return Err(in_use(
-            shared,
-            SWEEP_LOCK,
-            holder,
-            "when the clean-up has ended",
-        ));
-    }
-    let _release = Release(&sweep_lock);
+    let Some(_sweep_lock) = shared.directory.try_lock_or_create(SWEEP_LOCK)? else {
+        return Err(in_use(shared, SWEEP_LOCK, "when the clean-up has ended"));
+    };
     // The shards first, so that they are empty when the directory itself is gone through; and the
     // indexes after all sessions, for one is needed as long as one of its sessions is left.
     let mut prefixes = scan::folder_names(shared)?;
@@ -191,13 +183,7 @@ fn remove(
             // What lies in it is foreign or in use, and has been named.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(Errno::NOTDIR) => done.foreign.push(stored),
-            Err(errno) => {
-                return Err(Error::io(
-                    "cannot remove",
-                    shared.path(&stored),
-                    errno.into(),
-                ));
-            }
+            Err(errno) => return Err(shared.directory.failed("cannot remove", &stored, errno)),
         },
         Kind::Index => {
             if let Some(index) = Index::try_lock(shared, stored)?
@@ -215,33 +201,23 @@ fn remove(
     Ok(())
 }
 
-/// Deletes a file of ours under its lock; `false` when somebody else has.
+/// Deletes a file of ours under its lock; `false` when another process has deleted it.
 fn remove_file(shared: &FileStoreInner, name: &str) -> Result<bool> {
-    let Some(file) = shared.directory.open_file(name, OFlags::RDWR)? else {
-        return Ok(false);
-    };
-    match lock::try_exclusive(&file) {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(in_use(
-                shared,
-                name,
-                lock::holder(&file),
-                "when that has ended",
-            ));
-        }
-        Err(error) => return Err(Error::io("cannot lock", shared.path(name), error)),
-    }
-    match shared.directory.examine(&file, name)? {
-        Finding::Session(_) => shared.directory.unlink(name).map(|()| true),
-        Finding::Gone => Ok(false),
+    match shared.directory.try_lock(name)? {
+        Attempt::Locked(_file, _) => shared.directory.unlink(name).map(|()| true),
+        Attempt::Busy => Err(in_use(shared, name, "when that has ended")),
+        Attempt::Gone => Ok(false),
     }
 }
 
-fn in_use(shared: &FileStoreInner, name: &str, holder: Option<String>, when: &str) -> Error {
-    let holder = holder
-        .map(|holder| format!(" by {holder}"))
-        .unwrap_or_default();
+fn in_use(shared: &FileStoreInner, name: &str, when: &str) -> Error {
+    let file = shared
+        .directory
+        .open_file(name, OFlags::RDWR)
+        .ok()
+        .flatten();
+    let holder = file.and_then(|file| lock::holder(&file));
+    let holder = holder.map_or(String::new(), |holder| format!(" by {holder}"));
     Error::refused(&shared.path(name), format!("is in use{holder}"))
         .with_hint(format!("it was left where it is; run it again {when}"))
 }

@@ -6,11 +6,11 @@ use rustix::fd::OwnedFd;
 use rustix::fs::Dir;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::FileStoreInner;
-use crate::error::{Error, Result};
+use super::inner::FileStoreInner;
+use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::store::files::calls;
-use crate::store::files::directory::Missing;
+use crate::store::files::directory::IfMissing;
 
 /// The lock of clean-up and eviction; its time is that of the last clean-up.
 pub(super) const SWEEP_LOCK: &str = ".gc";
@@ -36,13 +36,7 @@ pub(super) enum Kind {
 fn kind(name: &[u8]) -> Kind {
     match name {
         b"." | b".." | b".gc" | b".count" => Kind::Own,
-        [a, b]
-            if [a, b]
-                .iter()
-                .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) =>
-        {
-            Kind::Shard
-        }
+        [a, b] if is_hex(*a) && is_hex(*b) => Kind::Shard,
         _ if is_temporary(name) => Kind::Temporary,
         _ => {
             let digest = |ending: &[u8]| name.strip_suffix(ending).and_then(SessionDigest::parse);
@@ -59,17 +53,17 @@ fn kind(name: &[u8]) -> Kind {
 /// Whether a name is one of [`Directory::temporary_name`](crate::store::files::directory::Directory): somebody
 /// else's temporary file is not ours to delete.
 fn is_temporary(name: &[u8]) -> bool {
-    let parts = name
-        .strip_prefix(b".tmp-")
-        .and_then(|rest| rest.split_last_chunk::<16>());
-    let Some((pid, random)) =
-        parts.and_then(|(pid, random)| Some((pid.strip_suffix(b"-")?, random)))
-    else {
-        return false;
-    };
-    let is_number = !pid.is_empty() && pid.iter().all(u8::is_ascii_digit);
-    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    is_number && random.iter().all(is_hex)
+    let parts = name.strip_prefix(b".tmp-");
+    let parts = parts.and_then(|rest| rest.split_last_chunk::<16>());
+    parts.is_some_and(|(pid, random)| {
+        let pid = pid.strip_suffix(b"-").unwrap_or_default();
+        let is_number = !pid.is_empty() && pid.iter().all(u8::is_ascii_digit);
+        is_number && random.iter().copied().all(is_hex)
+    })
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// A directory that session files lie in: the whole store, or one shard of it.
@@ -105,7 +99,7 @@ fn may_have_subdirectories(folder: &Folder) -> bool {
 
 /// Opens a folder; `None` when it is gone or no directory.
 pub(super) fn open(shared: &FileStoreInner, prefix: &str) -> Result<Option<Folder>> {
-    let Some(root) = shared.directory.handle(Missing::Leave)? else {
+    let Some(root) = shared.directory.handle(IfMissing::Leave)? else {
         return Ok(None);
     };
     let name = if prefix.is_empty() {
@@ -119,11 +113,10 @@ pub(super) fn open(shared: &FileStoreInner, prefix: &str) -> Result<Option<Folde
             prefix: prefix.to_owned(),
         })),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(Error::io(
-            "cannot open the directory",
-            shared.path(prefix),
-            errno.into(),
-        )),
+        Err(errno) => {
+            let action = "cannot open the directory";
+            Err(shared.directory.failed(action, prefix, errno))
+        }
     }
 }
 
@@ -133,7 +126,11 @@ pub(super) fn each_entry(
     folder: &Folder,
     mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
 ) -> Result<()> {
-    let failed = |errno: Errno| Error::io("cannot list", shared.path(&folder.prefix), errno.into());
+    let failed = |errno| {
+        shared
+            .directory
+            .failed("cannot list", &folder.prefix, errno)
+    };
     let mut entries = retry_on_intr(|| Dir::read_from(&folder.handle)).map_err(failed)?;
     while let Some(entry) = entries.read() {
         let entry = entry.map_err(failed)?;

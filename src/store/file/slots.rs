@@ -58,6 +58,31 @@ impl SlotPosition {
     }
 }
 
+/// Where a record is: in which slot of which size, as which generation, under which seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The size of a slot.
+    pub(super) cap: usize,
+    pub(super) slot: SlotPosition,
+    pub(super) generation: u64,
+    pub(super) seed: u64,
+}
+
+impl Place {
+    /// Where the next record goes; `None` after the last generation.
+    pub(super) fn next(self) -> Option<Self> {
+        Some(Place {
+            slot: self.slot.other(),
+            generation: self.generation.checked_add(1)?,
+            ..self
+        })
+    }
+
+    pub(super) fn start(self) -> u64 {
+        self.slot.start(self.cap) as u64
+    }
+}
+
 /// What the first bytes of a slot say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
@@ -159,34 +184,20 @@ pub(super) fn capacity(length: usize, unit: usize) -> usize {
     (need + need / 2).next_multiple_of(unit)
 }
 
-/// A slot as it is written, of `cap` bytes; `None` when the record does not fit.
-pub(super) fn encode(
-    digest: &SessionDigest,
-    seed: u64,
-    place: SlotPosition,
-    generation: u64,
-    cap: usize,
-    record: &Record,
-) -> Option<Vec<u8>> {
-    let mut slot = Vec::with_capacity(cap);
+/// A slot as it is written; `None` when the record does not fit.
+pub(super) fn encode(digest: &SessionDigest, place: Place, record: &Record) -> Option<Vec<u8>> {
+    let mut slot = Vec::with_capacity(place.cap);
     slot.resize(DATA, b' ');
     record.write_json(&mut slot);
-    let fits = slot.len() - DATA + OVERHEAD <= cap;
-    fits.then(|| seal(slot, digest, seed, place, generation, cap))
+    let fits = slot.len() - DATA + OVERHEAD <= place.cap;
+    fits.then(|| seal(slot, digest, place))
 }
 
-fn seal(
-    mut slot: Vec<u8>,
-    digest: &SessionDigest,
-    seed: u64,
-    place: SlotPosition,
-    generation: u64,
-    cap: usize,
-) -> Vec<u8> {
-    let (open, close) = place.brackets();
+fn seal(mut slot: Vec<u8>, digest: &SessionDigest, place: Place) -> Vec<u8> {
+    let (open, close) = place.slot.brackets();
     let (head, data) = slot.split_at_mut(DATA);
-    let (g, n) = (decimal::<20>(generation), decimal::<10>(data.len() as u64));
-    let hash = checksum(digest, seed, &g, &n, data);
+    let (g, n) = (decimal(place.generation), decimal(data.len() as u64));
+    let hash = checksum(digest, place.seed, &g, &n, data);
     head.copy_from_slice(
         b"[{\"g\":                    ,\"h\":\"                \",\"s\":\"                \",\"n\":          ,\"d\":",
     );
@@ -194,9 +205,9 @@ fn seal(
     head[GENERATION].copy_from_slice(&g);
     head[LENGTH].copy_from_slice(&n);
     head[HASH].copy_from_slice(&hash);
-    hex(&seed.to_be_bytes(), &mut head[SEED]);
+    hex(&place.seed.to_be_bytes(), &mut head[SEED]);
     slot.push(b'}');
-    slot.resize(cap - 1, b' ');
+    slot.resize(place.cap - 1, b' ');
     slot.push(close);
     slot
 }
@@ -208,16 +219,21 @@ pub(super) fn encode_new_file(
     generation: u64,
     unit: usize,
     record: &Record,
-) -> Vec<u8> {
+) -> (Vec<u8>, Place) {
     let mut data = Vec::with_capacity(2 * capacity(record.values().len() + 128, unit));
     data.resize(DATA, b' ');
     record.write_json(&mut data);
-    let cap = capacity(data.len() - DATA, unit);
-    let mut file = seal(data, digest, seed, SlotPosition::First, generation, cap);
+    let place = Place {
+        cap: capacity(data.len() - DATA, unit),
+        slot: SlotPosition::First,
+        generation,
+        seed,
+    };
+    let mut file = seal(data, digest, place);
     file.extend_from_slice(b",null");
-    file.resize(2 * cap - 1, b' ');
+    file.resize(2 * place.cap - 1, b' ');
     file.push(b']');
-    file
+    (file, place)
 }
 
 /// The hash as it is written: 16 hexadecimal digits.
@@ -267,84 +283,93 @@ mod tests {
         Record::new(UNIX_EPOCH).with_values(values.as_bytes().to_vec())
     }
 
+    /// A slot of 512 bytes.
+    fn slot(slot: SlotPosition, generation: u64, record: &Record) -> Option<Vec<u8>> {
+        let (cap, seed) = (512, SEED);
+        encode(
+            &digest(),
+            Place {
+                cap,
+                slot,
+                generation,
+                seed,
+            },
+            record,
+        )
+    }
+
+    /// The data of a slot, and whether its checksum is right under the name of `digest`.
+    fn read<'a>(
+        slot: &'a [u8],
+        at: SlotPosition,
+        digest: &SessionDigest,
+    ) -> Option<(Header, &'a [u8], bool)> {
+        let Slot::Written(header) = parse(slot, at, 512) else {
+            return None;
+        };
+        let data = &slot[DATA..DATA + header.length];
+        Some((header, data, header.matches(digest, data) == Some(SEED)))
+    }
+
     #[test]
     fn a_new_file_is_these_bytes() {
         // The checksum is what Python's xxhash.xxh3_64_hexdigest makes with this seed of the 64
         // characters of the name, the fields g and n, and DATA.
-        let file = encode_new_file(&digest(), SEED, 1, 512, &record(r#"{"":{"pageViews":1}}"#));
+        let record = record(r#"{"":{"pageViews":1}}"#);
+        let (file, _) = encode_new_file(&digest(), SEED, 1, 512, &record);
         assert_eq!(file.len(), 1024);
         let text = String::from_utf8(file).unwrap();
         let slot = concat!(
             r#"[{"g":                   1,"h":"2537661adaa8f466","s":"0123456789abcdef","n":        49,"d":"#,
             r#"{"v":1,"created":0,"values":{"":{"pageViews":1}}}}"#
         );
+        assert_eq!(text.lines().next().unwrap().trim_end(), slot);
         assert_eq!(
-            text.trim_end_matches([' ', ']'])
-                .split_once('\n')
-                .unwrap()
-                .0
-                .trim_end(),
-            slot
+            text.lines().nth(1).unwrap().trim_end_matches([' ', ']']),
+            ",null"
         );
     }
 
     #[test]
-    fn a_slot_is_read_as_it_was_written() {
+    fn a_slot_is_read_as_it_was_written_under_its_own_name_and_in_its_own_place() {
         let record = record(r#"{"":{"a":"b"}}"#);
-        for place in [SlotPosition::First, SlotPosition::Second] {
-            let slot = encode(&digest(), SEED, place, u64::MAX, 512, &record).unwrap();
+        let other = SessionDigest::parse(&[b'b'; 64]).unwrap();
+        for at in [SlotPosition::First, SlotPosition::Second] {
+            let slot = slot(at, u64::MAX, &record).unwrap();
             assert_eq!(slot.len(), 512);
-            let Slot::Written(header) = parse(&slot, place, 512) else {
-                panic!("not read")
-            };
+            let (header, data, is_right) = read(&slot, at, &digest()).unwrap();
             assert_eq!(
-                (header.generation, header.length),
-                (u64::MAX, record.to_json().len())
+                (header.generation, data, is_right),
+                (u64::MAX, &*record.to_json(), true)
             );
-            let data = &slot[DATA..DATA + header.length];
-            assert_eq!(header.matches(&digest(), data), Some(SEED));
-            let other = SessionDigest::parse(&[b'b'; 64]).unwrap();
-            assert_eq!(header.matches(&other, data), None);
-            assert_eq!(parse(&slot, place.other(), 512), Slot::Torn);
+            assert!(!read(&slot, at, &other).unwrap().2);
+            assert_eq!(parse(&slot, at.other(), 512), Slot::Torn);
         }
     }
 
     #[test]
     fn no_flipped_bit_of_header_or_data_passes_for_the_original() {
-        let original = encode(
-            &digest(),
-            SEED,
-            SlotPosition::First,
-            7,
-            512,
-            &record(r#"{"":{"a":1}}"#),
-        )
-        .unwrap();
-        let Slot::Written(header) = parse(&original, SlotPosition::First, 512) else {
-            panic!("not read")
-        };
-        for at in 0..DATA + header.length {
-            for bit in 0..8 {
-                let mut slot = original.clone();
-                slot[at] ^= 1 << bit;
-                if let Slot::Written(header) = parse(&slot, SlotPosition::First, 512) {
-                    let data = &slot[DATA..DATA + header.length];
-                    assert_eq!(
-                        header.matches(&digest(), data),
-                        None,
-                        "bit {bit} of byte {at}"
-                    );
-                }
+        let original = slot(SlotPosition::First, 7, &record(r#"{"":{"a":1}}"#)).unwrap();
+        let (header, ..) = read(&original, SlotPosition::First, &digest()).unwrap();
+        for (at, bit) in (0..DATA + header.length).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut slot = original.clone();
+            slot[at] ^= 1 << bit;
+            if let Slot::Written(header) = parse(&slot, SlotPosition::First, 512) {
+                let data = &slot[DATA..DATA + header.length];
+                assert_eq!(
+                    header.matches(&digest(), data),
+                    None,
+                    "bit {bit} of byte {at}"
+                );
             }
         }
     }
 
     #[test]
     fn nothing_but_spaces_stands_before_a_number() {
-        let original = encode(&digest(), SEED, SlotPosition::First, 7, 512, &record("{}")).unwrap();
         for at in [GENERATION.start, LENGTH.start] {
             for blank in [b'\t', b'\n', b'\r', 0x0c] {
-                let mut slot = original.clone();
+                let mut slot = slot(SlotPosition::First, 7, &record("{}")).unwrap();
                 slot[at] = blank;
                 assert_eq!(parse(&slot, SlotPosition::First, 512), Slot::Torn);
             }
@@ -352,21 +377,18 @@ mod tests {
     }
 
     #[test]
-    fn two_full_slots_are_one_json_text() {
-        let record = record(r#"{"":{"a":1}}"#);
-        let mut file = encode(&digest(), SEED, SlotPosition::First, 8, 512, &record).unwrap();
-        file.extend(encode(&digest(), SEED, SlotPosition::Second, 9, 512, &record).unwrap());
+    fn two_full_slots_are_one_json_text_and_a_record_that_does_not_fit_is_no_slot() {
+        let full = record(r#"{"":{"a":1}}"#);
+        let slots = [(SlotPosition::First, 8), (SlotPosition::Second, 9)];
+        let file = slots
+            .map(|(at, generation)| slot(at, generation, &full).unwrap())
+            .concat();
         let json: serde_json::Value = serde_json::from_slice(&file).unwrap();
-        assert_eq!(json[1]["g"], 9);
-        assert_eq!(json[1]["d"]["values"][""]["a"], 1);
-    }
-
-    #[test]
-    fn a_record_that_does_not_fit_is_no_slot() {
-        let long = record(&format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(600)));
         assert_eq!(
-            encode(&digest(), SEED, SlotPosition::First, 1, 512, &long),
-            None
+            (&json[1]["g"], &json[1]["d"]["values"][""]["a"]),
+            (&9.into(), &1.into())
         );
+        let long = record(&format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(600)));
+        assert_eq!(slot(SlotPosition::First, 1, &long), None);
     }
 }

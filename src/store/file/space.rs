@@ -1,17 +1,16 @@
 //! `minFreeSpace`: no new session without a user when the file system is nearly full.
 //!
-//! What robots and passers-by would fill is kept for those who are there already: sessions that
-//! exist go on, and so does a login. A record that names its user is therefore let through, and one
-//! that takes the place of another under a new id.
+//! What crawlers would fill is kept for the sessions that exist: they continue, and so does a login. A record
+//! that names its user is therefore admitted, and one that takes the place of another under a new id.
 
 use rustix::fs::StatVfs;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::FileStoreInner;
+use super::inner::FileStoreInner;
 use crate::config::FreeSpace;
 use crate::error::{Error, Result};
 use crate::record::Record;
-use crate::store::files::directory::Missing;
+use crate::store::files::directory::IfMissing;
 
 /// Refuses a creation when there is too little space for it.
 pub(super) fn admit(shared: &FileStoreInner, record: &Record) -> Result<()> {
@@ -23,16 +22,16 @@ pub(super) fn admit(shared: &FileStoreInner, record: &Record) -> Result<()> {
 
 /// Whether there is as much space as there must be.
 pub(super) fn check(shared: &FileStoreInner) -> Result<()> {
-    if shared.min_free_space == FreeSpace::Any {
+    if shared.config.min_free_space == FreeSpace::Any {
         return Ok(());
     }
     let path = shared.directory.path();
     let failed = |errno: Errno| Error::io("cannot find out the free space of", path, errno.into());
-    let Some(handle) = shared.directory.handle(Missing::Create)? else {
+    let Some(handle) = shared.directory.handle(IfMissing::Create)? else {
         return Err(failed(Errno::NOENT));
     };
     let system = retry_on_intr(|| rustix::fs::fstatvfs(&*handle)).map_err(failed)?;
-    match shortage(shared.min_free_space, &system) {
+    match shortage(shared.config.min_free_space, &system) {
         None => Ok(()),
         Some(reason) => Err(Error::LowSpace {
             path: path.to_owned(),

@@ -4,6 +4,7 @@
 //! is locked without waiting, and whether it has expired is judged again under that lock.
 
 use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,18 +12,18 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::content::{self, Content};
-use super::lease::{check_file_size, unseeded};
+use super::count;
+use super::inner::{FileStoreInner, is_counted};
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Occupancy};
-use super::{FileStoreInner, cap, is_counted};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::record::{Record, RecordError};
-use crate::store::files::calls;
-use crate::store::files::directory::{self, Finding, Missing};
-use crate::store::files::lock::{self, Release};
+use crate::record::Record;
+use crate::store::files::directory::{self, Attempt, IfMissing};
+use crate::store::files::{calls, lock::LockedFile};
 use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 
 /// So long after its end an expired session stays: somebody may have found it alive a moment ago.
@@ -40,7 +41,7 @@ pub(super) fn run(
     sweep: &Sweep<'_>,
     now: SystemTime,
 ) -> Result<SweepReport> {
-    if shared.directory.handle(Missing::Leave)?.is_none() {
+    if shared.directory.handle(IfMissing::Leave)?.is_none() {
         // Nothing was ever stored.
         return Ok(SweepReport::default());
     }
@@ -49,23 +50,18 @@ pub(super) fn run(
         // a clean-up that never was.
         return folders(shared, sweep, now).map(|(report, _)| report);
     }
-    let sweep_lock = shared.directory.open_or_create(SWEEP_LOCK)?;
-    match lock::try_exclusive(&sweep_lock) {
-        Ok(true) => {
-            let _release = Release(&sweep_lock);
-            locked(shared, &sweep_lock, sweep, now)
-        }
-        Ok(false) => Ok(SweepReport {
+    match shared.directory.try_lock_or_create(SWEEP_LOCK)? {
+        Some(sweep_lock) => locked(shared, &sweep_lock, sweep, now),
+        None => Ok(SweepReport {
             already_running: true,
             ..SweepReport::default()
         }),
-        Err(error) => Err(Error::io("cannot lock", shared.path(SWEEP_LOCK), error)),
     }
 }
 
 /// How long ago the last clean-up ended.
 pub(super) fn last(shared: &FileStoreInner, now: SystemTime) -> Option<Duration> {
-    let root = shared.directory.handle(Missing::Leave).ok()??;
+    let root = shared.directory.handle(IfMissing::Leave).ok()??;
     let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
     age_of_sweep(directory::modified(&stat), now)
 }
@@ -73,19 +69,24 @@ pub(super) fn last(shared: &FileStoreInner, now: SystemTime) -> Option<Duration>
 /// The clean-up itself, under the lock of `.gc`.
 pub(super) fn locked(
     shared: &FileStoreInner,
-    sweep_lock: &File,
+    sweep_lock: &LockedFile,
     sweep: &Sweep<'_>,
     now: SystemTime,
 ) -> Result<SweepReport> {
-    let counted = cap::counted(shared)?;
+    let has_cap = shared.config.max_sessions > 0;
+    let counted = has_cap.then(|| count::read(shared)).transpose()?;
     let (report, uncounted) = folders(shared, sweep, now)?;
     if report.stopped_early {
-        cap::forget(shared, report.deleted.saturating_sub(uncounted));
+        count::forget(shared, report.deleted.saturating_sub(uncounted));
     } else if let Some(counted) = counted {
-        cap::recount(shared, report.live + report.busy, counted)?;
+        count::recount(shared, report.live + report.busy, counted)?;
     }
     let noted = calls::set_time(sweep_lock, now);
-    noted.map_err(|error| Error::io("cannot set the time of", shared.path(SWEEP_LOCK), error))?;
+    noted.map_err(|error| {
+        shared
+            .directory
+            .failed("cannot set the time of", SWEEP_LOCK, error)
+    })?;
     Ok(report)
 }
 
@@ -183,15 +184,12 @@ impl Run<'_> {
                 return ControlFlow::Break(());
             }
             let outcome = match kind {
-                Kind::Session(digest) => self.session(&folder, name, &digest, &mut report),
-                Kind::Temporary => self.temporary(&folder, name, &mut report),
-                Kind::SetAside => self.set_aside(&folder, name, &mut report),
-                Kind::Index => self.index(&folder, name),
                 Kind::Shard | Kind::Own => Ok(()),
                 Kind::Foreign => {
                     report.foreign += 1;
                     Ok(())
                 }
+                kind => self.entry(&folder, name, &kind, &mut report),
             };
             if let Err(error) = outcome {
                 report.failures.push(error.one_line());
@@ -202,67 +200,87 @@ impl Run<'_> {
         Ok(report)
     }
 
-    fn session(
+    fn entry(
         &self,
         folder: &Folder,
         name: &str,
+        kind: &Kind,
+        report: &mut SweepReport,
+    ) -> Result<()> {
+        let stat = match calls::stat_at(&folder.handle, name) {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(|errno| self.failed("cannot examine", folder, name, errno))?,
+        };
+        let entry = Entry { folder, name, stat };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let path = self.shared.path(&entry.stored());
+            let reason = "has the name of a file of ours but is no regular file";
+            let hint = "it was left alone; remove it by hand";
+            return Err(Error::refused(&path, reason).with_hint(hint));
+        }
+        match kind {
+            Kind::Session(digest) => self.session(&entry, digest, report),
+            Kind::Temporary => self.temporary(&entry, report),
+            Kind::SetAside => self.set_aside(&entry, report),
+            Kind::Index => self.index(&entry),
+            Kind::Shard | Kind::Own | Kind::Foreign => Ok(()),
+        }
+    }
+
+    fn session(
+        &self,
+        entry: &Entry<'_>,
         digest: &SessionDigest,
         report: &mut SweepReport,
     ) -> Result<()> {
-        let Some(stat) = self.status(folder, name)? else {
-            return Ok(());
-        };
         report.examined += 1;
+        if !self.is_due(&entry.stat) {
+            report.live += 1;
+            return Ok(());
+        }
+        let stored = entry.stored();
+        let (file, stat) = match self.try_lock(entry)? {
+            Attempt::Locked(file, stat) => (file, stat),
+            Attempt::Busy => {
+                report.busy += u64::from(is_counted(directory::modified(&entry.stat)));
+                return Ok(());
+            }
+            Attempt::Gone => return Ok(()),
+        };
+        // Used since it was looked at.
         if !self.is_due(&stat) {
             report.live += 1;
             return Ok(());
         }
-        let Some(file) = self.open(folder, name)? else {
-            return Ok(());
-        };
-        if !self.try_lock(&file, folder, name)? {
-            report.busy += u64::from(is_counted(directory::modified(&stat)));
-            return Ok(());
-        }
-        let _release = Release(&file);
-        let path = || self.path(folder, name);
-        let stored = format!("{}{name}", folder.prefix);
-        // Used, deleted or replaced since it was looked at.
-        let Finding::Session(stat) = self.shared.directory.examine(&file, &stored)? else {
-            return Ok(());
-        };
-        if !self.is_due(&stat) {
-            report.live += 1;
-            return Ok(());
-        }
-        check_file_size(self.shared, directory::size(&stat), &stored)?;
-        let content = content::load(&file, directory::size(&stat), digest);
-        let content = content.map_err(|error| Error::io("cannot read", path(), error))?;
-        let reason = match content {
+        let entry = Entry { stat, ..*entry };
+        let reason = match content::load(self.shared, &file, &stat, digest, &stored)? {
             // Its time is up, whatever it once held.
             Content::Damaged(_) => "damaged and expired",
-            Content::Unseeded => {
+            // Whether it has expired is for that version to say.
+            Content::LaterVersion(_) => {
                 report.live += 1;
-                return Err(unseeded(self.shared, &stored));
+                return Ok(());
             }
-            Content::Record(current) => match Record::from_json(current.data) {
+            unseeded @ Content::Unseeded => {
+                report.live += 1;
+                return unseeded.current(self.shared, &stored).map(drop);
+            }
+            Content::Record(current) => {
+                let record = current.record;
                 // Whatever end of its own it has: a clock that was wrong may have set that.
-                Ok(record) if self.is_too_old(&record) => "older than any session may be",
-                Ok(record) if !self.has_ended(&record, &stat) => {
+                if record.is_too_old(self.shared.config.lifetime, self.now) {
+                    "older than any session may be"
+                } else if !self.has_ended(&record, &stat) {
                     report.live += u64::from(!record.is_replaced());
-                    return self.repair(&file, folder, name, &record, &stat);
+                    return self.repair(&file, &entry, &record);
+                } else if record.is_marker() {
+                    "the marker of a changed id"
+                } else {
+                    "expired"
                 }
-                Ok(record) if record.is_marker() => "the marker of a changed id",
-                Ok(_) => "expired",
-                Err(RecordError::Malformed(_)) => "damaged and expired",
-                // Whether it has expired is for that version to say.
-                Err(RecordError::LaterVersion(_)) => {
-                    report.live += 1;
-                    return Ok(());
-                }
-            },
+            }
         };
-        if self.delete(folder, name, &stat, reason)? {
+        if self.delete(&entry, reason)? {
             report.deleted += 1;
             report.deleted_bytes += directory::size(&stat);
             let uncounted = u64::from(!is_counted(directory::modified(&stat)));
@@ -271,98 +289,56 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn temporary(&self, folder: &Folder, name: &str, report: &mut SweepReport) -> Result<()> {
-        let Some(stat) = self.status(folder, name)? else {
-            return Ok(());
-        };
-        if self.age(&stat) <= TEMPORARY_AGE {
-            return Ok(());
-        }
-        let Some(file) = self.open(folder, name)? else {
-            return Ok(());
-        };
-        // Somebody else's file is none of ours, whatever its name.
-        let stored = format!("{}{name}", folder.prefix);
-        if self.try_lock(&file, folder, name)?
-            && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
-            && self.delete(folder, name, &stat, "left behind by a process that died")?
+    fn temporary(&self, entry: &Entry<'_>, report: &mut SweepReport) -> Result<()> {
+        // Only under its lock: a file of another owner is none of ours, whatever its name.
+        if self.age(&entry.stat) > TEMPORARY_AGE
+            && let Attempt::Locked(..) = self.try_lock(entry)?
+            && self.delete(entry, "left behind by a process that died")?
         {
             report.temporary += 1;
         }
         Ok(())
     }
 
-    fn set_aside(&self, folder: &Folder, name: &str, report: &mut SweepReport) -> Result<()> {
-        let Some(stat) = self.status(folder, name)? else {
-            return Ok(());
-        };
-        match self.shared.lifetime {
-            Some(keep) if self.age(&stat) > keep => {}
-            _ => {
-                report.set_aside += 1;
-                return Ok(());
-            }
-        }
-        // Somebody else's file is none of ours, whatever its name.
-        let stored = format!("{}{name}", folder.prefix);
-        if let Some(file) = self.open(folder, name)?
-            && let Finding::Session(_) = self.shared.directory.examine(&file, &stored)?
+    fn set_aside(&self, entry: &Entry<'_>, report: &mut SweepReport) -> Result<()> {
+        let keep = self.shared.config.lifetime;
+        if keep.is_none_or(|keep| self.age(&entry.stat) <= keep) {
+            report.set_aside += 1;
+        } else if let Some(file) = self.open(entry)?
+            // A file of another owner is none of ours, whatever its name.
+            && self.shared.directory.examine(&file, &entry.stored())?.is_some()
         {
-            self.delete(folder, name, &stat, "damaged, and kept long enough")?;
+            self.delete(entry, "damaged, and kept long enough")?;
         }
         Ok(())
     }
 
     /// Deletes an index of no session, and makes one smaller that is mostly out of date. What it
     /// loses by sessions deleted in this clean-up, the next one sees.
-    fn index(&self, folder: &Folder, name: &str) -> Result<()> {
-        let Some(stat) = self.status(folder, name)? else {
-            return Ok(());
-        };
+    fn index(&self, entry: &Entry<'_>) -> Result<()> {
         // The session that was added to it last lives so long.
-        if self.age(&stat) <= self.shared.idle {
+        if self.age(&entry.stat) <= self.shared.config.timeout {
             return Ok(());
         }
         // None: gone, or a login is under way.
-        let stored = format!("{}{name}", folder.prefix);
-        let Some(index) = Index::try_lock(self.shared, stored)? else {
+        let Some(index) = Index::try_lock(self.shared, entry.stored())? else {
             return Ok(());
         };
         match index.in_use()? {
             Occupancy::Empty => {
                 let reason = "no session of this user is left";
-                self.delete(folder, name, &stat, reason).map(drop)
+                self.delete(entry, reason).map(drop)
             }
             Occupancy::Sparse(sessions) if !self.sweep.dry_run => index.rewrite(&sessions),
             Occupancy::Sparse(_) | Occupancy::Dense => Ok(()),
         }
     }
 
-    /// Looks at an entry without opening it; `None` when it is gone or is no regular file.
-    fn status(&self, folder: &Folder, name: &str) -> Result<Option<Stat>> {
-        match calls::stat_at(&folder.handle, name) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                Ok(Some(stat))
-            }
-            Ok(_) => Err(Error::refused(
-                &self.path(folder, name),
-                "has the name of a file of ours but is no regular file",
-            )
-            .with_hint("it was left alone; remove it by hand")),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::io(
-                "cannot examine",
-                self.path(folder, name),
-                errno.into(),
-            )),
-        }
-    }
-
     /// Whether a session's time is up, or so far ahead that the clock must have been wrong.
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
-        let end = modified.checked_add(self.shared.idle);
-        let longest = self.shared.lifetime.unwrap_or(FAR_FUTURE);
+        let end = modified.checked_add(self.shared.config.timeout);
+        let longest = self.shared.config.lifetime.unwrap_or(FAR_FUTURE);
         !is_counted(modified)
             || end.is_some_and(|end| self.is_past(end))
             || modified
@@ -376,10 +352,6 @@ impl Run<'_> {
         end.is_some_and(|end| self.is_past(end) || record.is_marker() && end < self.now)
     }
 
-    fn is_too_old(&self, record: &Record) -> bool {
-        record.is_too_old(self.shared.lifetime, self.now)
-    }
-
     /// Whether an end is so long ago that nobody can still be about to use the session.
     fn is_past(&self, end: SystemTime) -> bool {
         end.checked_add(GRACE).is_some_and(|end| end < self.now)
@@ -391,82 +363,53 @@ impl Run<'_> {
             .unwrap_or_default()
     }
 
-    fn open(&self, folder: &Folder, name: &str) -> Result<Option<File>> {
-        match calls::open_at(&folder.handle, name, OFlags::RDWR) {
+    fn open(&self, entry: &Entry<'_>) -> Result<Option<File>> {
+        match calls::open_at(&entry.folder.handle, entry.name, OFlags::RDWR) {
             Ok(file) => Ok(Some(file)),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::io(
-                "cannot open",
-                self.path(folder, name),
-                errno.into(),
-            )),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("cannot open", entry.folder, entry.name, errno)),
         }
     }
 
-    fn try_lock(&self, file: &File, folder: &Folder, name: &str) -> Result<bool> {
-        lock::try_exclusive(file)
-            .map_err(|error| Error::io("cannot lock", self.path(folder, name), error))
+    fn try_lock(&self, entry: &Entry<'_>) -> Result<Attempt> {
+        match self.open(entry)? {
+            Some(file) => self.shared.directory.try_lock_file(file, &entry.stored()),
+            None => Ok(Attempt::Gone),
+        }
     }
 
-    /// Puts the time right of a file that lives and was found as a candidate.
-    fn repair(
-        &self,
-        file: &File,
-        folder: &Folder,
-        name: &str,
-        record: &Record,
-        stat: &Stat,
-    ) -> Result<()> {
-        let modified = directory::modified(stat);
+    /// Corrects the time of a file that lives and was found as a candidate.
+    fn repair(&self, file: &File, entry: &Entry<'_>, record: &Record) -> Result<()> {
+        let modified = directory::modified(&entry.stat);
         // One in the future was set by a clock that was wrong.
         let right = self
             .shared
             .mtime_for(record)
             .unwrap_or(modified.min(self.now));
-        if right == modified {
+        if right == modified || self.sweep.dry_run {
             return Ok(());
         }
-        self.set_time(file, folder, name, right)
-    }
-
-    fn set_time(&self, file: &File, folder: &Folder, name: &str, time: SystemTime) -> Result<()> {
-        if self.sweep.dry_run {
-            return Ok(());
-        }
-        let set = calls::set_time(file, time);
-        set.map_err(|error| Error::io("cannot set the time of", self.path(folder, name), error))
+        let failed = |error| self.failed("cannot set the time of", entry.folder, entry.name, error);
+        calls::set_time(file, right).map_err(failed)
     }
 
     /// Deletes a file, unless as many as were asked for are deleted already.
-    fn delete(
-        &self,
-        folder: &Folder,
-        name: &str,
-        stat: &Stat,
-        reason: &'static str,
-    ) -> Result<bool> {
+    fn delete(&self, entry: &Entry<'_>, reason: &'static str) -> Result<bool> {
         let earlier = self.deleted.fetch_add(1, Ordering::Relaxed);
         if self.sweep.max_files.is_some_and(|max| earlier >= max) {
             self.stop.store(true, Ordering::Relaxed);
             return Ok(false);
         }
-        if !self.sweep.dry_run {
-            match calls::unlink_at(&folder.handle, name) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-                Err(errno) => {
-                    return Err(Error::io(
-                        "cannot delete",
-                        self.path(folder, name),
-                        errno.into(),
-                    ));
-                }
-            }
+        if !self.sweep.dry_run
+            && let Err(errno) = calls::unlink_at(&entry.folder.handle, entry.name)
+            && errno != Errno::NOENT
+        {
+            return Err(self.failed("cannot delete", entry.folder, entry.name, errno));
         }
-        let name = &format!("{}{name}", folder.prefix);
         self.notify(SweepEvent::Deleted {
-            name,
-            age: self.age(stat),
-            bytes: directory::size(stat),
+            name: &entry.stored(),
+            age: self.age(&entry.stat),
+            bytes: directory::size(&entry.stat),
             reason,
         });
         Ok(true)
@@ -478,7 +421,29 @@ impl Run<'_> {
         }
     }
 
-    fn path(&self, folder: &Folder, name: &str) -> std::path::PathBuf {
-        self.shared.path(&format!("{}{name}", folder.prefix))
+    fn failed(
+        &self,
+        action: &'static str,
+        folder: &Folder,
+        name: &str,
+        cause: impl Into<io::Error>,
+    ) -> Error {
+        let stored = [&folder.prefix, name].concat();
+        self.shared.directory.failed(action, &stored, cause)
+    }
+}
+
+/// A file of the store as the clean-up has found it.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    folder: &'a Folder,
+    name: &'a str,
+    stat: Stat,
+}
+
+impl Entry<'_> {
+    /// Its name in the store.
+    fn stored(&self) -> String {
+        [&self.folder.prefix, self.name].concat()
     }
 }

@@ -14,17 +14,18 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 use sha2::{Digest as _, Sha256};
 
-use super::{FileStoreInner, snapshot};
+use super::inner::FileStoreInner;
+use super::read;
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest, hex};
 use crate::store::MAX_LISTINGS;
-use crate::store::files::directory::{self, Directory, Finding};
-use crate::store::files::lock;
+use crate::store::files::directory::{self, Directory, Locked};
+use crate::store::files::lock::LockedFile;
 
 /// A digest and a line feed.
 const LINE: usize = SessionDigest::LENGTH + 1;
@@ -41,14 +42,14 @@ pub(super) fn add(shared: &FileStoreInner, user: &str, session: &SessionDigest) 
     Index::lock(shared, name_of(shared, user))?.add(session)
 }
 
-/// Takes away the note of a session that is this user's no more; the caller still holds the
+/// Removes a session that is this user's no more; the caller still holds the
 /// session's lock. Where that fails or would take long, the clean-up does it.
 pub(super) fn remove(shared: &FileStoreInner, user: &str, session: &SessionDigest) {
     blank_if(shared, user, session, || true);
 }
 
-/// The same of a session that was deleted. Somebody may have made one of the same id since: that
-/// one's file was there before its note.
+/// Removes a session that was deleted. Another process may have created one of the same id since: that
+/// one's file existed before its line.
 pub(super) fn forget(shared: &FileStoreInner, user: &str, session: &SessionDigest) {
     let name = shared.directory.file_name(session);
     blank_if(shared, user, session, || !shared.directory.has(&name));
@@ -85,7 +86,7 @@ pub(super) fn sessions_of(
             if !seen.insert(session) {
                 continue;
             }
-            match snapshot::peek(shared, &session, now) {
+            match read::peek(shared, &session, now) {
                 Ok(Some(stored)) => {
                     has_moved |= stored.record.is_replaced();
                     if stored.record.user() == Some(user) {
@@ -117,32 +118,27 @@ fn name_of(shared: &FileStoreInner, user: &str) -> String {
 
 /// What an index holds at this moment.
 fn listed(shared: &FileStoreInner, name: &str) -> Result<Vec<Option<SessionDigest>>> {
-    loop {
-        let Some(file) = shared.directory.open_file(name, OFlags::RDONLY)? else {
-            return Ok(Vec::new());
-        };
+    while let Some(file) = shared.directory.open_file(name, OFlags::RDONLY)? {
         // None: deleted or replaced since it was opened.
-        if examined_size(shared, &file, name)?.is_some() {
-            return lines(&file).map_err(|error| unreadable(shared, name, error));
+        if let Some(stat) = shared.directory.examine(&file, name)? {
+            checked_size(shared, &stat, name)?;
+            let lines = lines(&file);
+            return lines.map_err(|error| shared.directory.failed("cannot read", name, error));
         }
     }
+    Ok(Vec::new())
 }
 
-/// The size of an index that its name still leads to.
-fn examined_size(shared: &FileStoreInner, file: &File, name: &str) -> Result<Option<u64>> {
-    let Finding::Session(stat) = shared.directory.examine(file, name)? else {
-        return Ok(None);
-    };
-    let size = directory::size(&stat);
+fn checked_size(shared: &FileStoreInner, stat: &Stat, name: &str) -> Result<u64> {
+    let size = directory::size(stat);
     if size > MAX_BYTES {
-        return Err(
-            Error::refused(&shared.path(name), format!("has {size} bytes")).with_hint(
-                "no user has so many sessions; it was left alone. Once it is removed by hand, \
-                 the user's earlier sessions are no longer found by user",
-            ),
-        );
+        let refused = Error::refused(&shared.path(name), format!("has {size} bytes"));
+        return Err(refused.with_hint(
+            "no user has so many sessions; it was left alone. Once it is removed by hand, \
+             the user's earlier sessions are no longer found by user",
+        ));
     }
-    Ok(Some(size))
+    Ok(size)
 }
 
 /// One entry for each whole line; what is no digest stands for nothing.
@@ -153,21 +149,17 @@ fn lines(file: &File) -> io::Result<Vec<Option<SessionDigest>>> {
     Ok(bytes.chunks_exact(LINE).map(digest).collect())
 }
 
-fn unreadable(shared: &FileStoreInner, name: &str, error: io::Error) -> Error {
-    Error::io("cannot read", shared.path(name), error)
-}
-
 /// The locked index of one user.
 pub(super) struct Index<'a> {
     shared: &'a FileStoreInner,
     name: String,
-    file: File,
+    file: LockedFile,
     size: u64,
 }
 
 /// How much of an index is of use.
 pub(super) enum Occupancy {
-    /// Empty of its sessions exists.
+    /// None of its sessions exists.
     Empty,
     /// These exist, and they are less than half of it.
     Sparse(Vec<SessionDigest>),
@@ -175,56 +167,28 @@ pub(super) enum Occupancy {
 }
 
 impl<'a> Index<'a> {
-    /// Waits for the lock; makes the file when there is none.
+    /// Waits for the lock; creates the file when there is none.
     fn lock(shared: &'a FileStoreInner, name: String) -> Result<Self> {
-        let started = Instant::now();
-        loop {
-            let file = match shared.directory.open_file(&name, OFlags::RDWR)? {
-                Some(file) => Some(file),
-                None => shared.directory.create_file(&name)?,
-            };
-            // None: somebody else has just made it.
-            let Some(file) = file else { continue };
-            let left = shared.lock_timeout.saturating_sub(started.elapsed());
-            match lock::exclusive(&file, left) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Err(Error::Busy {
-                        waited: shared.lock_timeout,
-                        holder: lock::holder(&file),
-                    });
-                }
-                Err(error) => return Err(Error::io("cannot lock", shared.path(&name), error)),
-            }
-            // None: deleted or replaced while we waited.
-            if let Some(size) = examined_size(shared, &file, &name)? {
-                return Ok(Index {
-                    shared,
-                    name,
-                    file,
-                    size,
-                });
-            }
-        }
+        let wait = shared.config.lock_timeout;
+        let locked = shared.directory.lock_or_create(&name, wait)?;
+        Index::of(shared, name, locked)
     }
 
-    /// Locks an existing index if nobody has it.
+    /// Locks an existing index if its lock is free.
     pub(super) fn try_lock(shared: &'a FileStoreInner, name: String) -> Result<Option<Self>> {
-        let Some(file) = shared.directory.open_file(&name, OFlags::RDWR)? else {
-            return Ok(None);
-        };
-        let locked = lock::try_exclusive(&file)
-            .map_err(|error| Error::io("cannot lock", shared.path(&name), error))?;
-        if !locked {
-            return Ok(None);
-        }
-        let size = examined_size(shared, &file, &name)?;
-        Ok(size.map(|size| Index {
+        let locked = shared.directory.try_lock(&name)?.locked();
+        locked
+            .map(|locked| Index::of(shared, name, locked))
+            .transpose()
+    }
+
+    fn of(shared: &'a FileStoreInner, name: String, (file, stat): Locked) -> Result<Self> {
+        Ok(Index {
+            size: checked_size(shared, &stat, &name)?,
             shared,
             name,
             file,
-            size,
-        }))
+        })
     }
 
     fn add(&self, session: &SessionDigest) -> Result<()> {
@@ -244,7 +208,7 @@ impl<'a> Index<'a> {
         written
             .and_then(|()| self.sync())
             .map_err(|error| self.failed("cannot add a session to", error))?;
-        self.sync_name()
+        self.shared.sync_name(&self.name)
     }
 
     /// Makes the lines of a session blank, and deletes an index that holds no other.
@@ -287,41 +251,38 @@ impl<'a> Index<'a> {
     pub(super) fn rewrite(&self, sessions: &[SessionDigest]) -> Result<()> {
         let directory = &self.shared.directory;
         let temporary = Directory::temporary_name(&self.name, id::random::<1>()?[0]);
-        let text: String = sessions
-            .iter()
-            .flat_map(|session| [session.as_str(), "\n"])
-            .collect();
-        let Some(file) = directory.create_file(&temporary)? else {
-            let exists = io::ErrorKind::AlreadyExists.into();
-            return Err(self.failed("cannot make a smaller copy of", exists));
-        };
-        let copy = Index {
-            shared: self.shared,
-            name: temporary,
-            file,
-            size: 0,
-        };
-        // Locked before its name is the index's: whoever finds it there waits for us.
-        let written = lock::try_exclusive(&copy.file)
-            .and_then(|_| copy.file.write_all_at(text.as_bytes(), 0))
-            .and_then(|()| copy.sync());
+        let lines = sessions.iter().flat_map(|it| [it.as_str(), "\n"]);
+        let text: String = lines.collect();
+        // Locked before its name is the index's: another process that finds it there waits for us.
+        let file = directory
+            .create_file(&temporary)?
+            .map(LockedFile::try_exclusive);
+        let file = file.transpose().map(Option::flatten);
+        let written = file.and_then(|file| {
+            let file = file.ok_or(io::ErrorKind::AlreadyExists)?;
+            file.write_all_at(text.as_bytes(), 0)?;
+            if self.shared.is_durable() {
+                file.sync_data()?;
+            }
+            Ok(file)
+        });
         let replaced = written
-            .map_err(|error| copy.failed("cannot write", error))
-            .and_then(|()| {
+            .map_err(|error| directory.failed("cannot write", &temporary, error))
+            .and_then(|_file| {
                 if self.is_in_place()? {
-                    directory.rename(&copy.name, &self.name)
+                    directory.rename(&temporary, &self.name)
                 } else {
-                    Err(self.failed("cannot replace", io::ErrorKind::NotFound.into()))
+                    Err(self.failed("cannot replace", io::ErrorKind::NotFound))
                 }
             });
         if replaced.is_err() {
-            directory::discard(directory, &copy.name);
+            directory.discard(&temporary);
             return replaced;
         }
-        self.sync_name()
+        self.shared.sync_name(&self.name)
     }
 
-    /// Deletes the index. Who waits for it finds its link gone and makes a new one.
+    /// Deletes the index. A process that waits for it finds its link gone and creates a new one.
     pub(super) fn delete(&self) -> Result<()> {
         if self.is_in_place()? {
             self.shared.directory.unlink(&self.name)?;
@@ -332,12 +293,12 @@ impl<'a> Index<'a> {
     /// Whether the name leads to this file, and not into a directory that has taken the place of
     /// ours.
     fn is_in_place(&self) -> Result<bool> {
-        let leads = self.shared.directory.leads_to(&self.name, &self.file);
-        leads.map_err(|errno| self.failed("cannot examine", errno.into()))
+        let leads = self.shared.directory.leads_to(&self.name, &*self.file);
+        leads.map_err(|errno| self.failed("cannot examine", errno))
     }
 
     fn lines(&self) -> Result<Vec<Option<SessionDigest>>> {
-        lines(&self.file).map_err(|error| unreadable(self.shared, &self.name, error))
+        lines(&self.file).map_err(|error| self.failed("cannot read", error))
     }
 
     /// Under `durability = data` the disk has the index before it has the record.
@@ -349,23 +310,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    fn sync_name(&self) -> Result<()> {
-        if self.shared.is_durable() {
-            self.shared.directory.sync(&self.name)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn failed(&self, action: &'static str, error: io::Error) -> Error {
-        Error::io(action, self.shared.path(&self.name), error)
-    }
-}
-
-impl Drop for Index<'_> {
-    fn drop(&mut self) {
-        // Closing would unlock too, but not while a forked child has the file open. An unlock
-        // cannot fail on an open file.
-        let _ = self.file.unlock();
+    fn failed(&self, action: &'static str, cause: impl Into<io::Error>) -> Error {
+        self.shared.directory.failed(action, &self.name, cause)
     }
 }

@@ -1,6 +1,7 @@
 //! The directory of the session files: opened once, checked, and every name resolved below it.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::calls;
+use super::lock::LockedFile;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 
@@ -26,8 +28,8 @@ pub(in crate::store) struct Directory {
     /// Who we are, and so who must own the directory and every file in it.
     uid: u32,
     opened: Mutex<Option<Opened>>,
-    /// We have made the directory, and nobody has seen to it that the disk has its name.
-    is_unsynced: AtomicBool,
+    /// We have created the directory, and its name is not synced yet.
+    parent_needs_sync: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -36,9 +38,9 @@ struct Opened {
     checked: Instant,
 }
 
-/// What to do when the directory is not there.
+/// What to do when a directory or a file does not exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Missing {
+pub(in crate::store) enum IfMissing {
     Create,
     Leave,
 }
@@ -51,7 +53,7 @@ impl Directory {
             shards,
             uid: rustix::process::geteuid().as_raw(),
             opened: Mutex::new(None),
-            is_unsynced: AtomicBool::new(false),
+            parent_needs_sync: AtomicBool::new(false),
         }
     }
 
@@ -84,7 +86,7 @@ impl Directory {
     }
 
     /// The opened directory, or `None` when there is none and none was to be made.
-    pub(in crate::store) fn handle(&self, missing: Missing) -> Result<Option<Arc<OwnedFd>>> {
+    pub(in crate::store) fn handle(&self, if_missing: IfMissing) -> Result<Option<Arc<OwnedFd>>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = opened.as_mut() {
             if current.checked.elapsed() < RECHECK {
@@ -96,7 +98,7 @@ impl Directory {
             }
         }
         *opened = None;
-        let Some(handle) = self.open_directory(missing)? else {
+        let Some(handle) = self.open_directory(if_missing)? else {
             return Ok(None);
         };
         let handle = Arc::new(handle);
@@ -121,11 +123,7 @@ impl Directory {
     pub(in crate::store) fn problems_of(&self, shard: &str, handle: &OwnedFd) -> Vec<Error> {
         match calls::stat(handle) {
             Ok(stat) => directory_problems(&self.path.join(shard), &stat, self.uid).collect(),
-            Err(errno) => vec![Error::io(
-                "cannot examine",
-                self.path.join(shard),
-                errno.into(),
-            )],
+            Err(errno) => vec![self.failed("cannot examine", shard, errno)],
         }
     }
 
@@ -141,12 +139,12 @@ impl Directory {
         }
     }
 
-    fn open_directory(&self, missing: Missing) -> Result<Option<OwnedFd>> {
+    fn open_directory(&self, if_missing: IfMissing) -> Result<Option<OwnedFd>> {
         let mut result = calls::open_directory(&*self.path);
-        if matches!(result, Err(Errno::NOENT)) && missing == Missing::Create {
+        if matches!(result, Err(Errno::NOENT)) && if_missing == IfMissing::Create {
             match retry_on_intr(|| rustix::fs::mkdir(&self.path, Mode::RWXU)) {
                 // It was made just now, by us or by another program.
-                Ok(()) | Err(Errno::EXIST) => self.is_unsynced.store(true, Ordering::Relaxed),
+                Ok(()) | Err(Errno::EXIST) => self.parent_needs_sync.store(true, Ordering::Relaxed),
                 Err(errno) => {
                     let error = Error::io("cannot create", &self.path, errno.into());
                     return Err(error.with_hint(advice(&self.path, errno)));
@@ -163,7 +161,7 @@ impl Directory {
                     None => Ok(Some(handle)),
                 }
             }
-            Err(Errno::NOENT) if missing == Missing::Leave => Ok(None),
+            Err(Errno::NOENT) if if_missing == IfMissing::Leave => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let reason = if self.path.is_symlink() {
                     "is a symbolic link"
@@ -182,7 +180,7 @@ impl Directory {
 
     /// Opens an existing session file for reading or writing; `None` when there is none.
     pub(in crate::store) fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>> {
-        let Some(directory) = self.handle(Missing::Leave)? else {
+        let Some(directory) = self.handle(IfMissing::Leave)? else {
             return Ok(None);
         };
         match calls::open_at(&directory, name, access) {
@@ -196,7 +194,7 @@ impl Directory {
     pub(in crate::store) fn create_file(&self, name: &str) -> Result<Option<File>> {
         let mut tries = 0;
         loop {
-            let Some(directory) = self.handle(Missing::Create)? else {
+            let Some(directory) = self.handle(IfMissing::Create)? else {
                 return Err(Error::io(
                     "cannot open the directory",
                     &self.path,
@@ -227,31 +225,79 @@ impl Directory {
         }
     }
 
-    /// Opens a file that is made when it is first needed, with mode 0600.
-    pub(in crate::store) fn open_or_create(&self, name: &str) -> Result<File> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let open = || {
-            let Some(root) = self.handle(Missing::Create)? else {
-                return Ok(Err(Errno::NOENT));
-            };
-            Ok(retry_on_intr(|| {
-                rustix::fs::openat(&*root, name, flags, Mode::RUSR | Mode::WUSR)
-            }))
-        };
-        let mut file = open()?;
-        if matches!(file, Err(Errno::NOENT)) {
-            // The directory was removed since it was opened, and is made again.
-            self.reopen();
-            file = open()?;
+    /// Opens a file and takes its lock, waiting up to `wait`; `None` when there is none.
+    ///
+    /// After every lock the link count is looked at: a file that was deleted or replaced meanwhile has none,
+    /// and the name is looked up again.
+    pub(in crate::store) fn lock(&self, name: &str, wait: Duration) -> Result<Option<Locked>> {
+        self.lock_since(Instant::now(), name, wait)
+    }
+
+    /// As [`Directory::lock`], of a file that is created when it is first needed.
+    pub(in crate::store) fn lock_or_create(&self, name: &str, wait: Duration) -> Result<Locked> {
+        let started = Instant::now();
+        loop {
+            if let Some(locked) = self.lock_since(started, name, wait)? {
+                return Ok(locked);
+            }
+            if let Some(file) = self.create_file(name)?
+                && let Some(locked) = self.lock_file(file, name, started, wait)?
+            {
+                return Ok(locked);
+            }
         }
-        let file = file.map(File::from).map_err(|errno| {
-            Error::io("cannot open", self.path.join(name), errno.into())
-                .with_hint(advice(&self.path, errno))
-        })?;
-        // A suspicious_file link would have us write into somebody's file.
-        self.examine(&file, name)?;
-        Ok(file)
+    }
+
+    fn lock_since(&self, started: Instant, name: &str, wait: Duration) -> Result<Option<Locked>> {
+        while let Some(file) = self.open_file(name, OFlags::RDWR)? {
+            if let Some(locked) = self.lock_file(file, name, started, wait)? {
+                return Ok(Some(locked));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the lock of an opened file; `None` when it was deleted or replaced meanwhile.
+    pub(in crate::store) fn lock_file(
+        &self,
+        file: File,
+        name: &str,
+        started: Instant,
+        wait: Duration,
+    ) -> Result<Option<Locked>> {
+        let left = wait.saturating_sub(started.elapsed());
+        let file = LockedFile::exclusive(file, left, wait, || self.path.join(name))?;
+        Ok(self.examine(&*file, name)?.map(|stat| (file, stat)))
+    }
+
+    /// Opens a file and takes its lock if it is free.
+    pub(in crate::store) fn try_lock(&self, name: &str) -> Result<Attempt> {
+        match self.open_file(name, OFlags::RDWR)? {
+            Some(file) => self.try_lock_file(file, name),
+            None => Ok(Attempt::Gone),
+        }
+    }
+
+    /// As [`Directory::try_lock`], of a file that is created when it is first needed; `None` when the lock is not
+    /// free.
+    pub(in crate::store) fn try_lock_or_create(&self, name: &str) -> Result<Option<LockedFile>> {
+        match self.lock_or_create(name, Duration::ZERO) {
+            Ok((file, _)) => Ok(Some(file)),
+            Err(Error::Busy { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the lock of an opened file if it is free.
+    pub(in crate::store) fn try_lock_file(&self, file: File, name: &str) -> Result<Attempt> {
+        let locked = LockedFile::try_exclusive(file);
+        let Some(file) = locked.map_err(|error| self.failed("cannot lock", name, error))? else {
+            return Ok(Attempt::Busy);
+        };
+        Ok(match self.examine(&*file, name)? {
+            Some(stat) => Attempt::Locked(file, stat),
+            None => Attempt::Gone,
+        })
     }
 
     fn create_shard(&self, directory: &OwnedFd, shard: &str) -> Result<()> {
@@ -262,11 +308,7 @@ impl Directory {
                 self.reopen();
                 Ok(())
             }
-            Err(errno) => Err(Error::io(
-                "cannot create",
-                self.path.join(shard),
-                errno.into(),
-            )),
+            Err(errno) => Err(self.failed("cannot create", shard, errno)),
         }
     }
 
@@ -294,17 +336,17 @@ impl Directory {
     pub(in crate::store) fn rename(&self, from: &str, to: &str) -> Result<()> {
         let renamed = self
             .at(|directory| retry_on_intr(|| rustix::fs::renameat(directory, from, directory, to)));
-        renamed.map_err(|errno| Error::io("cannot replace", self.path.join(to), errno.into()))
+        renamed.map_err(|errno| self.failed("cannot replace", to, errno))
     }
 
     /// Deletes a file; one that is gone already is no error.
     pub(in crate::store) fn unlink(&self, name: &str) -> Result<()> {
         match self.at(|directory| calls::unlink_at(directory, name)) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(
-                Error::io("cannot delete", self.path.join(name), errno.into())
-                    .with_hint(advice(&self.path, errno)),
-            ),
+            Err(errno) => {
+                let error = self.failed("cannot delete", name, errno);
+                Err(error.with_hint(advice(&self.path, errno)))
+            }
         }
     }
 
@@ -321,54 +363,70 @@ impl Directory {
         let failed =
             |path: &Path, errno: Errno| Error::io("cannot sync the directory", path, errno.into());
         synced.map_err(|errno| failed(&self.path, errno))?;
-        if self.is_unsynced.load(Ordering::Relaxed) {
+        if self.parent_needs_sync.load(Ordering::Relaxed) {
             let parent = self.path.parent().filter(|path| *path != Path::new(""));
             let parent = parent.unwrap_or(Path::new("."));
             sync_directory(parent).map_err(|errno| failed(parent, errno))?;
-            self.is_unsynced.store(false, Ordering::Relaxed);
+            self.parent_needs_sync.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
 
     /// Runs a call below the directory.
     fn at<T>(&self, call: impl Fn(&OwnedFd) -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-        match self.handle(Missing::Leave) {
+        match self.handle(IfMissing::Leave) {
             Ok(Some(directory)) => call(&directory),
             Ok(None) => Err(Errno::NOENT),
             Err(_) => Err(Errno::NOTDIR),
         }
     }
 
-    /// Checks an opened file: regular, ours alone, and under one name.
-    pub(in crate::store) fn examine(&self, file: impl AsFd, name: &str) -> Result<Finding> {
-        let path = || self.path.join(name);
-        let stat =
-            calls::stat(file).map_err(|errno| Error::io("cannot examine", path(), errno.into()))?;
+    /// Checks an opened file: regular, ours alone, and under one name. `None` when it was deleted or replaced
+    /// after it was opened: look the name up again.
+    pub(in crate::store) fn examine(&self, file: impl AsFd, name: &str) -> Result<Option<Stat>> {
+        let stat = calls::stat(file).map_err(|errno| self.failed("cannot examine", name, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(suspicious_file(&path(), "is not a regular file"));
+            return Err(self.suspicious_file(name, "is not a regular file"));
         }
         if stat.st_uid != self.uid {
-            let advice = format!(
-                "running as uid {}: all programs that share sessions must run as one user",
-                self.uid
-            );
+            let reason = format!("belongs to uid {}", stat.st_uid);
             return Err(
-                Error::refused(&path(), format!("belongs to uid {}", stat.st_uid))
-                    .with_hint(advice),
+                Error::refused(&self.path.join(name), reason).with_hint(format!(
+                    "running as uid {}: all programs that share sessions must run as one user",
+                    self.uid
+                )),
             );
         }
         match stat.st_nlink {
-            0 => Ok(Finding::Gone),
-            1 => Ok(Finding::Session(stat)),
-            _ => Err(suspicious_file(
-                &path(),
-                "has more than one name (hard links)",
-            )),
+            0 => Ok(None),
+            1 => Ok(Some(stat)),
+            _ => Err(self.suspicious_file(name, "has more than one name (hard links)")),
+        }
+    }
+
+    /// The error of a call on what has this name below the directory.
+    pub(in crate::store) fn failed(
+        &self,
+        action: &'static str,
+        name: &str,
+        cause: impl Into<io::Error>,
+    ) -> Error {
+        Error::io(action, self.path.join(name), cause.into())
+    }
+
+    fn suspicious_file(&self, name: &str, reason: &str) -> Error {
+        Error::refused(&self.path.join(name), reason)
+            .with_hint("it was left alone; remove it by hand")
+    }
+
+    /// Deletes a half-written file on the way out; what stays is left to the clean-up.
+    pub(in crate::store) fn discard(&self, name: &str) {
+        if let Err(error) = self.unlink(name) {
+            log::warn!("{}", error.one_line());
         }
     }
 
     fn explain_open(&self, directory: &OwnedFd, name: &str, errno: Errno) -> Error {
-        let path = self.path.join(name);
         let reason = match errno {
             Errno::LOOP | Errno::MLINK => "is a symbolic link",
             Errno::ISDIR => "is a directory",
@@ -378,10 +436,10 @@ impl Directory {
                     |_| advice(&self.path, errno),
                     |stat| ownership("the file", &stat),
                 );
-                return Error::io("cannot open", path, errno.into()).with_hint(hint);
+                return self.failed("cannot open", name, errno).with_hint(hint);
             }
         };
-        suspicious_file(&path, reason)
+        self.suspicious_file(name, reason)
     }
 }
 
@@ -392,16 +450,25 @@ fn sync_directory(path: &Path) -> rustix::io::Result<()> {
     calls::sync(directory)
 }
 
-/// What an opened session file turns out to be.
-pub(in crate::store) enum Finding {
-    /// A session file that the name still leads to.
-    Session(Stat),
-    /// It was deleted or replaced after it was opened: look the name up again.
+/// A file with its lock, as it was found then.
+pub(in crate::store) type Locked = (LockedFile, Stat);
+
+/// What came of taking a lock only if it is free.
+pub(in crate::store) enum Attempt {
+    Locked(LockedFile, Stat),
+    /// Another process or thread has it.
+    Busy,
+    /// The file does not exist, or was deleted or replaced meanwhile.
     Gone,
 }
 
-fn suspicious_file(path: &Path, reason: &str) -> Error {
-    Error::refused(path, reason).with_hint("it was left alone; remove it by hand")
+impl Attempt {
+    pub(in crate::store) fn locked(self) -> Option<Locked> {
+        match self {
+            Attempt::Locked(file, stat) => Some((file, stat)),
+            Attempt::Busy | Attempt::Gone => None,
+        }
+    }
 }
 
 /// What is wrong with the owner and the mode of a directory.
@@ -472,11 +539,4 @@ pub(in crate::store) fn modified(stat: &Stat) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::new(seconds, nanoseconds))
         .unwrap_or(UNIX_EPOCH)
-}
-
-/// Deletes a half-made file on the way out; that it stays is for the clean-up to mend.
-pub(in crate::store) fn discard(directory: &Directory, name: &str) {
-    if let Err(error) = directory.unlink(name) {
-        log::warn!("{}", error.one_line());
-    }
 }

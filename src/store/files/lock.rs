@@ -1,9 +1,11 @@
 //! Waiting for a lock, but not for ever.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -24,60 +26,93 @@ static ABANDONED: Mutex<BTreeMap<Inode, usize>> = Mutex::new(BTreeMap::new());
 /// A file by its device and number.
 type Inode = (u64, u64);
 
-/// Takes the exclusive lock of an open file; `false` when `wait` passed without it.
+/// A file whose lock we hold. Dropped, it is unlocked.
 ///
-/// After `false` the file must be closed and never used again: a helper thread may still get the
-/// lock, and lets go of it at once.
-pub(crate) fn exclusive(file: &File, wait: Duration) -> io::Result<bool> {
-    match try_exclusive(file) {
-        Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock),
-        result => result,
+/// Closing the file is not enough: a child that another thread forks meanwhile has it open, too, until it
+/// is another program, or as long as it lives.
+#[derive(Debug)]
+pub(crate) struct LockedFile<F: Borrow<File> = File>(F);
+
+/// A file whose lock was not had. It must be closed and never used for another try: a helper thread may still
+/// get the lock, and unlocks it at once.
+pub(crate) struct NotLocked<F> {
+    pub(in crate::store) file: F,
+    pub(in crate::store) error: Error,
+}
+
+impl<F> From<NotLocked<F>> for Error {
+    fn from(failure: NotLocked<F>) -> Self {
+        failure.error
     }
 }
 
-/// Takes the exclusive lock of an open file, or says who held it all the time: `left` of the `wait`
-/// that the caller was given. After an error the file must be closed, as for [`exclusive`].
-pub(in crate::store) fn take(
-    file: &File,
-    left: Duration,
-    wait: Duration,
-    path: impl FnOnce() -> PathBuf,
-) -> Result<()> {
-    match exclusive(file, left) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Busy {
-            waited: wait,
-            // Finding out takes longer than a try without waiting.
-            holder: if wait.is_zero() { None } else { holder(file) },
-        }),
-        Err(error) => Err(Error::io("cannot lock", path(), error)),
+impl<F: Borrow<File>> LockedFile<F> {
+    /// Takes the exclusive lock if it is free.
+    pub(crate) fn try_exclusive(file: F) -> io::Result<Option<Self>> {
+        let is_free = attempt(|| file.borrow().try_lock())?;
+        Ok(is_free.then_some(LockedFile(file)))
+    }
+
+    /// Takes the exclusive lock, or says who held it all the time: `left` of the `wait` that the caller was
+    /// given.
+    pub(crate) fn exclusive(
+        file: F,
+        left: Duration,
+        wait: Duration,
+        path: impl FnOnce() -> PathBuf,
+    ) -> Result<Self, NotLocked<F>> {
+        let is_free = attempt(|| file.borrow().try_lock());
+        Self::wait(file, is_free, File::lock, left, wait, path)
+    }
+
+    /// Takes the shared lock, which keeps writers away; otherwise as [`LockedFile::exclusive`].
+    pub(in crate::store) fn shared(
+        file: F,
+        wait: Duration,
+        path: impl FnOnce() -> PathBuf,
+    ) -> Result<Self, NotLocked<F>> {
+        let is_free = attempt(|| file.borrow().try_lock_shared());
+        Self::wait(file, is_free, File::lock_shared, wait, wait, path)
+    }
+
+    fn wait(
+        file: F,
+        is_free: io::Result<bool>,
+        lock: fn(&File) -> io::Result<()>,
+        left: Duration,
+        wait: Duration,
+        path: impl FnOnce() -> PathBuf,
+    ) -> Result<Self, NotLocked<F>> {
+        let locked = match is_free {
+            Ok(false) if !left.is_zero() => wait_in_thread(file.borrow(), left, lock),
+            tried => tried,
+        };
+        let error = match locked {
+            Ok(true) => return Ok(LockedFile(file)),
+            Ok(false) => Error::Busy {
+                waited: wait,
+                // Finding out takes longer than a try without waiting.
+                holder: (!wait.is_zero()).then(|| holder(file.borrow())).flatten(),
+            },
+            Err(error) => Error::io("cannot lock", path(), error),
+        };
+        Err(NotLocked { file, error })
     }
 }
 
-/// Takes the shared lock, which keeps writers away; otherwise as [`exclusive`].
-pub(in crate::store) fn shared(file: &File, wait: Duration) -> io::Result<bool> {
-    match attempt(|| file.try_lock_shared()) {
-        Ok(false) if !wait.is_zero() => wait_in_thread(file, wait, File::lock_shared),
-        result => result,
+impl<F: Borrow<File>> Deref for LockedFile<F> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        self.0.borrow()
     }
 }
 
-/// Gives up the lock of an open file when it is dropped.
-///
-/// Closing the file is not enough: a child that another thread forks meanwhile has it open, too, until
-/// it is another program, or as long as it lives.
-pub(in crate::store) struct Release<'a>(pub(in crate::store) &'a File);
-
-impl Drop for Release<'_> {
+impl<F: Borrow<File>> Drop for LockedFile<F> {
     fn drop(&mut self) {
         // An unlock cannot fail on an open file.
-        let _ = self.0.unlock();
+        let _ = self.unlock();
     }
-}
-
-/// Takes the exclusive lock if nobody has it.
-pub(in crate::store) fn try_exclusive(file: &File) -> io::Result<bool> {
-    attempt(|| file.try_lock())
 }
 
 fn attempt(mut lock: impl FnMut() -> Result<(), TryLockError>) -> io::Result<bool> {
@@ -217,38 +252,34 @@ mod tests {
         (named, one, two)
     }
 
+    fn take<F: Borrow<File>>(file: F, wait: Duration) -> Result<LockedFile<F>> {
+        Ok(LockedFile::exclusive(file, wait, wait, PathBuf::new)?)
+    }
+
     #[test]
-    fn a_wait_ends_and_the_lock_is_free_afterwards_for_whoever_opens_the_file() {
+    fn a_wait_ends_with_the_holders_name_and_the_lock_is_free_afterwards_for_whoever_opens_the_file()
+     {
         let (named, one, two) = two_handles();
-        assert!(exclusive(&one, Duration::ZERO).unwrap());
-        assert!(!exclusive(&two, Duration::from_millis(20)).unwrap());
-        drop(two);
-        one.unlock().unwrap();
-        let three = named.reopen().unwrap();
-        assert!(exclusive(&three, Duration::from_secs(10)).unwrap());
+        let locked = take(one, Duration::ZERO).unwrap();
+        let Err(Error::Busy { holder, .. }) = take(two, Duration::from_millis(20)) else {
+            panic!("two hold the lock");
+        };
+        #[cfg(target_os = "linux")]
+        assert_eq!(holder.as_deref(), Some("another thread of this process"));
+        drop(locked);
+        take(named.reopen().unwrap(), Duration::from_secs(10)).unwrap();
     }
 
     #[test]
     fn a_waiter_gets_the_lock_when_the_holder_lets_go() {
         let (_named, one, two) = two_handles();
-        assert!(exclusive(&one, Duration::ZERO).unwrap());
+        let locked = take(&one, Duration::ZERO).unwrap();
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| exclusive(&two, Duration::from_secs(60)).unwrap());
-            one.unlock().unwrap();
-            assert!(waiter.join().unwrap());
+            let waiter = scope.spawn(|| take(&two, Duration::from_secs(60)).unwrap());
+            drop(locked);
+            let _locked = waiter.join().unwrap();
+            assert!(LockedFile::try_exclusive(&one).unwrap().is_none());
         });
-        assert!(!try_exclusive(&one).unwrap());
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn the_holder_is_named() {
-        let (_named, one, two) = two_handles();
-        assert!(exclusive(&one, Duration::ZERO).unwrap());
-        assert_eq!(
-            holder(&two).as_deref(),
-            Some("another thread of this process")
-        );
     }
 
     #[test]
@@ -270,9 +301,9 @@ mod tests {
     fn fs2_and_this_lock_exclude_each_other() {
         let (_named, one, two) = two_handles();
         fs2::FileExt::lock_exclusive(&one).unwrap();
-        assert!(!try_exclusive(&two).unwrap());
+        assert!(LockedFile::try_exclusive(&two).unwrap().is_none());
         fs2::FileExt::unlock(&one).unwrap();
-        assert!(try_exclusive(&two).unwrap());
+        let _locked = LockedFile::try_exclusive(&two).unwrap().unwrap();
         assert!(fs2::FileExt::try_lock_exclusive(&one).is_err());
     }
 }

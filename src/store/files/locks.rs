@@ -10,17 +10,17 @@
 //! | after the file is made, or holding its lock | an unlocked file, the next holder or the clean-up |
 //! | after the file is deleted | – |
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Dir, OFlags};
+use rustix::fs::Dir;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::directory::{Directory, Finding, Missing};
-use super::{calls, directory, lock};
+use super::directory::{Attempt, Directory, IfMissing};
+use super::lock::LockedFile;
+use super::{calls, directory};
 use crate::error::{Error, Result};
 use crate::store::{Uninstalled, age_of_sweep};
 
@@ -37,19 +37,19 @@ pub struct SessionLocks {
     directory: Arc<Directory>,
 }
 
-/// The lock of one session. Dropped, it is given up, and nothing of it is left.
+/// The lock of one session. Dropped, it is unlocked, and nothing of it is left.
 #[derive(Debug)]
 pub struct SessionLock {
     directory: Arc<Directory>,
     name: String,
-    file: File,
+    file: LockedFile,
 }
 
-/// The lock of the clean-up. Dropped, it is given up.
+/// The lock of the clean-up. Dropped, it is unlocked.
 #[derive(Debug)]
 pub struct SweepLock {
     path: PathBuf,
-    file: File,
+    file: LockedFile,
 }
 
 impl SessionLocks {
@@ -68,56 +68,37 @@ impl SessionLocks {
     /// [`Error::Busy`] when it was not had in that time, and when its file cannot be made or locked.
     pub fn take(&self, name: &str, wait: Duration) -> Result<SessionLock> {
         let name = [name, SUFFIX].concat();
-        let started = Instant::now();
-        loop {
-            let file = self.directory.open_or_create(&name)?;
-            let left = wait.saturating_sub(started.elapsed());
-            lock::take(&file, left, wait, || self.directory.path().join(&name))?;
-            if let Some(lock) = self.hold(&name, file)? {
-                return Ok(lock);
-            }
-        }
+        let (file, _) = self.directory.lock_or_create(&name, wait)?;
+        Ok(self.held(name, file))
     }
 
-    /// Takes the lock of this name if nobody has it.
+    /// Takes the lock of this name if it is free.
     ///
     /// # Errors
     ///
     /// When its file cannot be made or locked.
     pub fn try_take(&self, name: &str) -> Result<Option<SessionLock>> {
-        match self.take(name, Duration::ZERO) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(Error::Busy { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let name = [name, SUFFIX].concat();
+        let file = self.directory.try_lock_or_create(&name)?;
+        Ok(file.map(|file| self.held(name, file)))
     }
 
-    /// Whether somebody has the lock of this name. Makes nothing.
+    /// Whether the lock of this name is taken. Creates nothing.
     ///
     /// # Errors
     ///
     /// When its file cannot be looked at.
     pub fn is_taken(&self, name: &str) -> Result<bool> {
-        let name = [name, SUFFIX].concat();
-        let Some(file) = self.directory.open_file(&name, OFlags::RDWR)? else {
-            return Ok(false);
-        };
-        let _release = lock::Release(&file);
-        let free = lock::try_exclusive(&file);
-        free.map(|free| !free)
-            .map_err(|error| self.cannot_lock(&name, error))
+        let attempt = self.directory.try_lock(&[name, SUFFIX].concat())?;
+        Ok(matches!(attempt, Attempt::Busy))
     }
 
-    /// The lock of a file whose lock we have, if its name still leads to it.
-    fn hold(&self, name: &str, file: File) -> Result<Option<SessionLock>> {
-        if matches!(self.directory.examine(&file, name)?, Finding::Gone) {
-            return Ok(None);
-        }
-        Ok(Some(SessionLock {
+    fn held(&self, name: String, file: LockedFile) -> SessionLock {
+        SessionLock {
             directory: Arc::clone(&self.directory),
-            name: name.to_owned(),
+            name,
             file,
-        }))
+        }
     }
 
     /// Takes the lock of the clean-up; `None` when another one is running.
@@ -126,18 +107,15 @@ impl SessionLocks {
     ///
     /// When its file cannot be made or locked.
     pub fn sweep(&self) -> Result<Option<SweepLock>> {
-        let file = self.directory.open_or_create(SWEEP_LOCK)?;
-        let path = self.directory.path().join(SWEEP_LOCK);
-        match lock::try_exclusive(&file) {
-            Ok(free) => Ok(free.then_some(SweepLock { path, file })),
-            Err(error) => Err(self.cannot_lock(SWEEP_LOCK, error)),
-        }
+        let file = self.directory.try_lock_or_create(SWEEP_LOCK)?;
+        let path = || self.directory.path().join(SWEEP_LOCK);
+        Ok(file.map(|file| SweepLock { path: path(), file }))
     }
 
     /// How long ago a clean-up last noted its end.
     #[must_use]
     pub fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
-        let root = self.directory.handle(Missing::Leave).ok()??;
+        let root = self.directory.handle(IfMissing::Leave).ok()??;
         let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
         age_of_sweep(directory::modified(&stat), now)
     }
@@ -151,11 +129,9 @@ impl SessionLocks {
         let mut removed = 0;
         self.each_name(|name| {
             if is_lock(name)
-                && let Some(file) = self.directory.open_file(name, OFlags::RDWR)?
-                && lock::try_exclusive(&file).map_err(|error| self.cannot_lock(name, error))?
-                && let Some(lock) = self.hold(name, file)?
+                && let Some((file, _)) = self.directory.try_lock(name)?.locked()
             {
-                drop(lock);
+                drop(self.held(name.to_owned(), file));
                 removed += 1;
             }
             Ok(ControlFlow::Continue(()))
@@ -169,7 +145,7 @@ impl SessionLocks {
     ///
     /// When it cannot be made, or is not ours alone.
     pub fn install(&self) -> Result<()> {
-        self.directory.handle(Missing::Create).map(drop)
+        self.directory.handle(IfMissing::Create).map(drop)
     }
 
     /// Removes the locks and, if nothing else is in it, their directory.
@@ -187,7 +163,7 @@ impl SessionLocks {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        if done.foreign.len() > before || self.directory.handle(Missing::Leave)?.is_none() {
+        if done.foreign.len() > before || self.directory.handle(IfMissing::Leave)?.is_none() {
             return Ok(());
         }
         let path = self.directory.path();
@@ -201,7 +177,7 @@ impl SessionLocks {
 
     /// Shows every name in the directory but its own two; none when there is no directory.
     fn each_name(&self, mut visit: impl FnMut(&str) -> Result<ControlFlow<()>>) -> Result<()> {
-        let Some(root) = self.directory.handle(Missing::Leave)? else {
+        let Some(root) = self.directory.handle(IfMissing::Leave)? else {
             return Ok(());
         };
         let failed = |errno: Errno| Error::io("cannot list", self.directory.path(), errno.into());
@@ -215,26 +191,19 @@ impl SessionLocks {
         }
         Ok(())
     }
-
-    fn cannot_lock(&self, name: &str, error: std::io::Error) -> Error {
-        Error::io("cannot lock", self.directory.path().join(name), error)
-    }
 }
 
 impl Drop for SessionLock {
     fn drop(&mut self) {
         // Somebody who keeps no protocol may have deleted the file, and it is another's now.
-        match self.directory.leads_to(&self.name, &self.file) {
-            Ok(true) => directory::discard(&self.directory, &self.name),
+        match self.directory.leads_to(&self.name, &*self.file) {
+            Ok(true) => self.directory.discard(&self.name),
             Ok(false) => {}
             Err(errno) => {
                 let path = self.directory.path().join(&self.name);
                 log::warn!("cannot examine {}: {errno}", path.display());
             }
         }
-        // Closing would unlock too, but not while a child that the program forked has the file
-        // open. An unlock cannot fail on an open file.
-        let _ = self.file.unlock();
     }
 }
 
@@ -247,13 +216,6 @@ impl SweepLock {
     pub fn note(&self, now: SystemTime) -> Result<()> {
         let noted = calls::set_time(&self.file, now);
         noted.map_err(|error| Error::io("cannot set the time of", &self.path, error))
-    }
-}
-
-impl Drop for SweepLock {
-    fn drop(&mut self) {
-        // As above.
-        let _ = self.file.unlock();
     }
 }
 

@@ -27,7 +27,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, hex};
 use crate::record::Record;
-use crate::store::files::{calls, lock};
+use crate::store::files::calls;
+use crate::store::files::lock::LockedFile;
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
@@ -45,7 +46,7 @@ pub(super) struct Saved {
 pub(super) struct SnapshotFile {
     path: PathBuf,
     /// Holds the lock as long as the store lives.
-    _lock: File,
+    _lock: LockedFile,
 }
 
 impl SnapshotFile {
@@ -54,17 +55,18 @@ impl SnapshotFile {
         let lock_path = beside(path, ".lock");
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = open(&lock_path, flags)?;
-        let locked = lock::exclusive(&file, wait)
-            .map_err(|error| Error::io("cannot lock", &lock_path, error))?;
-        if !locked {
-            let holder = lock::holder(&file).unwrap_or_else(|| "another process".to_owned());
-            return Err(Error::refused(path, format!("is the snapshot of {holder}")).with_hint(
-                "sessions in memory belong to one process: give each its own snapshotFile, or use storageType = file",
-            ));
-        }
+        let locked = LockedFile::exclusive(file, wait, wait, || lock_path);
         Ok(SnapshotFile {
             path: path.to_owned(),
-            _lock: file,
+            _lock: locked.map_err(|failure| match failure.into() {
+                Error::Busy { holder, .. } => {
+                    let holder = holder.unwrap_or_else(|| "another process".to_owned());
+                    Error::refused(path, format!("is the snapshot of {holder}")).with_hint(
+                        "sessions in memory belong to one process: give each its own snapshotFile, or use storageType = file",
+                    )
+                }
+                error => error,
+            })?,
         })
     }
 

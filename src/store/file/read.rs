@@ -10,23 +10,21 @@
 use std::fs::File;
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 
-use super::content::{self, Content, Current};
-use super::lease::{check_file_size, parse, unseeded};
-use super::{FileStoreInner, last_access, should_touch};
+use super::content::{self, Content};
+use super::inner::{self, FileStoreInner, should_touch};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
-use crate::store::files::calls;
-use crate::store::files::directory::{self, Finding};
-use crate::store::files::lock::{self, Release};
+use crate::store::files::lock::LockedFile;
+use crate::store::files::{calls, directory};
 
 /// After so many readings that did not settle, the shared lock keeps writers away.
 const READINGS: usize = 4;
 
-/// Reads a session, which counts as use; expired and damaged ones are `None` and left for whoever
-/// locks them.
+/// Reads a session, which counts as use; expired and damaged ones are `None` and left to the next request
+/// that locks them.
 pub(super) fn read(
     shared: &FileStoreInner,
     digest: &SessionDigest,
@@ -91,93 +89,77 @@ fn find(shared: &FileStoreInner, digest: &SessionDigest, now: SystemTime) -> Res
         let Some(file) = shared.directory.open_file(&name, OFlags::RDONLY)? else {
             return Ok(Found::Nothing);
         };
-        let Finding::Session(stat) = shared.directory.examine(&file, &name)? else {
-            // Deleted or replaced since it was opened.
+        // None, here and below: deleted or replaced since it was opened.
+        let Some(stat) = shared.directory.examine(&file, &name)? else {
             continue;
         };
-        let size = directory::size(&stat);
-        check_file_size(shared, size, &name)?;
-        let failed = |error| Error::io("cannot read", shared.path(&name), error);
-        let current = match read_stable(&file, size, digest) {
-            Ok(Reading::Current(current)) => current,
-            Ok(Reading::Unstable) => match settled_by_lock(shared, &file, digest, &name)? {
-                Some(Content::Record(current)) => current,
-                Some(Content::Damaged(reason)) => {
-                    // It is about to be made, or whoever made it was killed; nobody has its id.
-                    let is_unfinished = content::is_unfinished(&file, size);
-                    if is_unfinished.map_err(failed)? {
-                        return Ok(Found::Nothing);
-                    }
-                    return Ok(Found::Damaged(reason));
-                }
-                Some(Content::Unseeded) => return Err(unseeded(shared, &name)),
+        let content = match read_stable(shared, &file, &stat, digest, &name)? {
+            Some(content) => content,
+            None => match read_locked(shared, &file, digest, &name)? {
+                Some(content) => content,
                 None => continue,
             },
-            Err(error) => return Err(failed(error)),
         };
-        let Some(record) = parse(shared, &name, current.data)? else {
-            return Ok(Found::Damaged("what it holds is no record"));
+        let record = match content.current(shared, &name)? {
+            Ok(current) => current.record,
+            Err(reason) => {
+                let is_unfinished = content::is_unfinished(&file, directory::size(&stat));
+                // An unfinished creation: no client has the id.
+                return match is_unfinished {
+                    Ok(true) => Ok(Found::Nothing),
+                    Ok(false) => Ok(Found::Damaged(reason)),
+                    Err(error) => Err(shared.directory.failed("cannot read", &name, error)),
+                };
+            }
         };
         let modified = directory::modified(&stat);
         if shared.has_expired(&record, modified, now) {
             return Ok(Found::Nothing);
         }
-        let last_access = last_access(&record, modified);
-        let stored = Stored {
-            record,
-            last_access,
-        };
-        return Ok(Found::Session(file, modified, stored));
+        return Ok(Found::Session(
+            file,
+            modified,
+            inner::stored(record, modified),
+        ));
     }
 }
 
-enum Reading {
-    Current(Current),
-    Unstable,
-}
-
-fn read_stable(file: &File, size: u64, digest: &SessionDigest) -> std::io::Result<Reading> {
+/// Reads until the result is known to be current; `None` when it stays unstable.
+fn read_stable(
+    shared: &FileStoreInner,
+    file: &File,
+    stat: &Stat,
+    digest: &SessionDigest,
+    name: &str,
+) -> Result<Option<Content>> {
     let mut before = None;
     for _ in 0..READINGS {
-        match content::load(file, size, digest)? {
+        let content = content::load(shared, file, stat, digest, name)?;
+        before = match &content {
             Content::Record(current) => {
-                let found = Some((current.generation, current.place));
+                let found = Some((current.place.generation, current.place.slot));
                 if current.is_settled || found == before {
-                    return Ok(Reading::Current(current));
+                    return Ok(Some(content));
                 }
-                before = found;
+                found
             }
             // Or two commits overlapped this reading; under the lock it is seen which.
-            Content::Damaged(_) | Content::Unseeded => before = None,
+            _ => None,
         }
     }
-    Ok(Reading::Unstable)
+    Ok(None)
 }
 
 /// Reads under the shared lock; `None` when the file was deleted or replaced meanwhile.
-fn settled_by_lock(
+fn read_locked(
     shared: &FileStoreInner,
     file: &File,
     digest: &SessionDigest,
     name: &str,
 ) -> Result<Option<Content>> {
-    match lock::shared(file, shared.lock_timeout) {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(Error::Busy {
-                waited: shared.lock_timeout,
-                holder: lock::holder(file),
-            });
-        }
-        Err(error) => return Err(Error::io("cannot lock", shared.path(name), error)),
-    }
-    let _release = Release(file);
-    // Its maker may have written it since its size was looked at.
-    let Finding::Session(stat) = shared.directory.examine(file, name)? else {
-        return Ok(None);
-    };
-    let content = content::load(file, directory::size(&stat), digest);
-    content
-        .map(Some)
-        .map_err(|error| Error::io("cannot read", shared.path(name), error))
+    let file = LockedFile::shared(file, shared.config.lock_timeout, || shared.path(name))?;
+    // The writer may have grown it since fstat.
+    let stat = shared.directory.examine(&*file, name)?;
+    let load = |stat| content::load(shared, &file, &stat, digest, name);
+    stat.map(load).transpose()
 }

@@ -1,0 +1,109 @@
+//! [`FileStoreInner`]: what the store, its leases and its clean-up have in common, and when a session ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::config::{Config, Durability};
+use crate::error::Result;
+use crate::record::{Record, unix_seconds};
+use crate::store::Stored;
+use crate::store::files::directory::Directory;
+
+/// The time of a file that is none of the sessions that `maxSessions` counts: what a change of id leaves.
+const UNCOUNTED: SystemTime = SystemTime::UNIX_EPOCH;
+
+#[derive(Debug)]
+pub(super) struct FileStoreInner {
+    pub(super) directory: Directory,
+    pub(super) config: Arc<Config>,
+}
+
+impl FileStoreInner {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.config.durability == Durability::Data
+    }
+
+    /// Under `durability = data`, waits until the disk has the name of a file.
+    pub(super) fn sync_name(&self, name: &str) -> Result<()> {
+        if self.is_durable() {
+            self.directory.sync(name)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The unit of a slot's capacity. Under `durability = data` no disk sector holds parts of both.
+    pub(super) fn unit(&self) -> usize {
+        if self.is_durable() { 4096 } else { 512 }
+    }
+
+    /// Whether a record whose file was modified at `modified` has expired.
+    pub(super) fn has_expired(
+        &self,
+        record: &Record,
+        modified: SystemTime,
+        now: SystemTime,
+    ) -> bool {
+        match self.end(record, modified) {
+            Some(end) if record.expires().is_some() => unix_seconds(end) < unix_seconds(now),
+            end => end.is_some_and(|end| end < now),
+        }
+    }
+
+    /// When a record ends whose file was modified at `modified`; `None` for a moment that no clock will show.
+    pub(super) fn end(&self, record: &Record, modified: SystemTime) -> Option<SystemTime> {
+        let idle_end = || modified.checked_add(self.idle(record));
+        record.expires().or_else(idle_end)
+    }
+
+    /// How long a session lives unused: what its record says, else `timeout`.
+    fn idle(&self, record: &Record) -> Duration {
+        record.idle().unwrap_or(self.config.timeout)
+    }
+
+    /// The time of the file of a record with an end of its own, so that a clean-up looks into it at that
+    /// end. What a change of id leaves, every clean-up looks into, whatever its `timeout`.
+    pub(super) fn mtime_for(&self, record: &Record) -> Option<SystemTime> {
+        let expires = record.expires()?;
+        if record.is_replaced() {
+            return Some(UNCOUNTED);
+        }
+        let time = expires.checked_sub(self.idle(record))?;
+        Some(time.max(UNCOUNTED + Duration::from_secs(1)))
+    }
+
+    /// The idle time of a record whose end each use moves; `None` for an end of its own.
+    pub(super) fn sliding(&self, record: &Record) -> Option<Duration> {
+        record.expires().is_none().then(|| self.idle(record))
+    }
+}
+
+/// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
+/// idle time. A time in the future, from a clock that was wrong, is corrected.
+pub(super) fn should_touch(idle: Duration, modified: SystemTime, now: SystemTime) -> bool {
+    let pause = (idle / 60).max(Duration::from_secs(1));
+    match now.duration_since(modified) {
+        Ok(age) => age > pause,
+        Err(ahead) => ahead.duration() > pause,
+    }
+}
+
+/// Whether `maxSessions` counts a session, by the time of its file.
+pub(super) fn is_counted(modified: SystemTime) -> bool {
+    modified != UNCOUNTED
+}
+
+/// A record from a file that was modified at `modified`.
+pub(super) fn stored(record: Record, modified: SystemTime) -> Stored {
+    // The file of what a change of id leaves tells nothing else.
+    let changed = record.changed().filter(|_| !is_counted(modified));
+    Stored {
+        last_access: changed.unwrap_or(modified),
+        record,
+    }
+}
