@@ -99,6 +99,10 @@ fn a_look_creates_nothing_unless_asked() {
 #[cfg(feature = "cookie-store")]
 #[test]
 fn a_session_of_four_kilobytes_in_its_cookie_passes_every_server() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use testkit::apache::web_user;
+
     let place = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
     let keys = place.path().join("keys");
