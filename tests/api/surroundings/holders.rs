@@ -26,7 +26,7 @@ fn a_stopped_holder_costs_others_of_its_session_the_lock_timeout_and_nobody_else
     assert!((1..20).contains(&waited.as_secs()), "{waited:?}");
     assert_eq!(refused.header("retry-after"), Some("5"));
     let holder = format!("process {} (misbehave)", holding.child.id());
-    refused.expect_failure(503, &["still locked after 1.0 s", &holder]);
+    refused.expect_failure(503, &["still locked after ", &holder]);
     for _ in 0..10 {
         other.goes_on();
         assert_eq!(newcomer(&site, ""), End::Served);
@@ -72,7 +72,7 @@ fn a_child_that_a_killed_handler_left_behind_keeps_the_lock_while_it_lives_and_o
     holding.child.kill().unwrap();
     holding.child.wait().unwrap();
     let refused = Cgi::new("counter", &site).visitor(visitor.id()).run();
-    refused.expect_failure(503, &["still locked after 1.0 s"]);
+    refused.expect_failure(503, &["still locked after "]);
     drop(copy);
     visitor.goes_on();
 }
