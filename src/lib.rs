@@ -98,14 +98,14 @@ pub mod store_contract;
 pub use self::http::body::BodyReader;
 pub use self::http::request::Request;
 pub use self::http::response::Response;
-pub use config::{Config, Origin};
+pub use config::{Config, MAX_KEY_LENGTH, Origin};
 pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub use gateway::fuzzing;
 pub use gateway::{Program, run};
 pub use id::{SessionDigest, SessionId};
-pub use record::{MAX_KEY_LENGTH, Record, RecordError, Reservation, Values};
+pub use record::{Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;

@@ -3,29 +3,24 @@
 mod namespaces;
 mod values;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memchr::{memchr2, memchr3};
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::config::Config;
+use crate::config::{Config, MAX_TIME};
 use crate::id::SessionDigest;
 
+pub(crate) use namespaces::Namespaces;
 pub use namespaces::Reservation;
-pub(crate) use namespaces::{Namespaces, invalid_name_reason};
+pub use values::Values;
 pub(crate) use values::{Flashes, Unique, typed};
-pub use values::{MAX_KEY_LENGTH, Values};
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
-/// The longest idle time, as for the configuration's `timeout`: 100 years, in seconds. Times far
-/// beyond it are no times for clocks and file systems.
-const MAX_TIMEOUT: u64 = 100 * 366 * 24 * 3600;
 
 /// What is stored for one session: when it was made, when it ends, and its values by application.
 ///
@@ -219,7 +214,7 @@ impl Record {
 
     /// Gives the session an idle time of its own, or takes it away.
     pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) {
-        let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, MAX_TIMEOUT));
+        let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, MAX_TIME));
         self.head.numbers[TIMEOUT] = seconds;
         self.head.numbers[IDLE] = seconds;
     }
@@ -229,7 +224,7 @@ impl Record {
     #[must_use]
     pub(crate) fn saved_by(mut self, config: &Config) -> Self {
         if self.head.numbers[TIMEOUT].is_none() {
-            let seconds = whole_seconds(config.timeout).min(MAX_TIMEOUT);
+            let seconds = whole_seconds(config.timeout).min(MAX_TIME);
             let idle = &mut self.head.numbers[IDLE];
             *idle = Some(idle.map_or(seconds, |idle| idle.max(seconds)));
         }
@@ -531,29 +526,25 @@ fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
     if v != VERSION {
         return Err(RecordError::LaterVersion(v));
     }
-    let Members(members) = serde_json::from_slice(text).map_err(malformed)?;
+    let Unique(members) = serde_json::from_slice::<Unique<&RawValue>>(text).map_err(malformed)?;
     let (mut head, mut created, mut values) = (Head::default(), None, None);
-    let mut seen = HashSet::new();
-    for (name, value) in members {
+    for (name, value) in &members {
         let value = value.get();
-        if !seen.insert(name.clone()) {
-            return Err(RecordError::Malformed(format!("{name} stands there twice")));
-        }
-        let number = |value| serde_json::from_str::<Option<u64>>(value).map_err(malformed);
-        let position = |names: &[&str]| names.iter().position(|known| *known == name);
+        let number = || serde_json::from_str::<Option<u64>>(value).map_err(malformed);
+        let position = |names: &[&str]| names.iter().position(|known| known == name);
         if let Some(at) = position(&NUMBERS) {
-            head.numbers[at] = number(value)?;
+            head.numbers[at] = number()?;
         } else if let Some(at) = position(&TEXTS) {
             head.texts[at] = serde_json::from_str(value).map_err(malformed)?;
         } else {
-            match &*name {
+            match &**name {
                 "v" => {}
-                "created" => created = number(value)?,
+                "created" => created = number()?,
                 "private" => head.is_private = serde_json::from_str(value).map_err(malformed)?,
                 "values" => values = Some(value),
                 _ => {
                     head.unknown.push(b',');
-                    head.unknown.extend_from_slice(quoted(&name).as_bytes());
+                    head.unknown.extend_from_slice(quoted(name).as_bytes());
                     head.unknown.push(b':');
                     head.unknown.extend_from_slice(value.as_bytes());
                 }
@@ -568,31 +559,6 @@ fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
     }
     let start = values.as_ptr().addr() - text.as_ptr().addr();
     Ok((head, start..start + values.len()))
-}
-
-/// The members of a JSON object in their order.
-struct Members<'t>(Vec<(String, &'t RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
 }
 
 fn push_known(out: &mut Vec<u8>, name: &str) {

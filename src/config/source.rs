@@ -7,17 +7,16 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Origin, ini};
+use super::check::{SYSTEM_FILE, beside};
+use super::ini;
+use super::settings::{Config, Origin};
 use crate::error::{Error, Result, printable};
 
-pub(super) const SYSTEM_FILE: &str = "/etc/cgi-session.ini";
-
-const FILE_NAME: &str = "cgi-session.ini";
 const SECTION: &str = "session";
 const PREFIX: &str = "CGI_SESSION_";
 const FILE_VARIABLE: &str = "CGI_SESSION_CONFIG";
-/// No configuration is larger, in bytes.
-const LONGEST: u64 = 1 << 20;
+/// The size of the largest configuration, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
 
 /// A variable of the environment, by its name.
 pub(crate) type Variable = (OsString, OsString);
@@ -36,15 +35,51 @@ fn meant(name: &OsStr) -> &[u8] {
     name
 }
 
-/// Reads the file given, or the first that exists, then the environment, then the program's own
-/// settings, and checks the whole.
-pub(super) fn find(explicit: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Config> {
-    let environment: Vec<Variable> = env::vars_os().filter(is_setting).collect();
-    find_among(explicit, &environment, settings)
+impl Config {
+    /// Finds the configuration as every program of the site does.
+    ///
+    /// The first of these files that exists is the file: the one that `CGI_SESSION_CONFIG` names,
+    /// `cgi-session.ini` beside the executable, `/etc/cgi-session.ini`. Then a variable
+    /// `CGI_SESSION_` + key in upper snake case (`CGI_SESSION_STORAGE_FILE_DIR`) overrides its key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a file that cannot be read, an unknown key, a bad value, or a missing
+    /// `storageFileDir`.
+    pub fn find() -> Result<Self> {
+        Config::find_with(None, &[])
+    }
+
+    /// Reads this file instead of looking for one; the environment overrides its keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::find`]; the file must exist.
+    pub fn load(file: &Path) -> Result<Self> {
+        Config::find_with(Some(file), &[])
+    }
+
+    /// Reads `file`, or looks for one when it is `None`; the environment overrides its keys, and
+    /// `settings` override both before the whole is checked. This is for programs that take
+    /// settings on their command line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::find`] and [`Config::load`], and as [`Config::set`] for a setting.
+    pub fn find_with(file: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Self> {
+        let environment: Vec<Variable> = env::vars_os().filter(is_setting).collect();
+        find(file, &environment, settings)
+    }
+
+    /// [`Config::find`] among variables of the environment that [`is_setting`] chose.
+    pub(crate) fn find_among(environment: &[Variable]) -> Result<Self> {
+        find(None, environment, &[])
+    }
 }
 
-/// The same with the variables of the environment that [`is_setting`] chose.
-pub(super) fn find_among(
+/// Reads the file given, or the first that exists, then the environment, then the program's own
+/// settings, and checks the whole.
+fn find(
     explicit: Option<&Path>,
     environment: &[Variable],
     settings: &[(&str, &OsStr)],
@@ -58,18 +93,15 @@ pub(super) fn find_among(
         config.check()?;
         Ok(config)
     };
-    let ignored = redirected(environment);
-    match find() {
-        Err(Error::Config(reason)) if ignored.is_some() => Err(Error::Config(format!(
-            "{reason}; {}",
-            ignored.unwrap_or_default()
-        ))),
-        found => {
-            if let Some(ignored) = ignored {
-                log::warn!("{ignored}");
-            }
+    match (find(), redirected(environment)) {
+        (Err(Error::Config(reason)), Some(ignored)) => {
+            Err(Error::Config(format!("{reason}; {ignored}")))
+        }
+        (found, Some(ignored)) => {
+            log::warn!("{ignored}");
             found
         }
+        (found, None) => found,
     }
 }
 
@@ -112,17 +144,13 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    File::open(path)?
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_SIZE {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }
     Ok(text)
-}
-
-/// Beside the executable, so that it is found where a server strips the environment (suexec).
-pub(super) fn beside() -> Option<PathBuf> {
-    let program = env::current_exe().ok()?;
-    Some(program.with_file_name(FILE_NAME))
 }
 
 /// Whether a file that cannot be read is none. Where a directory is closed to us nothing can be seen,
@@ -135,7 +163,7 @@ fn is_absent(path: &Path, kind: ErrorKind) -> bool {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+fn unreadable(path: &Path, error: &io::Error) -> Error {
     Error::Config(format!(
         "cannot read the configuration {}: {error}",
         path.display()
@@ -185,101 +213,52 @@ fn camel_case(upper_snake: &str) -> String {
 mod tests {
     use super::*;
 
+    const SITE: &str = "/etc/site.ini";
+
     fn read(text: impl AsRef<[u8]>) -> Result<Config> {
         let mut config = Config::new();
-        read_file(&mut config, Path::new("/etc/site.ini"), text.as_ref()).map(|()| config)
+        read_file(&mut config, Path::new(SITE), text.as_ref()).map(|()| config)
     }
 
     #[test]
     fn cherrypys_own_two_examples_are_accepted_unchanged() {
         let file = "[session]\nstorageType=file\nstorageFileDir=/home/user/sessionData\n";
         assert!(read(file).unwrap().check().is_ok());
-        let ram =
-            "[server]\nsocketPort=8080\n[session]\nstorageType=ram\ntimeout=120\ncleanUpDelay=60\n";
-        assert_eq!(read(ram).unwrap().timeout.as_secs(), 7200);
+        let ram = "[session]\nstorageType=ram\ntimeout=120\ncleanUpDelay=60\n";
+        let ram = read(format!("[server]\nsocketPort=8080\n{ram}")).unwrap();
+        assert_eq!(ram.timeout.as_secs(), 7200);
     }
+
+    /// A file, byte by byte, and how the error begins behind the file's name.
+    const ERRORS: [&str; 20] = [
+        "# site\n[session]\n\ntimeuot = 5 => :4: timeuot: unknown key; did you mean timeout?",
+        "[session]\ntimeout = soon\n => :2: timeout = soon: not a time: write 30 (minutes), 90s, 2h or 7d",
+        "[session]\ntimeout = 30 ; minutes => :2: timeout = 30 ; minutes: not a time",
+        "[session]\ntable = a # b => :2: table = a # b: must be letters, digits and _, at most 63; a comment has a line of its own",
+        "[session]\nstorageFileDir = /a # b => :2: storageFileDir = /a # b: must be an absolute path",
+        "[session]\ntimeout = 5\nlifetime = 0\ntimeout: 6\n => :4: timeout is set twice, first in line 2",
+        "[session]\n[other]\n[session] # again\n => :3: section [session] stands twice, first in line 1",
+        "[session] timeout = 5\n => :1: behind [session] stands timeout = 5",
+        "[session\ntimeout = 5\n => :1: the name of a section ends with ]",
+        "timeout = 5\n[session]\n => :1: timeout: there is no section [session] above it",
+        "[Session]\n => :1: [Session]: there is no section [session]; did you mean [session]?",
+        "[server]\ntimeout = 5\n => : there is no section [session]",
+        " => : there is no section [session]",
+        "[session]\ntimeout\n => :2: timeout: has no value; write KEY = VALUE",
+        "[session]\n= 5\n => :2: : unknown key",
+        "[session]\napp = caf\u{e9}\n => :2: app: is not UTF-8",
+        "[session]\napp = a\0b\n => :2: app: holds a NUL byte",
+        "[session]\napp = \x1b[2J\n => :2: app = \\u{1b}[2J: holds the control character \\u{1b}",
+        "[session]\ntimeout = 5\rapp = x\n => :2: timeout = 5 app = x: holds the control character \\r",
+        "\u{ff}\u{fe}[\0s\0 => :1: ",
+    ];
 
     #[test]
     fn an_error_names_file_line_and_key() {
-        for (text, expected) in [
-            (
-                &b"# site\n[session]\n\ntimeuot = 5\n"[..],
-                ":4: timeuot: unknown key; did you mean timeout?",
-            ),
-            (
-                b"[session]\ntimeout = soon\n",
-                ":2: timeout = soon: not a time",
-            ),
-            (
-                b"[session]\ntimeout = 30 ; minutes",
-                ":2: timeout = 30 ; minutes: not a time: write 30 (minutes), 90s, 2h or 7d; a comment has a line of its own",
-            ),
-            (
-                b"[session]\nstorageFileDir = /a # b",
-                ":2: storageFileDir = /a # b: must be an absolute path",
-            ),
-            (
-                b"[session]\ntimeout = 5\nlifetime = 0\ntimeout: 6\n",
-                ":4: timeout is set twice, first in line 2",
-            ),
-            (
-                b"[session]\n[other]\n[session] # again\n",
-                ":3: section [session] stands twice, first in line 1",
-            ),
-            (
-                b"[session] timeout = 5\n",
-                ":1: behind [session] stands timeout = 5",
-            ),
-            (
-                b"[session\ntimeout = 5\n",
-                ":1: the name of a section ends with ]",
-            ),
-            (
-                b"timeout = 5\n[session]\n",
-                ":1: timeout: there is no section [session] above it",
-            ),
-            (
-                b"[Session]\ntimeout = 5\n",
-                ":1: [Session]: there is no section [session]; did you mean [session]?",
-            ),
-            (
-                b"[server]\ntimeout = 5\n",
-                ": there is no section [session]",
-            ),
-            (b"", ": there is no section [session]"),
-            (
-                b"[session]\ntimeout\n",
-                ":2: timeout: has no value; write KEY = VALUE",
-            ),
-            (b"[session]\n= 5\n", ":2: : unknown key"),
-            (b"[session]\napp = caf\xe9\n", ":2: app: is not UTF-8"),
-            (b"[session]\napp = a\0b\n", ":2: app: holds a NUL byte"),
-            (
-                b"[session]\napp = \x1b[2J\n",
-                ":2: app = \\u{1b}[2J: holds the control character \\u{1b}",
-            ),
-            (
-                b"[session]\ntimeout = 5\rapp = x\n",
-                ":2: timeout = 5 app = x: holds the control character \\r",
-            ),
-            (b"\xff\xfe[\0s\0", ":1: "),
-            (
-                "[session]\ntimeout = ٣٠\n".as_bytes(),
-                ":2: timeout = ٣٠: not a time",
-            ),
-            (b"[session]\ntimeout = -5\n", ":2: timeout = -5: not a time"),
-            (
-                b"[session]\nmaxSessions = +5\n",
-                ":2: maxSessions = +5: must be a number of sessions",
-            ),
-            (
-                b"[session]\ntimeout = 123456789012345678901234567890d\n",
-                ":2: timeout = 123456789012345678901234567890d: must be at most 100 years",
-            ),
-        ] {
-            let error = read(text).unwrap_err().to_string();
-            let place = format!("/etc/site.ini{expected}");
-            assert!(error.starts_with(&place), "{error}");
+        for (text, expected) in ERRORS.map(|row| row.split_once(" => ").unwrap()) {
+            let bytes: Vec<u8> = text.chars().map(|it| it.try_into().unwrap()).collect();
+            let error = read(bytes).unwrap_err().to_string();
+            assert!(error.starts_with(&[SITE, expected].concat()), "{error}");
         }
     }
 
@@ -311,31 +290,24 @@ mod tests {
     }
 
     #[test]
-    fn comment_signs_inside_a_value_are_part_of_it() {
-        let config = read("[session]\nstorageFileDir = /srv/a;b#c/../d\n").unwrap();
-        assert_eq!(
-            config.storage_file_dir().unwrap(),
-            Path::new("/srv/a;b#c/../d")
-        );
-    }
-
-    #[test]
     fn the_environment_overrides_single_keys_and_is_checked_as_strictly() {
-        let mut config = read("[session]\nstorageFileDir = /a\ntimeout = 5\n").unwrap();
+        // Signs of comments inside a value are part of it.
+        let mut config = read("[session]\nstorageFileDir = /a;b#c/../d\ntimeout = 5\n").unwrap();
+        let directory = config.storage_file_dir().unwrap();
+        assert_eq!(directory, Path::new("/a;b#c/../d"));
         let set = |name: &str, value: &str| [(OsString::from(name), OsString::from(value))];
         read_environment(&mut config, &set("CGI_SESSION_STORAGE_FILE_DIR", "/b")).unwrap();
         assert_eq!(config.storage_file_dir().unwrap(), Path::new("/b"));
-        assert_eq!(
-            config.origin("storageFileDir").to_string(),
-            "environment CGI_SESSION_STORAGE_FILE_DIR"
-        );
-        assert_eq!(config.origin("timeout").to_string(), "/etc/site.ini:3");
-        assert_eq!(config.origin("lifetime"), Origin::Default);
+        for (key, origin) in [
+            ("storageFileDir", "environment CGI_SESSION_STORAGE_FILE_DIR"),
+            ("timeout", "/etc/site.ini:3"),
+            ("lifetime", "default"),
+        ] {
+            assert_eq!(config.origin(key).to_string(), origin);
+        }
         let error = read_environment(&mut config, &set("CGI_SESSION_TIMEUOT", "1")).unwrap_err();
-        assert!(
-            error.to_string().contains("did you mean timeout?"),
-            "{error}"
-        );
+        let error = error.to_string();
+        assert!(error.contains("did you mean timeout?"), "{error}");
     }
 
     #[test]
@@ -344,12 +316,9 @@ mod tests {
         let renamed = variable("REDIRECT_REDIRECT_CGI_SESSION_STORAGE_FILE_DIR");
         assert!(is_setting(&renamed));
         let told = redirected(std::slice::from_ref(&renamed)).unwrap();
-        let beside = env::current_exe().unwrap().with_file_name(FILE_NAME);
-        assert!(
-            told.contains(&renamed.0.to_string_lossy().to_string())
-                && told.ends_with(&beside.display().to_string()),
-            "{told}"
-        );
+        let beside = beside().unwrap().display().to_string();
+        assert!(told.contains(renamed.0.to_str().unwrap()), "{told}");
+        assert!(told.ends_with(&beside), "{told}");
         let mut config = Config::new();
         read_environment(&mut config, std::slice::from_ref(&renamed)).unwrap();
         assert_eq!(config.origin("storageFileDir"), Origin::Default);

@@ -7,13 +7,9 @@ use std::time::SystemTime;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::config::{RESERVED, invalid_name_reason};
 use crate::error::{Error, Result};
 use crate::record::{Flashes, Unique, Values};
-
-/// Before a module's reserved name. Alone it is the name of the library's own notes.
-const RESERVED: char = '@';
-/// The longest name of an application, in bytes, as in lemon.session.
-const MAX_NAME: usize = 255;
 
 /// The values of every application in a session, by the application's name.
 #[derive(Clone, Debug)]
@@ -269,19 +265,6 @@ impl Serialize for Namespaces {
     }
 }
 
-/// Why a text cannot be the name of an application.
-pub(crate) fn invalid_name_reason(name: &str) -> Option<&'static str> {
-    if name.len() > MAX_NAME {
-        Some("must be at most 255 bytes")
-    } else if name.chars().any(char::is_control) {
-        Some("must hold no control characters")
-    } else if name.starts_with(RESERVED) {
-        Some("must not begin with @, which marks reserved names")
-    } else {
-        None
-    }
-}
-
 fn check_name(name: &str) -> Result<()> {
     match invalid_name_reason(name) {
         None => Ok(()),
@@ -295,7 +278,7 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::MAX_KEY_LENGTH;
+    use crate::config::MAX_KEY_LENGTH;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 

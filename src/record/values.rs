@@ -13,11 +13,9 @@ use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::config::MAX_KEY_LENGTH;
 use crate::error::{Error, Result};
 use crate::record::unix_seconds;
-
-/// The longest key, in bytes of UTF-8.
-pub const MAX_KEY_LENGTH: usize = 128;
 
 /// Values for one request, as the JSON texts that they are stored as.
 pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;

@@ -1,4 +1,4 @@
-//! Looks through a value before it is written: what JSON would change in silence is refused.
+//! Looks through a value before it is written: what JSON would change silently is refused.
 //!
 //! `serde_json` writes NaN as `null` and 2^64 as a number that many readers round. This serializer
 //! writes nothing; it only visits every part of a value and objects to those. The keys of a map, and
@@ -131,19 +131,22 @@ fn whole_numbers(text: &str) -> Result<()> {
 }
 
 fn finite(is_finite: bool) -> Result<()> {
-    if is_finite {
-        Ok(())
-    } else {
-        Err(Error::custom("JSON has no number that is not finite"))
-    }
+    let error = || Error::custom("JSON has no number that is not finite");
+    is_finite.then_some(()).ok_or_else(error)
 }
 
 fn fits(fits: bool) -> Result<()> {
-    if fits {
-        Ok(())
-    } else {
-        Err(Error::custom("the number needs more than 64 bits"))
-    }
+    let error = || Error::custom("the number needs more than 64 bits");
+    fits.then_some(()).ok_or_else(error)
+}
+
+/// Methods that have nothing to object to.
+macro_rules! accept {
+    ($($method:ident: $type:ty),* $(,)?) => {$(
+        fn $method(self, _: $type) -> Result<()> {
+            Ok(())
+        }
+    )*};
 }
 
 impl ser::Serializer for Check<'_> {
@@ -157,35 +160,14 @@ impl ser::Serializer for Check<'_> {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    fn serialize_bool(self, _: bool) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_i8(self, _: i8) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_i16(self, _: i16) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_i32(self, _: i32) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_i64(self, _: i64) -> Result<()> {
-        Ok(())
+    accept! {
+        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32,
+        serialize_i64: i64, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32,
+        serialize_u64: u64, serialize_char: char, serialize_bytes: &[u8],
+        serialize_unit_struct: &'static str,
     }
     fn serialize_i128(self, value: i128) -> Result<()> {
         fits(i64::try_from(value).is_ok() || u64::try_from(value).is_ok())
-    }
-    fn serialize_u8(self, _: u8) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_u16(self, _: u16) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_u32(self, _: u32) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_u64(self, _: u64) -> Result<()> {
-        Ok(())
     }
     fn serialize_u128(self, value: u128) -> Result<()> {
         fits(u64::try_from(value).is_ok())
@@ -195,9 +177,6 @@ impl ser::Serializer for Check<'_> {
     }
     fn serialize_f64(self, value: f64) -> Result<()> {
         finite(value.is_finite())
-    }
-    fn serialize_char(self, _: char) -> Result<()> {
-        Ok(())
     }
     fn serialize_str(self, text: &str) -> Result<()> {
         if self.is_text {
@@ -209,9 +188,6 @@ impl ser::Serializer for Check<'_> {
     fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<()> {
         Ok(())
     }
-    fn serialize_bytes(self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
     fn serialize_none(self) -> Result<()> {
         Ok(())
     }
@@ -219,9 +195,6 @@ impl ser::Serializer for Check<'_> {
         value.serialize(self)
     }
     fn serialize_unit(self) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_unit_struct(self, _: &'static str) -> Result<()> {
         Ok(())
     }
     fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<()> {
@@ -284,79 +257,40 @@ impl ser::Serializer for Check<'_> {
     }
 }
 
-impl ser::SerializeSeq for Check<'_> {
-    type Ok = ();
-    type Error = Error;
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        value.serialize(*self)
-    }
-    fn end(self) -> Result<()> {
-        Ok(())
-    }
+/// Looks through the elements of something; some have a name.
+macro_rules! compound {
+    ($($of:ident: $method:ident $(($name:ty))?),* $(,)?) => {$(
+        impl ser::$of for Check<'_> {
+            type Ok = ();
+            type Error = Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Result<()> {
+                value.serialize(*self)
+            }
+            fn end(self) -> Result<()> {
+                Ok(())
+            }
+        }
+    )*};
 }
 
-impl ser::SerializeTuple for Check<'_> {
-    type Ok = ();
-    type Error = Error;
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        value.serialize(*self)
-    }
-    fn end(self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleStruct for Check<'_> {
-    type Ok = ();
-    type Error = Error;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        value.serialize(*self)
-    }
-    fn end(self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleVariant for Check<'_> {
-    type Ok = ();
-    type Error = Error;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        value.serialize(*self)
-    }
-    fn end(self) -> Result<()> {
-        Ok(())
-    }
+compound! {
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field,
+    SerializeStruct: serialize_field(&'static str),
+    SerializeStructVariant: serialize_field(&'static str),
 }
 
 impl ser::SerializeMap for Check<'_> {
     type Ok = ();
     type Error = Error;
+
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<()> {
         key.serialize(*self)
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        value.serialize(*self)
-    }
-    fn end(self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl ser::SerializeStruct for Check<'_> {
-    type Ok = ();
-    type Error = Error;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<()> {
-        value.serialize(*self)
-    }
-    fn end(self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl ser::SerializeStructVariant for Check<'_> {
-    type Ok = ();
-    type Error = Error;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<()> {
         value.serialize(*self)
     }
     fn end(self) -> Result<()> {
