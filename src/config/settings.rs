@@ -369,7 +369,7 @@ mod tests {
             ("cookieName", "", "token"),
             ("cookieDomain", "a\nb", "control character \\n"),
             ("cookieDomain", "a/b", "host name"),
-            ("cookiePath", "/a;b", "must begin with /"),
+            ("cookiePath", "/a;b", "begins with /"),
             ("cookieSecure", "perhaps", "auto, true or false"),
             ("storageFileDir", "sessions", "absolute"),
             ("cleanUpProbability", "2", "0 to 1"),

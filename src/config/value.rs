@@ -196,43 +196,38 @@ pub(super) const DATABASE: Kind<Option<Secret>> = Kind {
 /// A token of RFC 9110, 5.6.2: what a cookie's name may be (RFC 6265, 4.1.1).
 pub(super) const TOKEN: Kind<String> = Kind {
     read: |value| {
-        let others = b"!#$%&'*+-.^_`|~";
-        named(value, 256, |byte| {
-            byte.is_ascii_alphanumeric() || others.contains(&byte)
-        })
-        .ok_or_else(|| {
-            "must be a token: letters, digits and !#$%&'*+-.^_`|~, at most 256".to_owned()
-        })
+        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
+        let reason = "a token: letters, digits and !#$%&'*+-.^_`|~, at most 256";
+        named(value, 256, is_allowed, reason)
     },
     show: String::clone,
 };
 pub(super) const TABLE: Kind<String> = Kind {
     read: |value| {
-        named(value, 63, |byte| {
-            byte.is_ascii_alphanumeric() || byte == b'_'
-        })
-        .ok_or_else(|| "must be letters, digits and _, at most 63".to_owned())
+        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+        named(value, 63, is_allowed, "letters, digits and _, at most 63")
     },
     show: String::clone,
 };
 pub(super) const COOKIE_PATH: Kind<String> = Kind {
     read: |value| {
-        let path = named(value, 1024, |byte| {
-            (0x20..0x7f).contains(&byte) && byte != b';'
-        });
-        path.filter(|path| path.starts_with('/') && !has_comment(path))
-            .ok_or_else(|| "must begin with / and hold no ; and no control characters".to_owned())
+        let reason = "a path that begins with / and holds no ; and no control characters";
+        let is_allowed = |c: u8| (0x20..0x7f).contains(&c) && c != b';';
+        let path = named(value, 1024, is_allowed, reason)?;
+        let is_path = path.starts_with('/') && !has_comment(&path);
+        is_path
+            .then_some(path)
+            .ok_or_else(|| format!("must be {reason}"))
     },
     show: String::clone,
 };
 pub(super) const COOKIE_DOMAIN: Kind<Option<String>> = Kind {
-    read: |value| match filled(value)? {
-        None | Some("none") => Ok(None),
-        Some(_) => named(value, 253, |byte| {
-            byte.is_ascii_alphanumeric() || b"-.".contains(&byte)
-        })
-        .ok_or_else(|| "must be a host name".to_owned())
-        .map(Some),
+    read: |value| {
+        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"-.".contains(&c);
+        match filled(value)? {
+            None | Some("none") => Ok(None),
+            Some(_) => named(value, 253, is_allowed, "a host name").map(Some),
+        }
     },
     show: |domain| domain.clone().unwrap_or_default(),
 };
@@ -270,11 +265,17 @@ fn filled(value: &OsStr) -> Result<Option<&str>, String> {
 }
 
 /// A text of at least one and at most `longest` bytes, all of which are allowed.
-fn named(value: &OsStr, longest: usize, is_allowed: impl Fn(u8) -> bool) -> Option<String> {
-    let name = value
-        .to_str()
-        .filter(|name| !name.is_empty() && name.len() <= longest)?;
-    name.bytes().all(is_allowed).then(|| name.to_owned())
+fn named(
+    value: &OsStr,
+    longest: usize,
+    is_allowed: impl Fn(u8) -> bool,
+    meaning: &str,
+) -> Result<String, String> {
+    let name = text(value)?;
+    let is_good = (1..=longest).contains(&name.len()) && name.bytes().all(is_allowed);
+    is_good
+        .then(|| name.to_owned())
+        .ok_or_else(|| format!("must be {meaning}"))
 }
 
 /// Digits, and nothing else: no sign, and not those of other scripts. More than fit are the largest number.

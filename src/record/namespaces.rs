@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::values::{Flashes, Unique, Values};
 use crate::config::{RESERVED, invalid_name_reason};
 use crate::error::{Error, Result};
-use crate::record::{Flashes, Unique, Values};
 
 /// The values of every application in a session, by the application's name.
 #[derive(Clone, Debug)]

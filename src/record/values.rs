@@ -13,9 +13,9 @@ use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::time::unix_seconds;
 use crate::config::MAX_KEY_LENGTH;
 use crate::error::{Error, Result};
-use crate::record::unix_seconds;
 
 /// Values for one request, as the JSON texts that they are stored as.
 pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;
@@ -418,23 +418,31 @@ mod tests {
 
     use super::*;
 
+    /// Values under these keys.
+    fn values(filled: &[(&str, &str)]) -> Values {
+        let mut values = Values::default();
+        for (key, value) in filled {
+            values.insert(*key, value).unwrap();
+        }
+        values
+    }
+
     #[test]
     fn any_unicode_survives_in_keys_and_values() {
-        let mut values = Values::default();
-        for text in [
+        let texts = [
             "\"}{,\\",
             "\0",
             "é\u{10ffff}\u{feff}",
             "a\tb\r\n",
             " ",
             "\u{2028}",
-        ] {
-            values.insert(text, text).unwrap();
-            assert_eq!(values.require::<String>(text).unwrap(), text);
-        }
+        ];
+        let values = values(&texts.map(|text| (text, text)));
         let text = serde_json::to_string(&values).unwrap();
         let again: Values = serde_json::from_str(&text).unwrap();
-        assert!(again.keys().eq(values.keys()));
+        for text in texts {
+            assert_eq!(again.require::<String>(text).unwrap(), text);
+        }
     }
 
     #[test]
@@ -442,20 +450,10 @@ mod tests {
         let mut values = Values::default();
         values.insert("max", u64::MAX).unwrap();
         values.insert("min", i64::MIN).unwrap();
-        values.insert("tenth", 0.1 + 0.2).unwrap();
         assert_eq!(values.require::<u64>("max").unwrap(), u64::MAX);
         assert_eq!(values.require::<i64>("min").unwrap(), i64::MIN);
-        assert_eq!(
-            values.require::<f64>("tenth").unwrap().to_bits(),
-            (0.1 + 0.2f64).to_bits()
-        );
-        for number in [
-            9.693_748_642_028_899e-67,
-            f64::MIN_POSITIVE,
-            f64::MAX,
-            -0.0,
-            1e-308,
-        ] {
+        let tiny = [9.693_748_642_028_899e-67, f64::MIN_POSITIVE, 1e-308];
+        for number in [0.1 + 0.2, f64::MAX, -0.0].into_iter().chain(tiny) {
             values.insert("number", number).unwrap();
             let back = values.require::<f64>("number").unwrap();
             assert_eq!(back.to_bits(), number.to_bits(), "{number:e}");
@@ -464,33 +462,31 @@ mod tests {
 
     #[test]
     fn what_json_would_not_give_back_is_refused_and_the_old_value_stays() {
-        let mut values = Values::default();
-        values.insert("x", 1).unwrap();
+        let mut values = values(&[("x", "old")]);
+        let brackets = "[".repeat(101) + &"]".repeat(101);
+        let deep: serde_json::Value = serde_json::from_str(&brackets).unwrap();
+        assert!(values.insert("x", deep).is_err());
         assert!(values.insert("x", f64::NAN).is_err());
         assert!(values.insert("x", vec![f32::INFINITY]).is_err());
         assert!(values.insert("x", u128::MAX).is_err());
         assert!(values.insert("x", HashMap::from([(vec![1], 1)])).is_err());
-        let mut deep = serde_json::Value::Null;
-        for _ in 0..200 {
-            deep = serde_json::Value::Array(vec![deep]);
-        }
-        assert!(values.insert("x", deep).is_err());
         for text in [
             "18446744073709551616",
             "[1,-9223372036854775809]",
             "1e999",
             r#"{"a":1,"a":2}"#,
             r#"[{"b":{"a":1,"\u0061":2}}]"#,
-            &("[".repeat(101) + &"]".repeat(101)),
+            &brackets,
         ] {
             if let Ok(raw) = RawValue::from_string(text.to_owned()) {
                 assert!(values.insert("x", &raw).is_err(), "{text}");
                 assert!(values.insert("x", [Some(raw)]).is_err(), "{text}");
             }
+            assert!(serde_json::from_str::<Values>(text).is_err(), "{text}");
         }
         let twice = Twice(BTreeMap::from([("a", 1)]), BTreeMap::from([("a", 2)]));
         assert!(values.insert("x", twice).is_err());
-        assert_eq!(values.require::<u8>("x").unwrap(), 1);
+        assert_eq!(values.require::<String>("x").unwrap(), "old");
     }
 
     /// As serde's `flatten` writes two maps.
@@ -514,30 +510,21 @@ mod tests {
         ] {
             let raw = RawValue::from_string(text.to_owned()).unwrap();
             values.insert("x", &raw).unwrap();
-            assert_eq!(
-                values.require::<Box<RawValue>>("x").unwrap().get(),
-                raw.get()
-            );
+            let back: Box<RawValue> = values.require("x").unwrap();
+            assert_eq!(back.get(), raw.get());
         }
     }
 
     #[test]
-    fn a_key_is_1_to_128_bytes_long() {
-        let mut values = Values::default();
-        assert!(values.insert("k".repeat(MAX_KEY_LENGTH), 1).is_ok());
-        assert!(matches!(values.insert("", 1), Err(Error::Key { .. })));
-        assert!(matches!(
-            values.insert("k".repeat(MAX_KEY_LENGTH + 1), 1),
-            Err(Error::Key { .. })
-        ));
-    }
-
-    #[test]
-    fn the_longest_key_can_be_that_of_lemon() {
-        let mut values = Values::with_longest_key(32);
-        assert!(values.insert("k".repeat(32), 1).is_ok());
-        let error = values.insert("k".repeat(33), 1).unwrap_err().to_string();
-        assert!(error.contains("33 bytes, of at most 32"), "{error}");
+    fn a_key_is_1_to_128_bytes_long_or_as_few_as_the_configuration_says() {
+        for longest in [MAX_KEY_LENGTH, 32] {
+            let mut values = Values::with_longest_key(longest);
+            assert!(values.insert("k".repeat(longest), 1).is_ok());
+            assert!(matches!(values.insert("", 1), Err(Error::Key { .. })));
+            let error = values.insert("k".repeat(longest + 1), 1).unwrap_err();
+            let reason = format!("{} bytes, of at most {longest}", longest + 1);
+            assert!(error.to_string().contains(&reason), "{error}");
+        }
     }
 
     #[test]
@@ -558,51 +545,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_not_read() {
-        assert!(serde_json::from_str::<Values>(r#"{"a":1,"a":2}"#).is_err());
-    }
-
-    #[test]
-    fn the_demanding_read_names_the_missing_key() {
-        let error = Values::default()
-            .require::<String>("firstname")
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the session holds no value for \"firstname\""
-        );
-    }
-
-    #[test]
     fn take_reads_and_removes_but_not_what_it_cannot_read() {
-        let mut values = Values::default();
-        values.insert("n", "text").unwrap();
+        let mut values = values(&[("n", "text")]);
         assert!(values.take::<u8>("n").is_err());
         assert_eq!(values.take::<String>("n").unwrap().as_deref(), Some("text"));
         assert_eq!(values.take::<String>("n").unwrap(), None);
-    }
-
-    #[test]
-    fn an_edit_that_cannot_be_stored_changes_nothing() {
-        #[derive(Default, Serialize, Deserialize)]
-        #[serde(default)]
-        struct Position {
-            x: f64,
-            y: f64,
-        }
-        let mut values = Values::default();
-        values.insert("other", 1).unwrap();
-        values.edit(|p: &mut Position| p.x = 1.5).unwrap();
-        assert!(
-            values
-                .edit(|p: &mut Position| (p.x, p.y) = (2.0, f64::NAN))
-                .is_err()
-        );
-        assert_eq!(
-            values.to_struct::<Position>().unwrap().x.to_bits(),
-            1.5f64.to_bits()
-        );
-        assert!(values.keys().eq(["other", "x"]));
+        let error = values.require::<String>("n").unwrap_err().to_string();
+        assert_eq!(error, "the session holds no value for \"n\"");
     }
 
     #[derive(Serialize, Deserialize)]
@@ -611,27 +560,28 @@ mod tests {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         #[serde(default)]
-        tries: u32,
+        rate: f64,
         #[serde(default)]
         extra: serde_json::Value,
     }
 
     #[test]
     fn an_edit_writes_what_changed_and_none_is_absent() {
-        let mut values = Values::default();
+        let mut values = values(&[("name", "Ada"), ("later", "1")]);
         values
             .insert_for("code", 4711, Duration::from_secs(1))
             .unwrap();
-        values.insert("name", "Ada").unwrap();
-        values.insert("later", 1).unwrap();
         let ends = values.ends().clone();
-        values.edit(|login: &mut Login| login.tries = 1).unwrap();
+        values.edit(|login: &mut Login| login.rate = 1.5).unwrap();
         assert_eq!(values.ends(), &ends);
-        assert!(values.keys().eq(["code", "later", "name", "tries"]));
+        assert!(values.keys().eq(["code", "later", "name", "rate"]));
+        let failed = values.edit(|login: &mut Login| (login.code, login.rate) = (None, f64::NAN));
+        assert!(failed.is_err(), "it is changed in part");
+        assert_eq!(values.get::<u32>("code").unwrap(), Some(4711));
         values
             .edit(|login: &mut Login| (login.code, login.name) = (None, None))
             .unwrap();
-        assert!(values.keys().eq(["later", "tries"]));
+        assert!(values.keys().eq(["later", "rate"]));
         assert!(values.ends().is_empty());
         values
             .edit(|login: &mut Login| login.code = Some(7))
@@ -647,8 +597,7 @@ mod tests {
             extra: serde_json::Value,
             note: Option<u8>,
         }
-        let mut values = Values::default();
-        values.insert("extra", 1).unwrap();
+        let mut values = values(&[("extra", "1")]);
         values
             .edit(|page: &mut Page| page.extra = serde_json::Value::Null)
             .unwrap();
@@ -657,10 +606,7 @@ mod tests {
 
     #[test]
     fn a_struct_that_does_not_fit_names_the_field() {
-        let mut values = Values::default();
-        values.insert("aside", 1).unwrap();
-        values.insert("code", "text").unwrap();
-        values.insert("later", 1).unwrap();
+        let mut values = values(&[("aside", "1"), ("code", "text"), ("later", "1")]);
         let error = values.edit(|_: &mut Login| ()).unwrap_err();
         assert_eq!(error.to_string(), "the value of \"code\" does not fit");
     }

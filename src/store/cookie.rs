@@ -42,7 +42,7 @@ pub struct CookieStore {
 type ClientStore = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
 
 struct CookieStoreInner {
-    config: Config,
+    config: Arc<Config>,
     keys: Keys,
 }
 
@@ -63,13 +63,11 @@ impl CookieStore {
     ///
     /// [`Error::Config`] when `secretKeyFile` is not set, cannot be read, is readable by others, or
     /// holds no usable key.
-    pub fn new(config: &Config) -> Result<Self> {
-        let shared = CookieStoreInner {
-            keys: Keys::of(config)?,
-            config: config.clone(),
-        };
+    pub fn new(config: impl Into<Arc<Config>>) -> Result<Self> {
+        let config = config.into();
+        let keys = Keys::of(&config)?;
         Ok(CookieStore {
-            shared: Arc::new(shared),
+            shared: Arc::new(CookieStoreInner { config, keys }),
             client: ClientStore::default(),
         })
     }
@@ -115,8 +113,8 @@ impl CookieStoreInner {
         let name = &self.config.cookie_name;
         let text = sealed_text(id.secret(), &stored.record, stored.last_access);
         let mut jar = CookieJar::new();
-        jar.private_mut(self.keys.first())
-            .add(Cookie::new(name.clone(), text));
+        let key = self.keys.all().first()?;
+        jar.private_mut(key).add(Cookie::new(name.clone(), text));
         jar.get(name).map(|cookie| cookie.value().to_owned())
     }
 
@@ -204,7 +202,7 @@ impl Store for CookieStore {
     }
 
     fn recognize(&self, cookie_value: &str, now: SystemTime) -> Option<SessionId> {
-        let mut keys = self.shared.keys.all();
+        let mut keys = self.shared.keys.all().iter();
         let (id, stored) = keys.find_map(|key| opened(&self.shared.open(key, cookie_value)?))?;
         // A copy of an expired cookie stands for nothing, whoever plays it back.
         if self.shared.has_expired(&stored, now) {

@@ -2,6 +2,7 @@
 
 mod functions;
 
+use std::error::Error as StdError;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -71,6 +72,16 @@ impl CustomStore {
         })
     }
 
+    fn lease(&self, key: &str, lock: SessionLock, record: &Record, end: u64) -> Box<CustomLease> {
+        Box::new(CustomLease {
+            shared: Arc::clone(&self.shared),
+            key: key.to_owned(),
+            record: record.clone(),
+            end,
+            _lock: lock,
+        })
+    }
+
     fn keys(&self) -> Result<Vec<String>> {
         let keys = self.shared.functions.keys();
         let keys = keys.map_err(|error| Error::store("cannot list the sessions", error))?;
@@ -107,16 +118,16 @@ impl Store for CustomStore {
         check_size(record, self.shared.max_record_bytes)?;
         let key = key(session);
         let Some(lock) = self.shared.locks.try_take(key)? else {
-            // Whoever has its lock has the session.
+            // The request that has its lock has the session.
             return Ok(None);
         };
-        let there = self.shared.load(key)?;
-        if there.is_some_and(|(_, end)| !has_passed(end, now)) {
+        let present = self.shared.load(key)?;
+        if present.is_some_and(|(_, end)| !has_passed(end, now)) {
             return Ok(None);
         }
-        let mut lease = CustomLease::new(&self.shared, key, lock, record, 0);
+        let mut lease = self.lease(key, lock, record, 0);
         lease.commit(record, now)?;
-        Ok(Some(Box::new(lease)))
+        Ok(Some(lease))
     }
 
     fn lock(
@@ -126,7 +137,7 @@ impl Store for CustomStore {
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
         let key = key(session);
-        // Not a lock's file is made for an id of nobody, or of a session that was destroyed.
+        // No lock's file is created for an id that leads nowhere, or to a session that was destroyed.
         if self.shared.load(key)?.is_none_or(|(_, end)| end == 0) {
             return Ok(None);
         }
@@ -141,9 +152,8 @@ impl Store for CustomStore {
         let Some(record) = parse(key, data)? else {
             return Ok(None);
         };
-        let lease = CustomLease::new(&self.shared, key, lock, &record, end);
-        let stored = self.shared.stored(record, end, now);
-        Ok(Some((stored, Box::new(lease))))
+        let lease = self.lease(key, lock, &record, end);
+        Ok(Some((self.shared.stored(record, end, now), lease)))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
@@ -168,23 +178,18 @@ impl Store for CustomStore {
         if sweep.dry_run {
             return self.count_expired(now);
         }
+        let mut report = SweepReport::default();
         let Some(lock) = self.shared.locks.sweep()? else {
-            return Ok(SweepReport {
-                already_running: true,
-                ..SweepReport::default()
-            });
+            report.already_running = true;
+            return Ok(report);
         };
         let deleted = self.shared.functions.clean_up(unix_seconds(now));
-        let deleted =
+        report.deleted =
             deleted.map_err(|error| Error::store("cannot clean up the sessions", error))?;
-        let temporary = self.shared.locks.remove_abandoned()?;
+        report.examined = report.deleted;
+        report.temporary = self.shared.locks.remove_abandoned()?;
         lock.note(now)?;
-        Ok(SweepReport {
-            examined: deleted,
-            deleted,
-            temporary,
-            ..SweepReport::default()
-        })
+        Ok(report)
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
@@ -220,36 +225,31 @@ impl Store for CustomStore {
         let mut done = Uninstalled::default();
         match self.keys() {
             Ok(keys) => {
-                for key in keys {
-                    match self.shared.delete(&key) {
-                        Ok(()) => done.sessions += 1,
-                        Err(error) => done.errors.push(error),
-                    }
+                for deleted in keys.iter().map(|key| self.shared.delete(key)) {
+                    done.sessions += u64::from(deleted.is_ok());
+                    done.errors.extend(deleted.err());
                 }
             }
             Err(error) => done.errors.push(error),
         }
-        if let Err(error) = self.shared.locks.uninstall(&mut done) {
-            done.errors.push(error);
-        }
+        let removed = self.shared.locks.uninstall(&mut done);
+        done.errors.extend(removed.err());
         done
     }
 }
 
 impl CustomStoreInner {
     fn load(&self, key: &str) -> Result<Option<(String, u64)>> {
-        let loaded = self.functions.load(key);
-        loaded.map_err(|error| Error::store(format!("cannot load the session {key}"), error))
+        failed("load", key, self.functions.load(key))
     }
 
-    fn save(&self, key: &str, data: &str, end: u64) -> Result<()> {
-        let saved = self.functions.save(key, data, end);
-        saved.map_err(|error| Error::store(format!("cannot save the session {key}"), error))
+    fn save(&self, key: &str, record: &Record, end: u64) -> Result<()> {
+        let text = failed("save", key, String::from_utf8(record.to_json()))?;
+        failed("save", key, self.functions.save(key, &text, end))
     }
 
     fn delete(&self, key: &str) -> Result<()> {
-        let deleted = self.functions.delete(key);
-        deleted.map_err(|error| Error::store(format!("cannot delete the session {key}"), error))
+        failed("delete", key, self.functions.delete(key))
     }
 
     /// A live record and its end.
@@ -267,16 +267,16 @@ impl CustomStoreInner {
         }
     }
 
-    /// Notes that a session was read. Whoever has its lock notes that it is used by himself.
+    /// Notes that a session was read. A request that has its lock notes the use itself.
     fn renew(&self, key: &str, now: SystemTime) -> Result<()> {
         let Some(_lock) = self.locks.try_take(key)? else {
             return Ok(());
         };
-        // Somebody may have saved it since it was read.
+        // It may have been saved since it was read.
         if let Some((record, end)) = self.find(key, now)?
             && let Some(end) = self.expiry.renewed(&record, end, now)
         {
-            self.save(key, &text(key, &record)?, end)?;
+            self.save(key, &record, end)?;
         }
         Ok(())
     }
@@ -302,9 +302,12 @@ fn parse(key: &str, data: String) -> Result<Option<Record>> {
     }
 }
 
-fn text(key: &str, record: &Record) -> Result<String> {
-    let text = String::from_utf8(record.to_json());
-    text.map_err(|error| Error::store(format!("cannot save the session {key}"), error))
+fn failed<T>(
+    verb: &str,
+    key: &str,
+    result: Result<T, impl Into<Box<dyn StdError + Send + Sync>>>,
+) -> Result<T> {
+    result.map_err(|error| Error::store(format!("cannot {verb} the session {key}"), error))
 }
 
 /// The lock of one session.
@@ -318,25 +321,8 @@ struct CustomLease {
 }
 
 impl CustomLease {
-    fn new(
-        shared: &Arc<CustomStoreInner>,
-        key: &str,
-        lock: SessionLock,
-        record: &Record,
-        end: u64,
-    ) -> Self {
-        CustomLease {
-            shared: Arc::clone(shared),
-            key: key.to_owned(),
-            record: record.clone(),
-            end,
-            _lock: lock,
-        }
-    }
-
-    fn save(&mut self, record: &Record, end: u64) -> Result<()> {
-        let data = text(&self.key, record)?;
-        self.shared.save(&self.key, &data, end)?;
+    fn save(&mut self, end: u64) -> Result<()> {
+        self.shared.save(&self.key, &self.record, end)?;
         self.end = end;
         Ok(())
     }
@@ -345,17 +331,15 @@ impl CustomLease {
 impl Lease for CustomLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
-        self.save(record, self.shared.expiry.end(record, now))?;
-        self.record = record.clone();
+        let end = self.shared.expiry.end(record, now);
+        self.shared.save(&self.key, record, end)?;
+        (self.record, self.end) = (record.clone(), end);
         Ok(())
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let record = self.record.clone();
-        match self.shared.expiry.renewed(&record, self.end, now) {
-            Some(end) => self.save(&record, end),
-            None => Ok(()),
-        }
+        let renewed = self.shared.expiry.renewed(&self.record, self.end, now);
+        renewed.map_or(Ok(()), |end| self.save(end))
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {

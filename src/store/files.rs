@@ -4,3 +4,4 @@ pub(super) mod calls;
 pub(super) mod directory;
 pub(crate) mod lock;
 pub(super) mod locks;
+pub(super) mod own;

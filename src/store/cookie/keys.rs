@@ -9,10 +9,7 @@ use crate::error::{Error, Result};
 const DIGITS: usize = 128;
 
 /// One key or several, of which the first seals and all open.
-pub(super) struct Keys {
-    first: Key,
-    older: Vec<Key>,
-}
+pub(super) struct Keys(Vec<Key>);
 
 impl Keys {
     /// Reads `secretKeyFile`: a key on each line, as 128 hexadecimal digits. Empty lines and lines
@@ -33,37 +30,27 @@ impl Keys {
             "put a new key into it with: cgi-session init --new-key",
         );
         let text = text.map_err(|reason| fail(&reason))?;
-        let lines = text
-            .lines()
-            .zip(1..)
-            .map(|(line, number)| (line.trim(), number));
-        let keys: Result<Vec<Key>> = lines
-            .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
-            .map(|(line, number)| {
-                let reason = || {
+        let mut keys = Vec::new();
+        for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+            if !line.is_empty() && !line.starts_with('#') {
+                keys.push(key(line).ok_or_else(|| {
                     fail(&format!(
                         "line {number} holds no key of {DIGITS} hexadecimal digits; make one with: cgi-session init --new-key"
                     ))
-                };
-                key(line).ok_or_else(reason)
-            })
-            .collect();
-        let mut keys = keys?.into_iter();
-        let none = || fail("it holds no key; make one with: cgi-session init --new-key");
-        Ok(Keys {
-            first: keys.next().ok_or_else(none)?,
-            older: keys.collect(),
-        })
+                })?);
+            }
+        }
+        if keys.is_empty() {
+            return Err(fail(
+                "it holds no key; make one with: cgi-session init --new-key",
+            ));
+        }
+        Ok(Keys(keys))
     }
 
-    /// The key that seals.
-    pub(super) fn first(&self) -> &Key {
-        &self.first
-    }
-
-    /// The keys that open.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(&self.first).chain(&self.older)
+    /// The keys that open, of which the first seals.
+    pub(super) fn all(&self) -> &[Key] {
+        &self.0
     }
 }
 

@@ -11,8 +11,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::calls;
 use super::lock::LockedFile;
+use super::{calls, own};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 
@@ -384,24 +384,7 @@ impl Directory {
     /// Checks an opened file: regular, ours alone, and under one name. `None` when it was deleted or replaced
     /// after it was opened: look the name up again.
     pub(in crate::store) fn examine(&self, file: impl AsFd, name: &str) -> Result<Option<Stat>> {
-        let stat = calls::stat(file).map_err(|errno| self.failed("cannot examine", name, errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(self.suspicious_file(name, "is not a regular file"));
-        }
-        if stat.st_uid != self.uid {
-            let reason = format!("belongs to uid {}", stat.st_uid);
-            return Err(
-                Error::refused(&self.path.join(name), reason).with_hint(format!(
-                    "running as uid {}: all programs that share sessions must run as one user",
-                    self.uid
-                )),
-            );
-        }
-        match stat.st_nlink {
-            0 => Ok(None),
-            1 => Ok(Some(stat)),
-            _ => Err(self.suspicious_file(name, "has more than one name (hard links)")),
-        }
+        own::examine(file, self.uid, || self.path.join(name))
     }
 
     /// The error of a call on what has this name below the directory.
@@ -414,11 +397,6 @@ impl Directory {
         Error::io(action, self.path.join(name), cause.into())
     }
 
-    fn suspicious_file(&self, name: &str, reason: &str) -> Error {
-        Error::refused(&self.path.join(name), reason)
-            .with_hint("it was left alone; remove it by hand")
-    }
-
     /// Deletes a half-written file on the way out; what stays is left to the clean-up.
     pub(in crate::store) fn discard(&self, name: &str) {
         if let Err(error) = self.unlink(name) {
@@ -427,19 +405,13 @@ impl Directory {
     }
 
     fn explain_open(&self, directory: &OwnedFd, name: &str, errno: Errno) -> Error {
-        let reason = match errno {
-            Errno::LOOP | Errno::MLINK => "is a symbolic link",
-            Errno::ISDIR => "is a directory",
-            Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP => "is not a regular file",
-            _ => {
-                let hint = calls::stat_at(directory, name).map_or_else(
-                    |_| advice(&self.path, errno),
-                    |stat| ownership("the file", &stat),
-                );
-                return self.failed("cannot open", name, errno).with_hint(hint);
-            }
-        };
-        self.suspicious_file(name, reason)
+        own::refusal(&self.path.join(name), errno).unwrap_or_else(|| {
+            let hint = calls::stat_at(directory, name).map_or_else(
+                |_| advice(&self.path, errno),
+                |stat| ownership("the file", &stat),
+            );
+            self.failed("cannot open", name, errno).with_hint(hint)
+        })
     }
 }
 

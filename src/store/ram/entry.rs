@@ -1,4 +1,4 @@
-//! One session in memory: its record, its lock, and who waits for it.
+//! One session in memory: its record, its lock, and the requests that wait for it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::record::Record;
 use crate::store::Stored;
 
-/// One session. Who has looked it up may still hold it when it is gone from the map.
+/// One session. A request that has looked it up may still hold it when it is gone from the map.
 pub(super) struct Entry {
     pub(super) state: Mutex<State>,
     pub(super) released: Condvar,
@@ -33,9 +33,9 @@ impl StoredRecord {
         }
     }
 
-    /// Whether it is one of the sessions that `maxSessions` counts: what a change of id leaves is none.
-    pub(super) fn is_counted(&self) -> bool {
-        !self.record.is_replaced()
+    /// One, or nothing for what `maxSessions` does not count: what a change of id leaves.
+    pub(super) fn counts(&self) -> u64 {
+        u64::from(!self.record.is_replaced())
     }
 
     pub(super) fn to_stored(&self) -> Stored {
@@ -47,10 +47,10 @@ impl StoredRecord {
 }
 
 impl Entry {
-    pub(super) fn new(kept: StoredRecord, is_locked: bool) -> Self {
+    pub(super) fn new(stored: StoredRecord, is_locked: bool) -> Self {
         Entry {
             state: Mutex::new(State {
-                stored: Some(kept),
+                stored: Some(stored),
                 is_locked,
             }),
             released: Condvar::new(),

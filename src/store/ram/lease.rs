@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::MemoryStoreInner;
 use super::entry::{Entry, StoredRecord, lock};
+use super::inner::MemoryStoreInner;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
@@ -19,16 +19,16 @@ pub(super) struct MemoryLease {
 
 impl Lease for MemoryLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        check_size(record, self.shared.max_record_bytes)?;
-        let kept = StoredRecord::new(record, now);
-        self.shared.put(&mut lock(&self.entry.state), Some(kept));
+        check_size(record, self.shared.config.max_record_bytes)?;
+        let stored = StoredRecord::new(record, now);
+        self.shared.put(&mut lock(&self.entry.state), Some(stored));
         self.shared.change();
         Ok(())
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        if let Some(kept) = &mut lock(&self.entry.state).stored {
-            kept.last_access = now;
+        if let Some(stored) = &mut lock(&self.entry.state).stored {
+            stored.last_access = now;
         }
         self.shared.change();
         Ok(())
@@ -54,7 +54,7 @@ impl Drop for MemoryLease {
         if state.stored.is_some() {
             self.entry.released.notify_one();
         } else {
-            // Nobody who waits will have it and wake the next one.
+            // None of the waiting requests will have it and wake the next one.
             self.entry.released.notify_all();
         }
     }

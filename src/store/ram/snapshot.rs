@@ -17,18 +17,19 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::entry::StoredRecord;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, hex};
 use crate::record::Record;
-use crate::store::files::calls;
 use crate::store::files::lock::LockedFile;
+use crate::store::files::own;
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
@@ -36,11 +37,7 @@ const VERSION: u64 = 1;
 const MOVE_AWAY: &str = "it was left as it is; move it away to begin without sessions";
 
 /// One session as it stands in a snapshot.
-pub(super) struct Saved {
-    pub(super) session: SessionDigest,
-    pub(super) last_access: SystemTime,
-    pub(super) record: Arc<Record>,
-}
+type Saved = (SessionDigest, StoredRecord);
 
 /// The snapshot file of this process.
 pub(super) struct SnapshotFile {
@@ -98,7 +95,7 @@ impl SnapshotFile {
     }
 
     /// Puts a snapshot of these sessions in the place of the last one.
-    pub(super) fn write(&self, sessions: impl Iterator<Item = Saved>) -> Result<()> {
+    pub(super) fn write(&self, sessions: &[Saved]) -> Result<()> {
         let temporary = beside(&self.path, ".tmp");
         // One that is there was left by a process that died here before.
         remove(&temporary)?;
@@ -146,52 +143,25 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 /// Opens a file of ours, following no link and waiting for no pipe. A new one is 0600.
 fn open(path: &Path, flags: OFlags) -> Result<File> {
     let more = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file =
-        rustix::io::retry_on_intr(|| rustix::fs::open(path, flags | more, Mode::RUSR | Mode::WUSR));
-    let file = match file {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP | Errno::MLINK) => return Err(refused(path, "is a symbolic link")),
-        Err(Errno::NXIO | Errno::NODEV | Errno::ISDIR) => {
-            return Err(refused(path, "is not a regular file"));
-        }
-        Err(errno) => {
-            let uid = rustix::process::geteuid().as_raw();
-            let hint = format!(
-                "running as uid {uid}; snapshotFile must lie in a directory in which that user may make files"
-            );
-            return Err(Error::io("cannot open", path, errno.into()).with_hint(hint));
-        }
-    };
-    examine(&file, path)?;
-    Ok(file)
-}
-
-/// Refuses a file that is not ours alone: it would hold what others have written, or may read.
-fn examine(file: &File, path: &Path) -> Result<()> {
-    let stat =
-        calls::stat(file).map_err(|errno| Error::io("cannot examine", path, errno.into()))?;
     let uid = rustix::process::geteuid().as_raw();
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(refused(path, "is not a regular file"));
-    }
-    if stat.st_uid != uid {
-        let reason = format!("belongs to uid {}, and we run as uid {uid}", stat.st_uid);
-        return Err(refused(path, &reason));
-    }
-    if stat.st_nlink > 1 {
-        return Err(refused(path, "has more than one name (hard links)"));
-    }
+    let mode = Mode::RUSR | Mode::WUSR;
+    let opened = retry_on_intr(|| rustix::fs::open(path, flags | more, mode));
+    let file = opened.map(File::from).map_err(|errno| {
+        own::refusal(path, errno).unwrap_or_else(|| {
+            Error::io("cannot open", path, errno.into()).with_hint(format!(
+                "running as uid {uid}; snapshotFile must lie in a directory in which that user may make files"
+            ))
+        })
+    })?;
+    // It would hold what others have written, or may read.
+    let stat = own::examine(&file, uid, || path.to_owned())?;
+    let mode = stat.map_or(Mode::empty(), |stat| Mode::from_raw_mode(stat.st_mode));
     if mode.intersects(Mode::RWXG | Mode::RWXO) {
         let reason = format!("is open to others (mode {:04o})", mode.bits());
-        let hint = format!("if nobody has changed it: chmod 0600 {}", path.display());
+        let hint = format!("if it is unchanged: chmod 0600 {}", path.display());
         return Err(Error::refused(path, reason).with_hint(hint));
     }
-    Ok(())
-}
-
-fn refused(path: &Path, reason: &str) -> Error {
-    Error::refused(path, reason).with_hint("it was left alone; remove it by hand")
+    Ok(file)
 }
 
 fn sync_parent(path: &Path) -> Result<()> {
@@ -200,17 +170,15 @@ fn sync_parent(path: &Path) -> Result<()> {
     synced.map_err(|error| Error::io("cannot sync the directory", parent, error))
 }
 
-fn write_to(file: &File, sessions: impl Iterator<Item = Saved>) -> io::Result<()> {
+fn write_to(file: &File, sessions: &[Saved]) -> io::Result<()> {
     let mut out = Hashed {
         out: BufWriter::new(file),
         hash: Xxh3::new(),
     };
     writeln!(out, "{{\"v\":{VERSION}}}")?;
-    let mut number = 0u64;
-    for saved in sessions {
-        number += 1;
-        let (session, record) = (saved.session, saved.record.to_json());
-        let since = saved.last_access.duration_since(UNIX_EPOCH);
+    for (session, stored) in sessions {
+        let record = stored.record.to_json();
+        let since = stored.last_access.duration_since(UNIX_EPOCH);
         let last_access = since.unwrap_or_default().as_millis();
         let length = record.len();
         writeln!(
@@ -221,6 +189,7 @@ fn write_to(file: &File, sessions: impl Iterator<Item = Saved>) -> io::Result<()
         out.write_all(b"\n")?;
     }
     let hash = text_of(&out.hash);
+    let number = sessions.len();
     writeln!(out, "{{\"sessions\":{number},\"h\":\"{hash}\"}}")?;
     out.flush()
 }
@@ -313,11 +282,12 @@ const BAD_LINE: Unusable = Unusable::Damaged("a line of it makes no sense");
 fn saved(entry: &Entry<'_>, record: &[u8]) -> Result<Option<Saved>, Unusable> {
     let session = SessionDigest::parse(entry.session.as_bytes()).ok_or(BAD_LINE)?;
     let last_access = UNIX_EPOCH.checked_add(Duration::from_millis(entry.last_access));
-    Ok(Record::from_json(record.to_vec()).ok().map(|record| Saved {
-        session,
-        last_access: last_access.unwrap_or(UNIX_EPOCH),
+    let record = Record::from_json(record.to_vec()).ok();
+    let stored = record.map(|record| StoredRecord {
         record: Arc::new(record),
-    }))
+        last_access: last_access.unwrap_or(UNIX_EPOCH),
+    });
+    Ok(stored.map(|stored| (session, stored)))
 }
 
 /// The first line, and what follows it.
@@ -339,15 +309,15 @@ mod tests {
     fn text() -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let snapshot = SnapshotFile::open(&directory.path().join("s"), Duration::ZERO).unwrap();
-        let saved = (1..=3u8).map(|n| Saved {
-            session: SessionDigest::parse(&[b'0' + n; 64]).unwrap(),
-            last_access: UNIX_EPOCH + Duration::from_millis(1_767_225_600_123),
+        let sessions = [1, 2, 3].map(|n| {
+            let session = SessionDigest::parse(&[b'0' + n; 64]).unwrap();
             // Not on one line, which is for the program to decide.
-            record: Arc::new(
-                Record::new(UNIX_EPOCH).with_values(format!("{{\"\":{{\n\"n\":{n}}}}}").into()),
-            ),
+            let values = format!("{{\"\":{{\n\"n\":{n}}}}}").into();
+            let record = Record::new(UNIX_EPOCH).with_values(values);
+            let at = UNIX_EPOCH + Duration::from_millis(1_767_225_600_123);
+            (session, StoredRecord::new(&record, at))
         });
-        snapshot.write(saved).unwrap();
+        snapshot.write(&sessions).unwrap();
         fs::read(&snapshot.path).unwrap()
     }
 
@@ -355,12 +325,12 @@ mod tests {
     fn a_snapshot_reads_back_what_it_wrote() {
         let found = parse(&text()).ok().unwrap();
         assert_eq!(found.len(), 3);
-        for (saved, n) in found.iter().zip(1u8..) {
-            assert_eq!(saved.session.as_str().as_bytes(), [b'0' + n; 64]);
-            let since = saved.last_access.duration_since(UNIX_EPOCH).unwrap();
+        for ((session, stored), n) in found.iter().zip(1u8..) {
+            assert_eq!(session.as_str().as_bytes(), [b'0' + n; 64]);
+            let since = stored.last_access.duration_since(UNIX_EPOCH).unwrap();
             assert_eq!(since.as_millis(), 1_767_225_600_123);
             let values = format!("{{\"\":{{\n\"n\":{n}}}}}");
-            assert_eq!(saved.record.values(), values.as_bytes());
+            assert_eq!(stored.record.values(), values.as_bytes());
         }
     }
 

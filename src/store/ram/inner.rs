@@ -1,0 +1,192 @@
+//! [`MemoryStoreInner`]: all sessions in memory, their clean-up, and room for new ones.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use super::entry::{Entry, State, StoredRecord, lock};
+use super::snapshot::SnapshotFile;
+use crate::config::{Config, WhenFull};
+use crate::error::{Error, Result};
+use crate::id::SessionDigest;
+use crate::store::{RECOUNT, Sweep, SweepEvent, SweepReport, age_of_sweep, has_expired};
+
+pub(super) struct MemoryStoreInner {
+    pub(super) config: Arc<Config>,
+    pub(super) entries: Mutex<Entries>,
+    /// How many of them `maxSessions` counts.
+    pub(super) counted: AtomicU64,
+    pub(super) last_sweep: Mutex<Option<SystemTime>>,
+    /// Locked while a snapshot is written, which no request waits for.
+    pub(super) snapshot: Option<Mutex<SnapshotFile>>,
+    /// Whether anything is different from the last snapshot.
+    pub(super) is_changed: AtomicBool,
+}
+
+pub(super) type Entries = HashMap<SessionDigest, Arc<Entry>>;
+
+impl MemoryStoreInner {
+    pub(super) fn find(&self, digest: &SessionDigest) -> Option<Arc<Entry>> {
+        lock(&self.entries).get(digest).cloned()
+    }
+
+    /// Notes that the last snapshot is out of date, after what was changed.
+    pub(super) fn change(&self) {
+        self.is_changed.store(true, Ordering::Release);
+    }
+
+    /// All live sessions as they are at one moment: one whose id changes is in it under the old id
+    /// or the new one. Requests wait for the copying of pointers, and not for the disk.
+    pub(super) fn copy(&self, now: SystemTime) -> Vec<(SessionDigest, StoredRecord)> {
+        let entries = lock(&self.entries);
+        let live = entries.iter().filter_map(|(session, entry)| {
+            let live = lock(&entry.state).stored.clone();
+            let live = live.filter(|stored| !self.has_expired(stored, now))?;
+            Some((*session, live))
+        });
+        live.collect()
+    }
+
+    pub(super) fn has_expired(&self, stored: &StoredRecord, now: SystemTime) -> bool {
+        let timeout = self.config.timeout;
+        has_expired(&stored.record, stored.last_access, timeout, now)
+    }
+
+    pub(super) fn insert(
+        &self,
+        entries: &mut Entries,
+        session: SessionDigest,
+        stored: StoredRecord,
+        is_locked: bool,
+    ) -> Arc<Entry> {
+        self.counted.fetch_add(stored.counts(), Ordering::Relaxed);
+        let entry = Arc::new(Entry::new(stored, is_locked));
+        entries.insert(session, Arc::clone(&entry));
+        entry
+    }
+
+    /// Puts a record, or none, in the place of the present one.
+    pub(super) fn put(&self, state: &mut State, stored: Option<StoredRecord>) {
+        let counts = |stored: &Option<_>| stored.as_ref().map_or(0, StoredRecord::counts);
+        let (before, after) = (counts(&state.stored), counts(&stored));
+        state.stored = stored;
+        self.counted.fetch_add(after, Ordering::Relaxed);
+        self.counted.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// How long ago the last clean-up ended.
+    pub(super) fn age_of_sweep(&self, now: SystemTime) -> Option<Duration> {
+        let last = *lock(&self.last_sweep);
+        last.and_then(|ended| age_of_sweep(ended, now))
+    }
+
+    /// The clean-up, for which requests that begin meanwhile wait.
+    pub(super) fn sweep(
+        &self,
+        entries: &mut Entries,
+        sweep: &Sweep<'_>,
+        now: SystemTime,
+    ) -> SweepReport {
+        let (mut report, clock) = (SweepReport::default(), sweep.clock());
+        entries.retain(|digest, entry| {
+            let mut state = lock(&entry.state);
+            let is_locked = state.is_locked;
+            let Some(stored) = &mut state.stored else {
+                return false;
+            };
+            report.examined += stored.counts();
+            if !self.has_expired(stored, now) {
+                report.live += stored.counts();
+                if !sweep.dry_run {
+                    // A later time was noted by a clock that was wrong.
+                    stored.last_access = stored.last_access.min(now);
+                }
+                return true;
+            }
+            if is_locked {
+                report.busy += stored.counts();
+                return true;
+            }
+            if clock.is_over() || sweep.max_files.is_some_and(|max| report.deleted >= max) {
+                report.stopped_early = true;
+                return true;
+            }
+            let bytes = stored.record.json_len() as u64;
+            report.deleted += 1;
+            report.deleted_bytes += bytes;
+            if let Some(observer) = sweep.observer {
+                observer(SweepEvent::Deleted {
+                    name: digest.as_str(),
+                    age: now.duration_since(stored.last_access).unwrap_or_default(),
+                    bytes,
+                    reason: "expired",
+                });
+            }
+            if !sweep.dry_run {
+                self.put(&mut state, None);
+            }
+            sweep.dry_run
+        });
+        if !sweep.dry_run {
+            *lock(&self.last_sweep) = Some(now);
+        }
+        report
+    }
+
+    /// Makes room for one more session and for some that come after it, or refuses it.
+    pub(super) fn make_room(&self, entries: &mut Entries, now: SystemTime) -> Result<()> {
+        let max = self.config.max_sessions;
+        let is_full = || max > 0 && self.counted.load(Ordering::Relaxed) >= max;
+        if !is_full() {
+            return Ok(());
+        }
+        if self.config.when_full == WhenFull::EvictOldest {
+            // All sessions may be in use: exceed the cap by one.
+            self.evict(entries, now);
+            return Ok(());
+        }
+        if self.age_of_sweep(now).is_none_or(|age| age >= RECOUNT) {
+            self.sweep(entries, &Sweep::new(), now);
+        }
+        if is_full() {
+            return Err(Error::Full { limit: max });
+        }
+        Ok(())
+    }
+
+    /// Removes the expired, then the least recently used, until a sixteenth of the places is free.
+    fn evict(&self, entries: &mut Entries, now: SystemTime) {
+        let mut oldest = Vec::new();
+        entries.retain(|digest, entry| {
+            let mut state = lock(&entry.state);
+            let Some(stored) = &state.stored else {
+                return false;
+            };
+            if state.is_locked {
+                return true;
+            }
+            if self.has_expired(stored, now) {
+                self.put(&mut state, None);
+                return false;
+            }
+            if stored.counts() > 0 {
+                oldest.push((stored.last_access, *digest));
+            }
+            true
+        });
+        let max = self.config.max_sessions;
+        let counted = self.counted.load(Ordering::Relaxed);
+        let excess = counted.saturating_sub(max - 1 - max / 16);
+        let excess = usize::try_from(excess).unwrap_or(usize::MAX);
+        if excess < oldest.len() {
+            oldest.select_nth_unstable_by_key(excess, |(last_access, _)| *last_access);
+            oldest.truncate(excess);
+        }
+        for (_, digest) in oldest {
+            if let Some(entry) = entries.remove(&digest) {
+                self.put(&mut lock(&entry.state), None);
+            }
+        }
+    }
+}
