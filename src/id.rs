@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, Result};
 
 /// The secret name of a session: 160 bits from the operating system, as 40 hexadecimal digits.
@@ -41,9 +43,7 @@ impl SessionId {
     /// ```
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let text: [u8; Self::LENGTH] = text.try_into().ok()?;
-        let well_formed = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-        well_formed.then_some(SessionId(text))
+        digits(text).map(SessionId)
     }
 
     /// The id as the cookie holds it. Whoever has this text has the session: never log it.
@@ -57,10 +57,7 @@ impl SessionId {
     /// Stores name a session by it, so that a listing or a backup gives nobody a usable cookie.
     #[must_use]
     pub fn digest(&self) -> SessionDigest {
-        use sha2::Digest as _;
-        let mut text = [0; SessionDigest::LENGTH];
-        hex(&sha2::Sha256::digest(self.0), &mut text);
-        SessionDigest(text)
+        SessionDigest::of(&self.0)
     }
 }
 
@@ -78,12 +75,17 @@ impl SessionDigest {
     /// The number of characters of a digest.
     pub const LENGTH: usize = 64;
 
+    /// The SHA-256 of a text.
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let mut digits = [0; Self::LENGTH];
+        hex(&Sha256::digest(text), &mut digits);
+        SessionDigest(digits)
+    }
+
     /// Takes 64 digits `0-9a-f`, or nothing else.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let text: [u8; Self::LENGTH] = text.try_into().ok()?;
-        let well_formed = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-        well_formed.then_some(SessionDigest(text))
+        digits(text).map(SessionDigest)
     }
 
     /// The first 40 digits, which no two sessions have in common: what a store with short keys
@@ -92,7 +94,7 @@ impl SessionDigest {
         self.as_str().get(..SessionId::LENGTH).unwrap_or_default()
     }
 
-    /// The stem's bytes.
+    /// The bytes of [`SessionDigest::short_key`].
     pub(crate) fn short_key_bytes(&self) -> [u8; SessionId::LENGTH] {
         self.0
             .first_chunk()
@@ -141,6 +143,13 @@ pub(crate) fn random<const N: usize>() -> Result<[u64; N]> {
     Ok(numbers.map(u64::from_ne_bytes))
 }
 
+/// Exactly so many digits `0-9a-f`.
+fn digits<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let text: [u8; N] = text.try_into().ok()?;
+    let well_formed = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    well_formed.then_some(text)
+}
+
 /// Writes `bytes` as lower-case hexadecimal digits; `text` is twice as long as `bytes`.
 pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
@@ -166,16 +175,15 @@ mod tests {
 
     #[test]
     fn nothing_but_forty_lower_case_digits_is_an_id() {
-        for text in [
-            &b""[..],
-            b"a",
-            &[b'a'; 39],
-            &[b'a'; 41],
-            &[b'A'; 40],
-            &[b'g'; 40],
-            &[0xff; 40],
+        for (letter, length) in [
+            (b'a', 0),
+            (b'a', 39),
+            (b'a', 41),
+            (b'A', 40),
+            (b'g', 40),
+            (0xff, 40),
         ] {
-            assert_eq!(SessionId::parse(text), None);
+            assert_eq!(SessionId::parse(&vec![letter; length]), None);
         }
         let mut text = [b'a'; 40];
         text[20] = b'/';

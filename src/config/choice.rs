@@ -5,32 +5,65 @@ use cookie::SameSite;
 /// A type whose values have names in a configuration.
 pub(super) trait Named: Copy + PartialEq + 'static {
     const NAMES: &'static [(&'static str, Self)];
+    /// What is said of another name.
+    const WRONG: &'static str;
 }
 
-/// `storageType`: where sessions live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StorageType {
-    File,
-    Ram,
-    Cookie,
-    Custom,
-    Sqlite,
-    Mysql,
-    Postgres,
-    Redis,
+/// A type and the names of its values.
+macro_rules! named {
+    (
+        $(#[$doc:meta])* $type:ident
+        $(#[$first_doc:meta])* $first:ident = $first_name:literal,
+        $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $type { $(#[$first_doc])* $first, $($(#[$variant_doc])* $variant,)* }
+
+        impl Named for $type {
+            const NAMES: &'static [(&'static str, Self)] =
+                &[($first_name, $type::$first), $(($name, $type::$variant)),*];
+            const WRONG: &'static str = concat!("must be one of ", $first_name $(, ", ", $name)*);
+        }
+    };
 }
 
-impl Named for StorageType {
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("file", StorageType::File),
-        ("ram", StorageType::Ram),
-        ("cookie", StorageType::Cookie),
-        ("custom", StorageType::Custom),
-        ("sqlite", StorageType::Sqlite),
-        ("mysql", StorageType::Mysql),
-        ("postgres", StorageType::Postgres),
-        ("redis", StorageType::Redis),
-    ];
+named! {
+    /// `storageType`: where sessions live.
+    StorageType
+    File = "file",
+    Ram = "ram",
+    Cookie = "cookie",
+    Custom = "custom",
+    Sqlite = "sqlite",
+    Mysql = "mysql",
+    Postgres = "postgres",
+    Redis = "redis",
+}
+
+named! {
+    /// `whenFull`: what happens to a new session when there are `maxSessions`.
+    WhenFull
+    EvictOldest = "evictOldest",
+    Refuse = "refuse",
+}
+
+named! {
+    /// `durability`: what a commit waits for.
+    Durability
+    /// The kernel has it: it survives the death of every process.
+    None = "none",
+    /// The disk has it: it survives power loss.
+    Data = "data",
+}
+
+named! {
+    /// `cacheLimiter`: the cache headers of a response whose session was used.
+    CacheLimiter
+    Nocache = "nocache",
+    Private = "private",
+    Public = "public",
+    None = "none",
 }
 
 impl Named for SameSite {
@@ -39,6 +72,7 @@ impl Named for SameSite {
         ("Strict", SameSite::Strict),
         ("None", SameSite::None),
     ];
+    const WRONG: &'static str = "must be one of Lax, Strict, None";
 }
 
 /// `cookieSecure`.
@@ -50,20 +84,6 @@ pub(crate) enum Secure {
     Never,
 }
 
-/// `whenFull`: what happens to a new session when there are `maxSessions`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WhenFull {
-    EvictOldest,
-    Refuse,
-}
-
-impl Named for WhenFull {
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("evictOldest", WhenFull::EvictOldest),
-        ("refuse", WhenFull::Refuse),
-    ];
-}
-
 /// `minFreeSpace`: below how much free space no new session is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FreeSpace {
@@ -72,38 +92,6 @@ pub(crate) enum FreeSpace {
     Bytes(u64),
     /// Of the file system's space, and of its inodes.
     Percent(u8),
-}
-
-/// `durability`: what a commit waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// The kernel has it: it survives the death of every process.
-    None,
-    /// The disk has it: it survives power loss.
-    Data,
-}
-
-impl Named for Durability {
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("none", Durability::None), ("data", Durability::Data)];
-}
-
-/// `cacheLimiter`: the cache headers of a response whose session was used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CacheLimiter {
-    Nocache,
-    Private,
-    Public,
-    None,
-}
-
-impl Named for CacheLimiter {
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("nocache", CacheLimiter::Nocache),
-        ("private", CacheLimiter::Private),
-        ("public", CacheLimiter::Public),
-        ("none", CacheLimiter::None),
-    ];
 }
 
 /// `idFrom`: where an id may come from besides a cookie.

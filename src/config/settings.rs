@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// One key of section `[session]`.
 struct Key {
     name: &'static str,
-    set: fn(&mut Config, &OsStr) -> Result<(), String>,
+    set: fn(&mut Config, &OsStr) -> Result<(), &'static str>,
     show: fn(&Config) -> String,
 }
 
@@ -53,8 +53,8 @@ macro_rules! settings {
         /// Every key, in the order of the documentation.
         const KEYS: &[Key] = &[$(Key {
             name: $key,
-            set: |config, text| ($kind.read)(text).map(|value| config.$field = value),
-            show: |config| ($kind.show)(&config.$field),
+            set: |config, text| $kind.read(text).map(|value| config.$field = value),
+            show: |config| $kind.show(&config.$field),
         }),*];
     };
 }
@@ -244,7 +244,7 @@ impl Config {
         };
         let set = match control_character(text) {
             Some(found) => Err(format!("holds the control character {found}")),
-            None => (known.set)(self, text),
+            None => (known.set)(self, text).map_err(str::to_owned),
         };
         if let Err(reason) = set {
             let text = text.to_string_lossy();
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_value_is_shown_as_it_was_understood() {
         for (key, text, shown) in [
-            ("timeout", "1440", "1d"),
+            ("timeout", "1440", "24h"),
             ("timeout", "1440s", "24m"),
             ("timeout", "2h", "2h"),
             ("timeout", "7d", "7d"),
@@ -369,7 +369,7 @@ mod tests {
             ("cookieName", "", "token"),
             ("cookieDomain", "a\nb", "control character \\n"),
             ("cookieDomain", "a/b", "host name"),
-            ("cookiePath", "/a;b", "begins with /"),
+            ("cookiePath", "/a;b", "must begin with /"),
             ("cookieSecure", "perhaps", "auto, true or false"),
             ("storageFileDir", "sessions", "absolute"),
             ("cleanUpProbability", "2", "0 to 1"),

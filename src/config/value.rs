@@ -15,10 +15,21 @@ pub(crate) const MAX_TIME: u64 = 100 * 366 * 24 * 3600;
 const TIME_UNITS: [(char, u64); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
 const SIZE_UNITS: [(char, u64); 3] = [('g', 1 << 30), ('m', 1 << 20), ('k', 1 << 10)];
 
-/// How values of a kind are read and shown.
+/// How values of a kind are read and shown, and what is said of a text that is none.
 pub(super) struct Kind<T> {
-    pub(super) read: fn(&OsStr) -> Result<T, String>,
-    pub(super) show: fn(&T) -> String,
+    read: fn(&OsStr) -> Option<T>,
+    show: fn(&T) -> String,
+    wrong: &'static str,
+}
+
+impl<T> Kind<T> {
+    pub(super) fn read(&self, value: &OsStr) -> Result<T, &'static str> {
+        (self.read)(value).ok_or(self.wrong)
+    }
+
+    pub(super) fn show(&self, value: &T) -> String {
+        (self.show)(value)
+    }
 }
 
 /// One of the names of a type.
@@ -26,256 +37,215 @@ pub(super) const fn choice<T: Named>() -> Kind<T> {
     Kind {
         read: |value| {
             let chosen = T::NAMES.iter().find(|(name, _)| value == *name);
-            chosen.map(|(_, value)| *value).ok_or_else(|| {
-                let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
-                format!("must be one of {}", names.join(", "))
-            })
+            chosen.map(|(_, value)| *value)
         },
         show: |value| {
             let chosen = T::NAMES.iter().find(|(_, choice)| choice == value);
             chosen.map_or("", |(name, _)| name).to_owned()
         },
+        wrong: T::WRONG,
     }
 }
 
 pub(super) const SESSIONS: Kind<u64> = Kind {
-    read: |value| {
-        whole(
-            value,
-            0..=u64::MAX - 1,
-            "a number of sessions, or 0 for no cap",
-        )
-    },
+    read: |value| whole(value, 0..=u64::MAX - 1),
     show: u64::to_string,
+    wrong: "must be a number of sessions, or 0 for no cap",
 };
 pub(super) const RATE: Kind<u64> = Kind {
-    read: |value| {
-        whole(
-            value,
-            0..=u64::MAX - 1,
-            "a number of bytes per second, or 0 for any",
-        )
-    },
-    show: u64::to_string,
+    wrong: "must be a number of bytes per second, or 0 for any",
+    ..SESSIONS
 };
 pub(super) const RECORD_BYTES: Kind<usize> = Kind {
-    read: |value| {
-        whole(
-            value,
-            256..=1 << 30,
-            "a number of bytes from 256 to 1073741824",
-        )
-    },
+    read: |value| whole(value, 256..=1 << 30),
     show: usize::to_string,
+    wrong: "must be a number of bytes from 256 to 1073741824",
 };
 pub(super) const KEY_LENGTH: Kind<usize> = Kind {
-    read: |value| {
-        whole(
-            value,
-            1..=MAX_KEY_LENGTH as u64,
-            "a number of bytes from 1 to 128",
-        )
-    },
+    read: |value| whole(value, 1..=MAX_KEY_LENGTH as u64),
     show: usize::to_string,
+    wrong: "must be a number of bytes from 1 to 128",
 };
 pub(super) const FORM_FIELDS: Kind<usize> = Kind {
-    read: |value| whole(value, 1..=1_000_000, "a number of fields from 1 to 1000000"),
+    read: |value| whole(value, 1..=1_000_000),
     show: usize::to_string,
+    wrong: "must be a number of fields from 1 to 1000000",
 };
-/// The size of a buffer.
 pub(super) const BUFFER: Kind<usize> = Kind {
-    read: |value| {
-        let bytes = size(text(value)?).filter(|bytes| *bytes <= 1 << 30);
-        let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
-        bytes.ok_or_else(|| "must be a number of bytes such as 64k or 1m, at most 1g".to_owned())
-    },
+    read: |value| usize::try_from(size(value.to_str()?).filter(|bytes| *bytes <= 1 << 30)?).ok(),
     show: |bytes| shown(*bytes as u64, &SIZE_UNITS, 1),
+    wrong: "must be a number of bytes such as 64k or 1m, at most 1g",
 };
 /// Bytes, or a part of the file system.
 pub(super) const FREE_SPACE: Kind<FreeSpace> = Kind {
-    read: |value| {
-        let value = text(value)?;
-        let space = match value.strip_suffix('%') {
-            Some(percent) => digits(percent)
-                .and_then(|percent| u8::try_from(percent).ok())
-                .filter(|percent| *percent <= 100)
-                .map(FreeSpace::Percent),
-            None => size(value).map(|bytes| match bytes {
-                0 => FreeSpace::Any,
-                bytes => FreeSpace::Bytes(bytes),
-            }),
-        };
-        space.ok_or_else(|| "must be free space such as 100M or 5%, or 0 for none".to_owned())
+    read: |value| match value.to_str()?.strip_suffix('%') {
+        Some(percent) => whole(percent.as_ref(), 0..=100).map(FreeSpace::Percent),
+        None => size(value.to_str()?).map(|bytes| match bytes {
+            0 => FreeSpace::Any,
+            bytes => FreeSpace::Bytes(bytes),
+        }),
     },
     show: |space| match space {
         FreeSpace::Any => "0".to_owned(),
         FreeSpace::Bytes(bytes) => bytes.to_string(),
         FreeSpace::Percent(percent) => format!("{percent}%"),
     },
+    wrong: "must be free space such as 100M or 5%, or 0 for none",
 };
 pub(super) const PROBABILITY: Kind<f64> = Kind {
     read: |value| {
-        let parsed = text(value)?.parse().ok();
-        let parsed = parsed.filter(|p| (0.0..=1.0).contains(p));
-        parsed.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+        value
+            .to_str()?
+            .parse()
+            .ok()
+            .filter(|it| (0.0..=1.0).contains(it))
     },
     show: f64::to_string,
+    wrong: "must be a number from 0 to 1",
 };
 pub(super) const BOOLEAN: Kind<bool> = Kind {
-    read: |value| match text(value)?.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
+    read: |value| match value.to_str()?.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
     },
     show: bool::to_string,
+    wrong: "must be true or false",
 };
 pub(super) const SECURE: Kind<Secure> = Kind {
     read: |value| match (BOOLEAN.read)(value) {
-        _ if value == "auto" => Ok(Secure::Auto),
-        Ok(true) => Ok(Secure::Always),
-        Ok(false) => Ok(Secure::Never),
-        Err(_) => Err("must be auto, true or false".to_owned()),
+        None => (value == "auto").then_some(Secure::Auto),
+        Some(true) => Some(Secure::Always),
+        Some(false) => Some(Secure::Never),
     },
-    show: |secure| {
-        let name = match secure {
-            Secure::Auto => "auto",
-            Secure::Always => "true",
-            Secure::Never => "false",
-        };
-        name.to_owned()
+    show: |secure| match secure {
+        Secure::Auto => "auto".to_owned(),
+        secure => (*secure == Secure::Always).to_string(),
     },
+    wrong: "must be auto, true or false",
 };
 pub(super) const SHARDS: Kind<u16> = Kind {
-    read: |value| match value.to_str() {
-        Some("1") => Ok(1),
-        Some("256") => Ok(256),
-        _ => Err("must be 1 or 256".to_owned()),
-    },
+    read: |value| whole(value, 1..=256).filter(|shards| [1, 256].contains(shards)),
     show: u16::to_string,
+    wrong: "must be 1 or 256",
 };
 pub(super) const TIME: Kind<Duration> = Kind {
-    read: |value| duration(value)?.ok_or_else(|| "must be more than nothing".to_owned()),
+    read: |value| duration(value)?,
     show: |time| shown(time.as_secs(), &TIME_UNITS, 2),
+    wrong: "not a time of more than nothing and at most 100 years: write 30 (minutes), 90s, 2h or 7d",
 };
 /// A time, of which 0 is none.
 pub(super) const OPTIONAL_TIME: Kind<Option<Duration>> = Kind {
     read: duration,
     show: |time| time.as_ref().map_or_else(|| "0".to_owned(), TIME.show),
+    wrong: "not a time of at most 100 years: write 30 (minutes), 90s, 2h or 7d",
 };
 pub(super) const MAX_AGE: Kind<Option<Duration>> = Kind {
-    read: |value| match value.to_str() {
-        Some("none") => Ok(None),
+    read: |value| match value.to_str()? {
+        "none" => Some(None),
         _ => (TIME.read)(value).map(Some),
     },
     show: |time| time.as_ref().map_or_else(|| "none".to_owned(), TIME.show),
+    wrong: TIME.wrong,
 };
 pub(super) const PATH: Kind<Option<PathBuf>> = Kind {
     read: |value| {
         let path = Path::new(value);
         let is_plain = path.is_absolute() && !has_comment(&value.to_string_lossy());
-        is_plain
-            .then(|| Some(path.to_owned()))
-            .ok_or_else(|| "must be an absolute path, as it stands, without quotes".to_owned())
+        is_plain.then(|| Some(path.to_owned()))
     },
     show: |path| {
         path.as_ref()
             .map_or_else(String::new, |path| path.display().to_string())
     },
+    wrong: "must be an absolute path, as it stands, without quotes",
 };
 pub(super) const PASSWORD: Kind<Option<Secret>> = Kind {
-    read: |value| Ok(filled(value)?.map(Secret::new)),
+    read: |value| {
+        Some(
+            Some(value.to_str()?)
+                .filter(|it| !it.is_empty())
+                .map(Secret::new),
+        )
+    },
     show: |password| password.as_ref().map_or("", |_| HIDDEN).to_owned(),
+    wrong: "is not UTF-8",
 };
 pub(super) const DATABASE: Kind<Option<Secret>> = Kind {
-    read: PASSWORD.read,
     show: |url| {
         url.as_ref()
             .map_or_else(String::new, |url| without_passwords(url.reveal()))
     },
+    ..PASSWORD
 };
 /// A token of RFC 9110, 5.6.2: what a cookie's name may be (RFC 6265, 4.1.1).
 pub(super) const TOKEN: Kind<String> = Kind {
     read: |value| {
-        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
-        let reason = "a token: letters, digits and !#$%&'*+-.^_`|~, at most 256";
-        named(value, 256, is_allowed, reason)
+        named(value, 256, |c| {
+            c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c)
+        })
     },
     show: String::clone,
+    wrong: "must be a token: letters, digits and !#$%&'*+-.^_`|~, at most 256",
 };
 pub(super) const TABLE: Kind<String> = Kind {
-    read: |value| {
-        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-        named(value, 63, is_allowed, "letters, digits and _, at most 63")
-    },
+    read: |value| named(value, 63, |c| c.is_ascii_alphanumeric() || c == b'_'),
     show: String::clone,
+    wrong: "must be letters, digits and _, at most 63",
 };
 pub(super) const COOKIE_PATH: Kind<String> = Kind {
     read: |value| {
-        let reason = "a path that begins with / and holds no ; and no control characters";
-        let is_allowed = |c: u8| (0x20..0x7f).contains(&c) && c != b';';
-        let path = named(value, 1024, is_allowed, reason)?;
-        let is_path = path.starts_with('/') && !has_comment(&path);
-        is_path
-            .then_some(path)
-            .ok_or_else(|| format!("must be {reason}"))
+        let path = named(value, 1024, |c| (0x20..0x7f).contains(&c) && c != b';')?;
+        (path.starts_with('/') && !has_comment(&path)).then_some(path)
     },
     show: String::clone,
+    wrong: "must begin with / and hold no ; and no control characters",
 };
 pub(super) const COOKIE_DOMAIN: Kind<Option<String>> = Kind {
-    read: |value| {
-        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"-.".contains(&c);
-        match filled(value)? {
-            None | Some("none") => Ok(None),
-            Some(_) => named(value, 253, is_allowed, "a host name").map(Some),
-        }
+    read: |value| match value.to_str()? {
+        "" | "none" => Some(None),
+        _ => named(value, 253, |c| {
+            c.is_ascii_alphanumeric() || b"-.".contains(&c)
+        })
+        .map(Some),
     },
     show: |domain| domain.clone().unwrap_or_default(),
+    wrong: "must be a host name",
 };
 pub(super) const APPLICATION: Kind<String> = Kind {
     read: |value| {
-        let name = text(value)?;
-        invalid_name_reason(name)
-            .map_or_else(|| Ok(name.to_owned()), |reason| Err(reason.to_owned()))
+        value
+            .to_str()
+            .filter(|name| invalid_name_reason(name).is_none())
+            .map(str::to_owned)
     },
     show: String::clone,
+    wrong: "must be at most 255 bytes without control characters, and not begin with @, which marks reserved names",
 };
 /// `cookie`, or a list of it with `query` and `form`.
 pub(super) const ID_FROM: Kind<IdFrom> = Kind {
     read: |value| match listed(value, ["cookie", "query", "form"])? {
-        [true, query, form] => Ok(IdFrom { query, form }),
-        _ => Err("must be cookie, or a list of cookie, query, form".to_owned()),
+        [true, query, form] => Some(IdFrom { query, form }),
+        _ => None,
     },
     show: |from| list(["cookie", "query", "form"], [true, from.query, from.form]),
+    wrong: "must be cookie, or a list of cookie, query, form",
 };
 /// `stderr`, `server`, or both.
 pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
     read: |value| match listed(value, ["stderr", "server"])? {
-        [false, false] => Err("must be a list of stderr, server".to_owned()),
-        [stderr, server] => Ok(ErrorLog { stderr, server }),
+        [false, false] => None,
+        [stderr, server] => Some(ErrorLog { stderr, server }),
     },
     show: |log| list(["stderr", "server"], [log.stderr, log.server]),
+    wrong: "must be a list of stderr, server",
 };
 
-fn text(text: &OsStr) -> Result<&str, String> {
-    text.to_str().ok_or_else(|| "is not UTF-8".to_owned())
-}
-
-fn filled(value: &OsStr) -> Result<Option<&str>, String> {
-    Ok(Some(text(value)?).filter(|text| !text.is_empty()))
-}
-
 /// A text of at least one and at most `longest` bytes, all of which are allowed.
-fn named(
-    value: &OsStr,
-    longest: usize,
-    is_allowed: impl Fn(u8) -> bool,
-    meaning: &str,
-) -> Result<String, String> {
-    let name = text(value)?;
+fn named(value: &OsStr, longest: usize, is_allowed: impl Fn(u8) -> bool) -> Option<String> {
+    let name = value.to_str()?;
     let is_good = (1..=longest).contains(&name.len()) && name.bytes().all(is_allowed);
-    is_good
-        .then(|| name.to_owned())
-        .ok_or_else(|| format!("must be {meaning}"))
+    is_good.then(|| name.to_owned())
 }
 
 /// Digits, and nothing else: no sign, and not those of other scripts. More than fit are the largest number.
@@ -284,21 +254,15 @@ fn digits(text: &str) -> Option<u64> {
     are_digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-fn whole<T: TryFrom<u64>>(
-    value: &OsStr,
-    range: RangeInclusive<u64>,
-    meaning: &str,
-) -> Result<T, String> {
-    let number = digits(text(value)?).filter(|number| range.contains(number));
-    let number = number.and_then(|number| T::try_from(number).ok());
-    number.ok_or_else(|| format!("must be {meaning}"))
+fn whole<T: TryFrom<u64>>(value: &OsStr, range: RangeInclusive<u64>) -> Option<T> {
+    let number = digits(value.to_str()?).filter(|number| range.contains(number));
+    number.and_then(|number| T::try_from(number).ok())
 }
 
 /// A number with the letter of a unit behind it, or of `unit`.
 fn scaled(text: &str, units: &[(char, u64)], unit: u64) -> Option<u64> {
-    let found = units
-        .iter()
-        .find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
+    let mut suffixes = units.iter();
+    let found = suffixes.find_map(|(letter, unit)| Some((text.strip_suffix(*letter)?, *unit)));
     let (amount, unit) = found.unwrap_or((text, unit));
     Some(digits(amount)?.saturating_mul(unit))
 }
@@ -306,45 +270,44 @@ fn scaled(text: &str, units: &[(char, u64)], unit: u64) -> Option<u64> {
 /// An amount in the largest unit of which it is at least `least`, and whole.
 fn shown(amount: u64, units: &[(char, u64)], least: u64) -> String {
     let fits = |unit: u64| unit == 1 || amount >= least * unit && amount.is_multiple_of(unit);
-    let found = units.iter().find(|(_, unit)| fits(*unit));
-    found.map_or_else(
-        || amount.to_string(),
-        |(letter, unit)| format!("{}{letter}", amount / unit),
-    )
+    match units.iter().find(|(_, unit)| fits(*unit)) {
+        Some((letter, unit)) => format!("{}{letter}", amount / unit),
+        None => amount.to_string(),
+    }
 }
 
 /// A number of bytes, with a suffix K, M or G in either case.
 fn size(text: &str) -> Option<u64> {
-    scaled(&text.to_ascii_lowercase(), &SIZE_UNITS, 1).filter(|bytes| *bytes < u64::MAX)
+    let bytes = scaled(&text.to_ascii_lowercase(), &SIZE_UNITS, 1);
+    bytes.filter(|bytes| *bytes < u64::MAX)
 }
 
-/// A time span; nothing (`0`) is `None`.
-fn duration(value: &OsStr) -> Result<Option<Duration>, String> {
-    match scaled(text(value)?, &TIME_UNITS, 60) {
-        None => Err("not a time: write 30 (minutes), 90s, 2h or 7d".to_owned()),
-        Some(0) => Ok(None),
-        Some(seconds) if seconds <= MAX_TIME => Ok(Some(Duration::from_secs(seconds))),
-        Some(_) => Err("must be at most 100 years".to_owned()),
+/// A time span; nothing (`0`) is `Some(None)`.
+#[expect(clippy::option_option, reason = "the setting itself is optional")]
+fn duration(value: &OsStr) -> Option<Option<Duration>> {
+    match scaled(value.to_str()?, &TIME_UNITS, 60)? {
+        0 => Some(None),
+        seconds @ 1..=MAX_TIME => Some(Some(Duration::from_secs(seconds))),
+        _ => None,
     }
 }
 
-/// Which of these names a list holds.
-fn listed<const N: usize>(value: &OsStr, names: [&str; N]) -> Result<[bool; N], String> {
+/// Which of these names a list holds; `None` when it holds others.
+fn listed<const N: usize>(value: &OsStr, names: [&str; N]) -> Option<[bool; N]> {
     let mut found = [false; N];
-    let words = text(value)?.split([',', ' ']);
-    for word in words.filter(|word| !word.is_empty()) {
-        match names.iter().position(|name| *name == word) {
-            Some(at) => found[at] = true,
-            None => return Err(format!("must be a list of {}", names.join(", "))),
-        }
+    for word in value
+        .to_str()?
+        .split([',', ' '])
+        .filter(|word| !word.is_empty())
+    {
+        found[names.iter().position(|name| *name == word)?] = true;
     }
-    Ok(found)
+    Some(found)
 }
 
 fn list<const N: usize>(names: [&str; N], is_set: [bool; N]) -> String {
     let set = names.iter().zip(is_set).filter(|(_, is_set)| *is_set);
-    let names: Vec<_> = set.map(|(name, _)| *name).collect();
-    names.join(", ")
+    set.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a value holds what some readers take for a comment.

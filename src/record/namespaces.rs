@@ -266,13 +266,11 @@ impl Serialize for Namespaces {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    match invalid_name_reason(name) {
-        None => Ok(()),
-        Some(reason) => Err(Error::Key {
-            key: name.to_owned(),
-            reason: format!("the name of an application {reason}"),
-        }),
-    }
+    let invalid = invalid_name_reason(name).map(|reason| Error::Key {
+        key: name.to_owned(),
+        reason: format!("the name of an application {reason}"),
+    });
+    invalid.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

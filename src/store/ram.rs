@@ -85,7 +85,7 @@ impl MemoryStore {
         live.map(then)
     }
 
-    fn lease(&self, session: &SessionDigest, entry: Arc<Entry>) -> Box<MemoryLease> {
+    fn lease(&self, session: &SessionDigest, entry: Arc<Entry>) -> Box<dyn Lease> {
         Box::new(MemoryLease {
             shared: Arc::clone(&self.shared),
             session: *session,

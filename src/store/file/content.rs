@@ -90,7 +90,7 @@ pub(super) fn load(
         return Err(refused.with_hint("no session can be so large; it was left alone"));
     }
     let content = read_slots(file, size, digest);
-    content.map_err(|error| shared.directory.failed("cannot read", name, error))
+    content.map_err(|error| shared.failed("cannot read", name, error))
 }
 
 /// Reads a file of `size` bytes.

@@ -1,11 +1,12 @@
 //! [`FileStoreInner`]: what the store, its leases and its clean-up have in common, and when a session ends.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Durability};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{Record, unix_seconds};
 use crate::store::Stored;
 use crate::store::files::directory::Directory;
@@ -22,6 +23,16 @@ pub(super) struct FileStoreInner {
 impl FileStoreInner {
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The error of a call on what has this name in the store.
+    pub(super) fn failed(
+        &self,
+        action: &'static str,
+        name: &str,
+        cause: impl Into<io::Error>,
+    ) -> Error {
+        self.directory.failed(action, name, cause)
     }
 
     pub(super) fn is_durable(&self) -> bool {

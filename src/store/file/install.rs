@@ -66,7 +66,7 @@ fn try_files(shared: &FileStoreInner) -> Vec<Error> {
 }
 
 fn try_write(shared: &FileStoreInner, file: File, name: &str) -> Result<()> {
-    let failed = |action| move |error: io::Error| shared.directory.failed(action, name, error);
+    let failed = |action| move |error: io::Error| shared.failed(action, name, error);
     let locked = LockedFile::try_exclusive(file).map_err(failed("cannot lock"))?;
     let written = locked.map_or(Ok(()), |file| file.write_all_at(&[b' '; 1024], 0));
     written.map_err(failed("cannot write"))
@@ -183,7 +183,7 @@ fn remove(
             // What lies in it is foreign or in use, and has been named.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(Errno::NOTDIR) => done.foreign.push(stored),
-            Err(errno) => return Err(shared.directory.failed("cannot remove", &stored, errno)),
+            Err(errno) => return Err(shared.failed("cannot remove", &stored, errno)),
         },
         Kind::Index => {
             if let Some(index) = Index::try_lock(shared, stored)?

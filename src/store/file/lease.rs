@@ -182,7 +182,7 @@ impl FileLease {
         let temporary = Directory::temporary_name(&self.name, random);
         let Some(file) = shared.directory.create_file(&temporary)? else {
             let exists = io::ErrorKind::AlreadyExists;
-            return Err(shared.directory.failed("cannot create", &temporary, exists));
+            return Err(shared.failed("cannot create", &temporary, exists));
         };
         // Locked before its name is the session's: another process that finds it there waits for us.
         let file = lock_new(&shared, file, &temporary)?;
@@ -245,7 +245,7 @@ impl FileLease {
     }
 
     fn failed(&self, action: &'static str, cause: impl Into<io::Error>) -> Error {
-        self.shared.directory.failed(action, &self.name, cause)
+        self.shared.failed(action, &self.name, cause)
     }
 }
 
@@ -367,7 +367,7 @@ fn write_new(
     record: &Record,
 ) -> Result<()> {
     let action = "cannot write the session file";
-    let failed = |error| shared.directory.failed(action, name, error);
+    let failed = |error| shared.failed(action, name, error);
     file.write_all_at(image, 0).map_err(failed)?;
     if shared.is_durable() {
         file.sync_data().map_err(failed)?;

@@ -108,7 +108,7 @@ fn find(shared: &FileStoreInner, digest: &SessionDigest, now: SystemTime) -> Res
                 return match is_unfinished {
                     Ok(true) => Ok(Found::Nothing),
                     Ok(false) => Ok(Found::Damaged(reason)),
-                    Err(error) => Err(shared.directory.failed("cannot read", &name, error)),
+                    Err(error) => Err(shared.failed("cannot read", &name, error)),
                 };
             }
         };

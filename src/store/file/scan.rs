@@ -115,7 +115,7 @@ pub(super) fn open(shared: &FileStoreInner, prefix: &str) -> Result<Option<Folde
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => {
             let action = "cannot open the directory";
-            Err(shared.directory.failed(action, prefix, errno))
+            Err(shared.failed(action, prefix, errno))
         }
     }
 }

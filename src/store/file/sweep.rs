@@ -50,13 +50,14 @@ pub(super) fn run(
         // a clean-up that never was.
         return folders(shared, sweep, now).map(|(report, _)| report);
     }
-    match shared.directory.try_lock_or_create(SWEEP_LOCK)? {
-        Some(sweep_lock) => locked(shared, &sweep_lock, sweep, now),
-        None => Ok(SweepReport {
-            already_running: true,
-            ..SweepReport::default()
-        }),
+    if let Some(sweep_lock) = shared.directory.try_lock_or_create(SWEEP_LOCK)? {
+        return locked(shared, &sweep_lock, sweep, now);
     }
+    let already_running = true;
+    Ok(SweepReport {
+        already_running,
+        ..SweepReport::default()
+    })
 }
 
 /// How long ago the last clean-up ended.
@@ -429,7 +430,7 @@ impl Run<'_> {
         cause: impl Into<io::Error>,
     ) -> Error {
         let stored = [&folder.prefix, name].concat();
-        self.shared.directory.failed(action, &stored, cause)
+        self.shared.failed(action, &stored, cause)
     }
 }
 

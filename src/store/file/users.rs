@@ -17,12 +17,11 @@ use std::os::unix::fs::FileExt as _;
 use std::time::SystemTime;
 
 use rustix::fs::{OFlags, Stat};
-use sha2::{Digest as _, Sha256};
 
 use super::inner::FileStoreInner;
 use super::read;
 use crate::error::{Error, Result};
-use crate::id::{self, SessionDigest, hex};
+use crate::id::{self, SessionDigest};
 use crate::store::MAX_LISTINGS;
 use crate::store::files::directory::{self, Directory, Locked};
 use crate::store::files::lock::LockedFile;
@@ -110,10 +109,8 @@ pub(super) fn sessions_of(
 }
 
 fn name_of(shared: &FileStoreInner, user: &str) -> String {
-    let mut name = [0; 64];
-    hex(&Sha256::digest(user), &mut name);
-    let name = String::from_utf8_lossy(&name);
-    shared.directory.name_of(&name, ".user")
+    let digest = SessionDigest::of(user.as_bytes());
+    shared.directory.name_of(digest.as_str(), ".user")
 }
 
 /// What an index holds at this moment.
@@ -123,7 +120,7 @@ fn listed(shared: &FileStoreInner, name: &str) -> Result<Vec<Option<SessionDiges
         if let Some(stat) = shared.directory.examine(&file, name)? {
             checked_size(shared, &stat, name)?;
             let lines = lines(&file);
-            return lines.map_err(|error| shared.directory.failed("cannot read", name, error));
+            return lines.map_err(|error| shared.failed("cannot read", name, error));
         }
     }
     Ok(Vec::new())
@@ -311,6 +308,6 @@ impl<'a> Index<'a> {
     }
 
     fn failed(&self, action: &'static str, cause: impl Into<io::Error>) -> Error {
-        self.shared.directory.failed(action, &self.name, cause)
+        self.shared.failed(action, &self.name, cause)
     }
 }

@@ -134,7 +134,7 @@ impl Directory {
 
     fn still_names(&self, handle: &OwnedFd) -> bool {
         match (rustix::fs::lstat(&self.path), calls::stat(handle)) {
-            (Ok(named), Ok(held)) => named.st_ino == held.st_ino && named.st_dev == held.st_dev,
+            (Ok(named), Ok(held)) => is_same(&named, &held),
             _ => false,
         }
     }
@@ -145,21 +145,16 @@ impl Directory {
             match retry_on_intr(|| rustix::fs::mkdir(&self.path, Mode::RWXU)) {
                 // It was made just now, by us or by another program.
                 Ok(()) | Err(Errno::EXIST) => self.parent_needs_sync.store(true, Ordering::Relaxed),
-                Err(errno) => {
-                    let error = Error::io("cannot create", &self.path, errno.into());
-                    return Err(error.with_hint(advice(&self.path, errno)));
-                }
+                Err(errno) => return Err(self.advised("cannot create", "", errno)),
             }
             result = calls::open_directory(&*self.path);
         }
         match result {
             Ok(handle) => {
-                let stat = calls::stat(&handle)
-                    .map_err(|errno| Error::io("cannot examine", &self.path, errno.into()))?;
-                match directory_problems(&self.path, &stat, self.uid).next() {
-                    Some(problem) => Err(problem),
-                    None => Ok(Some(handle)),
-                }
+                let stat = calls::stat(&handle);
+                let stat = stat.map_err(|errno| self.failed("cannot examine", "", errno))?;
+                let problem = directory_problems(&self.path, &stat, self.uid).next();
+                problem.map_or(Ok(Some(handle)), Err)
             }
             Err(Errno::NOENT) if if_missing == IfMissing::Leave => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -171,10 +166,7 @@ impl Directory {
                 Err(Error::refused(&self.path, reason)
                     .with_hint("it must be a directory of its own, not a link to one"))
             }
-            Err(errno) => Err(
-                Error::io("cannot open the directory", &self.path, errno.into())
-                    .with_hint(advice(&self.path, errno)),
-            ),
+            Err(errno) => Err(self.advised("cannot open the directory", "", errno)),
         }
     }
 
@@ -195,11 +187,7 @@ impl Directory {
         let mut tries = 0;
         loop {
             let Some(directory) = self.handle(IfMissing::Create)? else {
-                return Err(Error::io(
-                    "cannot open the directory",
-                    &self.path,
-                    Errno::NOENT.into(),
-                ));
+                return Err(self.failed("cannot open the directory", "", Errno::NOENT));
             };
             let flags =
                 OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -217,9 +205,7 @@ impl Directory {
                     }
                 }
                 Err(errno) => {
-                    let error =
-                        Error::io("cannot create a session file in", &self.path, errno.into());
-                    return Err(error.with_hint(advice(&self.path, errno)));
+                    return Err(self.advised("cannot create a session file in", "", errno));
                 }
             }
         }
@@ -320,7 +306,7 @@ impl Directory {
     ) -> rustix::io::Result<bool> {
         let held = calls::stat(file)?;
         match self.at(|directory| calls::stat_at(directory, name)) {
-            Ok(named) => Ok(named.st_ino == held.st_ino && named.st_dev == held.st_dev),
+            Ok(named) => Ok(is_same(&named, &held)),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno),
         }
@@ -343,10 +329,7 @@ impl Directory {
     pub(in crate::store) fn unlink(&self, name: &str) -> Result<()> {
         match self.at(|directory| calls::unlink_at(directory, name)) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => {
-                let error = self.failed("cannot delete", name, errno);
-                Err(error.with_hint(advice(&self.path, errno)))
-            }
+            Err(errno) => Err(self.advised("cannot delete", name, errno)),
         }
     }
 
@@ -394,7 +377,16 @@ impl Directory {
         name: &str,
         cause: impl Into<io::Error>,
     ) -> Error {
-        Error::io(action, self.path.join(name), cause.into())
+        let path = match name {
+            "" => self.path.clone(),
+            name => self.path.join(name),
+        };
+        Error::io(action, path, cause.into())
+    }
+
+    fn advised(&self, action: &'static str, name: &str, errno: Errno) -> Error {
+        let advice = advice(&self.path, errno);
+        self.failed(action, name, errno).with_hint(advice)
     }
 
     /// Deletes a half-written file on the way out; what stays is left to the clean-up.
@@ -475,19 +467,15 @@ fn advice(path: &Path, errno: Errno) -> String {
         }
         _ => {}
     }
-    let (uid, gid) = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
-    let nearest = path
-        .ancestors()
-        .find_map(|path| Some((path, rustix::fs::stat(path).ok()?)));
-    let place = nearest.map(|(path, stat)| ownership(&path.display().to_string(), &stat));
-    format!(
-        "{}; try: install -d -m 0700 -o {uid} -g {gid} {}",
-        place.unwrap_or_else(|| format!("running as uid {uid}")),
-        path.display()
-    )
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    let described = path.ancestors().find_map(|path| {
+        let stat = rustix::fs::stat(path).ok()?;
+        Some(ownership(&path.display().to_string(), &stat))
+    });
+    let described = described.unwrap_or_else(|| format!("running as uid {uid}"));
+    let path = path.display();
+    format!("{described}; try: install -d -m 0700 -o {uid} -g {gid} {path}")
 }
 
 fn ownership(what: &str, stat: &Stat) -> String {
@@ -497,6 +485,10 @@ fn ownership(what: &str, stat: &Stat) -> String {
         "running as uid {uid}; {what} is {mode:04o} {}:{}",
         stat.st_uid, stat.st_gid
     )
+}
+
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_ino, one.st_dev) == (other.st_ino, other.st_dev)
 }
 
 /// The size of an examined file in bytes.

@@ -142,10 +142,10 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// Opens a file of ours, following no link and waiting for no pipe. A new one is 0600.
 fn open(path: &Path, flags: OFlags) -> Result<File> {
-    let more = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let safe = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let uid = rustix::process::geteuid().as_raw();
     let mode = Mode::RUSR | Mode::WUSR;
-    let opened = retry_on_intr(|| rustix::fs::open(path, flags | more, mode));
+    let opened = retry_on_intr(|| rustix::fs::open(path, flags | safe, mode));
     let file = opened.map(File::from).map_err(|errno| {
         own::refusal(path, errno).unwrap_or_else(|| {
             Error::io("cannot open", path, errno.into()).with_hint(format!(
