@@ -95,8 +95,8 @@ pub enum Error {
     /// This store cannot do what was asked for.
     Unsupported(&'static str),
     /// The engine behind the store cannot be reached, refuses to work, or did not answer in time: answer
-    /// 503 and let the client try again. Whether a save was stored whose acknowledgement was lost, nobody
-    /// knows; it is stored whole or not at all.
+    /// 503 and let the client try again. Whether a save was stored whose acknowledgement was lost is
+    /// unknown; it is stored whole or not at all.
     Unavailable {
         /// What was tried, on what: `cannot save a session in redis://localhost:6379/0`.
         action: String,
@@ -143,7 +143,7 @@ pub enum Error {
     },
     /// The operating system gave no random bytes; there is no other source of session ids.
     Random(io::Error),
-    /// A form came without the session's token, or with another: somebody else's page may have sent it.
+    /// A form came without the session's token, or with another: another site's page may have sent it.
     Forged,
     /// The query string or the form holds more fields than `maxFormFields` says.
     TooManyFields {

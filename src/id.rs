@@ -46,7 +46,7 @@ impl SessionId {
         digits(text).map(SessionId)
     }
 
-    /// The id as the cookie holds it. Whoever has this text has the session: never log it.
+    /// The id as the cookie holds it. This text is all that opens the session: never log it.
     #[must_use]
     pub fn secret(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -54,7 +54,7 @@ impl SessionId {
 
     /// The SHA-256 of the id's text, as 64 lower-case hexadecimal digits.
     ///
-    /// Stores name a session by it, so that a listing or a backup gives nobody a usable cookie.
+    /// Stores name a session by it, so that a listing or a backup holds no usable cookie.
     #[must_use]
     pub fn digest(&self) -> SessionDigest {
         SessionDigest::of(&self.0)

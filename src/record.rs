@@ -333,7 +333,7 @@ impl Record {
         self.head.texts[REPLACED].as_deref() == Some(MARKER)
     }
 
-    /// Whether a change of id has left this by a clock that was far ahead: nobody knows when it ends.
+    /// Whether a change of id has left this by a clock that was far ahead: its end is unknown.
     pub(crate) fn is_left_by_a_wrong_clock(&self, now: SystemTime) -> bool {
         let ahead = self.changed().map(|changed| changed.duration_since(now));
         self.is_replaced() && ahead.is_some_and(|ahead| ahead.is_ok_and(|it| it > MARKER_LIFE))
@@ -426,7 +426,7 @@ impl Head {
 }
 
 /// Reads the head as this library writes it, without looking at the values behind it: the store's
-/// checksum has vouched for them, and they are parsed when somebody asks for one.
+/// checksum has vouched for them, and they are parsed when a program asks for one.
 fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
     let (created, mut rest) = number(text.strip_prefix(HEAD.as_bytes())?)?;
     let mut head = Head {

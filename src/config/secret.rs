@@ -17,7 +17,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself, for whoever connects.
+    /// The text itself, to connect with.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -64,7 +64,7 @@ fn without_password(rest: &str) -> String {
     let is_port = |port: &str| port.ends_with(']') || port.bytes().all(|it| it.is_ascii_digit());
     let is_host = |host: &str| host.rsplit_once(':').is_none_or(|(_, port)| is_port(port));
     match hosts.split_once(':') {
-        // Somebody forgot the host.
+        // The host was forgotten.
         Some((name, _)) if !hosts.split(',').all(is_host) => format!("{name}:{HIDDEN}{path}"),
         _ => rest.to_owned(),
     }

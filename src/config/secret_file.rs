@@ -9,12 +9,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// No such file is longer.
-const LONGEST: u64 = 1 << 16;
+const MAX_LENGTH: u64 = 1 << 16;
 
 /// Reads a secret, or says why not and what to do: when there is no file, and when others may have
 /// read it.
 pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<String, String> {
-    // A named pipe that somebody has put there would keep a plain open waiting.
+    // A named pipe in its place would keep a plain open waiting.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Err(format!("there is no such file; {if_missing}")),
@@ -39,10 +39,10 @@ pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<St
         ));
     }
     let mut text = String::new();
-    let taken = file.take(LONGEST + 1).read_to_string(&mut text);
+    let taken = file.take(MAX_LENGTH + 1).read_to_string(&mut text);
     taken.map_err(|error| error.to_string())?;
-    if text.len() as u64 > LONGEST {
-        return Err(format!("it is longer than {LONGEST} bytes"));
+    if text.len() as u64 > MAX_LENGTH {
+        return Err(format!("it is longer than {MAX_LENGTH} bytes"));
     }
     Ok(text)
 }

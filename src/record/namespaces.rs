@@ -69,8 +69,8 @@ impl Notes {
     }
 }
 
-/// The proof that a module reserved a name: whoever holds it reaches the values under that name, and
-/// nobody else does.
+/// The proof that a module reserved a name: its holder alone reaches the values under
+/// that name.
 ///
 /// [`Session::reserve`](crate::Session::reserve) makes it.
 #[derive(Debug)]

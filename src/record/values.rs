@@ -369,7 +369,7 @@ impl Serialize for Values {
     }
 }
 
-/// A JSON object in which no name may come twice: with two, somebody's value would vanish.
+/// A JSON object in which no name may come twice: with two, a value would vanish.
 #[derive(Clone, Debug)]
 pub(crate) struct Unique<V>(pub(crate) BTreeMap<String, V>);
 

@@ -13,6 +13,7 @@ use cookie::{Cookie, CookieJar, Key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::expiry::should_touch;
 use super::{
     Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size, has_expired,
 };
@@ -204,7 +205,7 @@ impl Store for CookieStore {
     fn recognize(&self, cookie_value: &str, now: SystemTime) -> Option<SessionId> {
         let mut keys = self.shared.keys.all().iter();
         let (id, stored) = keys.find_map(|key| opened(&self.shared.open(key, cookie_value)?))?;
-        // A copy of an expired cookie stands for nothing, whoever plays it back.
+        // A copy of an expired cookie stands for nothing.
         if self.shared.has_expired(&stored, now) {
             return None;
         }
@@ -247,9 +248,7 @@ impl Lease for CookieLease {
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let timeout = self.shared.config.timeout;
         let idle = self.stored.record.idle().unwrap_or(timeout);
-        let pause = (idle / 60).max(Duration::from_secs(1));
-        let unused = now.duration_since(self.stored.last_access);
-        if unused.is_ok_and(|unused| unused > pause) {
+        if should_touch(idle, self.stored.last_access, now) {
             self.stored.last_access = now;
             self.keep();
         }

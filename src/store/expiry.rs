@@ -64,6 +64,20 @@ pub fn has_passed(end: u64, now: SystemTime) -> bool {
     end < unix_seconds(now)
 }
 
+/// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
+/// idle time. A time in the future, from a clock that was wrong, is corrected.
+pub(in crate::store) fn should_touch(
+    idle: Duration,
+    modified: SystemTime,
+    now: SystemTime,
+) -> bool {
+    let pause = (idle / 60).max(Duration::from_secs(1));
+    match now.duration_since(modified) {
+        Ok(age) => age > pause,
+        Err(ahead) => ahead.duration() > pause,
+    }
+}
+
 fn seconds_up(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     whole_seconds(since)

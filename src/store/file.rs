@@ -4,10 +4,10 @@
 //!
 //! * A local file system of Linux (the others where std has flock(2)), whose page cache is
 //!   coherent and whose flock(2) works. Network file systems are not supported.
-//! * The directory belongs to the user who runs the programs, and nobody else can write in it. The
-//!   checksum finds torn writes; it is no protection against somebody who may write the file.
+//! * The directory belongs to the user who runs the programs, and no other user can write in it. The
+//!   checksum finds torn writes; it is no protection from a user who may write the file.
 //! * Processes die at any instruction. Power fails only under `durability = data`.
-//! * Whoever writes a session file keeps this protocol, the clean-up included.
+//! * Every program that writes a session file keeps this protocol, the clean-up included.
 //!
 //! # The protocol
 //!
@@ -15,7 +15,7 @@
 //! under an exclusive flock(2) on the file itself. After every lock the link count is looked at:
 //! zero means that the file was deleted or replaced meanwhile, and the name is looked up again. A
 //! record that outgrows its file goes into a temporary file that is locked *before* it is renamed
-//! over the old one, so that whoever waits for the old file wakes up, finds its link count zero,
+//! over the old one, so that a process that waits for the old file wakes up, finds its link count zero,
 //! and waits for the new one.
 //!
 //! Why not write and rename always: over an existing file ext4 makes that 19 to 100 times as
@@ -31,8 +31,8 @@
 //! | in a commit, before the time is set | the new record | a wrong time, the next lock |
 //! | in a growth, before the rename | the record before | `.tmp-*`, clean-up after 60 s |
 //! | in a growth, after the rename | the new record | – |
-//! | in a creation, before the record is whole | nothing: nobody has the id | a damaged file, clean-up |
-//! | in a creation, after that | nothing: nobody has the id | a session nobody knows, clean-up |
+//! | in a creation, before the record is whole | nothing: no client has the id | a damaged file, clean-up |
+//! | in a creation, after that | nothing: no client has the id | a session that no client knows, clean-up |
 //! | in a deletion, before the unlink | the session | – |
 //! | in a deletion, after the unlink | nothing | `.count` one too high, clean-up |
 //! | in a change of id, after the creation | the old id with the old record | the new file, clean-up |
@@ -47,9 +47,9 @@
 //!
 //! # Lock order
 //!
-//! A session's lock (one is waited for at most) → the lock of a new id, which nobody else knows →
+//! A session's lock (one is waited for at most) → the lock of a new id, which no other process knows →
 //! `.gc` → `.count` or the index of one user ([`users`]), which is held for microseconds and under
-//! which nobody waits for anything. Whoever holds `.gc` tries the locks of sessions and indexes and
+//! which no process waits for anything. The holder of `.gc` tries the locks of sessions and indexes and
 //! never waits for one.
 
 mod cap;

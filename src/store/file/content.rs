@@ -83,7 +83,7 @@ pub(super) fn load(
 ) -> Result<Content> {
     let size = directory::size(stat);
     // A file that no record can have made so large is a mistake. Four times as large as needed, so that a
-    // lowered maxRecordBytes locks nobody out.
+    // lowered maxRecordBytes excludes no session.
     let largest = shared.config.max_record_bytes.max(USUAL_MAX_RECORD);
     if size > 4 * 2 * slots::capacity(largest, 4096) as u64 {
         let refused = Error::refused(&shared.path(name), format!("has {size} bytes"));
@@ -244,7 +244,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads exactly so many bytes into a buffer that nobody has to fill with zeros first.
+/// Reads exactly `length` bytes into a buffer that need not be filled with zeros first.
 fn read(file: &File, start: usize, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length);
     while bytes.len() < length {

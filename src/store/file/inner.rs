@@ -94,16 +94,6 @@ impl FileStoreInner {
     }
 }
 
-/// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
-/// idle time. A time in the future, from a clock that was wrong, is corrected.
-pub(super) fn should_touch(idle: Duration, modified: SystemTime, now: SystemTime) -> bool {
-    let pause = (idle / 60).max(Duration::from_secs(1));
-    match now.duration_since(modified) {
-        Ok(age) => age > pause,
-        Err(ahead) => ahead.duration() > pause,
-    }
-}
-
 /// Whether `maxSessions` counts a session, by the time of its file.
 pub(super) fn is_counted(modified: SystemTime) -> bool {
     modified != UNCOUNTED

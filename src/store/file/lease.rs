@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::content::{self, Content, Current};
-use super::inner::{self, FileStoreInner, should_touch};
+use super::inner::{self, FileStoreInner};
 use super::slots::{self, Place};
 use super::{cap, count, space, users};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::Record;
+use crate::store::expiry::should_touch;
 use crate::store::files::directory::Directory;
 use crate::store::files::lock::{LockedFile, NotLocked};
 use crate::store::files::{calls, directory};

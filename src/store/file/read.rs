@@ -13,10 +13,11 @@ use std::time::SystemTime;
 use rustix::fs::{OFlags, Stat};
 
 use super::content::{self, Content};
-use super::inner::{self, FileStoreInner, should_touch};
+use super::inner::{self, FileStoreInner};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::store::Stored;
+use crate::store::expiry::should_touch;
 use crate::store::files::lock::LockedFile;
 use crate::store::files::{calls, directory};
 

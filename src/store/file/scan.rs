@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::Dir;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 
 use super::inner::FileStoreInner;
 use crate::error::Result;
@@ -50,8 +49,8 @@ fn kind(name: &[u8]) -> Kind {
     }
 }
 
-/// Whether a name is one of [`Directory::temporary_name`](crate::store::files::directory::Directory): somebody
-/// else's temporary file is not ours to delete.
+/// Whether a name is one of [`Directory::temporary_name`](crate::store::files::directory::Directory): the
+/// temporary file of another program is not ours to delete.
 fn is_temporary(name: &[u8]) -> bool {
     let parts = name.strip_prefix(b".tmp-");
     let parts = parts.and_then(|rest| rest.split_last_chunk::<16>());
@@ -126,21 +125,10 @@ pub(super) fn each_entry(
     folder: &Folder,
     mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
 ) -> Result<()> {
-    let failed = |errno| {
-        shared
-            .directory
-            .failed("cannot list", &folder.prefix, errno)
-    };
-    let mut entries = retry_on_intr(|| Dir::read_from(&folder.handle)).map_err(failed)?;
-    while let Some(entry) = entries.read() {
-        let entry = entry.map_err(failed)?;
-        let bytes = entry.file_name().to_bytes();
-        let name = String::from_utf8_lossy(bytes);
-        if visit(&name, kind(bytes)).is_break() {
-            break;
-        }
-    }
-    Ok(())
+    let listed = calls::each_name(&folder.handle, |name| {
+        visit(&String::from_utf8_lossy(name), kind(name))
+    });
+    listed.map_err(|errno| shared.failed("cannot list", &folder.prefix, errno))
 }
 
 /// Calls `visit` for every session file of the store until it breaks.

@@ -1,4 +1,4 @@
-//! Clean-up: deletes what has expired and is in nobody's use.
+//! Clean-up: deletes what has expired and is unused.
 //!
 //! The file's time selects candidates, so that a live session is never even opened. A candidate
 //! is locked without waiting, and whether it has expired is judged again under that lock.
@@ -26,7 +26,7 @@ use crate::store::files::directory::{self, Attempt, IfMissing};
 use crate::store::files::{calls, lock::LockedFile};
 use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 
-/// So long after its end an expired session stays: somebody may have found it alive a moment ago.
+/// How long an expired session is kept: a request may have found it alive a moment ago.
 const GRACE: Duration = Duration::from_secs(60);
 /// A temporary file of a process that still runs is never so old.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60);
@@ -347,13 +347,13 @@ impl Run<'_> {
                 .is_ok_and(|ahead| ahead > longest)
     }
 
-    /// Whether a record has ended, as it says itself. Nobody can be about to use a marker.
+    /// Whether a record has ended, as it says itself. No request can be about to use a marker.
     fn has_ended(&self, record: &Record, stat: &Stat) -> bool {
         let end = self.shared.end(record, directory::modified(stat));
         end.is_some_and(|end| self.is_past(end) || record.is_marker() && end < self.now)
     }
 
-    /// Whether an end is so long ago that nobody can still be about to use the session.
+    /// Whether an end is so long ago that no request can still be about to use the session.
     fn is_past(&self, end: SystemTime) -> bool {
         end.checked_add(GRACE).is_some_and(|end| end < self.now)
     }

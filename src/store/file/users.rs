@@ -2,7 +2,7 @@
 //!
 //! `<SHA-256 of the user's text>.user` holds one digest a line, 65 bytes with the line feed. It names
 //! every session whose record names the user, and may name others: a digest is added *before* the
-//! record is written, by whoever holds the session's lock, so that a death never leaves a session
+//! record is written, by the holder of the session's lock, so that a death never leaves a session
 //! out. Who reads the index looks into each record.
 //!
 //! An entry is dropped only by the holder of its session's lock, once the record names the user no
@@ -28,7 +28,7 @@ use crate::store::files::lock::LockedFile;
 
 /// A digest and a line feed.
 const LINE: usize = SessionDigest::LENGTH + 1;
-/// More lines than any user has: a larger file is somebody's mistake, and not read.
+/// More lines than any user has: a larger file is a mistake, and not read.
 const MAX_BYTES: u64 = (LINE as u64) << 20;
 /// In an index up to this size, a session that ends takes its line away.
 const SMALL: u64 = (LINE as u64) << 10;
@@ -70,7 +70,7 @@ fn blank_if(
     }
 }
 
-/// The live sessions whose record names this user, or may do so. Waits for nobody who changes the index.
+/// The live sessions whose record names this user, or may do so. Waits for no process that changes the index.
 pub(super) fn sessions_of(
     shared: &FileStoreInner,
     user: &str,
@@ -93,7 +93,7 @@ pub(super) fn sessions_of(
                     }
                 }
                 Ok(None) => has_moved = true,
-                // It may be the user's: whoever ends all of them must not be told that all are ended.
+                // It may be the user's: a caller that ends all of them must not learn that all are ended.
                 Err(error) => {
                     log::warn!("{}", error.one_line());
                     found.push(session);

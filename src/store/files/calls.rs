@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
 use rustix::io::retry_on_intr;
@@ -62,6 +63,20 @@ pub(in crate::store) fn stat_at(directory: impl AsFd, name: &str) -> rustix::io:
 /// Takes a name away.
 pub(in crate::store) fn unlink_at(directory: impl AsFd, name: &str) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::unlinkat(&directory, name, AtFlags::empty()))
+}
+
+/// Calls `visit` with every name in a directory until it breaks.
+pub(in crate::store) fn each_name(
+    directory: &OwnedFd,
+    mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> rustix::io::Result<()> {
+    let mut entries = retry_on_intr(|| Dir::read_from(directory))?;
+    while let Some(entry) = entries.read() {
+        if visit(entry?.file_name().to_bytes()).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the disk has a file, or the names in a directory.

@@ -123,7 +123,7 @@ fn attempt(mut lock: impl FnMut() -> Result<(), TryLockError>) -> io::Result<boo
     })
 }
 
-/// A helper thread waits in flock(2). Polling would starve: whoever has just released the lock
+/// A helper thread waits in flock(2). Polling would starve: the process that has just released the lock
 /// takes it again before a sleeper wakes.
 fn wait_in_thread(
     file: &File,
@@ -137,13 +137,13 @@ fn wait_in_thread(
     }
     // The same open file description: a lock through the clone is the file's own.
     let clone = file.try_clone()?;
-    // A rendezvous: either the lock is handed over, or the helper knows that nobody waits any more.
+    // A rendezvous: either the lock is handed over, or the helper knows that the caller waits no more.
     let (sender, receiver) = sync_channel(0);
     let helper = thread::Builder::new().name("session lock".to_owned());
     let helper = helper.spawn(move || {
         let locked = retry(|| lock(&clone));
         if sender.send(locked).is_err() {
-            // Nobody waits any more. The unlock cannot fail on a lock that we hold.
+            // The caller waits no more. The unlock cannot fail on a lock that we hold.
             let _ = clone.unlock();
             let mut abandoned = abandoned();
             if let Entry::Occupied(mut count) = abandoned.entry(inode) {
@@ -257,8 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_with_the_holders_name_and_the_lock_is_free_afterwards_for_whoever_opens_the_file()
-     {
+    fn a_wait_ends_with_the_holders_name_and_the_lock_is_free_afterwards_for_a_new_handle() {
         let (named, one, two) = two_handles();
         let locked = take(one, Duration::ZERO).unwrap();
         let Err(Error::Busy { holder, .. }) = take(two, Duration::from_millis(20)) else {

@@ -1,7 +1,7 @@
 //! [`SessionLocks`]: one lock for each session of a store that has none of its own.
 //!
 //! A lock is an empty file, `NAME.lock`, and flock(2) on it. It is made when the session is locked
-//! and deleted by its holder while it still holds the lock; so whoever waited for it wakes up on a
+//! and deleted by its holder while it still holds the lock; so a process that waited for it wakes up on a
 //! file without a name, and looks the name up again. Two can never hold locks of one session: both
 //! would hold the lock of the file that the name leads to, and that is one file.
 //!
@@ -14,9 +14,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::Dir;
-use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Attempt, Directory, IfMissing};
 use super::lock::LockedFile;
@@ -127,15 +124,12 @@ impl SessionLocks {
     /// When the directory cannot be read, or one of the files not be deleted.
     pub fn remove_abandoned(&self) -> Result<u64> {
         let mut removed = 0;
-        self.each_name(|name| {
-            if is_lock(name)
-                && let Some((file, _)) = self.directory.try_lock(name)?.locked()
-            {
-                drop(self.held(name.to_owned(), file));
+        for name in self.names()?.into_iter().filter(|name| is_lock(name)) {
+            if let Some((file, _)) = self.directory.try_lock(&name)?.locked() {
+                drop(self.held(name, file));
                 removed += 1;
             }
-            Ok(ControlFlow::Continue(()))
-        })?;
+        }
         Ok(removed)
     }
 
@@ -155,14 +149,13 @@ impl SessionLocks {
     /// When one of them cannot be removed.
     pub fn uninstall(&self, done: &mut Uninstalled) -> Result<()> {
         let before = done.foreign.len();
-        self.each_name(|name| {
-            if is_lock(name) || name == SWEEP_LOCK {
-                self.directory.unlink(name)?;
+        for name in self.names()? {
+            if is_lock(&name) || name == SWEEP_LOCK {
+                self.directory.unlink(&name)?;
             } else {
-                done.foreign.push(name.to_owned());
+                done.foreign.push(name);
             }
-            Ok(ControlFlow::Continue(()))
-        })?;
+        }
         if done.foreign.len() > before || self.directory.handle(IfMissing::Leave)?.is_none() {
             return Ok(());
         }
@@ -175,27 +168,24 @@ impl SessionLocks {
         Ok(())
     }
 
-    /// Shows every name in the directory but its own two; none when there is no directory.
-    fn each_name(&self, mut visit: impl FnMut(&str) -> Result<ControlFlow<()>>) -> Result<()> {
-        let Some(root) = self.directory.handle(IfMissing::Leave)? else {
-            return Ok(());
-        };
-        let failed = |errno: Errno| Error::io("cannot list", self.directory.path(), errno.into());
-        let mut entries = retry_on_intr(|| Dir::read_from(&*root)).map_err(failed)?;
-        while let Some(entry) = entries.read() {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_string_lossy();
-            if name != "." && name != ".." && visit(&name)?.is_break() {
-                break;
-            }
+    /// Every name in the directory but its own two; none when there is no directory.
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        if let Some(root) = self.directory.handle(IfMissing::Leave)? {
+            let listed = calls::each_name(&root, |name| {
+                names.push(String::from_utf8_lossy(name).into_owned());
+                ControlFlow::Continue(())
+            });
+            listed.map_err(|errno| self.directory.failed("cannot list", "", errno))?;
         }
-        Ok(())
+        names.retain(|name| name != "." && name != "..");
+        Ok(names)
     }
 }
 
 impl Drop for SessionLock {
     fn drop(&mut self) {
-        // Somebody who keeps no protocol may have deleted the file, and it is another's now.
+        // A program that keeps no protocol may have deleted the file, and the name is another file's now.
         match self.directory.leads_to(&self.name, &*self.file) {
             Ok(true) => self.directory.discard(&self.name),
             Ok(false) => {}
@@ -219,7 +209,7 @@ impl SweepLock {
     }
 }
 
-/// Whether a name is that of a lock: somebody else's file is not ours to delete.
+/// Whether a name is that of a lock: a file of another program is not ours to delete.
 fn is_lock(name: &str) -> bool {
     name.strip_suffix(SUFFIX).is_some_and(|name| {
         let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -89,6 +89,6 @@ mod tests {
             }
             lease.unwrap().destroy().unwrap();
         });
-        assert!(started.elapsed() < WAIT, "somebody was not woken");
+        assert!(started.elapsed() < WAIT, "a waiting request was not woken");
     }
 }

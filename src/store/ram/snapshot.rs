@@ -8,13 +8,13 @@
 //! {"sessions":<how many>,"h":"<XXH3-64 of all lines before, 16 hex>"}
 //! ```
 //!
-//! A snapshot is written beside the one before, synced, and renamed over it: whoever dies while
+//! A snapshot is written beside the one before, synced, and renamed over it: a process that dies while
 //! writing leaves the one before. One process at a time has a snapshot; the lock is on a file of
 //! its own, `<name>.lock`, because the snapshot itself is replaced again and again.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::entry::StoredRecord;
 use crate::error::{Error, Result};
-use crate::id::{SessionDigest, hex};
+use crate::id::SessionDigest;
 use crate::record::Record;
 use crate::store::files::lock::LockedFile;
 use crate::store::files::own;
@@ -171,51 +171,31 @@ fn sync_parent(path: &Path) -> Result<()> {
 }
 
 fn write_to(file: &File, sessions: &[Saved]) -> io::Result<()> {
-    let mut out = Hashed {
-        out: BufWriter::new(file),
-        hash: Xxh3::new(),
+    let (mut out, mut hash) = (BufWriter::new(file), Xxh3::new());
+    let mut write = |part: &[u8]| {
+        hash.update(part);
+        out.write_all(part)
     };
-    writeln!(out, "{{\"v\":{VERSION}}}")?;
+    write(format!("{{\"v\":{VERSION}}}\n").as_bytes())?;
     for (session, stored) in sessions {
         let record = stored.record.to_json();
         let since = stored.last_access.duration_since(UNIX_EPOCH);
         let last_access = since.unwrap_or_default().as_millis();
         let length = record.len();
-        writeln!(
-            out,
-            "{{\"session\":\"{session}\",\"lastAccess\":{last_access},\"length\":{length}}}"
-        )?;
-        out.write_all(&record)?;
-        out.write_all(b"\n")?;
+        let head = format!(
+            "{{\"session\":\"{session}\",\"lastAccess\":{last_access},\"length\":{length}}}\n"
+        );
+        write(head.as_bytes())?;
+        write(&record)?;
+        write(b"\n")?;
     }
-    let hash = text_of(&out.hash);
-    let number = sessions.len();
+    let (number, hash) = (sessions.len(), text_of(&hash));
     writeln!(out, "{{\"sessions\":{number},\"h\":\"{hash}\"}}")?;
     out.flush()
 }
 
-/// Passes on what is written, and hashes it.
-struct Hashed<W> {
-    out: W,
-    hash: Xxh3,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hash.update(bytes.get(..written).unwrap_or_default());
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 fn text_of(hash: &Xxh3) -> String {
-    let mut text = [0; 16];
-    hex(&hash.digest().to_be_bytes(), &mut text);
-    String::from_utf8_lossy(&text).into_owned()
+    format!("{:016x}", hash.digest())
 }
 
 /// Why a file cannot be loaded.
