@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const CONTROL_LIMIT: Duration = Duration::from_secs(120);
 /// How much longer than its time a case may take until everything in it has been tried.
 const EXTENSION: Duration = Duration::from_secs(120);
+/// Less shows nothing of one case of many.
+const LEAST_SHARE: Duration = Duration::from_secs(1);
 /// More violations of one case say nothing new.
 const MAX_VIOLATIONS: usize = 10;
 
@@ -18,6 +20,8 @@ pub(crate) struct Campaign {
     pub(crate) about: &'static str,
     /// How long it runs unless told otherwise.
     pub(crate) seconds: u64,
+    /// There are many cases, of which a short run takes some that the seed draws.
+    pub(crate) is_sampled: bool,
     pub(crate) cases: fn() -> Vec<Case>,
 }
 
@@ -117,8 +121,12 @@ impl Case {
 }
 
 impl Trial {
+    /// How much time is left.
+    pub(crate) fn time(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Whether there is time left, and a reason to go on.
-    #[expect(dead_code, reason = "more campaigns come")]
     pub(crate) fn goes_on(&self) -> bool {
         self.goes_on_until(true)
     }
@@ -189,8 +197,11 @@ impl Campaign {
         if let Some(store) = &run.store {
             cases.retain(|case| case.store == *store);
         }
-        let (controls, cases): (Vec<Case>, Vec<Case>) =
+        let (controls, mut cases): (Vec<Case>, Vec<Case>) =
             cases.into_iter().partition(Case::is_control);
+        if self.is_sampled {
+            fastrand::Rng::with_seed(run.seed).shuffle(&mut cases);
+        }
         if controls.len() + cases.len() == 0 {
             println!("{}: no such store: see --list", self.name);
             return false;
@@ -218,11 +229,20 @@ impl Campaign {
             take(case, case.control(run));
         }
         let deadline = Instant::now() + run.time;
-        for (number, case) in cases.iter().enumerate() {
+        let mut tried = 0;
+        for case in &cases {
             let now = Instant::now();
-            let others = u32::try_from(cases.len() - number).unwrap_or(u32::MAX);
-            let share = deadline.saturating_duration_since(now) / others;
+            let left = deadline.saturating_duration_since(now);
+            if self.is_sampled && left.is_zero() {
+                break;
+            }
+            let others = u32::try_from(cases.len() - tried).unwrap_or(u32::MAX);
+            let mut share = left / others;
+            if self.is_sampled {
+                share = share.max(LEAST_SHARE);
+            }
             take(case, case.attempt(run, run.seed, now + share));
+            tried += 1;
         }
         let mut totals = Trial {
             seed: run.seed,
@@ -244,7 +264,7 @@ impl Campaign {
             ),
         };
         println!(
-            "{}: {}; {} cases, {noticed} of {} controls noticed, {left_out} left out; seed {}, {} s: {verdict}",
+            "{}: {}; {tried} of {} cases, {noticed} of {} controls noticed, {left_out} left out; seed {}, {} s: {verdict}",
             self.name,
             totals.told(),
             cases.len(),

@@ -2,11 +2,19 @@
 //! notice stores that are broken on purpose: one that does not would prove nothing.
 
 mod campaign;
+mod engines;
+mod faults;
 mod histories;
+mod operation;
+mod power;
 mod process;
 mod requests;
+mod scene;
+mod schedules;
+mod soak;
 mod storm;
 mod subject;
+mod tracer;
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +23,15 @@ use clap::Parser;
 
 use campaign::{Campaign, Run};
 
-const CAMPAIGNS: [Campaign; 2] = [histories::CAMPAIGN, storm::CAMPAIGN];
+const CAMPAIGNS: [Campaign; 7] = [
+    histories::CAMPAIGN,
+    schedules::CAMPAIGN,
+    faults::CAMPAIGN,
+    power::CAMPAIGN,
+    storm::CAMPAIGN,
+    soak::CAMPAIGN,
+    engines::CAMPAIGN,
+];
 
 /// Tries sessions for longer than a test does.
 ///

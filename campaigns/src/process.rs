@@ -9,7 +9,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::subject::Subject;
-use crate::{histories, storm};
+use crate::{histories, operation, schedules, storm};
 
 const VARIABLE: &str = "_CAMPAIGNS_TASK";
 
@@ -26,7 +26,10 @@ pub(crate) struct Task {
 pub(crate) enum Role {
     /// Does what each line of stdin says.
     History,
+    /// The same under a tracer.
+    Orders,
     Storm(storm::Part),
+    Traced(operation::Traced),
 }
 
 impl Task {
@@ -65,7 +68,14 @@ impl Task {
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         match &self.role {
             Role::History => histories::worker::run(self),
+            Role::Orders => schedules::run(self),
             Role::Storm(part) => return part.perform(self),
+            Role::Traced(traced) => {
+                if let Err(error) = traced.perform(self) {
+                    eprintln!("{error}");
+                    return ExitCode::FAILURE;
+                }
+            }
         }
         ExitCode::SUCCESS
     }

@@ -20,7 +20,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cgi_session::SessionDigest;
 use serde::{Deserialize, Serialize};
@@ -38,11 +38,14 @@ pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "storm",
     about: "what processes acknowledge is stored once, whatever is killed, destroyed, evicted and cleaned up",
     seconds: 300,
+    is_sampled: false,
     cases,
 };
 
 /// Between two looks at the processes.
 const PAUSE: Duration = Duration::from_millis(1);
+/// So many acknowledged operations are progress.
+const PROGRESS: u64 = 30;
 
 /// What a process of a storm does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +71,18 @@ pub(crate) struct Part {
     number: u64,
     seed: u64,
     stores: PathBuf,
-    /// The store may say that it cannot answer.
-    is_troubled: bool,
+    manner: Manner,
+}
+
+/// How the processes of a storm treat the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Manner {
+    /// It always answers.
+    Strict,
+    /// It may say that it cannot answer, and a lock may end before its holder.
+    Troubled,
+    /// They count from what they read before they have the session, as they should not.
+    Careless,
 }
 
 /// Where processes run: with this store, and by a command that has theirs as its last words.
@@ -83,7 +96,7 @@ impl Part {
     pub(crate) fn perform(&self, task: &Task) -> ExitCode {
         let line = match self.work(task) {
             Ok(()) => return ExitCode::SUCCESS,
-            Err(Stop::Unavailable(_)) if self.is_troubled => {
+            Err(Stop::Unavailable(_)) if self.manner == Manner::Troubled => {
                 thread::sleep(worker::PAUSE);
                 return ExitCode::SUCCESS;
             }
@@ -123,7 +136,7 @@ impl Storm {
         stores: &Path,
         hosts: Vec<Host>,
         seed: u64,
-        is_troubled: bool,
+        manner: Manner,
     ) -> io::Result<Self> {
         let ground = Ground::new(place, stores);
         ground.prepare()?;
@@ -136,7 +149,7 @@ impl Storm {
             number: 0,
             seed: 0,
             stores: stores.to_owned(),
-            is_troubled,
+            manner,
         };
         Ok(Storm {
             crew: Crew::start(ground.clone(), part, hosts, seed)?,
@@ -153,9 +166,45 @@ impl Storm {
         Ok(self.violations.is_empty() && self.crew.violations()?.is_empty())
     }
 
-    /// Ends the processes. What they say from now on does not count.
-    pub(crate) fn stop(&mut self) -> io::Result<()> {
+    /// Lets it go on for so long. What is wrong is the error.
+    pub(crate) fn wait(&mut self, time: Duration) -> Result<(), String> {
+        let end = Instant::now() + time;
+        self.until(|_| Instant::now() >= end)
+    }
+
+    /// Waits until each of these hosts has had operations acknowledged that began now.
+    pub(crate) fn goes_on(&mut self, hosts: &[usize], when: &str) -> Result<(), String> {
+        let limit = Instant::now() + testkit::DEADLINE;
+        let progress = |storm: &Storm, host: &usize| storm.crew.done_at(*host);
+        let before: Vec<u64> = hosts.iter().map(|host| progress(self, host)).collect();
+        let has_gone_on = |storm: &Storm| {
+            let mut all = hosts.iter().zip(&before);
+            all.all(|(host, before)| progress(storm, host) >= before + PROGRESS)
+        };
+        self.until(|storm| has_gone_on(storm) || Instant::now() >= limit)?;
+        if has_gone_on(self) {
+            return Ok(());
+        }
+        Err(format!("{when}, hosts {hosts:?} do not all go on"))
+    }
+
+    fn until(&mut self, is_over: impl Fn(&Storm) -> bool) -> Result<(), String> {
+        while !is_over(self) {
+            if !self.turn().map_err(|error| error.to_string())? {
+                return Err("the storm has ended early".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the processes say from now on does not count.
+    pub(crate) fn stop_hearing(&mut self) -> io::Result<()> {
         self.violations.extend(self.crew.violations()?);
+        Ok(())
+    }
+
+    /// Ends the processes.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
         self.crew.stop().map(drop)
     }
 
@@ -245,7 +294,14 @@ fn case(subject: Subject, name: &str) -> Case {
             prefix: Vec::new(),
         };
         let stores = place.path().join("stores");
-        let mut storm = Storm::begin(place.path(), &stores, vec![host], trial.seed, false).unwrap();
+        let mut storm = Storm::begin(
+            place.path(),
+            &stores,
+            vec![host],
+            trial.seed,
+            Manner::Strict,
+        )
+        .unwrap();
         let has_tried_all = |trial: &Trial| has_tried_all(trial, &subject);
         while storm.turn().unwrap() && trial.goes_on_until(has_tried_all(trial)) {
             storm.note(trial);
@@ -253,6 +309,7 @@ fn case(subject: Subject, name: &str) -> Case {
                 break;
             }
         }
+        storm.stop_hearing().unwrap();
         storm.stop().unwrap();
         storm.note(trial);
         let violations = storm.verdict().unwrap();

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::ground::Ground;
-use super::ledger::{self, Step};
+use super::ledger::{self, Operation, Step};
 use super::tally::Tally;
 use super::violation::Kind;
 use super::{Host, Part, Role};
@@ -34,6 +34,8 @@ pub(super) struct Crew {
     hosts: Vec<Host>,
     rng: fastrand::Rng,
     members: Vec<Member>,
+    /// What the processes of each host that have ended were told to be done.
+    done: Vec<u64>,
     pub(super) tally: Tally,
     pub(super) started: u64,
     pub(super) killed: u64,
@@ -59,6 +61,7 @@ impl Crew {
         let mut crew = Crew {
             ground,
             part,
+            done: vec![0; hosts.len()],
             hosts,
             rng: fastrand::Rng::with_seed(seed),
             members: Vec::new(),
@@ -155,6 +158,7 @@ impl Crew {
         let mut violations = match fs::read(&path) {
             Ok(text) => {
                 fs::remove_file(path)?;
+                self.done[member.host] += done_in(&text);
                 self.tally.add(ledger::lines(&text))
             }
             // It was killed before it opened one.
@@ -170,18 +174,12 @@ impl Crew {
         Ok(violations)
     }
 
-    /// How many operations of the processes of a host are acknowledged in the ledgers that are open now.
-    #[expect(dead_code, reason = "more campaigns come")]
-    pub(super) fn under_way_at(&self, host: usize) -> Vec<(u64, usize)> {
+    /// How many operations of the processes of a host are acknowledged.
+    pub(super) fn done_at(&self, host: usize) -> u64 {
         let members = self.members.iter().filter(|member| member.host == host);
-        let members = members.filter(|member| matches!(member.role, Role::Resident | Role::Single));
-        let done = |member: &Member| {
-            let text = fs::read(self.ground.ledger(member.number)).unwrap_or_default();
-            let lines = ledger::lines(&text).flatten();
-            let done = lines.filter(|line| line.step == Step::Done).count();
-            (member.number, done)
-        };
-        members.map(done).collect()
+        let texts = members.map(|member| fs::read(self.ground.ledger(member.number)));
+        let open: u64 = texts.flatten().map(|text| done_in(&text)).sum();
+        self.done[host] + open
     }
 
     /// What the processes have written to stderr.
@@ -191,4 +189,11 @@ impl Crew {
         let lines = text.lines().filter(|line| !line.is_empty());
         Ok(lines.map(str::to_owned).collect())
     }
+}
+
+/// The operations in a ledger that were acknowledged.
+fn done_in(ledger: &[u8]) -> u64 {
+    let lines = ledger::lines(ledger).flatten();
+    let done = lines.filter(|line| line.step == Step::Done && line.operation == Operation::Count);
+    done.count() as u64
 }

@@ -17,7 +17,7 @@ use super::content::{Content, SIZES};
 use super::ground::{Entry, Field, Former, Ground};
 use super::ledger::{Ledger, Operation};
 use super::violation::{Kind, failed, shown};
-use super::{Part, name_of};
+use super::{Manner, Part, name_of};
 use crate::process::Task;
 
 /// A process that is not killed ends by itself after so long, or after its operations are done.
@@ -60,7 +60,7 @@ pub(super) struct Worker {
     managers: [SessionManager; 3],
     begun: u64,
     deadline: Instant,
-    is_troubled: bool,
+    manner: Manner,
     /// The greatest number that this process has seen of each counter.
     seen: BTreeMap<u64, u64>,
 }
@@ -82,7 +82,7 @@ impl Worker {
             rng: fastrand::Rng::with_seed(part.seed),
             begun: 0,
             deadline: Instant::now() + MAX_LIFE,
-            is_troubled: part.is_troubled,
+            manner: part.manner,
             seen: BTreeMap::new(),
         })
     }
@@ -95,7 +95,7 @@ impl Worker {
                 break;
             }
             match operation(self) {
-                Err(Stop::Unavailable(_)) if self.is_troubled => {
+                Err(Stop::Unavailable(_)) if self.manner == Manner::Troubled => {
                     self.ledger.has_done(Operation::Refused, 0, 0)?;
                     thread::sleep(PAUSE);
                 }
@@ -142,10 +142,14 @@ impl Worker {
                 self.begin(field, slot)?;
                 return Ok(None);
             };
+            let before = match self.manner {
+                Manner::Careless => self.read(field, &entry.id)?,
+                Manner::Strict | Manner::Troubled => None,
+            };
             let opened = self.open_by_id(field, &entry.id)?;
             if let Some(session) = opened.filter(|session| !session.is_replaced()) {
                 let content = self.seen_in(&session, &entry)?;
-                return Ok(Some((slot, entry, session, content)));
+                return Ok(Some((slot, entry, session, before.unwrap_or(content))));
             }
             match &gone {
                 Some((id, since)) if *id == entry.id => {
@@ -170,7 +174,7 @@ impl Worker {
     fn seen_in(&mut self, session: &Session, entry: &Entry) -> Step<Content> {
         let content = whole(Content::of(session), entry)?;
         let seen = self.seen.entry(content.counter).or_default();
-        if content.number < *seen {
+        if content.number < *seen && self.manner == Manner::Strict {
             let expected = format!("{seen} or more");
             return stop(Kind::Lost, &entry.id, expected, content.number);
         }

@@ -1,0 +1,133 @@
+//! `MariaDB`: a server, and one with a replica that has everything before a commit is acknowledged.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::{Engine, Server};
+use crate::engines::relay::Relay;
+use testkit::mysql::{MysqlServer, PASSWORD, USER};
+use testkit::wait_until;
+
+pub(crate) struct Mysql {
+    server: MysqlServer,
+    url: String,
+}
+
+impl Mysql {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let server = MysqlServer::start(&[&format!("--bind-address={address}")])?;
+        let url = server.url().replace("127.0.0.1", address);
+        Some(Mysql { server, url })
+    }
+}
+
+impl Engine for Mysql {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        settings(&self.url)
+    }
+}
+
+impl Server for Mysql {
+    fn stop(&mut self) {
+        self.server.stop();
+    }
+
+    fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    fn start(&mut self) {
+        self.server.run();
+    }
+
+    fn freeze(&self) {
+        self.server.freeze();
+    }
+
+    fn resume(&self) {
+        self.server.resume();
+    }
+}
+
+/// A server with a replica, behind one address.
+pub(crate) struct ReplicatedMysql {
+    source: MysqlServer,
+    replica: MysqlServer,
+    relay: Relay,
+}
+
+/// The source waits for the replica before it acknowledges anything: semi-synchronous replication.
+const SOURCE: [&str; 4] = [
+    "--server-id=1",
+    "--log-bin=log",
+    "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+    "--rpl-semi-sync-master-timeout=3600000",
+];
+const REPLICA: [&str; 4] = [
+    "--server-id=2",
+    "--log-bin=log",
+    "--rpl-semi-sync-slave-enabled=1",
+    "--read-only=1",
+];
+
+impl ReplicatedMysql {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let replica = MysqlServer::start(&REPLICA)?;
+        let source = MysqlServer::start(&SOURCE)?;
+        // Both were made the same; what comes now goes to both.
+        source.tell("RESET MASTER");
+        replica.tell("RESET MASTER");
+        replica.tell(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='{USER}', \
+             MASTER_PASSWORD='{PASSWORD}', MASTER_USE_GTID=slave_pos",
+            source.port()
+        ));
+        source.tell(&format!("GRANT REPLICATION SLAVE ON *.* TO '{USER}'@'%'"));
+        source.tell("SET GLOBAL rpl_semi_sync_master_enabled = 1");
+        replica.tell("START SLAVE");
+        wait_until("the replica follows", || {
+            let clients = source.ask("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'");
+            clients.as_deref() == Some("1")
+        });
+        let relay = Relay::open(address, local(source.port()));
+        Some(ReplicatedMysql {
+            source,
+            replica,
+            relay,
+        })
+    }
+
+    /// The server dies, and its replica takes over once it has done all that it was sent.
+    pub(crate) fn fail_over(&mut self) {
+        self.source.kill();
+        wait_until("the replica has done everything", || {
+            let waiting = self.replica.ask(
+                "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                 WHERE STATE LIKE 'Slave has read all relay log%'",
+            );
+            waiting.as_deref() == Some("1")
+        });
+        self.replica.tell("STOP SLAVE");
+        self.replica.tell("RESET SLAVE ALL");
+        self.replica.tell("SET GLOBAL read_only = 0");
+        self.relay.turn_to(local(self.replica.port()));
+    }
+}
+
+impl Engine for ReplicatedMysql {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        let local = format!("127.0.0.1:{}", self.source.port());
+        let url = self.source.url();
+        settings(&url.replace(&local, &self.relay.address().to_string()))
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn settings(url: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("storageType", "mysql".to_owned()),
+        ("database", url.to_owned()),
+    ]
+}

@@ -1,0 +1,106 @@
+//! `PostgreSQL`: a server, and one with a standby that has everything before a commit is acknowledged.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::{Engine, Server};
+use crate::engines::relay::Relay;
+use testkit::postgres::PostgresServer;
+use testkit::wait_until;
+
+pub(crate) struct Postgres {
+    server: PostgresServer,
+    url: String,
+}
+
+impl Postgres {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let server = PostgresServer::start(&[&format!("listen_addresses={address}")])?;
+        let url = server.url().replace("127.0.0.1", address);
+        Some(Postgres { server, url })
+    }
+}
+
+impl Engine for Postgres {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        settings(&self.url)
+    }
+}
+
+impl Server for Postgres {
+    fn stop(&mut self) {
+        self.server.stop();
+    }
+
+    fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    fn start(&mut self) {
+        self.server.run();
+    }
+
+    fn freeze(&self) {
+        self.server.freeze();
+    }
+
+    fn resume(&self) {
+        self.server.resume();
+    }
+}
+
+/// A server with a standby, behind one address.
+pub(crate) struct ReplicatedPostgres {
+    primary: PostgresServer,
+    standby: PostgresServer,
+    relay: Relay,
+}
+
+impl ReplicatedPostgres {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let primary = PostgresServer::start(&[])?;
+        let standby = primary.standby();
+        primary.tell("GRANT pg_monitor TO shop");
+        primary.tell("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        primary.tell("SELECT pg_reload_conf()");
+        wait_until("the standby is needed for every commit", || {
+            let state = primary.ask("SELECT sync_state FROM pg_stat_replication");
+            state.as_deref() == Some("sync")
+        });
+        let relay = Relay::open(address, local(primary.port()));
+        Some(ReplicatedPostgres {
+            primary,
+            standby,
+            relay,
+        })
+    }
+
+    /// The server dies, and its standby takes over.
+    pub(crate) fn fail_over(&mut self) {
+        self.primary.kill();
+        self.standby.tell("SELECT pg_promote()");
+        // Nobody follows it yet.
+        self.standby
+            .tell("ALTER SYSTEM RESET synchronous_standby_names");
+        self.standby.tell("SELECT pg_reload_conf()");
+        self.relay.turn_to(local(self.standby.port()));
+    }
+}
+
+impl Engine for ReplicatedPostgres {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        let local = format!("127.0.0.1:{}", self.primary.port());
+        let url = self.primary.url();
+        settings(&url.replace(&local, &self.relay.address().to_string()))
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn settings(url: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("storageType", "postgres".to_owned()),
+        ("database", url.to_owned()),
+    ]
+}

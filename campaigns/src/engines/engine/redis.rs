@@ -1,0 +1,118 @@
+//! Redis: a server, and two of which one follows the other.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::{Engine, Server};
+use crate::engines::relay::Relay;
+use testkit::redis::RedisServer;
+use testkit::wait_until;
+
+pub(crate) struct Redis {
+    server: RedisServer,
+    url: String,
+}
+
+impl Redis {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let server = RedisServer::start(&[
+            "--bind",
+            address,
+            "--port",
+            &port.to_string(),
+            "--protected-mode",
+            "no",
+        ])?;
+        let url = format!("redis://{address}:{port}/0");
+        Some(Redis { server, url })
+    }
+}
+
+impl Engine for Redis {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        settings(&self.url)
+    }
+}
+
+impl Server for Redis {
+    fn stop(&mut self) {
+        // It answers nothing, and ends.
+        let _ = self.server.ask(&["SHUTDOWN"]);
+        self.server.kill();
+    }
+
+    fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    fn start(&mut self) {
+        self.server.run();
+    }
+
+    fn freeze(&self) {
+        self.server.freeze();
+    }
+
+    fn resume(&self) {
+        self.server.resume();
+    }
+}
+
+/// Two servers, of which one follows the other, behind one address.
+pub(crate) struct ReplicatedRedis {
+    servers: [(RedisServer, SocketAddr); 2],
+    relay: Relay,
+}
+
+impl ReplicatedRedis {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let servers = [start_local()?, start_local()?];
+        let port = servers[0].1.port().to_string();
+        servers[1].0.tell(&["REPLICAOF", "127.0.0.1", &port]);
+        wait_until("the replica has everything", || {
+            let state = servers[1].0.tell(&["INFO", "replication"]);
+            state.contains("master_link_status:up")
+        });
+        let relay = Relay::open(address, servers[0].1);
+        Some(ReplicatedRedis { servers, relay })
+    }
+
+    /// Hands over from this server to the other, as an administrator does it: the server stops writing
+    /// until the other has everything (FAILOVER, Redis 6.2).
+    pub(crate) fn fail_over(&self, from: usize) {
+        let (old, (new, address)) = (&self.servers[from].0, &self.servers[1 - from]);
+        // Only a replica that is in step can take over.
+        wait_until("the replica is in step", || {
+            old.tell(&["INFO", "replication"]).contains("state=online")
+        });
+        old.tell(&["FAILOVER"]);
+        wait_until("the replica takes over", || {
+            let role = |server: &RedisServer| server.tell(&["ROLE"]);
+            role(new).starts_with("master") && role(old).starts_with("slave")
+        });
+        self.relay.turn_to(*address);
+    }
+}
+
+impl Engine for ReplicatedRedis {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        settings(&format!("redis://{}/0", self.relay.address()))
+    }
+}
+
+fn start_local() -> Option<(RedisServer, SocketAddr)> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let server = RedisServer::start(&["--port", &address.port().to_string()])?;
+    Some((server, address))
+}
+
+fn settings(url: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("storageType", "redis".to_owned()),
+        ("database", url.to_owned()),
+    ]
+}

@@ -1,0 +1,173 @@
+//! [`Faults`]: what is broken while the traffic goes on, one thing after the other.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::troubles::Troubles;
+use testkit::apache::web_user;
+use testkit::responder::{Responder, as_web_user, processes_of};
+use testkit::servers::Servers;
+
+const FLOOD: usize = 50;
+const BREATH: Duration = Duration::from_secs(1);
+
+/// Whoever breaks things.
+pub(crate) struct Faults<'a> {
+    pub(crate) servers: &'a Servers,
+    pub(crate) troubles: &'a Troubles,
+    /// The clean-up program.
+    pub(crate) cleaner: PathBuf,
+    /// The sessions have a file system of their own, which may be filled and made read-only.
+    pub(crate) owns_file_system: bool,
+}
+
+impl Faults<'_> {
+    /// Breaks one thing, drawn by chance, and mends it.
+    pub(crate) fn make_one(&self) {
+        match fastrand::u32(0..10) {
+            0 => self.during("responder killed", || self.restart(Signal::KILL)),
+            1 => self.during("responder restarted", || self.restart(Signal::TERM)),
+            2 => self.during("responder stopped", || self.stop_for_a_moment()),
+            3 => self.during("program killed", || self.kill_one()),
+            4 => self.during("clean-up killed", || self.clean_up(true)),
+            5 => self.during("disk full", || self.fill()),
+            6 => self.during("disk read-only", || self.make_read_only()),
+            7 => self.during("server restarted", || self.restart_servers()),
+            8 => self.during("flood", || self.flood()),
+            _ => self.during("garbage planted", || self.plant()),
+        }
+    }
+
+    fn during(&self, name: &'static str, fault: impl FnOnce()) {
+        self.troubles.during(name, fault);
+    }
+
+    /// What cron does. Nothing may fail of it.
+    pub(crate) fn clean_up(&self, is_killed: bool) {
+        let mut cleaner = as_web_user(&self.cleaner)
+            .env_clear()
+            .env("CGI_SESSION_CONFIG", self.servers.site.config())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        if is_killed {
+            thread::sleep(Duration::from_micros(fastrand::u64(0..4000)));
+            // It may have ended by itself.
+            let _ = cleaner.kill();
+        }
+        let ended = cleaner.wait_with_output().unwrap();
+        if !is_killed && !ended.status.success() {
+            let said = String::from_utf8_lossy(&ended.stderr);
+            self.troubles
+                .report(format!("the clean-up failed: {} {said}", ended.status));
+        }
+    }
+
+    fn restart(&self, signal: Signal) {
+        let mut app = self.servers.app.lock().unwrap();
+        if let Some(old) = app.take() {
+            old.signal(signal);
+            old.end();
+        }
+        *app = Some(self.servers.socket.start(&self.servers.program()));
+    }
+
+    fn stop_for_a_moment(&self) {
+        let app = self.servers.app.lock().unwrap();
+        if let Some(app) = app.as_ref() {
+            app.signal(Signal::STOP);
+            thread::sleep(BREATH);
+            app.signal(Signal::CONT);
+        }
+    }
+
+    /// Kills one of the processes that the servers have started.
+    fn kill_one(&self) {
+        let except = self
+            .servers
+            .app
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(Responder::pid);
+        // They live for a millisecond each: some tries find none.
+        for _ in 0..50 {
+            if let Some(victim) = processes_of(&self.servers.program(), except).first() {
+                // It may have ended by itself.
+                let _ = pidfd_send_signal(victim, Signal::KILL);
+                return;
+            }
+        }
+    }
+
+    /// Takes all the space there is.
+    fn fill(&self) {
+        if !self.owns_file_system {
+            return;
+        }
+        let ballast = self.servers.site.sessions().join("ballast");
+        let mut file = File::create(&ballast).unwrap();
+        while file.write_all(&[0; 1 << 12]).is_ok() {}
+        thread::sleep(BREATH);
+        fs::remove_file(ballast).unwrap();
+    }
+
+    fn make_read_only(&self) {
+        if !self.owns_file_system {
+            return;
+        }
+        // Refused while a session is open for writing: then another time.
+        if remount(&self.servers.site.sessions(), "ro") {
+            thread::sleep(BREATH);
+            assert!(remount(&self.servers.site.sessions(), "rw"));
+        }
+    }
+
+    fn restart_servers(&self) {
+        let restarts = [
+            (&self.servers.nginx, Signal::HUP),
+            (&self.servers.apache, Signal::USR1),
+        ];
+        let (server, signal) = restarts[fastrand::usize(0..restarts.len())];
+        if let Some(server) = server {
+            server.signal(signal);
+        }
+    }
+
+    /// Connections that say nothing.
+    fn flood(&self) {
+        let ways = self.servers.ways();
+        let way = ways[fastrand::usize(0..ways.len())];
+        let connect = |_| TcpStream::connect(("127.0.0.1", way.port));
+        let connections: Vec<_> = (0..FLOOD).map(connect).collect();
+        thread::sleep(BREATH);
+        drop(connections);
+    }
+
+    /// A file that bears a session's name and holds none.
+    fn plant(&self) {
+        let digits = (0..64).map(|_| char::from_digit(fastrand::u32(0..16), 16));
+        let name: String = digits.flatten().collect();
+        let garbage = vec![b'?'; fastrand::usize(0..2000)];
+        let planted = self.servers.site.sessions().join(format!("{name}.json"));
+        fs::write(&planted, garbage).unwrap();
+        if let Some((uid, gid)) = web_user() {
+            chown(planted, Some(uid), Some(gid)).unwrap();
+        }
+    }
+}
+
+fn remount(place: &Path, mode: &str) -> bool {
+    let mut mount = Command::new("mount");
+    mount.arg("-o").arg(format!("remount,{mode}")).arg(place);
+    mount.stderr(Stdio::null()).status().unwrap().success()
+}
