@@ -2,6 +2,7 @@
 //! notice stores that are broken on purpose: one that does not would prove nothing.
 
 mod campaign;
+mod cluster;
 mod engines;
 mod faults;
 mod histories;
@@ -23,7 +24,7 @@ use clap::Parser;
 
 use campaign::{Campaign, Run};
 
-const CAMPAIGNS: [Campaign; 7] = [
+const CAMPAIGNS: [Campaign; 8] = [
     histories::CAMPAIGN,
     schedules::CAMPAIGN,
     faults::CAMPAIGN,
@@ -31,6 +32,7 @@ const CAMPAIGNS: [Campaign; 7] = [
     storm::CAMPAIGN,
     soak::CAMPAIGN,
     engines::CAMPAIGN,
+    cluster::CAMPAIGN,
 ];
 
 /// Tries sessions for longer than a test does.

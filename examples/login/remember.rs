@@ -95,7 +95,7 @@ impl Token {
         let place = record.reserve(NAME)?;
         let kept = record.reserved(&place);
         let shown = self.validator.digest();
-        let is = |key| {
+        let is = |key| -> Result<bool> {
             let hash = kept.get::<String>(key)?.unwrap_or_default();
             Ok(hash.as_bytes().ct_eq(shown.as_str().as_bytes()).into())
         };

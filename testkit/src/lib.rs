@@ -29,7 +29,6 @@ pub mod servers;
 pub mod sessions;
 pub mod site;
 pub mod skip;
-pub mod subject;
 pub mod tools;
 
 use std::env;

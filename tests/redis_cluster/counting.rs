@@ -1,11 +1,9 @@
-//! [`Counter`]: a session that threads count in, and what they were told about it.
+//! [`Counter`]: a session that counts, and what was acknowledged of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, Record, RedisStore, Result, SessionDigest, SessionId, Store};
+use cgi_session::{Config, Record, RedisStore, Result, SessionDigest, SessionId, Store};
 
 use testkit::redis_cluster::RedisCluster;
 
@@ -28,12 +26,7 @@ pub(crate) fn store_at(url: &str, settings: &[(&str, &str)]) -> RedisStore {
 pub(crate) struct Counter {
     pub(crate) session: SessionDigest,
     pub(crate) primary: usize,
-    /// When each increment was acknowledged.
-    acknowledged: Mutex<Vec<Instant>>,
-    /// So often it was said that an increment could not be saved.
-    unsure: AtomicU64,
-    /// So often the session could not even be opened.
-    refused: AtomicU64,
+    acknowledged: AtomicU64,
 }
 
 impl Counter {
@@ -45,9 +38,7 @@ impl Counter {
         Counter {
             session,
             primary: cluster.primary_of(&key(&session)),
-            acknowledged: Mutex::default(),
-            unsure: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
         }
     }
 
@@ -73,38 +64,12 @@ impl Counter {
 
     /// Counts once.
     pub(crate) fn count(&self, store: &RedisStore) -> Result<()> {
-        let locked = store.lock(&self.session, WAIT, SystemTime::now());
-        let (stored, mut lease) = match locked {
-            Ok(found) => found.expect("a session"),
-            Err(error) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(error);
-            }
-        };
+        let locked = store.lock(&self.session, WAIT, SystemTime::now())?;
+        let (stored, mut lease) = locked.expect("a session");
         let next = record(counted(&stored.record) + 1);
-        if let Err(error) = lease.finish(&next, SystemTime::now()) {
-            self.unsure.fetch_add(1, Ordering::Relaxed);
-            return Err(error);
-        }
-        self.acknowledged().push(Instant::now());
+        lease.finish(&next, SystemTime::now())?;
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Counts until it is over. Whatever fails must say that it can be tried again.
-    pub(crate) fn count_until(&self, store: &RedisStore, is_over: &AtomicBool) {
-        while !is_over.load(Ordering::Relaxed) {
-            if let Err(error) = self.count(store) {
-                assert!(
-                    matches!(
-                        error,
-                        Error::Unavailable { .. } | Error::LeaseLost | Error::Busy { .. }
-                    ),
-                    "{error:?}"
-                );
-                // As long as nobody serves, there is nothing but that to be heard.
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
     }
 
     /// What is stored.
@@ -114,37 +79,7 @@ impl Counter {
     }
 
     pub(crate) fn told(&self) -> u64 {
-        self.acknowledged().len() as u64
-    }
-
-    /// How many increments were acknowledged no longer before or after this time.
-    pub(crate) fn told_near(&self, time: Instant, distance: Duration) -> u64 {
-        let all = self.acknowledged();
-        let far = |at: Instant| {
-            let after = at.saturating_duration_since(time);
-            after.max(time.saturating_duration_since(at))
-        };
-        all.iter().filter(|at| far(**at) <= distance).count() as u64
-    }
-
-    /// When an increment was first acknowledged after this time.
-    pub(crate) fn first_after(&self, time: Instant) -> Option<Instant> {
-        let all = self.acknowledged();
-        all.iter().copied().filter(|at| *at > time).min()
-    }
-
-    pub(crate) fn unsure(&self) -> u64 {
-        self.unsure.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    fn acknowledged(&self) -> std::sync::MutexGuard<'_, Vec<Instant>> {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.acknowledged.load(Ordering::Relaxed)
     }
 }
 
@@ -161,29 +96,4 @@ pub(crate) fn record(count: u64) -> Record {
 fn counted(record: &Record) -> u64 {
     let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
     values[""]["count"].as_u64().unwrap()
-}
-
-/// Counts in all sessions, each from two threads, until `work` is done.
-pub(crate) fn count_meanwhile<T>(
-    counters: &[Counter],
-    store: &RedisStore,
-    work: impl FnOnce() -> T,
-) -> T {
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for counter in counters.iter().chain(counters) {
-            scope.spawn(|| counter.count_until(store, &is_over));
-        }
-        // Else the threads would count for ever when it fails.
-        let _over = Over(&is_over);
-        work()
-    })
-}
-
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

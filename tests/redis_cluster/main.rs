@@ -1,4 +1,4 @@
-//! Sessions in a Redis cluster whose nodes die, stand still and hand over their keys in mid-traffic.
+//! Sessions in a Redis cluster.
 #![cfg(feature = "redis")]
 
 mod counting;

@@ -1,13 +1,12 @@
-//! Keys go from node to node while their sessions are in use.
+//! Where the keys of a cluster are. That they are handed over in mid-traffic is a campaign.
 
 use std::time::SystemTime;
 
 use cgi_session::Store;
 
-use crate::counting::{Counter, WAIT, count_meanwhile, record, store};
+use crate::counting::{Counter, WAIT, record, store};
 use testkit::redis::RedisServer;
 use testkit::redis_cluster::RedisCluster;
-use testkit::wait_until;
 
 /// Begins to hand a slot over to another node, whose name it returns.
 fn begin(source: &RedisServer, target: &RedisServer, slot: &str) -> String {
@@ -15,63 +14,6 @@ fn begin(source: &RedisServer, target: &RedisServer, slot: &str) -> String {
     target.tell(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source_id]);
     source.tell(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target_id]);
     target_id
-}
-
-/// Hands a slot over to another node, key by key, as `redis-cli --cluster reshard` does.
-fn hand_over(
-    cluster: &RedisCluster,
-    slot: &str,
-    from: usize,
-    to: usize,
-    mut meanwhile: impl FnMut(),
-) {
-    let [source, target] = [from, to].map(|at| cluster.node(at));
-    let target_id = begin(source, target, slot);
-    meanwhile();
-    // A node that has just come does not know the scripts.
-    target.tell(&["SCRIPT", "FLUSH"]);
-    loop {
-        let keys = source.tell(&["CLUSTER", "GETKEYSINSLOT", slot, "1"]);
-        if keys.is_empty() {
-            break;
-        }
-        let port = cluster.port(to);
-        source.tell(&["MIGRATE", "127.0.0.1", &port, &keys, "0", "5000"]);
-        meanwhile();
-    }
-    for node in [target, source] {
-        node.tell(&["CLUSTER", "SETSLOT", slot, "NODE", &target_id]);
-    }
-}
-
-#[test]
-fn a_session_whose_slot_is_handed_over_loses_no_update_and_nobody_is_refused() {
-    let Some(cluster) = RedisCluster::start() else {
-        return;
-    };
-    let store = store(&cluster, &[]);
-    let counters = Counter::on_each(&cluster, &store, 1);
-    let moved = &counters[0];
-    let slot = cluster.slot(&moved.key()).to_string();
-    count_meanwhile(&counters, &store, || {
-        let counts_on = || {
-            let before: Vec<_> = counters.iter().map(Counter::told).collect();
-            wait_until("all count on", || {
-                let mut both = counters.iter().zip(&before);
-                both.all(|(counter, before)| counter.told() > before + 20)
-            });
-        };
-        counts_on();
-        for turn in 0..6 {
-            let (from, to) = ((moved.primary + turn) % 3, (moved.primary + turn + 1) % 3);
-            hand_over(&cluster, &slot, from, to, counts_on);
-            counts_on();
-        }
-    });
-    for counter in &counters {
-        assert_eq!((counter.refused(), counter.unsure()), (0, 0));
-        assert_eq!(counter.value(&store), counter.told());
-    }
 }
 
 #[test]
