@@ -180,11 +180,11 @@ impl Requests {
         Ok(snapshot.is_some_and(|snapshot| snapshot.is_replaced()))
     }
 
-    /// Makes the session one that was used a minute ago.
-    pub(crate) fn age(&self, id: &SessionId) {
+    /// Makes the session one that was used so long ago.
+    pub(crate) fn age(&self, id: &SessionId, minutes: u64) {
         let (_, mut lease) = self.lock(id).unwrap().expect("a session");
-        let minute = Duration::from_secs(60);
-        lease.touch(SystemTime::now() - minute).unwrap();
+        let age = Duration::from_secs(60 * minutes);
+        lease.touch(SystemTime::now() - age).unwrap();
     }
 
     /// Makes the session one that nobody has used for two hours.

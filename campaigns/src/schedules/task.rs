@@ -76,9 +76,10 @@ impl Pair {
             }
             "both" => {
                 create(0, None);
-                // Else chance would say which of them was unused longest.
-                requests.age(&id(0));
                 create(1, None);
+                // Else chance would say which of them was unused longest.
+                requests.age(&id(0), 2);
+                requests.age(&id(1), 1);
             }
             "first of user" => create(0, Some(USER)),
             "second of user" => {
