@@ -2,7 +2,7 @@
 //! engines that several machines can share. The engines are this benchmark's own, on a Unix socket of this machine.
 //!
 //! ```sh
-//! cargo bench --bench engines --features mysql,postgres,redis,sqlite
+//! cargo bench --package campaigns --bench engines
 //! ENGINES_ONLY=file,redis ENGINES_ROUNDS=20 ENGINES_SESSIONS=20000 cargo bench ...
 //! ```
 //!
@@ -30,7 +30,7 @@ use subject::Subject;
 fn main() -> ExitCode {
     if !env::args().any(|argument| argument == "--bench") {
         // `cargo test --all-targets` starts benchmarks too, and has no time for them.
-        println!("to measure: cargo bench --bench engines");
+        println!("to measure: cargo bench --package campaigns --bench engines");
         return ExitCode::SUCCESS;
     }
     match run() {

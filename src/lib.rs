@@ -34,10 +34,12 @@
 //! # Stores
 //!
 //! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
-//! process, [`CustomStore`] for a store of the program's own behind three functions. Others are features
-//! of the crate: `cookie-store` (`CookieStore`, the client keeps its session, sealed), `sqlite`
-//! (`SqliteStore`, which compiles C) and, for several machines, `redis` (`RedisStore`), `postgres`
-//! (`PostgresStore`) and `mysql` (`MysqlStore`); `tls` encrypts the way to these servers. All stand behind the traits [`Store`] and [`Lease`].
+//! process, [`CustomStore`] for a store of the program's own behind three functions.
+//! The feature `cookie-store` adds `CookieStore`: the client keeps its session, sealed.
+//!
+//! Others are crates, which a program names in one line ([`Program::store`]): `cgi-session-sqlite` and, for several
+//! machines, `cgi-session-redis` and `cgi-session-sql` (`PostgreSQL`, `MySQL`). All stand behind the traits [`Store`] and
+//! [`Lease`]; the module [`store`] has what one of your own needs.
 //!
 //! # The session's cookie
 //!
@@ -109,14 +111,6 @@ pub use record::{Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
-#[cfg(feature = "mysql")]
-pub use store::MysqlStore;
-#[cfg(feature = "postgres")]
-pub use store::PostgresStore;
-#[cfg(feature = "redis")]
-pub use store::RedisStore;
-#[cfg(feature = "sqlite")]
-pub use store::SqliteStore;
 pub use store::{
     CustomFunctions, CustomResult, CustomStore, Examination, FileStore, Lease, MemoryStore, Store,
     StoreKind, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cgi_session::{Config, SessionManager};
+use cgi_session_redis::REDIS;
+use cgi_session_sql::{MYSQL, POSTGRES};
+use cgi_session_sqlite::SQLITE;
 use tempfile::TempDir;
 
 use crate::measured::Outcome;
 use crate::settings::Settings;
-#[cfg(feature = "mysql")]
 use testkit::mysql::MysqlServer;
-#[cfg(feature = "postgres")]
 use testkit::postgres::PostgresServer;
 use testkit::redis::RedisServer;
 
@@ -24,20 +25,10 @@ pub(crate) struct Subject {
 
 /// What must be there as long as the store.
 enum Engine {
-    Directory {
-        _files: TempDir,
-    },
-    Redis {
-        _server: RedisServer,
-    },
-    #[cfg(feature = "postgres")]
-    Postgres {
-        _server: PostgresServer,
-    },
-    #[cfg(feature = "mysql")]
-    Mysql {
-        _server: MysqlServer,
-    },
+    Directory { _files: TempDir },
+    Redis { _server: RedisServer },
+    Postgres { _server: PostgresServer },
+    Mysql { _server: MysqlServer },
 }
 
 impl Subject {
@@ -50,13 +41,11 @@ impl Subject {
         if settings.wants("redis") {
             all.extend(redis()?);
         }
-        #[cfg(feature = "postgres")]
         for (name, commit) in [("postgres", "on"), ("postgres, less durable", "off")] {
             if settings.wants(name) {
                 all.extend(postgres(name, commit)?);
             }
         }
-        #[cfg(feature = "mysql")]
         for (name, flush) in [("mysql", 1), ("mysql, less durable", 2)] {
             if settings.wants(name) {
                 all.extend(mysql(name, flush)?);
@@ -66,7 +55,7 @@ impl Subject {
     }
 
     fn new(name: &'static str, version: String, config: Config, engine: Engine) -> Outcome<Self> {
-        let manager = SessionManager::new(config.clone())?;
+        let manager = manager(config.clone())?;
         if let Some(error) = manager.install().into_iter().next() {
             return Err(error.one_line().into());
         }
@@ -82,7 +71,7 @@ impl Subject {
 
     /// The same store once more, which has connected to nothing yet.
     pub(crate) fn open(&self) -> Outcome<SessionManager> {
-        Ok(SessionManager::new(self.config.clone())?)
+        Ok(manager(self.config.clone())?)
     }
 
     /// The same with nothing in it.
@@ -95,12 +84,16 @@ impl Subject {
             }
             _ => config.set("table", format!("place_{number}"))?,
         };
-        let manager = SessionManager::new(config)?;
+        let manager = manager(config)?;
         if let Some(error) = manager.install().into_iter().next() {
             return Err(error.one_line().into());
         }
         Ok(manager)
     }
+}
+
+fn manager(config: Config) -> cgi_session::Result<SessionManager> {
+    SessionManager::with_kinds(config, &[SQLITE, REDIS, POSTGRES, MYSQL])
 }
 
 fn directory() -> Outcome<TempDir> {
@@ -144,8 +137,6 @@ fn redis() -> Outcome<Option<Subject>> {
     let engine = Engine::Redis { _server: server };
     Subject::new("redis", version, config, engine).map(Some)
 }
-
-#[cfg(feature = "postgres")]
 fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
     let synchronous = format!("synchronous_commit={commit}");
     let Some(server) = PostgresServer::start(&["fsync=on", &synchronous]) else {
@@ -158,8 +149,6 @@ fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
         format!("PostgreSQL {version}, fsync = on, synchronous_commit = {commit}, Unix socket");
     Subject::new(name, version, config, Engine::Postgres { _server: server }).map(Some)
 }
-
-#[cfg(feature = "mysql")]
 fn mysql(name: &'static str, flush: u8) -> Outcome<Option<Subject>> {
     use mysql::prelude::Queryable as _;
 

@@ -1,4 +1,4 @@
-//! What the tools have in common: where sessions are, who the tools run as, how they speak, the storm that
+//! What the tools have in common: where sessions are, who the tools run as, how they speak, which stores they know, the storm that
 //! tries a store, and the transfer of sessions from one into another.
 
 pub mod location;
@@ -6,5 +6,6 @@ pub mod owner;
 pub mod private;
 pub mod progress;
 pub mod report;
+pub mod stores;
 pub mod storm;
 pub mod transfer;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use cgi_session::{Config, SessionManager};
+use cgi_session::Config;
+use cgi_session_tools::stores::manager;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -50,7 +51,7 @@ impl Site {
     }
 
     fn store_session(&self) {
-        let manager = SessionManager::new(Config::load(&self.configuration()).unwrap());
+        let manager = manager(Config::load(&self.configuration()).unwrap());
         let mut session = manager.unwrap().start("").unwrap();
         session.insert("pageViews", 7).unwrap();
         session.commit().unwrap();

@@ -171,6 +171,7 @@ fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
     assert_eq!(removed["leftAlone"][0], "notes.txt");
 }
 
+#[cfg(feature = "sqlite")]
 #[test]
 fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
     if !is_root() {

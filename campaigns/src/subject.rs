@@ -5,6 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use cgi_session::{Config, Result, SessionManager};
+use cgi_session_redis::REDIS;
+use cgi_session_sql::{MYSQL, POSTGRES};
+use cgi_session_sqlite::SQLITE;
 use serde::{Deserialize, Serialize};
 
 use testkit::broken::{BrokenStore, Fault};
@@ -100,7 +103,7 @@ impl Subject {
             let store = BrokenStore::open(fault, directory).with_cap(cap);
             return SessionManager::with_store(config, store);
         }
-        SessionManager::new(config)
+        SessionManager::with_kinds(config, &[REDIS, POSTGRES, MYSQL, SQLITE])
     }
 
     /// Makes what all processes need, in place of what an earlier run may have left.

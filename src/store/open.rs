@@ -65,21 +65,9 @@ pub(crate) fn open(config: &Config, kinds: &[StoreKind]) -> Result<Box<dyn Store
                     .to_owned(),
             ));
         }
-        #[cfg(feature = "sqlite")]
-        StorageType::Sqlite => Box::new(super::SqliteStore::new(config)?),
-        #[cfg(not(feature = "sqlite"))]
         StorageType::Sqlite => return Err(unknown_here("sqlite", "sqlite")),
-        #[cfg(feature = "redis")]
-        StorageType::Redis => Box::new(super::RedisStore::new(config)?),
-        #[cfg(not(feature = "redis"))]
         StorageType::Redis => return Err(unknown_here("redis", "redis")),
-        #[cfg(feature = "postgres")]
-        StorageType::Postgres => Box::new(super::PostgresStore::new(config)?),
-        #[cfg(not(feature = "postgres"))]
         StorageType::Postgres => return Err(unknown_here("postgres", "sql")),
-        #[cfg(feature = "mysql")]
-        StorageType::Mysql => Box::new(super::MysqlStore::new(config)?),
-        #[cfg(not(feature = "mysql"))]
         StorageType::Mysql => return Err(unknown_here("mysql", "sql")),
     })
 }

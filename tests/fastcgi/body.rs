@@ -3,11 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::sessions::{begin_session, count};
 use testkit::fastcgi::client::{
     CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, STDIN, UNKNOWN_ROLE, begin, get,
     head, pair, params, post, record, stream,
 };
+use testkit::fastcgi::counting::{begin_session, count};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 /// How much a program may grow by what passes through it, in KiB.

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use crate::sessions::{begin_session, count};
 use testkit::fastcgi::client::{get, visit};
+use testkit::fastcgi::counting::{begin_session, count};
 use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::outside::{full_pipe, read_all};
 

@@ -9,8 +9,6 @@ mod params;
 mod process;
 mod readers;
 mod records;
-#[cfg(feature = "redis")]
-mod redis;
 mod sessions;
 mod slow;
 mod snapshot;

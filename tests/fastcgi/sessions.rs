@@ -9,52 +9,14 @@ use std::time::{Duration, Instant};
 use testkit::fastcgi::client::{
     ABORT, AT_ONCE, KEEP, STDIN, get, head, params, post, record, stream, visit,
 };
+use testkit::fastcgi::counting::{
+    CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
+};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
-
-pub(crate) const CONNECTIONS: u64 = 16;
-pub(crate) const INCREMENTS: u64 = 200;
 
 fn server() -> Server {
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
     setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start()
-}
-
-/// Begins a session and returns its cookie; its count is 1.
-pub(crate) fn begin_session(server: &Server) -> String {
-    let reply = server.ask(&get(1, 0, "mode=count"));
-    assert_eq!(reply.text(), "1");
-    reply.cookie().unwrap().to_owned()
-}
-
-#[track_caller]
-pub(crate) fn count(server: &Server, cookie: &str) -> u64 {
-    let reply = server.ask(&visit(1, 0, "mode=count", cookie));
-    assert_eq!(reply.status(), 200, "{reply:?}");
-    reply.text().parse().unwrap()
-}
-
-/// Counts from many connections at once; all counts that were answered, in order.
-pub(crate) fn count_from_everywhere(servers: &[&Server], cookie: &str) -> Vec<u64> {
-    let mut all: Vec<u64> = thread::scope(|scope| {
-        let clients = (0..CONNECTIONS).map(|number| {
-            let server = servers[usize::try_from(number).unwrap() % servers.len()];
-            scope.spawn(move || {
-                let mut client = server.connect();
-                let request = visit(1, KEEP, "mode=count", cookie);
-                let answers = (0..INCREMENTS).map(|_| client.ask(1, &request).text());
-                answers
-                    .map(|text| text.parse().unwrap())
-                    .collect::<Vec<u64>>()
-            })
-        });
-        let clients: Vec<_> = clients.collect();
-        let counts = clients
-            .into_iter()
-            .flat_map(|client| client.join().unwrap());
-        counts.collect()
-    });
-    all.sort_unstable();
-    all
 }
 
 #[test]

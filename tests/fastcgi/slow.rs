@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::sessions::begin_session;
 use testkit::fastcgi::client::{
     AT_ONCE, Client, STDIN, get, head, params, post, record, stream, visit,
 };
+use testkit::fastcgi::counting::begin_session;
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 /// How large a response is that no socket takes at once.
@@ -124,7 +124,7 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
         });
         let reply = slow.remove(0).reply(1).unwrap();
         assert_eq!((reply.status(), reply.end), (408, Some(0)), "{length:?}");
-        assert_eq!(crate::sessions::count(&server, &cookie), 2);
+        assert_eq!(testkit::fastcgi::counting::count(&server, &cookie), 2);
     }
 }
 

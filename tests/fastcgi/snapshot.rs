@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::sessions::{CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere};
 use testkit::example;
 use testkit::fastcgi::client::{get, visit};
+use testkit::fastcgi::counting::{
+    CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
+};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 /// A responder whose sessions live in its memory.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::stores;
 use cgi_session::{Config, Error, Result, SessionManager};
 
 use super::{Subject, TIMEOUT};
@@ -117,7 +118,7 @@ impl Subject for Settings {
             fs::create_dir_all(directory)
                 .map_err(|error| Error::store("cannot make the database's directory", error))?;
         }
-        SessionManager::new(self.config(directory, cap)?)
+        stores::manager(self.config(directory, cap)?)
     }
 
     fn prepare(&self, directory: &Path) -> Result<()> {

@@ -98,7 +98,7 @@ impl Pair {
     }
 
     pub(crate) fn manager(&self, name: &str) -> SessionManager {
-        SessionManager::new(self.config(name)).unwrap()
+        cgi_session_tools::stores::manager(self.config(name)).unwrap()
     }
 
     pub(crate) fn old(&self) -> SessionManager {

@@ -10,6 +10,12 @@ use std::time::Duration;
 
 use cgi_session::Config;
 use cgi_session_tools::storm::{Outcome, Settings, Storm};
+#[cfg(any(
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "sqlite"
+))]
 use subject::Own;
 
 /// A storm goes on at least so long, and until everything was tried.
@@ -75,21 +81,25 @@ fn a_storm_breaks_no_promise_in_shards_and_on_the_disk() {
     is_calm(&storm(&[("shards", "256"), ("durability", "data")]));
 }
 
+#[cfg(feature = "redis")]
 #[test]
 fn a_storm_breaks_no_promise_in_redis() {
     breaks_no_promise_in(Own::Redis);
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn a_storm_breaks_no_promise_in_postgres() {
     breaks_no_promise_in(Own::Postgres);
 }
 
+#[cfg(feature = "mysql")]
 #[test]
 fn a_storm_breaks_no_promise_in_mysql() {
     breaks_no_promise_in(Own::Mysql);
 }
 
+#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
 #[track_caller]
 fn breaks_no_promise_in(own: Own) {
     if own.url().is_some() {
@@ -97,6 +107,7 @@ fn breaks_no_promise_in(own: Own) {
     }
 }
 
+#[cfg(feature = "sqlite")]
 #[test]
 fn a_storm_breaks_no_promise_in_sqlite() {
     is_calm(&Own::Sqlite.storm(needs_more));

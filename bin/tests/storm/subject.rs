@@ -7,9 +7,8 @@ use std::process::{self, Command, ExitCode};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
-use cgi_session::{
-    Config, MysqlStore, PostgresStore, RedisStore, Result, SessionManager, SqliteStore, Store,
-};
+use cgi_session::{Config, Result, SessionManager};
+use cgi_session_tools::stores::manager;
 use cgi_session_tools::storm::{Outcome, Storm, Subject, TIMEOUT, Task};
 use tempfile::TempDir;
 
@@ -50,23 +49,17 @@ impl Subject for Own {
                 config,
                 BrokenStore::open(*fault, directory).with_cap(cap),
             ),
-            Own::Mysql => {
-                let config = self.in_server(config, directory)?;
-                let store = MysqlStore::new(&config)?;
-                installed(config, store)
-            }
-            Own::Postgres => {
-                let config = self.in_server(config, directory)?;
-                let store = PostgresStore::new(&config)?;
-                installed(config, store)
-            }
-            Own::Redis => {
-                let config = self.in_server(config, directory)?;
-                SessionManager::with_store(config.clone(), RedisStore::new(&config)?)
-            }
             Own::Sqlite => {
                 fs::create_dir_all(directory).unwrap();
-                SessionManager::with_store(config.clone(), SqliteStore::new(&config)?)
+                manager(config.set("storageType", "sqlite")?)
+            }
+            Own::Mysql | Own::Postgres | Own::Redis => {
+                let kind = format!("{self:?}").to_lowercase();
+                let config = self.in_server(config, directory)?;
+                let manager = manager(config.set("storageType", kind)?)?;
+                // Of several processes that begin at once, each makes the table or finds it made.
+                let problem = manager.install().pop();
+                problem.map_or(Ok(manager), Err)
             }
         }
     }
@@ -99,12 +92,6 @@ fn is_of_empty_database(name: &str) -> bool {
     ending.is_some_and(|ending| {
         matches!(ending, "" | "-wal" | "-shm") || ending.starts_with(".locks")
     })
-}
-
-/// Of several processes that begin at once, each makes the table or finds it made.
-fn installed(config: Config, store: impl Store + 'static) -> Result<SessionManager> {
-    let problem = store.install().pop();
-    problem.map_or_else(|| SessionManager::with_store(config, store), Err)
 }
 
 /// A process of a storm: of no use when it runs as a test.

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         report::error(&reason);
         return ExitCode::from(report::FAILED);
     }
-    match SessionManager::new(config) {
+    match cgi_session_tools::stores::manager(config) {
         Ok(manager) => run(&arguments, &manager),
         Err(error) => report::failure(&error),
     }

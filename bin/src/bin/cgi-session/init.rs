@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, Error, SessionManager};
+use cgi_session::{Config, Error};
 use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report;
@@ -92,7 +92,7 @@ fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ende
         }
     }
     owner::act_as_owner(config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
-    let problems = SessionManager::new(config.clone())?.install();
+    let problems = cgi_session_tools::stores::manager(config.clone())?.install();
     Ok(problems.iter().map(Error::one_line).collect())
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn manager_with(
         config = config.set(key, value)?;
     }
     owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
-    SessionManager::new(config).map_err(Ended::from)
+    cgi_session_tools::stores::manager(config).map_err(Ended::from)
 }
 
 /// The same for a command that may make the first session: root must not make the directory, for

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cgi_session::{Config, Error, SessionManager, Uninstalled, printable};
+use cgi_session::{Config, Error, Uninstalled, printable};
 use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{self, Account};
 use cgi_session_tools::report::{self, counted};
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     {
         return as_owner(&owner, &config, directory, arguments);
     }
-    let mut done = SessionManager::new(config)?.uninstall();
+    let mut done = cgi_session_tools::stores::manager(config)?.uninstall();
     if arguments.leave_directory {
         done.errors
             .retain(|error| !is_about(error, directory.as_deref()));

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use cgi_session::{Config, Error, Origin, SessionManager};
+use cgi_session::{Config, Error, Origin};
 use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::Account;
 
@@ -16,7 +16,7 @@ const READABLE_BY_ALL: u32 = 0o004;
 pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
     secrets(config, account, found);
     let location = Location::of(config);
-    let manager = match SessionManager::new(config.clone()) {
+    let manager = match cgi_session_tools::stores::manager(config.clone()) {
         Ok(manager) => manager,
         Err(error) => return found.add(problem(&error)),
     };

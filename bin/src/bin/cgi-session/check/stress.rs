@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cgi_session::{Config, SessionManager};
+use cgi_session::Config;
 use cgi_session_tools::location::Location;
 use cgi_session_tools::owner::{Account, is_roots_alone};
 use cgi_session_tools::private::{self, PrivateDirectory};
@@ -164,7 +164,7 @@ fn place_and_remedy(config: &Config, home: &Path) -> (String, &'static str) {
     let in_brackets =
         |text: Option<String>| text.map_or(String::new(), |text| format!(" ({text})"));
     if location.is_in_engine() {
-        let engine = SessionManager::new(config.clone()).ok();
+        let engine = cgi_session_tools::stores::manager(config.clone()).ok();
         let engine = engine.and_then(|manager| manager.store().examine().engine);
         let remedy = "look at the engine's own log; check --stress on another one tells whether it \
                       is this one";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use cgi_session::{Config, SessionManager};
+use cgi_session::Config;
 use cgi_session_tools::report::{counted, rough};
 
 use super::finding::{Finding, Findings};
@@ -14,7 +14,7 @@ const MOST: u64 = 10_000;
 /// What keeps a store from being listed has been found elsewhere.
 pub(super) fn check(config: &Config, found: &mut Findings) {
     let (mut times, mut sessions, mut unreadable) = (BTreeMap::new(), 0, 0);
-    let listed = SessionManager::new(config.clone()).and_then(|manager| {
+    let listed = cgi_session_tools::stores::manager(config.clone()).and_then(|manager| {
         manager.for_each(|_, stored| {
             sessions += 1;
             match stored {

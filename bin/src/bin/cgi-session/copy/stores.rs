@@ -73,8 +73,8 @@ impl Stores {
 
     pub(super) fn open(&self) -> Result<(SessionManager, SessionManager), Ended> {
         Ok((
-            SessionManager::new(self.from.clone())?,
-            SessionManager::new(self.to.clone())?,
+            cgi_session_tools::stores::manager(self.from.clone())?,
+            cgi_session_tools::stores::manager(self.to.clone())?,
         ))
     }
 }

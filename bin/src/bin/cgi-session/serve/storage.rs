@@ -59,7 +59,8 @@ impl Storage {
             format!("{error}\n  or pass --storage-file-dir DIR or --config FILE")
         })?;
         let store = FileStore::new(&found).map_err(|error| error.to_string())?;
-        let manager = SessionManager::new(found).map_err(|error| error.to_string())?;
+        let manager =
+            cgi_session_tools::stores::manager(found).map_err(|error| error.to_string())?;
         let inherited = env::vars_os()
             .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(PREFIX)));
         let mut variables: Vec<_> = inherited.collect();

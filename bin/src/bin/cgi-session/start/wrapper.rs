@@ -58,7 +58,7 @@ fn manager_maker(
             config = config.set("app", app)?;
         }
         sessions::refuse_to_own(&config)?;
-        SessionManager::new(config)
+        cgi_session_tools::stores::manager(config)
     }
 }
 

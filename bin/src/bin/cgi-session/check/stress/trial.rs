@@ -89,7 +89,7 @@ fn scratch(config: Config, place: &Path) -> cgi_session::Result<SessionManager> 
     ] {
         config = config.set(key, value)?;
     }
-    SessionManager::new(config)
+    cgi_session_tools::stores::manager(config)
 }
 
 /// What is to be tried, and where.

@@ -1,0 +1,335 @@
+//! [`Pool`]: connections to an engine, kept from request to request and made anew when the engine has
+//! been away. A process that serves one request connects once, and only when its session is used.
+
+use std::error::Error as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cgi_session::{Error, Result};
+
+/// So many idle connections are kept.
+const KEPT: usize = 16;
+/// A connection that lay idle for longer is asked whether it still works.
+const TRUSTED: Duration = Duration::from_secs(1);
+/// The pause after a first failure to connect; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a pool connects to.
+pub trait Connect: Send + Sync {
+    /// A connection.
+    type Connection: Send;
+
+    /// A new connection, ready for use.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot be reached, or does not let us in.
+    fn connect(&self) -> Result<Self::Connection>;
+
+    /// Whether a connection still works, as a round trip tells.
+    fn is_alive(&self, connection: &mut Self::Connection) -> bool;
+}
+
+/// Connections to one engine.
+#[derive(Debug)]
+pub struct Pool<E: Connect> {
+    engine: E,
+    state: Mutex<State<E::Connection>>,
+}
+
+#[derive(Debug)]
+struct State<C> {
+    /// With the time at which each was given back.
+    idle: Vec<(C, Instant)>,
+    /// How often the pool was closed. What was made before is not kept any more.
+    generation: u64,
+    failure: Option<Failure>,
+}
+
+/// The last attempt to connect, which failed.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    pause: Duration,
+    until: Instant,
+}
+
+impl<E: Connect> Pool<E> {
+    /// A pool without connections.
+    pub fn new(engine: E) -> Self {
+        let state = Mutex::new(State {
+            idle: Vec::new(),
+            generation: 0,
+            failure: None,
+        });
+        Pool { engine, state }
+    }
+
+    /// What it connects to.
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    /// A connection that works, and its generation. Shortly after an attempt that failed there is no
+    /// other: the answer is the same error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connect::connect`].
+    pub fn take(&self) -> Result<(E::Connection, u64)> {
+        while let Some((mut connection, since, generation)) = self.pop() {
+            if since.elapsed() < TRUSTED || self.engine.is_alive(&mut connection) {
+                return Ok((connection, generation));
+            }
+            // Then neither do those that lay there for longer, and each would be waited for.
+            self.close_idle_since(since);
+        }
+        self.connect()
+    }
+
+    /// A connection that was not used before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connect::connect`].
+    pub fn connect(&self) -> Result<(E::Connection, u64)> {
+        let generation = {
+            let state = self.state();
+            if let Some(failure) = &state.failure
+                && Instant::now() < failure.until
+            {
+                return Err(again(&failure.error));
+            }
+            state.generation
+        };
+        let connected = self.engine.connect();
+        let failure = &mut self.state().failure;
+        match &connected {
+            Ok(_) => *failure = None,
+            Err(error) => {
+                let before = failure.as_ref().map(|failure| failure.pause);
+                let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(MAX_PAUSE));
+                *failure = Some(Failure {
+                    error: again(error),
+                    pause,
+                    until: Instant::now() + pause,
+                });
+            }
+        }
+        Ok((connected?, generation))
+    }
+
+    /// Gives back a connection that works. Any other is dropped instead.
+    pub fn keep(&self, connection: E::Connection, generation: u64) {
+        let mut state = self.state();
+        if state.idle.len() < KEPT && state.generation == generation {
+            state.idle.push((connection, Instant::now()));
+        }
+    }
+
+    /// Closes the connections that nobody uses, and those in use when they are given back: what was true
+    /// of one of them is true of all.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.generation += 1;
+        let idle = std::mem::take(&mut state.idle);
+        // Each may say good-bye, which nobody else is to wait for.
+        drop(state);
+        drop(idle);
+    }
+
+    /// Also forgets that there was none.
+    pub fn reset(&self) {
+        self.close();
+        self.state().failure = None;
+    }
+
+    /// Closes the connections that were given back then or before.
+    fn close_idle_since(&self, since: Instant) {
+        let mut state = self.state();
+        let older = state.idle.partition_point(|(_, kept)| *kept <= since);
+        let older: Vec<_> = state.idle.drain(..older).collect();
+        drop(state);
+        drop(older);
+    }
+
+    fn pop(&self) -> Option<(E::Connection, Instant, u64)> {
+        let mut state = self.state();
+        let (connection, since) = state.idle.pop()?;
+        Some((connection, since, state.generation))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<E::Connection>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same error once more.
+fn again(error: &Error) -> Error {
+    let cause = || {
+        error
+            .source()
+            .map_or_else(String::new, cgi_session::one_line)
+    };
+    match error {
+        Error::Unavailable { action, hint, .. } => {
+            Error::unavailable(action, cause()).with_hint(hint)
+        }
+        Error::Store { action, hint, .. } => Error::store(action, cause()).with_hint(hint),
+        other => Error::Config(other.one_line()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::{Arc, Weak};
+
+    use super::*;
+
+    /// Connects as often as it is let, and numbers its connections.
+    #[derive(Default)]
+    struct Counting {
+        attempts: AtomicU32,
+        questions: AtomicU32,
+        is_down: AtomicBool,
+        is_stale: AtomicBool,
+        pool: Weak<Pool<Counting>>,
+    }
+
+    /// A connection whose end takes a while, in which the others must be at hand.
+    struct Numbered {
+        number: u32,
+        pool: Weak<Pool<Counting>>,
+    }
+
+    impl Drop for Numbered {
+        fn drop(&mut self) {
+            if let Some(pool) = self.pool.upgrade() {
+                assert!(pool.state.try_lock().is_ok(), "while the pool is locked");
+            }
+        }
+    }
+
+    impl Connect for Counting {
+        type Connection = Numbered;
+
+        fn connect(&self) -> Result<Numbered> {
+            let number = self.attempts.fetch_add(1, Ordering::Relaxed);
+            if self.is_down.load(Ordering::Relaxed) {
+                return Err(Error::unavailable("cannot connect", "refused").with_hint("start it"));
+            }
+            let pool = self.pool.clone();
+            Ok(Numbered { number, pool })
+        }
+
+        fn is_alive(&self, _: &mut Numbered) -> bool {
+            self.questions.fetch_add(1, Ordering::Relaxed);
+            !self.is_stale.load(Ordering::Relaxed)
+        }
+    }
+
+    type Taken = (Numbered, u64);
+
+    impl Pool<Counting> {
+        fn counting() -> Arc<Self> {
+            Arc::new_cyclic(|pool| {
+                let pool = pool.clone();
+                Pool::new(Counting {
+                    pool,
+                    ..Counting::default()
+                })
+            })
+        }
+
+        fn put(&self, (connection, generation): Taken) {
+            self.keep(connection, generation);
+        }
+
+        fn aged(&self) {
+            for (_, since) in &mut self.state().idle {
+                *since = since.checked_sub(TRUSTED).unwrap();
+            }
+        }
+    }
+
+    #[track_caller]
+    fn is_number(taken: &Taken, number: u32) {
+        assert_eq!(taken.0.number, number);
+    }
+
+    #[test]
+    fn a_connection_is_used_again_and_examined_when_it_lay_idle() {
+        let pool = Pool::counting();
+        assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), 0);
+        pool.put(pool.take().unwrap());
+        let first = pool.take().unwrap();
+        is_number(&first, 0);
+        pool.put(first);
+        pool.engine().is_stale.store(true, Ordering::Relaxed);
+        let first = pool.take().unwrap();
+        assert_eq!(first.0.number, 0, "it was in use a moment ago");
+        pool.put(first);
+        pool.aged();
+        is_number(&pool.take().unwrap(), 1);
+    }
+
+    #[test]
+    fn what_was_made_before_the_pool_was_closed_is_not_used_again() {
+        let pool = Pool::counting();
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        let mut taken = taken.into_iter();
+        let in_use = taken.next().unwrap();
+        taken.for_each(|taken| pool.put(taken));
+        pool.close();
+        pool.put(in_use);
+        let new = pool.take().unwrap();
+        is_number(&new, 3);
+        pool.put(new);
+        is_number(&pool.take().unwrap(), 3);
+    }
+
+    #[test]
+    fn one_connection_without_an_answer_ends_those_that_lay_idle_for_longer() {
+        let pool = Pool::counting();
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        for connection in taken {
+            pool.put(connection);
+        }
+        pool.aged();
+        pool.engine().is_stale.store(true, Ordering::Relaxed);
+        let new = pool.take().unwrap();
+        is_number(&new, 3);
+        assert_eq!(pool.engine().questions.load(Ordering::Relaxed), 1);
+        assert!(pool.state().idle.is_empty());
+        // One that was in use a moment ago is no older.
+        pool.put(new);
+        pool.close_idle_since(Instant::now().checked_sub(TRUSTED).unwrap());
+        is_number(&pool.take().unwrap(), 3);
+    }
+
+    #[test]
+    fn after_a_failure_nobody_connects_for_a_while_that_grows() {
+        let pool = Pool::counting();
+        let failed = || pool.take().map(drop).unwrap_err();
+        pool.engine().is_down.store(true, Ordering::Relaxed);
+        for attempt in 1..9 {
+            let error = failed();
+            assert_eq!(error.one_line(), "cannot connect: refused; start it");
+            assert_eq!(error.status(), 503);
+            // Nor when a connection of before has failed.
+            pool.close();
+            assert_eq!(failed().one_line(), error.one_line());
+            assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), attempt);
+            let failure = &mut pool.state().failure;
+            let failure = failure.as_mut().unwrap();
+            let expected = FIRST_PAUSE * 2_u32.pow(attempt - 1);
+            assert_eq!(failure.pause, expected.min(MAX_PAUSE));
+            failure.until = Instant::now();
+        }
+        pool.engine().is_down.store(false, Ordering::Relaxed);
+        drop(pool.take().unwrap());
+        assert!(pool.state().failure.is_none());
+    }
+}

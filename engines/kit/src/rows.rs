@@ -1,0 +1,147 @@
+//! Rows of a table, in whatever database it is: listings show them some at a time, and clean-ups delete the expired.
+
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{Result, SessionDigest, Sweep, SweepEvent, SweepReport, Visitor};
+
+use crate::reading::{Loaded, NEVER, time};
+
+/// The condition that a row is a session, and not what a change of id left.
+pub const IS_SESSION: &str = "used > 0";
+/// The row of the table of states that holds the time of the last clean-up.
+pub const LAST_SWEEP: &str = "lastSweep";
+/// So many sessions are listed at a time.
+pub const PAGE: u64 = 256;
+/// So many expired rows go in one transaction.
+pub const BATCH: u64 = 100;
+
+/// Shows the live sessions of a table. `page` loads the next [`PAGE`] live rows behind this name, in the order of
+/// their names.
+///
+/// # Errors
+///
+/// When a page cannot be loaded.
+pub fn for_each(
+    visit: &mut Visitor<'_>,
+    place: &dyn Display,
+    page: impl Fn(&str) -> Result<Vec<(String, Loaded)>>,
+) -> Result<()> {
+    let mut last = String::new();
+    loop {
+        let rows = page(&last)?;
+        let Some((name, _)) = rows.last() else {
+            return Ok(());
+        };
+        last.clone_from(name);
+        for (name, loaded) in rows {
+            // A row of another program has no digest of ours.
+            let Some(session) = SessionDigest::parse(name.as_bytes()) else {
+                continue;
+            };
+            let shown = loaded.listed(&session, place);
+            if shown.is_some_and(|stored| visit(&session, stored).is_break()) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// An expired row: no more of it is read than a report needs.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The name of the session.
+    pub name: String,
+    /// When it ended, in seconds since 1970.
+    pub end: u64,
+    /// When it was last used, in seconds since 1970.
+    pub used: u64,
+    /// The size of its record.
+    pub bytes: u64,
+}
+
+impl Candidate {
+    /// Notes that it was deleted.
+    pub fn note_deleted(&self, sweep: &Sweep<'_>, now: SystemTime, report: &mut SweepReport) {
+        report.deleted += 1;
+        report.deleted_bytes += self.bytes;
+        let (age, reason) = self.farewell(now);
+        sweep.notify(SweepEvent::Deleted {
+            name: &self.name,
+            age,
+            bytes: self.bytes,
+            reason,
+        });
+    }
+
+    /// How long ago it was used, and why it goes.
+    fn farewell(&self, now: SystemTime) -> (Duration, &'static str) {
+        let (used, reason) = if self.used == NEVER {
+            (self.end, "left by a change of id")
+        } else {
+            (self.used, "expired")
+        };
+        (now.duration_since(time(used)).unwrap_or_default(), reason)
+    }
+}
+
+/// A table as a clean-up goes through it.
+pub trait Table {
+    /// The next [`BATCH`] expired rows behind this one, the longest expired first.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    fn expired_after(&mut self, end: u64, name: &str) -> Result<Vec<Candidate>>;
+
+    /// How many sessions live.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be counted.
+    fn count_live(&mut self) -> Result<u64>;
+
+    /// Deletes those rows that are not in use, in one transaction, and notes it in the report.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be deleted.
+    fn delete(&mut self, batch: Vec<Candidate>, report: &mut SweepReport) -> Result<()>;
+}
+
+/// Deletes what has expired, within the limits of a clean-up.
+///
+/// # Errors
+///
+/// As the functions of the table.
+pub fn delete_expired(
+    table: &mut impl Table,
+    sweep: &Sweep<'_>,
+    report: &mut SweepReport,
+) -> Result<()> {
+    let clock = sweep.clock();
+    let (mut end, mut name) = (0, String::new());
+    while !report.stopped_early {
+        let batch = table.expired_after(end, &name)?;
+        let Some(last) = batch.last() else {
+            report.live = table.count_live()?;
+            report.examined += report.live;
+            return Ok(());
+        };
+        (end, name) = (last.end, last.name.clone());
+        if clock.is_over() || sweep.is_enough(report.deleted) {
+            report.stopped_early = true;
+            return Ok(());
+        }
+        let examined = report.examined;
+        table.delete(batch, report)?;
+        sweep.notify(SweepEvent::Examined(report.examined - examined));
+    }
+    Ok(())
+}
+
+/// Their number.
+#[must_use]
+pub fn length<T>(rows: &[T]) -> u64 {
+    u64::try_from(rows.len()).unwrap_or(u64::MAX)
+}

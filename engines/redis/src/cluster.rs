@@ -1,0 +1,310 @@
+//! [`Cluster`]: which node of a Redis cluster has which keys.
+//!
+//! The nodes are asked when the first key is needed, and again when one of them says that a key is
+//! elsewhere or does not answer. A node that is away concerns nobody but those whose keys it has.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cgi_session::{Error, Result};
+use cgi_session_kit::pool::Pool;
+use redis::{ConnectionInfo, RedisError, Value, from_redis_value_ref};
+
+use super::node::{Connections, Link, Node};
+use super::place::{Place, address, neighbour};
+
+const SLOTS: u16 = 16384;
+/// Who asks again earlier gets the same answer.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The nodes of a cluster.
+pub(super) struct Cluster {
+    place: Place,
+    shown: Arc<str>,
+    patience: Duration,
+    map: Mutex<Map>,
+}
+
+#[derive(Default)]
+struct Map {
+    nodes: Vec<Known>,
+    ranges: Vec<Range>,
+    asked: Option<Instant>,
+}
+
+/// A node by its host and port.
+struct Known {
+    address: (String, u16),
+    pool: Connections,
+}
+
+/// The slots from the first to the last, and who has them.
+struct Range {
+    first: u16,
+    last: u16,
+    pool: Connections,
+}
+
+/// The slots from the first to the last, and the address of who has them.
+type Part = (u16, u16, (String, u16));
+
+impl Cluster {
+    pub(super) fn new(place: Place, patience: Duration) -> Result<Self> {
+        // Certificates that cannot be used are found out here.
+        place.only_client()?;
+        Ok(Cluster {
+            shown: Arc::from(place.shown.as_str()),
+            place,
+            patience,
+            map: Mutex::default(),
+        })
+    }
+
+    /// A connection to the node that has this key.
+    pub(super) fn link(&self, key: &str) -> Result<Link> {
+        let pool = self.pool(key)?;
+        match Link::to(&pool) {
+            Err(error @ Error::Unavailable { .. }) => {
+                self.look_again(&pool, key).ok_or(error)?;
+                Link::to(&self.pool(key)?)
+            }
+            linked => linked,
+        }
+    }
+
+    /// The node that has this key.
+    pub(super) fn pool(&self, key: &str) -> Result<Connections> {
+        let slot = slot(key);
+        if let Some(pool) = self.map().of(slot) {
+            return Ok(pool);
+        }
+        self.refresh(None)?;
+        let pool = self.map().of(slot);
+        pool.ok_or_else(|| {
+            let action = format!("cannot find a key in {}", self.shown);
+            Error::unavailable(action, format!("no node has slot {slot}"))
+                .with_hint("try: redis-cli cluster info")
+        })
+    }
+
+    /// Every node that has keys.
+    pub(super) fn primaries(&self) -> Result<Vec<Connections>> {
+        self.refresh(None)?;
+        Ok(self.map().primaries())
+    }
+
+    /// Learns who has a key whose node has failed; `None` if it is the same one still.
+    pub(super) fn look_again(&self, failed: &Connections, key: &str) -> Option<()> {
+        self.refresh(Some(failed)).ok()?;
+        let pool = self.map().of(slot(key))?;
+        (!Arc::ptr_eq(&pool, failed)).then_some(())
+    }
+
+    /// Learns from the node to which another one points who has what.
+    pub(super) fn follow(&self, error: &RedisError, from: Link) -> Option<()> {
+        let (host, port) = self.target(error, &from)?;
+        from.keep();
+        let pool = self.known(&host, port)?;
+        self.ask_for_slots(&pool).ok()
+    }
+
+    /// A connection to the node to which another one points, which will answer one question there.
+    pub(super) fn ask(&self, error: &RedisError, from: Link) -> Option<Link> {
+        let (host, port) = self.target(error, &from)?;
+        from.keep();
+        let mut link = Link::to(&self.known(&host, port)?).ok()?;
+        link.announce().ok()?;
+        Some(link)
+    }
+
+    /// Where an answer says that the key is. Without a host, it is that of who says it.
+    fn target(&self, error: &RedisError, from: &Link) -> Option<(String, u16)> {
+        let (target, _) = error.redirect_node()?;
+        let (host, port) = target.rsplit_once(':')?;
+        let port = port.parse().ok()?;
+        let host = match host.trim_start_matches('[').trim_end_matches(']') {
+            "" => self.map().address_of(&from.pool)?.0,
+            host => host.to_owned(),
+        };
+        Some((host, port))
+    }
+
+    /// Asks any node who has what, unless that was asked a moment ago.
+    fn refresh(&self, failed: Option<&Connections>) -> Result<()> {
+        {
+            let mut map = self.map();
+            if !map.ranges.is_empty() && map.asked.is_some_and(|asked| asked.elapsed() < PAUSE) {
+                return Ok(());
+            }
+            // Others go on with what is known.
+            map.asked = Some(Instant::now());
+        }
+        let mut last = None;
+        for pool in self.candidates(failed) {
+            match self.ask_for_slots(&pool) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::unavailable("cannot ask a cluster", "no node is known")))
+    }
+
+    /// Whom to ask: the nodes that are known, those that are named, and at last the one that failed.
+    fn candidates(&self, failed: Option<&Connections>) -> Vec<Connections> {
+        let mut candidates = self.map().primaries();
+        // A program that serves one request is not to wait each time for the first one, if that is away.
+        let seeds = &self.place.seeds;
+        let (later, first) = seeds.split_at(rand::random_range(0..seeds.len().max(1)));
+        for seed in first.iter().chain(later) {
+            let pool = address(seed).and_then(|(host, port)| self.known(host, port));
+            let is_new = |pool: &Connections| !candidates.iter().any(|c| Arc::ptr_eq(c, pool));
+            candidates.extend(pool.filter(is_new));
+        }
+        if let Some(failed) = failed {
+            candidates.sort_by_key(|pool| Arc::ptr_eq(pool, failed));
+        }
+        candidates
+    }
+
+    fn ask_for_slots(&self, pool: &Connections) -> Result<()> {
+        let mut link = Link::to(pool)?;
+        let mut command = redis::cmd("CLUSTER");
+        let answer: Vec<Value> = command
+            .arg("SLOTS")
+            .query(link.connection())
+            .map_err(|error| link.node().explain("find the nodes of", &error))?;
+        link.keep();
+        let own = self.map().address_of(pool);
+        let own = own.map(|(host, _)| host).unwrap_or_default();
+        let parts: Vec<_> = answer.iter().filter_map(|part| read(part, &own)).collect();
+        let ranges = parts.into_iter().filter_map(|(first, last, (host, port))| {
+            let pool = self.known(&host, port)?;
+            Some(Range { first, last, pool })
+        });
+        let ranges = ranges.collect();
+        let mut map = self.map();
+        map.ranges = ranges;
+        map.asked = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The connections to the node of this address.
+    fn known(&self, host: &str, port: u16) -> Option<Connections> {
+        let mut map = self.map();
+        let is_it = |known: &&Known| known.address.1 == port && known.address.0 == host;
+        if let Some(known) = map.nodes.iter().find(is_it) {
+            return Some(Arc::clone(&known.pool));
+        }
+        let seed: &ConnectionInfo = self.place.seeds.first()?;
+        let client = self.place.client(neighbour(seed, host, port)).ok()?;
+        let node = Node::new(client, &self.shown, format!("{host}:{port}"), self.patience);
+        let pool = Arc::new(Pool::new(node));
+        map.nodes.push(Known {
+            address: (host.to_owned(), port),
+            pool: Arc::clone(&pool),
+        });
+        Some(pool)
+    }
+
+    fn map(&self) -> MutexGuard<'_, Map> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Map {
+    fn of(&self, slot: u16) -> Option<Connections> {
+        let range = self
+            .ranges
+            .iter()
+            .find(|range| (range.first..=range.last).contains(&slot));
+        range.map(|range| Arc::clone(&range.pool))
+    }
+
+    fn primaries(&self) -> Vec<Connections> {
+        let mut primaries: Vec<Connections> = Vec::new();
+        for range in &self.ranges {
+            if !primaries
+                .iter()
+                .any(|known| Arc::ptr_eq(known, &range.pool))
+            {
+                primaries.push(Arc::clone(&range.pool));
+            }
+        }
+        primaries
+    }
+
+    fn address_of(&self, pool: &Connections) -> Option<(String, u16)> {
+        let known = self.nodes.iter();
+        let mut known = known.filter(|known| Arc::ptr_eq(&known.pool, pool));
+        known.next().map(|known| known.address.clone())
+    }
+}
+
+/// A part of the answer to CLUSTER SLOTS: two slots, the primary's host, port and more, and its
+/// replicas. A host that is not told is that of who was asked.
+fn read(answer: &Value, asked: &str) -> Option<Part> {
+    let Value::Array(answer) = answer else {
+        return None;
+    };
+    let [first, last, Value::Array(primary), ..] = &answer[..] else {
+        return None;
+    };
+    let [host, port, ..] = &primary[..] else {
+        return None;
+    };
+    let number = |value| from_redis_value_ref::<u16>(value).ok();
+    let host: Option<String> = from_redis_value_ref(host).ok()?;
+    let host = host.filter(|host| !host.is_empty());
+    let host = host.unwrap_or_else(|| asked.to_owned());
+    Some((number(first)?, number(last)?, (host, number(port)?)))
+}
+
+/// The slot of a key: CRC-16/XMODEM of what is in its first braces, or of all.
+fn slot(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    let tag = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty());
+    let sum = tag.unwrap_or(key).bytes().fold(0, |sum: u16, byte| {
+        (0..8).fold(sum ^ (u16::from(byte) << 8), |sum, _| {
+            let is_carried = sum & 0x8000 != 0;
+            (sum << 1) ^ if is_carried { 0x1021 } else { 0 }
+        })
+    });
+    sum % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_slot_of_what_is_in_its_braces() {
+        assert_eq!(slot("123456789"), 0x31C3);
+        for key in ["{123456789}", "a{123456789}b{c}", "{123456789}}"] {
+            assert_eq!(slot(key), 0x31C3, "{key}");
+        }
+        // Nothing is in the first braces.
+        assert_eq!(slot("a{}{123456789}"), slot("a{}{123456789}"));
+        assert_ne!(slot("a{}{123456789}"), 0x31C3);
+        assert_eq!(slot(""), 0);
+    }
+
+    #[test]
+    fn a_host_that_is_not_told_is_that_of_who_was_asked() {
+        let part = |host| {
+            let node = vec![host, Value::Int(7001), Value::Nil];
+            Value::Array(vec![Value::Int(0), Value::Int(9), Value::Array(node)])
+        };
+        let told = Value::BulkString(b"10.0.0.1".to_vec());
+        assert_eq!(
+            read(&part(told), "h"),
+            Some((0, 9, ("10.0.0.1".into(), 7001)))
+        );
+        assert_eq!(
+            read(&part(Value::Nil), "h"),
+            Some((0, 9, ("h".into(), 7001)))
+        );
+        assert_eq!(read(&Value::Int(1), "h"), None);
+    }
+}

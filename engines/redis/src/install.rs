@@ -1,0 +1,185 @@
+//! Whether the server can keep sessions, and removing them from it.
+
+use std::ops::ControlFlow;
+
+use cgi_session::{Error, Examination, Result, Uninstalled};
+
+use super::Shared;
+use super::names::Kind;
+use super::node::Connections;
+
+/// The first version that can tell whether the holder of a lock is still connected.
+const OLDEST: (u32, u32) = (6, 2);
+const ASK: &str = "ask for the state of";
+
+/// Looks whether the server is there and fit for sessions. There is nothing to be made.
+pub(super) fn install(shared: &Shared) -> Vec<Error> {
+    let examined = examine(shared);
+    for warning in examined.warnings {
+        log::warn!("{warning}");
+    }
+    examined.problems
+}
+
+/// Looks at the server, or at every node of a cluster that has keys.
+pub(super) fn examine(shared: &Shared) -> Examination {
+    let mut found = Examination::default();
+    match shared.server.all(ASK) {
+        Ok(nodes) => {
+            for node in &nodes {
+                match State::of(shared, node) {
+                    Ok(state) => state.judge(&mut found),
+                    Err(error) => found.problems.push(error),
+                }
+            }
+        }
+        Err(error) => found.problems.push(error),
+    }
+    found
+}
+
+/// What a server says of itself.
+struct State<'a> {
+    shared: &'a Shared,
+    node: &'a Connections,
+    information: String,
+}
+
+impl<'a> State<'a> {
+    fn of(shared: &'a Shared, node: &'a Connections) -> Result<Self> {
+        let information = shared.server.on(node, ASK, |link| {
+            redis::cmd("INFO").query(link.connection())
+        })?;
+        Ok(State {
+            shared,
+            node,
+            information,
+        })
+    }
+
+    fn value(&self, name: &str) -> &str {
+        let mut lines = self.information.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default()
+    }
+
+    /// A setting of the server; `None` where it does not tell.
+    fn setting(&self, name: &str) -> Option<String> {
+        let server = &self.shared.server;
+        let asked: Result<Vec<String>> = server.on(self.node, "ask for the settings of", |link| {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg(name).query(link.connection())
+        });
+        asked.ok()?.into_iter().nth(1)
+    }
+
+    fn place(&self) -> String {
+        let shown = self.shared.server.shown();
+        match self.node.engine().name() {
+            "" => shown.to_owned(),
+            name => format!("{shown} ({name})"),
+        }
+    }
+
+    fn problem(&self, reason: impl Into<String>, hint: &str) -> Error {
+        let action = format!("cannot keep sessions in {}", self.place());
+        Error::store(action, reason.into()).with_hint(hint)
+    }
+
+    fn judge(&self, found: &mut Examination) {
+        let version = self.value("redis_version");
+        let engine = match self.value("valkey_version") {
+            "" => format!("Redis {version}"),
+            version => format!("Valkey {version}"),
+        };
+        found.engine.get_or_insert(engine);
+        if is_older(version) {
+            let reason = format!("its version is {version}");
+            let hint = "version 6.2 or a later one is needed";
+            found.problems.push(self.problem(reason, hint));
+        }
+        if self.value("role") == "slave" {
+            let hint = "database must name the primary";
+            found.problems.push(self.problem("it is a replica", hint));
+        }
+        let policy = self.value("maxmemory_policy");
+        if self.value("maxmemory") != "0" && policy != "noeviction" {
+            let reason = format!("it may delete sessions that live (maxmemory-policy {policy})");
+            let hint = "set maxmemory-policy noeviction";
+            found.problems.push(self.problem(reason, hint));
+        }
+        self.judge_cluster(found);
+        self.judge_persistence(found);
+    }
+
+    fn judge_cluster(&self, found: &mut Examination) {
+        if !self.shared.server.is_cluster() {
+            if self.value("cluster_enabled") == "1" {
+                let hint = "write redis+cluster:// in database";
+                let problem = self.problem("it is part of a cluster", hint);
+                found.problems.push(problem);
+            }
+            return;
+        }
+        let needs_all = self.setting("cluster-require-full-coverage");
+        if needs_all.is_some_and(|needs_all| needs_all == "yes") {
+            found.warnings.push(format!(
+                "{} refuses all sessions while one node is away; set cluster-require-full-coverage no",
+                self.place()
+            ));
+        }
+    }
+
+    fn judge_persistence(&self, found: &mut Examination) {
+        let has_log = self.value("aof_enabled") == "1";
+        let is = |name: &str, value: &str| self.setting(name).is_some_and(|it| it == value);
+        if !self.shared.server.is_durable() {
+            if !has_log && is("save", "") {
+                found.warnings.push(format!(
+                    "{} keeps nothing on disk: all sessions end with it; set appendonly yes for others",
+                    self.place()
+                ));
+            }
+            return;
+        }
+        let is_synced = has_log && !is("appendfsync", "everysec") && !is("appendfsync", "no");
+        if !is_synced && matches!(self.value("connected_slaves"), "" | "0") {
+            let reason = "a commit is lost with its power, which durability = data excludes";
+            let hint = "set appendonly yes and appendfsync always, or give it a replica";
+            found.problems.push(self.problem(reason, hint));
+        }
+    }
+}
+
+fn is_older(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next()) < OLDEST
+}
+
+/// Removes our keys and no others.
+pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
+    let mut done = Uninstalled::default();
+    let action = "remove the sessions from";
+    let removed = shared.scan(&shared.names.all(), "", |keys| {
+        for key in keys {
+            let kind = shared.names.kind(key);
+            if kind == Kind::Foreign {
+                done.foreign.push(format!("key {key}"));
+                continue;
+            }
+            let removed: bool = shared.server.once(action, key, |link| {
+                redis::cmd("DEL").arg(key).query(link.connection())
+            })?;
+            if removed && kind != Kind::Other {
+                done.sessions += 1;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    // A key that was shown twice.
+    done.foreign.sort();
+    done.foreign.dedup();
+    done.errors.extend(removed.err());
+    done
+}

@@ -1,0 +1,269 @@
+//! [`RedisLease`]: the lock of one session for a time, and the changes of its record.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use cgi_session::store::{check_size, unix_seconds};
+use cgi_session::{Error, Lease, Record, Result, SessionDigest};
+use cgi_session_kit::reading::{self, head};
+
+use super::lock::Token;
+use super::node::Link;
+use super::record::Loaded;
+use super::scripts::{Reply, Script, number};
+use super::server::keep;
+use super::{Shared, ttl_millis};
+
+/// What becomes of the lock once something is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Keep,
+    Release,
+}
+
+/// The lock of one session.
+pub(super) struct RedisLease {
+    shared: Arc<Shared>,
+    link: Option<Link>,
+    session: SessionDigest,
+    token: Token,
+    /// The version that is stored as far as we know.
+    version: Vec<u8>,
+    writes: u64,
+    /// The times of the record, without its values.
+    head: Record,
+    end: u64,
+    /// Whether there is a lock to give back.
+    is_held: bool,
+    held_since: Instant,
+}
+
+impl RedisLease {
+    /// A lease without its lock.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        session: &SessionDigest,
+        token: Token,
+        record: &Record,
+    ) -> Self {
+        RedisLease {
+            shared: Arc::clone(shared),
+            link: None,
+            session: *session,
+            token,
+            version: Vec::new(),
+            writes: 0,
+            head: head(record),
+            end: 0,
+            is_held: false,
+            held_since: Instant::now(),
+        }
+    }
+
+    /// From here on the lock is given back.
+    pub(super) fn hold(&mut self, link: Option<Link>, loaded: &Loaded) {
+        self.link = link;
+        self.version.clone_from(&loaded.version);
+        self.end = loaded.row.end;
+        self.is_held = true;
+    }
+
+    pub(super) fn remember(&mut self, record: &Record) {
+        self.head = head(record);
+    }
+
+    /// Stores the first record; `false` when there is one. It is not stored twice: when it may have been,
+    /// and is not there, nobody knows whether it was deleted since.
+    pub(super) fn create(&mut self, record: &Record, now: SystemTime) -> Result<bool> {
+        self.note_user(record, now)?;
+        let shared = Arc::clone(&self.shared);
+        let end = shared.expiry.end(record, now);
+        let mut arguments = vec![number(unix_seconds(now))];
+        arguments.extend(self.content(record, end, now));
+        // The answer may be lost of what was done: then too there is a lock to give back.
+        self.is_held = true;
+        let (script, action) = (&shared.scripts.create, "store a session in");
+        let reply = self.write(action, script, Then::Keep, &arguments)?;
+        if reply.word() == "absent" {
+            return Err(self.unknown(action));
+        }
+        self.is_held = reply.word() == "done";
+        (self.version, self.end) = (self.last_version(), end);
+        Ok(self.is_held)
+    }
+
+    fn store(&mut self, record: &Record, now: SystemTime, then: Then) -> Result<()> {
+        check_size(record, self.shared.max_record_bytes)?;
+        if record.user() != self.head.user() {
+            self.note_user(record, now)?;
+        }
+        let shared = Arc::clone(&self.shared);
+        let end = shared.expiry.end(record, now);
+        let mut arguments = vec![self.version.clone()];
+        arguments.extend(self.content(record, end, now));
+        let (script, action) = (&shared.scripts.commit, "save a session in");
+        let reply = self.write(action, script, then, &arguments)?;
+        if reply.word() != "done" {
+            let lost = self.lost(&reply);
+            return Err(if reply.is_repeated {
+                self.unknown(action)
+            } else {
+                lost
+            });
+        }
+        (self.version, self.end, self.head) = (self.last_version(), end, head(record));
+        self.is_held = then == Then::Keep;
+        Ok(())
+    }
+
+    /// Before the record names a user, the index of the user names the session.
+    fn note_user(&self, record: &Record, now: SystemTime) -> Result<()> {
+        let Some(user) = record.user() else {
+            return Ok(());
+        };
+        let key = self.shared.names.user(user);
+        let server = &self.shared.server;
+        server.once("note the user of a session in", &key, |link| {
+            let mut command = redis::cmd("ZADD");
+            let command = command.arg(&key).arg(unix_seconds(now));
+            command.arg(self.session.as_str()).exec(link.connection())
+        })
+    }
+
+    /// What a script stores, and the user of it if it has one.
+    fn content(&mut self, record: &Record, end: u64, now: SystemTime) -> Vec<Vec<u8>> {
+        self.writes += 1;
+        let mut content = vec![
+            self.last_version(),
+            record.to_json(),
+            number(end),
+            number(reading::used(record, now)),
+            ttl_millis(end, now),
+        ];
+        content.extend(record.user().map(|user| user.as_bytes().to_vec()));
+        content
+    }
+
+    /// The version of what this lease has last tried to write.
+    fn last_version(&self) -> Vec<u8> {
+        format!("{}.{}", self.token.digits(), self.writes).into_bytes()
+    }
+
+    fn write(
+        &mut self,
+        action: &str,
+        script: &Script,
+        then: Then,
+        arguments: &[Vec<u8>],
+    ) -> Result<Reply> {
+        let shared = &self.shared;
+        let key = shared.names.record(&self.session);
+        let (link, token) = (&mut self.link, &self.token);
+        let first = |link: &Link| {
+            let lease = match then {
+                Then::Keep => shared.lease_millis(),
+                Then::Release => number(0),
+            };
+            vec![token.value(link), lease]
+        };
+        let server = &shared.server;
+        server.call(link, action, script, &key, first, arguments)
+    }
+
+    /// The session is not ours any more, and neither is its lock.
+    fn lost(&mut self, reply: &Reply) -> Error {
+        self.is_held = false;
+        let is_missing = reply.word() == "gone" && !reply.is_repeated;
+        if is_missing && self.held_since.elapsed() < self.shared.lease {
+            log::warn!(
+                "the session {} was lost in {} while it was in use: somebody deleted it by hand, or the \
+                 server evicted it (see maxmemory-policy) or was started without it",
+                self.session,
+                self.shared.server.shown()
+            );
+        }
+        Error::LeaseLost
+    }
+
+    /// An answer was lost, and what is stored now does not tell what it was.
+    fn unknown(&self, action: &str) -> Error {
+        let action = format!("cannot {action} {}", self.shared.server.shown());
+        let error = Error::unavailable(action, "the connection ended before the answer came");
+        error.with_hint("whether it was done is not known")
+    }
+}
+
+impl Lease for RedisLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.store(record, now, Then::Keep)
+    }
+
+    fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        self.store(record, now, Then::Release)
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.shared);
+        let used = number(unix_seconds(now));
+        let arguments = [
+            self.version.clone(),
+            number(end),
+            used,
+            ttl_millis(end, now),
+        ];
+        // One that is gone or another's has no use of it, and nothing of it was to be saved.
+        let action = "renew the time of a session in";
+        if let Err(error) = self.write(action, &shared.scripts.touch, Then::Keep, &arguments) {
+            log::warn!("{}", error.one_line());
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let (script, action) = (&shared.scripts.check, "look at a session in");
+        let version = [self.version.clone()];
+        let reply = self.write(action, script, Then::Keep, &version)?;
+        if reply.word() == "done" {
+            return Ok(());
+        }
+        Err(self.lost(&reply))
+    }
+
+    fn destroy(mut self: Box<Self>) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let version = [self.version.clone()];
+        let script = &shared.scripts.destroy;
+        let reply = self.write("delete a session in", script, Then::Keep, &version)?;
+        match reply.word() {
+            "done" => {}
+            // It was done the first time, and not heard of. Otherwise somebody else has ended it, or given
+            // it another id.
+            "gone" if reply.is_repeated => {}
+            _ => return Err(self.lost(&reply)),
+        }
+        self.is_held = false;
+        Ok(())
+    }
+}
+
+impl Drop for RedisLease {
+    fn drop(&mut self) {
+        // Without its connection a lock is nobody's, and whoever wants it takes it.
+        if self.is_held && self.link.is_some() {
+            let key = self.shared.names.record(&self.session);
+            if let Err(error) = self
+                .shared
+                .unlock(&mut self.link, &key, self.token.digits())
+            {
+                log::warn!("{}", error.one_line());
+                self.link = None;
+            }
+        }
+        keep(self.link.take());
+    }
+}

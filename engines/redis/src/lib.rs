@@ -1,0 +1,270 @@
+//! [`RedisStore`]: sessions in a Redis server, which the programs of several machines can share.
+//!
+//! # Assumptions
+//!
+//! The server runs one script after the other, each as a whole, and answers only afterwards. Its clock
+//! runs on while it is stopped. Nothing is assumed of the clocks of the programs but that they agree to
+//! a minute, and nothing of the network.
+//!
+//! # The lock
+//!
+//! A lock on a network cannot be held for ever, nor until its holder dies: it stands beside the record, as
+//! a secret value and the time until which it counts (`lockLease`). Therefore the lock only makes requests
+//! wait for each other, and it is the version of the record that keeps an update from being lost: every
+//! record has one, that no other record ever had. A script saves only over the version that its request has
+//! loaded, and only while nobody else has the lock.
+//!
+//! The value names the holder's connection as well. Who waits asks the server whether that is still
+//! there, so that a holder which was killed is waited for no longer than a tenth of a second; and one that
+//! is connected to a server that has not the session any more, no longer than a second.
+//!
+//! | what happens | what the next request sees |
+//! |---|---|
+//! | the holder dies before its commit | the old record, at once |
+//! | the holder's machine loses power or its network | the old record, after `lockLease` |
+//! | the holder takes longer than `lockLease` | the old record; the slow commit fails, unless nobody came |
+//! | the answer to a commit is lost | the new record; the commit is asked for again and found done |
+//! | the answer to a creation is lost | the session, if it is there; if not, it is not stored again, and its maker gets an error |
+//! | the server stands still, and the request gives up | the old record: a script that comes too late does nothing |
+//! | the server restarts | whatever it had kept; a commit on another version fails |
+//! | a replica takes the server's place | whatever it had received; a commit on another version fails |
+
+mod cluster;
+mod failure;
+mod install;
+mod lease;
+mod listing;
+mod lock;
+mod names;
+mod node;
+mod place;
+mod record;
+mod scripts;
+mod server;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::store::{Expiry, check_size, has_passed, unix_seconds};
+use cgi_session::{
+    Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, StoreKind, Stored,
+    Sweep, SweepReport, Uninstalled, Visitor,
+};
+
+use lease::RedisLease;
+use lock::Token;
+use names::Names;
+use node::number_of_millis;
+use record::Loaded;
+use scripts::{Scripts, number};
+use server::{Server, keep};
+
+/// The store that `storageType = redis` chooses: `Program::new().store(cgi_session_redis::REDIS)`.
+pub const REDIS: StoreKind =
+    StoreKind::new("redis", |config| Ok(Box::new(RedisStore::new(config)?)));
+
+/// Sessions in a Redis server or cluster (`storageType = redis`), which `database` names by its URL.
+///
+/// | `database` | |
+/// |---|---|
+/// | `redis://USER:PASSWORD@HOST:6379/0` | a server, and the number of its database |
+/// | `redis+unix:///run/redis/redis.sock?db=0&user=USER&pass=PASSWORD` | by its socket |
+/// | `redis+cluster://USER:PASSWORD@HOST:7001,HOST:7002/` | a cluster, by some of its nodes |
+/// | `rediss://…`, `rediss+cluster://…` | with TLS (feature `tls`; see `databaseCaFile`) |
+///
+/// | key | holds |
+/// |---|---|
+/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970, 0 for what a change of id left), `version`, `user`; who has the lock (`lock`), and for how long (`until`) |
+/// | `Session:user:NAME` | the digests of a user's sessions, and of some that have ended |
+/// | `Session:sweep` | when the last clean-up ended, and who is cleaning up |
+///
+/// `table` is what they begin with. The server deletes a session by itself when it has expired; a clean-up
+/// has little to do. It needs version 6.2 of Redis, or Valkey.
+///
+/// # What the server cannot promise
+///
+/// * **A commit that was acknowledged can be lost** when the server dies before it has written it to
+///   disk (`appendfsync always` prevents that), and when a replica takes over that had not received
+///   it. With `durability = data` a commit also waits until a replica has confirmed it, as long as the server
+///   has one that is connected; when none does in time, the answer is [`Error::Unavailable`], and the commit
+///   stays done at the server. No session is damaged by a loss, and none mixes two states.
+/// * **Sessions can go before their time** when the server may evict keys: give it `maxmemory-policy
+///   noeviction`. [`Store::install`] looks for that and for persistence that is off, and warns.
+/// * **A lock ends after `lockLease`**, whatever its holder does. Who was too slow gets [`Error::LeaseLost`]
+///   when he commits or destroys, if another request came in between; no update is lost by it.
+/// * `maxSessions` is refused.
+#[derive(Clone)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+/// What the store, its leases and its clean-up have in common.
+struct Shared {
+    server: Server,
+    scripts: Scripts,
+    names: Names,
+    expiry: Expiry,
+    lease: Duration,
+    max_record_bytes: usize,
+}
+
+impl RedisStore {
+    /// A store in the server that the configuration's `database` names. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `database` is no URL of a Redis server, the password cannot be read, or
+    /// `maxSessions` asks for what the server cannot do.
+    pub fn new(config: &Config) -> Result<Self> {
+        if config.max_sessions() > 0 {
+            return Err(Error::Config(format!(
+                "maxSessions ({}) is not supported by storageType = redis; set it to 0, and maxmemory in the \
+                 server's configuration",
+                config.origin("maxSessions")
+            )));
+        }
+        let shared = Shared {
+            server: Server::new(config)?,
+            scripts: Scripts::new(),
+            names: Names::new(config.table()),
+            expiry: Expiry::new(config),
+            lease: config.lock_lease(),
+            max_record_bytes: config.max_record_bytes(),
+        };
+        Ok(RedisStore {
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+impl Store for RedisStore {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        let shared = &self.shared;
+        check_size(record, shared.max_record_bytes)?;
+        let mut lease = RedisLease::new(shared, session, Token::generate()?, record);
+        Ok(lease.create(record, now)?.then(|| Box::new(lease) as _))
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let shared = &self.shared;
+        let token = Token::generate()?;
+        let mut link = None;
+        let found = shared.take_lock(&mut link, session, &token, wait, now);
+        let Ok(Some(loaded)) = found else {
+            keep(link);
+            return found.map(|_| None);
+        };
+        let mut lease = RedisLease::new(shared, session, token, &Record::new(now));
+        lease.hold(link, &loaded);
+        let Some(stored) = loaded.row.stored(session, &shared.server.shown())? else {
+            return Ok(None);
+        };
+        lease.remember(&stored.record);
+        Ok(Some((stored, Box::new(lease))))
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let shared = &self.shared;
+        let Some(loaded) = shared.load(session, now)? else {
+            return Ok(None);
+        };
+        let end = loaded.row.end;
+        let stored = loaded.row.stored(session, &shared.server.shown())?;
+        if let Some(stored) = &stored
+            && let Some(new_end) = shared.expiry.renewed(&stored.record, end, now)
+            && let Err(error) = shared.renew(session, end, new_end, now)
+        {
+            // What was read is right all the same.
+            log::warn!("{}", error.one_line());
+        }
+        Ok(stored)
+    }
+
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let loaded = self.shared.load(session, now)?;
+        loaded.map_or(Ok(None), |loaded| {
+            loaded.row.stored(session, &self.shared.server.shown())
+        })
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        sweep::run(&self.shared, sweep, now)
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        sweep::last(&self.shared, now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        listing::for_each(&self.shared, visit, now)
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        listing::sessions_of(&self.shared, user, now)
+    }
+
+    fn install(&self) -> Vec<Error> {
+        install::install(&self.shared)
+    }
+
+    fn examine(&self) -> Examination {
+        install::examine(&self.shared)
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        install::uninstall(&self.shared)
+    }
+}
+
+impl Shared {
+    /// A live session as it is stored.
+    fn load(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Loaded>> {
+        let key = self.names.record(session);
+        let loaded = self.server.once("read a session in", &key, |link| {
+            record::load(&key).query(link.connection())
+        })?;
+        let loaded = Loaded::from_fields(loaded);
+        Ok(loaded.filter(|loaded| !has_passed(loaded.row.end, now)))
+    }
+
+    /// Notes that a session was read, unless somebody has noted or written something meanwhile.
+    fn renew(
+        &self,
+        session: &SessionDigest,
+        end: u64,
+        new_end: u64,
+        now: SystemTime,
+    ) -> Result<()> {
+        let key = self.names.record(session);
+        let action = "renew the time of a session in";
+        let used = number(unix_seconds(now));
+        let arguments = [number(end), number(new_end), used, ttl_millis(new_end, now)];
+        let script = &self.scripts.renew;
+        let renewed = self.server.call_once(action, script, &key, &arguments);
+        renewed.map(drop)
+    }
+
+    fn lease_millis(&self) -> Vec<u8> {
+        number_of_millis(self.lease)
+    }
+}
+
+/// How long the server keeps a record with this end. Its own clock may be another, and a record is
+/// needed until its last second is over.
+fn ttl_millis(end: u64, now: SystemTime) -> Vec<u8> {
+    const MARGIN: u64 = 2;
+    const LONGEST: u64 = 100 * 366 * 24 * 3600;
+    let left = end.saturating_sub(unix_seconds(now)).min(LONGEST);
+    number((left + MARGIN) * 1000)
+}

@@ -1,0 +1,138 @@
+//! All sessions of a store, and those of one user.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use cgi_session::store::has_passed;
+use cgi_session::{Result, SessionDigest, Stored, Visitor};
+
+use super::Shared;
+use super::node::Connections;
+use super::record::{self, Loaded};
+
+/// An index of a user is read so many times at most, while sessions get other ids.
+const MAX_LISTINGS: u32 = 100;
+/// The server looks at so many keys at a time, and can do nothing else meanwhile.
+pub(super) const PAGE: usize = 500;
+
+pub(super) fn for_each(shared: &Shared, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+    // The server may show a key twice.
+    let mut seen = HashSet::new();
+    shared.scan(&shared.names.all_records(), "hash", |keys| {
+        let sessions = keys.iter().filter_map(|key| shared.names.session(key));
+        let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+        for (session, stored) in live(shared, &sessions, now)? {
+            if visit(&session, stored).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+pub(super) fn sessions_of(
+    shared: &Shared,
+    user: &str,
+    now: SystemTime,
+) -> Result<Vec<SessionDigest>> {
+    let key = shared.names.user(user);
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    for _ in 0..MAX_LISTINGS {
+        let members: Vec<String> = shared.server.once("list the sessions in", &key, |link| {
+            let mut command = redis::cmd("ZRANGE");
+            command.arg(&key).arg(0).arg(-1).query(link.connection())
+        })?;
+        let sessions = members
+            .iter()
+            .filter_map(|name| SessionDigest::parse(name.as_bytes()));
+        let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+        let mut has_moved = false;
+        for page in sessions.chunks(PAGE) {
+            for (session, stored) in live(shared, page, now)? {
+                has_moved |= stored.as_ref().is_ok_and(|it| it.record.is_replaced());
+                // One that cannot be read may be the user's.
+                if stored.map_or(true, |stored| stored.record.user() == Some(user)) {
+                    found.push(session);
+                }
+            }
+        }
+        // A session whose id has changed since is in the index under the new one.
+        if !has_moved {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Those of these sessions that are there and have not expired. The marker of a change of id is none.
+fn live(
+    shared: &Shared,
+    sessions: &[SessionDigest],
+    now: SystemTime,
+) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
+    let keys: Vec<_> = sessions
+        .iter()
+        .map(|session| shared.names.record(session))
+        .collect();
+    let rows = shared
+        .server
+        .load("list the sessions in", &keys, record::load)?;
+    let loaded = sessions
+        .iter()
+        .zip(rows.into_iter().map(Loaded::from_fields));
+    let live = loaded.filter_map(|(session, loaded)| {
+        let loaded = loaded.filter(|loaded| !has_passed(loaded.row.end, now))?;
+        Some((
+            *session,
+            loaded.row.listed(session, &shared.server.shown())?,
+        ))
+    });
+    Ok(live.collect())
+}
+
+impl Shared {
+    /// Shows the names of all keys of this pattern and type, some at a time and perhaps some twice.
+    pub(super) fn scan(
+        &self,
+        pattern: &str,
+        kind: &str,
+        mut visit: impl FnMut(&[String]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        for node in self.server.all("list the sessions in")? {
+            let mut cursor = 0_u64;
+            loop {
+                let (next, keys) = self.page(&node, cursor, pattern, kind)?;
+                if !keys.is_empty() && visit(&keys)?.is_break() {
+                    return Ok(());
+                }
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn page(
+        &self,
+        node: &Connections,
+        cursor: u64,
+        pattern: &str,
+        kind: &str,
+    ) -> Result<(u64, Vec<String>)> {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern);
+        command.arg("COUNT").arg(PAGE);
+        if !kind.is_empty() {
+            command.arg("TYPE").arg(kind);
+        }
+        let (next, keys): (u64, Vec<Vec<u8>>) =
+            self.server.on(node, "list the sessions in", |link| {
+                command.query(link.connection())
+            })?;
+        // A key that is not UTF-8 is none of ours.
+        Ok((next, keys.into_iter().flat_map(String::from_utf8).collect()))
+    }
+}

@@ -1,0 +1,179 @@
+//! Waiting for the lock of a session, as long as its holder is there.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::store::unix_seconds;
+use cgi_session::{Error, Result, SessionDigest};
+use cgi_session_kit::{name_of_process, random_digits};
+
+use super::Shared;
+use super::node::Link;
+use super::record::Loaded;
+use super::scripts::{Reply, number};
+
+/// The pauses of who waits for a lock, the first and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(25)];
+/// How often he asks whether the holder is still there.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// So long a holder is waited for whom another server knew, or this one before it was restarted: most
+/// have done by then what they do, and of the others nobody can tell.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What makes one lease different from every other.
+pub(super) struct Token(String);
+
+impl Token {
+    /// The number of random bytes; the scripts compare their digits.
+    const BYTES: usize = 16;
+
+    pub(super) fn generate() -> Result<Self> {
+        random_digits::<{ Token::BYTES }>().map(Token)
+    }
+
+    pub(super) fn digits(&self) -> &str {
+        &self.0
+    }
+
+    /// What the lock holds: the token, the server and its number for the connection, and who that is.
+    pub(super) fn value(&self, link: &Link) -> Vec<u8> {
+        let (token, server, connection) = (&self.0, link.server(), link.id());
+        let process = name_of_process();
+        format!("{token}:{server}:{connection}:{process}").into_bytes()
+    }
+}
+
+/// Who has a lock, as it says itself.
+struct Holder<'a> {
+    server: &'a str,
+    connection: u64,
+    shown: &'a str,
+}
+
+impl<'a> Holder<'a> {
+    fn parse(value: &'a str) -> Option<Self> {
+        let mut parts = value.splitn(4, ':').skip(1);
+        Some(Holder {
+            server: parts.next()?,
+            connection: parts.next()?.parse().ok()?,
+            shown: parts.next()?,
+        })
+    }
+}
+
+/// Where the holder of a lock is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Here,
+    /// His connection was to another server.
+    Elsewhere,
+    Gone,
+}
+
+impl Shared {
+    /// Waits for the lock of a session and loads what is stored; `None` when there is nothing.
+    pub(super) fn take_lock(
+        &self,
+        link: &mut Option<Link>,
+        session: &SessionDigest,
+        token: &Token,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<Loaded>> {
+        let started = Instant::now();
+        let [mut pause, longest] = PAUSES;
+        let key = self.names.record(session);
+        let mut looked: Option<Instant> = None;
+        // Who has it, and since when we have seen him.
+        let mut seen = (String::new(), started);
+        loop {
+            let reply = self.try_lock(link, &key, token, now)?;
+            match reply.word() {
+                "yours" => return Ok(Loaded::from_reply(&reply)),
+                "busy" => {}
+                _ => return Ok(None),
+            }
+            let holder = reply.text(1);
+            if seen.0 != holder {
+                seen = (holder, Instant::now());
+            }
+            let (holder, since) = &seen;
+            if looked.is_none_or(|looked| looked.elapsed() >= LOOK_PAUSE) {
+                looked = Some(Instant::now());
+                let presence = self.presence(link, &key, holder)?;
+                if presence == Presence::Gone
+                    || presence == Presence::Elsewhere && since.elapsed() >= GRACE
+                {
+                    self.unlock(link, &key, holder)?;
+                    continue;
+                }
+            }
+            let left = wait.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(Error::Busy {
+                    waited: started.elapsed(),
+                    holder: Holder::parse(holder).map(|holder| holder.shown.to_owned()),
+                });
+            }
+            // Not all of those who wait are to come back at once.
+            thread::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0).min(left));
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn try_lock(
+        &self,
+        link: &mut Option<Link>,
+        key: &str,
+        token: &Token,
+        now: SystemTime,
+    ) -> Result<Reply> {
+        let first = |link: &Link| vec![token.value(link), self.lease_millis()];
+        let rest = [number(unix_seconds(now))];
+        let (script, action) = (&self.scripts.lock, "open a session in");
+        self.server.call(link, action, script, key, first, &rest)
+    }
+
+    /// Whether the holder of a lock is still connected; who does not say how is taken for present.
+    pub(super) fn presence(
+        &self,
+        link: &mut Option<Link>,
+        key: &str,
+        holder: &str,
+    ) -> Result<Presence> {
+        let Some(holder) = Holder::parse(holder).filter(|holder| holder.connection != 0) else {
+            return Ok(Presence::Here);
+        };
+        let action = "look for the holder of a lock in";
+        let presence = self.server.with(link, action, key, |link| {
+            if link.server() != holder.server {
+                return Ok(Presence::Elsewhere);
+            }
+            if link.id() == holder.connection {
+                return Ok(Presence::Gone);
+            }
+            let mut command = redis::cmd("CLIENT");
+            command.arg("LIST").arg("ID").arg(holder.connection);
+            let list: String = command.query(link.connection())?;
+            let is_there = !list.trim().is_empty();
+            Ok(if is_there {
+                Presence::Here
+            } else {
+                Presence::Gone
+            })
+        });
+        match presence {
+            // Not everybody may ask for that.
+            Err(Error::Store { .. }) => Ok(Presence::Here),
+            presence => presence,
+        }
+    }
+
+    pub(super) fn unlock(&self, link: &mut Option<Link>, key: &str, holder: &str) -> Result<()> {
+        let (script, holder) = (&self.scripts.unlock, [holder.as_bytes().to_vec()]);
+        let first = |_: &Link| Vec::new();
+        let server = &self.server;
+        let unlocked = server.call(link, "unlock a session in", script, key, first, &holder);
+        unlocked.map(drop)
+    }
+}

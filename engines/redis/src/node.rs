@@ -1,0 +1,301 @@
+//! [`Node`]: one server, alone or of a cluster, and the connections to it.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cgi_session::Result;
+use cgi_session_kit::pool::{Connect, Pool};
+use redis::{
+    Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    from_redis_value,
+};
+
+use super::scripts::{Reply, Script, number};
+
+/// A kept connection that does not answer in this time is given up.
+const LIVELY: Duration = Duration::from_secs(1);
+
+/// A node of a cluster that cannot be reached in this time is given up: another may have its place.
+const NEAR: Duration = Duration::from_secs(2);
+
+/// A server that can be connected to.
+pub(super) struct Node {
+    client: Client,
+    /// What the whole is called: the server or the cluster.
+    shown: Arc<str>,
+    /// What this one of the cluster is called; empty for a server that is alone.
+    name: String,
+    patience: Duration,
+}
+
+/// An open connection.
+pub(super) struct Connection {
+    inner: redis::Connection,
+    /// What the server is called since it was started; empty when it does not tell.
+    server: String,
+    id: u64,
+    /// The server's clock in milliseconds since 1970, and when it showed that.
+    clock: (u64, Instant),
+    /// Whether the server has answered a moment ago, and was asked nothing since.
+    is_fresh: bool,
+}
+
+/// The connections to one node.
+pub(super) type Connections = Arc<Pool<Node>>;
+
+/// A connection, and where to put it when nobody needs it any more.
+pub(super) struct Link {
+    connection: Connection,
+    generation: u64,
+    pub(super) pool: Connections,
+}
+
+impl Node {
+    pub(super) fn new(client: Client, shown: &Arc<str>, name: String, patience: Duration) -> Self {
+        Node {
+            client,
+            shown: Arc::clone(shown),
+            name,
+            patience,
+        }
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&self) -> RedisResult<Connection> {
+        let limit = if self.name.is_empty() {
+            self.patience
+        } else {
+            self.patience.min(NEAR)
+        };
+        let mut inner = self.client.get_connection_with_timeout(limit)?;
+        inner.set_read_timeout(Some(self.patience))?;
+        inner.set_write_timeout(Some(self.patience))?;
+        let mut questions = redis::pipe();
+        questions.cmd("CLIENT").arg("ID").cmd("TIME");
+        questions.cmd("INFO").arg("server");
+        let mut answers = answers::<Value>(&mut inner, &questions)?.into_iter();
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        // Not everybody may ask for all of that.
+        let id = next().ok().and_then(|id| from_redis_value(id).ok());
+        let (seconds, micros): (u64, u64) = from_redis_value(next()?)?;
+        let about = next().ok().and_then(|about| from_redis_value(about).ok());
+        let about: String = about.unwrap_or_default();
+        let millis = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+        let mut lines = about.lines();
+        let server = lines.find_map(|line| line.strip_prefix("run_id:"));
+        Ok(Connection {
+            inner,
+            server: server.unwrap_or_default().trim().to_owned(),
+            id: id.unwrap_or(0),
+            clock: (millis, Instant::now()),
+            is_fresh: true,
+        })
+    }
+}
+
+impl Connect for Node {
+    type Connection = Connection;
+
+    fn connect(&self) -> Result<Connection> {
+        let connected = self.open();
+        connected.map_err(|error| self.explain("connect to", &error))
+    }
+
+    fn is_alive(&self, connection: &mut Connection) -> bool {
+        let inner = &mut connection.inner;
+        let answered = inner
+            .set_read_timeout(Some(self.patience.min(LIVELY)))
+            .and_then(|()| redis::cmd("PING").exec(inner));
+        connection.is_fresh =
+            answered.is_ok() && inner.set_read_timeout(Some(self.patience)).is_ok();
+        connection.is_fresh
+    }
+}
+
+impl Link {
+    /// A connection to this node.
+    pub(super) fn to(pool: &Connections) -> Result<Self> {
+        let (connection, generation) = pool.take()?;
+        Ok(Link {
+            connection,
+            generation,
+            pool: Arc::clone(pool),
+        })
+    }
+
+    /// Keeps the connection for the next use.
+    pub(super) fn keep(mut self) {
+        self.connection.is_fresh = false;
+        self.pool.keep(self.connection, self.generation);
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        self.pool.engine()
+    }
+
+    /// What tells this server from others, and from itself before it was restarted.
+    pub(super) fn server(&self) -> &str {
+        &self.connection.server
+    }
+
+    /// The server's number for it; 0 when it does not tell.
+    pub(super) fn id(&self) -> u64 {
+        self.connection.id
+    }
+
+    pub(super) fn connection(&mut self) -> &mut redis::Connection {
+        self.connection.is_fresh = false;
+        &mut self.connection.inner
+    }
+
+    /// Tells the node that the next question concerns a key which is about to be its own.
+    pub(super) fn announce(&mut self) -> RedisResult<()> {
+        redis::cmd("ASKING").exec(self.connection())?;
+        // Nothing may come between this and the question.
+        self.connection.is_fresh = true;
+        Ok(())
+    }
+
+    /// What the server's clock will show when our patience is at an end. It is not later than that:
+    /// the clock had gone on when we learned what it showed.
+    fn deadline(&self) -> Vec<u8> {
+        let (shown, since) = self.connection.clock;
+        let passed = (since.elapsed() + self.node().patience).as_millis();
+        number(shown.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
+    }
+
+    /// Runs a script, which the server may not know yet. Its arguments stand behind the moment at which
+    /// it is too late for it.
+    pub(super) fn run(
+        &mut self,
+        script: &Script,
+        key: &str,
+        first: &[Vec<u8>],
+        rest: &[Vec<u8>],
+    ) -> RedisResult<Reply> {
+        if script.is_careful && !self.connection.is_fresh {
+            redis::cmd("PING").exec(self.connection())?;
+        }
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.hash).arg(1).arg(key);
+        command.arg(self.deadline()).arg(first).arg(rest);
+        match command.query(self.connection()) {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let mut load = redis::cmd("SCRIPT");
+                load.arg("LOAD").arg(&script.text);
+                load.exec(self.connection())?;
+                command.query(self.connection()).map(Reply::new)
+            }
+            reply => reply.map(Reply::new),
+        }
+    }
+
+    /// The answers to these questions, each of which may be an error of its own.
+    pub(super) fn answers<T: FromRedisValue>(
+        &mut self,
+        questions: &Pipeline,
+    ) -> RedisResult<Vec<RedisResult<T>>> {
+        answers(self.connection(), questions)
+    }
+
+    /// Waits until a replica has what this connection wrote; `false` when none says so in time. A server
+    /// without replicas is its own witness.
+    pub(super) fn is_replicated(&mut self) -> RedisResult<bool> {
+        let role: Vec<Value> = redis::cmd("ROLE").query(self.connection())?;
+        if !matches!(role.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()) {
+            return Ok(true);
+        }
+        // So that its answer comes before we give up.
+        let wait = self.node().patience * 4 / 5;
+        let mut command = redis::cmd("WAIT");
+        command.arg(1).arg(number_of_millis(wait));
+        command
+            .query::<u64>(self.connection())
+            .map(|number| number > 0)
+    }
+}
+
+/// The client's own way to ask several questions waits for each answer, even when the first one does not
+/// come.
+fn answers<T: FromRedisValue>(
+    connection: &mut redis::Connection,
+    questions: &Pipeline,
+) -> RedisResult<Vec<RedisResult<T>>> {
+    connection.send_packed_command(&questions.get_packed_pipeline())?;
+    let answers = (0..questions.len()).map(|_| {
+        let answer = connection.recv_response()?;
+        Ok(from_redis_value(answer)?)
+    });
+    answers.collect()
+}
+
+/// A time in milliseconds, as an argument.
+pub(super) fn number_of_millis(time: Duration) -> Vec<u8> {
+    number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether the server has closed the connection, may only read by now, or there is none to be had, so that
+/// whatever was to be done there can be done again elsewhere.
+pub(super) fn is_stale(error: &RedisError) -> bool {
+    error.is_connection_dropped() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+/// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of
+/// signals.
+pub(super) fn is_interrupted(error: &RedisError) -> bool {
+    kind(error) == Some(io::ErrorKind::Interrupted)
+}
+
+/// Whether the server may have done what was asked, or may still do it. It has not got the whole of
+/// what it would not take.
+pub(super) fn may_be_done(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)
+        && kind(error) != Some(io::ErrorKind::BrokenPipe)
+}
+
+/// What the system said of the connection.
+fn kind(error: &RedisError) -> Option<io::ErrorKind> {
+    type Cause = Arc<dyn StdError + Send + Sync>;
+    let cause = error.source()?.downcast_ref::<Cause>()?;
+    Some(cause.downcast_ref::<io::Error>()?.kind())
+}
+
+/// Whether the next answer on this connection will be that of the next question. To a server that may
+/// only read, one connects anew: another may have its place by then.
+pub(super) fn leaves_in_step(error: &RedisError) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Io
+            | ErrorKind::Parse
+            | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_told_from_other_ends_of_a_wait() {
+        let error = |kind| RedisError::from(io::Error::from(kind));
+        assert!(is_interrupted(&error(io::ErrorKind::Interrupted)));
+        assert!(!is_interrupted(&error(io::ErrorKind::WouldBlock)));
+    }
+
+    #[test]
+    fn what_could_not_be_sent_was_not_done() {
+        let error = |kind| RedisError::from(io::Error::from(kind));
+        assert!(!may_be_done(&error(io::ErrorKind::BrokenPipe)));
+        assert!(may_be_done(&error(io::ErrorKind::ConnectionReset)));
+        assert!(may_be_done(&error(io::ErrorKind::WouldBlock)));
+    }
+}

@@ -1,0 +1,336 @@
+//! [`Server`]: the server or the cluster, whichever of its nodes is to be asked.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cgi_session::{Config, Error, Result};
+use cgi_session_kit::pool::Pool;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+
+use super::cluster::Cluster;
+use super::failure::in_place_of;
+use super::node::{Connections, Link, Node, is_interrupted, is_stale, leaves_in_step, may_be_done};
+use super::place::Place;
+use super::record::Fields;
+use super::scripts::{Reply, Script};
+
+/// Nobody waits longer for an answer, nor for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So often a question is passed on from node to node.
+const MAX_TURNS: u32 = 6;
+
+/// The server, or a cluster of them.
+pub(super) struct Server {
+    nodes: Nodes,
+    shown: Arc<str>,
+    is_durable: bool,
+}
+
+enum Nodes {
+    One(Connections),
+    Many(Box<Cluster>),
+}
+
+/// What comes after an error.
+enum Next {
+    Again,
+    Failed,
+}
+
+impl Server {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let place = Place::of(config)?;
+        let patience = config.lock_timeout().min(PATIENCE);
+        let shown = Arc::from(place.shown.as_str());
+        let nodes = if place.is_cluster {
+            Nodes::Many(Box::new(Cluster::new(place, patience)?))
+        } else {
+            let client = place.only_client()?;
+            let node = Node::new(client, &shown, String::new(), patience);
+            Nodes::One(Arc::new(Pool::new(node)))
+        };
+        Ok(Server {
+            nodes,
+            shown,
+            is_durable: config.is_durable(),
+        })
+    }
+
+    /// Where the server is, without a password.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether a commit is to be confirmed by a replica.
+    pub(super) fn is_durable(&self) -> bool {
+        self.is_durable
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.nodes, Nodes::Many(_))
+    }
+
+    /// Runs a script on this key. Its arguments are those that depend on the connection, and the rest.
+    pub(super) fn call(
+        &self,
+        link: &mut Option<Link>,
+        action: &str,
+        script: &Script,
+        key: &str,
+        first: impl Fn(&Link) -> Vec<Vec<u8>>,
+        rest: &[Vec<u8>],
+    ) -> Result<Reply> {
+        let must_last = self.is_durable && script.is_lasting;
+        let is_repeated = Cell::new(false);
+        // Both on one connection: another server may have the place of the one that has done it.
+        let attempt = |link: &mut Link| {
+            let first = first(link);
+            let script = match &script.again {
+                Some(again) if is_repeated.get() => again,
+                _ => script,
+            };
+            let mut reply = link.run(script, key, &first, rest)?;
+            reply.is_repeated = is_repeated.get();
+            let is_witnessed = !must_last || reply.word() != "done" || link.is_replicated()?;
+            Ok((reply, is_witnessed))
+        };
+        let run = |link: &mut Link| {
+            let done = attempt(link);
+            if done.as_ref().is_err_and(may_be_done) {
+                is_repeated.set(true);
+            }
+            done
+        };
+        let (mut reply, mut is_witnessed) = self.with(link, action, key, run)?;
+        if reply.word() == "late" {
+            // It came in time, so that the server's clock was set. A new connection knows what it shows.
+            if let Some(link) = link.take() {
+                link.pool.close();
+            }
+            (reply, is_witnessed) = self.with(link, action, key, run)?;
+        }
+        let fail = |cause| {
+            Err(Error::unavailable(
+                format!("cannot {action} {}", self.shown),
+                cause,
+            ))
+        };
+        if reply.word() == "late" {
+            return fail("the server's clock does not run evenly");
+        }
+        if !is_witnessed {
+            return fail("it was done there, but no replica has confirmed it in time");
+        }
+        Ok(reply)
+    }
+
+    /// As [`Server::call`], with any connection.
+    pub(super) fn call_once(
+        &self,
+        action: &str,
+        script: &Script,
+        key: &str,
+        arguments: &[Vec<u8>],
+    ) -> Result<Reply> {
+        let mut link = None;
+        let reply = self.call(&mut link, action, script, key, |_| Vec::new(), arguments);
+        keep(link);
+        reply
+    }
+
+    /// Does something once on the node that has this key.
+    pub(super) fn once<T>(
+        &self,
+        action: &str,
+        key: &str,
+        work: impl FnMut(&mut Link) -> RedisResult<T>,
+    ) -> Result<T> {
+        let mut link = None;
+        let done = self.with(&mut link, action, key, work);
+        keep(link);
+        done
+    }
+
+    /// Does something with this connection, or with another to the node that has the key if there is
+    /// none. What a connection fails at that the server has closed meanwhile is done again with a new
+    /// one, and what another node has is done there: it must be such that it can be done twice.
+    pub(super) fn with<T>(
+        &self,
+        link: &mut Option<Link>,
+        action: &str,
+        key: &str,
+        mut work: impl FnMut(&mut Link) -> RedisResult<T>,
+    ) -> Result<T> {
+        let mut turn = 0;
+        loop {
+            let mut current = match link.take() {
+                Some(kept) => kept,
+                None => self.link(action, key)?,
+            };
+            let error = match work(&mut current) {
+                Ok(done) => {
+                    *link = Some(current);
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            let explained = current.node().explain(action, &error);
+            turn += 1;
+            match self.after(&error, current, link, key, turn) {
+                Next::Again if turn < MAX_TURNS => {}
+                _ => return Err(explained),
+            }
+        }
+    }
+
+    /// Prepares another turn, where there is to be one.
+    fn after(
+        &self,
+        error: &RedisError,
+        current: Link,
+        link: &mut Option<Link>,
+        key: &str,
+        turn: u32,
+    ) -> Next {
+        if is_interrupted(error) {
+            return Next::Again;
+        }
+        if is_stale(error) || error.is_timeout() {
+            // Then so it is with those that were made before.
+            current.pool.close();
+        }
+        if is_stale(error) && turn == 1 {
+            return Next::Again;
+        }
+        let Nodes::Many(cluster) = &self.nodes else {
+            if leaves_in_step(error) {
+                *link = Some(current);
+            }
+            return Next::Failed;
+        };
+        let turned = match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => cluster.follow(error, current),
+            ErrorKind::Server(ServerErrorKind::Ask) => {
+                let asked = cluster.ask(error, current);
+                asked.map(|asked| *link = Some(asked))
+            }
+            // Another node may have its place by now.
+            ErrorKind::Io
+            | ErrorKind::Server(
+                ServerErrorKind::ReadOnly
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown,
+            ) => {
+                let before = Arc::clone(&current.pool);
+                drop(current);
+                cluster.look_again(&before, key)
+            }
+            _ if leaves_in_step(error) => {
+                *link = Some(current);
+                None
+            }
+            _ => None,
+        };
+        turned.map_or(Next::Failed, |()| Next::Again)
+    }
+
+    /// A connection to the node that has this key.
+    fn link(&self, action: &str, key: &str) -> Result<Link> {
+        let linked = match &self.nodes {
+            Nodes::One(pool) => Link::to(pool),
+            Nodes::Many(cluster) => cluster.link(key),
+        };
+        linked.map_err(|error| in_place_of(error, action, &self.shown))
+    }
+
+    /// Every node that has keys.
+    pub(super) fn all(&self, action: &str) -> Result<Vec<Connections>> {
+        match &self.nodes {
+            Nodes::One(pool) => Ok(vec![Arc::clone(pool)]),
+            Nodes::Many(cluster) => cluster
+                .primaries()
+                .map_err(|error| in_place_of(error, action, &self.shown)),
+        }
+    }
+
+    /// Does something once on this node, whichever keys it has.
+    pub(super) fn on<T>(
+        &self,
+        pool: &Connections,
+        action: &str,
+        mut work: impl FnMut(&mut Link) -> RedisResult<T>,
+    ) -> Result<T> {
+        let mut is_first = true;
+        loop {
+            let linked = Link::to(pool);
+            let mut link = linked.map_err(|error| in_place_of(error, action, &self.shown))?;
+            match work(&mut link) {
+                Ok(done) => {
+                    link.keep();
+                    return Ok(done);
+                }
+                Err(error) if is_interrupted(&error) => {}
+                Err(error) if is_first && is_stale(&error) => pool.close(),
+                Err(error) => {
+                    let explained = link.node().explain(action, &error);
+                    if leaves_in_step(&error) {
+                        link.keep();
+                    }
+                    return Err(explained);
+                }
+            }
+            is_first = false;
+        }
+    }
+
+    /// Loads these fields of many hashes, those of one node at once.
+    pub(super) fn load(
+        &self,
+        action: &str,
+        keys: &[String],
+        question: impl Fn(&str) -> Cmd,
+    ) -> Result<Vec<Fields>> {
+        let mut loaded = vec![Fields::new(); keys.len()];
+        for (pool, places) in self.by_node(action, keys)? {
+            let mut all = redis::pipe();
+            for at in &places {
+                all.add_command(question(&keys[*at]));
+            }
+            let answers = self.on(&pool, action, |link| link.answers::<Fields>(&all))?;
+            for (at, answer) in places.into_iter().zip(answers) {
+                let one = |link: &mut Link| question(&keys[at]).query(link.connection());
+                // Perhaps another node has it by now.
+                loaded[at] = answer.or_else(|_| self.once(action, &keys[at], one))?;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// At which places in this list stand the keys that each node has.
+    fn by_node(&self, action: &str, keys: &[String]) -> Result<Vec<(Connections, Vec<usize>)>> {
+        let mut nodes: Vec<(Connections, Vec<usize>)> = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let pool = match &self.nodes {
+                Nodes::One(pool) => Ok(Arc::clone(pool)),
+                Nodes::Many(cluster) => cluster.pool(key),
+            };
+            let pool = pool.map_err(|error| in_place_of(error, action, &self.shown))?;
+            match nodes
+                .iter_mut()
+                .find(|(known, _)| Arc::ptr_eq(known, &pool))
+            {
+                Some((_, places)) => places.push(at),
+                None => nodes.push((pool, vec![at])),
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+/// Keeps a connection for the next use.
+pub(super) fn keep(link: Option<Link>) {
+    if let Some(link) = link {
+        link.keep();
+    }
+}

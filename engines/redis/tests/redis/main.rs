@@ -1,0 +1,11 @@
+//! The Redis store, on servers and clusters of the tests' own.
+
+mod away;
+mod contract;
+mod fastcgi;
+mod keys;
+mod line;
+mod programs;
+mod store;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,0 +1,74 @@
+//! `rediss://`: a server is believed when a certificate of `databaseCaFile` vouches for it, and else not.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use cgi_session::{SessionId, Store};
+use cgi_session_redis::RedisStore;
+
+use crate::store::{config, says};
+use cgi_session::store_contract::{counted, create};
+use testkit::apache::free_port;
+use testkit::certificates::make_certificates;
+use testkit::is_installed;
+use testkit::redis::RedisServer;
+
+#[test]
+fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    make_certificates(place.path());
+    let path = |name: &str| -> PathBuf { place.path().join(name) };
+    let text = |name: &str| path(name).into_os_string().into_string().unwrap();
+    let port = free_port().to_string();
+    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
+    let Some(server) = RedisServer::start(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &authority,
+        "--tls-auth-clients",
+        "no",
+    ]) else {
+        return;
+    };
+    let url = format!("rediss://127.0.0.1:{port}/0");
+    let store = |ca: &str| RedisStore::new(&config(&url, &[("databaseCaFile", ca)]));
+    let (id, lease) = create(&store(&authority).unwrap(), 1, SystemTime::now());
+    drop(lease);
+    assert_eq!(counted(&store(&authority).unwrap(), &id.digest()), Some(1));
+    assert_eq!(server.tell(&["DBSIZE"]), "1");
+
+    let now = SystemTime::now();
+    let error = store(&text("other.pem"))
+        .unwrap()
+        .read(&id.digest(), now)
+        .unwrap_err();
+    says(&error, &["certificate", "check databaseCaFile", &url]);
+    let of_the_system = RedisStore::new(&config(&url, &[])).unwrap();
+    let error = of_the_system.read(&id.digest(), now).unwrap_err();
+    says(&error, &["certificate", "check databaseCaFile"]);
+    let by_name = RedisStore::new(&config(
+        &format!("rediss://localhost:{port}/0"),
+        &[("databaseCaFile", &authority)],
+    ));
+    let error = by_name.unwrap().read(&id.digest(), now).unwrap_err();
+    says(&error, &["certificate", "names the host"]);
+
+    fs::write(path("none.pem"), "nothing").unwrap();
+    let error = store(&text("none.pem")).map(drop).unwrap_err();
+    says(&error, &["databaseCaFile", "none.pem"]);
+    let error = store("/nonexistent.pem").map(drop).unwrap_err();
+    says(&error, &["databaseCaFile /nonexistent.pem", "No such file"]);
+    // Who does not encrypt learns nothing.
+    let plain = RedisStore::new(&config(&format!("redis://127.0.0.1:{port}/0"), &[])).unwrap();
+    let session = SessionId::generate().unwrap().digest();
+    assert!(plain.read(&session, now).is_err());
+}

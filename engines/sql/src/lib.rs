@@ -1,0 +1,216 @@
+//! Sessions in a table of a database server: what `PostgreSQL` and `MySQL` have in common.
+//!
+//! # The lock
+//!
+//! A request holds its session by the row lock of a transaction on a connection of its own: `BEGIN`,
+//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends, and ends a
+//! connection that has held a session in silence for longer than `lockLease`. The last
+//! write and the end of the lock are one message, `UPDATE …; COMMIT`. Readers see what was committed last, and
+//! wait for nobody.
+//!
+//! # Writing and keeping the lock
+//!
+//! Only a commit publishes, and a commit ends the row lock. [`Lease::commit`] therefore sends `UPDATE …; COMMIT;
+//! BEGIN; SELECT … FOR UPDATE` in one message, and marks the row in the UPDATE: `held_by` says whose it is
+//! and `held_until`, by the server's clock, for how long. Whoever has the row lock in the gap between the two
+//! transactions finds the mark, rolls back and tries again later, as if the row were locked. A mark is nothing any
+//! more when it has run out, or when the connection that it names has ended: a holder that is killed leaves it behind.
+//!
+//! # Why no update is lost
+//!
+//! `version` counts the records of a session, with a random number behind the count. Every write of a lease has the
+//! condition that it is still the one that the lease loaded or wrote, under the row lock. So
+//!
+//! * with the row lock held from loading to the last write, nobody else wrote in between;
+//! * when the lock was lost, in a gap that outlasted the mark, or because the server ended the connection or
+//!   was changed for another, a write changes nothing unless the record is the one the lease knows, and is
+//!   [`Error::LeaseLost`] otherwise. A lease that could not lock its row again writes nothing at all;
+//! * between the servers of a Galera cluster row locks do not exclude; the second of two commits fails there
+//!   with a deadlock, which is [`Error::LeaseLost`] too. To such a server every statement is a message of its
+//!   own: it may acknowledge a commit that was overruled when that came together with its `UPDATE`;
+//! * only `INSERT` makes a row, so that no write brings back a session that is gone; one that was deleted and
+//!   made again has another version.
+//!
+//! When a connection breaks in the middle of a write, the row is looked at again on another one and under its lock:
+//! its version tells whether the write was carried out.
+
+#![cfg(any(feature = "mysql", feature = "postgres"))]
+
+mod address;
+mod cap;
+mod connector;
+mod creation;
+mod engine;
+mod install;
+mod lease;
+mod lock;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod rows;
+mod sweep;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::store::{Expiry, check_size};
+use cgi_session::{
+    Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, Stored, Sweep,
+    SweepReport, Uninstalled, Visitor,
+};
+use cgi_session_kit::{Pool, name_of_process, rows as table_rows};
+
+use address::Address;
+use connector::Connector;
+use engine::Engine;
+
+#[cfg(feature = "mysql")]
+pub use mysql::MYSQL;
+#[cfg(feature = "postgres")]
+pub use postgres::POSTGRES;
+
+/// The names of indexes and of the second table end with more letters, and may have 63.
+const MAX_TABLE: usize = 55;
+/// How long a mark holds a session while its lock is given up and taken again.
+const MARK: Duration = Duration::from_secs(5);
+
+/// Sessions in a table of a database server (`storageType = postgres` or `mysql`), which `database` names by its URL
+/// and `table` by its name. [`Store::install`] makes the table.
+///
+/// | column | holds |
+/// |---|---|
+/// | session | the digest of the id, primary key |
+/// | record | the record as JSON text |
+/// | expires | when it ends if it is not used again, in seconds since 1970, rounded up |
+/// | used | when it was last used, in seconds since 1970; 0 for what a change of id left |
+/// | user | whose session it is, or NULL |
+/// | version | a number that every save changes |
+/// | `held_by`, `held_until` | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
+///
+/// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
+/// So each open session needs a connection of its own.
+#[derive(Clone)]
+pub struct SqlStore {
+    shared: Arc<Shared>,
+}
+
+/// What the store, its leases and its clean-up have in common.
+struct Shared {
+    pool: Pool<Connector>,
+    table: String,
+    expiry: Expiry,
+    max_record_bytes: usize,
+    max_sessions: u64,
+    refuses_when_full: bool,
+    lock_timeout: Duration,
+    /// What a mark calls this process.
+    name: String,
+}
+
+impl SqlStore {
+    fn new(config: &Config, engine: impl Engine + 'static) -> Result<Self> {
+        let table = config.table();
+        if table.len() > MAX_TABLE {
+            return Err(Error::Config(format!(
+                "table = {table} ({}): must be at most {MAX_TABLE} letters here",
+                config.origin("table")
+            )));
+        }
+        let shared = Shared {
+            pool: Pool::new(Connector::new(Box::new(engine), config)),
+            table: table.to_owned(),
+            expiry: Expiry::new(config),
+            max_record_bytes: config.max_record_bytes(),
+            max_sessions: config.max_sessions(),
+            refuses_when_full: config.refuses_when_full(),
+            lock_timeout: config.lock_timeout(),
+            name: name_of_process(),
+        };
+        Ok(SqlStore {
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+impl fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStore")
+            .field("engine", self.shared.engine())
+            .field("table", &self.shared.table)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for SqlStore {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        let shared = &self.shared;
+        check_size(record, shared.max_record_bytes)?;
+        let lease = creation::create(shared, session, record, now)?;
+        Ok(lease.map(|lease| lease as Box<dyn Lease>))
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let locked = lock::lock(&self.shared, session, wait, now)?;
+        Ok(locked.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let shared = &self.shared;
+        let Some((stored, end)) = shared.find(session, now)? else {
+            return Ok(None);
+        };
+        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now) {
+            shared.renew(session, end, new_end, now);
+        }
+        Ok(Some(stored))
+    }
+
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let found = self.shared.find(session, now)?;
+        Ok(found.map(|(stored, _)| stored))
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        sweep::run(&self.shared, sweep, now)
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        sweep::last(&self.shared, now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        let shared = &self.shared;
+        let place = shared.engine().address();
+        table_rows::for_each(visit, place, |last| shared.page(last, now))
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        self.shared.sessions_of(user, now)
+    }
+
+    fn install(&self) -> Vec<Error> {
+        install::install(&self.shared).err().into_iter().collect()
+    }
+
+    fn examine(&self) -> Examination {
+        install::look(&self.shared)
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        install::uninstall(&self.shared)
+    }
+}

@@ -1,0 +1,117 @@
+//! What the server's errors mean, and what to do about them.
+
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
+
+use mysql::{DriverError, Error, MySqlError};
+
+use crate::engine::{Failure, Kind};
+
+const ADVICE: &str =
+    "is the server running, and does this program reach it? try: mariadb-admin ping";
+const ACCESS: &str =
+    "check the user and the password in database, databasePasswordFile or databasePassword";
+
+/// Why one was not let in.
+pub(super) fn of_login(error: Error) -> Failure {
+    match error {
+        Error::MySqlError(reason) => of_server(&reason),
+        error if is_late(&error) => late(),
+        Error::DriverError(DriverError::TlsNotSupported) => {
+            Failure::new(Kind::Refused, "the server does not encrypt")
+                .with_hint("have TLS set up there")
+        }
+        error => {
+            let text = told(&error);
+            if text.to_lowercase().contains("certificate") {
+                return Failure::new(Kind::Refused, text).with_hint(
+                    "check databaseCaFile, and that database names the host as its certificate does",
+                );
+            }
+            Failure::new(Kind::Unavailable, text).with_hint(ADVICE)
+        }
+    }
+}
+
+pub(super) fn of_statement(error: Error) -> Failure {
+    match error {
+        Error::MySqlError(reason) => of_server(&reason),
+        error if is_late(&error) => late(),
+        error => Failure::new(Kind::Broken, told(&error)),
+    }
+}
+
+/// Whether no answer came in the time that the socket was given.
+fn is_late(error: &Error) -> bool {
+    let reason = match error {
+        Error::IoError(reason) => Some(reason),
+        Error::CodecError(codec) => codec.source().and_then(<dyn StdError>::downcast_ref),
+        _ => None,
+    };
+    let kind = reason.map(io::Error::kind);
+    matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+fn late() -> Failure {
+    Failure::new(Kind::Late, "no answer in time").with_hint(ADVICE)
+}
+
+/// Without the names that the library has for its errors.
+fn told(error: &Error) -> String {
+    match error {
+        Error::IoError(error) => error.to_string(),
+        Error::CodecError(error) => error.to_string(),
+        Error::DriverError(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+fn of_server(reason: &MySqlError) -> Failure {
+    let (kind, hint) = meaning(reason.code);
+    Failure::new(kind, format!("{} ({})", reason.message, reason.code)).with_hint(hint)
+}
+
+fn meaning(code: u16) -> (Kind, &'static str) {
+    match code {
+        // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT
+        1205 | 3572 => (Kind::Locked, ""),
+        // ER_LOCK_DEADLOCK, also of a Galera cluster; ER_CHECKREAD, ER_ERROR_DURING_COMMIT, ER_QUERY_INTERRUPTED
+        1213 | 1020 | 1180 | 1317 => (Kind::Conflict, ""),
+        // ER_DUP_ENTRY
+        1062 => (Kind::Duplicate, ""),
+        // ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
+        1146 | 1054 => (Kind::NoTable, ""),
+        // ER_CONNECTION_KILLED, ER_SERVER_SHUTDOWN, ER_SESSION_WAS_KILLED, ER_CLIENT_INTERACTION_TIMEOUT
+        1927 | 1053 | 3169 | 4031 => (Kind::Ended, "it will serve again by itself"),
+        // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+        1040 | 1203 | 1226 => (
+            Kind::Unavailable,
+            "raise max_connections of the server, or lower the number of workers",
+        ),
+        // ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE
+        1290 | 1792 | 1836 => (
+            Kind::ReadOnly,
+            "this server is a replica, or set to read only; database must name the primary",
+        ),
+        // ER_DISK_FULL, ER_RECORD_FILE_FULL
+        1021 | 1114 => (Kind::Unavailable, "make room on the server's disk"),
+        // ER_OUTOFMEMORY, ER_OUT_OF_SORTMEMORY, ER_OUT_OF_RESOURCES
+        1037 | 1038 | 1041 => (
+            Kind::Unavailable,
+            "the server is out of memory; see its log",
+        ),
+        // ER_UNKNOWN_COM_ERROR, of a node that is not part of its cluster
+        1047 => (Kind::ReadOnly, "it will serve again when its cluster does"),
+        // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+        1045 | 1698 => (Kind::Refused, ACCESS),
+        // ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR
+        1044 | 1142 => (
+            Kind::Refused,
+            "the user needs SELECT, INSERT, UPDATE and DELETE on both tables, and to make them, CREATE, \
+             ALTER, INDEX and DROP",
+        ),
+        // ER_BAD_DB_ERROR
+        1049 => (Kind::Refused, "make the database, or name another one"),
+        _ => (Kind::Refused, ""),
+    }
+}

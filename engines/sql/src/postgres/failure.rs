@@ -1,0 +1,101 @@
+//! What the server's errors mean, and what to do about them.
+
+use std::error::Error as StdError;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::engine::{Failure, Kind};
+
+const ADVICE: &str = "is the server running, and does this program reach it? try: pg_isready";
+
+pub(super) fn unreachable(cause: Box<dyn StdError + Send + Sync>) -> Failure {
+    Failure::new(Kind::Unavailable, cause).with_hint(ADVICE)
+}
+
+pub(super) fn broken(cause: Box<dyn StdError + Send + Sync>) -> Failure {
+    Failure::new(Kind::Broken, cause)
+}
+
+pub(super) fn late() -> Failure {
+    Failure::new(Kind::Late, "no answer in time").with_hint(ADVICE)
+}
+
+/// Why one was not let in.
+pub(super) fn of_login(error: &Error) -> Failure {
+    if let Some(reason) = error.as_db_error() {
+        return of_server(reason);
+    }
+    let text = cgi_session::one_line(error);
+    if text.contains("certificate") || text.contains("TLS") {
+        return Failure::new(Kind::Refused, text).with_hint(
+            "check databaseCaFile, and that database names the host as its certificate does",
+        );
+    }
+    if text.contains("password") {
+        return Failure::new(Kind::Refused, text).with_hint(
+            "check the user and the password in database, databasePasswordFile or databasePassword",
+        );
+    }
+    unreachable(text.into())
+}
+
+/// Why a statement failed, on a connection that may have ended for a reason of its own.
+pub(super) fn of_statement(error: Error, end: Option<Error>) -> Failure {
+    let reason = error.as_db_error();
+    let reason = reason.or_else(|| end.as_ref().and_then(Error::as_db_error));
+    if let Some(reason) = reason {
+        return of_server(reason);
+    }
+    broken(cgi_session::one_line(&end.unwrap_or(error)).into())
+}
+
+fn of_server(reason: &DbError) -> Failure {
+    let (kind, hint) = meaning(reason.code());
+    Failure::new(
+        kind,
+        format!("{} ({})", reason.message(), reason.code().code()),
+    )
+    .with_hint(hint)
+}
+
+fn meaning(code: &SqlState) -> (Kind, &'static str) {
+    let class = code.code().get(..2).unwrap_or_default();
+    match code {
+        &SqlState::LOCK_NOT_AVAILABLE => (Kind::Locked, ""),
+        &SqlState::UNIQUE_VIOLATION => (Kind::Duplicate, ""),
+        &SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN => (Kind::NoTable, ""),
+        &SqlState::ADMIN_SHUTDOWN
+        | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+        | &SqlState::CRASH_SHUTDOWN => (Kind::Ended, "it will serve again by itself"),
+        &SqlState::CANNOT_CONNECT_NOW => (Kind::Unavailable, "it will serve again by itself"),
+        &SqlState::READ_ONLY_SQL_TRANSACTION => (
+            Kind::ReadOnly,
+            "this server is a standby, or set to read only; database must name the primary",
+        ),
+        &SqlState::TOO_MANY_CONNECTIONS => (
+            Kind::Unavailable,
+            "raise max_connections of the server, or lower the number of workers",
+        ),
+        &SqlState::DISK_FULL => (Kind::Unavailable, "make room on the server's disk"),
+        &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => (
+            Kind::Refused,
+            "check the user and the password in database, databasePasswordFile or databasePassword",
+        ),
+        &SqlState::INVALID_CATALOG_NAME => {
+            (Kind::Refused, "make the database, or name another one")
+        }
+        &SqlState::INSUFFICIENT_PRIVILEGE => (
+            Kind::Refused,
+            "the user needs SELECT, INSERT, UPDATE and DELETE on both tables, and to make them, CREATE",
+        ),
+        _ => match class {
+            // Somebody else's change came first.
+            "40" => (Kind::Conflict, ""),
+            "08" => (Kind::Broken, ""),
+            "53" | "58" => (Kind::Unavailable, "see the server's log"),
+            "57" => (Kind::Ended, "it will serve again by itself"),
+            _ => (Kind::Refused, ""),
+        },
+    }
+}

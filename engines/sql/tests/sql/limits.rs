@@ -1,0 +1,97 @@
+//! What a server does not take: too large a value, too many connections.
+
+use std::time::SystemTime;
+
+use cgi_session::{Error, SessionId};
+
+use crate::server::{own_servers_with, shared_servers};
+use crate::store::says;
+use cgi_session::store_contract::{WAIT, counted, create, record};
+
+#[test]
+fn a_value_that_the_server_refuses_leaves_the_record_before() {
+    for server in shared_servers() {
+        let store = server.installed("refuses", &[]);
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        // Longer than a key of an index may be, and so various that it cannot be made smaller.
+        let user: String = (0..200)
+            .map(|_| SessionId::generate().unwrap().digest().to_string())
+            .collect();
+        let refused = record(2, now).with_user(Some(&user));
+        let error = lease.finish(&refused, now).unwrap_err();
+        assert_eq!(error.status(), 500, "{error:?}");
+        says(&error, &["cannot save a session in"]);
+        // With the failure the transaction ended.
+        assert!(matches!(
+            lease.commit(&record(3, now), now),
+            Err(Error::LeaseLost)
+        ));
+        let other = SessionId::generate().unwrap().digest();
+        let error = store.create(&other, &refused, now).map(drop).unwrap_err();
+        assert_eq!(error.status(), 500, "{error:?}");
+        assert_eq!(counted(&*store, &id.digest()), Some(1));
+        assert_eq!(counted(&*store, &other), None);
+        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        lease.finish(&record(4, now), now).unwrap();
+        assert_eq!(counted(&*store, &id.digest()), Some(4));
+    }
+}
+
+#[test]
+fn a_record_that_is_larger_than_a_packet_is_not_sent_and_the_lock_is_kept() {
+    for server in own_servers_with(&[], &["--max-allowed-packet=1M"]) {
+        if server.kind() == "postgres" {
+            // It takes as much as maxRecordBytes allows.
+            continue;
+        }
+        let store = server.installed("Session", &[("maxRecordBytes", "8388608")]);
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        let text = format!(r#"{{"":{{"count":2,"x":"{}"}}}}"#, "x".repeat(600_000));
+        let large = record(2, now).with_values(text.into_bytes());
+        let other = SessionId::generate().unwrap().digest();
+        for outcome in [
+            lease.commit(&large, now),
+            lease.finish(&large, now),
+            store.create(&other, &large, now).map(drop),
+        ] {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.status(), 500);
+            says(
+                &error,
+                &["takes no statement of more than", "max_allowed_packet"],
+            );
+        }
+        assert_eq!(counted(&*store, &id.digest()), Some(1));
+        lease.commit(&record(3, now), now).unwrap();
+        lease.finish(&record(4, now), now).unwrap();
+        assert_eq!(counted(&*store, &id.digest()), Some(4));
+    }
+}
+
+#[test]
+fn where_there_are_too_many_connections_a_request_is_503_until_one_ends() {
+    for server in own_servers_with(&["max_connections=12"], &["--max-connections=10"]) {
+        let store = server.installed("Session", &[]);
+        let now = SystemTime::now();
+        let mut held = Vec::new();
+        let error = loop {
+            assert!(held.len() < 20, "{}: no limit", server.kind());
+            let session = SessionId::generate().unwrap().digest();
+            match store.create(&session, &record(1, now), now) {
+                Ok(lease) => held.push(lease.unwrap()),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.status(), 503);
+        says(&error, &["raise max_connections"]);
+        let mut lease = held.pop().unwrap();
+        lease.finish(&record(2, now), now).unwrap();
+        drop(lease);
+        // Its connection is the next one's.
+        let (id, lease) = create(&*store, 3, now);
+        drop(lease);
+        assert_eq!(counted(&*store, &id.digest()), Some(3));
+    }
+}

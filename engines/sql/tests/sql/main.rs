@@ -1,0 +1,11 @@
+//! The stores in `PostgreSQL` and `MySQL`, on servers of the tests' own.
+
+mod away;
+mod contract;
+mod limits;
+mod locks;
+mod many;
+mod new;
+mod server;
+mod store;
+mod tls;

@@ -1,0 +1,286 @@
+//! What is particular to tables of a database server, of whatever kind: the tables themselves, and what
+//! is in their rows.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::{Error, Record, SessionDigest, SessionId, Store, Sweep};
+
+use crate::server::{open, shared_servers};
+use cgi_session::store_contract::{WAIT, count, counted, create, record};
+
+/// An error holds these words and no password.
+#[track_caller]
+pub(crate) fn says(error: &Error, words: &[&str]) {
+    let line = error.one_line();
+    for word in words {
+        assert!(line.contains(word), "no {word:?} in {line}");
+    }
+    for shown in [line, format!("{error:?}")] {
+        assert!(!shown.contains("four-words"), "{shown}");
+    }
+}
+
+/// A lock, a read, a creation, a listing and a clean-up each fail with this status and these words.
+#[track_caller]
+pub(crate) fn all_fail(store: &dyn Store, status: u16, words: &[&str]) {
+    let (digest, now) = (SessionId::generate().unwrap().digest(), SystemTime::now());
+    let outcomes = [
+        store.lock(&digest, WAIT, now).map(drop),
+        store.read(&digest, now).map(drop),
+        store.create(&digest, &record(1, now), now).map(drop),
+        store.sessions_of("ada", now).map(drop),
+        store.delete_expired(&Sweep::new(), now).map(drop),
+        store.for_each(&mut |_, _| ControlFlow::Continue(()), now),
+    ];
+    for outcome in outcomes {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.status().as_u16(), status, "{error:?}");
+        says(&error, words);
+    }
+}
+
+#[test]
+fn without_its_table_a_store_says_what_to_do_and_makes_none() {
+    for server in shared_servers() {
+        let store = server.store("missing", &[]);
+        all_fail(
+            &*store,
+            500,
+            &["127.0.0.1", "/shop", "run `cgi-session init`"],
+        );
+        let tables =
+            "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'missing%'";
+        assert_eq!(server.ask(tables).as_deref(), Some("0"));
+    }
+}
+
+#[test]
+fn a_table_of_an_older_version_is_refused_until_it_is_brought_up_to_date_and_keeps_its_rows() {
+    for server in shared_servers() {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*server.installed("older", &[]), 7, now);
+        drop(lease);
+        server.run_all(&[
+            "ALTER TABLE \"older\" DROP COLUMN version",
+            "ALTER TABLE \"older\" DROP COLUMN held_by",
+            "ALTER TABLE \"older\" DROP COLUMN held_until",
+            "DELETE FROM \"older_state\"",
+        ]);
+        let store = server.store("older", &[]);
+        all_fail(&*store, 500, &["older version", "run `cgi-session init`"]);
+        assert!(store.install().is_empty());
+        assert!(store.install().is_empty(), "twice does no harm");
+        let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        assert_eq!(count(&stored.record), 7);
+        lease.commit(&record(8, now), now).unwrap();
+        lease.finish(&record(9, now), now).unwrap();
+        assert_eq!(counted(&*store, &id.digest()), Some(9));
+    }
+}
+
+#[test]
+fn a_table_of_the_oldest_version_without_indexes_or_states_is_brought_up_to_date() {
+    for server in shared_servers() {
+        let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
+        let session = id.digest();
+        let text = String::from_utf8(record(3, now).to_json()).unwrap();
+        server.run_all(&[
+            "CREATE TABLE \"oldest\" (session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, \
+             expires bigint NOT NULL, used bigint NOT NULL, \"user\" varchar(255))",
+            &format!("INSERT INTO \"oldest\" VALUES ('{session}', '{text}', 9999999999, 5, 'ada')"),
+        ]);
+        let store = server.installed("oldest", &[]);
+        assert_eq!(counted(&*store, &session), Some(3));
+        assert_eq!(
+            store.sessions_of("ada", now).unwrap(),
+            [session],
+            "{}",
+            server.kind()
+        );
+        let (_, mut lease) = store.lock(&session, WAIT, now).unwrap().unwrap();
+        lease.finish(&record(4, now), now).unwrap();
+        assert_eq!(counted(&*store, &session), Some(4));
+    }
+}
+
+#[test]
+fn a_table_of_a_later_version_is_refused_and_left_as_it_is() {
+    for server in shared_servers() {
+        let now = SystemTime::now();
+        let (id, lease) = create(&*server.installed("later", &[]), 7, now);
+        drop(lease);
+        server.run("UPDATE \"later_state\" SET value = 2 WHERE name = 'schema'");
+        let store = server.store("later", &[]);
+        all_fail(&*store, 500, &["a later release", "version 2"]);
+        let problems = store.install();
+        assert_eq!(problems.len(), 1);
+        says(&problems[0], &["a later release", "left as it is"]);
+        server.run("UPDATE \"later_state\" SET value = 1 WHERE name = 'schema'");
+        assert_eq!(counted(&*server.store("later", &[]), &id.digest()), Some(7));
+    }
+}
+
+#[test]
+fn a_table_of_somebody_else_is_neither_made_ours_nor_removed() {
+    for server in shared_servers() {
+        server.run_all(&[
+            "CREATE TABLE \"notes\" (session char(64), note text)",
+            "INSERT INTO \"notes\" VALUES ('a', 'b')",
+        ]);
+        let store = server.store("notes", &[]);
+        for problems in [store.install(), store.uninstall().errors] {
+            assert_eq!(problems.len(), 1);
+            says(&problems[0], &["notes", "somebody else's", "another table"]);
+        }
+        assert_eq!(
+            server.ask("SELECT note FROM \"notes\"").as_deref(),
+            Some("b")
+        );
+    }
+}
+
+#[test]
+fn what_somebody_else_put_into_the_table_is_no_session_and_stays() {
+    for server in shared_servers() {
+        let store = server.installed("foreign", &[]);
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        let (rubbish, future) = (id.digest(), SessionId::generate().unwrap().digest());
+        server.run_all(&[
+            "INSERT INTO \"foreign\" (session, record, expires, used) VALUES ('a note', 'x', 5, 5)",
+            "INSERT INTO \"foreign\" (session, record, expires, used) VALUES ('it''s', 'x', 9999999999, 5)",
+            &format!("UPDATE \"foreign\" SET record = 'rubbish' WHERE session = '{rubbish}'"),
+            &format!(
+                "INSERT INTO \"foreign\" (session, record, expires, used) \
+                 VALUES ('{future}', '{{\"v\":2}}', 9999999999, 5)"
+            ),
+        ]);
+        assert!(store.lock(&rubbish, WAIT, now).unwrap().is_none());
+        assert!(store.read(&rubbish, now).unwrap().is_none());
+        let error = store.lock(&future, WAIT, now).map(drop).unwrap_err();
+        says(&error, &["a later release", "left as it is"]);
+        let shown = RefCell::new(Vec::new());
+        let mut visit = |session: &SessionDigest, stored: Result<_, Error>| {
+            shown
+                .borrow_mut()
+                .push((*session, stored.map(drop).unwrap_err().one_line()));
+            ControlFlow::Continue(())
+        };
+        store.for_each(&mut visit, now).unwrap();
+        let shown = shown.into_inner();
+        let reason = |session| shown.iter().find(|(shown, _)| *shown == session).unwrap();
+        assert!(reason(rubbish).1.contains("no record"), "{shown:?}");
+        assert!(reason(future).1.contains("later release"), "{shown:?}");
+        assert_eq!(shown.len(), 2);
+        let report = store.delete_expired(&Sweep::new(), now).unwrap();
+        assert_eq!((report.deleted, report.foreign, report.busy), (0, 1, 0));
+        assert_eq!(
+            server.ask("SELECT count(*) FROM \"foreign\"").as_deref(),
+            Some("4")
+        );
+    }
+}
+
+#[test]
+fn whatever_a_record_or_a_user_holds_comes_back_as_it_was() {
+    for server in shared_servers() {
+        let store = server.installed("texts", &[]);
+        let now = SystemTime::now();
+        let mut sessions = Vec::new();
+        for text in [
+            "it's",
+            "a\\b",
+            "\\'; DROP TABLE texts; --",
+            "\"quoted\"",
+            "$$ $1 ? ?1 :name @x",
+            "b\u{fc}cher \u{1f36a}",
+            "\u{0}\u{7}",
+            "%_`",
+            "ADA",
+            "ada",
+            "ada ",
+            "",
+        ] {
+            let values = serde_json::json!({"": {"count": 1, "text": text}}).to_string();
+            let user = text.replace('\u{0}', "");
+            let record = Record::new(now)
+                .with_values(values.clone().into_bytes())
+                .with_user(Some(&user));
+            let session = SessionId::generate().unwrap().digest();
+            let mut lease = store.create(&session, &record, now).unwrap().unwrap();
+            lease.commit(&record, now).unwrap();
+            lease.finish(&record, now).unwrap();
+            let found = store.read(&session, now).unwrap().unwrap().record;
+            assert_eq!(std::str::from_utf8(found.values()).unwrap(), values);
+            assert_eq!(found.user(), Some(&*user));
+            sessions.push((user, session));
+        }
+        for (user, session) in sessions {
+            assert_eq!(
+                store.sessions_of(&user, now).unwrap(),
+                [session],
+                "{user:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_is_not_let_in_is_told_so_without_his_password() {
+    for server in shared_servers() {
+        let url = server.url();
+        let wrong = url.replace(":four-words-of-salt@", ":four-words-of-pepper@");
+        let store = open(server.kind(), &[("database", &wrong)]).unwrap();
+        all_fail(
+            &*store,
+            500,
+            &["check the user and the password", "shop@127.0.0.1"],
+        );
+        let elsewhere = url.replace("/shop", "/elsewhere");
+        let store = open(server.kind(), &[("database", &elsewhere)]).unwrap();
+        all_fail(&*store, 500, &["elsewhere"]);
+        let bare = url.replace(":four-words-of-salt@", "@");
+        let given = [
+            ("database", &*bare),
+            ("databasePassword", "four-words-of-salt"),
+            ("table", "given"),
+        ];
+        let store = open(server.kind(), &given).unwrap();
+        assert!(store.install().is_empty());
+        drop(create(&*store, 1, SystemTime::now()));
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_503_at_once_and_the_error_says_where() {
+    let port = testkit::apache::free_port();
+    for kind in ["postgres", "mysql"] {
+        let url = format!("{kind}://shop:four-words@127.0.0.1:{port}/shop");
+        let store = open(kind, &[("database", &url), ("lockTimeout", "90s")]).unwrap();
+        let started = Instant::now();
+        let place = format!("127.0.0.1:{port}/shop");
+        all_fail(
+            &*store,
+            503,
+            &["cannot connect to", &place, "is the server running"],
+        );
+        // Whoever waits for an answer gives up no sooner.
+        assert!(started.elapsed() < Duration::from_secs(9));
+    }
+}
+
+#[test]
+fn a_table_name_that_leaves_no_room_for_more_is_refused() {
+    let long = "t".repeat(56);
+    for kind in ["postgres", "mysql"] {
+        let url = format!("{kind}://shop@127.0.0.1/shop");
+        let error = open(kind, &[("database", &url), ("table", &long)])
+            .map(drop)
+            .unwrap_err();
+        assert!(matches!(error, Error::Config(_)));
+        says(&error, &["table = ttt", "at most 55"]);
+    }
+}

@@ -1,0 +1,144 @@
+//! The way to a server: through a socket, and encrypted, to one for whom a certificate vouches.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use cgi_session::Error;
+
+use crate::server::{open, own_servers_with, shared_servers};
+use crate::store::says;
+use cgi_session::store_contract::{counted, create};
+use testkit::certificates::make_certificates;
+use testkit::is_installed;
+use testkit::postgres::give;
+
+#[test]
+fn a_server_is_found_on_its_socket() {
+    for server in shared_servers() {
+        server.installed("socket", &[]);
+        let url = server.socket_url();
+        let settings = [("database", &*url), ("table", "socket")];
+        let store = open(server.kind(), &settings).unwrap();
+        let (id, lease) = create(&*store, 3, SystemTime::now());
+        drop(lease);
+        assert_eq!(counted(&*store, &id.digest()), Some(3));
+    }
+    for (kind, url, word) in [
+        (
+            "postgres",
+            "postgres://ada@/shop?host=/nowhere",
+            "/nowhere/shop",
+        ),
+        (
+            "mysql",
+            "mysql://ada@localhost/shop?socket=/nowhere",
+            "/nowhere/shop",
+        ),
+    ] {
+        let store = open(kind, &[("database", url)]).unwrap();
+        let session = cgi_session::SessionId::generate().unwrap().digest();
+        let error = store.read(&session, SystemTime::now()).unwrap_err();
+        assert_eq!(error.status(), 503);
+        says(&error, &[word, "is the server running"]);
+    }
+}
+
+#[test]
+fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    make_certificates(place.path());
+    let path = |name: &str| -> PathBuf { place.path().join(name) };
+    let text = |name: &str| path(name).into_os_string().into_string().unwrap();
+    give(place.path());
+    give(&path("server.key"));
+    give(&path("server.pem"));
+    fs::write(path("none.pem"), "nothing").unwrap();
+    let (certificate, key) = (text("server.pem"), text("server.key"));
+    let servers = own_servers_with(
+        &[
+            "ssl=on",
+            &format!("ssl_cert_file={certificate}"),
+            &format!("ssl_key_file={key}"),
+        ],
+        &[
+            &format!("--ssl-cert={certificate}"),
+            &format!("--ssl-key={key}"),
+        ],
+    );
+    for server in servers {
+        let kind = server.kind();
+        server.installed("Session", &[]);
+        let encrypted = format!("{}?sslmode=verify-full", server.url());
+        let store = |url: &str, ca: &str| {
+            let settings = [("database", url), ("databaseCaFile", ca)];
+            open(kind, &settings[..if ca.is_empty() { 1 } else { 2 }])
+        };
+        let own = store(&encrypted, &text("ca.pem")).unwrap();
+        let now = SystemTime::now();
+        let (id, lease) = create(&*own, 1, now);
+        let is_encrypted = match kind {
+            "postgres" => {
+                "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                           WHERE application_name LIKE 'cgi-session%'"
+            }
+            _ => {
+                "SELECT count(*) = 0 FROM information_schema.processlist \
+                  WHERE user = 'shop' AND id <> connection_id() AND info IS NOT NULL"
+            }
+        };
+        let answer = server.ask(is_encrypted).unwrap();
+        assert!(["t", "1"].contains(&&*answer), "{kind}: {answer}");
+        drop(lease);
+        assert_eq!(counted(&*own, &id.digest()), Some(1));
+
+        let refused = |url: &str, ca: &str, words: &[&str]| {
+            let error = store(url, ca).unwrap().read(&id.digest(), now).unwrap_err();
+            assert_eq!(error.status(), 500, "{error:?}");
+            says(&error, words);
+        };
+        refused(
+            &encrypted,
+            &text("other.pem"),
+            &["certificate", "check databaseCaFile"],
+        );
+        refused(&encrypted, "", &["certificate", "check databaseCaFile"]);
+        let by_name = encrypted.replace("127.0.0.1", "localhost");
+        refused(
+            &by_name,
+            &text("ca.pem"),
+            &["certificate", "names the host"],
+        );
+        for (ca, word) in [
+            (text("none.pem"), "no certificates"),
+            ("/nonexistent.pem".into(), "No such file"),
+        ] {
+            let error = store(&encrypted, &ca).map(drop).unwrap_err();
+            assert!(matches!(error, Error::Config(_)));
+            says(&error, &["databaseCaFile", &ca, word]);
+        }
+        if kind == "mysql" {
+            // Who does not encrypt learns nothing, and who does is let in.
+            server.tell("ALTER USER 'shop'@'%' REQUIRE SSL");
+            let plain = store(&server.url(), "").unwrap();
+            assert!(plain.read(&id.digest(), now).is_err());
+            let own = store(&encrypted, &text("ca.pem")).unwrap();
+            assert_eq!(counted(&*own, &id.digest()), Some(1));
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_encrypt_is_not_trusted_with_anything() {
+    for server in shared_servers() {
+        let url = format!("{}?sslmode=require", server.url());
+        let store = open(server.kind(), &[("database", &url)]).unwrap();
+        let session = cgi_session::SessionId::generate().unwrap().digest();
+        let error = store.read(&session, SystemTime::now()).unwrap_err();
+        assert_eq!(error.status(), 500, "{error:?}");
+        says(&error, &["TLS"]);
+    }
+}

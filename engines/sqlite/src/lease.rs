@@ -1,0 +1,87 @@
+//! [`SqliteLease`]: the lock of one session, and the changes of its row.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cgi_session::store::{SessionLock, check_size, unix_seconds};
+use cgi_session::{Error, Lease, Record, Result, SessionDigest};
+use cgi_session_kit::reading::{self, head};
+use rusqlite::params;
+
+use super::Shared;
+
+/// The lock of one session.
+pub(super) struct SqliteLease {
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: SessionDigest,
+    /// The times of the record, without its values.
+    pub(super) head: Record,
+    pub(super) end: u64,
+    pub(super) _lock: SessionLock,
+}
+
+impl SqliteLease {
+    /// Changes the row, if it is still there.
+    fn update(&self, action: &str, columns: &str, values: &[&dyn rusqlite::ToSql]) -> Result<bool> {
+        let sql = format!(
+            "UPDATE \"{}\" SET {columns} WHERE session = ?1",
+            self.shared.table
+        );
+        let rows = self
+            .shared
+            .with_table(action, |connection| connection.execute(&sql, values))?;
+        Ok(rows == Some(1))
+    }
+
+    /// Nobody else has its lock, so that no other session is what it was.
+    fn lost(&self) -> Error {
+        log::warn!(
+            "the session {} was lost in {} while it was in use: somebody deleted it by hand",
+            self.session,
+            self.shared.database.path().display()
+        );
+        Error::LeaseLost
+    }
+}
+
+impl Lease for SqliteLease {
+    fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
+        check_size(record, self.shared.max_record_bytes)?;
+        let end = self.shared.expiry.end(record, now);
+        let used = reading::used(record, now);
+        let text = reading::text(record, &self.shared.database.shown())?;
+        let is_saved = self.update(
+            "save a session in",
+            "record = ?2, expires = ?3, used = ?4, user = ?5",
+            params![self.session.as_str(), text, end, used, record.user()],
+        )?;
+        if !is_saved {
+            return Err(self.lost());
+        }
+        (self.end, self.head) = (end, head(record));
+        Ok(())
+    }
+
+    fn touch(&mut self, now: SystemTime) -> Result<()> {
+        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+            return Ok(());
+        };
+        // One that somebody deleted by hand has ended, and nothing of it was to be saved.
+        self.update(
+            "renew the time of a session in",
+            "expires = ?2, used = ?3",
+            params![self.session.as_str(), end, unix_seconds(now)],
+        )?;
+        self.end = end;
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let is_there = self.shared.contains(&self.session)?;
+        is_there.then_some(()).ok_or_else(|| self.lost())
+    }
+
+    fn destroy(self: Box<Self>) -> Result<()> {
+        self.shared.delete(&self.session)
+    }
+}

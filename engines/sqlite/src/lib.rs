@@ -1,0 +1,228 @@
+//! [`SqliteStore`]: sessions in a table of an SQLite database.
+//!
+//! SQLite locks a whole database, and only while it writes. That a request holds its session from
+//! loading to committing, and disturbs no other session by it, is the work of lock files in
+//! `<database>.locks`; a transaction never lasts longer than one statement or one batch of a
+//! clean-up. The database is in WAL mode, in which readers wait for nobody.
+//!
+//! # Lock order
+//!
+//! A session's lock → the database's. Whoever has the database's tries session locks and never
+//! waits for one. A row goes only under its session's lock, which is kept until the deletion is committed.
+
+mod cap;
+mod database;
+mod install;
+mod lease;
+mod rows;
+mod sweep;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::store::{Expiry, SessionLocks, check_size, has_passed, unix_seconds};
+use cgi_session::{
+    Config, Error, Lease, Record, Result, SessionDigest, Store, StoreKind, Stored, Sweep,
+    SweepReport, Uninstalled, Visitor,
+};
+use rusqlite::params;
+
+use cgi_session_kit::reading::head;
+use cgi_session_kit::rows::for_each;
+
+use database::Database;
+use lease::SqliteLease;
+
+/// The store that `storageType = sqlite` chooses: `Program::new().store(cgi_session_sqlite::SQLITE)`.
+pub const SQLITE: StoreKind =
+    StoreKind::new("sqlite", |config| Ok(Box::new(SqliteStore::new(config)?)));
+
+/// Sessions in a table of an SQLite database (`storageType = sqlite`), which `database` names by its
+/// path and `table` by its name.
+///
+/// | column | holds |
+/// |---|---|
+/// | session | the digest of the id, primary key |
+/// | record | the record as JSON text |
+/// | expires | when it ends if it is not used again, in seconds since 1970, rounded up |
+/// | used | when it was last used, in seconds since 1970; 0 for what a change of id left |
+/// | user | whose session it is, or NULL |
+///
+/// The database is made with mode 0600 when the first session is stored; beside it are SQLite's own
+/// `-wal` and `-shm` and the directory `<database>.locks`.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+/// What the store, its leases and its clean-up have in common.
+#[derive(Debug)]
+struct Shared {
+    database: Database,
+    table: String,
+    locks: SessionLocks,
+    expiry: Expiry,
+    max_record_bytes: usize,
+    max_sessions: u64,
+    refuses_when_full: bool,
+    lock_timeout: Duration,
+}
+
+impl SqliteStore {
+    /// A store in the configuration's `database`. Nothing is opened or made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `database` is not an absolute path, with or without `sqlite:` before it.
+    pub fn new(config: &Config) -> Result<Self> {
+        let path = database::path(config)?;
+        let mut locks = path.clone().into_os_string();
+        locks.push(".locks");
+        let shared = Shared {
+            database: Database::new(path, config),
+            table: config.table().to_owned(),
+            locks: SessionLocks::new(Path::new(&locks)),
+            expiry: Expiry::new(config),
+            max_record_bytes: config.max_record_bytes(),
+            max_sessions: config.max_sessions(),
+            refuses_when_full: config.refuses_when_full(),
+            lock_timeout: config.lock_timeout(),
+        };
+        Ok(SqliteStore {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The database's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.shared.database.path()
+    }
+}
+
+impl Store for SqliteStore {
+    fn create(
+        &self,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Box<dyn Lease>>> {
+        let shared = &self.shared;
+        check_size(record, shared.max_record_bytes)?;
+        let Some(lock) = shared.locks.try_take(session.as_str())? else {
+            // Whoever has its lock has the session.
+            return Ok(None);
+        };
+        let end = shared.expiry.end(record, now);
+        if !shared.insert(session, record, end, now)? {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SqliteLease {
+            shared: Arc::clone(shared),
+            session: *session,
+            head: head(record),
+            end,
+            _lock: lock,
+        })))
+    }
+
+    fn lock(
+        &self,
+        session: &SessionDigest,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
+        let shared = &self.shared;
+        // Not a lock's file is made for an id of nobody.
+        if !shared.contains(session)? {
+            return Ok(None);
+        }
+        let lock = shared.locks.take(session.as_str(), wait)?;
+        let Some(loaded) = shared.load(session)? else {
+            return Ok(None);
+        };
+        if has_passed(loaded.end, now) {
+            shared.delete(session)?;
+            return Ok(None);
+        }
+        let end = loaded.end;
+        let Some(stored) = loaded.stored(session, &shared.database.shown())? else {
+            return Ok(None);
+        };
+        let lease = SqliteLease {
+            shared: Arc::clone(shared),
+            session: *session,
+            head: head(&stored.record),
+            end,
+            _lock: lock,
+        };
+        Ok(Some((stored, Box::new(lease))))
+    }
+
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let shared = &self.shared;
+        let Some(loaded) = shared
+            .load(session)?
+            .filter(|row| !has_passed(row.end, now))
+        else {
+            return Ok(None);
+        };
+        let end = loaded.end;
+        let stored = loaded.stored(session, &shared.database.shown())?;
+        if let Some(stored) = &stored
+            && let Some(new_end) = shared.expiry.renewed(&stored.record, end, now)
+        {
+            shared.renew(session, end, new_end, now);
+        }
+        Ok(stored)
+    }
+
+    fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let loaded = self.shared.load(session)?;
+        let live = loaded.filter(|row| !has_passed(row.end, now));
+        live.map_or(Ok(None), |loaded| {
+            loaded.stored(session, &self.shared.database.shown())
+        })
+    }
+
+    fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        sweep::run(&self.shared, sweep, now)
+    }
+
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        sweep::last(&self.shared, now)
+    }
+
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        let shared = &self.shared;
+        let place = shared.database.shown();
+        for_each(visit, &place, |last| shared.page(last, now))
+    }
+
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let shared = &self.shared;
+        let sql = format!(
+            "SELECT session FROM \"{}\" WHERE user = ?1 AND expires >= ?2",
+            shared.table
+        );
+        let found = shared.with_table("list the sessions in", |connection| {
+            let mut statement = connection.prepare(&sql)?;
+            let names = statement.query_map(params![user, unix_seconds(now)], |row| row.get(0))?;
+            names.collect::<rusqlite::Result<Vec<String>>>()
+        })?;
+        let names = found.unwrap_or_default();
+        let sessions = names
+            .iter()
+            .map(|name| SessionDigest::parse(name.as_bytes()));
+        Ok(sessions.flatten().collect())
+    }
+
+    fn install(&self) -> Vec<Error> {
+        install::install(&self.shared)
+    }
+
+    fn uninstall(&self) -> Uninstalled {
+        install::uninstall(&self.shared)
+    }
+}

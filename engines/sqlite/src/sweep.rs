@@ -1,0 +1,186 @@
+//! Clean-up: deletes what has expired and is in nobody's use, some at a time.
+
+use std::time::{Duration, SystemTime};
+
+use cgi_session::store::{age_of_sweep, unix_seconds};
+use cgi_session::{Result, SessionDigest, Sweep, SweepReport};
+use cgi_session_kit::reading::time;
+use cgi_session_kit::rows::{
+    BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired, length,
+};
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{Shared, database};
+
+/// Runs a clean-up unless one is running.
+pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+    let mut report = SweepReport::default();
+    let Some(opened) = shared.database.open_existing()? else {
+        // Nothing was ever stored.
+        return Ok(report);
+    };
+    shared.database.keep(opened);
+    let mut rows = Rows { shared, sweep, now };
+    if sweep.is_dry_run() {
+        // It changes nothing, so that it needs no lock.
+        delete_expired(&mut rows, sweep, &mut report)?;
+        return Ok(report);
+    }
+    let Some(_lock) = shared.locks.sweep()? else {
+        report.already_running = true;
+        return Ok(report);
+    };
+    delete_expired(&mut rows, sweep, &mut report)?;
+    // What is deleted is deleted, whatever comes of the rest.
+    match shared.locks.remove_abandoned() {
+        Ok(removed) => report.temporary = removed,
+        Err(error) => report.failures.push(error.one_line()),
+    }
+    if let Err(error) = note(shared, now) {
+        report.failures.push(error.one_line());
+    }
+    Ok(report)
+}
+
+/// How long ago the last clean-up ended.
+pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
+    let sql = format!(
+        "SELECT value FROM \"{}_state\" WHERE name = ?1",
+        shared.table
+    );
+    let ended = shared.with_table("read", |connection| {
+        let ended = connection.query_row(&sql, [LAST_SWEEP], |row| row.get::<_, u64>(0));
+        ended.optional()
+    });
+    age_of_sweep(time(ended.ok()???), now)
+}
+
+fn note(shared: &Shared, now: SystemTime) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO \"{}_state\" (name, value) VALUES (?1, ?2) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        shared.table
+    );
+    let noted = shared.with_table("note the clean-up in", |connection| {
+        connection.execute(&sql, params![LAST_SWEEP, unix_seconds(now)])
+    });
+    noted.map(|_| ())
+}
+
+/// The table of a clean-up at this time. While a batch is deleted nobody else can write.
+struct Rows<'a> {
+    shared: &'a Shared,
+    sweep: &'a Sweep<'a>,
+    now: SystemTime,
+}
+
+impl Table for Rows<'_> {
+    fn expired_after(&mut self, end: u64, name: &str) -> Result<Vec<Candidate>> {
+        let sql = format!(
+            "SELECT session, expires, used, length(CAST(record AS BLOB)) FROM \"{}\" \
+             WHERE (expires, session) > (?1, ?2) AND expires < ?3 \
+             ORDER BY expires, session LIMIT {BATCH}",
+            self.shared.table
+        );
+        let found = self
+            .shared
+            .with_table("look for expired sessions in", |connection| {
+                let mut statement = connection.prepare(&sql)?;
+                let rows =
+                    statement.query_map(params![end, name, unix_seconds(self.now)], |row| {
+                        Ok(Candidate {
+                            name: row.get(0)?,
+                            end: row.get(1)?,
+                            used: row.get(2)?,
+                            bytes: row.get(3)?,
+                        })
+                    })?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn count_live(&mut self) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) FROM \"{}\" WHERE expires >= ?1 AND {IS_SESSION}",
+            self.shared.table
+        );
+        let count = self
+            .shared
+            .with_table("count the sessions in", |connection| {
+                connection.query_row(&sql, [unix_seconds(self.now)], |row| row.get(0))
+            })?;
+        Ok(count.unwrap_or_default())
+    }
+
+    fn delete(&mut self, batch: Vec<Candidate>, report: &mut SweepReport) -> Result<()> {
+        let (locks, sweep) = (&self.shared.locks, self.sweep);
+        let mut chosen = Vec::new();
+        // Kept until the deletions are committed.
+        let mut taken = Vec::new();
+        for candidate in batch {
+            if sweep.is_enough(report.deleted.saturating_add(length(&chosen))) {
+                report.stopped_early = true;
+                break;
+            }
+            report.examined += 1;
+            // A name of somebody else's making may be none of a lock.
+            if SessionDigest::parse(candidate.name.as_bytes()).is_none() {
+                report.foreign += 1;
+            } else if sweep.is_dry_run() {
+                if locks.is_taken(&candidate.name)? {
+                    report.busy += 1;
+                } else {
+                    chosen.push(candidate);
+                }
+            } else if let Some(lock) = locks.try_take(&candidate.name)? {
+                taken.push(lock);
+                chosen.push(candidate);
+            } else {
+                report.busy += 1;
+            }
+        }
+        if !sweep.is_dry_run() {
+            chosen = self.delete_locked(chosen)?;
+        }
+        drop(taken);
+        for candidate in chosen {
+            candidate.note_deleted(sweep, self.now, report);
+        }
+        Ok(())
+    }
+}
+
+impl Rows<'_> {
+    /// Deletes those that are still expired now that they are locked, and returns them.
+    fn delete_locked(&self, mut chosen: Vec<Candidate>) -> Result<Vec<Candidate>> {
+        let database = &self.shared.database;
+        let failed = |error| database.explain("delete expired sessions from", error);
+        let Some(mut opened) = database.open_existing()? else {
+            return Ok(Vec::new());
+        };
+        let sql = format!(
+            "DELETE FROM \"{}\" WHERE session = ?1 AND expires < ?2",
+            self.shared.table
+        );
+        let transaction = database::begin(&mut opened).map_err(failed)?;
+        let mut outcome = Ok(());
+        chosen.retain(|candidate| {
+            if outcome.is_err() {
+                return false;
+            }
+            match transaction.execute(&sql, params![candidate.name, unix_seconds(self.now)]) {
+                Ok(rows) => rows == 1,
+                Err(error) => {
+                    outcome = Err(error);
+                    false
+                }
+            }
+        });
+        outcome
+            .and_then(|()| transaction.commit())
+            .map_err(failed)?;
+        database.keep(opened);
+        Ok(chosen)
+    }
+}

@@ -1,0 +1,4 @@
+//! The SQLite store, on databases in files.
+
+mod contract;
+mod store;

@@ -1,0 +1,567 @@
+//! What is particular to a database: its file, other programs that use it, and damage.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::{Config, Error, SessionId, SessionManager, Store, Sweep, SweepEvent};
+use cgi_session_sqlite::SqliteStore;
+use rusqlite::Connection;
+
+use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
+
+struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Place {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("app.db")
+    }
+
+    fn store(&self, settings: &[(&str, &str)]) -> SqliteStore {
+        store(&self.path(), settings)
+    }
+
+    /// Another program with the same database open.
+    fn connect(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+fn store(path: &Path, settings: &[(&str, &str)]) -> SqliteStore {
+    let config = Config::new().set("database", path).unwrap();
+    let config = settings.iter().fold(config, |config, (key, value)| {
+        config.set(key, value).unwrap()
+    });
+    SqliteStore::new(&config).unwrap()
+}
+
+/// A lock, a read and a creation each fail with these words, and the file stays as it is.
+#[track_caller]
+fn all_fail(path: &Path, words: &[&str]) {
+    let before = fs::read(path).ok();
+    let (store, now) = (store(path, &[]), SystemTime::now());
+    let digest = SessionId::generate().unwrap().digest();
+    let errors = [
+        store.lock(&digest, WAIT, now).map(drop),
+        store.read(&digest, now).map(drop),
+        store.create(&digest, &record(1, now), now).map(drop),
+    ];
+    for error in errors {
+        let error = error.unwrap_err();
+        let line = error.one_line();
+        assert_eq!(error.status(), 500, "{line}");
+        for word in words.iter().chain([&path.to_str().unwrap()]) {
+            assert!(line.contains(word), "no {word:?} in {line}");
+        }
+    }
+    assert_eq!(fs::read(path).ok(), before);
+}
+
+#[test]
+fn the_database_and_the_files_beside_it_are_for_their_owner_alone() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let _held = create(&store, 1, SystemTime::now());
+    let mut seen = 0;
+    for entry in fs::read_dir(place.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o077;
+        assert_eq!(mode, 0, "{:?}", entry.path());
+        seen += 1;
+    }
+    assert_eq!(seen, 4, "the database, its log, its index, and the locks");
+}
+
+#[test]
+fn a_clean_up_that_cannot_note_its_end_tells_what_it_has_deleted() {
+    let place = Place::new();
+    let store = place.store(&[("table", "unnoted")]);
+    let now = SystemTime::now();
+    drop(create(&store, 1, now));
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON unnoted_state \
+                  BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    place.connect().execute_batch(refuse).unwrap();
+    let report = store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
+    assert_eq!(report.deleted, 1);
+    let [failure] = &report.failures[..] else {
+        panic!("{report:?}");
+    };
+    assert!(failure.contains("cannot note the clean-up in"), "{failure}");
+}
+
+#[test]
+fn a_lock_may_be_waited_for_longer_than_sqlite_can_count() {
+    let place = Place::new();
+    let store = place.store(&[("lockTimeout", "36500d")]);
+    let (id, lease) = create(&store, 1, SystemTime::now());
+    drop(lease);
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+}
+
+#[test]
+fn what_a_process_left_that_died_while_it_made_the_database_is_gone_with_the_first_session() {
+    // Before the database had its name, and after.
+    for has_name in [false, true] {
+        let place = Place::new();
+        let left = place.directory.path().join("app.db-new");
+        fs::write(&left, "").unwrap();
+        if has_name {
+            fs::hard_link(&left, place.path()).unwrap();
+        }
+        let store = place.store(&[]);
+        let digest = SessionId::generate().unwrap().digest();
+        let now = SystemTime::now();
+        drop(
+            store
+                .create(&digest, &record(1, now), now)
+                .unwrap()
+                .unwrap(),
+        );
+        assert!(store.read(&digest, now).unwrap().is_some());
+        assert!(!left.exists(), "{has_name}");
+    }
+}
+
+#[test]
+fn the_database_is_named_by_a_path_or_a_url_and_by_nothing_else() {
+    for (name, path) in [
+        ("/var/lib/a.db", "/var/lib/a.db"),
+        ("sqlite:/var/lib/a.db", "/var/lib/a.db"),
+        ("sqlite:///var/lib/a.db", "/var/lib/a.db"),
+    ] {
+        assert_eq!(store(Path::new(name), &[]).path(), Path::new(path));
+    }
+    for name in ["", "a.db", "sqlite:a.db", "mysql://localhost/a"] {
+        let config = Config::new().set("database", name).unwrap();
+        let error = SqliteStore::new(&config).unwrap_err().to_string();
+        assert!(error.contains("the absolute path of a file"), "{error}");
+    }
+}
+
+#[test]
+fn a_manager_keeps_its_sessions_in_the_database_that_the_configuration_names() {
+    let place = Place::new();
+    let config = Config::new().set("storageType", "sqlite").unwrap();
+    let config = config.set("database", place.path()).unwrap();
+    let config = config.set("table", "visitors").unwrap();
+    let manager = SessionManager::new(config).unwrap();
+    let mut session = manager.start(b"").unwrap();
+    session.insert("n", 1).unwrap();
+    session.commit().unwrap();
+    let sql = "SELECT record, length(session), user FROM visitors";
+    let row = place
+        .connect()
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let (text, length, user): (String, u64, Option<String>) = row.unwrap();
+    assert!(text.ends_with(r#""values":{"":{"n":1}}}"#), "{text}");
+    assert_eq!((length, user), (64, None));
+}
+
+#[test]
+fn a_request_that_takes_its_time_holds_up_no_other_session() {
+    let place = Place::new();
+    let store = place.store(&[("lockTimeout", "60s")]);
+    let now = SystemTime::now();
+    let (_, mut slow) = create(&store, 1, now);
+    let (other, lease) = create(&store, 1, now);
+    drop(lease);
+    slow.commit(&record(2, now), now).unwrap();
+    let (_, mut quick) = store
+        .lock(&other.digest(), Duration::ZERO, now)
+        .unwrap()
+        .unwrap();
+    quick.commit(&record(2, now), now).unwrap();
+    quick.destroy().unwrap();
+    slow.commit(&record(3, now), now).unwrap();
+}
+
+#[test]
+fn while_another_program_writes_a_reader_does_not_wait_and_a_writer_waits_in_bounds() {
+    let place = Place::new();
+    let store = place.store(&[("lockTimeout", "1s")]);
+    let now = SystemTime::now();
+    let patient = place.store(&[("lockTimeout", "90s")]);
+    let (id, mut lease) = create(&store, 1, now);
+    let other = place.connect();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let started = Instant::now();
+    assert_eq!(counted(&patient, &id.digest()), Some(1));
+    // That it was read would have to be noted by now.
+    let read = patient.read(&id.digest(), later(now, 30)).unwrap();
+    assert!(read.is_some());
+    assert!(started.elapsed() < Duration::from_secs(30));
+
+    let busy = lease.commit(&record(2, now), now).unwrap_err();
+    assert_eq!(busy.status(), 503);
+    let text = busy.to_string();
+    assert!(text.contains("app.db") && text.contains("1.0 s"), "{text}");
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+    let another = SessionId::generate().unwrap().digest();
+    let busy = store.create(&another, &record(1, now), now).map(drop);
+    assert!(matches!(busy, Err(Error::Busy { .. })));
+
+    other.execute_batch("ROLLBACK").unwrap();
+    lease.commit(&record(3, now), now).unwrap();
+    assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+#[test]
+fn whoever_makes_the_table_waits_for_another_program_that_is_about_to_write() {
+    let place = Place::new();
+    let other = place.connect();
+    other
+        .execute_batch("CREATE TABLE another (value); BEGIN IMMEDIATE;")
+        .unwrap();
+
+    let store = place.store(&[("lockTimeout", "60s")]);
+    let (sender, receiver) = mpsc::channel();
+    let maker = thread::spawn(move || {
+        let digest = SessionId::generate().unwrap().digest();
+        let now = SystemTime::now();
+        let created = store
+            .create(&digest, &record(1, now), now)
+            .map(|lease| lease.is_some());
+        sender.send(created).unwrap();
+    });
+    let early = receiver.recv_timeout(Duration::from_millis(500));
+    assert!(early.is_err(), "it did not wait: {early:?}");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(receiver.recv().unwrap().unwrap());
+    maker.join().unwrap();
+}
+
+#[test]
+fn a_program_that_has_the_database_for_itself_is_named_as_the_reason() {
+    let place = Place::new();
+    drop(create(&place.store(&[]), 1, SystemTime::now()));
+    let other = place.connect();
+    let exclusive = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT";
+    other.execute_batch(exclusive).unwrap();
+    let store = place.store(&[("lockTimeout", "1s")]);
+    let digest = SessionId::generate().unwrap().digest();
+    let busy = store.read(&digest, SystemTime::now()).unwrap_err();
+    assert!(busy.to_string().contains("that has the database"), "{busy}");
+    drop(other);
+    assert!(store.read(&digest, SystemTime::now()).unwrap().is_none());
+}
+
+#[test]
+fn a_file_that_is_no_database_is_left_alone_and_the_error_says_what_to_do() {
+    let place = Place::new();
+    let text = "these are my notes, and no database of anybody's\n".repeat(100);
+    fs::write(place.path(), text).unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    all_fail(
+        &place.path(),
+        &["not a database", "put a backup in its place"],
+    );
+}
+
+#[test]
+fn a_damaged_database_is_left_alone_and_the_error_says_what_to_do() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    let (id, lease) = create(&place.store(&[]), 1, now);
+    drop(lease);
+    // Without the log, where the damage would be mended from.
+    let mode = "PRAGMA journal_mode = DELETE";
+    let mode = place
+        .connect()
+        .query_row(mode, [], |row| row.get::<_, String>(0));
+    assert_eq!(mode.unwrap(), "delete");
+    let mut bytes = fs::read(place.path()).unwrap();
+    bytes[100..].fill(0x55);
+    fs::write(place.path(), &bytes).unwrap();
+    all_fail(&place.path(), &["malformed", "put a backup in its place"]);
+    let read = place.store(&[]).read(&id.digest(), now);
+    assert!(read.is_err());
+}
+
+#[test]
+fn a_directory_a_link_and_a_file_that_others_may_write_are_refused() {
+    let place = Place::new();
+    fs::create_dir(place.path()).unwrap();
+    all_fail(&place.path(), &["is a directory"]);
+    fs::remove_dir(place.path()).unwrap();
+    symlink("/etc/passwd", place.path()).unwrap();
+    all_fail(&place.path(), &["is not a regular file"]);
+    fs::remove_file(place.path()).unwrap();
+    fs::write(place.path(), "").unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o666)).unwrap();
+    all_fail(&place.path(), &["0666", "chmod 0600"]);
+}
+
+#[test]
+fn a_database_in_a_directory_that_is_not_there_is_an_error_only_for_whoever_stores() {
+    let place = Place::new();
+    let store = store(&place.path().join("missing/app.db"), &[]);
+    let (digest, now) = (SessionId::generate().unwrap().digest(), SystemTime::now());
+    assert!(store.read(&digest, now).unwrap().is_none());
+    let error = store
+        .create(&digest, &record(1, now), now)
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        error.one_line().contains("missing/app.db"),
+        "{}",
+        error.one_line()
+    );
+}
+
+/// A disk of memory, taken away with the value.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount() -> Option<Self> {
+        let disk = Disk(tempfile::tempdir().unwrap());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs"]);
+        let is_mounted = mount.arg(disk.0.path()).output();
+        let is_mounted = is_mounted.is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            testkit::skip("not allowed to mount a small disk");
+        }
+        is_mounted.then_some(disk)
+    }
+
+    fn remount(&self, mode: &str) {
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-o", &format!("remount,{mode}")])
+            .arg(self.0.path());
+        assert!(mount.status().unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A mount that stays is in a temporary directory of its own.
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn on_a_read_only_disk_nothing_is_lost_and_the_error_says_what_to_do() {
+    let Some(disk) = Disk::mount() else {
+        return;
+    };
+    let path = disk.0.path().join("app.db");
+    let now = SystemTime::now();
+    let (id, lease) = create(&store(&path, &[]), 1, now);
+    drop(lease);
+    disk.remount("ro");
+    let read_only = store(&path, &[]);
+    let errors = [
+        read_only.lock(&id.digest(), WAIT, now).map(drop),
+        read_only
+            .create(&id.digest(), &record(2, now), now)
+            .map(drop),
+        read_only.delete_expired(&Sweep::new(), now).map(drop),
+    ];
+    for error in errors {
+        let line = error.unwrap_err().one_line();
+        assert!(
+            line.contains(path.to_str().unwrap()) && line.contains("try: "),
+            "{line}"
+        );
+    }
+    drop(read_only);
+    disk.remount("rw");
+    assert_eq!(counted(&store(&path, &[]), &id.digest()), Some(1));
+}
+
+#[test]
+fn on_a_full_disk_a_commit_fails_and_the_record_before_stays() {
+    let Some(disk) = Disk::mount() else {
+        return;
+    };
+    let store = store(
+        &disk.0.path().join("app.db"),
+        &[("maxRecordBytes", "8388608")],
+    );
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    let text = format!(r#"{{"":{{"count":2,"x":"{}"}}}}"#, "x".repeat(4 << 20));
+    let error = lease
+        .commit(&record(2, now).with_values(text.into_bytes()), now)
+        .unwrap_err();
+    assert!(
+        error.one_line().contains("make room"),
+        "{}",
+        error.one_line()
+    );
+    assert_eq!(counted(&store, &id.digest()), Some(1));
+    lease.commit(&record(3, now), now).unwrap();
+    assert_eq!(counted(&store, &id.digest()), Some(3));
+}
+
+#[test]
+fn a_row_that_was_deleted_by_hand_does_not_come_back_by_a_commit() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&store, 1, now);
+    place.connect().execute("DELETE FROM Session", []).unwrap();
+    let is_lost = |outcome: Result<(), Error>| matches!(outcome, Err(Error::LeaseLost));
+    assert!(is_lost(lease.commit(&record(2, now), now)));
+    lease.touch(later(now, 10)).unwrap();
+    // Nor under another id.
+    assert!(is_lost(lease.check()));
+    assert_eq!(counted(&store, &id.digest()), None);
+}
+
+#[test]
+fn a_database_that_is_moved_away_takes_its_sessions_with_it_and_a_new_one_is_made() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&store, 1, now);
+    drop(lease);
+    for name in ["app.db", "app.db-wal", "app.db-shm"] {
+        let from = place.directory.path().join(name);
+        fs::rename(&from, from.with_extension(format!("{name}.away"))).unwrap();
+    }
+    assert_eq!(counted(&store, &id.digest()), None);
+    let (new, _) = create(&store, 2, now);
+    assert_eq!(counted(&store, &new.digest()), Some(2));
+    assert!(place.path().is_file());
+}
+
+#[test]
+fn a_row_that_is_no_record_is_no_session_and_is_shown_to_the_administrator() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&store, 1, now);
+    drop(lease);
+    for (text, reason) in [("rubbish", "no record"), (r#"{"v":2}"#, "later release")] {
+        let sql = "UPDATE Session SET record = ?1";
+        place.connect().execute(sql, [text]).unwrap();
+        let shown = RefCell::new(Vec::new());
+        let mut visit = |_: &_, stored: Result<_, Error>| {
+            let reason = stored.map(drop).unwrap_err().one_line();
+            shown.borrow_mut().push(reason);
+            std::ops::ControlFlow::Continue(())
+        };
+        store.for_each(&mut visit, now).unwrap();
+        let shown = shown.into_inner();
+        assert!(shown.len() == 1 && shown[0].contains(reason), "{shown:?}");
+    }
+    assert!(store.lock(&id.digest(), WAIT, now).is_err());
+    for columns in ["record = 5", "used = 'rubbish'", "expires = 'rubbish'"] {
+        let sql = format!("UPDATE Session SET {columns}");
+        place.connect().execute(&sql, []).unwrap();
+        assert!(store.lock(&id.digest(), WAIT, now).unwrap().is_none());
+        assert!(store.read(&id.digest(), now).unwrap().is_none());
+        assert!(store.peek(&id.digest(), now).unwrap().is_none());
+        let mut reasons = Vec::new();
+        let mut visit = |_: &_, stored: Result<_, Error>| {
+            reasons.push(stored.map(drop).unwrap_err().one_line());
+            std::ops::ControlFlow::Continue(())
+        };
+        store.for_each(&mut visit, now).unwrap();
+        assert!(matches!(&reasons[..], [reason] if reason.contains("no record")));
+    }
+}
+
+#[test]
+fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let now = SystemTime::now();
+    for number in 0..5 {
+        create(&store, number, now);
+    }
+    let after = later(now, 61);
+    let seen = Mutex::new((0, 0));
+    let observer = |event: SweepEvent<'_>| {
+        let mut seen = seen.lock().unwrap();
+        match event {
+            SweepEvent::Examined(number) => seen.0 += number,
+            SweepEvent::Deleted {
+                name,
+                age,
+                bytes,
+                reason,
+            } => {
+                assert_eq!((name.len(), reason), (64, "expired"));
+                assert!(age >= Duration::from_secs(3600) && bytes > 20);
+                seen.1 += 1;
+            }
+            _ => {}
+        }
+    };
+    let limited = Sweep::new().max_files(2).observer(&observer);
+    let report = store.delete_expired(&limited, after).unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (2, true));
+    assert_eq!(*seen.lock().unwrap(), (2, 2));
+    let no_time = Sweep::new().max_time(Duration::ZERO);
+    let report = store.delete_expired(&no_time, after).unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (0, true));
+    let report = store
+        .delete_expired(&Sweep::new().max_files(3), after)
+        .unwrap();
+    assert_eq!((report.deleted, report.stopped_early), (3, false));
+    assert_eq!(
+        store
+            .last_sweep(later(after, 1))
+            .map(|age| age.as_secs() / 60),
+        Some(1)
+    );
+}
+
+#[test]
+fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    create(&store, 1, SystemTime::now());
+    place
+        .connect()
+        .execute_batch("CREATE TABLE notes (text)")
+        .unwrap();
+    let done = store.uninstall();
+    assert!(done.errors.is_empty(), "{done:?}");
+    assert_eq!(
+        (done.sessions, done.foreign),
+        (1, vec!["table notes".to_owned()])
+    );
+    let tables = "SELECT group_concat(name) FROM sqlite_schema";
+    let tables = place
+        .connect()
+        .query_row(tables, [], |row| row.get::<_, String>(0));
+    assert_eq!(tables.unwrap(), "notes");
+}
+
+#[test]
+fn at_the_cap_the_expired_go_first_and_a_full_store_of_expired_ones_refuses_nobody() {
+    let place = Place::new();
+    let store = place.store(&[("maxSessions", "2"), ("whenFull", "refuse")]);
+    let now = SystemTime::now();
+    let ids = [1, 2].map(|number| create(&store, number, now).0);
+    let full = store.create(
+        &SessionId::generate().unwrap().digest(),
+        &record(3, now),
+        now,
+    );
+    assert!(matches!(full.map(drop), Err(Error::Full { limit: 2 })));
+    let (new, _) = create(&store, 3, later(now, 61));
+    let left = ids
+        .iter()
+        .filter(|id| store.read(&id.digest(), now).unwrap().is_some());
+    assert_eq!(left.count(), 1);
+    let stored = store.read(&new.digest(), later(now, 61)).unwrap().unwrap();
+    assert_eq!(count(&stored.record), 3);
+}
