@@ -290,11 +290,15 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_overrides_single_keys_and_is_checked_as_strictly() {
-        // Signs of comments inside a value are part of it.
-        let mut config = read("[session]\nstorageFileDir = /a;b#c/../d\ntimeout = 5\n").unwrap();
+    fn comment_signs_inside_a_value_are_part_of_it() {
+        let config = read("[session]\nstorageFileDir = /a;b#c/../d\n").unwrap();
         let directory = config.storage_file_dir().unwrap();
         assert_eq!(directory, Path::new("/a;b#c/../d"));
+    }
+
+    #[test]
+    fn the_environment_overrides_single_keys_and_is_checked_as_strictly() {
+        let mut config = read("[session]\nstorageFileDir = /a\ntimeout = 5\n").unwrap();
         let set = |name: &str, value: &str| [(OsString::from(name), OsString::from(value))];
         read_environment(&mut config, &set("CGI_SESSION_STORAGE_FILE_DIR", "/b")).unwrap();
         assert_eq!(config.storage_file_dir().unwrap(), Path::new("/b"));

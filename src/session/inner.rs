@@ -13,7 +13,7 @@ use crate::store::{Lease, Store, Stored};
 
 /// The configuration, the store, and the sessions that threads hold.
 pub(super) struct ManagerInner {
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) store: Box<dyn Store>,
     pub(super) held: Arc<HeldSessions>,
 }

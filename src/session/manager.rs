@@ -53,6 +53,7 @@ impl SessionManager {
     ///
     /// [`Error::Config`] when the settings do not fit together.
     pub fn with_kinds(config: Config, kinds: &[StoreKind]) -> Result<Self> {
+        let config = Arc::new(config);
         let store = store::open(&config, kinds)?;
         SessionManager::with_boxed(config, store)
     }
@@ -63,10 +64,10 @@ impl SessionManager {
     ///
     /// [`Error::Config`] when the settings do not fit together.
     pub fn with_store(config: Config, store: impl Store + 'static) -> Result<Self> {
-        SessionManager::with_boxed(config, Box::new(store))
+        SessionManager::with_boxed(Arc::new(config), Box::new(store))
     }
 
-    fn with_boxed(config: Config, store: Box<dyn Store>) -> Result<Self> {
+    fn with_boxed(config: Arc<Config>, store: Box<dyn Store>) -> Result<Self> {
         config.check()?;
         Ok(SessionManager {
             shared: Arc::new(ManagerInner {

@@ -159,19 +159,23 @@ impl Store for CustomStore {
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let key = key(session);
         let found = self.shared.find(key, now)?;
-        if let Some((record, end)) = &found
-            && self.shared.expiry.renewed(record, *end, now).is_some()
+        if let Some((stored, end)) = &found
+            && self
+                .shared
+                .expiry
+                .renewed(&stored.record, *end, now)
+                .is_some()
             && let Err(error) = self.shared.renew(key, now)
         {
             // What was read is right all the same.
             log::warn!("{}", error.one_line());
         }
-        Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
+        Ok(found.map(|(stored, _)| stored))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let found = self.shared.find(key(session), now)?;
-        Ok(found.map(|(record, end)| self.shared.stored(record, end, now)))
+        Ok(found.map(|(stored, _)| stored))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
@@ -198,15 +202,12 @@ impl Store for CustomStore {
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         for key in self.keys()? {
-            let Some(session) = SessionDigest::parse(format!("{key:0<64}").as_bytes())
-                .filter(|_| key.len() == CustomStore::KEY_LENGTH)
-            else {
+            let session = SessionDigest::parse(format!("{key:0<64}").as_bytes());
+            let Some(session) = session.filter(|_| key.len() == Self::KEY_LENGTH) else {
                 continue;
             };
             let flow = match self.shared.find(&key, now) {
-                Ok(Some((record, end))) if !record.is_marker() => {
-                    visit(&session, Ok(self.shared.stored(record, end, now)))
-                }
+                Ok(Some((stored, _))) if !stored.record.is_marker() => visit(&session, Ok(stored)),
                 Ok(_) => ControlFlow::Continue(()),
                 Err(error) => visit(&session, Err(error)),
             };
@@ -252,12 +253,12 @@ impl CustomStoreInner {
         failed("delete", key, self.functions.delete(key))
     }
 
-    /// A live record and its end.
-    fn find(&self, key: &str, now: SystemTime) -> Result<Option<(Record, u64)>> {
+    /// A live session and its end.
+    fn find(&self, key: &str, now: SystemTime) -> Result<Option<(Stored, u64)>> {
         let Some((data, end)) = self.load(key)?.filter(|(_, end)| !has_passed(*end, now)) else {
             return Ok(None);
         };
-        Ok(parse(key, data)?.map(|record| (record, end)))
+        Ok(parse(key, data)?.map(|record| (self.stored(record, end, now), end)))
     }
 
     fn stored(&self, record: Record, end: u64, now: SystemTime) -> Stored {
@@ -273,7 +274,7 @@ impl CustomStoreInner {
             return Ok(());
         };
         // It may have been saved since it was read.
-        if let Some((record, end)) = self.find(key, now)?
+        if let Some((Stored { record, .. }, end)) = self.find(key, now)?
             && let Some(end) = self.expiry.renewed(&record, end, now)
         {
             self.save(key, &record, end)?;

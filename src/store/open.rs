@@ -1,6 +1,7 @@
 //! The store that a configuration names.
 
 use std::env;
+use std::sync::Arc;
 
 use super::{FileStore, MemoryStore, Store};
 use crate::config::{Config, StorageType};
@@ -33,13 +34,13 @@ impl StoreKind {
 /// # Errors
 ///
 /// [`Error::Config`] when there is none in this program, or the settings do not fit it.
-pub(crate) fn open(config: &Config, kinds: &[StoreKind]) -> Result<Box<dyn Store>> {
+pub(crate) fn open(config: &Arc<Config>, kinds: &[StoreKind]) -> Result<Box<dyn Store>> {
     let storage_type = config.get("storageType").unwrap_or_default();
     if let Some(kind) = kinds.iter().find(|kind| kind.storage_type == storage_type) {
         return (kind.open)(config);
     }
     Ok(match config.storage_type {
-        StorageType::File => Box::new(FileStore::new(config)?),
+        StorageType::File => Box::new(FileStore::new(Arc::clone(config))?),
         StorageType::Ram if env::var_os("REQUEST_METHOD").is_some() => {
             return Err(Error::Config(
                 "storageType = ram cannot work under CGI: every request is a new process and would find nothing; \
@@ -47,7 +48,7 @@ pub(crate) fn open(config: &Config, kinds: &[StoreKind]) -> Result<Box<dyn Store
                     .to_owned(),
             ));
         }
-        StorageType::Ram => Box::new(MemoryStore::new(config)?),
+        StorageType::Ram => Box::new(MemoryStore::new(Arc::clone(config))?),
         StorageType::Custom => {
             return Err(Error::Config(
                 "storageType = custom: the program brings its own store, with Program::store or \
@@ -56,7 +57,7 @@ pub(crate) fn open(config: &Config, kinds: &[StoreKind]) -> Result<Box<dyn Store
             ));
         }
         #[cfg(feature = "cookie-store")]
-        StorageType::Cookie => Box::new(super::CookieStore::new(config)?),
+        StorageType::Cookie => Box::new(super::CookieStore::new(Arc::clone(config))?),
         #[cfg(not(feature = "cookie-store"))]
         StorageType::Cookie => {
             return Err(Error::Config(
@@ -84,8 +85,8 @@ fn unknown_here(storage_type: &str, name: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn config(storage_type: &str) -> Config {
-        Config::new().set("storageType", storage_type).unwrap()
+    fn config(storage_type: &str) -> Arc<Config> {
+        Arc::new(Config::new().set("storageType", storage_type).unwrap())
     }
 
     #[test]
