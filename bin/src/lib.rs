@@ -1,11 +1,35 @@
-//! What the tools have in common: where sessions are, who the tools run as, how they speak, which stores they know, the storm that
-//! tries a store, and the transfer of sessions from one into another.
+//! The commands of `cgi-session` and `cgi-session-cleanup`, and the server of `cgi-session serve` for a
+//! site of one's own.
 
-pub mod location;
-pub mod owner;
-pub mod private;
-pub mod progress;
+mod account;
+mod check;
+mod cleanup;
+mod commands;
+mod config;
+mod copy;
+mod destroy;
+mod head;
+mod init;
+mod key_file;
+mod list;
+mod location;
+mod manual;
+mod owner;
+mod private;
+mod progress;
 pub mod report;
+pub mod serve;
+mod sessions;
+mod show;
+mod signals;
+mod start;
+mod stats;
 pub mod stores;
 pub mod storm;
-pub mod transfer;
+mod uninstall;
+mod value;
+mod values_file;
+
+pub use check::take_part_in_trial;
+pub use cleanup::cgi_session_cleanup;
+pub use commands::cgi_session;

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use cgi_session::{Config, Origin};
 
-use crate::owner::Account;
+use crate::account::Account;
 
 /// The kinds of stores that live in an engine, each with its usual port.
 const ENGINES: [(&str, &str); 3] = [("mysql", "3306"), ("postgres", "5432"), ("redis", "6379")];
 
 /// Where the sessions of a configuration are. It never holds a password.
 #[derive(Clone, Debug)]
-pub struct Location {
+pub(crate) struct Location {
     kind: String,
     shown: String,
     /// The directory or database, for a store that has one.
@@ -24,8 +24,7 @@ pub struct Location {
 
 impl Location {
     /// That of the programs that read this configuration.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         let value = |key| config.get(key).unwrap_or_default();
         let (kind, table) = (value("storageType"), value("table"));
         let path = match kind.as_str() {
@@ -61,39 +60,33 @@ impl Location {
     }
 
     /// The value of `storageType`.
-    #[must_use]
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         &self.kind
     }
 
     /// Whether the sessions are in an engine, where other machines reach them too.
-    #[must_use]
-    pub fn is_in_engine(&self) -> bool {
+    pub(crate) fn is_in_engine(&self) -> bool {
         is_engine(&self.kind)
     }
 
     /// Whether this is the same store as another, as far as their names tell.
-    #[must_use]
-    pub fn is(&self, other: &Location) -> bool {
+    pub(crate) fn is(&self, other: &Location) -> bool {
         self.kind == other.kind && self.identity == other.identity
     }
 
     /// The directory or the database, for a store that has one.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
     /// Whether nothing was ever stored there: the directory or the file of the database is missing.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         self.path.as_ref().is_some_and(|path| !path.exists())
     }
 
     /// The user to whom the directory or the database belongs, or what lies in its place: as that user
     /// nothing can be reached through a link that would not be reached anyway. `None` when there is none yet.
-    #[must_use]
-    pub fn owner(&self) -> Option<Account> {
+    pub(crate) fn owner(&self) -> Option<Account> {
         Account::owning(self.path.as_deref()?)
     }
 }
@@ -119,8 +112,7 @@ fn database_file(database: &str) -> PathBuf {
 }
 
 /// The path without links, as far as it exists.
-#[must_use]
-pub fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     let existing = path
         .ancestors()
         .find_map(|above| Some((above, fs::canonicalize(above).ok()?)));

@@ -9,25 +9,21 @@ use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
 /// The prefix of the directories of `cgi-session start`, in the directory for temporary files.
-pub const START: &str = "cgi-session-start-";
+pub(crate) const START: &str = "cgi-session-start-";
 /// The prefix of the directories of `check --stress`, beside the sessions.
-pub const STRESS: &str = ".cgi-session-stress-";
+pub(crate) const STRESS: &str = ".cgi-session-stress-";
 
 /// A directory that no other user can look into, removed with this value. It is locked while its process
 /// lives; without the lock [`remove_left`] removes it.
 #[derive(Debug)]
-pub struct PrivateDirectory {
+pub(crate) struct PrivateDirectory {
     directory: TempDir,
     _lock: File,
 }
 
 impl PrivateDirectory {
     /// Creates a directory with this prefix in `parent`.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not allow it.
-    pub fn create(parent: &Path, prefix: &str) -> io::Result<Self> {
+    pub(crate) fn create(parent: &Path, prefix: &str) -> io::Result<Self> {
         loop {
             let directory = tempfile::Builder::new()
                 .prefix(prefix)
@@ -52,15 +48,14 @@ impl PrivateDirectory {
     }
 
     /// The directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
 
 /// Removes what killed processes of this user have left under this prefix, as far as it is among the first
 /// `limit` entries of `parent`.
-pub fn remove_left(parent: &Path, prefix: &str, limit: usize) {
+pub(crate) fn remove_left(parent: &Path, prefix: &str, limit: usize) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.take(limit) {
         let name = entry.file_name();

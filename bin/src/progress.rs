@@ -11,15 +11,14 @@ const WITHOUT_TOTAL: &str = "{msg}";
 const WITH_TOTAL: &str = "[{wide_bar}] {msg}, {eta} left";
 
 /// Shows how far a run has come; nothing at all where stderr is no terminal.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
 }
 
 impl Progress {
     /// Begins without a total.
-    #[must_use]
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
             set_style(&bar, WITHOUT_TOTAL);
@@ -31,8 +30,12 @@ impl Progress {
         }
     }
 
+    pub(crate) fn is_shown(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// Notes how much of the total is done, if that is known, and the text beside the bar.
-    pub fn note(&self, done: u64, total: Option<u64>, text: impl FnOnce() -> String) {
+    pub(crate) fn note(&self, done: u64, total: Option<u64>, text: impl FnOnce() -> String) {
         let Some(bar) = &self.bar else {
             return;
         };
@@ -49,7 +52,7 @@ impl Progress {
     }
 
     /// Removes the bar.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

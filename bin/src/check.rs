@@ -1,0 +1,248 @@
+//! `cgi-session check`: looks for what breaks deployments, and says what to do.
+
+mod contents;
+mod directory;
+mod engine;
+mod finding;
+mod medium;
+mod stress;
+mod surroundings;
+mod timeouts;
+mod trial;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cgi_session::{Config, Error, Origin, Result};
+
+use crate::account::Account;
+use crate::location::Location;
+use crate::report::{self, counted};
+use finding::{Finding, Findings};
+pub use stress::take_part as take_part_in_trial;
+
+const EXAMPLES: &str = "\
+Examples:
+  # As the user of the web server, which is what counts
+  sudo cgi-session check --as www-data
+
+  # As the user who is logged in
+  cgi-session check --config ~/site/cgi-session.ini
+
+  # Are sessions safe on this file system? Half an hour says more than ten seconds
+  sudo cgi-session check --stress --seconds 1800
+
+  # For a monitoring system
+  cgi-session check --json | jq '.findings[] | select(.level == \"problem\")'
+
+Each finding is `ok`, a `warning` (it works, but look at it) or a `PROBLEM` (it fails, loses
+sessions or lets others read them), and says what to do. Exit status: 0 without problems, 1 with
+some, 2 wrong usage, 78 when the configuration cannot be used.
+
+Started by root without --as, it checks as the owner of the directory or database file. Of a database or
+an engine it says whether it can be reached, in which version, and whether it is fit for sessions.
+
+With --stress it makes a directory of its own in storageFileDir, with a store of the same durability
+and shards. Processes count on sessions there, give them new ids, let them grow, shrink and end, and
+are killed at random while clean-ups run. Sessions are safe there if no increment is lost or
+doubled, nothing is read that is torn or old, nothing that has ended comes back, and nothing is left
+behind. The sessions of the site are not touched. It keeps the processors busy. Of a store in an engine it
+tries that engine, in tables or under keys whose names begin with that of `table` and _storm, which are
+removed before and after: one trial at a time.";
+
+/// No clock of a machine that runs this shows an earlier time (1 January 2020).
+const EARLIEST: Duration = Duration::from_secs(1_577_836_800);
+
+/// Look for what breaks a deployment and say how to repair it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Check as this user (name or number), as whom the web server runs programs; only for root
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Try sessions out, too: processes count on them and are killed at random
+    #[arg(long)]
+    stress: bool,
+
+    /// How long to try, up to a week
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "stress",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=604_800)
+    )]
+    seconds: u64,
+}
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
+    let config = match Config::find_with(file, &[]) {
+        Ok(config) => config,
+        Err(error) => return unusable(&error),
+    };
+    if let Err(Refusal { reason, status }) = act_as(arguments, &config) {
+        report::error(&reason);
+        return ExitCode::from(status);
+    }
+    let mut found = match findings(&config, arguments.user.is_some()) {
+        Ok(found) => found,
+        Err(error) => return unusable(&error),
+    };
+    if arguments.stress {
+        let duration = Duration::from_secs(arguments.seconds);
+        if let Some(signal) = stress::check(&config, duration, &mut found) {
+            report::error("interrupted; nothing is left behind");
+            return ExitCode::from(report::INTERRUPTED | signal);
+        }
+    }
+    report::output(&if arguments.json {
+        found.json()
+    } else {
+        found.text()
+    });
+    if found.problems() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(report::FAILED)
+    }
+}
+
+fn unusable(error: &Error) -> ExitCode {
+    let (line, account) = (error.one_line(), Account::current());
+    report::error(&format!("{line} (checked as {account})"));
+    ExitCode::from(report::CONFIGURATION)
+}
+
+/// Why a check as another user is not possible.
+struct Refusal {
+    reason: String,
+    status: u8,
+}
+
+/// Continues as the user of `--as` or, under root, as the owner of the directory.
+fn act_as(arguments: &Arguments, config: &Config) -> std::result::Result<(), Refusal> {
+    let refusal = |reason, status| Refusal { reason, status };
+    let current = Account::current();
+    let wanted = match arguments.user.as_deref() {
+        None if !current.is_root() => return Ok(()),
+        None => match Location::of(config).owner() {
+            Some(owner) => owner,
+            None => return Ok(()),
+        },
+        Some(name) => Account::find(name).ok_or_else(|| {
+            let reason = format!("--as {name}: there is no such user; see: getent passwd");
+            refusal(reason, report::USAGE)
+        })?,
+    };
+    if wanted.uid == current.uid {
+        return Ok(());
+    }
+    if !current.is_root() {
+        let user = wanted.handle();
+        let reason =
+            format!("only root can check as another user; try: sudo cgi-session check --as {user}");
+        return Err(refusal(reason, report::USAGE));
+    }
+    match wanted.run_this_program(config) {
+        Ok(never) => match never {},
+        Err(reason) => Err(refusal(reason, report::FAILED)),
+    }
+}
+
+fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
+    let mut found = Findings::default();
+    found.add(configuration(config));
+    if let Some(finding) = redirected() {
+        found.add(finding);
+    }
+    let account = Account::current();
+    if account.is_root() && !is_as_asked {
+        let text = "checked as root, but web servers run programs as another user";
+        let finding = Finding::warning("user", text.to_owned());
+        let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
+        found.add(finding.remedy(format!("cgi-session check --as {user}")));
+    }
+    found.add(clock(SystemTime::now()));
+    let location = Location::of(config);
+    if location.kind() == "sqlite" || location.is_in_engine() {
+        engine::check(config, &account, &mut found);
+        timeouts::check(config, &mut found);
+        return Ok(found);
+    }
+    if location.kind() != "file" {
+        let text = format!("{location}: there are no session files to check");
+        found.add(Finding::fine("directory", text));
+        return Ok(found);
+    }
+    let path: PathBuf = config.storage_file_dir()?.components().collect();
+    let is_usable = directory::check(&path, &account, &mut found);
+    if is_usable && trial::check(&path, &account, &mut found) {
+        contents::check(&path, config, &account, &mut found)?;
+        timeouts::check(config, &mut found);
+    }
+    surroundings::check(&path, &account, &mut found);
+    medium::check(&path, &mut found);
+    Ok(found)
+}
+
+fn configuration(config: &Config) -> Finding {
+    let is_set = |key: &&str| config.origin(key) != Origin::Default;
+    let set = Config::keys().filter(is_set).fold(0, |count, _| count + 1);
+    let source = config.file().map_or_else(
+        || {
+            "no configuration file; everything is default or from the environment, of which suexec \
+             passes nothing and a rewrite of Apache renames what it sets to REDIRECT_CGI_SESSION_…"
+                .to_owned()
+        },
+        |file| file.display().to_string(),
+    );
+    Finding::fine(
+        "configuration",
+        format!(
+            "{source} ({} set; cgi-session config shows them)",
+            counted(set, "key")
+        ),
+    )
+}
+
+/// Settings that a web server has renamed, and that no program obeys.
+fn redirected() -> Option<Finding> {
+    let mut names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let is_renamed = |name: &String| {
+        let meant = name.trim_start_matches("REDIRECT_");
+        meant != name && meant.starts_with("CGI_SESSION_") && env::var_os(meant).is_none()
+    };
+    let name = names.find(is_renamed)?;
+    let text = format!("{name} is set by a redirect or rewrite of the server, and not obeyed");
+    let remedy = "write the setting into cgi-session.ini beside the program";
+    Some(Finding::warning("redirect", text).remedy(remedy.to_owned()))
+}
+
+fn clock(now: SystemTime) -> Finding {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    if since >= EARLIEST {
+        return Finding::fine("clock", "shows a plausible time".to_owned());
+    }
+    let text = "shows a time before 2020: sessions would all expire when it is put right";
+    Finding::problem("clock", text.to_owned()).remedy("timedatectl set-ntp true".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_2020_is_a_problem() {
+        assert!(clock(UNIX_EPOCH).is_problem());
+        assert!(clock(UNIX_EPOCH + EARLIEST - Duration::from_secs(1)).is_problem());
+        assert!(!clock(UNIX_EPOCH + EARLIEST).is_problem());
+        assert!(!clock(SystemTime::now()).is_problem());
+    }
+}

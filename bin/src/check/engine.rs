@@ -1,0 +1,83 @@
+//! A database or an engine: whether it can be reached and is fit for sessions, and whether others can read
+//! its password.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use cgi_session::{Config, Error, Origin};
+
+use super::finding::{Finding, Findings};
+use crate::account::Account;
+use crate::location::Location;
+
+const TOPIC: &str = "store";
+const READABLE_BY_ALL: u32 = 0o004;
+
+pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
+    secrets(config, account, found);
+    let location = Location::of(config);
+    let manager = match crate::stores::manager(config.clone()) {
+        Ok(manager) => manager,
+        Err(error) => return found.add(problem(&error)),
+    };
+    let examined = manager.store().examine();
+    let is_fit = examined.problems.is_empty();
+    for error in &examined.problems {
+        found.add(problem(error));
+    }
+    let engine = examined
+        .engine
+        .map_or(String::new(), |engine| format!(", {engine}"));
+    if location.is_missing() && is_fit {
+        let text = format!("{location} does not exist yet; the first session makes it");
+        let remedy = format!("cgi-session init --owner {}", account.handle());
+        found.add(Finding::warning(TOPIC, text).remedy(remedy));
+    } else if is_fit {
+        let text = format!("{location}{engine}: it answers, and is fit for sessions");
+        found.add(Finding::fine(TOPIC, text));
+    }
+    for warning in examined.warnings {
+        found.add(Finding::warning(TOPIC, warning));
+    }
+}
+
+/// An error of the store, with what to do about it in the place for that.
+fn problem(error: &Error) -> Finding {
+    let (line, hint) = (error.one_line(), error.hint());
+    let before = hint.and_then(|hint| line.strip_suffix(hint));
+    let text = before.map_or(line.as_str(), |before| before.trim_end_matches("; "));
+    let finding = Finding::problem(TOPIC, text.to_owned());
+    match hint {
+        Some(hint) => finding.remedy(hint.to_owned()),
+        None => finding,
+    }
+}
+
+/// A file that everybody can read is no place for a password.
+fn secrets(config: &Config, account: &Account, found: &mut Findings) {
+    let shown = |key: &str| config.get(key).unwrap_or_default();
+    let has_password = |key: &str| match key {
+        "database" => config.database().unwrap_or_default() != shown("database"),
+        key => !shown(key).is_empty(),
+    };
+    let keys = ["database", "databasePassword"];
+    for key in keys.into_iter().filter(|key| has_password(key)) {
+        let Origin::File { path, line } = config.origin(key) else {
+            continue;
+        };
+        let file = path.display();
+        let is_exposed = fs::metadata(&path)
+            .is_ok_and(|found| found.permissions().mode() & READABLE_BY_ALL != 0);
+        if is_exposed {
+            let text = format!(
+                "everybody on this machine can read {file}, and the password in its line {line}"
+            );
+            let remedy = format!(
+                "chgrp {} {file} && chmod 0640 {file}, or databasePasswordFile",
+                account.gid
+            );
+            let finding = Finding::warning("password", text).at(&path);
+            found.add(finding.remedy(remedy));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Where the directory lies: not where it is emptied, hidden, or served to the world.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::directory::install;
+use super::finding::{Finding, Findings};
+use crate::account::Account;
+use crate::location::resolved;
+
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+const SERVED: [&str; 4] = [
+    "/var/www",
+    "/srv/www",
+    "/usr/share/nginx",
+    "/usr/lib/cgi-bin",
+];
+const SERVED_NAMES: [&str; 3] = ["public_html", "htdocs", "cgi-bin"];
+const SIGNS_OF_A_SITE: [&str; 4] = ["index.html", "index.htm", "index.php", ".htaccess"];
+const UNIT_DIRECTORIES: [&str; 4] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+const UNITS: [&str; 5] = ["apache2", "httpd", "nginx", "lighttpd", "fcgiwrap"];
+const BETTER: &str = "/var/lib/cgi-session";
+
+pub(super) fn check(path: &Path, account: &Account, found: &mut Findings) {
+    let path = resolved(path);
+    let remedy = format!(
+        "{}, and storageFileDir = {BETTER}",
+        install(Path::new(BETTER), account)
+    );
+    let reason = if let Some(top) = TEMPORARY.iter().find(|top| path.starts_with(top)) {
+        Some(("temporary", format!("{} {}", path.display(), fate(top))))
+    } else {
+        served_by(&path).map(|reason| {
+            (
+                "documentRoot",
+                format!(
+                    "{} {reason}: a web server may hand the session files out",
+                    path.display()
+                ),
+            )
+        })
+    };
+    found.add(match reason {
+        Some((topic, text)) => Finding::problem(topic, text).at(&path).remedy(remedy),
+        None => Finding::fine("place", "neither in a document root nor in /tmp".to_owned()),
+    });
+}
+
+fn fate(top: &str) -> String {
+    match private_unit() {
+        Some(unit) => format!(
+            "is in {top}, and {} has PrivateTmp: the web server sees a {top} of its own, cron never \
+             cleans it, and it is gone when the server restarts",
+            unit.display()
+        ),
+        None => format!(
+            "is in {top}, which is emptied at times; a web server under systemd often sees a {top} \
+             of its own (PrivateTmp)"
+        ),
+    }
+}
+
+/// The unit of an installed web server that has a /tmp of its own.
+fn private_unit() -> Option<PathBuf> {
+    let files = UNIT_DIRECTORIES.iter().flat_map(|directory| {
+        UNITS.map(|unit| Path::new(directory).join(format!("{unit}.service")))
+    });
+    let has_private = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| is_private(&text));
+    files.into_iter().find(has_private)
+}
+
+fn is_private(unit: &str) -> bool {
+    let mut values = unit
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("PrivateTmp="));
+    let last = values.next_back().map(str::to_ascii_lowercase);
+    matches!(
+        last.as_deref(),
+        Some("true" | "yes" | "on" | "1" | "disconnected")
+    )
+}
+
+/// Why a web server may serve files of this directory.
+fn served_by(path: &Path) -> Option<String> {
+    if let Some(top) = SERVED.iter().find(|top| path.starts_with(top)) {
+        return Some(format!("is below {top}"));
+    }
+    let has_part = |name: &str| path.components().any(|part| part.as_os_str() == name);
+    if let Some(name) = SERVED_NAMES.iter().find(|name| has_part(name)) {
+        return Some(format!("is below a directory named {name}"));
+    }
+    let signs = path
+        .ancestors()
+        .flat_map(|above| SIGNS_OF_A_SITE.map(|sign| above.join(sign)));
+    let sign = signs.into_iter().find(|sign| sign.exists())?;
+    Some(format!("is beside or below {}", sign.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_tmp_is_read_from_a_unit_as_systemd_reads_it() {
+        assert!(is_private("[Service]\nPrivateTmp=true\n"));
+        assert!(is_private("PrivateTmp=no\n PrivateTmp=Yes\n"));
+        assert!(!is_private("#PrivateTmp=true\nPrivateTmp=false\n"));
+        assert!(!is_private("[Service]\n"));
+    }
+
+    #[test]
+    fn the_usual_document_roots_are_known() {
+        for path in [
+            "/var/www/html/sessions",
+            "/usr/lib/cgi-bin/s",
+            "/home/me/public_html/s",
+        ] {
+            assert!(served_by(Path::new(path)).is_some(), "{path}");
+        }
+        assert_eq!(served_by(Path::new("/var/www-data")), None);
+        assert_eq!(served_by(Path::new("/var/lib/cgi-session")), None);
+    }
+}

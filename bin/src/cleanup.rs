@@ -1,0 +1,165 @@
+//! `cgi-session-cleanup`: deletes expired sessions, for cron.
+
+mod arguments;
+mod listing;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cgi_session::{Config, Result, SessionManager, Sweep, SweepEvent, SweepReport};
+use clap::Parser as _;
+use indicatif::HumanCount;
+
+use crate::location::Location;
+use crate::progress::Progress;
+use crate::{owner, private, report};
+use arguments::Arguments;
+use listing::Listing;
+
+/// The program `cgi-session-cleanup`.
+#[must_use]
+pub fn cgi_session_cleanup() -> ExitCode {
+    let arguments = Arguments::parse();
+    report::show_warnings();
+    let config = match configure(&arguments) {
+        Ok(config) => config,
+        Err(error) => return report::failure(&error),
+    };
+    if let Err(reason) = owner::act_as_owner(&config) {
+        report::error(&reason);
+        return ExitCode::from(report::FAILED);
+    }
+    match crate::stores::manager(config) {
+        Ok(manager) => run(&arguments, &manager),
+        Err(error) => report::failure(&error),
+    }
+}
+
+fn configure(arguments: &Arguments) -> Result<Config> {
+    let directory = arguments.directory()?;
+    let settings = match &directory {
+        Some(directory) => &[
+            ("storageType", "file".as_ref()),
+            ("storageFileDir", directory.as_os_str()),
+        ][..],
+        None => &[],
+    };
+    Config::find_with(arguments.config.as_deref(), settings)
+}
+
+fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
+    if !arguments.dry_run {
+        private::remove_left(&env::temp_dir(), private::START, usize::MAX);
+    }
+    let started = Instant::now();
+    let listing = Listing::new(arguments.json);
+    let progress = Progress::begin();
+    let (examined, deleted) = (AtomicU64::new(0), AtomicU64::new(0));
+    let total = Arc::new(AtomicU64::new(0));
+    if let Some(directory) = files_of(manager.config()).filter(|_| progress.is_shown()) {
+        count_meanwhile(directory.to_owned(), Arc::clone(&total));
+    }
+    let observer = |event: SweepEvent<'_>| match event {
+        SweepEvent::Examined(entries) => {
+            let done = examined.fetch_add(entries, Ordering::Relaxed) + entries;
+            let total = Some(total.load(Ordering::Relaxed)).filter(|total| *total > 0);
+            progress.note(done, total, || {
+                let deleted = HumanCount(deleted.load(Ordering::Relaxed));
+                let all = total.map_or(String::new(), |total| format!("/{}", HumanCount(total)));
+                format!("{}{all}, {deleted} deleted", HumanCount(done))
+            });
+        }
+        deletion @ SweepEvent::Deleted { .. } => {
+            deleted.fetch_add(1, Ordering::Relaxed);
+            if arguments.dry_run {
+                listing.note(deletion);
+            }
+        }
+        _ => {}
+    };
+    let swept = manager.delete_expired(&sweep(arguments).observer(&observer));
+    progress.end();
+    let swept = match swept {
+        Ok(swept) => swept,
+        Err(error) => return report::failure(&error),
+    };
+    for failure in &swept.failures {
+        report::error(failure);
+    }
+    let summary = listing::Summary {
+        config: manager.config(),
+        report: &swept,
+        elapsed: started.elapsed(),
+    };
+    if arguments.json {
+        report::output(&summary.json(arguments.dry_run.then(|| listing.entries())));
+    } else if arguments.dry_run {
+        report::output(&listing.total());
+    } else if arguments.verbose {
+        report::output(&summary.line());
+    }
+    exit_code(arguments, manager, &swept)
+}
+
+/// The directory whose entries can be counted meanwhile; a database is asked for no number.
+fn files_of(config: &Config) -> Option<&Path> {
+    let is_file = Location::of(config).kind() == "file";
+    is_file.then(|| config.storage_file_dir().ok()).flatten()
+}
+
+/// How many entries there are is found out beside the run, which must not wait for its own bar.
+fn count_meanwhile(directory: PathBuf, total: Arc<AtomicU64>) {
+    let counter = thread::Builder::new()
+        .spawn(move || total.store(entries(&directory, true), Ordering::Relaxed));
+    // Without a thread the bar has no end, and that is all.
+    drop(counter);
+}
+
+fn entries(directory: &Path, with_shards: bool) -> u64 {
+    let Ok(listed) = fs::read_dir(directory) else {
+        return 0;
+    };
+    let count = |entry: fs::DirEntry| {
+        let is_shard = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let below = if is_shard && with_shards {
+            entries(&entry.path(), false)
+        } else {
+            0
+        };
+        1 + below
+    };
+    listed.flatten().map(count).sum()
+}
+
+fn sweep(arguments: &Arguments) -> Sweep<'static> {
+    let mut sweep = Sweep::new().dry_run(arguments.dry_run);
+    if let Some(seconds) = arguments.max_seconds {
+        sweep = sweep.max_time(Duration::from_secs(seconds));
+    }
+    if let Some(files) = arguments.max_files {
+        sweep = sweep.max_files(files);
+    }
+    if let Some(time) = arguments.idle {
+        sweep = sweep.idle(time);
+    }
+    sweep
+}
+
+fn exit_code(arguments: &Arguments, manager: &SessionManager, swept: &SweepReport) -> ExitCode {
+    if swept.already_running && arguments.fail_if_running {
+        let store = Location::of(manager.config());
+        report::error(&format!("another clean-up of {store} is running"));
+        return ExitCode::from(report::TRY_AGAIN);
+    }
+    if swept.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(report::FAILED)
+    }
+}

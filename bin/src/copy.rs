@@ -1,0 +1,156 @@
+//! `cgi-session copy`: brings the live sessions of one store into another, while programs use both.
+
+mod pass;
+mod stores;
+mod summary;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use indicatif::HumanCount;
+
+use crate::progress::Progress;
+use crate::report;
+use crate::sessions::Ended;
+use crate::signals::Signals;
+use pass::{Outcome, Pass};
+use stores::Stores;
+use summary::Summary;
+
+const EXAMPLES: &str = "\
+Examples:
+  # What would be done?
+  cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini --dry-run
+
+  # To change the store of a site and lose nothing:
+  # 1. make the new store, and copy what there is; the programs go on in the old one
+  cgi-session init --config /etc/new.ini
+  cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini
+  # 2. stop the programs, and bring what has changed meanwhile, which takes moments
+  cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini --delete-gone
+  # 3. switch, and start the programs
+  mv /etc/cgi-session.ini /etc/old.ini && cp /etc/new.ini /etc/cgi-session.ini
+  # 4. when all is well, remove the old store
+  cgi-session uninstall --config /etc/old.ini
+
+  # Instead of 2 and 3, where they cannot be stopped: switch, then fetch what was still written there
+  cgi-session copy --from /etc/old.ini --to /etc/new.ini --move
+
+A session is locked in both stores while it is brought, so that programs may use both. It keeps its
+cookie, values, user, times and timeout. Each run brings what is new or was used in the old store
+since, and can be repeated, also after it was interrupted or killed. What was used in the new store
+later, by two seconds or more, is never overwritten. With --move a session ends in the old store as soon as it is in the new
+one: a program that still looks there finds none, rather than an old one. What has ended in the old
+store after it was copied can still be used in the new one, until --delete-gone, which is for the time
+before programs use the new store. What has ended in the new store and not in the old one is brought
+again.
+
+Sessions that are held for `lockTimeout`, damaged ones and those of a later release are reported, one
+line each, and left where they are. With `maxSessions` the new store is filled, and nothing in it evicted. Settings from the
+environment would hold for both stores and are refused.
+
+Exit status: 0 when all is there, 1 when something could not be brought, 2 wrong usage, 75 when it was
+only held, the new store is full or an engine cannot be reached, 78 when a configuration cannot be
+used, 128 and the signal's number when it was interrupted.";
+
+/// Copy or move the live sessions of one store into another, while both are in use
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+pub(crate) struct Arguments {
+    /// The configuration file of the store that the sessions are in
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+
+    /// The configuration file of the store that they go to
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+
+    /// End each session where it was as soon as it is in the other store
+    #[arg(long = "move")]
+    is_move: bool,
+
+    /// Delete what is in the other store alone and was not used there since the last use here
+    #[arg(long, conflicts_with = "is_move")]
+    delete_gone: bool,
+
+    /// Change nothing and lock nothing; say what would be done
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+    if file.is_some() {
+        let line = "copy has two stores: name their configuration files with --from and --to";
+        return Err(Ended::saying(line, report::USAGE));
+    }
+    let stores = Stores::find(&arguments.from, &arguments.to)?;
+    if let Some(owner) = stores.owner()? {
+        let failed = match owner.run_this_program(&stores.from) {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        };
+        return Err(Ended::saying(&failed, report::FAILED));
+    }
+    let (from, to) = stores.open()?;
+    let signals = Signals::catch().map_err(|error| {
+        Ended::saying(&format!("cannot catch signals: {error}"), report::FAILED)
+    })?;
+    let pass = Pass {
+        from: &from,
+        to: &to,
+        is_move: arguments.is_move,
+        deletes_gone: arguments.delete_gone,
+        is_dry: arguments.dry_run,
+        signals: &signals,
+        outcome: Outcome::default(),
+    };
+    let (started, progress) = (Instant::now(), Progress::begin());
+    let outcome = pass.run(&|done, total| {
+        progress.note(done, total, || match total {
+            Some(total) => format!("{}/{} sessions", HumanCount(done), HumanCount(total)),
+            None => format!("{} sessions found", HumanCount(done)),
+        });
+    });
+    progress.end();
+    let summary = Summary {
+        arguments,
+        stores: &stores,
+        outcome: &outcome,
+        elapsed: started.elapsed(),
+    };
+    for problem in &outcome.problems {
+        report::error(&format!("{}: {}", problem.session, problem.text));
+    }
+    report::output(&if arguments.json {
+        summary.json()
+    } else {
+        summary.text()
+    });
+    Ok(status(&outcome))
+}
+
+fn status(outcome: &Outcome) -> ExitCode {
+    if let Some(error) = &outcome.stopped {
+        return report::failure(error);
+    }
+    if outcome.signal != 0 {
+        report::error("interrupted; run it again for the rest");
+        let signal = u8::try_from(outcome.signal).unwrap_or_default();
+        return ExitCode::from(report::INTERRUPTED | signal);
+    }
+    let problems = outcome.problems.len() as u64;
+    match outcome.problems_of("busy") {
+        _ if problems == 0 => ExitCode::SUCCESS,
+        busy if busy == problems => ExitCode::from(report::TRY_AGAIN),
+        _ => ExitCode::from(report::FAILED),
+    }
+}

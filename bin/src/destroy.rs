@@ -1,0 +1,106 @@
+//! `cgi-session destroy`: ends sessions for good.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use cgi_session::{Error, SessionDigest, SessionManager};
+
+use crate::report;
+use crate::sessions::{self, Ended};
+use crate::values_file::ValuesFile;
+
+const EXAMPLES: &str = "\
+Examples:
+  cgi-session destroy 9692e67b8378
+  cgi-session destroy --user ada
+
+  # In a CGI program: log the visitor out
+  printf 'Set-Cookie: %s\\n' \"$(cgi-session destroy)\"
+
+Without digests and user it ends the session of HTTP_COOKIE and prints the value of the Set-Cookie
+that takes the cookie away; nothing is printed when the client has none. Inside
+`cgi-session start PROGRAM` the session ends when PROGRAM succeeds, and nothing is printed: the
+wrapper sends the cookie.
+
+Sessions that requests hold are waited for, all others of a user are deleted before; nothing brings
+them back. Exit status: 0, 1 when a session is not there or could not be deleted, 2 wrong usage, 75
+when one was held all that time, 78 when the configuration cannot be used.";
+
+/// End sessions: they are deleted and never come back
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The digests of the sessions, as `list` shows them
+    #[arg(value_name = "DIGEST")]
+    digests: Vec<String>,
+
+    /// All sessions of this user
+    #[arg(long, value_name = "USER", conflicts_with = "digests")]
+    user: Option<String>,
+
+    /// How long to wait for what requests hold: in all with --user (default 60s), for each DIGEST
+    /// (default `lockTimeout`)
+    #[arg(long, value_name = "TIME")]
+    wait: Option<String>,
+}
+
+/// Longer than a request that holds a session may take with the usual settings.
+const WAIT_FOR_USER: &str = "60s";
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+    if arguments.digests.is_empty() && arguments.user.is_none() {
+        return match ValuesFile::of_wrapper() {
+            Some(values) => values.destroy().map(|()| ExitCode::SUCCESS),
+            None => of_visitor(file),
+        };
+    }
+    let usual = arguments.user.as_ref().map(|_| WAIT_FOR_USER);
+    let wait = arguments.wait.as_deref().or(usual);
+    let manager = sessions::manager_with(file, "lockTimeout", wait)?;
+    if let Some(user) = &arguments.user {
+        manager.destroy_sessions_of(user, None)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut named = Vec::new();
+    for digest in &arguments.digests {
+        named.push(sessions::find(&manager, digest)?);
+    }
+    Ok(all(&manager, &named))
+}
+
+fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
+    let manager = sessions::manager(file, None)?;
+    let header = sessions::cookie_header().ok_or_else(|| {
+        let line = "which session? write its digest, as cgi-session list shows it, or --user; \
+                    HTTP_COOKIE is not set";
+        Ended::saying(line, report::USAGE)
+    })?;
+    // A session that is new holds nothing: its end only takes the client's cookie away.
+    let removal = manager.start(header)?.destroy()?;
+    if let Some(removal) = removal {
+        let removal = removal.over_https(sessions::is_https());
+        report::output(&format!("{removal}\n"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Destroys each of them, also when another could not be.
+fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> ExitCode {
+    let mut worst = ExitCode::SUCCESS;
+    for session in sessions {
+        let status = match manager.destroy_by_digest(session) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => sessions::unknown(session.as_str()).0,
+            Err(error) => failure(session, &error),
+        };
+        if status != ExitCode::SUCCESS {
+            worst = status;
+        }
+    }
+    worst
+}
+
+fn failure(session: &SessionDigest, error: &Error) -> ExitCode {
+    report::error(&format!("{session}: {}", error.one_line()));
+    report::status_of(error)
+}

@@ -1,0 +1,178 @@
+//! `cgi-session init`: makes what the store needs, and tries it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use cgi_session::{Config, Error};
+use rustix::fs::{Mode, OFlags};
+use serde_json::json;
+
+use crate::account::Account;
+use crate::key_file;
+use crate::location::Location;
+use crate::owner;
+use crate::report;
+use crate::sessions::Ended;
+
+const EXAMPLES: &str = "\
+Examples:
+  # As the administrator, for programs that run as www-data
+  sudo cgi-session init --owner www-data
+
+  # The table of a database, and as JSON what stands in the way
+  cgi-session init --json | jq '.problems[]'
+
+  # A new key for storageType = cookie; sessions under the old ones go on
+  sudo cgi-session init --new-key
+
+It makes the directory (mode 0700), the tables or the file of keys that the configured store
+needs, tries what a session does, and may run again without harm. Every problem is told, one line
+each; no line means that all is done. For storageType = cookie it makes `secretKeyFile` if it is
+missing, with 64 bytes from the operating system as one line of 128 hexadecimal digits, mode 0600.
+
+Exit status: 0 done, 1 with problems, 2 wrong usage, 78 when the configuration cannot be used.";
+
+/// Make what the store needs: the directory, the tables, the file of keys
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Make it for this user (name or number), as whom the web server runs programs; only for root
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
+
+    /// Put a new key before those in `secretKeyFile` (storageType = cookie)
+    #[arg(long)]
+    new_key: bool,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+    let config = Config::find_with(file, &[])?;
+    let owner = arguments.owner()?;
+    let is_cookie = config.get("storageType").as_deref() == Some("cookie");
+    if arguments.new_key && !is_cookie {
+        let line = "--new-key is for storageType = cookie; other stores have no keys";
+        return Err(Ended::saying(line, report::USAGE));
+    }
+    let problems = if is_cookie {
+        key_file::init(&config, owner.as_ref(), arguments.new_key)?
+    } else {
+        install(&config, owner.as_ref())?
+    };
+    for problem in &problems {
+        report::error(problem);
+    }
+    if arguments.json {
+        let object = json!({
+            "store": Location::of(&config).to_string(),
+            "isReady": problems.is_empty(),
+            "problems": problems,
+        });
+        report::output(&format!("{object}\n"));
+    }
+    Ok(ExitCode::from(if problems.is_empty() {
+        0
+    } else {
+        report::FAILED
+    }))
+}
+
+/// Makes what the store needs, for its owner; returns what stands in the way.
+fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ended> {
+    let location = Location::of(config);
+    if Account::current().is_root() {
+        match location.kind() {
+            "file" => make_directory(config, owner)?,
+            "sqlite" if location.is_missing() => make_as(&location, owner, config)?,
+            _ => {}
+        }
+    }
+    owner::act_as_owner(config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    let problems = crate::stores::manager(config.clone())?.install();
+    Ok(problems.iter().map(Error::one_line).collect())
+}
+
+/// Goes on as the user whose programs will use a database that is still to be made.
+fn make_as(location: &Location, owner: Option<&Account>, config: &Config) -> Result<(), Ended> {
+    let Some(owner) = owner else {
+        return Err(unowned(location));
+    };
+    if owner.is_root() {
+        return Ok(());
+    }
+    match owner.run_this_program(config) {
+        Ok(never) => match never {},
+        Err(reason) => Err(Ended::saying(&reason, report::FAILED)),
+    }
+}
+
+fn unowned(what: impl std::fmt::Display) -> Ended {
+    let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
+    let line =
+        format!("{what} does not exist: say whose programs will use it, as in --owner {user}");
+    Ended::saying(&line, report::USAGE)
+}
+
+impl Arguments {
+    fn owner(&self) -> Result<Option<Account>, Ended> {
+        let Some(name) = &self.owner else {
+            return Ok(None);
+        };
+        let current = Account::current();
+        let Some(owner) = Account::find(name) else {
+            let line = format!("--owner {name}: there is no such user; see: getent passwd");
+            return Err(Ended::saying(&line, report::USAGE));
+        };
+        if !current.is_root() && owner.uid != current.uid {
+            let line = format!(
+                "only root can give a directory away; try: sudo cgi-session init --owner {name}"
+            );
+            return Err(Ended::saying(&line, report::USAGE));
+        }
+        Ok(Some(owner))
+    }
+}
+
+/// Makes the directory as root, for the user whose programs will use it.
+fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended> {
+    let directory = config.storage_file_dir()?;
+    let shown = directory.display();
+    let Some(existing) = Account::owning(directory) else {
+        let Some(owner) = owner else {
+            return Err(unowned(shown));
+        };
+        owner::act_where_others_can(directory, Some(owner), config)
+            .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+        return give(directory, owner).map_err(|error| {
+            let line = format!("cannot make {shown} for {owner}: {error}");
+            Ended::saying(&line, report::FAILED)
+        });
+    };
+    match owner {
+        Some(owner) if owner.uid != existing.uid => {
+            let handle = owner.handle();
+            let line = format!(
+                "{shown} belongs to {existing}; to give it away: chown -R {handle} {shown}"
+            );
+            Err(Ended::saying(&line, report::FAILED))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn give(directory: &Path, owner: &Account) -> io::Result<()> {
+    rustix::fs::mkdir(directory, Mode::RWXU)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(directory, flags, Mode::empty())?;
+    let given = std::os::unix::fs::fchown(&made, Some(owner.uid), Some(owner.gid));
+    if given.is_err() {
+        // It is empty, and the failure is told.
+        let _ = fs::remove_dir(directory);
+    }
+    given
+}

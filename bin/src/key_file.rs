@@ -1,0 +1,158 @@
+//! `secretKeyFile`: the keys of `storageType = cookie`, one a line, the newest first.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use cgi_session::Config;
+use rustix::fs::{Mode, OFlags};
+use tempfile::NamedTempFile;
+
+use crate::account::Account;
+use crate::owner;
+use crate::report;
+use crate::sessions::Ended;
+
+/// The bytes of a key, of which each is written as two hexadecimal digits.
+const BYTES: usize = 64;
+
+/// Makes the file if it is missing, or adds a key; returns what is wrong with one that is there.
+pub(crate) fn init(
+    config: &Config,
+    owner: Option<&Account>,
+    wants_new: bool,
+) -> Result<Vec<String>, Ended> {
+    let path = path(config)?;
+    owner::act_where_others_can(&path, owner, config)
+        .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    let shown = path.display();
+    let failed = |error: io::Error| {
+        let line = format!("cannot make the file of keys {shown}: {error}");
+        Ended::saying(&line, report::FAILED)
+    };
+    let Some(found) = open(&path).map_err(failed)? else {
+        if owner.is_none() && Account::current().is_root() {
+            let line =
+                format!("{shown} does not exist: say whose programs will read it, with --owner");
+            return Err(Ended::saying(&line, report::USAGE));
+        }
+        let ids = owner.map(|owner| (owner.uid, owner.gid));
+        let made = write(&path, "", ids).map_err(failed)?;
+        // Another one of us that was faster has made a key as good.
+        return match made.persist_noclobber(&path) {
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => {
+                Err(failed(error.error))
+            }
+            _ => Ok(Vec::new()),
+        };
+    };
+    let problems = found.problems(&path, owner);
+    if problems.is_empty() && wants_new {
+        let made = write(&path, &found.text, Some((found.uid, found.gid))).map_err(failed)?;
+        made.persist(&path).map_err(|error| failed(error.error))?;
+    }
+    Ok(problems)
+}
+
+/// Deletes the file if it holds keys and nothing else; tells whether it did.
+pub(crate) fn remove(config: &Config) -> Result<bool, Ended> {
+    let path = path(config)?;
+    owner::act_where_others_can(&path, None, config)
+        .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    let failed = |error: io::Error| {
+        let line = format!("cannot remove the file of keys {}: {error}", path.display());
+        Ended::saying(&line, report::FAILED)
+    };
+    match open(&path).map_err(failed)? {
+        Some(found) if found.holds_keys() => fs::remove_file(&path).map_err(failed).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+pub(crate) fn path(config: &Config) -> Result<PathBuf, Ended> {
+    let path = config.get("secretKeyFile").unwrap_or_default();
+    if path.is_empty() {
+        let line = "storageType = cookie needs secretKeyFile: write \
+                    `secretKeyFile = /etc/cgi-session.key` into section [session]";
+        return Err(Ended::saying(line, report::CONFIGURATION));
+    }
+    Ok(path.into())
+}
+
+struct Found {
+    text: String,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl Found {
+    fn holds_keys(&self) -> bool {
+        let is_key = |line: &str| {
+            let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+            line.len() == 2 * BYTES && line.bytes().all(is_digit)
+        };
+        !self.text.is_empty() && self.text.lines().all(is_key)
+    }
+
+    fn problems(&self, path: &Path, owner: Option<&Account>) -> Vec<String> {
+        let shown = path.display();
+        let mut problems = Vec::new();
+        if !self.holds_keys() {
+            problems.push(format!(
+                "{shown} is no file of keys: each line must be {} digits 0-9a-f; it was left alone",
+                2 * BYTES
+            ));
+        }
+        if self.mode & 0o077 != 0 {
+            let mode = self.mode & 0o7777;
+            problems.push(format!(
+                "{shown} can be read by others (mode {mode:04o}); try: chmod 0600 {shown}"
+            ));
+        }
+        if let Some(owner) = owner.filter(|owner| owner.uid != self.uid) {
+            let handle = owner.handle();
+            problems.push(format!(
+                "{shown} belongs to uid {}; try: chown {handle} {shown}",
+                self.uid
+            ));
+        }
+        problems
+    }
+}
+
+fn open(path: &Path) -> io::Result<Option<Found>> {
+    // A named pipe that somebody has put there would keep a plain open waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = match opened.map(File::from).map_err(io::Error::from) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(Some(Found {
+        text: io::read_to_string(file)?,
+        uid: about.uid(),
+        gid: about.gid(),
+        mode: about.mode(),
+    }))
+}
+
+/// Writes a new key and the old ones beside `path`, with mode 0600, to be renamed.
+fn write(path: &Path, old: &str, owner: Option<(u32, u32)>) -> io::Result<NamedTempFile> {
+    let mut key = [0; BYTES];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let key = key.map(|byte| format!("{byte:02x}")).concat();
+    let mut file = NamedTempFile::new_in(owner::directory_of(path))?;
+    file.write_all(format!("{key}\n{old}").as_bytes())?;
+    if let Some((uid, gid)) = owner.filter(|_| Account::current().is_root()) {
+        fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
+    file.as_file().sync_all()?;
+    Ok(file)
+}

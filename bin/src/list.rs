@@ -1,0 +1,135 @@
+//! `cgi-session list`: one line for each live session.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::{SessionManager, Stored, printable};
+use serde_json::{Value, json};
+
+use crate::report::{self, moment, rough};
+use crate::sessions::{self, Ended};
+
+const EXAMPLES: &str = "\
+Examples:
+  cgi-session list
+  cgi-session list --user ada
+  cgi-session list --json | jq -r '.[] | select(.bytes > 10000) | .digest'
+
+A session is named by the SHA-256 of its id, its digest: the id itself is known to the visitor's
+browser alone. The most recently used comes first. Listing waits for no lock and does not count
+as use. Exit status: 0, or 1 when a session cannot be read (stderr has a line for each), 78 when the
+configuration cannot be used.";
+
+/// List the live sessions: digest, created, last used, end, idle time, size, user, applications
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Only the sessions of this user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+
+    /// Write a JSON array with an object for each session
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+    let manager = sessions::manager(file, None)?;
+    let mut failures = 0;
+    let mut rows = Vec::new();
+    manager.for_each(|session, stored| {
+        let row = stored.map_err(|error| error.one_line());
+        match row.and_then(|stored| Row::new(&manager, session.as_str(), &stored)) {
+            Ok(row) => rows.push(row),
+            Err(reason) => {
+                report::error(&format!("{session}: {reason}"));
+                failures += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(user) = &arguments.user {
+        rows.retain(|row| row.user.as_ref() == Some(user));
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.last_access));
+    report::output(&if arguments.json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        format!("{}\n", Value::from(rows))
+    } else {
+        rows.iter().map(Row::line).collect()
+    });
+    Ok(if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(report::FAILED)
+    })
+}
+
+struct Row {
+    digest: String,
+    created: SystemTime,
+    last_access: SystemTime,
+    ends: SystemTime,
+    idle: Duration,
+    bytes: u64,
+    user: Option<String>,
+    applications: Vec<String>,
+}
+
+impl Row {
+    fn new(manager: &SessionManager, digest: &str, stored: &Stored) -> Result<Self, String> {
+        let applications = sessions::applications(&stored.record);
+        let applications =
+            applications.map_err(|error| format!("cannot read its values: {error}"))?;
+        Ok(Row {
+            digest: digest.to_owned(),
+            created: stored.record.created(),
+            last_access: stored.last_access,
+            ends: manager.end_of(stored),
+            idle: sessions::idle(manager, &stored.record),
+            bytes: sessions::size(stored),
+            user: stored.record.user().map(str::to_owned),
+            applications: applications.into_keys().collect(),
+        })
+    }
+
+    fn line(&self) -> String {
+        let user = self.user.as_deref().map_or("-".to_owned(), printable);
+        let applications: Vec<_> = self
+            .applications
+            .iter()
+            .map(|app| sessions::shown_app(app))
+            .collect();
+        let applications = applications.join(",");
+        format!(
+            "{}  {}  {}  {}  {:>4}  {:>7}  {}  {}\n",
+            self.digest,
+            moment(self.created),
+            moment(self.last_access),
+            moment(self.ends),
+            rough(self.idle),
+            self.bytes,
+            user.replace('\n', " "),
+            if applications.is_empty() {
+                "-"
+            } else {
+                &applications
+            },
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "digest": self.digest,
+            "created": moment(self.created),
+            "lastAccess": moment(self.last_access),
+            "ends": moment(self.ends),
+            "idle": self.idle.as_secs(),
+            "bytes": self.bytes,
+            "user": self.user,
+            "applications": self.applications,
+        })
+    }
+}

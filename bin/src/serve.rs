@@ -1,0 +1,62 @@
+//! `cgi-session serve`: the CGI programs and the files of a directory, for trying out.
+//!
+//! ```text
+//! connection -> server (is it for us?) -> directory (which file?) -> gateway   a process for this request, RFC 3875
+//! ```
+
+mod directory;
+mod gateway;
+mod reply;
+mod server;
+mod storage;
+pub mod variables;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub use crate::head::Head;
+use crate::report;
+use directory::Directory;
+pub use directory::{is_executable, is_file, is_plain};
+pub use gateway::Gateway;
+pub use reply::{Connection, Failure, Reply, whole};
+pub use server::{Listen, Site, serve};
+pub use storage::Storage;
+
+const EXAMPLES: &str = "\
+Examples:
+  cgi-session serve --programs ~/site
+  cgi-session serve --programs ~/cgi-bin --port 0 --storage-file-dir /tmp/sessions
+
+Executable files are CGI programs, each request a process of its own; what is behind their name in
+the path is PATH_INFO. Pages, scripts, styles, images and text are served as they are, index.html or
+index.cgi for a directory. Names that begin with a dot, links, and files of other kinds are not served.
+The programs find their sessions in the configuration of this command.
+
+It ends when it is interrupted (Ctrl-C). It is for trying out: for visitors, install the programs
+behind a web server.";
+
+/// Serve a directory of your own CGI programs and files on this machine: for trying out
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    listen: Listen,
+    /// The directory of your CGI programs and files.
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> ExitCode {
+    let directory = arguments.listen.storage_file_dir.as_deref();
+    let served = Storage::find(config, directory)
+        .and_then(|storage| Directory::new(&arguments.programs, storage))
+        .and_then(|site| serve(&arguments.listen, site));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            report::error(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! [`Directory`]: a directory of CGI programs and files as a site.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+use tokio::process::Command;
+
+use super::gateway::Gateway;
+use super::reply::{Connection, Failure, Reply, whole};
+use super::server::Site;
+use super::storage::Storage;
+use super::variables;
+use crate::location::Location;
+use crate::report;
+
+const HTML: &str = "text/html; charset=utf-8";
+/// The files that are served as they are, by the ends of their names.
+const MEDIA_TYPES: [(&str, &str); 14] = [
+    ("css", "text/css; charset=utf-8"),
+    ("gif", "image/gif"),
+    ("htm", HTML),
+    ("html", HTML),
+    ("ico", "image/x-icon"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("mjs", "text/javascript; charset=utf-8"),
+    ("png", "image/png"),
+    ("svg", "image/svg+xml"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("webp", "image/webp"),
+    ("woff2", "font/woff2"),
+];
+/// What answers for a directory.
+const INDEXES: [&str; 2] = ["index.html", "index.cgi"];
+
+/// The programs and files below a directory.
+pub(super) struct Directory {
+    root: PathBuf,
+    storage: Storage,
+    gateway: Gateway,
+}
+
+/// What a path of a request leads to.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// A file, and how much of the request's path names it.
+    File(PathBuf, usize),
+    /// A directory that was named without the slash at the end.
+    Unfinished,
+    Nothing,
+}
+
+impl Directory {
+    pub(super) fn new(directory: &Path, storage: Storage) -> Result<Self, String> {
+        let failed = |reason: String| format!("--programs {}: {reason}", directory.display());
+        let root = fs::canonicalize(directory).map_err(|error| failed(error.to_string()))?;
+        if !root.is_dir() {
+            return Err(failed("not a directory".to_owned()));
+        }
+        Ok(Directory {
+            root,
+            storage,
+            gateway: Gateway::new(),
+        })
+    }
+
+    /// Looks a path of a request up. `/cgi-bin/` stands for the directory itself if it has none of this name.
+    fn find(&self, path: &str) -> Found {
+        let mut directory = self.root.clone();
+        let mut end = 0;
+        for name in path.split('/').skip(1) {
+            end += 1 + name.len();
+            if name.is_empty() {
+                // The slash at the end of a directory's name.
+                let indexes = INDEXES.map(|index| directory.join(index));
+                let index = indexes.into_iter().find(|index| is_file(index));
+                let is_last = end == path.len();
+                return index
+                    .filter(|_| is_last)
+                    .map_or(Found::Nothing, |index| Found::File(index, end));
+            }
+            let is_alias = end == "/cgi-bin".len() && name == "cgi-bin";
+            let next = directory.join(name);
+            // Not metadata(): a link may lead out of the directory.
+            match fs::symlink_metadata(&next) {
+                Ok(found) if is_plain(name) && found.is_file() => return Found::File(next, end),
+                Ok(found) if is_plain(name) && found.is_dir() => directory = next,
+                Err(_) if is_alias => {}
+                _ => return Found::Nothing,
+            }
+        }
+        Found::Unfinished
+    }
+
+    async fn run(
+        &self,
+        file: &Path,
+        script: &str,
+        path_info: &str,
+        (parts, body, connection): (&Parts, Incoming, Connection),
+    ) -> Result<Reply, Failure> {
+        let variables = variables::of(parts, connection, script, path_info)?;
+        let mut command = Command::new(file);
+        command.env_clear().env("SCRIPT_FILENAME", file);
+        command.env("DOCUMENT_ROOT", &self.root);
+        command.current_dir(file.parent().unwrap_or(&self.root));
+        command.envs(self.storage.variables()).envs(variables);
+        let answer = self.gateway.run(command, &parts.method, body).await;
+        answer.map_err(|failure| failure.of_program(script))
+    }
+}
+
+impl Site for Directory {
+    fn greeting(&self) -> String {
+        format!(
+            "The programs and files of {}, for trying out. In production, use Apache, nginx or lighttpd.\n\
+             The sessions live in {}\n",
+            self.root.display(),
+            Location::of(self.storage.config())
+        )
+    }
+
+    async fn answer(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        connection: Connection,
+    ) -> Result<Reply, Failure> {
+        let path = parts.uri.path();
+        let (file, end) = match self.find(path) {
+            Found::File(file, end) => (file, end),
+            Found::Unfinished => return Ok(moved(path)),
+            Found::Nothing => {
+                let reason = format!("There is no program and no page {path}.");
+                return Err(Failure::new(StatusCode::NOT_FOUND, reason));
+            }
+        };
+        let (script, path_info) = path.split_at(end);
+        if let Some(media_type) = media_type(&file).filter(|_| path_info.is_empty()) {
+            return send(&file, media_type, &parts.method);
+        }
+        if !is_executable(&file) {
+            let name = file.file_name().unwrap_or_default().display();
+            let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
+            return Err(Failure::new(StatusCode::FORBIDDEN, reason));
+        }
+        let request = (&parts, body, connection);
+        self.run(&file, script, path_info, request).await
+    }
+
+    fn page(&self, failure: &Failure) -> Reply {
+        let (title, text) = failure.page();
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\n\
+             <h1>{title}</h1>\n{text}\n</html>\n"
+        );
+        let mut reply = whole(failure.status, page);
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(HTML));
+        if failure.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        reply
+    }
+}
+
+/// Sends a file as it is.
+fn send(file: &Path, media_type: &'static str, method: &Method) -> Result<Reply, Failure> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let reason = "This page can only be read.";
+        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
+    }
+    let bytes = fs::read(file).map_err(|error: io::Error| {
+        report::error(&format!("cannot read {}: {error}", file.display()));
+        Failure::new(StatusCode::FORBIDDEN, "The file cannot be read.")
+    })?;
+    let mut reply = whole(StatusCode::OK, bytes);
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(reply)
+}
+
+/// Sends the client to the name with a slash at its end, from which relative links lead right.
+fn moved(path: &str) -> Reply {
+    let mut reply = whole(StatusCode::MOVED_PERMANENTLY, "");
+    if let Ok(location) = HeaderValue::try_from(format!("{path}/")) {
+        reply.headers_mut().insert(LOCATION, location);
+    }
+    reply
+}
+
+fn media_type(file: &Path) -> Option<&'static str> {
+    let end = file.extension()?.to_str()?;
+    let mut known = MEDIA_TYPES.iter();
+    let (_, media_type) = known.find(|(known, _)| known.eq_ignore_ascii_case(end))?;
+    Some(media_type)
+}
+
+/// Whether this is a regular file, and no link to one.
+pub fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+/// Whether some user may execute the file.
+pub fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether a name is a file's name and nothing but that.
+pub fn is_plain(name: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_usual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_name_is_looked_up() {
+        for name in ["counter", "guest-book.cgi", "a_1"] {
+            assert!(is_plain(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".htaccess",
+            "a/b",
+            "a b",
+            "%2e%2e",
+            "a\0",
+            "\u{e9}",
+        ] {
+            assert!(!is_plain(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_to_a_regular_file_below_the_directory_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("shop/.git")).unwrap();
+        for name in ["own", "shop/index.cgi", "shop/.git/config"] {
+            fs::write(root.join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("/bin/sh", root.join("link")).unwrap();
+        let storage = Storage::find(None, Some(&root.join("sessions"))).unwrap();
+        let site = Directory::new(&root, storage).unwrap();
+        let found = |path: &str| match site.find(path) {
+            Found::File(file, end) => {
+                let name = file.strip_prefix(&root).unwrap().display().to_string();
+                format!("{name}, {}", &path[end..])
+            }
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found("/own/a//b"), "own, /a//b");
+        assert_eq!(found("/cgi-bin/own"), "own, ");
+        assert_eq!(found("/shop/"), "shop/index.cgi, ");
+        assert_eq!(found("/shop"), "Unfinished");
+        for path in [
+            "/",
+            "/link",
+            "/absent",
+            "/../own",
+            "/shop/.git/config",
+            "//own",
+            "/%6fwn",
+        ] {
+            assert_eq!(found(path), "Nothing", "{path}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! [`Gateway`]: one process for one request, RFC 3875.
+//!
+//! A program belongs to the request that it was started for: when the client goes away, or after
+//! [`MAX_RUN`], it is killed. When the client has all of the answer, the program may finish
+//! what it does afterwards, such as a clean-up.
+
+use std::io;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::reply::{Failure, Reply};
+use crate::head::Head;
+use crate::report;
+
+/// How many programs run at once; further requests wait.
+const MAX_PROGRAMS: usize = 64;
+/// No program runs longer than this.
+const MAX_RUN: Duration = Duration::from_secs(60);
+/// How much of a program's output is passed on at a time.
+const CHUNK: usize = 16 << 10;
+
+/// Starts programs, not too many at once.
+pub struct Gateway {
+    places: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// A gateway to programs, of which none runs.
+    #[must_use]
+    pub fn new() -> Self {
+        Gateway {
+            places: Arc::new(Semaphore::new(MAX_PROGRAMS)),
+        }
+    }
+
+    /// Runs a program whose environment is complete, and returns its answer as soon as its head
+    /// is there; the body follows as the program writes it.
+    ///
+    /// # Errors
+    ///
+    /// When the program gives no answer.
+    pub async fn run(
+        &self,
+        mut command: Command,
+        method: &Method,
+        body: Incoming,
+    ) -> Result<Reply, Failure> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|closed| Failure::bad_gateway(closed.to_string()))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| Failure::bad_gateway(format!("it cannot be started: {error}")))?;
+        if let Some(stdin) = child.stdin.take() {
+            // A task of its own: a program may answer before it has read everything.
+            tokio::spawn(timeout(MAX_RUN, feed(stdin, body)));
+        }
+        let (head_sender, head) = oneshot::channel();
+        let (output_sender, output) = mpsc::channel(1);
+        let run = Run {
+            child,
+            head: head_sender,
+            output: output_sender,
+            head_only: method == Method::HEAD,
+        };
+        tokio::spawn(run.supervise(place));
+        // A client who goes away now drops this future and `output` with it, which ends the run.
+        let head = head.await.unwrap_or_else(|_| {
+            let reason = format!("it did not answer within {} s", MAX_RUN.as_secs());
+            Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, reason))
+        })?;
+        let mut reply = Response::new(Output(output).boxed());
+        *reply.status_mut() = head.status;
+        *reply.headers_mut() = head.headers;
+        Ok(reply)
+    }
+}
+
+/// Passes the client's body on. What the program does not want is read all the same: a connection
+/// that is closed over unread bytes loses the answer.
+async fn feed(stdin: ChildStdin, mut body: Incoming) {
+    let mut stdin = Some(stdin);
+    while let Some(Ok(frame)) = body.frame().await {
+        let (Some(pipe), Ok(bytes)) = (&mut stdin, frame.into_data()) else {
+            continue;
+        };
+        if pipe.write_all(&bytes).await.is_err() {
+            stdin = None;
+        }
+    }
+}
+
+/// A part of a body, or its end.
+type Part = Option<Bytes>;
+
+/// A running program, and the ends of the channels that lead to its client.
+struct Run {
+    child: Child,
+    head: oneshot::Sender<Result<Head, Failure>>,
+    output: mpsc::Sender<Part>,
+    head_only: bool,
+}
+
+impl Run {
+    async fn supervise(self, _place: OwnedSemaphorePermit) {
+        let Run {
+            mut child,
+            head,
+            output,
+            head_only,
+        } = self;
+        let Some(mut stdout) = child.stdout.take() else {
+            return;
+        };
+        let process = child.id().unwrap_or_default();
+        let end = Instant::now() + MAX_RUN;
+        let has_answered = tokio::select! {
+            // In this order: a client who has everything does not count as one who went away.
+            biased;
+            has_answered = relay(&mut child, &mut stdout, head, &output, head_only) => has_answered,
+            () = output.closed() => false,
+            () = sleep_until(end) => {
+                let limit = MAX_RUN.as_secs();
+                report::error(&format!("process {process} has not answered within {limit} s and is killed"));
+                false
+            }
+        };
+        drop(output);
+        if has_answered {
+            // Whether it ends in time or not, it has ended after the next line.
+            let _ = timeout_at(end, finish(&mut child, &mut stdout)).await;
+        }
+        // Fails for a program that has ended, which is as well.
+        let _ = child.kill().await;
+    }
+}
+
+/// Passes a program's answer on, and tells whether all of it was.
+async fn relay(
+    child: &mut Child,
+    stdout: &mut ChildStdout,
+    head_sender: oneshot::Sender<Result<Head, Failure>>,
+    output: &mpsc::Sender<Part>,
+    head_only: bool,
+) -> bool {
+    let (head, mut chunk) = match read_head(child, stdout).await {
+        Ok(found) => found,
+        Err(reason) => {
+            // A client who went away misses nothing.
+            let _ = head_sender.send(Err(Failure::bad_gateway(reason)));
+            return false;
+        }
+    };
+    let has_no_body = head_only
+        || matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    let mut left = if has_no_body {
+        Some(0)
+    } else {
+        head.content_length()
+    };
+    if head_sender.send(Ok(head)).is_err() {
+        return false;
+    }
+    loop {
+        if let Some(left) = &mut left {
+            chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= chunk.len() as u64;
+        }
+        if !chunk.is_empty() && output.send(Some(chunk.into())).await.is_err() {
+            return left == Some(0);
+        }
+        chunk = Vec::with_capacity(CHUNK);
+        if left == Some(0) || !matches!(stdout.read_buf(&mut chunk).await, Ok(1..)) {
+            break;
+        }
+    }
+    // The server closes this end by itself when it has as much as was announced.
+    let _ = output.send(None).await;
+    true
+}
+
+/// Reads the head and what came with it of the body.
+async fn read_head(child: &mut Child, stdout: &mut ChildStdout) -> Result<(Head, Vec<u8>), String> {
+    let mut bytes = Vec::with_capacity(CHUNK);
+    loop {
+        if let Some((head, length)) = Head::parse(&bytes)? {
+            return Ok((head, bytes.split_off(length)));
+        }
+        let read = stdout.read_buf(&mut bytes).await;
+        if read.map_err(|error| format!("its output cannot be read: {error}"))? == 0 {
+            let ended = child.wait().await.map_err(|error| error.to_string())?;
+            return Err(format!("it ended before it answered ({ended})"));
+        }
+    }
+}
+
+/// Waits until the program has ended by itself.
+async fn finish(child: &mut Child, stdout: &mut ChildStdout) -> io::Result<()> {
+    tokio::io::copy(stdout, &mut tokio::io::sink()).await?;
+    child.wait().await.map(drop)
+}
+
+/// A program's body on its way to the client.
+struct Output(mpsc::Receiver<Part>);
+
+impl Body for Output {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context).map(|received| match received {
+            Some(Some(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(None) => None,
+            // What breaks off must not pass for what has ended.
+            None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+        })
+    }
+}

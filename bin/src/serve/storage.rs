@@ -1,0 +1,70 @@
+//! [`Storage`]: the configuration that a server and its programs have in common.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+
+use cgi_session::Config;
+
+use crate::stores;
+
+const PREFIX: &str = "CGI_SESSION_";
+const CONFIG: &str = "CGI_SESSION_CONFIG";
+const DIRECTORY: &str = "CGI_SESSION_STORAGE_FILE_DIR";
+
+/// The configuration of all programs of a site, and the variables that give it to them.
+pub struct Storage {
+    config: Config,
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl Storage {
+    /// Whether the environment says where sessions are.
+    #[must_use]
+    pub fn is_in_environment() -> bool {
+        let names = [CONFIG, DIRECTORY];
+        names.iter().any(|name| env::var_os(name).is_some())
+    }
+
+    /// What the command line names, or else what every program finds.
+    ///
+    /// # Errors
+    ///
+    /// The text says why the configuration cannot be used, and what to do.
+    pub fn find(config: Option<&Path>, directory: Option<&Path>) -> Result<Self, String> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .map_err(|error| format!("cannot use {}: {error}", path.display()))
+        };
+        let file = config.map(absolute).transpose()?;
+        let directory = directory.map(absolute).transpose()?;
+        let settings = directory
+            .as_deref()
+            .map(|directory| ("storageFileDir", directory.as_os_str()));
+        let found = Config::find_with(file.as_deref(), settings.as_slice());
+        let config = found.map_err(|error| {
+            format!("{error}\n  or pass --storage-file-dir DIR or --config FILE")
+        })?;
+        // A store that cannot be used is reported here, not by the first program.
+        stores::manager(config.clone()).map_err(|error| error.to_string())?;
+        let inherited = env::vars_os()
+            .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(PREFIX)));
+        let mut variables: Vec<_> = inherited.collect();
+        // The last of several variables of one name counts.
+        for (name, path) in [(CONFIG, file), (DIRECTORY, directory)] {
+            variables.extend(path.map(|path| (name.into(), path.into())));
+        }
+        Ok(Storage { config, variables })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What a program needs in its environment to find the same sessions.
+    pub fn variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        self.variables.iter().cloned()
+    }
+}

@@ -1,0 +1,162 @@
+//! What the commands about sessions share: the store, and which session is meant.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cgi_session::{
+    Config, Error, Record, SessionDigest, SessionManager, Stored, Values, printable,
+};
+
+use crate::account::Account;
+use crate::location::Location;
+use crate::owner;
+use crate::report;
+
+/// The fewest digits that may stand for a session.
+const FEWEST_DIGITS: usize = 6;
+
+/// The values of every application in a session, as they were written.
+pub(crate) type Applications = BTreeMap<String, Values>;
+
+/// Why a command ends early: what was wrong has been said on stderr.
+pub(crate) struct Ended(pub(crate) ExitCode);
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Ended(report::failure(&error))
+    }
+}
+
+impl Ended {
+    /// Says on stderr what is wrong.
+    pub(crate) fn saying(line: &str, status: u8) -> Self {
+        report::error(line);
+        Ended(ExitCode::from(status))
+    }
+}
+
+/// Opens the store that the configuration names. Run as root, the program goes on as the owner of
+/// the directory.
+pub(crate) fn manager(file: Option<&Path>, app: Option<&str>) -> Result<SessionManager, Ended> {
+    manager_with(file, "app", app)
+}
+
+/// The same, with another value for one setting, if there is one.
+pub(crate) fn manager_with(
+    file: Option<&Path>,
+    key: &str,
+    value: Option<&str>,
+) -> Result<SessionManager, Ended> {
+    let mut config = Config::find_with(file, &[])?;
+    if let Some(value) = value {
+        config = config.set(key, value)?;
+    }
+    owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    crate::stores::manager(config).map_err(Ended::from)
+}
+
+/// The same for a command that may make the first session: root must not make the directory, for
+/// the programs of the site could not open it.
+pub(crate) fn manager_for_writing(
+    file: Option<&Path>,
+    app: Option<&str>,
+) -> Result<SessionManager, Ended> {
+    let manager = manager(file, app)?;
+    refuse_to_own(manager.config())?;
+    Ok(manager)
+}
+
+/// Refuses to make the directory or the database as root.
+pub(crate) fn refuse_to_own(config: &Config) -> cgi_session::Result<()> {
+    let location = Location::of(config);
+    if !location.is_missing() || !Account::current().is_root() {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{location} does not exist, and root should not make it for itself; \
+         try: cgi-session init --owner www-data"
+    )))
+}
+
+/// The Cookie header of the request that this program was started for, if any.
+pub(crate) fn cookie_header() -> Option<Vec<u8>> {
+    env::var_os("HTTP_COOKIE").map(OsStringExt::into_vec)
+}
+
+/// Whether the request came by HTTPS, as the server says.
+pub(crate) fn is_https() -> bool {
+    let is = |name: &str, values: &[&str]| {
+        env::var_os(name).is_some_and(|found| {
+            let found = found.to_string_lossy();
+            values.iter().any(|value| found.eq_ignore_ascii_case(value))
+        })
+    };
+    is("HTTPS", &["on", "1"]) || is("REQUEST_SCHEME", &["https"])
+}
+
+/// The session that a digest names, or the beginning of one if only one live session has it.
+pub(crate) fn find(manager: &SessionManager, text: &str) -> Result<SessionDigest, Ended> {
+    let text = text.trim().to_ascii_lowercase();
+    if let Some(session) = SessionDigest::parse(text.as_bytes()) {
+        return Ok(session);
+    }
+    let is_digest =
+        text.len() < SessionDigest::LENGTH && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if !is_digest || text.len() < FEWEST_DIGITS {
+        let line = format!(
+            "{text:?} is no digest of a session: that is 64 hexadecimal digits, or at least \
+             {FEWEST_DIGITS} of its first; cgi-session list shows them"
+        );
+        return Err(Ended::saying(&line, report::USAGE));
+    }
+    let mut found = Vec::new();
+    manager.for_each(|session, _| {
+        if session.as_str().starts_with(&text) {
+            found.push(*session);
+        }
+        ControlFlow::Continue(())
+    })?;
+    match found.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(unknown(&text)),
+        several => {
+            let number = several.len();
+            let line = format!("{text} is the beginning of {number} digests; write more of it");
+            Err(Ended::saying(&line, report::USAGE))
+        }
+    }
+}
+
+/// Says that there is no such session.
+pub(crate) fn unknown(digest: &str) -> Ended {
+    Ended::saying(&format!("there is no session {digest}"), report::FAILED)
+}
+
+/// The values in a record.
+pub(crate) fn applications(record: &Record) -> serde_json::Result<Applications> {
+    serde_json::from_slice(record.values())
+}
+
+/// How long a session lives unused.
+pub(crate) fn idle(manager: &SessionManager, record: &Record) -> Duration {
+    record.idle().unwrap_or_else(|| manager.config().timeout())
+}
+
+/// The size of a session in bytes, as its record is written.
+pub(crate) fn size(stored: &Stored) -> u64 {
+    u64::try_from(stored.record.to_json().len()).unwrap_or(u64::MAX)
+}
+
+/// The name of an application as it is shown: the usual one has none.
+pub(crate) fn shown_app(app: &str) -> String {
+    if app.is_empty() {
+        "\"\"".to_owned()
+    } else {
+        printable(app)
+    }
+}

@@ -1,0 +1,157 @@
+//! One CGI request answered by a program that knows nothing of sessions.
+
+use std::env;
+use std::error::Error as StdError;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use cgi_session::{Config, Program, Request, Response, SessionManager, Values};
+use http::StatusCode;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::child;
+use crate::head::Head;
+use crate::private::{self, PrivateDirectory};
+use crate::sessions::{self, Ended};
+use crate::values_file::{self, Unfit, ValuesFile};
+use crate::{owner, report};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// So many entries of the temporary directory are looked at by one request.
+const MAX_LOOKED_AT: usize = 1000;
+
+/// Answers the request of this process.
+pub(super) fn run(
+    program: &OsStr,
+    arguments: &[OsString],
+    app: Option<&str>,
+    file: Option<&Path>,
+) -> Result<ExitCode, Ended> {
+    if env::var_os("REQUEST_METHOD").is_none() {
+        let shown = program.to_string_lossy();
+        let line = format!(
+            "start {shown} answers a request of a web server, and this is none; \
+             to try it: REQUEST_METHOD=GET cgi-session start {shown}"
+        );
+        return Err(Ended::saying(&line, report::USAGE));
+    }
+    // A configuration that cannot be used is found again, and told to the client, with the session.
+    let found = Config::find_with(file, &[]);
+    let refused = found.map_or(Ok(()), |config| owner::act_as_owner(&config));
+    let maker = manager_maker(file.map(Path::to_owned), app.map(str::to_owned));
+    Ok(Program::new().manager(maker).run(|request: &mut Request| {
+        refused.clone()?;
+        answer(request, program, arguments)
+    }))
+}
+
+fn manager_maker(
+    file: Option<PathBuf>,
+    app: Option<String>,
+) -> impl Fn() -> cgi_session::Result<SessionManager> {
+    move || {
+        let mut config = Config::find_with(file.as_deref(), &[])?;
+        if let Some(app) = &app {
+            config = config.set("app", app)?;
+        }
+        sessions::refuse_to_own(&config)?;
+        crate::stores::manager(config)
+    }
+}
+
+fn answer(
+    request: &mut Request,
+    program: &OsStr,
+    arguments: &[OsString],
+) -> Result<Response, BoxError> {
+    if ValuesFile::of_wrapper().is_some() {
+        let reason = "this request has its session already: one cgi-session start PROGRAM cannot \
+                      run inside another";
+        return Err(reason.into());
+    }
+    let parent = env::temp_dir();
+    private::remove_left(&parent, private::START, MAX_LOOKED_AT);
+    let directory = PrivateDirectory::create(&parent, private::START)?;
+    let values = ValuesFile::create(directory.path(), request.session()?)?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env(values_file::VARIABLE, values.path());
+    let shown = program.to_string_lossy();
+    let ended = child::run(&mut command, directory.path())
+        .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
+    if !ended.status.success() {
+        let how = how_it_ended(ended.status);
+        return Err(format!("{shown} {how}; nothing was saved").into());
+    }
+    let response = response(ended.output)
+        .map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))?;
+    if response.status().is_server_error() {
+        return Ok(response);
+    }
+    let left = values.read();
+    let left = left.map_err(|error| format!("cannot use the values that {shown} left: {error}"))?;
+    match left {
+        Ok(Some(left)) => replace(request.session()?, &left)?,
+        Ok(None) => request.destroy_session()?,
+        Err(unfit) => return refuse(&shown, unfit),
+    }
+    Ok(response)
+}
+
+/// The response that a program printed.
+fn response(mut output: Vec<u8>) -> Result<Response, String> {
+    let parsed = Head::parse(&output)?;
+    let (head, length) = parsed.ok_or("there is no empty line after its header block")?;
+    output.drain(..length);
+    // The status is sent in any case: a bare `Location: /page` makes a server answer with that page
+    // itself, and the cookie would be lost.
+    let mut response = Response::text(output).with_status(head.status);
+    *response.headers_mut() = head.headers;
+    Ok(response)
+}
+
+/// A value that nobody can store often comes from the request: text that is no Unicode, or no number.
+fn refuse(program: &str, unfit: Unfit) -> Result<Response, BoxError> {
+    let line = format!("cannot use the values that {program} left: {unfit}; nothing was saved");
+    let Some(key) = unfit.key else {
+        return Err(line.into());
+    };
+    report::error(&line);
+    let key = html_escape::encode_text(&key).into_owned();
+    let page = Response::html(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>400 Bad Request</title>\
+         <h1>400 Bad Request</h1><p>The value of <code>{key}</code> cannot be stored: it is no valid Unicode \
+         text, no number, or too deep. Nothing was saved.</p></html>\n"
+    ));
+    Ok(page.with_status(StatusCode::BAD_REQUEST))
+}
+
+/// Gives the session these values and no others. What means the same stays as it is, with its end.
+fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
+    let before: Vec<_> = values.keys().map(str::to_owned).collect();
+    for key in before.iter().filter(|key| !left.contains(key)) {
+        values.remove(key);
+    }
+    for key in left.keys() {
+        let text: Box<RawValue> = left.require(key)?;
+        let is_same =
+            |value: Value| serde_json::from_str(text.get()).is_ok_and(|new: Value| new == value);
+        if !values.get(key)?.is_some_and(is_same) {
+            values.insert(key, &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "did not exit".to_owned(),
+    }
+}

@@ -1,0 +1,198 @@
+//! `cgi-session uninstall`: removes what init and the sessions made, and only that.
+
+use std::fs;
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use cgi_session::{Config, Error, Uninstalled, printable};
+use serde_json::json;
+
+use crate::account::Account;
+use crate::key_file;
+use crate::location::Location;
+use crate::owner;
+use crate::report::{self, counted};
+use crate::sessions::Ended;
+
+const EXAMPLES: &str = "\
+Examples:
+  # Asks first
+  sudo cgi-session uninstall
+
+  # In a script, with an object that says what was removed
+  sudo cgi-session uninstall --yes --json
+
+It removes all sessions, whoever uses them, what the store keeps beside them, and the directory
+when nothing is left in it. Files that are none of ours are listed and left. For storageType = cookie
+it removes `secretKeyFile`. Stop the programs of the site first: a program that is still running makes
+what it needs again.
+
+Exit status: 0 when nothing of ours is left, 1 with problems (stderr has a line for each), 2 wrong
+usage or a no, 78 when the configuration cannot be used.";
+
+/// Remove all sessions and what `init` made
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Leave the empty directory to the caller, who may remove it from where it lies
+    #[arg(long, hide = true)]
+    leave_directory: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+    let config = Config::find_with(file, &[])?;
+    let location = Location::of(&config);
+    if location.kind() == "sqlite" {
+        owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    }
+    if !arguments.yes {
+        ask(&place(&config)?)?;
+    }
+    if config.get("storageType").as_deref() == Some("cookie") {
+        return remove_keys(&config, arguments.json);
+    }
+    let directory = (location.kind() == "file").then(|| config.storage_file_dir());
+    let directory = directory.transpose()?.map(Path::to_owned);
+    if Account::current().is_root()
+        && let Some(directory) = &directory
+        && let Some(owner) = location.owner().filter(|owner| !owner.is_root())
+    {
+        return as_owner(&owner, &config, directory, arguments);
+    }
+    let mut done = crate::stores::manager(config)?.uninstall();
+    if arguments.leave_directory {
+        done.errors
+            .retain(|error| !is_about(error, directory.as_deref()));
+    }
+    Ok(tell(&location, &done, arguments.json))
+}
+
+fn tell(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode {
+    let problems: Vec<_> = done.errors.iter().map(Error::one_line).collect();
+    for problem in &problems {
+        report::error(problem);
+    }
+    if as_json {
+        let object = json!({
+            "store": location.to_string(),
+            "sessions": done.sessions,
+            "leftAlone": done.foreign,
+            "problems": problems,
+        });
+        report::output(&format!("{object}\n"));
+    } else {
+        report::output(&format!("{} removed\n", counted(done.sessions, "session")));
+        for foreign in &done.foreign {
+            report::output(&format!("left alone: {}\n", printable(foreign)));
+        }
+    }
+    ExitCode::from(if problems.is_empty() {
+        0
+    } else {
+        report::FAILED
+    })
+}
+
+/// What would be removed, for people.
+fn place(config: &Config) -> Result<String, Ended> {
+    let location = Location::of(config);
+    Ok(match location.kind() {
+        "cookie" => format!("the keys in {}", key_file::path(config)?.display()),
+        "custom" | "ram" => format!("all sessions ({location})"),
+        _ => format!("all sessions in {location}"),
+    })
+}
+
+fn ask(what: &str) -> Result<(), Ended> {
+    if !io::stdin().is_terminal() {
+        let line = format!("this removes {what}; to say so without a terminal: --yes");
+        return Err(Ended::saying(&line, report::USAGE));
+    }
+    let mut answer = String::new();
+    let mut stderr = io::stderr().lock();
+    let asked = write!(stderr, "Remove {what}? [y/N] ").and_then(|()| stderr.flush());
+    let answered = asked.and_then(|()| io::stdin().read_line(&mut answer));
+    if answered.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Ended::saying("nothing was removed", report::USAGE))
+}
+
+fn remove_keys(config: &Config, as_json: bool) -> Result<ExitCode, Ended> {
+    let path = key_file::path(config)?;
+    let shown = printable(&path.display().to_string());
+    let is_removed = key_file::remove(config)?;
+    let is_left = path.exists();
+    report::output(&if as_json {
+        let left: Vec<_> = is_left.then(|| shown.clone()).into_iter().collect();
+        let object = json!({
+            "store": shown,
+            "sessions": 0,
+            "leftAlone": left,
+            "problems": [],
+        });
+        format!("{object}\n")
+    } else if is_removed {
+        format!("{shown} removed\n")
+    } else if is_left {
+        format!("left alone: {shown}\n")
+    } else {
+        String::new()
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the sessions as their owner, and then, as root, the directory: its owner may not be
+/// allowed to. Where other users could replace the directory, root does not.
+fn as_owner(
+    owner: &Account,
+    config: &Config,
+    directory: &Path,
+    arguments: &Arguments,
+) -> Result<ExitCode, Ended> {
+    let failed = |error: io::Error, what: &str| {
+        let line = format!("cannot {what} {}: {error}", directory.display());
+        Ended::saying(&line, report::FAILED)
+    };
+    let is_for_root = owner::is_roots_alone(owner::directory_of(directory));
+    let mut command = owner.command(config);
+    command.args(["uninstall", "--yes"]);
+    if is_for_root {
+        command.arg("--leave-directory");
+    }
+    if arguments.json {
+        command.arg("--json");
+    }
+    let status = command
+        .status()
+        .map_err(|error| failed(error, "remove, as its owner, what is in"))?;
+    if !status.success() || !is_for_root {
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        return Ok(ExitCode::from(code.unwrap_or(report::FAILED)));
+    }
+    match fs::remove_dir(directory) {
+        // What is in it has been listed.
+        Err(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(failed(error, "remove"))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn is_about(error: &Error, directory: Option<&Path>) -> bool {
+    matches!(error, Error::Io { path, .. } if Some(path.as_path()) == directory)
+}

@@ -1,0 +1,190 @@
+//! The values of a session as a JSON file: what `cgi-session start PROGRAM` hands to its program.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use cgi_session::{Error, Values};
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use tempfile::NamedTempFile;
+
+use crate::report;
+use crate::sessions::Ended;
+
+/// The variable that names the file. It must not begin with `CGI_SESSION_`, as the keys of the
+/// configuration do.
+pub(crate) const VARIABLE: &str = "SESSION_VALUES";
+
+/// A file whose content is one JSON object. That it is missing means that the session is to end.
+pub(crate) struct ValuesFile {
+    path: PathBuf,
+}
+
+/// Values that cannot be those of a session.
+pub(crate) struct Unfit {
+    /// The key of the value that cannot be stored; `None` when the text as a whole is wrong.
+    pub(crate) key: Option<String>,
+    reason: String,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl ValuesFile {
+    /// The file of the wrapper that this program runs under, if it does.
+    pub(crate) fn of_wrapper() -> Option<Self> {
+        let path = env::var_os(VARIABLE).filter(|path| !path.is_empty())?;
+        Some(ValuesFile { path: path.into() })
+    }
+
+    /// Makes the file in a directory that nobody else can look into.
+    pub(crate) fn create(directory: &Path, values: &Values) -> io::Result<Self> {
+        let path = directory.join("values.json");
+        let file = ValuesFile { path };
+        file.write(values)?;
+        Ok(file)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The values, or `None` when the file was deleted.
+    pub(crate) fn read(&self) -> io::Result<Result<Option<Values>, Unfit>> {
+        match fs::read(&self.path) {
+            Ok(text) => Ok(parse(&text).map(Some)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ok(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes the values; of several programs that do so at once none loses anything.
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Values) -> cgi_session::Result<T>,
+    ) -> Result<T, Ended> {
+        let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
+        let Some(mut values) = self.values()? else {
+            let line = "this program has ended its session; nothing can be put in any more";
+            return Err(Ended::saying(line, report::FAILED));
+        };
+        let result = change(&mut values)?;
+        let written = self.write(&values);
+        written.map_err(|error| self.failed("write", &error))?;
+        Ok(result)
+    }
+
+    /// As [`ValuesFile::read`], for a command.
+    pub(crate) fn values(&self) -> Result<Option<Values>, Ended> {
+        let read = self.read().map_err(|error| self.failed("read", &error))?;
+        read.map_err(|unfit| {
+            let unfit = io::Error::new(ErrorKind::InvalidData, unfit.reason);
+            self.failed("read", &unfit)
+        })
+    }
+
+    /// Deletes the file, so that the session ends.
+    pub(crate) fn destroy(&self) -> Result<(), Ended> {
+        let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed("delete", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, values: &Values) -> io::Result<()> {
+        // Made with mode 0600, and renamed, so that nobody reads half of it.
+        let mut file = NamedTempFile::new_in(self.directory())?;
+        serde_json::to_writer(&mut file, values)?;
+        file.write_all(b"\n")?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+
+    /// The lock is that of a file of its own, because this one is replaced.
+    fn lock(&self) -> io::Result<File> {
+        let path = self.directory().join("lock");
+        let lock = File::options().create(true).append(true).open(path)?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    fn directory(&self) -> &Path {
+        match self.path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => directory,
+            _ => Path::new("."),
+        }
+    }
+
+    fn failed(&self, action: &str, error: &io::Error) -> Ended {
+        let path = self.path.display();
+        let line = format!(
+            "cannot {action} {path}, which {VARIABLE} names: {error}; \
+             outside of cgi-session start PROGRAM unset {VARIABLE}"
+        );
+        Ended::saying(&line, report::FAILED)
+    }
+}
+
+/// Reads values as any language writes them: PHP writes an empty array, `[]`, for no values at all.
+fn parse(text: &[u8]) -> Result<Values, Unfit> {
+    let inside = text.trim_ascii().strip_prefix(b"[");
+    let inside = inside.and_then(|rest| rest.strip_suffix(b"]"));
+    if inside.is_some_and(|inside| inside.trim_ascii().is_empty()) {
+        return Ok(Values::default());
+    }
+    let mut reading = Reading::default();
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let read = json.deserialize_map(&mut reading);
+    match read.and_then(|()| json.end()) {
+        Ok(()) => Ok(reading.values),
+        Err(error) => Err(Unfit {
+            reason: match &reading.key {
+                Some(key) => format!("the value of {key:?} cannot be stored: {error}"),
+                None => format!("it is not one JSON object of values: {error}"),
+            },
+            key: reading.key,
+        }),
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    values: Values,
+    /// The key whose value is being read.
+    key: Option<String>,
+}
+
+impl<'de> Visitor<'de> for &mut Reading {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if self.values.contains(&key) {
+                return Err(A::Error::custom(format!("{key:?} is there twice")));
+            }
+            self.key = Some(key.clone());
+            let text: Box<RawValue> = map.next_value()?;
+            match self.values.insert(&key, &text) {
+                Ok(()) => self.key = None,
+                Err(Error::Value { source, .. }) => return Err(A::Error::custom(source)),
+                Err(error) => {
+                    self.key = None;
+                    return Err(A::Error::custom(error.one_line()));
+                }
+            }
+        }
+        Ok(())
+    }
+}

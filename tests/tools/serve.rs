@@ -1,0 +1,133 @@
+//! `cgi-session serve`: a directory of one's own CGI programs and files behind a small server.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use testkit::tools::{Finished, Site, set_mode};
+
+/// A running server, ended with the test.
+struct Server {
+    child: Child,
+    address: String,
+    site: Site,
+}
+
+impl Server {
+    fn start() -> Self {
+        let site = Site::new();
+        let programs = site.parent().join("programs");
+        fs::create_dir_all(programs.join("shop/.hidden")).unwrap();
+        let script = "#!/bin/sh\nprintf 'Status: 201 Created\\nContent-Type: text/plain\\n\\n'\n\
+                      echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
+        for (name, text, mode) in [
+            ("show", script, 0o755),
+            ("shop/index.cgi", script, 0o755),
+            ("shop/page.html", "<p>A page", 0o755),
+            ("shop/.hidden/notes.txt", "secret", 0o644),
+            ("source.py", "print('secret')", 0o644),
+            ("silent", "#!/bin/sh\n", 0o755),
+        ] {
+            fs::write(programs.join(name), text).unwrap();
+            set_mode(&programs.join(name), mode);
+        }
+        let mut command = site.about("serve");
+        command.args(["--port", "0", "--programs"]).arg(&programs);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut greeting = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().take(3) {
+            greeting += &line.unwrap();
+        }
+        assert!(
+            greeting.contains(site.directory.to_str().unwrap()),
+            "{greeting}"
+        );
+        let (_, address) = greeting.split_once("http://").unwrap();
+        let address = address.split('/').next().unwrap().to_owned();
+        Server {
+            child,
+            address,
+            site,
+        }
+    }
+
+    /// The whole answer to a request.
+    fn ask(&self, request: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let (address, length) = (&self.address, body.len());
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[track_caller]
+    fn answers(&self, request: &str, status: &str, text: &str) {
+        let answer = self.ask(request, "");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert!(answer.contains(text), "{request}: {answer}");
+        assert!(!answer.contains("secret"), "{request}: {answer}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn executable_files_are_programs_that_find_the_sessions() {
+    let server = Server::start();
+    let directory = server.site.directory.display();
+    let answer = server.ask("POST /show/a%20b?c=d", "the body");
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    assert!(
+        answer.contains(&format!("/show|/a b|c=d|{directory}|the body\n")),
+        "{answer}"
+    );
+    server.answers("GET /cgi-bin/show", "201", "/cgi-bin/show||");
+    server.answers("GET /shop/", "201", "/shop/||");
+    server.answers("GET /shop", "301", "location: /shop/\r\n");
+    server.answers("GET /silent", "502", "gave no answer");
+}
+
+#[test]
+fn known_kinds_of_files_are_served_and_nothing_else_is() {
+    let server = Server::start();
+    server.answers("GET /shop/page.html", "200", "<p>A page");
+    server.answers("HEAD /shop/page.html", "200", "text/html");
+    server.answers("POST /shop/page.html", "405", "allow: GET, HEAD");
+    server.answers("GET /source.py", "403", "chmod +x source.py");
+    for path in ["/", "/absent", "/shop/.hidden/notes.txt", "/../nothing.ini"] {
+        server.answers(&format!("GET {path}"), "404", "Not Found");
+    }
+}
+
+#[test]
+fn a_site_that_cannot_be_served_is_an_error_that_says_what_to_do() {
+    let site = Site::new();
+    let missing = site.parent().join("missing");
+    let missing = missing.to_str().unwrap();
+    site.run(&["serve"]).exits_with(2).complains("--programs");
+    let refused = site.run(&["serve", "--programs", missing]).exits_with(1);
+    refused.complains("No such file");
+    let programs = site.parent().to_str().unwrap();
+    let mut command = site.tool("serve");
+    command.args(["--port", "0", "--programs", programs]);
+    let refused = Finished::of(&mut command).exits_with(1);
+    refused.complains("--storage-file-dir DIR or --config FILE");
+    let server = Server::start();
+    let port = server.address.rsplit(':').next().unwrap();
+    let refused = site.run(&["serve", "--programs", programs, "--port", port]);
+    refused.exits_with(1).complains("--port 8081");
+}

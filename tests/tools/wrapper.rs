@@ -1,0 +1,509 @@
+//! `cgi-session start PROGRAM`: a whole request, answered by a program in any language.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use testkit::tools::{Finished, Site};
+
+const TYPE: &str = "printf 'Content-Type: text/plain\\n\\n'";
+
+/// The wrapper around a script in sh, as a server starts it, with a temporary directory of its own.
+fn wrapper(site: &Site, cookie: &str, script: &str) -> Command {
+    let temporary = site.parent().join("temporary");
+    if !temporary.exists() {
+        fs::create_dir(&temporary).unwrap();
+    }
+    let mut command = site.about("start");
+    command
+        .args(["sh", "-c", script])
+        .env("REQUEST_METHOD", "GET")
+        .env("HTTP_COOKIE", cookie)
+        .env("TMPDIR", temporary)
+        .env("cgi_session", env!("CARGO_BIN_EXE_cgi-session"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// The status of the response, its header fields and its body.
+#[derive(Debug)]
+struct Page {
+    head: String,
+    body: String,
+    stderr: String,
+}
+
+#[track_caller]
+fn answer(site: &Site, cookie: &str, script: &str) -> Page {
+    page(Finished::of(&mut wrapper(site, cookie, script)))
+}
+
+#[track_caller]
+fn page(finished: Finished) -> Page {
+    let finished = finished.exits_with(0);
+    let (head, body) = finished.stdout.split_once("\r\n\r\n").unwrap();
+    Page {
+        head: head.to_owned(),
+        body: body.to_owned(),
+        stderr: finished.stderr,
+    }
+}
+
+impl Page {
+    /// Expects a page that was sent as the program meant it.
+    #[track_caller]
+    fn is(self, status: &str, body: &str) -> Self {
+        assert!(
+            self.head.starts_with(&format!("Status: {status}")),
+            "{self:#?}"
+        );
+        assert_eq!(
+            (self.body.as_str(), self.stderr.as_str()),
+            (body, ""),
+            "{self:#?}"
+        );
+        self
+    }
+
+    /// Expects a complete error page, no cookie, and one line on stderr that says this.
+    #[track_caller]
+    fn fails(self, status: &str, reason: &str) {
+        assert!(
+            self.head.starts_with(&format!("Status: {status}")),
+            "{self:#?}"
+        );
+        assert!(
+            self.body.contains("</html>") && !self.head.contains("Set-Cookie"),
+            "{self:#?}"
+        );
+        assert!(
+            self.stderr.contains(reason) && self.stderr.lines().count() == 1,
+            "{self:#?}"
+        );
+    }
+
+    #[track_caller]
+    fn cookie(&self) -> String {
+        let mut fields = self
+            .head
+            .lines()
+            .filter_map(|line| line.strip_prefix("Set-Cookie: "));
+        let cookie = fields
+            .next()
+            .unwrap_or_else(|| panic!("no cookie: {self:#?}"));
+        assert_eq!(fields.next(), None, "{self:#?}");
+        cookie.split(';').next().unwrap().to_owned()
+    }
+}
+
+/// Nothing of the values may stay behind.
+#[track_caller]
+fn expect_no_traces(site: &Site) {
+    let left = fs::read_dir(site.parent().join("temporary")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn the_values_are_stored_and_the_cookie_is_put_into_the_header_block() {
+    let site = Site::new();
+    let script = format!("{TYPE}; echo \"{{\\\"n\\\": [1, 2]}}\" > \"$SESSION_VALUES\"; echo page");
+    let first = answer(&site, "", &script).is("200", "page\n");
+    let cookie = first.cookie();
+    assert!(first.head.contains("Cache-Control: no-store"), "{first:#?}");
+    site.run_for(&cookie, &["get", "n"])
+        .exits_with(0)
+        .prints("[1, 2]\n");
+    let script = format!("{TYPE}; cat \"$SESSION_VALUES\"");
+    let second = answer(&site, &cookie, &script).is("200", "{\"n\":[1, 2]}\n");
+    assert!(!second.head.contains("Set-Cookie"), "{second:#?}");
+    expect_no_traces(&site);
+}
+
+#[test]
+fn the_values_lie_where_nobody_else_can_read_them() {
+    let site = Site::new();
+    let script =
+        format!("{TYPE}; stat -c %a \"$SESSION_VALUES\" \"$(dirname \"$SESSION_VALUES\")\"");
+    answer(&site, "", &script).is("200", "600\n700\n");
+}
+
+#[test]
+fn commands_inside_work_on_the_file_and_change_nothing_before_the_end() {
+    let site = Site::new();
+    let stored = site.session();
+    let script = format!(
+        "{TYPE}; $cgi_session set --add 1 pageViews; $cgi_session set name Ada; \
+         $cgi_session get name; $cgi_session start; $cgi_session unset pageViews; \
+         $cgi_session get pageViews || echo none; $cgi_session get --app shop name 2>&1"
+    );
+    let page = answer(&site, stored.cookie(), &format!("{script} | sed s/:.*//"));
+    page.is("200", "8\nAda\nnone\ncgi-session\n");
+    let values = site.read(&stored).unwrap();
+    assert_eq!(values.keys().collect::<Vec<_>>(), ["name"]);
+}
+
+#[test]
+fn a_value_that_the_program_leaves_as_it_is_keeps_its_end() {
+    let site = Site::new();
+    let mut session = site.manager().start("").unwrap();
+    let life = Duration::from_secs(1);
+    session.insert_for("code", [4, 7], life).unwrap();
+    session.insert_for("other", 1, life).unwrap();
+    let cookie = session.commit().unwrap().unwrap().to_string();
+    let cookie = cookie.split(';').next().unwrap();
+    let json = "{\\\"code\\\": [4, 7], \\\"other\\\": 2}";
+    let script = format!("{TYPE}; echo \"{json}\" > \"$SESSION_VALUES\"");
+    answer(&site, cookie, &script).is("200", "");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let keys = || {
+        let values = site.manager().read(cookie).unwrap().unwrap();
+        values.keys().map(str::to_owned).collect::<Vec<_>>()
+    };
+    while keys() != ["other"] {
+        assert!(Instant::now() < deadline, "{:?}", keys());
+    }
+}
+
+#[test]
+fn additions_inside_at_once_all_count() {
+    let site = Site::new();
+    let one = "$cgi_session set --add 1 n >/dev/null &";
+    let script = format!("{TYPE}; {} wait; $cgi_session get n", one.repeat(10));
+    answer(&site, "", &script).is("200", "10\n");
+}
+
+#[test]
+fn a_program_that_fails_saves_nothing_and_the_client_gets_a_complete_page() {
+    let site = Site::new();
+    let stored = site.session();
+    let before = fs::read(&stored.path).unwrap();
+    let change = "$cgi_session set --add 1 pageViews >/dev/null";
+    for (script, reason) in [
+        (
+            format!("{change}; {TYPE}; echo page; exit 3"),
+            "sh exited with 3",
+        ),
+        (format!("{change}; {TYPE}; kill -9 $$"), "signal 9"),
+        (format!("{change}; echo '<html>'"), "no CGI head"),
+        (change.to_owned(), "no empty line"),
+        (
+            format!("{TYPE}; echo '[1]' > $SESSION_VALUES"),
+            "not one JSON object",
+        ),
+        (
+            format!("{TYPE}; echo '{{\"a\": 1' > $SESSION_VALUES"),
+            "not one JSON object",
+        ),
+        (
+            format!("{TYPE}; echo '{{\"a\": 1, \"a\": 2}}' > $SESSION_VALUES"),
+            "twice",
+        ),
+        (
+            format!("{TYPE}; echo '{{\"\": 1}}' > $SESSION_VALUES"),
+            "empty",
+        ),
+        (
+            format!("{change}; {TYPE}; head -c 70000000 /dev/zero"),
+            "64 MiB",
+        ),
+    ] {
+        answer(&site, stored.cookie(), &script).fails("500", reason);
+        assert_eq!(fs::read(&stored.path).unwrap(), before, "{script}");
+    }
+    let mut missing = site.about("start");
+    missing
+        .env("REQUEST_METHOD", "GET")
+        .args(["/nonexistent/program", "--help"]);
+    page(Finished::of(&mut missing)).fails("500", "/nonexistent/program");
+    expect_no_traces(&site);
+}
+
+#[test]
+fn an_empty_array_is_no_values() {
+    let site = Site::new();
+    let stored = site.session();
+    for text in ["[]", " [ ]\n"] {
+        site.run_for(stored.cookie(), &["set", "a", "b"])
+            .exits_with(0);
+        let script =
+            format!("{TYPE}; printf '{text}' > $SESSION_VALUES; $cgi_session get a || echo none");
+        answer(&site, stored.cookie(), &script).is("200", "none\n");
+        assert_eq!(site.read(&stored).unwrap().keys().count(), 0);
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
+    let site = Site::new();
+    let stored = site.session();
+    let before = fs::read(&stored.path).unwrap();
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for (value, reason) in [
+        ("\"\\\\udcff\"", "surrogate"),
+        ("[\"\\\\ud800\\\\u0041\"]", "surrogate"),
+        ("\"\\377\"", "unicode"),
+        ("NaN", "expected value"),
+        ("1e999", "out of range"),
+        (deep.as_str(), "nested deeper"),
+    ] {
+        let script =
+            format!("{TYPE}; printf '{{\"ok\": 1, \"na<me\": {value}}}' > $SESSION_VALUES");
+        let page = answer(&site, stored.cookie(), &script);
+        assert!(page.body.contains("<code>na&lt;me</code>"), "{page:#?}");
+        assert!(
+            page.stderr.contains("na<me") && page.stderr.contains(reason),
+            "{page:#?}"
+        );
+        page.fails("400", "nothing was saved");
+        assert_eq!(fs::read(&stored.path).unwrap(), before, "{value}");
+    }
+    expect_no_traces(&site);
+}
+
+#[test]
+fn what_a_killed_wrapper_leaves_is_removed_by_the_next_and_by_the_clean_up() {
+    let site = Site::new();
+    let (running, running_path) = started(&site, site.session().cookie());
+    for remover in ["start", "cleanup"] {
+        let (mut killed, path) = started(&site, site.session().cookie());
+        let program = fs::read_to_string(path.with_extension("pid")).unwrap();
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert!(path.exists());
+        if remover == "start" {
+            answer(&site, "", TYPE).is("200", "");
+        } else {
+            let mut cleanup = site.cleanup_program();
+            cleanup.env("TMPDIR", site.parent().join("temporary"));
+            cleanup.arg("--storage-file-dir").arg(&site.directory);
+            Finished::of(&mut cleanup).exits_with(0).says_nothing();
+        }
+        assert!(!path.parent().unwrap().exists() && running_path.exists());
+        let program = Pid::from_raw(program.trim().parse().unwrap());
+        // It may have ended by itself.
+        let _ = kill_process(program.unwrap(), Signal::KILL);
+    }
+    fs::write(&running_path, "{\"go\": 1}").unwrap();
+    page(running.wait_with_output().unwrap().into()).is("200", "done\n");
+    expect_no_traces(&site);
+}
+
+#[test]
+fn a_page_with_a_server_error_saves_nothing_either() {
+    let site = Site::new();
+    let script =
+        "$cgi_session set a b; printf 'Status: 503 Busy\\nContent-Type: text/plain\\n\\nlater'";
+    let page = answer(&site, "", script).is("503", "later");
+    assert!(!page.head.contains("Set-Cookie"), "{page:#?}");
+    assert!(site.names().is_empty());
+}
+
+#[test]
+fn a_status_without_content_has_none_and_head_has_the_length_that_the_program_tells() {
+    let site = Site::new();
+    let script =
+        "printf 'Status: 304 Not Modified\\nContent-Type: text/plain\\nETag: \"a\"\\n\\na page'";
+    let page = answer(&site, "", script).is("304 Not Modified", "");
+    assert!(page.head.contains("\r\nEtag: \"a\""), "{page:#?}");
+    assert!(!page.head.contains("Content-"), "{page:#?}");
+    let script = "printf 'Content-Type: text/plain\\nContent-Length: 6\\n\\n'";
+    let mut head = wrapper(&site, "", script);
+    let page = self::page(Finished::of(head.env("REQUEST_METHOD", "HEAD"))).is("200", "");
+    assert!(page.head.contains("Content-Length: 6"), "{page:#?}");
+}
+
+#[test]
+fn a_program_that_puts_nothing_in_leaves_no_session() {
+    let site = Site::new();
+    let page = answer(&site, "", &format!("{TYPE}; echo page")).is("200", "page\n");
+    assert!(!page.head.contains("Set-Cookie") && site.names().is_empty());
+}
+
+#[test]
+fn a_session_ends_by_command_or_when_its_file_is_deleted() {
+    let site = Site::new();
+    for end in ["$cgi_session destroy", "rm \"$SESSION_VALUES\""] {
+        let stored = site.session();
+        let script = format!("{TYPE}; {end}; $cgi_session get pageViews || echo gone");
+        let page = answer(&site, stored.cookie(), &script).is("200", "gone\n");
+        assert_eq!(page.cookie(), "sessionId=");
+        assert!(!stored.path.exists());
+    }
+    let script =
+        format!("{TYPE}; $cgi_session destroy; $cgi_session set a b 2>/dev/null || echo no");
+    answer(&site, site.session().cookie(), &script).is("200", "no\n");
+}
+
+#[test]
+fn the_body_of_the_request_is_the_programs_to_read() {
+    let site = Site::new();
+    let mut command = wrapper(&site, "", &format!("{TYPE}; cat"));
+    command
+        .env("REQUEST_METHOD", "POST")
+        .env("CONTENT_LENGTH", "5");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"a=b&c").unwrap();
+    page(child.wait_with_output().unwrap().into()).is("200", "a=b&c");
+}
+
+#[test]
+fn nothing_after_the_program_is_an_option() {
+    let site = Site::new();
+    let script = format!("{TYPE}; echo \"$@\"");
+    let mut command = wrapper(&site, "", &script);
+    command.args(["sh", "--config", "/nonexistent", "--app=x", "--help", "--"]);
+    page(Finished::of(&mut command)).is("200", "--config /nonexistent --app=x --help --\n");
+}
+
+#[test]
+fn output_that_a_process_in_the_background_may_still_write_is_not_waited_for() {
+    let site = Site::new();
+    let started = Instant::now();
+    let page = answer(
+        &site,
+        "",
+        &format!("{TYPE}; echo page; sleep 60 2>/dev/null & echo $! >&2"),
+    );
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert_eq!(page.body, "page\n");
+    let sleeper = page.stderr.trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(sleeper.unwrap(), Signal::TERM).unwrap();
+}
+
+#[test]
+fn a_second_request_of_the_session_waits_for_the_first() {
+    let site = Site::new();
+    let stored = site.session();
+    let (first, path) = started(&site, stored.cookie());
+    let mut second = wrapper(&site, stored.cookie(), TYPE);
+    second.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
+    let busy = page(Finished::of(&mut second));
+    assert!(busy.head.contains("Retry-After"), "{busy:#?}");
+    busy.fails("503", "still locked");
+    // The program waits until its file has another content.
+    fs::write(&path, "{\"go\": 1}").unwrap();
+    page(first.wait_with_output().unwrap().into()).is("200", "done\n");
+    assert!(site.read(&stored).unwrap().contains("go"));
+}
+
+#[test]
+fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let site = Site::new();
+        let stored = site.session();
+        let (first, path) = started(&site, stored.cookie());
+        let program = fs::read_to_string(path.with_extension("pid")).unwrap();
+        kill_process(Pid::from_child(&first), signal).unwrap();
+        let ended = Finished::from(first.wait_with_output().unwrap());
+        let ended = ended
+            .exits_with(128 + signal.as_raw())
+            .complains("nothing was saved");
+        assert_eq!(ended.stdout, "");
+        assert!(has_ended(program.trim()));
+        assert_eq!(
+            site.read(&stored)
+                .unwrap()
+                .require::<u64>("pageViews")
+                .unwrap(),
+            7
+        );
+        expect_no_traces(&site);
+    }
+}
+
+/// Whether a process is no more, or nothing but an exit status that somebody will ask for.
+fn has_ended(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// Starts a program that waits, and the file of its values.
+fn started(site: &Site, cookie: &str) -> (Child, PathBuf) {
+    let script = format!(
+        "$cgi_session set --add 1 pageViews >/dev/null; echo $$ > ${{SESSION_VALUES%.json}}.pid; \
+         echo \"$SESSION_VALUES\" >&2; \
+         until grep -q go \"$SESSION_VALUES\"; do sleep 0.01; done; {TYPE}; echo done"
+    );
+    let mut command = wrapper(site, cookie, &script);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with('/'), "{line}");
+    let path = PathBuf::from(line.trim_end());
+    // What follows is for whoever waits for the end.
+    assert!(stderr.buffer().is_empty());
+    child.stderr = Some(stderr.into_inner());
+    (child, path)
+}
+
+#[test]
+fn under_an_id_that_was_changed_no_program_is_run_and_no_tool_finds_a_session() {
+    let site = Site::new();
+    let stored = site.session();
+    let mut session = site.manager().start(stored.cookie()).unwrap();
+    session.regenerate_id();
+    let new = session.commit().unwrap().unwrap().to_string();
+    let new = new.split(';').next().unwrap();
+    let ran = site.parent().join("ran");
+    let script = format!("{TYPE}; touch {}", ran.display());
+    answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
+    assert!(!ran.exists());
+    for arguments in [&["get", "pageViews"][..], &["set", "pageViews", "1"]] {
+        let finished = site.run_for(stored.cookie(), arguments);
+        assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
+    }
+    for arguments in [["show", stored.digest()], ["destroy", stored.digest()]] {
+        let finished = site.run(&arguments);
+        assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
+    }
+    assert_eq!(site.run(&["stats", "--json"]).json()["sessions"], 1);
+    assert_eq!(
+        site.run(&["list", "--json"])
+            .stdout
+            .matches("digest")
+            .count(),
+        1
+    );
+    // Neither was changed by any of this.
+    answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
+    site.run_for(new, &["get", "pageViews"]).exits_with(0);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_a_complete_page() {
+    let site = Site::new();
+    let mut command = wrapper(&site, "", TYPE);
+    command.env("CGI_SESSION_TIMEOUT", "soon");
+    page(Finished::of(&mut command)).fails("500", "CGI_SESSION_TIMEOUT");
+}
+
+#[test]
+fn one_wrapper_inside_another_is_refused_at_once() {
+    let site = Site::new();
+    let stored = site.session();
+    let script = format!("$cgi_session start sh -c \"{TYPE}\" 2>/dev/null");
+    answer(&site, stored.cookie(), &script).is("500", &error_page_body());
+}
+
+fn error_page_body() -> String {
+    let site = Site::new();
+    answer(&site, "", "exit 1").body
+}
+
+#[test]
+fn started_by_hand_it_says_how_to_try_it() {
+    let site = Site::new();
+    let mut command = site.about("start");
+    let finished = Finished::of(command.args(["sh", "script"])).exits_with(2);
+    finished.complains("REQUEST_METHOD=GET cgi-session start sh");
+}
