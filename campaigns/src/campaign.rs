@@ -1,7 +1,7 @@
 //! [`Campaign`]: a name and its cases; how they share the time, and what is said of them at the end.
 
 use std::any::Any;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub(crate) struct Trial {
     pub(crate) rounds: u64,
     deadline: Instant,
     must_find: &'static [&'static str],
-    counts: Vec<(&'static str, u64)>,
+    counts: Counts,
     violations: Vec<String>,
     skipped: Option<String>,
 }
@@ -86,7 +86,7 @@ impl Case {
             rounds: run.rounds,
             deadline,
             must_find: self.must_find,
-            counts: Vec::new(),
+            counts: Counts::default(),
             violations: Vec::new(),
             skipped: None,
         };
@@ -144,20 +144,17 @@ impl Trial {
     }
 
     pub(crate) fn count(&mut self, what: &'static str, number: u64) {
-        match self.counts.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, sum)) => *sum += number,
-            None => self.counts.push((what, number)),
-        }
+        self.counts.add(what, number);
     }
 
     /// What was counted elsewhere.
     pub(crate) fn set(&mut self, what: &'static str, number: u64) {
-        self.counts.retain(|(known, _)| *known != what);
-        self.counts.push((what, number));
+        let so_far = self.counted(what);
+        self.counts.add(what, number.saturating_sub(so_far));
     }
 
     pub(crate) fn counted(&self, what: &str) -> u64 {
-        let found = self.counts.iter().find(|(known, _)| *known == what);
+        let found = self.counts.0.iter().find(|(known, _)| *known == what);
         found.map_or(0, |(_, number)| *number)
     }
 
@@ -178,14 +175,63 @@ impl Trial {
         let is_it = |text: &String| self.must_find.iter().any(|words| text.contains(words));
         self.violations.iter().any(is_it)
     }
+}
 
-    fn told(&self) -> String {
-        let counts: Vec<String> = self
-            .counts
-            .iter()
+/// How often what was done, in the order of its first time.
+#[derive(Default)]
+struct Counts(Vec<(&'static str, u64)>);
+
+impl Counts {
+    fn add(&mut self, what: &'static str, number: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, sum)) => *sum += number,
+            None => self.0.push((what, number)),
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.0.iter();
+        let counts: Vec<String> = counts
             .map(|(what, number)| format!("{number} {what}"))
             .collect();
-        counts.join(", ")
+        f.write_str(&counts.join(", "))
+    }
+}
+
+/// What all trials of a campaign have shown.
+#[derive(Default)]
+struct Summary {
+    counts: Counts,
+    wrong: usize,
+    noticed: usize,
+    left_out: usize,
+}
+
+impl Summary {
+    /// Prints what a trial has shown, and adds it.
+    fn add(&mut self, campaign: &Campaign, case: &Case, trial: &Trial) {
+        let what = format!("{}, {}", campaign.name, case.label());
+        if let Some(reason) = &trial.skipped {
+            println!("{what}: left out: {reason}");
+            self.left_out += 1;
+        } else if case.is_control() && trial.violations.is_empty() {
+            self.noticed += 1;
+        } else {
+            println!("{what}: {}", trial.counts);
+        }
+        for text in &trial.violations {
+            println!("{what}: VIOLATION (seed {}): {text}", trial.seed);
+        }
+        self.wrong += trial.violations.len();
+        if !case.is_control() {
+            trial
+                .counts
+                .0
+                .iter()
+                .for_each(|(what, number)| self.counts.add(what, *number));
+        }
     }
 }
 
@@ -206,27 +252,9 @@ impl Campaign {
             println!("{}: no such store: see --list", self.name);
             return false;
         }
-        let (mut sum, mut wrong, mut noticed, mut left_out) = (Vec::new(), 0, 0, 0);
-        let mut take = |case: &Case, trial: Trial| {
-            let what = format!("{}, {}", self.name, case.label());
-            if let Some(reason) = &trial.skipped {
-                println!("{what}: left out: {reason}");
-                left_out += 1;
-            } else if case.is_control() && trial.violations.is_empty() {
-                noticed += 1;
-            } else {
-                println!("{what}: {}", trial.told());
-            }
-            for text in &trial.violations {
-                println!("{what}: VIOLATION (seed {}): {text}", trial.seed);
-            }
-            wrong += trial.violations.len();
-            if !case.is_control() {
-                sum.extend(trial.counts);
-            }
-        };
+        let mut summary = Summary::default();
         for case in &controls {
-            take(case, case.control(run));
+            summary.add(self, case, &case.control(run));
         }
         let deadline = Instant::now() + run.time;
         let mut tried = 0;
@@ -237,36 +265,36 @@ impl Campaign {
                 break;
             }
             let others = u32::try_from(cases.len() - tried).unwrap_or(u32::MAX);
-            let mut share = left / others;
-            if self.is_sampled {
-                share = share.max(LEAST_SHARE);
-            }
-            take(case, case.attempt(run, run.seed, now + share));
+            let least = if self.is_sampled {
+                LEAST_SHARE
+            } else {
+                Duration::ZERO
+            };
+            let share = least.max(left / others);
+            summary.add(self, case, &case.attempt(run, run.seed, now + share));
             tried += 1;
         }
-        let mut totals = Trial {
-            seed: run.seed,
-            rounds: 0,
-            deadline,
-            must_find: &[],
-            counts: Vec::new(),
-            violations: Vec::new(),
-            skipped: None,
-        };
-        for (what, number) in sum {
-            totals.count(what, number);
-        }
+        let Summary {
+            counts,
+            wrong,
+            noticed,
+            left_out,
+        } = summary;
+        let store = run.store.as_ref();
+        let store = store.map_or(String::new(), |store| format!(" --store {store}"));
         let verdict = match wrong {
             0 => "no violation".to_owned(),
             _ => format!(
-                "{wrong} VIOLATIONS; to repeat: campaigns {} --seed {}",
-                self.name, run.seed
+                "{wrong} VIOLATIONS; to repeat: campaigns {}{store} --seed {} --seconds {}",
+                self.name,
+                run.seed,
+                run.time.as_secs()
             ),
         };
         println!(
-            "{}: {}; {tried} of {} cases, {noticed} of {} controls noticed, {left_out} left out; seed {}, {} s: {verdict}",
+            "{}: {counts}; {tried} of {} cases, {noticed} of {} controls noticed, {left_out} left out; \
+             seed {}, {} s: {verdict}",
             self.name,
-            totals.told(),
             cases.len(),
             controls.len(),
             run.seed,

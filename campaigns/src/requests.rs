@@ -180,10 +180,10 @@ impl Requests {
         Ok(snapshot.is_some_and(|snapshot| snapshot.is_replaced()))
     }
 
-    /// Makes the session one that was used so long ago.
-    pub(crate) fn age(&self, id: &SessionId, minutes: u64) {
+    /// Makes the session one that was used so many seconds ago.
+    pub(crate) fn age(&self, id: &SessionId, seconds: u64) {
         let (_, mut lease) = self.lock(id).unwrap().expect("a session");
-        let age = Duration::from_secs(60 * minutes);
+        let age = Duration::from_secs(seconds);
         lease.touch(SystemTime::now() - age).unwrap();
     }
 

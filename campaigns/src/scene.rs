@@ -18,6 +18,9 @@ use crate::process::{Role, Task};
 use crate::subject::Subject;
 use crate::tracer::Tracer;
 
+/// What is wrong is the error.
+type Checked = std::result::Result<(), String>;
+
 const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const NOT_IN_INDEX: &str = "a session of the user is not in the index";
 /// What a damaged session holds.
@@ -181,7 +184,7 @@ impl Scene {
         directory: &Path,
         is_allowed: impl Fn(&State) -> bool,
         said: &str,
-    ) -> std::result::Result<(), String> {
+    ) -> Checked {
         let manager = self.sound(directory);
         let found = self.state(manager.store());
         let found = found.map_err(|error| format!("cannot be read: {}", error.one_line()))?;
@@ -242,7 +245,7 @@ impl Scene {
     }
 
     /// An id that was told is that of a session.
-    fn check_new_id(manager: &SessionManager, said: &str) -> std::result::Result<(), String> {
+    fn check_new_id(manager: &SessionManager, said: &str) -> Checked {
         let id = match said.strip_prefix("done ") {
             Some(id) => id.trim_end(),
             None => id_in(said),
@@ -259,11 +262,7 @@ impl Scene {
 
     /// The next request of `A` and of `B`: both go on from what was found, and a client without a session gets
     /// one.
-    fn check_next_requests(
-        &self,
-        manager: &SessionManager,
-        found: &State,
-    ) -> std::result::Result<(), String> {
+    fn check_next_requests(&self, manager: &SessionManager, found: &State) -> Checked {
         for (cookie, before, is_marked) in [
             (cookie(self.a.secret()), found.a, found.is_marked),
             (cookie(self.b.secret()), found.b, false),
@@ -288,7 +287,7 @@ impl Scene {
     }
 
     /// What is damaged is kept, under its name or aside.
-    fn check_damage(&self, directory: &Path) -> std::result::Result<(), String> {
+    fn check_damage(&self, directory: &Path) -> Checked {
         let is_kept = |ending: &str| {
             fs::read(file(directory, &self.a, ending)).is_ok_and(|bytes| bytes == DAMAGE)
         };
@@ -301,11 +300,7 @@ impl Scene {
 
     /// When all sessions have expired, a clean-up leaves nothing but what belongs to the directory; the
     /// index of a user goes with the next one.
-    fn check_nothing_is_left(
-        &self,
-        store: &dyn Store,
-        directory: &Path,
-    ) -> std::result::Result<(), String> {
+    fn check_nothing_is_left(&self, store: &dyn Store, directory: &Path) -> Checked {
         for days in [40, 80] {
             let later = SystemTime::now() + days * 24 * HOUR;
             let report = store.delete_expired(&Sweep::new(), later);
@@ -327,7 +322,7 @@ impl Scene {
 }
 
 /// The index knows every session of the user.
-fn check_index(store: &dyn Store) -> std::result::Result<(), String> {
+fn check_index(store: &dyn Store) -> Checked {
     let now = SystemTime::now();
     let mut of_user = Vec::new();
     let mut note = |digest: &SessionDigest, stored: Result<Stored>| {

@@ -31,6 +31,8 @@ pub(crate) const CAMPAIGN: Campaign = Campaign {
 
 /// Less shows nothing of what rises.
 const LEAST: Duration = Duration::from_secs(20);
+/// In less what warms up looks as if it rose.
+const LEAST_LEVEL: Duration = Duration::from_secs(40);
 /// As long as this it is a soak of many clients, and sessions expire in it.
 const LONG: Duration = Duration::from_secs(300);
 
@@ -48,7 +50,7 @@ fn attempt(control: Control, trial: &mut Trial) {
         return trial.skip("nginx or Apache is not installed");
     }
     let duration = match control {
-        Control::Nothing => trial.time().max(LEAST),
+        Control::Nothing => trial.time().max(LEAST_LEVEL),
         Control::Leak | Control::Loss => LEAST,
     };
     let is_long = duration >= LONG;

@@ -77,9 +77,9 @@ impl Pair {
             "both" => {
                 create(0, None);
                 create(1, None);
-                // Else chance would say which of them was unused longest.
-                requests.age(&id(0), 2);
-                requests.age(&id(1), 1);
+                // Else chance would say which of them was unused longest. So soon no reader counts as use.
+                requests.age(&id(0), 4);
+                requests.age(&id(1), 2);
             }
             "first of user" => create(0, Some(USER)),
             "second of user" => {
