@@ -71,7 +71,7 @@ fn attempt(control: Control, trial: &mut Trial) {
     for (name, number) in &outcome.faults {
         trial.count(name, *number as u64);
     }
-    let mut reasons = verdict::judge(&outcome);
+    let mut reasons = verdict::judge(&outcome, is_long);
     match control {
         Control::Nothing => {
             let file = testkit::profile_directory().join("soak.csv");

@@ -5,6 +5,8 @@ use super::run::Outcome;
 
 /// A responder may take so much more memory at the end than in the first half.
 const MEMORY_KIB: u64 = 2048;
+/// The same of a short soak, in which its threads still come to their first large request.
+const MEMORY_KIB_EARLY: u64 = 4096;
 /// Descriptors of connections come and go.
 const DESCRIPTORS: u64 = 24;
 /// Sessions of visitors who never came back are deleted by clean-ups, which come now and then.
@@ -14,13 +16,18 @@ const RECORDS: u64 = 300;
 type Measure = (&'static str, fn(&Sample) -> u64, u64);
 
 /// Every reason why a soak has failed.
-pub(crate) fn judge(outcome: &Outcome) -> Vec<String> {
+pub(crate) fn judge(outcome: &Outcome, is_long: bool) -> Vec<String> {
     let mut reasons = outcome.wrong.1.clone();
     if outcome.wrong.0 > reasons.len() {
         reasons.push(format!("{} faults in all", outcome.wrong.0));
     }
+    let memory = if is_long {
+        MEMORY_KIB
+    } else {
+        MEMORY_KIB_EARLY
+    };
     let measures: [Measure; 5] = [
-        ("memory in KiB", |sample| sample.memory_kib, MEMORY_KIB),
+        ("memory in KiB", |sample| sample.memory_kib, memory),
         (
             "descriptors",
             |sample| sample.descriptors as u64,
