@@ -5,7 +5,6 @@
 
 pub mod again;
 pub mod apache;
-pub mod apache_fastcgi;
 pub mod broken;
 pub mod caddy;
 pub mod certificates;

@@ -5,12 +5,12 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use crate::apache::web_user;
+use crate::apache::{self, web_user};
 use crate::client::Client;
 use crate::responder::{Responder, Socket};
 use crate::server::{Server, log};
 use crate::site::Site;
-use crate::{apache_fastcgi, caddy, copy, example, is_installed, lighttpd, nginx, repository};
+use crate::{caddy, copy, example, is_installed, lighttpd, nginx, repository};
 
 /// fcgiwrap runs one program for each of its processes.
 const WRAPPERS: usize = 4;
@@ -27,6 +27,7 @@ pub struct Way {
 pub struct Servers {
     pub nginx: Option<Server>,
     pub apache: Option<Server>,
+    prefork: Option<Server>,
     pub lighttpd: Option<Server>,
     caddy: Option<Server>,
     wrappers: Vec<Responder>,
@@ -69,7 +70,8 @@ impl Servers {
         };
         Servers {
             nginx,
-            apache: apache_fastcgi::start(&site, of_apache),
+            apache: apache::start(&site, of_apache),
+            prefork: apache::start_prefork(&site),
             lighttpd: lighttpd::start(&site, of_lighttpd),
             caddy: caddy::start(&site),
             wrappers,
@@ -94,6 +96,7 @@ impl Servers {
         add(&self.apache, 0, "/app", "Apache, mod_proxy_fcgi");
         add(&self.apache, 0, "/fcgid/app", "Apache, mod_fcgid");
         add(&self.apache, 1, "/cgi-bin/app", "Apache, mod_cgid");
+        add(&self.prefork, 0, "/cgi-bin/app", "Apache, mod_cgi");
         add(&self.lighttpd, 0, "/app", "lighttpd, mod_fastcgi");
         let started = "lighttpd, mod_fastcgi with bin-path";
         add(&self.lighttpd, 0, "/started", started);
@@ -107,6 +110,20 @@ impl Servers {
         self.ways().into_iter().find(|way| way.name == name)
     }
 
+    fn all(&self) -> impl Iterator<Item = &Server> {
+        let Servers {
+            nginx,
+            apache,
+            prefork,
+            lighttpd,
+            caddy,
+            ..
+        } = self;
+        [nginx, apache, prefork, lighttpd, caddy]
+            .into_iter()
+            .flatten()
+    }
+
     /// The program that every server runs.
     pub fn program(&self) -> PathBuf {
         program(&self.site)
@@ -114,8 +131,7 @@ impl Servers {
 
     /// What the servers and their programs had to say.
     pub fn said(&self) -> String {
-        let servers = [&self.nginx, &self.apache, &self.lighttpd, &self.caddy];
-        let said = servers.into_iter().flatten().map(Server::said);
+        let said = self.all().map(Server::said);
         said.chain([self.socket.said()]).collect()
     }
 }
@@ -143,15 +159,7 @@ impl Way {
 
     /// The server that it leads through.
     pub fn server(self, servers: &Servers) -> &Server {
-        let Servers {
-            nginx,
-            apache,
-            lighttpd,
-            caddy,
-            ..
-        } = servers;
-        let mut all = [nginx, apache, lighttpd, caddy].into_iter().flatten();
-        let found = all.find(|server| server.ports.contains(&self.port));
+        let found = servers.all().find(|it| it.ports.contains(&self.port));
         found.expect("a way through a server that runs")
     }
 

@@ -54,6 +54,11 @@ impl Site {
         self.path().join("sessions")
     }
 
+    /// A directory in which programs of Apache's find commands, for a test to make.
+    pub fn tools(&self) -> PathBuf {
+        self.path().join("tools")
+    }
+
     /// Makes the directory of the sessions, for this user if root runs the tests.
     pub fn make_sessions(&self, owner: Option<(u32, u32)>) {
         fs::create_dir(self.sessions()).unwrap();

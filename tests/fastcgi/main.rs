@@ -1,6 +1,6 @@
 //! The FastCGI responder, spoken to in raw records over sockets as web servers hand them over.
 //!
-//! `FASTCGI_REQUESTS=1000000` makes the test of memory a long one (100,000 otherwise).
+//! `FASTCGI_REQUESTS=1000000` makes the test of memory a long one (20,000 otherwise).
 
 mod body;
 mod corpus;

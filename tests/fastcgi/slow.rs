@@ -97,7 +97,7 @@ fn keep_no_visitor_waiting(workers: &str) {
                 thread::sleep(Duration::from_millis(500));
             }
         });
-        let longest = visit_for(&server, Duration::from_secs(6));
+        let longest = visit_for(&server, Duration::from_secs(2));
         is_over.store(true, Ordering::Relaxed);
         longest
     });
@@ -107,7 +107,7 @@ fn keep_no_visitor_waiting(workers: &str) {
 #[test]
 fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
     let server = server("16")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "2s")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "1s")
         .variable("CGI_SESSION_BODY_MIN_RATE", "30000")
         .start();
     for (length, sent) in BODIES {
@@ -131,7 +131,7 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
 #[test]
 fn a_body_that_is_fast_enough_may_take_longer_than_its_first_byte() {
     let server = server("16")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "3s")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "1s")
         .variable("CGI_SESSION_BODY_MIN_RATE", "500")
         .start();
     let started = Instant::now();
@@ -145,7 +145,7 @@ fn a_body_that_is_fast_enough_may_take_longer_than_its_first_byte() {
         client
     });
     let mut sent = 0;
-    while started.elapsed() < Duration::from_secs(6) {
+    while started.elapsed() < Duration::from_secs(2) {
         for client in &mut clients {
             client.send(&record(STDIN, 1, &[1; 100])).unwrap();
         }
@@ -164,7 +164,7 @@ fn a_body_that_is_fast_enough_may_take_longer_than_its_first_byte() {
 #[test]
 fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
     let server = server("4")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "6s")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "3s")
         .start();
     let mut uploads: Vec<_> = (0..6)
         .map(|_| {
@@ -218,7 +218,7 @@ fn slow_readers_keep_no_visitor_waiting_and_get_their_pages() {
             client
         })
         .collect();
-    let longest = visit_for(&server, Duration::from_secs(3));
+    let longest = visit_for(&server, Duration::from_secs(1));
     println!("the longest answer took {longest:?}");
     for client in &mut slow {
         let reply = client.reply(1).unwrap();

@@ -5,8 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use testkit::apache::{Mpm, web_user, with};
+use testkit::apache::web_user;
 use testkit::program::Cgi;
+use testkit::servers::Servers;
 use testkit::site::Site;
 use testkit::{is_installed, may_act_as_root, repository, tool};
 
@@ -105,22 +106,17 @@ fn systemd_makes_the_directory_for_the_servers_user_alone() {
 
 #[test]
 fn the_site_serves_pages_and_programs_under_one_name() {
-    with(Mpm::EventWithCgid, "", |apache| {
-        fs::write(apache.site().path().join("pages/index.html"), "a page").unwrap();
-        apache
-            .client()
-            .get("/")
-            .expect(200, "a page")
-            .expect_cookies(0);
-        apache
-            .client()
-            .get("/cgi-bin/counter")
-            .expect(200, "here 1 time");
-        apache
-            .client()
-            .get("/cgi-bin/missing")
-            .expect(404, "Not Found");
-    });
+    let servers = Servers::start("");
+    fs::write(servers.site.path().join("pages/index.html"), "a page").unwrap();
+    let ways = servers.ways().into_iter();
+    for way in ways.filter(|way| way.prefix() == "/cgi-bin/app" && way.is_server("Apache")) {
+        let page = way.client().get("/").expect(200, "a page");
+        page.expect_cookies(0);
+        let counted = way.client().get(&way.path("/counter"));
+        counted.expect(200, "here 1 time");
+        let missing = way.client().get("/cgi-bin/missing");
+        missing.expect(404, "Not Found");
+    }
 }
 
 #[test]

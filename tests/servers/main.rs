@@ -1,12 +1,10 @@
 //! Real web servers with the settings that are shipped, and what else examples/deploy and the README promise.
 
-mod apache;
 mod caches;
 mod deploy;
 mod examples;
 mod languages;
 mod other_transport;
-mod parallel;
 mod readme;
 mod systemd;
 mod together;

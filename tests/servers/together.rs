@@ -2,9 +2,10 @@
 //! once, also while servers and programs are restarted or killed.
 
 use std::fs::File;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::SessionId;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -12,11 +13,12 @@ use testkit::client::Client;
 use testkit::counting::Tally;
 use testkit::responder::{Responder, processes_of};
 use testkit::servers::{Servers, Way};
+use testkit::tool;
 
 const CLIENTS: usize = 64;
 /// No more than a responder lets wait for one session.
 const OF_ONE_SESSION: usize = 16;
-const INCREMENTS: usize = 1600;
+const INCREMENTS: usize = 960;
 /// More than a responder has places for connections.
 const CROWD: usize = 1030;
 /// How soon a visitor is answered whom nothing keeps waiting, on a busy machine, too.
@@ -24,6 +26,8 @@ const AT_ONCE: Duration = Duration::from_secs(15);
 const SESSIONS: usize = 200;
 const RESTARTS: usize = 4;
 const KILLS: usize = 20;
+const EXPIRED: usize = 50;
+const CLEAN_UPS: usize = 20;
 
 /// The lock is waited for as long as a slow machine needs.
 const PATIENT: &str = "lockTimeout = 90s\n";
@@ -88,6 +92,29 @@ fn killed_workers_lose_no_acknowledged_increment() {
     });
     eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
     tally.expect_each_counted_once(last_of(&servers, &visitors));
+}
+
+#[test]
+fn clean_up_meanwhile_deletes_what_has_expired_and_nothing_in_use() {
+    let servers = Servers::start(&format!("{PATIENT}timeout = 1h\n"));
+    let in_use = visitors(&servers, 3);
+    let live = servers.site.files();
+    visitors(&servers, EXPIRED);
+    let long_ago = SystemTime::now() - Duration::from_secs(24 * 3600);
+    for name in servers.site.files() {
+        if !live.contains(&name) {
+            let file = File::open(servers.site.sessions().join(name)).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+    }
+    let tally = count(&servers.ways(), &in_use, OF_ONE_SESSION, usize::MAX, || {
+        for _ in 0..CLEAN_UPS {
+            clean_up(&servers);
+        }
+    });
+    expect_all_answered(&tally);
+    tally.expect_each_counted_once(last_of(&servers, &in_use));
+    assert_eq!(servers.site.files(), live);
 }
 
 #[test]
@@ -196,6 +223,14 @@ fn last_of(servers: &Servers, visitors: &[Client]) -> impl Fn(usize) -> u64 {
         let next = visitor.get(&way.path("/counter"));
         next.expect(200, "you've been here").count().unwrap() - 1
     }
+}
+
+fn clean_up(servers: &Servers) {
+    let mut command = Command::new(tool("cgi-session-cleanup"));
+    let output = command.arg("--config").arg(servers.site.config()).output();
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{said:?}");
 }
 
 fn signal(server: Option<&testkit::server::Server>, signal: Signal) {

@@ -1,5 +1,6 @@
 //! `CherryPy`'s custom storage on a real database: scenario S5 of docs/seeds.md.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use mysql::prelude::Queryable as _;
@@ -16,30 +17,42 @@ const TABLE: &str = "create table session_data (sessionId varchar(50) not null p
 /// As if nobody had come for a long time.
 const EXPIRE: &str = "update session_data set expirationTime = unix_timestamp() - 100";
 const CLIENTS: usize = 16;
-const INCREMENTS: usize = 200;
+const INCREMENTS: usize = 25;
+
+/// One server for all tests, which take turns.
+static SERVER: Mutex<Option<MysqlServer>> = Mutex::new(None);
 
 /// A database with the table.
-struct Database(MysqlServer);
+struct Database(MutexGuard<'static, Option<MysqlServer>>);
 
 impl Database {
     /// `None` where there is no server and nobody insists on one.
     fn start() -> Option<Self> {
-        let database = Database(MysqlServer::start(&[])?);
+        let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        if server.is_none() {
+            *server = Some(MysqlServer::start(&[])?);
+        }
+        let database = Database(server);
+        database.run("drop table if exists session_data");
         database.run(TABLE);
         Some(database)
     }
 
+    fn server(&self) -> &MysqlServer {
+        self.0.as_ref().unwrap()
+    }
+
     fn run(&self, statement: &str) {
-        self.0.client().query_drop(statement).unwrap();
+        self.server().client().query_drop(statement).unwrap();
     }
 
     /// What a question for one column is answered.
     fn ask(&self, question: &str) -> Vec<String> {
-        self.0.client().query(question).unwrap()
+        self.server().client().query(question).unwrap()
     }
 
     fn url(&self) -> String {
-        self.0.url()
+        self.server().url()
     }
 
     fn url_with(&self, password: &str) -> String {
@@ -48,7 +61,7 @@ impl Database {
 
     /// What a program may say about where it is.
     fn place(&self) -> String {
-        format!("{USER} at 127.0.0.1:{} as {USER}", self.0.port())
+        format!("{USER} at 127.0.0.1:{} as {USER}", self.server().port())
     }
 }
 
@@ -123,7 +136,7 @@ fn s5_sixteen_clients_at_once_lose_nothing() {
     // Processes of their own share the locks with it.
     let numbers = thread::scope(|scope| {
         let client = || {
-            let views = (0..25).map(|_| {
+            let views = (0..10).map(|_| {
                 let page = request(&site, &database).visitor(&id).run();
                 number(&page.body)
             });
@@ -172,7 +185,7 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
     let cookie = format!("sessionId={id}");
     let ask = || responder.ask(&testkit::fastcgi::client::visit(1, 0, "", &cookie));
     assert_eq!(number(&ask().text()), 2);
-    database.0.stop();
+    database.0.as_mut().unwrap().stop();
     failed(
         &request(&site, &database).visitor(&id).run(),
         &["cannot load", "cannot connect", &database.place()],
@@ -181,7 +194,7 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
     let reply = ask();
     assert_eq!(reply.status(), 500);
     assert!(!reply.head.contains("Set-Cookie"), "{}", reply.head);
-    database.0.run();
+    database.0.as_mut().unwrap().run();
     assert_eq!(
         number(&request(&site, &database).visitor(&id).run().body),
         3

@@ -56,7 +56,7 @@ fn by_some_ways(settings: &str, test: impl Fn(Way, u64)) {
     for way in servers.ways() {
         let rounds = match rounds() {
             Some(rounds) => rounds,
-            None if few.contains(&&*format!("{way:?}")) => 3,
+            None if few.contains(&&*format!("{way:?}")) => 2,
             None => continue,
         };
         for round in 0..rounds {
