@@ -11,7 +11,8 @@ use testkit::wait_until;
 
 #[test]
 fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {
-    if !testkit::is_alone() {
+    let test = "a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads";
+    if !testkit::is_alone(module_path!(), test) {
         return;
     }
     let place = tempfile::tempdir().unwrap();
