@@ -34,7 +34,7 @@ impl WrongClock {
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-o"]).arg(&shim);
         compile
-            .arg(repository("tests/surroundings/clock.c"))
+            .arg(repository("tests/api/surroundings/clock.c"))
             .arg("-ldl");
         assert!(compile.status().unwrap().success());
         let clock = WrongClock { site, shim, shift };
