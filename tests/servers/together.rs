@@ -18,14 +18,14 @@ use testkit::tool;
 const CLIENTS: usize = 64;
 /// No more than a responder lets wait for one session.
 const OF_ONE_SESSION: usize = 16;
-const INCREMENTS: usize = 960;
+const INCREMENTS: usize = 480;
 /// More than a responder has places for connections.
 const CROWD: usize = 1030;
 /// How soon a visitor is answered whom nothing keeps waiting, on a busy machine, too.
 const AT_ONCE: Duration = Duration::from_secs(15);
 const SESSIONS: usize = 200;
 const RESTARTS: usize = 4;
-const KILLS: usize = 20;
+const KILLS: usize = 8;
 const EXPIRED: usize = 50;
 const CLEAN_UPS: usize = 20;
 
