@@ -13,7 +13,7 @@ use testkit::client::Client;
 use testkit::servers::{Servers, Way};
 use testkit::{is_installed, wait_until};
 
-const LARGE: u64 = 100 << 20;
+const LARGE: u64 = 64 << 20;
 /// KiB that the program may use at the most, whatever it was sent: its own code is most of it, for it
 /// is all examples in one, not optimized, and with every store.
 const MEMORY: u64 = 32 << 10;
