@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Error, printable};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Something did not go well (1).
 pub const FAILED: u8 = 1;
@@ -63,32 +65,16 @@ pub fn status_of(failed: &Error) -> ExitCode {
 /// A moment in UTC, to the second: `2026-11-25T04:33:54Z`.
 #[must_use]
 pub fn moment(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = date(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// The date that lies so many days after 1 January 1970. Counted from 1 March of a year that
-/// begins a cycle of 400 years, so that the leap day is the last of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (cycle, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, turn) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (400 * cycle + year + turn, month, day)
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let date = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let text = date.and_then(|date| date.format(&Rfc3339).ok());
+    // Later than the year 9999.
+    text.unwrap_or_else(|| format!("{seconds} s after 1970"))
 }
 
 /// Writes text to stdout; a reader that has gone away is no error.
