@@ -25,7 +25,6 @@ mod signals;
 mod start;
 mod stats;
 pub mod stores;
-pub mod storm;
 mod uninstall;
 mod value;
 mod values_file;
