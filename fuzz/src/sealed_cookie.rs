@@ -54,7 +54,7 @@ impl Place {
         let config = Config::new()
             .set("storageType", "cookie")
             .and_then(|config| config.set("secretKeyFile", keys.path()));
-        let store = CookieStore::new(&config.expect("settings")).expect("a store");
+        let store = CookieStore::new(config.expect("settings")).expect("a store");
         let now = SystemTime::now();
         let values = br#"{"":{"cart":["one","two"],"views":2}}"#.to_vec();
         let record = Record::new(now).with_values(values);

@@ -73,7 +73,7 @@ impl Place {
         let directory = directory.expect("a directory");
         let now = SystemTime::now();
         let config = Config::new().set("storageFileDir", directory.path());
-        let store = FileStore::new(&config.expect("a setting")).expect("a store");
+        let store = FileStore::new(config.expect("a setting")).expect("a store");
         let id = SessionId::parse(ID).expect("an id");
         let record = |values: &str| Record::new(now).with_values(values.as_bytes().to_vec());
         let records = [

@@ -209,7 +209,7 @@ impl Site {
     /// Stores a session of a user, and returns its digest.
     pub fn session_of(&self, user: &str) -> String {
         let config = Config::new().set("storageFileDir", &self.directory);
-        let store = FileStore::new(&config.unwrap()).unwrap();
+        let store = FileStore::new(config.unwrap()).unwrap();
         let now = SystemTime::now();
         let digest = SessionId::generate().unwrap().digest();
         let record = Record::new(now).with_user(Some(user));

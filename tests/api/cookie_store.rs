@@ -173,7 +173,7 @@ fn a_new_key_seals_while_the_old_one_still_opens() {
 fn the_end_is_inside_the_seal_whatever_the_client_plays_back() {
     let site = Site::new();
     let (cookie, _) = count(&site.manager(), "");
-    let store = CookieStore::new(&site.config(&[])).unwrap();
+    let store = CookieStore::new(site.config(&[])).unwrap();
     let value = cookie.strip_prefix("sessionId=").unwrap();
     let now = SystemTime::now();
     let after = |minutes: u64| now + Duration::from_secs(60 * minutes);

@@ -32,7 +32,7 @@ impl Place {
 
     #[track_caller]
     fn store(&self) -> MemoryStore {
-        MemoryStore::new(&self.config()).unwrap()
+        MemoryStore::new(self.config()).unwrap()
     }
 
     /// A place whose snapshot holds one session.
@@ -179,7 +179,7 @@ fn expired_sessions_are_neither_kept_nor_found() {
 #[test]
 fn a_clock_that_was_ahead_puts_off_neither_a_clean_up_nor_the_end_of_a_session() {
     const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
-    let store = MemoryStore::new(&Config::new()).unwrap();
+    let store = MemoryStore::new(Config::new()).unwrap();
     let now = SystemTime::now();
     let id = create_at(&store, &record(1), now + YEAR);
     store.delete_expired(&Sweep::new(), now + YEAR).unwrap();
@@ -192,7 +192,7 @@ fn a_clock_that_was_ahead_puts_off_neither_a_clean_up_nor_the_end_of_a_session()
 
 fn capped(when_full: &str) -> MemoryStore {
     let config = Config::new().set("maxSessions", "1600").unwrap();
-    MemoryStore::new(&config.set("whenFull", when_full).unwrap()).unwrap()
+    MemoryStore::new(config.set("whenFull", when_full).unwrap()).unwrap()
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn links_where_the_lock_and_the_next_snapshot_go_touch_no_other_file() {
     let target = place.0.path().join("target");
     fs::write(&target, "precious").unwrap();
     symlink(&target, place.0.path().join("snapshot.lock")).unwrap();
-    let error = MemoryStore::new(&place.config()).err().unwrap();
+    let error = MemoryStore::new(place.config()).err().unwrap();
     assert!(error.one_line().contains("symbolic link"), "{error}");
     fs::remove_file(place.0.path().join("snapshot.lock")).unwrap();
     let store = place.store();
@@ -356,7 +356,7 @@ fn links_where_the_lock_and_the_next_snapshot_go_touch_no_other_file() {
 fn a_snapshot_in_a_directory_that_is_missing_is_refused() {
     let place = Place::new();
     let missing = place.0.path().join("missing/snapshot");
-    let error = MemoryStore::new(&config(&missing)).err().unwrap();
+    let error = MemoryStore::new(config(&missing)).err().unwrap();
     let line = error.one_line();
     assert!(line.contains("missing/snapshot.lock"), "{line}");
     assert!(line.contains("snapshotFile must lie in"), "{line}");
@@ -529,7 +529,7 @@ fn child_that_writes_snapshots_until_it_is_killed() {
     let Some(snapshot) = std::env::var_os(SNAPSHOT) else {
         return;
     };
-    let store = MemoryStore::new(&config(Path::new(&snapshot))).unwrap();
+    let store = MemoryStore::new(config(Path::new(&snapshot))).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
     let now = SystemTime::now();
     println!();

@@ -352,7 +352,7 @@ fn child_that_holds_a_lock_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
     };
-    let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
+    let store = FileStore::new(Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
     let held = store
         .lock(&id.digest(), DEADLINE, SystemTime::now())
@@ -438,7 +438,7 @@ fn child_that_makes_every_kind_of_file() {
     };
     let config = Config::new().set("storageFileDir", directory).unwrap();
     let config = config.set("shards", "256").unwrap();
-    let store = FileStore::new(&config.set("maxSessions", "100").unwrap()).unwrap();
+    let store = FileStore::new(config.set("maxSessions", "100").unwrap()).unwrap();
     let now = SystemTime::now();
     let ids: Vec<_> = (0..3).map(|_| SessionId::generate().unwrap()).collect();
     for id in &ids {

@@ -170,7 +170,7 @@ fn child_whose_files_cannot_grow() {
     let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
     };
-    let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
+    let store = FileStore::new(Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
     saves_on_a_full_disk(&store, &id);
 }
@@ -194,7 +194,7 @@ fn child_whose_write_stops_behind_the_record() {
     let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
     };
-    let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
+    let store = FileStore::new(Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
     let (_, mut lease) = store
         .lock(&id.digest(), DEADLINE, SystemTime::now())

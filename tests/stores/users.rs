@@ -367,7 +367,7 @@ fn child_that_logs_in_and_out_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
     };
-    let store = FileStore::new(&Config::new().set("storageFileDir", directory).unwrap()).unwrap();
+    let store = FileStore::new(Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let now = SystemTime::now();
     let create = |user| {
         let id = SessionId::generate().unwrap();

@@ -188,7 +188,7 @@ fn the_beginning_of_two_digests_is_ambiguous() {
     // Of so many sessions, two share their first six digits sooner or later; a store may hold a
     // record under any digest.
     let config = cgi_session::Config::new().set("storageFileDir", &site.directory);
-    let store = cgi_session::FileStore::new(&config.unwrap()).unwrap();
+    let store = cgi_session::FileStore::new(config.unwrap()).unwrap();
     for last in ["1", "2"] {
         let digest = format!("{}{}", "ab".repeat(10), last.repeat(44));
         let session = cgi_session::SessionDigest::parse(digest.as_bytes()).unwrap();

@@ -53,7 +53,7 @@ struct Command {
 enum Subcommand {
     Serve(Arguments),
     #[command(external_subcommand)]
-    Other(Vec<OsString>),
+    Other(#[expect(dead_code, reason = "the tools read the command line again")] Vec<OsString>),
 }
 
 /// Serve the demo site on this machine, each request a process of its own: for trying out

@@ -34,7 +34,7 @@ impl DemoSite {
             responders: fastcgi.then(Responders::new).transpose()?,
             storage,
             programs: Programs::new(programs)?,
-            gateway: Gateway::new(),
+            gateway: Gateway::default(),
         })
     }
 

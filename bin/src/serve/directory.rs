@@ -67,7 +67,7 @@ impl Directory {
         Ok(Directory {
             root,
             storage,
-            gateway: Gateway::new(),
+            gateway: Gateway::default(),
         })
     }
 
@@ -204,16 +204,19 @@ fn media_type(file: &Path) -> Option<&'static str> {
 }
 
 /// Whether this is a regular file, and no link to one.
+#[must_use]
 pub fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
 
 /// Whether some user may execute the file.
+#[must_use]
 pub fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
 }
 
 /// Whether a name is a file's name and nothing but that.
+#[must_use]
 pub fn is_plain(name: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_usual)

@@ -35,15 +35,16 @@ pub struct Gateway {
     places: Arc<Semaphore>,
 }
 
-impl Gateway {
+impl Default for Gateway {
     /// A gateway to programs, of which none runs.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Gateway {
             places: Arc::new(Semaphore::new(MAX_PROGRAMS)),
         }
     }
+}
 
+impl Gateway {
     /// Runs a program whose environment is complete, and returns its answer as soon as its head
     /// is there; the body follows as the program writes it.
     ///

@@ -32,8 +32,8 @@ pub struct Listen {
     #[arg(long, value_name = "N", default_value_t = 8080)]
     port: u16,
     /// The address to listen on.
-    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    listen: IpAddr,
+    #[arg(long = "listen", value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
     /// Where the sessions live; made if it is missing and its parent exists.
     #[arg(long, value_name = "DIR")]
     pub storage_file_dir: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub fn serve(listen: &Listen, site: impl Site) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
-        let address = SocketAddr::new(listen.listen, listen.port);
+        let address = SocketAddr::new(listen.address, listen.port);
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| cannot_listen(address, &error))?;
         announce(&site.greeting(), &listener)?;

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn all_who_wait_for_a_session_hear_at_once_that_it_is_gone() {
         const WAIT: Duration = Duration::from_secs(20);
-        let store = MemoryStore::new(&Config::new()).unwrap();
+        let store = MemoryStore::new(Config::new()).unwrap();
         let now = SystemTime::now();
         let session = SessionId::generate().unwrap().digest();
         let lease = store.create(&session, &Record::new(now), now).unwrap();

@@ -83,7 +83,7 @@ fn child_that_makes_every_kind_of_file() {
         .set("storageFileDir", directory)
         .and_then(|config| config.set("shards", "256"))
         .and_then(|config| config.set("maxSessions", "10"));
-    let store = FileStore::new(&config.unwrap()).unwrap();
+    let store = FileStore::new(config.unwrap()).unwrap();
     let now = SystemTime::now();
     let id = SessionId::parse(ID.as_bytes()).unwrap();
     mark(1);
@@ -109,7 +109,7 @@ fn b3_a_file_that_is_swapped_for_a_link_again_and_again_leads_nowhere_else() {
     let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = |directory: &tempfile::TempDir| {
         let config = Config::new().set("storageFileDir", directory.path());
-        FileStore::new(&config.unwrap()).unwrap()
+        FileStore::new(config.unwrap()).unwrap()
     };
     let (ours, theirs) = (store(&place), store(&elsewhere));
     let id = SessionId::parse(ID.as_bytes()).unwrap();

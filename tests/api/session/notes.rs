@@ -10,7 +10,7 @@ use testkit::sessions::{Site, cookie, given_id};
 /// Rewrites the stored record as if `seconds` had passed since its values were put in.
 fn let_pass(site: &Site, id: &SessionId, seconds: u64) {
     let config = Config::new().set("storageFileDir", site.path(id).parent().unwrap());
-    let store = FileStore::new(&config.unwrap()).unwrap();
+    let store = FileStore::new(config.unwrap()).unwrap();
     let now = SystemTime::now();
     let found = store
         .lock(&id.digest(), Duration::from_secs(9), now)
