@@ -76,8 +76,9 @@ pub(crate) fn open(config: &Arc<Config>, kinds: &[StoreKind]) -> Result<Box<dyn 
 fn unknown_here(storage_type: &str, name: &str) -> Error {
     Error::Config(format!(
         "storageType = {storage_type}: this program does not know that store; add the crate cgi-session-{name} to \
-         its Cargo.toml and write Program::new().store(cgi_session_{name}::{}).run(..), or use storageType = file",
-        storage_type.to_uppercase()
+         its Cargo.toml and write Program::new().store(cgi_session_{name}::{kind}).run(..) or \
+         SessionManager::with_kinds(config, &[cgi_session_{name}::{kind}]), or use storageType = file",
+        kind = storage_type.to_uppercase()
     ))
 }
 

@@ -132,7 +132,7 @@ fn a_manager_keeps_its_sessions_in_the_server_that_the_configuration_names() {
         &server.url(),
         &[("storageType", "redis"), ("table", "visitors")],
     );
-    let manager = SessionManager::new(config).unwrap();
+    let manager = SessionManager::with_kinds(config, &[cgi_session_redis::REDIS]).unwrap();
     let mut session = manager.start(b"").unwrap();
     session.insert("n", 1).unwrap();
     let cookie = session.commit().unwrap().unwrap().to_string();
@@ -254,7 +254,11 @@ fn a_new_id_brings_back_no_session_that_was_destroyed_meanwhile() {
     };
     let manager = |settings: &[(&str, &str)]| {
         let config = config(&server.url(), settings);
-        SessionManager::new(config.set("storageType", "redis").unwrap()).unwrap()
+        SessionManager::with_kinds(
+            config.set("storageType", "redis").unwrap(),
+            &[cgi_session_redis::REDIS],
+        )
+        .unwrap()
     };
     let (slow, other) = (
         manager(&[("lockLease", "1s")]),
@@ -291,7 +295,7 @@ fn a_request_that_changes_its_session_asks_the_server_twice() {
         return;
     };
     let config = config(&server.url(), &[("storageType", "redis")]);
-    let manager = SessionManager::new(config).unwrap();
+    let manager = SessionManager::with_kinds(config, &[cgi_session_redis::REDIS]).unwrap();
     let mut session = manager.start(b"").unwrap();
     session.insert("n", 1).unwrap();
     let cookie = session.commit().unwrap().unwrap().to_string();

@@ -13,7 +13,11 @@ fn manager(server: &dyn Server, table: &str, settings: &[(&str, &str)]) -> Sessi
     all.push(("table", table));
     all.extend(settings);
     let set = |config: Config, (key, value): &(&str, &str)| config.set(key, value).unwrap();
-    SessionManager::new(all.iter().fold(Config::new(), set)).unwrap()
+    SessionManager::with_kinds(
+        all.iter().fold(Config::new(), set),
+        &[cgi_session_sql::POSTGRES],
+    )
+    .unwrap()
 }
 
 fn rows(server: &dyn Server, table: &str) -> String {

@@ -157,7 +157,7 @@ fn a_manager_keeps_its_sessions_in_the_database_that_the_configuration_names() {
     let config = Config::new().set("storageType", "sqlite").unwrap();
     let config = config.set("database", place.path()).unwrap();
     let config = config.set("table", "visitors").unwrap();
-    let manager = SessionManager::new(config).unwrap();
+    let manager = SessionManager::with_kinds(config, &[cgi_session_sqlite::SQLITE]).unwrap();
     let mut session = manager.start(b"").unwrap();
     session.insert("n", 1).unwrap();
     session.commit().unwrap();
