@@ -15,7 +15,7 @@ fn manager(server: &dyn Server, table: &str, settings: &[(&str, &str)]) -> Sessi
     let set = |config: Config, (key, value): &(&str, &str)| config.set(key, value).unwrap();
     SessionManager::with_kinds(
         all.iter().fold(Config::new(), set),
-        &[cgi_session_sql::POSTGRES],
+        &[cgi_session_sql::POSTGRES, cgi_session_sql::MYSQL],
     )
     .unwrap()
 }
