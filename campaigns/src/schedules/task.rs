@@ -78,8 +78,8 @@ impl Pair {
                 create(0, None);
                 create(1, None);
                 // Else chance would say which of them was unused longest. So soon no reader counts as use.
-                requests.age(&id(0), 4);
-                requests.age(&id(1), 2);
+                requests.age(&id(0), 20);
+                requests.age(&id(1), 10);
             }
             "first of user" => create(0, Some(USER)),
             "second of user" => {
