@@ -1,4 +1,4 @@
-//! The types of the crate [`http`](::http) that requests and responses use.
+//! The types of the crate [`http`] that requests and responses use.
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 

@@ -23,7 +23,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Reserved`] when a module has reserved the name; [`Error::Key`] for a name longer than
+    /// [`Error::Reserved`](crate::Error::Reserved) when a module has reserved the name; [`Error::Key`](crate::Error::Key) for a name longer than
     /// 255 bytes, with control characters, or with `@` at its beginning.
     pub fn application(&mut self, name: &str) -> Result<&mut Values> {
         self.contents.namespaces.namespace(name)
@@ -42,8 +42,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Reserved`] when the name is reserved in this request already or is the
-    /// application's own; [`Error::Key`] as for [`Session::application`].
+    /// [`Error::Reserved`](crate::Error::Reserved) when the name is reserved in this request already or is the
+    /// application's own; [`Error::Key`](crate::Error::Key) as for [`Session::application`].
     pub fn reserve(&mut self, name: &str) -> Result<Reservation> {
         self.contents.namespaces.reserve(name)
     }
