@@ -1,5 +1,5 @@
 //! What the fuzz targets try, one module for each. The committed corpora go the same way in
-//! `tests/corpora`, so that what was found once stays found.
+//! `tests/api/corpora.rs`, so that what was found once stays found.
 
 pub mod configuration;
 pub mod cookie_header;
