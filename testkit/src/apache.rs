@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -64,11 +63,6 @@ pub fn web_user() -> Option<(u32, u32)> {
     let mut ids = user.split(':').skip(2).map(|id| id.parse().unwrap());
     let ids = (ids.next()?, ids.next()?);
     is_root().then_some(ids)
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A shipped site, as a part of the configuration that has it on this port.

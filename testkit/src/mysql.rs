@@ -1,6 +1,5 @@
 //! A `MariaDB` server of a test's own: on a port and a socket in a directory that goes with it.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +8,7 @@ use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 use rustix::process::Signal;
 
-use crate::outside::Watched;
+use crate::outside::{Watched, free_port};
 use crate::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
@@ -45,15 +44,13 @@ impl MysqlServer {
             .prefix("my")
             .tempdir_in("/tmp")
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = MysqlServer {
             directory,
-            port: listener.local_addr().unwrap().port(),
+            port: free_port(),
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
         };
         server.install();
-        drop(listener);
         server.run();
         server.tell(&format!("CREATE DATABASE {USER}"));
         server.tell(&format!(

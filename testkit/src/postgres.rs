@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal};
 
-use crate::outside::Watched;
+use crate::outside::{Watched, free_port};
 use crate::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
@@ -64,11 +63,10 @@ impl PostgresServer {
             .tempdir_in("/tmp")
             .unwrap();
         give(directory.path());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         PostgresServer {
             directory,
             programs,
-            port: listener.local_addr().unwrap().port(),
+            port: free_port(),
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
         }

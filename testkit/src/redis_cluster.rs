@@ -1,10 +1,6 @@
 //! A Redis cluster of a test's own: three primaries, each with a replica.
 
-use std::iter;
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use crate::outside::wait_until;
+use crate::outside::{free_port, wait_until};
 use crate::redis::RedisServer;
 
 const PRIMARIES: usize = 3;
@@ -39,7 +35,9 @@ impl RedisCluster {
     /// The same with more settings, and another one for the port of each node.
     #[track_caller]
     pub fn with(port_name: &str, settings: &[&str]) -> Option<Self> {
-        let ports: Vec<_> = (0..2 * PRIMARIES).map(|_| free_ports()).collect();
+        let ports: Vec<_> = (0..2 * PRIMARIES)
+            .map(|_| [free_port(), free_port()])
+            .collect();
         let nodes = ports.iter().map(|[port, bus]| {
             let (port, bus) = (port.to_string(), bus.to_string());
             RedisServer::start(
@@ -140,20 +138,4 @@ impl RedisCluster {
     pub fn is_primary(&self, at: usize) -> bool {
         self.nodes[at].tell(&["ROLE"]).starts_with("master")
     }
-}
-
-/// A port for programs and one for the other nodes: none that a connection is given, and none that this
-/// process has used before.
-fn free_ports() -> [u16; 2] {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id().wrapping_mul(97);
-    [0, 0].map(|_| {
-        let ports = iter::repeat_with(|| {
-            let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-            u16::try_from(20_000 + next % 12_000).unwrap()
-        });
-        let mut ports = ports.take(12_000);
-        let is_free = |port: &u16| TcpListener::bind((HOST, *port)).is_ok();
-        ports.find(is_free).expect("a free port")
-    })
 }

@@ -1,7 +1,7 @@
 //! A web server in the foreground, with the shipped settings on ports of its own.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use crate::outside::free_port;
 use crate::site::Site;
 use crate::{is_installed, repository, wait_until};
 
@@ -33,7 +34,7 @@ impl Server {
         fs::create_dir(&directory).unwrap();
         // Between the choice of a port and its use somebody else may take it.
         for _ in 0..5 {
-            let ports = free_ports(ports);
+            let ports = (0..ports).map(|_| free_port()).collect::<Vec<_>>();
             let mut command = command(&ports, &directory);
             let process = command
                 // Some signal their process group when they end; that must not be ours.
@@ -123,14 +124,6 @@ pub fn shipped(file: &str, replaced: &[(&str, &str)]) -> String {
 #[track_caller]
 pub fn has_file(path: &str) -> bool {
     Path::new(path).is_file() || is_installed(path.rsplit('/').next().unwrap())
-}
-
-/// Ports that are all different, because all are held until the last is chosen.
-fn free_ports(number: usize) -> Vec<u16> {
-    let bind = || TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let held: Vec<_> = std::iter::repeat_with(bind).take(number).collect();
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    held.iter().map(port).collect()
 }
 
 pub fn log(path: &Path) -> File {

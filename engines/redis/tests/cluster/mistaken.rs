@@ -6,7 +6,7 @@ use cgi_session::Store;
 use cgi_session_redis::RedisStore;
 
 use crate::counting::{Counter, store, store_at};
-use testkit::apache::free_port;
+use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::redis_cluster::RedisCluster;
 

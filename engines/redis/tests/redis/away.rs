@@ -10,7 +10,7 @@ use cgi_session_redis::RedisStore;
 
 use crate::store::{config, says, store};
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
-use testkit::apache::free_port;
+use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::wait_until;
 

@@ -10,7 +10,7 @@ use cgi_session::{Config, Error, Session, SessionId, SessionManager, Store};
 use cgi_session_redis::RedisStore;
 
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
-use testkit::apache::free_port;
+use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::wait_until;
 

@@ -9,9 +9,9 @@ use cgi_session_redis::RedisStore;
 
 use crate::store::{config, says};
 use cgi_session::store_contract::{counted, create};
-use testkit::apache::free_port;
 use testkit::certificates::make_certificates;
 use testkit::is_installed;
+use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 
 #[test]

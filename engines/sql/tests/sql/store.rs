@@ -256,7 +256,7 @@ fn who_is_not_let_in_is_told_so_without_his_password() {
 
 #[test]
 fn a_server_that_is_not_there_is_503_at_once_and_the_error_says_where() {
-    let port = testkit::apache::free_port();
+    let port = testkit::outside::free_port();
     for kind in ["postgres", "mysql"] {
         let url = format!("{kind}://shop:four-words@127.0.0.1:{port}/shop");
         let store = open(kind, &[("database", &url), ("lockTimeout", "90s")]).unwrap();
