@@ -14,7 +14,7 @@ use testkit::disk::{Cut, Ext4, Room};
 use crate::campaign::{Campaign, Case, Trial};
 use crate::operation::Operation;
 use crate::process;
-use crate::scene::{Scene, State};
+use crate::scene::{SAVED_BEFORE, Scene, State};
 use crate::storm::{Host, Manner, Storm};
 use crate::subject::Subject;
 use model::History;
@@ -72,9 +72,10 @@ impl Kind {
             let last = states.last().filter(|_| is_acknowledged);
             return last.map_or_else(|| states.contains(found), |last| last == found);
         }
-        // Nothing is promised but that each session is as it was or will be, or gone, and whole.
+        // Nothing is promised but that each session is as it was, at a save before too, or will be, or is gone,
+        // and that it is whole.
         let is_known = |n: &u64| states.iter().any(|state| state.others.contains(n));
-        (found.a.is_none() || states.iter().any(|state| state.a == found.a))
+        (found.a.is_none_or(|a| a == SAVED_BEFORE) || states.iter().any(|state| state.a == found.a))
             && states[0].b == found.b
             && found.others.iter().all(is_known)
     }
@@ -110,8 +111,8 @@ fn cases() -> Vec<Case> {
     for operation in Operation::ALL.into_iter().filter(is_of_disks) {
         for durability in ["data", "none"] {
             cases.push(at_every_step(operation, Kind::file(durability)));
-            // A clean-up goes by the times of the files, which the model leaves out.
-            if operation != Operation::CleanUp {
+            // These go by the times of the files, which the model leaves out.
+            if ![Operation::CleanUp, Operation::Evict].contains(&operation) {
                 cases.push(in_model(operation, Kind::file(durability)));
             }
         }
@@ -139,7 +140,8 @@ fn at_every_step(operation: Operation, kind: Kind) -> Case {
         };
         let disk = Ext4::format(&room.path().join("image"), &room.path().join("disk"), &[]);
         disk.mount();
-        let scene = Scene::set(operation, &kind.subject, &sessions(&disk)).with_torn();
+        let scene = Scene::set(operation, &kind.subject, &sessions(&disk));
+        let scene = scene.after_power_cut(kind.is_durable);
         disk.unmount();
         let steps = steps(&scene, &disk);
         let weathers = MOUNTS
@@ -217,7 +219,8 @@ fn in_model(operation: Operation, kind: Kind) -> Case {
     case(&name, &kind.clone(), move |trial| {
         let place = process::memory();
         let directory = place.path().join("sessions");
-        let scene = Scene::set(operation, &kind.subject, &directory).with_torn();
+        let scene = Scene::set(operation, &kind.subject, &directory);
+        let scene = scene.after_power_cut(kind.is_durable);
         let (history, said) = History::of(scene.start(&directory), &directory);
         let mut jobs = Vec::new();
         for events in 0..history.moments() {

@@ -23,6 +23,8 @@ type Checked = std::result::Result<(), String>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const NOT_IN_INDEX: &str = "a session of the user is not in the index";
+/// What `A` holds in the older record of its file.
+pub(crate) const SAVED_BEFORE: u64 = 7;
 /// What a damaged session holds.
 const DAMAGE: [u8; 3000] = [b'?'; 3000];
 
@@ -34,6 +36,8 @@ pub(crate) struct Scene {
     pub(crate) a: SessionId,
     b: SessionId,
     has_torn: bool,
+    /// The latest saves may be taken back, and `A` lost.
+    may_lose: bool,
 }
 
 /// What is found: the page views of `A`, of `B`, and of all other sessions in order.
@@ -83,6 +87,7 @@ impl Scene {
             a: id(),
             b: id(),
             has_torn: false,
+            may_lose: false,
         };
         if operation == Operation::Install {
             return scene;
@@ -127,9 +132,11 @@ impl Scene {
         scene
     }
 
-    /// A session that was about to be created, and whose id no client has, may be damaged.
-    pub(crate) fn with_torn(mut self) -> Self {
-        self.has_torn = true;
+    /// After a power cut: a session that was about to be created, and whose id no client has, may be damaged.
+    /// Without durability `A` may be, which no request reads then, and what is kept aside or in the index of a
+    /// user may be missing.
+    pub(crate) fn after_power_cut(mut self, is_durable: bool) -> Self {
+        (self.has_torn, self.may_lose) = (true, !is_durable);
         self
     }
 
@@ -194,7 +201,9 @@ impl Scene {
             return Err(format!("{told}acknowledged, and found {found}"));
         }
         Scene::check_new_id(&manager, said)?;
-        check_index(manager.store())?;
+        if !self.may_lose {
+            check_index(manager.store())?;
+        }
         self.check_next_requests(&manager, &found)?;
         self.check_damage(directory)?;
         self.check_nothing_is_left(manager.store(), directory)
@@ -222,7 +231,7 @@ impl Scene {
         store.for_each(
             &mut |digest, stored| {
                 match stored {
-                    Err(_) if is_damaged && *digest == a => {}
+                    Err(_) if (is_damaged || self.may_lose) && *digest == a => {}
                     Err(_) if self.has_torn && *digest != a && *digest != b => {}
                     Err(error) => wrong = Some(error),
                     Ok(_) if *digest == a || *digest == b => {}
@@ -291,7 +300,7 @@ impl Scene {
         let is_kept = |ending: &str| {
             fs::read(file(directory, &self.a, ending)).is_ok_and(|bytes| bytes == DAMAGE)
         };
-        let is_needed = self.operation == Operation::SetAside;
+        let is_needed = self.operation == Operation::SetAside && !self.may_lose;
         if is_needed && !is_kept("json") && !is_kept("corrupt") {
             return Err("the damaged session is kept nowhere".to_owned());
         }
