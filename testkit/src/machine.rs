@@ -19,9 +19,9 @@ const PRELUDE: &str = r#"
 set -euo pipefail
 mount -t tmpfs tmpfs "$layers"
 for directory in etc usr var; do
-    mkdir -p "$layers/upper/$directory" "$layers/work/$directory"
+    mkdir -p "$layers/upper/$directory" "$layers/spare/$directory"
     mount -t overlay overlay \
-        -o "lowerdir=/$directory,upperdir=$layers/upper/$directory,workdir=$layers/work/$directory" "/$directory"
+        -o "lowerdir=/$directory,upperdir=$layers/upper/$directory,workdir=$layers/spare/$directory" "/$directory"
 done
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock /etc/cron.d /etc/systemd/system
