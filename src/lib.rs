@@ -27,7 +27,7 @@
 //! ```
 //!
 //! [`run`] walks it for a handler. [`Request::session`] opens the session for the rest of the
-//! request, [`Request::read_session`] takes a snapshot without waiting for anybody, and
+//! request, [`Request::read_session`] takes a snapshot without waiting, and
 //! [`Request::update_session`] locks it only while a closure runs. Under any other transport
 //! [`SessionManager`] needs no more than the Cookie header.
 //!

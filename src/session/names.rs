@@ -38,7 +38,7 @@ impl Session {
     /// it ([`Session::reserved`]) no [`Session::application`] can reach, neither in this request nor
     /// in a later one, until the module gives the name up.
     ///
-    /// lemon.session's `reserve(name)`. A module does this in each request before anybody else can.
+    /// lemon.session's `reserve(name)`. A module does this in each request before any other code can.
     ///
     /// # Errors
     ///

@@ -22,12 +22,12 @@ pub(super) const MAX_LISTINGS: u32 = 100;
 ///
 /// * **Absent, expired and malformed are `None`.** `Err` means that the system failed.
 /// * **A lease is the lock.** While one lives, no other process or thread gets a lease of the same
-///   session; whoever holds none cannot write. Leases of different sessions do not disturb
+///   session; without one nothing can be written. Leases of different sessions do not disturb
 ///   each other.
 /// * **A commit is whole or nothing**, also when the process dies in the middle of it.
 /// * **Only [`Store::create`] makes a record.** A commit changes the record of its lease and can
 ///   never bring back one that is gone.
-/// * **A reader waits for nobody** and sees the last committed record.
+/// * **A reader never waits** and sees the last committed record.
 ///
 /// A store knows a session by the digest of its id and never sees the id itself. `now` is the clock of
 /// the caller: a store never asks for the time.
@@ -48,7 +48,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`](crate::Error::Busy) when somebody else held the lock all that time.
+    /// [`Error::Busy`](crate::Error::Busy) when the lock was held elsewhere all that time.
     fn lock(
         &self,
         session: &SessionDigest,
@@ -63,8 +63,8 @@ pub trait Store: Send + Sync {
     /// When the store cannot be read.
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>>;
 
-    /// Loads what is stored without taking the lock and without counting as use: for whoever looks
-    /// after the store. A store that can find one session without listing all should say how.
+    /// Loads what is stored without taking the lock and without counting as use: for
+    /// administration. A store that can find one session without listing all should say how.
     ///
     /// # Errors
     ///
@@ -127,9 +127,9 @@ pub trait Store: Send + Sync {
 
     /// Looks whether the store is fit for sessions, and makes and changes nothing.
     fn examine(&self) -> Examination {
-        // Nobody has this digest. Looking for it needs all that a request needs.
-        let nobody = SessionDigest::parse(&[b'0'; SessionDigest::LENGTH]);
-        let looked = nobody.map(|nobody| self.peek(&nobody, SystemTime::UNIX_EPOCH));
+        // No session has this digest. Looking for it needs all that a request needs.
+        let unused = SessionDigest::parse(&[b'0'; SessionDigest::LENGTH]);
+        let looked = unused.map(|unused| self.peek(&unused, SystemTime::UNIX_EPOCH));
         Examination {
             problems: looked.and_then(Result::err).into_iter().collect(),
             ..Examination::default()
@@ -202,7 +202,7 @@ pub trait Lease: Send {
     fn touch(&mut self, now: SystemTime) -> Result<()>;
 
     /// Makes sure that the session is still this lease's, before it is stored under another id: a lock
-    /// that a server keeps can be lost, and whoever had the session since may have destroyed it.
+    /// that a server keeps can be lost, and another request may have destroyed the session since.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ pub trait Lease: Send {
     ///
     /// # Errors
     ///
-    /// When the record is still there, and [`Error::LeaseLost`] when the lock had ended and somebody else may
+    /// When the record is still there, and [`Error::LeaseLost`] when the lock had ended and another request may
     /// have destroyed the session or given it another id.
     fn destroy(self: Box<Self>) -> Result<()>;
 

@@ -233,7 +233,7 @@ impl Connection {
             (Stage::Params { request, .. }, Kind::Params) if request.id == header.id => {
                 Ok(self.take_params(content))
             }
-            // Of another request, or out of its turn: nothing of it reaches anybody.
+            // Of another request, or out of its turn: it is dropped.
             _ => Ok(None),
         }
     }

@@ -123,7 +123,7 @@ pub(super) fn is_unseeded(file: &File, size: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether a damaged file is the beginning of a new one, whose maker was killed before anybody had its
+/// Whether a damaged file is the beginning of a new one, whose writer was killed before any client had its
 /// id: Linux ends a write between two pages for that. A new file ends with `]`.
 pub(super) fn is_unfinished(file: &File, size: u64) -> io::Result<bool> {
     let size = usize::try_from(size).unwrap_or(usize::MAX);

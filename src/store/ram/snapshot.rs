@@ -110,7 +110,7 @@ impl SnapshotFile {
                     .map_err(|error| Error::io("cannot replace", &self.path, error))
             });
         if written.is_err() {
-            // What stays is deleted by the next snapshot, and why this one failed is told.
+            // What stays is deleted by the next snapshot, and the reason for this failure is returned.
             let _ = fs::remove_file(&temporary);
             return written;
         }
