@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use testkit::example;
 use testkit::fastcgi::client::{Address, Client, KEEP, get, head, params, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::outside::free_port;
 
 /// How much a program may grow over all its requests, in KiB.
 const GROWTH: u64 = 2 << 10;
@@ -127,9 +128,7 @@ fn an_address_that_others_reach_is_warned_of() {
         ("127.0.0.1", "", false),
         ("0.0.0.0", "127.0.0.1", false),
     ] {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let mut command = Command::new(example("fastcgi_echo"));
         command.args(["--listen", &format!("{address}:{port}")]);
         command.env_clear().stderr(Stdio::piped());
@@ -190,9 +189,7 @@ fn systemd_hands_over_a_socket_as_descriptor_three() {
     }
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("systemd.sock");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let tcp = free.local_addr().unwrap();
-    drop(free);
+    let tcp = SocketAddr::from(([127, 0, 0, 1], free_port()));
     for (listen, address) in [
         (path.display().to_string(), Address::Unix(path)),
         (tcp.to_string(), Address::Tcp(tcp)),

@@ -5,6 +5,8 @@ mod mysql;
 mod postgres;
 mod redis;
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 pub(crate) use galera::Galera;
 pub(crate) use mysql::{Mysql, ReplicatedMysql};
 pub(crate) use postgres::{Postgres, ReplicatedPostgres};
@@ -24,4 +26,15 @@ pub(crate) trait Server: Engine {
     fn start(&mut self);
     fn freeze(&self);
     fn resume(&self);
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn settings(storage_type: &str, url: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("storageType", storage_type.to_owned()),
+        ("database", url.to_owned()),
+    ]
 }

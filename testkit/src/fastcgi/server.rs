@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::fastcgi::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
+use crate::outside::free_port;
 
 /// Where the listening socket comes from.
 #[derive(Clone, Copy, Debug)]
@@ -289,9 +290,7 @@ fn socket(socket: Socket, directory: &Path) -> (Address, Stdio, Vec<String>) {
             (address.clone(), Stdio::null(), listen(&address))
         }
         Socket::ListenTcp => {
-            // Free a moment ago; the program would end if somebody else took it meanwhile.
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = Address::Tcp(listener.local_addr().unwrap());
+            let address = Address::Tcp((Ipv4Addr::LOCALHOST, free_port()).into());
             (address.clone(), Stdio::null(), listen(&address))
         }
         Socket::StdinUnix => {

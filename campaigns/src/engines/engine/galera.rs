@@ -1,7 +1,6 @@
 //! Galera: three nodes, each of which takes writes and has what the others have committed.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::Engine;
-use testkit::outside::Watched;
+use testkit::outside::{Watched, free_port};
 use testkit::{is_installed, is_root, wait_until};
 
 const NODES: usize = 3;
@@ -110,10 +109,9 @@ impl Node {
     fn new(directory: &Path) -> Self {
         fs::create_dir(directory).unwrap();
         own(directory);
-        let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let node = Node {
             directory: directory.to_owned(),
-            ports: listeners.map(|listener| listener.local_addr().unwrap().port()),
+            ports: [(); 4].map(|()| free_port()),
             running: None,
         };
         let mut install = Command::new("mariadb-install-db");

@@ -1,8 +1,6 @@
 //! `MariaDB`: a server, and one with a replica that has everything before a commit is acknowledged.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
-use super::{Engine, Server};
+use super::{Engine, Server, local, settings};
 use crate::engines::relay::Relay;
 use testkit::mysql::{MysqlServer, PASSWORD, USER};
 use testkit::wait_until;
@@ -22,7 +20,7 @@ impl Mysql {
 
 impl Engine for Mysql {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings(&self.url)
+        settings("mysql", &self.url)
     }
 }
 
@@ -117,17 +115,9 @@ impl Engine for ReplicatedMysql {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
         let local = format!("127.0.0.1:{}", self.source.port());
         let url = self.source.url();
-        settings(&url.replace(&local, &self.relay.address().to_string()))
+        settings(
+            "mysql",
+            &url.replace(&local, &self.relay.address().to_string()),
+        )
     }
-}
-
-fn local(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn settings(url: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("storageType", "mysql".to_owned()),
-        ("database", url.to_owned()),
-    ]
 }

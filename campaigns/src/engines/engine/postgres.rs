@@ -1,8 +1,6 @@
 //! `PostgreSQL`: a server, and one with a standby that has everything before a commit is acknowledged.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
-use super::{Engine, Server};
+use super::{Engine, Server, local, settings};
 use crate::engines::relay::Relay;
 use testkit::postgres::PostgresServer;
 use testkit::wait_until;
@@ -22,7 +20,7 @@ impl Postgres {
 
 impl Engine for Postgres {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings(&self.url)
+        settings("postgres", &self.url)
     }
 }
 
@@ -90,17 +88,9 @@ impl Engine for ReplicatedPostgres {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
         let local = format!("127.0.0.1:{}", self.primary.port());
         let url = self.primary.url();
-        settings(&url.replace(&local, &self.relay.address().to_string()))
+        settings(
+            "postgres",
+            &url.replace(&local, &self.relay.address().to_string()),
+        )
     }
-}
-
-fn local(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn settings(url: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("storageType", "postgres".to_owned()),
-        ("database", url.to_owned()),
-    ]
 }

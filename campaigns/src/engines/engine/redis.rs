@@ -1,9 +1,10 @@
 //! Redis: a server, and two of which one follows the other.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
-use super::{Engine, Server};
+use super::{Engine, Server, local, settings};
 use crate::engines::relay::Relay;
+use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::wait_until;
 
@@ -14,9 +15,7 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start(address: &str) -> Option<Self> {
-        let listener = TcpListener::bind((address, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let server = RedisServer::start(&[
             "--bind",
             address,
@@ -32,7 +31,7 @@ impl Redis {
 
 impl Engine for Redis {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings(&self.url)
+        settings("redis", &self.url)
     }
 }
 
@@ -98,21 +97,12 @@ impl ReplicatedRedis {
 
 impl Engine for ReplicatedRedis {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings(&format!("redis://{}/0", self.relay.address()))
+        settings("redis", &format!("redis://{}/0", self.relay.address()))
     }
 }
 
 fn start_local() -> Option<(RedisServer, SocketAddr)> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = local(free_port());
     let server = RedisServer::start(&["--port", &address.port().to_string()])?;
     Some((server, address))
-}
-
-fn settings(url: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("storageType", "redis".to_owned()),
-        ("database", url.to_owned()),
-    ]
 }
