@@ -10,12 +10,13 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Record, SessionDigest, SessionId, SessionManager};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use testkit::engines;
 use testkit::tools::{
     Finished, SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name, session_of_a_later_version,
     set_age, set_mode, tool,
 };
+use testkit::{engines, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -331,6 +332,39 @@ fn what_is_counted_in_the_old_store_meanwhile_is_in_the_new_one_after_the_last_r
 #[test]
 fn what_is_counted_in_both_stores_during_a_move_is_in_the_new_one_after_it() {
     nothing_is_lost(&["--move"], &["old", "new"], &["--move"]);
+}
+
+#[test]
+fn an_interrupted_copy_exits_with_130_and_the_next_one_brings_the_rest() {
+    // A copy that was over before the signal came tells nothing: the next one has more to do.
+    for sessions in (0..6).map(|turn| 200 << turn) {
+        let pair = Pair::new("sqlite", "file");
+        let (old, new) = pair.both();
+        let record = Record::new(SystemTime::now()).with_values(br#"{"":{"n":1}}"#.to_vec());
+        for _ in 0..sessions {
+            store(&old, &record, 1);
+        }
+        let mut command = pair.command("old", "new");
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the first session arrives", || !all(&new).is_empty());
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        // It may have ended by itself, and is not waited for yet.
+        kill_process(pid.unwrap(), Signal::INT).unwrap();
+        let code = child.wait().unwrap().code();
+        if code == Some(0) {
+            continue;
+        }
+        assert_eq!(code, Some(130));
+        assert!(all(&new).len() < sessions);
+        pair.copy(&[]).exits_with(0);
+        assert_eq!(all(&new).len(), sessions);
+        return;
+    }
+    panic!("no copy was interrupted");
 }
 
 #[test]
