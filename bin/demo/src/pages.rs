@@ -1,6 +1,6 @@
 //! The pages that never change, and the frame of those that the server makes itself.
 
-use cgi_session_tools::serve::{Reply, whole};
+use cgi_session_tools::serve::{Failure, Reply, whole};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 
@@ -53,6 +53,11 @@ const POLICY: (HeaderName, HeaderValue) = (
     http::header::CONTENT_SECURITY_POLICY,
     HeaderValue::from_static("default-src 'self'"),
 );
+
+pub(crate) fn not_found() -> Failure {
+    let reason = "There is no page here. The link at the top leads home.";
+    Failure::new(StatusCode::NOT_FOUND, reason)
+}
 
 /// The file at a path, if there is one.
 pub(crate) fn find(path: &str) -> Option<Reply> {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::process::Command;
 
 use crate::examples;
-use crate::site::not_found;
+use crate::pages::not_found;
 
 /// The programs of the site: the visitor's own directory first, then the examples.
 pub(crate) struct Programs {

@@ -103,7 +103,7 @@ impl Site for DemoSite {
                 inspect::part(file, limits).await
             });
         }
-        pages::find(path).ok_or_else(not_found)
+        pages::find(path).ok_or_else(pages::not_found)
     }
 
     fn page(&self, failure: &Failure) -> Reply {
@@ -115,11 +115,6 @@ impl Site for DemoSite {
         }
         reply
     }
-}
-
-pub(crate) fn not_found() -> Failure {
-    let reason = "There is no page here. The link at the top leads home.";
-    Failure::new(StatusCode::NOT_FOUND, reason)
 }
 
 /// All Cookie headers as one.
