@@ -82,7 +82,12 @@ impl RedisCluster {
         for node in &self.nodes {
             wait_until("the cluster serves", || {
                 let state = node.tell(&["CLUSTER", "INFO"]);
-                state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:6")
+                let signs = [
+                    "cluster_state:ok".to_owned(),
+                    "cluster_known_nodes:6".to_owned(),
+                    format!("cluster_slots_ok:{SLOTS}"),
+                ];
+                signs.iter().all(|sign| state.contains(sign))
             });
         }
         for replica in &self.nodes[PRIMARIES..] {
