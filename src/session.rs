@@ -287,7 +287,10 @@ impl Session {
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
-        let token = self.contents.namespaces.notes.csrf_token.take();
+        let namespaces = &mut self.contents.namespaces;
+        // The record under the new id is written without it.
+        namespaces.note_change();
+        let token = namespaces.notes.csrf_token.take();
         let csrf_token = match self.new_id.take() {
             // This request may have created one since.
             Some(asked_before) => asked_before.csrf_token,
@@ -407,14 +410,14 @@ impl Deref for Session {
 
     fn deref(&self) -> &Values {
         self.note_use();
-        &self.contents.namespaces.own
+        self.contents.namespaces.own()
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Values {
         self.note_use();
-        &mut self.contents.namespaces.own
+        self.contents.namespaces.own_mut()
     }
 }
 

@@ -16,13 +16,14 @@ use crate::error::{Error, Result};
 pub(crate) struct Namespaces {
     /// The program's own namespace.
     app: String,
-    pub(crate) own: Values,
+    own: Values,
     others: BTreeMap<String, Values>,
     pub(crate) notes: Notes,
     /// The names that were reserved in this request.
     reserved: Vec<String>,
     longest_key: usize,
-    /// The notes may differ from what is stored, or values were given up.
+    /// They may differ from what is stored: values were within reach of a change, which may be one of them as a
+    /// whole, or notes were changed.
     changed: bool,
 }
 
@@ -117,9 +118,10 @@ impl Namespaces {
             }
             notes.unknown = stored;
         }
+        let mut changed = false;
         for (name, ends) in std::mem::take(&mut notes.ends) {
             if let Some(values) = values.get_mut(&name) {
-                values.set_ends(ends, now);
+                changed |= values.set_ends(ends, now);
             }
         }
         for values in values.values_mut() {
@@ -129,7 +131,7 @@ impl Namespaces {
         if let Some(own) = values.remove(app) {
             read.own = own;
         }
-        (read.others, read.notes) = (values, notes);
+        (read.others, read.notes, read.changed) = (values, notes, changed);
         Ok(read)
     }
 
@@ -151,7 +153,7 @@ impl Namespaces {
 
     /// Whether it may differ from what is stored.
     pub(crate) fn has_changed(&self) -> bool {
-        self.changed || self.own.has_changed() || self.others.values().any(Values::has_changed)
+        self.changed
     }
 
     /// Notes that it may differ from what is stored.
@@ -162,8 +164,17 @@ impl Namespaces {
     /// Notes that it is stored as it is.
     pub(crate) fn note_saved(&mut self) {
         self.changed = false;
-        self.own.note_saved();
-        self.others.values_mut().for_each(Values::note_saved);
+    }
+
+    /// The values of the program's own namespace.
+    pub(crate) fn own(&self) -> &Values {
+        &self.own
+    }
+
+    /// The same, to change them.
+    pub(crate) fn own_mut(&mut self) -> &mut Values {
+        self.changed = true;
+        &mut self.own
     }
 
     /// The names of the applications that have values, without those that are reserved.
@@ -175,7 +186,7 @@ impl Namespaces {
     /// The values of an application, which are empty when it has none.
     pub(crate) fn namespace(&mut self, name: &str) -> Result<&mut Values> {
         if name == self.app {
-            return Ok(&mut self.own);
+            return Ok(self.own_mut());
         }
         check_name(name)?;
         self.check_free(name)?;
@@ -207,6 +218,7 @@ impl Namespaces {
     }
 
     fn entry(&mut self, name: String) -> &mut Values {
+        self.changed = true;
         let none = || Values::with_longest_key(self.longest_key);
         self.others.entry(name).or_insert_with(none)
     }

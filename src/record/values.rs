@@ -52,8 +52,6 @@ pub struct Values {
     /// When the values that end before the session do end, in seconds since 1970.
     ends: BTreeMap<String, u64>,
     longest_key: usize,
-    /// They may differ from what is stored.
-    changed: bool,
 }
 
 impl Default for Values {
@@ -62,7 +60,6 @@ impl Default for Values {
             texts: Unique::default(),
             ends: BTreeMap::new(),
             longest_key: MAX_KEY_LENGTH,
-            changed: false,
         }
     }
 }
@@ -124,7 +121,6 @@ impl Values {
         let text = self.storable(&key, &value)?;
         self.ends.remove(&key);
         self.texts.0.insert(key, text);
-        self.changed = true;
         Ok(())
     }
 
@@ -162,9 +158,7 @@ impl Values {
     /// Removes the value under `key`; tells whether there was one.
     pub fn remove(&mut self, key: &str) -> bool {
         self.ends.remove(key);
-        let removed = self.texts.0.remove(key).is_some();
-        self.changed |= removed;
-        removed
+        self.texts.0.remove(key).is_some()
     }
 
     /// Removes the value under `key` and returns it.
@@ -180,7 +174,6 @@ impl Values {
 
     /// Removes all values. The session itself stays.
     pub fn clear(&mut self) {
-        self.changed |= !self.is_empty();
         self.texts.0.clear();
         self.ends.clear();
     }
@@ -326,30 +319,22 @@ impl Values {
         self.longest_key = bytes;
     }
 
-    /// Whether they may differ from what is stored.
-    pub(crate) fn has_changed(&self) -> bool {
-        self.changed
-    }
-
-    /// Notes that they are stored as they are.
-    pub(crate) fn note_saved(&mut self) {
-        self.changed = false;
-    }
-
     pub(crate) fn ends(&self) -> &BTreeMap<String, u64> {
         &self.ends
     }
 
-    /// Says when single values end, and removes those whose end has come.
-    pub(crate) fn set_ends(&mut self, ends: BTreeMap<String, u64>, now: SystemTime) {
+    /// Says when single values end, and removes those whose end has come; tells whether there were any.
+    pub(crate) fn set_ends(&mut self, ends: BTreeMap<String, u64>, now: SystemTime) -> bool {
         let now = unix_seconds(now);
+        let length = self.len();
         for (key, end) in ends {
             if end < now {
-                self.changed |= self.texts.0.remove(&key).is_some();
+                self.texts.0.remove(&key);
             } else if self.contains(&key) {
                 self.ends.insert(key, end);
             }
         }
+        self.len() < length
     }
 }
 
@@ -538,7 +523,7 @@ mod tests {
         assert!(values.ends().keys().eq(["not yet", "over"]));
         let ends = [("over", 99), ("not yet", 100), ("absent", 200)];
         let ends = ends.map(|(key, end)| (key.to_owned(), end));
-        values.set_ends(ends.into(), at(100));
+        assert!(values.set_ends(ends.into(), at(100)));
         assert!(values.keys().eq(["anew", "not yet"]));
         values.remove("not yet");
         assert!(!values.ends().contains_key("not yet"));

@@ -105,6 +105,6 @@ impl Deref for Snapshot {
     type Target = Values;
 
     fn deref(&self) -> &Values {
-        &self.contents.namespaces.own
+        self.contents.namespaces.own()
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, FileStore, SessionId, Store};
+use cgi_session::{Config, Error, FileStore, Session, SessionId, Store};
 
 use testkit::sessions::{Site, cookie, given_id};
 
@@ -176,6 +176,35 @@ fn the_token_of_forms_stays_until_the_id_changes_and_no_other_text_passes_for_it
     assert!(!session.is_csrf_token(&token));
     assert_ne!(session.csrf_token().unwrap(), token);
     session.commit().unwrap();
+}
+
+#[test]
+fn the_token_of_forms_is_not_stored_under_a_new_id_though_nothing_else_changes() {
+    let changes: [fn(&mut Session); 4] = [
+        Session::regenerate_id,
+        |session| session.regenerate_id_with_grace(Duration::from_secs(60)),
+        |session| {
+            session.set_user(Some("ada")).unwrap();
+            session.regenerate_id();
+        },
+        |session| {
+            session.regenerate_id();
+            session.set_timeout(Some(Duration::from_secs(60)));
+            session.save().unwrap();
+        },
+    ];
+    for change in changes {
+        let site = Site::new();
+        let mut session = site.manager().start(b"").unwrap();
+        let token = session.csrf_token().unwrap().to_owned();
+        let id = given_id(session.commit().unwrap());
+        let mut session = site.manager().start(cookie(&id)).unwrap();
+        change(&mut session);
+        let new_id = given_id(session.commit().unwrap());
+        let mut session = site.manager().start(cookie(&new_id)).unwrap();
+        assert!(!session.is_csrf_token(&token));
+        assert_ne!(session.csrf_token().unwrap(), token);
+    }
 }
 
 #[test]

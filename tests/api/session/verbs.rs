@@ -1,9 +1,10 @@
 //! The table of verbs in `src/session.rs`, and lazy creation.
 
 use std::fs;
+use std::mem;
 use std::time::{Duration, Instant};
 
-use cgi_session::{Error, SessionId};
+use cgi_session::{Error, Session, SessionId, Values};
 
 use testkit::sessions::{Site, cookie, count, given_id};
 
@@ -42,6 +43,46 @@ fn save_saves_and_keeps_the_lock() {
     count(&mut session);
     session.save().unwrap();
     assert_eq!(site.views(&id), Some(3));
+}
+
+#[test]
+fn values_that_are_replaced_as_a_whole_are_saved() {
+    let changes: [fn(&mut Session); 5] = [
+        |session| drop(mem::take(&mut **session)),
+        |session| **session = seven(),
+        |session| {
+            let before = (**session).clone();
+            count(session);
+            session.save().unwrap();
+            count(session);
+            session.save().unwrap();
+            **session = before;
+        },
+        |session| {
+            let other = session.application("other").unwrap();
+            *other = seven();
+            let other = mem::take(session.application("other").unwrap());
+            **session = other;
+        },
+        |session| {
+            let reserved = session.reserve("reserved").unwrap();
+            mem::swap(&mut **session, &mut seven());
+            *session.reserved(&reserved) = seven();
+        },
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let site = Site::new();
+        let id = site.visitor();
+        let mut session = site.manager().start(cookie(&id)).unwrap();
+        change(&mut session);
+        session.commit().unwrap();
+        let expected = [None, Some(7), Some(1), Some(7), Some(7)];
+        assert_eq!(site.views(&id), expected[at], "{at}");
+    }
+}
+
+fn seven() -> Values {
+    serde_json::from_str(r#"{"pageViews":7}"#).unwrap()
 }
 
 #[test]
