@@ -1,12 +1,13 @@
 //! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`rows`] lists and deletes
-//! what is stored, [`reading`] turns it into records, [`access`] has the ways to a server. Each uses nothing of
-//! cgi-session but what is public.
+//! what is stored, [`reading`] turns it into records, [`access`] has the ways to a server, [`waiting`] the pauses between
+//! tries for a lock. Each uses nothing of cgi-session but what is public.
 
 pub mod access;
 pub mod pool;
 pub mod reading;
 pub mod rows;
 mod text;
+pub mod waiting;
 
 pub use pool::Pool;
 pub use text::{name_of_process, push_hex, random_digits};

@@ -1,10 +1,10 @@
 //! Waiting for the lock of a session, as long as its holder is there.
 
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Result, SessionDigest};
+use cgi_session_kit::waiting::Backoff;
 use cgi_session_kit::{name_of_process, random_digits};
 
 use super::Shared;
@@ -12,9 +12,7 @@ use super::node::Link;
 use super::record::Loaded;
 use super::scripts::{Reply, number};
 
-/// The pauses of who waits for a lock, the first and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(25)];
-/// How often he asks whether the holder is still there.
+/// The pause between two looks whether the holder of a lock is still connected.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// So long a holder is waited for whom another server knew, or this one before it was restarted: most
 /// have done by then what they do, and of the others nobody can tell.
@@ -80,12 +78,11 @@ impl Shared {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<Loaded>> {
-        let started = Instant::now();
-        let [mut pause, longest] = PAUSES;
+        let mut backoff = Backoff::new(wait);
         let key = self.names.record(session);
         let mut looked: Option<Instant> = None;
         // Who has it, and since when we have seen him.
-        let mut seen = (String::new(), started);
+        let mut seen = (String::new(), Instant::now());
         loop {
             let reply = self.try_lock(link, &key, token, now)?;
             match reply.word() {
@@ -108,16 +105,10 @@ impl Shared {
                     continue;
                 }
             }
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(Error::Busy {
-                    waited: started.elapsed(),
-                    holder: Holder::parse(holder).map(|holder| holder.shown.to_owned()),
-                });
+            if !backoff.pause() {
+                let holder = Holder::parse(holder);
+                return Err(backoff.busy(holder.map(|holder| holder.shown.to_owned())));
             }
-            // Not all of those who wait are to come back at once.
-            thread::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0).min(left));
-            pause = (pause * 2).min(longest);
         }
     }
 

@@ -1,10 +1,10 @@
 //! Making the table before the first session, and removing it.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cgi_session::{Error, Result, Uninstalled};
 use cgi_session_kit::rows::IS_SESSION;
+use cgi_session_kit::waiting::Backoff;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use super::Shared;
@@ -12,8 +12,6 @@ use super::database::{self, Opened};
 
 /// The lock of whoever makes or removes the table.
 const SCHEMA_LOCK: &str = "schema";
-/// Between two tries to change how the database is logged.
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// A connection to a database that has our table; what is missing is made.
 pub(super) fn prepared(shared: &Shared) -> Result<Opened> {
@@ -77,7 +75,7 @@ fn make(shared: &Shared) -> Result<Opened> {
 
 /// Changes to write-ahead logging and returns the mode that is in force.
 fn log_ahead(connection: &Connection, wait: Duration) -> rusqlite::Result<String> {
-    let started = Instant::now();
+    let mut backoff = Backoff::new(wait);
     loop {
         let mode =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
@@ -86,10 +84,7 @@ fn log_ahead(connection: &Connection, wait: Duration) -> rusqlite::Result<String
             // timeout says.
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && started.elapsed() < wait =>
-            {
-                thread::sleep(PAUSE);
-            }
+                    && backoff.pause() => {}
             mode => return mode,
         }
     }
