@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use cgi_session::{Error, Result};
 use cgi_session_kit::pool::Pool;
+use crc::{CRC_16_XMODEM, Crc};
 use redis::{ConnectionInfo, RedisError, Value, from_redis_value_ref};
 
 use super::node::{Connections, Link, Node};
 use super::place::{Place, address, neighbour};
 
 const SLOTS: u16 = 16384;
+const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 /// Who asks again earlier gets the same answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -122,11 +124,9 @@ impl Cluster {
         let (target, _) = error.redirect_node()?;
         let (host, port) = target.rsplit_once(':')?;
         let port = port.parse().ok()?;
-        let host = match host.trim_start_matches('[').trim_end_matches(']') {
-            "" => self.map().address_of(&from.pool)?.0,
-            host => host.to_owned(),
-        };
-        Some((host, port))
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let asked = self.map().address_of(&from.pool)?.0;
+        Some((reachable(Some(host), &asked), port))
     }
 
     /// Asks any node who has what, unless that was asked a moment ago.
@@ -254,9 +254,14 @@ fn read(answer: &Value, asked: &str) -> Option<Part> {
     };
     let number = |value| from_redis_value_ref::<u16>(value).ok();
     let host: Option<String> = from_redis_value_ref(host).ok()?;
-    let host = host.filter(|host| !host.is_empty());
-    let host = host.unwrap_or_else(|| asked.to_owned());
+    let host = reachable(host.as_deref(), asked);
     Some((number(first)?, number(last)?, (host, number(port)?)))
+}
+
+/// The host that was told; where none is, or that of a node which listens everywhere, the one that was asked.
+fn reachable(told: Option<&str>, asked: &str) -> String {
+    let told = told.filter(|told| !["", "0.0.0.0", "::"].contains(told));
+    told.unwrap_or(asked).to_owned()
 }
 
 /// The slot of a key: CRC-16/XMODEM of what is in its first braces, or of all.
@@ -265,13 +270,7 @@ fn slot(key: &str) -> u16 {
         .split_once('{')
         .and_then(|(_, rest)| rest.split_once('}'));
     let tag = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty());
-    let sum = tag.unwrap_or(key).bytes().fold(0, |sum: u16, byte| {
-        (0..8).fold(sum ^ (u16::from(byte) << 8), |sum, _| {
-            let is_carried = sum & 0x8000 != 0;
-            (sum << 1) ^ if is_carried { 0x1021 } else { 0 }
-        })
-    });
-    sum % SLOTS
+    CRC.checksum(tag.unwrap_or(key).as_bytes()) % SLOTS
 }
 
 #[cfg(test)]
@@ -301,10 +300,13 @@ mod tests {
             read(&part(told), "h"),
             Some((0, 9, ("10.0.0.1".into(), 7001)))
         );
-        assert_eq!(
-            read(&part(Value::Nil), "h"),
-            Some((0, 9, ("h".into(), 7001)))
-        );
+        for untold in [
+            Value::Nil,
+            Value::BulkString(b"0.0.0.0".to_vec()),
+            Value::BulkString(b"::".to_vec()),
+        ] {
+            assert_eq!(read(&part(untold), "h"), Some((0, 9, ("h".into(), 7001))));
+        }
         assert_eq!(read(&Value::Int(1), "h"), None);
     }
 }

@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
 
+use redis::InfoDict;
+
 use super::Shared;
 use super::names::Kind;
 use super::node::Connections;
@@ -42,7 +44,7 @@ pub(super) fn examine(shared: &Shared) -> Examination {
 struct State<'a> {
     shared: &'a Shared,
     node: &'a Connections,
-    information: String,
+    information: InfoDict,
 }
 
 impl<'a> State<'a> {
@@ -57,10 +59,8 @@ impl<'a> State<'a> {
         })
     }
 
-    fn value(&self, name: &str) -> &str {
-        let mut lines = self.information.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.unwrap_or_default()
+    fn value(&self, name: &str) -> String {
+        self.information.get(name).unwrap_or_default()
     }
 
     /// A setting of the server; `None` where it does not tell.
@@ -88,12 +88,12 @@ impl<'a> State<'a> {
 
     fn judge(&self, found: &mut Examination) {
         let version = self.value("redis_version");
-        let engine = match self.value("valkey_version") {
+        let engine = match &*self.value("valkey_version") {
             "" => format!("Redis {version}"),
             version => format!("Valkey {version}"),
         };
         found.engine.get_or_insert(engine);
-        if is_older(version) {
+        if is_older(&version) {
             let reason = format!("its version is {version}");
             let hint = "version 6.2 or a later one is needed";
             found.problems.push(self.problem(reason, hint));
@@ -143,7 +143,7 @@ impl<'a> State<'a> {
             return;
         }
         let is_synced = has_log && !is("appendfsync", "everysec") && !is("appendfsync", "no");
-        if !is_synced && matches!(self.value("connected_slaves"), "" | "0") {
+        if !is_synced && matches!(&*self.value("connected_slaves"), "" | "0") {
             let reason = "a commit is lost with its power, which durability = data excludes";
             let hint = "set appendonly yes and appendfsync always, or give it a replica";
             found.problems.push(self.problem(reason, hint));

@@ -86,7 +86,7 @@ impl Shared {
         loop {
             let reply = self.try_lock(link, &key, token, now)?;
             match reply.word() {
-                "yours" => return Ok(Loaded::from_reply(&reply)),
+                "yours" => return Ok(Loaded::from_reply(reply)),
                 "busy" => {}
                 _ => return Ok(None),
             }

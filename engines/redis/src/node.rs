@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use cgi_session::Result;
 use cgi_session_kit::pool::{Connect, Pool};
 use redis::{
-    Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
-    from_redis_value,
+    Client, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
+    ServerErrorKind, Value, from_redis_value,
 };
 
 use super::scripts::{Reply, Script, number};
@@ -88,13 +88,11 @@ impl Node {
         let id = next().ok().and_then(|id| from_redis_value(id).ok());
         let (seconds, micros): (u64, u64) = from_redis_value(next()?)?;
         let about = next().ok().and_then(|about| from_redis_value(about).ok());
-        let about: String = about.unwrap_or_default();
+        let server = about.and_then(|about: InfoDict| about.get("run_id"));
         let millis = seconds.saturating_mul(1000).saturating_add(micros / 1000);
-        let mut lines = about.lines();
-        let server = lines.find_map(|line| line.strip_prefix("run_id:"));
         Ok(Connection {
             inner,
-            server: server.unwrap_or_default().trim().to_owned(),
+            server: server.unwrap_or_default(),
             id: id.unwrap_or(0),
             clock: (millis, Instant::now()),
             is_fresh: true,
@@ -185,18 +183,9 @@ impl Link {
         if script.is_careful && !self.connection.is_fresh {
             redis::cmd("PING").exec(self.connection())?;
         }
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.hash).arg(1).arg(key);
-        command.arg(self.deadline()).arg(first).arg(rest);
-        match command.query(self.connection()) {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let mut load = redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(&script.text);
-                load.exec(self.connection())?;
-                command.query(self.connection()).map(Reply::new)
-            }
-            reply => reply.map(Reply::new),
-        }
+        let mut call = script.code.key(key);
+        call.arg(self.deadline()).arg(first).arg(rest);
+        call.invoke(self.connection()).map(Reply::new)
     }
 
     /// The answers to these questions, each of which may be an error of its own.
@@ -210,8 +199,8 @@ impl Link {
     /// Waits until a replica has what this connection wrote; `false` when none says so in time. A server
     /// without replicas is its own witness.
     pub(super) fn is_replicated(&mut self) -> RedisResult<bool> {
-        let role: Vec<Value> = redis::cmd("ROLE").query(self.connection())?;
-        if !matches!(role.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()) {
+        let role = redis::cmd("ROLE").query(self.connection())?;
+        if !matches!(role, Role::Primary { replicas, .. } if !replicas.is_empty()) {
             return Ok(true);
         }
         // So that its answer comes before we give up.

@@ -11,8 +11,10 @@ pub(super) struct Loaded {
     pub(super) version: Vec<u8>,
 }
 
-/// The fields of a hash, each of which may be missing.
-pub(super) type Fields = Vec<Option<Vec<u8>>>;
+/// A field of a hash, which may be missing.
+pub(super) type Field = Option<Vec<u8>>;
+/// What [`load`] is answered: the record, its end, when it was used, and its version.
+pub(super) type Fields = (Field, Field, Field, Field);
 
 /// Asks for the fields of a session.
 pub(super) fn load(key: &str) -> Cmd {
@@ -23,21 +25,20 @@ pub(super) fn load(key: &str) -> Cmd {
 
 impl Loaded {
     /// `None` when the session is not there, or is none.
-    pub(super) fn from_fields(fields: Fields) -> Option<Self> {
-        let mut fields = fields.into_iter();
-        let mut next = || fields.next().flatten();
+    pub(super) fn from_fields((data, end, used, version): Fields) -> Option<Self> {
         let row = reading::Loaded {
-            data: next()?,
-            end: parse(&next()?)?,
-            used: parse(&next()?)?,
+            data: data?,
+            end: parse(&end?)?,
+            used: parse(&used?)?,
         };
-        let version = next()?;
+        let version = version?;
         Some(Loaded { row, version })
     }
 
-    pub(super) fn from_reply(reply: &Reply) -> Option<Self> {
-        let fields = (1..=4).map(|at| reply.part(at).map(<[u8]>::to_vec));
-        Loaded::from_fields(fields.collect())
+    pub(super) fn from_reply(reply: Reply) -> Option<Self> {
+        let mut parts = reply.into_parts().skip(1);
+        let fields = (parts.next(), parts.next(), parts.next(), parts.next());
+        Loaded::from_fields(fields)
     }
 }
 

@@ -23,8 +23,7 @@ pub(super) struct Scripts {
 
 /// What the server does as one step.
 pub(super) struct Script {
-    pub(super) text: String,
-    pub(super) hash: String,
+    pub(super) code: redis::Script,
     /// Whether it stores or deletes what must not be lost (`durability = data`).
     pub(super) is_lasting: bool,
     /// Whether it must not go to a connection that may have ended: what is not known of it afterwards
@@ -271,11 +270,8 @@ impl Scripts {
 
 impl Script {
     fn new(parts: &[&str]) -> Self {
-        let text = [BEGINNING, &parts.concat()].concat();
-        let hash = redis::Script::new(&text).get_hash().to_owned();
         Script {
-            text,
-            hash,
+            code: redis::Script::new(&[BEGINNING, &parts.concat()].concat()),
             is_lasting: false,
             is_careful: false,
             again: None,
@@ -312,6 +308,10 @@ impl Reply {
 
     pub(super) fn part(&self, at: usize) -> Option<&[u8]> {
         self.parts.get(at).map(Vec::as_slice)
+    }
+
+    pub(super) fn into_parts(self) -> impl Iterator<Item = Vec<u8>> {
+        self.parts.into_iter()
     }
 
     pub(super) fn text(&self, at: usize) -> String {

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::pool::Pool;
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
 use super::node::{Connections, Link, Node, is_interrupted, is_stale, leaves_in_step, may_be_done};
 use super::place::Place;
-use super::record::Fields;
 use super::scripts::{Reply, Script};
 
 /// Nobody waits longer for an answer, nor for a connection.
@@ -285,26 +284,28 @@ impl Server {
     }
 
     /// Loads these fields of many hashes, those of one node at once.
-    pub(super) fn load(
+    pub(super) fn load<T: FromRedisValue>(
         &self,
         action: &str,
         keys: &[String],
         question: impl Fn(&str) -> Cmd,
-    ) -> Result<Vec<Fields>> {
-        let mut loaded = vec![Fields::new(); keys.len()];
+    ) -> Result<Vec<T>> {
+        let mut loaded = Vec::new();
         for (pool, places) in self.by_node(action, keys)? {
             let mut all = redis::pipe();
             for at in &places {
                 all.add_command(question(&keys[*at]));
             }
-            let answers = self.on(&pool, action, |link| link.answers::<Fields>(&all))?;
+            let answers = self.on(&pool, action, |link| link.answers::<T>(&all))?;
             for (at, answer) in places.into_iter().zip(answers) {
                 let one = |link: &mut Link| question(&keys[at]).query(link.connection());
                 // Perhaps another node has it by now.
-                loaded[at] = answer.or_else(|_| self.once(action, &keys[at], one))?;
+                let answer = answer.or_else(|_| self.once(action, &keys[at], one))?;
+                loaded.push((at, answer));
             }
         }
-        Ok(loaded)
+        loaded.sort_by_key(|(at, _)| *at);
+        Ok(loaded.into_iter().map(|(_, answer)| answer).collect())
     }
 
     /// At which places in this list stand the keys that each node has.

@@ -14,7 +14,7 @@ use super::Shared;
 use super::listing::PAGE;
 use super::lock::{Presence, Token};
 use super::node::{Link, number_of_millis};
-use super::record::parse;
+use super::record::{Field, parse};
 use super::scripts::{Reply, number};
 use super::server::keep;
 
@@ -151,9 +151,9 @@ impl Progress<'_> {
             command
         })?;
         let mut candidates = Vec::new();
-        for (session, times) in sessions.iter().zip(rows) {
-            let mut times = times.into_iter().map(|time| parse(&time?));
-            let (Some(Some(end)), Some(Some(used))) = (times.next(), times.next()) else {
+        for (session, (end, used)) in sessions.iter().zip(rows) {
+            let number = |field: Field| parse(&field?);
+            let (Some(end), Some(used)) = (number(end), number(used)) else {
                 continue;
             };
             self.report.examined += 1;
@@ -233,13 +233,13 @@ impl Progress<'_> {
                 .iter()
                 .map(|session| shared.names.record(session))
                 .collect();
-            let named = shared.server.load("clean up", &keys, |key| {
-                let mut command = redis::cmd("HMGET");
+            let named: Vec<Field> = shared.server.load("clean up", &keys, |key| {
+                let mut command = redis::cmd("HGET");
                 command.arg(key).arg("user");
                 command
             })?;
             for (session, named) in page.iter().zip(named) {
-                if named.first() == Some(&Some(user.as_bytes().to_vec())) {
+                if named.as_deref() == Some(user.as_bytes()) {
                     continue;
                 }
                 let arguments = [number(limit), session.as_str().as_bytes().to_vec()];
