@@ -1,4 +1,4 @@
-//! `cgi-session copy`: brings the live sessions of one store into another, while programs use both.
+//! `cgi-session copy`: copies the live sessions of one store into another, while programs use both.
 
 mod pass;
 mod stores;
@@ -27,7 +27,7 @@ Examples:
   # 1. make the new store, and copy what there is; the programs go on in the old one
   cgi-session init --config /etc/new.ini
   cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini
-  # 2. stop the programs, and bring what has changed meanwhile, which takes moments
+  # 2. stop the programs, and copy what has changed meanwhile, which takes moments
   cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini --delete-gone
   # 3. switch, and start the programs
   mv /etc/cgi-session.ini /etc/old.ini && cp /etc/new.ini /etc/cgi-session.ini
@@ -37,20 +37,21 @@ Examples:
   # Instead of 2 and 3, where they cannot be stopped: switch, then fetch what was still written there
   cgi-session copy --from /etc/old.ini --to /etc/new.ini --move
 
-A session is locked in both stores while it is brought, so that programs may use both. It keeps its
-cookie, values, user, times and timeout. Each run brings what is new or was used in the old store
-since, and can be repeated, also after it was interrupted or killed. What was used in the new store
-later, by two seconds or more, is never overwritten. With --move a session ends in the old store as soon as it is in the new
-one: a program that still looks there finds none, rather than an old one. What has ended in the old
-store after it was copied can still be used in the new one, until --delete-gone, which is for the time
-before programs use the new store. What has ended in the new store and not in the old one is brought
-again.
+A session is locked in both stores while it is copied, so that programs may use both. It keeps its
+cookie, values, user, times and timeout. Each run copies what is new or was changed in the old store
+since, and can be repeated, also after it was interrupted or killed. What programs have saved in the
+new store is never overwritten: it is left when it was used there later, by two seconds or more, and
+else reported as a conflict, for it may have been changed in both. With --move a session ends in the
+old store as soon as it is in the new one: a program that still looks there finds none, rather than
+an old one. Once programs use the new store, run it with --move alone: without it, what has ended in
+the new store and not in the old one is copied again. What has ended in the old store after it was
+copied can still be used in the new one, until --delete-gone.
 
 Sessions that are held for `lockTimeout`, damaged ones and those of a later release are reported, one
 line each, and left where they are. With `maxSessions` the new store is filled, and nothing in it evicted. Settings from the
 environment would hold for both stores and are refused.
 
-Exit status: 0 when all is there, 1 when something could not be brought, 2 wrong usage, 75 when it was
+Exit status: 0 when all is there, 1 when something was left out, 2 wrong usage, 75 when it was
 only held, the new store is full or an engine cannot be reached, 78 when a configuration cannot be
 used, 128 and the signal's number when it was interrupted.";
 
@@ -70,11 +71,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
 
-    /// End each session where it was as soon as it is in the other store
+    /// End each session in the old store as soon as it is in the new one
     #[arg(long = "move")]
     is_move: bool,
 
-    /// Delete what is in the other store alone and was not used there since the last use here
+    /// Delete copies whose session has ended since, while no program uses the new store
     #[arg(long, conflicts_with = "is_move")]
     delete_gone: bool,
 

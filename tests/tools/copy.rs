@@ -156,6 +156,8 @@ fn all(manager: &SessionManager) -> BTreeMap<String, (String, u64)> {
         // A copy sets the last use back by a thirtieth of the timeout.
         let roughly = (left.unwrap().as_secs() + 600) / 1200;
         let record = String::from_utf8(stored.record.to_json()).unwrap();
+        // The mark of a copy.
+        let record = record.replace("{\t", "{");
         found.insert(session.to_string(), (record, roughly));
         ControlFlow::Continue(())
     });
@@ -241,6 +243,34 @@ fn a_repeated_copy_brings_what_is_new_or_was_used_and_overwrites_nothing_newer()
 }
 
 #[test]
+fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_read_later() {
+    for (old, new) in pairs() {
+        let pair = Pair::new(old, new);
+        let (old, new) = pair.both();
+        let [saved, read] = [(); 2].map(|()| client(&old));
+        pair.copy(&[]).exits_with(0);
+        let now = SystemTime::now();
+        // Read in the new store and saved in the old one before: the copy is of an older state.
+        assert!(read.count(&old));
+        new.store().read(&read.digest, now + 5 * MINUTE).unwrap();
+        // Saved in the new store, and read in the old one later.
+        assert!(saved.count(&new));
+        old.store().read(&saved.digest, now + 5 * MINUTE).unwrap();
+        for arguments in [&["--dry-run"][..], &[], &["--move"]] {
+            let told = pair.copy(arguments).exits_with(1);
+            let told = told.complains(saved.digest.as_str()).complains("destroy");
+            told.says("left out: 1 in conflict");
+        }
+        let counted = |manager| [&saved, &read].map(|it| it.counted(manager));
+        assert_eq!(counted(&new), [Some(1), Some(1)]);
+        assert_eq!(counted(&old), [Some(0), None]);
+        new.destroy_by_digest(&saved.digest).unwrap();
+        pair.counts(&["--move"], &[("copied", 1), ("moved", 1)]);
+        assert_eq!(counted(&new), [Some(0), Some(1)]);
+    }
+}
+
+#[test]
 fn a_session_lives_as_long_as_its_last_use_and_the_rules_of_the_new_store_say() {
     let pair = Pair::new("file", "sqlite");
     pair.configure("new", "sqlite", "timeout = 50");
@@ -262,26 +292,69 @@ fn what_has_ended_in_the_old_store_ends_in_the_new_one_when_that_is_asked_for() 
     let (old, new) = pair.both();
     let record = Record::new(SystemTime::now() - 60 * MINUTE);
     let [ended, _] = [30, 5].map(|minutes| store(&old, &record, minutes));
+    let [saved_there, renamed_there, damaged] = [(); 3].map(|()| client(&old));
     pair.copy(&[]).exits_with(0);
+    let mut session = new.start(&renamed_there.cookie).unwrap();
+    session.regenerate_id();
+    session.commit().unwrap();
     old.destroy_by_digest(&ended).unwrap();
+    old.destroy_by_digest(&saved_there.digest).unwrap();
+    assert!(saved_there.count(&new));
     // What a change of id leaves under the old one is not copied.
     let mut session = old.start(client(&old).cookie).unwrap();
     session.regenerate_id();
     session.commit().unwrap();
     let created_there = client(&new);
-    pair.copy(&["--dry-run", "--delete-gone"])
-        .says("--delete-gone");
-    pair.counts(
-        &["--delete-gone"],
-        &[
-            ("copied", 1),
-            ("unchanged", 1),
-            ("gone", 1),
-            ("goneDeleted", 1),
-        ],
+    // The copy is the only one that can be read.
+    let path = pair.path("old").join(format!("{}.json", damaged.digest));
+    fs::write(path, "x".repeat(1024)).unwrap();
+    for arguments in [&["--dry-run", "--delete-gone"][..], &[]] {
+        let told = pair.copy(arguments).exits_with(1);
+        told.says("alone: 1 session; only if no program uses it yet, --delete-gone");
+    }
+    let told = pair.copy(&["--delete-gone", "--json"]).exits_with(1).json();
+    assert_eq!(
+        (&told["gone"], &told["goneDeleted"]),
+        (&1.into(), &1.into())
     );
-    assert_eq!((all(&new).len(), created_there.counted(&new)), (3, Some(0)));
+    for kept in [&saved_there, &damaged, &created_there] {
+        assert!(kept.counted(&new).is_some());
+    }
+    assert_eq!(all(&new).len(), 6);
     pair.copy(&["--move", "--delete-gone"]).exits_with(2);
+}
+
+#[test]
+fn a_session_that_was_moved_is_no_copy_that_has_lost_its_session() {
+    let pair = Pair::new("file", "sqlite");
+    let (old, new) = pair.both();
+    let [before, after] = [(); 2].map(|()| client(&old));
+    pair.copy(&[]).exits_with(0);
+    pair.counts(&["--move"], &[("unchanged", 2), ("moved", 2)]);
+    client(&old);
+    pair.counts(&["--delete-gone"], &[("copied", 1)]);
+    let counted = [before, after].map(|it| it.counted(&new));
+    assert_eq!(counted, [Some(0), Some(0)]);
+}
+
+#[test]
+fn a_copy_that_is_in_use_is_left_and_all_others_without_a_session_are_deleted() {
+    let pair = Pair::new("file", "sqlite");
+    pair.configure("new", "file", "lockTimeout = 1s");
+    let (old, new) = pair.both();
+    let clients = [(); 4].map(|()| client(&old));
+    pair.copy(&[]).exits_with(0);
+    let [kept, held, others @ ..] = &clients;
+    for client in &clients[1..] {
+        old.destroy_by_digest(&client.digest).unwrap();
+    }
+    let lease = held.hold(&new);
+    let told = pair.copy(&["--delete-gone"]).exits_with(75);
+    let told = told.complains(held.digest.as_str());
+    told.says("2 deleted there; left out: 1 busy");
+    drop(lease);
+    assert!(others.iter().all(|it| it.counted(&new).is_none()));
+    assert!(kept.counted(&new).is_some() && held.counted(&new).is_some());
 }
 
 /// Clients that count in every store in which they find their sessions, while copies are killed at any moment.
@@ -376,7 +449,7 @@ fn a_session_that_is_in_use_is_reported_and_brought_the_next_time() {
     let lease = held.hold(&old);
     let told = pair.copy(&[]).exits_with(75);
     let told = told.complains(held.digest.as_str());
-    told.complains("still locked").says("not brought: 1 busy");
+    told.complains("still locked").says("left out: 1 busy");
     assert_eq!((held.counted(&new), free.counted(&new)), (None, Some(0)));
     drop(lease);
     pair.copy(&[]).exits_with(0);
@@ -409,7 +482,7 @@ fn what_cannot_be_brought_is_reported_and_left_where_it_is() {
     let told = told.complains("version 2").complains(&"b".repeat(64));
     let told = told.complains("maxRecordBytes is 256");
     assert_eq!(told.stderr.lines().count(), 3, "{told:#?}");
-    told.says("not brought: 2 unreadable, 1 failed");
+    told.says("left out: 2 unreadable, 1 failed");
     assert_eq!(fs::read_dir(pair.path("old")).unwrap().count(), 3);
     assert_eq!(small.counted(&new), Some(0));
 }

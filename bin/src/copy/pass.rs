@@ -1,14 +1,14 @@
-//! [`Pass`]: one pass over the live sessions of a store, which brings them into another.
+//! [`Pass`]: one pass over the live sessions of a store, which copies them into another.
 //!
-//! A session is locked in both stores while it is brought, first where it comes from. In the other store its
-//! last use is set back by more than a store may leave unnoted, so that a session that was used there since
-//! is told from one that was not. It is overwritten there only when it was used here later.
+//! A session is locked in both stores while it is copied, first in the old one. Its copy has a mark, which goes
+//! with the first save by a program: what has it may be overwritten and, where the session has ended in the old
+//! store, deleted; what lacks it was saved in the new store, and is left.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, Result, SessionDigest, SessionManager, Stored};
+use cgi_session::{Error, Record, Result, SessionDigest, SessionManager, Stored};
 
 use crate::signals::Signals;
 
@@ -18,36 +18,39 @@ const TRIES: usize = 4;
 const MAX_FAILURES: u64 = 20;
 /// What a stored time may lose by rounding.
 const ROUNDING: Duration = Duration::from_secs(2);
+/// How the values of a copy begin. A program writes no tab there.
+const MARK: &[u8] = b"{\t";
 
 /// What a pass did or, in a dry run, would do.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) examined: u64,
-    /// Not there before.
+    /// Not in the new store before.
     pub(super) copied: u64,
-    /// There before, in an older state.
+    /// A copy of an older state before.
     pub(super) updated: u64,
     /// The same there, but used here later.
     pub(super) renewed: u64,
     pub(super) unchanged: u64,
-    /// Newer there, and left as it is.
+    /// Saved and used there later, and left as it is.
     pub(super) newer: u64,
-    /// Expired by the rules of the other store.
+    /// Expired by the rules of the new store.
     pub(super) expired: u64,
     /// Destroyed here because it is there.
     pub(super) moved: u64,
-    /// There alone, and not used there since the last use here.
+    /// Copies that are there alone.
     pub(super) gone: u64,
     pub(super) gone_deleted: u64,
-    /// What was not brought.
+    /// What was left out.
     pub(super) problems: Vec<Problem>,
     /// What ended the pass early.
     pub(super) stopped: Option<Error>,
     /// The signal that interrupted it, or zero.
     pub(super) signal: usize,
+    failures_in_a_row: u64,
 }
 
-/// A session that was not brought: why, for programs and in a line.
+/// A session that was left out: why, for programs and in a line.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) session: SessionDigest,
@@ -56,32 +59,37 @@ pub(super) struct Problem {
 }
 
 impl Outcome {
-    /// How many sessions were not brought for this reason.
+    /// How many sessions were left out for this reason.
     pub(super) fn problems_of(&self, reason: &str) -> u64 {
         let same = self.problems.iter().filter(|it| it.reason == reason);
         same.fold(0, |count, _| count + 1)
     }
 
-    fn note(&mut self, session: &SessionDigest, reason: &'static str, error: &Error) {
+    fn note(&mut self, session: &SessionDigest, reason: &'static str, text: String) {
         self.problems.push(Problem {
             session: *session,
             reason,
-            text: error.one_line(),
+            text,
         });
     }
 
-    fn count(&mut self, decision: Decision) {
+    fn count(&mut self, session: &SessionDigest, decision: Decision) {
         *match decision {
             Decision::Create => &mut self.copied,
             Decision::Update => &mut self.updated,
             Decision::Renew => &mut self.renewed,
             Decision::Keep => &mut self.unchanged,
             Decision::KeepNewer => &mut self.newer,
+            Decision::Conflict => {
+                let text = "was saved in the new store and used later in the old one: end the wrong one of the \
+                            two with cgi-session destroy";
+                return self.note(session, "conflict", text.to_owned());
+            }
         } += 1;
     }
 }
 
-/// What becomes of a session in the other store.
+/// What becomes of a session in the new store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     Create,
@@ -89,9 +97,11 @@ enum Decision {
     Renew,
     Keep,
     KeepNewer,
+    /// It may have been changed in both stores.
+    Conflict,
 }
 
-/// What is to be brought, and how.
+/// What is to be copied, and how.
 pub(super) struct Pass<'a> {
     pub(super) from: &'a SessionManager,
     pub(super) to: &'a SessionManager,
@@ -111,23 +121,24 @@ impl Pass<'_> {
     }
 
     fn all(&mut self, progress: &dyn Fn(u64, Option<u64>)) -> Result<()> {
-        let (mut listed, mut last_use) = (Vec::new(), None);
+        let (mut listed, mut here) = (Vec::new(), HashSet::new());
         let (signals, outcome) = (self.signals, &mut self.outcome);
         self.from.for_each(|session, stored| {
+            here.insert(*session);
             match stored {
-                Ok(stored) => {
-                    listed.push(*session);
-                    last_use = last_use.max(Some(stored.last_access));
-                }
-                Err(error) => outcome.note(session, "unreadable", &error),
+                Ok(_) => listed.push(*session),
+                Err(error) => outcome.note(session, "unreadable", error.one_line()),
             }
             progress(listed.len() as u64, None);
             end_if(signals.any())
         })?;
         let total = Some(listed.len() as u64);
-        let (mut busy, mut failures) = (Vec::new(), 0);
+        let mut busy = Vec::new();
         for session in &listed {
-            if self.bring(session, Duration::ZERO, &mut failures)? {
+            if signals.any() {
+                return Ok(());
+            }
+            if self.bring(session, Duration::ZERO)? {
                 busy.push(*session);
             }
             self.outcome.examined += 1;
@@ -136,35 +147,34 @@ impl Pass<'_> {
         // By now most of them are free.
         let wait = self.from.config().lock_timeout();
         for session in busy {
+            if signals.any() {
+                return Ok(());
+            }
             self.outcome.problems.retain(|it| it.session != session);
-            self.bring(&session, wait, &mut failures)?;
+            self.bring(&session, wait)?;
         }
-        match last_use {
-            Some(last_use) => self.find_gone(&listed.into_iter().collect(), last_use),
-            None => Ok(()),
+        // A store that is empty was moved or is the wrong one: it tells nothing about what has ended.
+        if self.is_move || here.is_empty() {
+            return Ok(());
         }
+        self.find_gone(&here)
     }
 
-    /// Brings a session and notes what has hindered it; `true` when it is in use. An error ends the pass.
-    fn bring(
-        &mut self,
-        session: &SessionDigest,
-        wait: Duration,
-        failures: &mut u64,
-    ) -> Result<bool> {
-        if self.signals.any() {
+    /// Brings a session and notes what has hindered it; `true` when it is in use.
+    fn bring(&mut self, session: &SessionDigest, wait: Duration) -> Result<bool> {
+        let brought = self.try_to_bring(session, wait);
+        self.hindered(session, brought)
+    }
+
+    /// Notes what has hindered a session; `true` when it is in use. An error of a whole store ends the pass.
+    fn hindered(&mut self, session: &SessionDigest, tried: Result<()>) -> Result<bool> {
+        let Err(error) = tried else {
+            self.outcome.failures_in_a_row = 0;
             return Ok(false);
-        }
-        let error = match self.try_to_bring(session, wait) {
-            Ok(()) => {
-                *failures = 0;
-                return Ok(false);
-            }
-            Err(error) => error,
         };
         match error {
             Error::Busy { .. } | Error::LeaseLost => {
-                self.outcome.note(session, "busy", &error);
+                self.outcome.note(session, "busy", error.one_line());
                 return Ok(true);
             }
             Error::Unavailable { .. }
@@ -174,11 +184,11 @@ impl Pass<'_> {
             | Error::Unsupported(_) => return Err(error),
             _ => {}
         }
-        *failures += 1;
-        if *failures == MAX_FAILURES {
+        self.outcome.failures_in_a_row += 1;
+        if self.outcome.failures_in_a_row == MAX_FAILURES {
             return Err(error);
         }
-        self.outcome.note(session, "failed", &error);
+        self.outcome.note(session, "failed", error.one_line());
         Ok(false)
     }
 
@@ -195,43 +205,51 @@ impl Pass<'_> {
             return Ok(());
         }
         let decision = self.decide(&here, to.peek(session, now)?.as_ref());
-        let changes_nothing = matches!(decision, Decision::Keep | Decision::KeepNewer);
-        if self.is_dry || changes_nothing && !self.is_move {
-            self.outcome.count(decision);
-            self.outcome.moved += u64::from(self.is_move);
+        let is_left = match decision {
+            Decision::Conflict => true,
+            Decision::Keep | Decision::KeepNewer => !self.is_move,
+            Decision::Create | Decision::Update | Decision::Renew => false,
+        };
+        if self.is_dry || is_left {
+            self.outcome.count(session, decision);
+            self.outcome.moved += u64::from(self.is_move && decision != Decision::Conflict);
             return Ok(());
         }
         let Some((here, lease)) = from.lock(session, wait, now)?.filter(|it| is_live(&it.0)) else {
             return Ok(());
         };
+        let copy = marked(&here.record);
         for _ in 0..TRIES {
             let found = to.lock(session, wait, now)?;
             let decision = self.decide(&here, found.as_ref().map(|(there, _)| there));
-            let time = if here.record.expires().is_some() {
-                // It is stored in the record, and cannot be touched.
-                here.last_access
-            } else {
-                now - ROUNDING
-            };
-            let mut there = match found {
-                Some((_, lease)) => lease,
-                None => match to.create(session, &here.record, time)? {
-                    Some(lease) => lease,
+            let (last_use, mut there) = match found {
+                Some((there, lease)) => (here.last_access.max(there.last_access), lease),
+                None => match to.create(session, &copy, now)? {
+                    Some(lease) => (here.last_access, lease),
                     None => continue,
                 },
             };
+            self.outcome.count(session, decision);
+            if decision == Decision::Conflict {
+                return Ok(());
+            }
             if decision == Decision::Update {
-                there.commit(&here.record, time)?;
+                there.commit(&copy, now)?;
             }
-            if !matches!(decision, Decision::Keep | Decision::KeepNewer) {
-                there.touch(self.set_back(&here, now))?;
-            }
-            self.outcome.count(decision);
+            let is_same = decision != Decision::KeepNewer;
             if self.is_move {
                 lease.destroy()?;
                 self.outcome.moved += 1;
+                if is_same {
+                    // From now on it is the session, and no copy.
+                    there.commit(&plain(&here.record), now)?;
+                }
             }
-            return Ok(());
+            return if is_same && (self.is_move || decision != Decision::Keep) {
+                there.touch(last_use)
+            } else {
+                Ok(())
+            };
         }
         Err(Error::Busy {
             waited: wait,
@@ -244,72 +262,88 @@ impl Pass<'_> {
             return Decision::Create;
         };
         let later = here.last_access.duration_since(there.last_access);
-        let is_same = here.record.to_json() == there.record.to_json();
-        let is_fixed = here.record.expires().is_some();
+        if plain(&here.record).to_json() == plain(&there.record).to_json() {
+            let is_fixed = here.record.expires().is_some();
+            return match later {
+                Ok(later) if !is_fixed && later > self.unnoted(here) => Decision::Renew,
+                _ => Decision::Keep,
+            };
+        }
         match later {
-            Ok(later) if is_same && !is_fixed && later > 2 * self.unnoted(here) + 2 * ROUNDING => {
-                Decision::Renew
-            }
-            _ if is_same => Decision::Keep,
-            // Within the same moment the store that sessions come from counts.
+            _ if is_marked(&there.record) => Decision::Update,
+            // Its id was changed there.
+            _ if there.record.is_replaced() => Decision::KeepNewer,
             Err(earlier) if earlier.duration() > ROUNDING => Decision::KeepNewer,
-            _ => Decision::Update,
+            _ => Decision::Conflict,
         }
     }
 
     /// A use that is later by less than this may not be noted by a store.
     fn unnoted(&self, stored: &Stored) -> Duration {
-        self.idle(stored) / 60 + ROUNDING
-    }
-
-    fn idle(&self, stored: &Stored) -> Duration {
         let idle = stored.record.idle();
-        idle.unwrap_or_else(|| self.to.config().timeout())
+        idle.unwrap_or_else(|| self.to.config().timeout()) / 60 + 2 * ROUNDING
     }
 
-    /// The last use of a session that is brought: earlier than it was, but not so early that it expires.
-    fn set_back(&self, here: &Stored, now: SystemTime) -> SystemTime {
-        let (idle, unnoted) = (self.idle(here), self.unnoted(here));
-        let earliest = now - idle.saturating_sub(unnoted);
-        (here.last_access - unnoted - ROUNDING).max(earliest)
-    }
-
-    /// Finds what is there alone. While programs use this store, it has ended here; a session that was used
-    /// there after the last use here is of programs that use the other store.
-    fn find_gone(&mut self, here: &HashSet<SessionDigest>, last_use: SystemTime) -> Result<()> {
+    /// Finds the copies whose session has ended in the old store.
+    fn find_gone(&mut self, here: &HashSet<SessionDigest>) -> Result<()> {
         let (mut gone, signals) = (Vec::new(), self.signals);
-        let is_unused = |stored: &Stored| stored.last_access + ROUNDING < last_use;
         self.to.for_each(|session, stored| {
-            if !here.contains(session) && stored.as_ref().is_ok_and(is_unused) {
+            let is_copy = stored.is_ok_and(|stored| {
+                // One whose id was changed in the new store may have the values of its copy still.
+                let before = stored.record.predecessor();
+                is_marked(&stored.record) && before.is_none_or(|before| !here.contains(&before))
+            });
+            if is_copy && !here.contains(session) {
                 gone.push(*session);
             }
             end_if(signals.any())
         })?;
         for session in gone {
-            let now = SystemTime::now();
-            if self.signals.any()
-                || self
-                    .from
-                    .peek(&session)?
-                    .is_some_and(|it| !it.record.is_marker())
-            {
-                continue;
+            if signals.any() {
+                break;
             }
-            self.outcome.gone += 1;
-            if self.is_dry || !self.deletes_gone {
-                continue;
-            }
-            let wait = self.to.config().lock_timeout();
-            match self.to.store().lock(&session, wait, now) {
-                Ok(Some((stored, lease))) if is_unused(&stored) => {
-                    lease.destroy()?;
-                    self.outcome.gone_deleted += 1;
-                }
-                Ok(_) => {}
-                Err(error) => self.outcome.note(&session, "busy", &error),
-            }
+            let ended = self.end_gone(&session);
+            self.hindered(&session, ended)?;
         }
         Ok(())
+    }
+
+    fn end_gone(&mut self, session: &SessionDigest) -> Result<()> {
+        let here = self.from.peek(session)?;
+        if here.is_some_and(|it| !it.record.is_marker()) {
+            return Ok(());
+        }
+        self.outcome.gone += 1;
+        if self.is_dry || !self.deletes_gone {
+            return Ok(());
+        }
+        let wait = self.to.config().lock_timeout();
+        let found = self.to.store().lock(session, wait, SystemTime::now())?;
+        if let Some((_, lease)) = found.filter(|(stored, _)| is_marked(&stored.record)) {
+            lease.destroy()?;
+            self.outcome.gone_deleted += 1;
+        }
+        Ok(())
+    }
+}
+
+fn is_marked(record: &Record) -> bool {
+    record.values().starts_with(MARK)
+}
+
+/// The record of a copy.
+fn marked(record: &Record) -> Record {
+    match plain(record).values().strip_prefix(b"{") {
+        Some(values) => record.with_values([MARK, values].concat()),
+        None => record.clone(),
+    }
+}
+
+/// The record as its session has it.
+fn plain(record: &Record) -> Record {
+    match record.values().strip_prefix(MARK) {
+        Some(values) => record.with_values([b"{", values].concat()),
+        None => record.clone(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a copy tells when it is over: a line for people, or an object for programs.
+//! What a copy reports when it is over: a line for people, or an object for programs.
 
 use std::time::Duration;
 
@@ -17,27 +17,28 @@ pub(super) struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    /// `A -> B: 12 sessions copied, 3 brought up to date, 40 as before; 2 busy; 0.31 s`
+    /// `A -> B: 12 sessions copied, 3 updated, 40 as before; left out: 2 busy; 0.31 s`
     pub(super) fn text(&self) -> String {
         let outcome = self.outcome;
         let mut done = vec![format!("{} copied", counted(outcome.copied, "session"))];
         done.extend(numbers(&[
-            (outcome.updated, "brought up to date"),
+            (outcome.updated, "updated"),
             (outcome.renewed, "used since"),
             (outcome.unchanged, "as before"),
             (outcome.newer, "newer there"),
             (outcome.expired, "too old for it"),
             (outcome.moved, "ended here"),
-            (outcome.gone_deleted, "ended before and deleted there"),
+            (outcome.gone_deleted, "deleted there"),
         ]));
         let left = numbers(&[
             (outcome.problems_of("busy"), "busy"),
             (outcome.problems_of("unreadable"), "unreadable"),
+            (outcome.problems_of("conflict"), "in conflict"),
             (outcome.problems_of("failed"), "failed"),
         ]);
         let mut parts = vec![done.join(", ")];
         if !left.is_empty() {
-            parts.push(format!("not brought: {}", left.join(", ")));
+            parts.push(format!("left out: {}", left.join(", ")));
         }
         if self.arguments.dry_run {
             parts.push("nothing was done, this was a dry run".to_owned());
@@ -47,7 +48,8 @@ impl Summary<'_> {
         match outcome.gone - outcome.gone_deleted {
             0 => line,
             still => format!(
-                "{line}{} ended here since and can still be used there; --delete-gone deletes them\n",
+                "{line}copied before and now in {} alone: {}; only if no program uses it yet, --delete-gone deletes them\n",
+                self.stores.new,
                 counted(still, "session")
             ),
         }
@@ -78,6 +80,7 @@ impl Summary<'_> {
             "goneDeleted": outcome.gone_deleted,
             "busy": outcome.problems_of("busy"),
             "unreadable": outcome.problems_of("unreadable"),
+            "conflicts": outcome.problems_of("conflict"),
             "failed": outcome.problems_of("failed"),
             "isComplete": outcome.stopped.is_none() && outcome.signal == 0,
             "problems": problems,
