@@ -118,6 +118,9 @@ fn a_trial_counts_for_programs_what_it_did() {
         // Its own durability and shards are what counts.
         command.env("CGI_SESSION_SHARDS", "256");
         command.env("CGI_SESSION_DURABILITY", "data");
+        // Limits of the site are none of the trial.
+        command.env("CGI_SESSION_MIN_FREE_SPACE", "100%");
+        command.env("CGI_SESSION_MAX_KEY_LENGTH", "1");
         command
     };
     let has_done_everything = |finished: &Finished| {

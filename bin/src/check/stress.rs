@@ -3,11 +3,13 @@
 mod trial;
 
 use std::env;
+use std::error::Error as StdError;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cgi_session::Config;
+use cgi_session::{Config, one_line};
 use indicatif::HumanCount;
 use serde_json::json;
 
@@ -95,13 +97,16 @@ fn run(config: &Config, home: &Path, time: Duration) -> Result<(Outcome, usize),
 
 fn cannot_run(config: &Config, home: &Path, failure: &Failure) -> Finding {
     let location = Location::of(config);
+    let failure: &(dyn StdError + 'static) = &**failure;
+    let reason = one_line(failure);
     if location.is_in_engine() {
-        let text = format!("cannot try sessions out in {location}: {failure}");
+        let text = format!("cannot try sessions out in {location}: {reason}");
         return Finding::problem(TOPIC, text);
     }
     let (account, home_shown) = (Account::current(), home.display());
-    let text = format!("{account} cannot try sessions out in {home_shown}: {failure}");
-    let error = failure.downcast_ref::<io::Error>();
+    let text = format!("{account} cannot try sessions out in {home_shown}: {reason}");
+    let mut causes = iter::successors(Some(failure), |error| (*error).source());
+    let error = causes.find_map(|error| error.downcast_ref::<io::Error>());
     let remedy = match error.map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => {
             let user = home.ancestors().find_map(|path| {
@@ -179,4 +184,24 @@ fn place_and_remedy(config: &Config, home: &Path) -> (String, &'static str) {
     };
     let kind = in_brackets(medium::file_system(home));
     (format!("{}{kind}", home.display()), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_is_for_the_cause_also_of_an_error_of_the_store() {
+        let cause = io::Error::from(io::ErrorKind::StorageFull);
+        let failure = cgi_session::Error::io("cannot create", "/sessions", cause).into();
+        let mut found = Findings::default();
+        let config = Config::new().set("storageFileDir", "/sessions").unwrap();
+        found.add(cannot_run(&config, Path::new("/sessions"), &failure));
+        let said = found.text();
+        assert!(
+            said.contains("cannot create /sessions: no storage space"),
+            "{said}"
+        );
+        assert!(said.contains("df -h /sessions"), "{said}");
+    }
 }

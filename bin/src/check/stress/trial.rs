@@ -84,7 +84,9 @@ fn scratch(config: Config, place: &Path) -> cgi_session::Result<SessionManager> 
         ("lockTimeout", "60s"),
         ("lockLease", "10m"),
         ("maxRecordBytes", "1048576"),
+        ("maxKeyLength", "128"),
         ("maxSessions", "0"),
+        ("minFreeSpace", "0"),
         ("cleanUpProbability", "0"),
     ] {
         config = config.set(key, value)?;
