@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The longest head that is read.
 const MAX_LENGTH: usize = 64 << 10;
-const MAX_FIELDS: usize = 128;
 
 /// The status and the header fields of a program's answer.
 #[derive(Debug)]
@@ -29,13 +28,18 @@ impl Head {
     ///
     /// The text says what is wrong with the head.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, String> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let is_longer = bytes.len() > MAX_LENGTH;
+        let bytes = bytes.get(..MAX_LENGTH).unwrap_or(bytes);
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let mut fields = vec![httparse::EMPTY_HEADER; lines];
         match httparse::parse_headers(bytes, &mut fields) {
             Ok(httparse::Status::Complete((length, fields))) => {
                 Head::from_fields(fields).map(|head| Some((head, length)))
             }
-            Ok(httparse::Status::Partial) if bytes.len() < MAX_LENGTH => Ok(None),
-            Ok(httparse::Status::Partial) => Err("its head is longer than 64 KiB".to_owned()),
+            Ok(httparse::Status::Partial) if is_longer => {
+                Err("its head is longer than 64 KiB".to_owned())
+            }
+            Ok(httparse::Status::Partial) => Ok(None),
             Err(error) => Err(format!("its head is no CGI head: {error}")),
         }
     }
@@ -144,11 +148,23 @@ mod tests {
             let refused = Head::parse(text.as_bytes()).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_head_has_any_number_of_fields_and_at_most_64_kib() {
+        let fields = "Set-Cookie: a=1\n".repeat(1000);
+        let text = format!("Content-Type: a/b\n{fields}\n");
+        let (head, _) = Head::parse(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(head.headers.get_all("set-cookie").iter().count(), 1000);
+        let of_length = |length| {
+            let (begin, end) = ("Content-Type: a/b\nX: ", "\n\n");
+            let padding = "x".repeat(length - begin.len() - end.len());
+            Head::parse(format!("{begin}{padding}{end}").as_bytes())
+        };
+        assert!(of_length(MAX_LENGTH).unwrap().is_some());
+        assert!(of_length(MAX_LENGTH + 1).unwrap_err().contains("64 KiB"));
         let endless = format!("X: {}", "x".repeat(MAX_LENGTH));
-        assert!(
-            Head::parse(endless.as_bytes())
-                .unwrap_err()
-                .contains("64 KiB")
-        );
+        let refused = Head::parse(endless.as_bytes()).unwrap_err();
+        assert!(refused.contains("64 KiB"));
     }
 }
