@@ -29,7 +29,7 @@ Examples:
   cgi-session serve --programs ~/cgi-bin --port 0 --storage-file-dir /tmp/sessions
 
 Executable files are CGI programs, each request a process of its own; what is behind their name in
-the path is PATH_INFO. Pages, scripts, styles, images and text are served as they are, index.html or
+the path is PATH_INFO. Other pages, scripts, styles, images and text are served as they are, index.html or
 index.cgi for a directory. Names that begin with a dot, links, and files of other kinds are not served.
 The programs find their sessions in the configuration of this command.
 

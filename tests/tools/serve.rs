@@ -19,12 +19,15 @@ impl Server {
         let site = Site::new();
         let programs = site.parent().join("programs");
         fs::create_dir_all(programs.join("shop/.hidden")).unwrap();
+        fs::create_dir(programs.join("begin")).unwrap();
         let script = "#!/bin/sh\nprintf 'Status: 201 Created\\nContent-Type: text/plain\\n\\n'\n\
                       echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
         for (name, text, mode) in [
             ("show", script, 0o755),
             ("shop/index.cgi", script, 0o755),
-            ("shop/page.html", "<p>A page", 0o755),
+            ("shop/page.html", "<p>A page", 0o644),
+            ("shop/basket.js", script, 0o755),
+            ("begin/index.html", script, 0o755),
             ("shop/.hidden/notes.txt", "secret", 0o644),
             ("source.py", "print('secret')", 0o644),
             ("silent", "#!/bin/sh\n", 0o755),
@@ -97,6 +100,8 @@ fn executable_files_are_programs_that_find_the_sessions() {
     );
     server.answers("GET /cgi-bin/show", "201", "/cgi-bin/show||");
     server.answers("GET /shop/", "201", "/shop/||");
+    server.answers("GET /shop/basket.js", "201", "/shop/basket.js||");
+    server.answers("GET /begin/", "201", "/begin/||");
     server.answers("GET /shop", "301", "location: /shop/\r\n");
     server.answers("GET /silent", "502", "gave no answer");
 }

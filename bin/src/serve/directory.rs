@@ -143,16 +143,17 @@ impl Site for Directory {
             }
         };
         let (script, path_info) = path.split_at(end);
+        // First: the source of a program is not shown, whatever its name ends in.
+        if is_executable(&file) {
+            let request = (&parts, body, connection);
+            return self.run(&file, script, path_info, request).await;
+        }
         if let Some(media_type) = media_type(&file).filter(|_| path_info.is_empty()) {
             return send(&file, media_type, &parts.method);
         }
-        if !is_executable(&file) {
-            let name = file.file_name().unwrap_or_default().display();
-            let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
-            return Err(Failure::new(StatusCode::FORBIDDEN, reason));
-        }
-        let request = (&parts, body, connection);
-        self.run(&file, script, path_info, request).await
+        let name = file.file_name().unwrap_or_default().display();
+        let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
+        Err(Failure::new(StatusCode::FORBIDDEN, reason))
     }
 
     fn page(&self, failure: &Failure) -> Reply {
