@@ -30,7 +30,7 @@ impl Head {
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, String> {
         let is_longer = bytes.len() > MAX_LENGTH;
         let bytes = bytes.get(..MAX_LENGTH).unwrap_or(bytes);
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let lines = bytes.split(|byte| *byte == b'\n').count();
         let mut fields = vec![httparse::EMPTY_HEADER; lines];
         match httparse::parse_headers(bytes, &mut fields) {
             Ok(httparse::Status::Complete((length, fields))) => {
