@@ -6,16 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Error, Record, Result, SessionDigest};
 use cgi_session_kit::reading;
 
-use super::connector::Link;
+use super::cap;
 use super::engine::{Failure, Kind};
 use super::lease::{SqlLease, Version};
-use super::{Shared, cap};
+use super::link::{Database, Link};
 
 const ACTION: &str = "store a session in";
 
 /// A session that is about to be stored.
 struct New<'a> {
-    shared: &'a Arc<Shared>,
+    database: &'a Arc<Database>,
     session: &'a SessionDigest,
     record: &'a Record,
     end: u64,
@@ -35,16 +35,16 @@ enum Insertion {
 
 /// Stores a first record; `None` when the id is taken.
 pub(super) fn create(
-    shared: &Arc<Shared>,
+    database: &Arc<Database>,
     session: &SessionDigest,
     record: &Record,
     now: SystemTime,
 ) -> Result<Option<Box<SqlLease>>> {
     let new = New {
-        shared,
+        database,
         session,
         record,
-        end: shared.expiry.end(record, now),
+        end: database.expiry.end(record, now),
         version: Version::first(),
         now,
     };
@@ -61,13 +61,13 @@ pub(super) fn create(
             }
         }
     };
-    shared.pool.close();
+    database.pool.close();
     let (link, found) = new.look()?;
     // Nobody else draws our version.
     if found == Some(new.version) {
         return Ok(Some(new.lease(link)));
     }
-    shared.roll_back(link);
+    database.roll_back(link);
     if found.is_some() {
         return Ok(None);
     }
@@ -87,43 +87,43 @@ impl New<'_> {
     /// Whether somebody has stored the same id. Else somebody is about to, or holds more of the table than
     /// a row, and is waited for in the time that there is.
     fn is_taken(&self, started: Instant) -> Result<bool> {
-        let is_taken = self.shared.find(self.session, self.now)?.is_some();
+        let is_taken = self.database.find(self.session, self.now)?.is_some();
         let waited = started.elapsed();
-        if is_taken || waited < self.shared.lock_timeout {
+        if is_taken || waited < self.database.lock_timeout {
             return Ok(is_taken);
         }
-        let table = &self.shared.table;
+        let table = &self.database.table;
         let holder = Some(format!("somebody who has the table {table} locked"));
         Err(Error::Busy { waited, holder })
     }
 
     fn insert(&self) -> Result<Insertion> {
-        let (shared, session) = (self.shared, self.session);
-        let text = shared.text(self.record)?;
-        let (mut link, mut script) = cap::admit(shared, self.record, self.now)?;
+        let (database, session) = (self.database, self.session);
+        let text = database.text(self.record)?;
+        let (mut link, mut script) = cap::admit(database, self.record, self.now)?;
         let insert = script.push(&format!(
             "INSERT INTO {} (session, record, expires, used, \"user\", version) \
              VALUES ('{session}', {text}, {}, {}, {}, {})",
-            shared.table(),
+            database.table(),
             self.end,
             reading::used(self.record, self.now),
-            shared.user(self.record.user()),
+            database.user(self.record.user()),
             self.version
         ));
         let commit = script.push("COMMIT");
-        shared.engine().begin(&mut script, Duration::ZERO);
-        let select = script.push(&shared.selection_of_version(session, Duration::ZERO));
+        database.engine().begin(&mut script, Duration::ZERO);
+        let select = script.push(&database.selection_of_version(session, Duration::ZERO));
         let mut answers =
-            link.run_within(&script, link.patience.saturating_add(shared.lock_timeout));
+            link.run_within(&script, link.patience.saturating_add(database.lock_timeout));
         if !answers.has(commit)
             && let Some(failure) = answers.failure.take()
         {
-            shared.recover(link, &failure);
+            database.recover(link, &failure);
             return match failure.kind {
                 Kind::Duplicate if !answers.has(insert) => Ok(Insertion::Taken),
                 Kind::Locked if !answers.has(insert) => Ok(Insertion::Locked),
                 Kind::Ended | Kind::Broken | Kind::ReadOnly => Ok(Insertion::Unknown(failure)),
-                _ => Err(shared.explain(ACTION, failure)),
+                _ => Err(database.explain(ACTION, failure)),
             };
         }
         // Somebody who knows the id may have come in between: his is the session then. If he has
@@ -135,18 +135,18 @@ impl New<'_> {
 
     /// Locks the row under the id and shows whose write is in it, when it is not known what became of ours.
     fn look(&self) -> Result<(Link, Option<Version>)> {
-        let shared = self.shared;
-        let mut script = shared.transaction(Duration::ZERO);
-        let select = script.push(&shared.selection_of_version(self.session, Duration::ZERO));
-        let (link, answers) = shared.run(&script, Duration::ZERO)?;
-        let (link, answers) = shared.checked(ACTION, link, answers)?;
+        let database = self.database;
+        let mut script = database.transaction(Duration::ZERO);
+        let select = script.push(&database.selection_of_version(self.session, Duration::ZERO));
+        let (link, answers) = database.run(&script, Duration::ZERO)?;
+        let (link, answers) = database.checked(ACTION, link, answers)?;
         let found = answers.row(select).map(|row| Version(row.number(0)));
         Ok((link, found))
     }
 
     fn unknown(&self, failure: Failure) -> Error {
         let is_refused = failure.kind == Kind::ReadOnly;
-        let error = self.shared.explain(ACTION, failure);
+        let error = self.database.explain(ACTION, failure);
         if is_refused {
             return error;
         }
@@ -155,7 +155,7 @@ impl New<'_> {
 
     fn lease(&self, link: Link) -> Box<SqlLease> {
         Box::new(SqlLease::new(
-            self.shared,
+            self.database,
             link,
             self.session,
             self.record,

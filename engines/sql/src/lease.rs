@@ -8,9 +8,9 @@ use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{self, head};
 
-use super::connector::Link;
+use super::MARK;
 use super::engine::{Answers, Failure, Kind, Script};
-use super::{MARK, Shared};
+use super::link::{Database, Link};
 
 /// The version of a record: how often the session was written, and a random number, which tells the
 /// write of one from that of another.
@@ -41,7 +41,7 @@ impl fmt::Display for Version {
 
 /// The lock of one session: a transaction that has locked its row.
 pub(super) struct SqlLease {
-    shared: Arc<Shared>,
+    database: Arc<Database>,
     /// None when the lock was lost, or given up.
     link: Option<Link>,
     session: SessionDigest,
@@ -56,7 +56,7 @@ pub(super) struct SqlLease {
 
 impl SqlLease {
     pub(super) fn new(
-        shared: &Arc<Shared>,
+        database: &Arc<Database>,
         link: Link,
         session: &SessionDigest,
         record: &Record,
@@ -64,7 +64,7 @@ impl SqlLease {
         version: Version,
     ) -> Self {
         SqlLease {
-            shared: Arc::clone(shared),
+            database: Arc::clone(database),
             link: Some(link),
             session: *session,
             head: head(record),
@@ -83,35 +83,35 @@ impl SqlLease {
     }
 
     fn update(&self, columns: &str) -> String {
-        let (table, row) = (self.shared.table(), self.own_row());
+        let (table, row) = (self.database.table(), self.own_row());
         format!("UPDATE {table} SET {columns} WHERE {row}")
     }
 
     fn record_columns(&self, record: &Record, version: Version, now: SystemTime) -> Result<String> {
-        let shared = &self.shared;
-        check_size(record, shared.max_record_bytes)?;
+        let database = &self.database;
+        check_size(record, database.max_record_bytes)?;
         Ok(format!(
             "record = {}, expires = {}, used = {}, \"user\" = {}, version = {version}",
-            shared.text(record)?,
-            shared.expiry.end(record, now),
+            database.text(record)?,
+            database.expiry.end(record, now),
             reading::used(record, now),
-            shared.user(record.user()),
+            database.user(record.user()),
         ))
     }
 
     /// Commits a change of the row, and takes its lock again.
     fn publish(&mut self, action: &str, columns: &str, version: Version) -> Result<()> {
-        let engine = self.shared.engine();
+        let engine = self.database.engine();
         // Those who waited for the row find the mark, and let it go at once, however many they are.
         let wait = MARK;
         let until = format!("{} + {}", engine.clock(), MARK.as_millis());
-        let mark = engine.mark(&self.shared.name);
+        let mark = engine.mark(&self.database.name);
         let mut script = Script::of(&self.update(&format!(
             "{columns}, held_by = {mark}, held_until = {until}"
         )));
         let commit = script.push("COMMIT");
         engine.begin(&mut script, wait);
-        let select = script.push(&self.shared.selection_of_version(&self.session, wait));
+        let select = script.push(&self.database.selection_of_version(&self.session, wait));
         let answers = self.write(action, &script, commit, wait, Some(version))?;
         (self.version, self.is_marked) = (version, true);
         self.check_lock(answers, select);
@@ -133,15 +133,15 @@ impl SqlLease {
             // Nothing was sent, and the lock is as it was.
             let refused = link.too_long();
             self.link = Some(link);
-            return Err(self.shared.explain(action, refused));
+            return Err(self.database.explain(action, refused));
         }
         let patience = link.patience.saturating_add(wait);
         let mut answers = link.run_within(script, patience);
         let is_read_only = |failure: &Failure| failure.kind == Kind::ReadOnly;
         if !answers.has(commit) && answers.failure.as_ref().is_some_and(is_read_only) {
             // Nothing was done. On the server that has its place by now the version is the lock.
-            link = self.shared.reconnect()?;
-            let begun = link.run(&self.shared.transaction(MARK));
+            link = self.database.reconnect()?;
+            let begun = link.run(&self.database.transaction(MARK));
             answers = match begun.failure {
                 None => link.run_within(script, patience),
                 Some(_) => begun,
@@ -152,10 +152,10 @@ impl SqlLease {
             return Ok(answers);
         }
         let Some(failure) = answers.failure.take() else {
-            self.shared.roll_back(link);
+            self.database.roll_back(link);
             return Err(Error::LeaseLost);
         };
-        self.shared.recover(link, &failure);
+        self.database.recover(link, &failure);
         match failure.kind {
             // Ended while it committed, it may have done so.
             Kind::Ended if !answers.has(0) => Err(Error::LeaseLost),
@@ -166,25 +166,27 @@ impl SqlLease {
                 None => Err(self.unknown(action, failure)),
             },
             Kind::Late => Err(self.unknown(action, failure)),
-            _ => Err(self.shared.explain(action, failure)),
+            _ => Err(self.database.explain(action, failure)),
         }
     }
 
     fn unknown(&self, action: &str, failure: Failure) -> Error {
-        let error = self.shared.explain(action, failure);
+        let error = self.database.explain(action, failure);
         error.with_hint("whether it was carried out is not known")
     }
 
     /// Whether a write was carried out whose answer did not come: what is in the row says so, if no more
     /// than one other was written since. Under the row's lock, so that it cannot be carried out later.
     fn was_written(&self, next: Option<Version>) -> Option<bool> {
-        let shared = &self.shared;
-        let mut script = shared.transaction(Duration::ZERO);
-        let select = script.push(&shared.selection_of_version(&self.session, Duration::ZERO));
-        let (link, answers) = shared.run(&script, Duration::ZERO).ok()?;
-        let (link, answers) = shared.checked("look at a session in", link, answers).ok()?;
+        let database = &self.database;
+        let mut script = database.transaction(Duration::ZERO);
+        let select = script.push(&database.selection_of_version(&self.session, Duration::ZERO));
+        let (link, answers) = database.run(&script, Duration::ZERO).ok()?;
+        let (link, answers) = database
+            .checked("look at a session in", link, answers)
+            .ok()?;
         let found = answers.row(select).map(|row| Version(row.number(0)));
-        shared.roll_back(link);
+        database.roll_back(link);
         match (found, next) {
             (None, None) => Some(true),
             (Some(found), None) => (found.count() >= self.version.count()).then_some(false),
@@ -202,10 +204,10 @@ impl SqlLease {
         let found = answers.row(select).map(|row| Version(row.number(0)));
         match answers.failure.take() {
             None if found == Some(self.version) => self.link = Some(link),
-            None if answers.has(select) => self.shared.roll_back(link),
+            None if answers.has(select) => self.database.roll_back(link),
             // It is not in step with us.
             None => {}
-            Some(failure) => self.shared.recover(link, &failure),
+            Some(failure) => self.database.recover(link, &failure),
         }
     }
 }
@@ -215,7 +217,7 @@ impl Lease for SqlLease {
         let version = self.version.next();
         let columns = self.record_columns(record, version, now)?;
         self.publish("save a session in", &columns, version)?;
-        (self.end, self.head) = (self.shared.expiry.end(record, now), head(record));
+        (self.end, self.head) = (self.database.expiry.end(record, now), head(record));
         Ok(())
     }
 
@@ -231,14 +233,14 @@ impl Lease for SqlLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+        let Some(end) = self.database.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
         let columns = format!("expires = {end}, used = {}", unix_seconds(now));
         // Without its lock nothing of it can be saved, and nothing was to be: it is noted as a reader's.
         let _ = self.publish("renew the time of a session in", &columns, self.version);
         if self.link.is_none() {
-            self.shared.renew(&self.session, self.end, end, now);
+            self.database.renew(&self.session, self.end, end, now);
         }
         self.end = end;
         Ok(())
@@ -249,7 +251,7 @@ impl Lease for SqlLease {
         let mut script = Script::new();
         let select = script.push(
             &self
-                .shared
+                .database
                 .selection_of_version(&self.session, Duration::ZERO),
         );
         let answers = link.run(&script);
@@ -258,7 +260,7 @@ impl Lease for SqlLease {
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
-        let (table, row) = (self.shared.table(), self.own_row());
+        let (table, row) = (self.database.table(), self.own_row());
         let mut script = Script::of(&format!("DELETE FROM {table} WHERE {row}"));
         let commit = script.push("COMMIT");
         self.write("delete a session in", &script, commit, Duration::ZERO, None)?;
@@ -273,7 +275,7 @@ const UNMARKED: &str = "held_by = NULL, held_until = NULL";
 impl SqlLease {
     fn give_back(&mut self) {
         if let Some(link) = self.link.take() {
-            self.shared.keep(link);
+            self.database.keep(link);
         }
     }
 }
@@ -284,16 +286,16 @@ impl Drop for SqlLease {
             return;
         };
         if !self.is_marked {
-            self.shared.roll_back(link);
+            self.database.roll_back(link);
             return;
         }
         let mut script = Script::of(&self.update(UNMARKED));
         script.push("COMMIT");
         let answers = link.run(&script);
         match answers.failure {
-            None => self.shared.keep(link),
+            None => self.database.keep(link),
             // The mark runs out by itself.
-            Some(failure) => self.shared.recover(link, &failure),
+            Some(failure) => self.database.recover(link, &failure),
         }
     }
 }

@@ -38,17 +38,18 @@
 
 mod address;
 mod cap;
-mod connector;
 mod creation;
 mod engine;
 mod install;
 mod lease;
+mod link;
 mod lock;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
+mod state;
 mod sweep;
 #[cfg(feature = "tls")]
 mod tls;
@@ -64,9 +65,8 @@ use cgi_session::{
 };
 use cgi_session_kit::{Pool, name_of_process, rows as table_rows};
 
-use address::Address;
-use connector::Connector;
 use engine::Engine;
+use link::{Connector, Database};
 
 #[cfg(feature = "mysql")]
 pub use mysql::MYSQL;
@@ -95,20 +95,7 @@ const MARK: Duration = Duration::from_secs(5);
 /// So each open session needs a connection of its own.
 #[derive(Clone)]
 pub struct SqlStore {
-    shared: Arc<Shared>,
-}
-
-/// What the store, its leases and its clean-up have in common.
-struct Shared {
-    pool: Pool<Connector>,
-    table: String,
-    expiry: Expiry,
-    max_record_bytes: usize,
-    max_sessions: u64,
-    refuses_when_full: bool,
-    lock_timeout: Duration,
-    /// What a mark calls this process.
-    name: String,
+    database: Arc<Database>,
 }
 
 impl SqlStore {
@@ -120,7 +107,7 @@ impl SqlStore {
                 config.origin("table")
             )));
         }
-        let shared = Shared {
+        let database = Database {
             pool: Pool::new(Connector::new(Box::new(engine), config)),
             table: table.to_owned(),
             expiry: Expiry::new(config),
@@ -131,7 +118,7 @@ impl SqlStore {
             name: name_of_process(),
         };
         Ok(SqlStore {
-            shared: Arc::new(shared),
+            database: Arc::new(database),
         })
     }
 }
@@ -139,8 +126,8 @@ impl SqlStore {
 impl fmt::Debug for SqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlStore")
-            .field("engine", self.shared.engine())
-            .field("table", &self.shared.table)
+            .field("engine", self.database.engine())
+            .field("table", &self.database.table)
             .finish_non_exhaustive()
     }
 }
@@ -152,9 +139,9 @@ impl Store for SqlStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        let shared = &self.shared;
-        check_size(record, shared.max_record_bytes)?;
-        let lease = creation::create(shared, session, record, now)?;
+        let database = &self.database;
+        check_size(record, database.max_record_bytes)?;
+        let lease = creation::create(database, session, record, now)?;
         Ok(lease.map(|lease| lease as Box<dyn Lease>))
     }
 
@@ -164,53 +151,53 @@ impl Store for SqlStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let locked = lock::lock(&self.shared, session, wait, now)?;
+        let locked = lock::lock(&self.database, session, wait, now)?;
         Ok(locked.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let shared = &self.shared;
-        let Some((stored, end)) = shared.find(session, now)? else {
+        let database = &self.database;
+        let Some((stored, end)) = database.find(session, now)? else {
             return Ok(None);
         };
-        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now) {
-            shared.renew(session, end, new_end, now);
+        if let Some(new_end) = database.expiry.renewed(&stored.record, end, now) {
+            database.renew(session, end, new_end, now);
         }
         Ok(Some(stored))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let found = self.shared.find(session, now)?;
+        let found = self.database.find(session, now)?;
         Ok(found.map(|(stored, _)| stored))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-        sweep::run(&self.shared, sweep, now)
+        sweep::run(&self.database, sweep, now)
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
-        sweep::last(&self.shared, now)
+        sweep::last(&self.database, now)
     }
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
-        let shared = &self.shared;
-        let place = shared.engine().address();
-        table_rows::for_each(visit, place, |last| shared.page(last, now))
+        let database = &self.database;
+        let place = database.engine().address();
+        table_rows::for_each(visit, place, |last| database.page(last, now))
     }
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
-        self.shared.sessions_of(user, now)
+        self.database.sessions_of(user, now)
     }
 
     fn install(&self) -> Vec<Error> {
-        install::install(&self.shared).err().into_iter().collect()
+        install::install(&self.database).err().into_iter().collect()
     }
 
     fn examine(&self) -> Examination {
-        install::look(&self.shared)
+        install::look(&self.database)
     }
 
     fn uninstall(&self) -> Uninstalled {
-        install::uninstall(&self.shared)
+        install::uninstall(&self.database)
     }
 }

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::store::has_passed;
 use cgi_session::{Error, Result, SessionDigest, Stored};
 
-use super::Shared;
-use super::connector::Link;
 use super::engine::{Kind, Row, Script};
 use super::lease::{SqlLease, Version};
+use super::link::{Database, Link};
 use super::rows::loaded;
 
 const ACTION: &str = "open a session in";
@@ -27,7 +26,7 @@ enum Attempt {
 
 /// Waits for a session's lock and loads what is stored.
 pub(super) fn lock(
-    shared: &Arc<Shared>,
+    database: &Arc<Database>,
     session: &SessionDigest,
     wait: Duration,
     now: SystemTime,
@@ -37,7 +36,7 @@ pub(super) fn lock(
     let [mut pause, longest] = PAUSES;
     let mut is_first = true;
     loop {
-        let holder = match attempt(shared, session, left(), is_first, now)? {
+        let holder = match attempt(database, session, left(), is_first, now)? {
             Attempt::Locked(found) => return Ok(Some(*found)),
             Attempt::Absent => return Ok(None),
             Attempt::Busy(holder) => holder,
@@ -49,7 +48,7 @@ pub(super) fn lock(
             let holder = if is_known {
                 holder
             } else {
-                shared.holder(session)
+                database.holder(session)
             };
             return Err(Error::Busy {
                 waited: wait,
@@ -62,7 +61,7 @@ pub(super) fn lock(
     }
 }
 
-impl Shared {
+impl Database {
     fn holder(&self, session: &SessionDigest) -> Option<String> {
         let question = self.engine().holder(&self.table, session)?;
         let answers = self.ask("ask who has a session in", &Script::of(&question));
@@ -71,61 +70,61 @@ impl Shared {
 }
 
 fn attempt(
-    shared: &Arc<Shared>,
+    database: &Arc<Database>,
     session: &SessionDigest,
     wait: Duration,
     is_first: bool,
     now: SystemTime,
 ) -> Result<Attempt> {
-    let mut script = shared.transaction(wait);
+    let mut script = database.transaction(wait);
     let select = script.push(&format!(
         "SELECT record, expires, used, version, held_by FROM {} WHERE session = '{session}' {}",
-        shared.table(),
-        shared.engine().for_update(wait),
+        database.table(),
+        database.engine().for_update(wait),
     ));
-    let (link, mut answers) = shared.run(&script, wait)?;
+    let (link, mut answers) = database.run(&script, wait)?;
     if let Some(failure) = answers.failure.take() {
-        shared.recover(link, &failure);
+        database.recover(link, &failure);
         return match failure.kind {
             Kind::Locked | Kind::Conflict => Ok(Attempt::Busy(None)),
-            _ => Err(shared.explain(ACTION, failure)),
+            _ => Err(database.explain(ACTION, failure)),
         };
     }
     let Some(row) = answers.take_rows(select).pop() else {
-        shared.roll_back(link);
+        database.roll_back(link);
         return Ok(Attempt::Absent);
     };
     let Some(holder) = row.text(4).map(str::to_owned) else {
-        return open(shared, session, link, row, now);
+        return open(database, session, link, row, now);
     };
     // Mostly whoever made it is about to lock the row again, and not worth a question.
     let (link, is_held) = if is_first && !wait.is_zero() {
         (link, true)
     } else {
-        is_held(shared, session, link)?
+        is_held(database, session, link)?
     };
     if is_held {
-        shared.roll_back(link);
+        database.roll_back(link);
         return Ok(Attempt::Busy(Some(holder)));
     }
-    open(shared, session, link, row, now)
+    open(database, session, link, row, now)
 }
 
 /// Whether the mark in a row whose lock we have still means something. Few rows have one, so that this is
 /// not asked together with the lock.
-fn is_held(shared: &Shared, session: &SessionDigest, mut link: Link) -> Result<(Link, bool)> {
+fn is_held(database: &Database, session: &SessionDigest, mut link: Link) -> Result<(Link, bool)> {
     let answers = link.run(&Script::of(&format!(
         "SELECT version FROM {} WHERE session = '{session}' AND {}",
-        shared.table(),
-        shared.unmarked()
+        database.table(),
+        database.unmarked()
     )));
-    let (link, answers) = shared.checked(ACTION, link, answers)?;
+    let (link, answers) = database.checked(ACTION, link, answers)?;
     Ok((link, answers.row(0).is_none()))
 }
 
 /// What is in a row whose lock we have.
 fn open(
-    shared: &Arc<Shared>,
+    database: &Arc<Database>,
     session: &SessionDigest,
     mut link: Link,
     row: Row,
@@ -135,20 +134,20 @@ fn open(
     let loaded = loaded(row, 0);
     let end = loaded.end;
     if has_passed(end, now) {
-        let mut script = Script::of(&shared.deletion(session));
+        let mut script = Script::of(&database.deletion(session));
         script.push("COMMIT");
         let answers = link.run(&script);
-        let (link, _) = shared.checked("delete a session in", link, answers)?;
-        shared.keep(link);
+        let (link, _) = database.checked("delete a session in", link, answers)?;
+        database.keep(link);
         return Ok(Attempt::Absent);
     }
-    match loaded.stored(session, shared.engine().address()) {
+    match loaded.stored(session, database.engine().address()) {
         Ok(Some(stored)) => {
-            let lease = SqlLease::new(shared, link, session, &stored.record, end, version);
+            let lease = SqlLease::new(database, link, session, &stored.record, end, version);
             Ok(Attempt::Locked(Box::new((stored, lease))))
         }
         unusable => {
-            shared.roll_back(link);
+            database.roll_back(link);
             unusable.map(|_| Attempt::Absent)
         }
     }

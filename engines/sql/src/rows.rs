@@ -8,9 +8,8 @@ use cgi_session_kit::reading;
 use cgi_session_kit::reading::Loaded;
 use cgi_session_kit::rows::PAGE;
 
-use super::Shared;
-use super::connector::ADMINISTRATOR;
-use super::engine::{Kind, Row, Script};
+use super::engine::{Answers, Kind, Row, Script};
+use super::link::{ADMINISTRATOR, Database};
 
 /// What was loaded from the columns record, expires and used, the first of which is number `first`.
 pub(super) fn loaded(mut row: Row, first: usize) -> Loaded {
@@ -21,17 +20,7 @@ pub(super) fn loaded(mut row: Row, first: usize) -> Loaded {
     }
 }
 
-impl Shared {
-    /// The table's name in a statement.
-    pub(super) fn table(&self) -> String {
-        format!("\"{}\"", self.table)
-    }
-
-    /// The name of the table with the time of the last clean-up and the schema's version.
-    pub(super) fn state(&self) -> String {
-        format!("\"{}_state\"", self.table)
-    }
-
+impl Database {
     /// A live session and its end.
     pub(super) fn find(
         &self,
@@ -139,5 +128,30 @@ impl Shared {
     /// A user, or nobody, as a literal.
     pub(super) fn user(&self, user: Option<&str>) -> String {
         user.map_or_else(|| "NULL".to_owned(), |user| self.engine().text(user))
+    }
+
+    /// The condition that no mark holds a row.
+    pub(super) fn unmarked(&self) -> String {
+        let is_marked = self.engine().is_marked();
+        format!("CASE WHEN {is_marked} THEN 1 ELSE 0 END = 0")
+    }
+
+    /// Deletes the sessions that a statement has found and locked, one by one: what deletes many may look
+    /// at the whole table, and wait for locks. Returns their number.
+    pub(super) fn delete_found(
+        &self,
+        script: &mut Script,
+        answers: &Answers,
+        statement: usize,
+    ) -> u64 {
+        let names = answers.rows(statement).iter().filter_map(|row| row.text(0));
+        // What somebody else has put there is left alone.
+        let sessions = names.filter_map(|name| SessionDigest::parse(name.as_bytes()));
+        let mut number = 0;
+        for session in sessions {
+            script.push(&self.deletion(&session));
+            number += 1;
+        }
+        number
     }
 }

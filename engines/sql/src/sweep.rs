@@ -10,20 +10,19 @@ use cgi_session_kit::rows::{
     BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired, length,
 };
 
-use super::Shared;
-use super::connector::Link;
 use super::engine::{Answers, Failure, Kind, Row, Script};
+use super::link::{Database, Link};
 
 const ACTION: &str = "delete expired sessions from";
 /// The server ends a connection that has locked something and is silent for long.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Runs a clean-up unless one is running.
-pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
     let mut report = SweepReport::default();
     let mut rows = Rows {
-        shared,
-        link: shared.take_patient()?,
+        database,
+        link: database.take_patient()?,
         guard: None,
         sweep,
         now,
@@ -33,14 +32,14 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
         delete_expired(&mut rows, sweep, &mut report)?;
         return Ok(report);
     }
-    rows.guard = Guard::take(shared)?;
+    rows.guard = Guard::take(database)?;
     if rows.guard.is_none() {
         report.already_running = true;
         return Ok(report);
     }
     delete_expired(&mut rows, sweep, &mut report)?;
     if let Some(guard) = rows.guard
-        && let Err(error) = guard.note(shared, now)
+        && let Err(error) = guard.note(database, now)
     {
         // What is deleted is deleted all the same.
         report.failures.push(error.one_line());
@@ -49,12 +48,12 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 }
 
 /// How long ago the last clean-up ended.
-pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
+pub(super) fn last(database: &Database, now: SystemTime) -> Option<Duration> {
     let script = Script::of(&format!(
         "SELECT value FROM {} WHERE name = '{LAST_SWEEP}' AND value > 0",
-        shared.state()
+        database.state()
     ));
-    let answers = shared.ask("read", &script).ok()?;
+    let answers = database.ask("read", &script).ok()?;
     let ended = answers.row(0)?.number(0);
     age_of_sweep(time(ended), now)
 }
@@ -69,13 +68,13 @@ struct Guard {
 
 impl Guard {
     /// `None` when another clean-up is running.
-    fn take(shared: &Shared) -> Result<Option<Self>> {
-        let mut link = shared.take_patient()?;
-        let mut script = shared.transaction(Duration::ZERO);
+    fn take(database: &Database) -> Result<Option<Self>> {
+        let mut link = database.take_patient()?;
+        let mut script = database.transaction(Duration::ZERO);
         let select = script.push(&format!(
             "SELECT value FROM {} WHERE name = '{LAST_SWEEP}' {}",
-            shared.state(),
-            shared.engine().for_update(Duration::ZERO)
+            database.state(),
+            database.engine().for_update(Duration::ZERO)
         ));
         let answers = link.run(&script);
         if let Some(failure) = &answers.failure
@@ -83,9 +82,9 @@ impl Guard {
         {
             return Ok(None);
         }
-        let (link, answers) = shared.checked(ACTION, link, answers)?;
+        let (link, answers) = database.checked(ACTION, link, answers)?;
         if answers.row(select).is_none() {
-            let (state, address) = (shared.state(), shared.engine().address());
+            let (state, address) = (database.state(), database.engine().address());
             let cause = format!("the row {LAST_SWEEP} is missing in {state}");
             let error = Error::store(format!("cannot {ACTION} {address}"), cause);
             return Err(error.with_hint("run `cgi-session init`"));
@@ -106,25 +105,25 @@ impl Guard {
     }
 
     /// Notes when the clean-up was, and lets others in.
-    fn note(mut self, shared: &Shared, now: SystemTime) -> Result<()> {
+    fn note(mut self, database: &Database, now: SystemTime) -> Result<()> {
         let action = "note the clean-up in";
         if let Some(failure) = self.failure {
-            return Err(shared.explain(action, failure));
+            return Err(database.explain(action, failure));
         }
         let mut note = Script::of(&format!(
             "UPDATE {} SET value = {} WHERE name = '{LAST_SWEEP}'",
-            shared.state(),
+            database.state(),
             unix_seconds(now)
         ));
         note.push("COMMIT");
         let noted = self.link.run(&note);
-        shared.checked(action, self.link, noted).map(drop)
+        database.checked(action, self.link, noted).map(drop)
     }
 }
 
 /// The table of a clean-up at this time.
 struct Rows<'a> {
-    shared: &'a Shared,
+    database: &'a Database,
     /// Closed with the clean-up, whether it fails or not, as its guard is.
     link: Link,
     guard: Option<Guard>,
@@ -134,12 +133,12 @@ struct Rows<'a> {
 
 impl Table for Rows<'_> {
     fn expired_after(&mut self, end: u64, name: &str) -> Result<Vec<Candidate>> {
-        let name = self.shared.key(name);
+        let name = self.database.key(name);
         let script = Script::of(&format!(
             "SELECT session, expires, used, octet_length(record) FROM {} \
              WHERE expires >= {end} AND (expires > {end} OR session > {name}) AND expires < {} \
              ORDER BY expires, session LIMIT {BATCH}",
-            self.shared.table(),
+            self.database.table(),
             unix_seconds(self.now)
         ));
         let answers = self.run("look for expired sessions in", &script)?;
@@ -155,7 +154,7 @@ impl Table for Rows<'_> {
     fn count_live(&mut self) -> Result<u64> {
         let script = Script::of(&format!(
             "SELECT count(*) FROM {} WHERE expires >= {} AND {IS_SESSION}",
-            self.shared.table(),
+            self.database.table(),
             unix_seconds(self.now)
         ));
         let answers = self.run("count the sessions in", &script)?;
@@ -196,19 +195,19 @@ impl Rows<'_> {
         if chosen.is_empty() {
             return Ok(chosen);
         }
-        let shared = self.shared;
+        let database = self.database;
         let names: Vec<_> = chosen
             .iter()
             .map(|candidate| format!("'{}'", candidate.name))
             .collect();
-        let mut script = shared.transaction(Duration::ZERO);
+        let mut script = database.transaction(Duration::ZERO);
         let select = script.push(&format!(
             "SELECT session FROM {} WHERE session IN ({}) AND expires < {} AND {} \
              FOR UPDATE SKIP LOCKED",
-            shared.engine().by_index(&shared.table, None),
+            database.engine().by_index(&database.table, None),
             names.join(", "),
             unix_seconds(self.now),
-            shared.unmarked()
+            database.unmarked()
         ));
         let answers = self.run(ACTION, &script)?;
         let free: Vec<_> = answers
@@ -221,7 +220,7 @@ impl Rows<'_> {
         if self.sweep.is_dry_run() {
             script.push("ROLLBACK");
         } else {
-            shared.delete_found(&mut script, &answers, select);
+            database.delete_found(&mut script, &answers, select);
             script.push("COMMIT");
         }
         self.run(ACTION, &script)?;
@@ -235,7 +234,7 @@ impl Rows<'_> {
         }
         match answers.failure.take() {
             None => Ok(answers),
-            Some(failure) => Err(self.shared.explain(action, failure)),
+            Some(failure) => Err(self.database.explain(action, failure)),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use cgi_session::store::Expiry;
 use cgi_session::{Config, Error, Result};
-use cgi_session_kit::pool;
+use cgi_session_kit::pool::{self, Pool};
 
 use super::engine::{Answers, Connection, Engine, Failure, Kind, Script};
-use super::{Shared, install};
+use super::state;
 
 /// An answer may take so long, however short `lockTimeout` is, and no longer, however long it is.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
@@ -19,6 +20,19 @@ pub(super) struct Connector {
     table: String,
     pub(super) patience: Duration,
     lease: Duration,
+}
+
+/// What the store, its leases and its clean-up have in common.
+pub(super) struct Database {
+    pub(super) pool: Pool<Connector>,
+    pub(super) table: String,
+    pub(super) expiry: Expiry,
+    pub(super) max_record_bytes: usize,
+    pub(super) max_sessions: u64,
+    pub(super) refuses_when_full: bool,
+    pub(super) lock_timeout: Duration,
+    /// What a mark calls this process.
+    pub(super) name: String,
 }
 
 /// A connection that the pool may keep.
@@ -58,7 +72,7 @@ impl Connector {
 
     fn open_checked(&self, patience: Duration, lease: Duration) -> Result<Link> {
         let mut script = self.engine.settings(lease);
-        let version = script.push(&install::version_of(&self.table));
+        let version = script.push(&state::version_of(&self.table));
         let (link, mut answers) = self.open(patience, &script)?;
         if let Some(failure) = answers.failure.take() {
             return Err(explain(
@@ -68,7 +82,7 @@ impl Connector {
             ));
         }
         let found = answers.row(version).map(|row| row.number(0));
-        install::check(&self.table, self.engine.address(), found)?;
+        state::check(&self.table, self.engine.address(), found)?;
         Ok(link)
     }
 }
@@ -116,7 +130,17 @@ impl Link {
     }
 }
 
-impl Shared {
+impl Database {
+    /// The table's name in a statement.
+    pub(super) fn table(&self) -> String {
+        format!("\"{}\"", self.table)
+    }
+
+    /// The name of the table with the time of the last clean-up and the schema's version.
+    pub(super) fn state(&self) -> String {
+        format!("\"{}_state\"", self.table)
+    }
+
     pub(super) fn engine(&self) -> &dyn Engine {
         self.pool.engine().engine.as_ref()
     }
@@ -217,7 +241,7 @@ impl Shared {
         Ok((link, answers))
     }
 
-    /// As [`Shared::run`], to its end, with no transaction left open.
+    /// As [`Database::run`], to its end, with no transaction left open.
     pub(super) fn ask(&self, action: &str, script: &Script) -> Result<Answers> {
         let (link, answers) = self.run(script, Duration::ZERO)?;
         let (link, answers) = self.checked(action, link, answers)?;

@@ -1,0 +1,33 @@
+//! The table of states beside that of the sessions: the names of its rows, and the version of both tables.
+
+use cgi_session::{Error, Result};
+
+use super::address::Address;
+
+/// The version of the tables that this release knows.
+pub(super) const VERSION: u64 = 1;
+/// The row of the table of states that holds it.
+pub(super) const SCHEMA: &str = "schema";
+/// The row that is locked while sessions are counted.
+pub(super) const COUNTING: &str = "counting";
+
+/// Asks for the version of the tables.
+pub(super) fn version_of(table: &str) -> String {
+    format!("SELECT value FROM \"{table}_state\" WHERE name = '{SCHEMA}'")
+}
+
+/// Whether tables of the version that was found can be used.
+pub(super) fn check(table: &str, address: &Address, found: Option<u64>) -> Result<()> {
+    let (cause, hint) = match found {
+        Some(VERSION) => return Ok(()),
+        Some(later) if later > VERSION => (
+            format!("a later release of cgi-session has made the table {table} (version {later})"),
+            "it was left as it is; use that release here, too, or another table",
+        ),
+        _ => (
+            format!("the table {table} is of an older version"),
+            "run `cgi-session init`",
+        ),
+    };
+    Err(Error::store(format!("cannot use the sessions in {address}"), cause).with_hint(hint))
+}
