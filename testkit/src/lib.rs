@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod program;
 pub mod redis;
 pub mod redis_cluster;
+pub mod redis_sentinel;
 pub mod responder;
 pub mod server;
 pub mod servers;

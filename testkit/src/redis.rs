@@ -18,6 +18,8 @@ const WATCH: &str =
 /// A server that does not outlive its test.
 pub struct RedisServer {
     directory: tempfile::TempDir,
+    /// The file of settings that a sentinel keeps up to date.
+    file: Option<PathBuf>,
     settings: Vec<String>,
     running: Option<Watched>,
 }
@@ -26,9 +28,29 @@ impl RedisServer {
     /// A server that writes everything to disk at once; `None` where there is none installed.
     #[track_caller]
     pub fn start(settings: &[&str]) -> Option<Self> {
+        RedisServer::with_file(None, settings)
+    }
+
+    /// A sentinel on this port, with these lines in its file.
+    #[track_caller]
+    pub fn sentinel(file: &str, port: u16, settings: &[&str]) -> Option<Self> {
+        let port = port.to_string();
+        let own = ["--sentinel", "--bind", "127.0.0.1", "--port", &port];
+        RedisServer::with_file(Some(file), &[&own, settings].concat())
+    }
+
+    #[track_caller]
+    fn with_file(file: Option<&str>, settings: &[&str]) -> Option<Self> {
         is_installed("redis-server").then(|| {
+            let directory = tempfile::tempdir().unwrap();
+            let file = file.map(|text| {
+                let path = directory.path().join("settings");
+                fs::write(&path, text).unwrap();
+                path
+            });
             let mut server = RedisServer {
-                directory: tempfile::tempdir().unwrap(),
+                directory,
+                file,
                 settings: settings.iter().map(ToString::to_string).collect(),
                 running: None,
             };
@@ -43,6 +65,7 @@ impl RedisServer {
         let socket = self.socket();
         let mut command = Command::new("sh");
         command.args(["-c", WATCH]).arg(self.directory.path());
+        command.args(&self.file);
         command.args([
             "--save",
             "",

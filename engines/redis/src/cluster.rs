@@ -12,7 +12,7 @@ use crc::{CRC_16_XMODEM, Crc};
 use redis::{ConnectionInfo, RedisError, Value, from_redis_value_ref};
 
 use super::node::{Connections, Link, Node};
-use super::place::{Place, address, neighbour};
+use super::place::{Address, Place, address, neighbour};
 
 const SLOTS: u16 = 16384;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
@@ -21,9 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The nodes of a cluster.
 pub(super) struct Cluster {
-    place: Place,
-    shown: Arc<str>,
-    patience: Duration,
+    place: Arc<Place>,
     map: Mutex<Map>,
 }
 
@@ -36,7 +34,7 @@ struct Map {
 
 /// A node by its host and port.
 struct Known {
-    address: (String, u16),
+    address: Address,
     pool: Connections,
 }
 
@@ -48,18 +46,14 @@ struct Range {
 }
 
 /// The slots from the first to the last, and the address of who has them.
-type Part = (u16, u16, (String, u16));
+type Part = (u16, u16, Address);
 
 impl Cluster {
-    pub(super) fn new(place: Place, patience: Duration) -> Result<Self> {
-        // Certificates that cannot be used are found out here.
-        place.only_client()?;
-        Ok(Cluster {
-            shown: Arc::from(place.shown.as_str()),
+    pub(super) fn new(place: Arc<Place>) -> Self {
+        Cluster {
             place,
-            patience,
             map: Mutex::default(),
-        })
+        }
     }
 
     /// A connection to the node that has this key.
@@ -83,7 +77,7 @@ impl Cluster {
         self.refresh(None)?;
         let pool = self.map().of(slot);
         pool.ok_or_else(|| {
-            let action = format!("cannot find a key in {}", self.shown);
+            let action = format!("cannot find a key in {}", self.place.shown);
             Error::unavailable(action, format!("no node has slot {slot}"))
                 .with_hint("try: redis-cli cluster info")
         })
@@ -120,7 +114,7 @@ impl Cluster {
     }
 
     /// Where an answer says that the key is. Without a host, it is that of who says it.
-    fn target(&self, error: &RedisError, from: &Link) -> Option<(String, u16)> {
+    fn target(&self, error: &RedisError, from: &Link) -> Option<Address> {
         let (target, _) = error.redirect_node()?;
         let (host, port) = target.rsplit_once(':')?;
         let port = port.parse().ok()?;
@@ -196,8 +190,8 @@ impl Cluster {
             return Some(Arc::clone(&known.pool));
         }
         let seed: &ConnectionInfo = self.place.seeds.first()?;
-        let client = self.place.client(neighbour(seed, host, port)).ok()?;
-        let node = Node::new(client, &self.shown, format!("{host}:{port}"), self.patience);
+        let server = neighbour(seed, host, port);
+        let node = Node::member(&self.place, server, format!("{host}:{port}"));
         let pool = Arc::new(Pool::new(node));
         map.nodes.push(Known {
             address: (host.to_owned(), port),
@@ -233,7 +227,7 @@ impl Map {
         primaries
     }
 
-    fn address_of(&self, pool: &Connections) -> Option<(String, u16)> {
+    fn address_of(&self, pool: &Connections) -> Option<Address> {
         let known = self.nodes.iter();
         let mut known = known.filter(|known| Arc::ptr_eq(&known.pool, pool));
         known.next().map(|known| known.address.clone())

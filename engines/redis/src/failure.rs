@@ -11,37 +11,43 @@ const AGAIN: &str = "it will serve again by itself";
 impl Node {
     /// An error of the server's or of the way there, with what to do about it.
     pub(super) fn explain(&self, action: &str, error: &RedisError) -> Error {
-        let cause = self.cause(error);
-        let (is_passing, hint) = if self.name().is_empty() {
-            meaning(error, &cause)
-        } else {
-            of_member(error).unwrap_or_else(|| meaning(error, &cause))
-        };
-        let action = format!("cannot {action} {}", self.shown());
-        let explained = if is_passing {
-            Error::unavailable(action, cause)
-        } else {
-            Error::store(action, cause)
-        };
-        explained.with_hint(hint)
+        explain(&format!("{action} {}", self.shown()), &self.name(), error)
     }
+}
 
-    /// What went wrong, in words and without what the client adds of its own.
-    fn cause(&self, error: &RedisError) -> String {
-        let cause = match (error.code(), error.detail()) {
-            _ if error.is_timeout() => "no answer in time".to_owned(),
-            // Behind it stands in which line of which script.
-            (Some(code), Some(detail)) => {
-                let detail = detail.split(" script: ").next().unwrap_or_default();
-                format!("{code} {detail}")
-            }
-            _ => error.to_string(),
-        };
-        if self.name().is_empty() {
-            cause
-        } else {
-            format!("{}: {cause}", self.name())
+/// An error of the server of this name, if it is one of several, with what to do about it.
+pub(super) fn explain(action: &str, name: &str, error: &RedisError) -> Error {
+    let cause = cause(error);
+    let of_one = || meaning(error, &cause);
+    let (is_passing, hint) = if name.is_empty() {
+        of_one()
+    } else {
+        of_member(error).unwrap_or_else(of_one)
+    };
+    let cause = if name.is_empty() {
+        cause
+    } else {
+        format!("{name}: {cause}")
+    };
+    let action = format!("cannot {action}");
+    let explained = if is_passing {
+        Error::unavailable(action, cause)
+    } else {
+        Error::store(action, cause)
+    };
+    explained.with_hint(hint)
+}
+
+/// What went wrong, in words and without what the client adds of its own.
+fn cause(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        _ if error.is_timeout() => "no answer in time".to_owned(),
+        // Behind it stands in which line of which script.
+        (Some(code), Some(detail)) => {
+            let detail = detail.split(" script: ").next().unwrap_or_default();
+            format!("{code} {detail}")
         }
+        _ => error.to_string(),
     }
 }
 
@@ -63,13 +69,13 @@ pub(super) fn in_place_of(error: Error, action: &str, shown: &str) -> Error {
     }
 }
 
-/// What it means when a node of a cluster says that another one has its place.
+/// What it means when one of several servers says that another one has its place.
 fn of_member(error: &RedisError) -> Option<(bool, &'static str)> {
     use ServerErrorKind::{Ask, Moved, ReadOnly};
     let is_elsewhere = matches!(error.kind(), ErrorKind::Server(Ask | Moved | ReadOnly));
     is_elsewhere.then_some((
         true,
-        "the cluster is changing; it will serve again by itself",
+        "another server is taking over; it will serve again by itself",
     ))
 }
 

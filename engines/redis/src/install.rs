@@ -75,7 +75,7 @@ impl<'a> State<'a> {
 
     fn place(&self) -> String {
         let shown = self.shared.server.shown();
-        match self.node.engine().name() {
+        match &*self.node.engine().name() {
             "" => shown.to_owned(),
             name => format!("{shown} ({name})"),
         }

@@ -40,6 +40,7 @@ mod node;
 mod place;
 mod record;
 mod scripts;
+mod sentinel;
 mod server;
 mod sweep;
 
@@ -71,7 +72,9 @@ pub const REDIS: StoreKind =
 /// | `redis://USER:PASSWORD@HOST:6379/0` | a server, and the number of its database |
 /// | `redis+unix:///run/redis/redis.sock?db=0&user=USER&pass=PASSWORD` | by its socket |
 /// | `redis+cluster://USER:PASSWORD@HOST:7001,HOST:7002/` | a cluster, by some of its nodes |
-/// | `rediss://…`, `rediss+cluster://…` | with TLS (feature `tls`; see `databaseCaFile`) |
+/// | `redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/NAME/0` | the primary that the sentinels know under this name; `?sentinelUser=USER&sentinelPass=PASSWORD` for their own password |
+/// | `rediss://…`, `rediss+cluster://…`, `rediss+sentinel://…` | with TLS (feature `tls`; see `databaseCaFile`) |
+/// | `valkey://…` and the like | the same |
 ///
 /// | key | holds |
 /// |---|---|

@@ -5,29 +5,29 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cgi_session::Result;
+use cgi_session::{Error, Result};
 use cgi_session_kit::pool::{Connect, Pool};
 use redis::{
-    Client, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
+    ConnectionInfo, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
     ServerErrorKind, Value, from_redis_value,
 };
 
+use super::place::{Kind, Place};
 use super::scripts::{Reply, Script, number};
 
 /// A kept connection that does not answer in this time is given up.
 const LIVELY: Duration = Duration::from_secs(1);
 
-/// A node of a cluster that cannot be reached in this time is given up: another may have its place.
+/// One of several servers that cannot be reached in this time is given up: another may have its place.
 const NEAR: Duration = Duration::from_secs(2);
 
 /// A server that can be connected to.
 pub(super) struct Node {
-    client: Client,
-    /// What the whole is called: the server or the cluster.
-    shown: Arc<str>,
-    /// What this one of the cluster is called; empty for a server that is alone.
+    place: Arc<Place>,
+    /// Where it is; `None` when the sentinels say that.
+    server: Option<ConnectionInfo>,
+    /// What this one of several servers is called; empty for a server that is alone.
     name: String,
-    patience: Duration,
 }
 
 /// An open connection.
@@ -53,35 +53,58 @@ pub(super) struct Link {
 }
 
 impl Node {
-    pub(super) fn new(client: Client, shown: &Arc<str>, name: String, patience: Duration) -> Self {
+    /// The server that `database` names, or that the sentinels do.
+    pub(super) fn only(place: &Arc<Place>) -> Self {
+        let server = place.seeds.first().cloned();
         Node {
-            client,
-            shown: Arc::clone(shown),
-            name,
-            patience,
+            place: Arc::clone(place),
+            server: server.filter(|_| matches!(place.kind, Kind::Server)),
+            name: String::new(),
         }
     }
 
+    /// A node of a cluster.
+    pub(super) fn member(place: &Arc<Place>, server: ConnectionInfo, name: String) -> Self {
+        Node {
+            place: Arc::clone(place),
+            server: Some(server),
+            name,
+        }
+    }
+
+    /// What the whole is called: the server, the cluster or the service.
     pub(super) fn shown(&self) -> &str {
-        &self.shown
+        &self.place.shown
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    pub(super) fn name(&self) -> String {
+        match &self.place.kind {
+            Kind::Sentinels(sentinels) => match sentinels.known() {
+                Some((host, port)) => format!("{host}:{port}"),
+                None => String::new(),
+            },
+            _ => self.name.clone(),
+        }
     }
 
-    fn open(&self) -> RedisResult<Connection> {
-        let limit = if self.name.is_empty() {
-            self.patience
-        } else {
-            self.patience.min(NEAR)
+    /// Whether the sentinels name another server by now.
+    pub(super) fn has_moved(&self) -> bool {
+        matches!(&self.place.kind, Kind::Sentinels(sentinels) if sentinels.has_moved(&self.place))
+    }
+
+    fn open(&self, server: ConnectionInfo) -> RedisResult<Connection> {
+        let patience = self.place.patience;
+        let limit = match self.place.kind {
+            Kind::Server => patience,
+            _ => patience.min(NEAR),
         };
-        let mut inner = self.client.get_connection_with_timeout(limit)?;
-        inner.set_read_timeout(Some(self.patience))?;
-        inner.set_write_timeout(Some(self.patience))?;
+        let client = self.place.client(server)?;
+        let mut inner = client.get_connection_with_timeout(limit)?;
+        inner.set_read_timeout(Some(patience))?;
+        inner.set_write_timeout(Some(patience))?;
         let mut questions = redis::pipe();
         questions.cmd("CLIENT").arg("ID").cmd("TIME");
-        questions.cmd("INFO").arg("server");
+        questions.cmd("INFO").arg("server").cmd("ROLE");
         let mut answers = answers::<Value>(&mut inner, &questions)?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         // Not everybody may ask for all of that.
@@ -89,6 +112,18 @@ impl Node {
         let (seconds, micros): (u64, u64) = from_redis_value(next()?)?;
         let about = next().ok().and_then(|about| from_redis_value(about).ok());
         let server = about.and_then(|about: InfoDict| about.get("run_id"));
+        let role = next().ok().and_then(|role| from_redis_value(role).ok());
+        if matches!(
+            (&self.place.kind, role),
+            (Kind::Sentinels(_), Some(Role::Replica { .. }))
+        ) {
+            let kind = ErrorKind::Server(ServerErrorKind::ReadOnly);
+            return Err((
+                kind,
+                "the sentinels name it as the primary, and it is a replica",
+            )
+                .into());
+        }
         let millis = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         Ok(Connection {
             inner,
@@ -104,17 +139,22 @@ impl Connect for Node {
     type Connection = Connection;
 
     fn connect(&self) -> Result<Connection> {
-        let connected = self.open();
+        let server = match (&self.server, &self.place.kind) {
+            (Some(server), _) => server.clone(),
+            (None, Kind::Sentinels(sentinels)) => sentinels.primary(&self.place)?,
+            (None, _) => return Err(Error::Config("database names no server".to_owned())),
+        };
+        let connected = self.open(self.place.let_in(server)?);
         connected.map_err(|error| self.explain("connect to", &error))
     }
 
     fn is_alive(&self, connection: &mut Connection) -> bool {
         let inner = &mut connection.inner;
         let answered = inner
-            .set_read_timeout(Some(self.patience.min(LIVELY)))
+            .set_read_timeout(Some(self.place.patience.min(LIVELY)))
             .and_then(|()| redis::cmd("PING").exec(inner));
         connection.is_fresh =
-            answered.is_ok() && inner.set_read_timeout(Some(self.patience)).is_ok();
+            answered.is_ok() && inner.set_read_timeout(Some(self.place.patience)).is_ok();
         connection.is_fresh
     }
 }
@@ -167,7 +207,7 @@ impl Link {
     /// the clock had gone on when we learned what it showed.
     fn deadline(&self) -> Vec<u8> {
         let (shown, since) = self.connection.clock;
-        let passed = (since.elapsed() + self.node().patience).as_millis();
+        let passed = (since.elapsed() + self.node().place.patience).as_millis();
         number(shown.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
@@ -204,7 +244,7 @@ impl Link {
             return Ok(true);
         }
         // So that its answer comes before we give up.
-        let wait = self.node().patience * 4 / 5;
+        let wait = self.node().place.patience * 4 / 5;
         let mut command = redis::cmd("WAIT");
         command.arg(1).arg(number_of_millis(wait));
         command
@@ -232,10 +272,12 @@ pub(super) fn number_of_millis(time: Duration) -> Vec<u8> {
     number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Whether the server has closed the connection, may only read by now, or there is none to be had, so that
-/// whatever was to be done there can be done again elsewhere.
+/// Whether the server has closed the connection, may only read by now, has lost its replicas, or cannot be
+/// reached, so that whatever was to be done there can be done again elsewhere.
 pub(super) fn is_stale(error: &RedisError) -> bool {
-    error.is_connection_dropped() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    error.is_connection_dropped()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || error.code() == Some("NOREPLICAS")
 }
 
 /// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::pool::Pool;
@@ -11,11 +10,9 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerError
 use super::cluster::Cluster;
 use super::failure::in_place_of;
 use super::node::{Connections, Link, Node, is_interrupted, is_stale, leaves_in_step, may_be_done};
-use super::place::Place;
+use super::place::{Kind, Place};
 use super::scripts::{Reply, Script};
 
-/// Nobody waits longer for an answer, nor for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// So often a question is passed on from node to node.
 const MAX_TURNS: u32 = 6;
 
@@ -39,15 +36,11 @@ enum Next {
 
 impl Server {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        let place = Place::of(config)?;
-        let patience = config.lock_timeout().min(PATIENCE);
-        let shown = Arc::from(place.shown.as_str());
-        let nodes = if place.is_cluster {
-            Nodes::Many(Box::new(Cluster::new(place, patience)?))
-        } else {
-            let client = place.only_client()?;
-            let node = Node::new(client, &shown, String::new(), patience);
-            Nodes::One(Arc::new(Pool::new(node)))
+        let place = Arc::new(Place::of(config)?);
+        let shown = Arc::clone(&place.shown);
+        let nodes = match place.kind {
+            Kind::Cluster => Nodes::Many(Box::new(Cluster::new(place))),
+            _ => Nodes::One(Arc::new(Pool::new(Node::only(&place)))),
         };
         Ok(Server {
             nodes,
@@ -237,7 +230,12 @@ impl Server {
     /// A connection to the node that has this key.
     fn link(&self, action: &str, key: &str) -> Result<Link> {
         let linked = match &self.nodes {
-            Nodes::One(pool) => Link::to(pool),
+            Nodes::One(pool) => {
+                if pool.engine().has_moved() {
+                    pool.close();
+                }
+                Link::to(pool)
+            }
             Nodes::Many(cluster) => cluster.link(key),
         };
         linked.map_err(|error| in_place_of(error, action, &self.shown))

@@ -12,11 +12,16 @@ use testkit::fastcgi::server::{Server, Setup, Socket, until};
 use testkit::redis::RedisServer;
 
 fn program(redis: &RedisServer) -> Server {
-    Setup::new("redis_pages", Socket::StdinUnix)
-        .variable("CGI_SESSION_STORAGE_TYPE", "redis")
-        .variable("CGI_SESSION_DATABASE", redis.url())
+    setup(&redis.url())
         .variable("CGI_SESSION_LOCK_TIMEOUT", "60s")
         .start()
+}
+
+/// A program whose sessions are there.
+pub(crate) fn setup(url: &str) -> Setup {
+    Setup::new("redis_pages", Socket::StdinUnix)
+        .variable("CGI_SESSION_STORAGE_TYPE", "redis")
+        .variable("CGI_SESSION_DATABASE", url)
 }
 
 fn connections(redis: &RedisServer) -> u64 {
@@ -49,6 +54,7 @@ fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_answered() {
     let cookie = begin_session(&program);
     let (is_over, answered) = (AtomicBool::new(false), AtomicU64::new(1));
     let tried = thread::scope(|scope| {
+        let over = Over(&is_over);
         let visitors: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| count_until(&program, &cookie, &is_over, &answered)))
             .collect();
@@ -60,7 +66,7 @@ fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_answered() {
             redis.kill();
             redis.run();
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         visitors
             .into_iter()
             .map(|visitor| visitor.join().unwrap())
@@ -76,8 +82,22 @@ fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_answered() {
     assert!(tried > 0, "nobody noticed that the server was killed");
 }
 
+/// Ends what others count when a test ends, and so when it fails.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Counts, and returns how often that was refused.
-fn count_until(program: &Server, cookie: &str, is_over: &AtomicBool, answered: &AtomicU64) -> u64 {
+pub(crate) fn count_until(
+    program: &Server,
+    cookie: &str,
+    is_over: &AtomicBool,
+    answered: &AtomicU64,
+) -> u64 {
     let mut refused = 0;
     while !is_over.load(Ordering::Relaxed) {
         let reply = program.ask(&visit(1, 0, "mode=count", cookie));
@@ -95,7 +115,7 @@ fn count_until(program: &Server, cookie: &str, is_over: &AtomicBool, answered: &
 }
 
 /// The count when the server is found again.
-fn count_again(program: &Server, cookie: &str) -> u64 {
+pub(crate) fn count_again(program: &Server, cookie: &str) -> u64 {
     let started = Instant::now();
     loop {
         let reply = program.ask(&visit(1, 0, "mode=count", cookie));
@@ -111,9 +131,7 @@ fn a_program_that_stands_still_is_waited_for_no_longer_than_its_lease() {
     let Some(redis) = RedisServer::start(&[]) else {
         return;
     };
-    let slow = Setup::new("redis_pages", Socket::StdinUnix)
-        .variable("CGI_SESSION_STORAGE_TYPE", "redis")
-        .variable("CGI_SESSION_DATABASE", redis.url())
+    let slow = setup(&redis.url())
         .variable("CGI_SESSION_LOCK_LEASE", "2s")
         .start();
     let other = program(&redis);

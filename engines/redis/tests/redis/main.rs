@@ -6,6 +6,7 @@ mod fastcgi;
 mod keys;
 mod line;
 mod programs;
+mod sentinel;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;

@@ -52,6 +52,10 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
         "redis+cluster://127.0.0.1:7001,redis.example:7002,[::1]:7003/",
         "redis+cluster://ada:s3cret@127.0.0.1:7001",
         "valkey://127.0.0.1:6379/0",
+        "valkey+unix:///run/valkey.sock",
+        "redis+sentinel://127.0.0.1:26379,redis.example,[::1]:26380/my-master/0",
+        "redis+sentinel://ada:s3cret@h/mymaster/2?sentinelUser=eve&sentinelPass=s3cret",
+        "valkey+sentinel://h/mymaster",
     ] {
         assert!(RedisStore::new(&config(url, &[])).is_ok(), "{url}");
     }
@@ -68,6 +72,22 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
         ("redis+cluster://ada:s3cret@h:7001,k:x/", wrong),
         ("redis+unix+cluster:///r.sock?pass=s3cret", wrong),
         ("redis+cluster://ada:s3cret@h:7001/1", "no database but 0"),
+        ("redis+sentinel://ada:s3cret@h:26379", "under which name"),
+        (
+            "redis+sentinel://ada:s3cret@h:26379/?sentinelPass=s3cret",
+            "under which name",
+        ),
+        (
+            "redis+sentinel://ada:s3cret@h/mymaster/x",
+            "Invalid database number",
+        ),
+        (
+            "redis+sentinel://ada:s3cret@h/mymaster/0?pass=s3cret",
+            "no parameter pass",
+        ),
+        ("redis+sentinel://ada:s3cret@h,/mymaster/0", wrong),
+        ("redis+sentinel+cluster://ada:s3cret@h/mymaster/0", wrong),
+        ("unix+sentinel:///r.sock", wrong),
     ] {
         is_refused(&config(url, &[]), &[words, "redis://127.0.0.1:6379/0"]);
     }

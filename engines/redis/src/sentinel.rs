@@ -1,0 +1,132 @@
+//! [`Sentinels`]: which server is the primary, as the sentinels of a service say.
+//!
+//! One of them is asked whenever a connection is made, and once a second while connections are kept: the
+//! old primary of a switch-over accepts commands for some seconds more. The client's own `Sentinel` has no
+//! deadline for a sentinel or a primary that does not answer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cgi_session::{Error, Result};
+use redis::{ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisResult};
+
+use super::failure::explain;
+use super::place::{Address, Place, address, neighbour};
+
+/// A sentinel that does not answer in this time is passed over.
+const LIMIT: Duration = Duration::from_secs(1);
+/// The pause between two questions while connections are kept.
+const PAUSE: Duration = Duration::from_secs(1);
+const AWAY: &str =
+    "are the sentinels running, and does this program reach them? try: redis-cli -p 26379 ping";
+const NO_ENTRY: &str = "sentinels have a user and a password of their own; add ?sentinelPass=PASSWORD, and \
+                        &sentinelUser=USER if there is one, to database";
+const NO_SENTINEL: &str =
+    "database must name sentinels, whose port is 26379; for a single server write redis://";
+const NO_NAME: &str = "database must hold the right name: redis+sentinel://HOST:26379/NAME/0; \
+                       try: redis-cli -p 26379 sentinel masters";
+
+/// The sentinels of one service.
+pub(super) struct Sentinels {
+    /// The name under which they know the primary.
+    service: String,
+    /// What they let in.
+    settings: RedisConnectionInfo,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The sentinel that answered last.
+    first: usize,
+    primary: Option<Address>,
+    asked: Option<Instant>,
+}
+
+impl Sentinels {
+    pub(super) fn new(service: &str, settings: RedisConnectionInfo) -> Self {
+        Sentinels {
+            service: service.to_owned(),
+            settings,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Where the primary was when a sentinel was asked last.
+    pub(super) fn known(&self) -> Option<Address> {
+        self.state().primary.clone()
+    }
+
+    /// Whether another server has become the primary, if a sentinel was not asked a moment ago.
+    pub(super) fn has_moved(&self, place: &Place) -> bool {
+        let before = {
+            let mut state = self.state();
+            if state.asked.is_none_or(|asked| asked.elapsed() < PAUSE) {
+                return false;
+            }
+            // Other requests continue with what is known.
+            state.asked = Some(Instant::now());
+            state.primary.clone()
+        };
+        self.primary(place).is_ok() && self.known() != before
+    }
+
+    /// Where the primary is, as the first sentinel says that answers.
+    pub(super) fn primary(&self, place: &Place) -> Result<ConnectionInfo> {
+        let (first, number) = (self.state().first, place.seeds.len());
+        let mut failure = None;
+        for at in (0..number).map(|at| (first + at) % number) {
+            let seed = &place.seeds[at];
+            match self.ask(place, seed) {
+                Ok((host, port)) => {
+                    let primary = neighbour(seed, &host, port);
+                    *self.state() = State {
+                        first: at,
+                        primary: Some((host, port)),
+                        asked: Some(Instant::now()),
+                    };
+                    return Ok(primary);
+                }
+                // One that answers knows more than one that is away.
+                Err(_) if matches!(failure, Some(Error::Store { .. })) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::unavailable("cannot ask a sentinel", "none is known")))
+    }
+
+    fn ask(&self, place: &Place, seed: &ConnectionInfo) -> Result<Address> {
+        let (host, port) = address(seed).unwrap_or_default();
+        let action = format!("find the primary of {}", place.shown);
+        let name = format!("sentinel {host}:{port}");
+        let answer = self.answer(place, seed).map_err(|error| {
+            let told = explain(&action, &name, &error);
+            match (&told, error.kind(), error.code()) {
+                (Error::Unavailable { .. }, ErrorKind::Io, _) => told.with_hint(AWAY),
+                (_, ErrorKind::AuthenticationFailed, _) | (_, _, Some("NOAUTH" | "NOPERM")) => {
+                    told.with_hint(NO_ENTRY)
+                }
+                (_, ErrorKind::Server(_), _) => told.with_hint(NO_SENTINEL),
+                _ => told,
+            }
+        })?;
+        answer.ok_or_else(|| {
+            let reason = format!("{name} monitors no primary of the name {}", self.service);
+            Error::store(format!("cannot {action}"), reason).with_hint(NO_NAME)
+        })
+    }
+
+    fn answer(&self, place: &Place, seed: &ConnectionInfo) -> RedisResult<Option<Address>> {
+        let limit = place.patience.min(LIMIT);
+        let sentinel = seed.clone().set_redis_settings(self.settings.clone());
+        let mut connection = place.client(sentinel)?.get_connection_with_timeout(limit)?;
+        connection.set_read_timeout(Some(limit))?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
+        question.query(&mut connection)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
