@@ -51,7 +51,8 @@ pub(crate) use values::{Flashes, typed};
 /// until a program asks for one.
 #[derive(Clone, Debug)]
 pub struct Record {
-    head: Head,
+    // Apart, since records are moved from hand to hand.
+    head: Box<Head>,
     /// A JSON text of which `values` is the part that holds the values.
     text: Vec<u8>,
     values: Range<usize>,
@@ -69,11 +70,10 @@ impl Record {
     /// A record without values, made at `created`.
     #[must_use]
     pub fn new(created: SystemTime) -> Self {
+        let mut head = Box::<Head>::default();
+        head.created = unix_seconds(created);
         Record {
-            head: Head {
-                created: unix_seconds(created),
-                ..Head::default()
-            },
+            head,
             text: b"{}".to_vec(),
             values: 0..2,
         }
@@ -167,10 +167,9 @@ impl Record {
         self.head.numbers[IDLE] = seconds;
     }
 
-    /// The same record as a program saves it whose configuration says this: a session is kept as long as
+    /// Notes that a program saves it whose configuration says this: a session is kept as long as
     /// any of its programs wants.
-    #[must_use]
-    pub(crate) fn saved_by(mut self, config: &Config) -> Self {
+    pub(crate) fn note_saved_by(&mut self, config: &Config) {
         if self.head.numbers[TIMEOUT].is_none() {
             let seconds = whole_seconds(config.timeout).min(MAX_TIME);
             let idle = &mut self.head.numbers[IDLE];
@@ -182,7 +181,6 @@ impl Record {
             Some(before) if before == 0 || seconds == 0 => Some(0),
             before => Some(before.map_or(seconds, |before| before.max(seconds))),
         };
-        self
     }
 
     /// Whose session it is, if a program has said so.
@@ -364,7 +362,8 @@ mod tests {
         record.set_timeout(Some(Duration::from_secs(30)));
         let now = at(1_767_225_700);
         let digest = SessionDigest::parse(&[b'a'; SessionDigest::LENGTH]).unwrap();
-        let mut full = record.clone().saved_by(&Config::new());
+        let mut full = record.clone();
+        full.note_saved_by(&Config::new());
         full.set_sent(now);
         full.set_private();
         let full = full.succeeding(&digest, now);
@@ -436,16 +435,17 @@ mod tests {
                 .unwrap()
         };
         let (short, long) = (config("60s", "1h"), config("1h", "2h"));
-        let mut record = Record::new(at(5)).saved_by(&long).saved_by(&short);
+        let mut record = Record::new(at(5));
+        record.note_saved_by(&long);
+        record.note_saved_by(&short);
         assert_eq!((record.idle(), record.timeout()), (Some(60 * minute), None));
         assert_eq!(record.lifetime(Some(minute)), Some(120 * minute));
-        let endless = record
-            .clone()
-            .saved_by(&config("60s", "0"))
-            .saved_by(&short);
+        let mut endless = record.clone();
+        endless.note_saved_by(&config("60s", "0"));
+        endless.note_saved_by(&short);
         assert_eq!(endless.lifetime(Some(minute)), None);
         record.set_timeout(Some(minute));
-        let mut record = record.saved_by(&long);
+        record.note_saved_by(&long);
         assert_eq!(
             (record.idle(), record.timeout()),
             (Some(minute), Some(minute))

@@ -52,7 +52,7 @@ const MAX_GRACE: Duration = Duration::from_secs(300);
 /// Karrigell's `close()` is `destroy`.
 pub struct Session {
     manager: Arc<ManagerInner>,
-    contents: Contents,
+    contents: Box<Contents>,
     flashes: Flashed,
     /// None until the session is first stored.
     id: Option<SessionId>,
@@ -98,21 +98,30 @@ struct NewId {
 }
 
 impl Session {
-    /// A session that is not stored yet, which will have the given id, if any.
-    fn new(
-        manager: Arc<ManagerInner>,
-        presented: Presented,
-        given: Option<SessionId>,
-        now: SystemTime,
-    ) -> Self {
+    /// A session that is not stored yet, for a client that presented this.
+    fn new(manager: Arc<ManagerInner>, presented: Presented, now: SystemTime) -> Self {
+        let contents = Contents::new(&manager.config, now);
         Session {
-            contents: Contents::new(&manager.config, now),
+            // A program's own id is the session's.
+            id: match presented.by {
+                By::Program => presented.ids.first().cloned(),
+                _ => None,
+            },
+            presented,
+            ..Session::of(manager, contents)
+        }
+    }
+
+    /// A session with these contents that no client has presented.
+    fn of(manager: Arc<ManagerInner>, contents: Box<Contents>) -> Self {
+        Session {
             manager,
+            contents,
             flashes: Flashed::default(),
-            id: given,
+            id: None,
             lease: None,
             guard: None,
-            presented,
+            presented: Presented::none(By::Program),
             metadata_changed: false,
             new_id: None,
             reserved_id: None,
@@ -144,10 +153,9 @@ impl Session {
             contents.record = contents.record.with_values(contents.to_json()?);
         }
         Ok(Some(Session {
-            contents,
             lease: Some(lease),
             guard: Some(guard),
-            ..Session::new(Arc::clone(manager), Presented::none(By::Program), None, now)
+            ..Session::of(Arc::clone(manager), contents)
         }))
     }
 

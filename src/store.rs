@@ -23,7 +23,7 @@ pub use contract::{
     Examination, Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport, Uninstalled,
     Visitor, age_of_sweep, check_size,
 };
-use contract::{MAX_LISTINGS, RECOUNT, has_expired};
+use contract::{MAX_LISTINGS, RECOUNT, check_length, has_expired};
 #[cfg(feature = "cookie-store")]
 pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};

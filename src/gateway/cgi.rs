@@ -1,8 +1,9 @@
 //! The Common Gateway Interface, RFC 3875: one process, one request.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,16 +34,19 @@ pub(crate) fn run(
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
 ) -> ExitCode {
-    // Not vars(): it panics on bytes that are not UTF-8, and a client may send some.
-    let environment: Vec<(OsString, OsString)> = env::vars_os().collect();
-    let params: Params = environment
-        .iter()
-        .map(|(name, value)| (name, value))
-        .collect();
+    // To read the environment is to copy all of it: once is enough. Not vars(): it panics on bytes that are
+    // not UTF-8, and a client may send some.
+    let mut settings = Vec::new();
+    let (mut params, variables) = (Params::default(), env::vars_os());
+    params.reserve(variables.size_hint().0);
+    for variable in variables {
+        params.push(&variable.0, &variable.1);
+        if config::is_setting(&variable) {
+            settings.push(variable);
+        }
+    }
     let content_length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
     let body = Body::new(Box::new(StandardInput), content_length);
-    // To read the environment is to copy all of it: once is enough.
-    let settings: Vec<_> = environment.into_iter().filter(config::is_setting).collect();
     let find = move || SessionManager::with_kinds(Config::find_among(&settings)?, &kinds);
     let manager = manager.unwrap_or_else(|| LazyManager::new(find));
     let request = Request::new(params, body, manager, Instant::now());
@@ -65,27 +69,32 @@ fn send(answer: Answer, head_only: bool, is_get: bool) {
     } = answer;
     // Before the response: a server that is still writing the body reads nothing of ours.
     let left = body.remaining();
-    drain(left, left.is_some() || !(head_only || is_get));
+    let has_ended = drain(left, left.is_some() || !(head_only || is_get));
     let sent = Stdout.write_all(&response.to_bytes(head_only));
     if sent.is_err() {
         // The client is gone. What was committed stays committed.
         return;
     }
-    if let Some(Err(error)) =
-        manager.map(|manager| manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)))
-    {
-        report(&error.one_line());
+    if let Some(manager) = manager {
+        if let Err(error) = manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)) {
+            report(&error.one_line());
+        }
+        // The end of the process is the end of all it holds.
+        mem::forget(manager);
     }
-    // What has come since.
-    drain(Some(0), true);
+    if !has_ended {
+        // What has come since.
+        drain(Some(0), true);
+    }
 }
 
 /// Reads the body to its end. Under Apache's `mod_cgid` stdin is a socket, and a process that
 /// exits with unread bytes in it resets the connection: the response would be lost. An input filter of
 /// Apache's may send more than the length that was announced, and then all there is to its end is read.
-fn drain(mut left: Option<u64>, waits: bool) {
+/// Tells whether nothing can come any more.
+fn drain(mut left: Option<u64>, waits: bool) -> bool {
     if left == Some(0) && !is_socket() {
-        return;
+        return true;
     }
     let started = Instant::now();
     let mut buffer = [0; 1 << 10];
@@ -96,15 +105,16 @@ fn drain(mut left: Option<u64>, waits: bool) {
             _ => Duration::ZERO,
         };
         if !is_readable(pause) {
-            return;
+            return false;
         }
         match StandardInput.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // There is nothing more to read, or nothing more that can be read.
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return true,
             Ok(read) => left = left.and_then(|left| left.checked_sub(read as u64)),
         }
     }
+    false
 }
 
 fn is_socket() -> bool {

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::mem::ManuallyDrop;
 use std::panic::{self, PanicHookInfo};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,15 +33,17 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// The lines of the request that this thread handles.
-    static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// The lines of the request that this thread handles. Not to be dropped with the thread, which has taken
+    /// them out by then: to register that costs a CGI program six system calls.
+    static KEPT: RefCell<Kept> = const { RefCell::new(ManuallyDrop::new(None)) };
 }
+
+type Kept = ManuallyDrop<Option<Vec<String>>>;
 
 /// Writes one line to stderr, or keeps it while this thread handles a request.
 pub(crate) fn report(line: &str) {
     let mut line = Some(format!("{}: {}", name(), printable(line)));
-    // A thread that is ending keeps nothing.
-    let _ = KEPT.try_with(|kept| {
+    KEPT.with(|kept| {
         if let Ok(mut kept) = kept.try_borrow_mut()
             && let Some(lines) = kept.as_mut()
         {
@@ -58,9 +61,9 @@ pub(crate) fn report(line: &str) {
 /// Does some work for a request and returns what there is to report of it.
 pub(crate) fn keep<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
     let kept = KeptLines;
-    KEPT.set(Some(Vec::new()));
+    KEPT.set(ManuallyDrop::new(Some(Vec::new())));
     let done = work();
-    let lines = KEPT.take().unwrap_or_default();
+    let lines = take_kept();
     drop(kept);
     (done, lines)
 }
@@ -70,8 +73,12 @@ struct KeptLines;
 
 impl Drop for KeptLines {
     fn drop(&mut self) {
-        write_all(&KEPT.take().unwrap_or_default());
+        write_all(&take_kept());
     }
+}
+
+fn take_kept() -> Vec<String> {
+    ManuallyDrop::into_inner(KEPT.take()).unwrap_or_default()
 }
 
 /// Writes lines that were kept.
@@ -150,7 +157,7 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(|place| format!(" at {place}"));
     report(&format!("panicked{}: {text}", place.unwrap_or_default()));
     if cfg!(panic = "abort") {
-        write_all(&KEPT.take().unwrap_or_default());
+        write_all(&take_kept());
     }
 }
 

@@ -24,6 +24,22 @@ impl Params {
         Params { bytes, pairs }
     }
 
+    /// Makes room for so many variables.
+    pub(crate) fn reserve(&mut self, variables: usize) {
+        self.bytes.reserve(variables * USUAL_LENGTH);
+        self.pairs.reserve(variables);
+    }
+
+    pub(crate) fn push(&mut self, name: &OsStr, value: &OsStr) {
+        let mut part = |part: &OsStr| {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(part.as_bytes());
+            start..self.bytes.len()
+        };
+        let pair = (part(name), part(value));
+        self.pairs.push(pair);
+    }
+
     /// The last variable of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.iter()
@@ -60,19 +76,10 @@ impl Params {
 impl<N: AsRef<OsStr>, V: AsRef<OsStr>> FromIterator<(N, V)> for Params {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let variables = variables.into_iter();
-        let least = variables.size_hint().0;
-        let mut params = Params {
-            bytes: Vec::with_capacity(least * USUAL_LENGTH),
-            pairs: Vec::with_capacity(least),
-        };
-        let mut push = |part: &OsStr| {
-            let start = params.bytes.len();
-            params.bytes.extend_from_slice(part.as_bytes());
-            start..params.bytes.len()
-        };
+        let mut params = Params::default();
+        params.reserve(variables.size_hint().0);
         for (name, value) in variables {
-            let pair = (push(name.as_ref()), push(value.as_ref()));
-            params.pairs.push(pair);
+            params.push(name.as_ref(), value.as_ref());
         }
         params
     }

@@ -1,10 +1,9 @@
 //! [`Head`]: all of a record but its values, and how it is read and written as JSON.
 
 use std::fmt;
-use std::io::Write as _;
 use std::ops::Range;
 
-use memchr::{memchr2, memchr3};
+use memchr::arch::all::memchr::{Three, Two};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -25,8 +24,21 @@ pub(super) struct Head {
 }
 
 const HEAD: &str = "{\"v\":1,\"created\":";
-const NUMBERS: [&str; 6] = ["expires", "timeout", "idle", "lifetime", "sent", "changed"];
-const TEXTS: [&str; 4] = ["before", "first", "user", "replaced"];
+// The names with what stands around them.
+const NUMBERS: [&str; 6] = [
+    ",\"expires\":",
+    ",\"timeout\":",
+    ",\"idle\":",
+    ",\"lifetime\":",
+    ",\"sent\":",
+    ",\"changed\":",
+];
+const TEXTS: [&str; 4] = [
+    ",\"before\":",
+    ",\"first\":",
+    ",\"user\":",
+    ",\"replaced\":",
+];
 const PRIVATE: &str = ",\"private\":true";
 const VALUES: &str = ",\"values\":";
 
@@ -70,13 +82,13 @@ impl Head {
         push_number(out, self.created);
         for (name, value) in NUMBERS.iter().zip(self.numbers) {
             if let Some(value) = value {
-                push_name(out, name);
+                out.extend_from_slice(name.as_bytes());
                 push_number(out, value);
             }
         }
         for (name, value) in TEXTS.iter().zip(&self.texts) {
             if let Some(value) = value {
-                push_name(out, name);
+                out.extend_from_slice(name.as_bytes());
                 push_text(out, value);
             }
         }
@@ -90,20 +102,18 @@ impl Head {
 
 /// Reads the head as this library writes it, without looking at the values behind it: the store's
 /// checksum has vouched for them, and they are parsed when a program asks for one.
-pub(super) fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
+pub(super) fn canonical_head(text: &[u8]) -> Option<(Box<Head>, Range<usize>)> {
     let (created, mut rest) = number(text.strip_prefix(HEAD.as_bytes())?)?;
-    let mut head = Head {
-        created,
-        ..Head::default()
-    };
+    let mut head = Box::<Head>::default();
+    head.created = created;
     for (name, slot) in NUMBERS.iter().zip(&mut head.numbers) {
-        if let Some(after) = behind_name(rest, name) {
+        if let Some(after) = rest.strip_prefix(name.as_bytes()) {
             let (value, after) = number(after)?;
             (*slot, rest) = (Some(value), after);
         }
     }
     for (name, slot) in TEXTS.iter().zip(&mut head.texts) {
-        if let Some(after) = behind_name(rest, name) {
+        if let Some(after) = rest.strip_prefix(name.as_bytes()) {
             let (text, after) = plain_text(after)?;
             (*slot, rest) = (Some(text.to_owned()), after);
         }
@@ -117,12 +127,6 @@ pub(super) fn canonical_head(text: &[u8]) -> Option<(Head, Range<usize>)> {
     shaped.then_some((head, text.len() - values.len()..end))
 }
 
-/// What stands behind `,"name":`, if that comes next.
-fn behind_name<'t>(text: &'t [u8], name: &str) -> Option<&'t [u8]> {
-    let text = text.strip_prefix(b",\"")?;
-    text.strip_prefix(name.as_bytes())?.strip_prefix(b"\":")
-}
-
 /// Whether a text is one object to its end, and not one with further members of the record behind it.
 fn is_one_object(text: &[u8]) -> bool {
     if !text.starts_with(b"{") {
@@ -133,8 +137,9 @@ fn is_one_object(text: &[u8]) -> bool {
     if !text[..text.len() - closing].contains(&b'}') {
         return true;
     }
-    let (mut depth, mut rest) = (0_usize, text);
-    while let Some(at) = memchr3(b'"', b'{', b'}', rest) {
+    // Without a look at what the processor can do: behind a hypervisor that costs more than it gains.
+    let (sign, mut depth, mut rest) = (Three::new(b'"', b'{', b'}'), 0_usize, text);
+    while let Some(at) = sign.find(rest) {
         let found = rest.get(at);
         rest = rest.get(at + 1..).unwrap_or_default();
         match found {
@@ -149,7 +154,8 @@ fn is_one_object(text: &[u8]) -> bool {
 
 /// What stands behind a JSON string that has begun.
 fn behind_string(mut rest: &[u8]) -> &[u8] {
-    while let Some(at) = memchr2(b'"', b'\\', rest) {
+    let sign = Two::new(b'"', b'\\');
+    while let Some(at) = sign.find(rest) {
         if rest.get(at) == Some(&b'"') {
             return rest.get(at + 1..).unwrap_or_default();
         }
@@ -159,12 +165,21 @@ fn behind_string(mut rest: &[u8]) -> &[u8] {
     &[]
 }
 
+/// A number without leading zeros, and what follows it.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at(digits);
-    let canonical = digits == b"0" || !digits.starts_with(b"0");
-    let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    canonical.then_some((value, rest))
+    let (mut value, mut rest) = (0_u64, text);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        value = value
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+        rest = after;
+    }
+    let is_canonical = match text.len() - rest.len() {
+        0 => false,
+        1 => true,
+        _ => !text.starts_with(b"0"),
+    };
+    is_canonical.then_some((value, rest))
 }
 
 /// A JSON string in which nothing is escaped, and what follows it.
@@ -178,7 +193,7 @@ fn plain_text(text: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// Reads any JSON text of the right meaning: another order, white space, members of a later release.
-pub(super) fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordError> {
+pub(super) fn general_head(text: &[u8]) -> Result<(Box<Head>, Range<usize>), RecordError> {
     #[derive(Deserialize)]
     struct Version {
         v: u64,
@@ -189,11 +204,12 @@ pub(super) fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordEr
         return Err(RecordError::LaterVersion(v));
     }
     let Unique(members) = serde_json::from_slice::<Unique<&RawValue>>(text).map_err(malformed)?;
-    let (mut head, mut created, mut values) = (Head::default(), None, None);
+    let (mut head, mut created, mut values) = (Box::<Head>::default(), None, None);
     for (name, value) in &members {
         let value = value.get();
         let number = || serde_json::from_str::<Option<u64>>(value).map_err(malformed);
-        let position = |names: &[&str]| names.iter().position(|known| known == name);
+        let is_this = |known: &&str| known.trim_matches([',', '"', ':']) == name;
+        let position = |names: &[&str]| names.iter().position(is_this);
         if let Some(at) = position(&NUMBERS) {
             head.numbers[at] = number()?;
         } else if let Some(at) = position(&TEXTS) {
@@ -223,17 +239,11 @@ pub(super) fn general_head(text: &[u8]) -> Result<(Head, Range<usize>), RecordEr
     Ok((head, start..start + values.len()))
 }
 
-fn push_name(out: &mut Vec<u8>, name: &str) {
-    for part in [",\"", name, "\":"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+fn push_number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 // A Vec takes every write.
-fn push_number(out: &mut Vec<u8>, value: u64) {
-    let _ = write!(out, "{value}");
-}
-
 fn push_text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }

@@ -1,7 +1,6 @@
 //! [`Namespaces`]: all values in a session, by application, and the library's own notes.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::time::SystemTime;
 
 use serde::ser::SerializeMap as _;
@@ -225,12 +224,9 @@ impl Namespaces {
 
     /// All that have values, in the order of their names.
     fn filled(&self) -> impl Iterator<Item = (&str, &Values)> {
-        let before = self
-            .others
-            .range::<str, _>((Unbounded, Excluded(&*self.app)));
-        let after = self
-            .others
-            .range::<str, _>((Excluded(&*self.app), Unbounded));
+        let is_before = |(name, _): &(&String, &Values)| **name < self.app;
+        let before = self.others.iter().take_while(is_before);
+        let after = self.others.iter().skip_while(is_before);
         before
             .map(|(name, values)| (name.as_str(), values))
             .chain([(&*self.app, &self.own)])

@@ -76,7 +76,7 @@ impl Session {
     fn is_worth_storing(&self) -> bool {
         let Contents {
             record, namespaces, ..
-        } = &self.contents;
+        } = &*self.contents;
         self.is_kept_empty || record.user().is_some() || !namespaces.is_empty()
     }
 
@@ -130,8 +130,8 @@ impl Session {
             return touched;
         }
         let record = &self.contents.record;
-        let record = values.map_or_else(|| record.clone(), |values| record.with_values(values));
-        let mut record = record.saved_by(&self.manager.config);
+        let mut record = values.map_or_else(|| record.clone(), |values| record.with_values(values));
+        record.note_saved_by(&self.manager.config);
         record.forget_predecessors(MAX_GRACE, now);
         if must_renew || self.new_id.is_some() {
             self.note_sent(&mut record, now);
@@ -163,10 +163,10 @@ impl Session {
     fn store_first(
         &mut self,
         given: Option<SessionId>,
-        record: Record,
+        mut record: Record,
         now: SystemTime,
     ) -> Result<()> {
-        let record = record.saved_by(&self.manager.config);
+        record.note_saved_by(&self.manager.config);
         let (id, guard, lease) = match self.reserved_id.take().or(given) {
             Some(id) => {
                 let session = id.digest();

@@ -9,7 +9,7 @@ use crate::id::SessionDigest;
 use crate::record::{Namespaces, Record};
 use crate::store::Stored;
 
-/// A record and the values in it.
+/// A record and the values in it. It is large: sessions are moved from hand to hand without it.
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
     /// As it is stored, or as it would be stored first.
@@ -21,12 +21,12 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Of a session that is not stored yet.
-    pub(super) fn new(config: &Config, now: SystemTime) -> Self {
-        Contents {
+    pub(super) fn new(config: &Config, now: SystemTime) -> Box<Self> {
+        Box::new(Contents {
             record: Record::new(now),
             namespaces: Namespaces::new(&config.app, config.max_key_length),
             last_access: None,
-        }
+        })
     }
 
     /// Of a session that was found. The values in a record are parsed here, and not before.
@@ -35,21 +35,21 @@ impl Contents {
         session: &SessionDigest,
         stored: Stored,
         now: SystemTime,
-    ) -> Result<Self> {
+    ) -> Result<Box<Self>> {
         let Stored {
             record,
             last_access,
         } = stored;
         let (app, longest_key) = (&config.app, config.max_key_length);
         let namespaces = Namespaces::from_json(record.values(), app, longest_key, now);
-        Ok(Contents {
+        Ok(Box::new(Contents {
             namespaces: namespaces.map_err(|error| Error::Format {
                 path: PathBuf::from(session.as_str()),
                 reason: error.to_string(),
             })?,
             record,
             last_access: Some(last_access),
-        })
+        }))
     }
 
     /// The values as they are to be stored.

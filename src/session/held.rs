@@ -4,7 +4,7 @@
 //! helper thread, and a thread that asks for a session that it holds itself gets an error.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -26,8 +26,12 @@ const MAX_WAITING: usize = 16;
 /// The sessions that are held by the threads of one manager.
 #[derive(Default)]
 pub(crate) struct HeldSessions {
-    queues: Mutex<HashMap<Key, Queue>>,
+    queues: Mutex<Queues>,
 }
+
+/// Mostly as many as there are threads at work, which are searched faster than a table.
+#[derive(Default)]
+struct Queues(Vec<(Key, Queue)>);
 
 /// The beginning of a digest, which is all that some stores know of it.
 type Key = [u8; SessionId::LENGTH];
@@ -131,7 +135,7 @@ impl SessionGuard {
         let (mut started, mut place, mut refused) = (None, None::<WaitingPlace>, None);
         loop {
             let mut queues = held.queues();
-            let queue = queues.entry(key).or_default();
+            let queue = queues.get_or_insert(key);
             let position = queue.waiting.iter().position(|it| it.number == number);
             let is_own = queue.holder == Some(number);
             // Who waited and is in the queue no more was made the holder.
@@ -186,7 +190,7 @@ impl SessionGuard {
     /// Waits for the session in the store, where another process holds it.
     pub(crate) fn wait_elsewhere<T>(&self, wait: impl FnOnce() -> Result<T>) -> Result<T> {
         let note = |is_held_elsewhere| {
-            if let Some(queue) = self.held.queues().get_mut(&self.key) {
+            if let Some(queue) = self.held.queues().get_mut(self.key) {
                 queue.is_held_elsewhere = is_held_elsewhere;
             }
         };
@@ -205,7 +209,7 @@ impl SessionGuard {
         if self.holder.replace(here) == here {
             return;
         }
-        if let Some(queue) = self.held.queues().get_mut(&self.key) {
+        if let Some(queue) = self.held.queues().get_mut(self.key) {
             queue.holder = Some(here);
             // The one that handed it over now waits as long as any other.
             for waiter in &queue.waiting {
@@ -218,12 +222,12 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         let mut queues = self.held.queues();
-        let Some(queue) = queues.get_mut(&self.key) else {
+        let Some(queue) = queues.get_mut(self.key) else {
             return;
         };
         queue.holder = None;
         let Some(first) = queue.waiting.front() else {
-            queues.remove(&self.key);
+            queues.remove(self.key);
             return;
         };
         let thread = first.thread.clone();
@@ -244,8 +248,28 @@ impl Queue {
     }
 }
 
+impl Queues {
+    fn get_mut(&mut self, key: Key) -> Option<&mut Queue> {
+        let found = self.0.iter_mut().find(|(held, _)| *held == key);
+        found.map(|(_, queue)| queue)
+    }
+
+    fn get_or_insert(&mut self, key: Key) -> &mut Queue {
+        let found = self.0.iter().position(|(held, _)| *held == key);
+        let at = found.unwrap_or_else(|| {
+            self.0.push((key, Queue::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.0.retain(|(held, _)| *held != key);
+    }
+}
+
 impl HeldSessions {
-    fn queues(&self) -> MutexGuard<'_, HashMap<Key, Queue>> {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

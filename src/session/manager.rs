@@ -265,12 +265,8 @@ impl SessionManager {
 
     /// A new session, for a client that presented this.
     pub(super) fn begin(&self, presented: &Presented) -> Session {
-        let given = presented
-            .ids
-            .first()
-            .filter(|_| presented.by == By::Program);
-        let (shared, now) = (Arc::clone(&self.shared), SystemTime::now());
-        Session::new(shared, presented.clone(), given.cloned(), now)
+        let shared = Arc::clone(&self.shared);
+        Session::new(shared, presented.clone(), SystemTime::now())
     }
 
     pub(super) fn start_by(&self, presented: &Presented) -> Result<Session> {

@@ -14,11 +14,11 @@ use crate::session::contents::Contents;
 /// Reading one never waits. It cannot be changed; [`Values`] has its values.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    contents: Contents,
+    contents: Box<Contents>,
 }
 
 impl Snapshot {
-    pub(super) fn new(contents: Contents) -> Self {
+    pub(super) fn new(contents: Box<Contents>) -> Self {
         Snapshot { contents }
     }
 

@@ -445,7 +445,11 @@ pub struct Uninstalled {
 ///
 /// [`Error::TooLarge`] when it does not.
 pub fn check_size(record: &Record, limit: usize) -> Result<usize> {
-    let size = record.json_len();
+    check_length(record.json_len(), limit)
+}
+
+/// The same of a record whose JSON text has so many bytes.
+pub(super) fn check_length(size: usize, limit: usize) -> Result<usize> {
     if size > limit {
         return Err(Error::TooLarge { size, limit });
     }

@@ -72,14 +72,14 @@ impl CustomStore {
         })
     }
 
-    fn lease(&self, key: &str, lock: SessionLock, record: &Record, end: u64) -> Box<CustomLease> {
-        Box::new(CustomLease {
+    fn lease(&self, key: &str, lock: SessionLock, record: &Record, end: u64) -> CustomLease {
+        CustomLease {
             shared: Arc::clone(&self.shared),
             key: key.to_owned(),
             record: record.clone(),
             end,
             _lock: lock,
-        })
+        }
     }
 
     fn keys(&self) -> Result<Vec<String>> {
@@ -125,7 +125,7 @@ impl Store for CustomStore {
         if present.is_some_and(|(_, end)| !has_passed(end, now)) {
             return Ok(None);
         }
-        let mut lease = self.lease(key, lock, record, 0);
+        let mut lease = Box::new(self.lease(key, lock, record, 0));
         lease.commit(record, now)?;
         Ok(Some(lease))
     }
@@ -152,7 +152,7 @@ impl Store for CustomStore {
         let Some(record) = parse(key, data)? else {
             return Ok(None);
         };
-        let lease = self.lease(key, lock, &record, end);
+        let lease = Box::new(self.lease(key, lock, &record, end));
         Ok(Some((self.shared.stored(record, end, now), lease)))
     }
 

@@ -23,10 +23,6 @@ const SECTOR: u64 = 512;
 const USUAL_MAX_RECORD: usize = 1 << 20;
 
 /// What a session file holds.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is returned"
-)]
 pub(super) enum Content {
     Record(Current),
     /// Neither slot holds a whole record.

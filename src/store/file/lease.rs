@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::content::{self, Content, Current};
 use super::inner::{self, FileStoreInner};
-use super::slots::{self, Place};
+use super::slots::{self, Draft, Place};
 use super::{cap, count, space, users};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
@@ -17,7 +17,7 @@ use crate::store::expiry::should_touch;
 use crate::store::files::directory::Directory;
 use crate::store::files::lock::{LockedFile, NotLocked};
 use crate::store::files::{calls, directory};
-use crate::store::{Lease, Stored, check_size};
+use crate::store::{Lease, Stored, check_length, check_size};
 
 /// A slot more than so many times larger than its record is given back.
 const SHRINK: usize = 16;
@@ -149,14 +149,15 @@ impl FileLease {
         }
     }
 
-    /// Writes a record of `length` bytes into the slot that is not current, or into a new file.
-    fn write(&mut self, record: &Record, length: usize) -> Result<()> {
+    /// Writes a record into the slot that is not current, or into a new file.
+    fn write(&mut self, record: &Record, draft: Draft) -> Result<()> {
+        let length = draft.length();
         let Some(next) = self.place.next() else {
             // A new file may count from the beginning.
             self.place.generation = 0;
             return self.replace(record);
         };
-        let Some(slot) = slots::encode(&self.digest, next, record) else {
+        let Some(slot) = draft.slot(&self.digest, next) else {
             return self.replace(record);
         };
         self.overwrite(next, &slot, record)?;
@@ -209,7 +210,7 @@ impl FileLease {
     fn take_back(&mut self, old: &File, size: u64) {
         if let Ok(Content::Record(before)) = content::read_slots(old, size, &self.digest)
             && let Some(next) = self.place.next()
-            && let Some(slot) = slots::encode(&self.digest, next, &before.record)
+            && let Some(slot) = Draft::new(&before.record, next.cap).slot(&self.digest, next)
             && let Err(error) = self.overwrite(next, &slot, &before.record)
         {
             log::warn!("{}", error.one_line());
@@ -252,13 +253,14 @@ impl FileLease {
 
 impl Lease for FileLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        let length = check_size(record, self.shared.config.max_record_bytes)?;
+        let draft = Draft::new(record, self.place.cap);
+        check_length(draft.length(), self.shared.config.max_record_bytes)?;
         let changes_user = record.user() != self.user.as_deref();
         if changes_user && let Some(user) = record.user() {
             // First, so that a death leaves no session out of its user's index.
             users::add(&self.shared, user, &self.digest)?;
         }
-        self.write(record, length)?;
+        self.write(record, draft)?;
         self.modified = now;
         self.idle = self.shared.sliding(record);
         let was_counted = std::mem::replace(&mut self.is_counted, !record.is_replaced());
@@ -312,6 +314,8 @@ impl Lease for FileLease {
 
 /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
 /// keeps its link, and a process that waits for its lock would go on to use it.
+#[cold]
+#[inline(never)] // Its buffer is two pages of stack.
 fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> Result<()> {
     let directory = &shared.directory;
     let aside = format!("{}.corrupt", name.trim_end_matches(".json"));

@@ -73,10 +73,6 @@ pub(super) fn list(
     }
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is returned"
-)]
 enum Found {
     Session(File, SystemTime, Stored),
     /// There is none, or one that has expired.

@@ -184,13 +184,28 @@ pub(super) fn capacity(length: usize, unit: usize) -> usize {
     (need + need / 2).next_multiple_of(unit)
 }
 
-/// A slot as it is written; `None` when the record does not fit.
-pub(super) fn encode(digest: &SessionDigest, place: Place, record: &Record) -> Option<Vec<u8>> {
-    let mut slot = Vec::with_capacity(place.cap);
-    slot.resize(DATA, b' ');
-    record.write_json(&mut slot);
-    let fits = slot.len() - DATA + OVERHEAD <= place.cap;
-    fits.then(|| seal(slot, digest, place))
+/// A record that is about to be written: its JSON text behind the room for a slot's head.
+pub(super) struct Draft(Vec<u8>);
+
+impl Draft {
+    /// In a buffer for a slot of about this size.
+    pub(super) fn new(record: &Record, cap: usize) -> Self {
+        let mut text = Vec::with_capacity(cap);
+        text.resize(DATA, b' ');
+        record.write_json(&mut text);
+        Draft(text)
+    }
+
+    /// The length of the JSON text.
+    pub(super) fn length(&self) -> usize {
+        self.0.len() - DATA
+    }
+
+    /// A slot as it is written; `None` when the record does not fit.
+    pub(super) fn slot(self, digest: &SessionDigest, place: Place) -> Option<Vec<u8>> {
+        let fits = self.length() + OVERHEAD <= place.cap;
+        fits.then(|| seal(self.0, digest, place))
+    }
 }
 
 fn seal(mut slot: Vec<u8>, digest: &SessionDigest, place: Place) -> Vec<u8> {
@@ -220,16 +235,14 @@ pub(super) fn encode_new_file(
     unit: usize,
     record: &Record,
 ) -> (Vec<u8>, Place) {
-    let mut data = Vec::with_capacity(2 * capacity(record.values().len() + 128, unit));
-    data.resize(DATA, b' ');
-    record.write_json(&mut data);
+    let draft = Draft::new(record, 2 * capacity(record.values().len() + 128, unit));
     let place = Place {
-        cap: capacity(data.len() - DATA, unit),
+        cap: capacity(draft.length(), unit),
         slot: SlotPosition::First,
         generation,
         seed,
     };
-    let mut file = seal(data, digest, place);
+    let mut file = seal(draft.0, digest, place);
     file.extend_from_slice(b",null");
     file.resize(2 * place.cap - 1, b' ');
     file.push(b']');
@@ -286,16 +299,13 @@ mod tests {
     /// A slot of 512 bytes.
     fn slot(slot: SlotPosition, generation: u64, record: &Record) -> Option<Vec<u8>> {
         let (cap, seed) = (512, SEED);
-        encode(
-            &digest(),
-            Place {
-                cap,
-                slot,
-                generation,
-                seed,
-            },
-            record,
-        )
+        let place = Place {
+            cap,
+            slot,
+            generation,
+            seed,
+        };
+        Draft::new(record, cap).slot(&digest(), place)
     }
 
     /// The data of a slot, and whether its checksum is right under the name of `digest`.
