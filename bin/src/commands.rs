@@ -7,12 +7,15 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::sessions::Ended;
 use crate::{
-    check, config, copy, destroy, init, list, manual, report, serve, show, start, stats, uninstall,
-    value,
+    check, config, copy, destroy, init, list, manual, new, report, serve, show, start, stats,
+    uninstall, value,
 };
 
 const EXAMPLES: &str = "\
 Examples:
+  # Begin a program of your own
+  cgi-session new guestbook
+
   # Try your own CGI programs out in a browser, with nothing installed
   cgi-session serve --programs ~/cgi-bin
 
@@ -54,6 +57,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::Arguments),
     Serve(serve::Arguments),
     Config(config::Arguments),
     Check(check::Arguments),
@@ -83,6 +87,7 @@ pub fn cgi_session() -> ExitCode {
     report::show_warnings();
     let file = arguments.config.as_deref();
     let done = match &arguments.command {
+        Command::New(arguments) => new::run(arguments),
         Command::Serve(arguments) => Ok(serve::run(arguments, file)),
         Command::Config(arguments) => Ok(config::run(arguments, file)),
         Command::Check(arguments) => Ok(check::run(arguments, file)),

@@ -14,6 +14,7 @@ mod key_file;
 mod list;
 mod location;
 mod manual;
+mod new;
 mod owner;
 mod private;
 mod progress;

@@ -25,6 +25,7 @@ mod engine;
 mod init;
 mod languages;
 mod manual;
+mod new;
 #[cfg(all(
     feature = "mysql",
     feature = "postgres",

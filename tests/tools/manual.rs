@@ -4,7 +4,8 @@ use std::fs;
 
 use testkit::tools::{Finished, program, tool};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
+    "new",
     "serve",
     "config",
     "check",

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use testkit::tools::{Finished, Site, set_mode};
 
 /// A running server, ended with the test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     site: Site,
 }
 
@@ -35,8 +36,13 @@ impl Server {
             fs::write(programs.join(name), text).unwrap();
             set_mode(&programs.join(name), mode);
         }
+        Server::of(site, &programs)
+    }
+
+    /// Serves these programs with the sessions of a site.
+    pub(crate) fn of(site: Site, programs: &Path) -> Self {
         let mut command = site.about("serve");
-        command.args(["--port", "0", "--programs"]).arg(&programs);
+        command.args(["--port", "0", "--programs"]).arg(programs);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut greeting = String::new();

@@ -1,0 +1,102 @@
+//! `cgi-session new`: a project that builds, passes its own test and counts behind `cgi-session serve`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use testkit::client::Client;
+use testkit::tools::{Finished, Site, tool};
+use testkit::{copy, profile_directory, repository};
+
+use crate::serve::Server;
+
+/// Runs cargo in a project; what it builds is kept for the next run.
+#[track_caller]
+fn cargo(project: &Path, subcommand: &str) -> Finished {
+    let mut command = Command::new(env!("CARGO"));
+    command.arg(subcommand).current_dir(project);
+    command.env("CARGO_TARGET_DIR", profile_directory().parent().unwrap());
+    command
+        .env("CARGO_PROFILE_DEV_DEBUG", "none")
+        .env("CARGO_INCREMENTAL", "0");
+    Finished::of(&mut command).exits_with(0)
+}
+
+#[test]
+fn a_new_project_builds_passes_its_own_test_and_counts() {
+    let site = Site::new();
+    let project = site.parent().join("guestbook");
+    let told = Finished::of(tool("new").arg(&project)).exits_with(0);
+    let checkout = repository("");
+    told.says(checkout.to_str().unwrap().trim_end_matches('/'));
+    // The same releases as here, from which nothing has to be fetched.
+    copy(&repository("Cargo.lock"), &project);
+    cargo(&project, "test").says("each_view_of_a_visitor_counts_one ... ok");
+    cargo(&project, "build");
+    let readme = fs::read_to_string(project.join("README.md")).unwrap();
+    let (_, programs) = readme.split_once("serve --programs target/").unwrap();
+    let programs = programs.split_once("release ").unwrap().0;
+    let target = profile_directory().parent().unwrap().to_owned();
+    let built = target.join(programs).join("debug/guestbook");
+    // A directory of its own: others of that one change while it is served.
+    let programs = site.parent().join("programs");
+    fs::create_dir(&programs).unwrap();
+    copy(&built, &programs);
+    let server = Server::of(site, &programs);
+    let port = server.address.rsplit(':').next().unwrap();
+    let mut visitor = Client::new(port.parse().unwrap());
+    for views in 1..=2 {
+        let page = visitor.get("/guestbook");
+        assert!(
+            page.body.contains(&format!("here {views} time(s)")),
+            "{page:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_program_for_fastcgi_has_units_for_systemd() {
+    let place = tempfile::tempdir().unwrap();
+    let project = place.path().join("guest-book");
+    Finished::of(tool("new").arg(&project).arg("--fastcgi")).exits_with(0);
+    let read = |name: &str| fs::read_to_string(project.join(name)).unwrap();
+    for name in [
+        "guest-book.socket",
+        "guest-book.service",
+        "README.md",
+        "Cargo.toml",
+    ] {
+        let text = read(name);
+        assert!(
+            text.contains("guest-book") && !text.contains("{{"),
+            "{text}"
+        );
+    }
+    assert!(read("README.md").contains("fastcgi_pass unix:/run/guest-book.sock"));
+    assert!(!project.join(".cargo").exists());
+}
+
+#[test]
+fn a_name_that_no_program_can_have_and_a_directory_in_use_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, reason) in [
+        ("2nd", "begins with a letter"),
+        ("a b", "letters, digits"),
+        ("..", "letters, digits"),
+        ("fn", "reserved"),
+        ("cgi-session", "reserved"),
+    ] {
+        let refused = Finished::of(tool("new").arg(place.path().join(name)));
+        refused.exits_with(2).complains(reason);
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    let project = place.path().join("guestbook");
+    fs::create_dir(&project).unwrap();
+    Finished::of(tool("new").arg(&project)).exits_with(0);
+    let refused = Finished::of(tool("new").arg(&project)).exits_with(2);
+    refused.complains("is not empty");
+    let nowhere = Finished::of(tool("new").arg("/dev/null/guestbook"));
+    nowhere
+        .exits_with(1)
+        .complains("cannot create /dev/null/guestbook");
+}
