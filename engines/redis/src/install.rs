@@ -1,6 +1,7 @@
 //! Whether the server can keep sessions, and removing them from it.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
 
@@ -8,7 +9,7 @@ use redis::InfoDict;
 
 use super::Shared;
 use super::names::Kind;
-use super::node::Connections;
+use super::node::{self, Connections, WAITAOF};
 
 /// The first version that can tell whether the holder of a lock is still connected.
 const OLDEST: (u32, u32) = (6, 2);
@@ -93,7 +94,7 @@ impl<'a> State<'a> {
             version => format!("Valkey {version}"),
         };
         found.engine.get_or_insert(engine);
-        if is_older(&version) {
+        if node::version(&self.information) < OLDEST {
             let reason = format!("its version is {version}");
             let hint = "version 6.2 or a later one is needed";
             found.problems.push(self.problem(reason, hint));
@@ -106,6 +107,13 @@ impl<'a> State<'a> {
         if self.value("maxmemory") != "0" && policy != "noeviction" {
             let reason = format!("it may delete sessions that live (maxmemory-policy {policy})");
             let hint = "set maxmemory-policy noeviction";
+            found.problems.push(self.problem(reason, hint));
+        }
+        let timeout = self.setting("timeout").and_then(|it| it.parse().ok());
+        let timeout = Duration::from_secs(timeout.unwrap_or(0));
+        if !timeout.is_zero() && timeout < self.shared.lease {
+            let reason = format!("it ends the lock of a request that lasts for {timeout:?}");
+            let hint = "set timeout 0, or lockLease below it";
             found.problems.push(self.problem(reason, hint));
         }
         self.judge_cluster(found);
@@ -142,19 +150,15 @@ impl<'a> State<'a> {
             }
             return;
         }
-        let is_synced = has_log && !is("appendfsync", "everysec") && !is("appendfsync", "no");
+        let waits = node::version(&self.information) >= WAITAOF;
+        let is_synced =
+            has_log && !is("appendfsync", "no") && (waits || !is("appendfsync", "everysec"));
         if !is_synced && matches!(&*self.value("connected_slaves"), "" | "0") {
             let reason = "a commit is lost with its power, which durability = data excludes";
             let hint = "set appendonly yes and appendfsync always, or give it a replica";
             found.problems.push(self.problem(reason, hint));
         }
     }
-}
-
-fn is_older(version: &str) -> bool {
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    (next(), next()) < OLDEST
 }
 
 /// Removes our keys and no others.

@@ -1,15 +1,15 @@
 //! [`Node`]: one server, alone or of a cluster, and the connections to it.
 
 use std::error::Error as StdError;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use cgi_session::{Error, Result};
 use cgi_session_kit::pool::{Connect, Pool};
 use redis::{
     ConnectionInfo, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
-    ServerErrorKind, Value, from_redis_value,
+    ServerErrorKind, Value, from_redis_value, from_redis_value_ref,
 };
 
 use super::place::{Kind, Place};
@@ -20,6 +20,9 @@ const LIVELY: Duration = Duration::from_secs(1);
 
 /// One of several servers that cannot be reached in this time is given up: another may have its place.
 const NEAR: Duration = Duration::from_secs(2);
+
+/// The first version that says when its log is on disk.
+pub(super) const WAITAOF: (u32, u32) = (7, 2);
 
 /// A server that can be connected to.
 pub(super) struct Node {
@@ -38,6 +41,9 @@ pub(super) struct Connection {
     id: u64,
     /// The server's clock in milliseconds since 1970, and when it showed that.
     clock: (u64, Instant),
+    has_waitaof: bool,
+    /// Whether a replica was connected to the server when it was asked last.
+    has_replica: bool,
     /// Whether the server has answered a moment ago, and was asked nothing since.
     is_fresh: bool,
 }
@@ -111,12 +117,10 @@ impl Node {
         let id = next().ok().and_then(|id| from_redis_value(id).ok());
         let (seconds, micros): (u64, u64) = from_redis_value(next()?)?;
         let about = next().ok().and_then(|about| from_redis_value(about).ok());
-        let server = about.and_then(|about: InfoDict| about.get("run_id"));
-        let role = next().ok().and_then(|role| from_redis_value(role).ok());
-        if matches!(
-            (&self.place.kind, role),
-            (Kind::Sentinels(_), Some(Role::Replica { .. }))
-        ) {
+        let about = about.unwrap_or_else(|| InfoDict::new(""));
+        let role = next().unwrap_or(Value::Nil);
+        let is_replica = matches!(from_redis_value_ref(&role), Ok(Role::Replica { .. }));
+        if is_replica && matches!(self.place.kind, Kind::Sentinels(_)) {
             let kind = ErrorKind::Server(ServerErrorKind::ReadOnly);
             return Err((
                 kind,
@@ -127,7 +131,9 @@ impl Node {
         let millis = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         Ok(Connection {
             inner,
-            server: server.unwrap_or_default(),
+            server: about.get("run_id").unwrap_or_default(),
+            has_waitaof: version(&about) >= WAITAOF,
+            has_replica: has_replica(&role),
             id: id.unwrap_or(0),
             clock: (millis, Instant::now()),
             is_fresh: true,
@@ -236,21 +242,49 @@ impl Link {
         answers(self.connection(), questions)
     }
 
-    /// Waits until a replica has what this connection wrote; `false` when none says so in time. A server
-    /// without replicas is its own witness.
-    pub(super) fn is_replicated(&mut self) -> RedisResult<bool> {
-        let role = redis::cmd("ROLE").query(self.connection())?;
-        if !matches!(role, Role::Primary { replicas, .. } if !replicas.is_empty()) {
-            return Ok(true);
-        }
+    /// Waits until what this connection wrote is on disk, where the server can tell, and a replica has it, if
+    /// one is connected; `false` when that is not so in time.
+    pub(super) fn is_lasting(&mut self) -> RedisResult<bool> {
         // So that its answer comes before we give up.
-        let wait = self.node().place.patience * 4 / 5;
+        let wait = number_of_millis(self.node().place.patience * 4 / 5);
+        let mut questions = redis::pipe();
+        questions.cmd("ROLE");
+        if self.connection.has_waitaof {
+            questions.cmd("WAITAOF").arg(1).arg(0).arg(&wait);
+        }
+        let mut answers = self.answers::<Value>(&questions)?.into_iter();
+        let has_replica = has_replica(&answers.next().transpose()?.unwrap_or(Value::Nil));
+        match answers.next() {
+            Some(Ok(answer)) if from_redis_value_ref::<(u64, u64)>(&answer)?.0 == 0 => {
+                return Ok(false);
+            }
+            // Without a log there is nothing to be waited for; `check` says so.
+            Some(Err(error)) if error.code() != Some("ERR") => return Err(error),
+            _ => {}
+        }
+        let before = mem::replace(&mut self.connection.has_replica, has_replica);
+        if !has_replica {
+            // One that has left a moment ago may be the new primary, without what was written here.
+            return Ok(!before);
+        }
         let mut command = redis::cmd("WAIT");
-        command.arg(1).arg(number_of_millis(wait));
-        command
-            .query::<u64>(self.connection())
-            .map(|number| number > 0)
+        let command = command.arg(1).arg(wait);
+        let number: u64 = command.query(self.connection())?;
+        Ok(number > 0)
     }
+}
+
+fn has_replica(role: &Value) -> bool {
+    let role = from_redis_value_ref(role);
+    matches!(role, Ok(Role::Primary { replicas, .. }) if !replicas.is_empty())
+}
+
+/// The server's version, of which Valkey tells the Redis that it is compatible with.
+pub(super) fn version(about: &InfoDict) -> (u32, u32) {
+    let version: String = about.get("redis_version").unwrap_or_default();
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next())
 }
 
 /// The client's own way to ask several questions waits for each answer, even when the first one does not

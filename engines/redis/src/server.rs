@@ -84,7 +84,7 @@ impl Server {
             };
             let mut reply = link.run(script, key, &first, rest)?;
             reply.is_repeated = is_repeated.get();
-            let is_witnessed = !must_last || reply.word() != "done" || link.is_replicated()?;
+            let is_witnessed = !must_last || reply.word() != "done" || link.is_lasting()?;
             Ok((reply, is_witnessed))
         };
         let run = |link: &mut Link| {
@@ -112,7 +112,9 @@ impl Server {
             return fail("the server's clock does not run evenly");
         }
         if !is_witnessed {
-            return fail("it was done there, but no replica has confirmed it in time");
+            return fail(
+                "it was done there, but its disk or a replica has not confirmed it in time",
+            );
         }
         Ok(reply)
     }

@@ -353,13 +353,48 @@ fn a_server_that_cannot_keep_sessions_is_told_when_it_is_installed() {
     assert!(store.install().is_empty());
     let durable = crate::store::store(&server, &[("durability", "data")]);
     assert!(durable.install().is_empty());
-    server.tell(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    server.tell(&["CONFIG", "SET", "appendfsync", "no"]);
     says(
         &durable.install()[0],
         &["durability = data", "appendfsync always"],
     );
+    server.tell(&["CONFIG", "SET", "timeout", "30"]);
+    says(&store.install()[0], &["lasts for 30s", "set timeout 0"]);
+    let short = crate::store::store(&server, &[("lockLease", "30s")]);
+    assert!(short.install().is_empty());
+    server.tell(&["CONFIG", "SET", "timeout", "0"]);
     server.tell(&["REPLICAOF", "127.0.0.1", "1"]);
     says(&store.install()[0], &["replica", "primary"]);
+}
+
+#[test]
+fn with_durability_a_commit_waits_for_the_disk_where_the_server_can_tell() {
+    let Some(server) = RedisServer::start(&["--appendfsync", "everysec"]) else {
+        return;
+    };
+    let store = store(&server, &[("durability", "data")]);
+    let now = SystemTime::now();
+    let (_, mut lease) = create(&store, 1, now);
+    lease.commit(&record(2, now), now).unwrap();
+    let version = server.tell(&["INFO", "server"]);
+    let version = version
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"));
+    let mut parts = version
+        .unwrap()
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap());
+    let can_tell = (parts.next(), parts.next()) >= (Some(7), Some(2));
+    let used = server.tell(&["INFO", "commandstats"]);
+    assert_eq!(
+        used.contains("cmdstat_waitaof:calls=2,"),
+        can_tell,
+        "{used}"
+    );
+    // Where the server has no log there is nothing to be waited for.
+    server.tell(&["CONFIG", "SET", "appendonly", "no"]);
+    lease.commit(&record(3, now), now).unwrap();
+    assert_eq!(store.install().len(), 1);
 }
 
 #[test]
@@ -389,7 +424,7 @@ fn with_durability_a_commit_waits_for_a_replica_if_there_is_one() {
     assert_eq!(error.status(), 503);
     says(
         &error,
-        &["cannot save a session in", "no replica has confirmed"],
+        &["cannot save a session in", "a replica has not confirmed"],
     );
     replica.resume();
     lease.commit(&record(4, now), now).unwrap();
