@@ -7,13 +7,16 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::outside::Watched;
-use crate::{is_installed, wait_until};
+use crate::{is_installed, repository, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
 const WATCH: &str =
     "redis-server \"$@\" </dev/null >/dev/null & echo $!; read -r stays; kill -KILL $!; wait
     [ \"$stays\" ] || rm -rf -- \"$0\"";
+
+/// The name and the password of the user whom [`RedisServer::let_in`] lets in, as a URL has them.
+pub const USER: &str = "app:PASSWORD";
 
 /// A server that does not outlive its test.
 pub struct RedisServer {
@@ -115,6 +118,18 @@ impl RedisServer {
             .status
             .success()
             .then(|| answer.trim_end().to_owned())
+    }
+
+    /// Lets in the user of [`USER`] with the rights that docs/engines.md tells, to the keys of this pattern.
+    #[track_caller]
+    pub fn let_in(&self, keys: &str) {
+        let text = fs::read_to_string(repository("docs/engines.md")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("ACL SETUSER"));
+        let line = line.unwrap().replace("~Session:*", keys);
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!(self.tell(&words), "OK");
+        // A server that does not know the command does not know the right.
+        self.ask(&["ACL", "SETUSER", "app", "+waitaof"]);
     }
 
     /// As [`RedisServer::ask`], of a server that must answer.

@@ -1,7 +1,7 @@
 //! A Redis cluster of a test's own: three primaries, each with a replica.
 
 use crate::outside::{free_port, wait_until};
-use crate::redis::RedisServer;
+use crate::redis::{RedisServer, USER};
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16384;
@@ -100,6 +100,13 @@ impl RedisCluster {
 
     pub fn url(&self) -> String {
         format!("redis+cluster://{}/", self.hosts())
+    }
+
+    /// Where a user is let in at every node who may do no more than docs/engines.md tells, to these keys.
+    #[track_caller]
+    pub fn url_of_user(&self, keys: &str) -> String {
+        self.nodes.iter().for_each(|node| node.let_in(keys));
+        format!("redis+cluster://{USER}@{}/", self.hosts())
     }
 
     /// The nodes that are primaries at the beginning, as they stand in a URL.

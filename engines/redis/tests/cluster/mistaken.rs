@@ -61,7 +61,12 @@ fn some_of_the_nodes_that_are_named_may_be_away() {
     }
     let examined = store_at(&url, &[]).examine();
     assert!(examined.problems.is_empty(), "{examined:?}");
-    assert!(examined.engine.unwrap().starts_with("Redis "));
+    let engine = examined.engine.unwrap();
+    assert!(
+        ["Redis ", "Valkey "]
+            .iter()
+            .any(|name| engine.starts_with(name))
+    );
     let is_said = || {
         let warnings = store_at(&url, &[]).examine().warnings;
         let word = "set cluster-require-full-coverage no";

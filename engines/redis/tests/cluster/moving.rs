@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use cgi_session::Store;
 
-use crate::counting::{Counter, WAIT, record, store};
+use crate::counting::{Counter, WAIT, record, store, store_at};
 use testkit::redis::RedisServer;
 use testkit::redis_cluster::RedisCluster;
 
@@ -21,7 +21,7 @@ fn a_session_is_begun_and_ended_where_its_slot_is_about_to_be() {
     let Some(cluster) = RedisCluster::start() else {
         return;
     };
-    let store = store(&cluster, &[]);
+    let store = store_at(&cluster.url_of_user("~Session:*"), &[]);
     let now = SystemTime::now();
     let moved = Counter::new(&cluster, &store);
     let (_, lease) = store.lock(&moved.session, WAIT, now).unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! The Redis store keeps the contract, on a server and on a cluster.
+//! The Redis store keeps the contract, on a server and on a cluster, as a user who may do what the documentation
+//! says and no more.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -7,7 +8,7 @@ use cgi_session::store_contract::StoreContract;
 use cgi_session::{Config, Origin};
 use cgi_session_redis::RedisStore;
 
-use testkit::redis::RedisServer;
+use testkit::redis::{RedisServer, USER};
 use testkit::redis_cluster::RedisCluster;
 
 /// Names the server or the cluster to the processes that a test starts.
@@ -39,12 +40,17 @@ fn url(name: &str) -> Option<String> {
         return Some(url);
     }
     if name == "redis" {
-        let server = SERVER.get_or_init(|| RedisServer::start(&[]));
-        return server.as_ref().map(RedisServer::url);
+        let server = SERVER.get_or_init(|| RedisServer::start(&[])).as_ref()?;
+        server.let_in(KEYS);
+        let (user, password) = USER.split_once(':').unwrap();
+        return Some(format!("{}?user={user}&pass={password}", server.url()));
     }
     let cluster = CLUSTER.get_or_init(RedisCluster::start);
-    cluster.as_ref().map(RedisCluster::url)
+    Some(cluster.as_ref()?.url_of_user(KEYS))
 }
+
+/// The keys of all tables of these tests.
+const KEYS: &str = "~ttmp*";
 
 /// What the keys begin with that belong to this directory.
 fn table(directory: &Path) -> String {

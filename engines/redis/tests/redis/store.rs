@@ -1,17 +1,18 @@
 //! What is particular to a server: its URL and its password, its keys, its clock, and a lock that ends.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, Session, SessionId, SessionManager, Store};
+use cgi_session::{Config, Error, Session, SessionDigest, SessionId, SessionManager, Store, Sweep};
 use cgi_session_redis::RedisStore;
 
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::outside::free_port;
-use testkit::redis::RedisServer;
+use testkit::redis::{RedisServer, USER};
 use testkit::wait_until;
 
 pub(crate) fn config(url: &str, settings: &[(&str, &str)]) -> Config {
@@ -395,6 +396,47 @@ fn with_durability_a_commit_waits_for_the_disk_where_the_server_can_tell() {
     server.tell(&["CONFIG", "SET", "appendonly", "no"]);
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(store.install().len(), 1);
+}
+
+#[test]
+fn a_user_with_the_documented_rights_can_do_everything_and_with_less_is_told_what_to_do() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    server.let_in("~Session:*");
+    let (user, password) = USER.split_once(':').unwrap();
+    let url = format!("{}?user={user}&pass={password}&db=1", server.url());
+    let store = |settings: &[(&str, &str)]| RedisStore::new(&config(&url, settings)).unwrap();
+    let durable = store(&[("durability", "data")]);
+    let now = SystemTime::now();
+    assert!(durable.install().is_empty(), "{:?}", durable.install());
+    let (id, mut lease) = create(&durable, 1, now);
+    let record = record(2, now).with_user(Some("ada"));
+    lease.commit(&record, now).unwrap();
+    let refused = durable.lock(&id.digest(), Duration::ZERO, now).map(drop);
+    assert!(matches!(refused, Err(Error::Busy { .. })));
+    drop(lease);
+    assert_eq!(durable.sessions_of("ada", now).unwrap(), [id.digest()]);
+    let mut listed = 0;
+    let visit = &mut |_: &SessionDigest, _| {
+        listed += 1;
+        ControlFlow::Continue(())
+    };
+    durable.for_each(visit, now).unwrap();
+    assert_eq!(listed, 1);
+    let report = durable.delete_expired(&Sweep::new(), later(now, 600));
+    assert_eq!(report.unwrap().deleted, 1);
+    assert!(durable.uninstall().errors.is_empty());
+
+    let words = ["NOPERM", "what the user may do (ACL)"];
+    let elsewhere = store(&[("table", "Other")]);
+    let error = elsewhere.read(&id.digest(), now).unwrap_err();
+    assert_eq!(error.status(), 500);
+    says(&error, &words);
+    server.tell(&["ACL", "SETUSER", user, "-evalsha", "-info"]);
+    let error = durable.lock(&id.digest(), WAIT, now).map(drop).unwrap_err();
+    says(&error, &words);
+    says(&durable.install()[0], &words);
 }
 
 #[test]
