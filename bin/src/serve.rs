@@ -31,7 +31,12 @@ Examples:
 Executable files are CGI programs, each request a process of its own; what is behind their name in
 the path is PATH_INFO. Other pages, scripts, styles, images and text are served as they are, index.html or
 index.cgi for a directory. Names that begin with a dot, links, and files of other kinds are not served.
-The programs find their sessions in the configuration of this command.
+With --documents, what is not among the programs is looked for there, and nothing of it is run. The
+programs find their sessions in the configuration of this command.
+
+Each request is a line: its status, how long the answer took to begin, the first digits of its
+session's digest (cgi-session show has the rest), and what was asked for. What a program writes to
+stderr is printed, too, and is on the page when it gives no answer.
 
 It ends when it is interrupted (Ctrl-C). It is for trying out: for visitors, install the programs
 behind a web server.";
@@ -45,12 +50,17 @@ pub(crate) struct Arguments {
     /// The directory of your CGI programs and files.
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
+    /// The directory of files that are no programs.
+    #[arg(long, value_name = "DIR")]
+    documents: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> ExitCode {
     let directory = arguments.listen.storage_file_dir.as_deref();
     let served = Storage::find(config, directory)
-        .and_then(|storage| Directory::new(&arguments.programs, storage))
+        .and_then(|storage| {
+            Directory::new(&arguments.programs, arguments.documents.as_deref(), storage)
+        })
         .and_then(|site| serve(&arguments.listen, site));
     match served {
         Ok(()) => ExitCode::SUCCESS,

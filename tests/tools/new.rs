@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use cgi_session::SessionId;
 use testkit::client::Client;
 use testkit::tools::{Finished, Site, tool};
 use testkit::{copy, profile_directory, repository};
@@ -42,11 +43,15 @@ fn a_new_project_builds_passes_its_own_test_and_counts() {
     let programs = site.parent().join("programs");
     fs::create_dir(&programs).unwrap();
     copy(&built, &programs);
-    let server = Server::of(site, &programs);
+    let mut server = Server::of(site, &programs);
     let port = server.address.rsplit(':').next().unwrap();
     let mut visitor = Client::new(port.parse().unwrap());
     for views in 1..=2 {
         let page = visitor.get("/guestbook");
+        let id = SessionId::parse(visitor.id().unwrap().as_bytes()).unwrap();
+        let line = server.line();
+        let end = format!(" ms  {:.12}  GET /guestbook\n", id.digest().as_str());
+        assert!(line.starts_with("200 ") && line.ends_with(&end), "{line}");
         assert!(
             page.body.contains(&format!("here {views} time(s)")),
             "{page:#?}"

@@ -1,10 +1,10 @@
 //! `cgi-session serve`: a directory of one's own CGI programs and files behind a small server.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use testkit::tools::{Finished, Site, set_mode};
 
@@ -12,6 +12,7 @@ use testkit::tools::{Finished, Site, set_mode};
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
+    output: BufReader<ChildStdout>,
     site: Site,
 }
 
@@ -21,6 +22,7 @@ impl Server {
         let programs = site.parent().join("programs");
         fs::create_dir_all(programs.join("shop/.hidden")).unwrap();
         fs::create_dir(programs.join("begin")).unwrap();
+        fs::create_dir_all(site.parent().join("documents/about")).unwrap();
         let script = "#!/bin/sh\nprintf 'Status: 201 Created\\nContent-Type: text/plain\\n\\n'\n\
                       echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
         for (name, text, mode) in [
@@ -32,6 +34,14 @@ impl Server {
             ("shop/.hidden/notes.txt", "secret", 0o644),
             ("source.py", "print('secret')", 0o644),
             ("silent", "#!/bin/sh\n", 0o755),
+            (
+                "loud",
+                "#!/bin/sh\necho 'no <database>' >&2\nexit 3\n",
+                0o755,
+            ),
+            ("../documents/about/index.html", "<p>About", 0o755),
+            ("../documents/show", "secret", 0o755),
+            ("../documents/tool", "secret", 0o755),
         ] {
             fs::write(programs.join(name), text).unwrap();
             set_mode(&programs.join(name), mode);
@@ -43,11 +53,17 @@ impl Server {
     pub(crate) fn of(site: Site, programs: &Path) -> Self {
         let mut command = site.about("serve");
         command.args(["--port", "0", "--programs"]).arg(programs);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let documents = site.parent().join("documents");
+        if documents.exists() {
+            command.arg("--documents").arg(documents);
+        }
+        let errors = File::create(site.parent().join("errors")).unwrap();
+        command.stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut greeting = String::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().take(3) {
-            greeting += &line.unwrap();
+        for _ in 0..3 {
+            output.read_line(&mut greeting).unwrap();
         }
         assert!(
             greeting.contains(site.directory.to_str().unwrap()),
@@ -58,8 +74,16 @@ impl Server {
         Server {
             child,
             address,
+            output,
             site,
         }
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
     }
 
     /// The whole answer to a request.
@@ -110,6 +134,43 @@ fn executable_files_are_programs_that_find_the_sessions() {
     server.answers("GET /begin/", "201", "/begin/||");
     server.answers("GET /shop", "301", "location: /shop/\r\n");
     server.answers("GET /silent", "502", "gave no answer");
+}
+
+#[test]
+fn each_request_is_a_line_and_what_a_program_says_on_stderr_is_on_the_page_of_its_failure() {
+    let mut server = Server::start();
+    server.answers("GET /loud", "502", "<pre>no &lt;database&gt;\n</pre>");
+    let errors = fs::read_to_string(server.site.parent().join("errors")).unwrap();
+    assert!(errors.contains("no <database>\n"), "{errors}");
+    server.ask("POST /show/a%0Ab?c=d", "the body");
+    for (status, request) in [
+        ("502 ", "-  GET /loud\n"),
+        ("201 ", "-  POST /show/a%0Ab\n"),
+    ] {
+        let line = server.line().replace("           ", "");
+        assert!(
+            line.starts_with(status) && line.ends_with(request),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn documents_are_looked_for_after_the_programs_and_never_run() {
+    let server = Server::start();
+    server.answers("GET /about", "301", "location: /about/\r\n");
+    server.answers("GET /about/", "200", "<p>About");
+    server.answers("GET /show", "201", "/show||");
+    server.answers("GET /tool", "403", "tool is not served");
+    let missing = server.site.parent().join("missing");
+    let programs = server.site.parent().to_str().unwrap();
+    let mut command = server.site.about("serve");
+    command
+        .args(["--programs", programs, "--documents"])
+        .arg(missing);
+    Finished::of(&mut command)
+        .exits_with(1)
+        .complains("--documents");
 }
 
 #[test]

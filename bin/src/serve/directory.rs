@@ -4,8 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
+use cgi_session::{SessionDigest, printable};
+use http::header::{ALLOW, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -40,9 +43,13 @@ const MEDIA_TYPES: [(&str, &str); 14] = [
 /// What answers for a directory.
 const INDEXES: [&str; 2] = ["index.html", "index.cgi"];
 
-/// The programs and files below a directory.
+/// How much of a session's digest is printed.
+const DIGITS: usize = 12;
+
+/// The programs and files below a directory, and the files below another.
 pub(super) struct Directory {
     root: PathBuf,
+    documents: Option<PathBuf>,
     storage: Storage,
     gateway: Gateway,
 }
@@ -58,45 +65,18 @@ enum Found {
 }
 
 impl Directory {
-    pub(super) fn new(directory: &Path, storage: Storage) -> Result<Self, String> {
-        let failed = |reason: String| format!("--programs {}: {reason}", directory.display());
-        let root = fs::canonicalize(directory).map_err(|error| failed(error.to_string()))?;
-        if !root.is_dir() {
-            return Err(failed("not a directory".to_owned()));
-        }
+    pub(super) fn new(
+        programs: &Path,
+        documents: Option<&Path>,
+        storage: Storage,
+    ) -> Result<Self, String> {
+        let documents = documents.map(|directory| existing("--documents", directory));
         Ok(Directory {
-            root,
+            root: existing("--programs", programs)?,
+            documents: documents.transpose()?,
             storage,
             gateway: Gateway::default(),
         })
-    }
-
-    /// Looks a path of a request up. `/cgi-bin/` stands for the directory itself if it has none of this name.
-    fn find(&self, path: &str) -> Found {
-        let mut directory = self.root.clone();
-        let mut end = 0;
-        for name in path.split('/').skip(1) {
-            end += 1 + name.len();
-            if name.is_empty() {
-                // The slash at the end of a directory's name.
-                let indexes = INDEXES.map(|index| directory.join(index));
-                let index = indexes.into_iter().find(|index| is_file(index));
-                let is_last = end == path.len();
-                return index
-                    .filter(|_| is_last)
-                    .map_or(Found::Nothing, |index| Found::File(index, end));
-            }
-            let is_alias = end == "/cgi-bin".len() && name == "cgi-bin";
-            let next = directory.join(name);
-            // Not metadata(): a link may lead out of the directory.
-            match fs::symlink_metadata(&next) {
-                Ok(found) if is_plain(name) && found.is_file() => return Found::File(next, end),
-                Ok(found) if is_plain(name) && found.is_dir() => directory = next,
-                Err(_) if is_alias => {}
-                _ => return Found::Nothing,
-            }
-        }
-        Found::Unfinished
     }
 
     async fn run(
@@ -109,11 +89,59 @@ impl Directory {
         let variables = variables::of(parts, connection, script, path_info)?;
         let mut command = Command::new(file);
         command.env_clear().env("SCRIPT_FILENAME", file);
-        command.env("DOCUMENT_ROOT", &self.root);
+        command.env(
+            "DOCUMENT_ROOT",
+            self.documents.as_ref().unwrap_or(&self.root),
+        );
         command.current_dir(file.parent().unwrap_or(&self.root));
+        command.stderr(Stdio::piped());
         command.envs(self.storage.variables()).envs(variables);
         let answer = self.gateway.run(command, &parts.method, body).await;
         answer.map_err(|failure| failure.of_program(script))
+    }
+
+    /// The session that a field with cookies names.
+    fn digest(&self, cookies: Option<&HeaderValue>) -> Option<SessionDigest> {
+        let id = self.storage.manager().session_id(cookies?.as_bytes());
+        Some(id?.digest())
+    }
+
+    async fn respond(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        connection: Connection,
+    ) -> Result<Reply, Failure> {
+        let path = parts.uri.path();
+        let mut found = find(&self.root, path);
+        let mut may_run = true;
+        if let (Found::Nothing, Some(documents)) = (&found, &self.documents) {
+            (found, may_run) = (find(documents, path), false);
+        }
+        let (file, end) = match found {
+            Found::File(file, end) => (file, end),
+            Found::Unfinished => return Ok(moved(path)),
+            Found::Nothing => {
+                let reason = format!("There is no program and no page {path}.");
+                return Err(Failure::new(StatusCode::NOT_FOUND, reason));
+            }
+        };
+        let (script, path_info) = path.split_at(end);
+        // First: the source of a program is not shown, whatever its name ends in.
+        if may_run && is_executable(&file) {
+            let request = (&parts, body, connection);
+            return self.run(&file, script, path_info, request).await;
+        }
+        if let Some(media_type) = media_type(&file).filter(|_| path_info.is_empty()) {
+            return send(&file, media_type, &parts.method);
+        }
+        let name = file.file_name().unwrap_or_default().display();
+        let reason = if may_run {
+            format!("{name} is there, but it is not executable: chmod +x {name}")
+        } else {
+            format!("{name} is not served from the directory of documents.")
+        };
+        Err(Failure::new(StatusCode::FORBIDDEN, reason))
     }
 }
 
@@ -133,27 +161,23 @@ impl Site for Directory {
         body: Incoming,
         connection: Connection,
     ) -> Result<Reply, Failure> {
-        let path = parts.uri.path();
-        let (file, end) = match self.find(path) {
-            Found::File(file, end) => (file, end),
-            Found::Unfinished => return Ok(moved(path)),
-            Found::Nothing => {
-                let reason = format!("There is no program and no page {path}.");
-                return Err(Failure::new(StatusCode::NOT_FOUND, reason));
+        let (begun, method, uri) = (Instant::now(), parts.method.clone(), parts.uri.clone());
+        let asked = self.digest(parts.headers.get(COOKIE));
+        let answered = self.respond(parts, body, connection).await;
+        let (status, digest) = match &answered {
+            Ok(reply) => {
+                let mut cookies = reply.headers().get_all(SET_COOKIE).iter();
+                let new = cookies.find_map(|cookie| self.digest(Some(cookie)));
+                (reply.status(), new.or(asked))
             }
+            Err(failure) => (failure.status, asked),
         };
-        let (script, path_info) = path.split_at(end);
-        // First: the source of a program is not shown, whatever its name ends in.
-        if is_executable(&file) {
-            let request = (&parts, body, connection);
-            return self.run(&file, script, path_info, request).await;
-        }
-        if let Some(media_type) = media_type(&file).filter(|_| path_info.is_empty()) {
-            return send(&file, media_type, &parts.method);
-        }
-        let name = file.file_name().unwrap_or_default().display();
-        let reason = format!("{name} is there, but it is not executable: chmod +x {name}");
-        Err(Failure::new(StatusCode::FORBIDDEN, reason))
+        let digest = digest.as_ref().map_or("-", |digest| digest.as_str());
+        let (status, time) = (status.as_u16(), begun.elapsed().as_secs_f64() * 1e3);
+        let path = printable(uri.path());
+        let line = format!("{status} {time:7.1} ms  {digest:DIGITS$.DIGITS$}  {method} {path}\n");
+        report::output(&line);
+        answered
     }
 
     fn page(&self, failure: &Failure) -> Reply {
@@ -170,6 +194,45 @@ impl Site for Directory {
         }
         reply
     }
+}
+
+/// The real path of a directory that an option names.
+fn existing(option: &str, directory: &Path) -> Result<PathBuf, String> {
+    let failed = |reason: String| format!("{option} {}: {reason}", directory.display());
+    let root = fs::canonicalize(directory).map_err(|error| failed(error.to_string()))?;
+    if root.is_dir() {
+        Ok(root)
+    } else {
+        Err(failed("not a directory".to_owned()))
+    }
+}
+
+/// Looks a path of a request up. `/cgi-bin/` stands for the directory itself if it has none of this name.
+fn find(root: &Path, path: &str) -> Found {
+    let mut directory = root.to_owned();
+    let mut end = 0;
+    for name in path.split('/').skip(1) {
+        end += 1 + name.len();
+        if name.is_empty() {
+            // The slash at the end of a directory's name.
+            let indexes = INDEXES.map(|index| directory.join(index));
+            let index = indexes.into_iter().find(|index| is_file(index));
+            let is_last = end == path.len();
+            return index
+                .filter(|_| is_last)
+                .map_or(Found::Nothing, |index| Found::File(index, end));
+        }
+        let is_alias = end == "/cgi-bin".len() && name == "cgi-bin";
+        let next = directory.join(name);
+        // Not metadata(): a link may lead out of the directory.
+        match fs::symlink_metadata(&next) {
+            Ok(found) if is_plain(name) && found.is_file() => return Found::File(next, end),
+            Ok(found) if is_plain(name) && found.is_dir() => directory = next,
+            Err(_) if is_alias => {}
+            _ => return Found::Nothing,
+        }
+    }
+    Found::Unfinished
 }
 
 /// Sends a file as it is.
@@ -256,9 +319,7 @@ mod tests {
             fs::write(root.join(name), "").unwrap();
         }
         std::os::unix::fs::symlink("/bin/sh", root.join("link")).unwrap();
-        let storage = Storage::find(None, Some(&root.join("sessions"))).unwrap();
-        let site = Directory::new(&root, storage).unwrap();
-        let found = |path: &str| match site.find(path) {
+        let found = |path: &str| match find(&root, path) {
             Found::File(file, end) => {
                 let name = file.strip_prefix(&root).unwrap().display().to_string();
                 format!("{name}, {}", &path[end..])

@@ -2,9 +2,10 @@
 //!
 //! A program belongs to the request that it was started for: when the client goes away, or after
 //! [`MAX_RUN`], it is killed. When the client has all of the answer, the program may finish
-//! what it does afterwards, such as a clean-up.
+//! what it does afterwards, such as a clean-up. Its stderr is this program's own or, where the command says that
+//! it is a pipe, copied to it and shown on the page of a failure.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -27,6 +28,9 @@ use crate::report;
 const MAX_PROGRAMS: usize = 64;
 /// No program runs longer than this.
 const MAX_RUN: Duration = Duration::from_secs(60);
+/// How much of a program's stderr a page shows, and how long it is waited for when the program has ended.
+const MAX_ERRORS: usize = 16 << 10;
+const MAX_ERRORS_WAIT: Duration = Duration::from_secs(1);
 /// How much of a program's output is passed on at a time.
 const CHUNK: usize = 16 << 10;
 
@@ -69,6 +73,10 @@ impl Gateway {
             // A task of its own: a program may answer before it has read everything.
             tokio::spawn(timeout(MAX_RUN, feed(stdin, body)));
         }
+        let errors = child
+            .stderr
+            .take()
+            .map(|stderr| tokio::spawn(copy_errors(stderr)));
         let (head_sender, head) = oneshot::channel();
         let (output_sender, output) = mpsc::channel(1);
         let run = Run {
@@ -82,12 +90,34 @@ impl Gateway {
         let head = head.await.unwrap_or_else(|_| {
             let reason = format!("it did not answer within {} s", MAX_RUN.as_secs());
             Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, reason))
-        })?;
+        });
+        let head = match (head, errors) {
+            (Err(mut failure), Some(errors)) => {
+                // Another process that it started may have it open still.
+                let errors = timeout(MAX_ERRORS_WAIT, errors).await;
+                failure.errors = errors.ok().and_then(Result::ok).unwrap_or_default();
+                return Err(failure);
+            }
+            (head, _) => head?,
+        };
         let mut reply = Response::new(Output(output).boxed());
         *reply.status_mut() = head.status;
         *reply.headers_mut() = head.headers;
         Ok(reply)
     }
+}
+
+/// Copies a program's stderr to that of this program, and returns how it begins.
+async fn copy_errors(mut stderr: ChildStderr) -> String {
+    let (mut begin, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
+    while matches!(stderr.read_buf(&mut chunk).await, Ok(1..)) {
+        // With nobody listening there is nobody to tell.
+        let _ = io::stderr().write_all(&chunk);
+        chunk.truncate(MAX_ERRORS.saturating_sub(begin.len()));
+        begin.append(&mut chunk);
+        chunk.clear();
+    }
+    String::from_utf8_lossy(&begin).into_owned()
 }
 
 /// Passes the client's body on. What the program does not want is read all the same: a connection

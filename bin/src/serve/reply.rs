@@ -29,6 +29,8 @@ pub struct Failure {
     pub status: StatusCode,
     /// The reason, for the client and for the log.
     pub reason: String,
+    /// What a program wrote to stderr, for the page: the log has it already.
+    pub(super) errors: String,
 }
 
 impl Failure {
@@ -37,6 +39,7 @@ impl Failure {
         Failure {
             status,
             reason: reason.into(),
+            errors: String::new(),
         }
     }
 
@@ -47,20 +50,23 @@ impl Failure {
 
     /// The same for the client of a program, whose log has it, too.
     #[must_use]
-    pub fn of_program(self, script: &str) -> Self {
-        let Failure { status, reason } = self;
-        report::error(&format!("{script}: {reason}"));
+    pub fn of_program(mut self, script: &str) -> Self {
+        report::error(&format!("{script}: {}", self.reason));
         let name = script.rsplit('/').next().unwrap_or(script);
-        let reason = format!("The program {name} gave no answer: {reason}.");
-        Failure { status, reason }
+        self.reason = format!("The program {name} gave no answer: {}.", self.reason);
+        self
     }
 
     /// The title and the text of the page, as HTML.
     #[must_use]
     pub fn page(&self) -> (&'static str, String) {
         let title = self.status.canonical_reason().unwrap_or("Error");
-        let text = html_escape::encode_text(&self.reason);
-        (title, format!("<p>{text}</p>"))
+        let [text, errors] = [&self.reason, &self.errors].map(html_escape::encode_text);
+        let errors = match self.errors.as_str() {
+            "" => String::new(),
+            _ => format!("\n<pre>{errors}</pre>"),
+        };
+        (title, format!("<p>{text}</p>{errors}"))
     }
 }
 

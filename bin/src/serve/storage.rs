@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
-use cgi_session::Config;
+use cgi_session::{Config, SessionManager};
 
 use crate::stores;
 
@@ -14,7 +14,7 @@ const DIRECTORY: &str = "CGI_SESSION_STORAGE_FILE_DIR";
 
 /// The configuration of all programs of a site, and the variables that give it to them.
 pub struct Storage {
-    config: Config,
+    manager: SessionManager,
     variables: Vec<(OsString, OsString)>,
 }
 
@@ -46,7 +46,7 @@ impl Storage {
             format!("{error}\n  or pass --storage-file-dir DIR or --config FILE")
         })?;
         // A store that cannot be used is reported here, not by the first program.
-        stores::manager(config.clone()).map_err(|error| error.to_string())?;
+        let manager = stores::manager(config).map_err(|error| error.to_string())?;
         let inherited = env::vars_os()
             .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(PREFIX)));
         let mut variables: Vec<_> = inherited.collect();
@@ -54,13 +54,18 @@ impl Storage {
         for (name, path) in [(CONFIG, file), (DIRECTORY, directory)] {
             variables.extend(path.map(|path| (name.into(), path.into())));
         }
-        Ok(Storage { config, variables })
+        Ok(Storage { manager, variables })
     }
 
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.config
+        self.manager.config()
+    }
+
+    /// The store of this configuration.
+    pub(super) fn manager(&self) -> &SessionManager {
+        &self.manager
     }
 
     /// What a program needs in its environment to find the same sessions.
