@@ -16,6 +16,7 @@ use testkit::example;
 use testkit::fastcgi::client::{Address, Client, KEEP, get, head, params, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 use testkit::outside::free_port;
+use testkit::responder;
 
 /// How much a program may grow over all its requests, in KiB.
 const GROWTH: u64 = 2 << 10;
@@ -394,6 +395,48 @@ fn a_program_that_was_stopped_goes_on() {
     assert_eq!(new.reply(1).unwrap().status(), 200);
     assert_eq!(kept.reply(2).unwrap().status(), 200);
     server.answers_at_once("SIGSTOP and SIGCONT");
+}
+
+#[test]
+fn of_several_processes_on_one_socket_those_that_are_stopped_or_killed_hold_nothing_up() {
+    let directory = TempDir::new().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("app.sock");
+    let socket = responder::Socket::bind(&path);
+    let mut programs: Vec<_> = (0..4)
+        .map(|_| socket.start(&example("fastcgi_echo")))
+        .collect();
+    let address = Address::Unix(path);
+    let answers = |number: usize| {
+        let mut clients: Vec<_> = (0..number)
+            .map(|_| Client::connect(&address).unwrap())
+            .collect();
+        for client in &mut clients {
+            client.send(&get(1, 0, "")).unwrap();
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply(1).unwrap().status(), 200);
+        }
+    };
+    answers(100);
+    for program in &programs[..2] {
+        program.signal(Signal::STOP);
+        until("all of its threads are stopped", || {
+            let tasks = format!("/proc/{}/task", program.pid().as_raw_nonzero());
+            fs::read_dir(tasks).unwrap().all(|task| {
+                let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+                status.contains("State:\tT")
+            })
+        });
+    }
+    // One at a time: each may be told to a program that is stopped.
+    (0..10).for_each(|_| answers(1));
+    answers(100);
+    for program in programs.drain(..2) {
+        program.signal(Signal::KILL);
+        program.end();
+    }
+    answers(100);
 }
 
 #[test]

@@ -2,8 +2,12 @@
 //!
 //! A worker takes one event at a time: a connection to accept, or a connection that has something
 //! to read. It reads on without waiting, but for a moment after accepting; when a request is complete
-//! it runs the handler, else it hands the connection back. Every registration is one-shot, so a
-//! connection is in one worker's hands or in `idle`, never in both.
+//! it runs the handler, else it hands the connection back. Every registration of a connection is one-shot,
+//! so it is in one worker's hands or in `idle`, never in both.
+//!
+//! Of several processes on one socket the kernel wakes one for each connection (`EPOLLEXCLUSIVE`), and
+//! says so once (`EPOLLET`). So who takes a connection looks for more as long as another worker is
+//! free, and leaves a note in `may_be_more` where none is.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +15,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -66,6 +70,10 @@ pub(super) struct Pool<'a> {
     /// Connections that are in no worker's hands.
     idle: Mutex<HashMap<u64, Connection>>,
     next_number: AtomicU64,
+    /// How many workers wait for an event.
+    waiting: AtomicUsize,
+    /// Connections may wait to be accepted that no event will tell of.
+    may_be_more: AtomicBool,
     places: Arc<OpenConnections>,
     streams: Streams<Job>,
     workers: Arc<Workers>,
@@ -84,9 +92,9 @@ impl<'a> Pool<'a> {
         let failed =
             |errno: Errno| Error::io("cannot wait for events on", "the socket", errno.into());
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), once).map_err(failed)?;
         let always = epoll::EventFlags::IN;
+        let one = always | epoll::EventFlags::EXCLUSIVE | epoll::EventFlags::ET;
+        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), one).map_err(failed)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
         Ok(Pool {
@@ -99,6 +107,8 @@ impl<'a> Pool<'a> {
             late: Mutex::default(),
             idle: Mutex::new(HashMap::new()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
+            waiting: AtomicUsize::new(0),
+            may_be_more: AtomicBool::new(false),
             places: Arc::default(),
             streams: Streams::new(workers.size()),
             workers: Arc::clone(workers),
@@ -191,19 +201,28 @@ impl<'a> Pool<'a> {
     fn next_event(&self, out: &mut Vec<u8>) -> Option<u64> {
         let mut events = Vec::with_capacity(1);
         while !self.is_stopping.load(Ordering::Acquire) {
-            let wait = Timespec::try_from(MAINTENANCE_INTERVAL).ok();
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                wait.as_ref(),
-            ) {
+            // Before the look: who leaves a note looks whether anyone waits afterwards.
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let waited = if self.may_be_more.swap(false, Ordering::SeqCst) {
+                Ok(None)
+            } else {
+                let wait = Timespec::try_from(MAINTENANCE_INTERVAL).ok();
+                let buffer = rustix::buffer::spare_capacity(&mut events);
+                epoll::wait(&self.epoll, buffer, wait.as_ref()).map(Some)
+            };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            match waited {
                 // A connection that comes with the signal, or after it, is not served.
                 Ok(_) if self.is_stopping.load(Ordering::Acquire) => break,
-                Ok(_) => {
+                // A process that died may have been told of a connection, and no other.
+                Ok(None | Some(0)) => {
+                    self.tick(out);
+                    return Some(LISTENER);
+                }
+                Ok(Some(_)) => {
                     if let Some(event) = events.pop() {
                         return Some(event.data.u64());
                     }
-                    self.tick(out);
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => {
@@ -215,10 +234,30 @@ impl<'a> Pool<'a> {
         None
     }
 
-    /// Takes one connection and lets another worker take the next.
+    /// Takes one connection, and more for other workers that are free.
     fn accept(&self) -> Option<ConnectionHandle> {
-        let accepted = self.listener.accept();
-        let accepted = match accepted {
+        let first = self.accept_one()?;
+        loop {
+            self.may_be_more.store(true, Ordering::SeqCst);
+            if self.waiting.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            match self.accept_one() {
+                Some(next) => self.hand_back(next),
+                None => break,
+            }
+        }
+        Some(first)
+    }
+
+    /// Takes a connection, if one waits that may be served.
+    fn accept_one(&self) -> Option<ConnectionHandle> {
+        // Before the look: of what comes after it an event tells.
+        self.may_be_more.store(false, Ordering::SeqCst);
+        let begun = match self.listener.accept() {
+            // The last when the program is to end.
+            Err(Errno::AGAIN | Errno::INVAL) => return None,
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => None,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 // The connection that has been idle longest makes room.
                 if !self.close_one_idle() {
@@ -226,23 +265,17 @@ impl<'a> Pool<'a> {
                 }
                 None
             }
-            // The last when the program is to end.
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::INVAL) => {
-                None
-            }
             Err(errno) => {
                 report(&format!("cannot accept a connection: {errno}"));
                 thread::sleep(NO_DESCRIPTOR);
                 None
             }
-            Ok(socket) => socket,
+            Ok(socket) => socket.and_then(|socket| self.begin(socket)),
         };
-        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        let data = epoll::EventData::new_u64(LISTENER);
-        if let Err(errno) = epoll::modify(&self.epoll, &self.listener, data, once) {
-            report(&format!("cannot wait for connections: {errno}"));
+        if begun.is_none() {
+            self.may_be_more.store(true, Ordering::SeqCst);
         }
-        self.begin(accepted?)
+        begun
     }
 
     /// A connection that was accepted, if there is a place for it.
