@@ -20,6 +20,7 @@ use cgi_session::{Config, Error, Origin, Result};
 use crate::account::Account;
 use crate::location::Location;
 use crate::report::{self, counted};
+use crate::screen::Screen;
 use finding::{Finding, Findings};
 pub use stress::take_part as take_part_in_trial;
 
@@ -105,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
     report::output(&if arguments.json {
         found.json()
     } else {
-        found.text()
+        found.text(Screen::of_stdout())
     });
     if found.problems() == 0 {
         ExitCode::SUCCESS

@@ -19,6 +19,7 @@ mod owner;
 mod private;
 mod progress;
 pub mod report;
+mod screen;
 pub mod serve;
 mod sessions;
 mod show;

@@ -1,5 +1,6 @@
 //! `cgi-session list`: one line for each live session.
 
+use std::iter;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use cgi_session::{SessionManager, Stored, printable};
 use serde_json::{Value, json};
 
 use crate::report::{self, moment, rough};
+use crate::screen::{Screen, cut};
 use crate::sessions::{self, Ended};
 
 const EXAMPLES: &str = "\
@@ -19,8 +21,21 @@ Examples:
 
 A session is named by the SHA-256 of its id, its digest: the id itself is known to the visitor's
 browser alone. The most recently used comes first. Listing waits for no lock and does not count
-as use. Exit status: 0, or 1 when a session cannot be read (stderr has a line for each), 78 when the
-configuration cannot be used.";
+as use. On a terminal the digest is cut to its first digits, which every command takes, and
+times are relative: age, time unused, time left. Exit status: 0, or 1 when a session cannot be
+read (stderr has a line for each), 78 when the configuration cannot be used.";
+
+/// What a terminal shows of a session.
+const TITLES: [&str; 8] = [
+    "DIGEST",
+    "AGE",
+    "UNUSED",
+    "LEFT",
+    "IDLE",
+    "BYTES",
+    "USER",
+    "APPLICATIONS",
+];
 
 /// List the live sessions: digest, created, last used, end, idle time, size, user, applications
 #[derive(Debug, clap::Args)]
@@ -57,6 +72,10 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     report::output(&if arguments.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         format!("{}\n", Value::from(rows))
+    } else if Screen::of_stdout().is_terminal && !rows.is_empty() {
+        let now = SystemTime::now();
+        let rows = rows.iter().map(|row| row.short_line(now));
+        iter::once(short_line(TITLES)).chain(rows).collect()
     } else {
         rows.iter().map(Row::line).collect()
     });
@@ -96,28 +115,41 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let user = self.user.as_deref().map_or("-".to_owned(), printable);
-        let applications: Vec<_> = self
-            .applications
-            .iter()
-            .map(|app| sessions::shown_app(app))
-            .collect();
-        let applications = applications.join(",");
+        let [user, applications] = self.names();
         format!(
-            "{}  {}  {}  {}  {:>4}  {:>7}  {}  {}\n",
+            "{}  {}  {}  {}  {:>4}  {:>7}  {user}  {applications}\n",
             self.digest,
             moment(self.created),
             moment(self.last_access),
             moment(self.ends),
             rough(self.idle),
             self.bytes,
-            user.replace('\n', " "),
-            if applications.is_empty() {
-                "-"
-            } else {
-                &applications
-            },
         )
+    }
+
+    fn short_line(&self, now: SystemTime) -> String {
+        let since = |time| rough(now.duration_since(time).unwrap_or_default());
+        let left = self.ends.duration_since(now).unwrap_or_default();
+        let [user, applications] = self.names();
+        short_line([
+            &self.digest,
+            &since(self.created),
+            &since(self.last_access),
+            &rough(left),
+            &rough(self.idle),
+            &self.bytes.to_string(),
+            &user,
+            &applications,
+        ])
+    }
+
+    /// The user and the applications.
+    fn names(&self) -> [String; 2] {
+        let user = self.user.as_deref().unwrap_or("-");
+        let applications = self.applications.iter().map(|app| sessions::shown_app(app));
+        let applications = applications.collect::<Vec<_>>().join(",");
+        let none = applications.is_empty().then(|| "-".to_owned());
+        [printable(user), none.unwrap_or(applications)]
     }
 
     fn json(&self) -> Value {
@@ -132,4 +164,12 @@ impl Row {
             "applications": self.applications,
         })
     }
+}
+
+/// A line of at most 80 columns.
+fn short_line([digest, age, unused, left, idle, bytes, user, applications]: [&str; 8]) -> String {
+    let (user, applications) = (cut(user, 12), cut(applications, 13));
+    format!(
+        "{digest:<12.12}  {age:>5}  {unused:>6}  {left:>5}  {idle:>5}  {bytes:>8}  {user:<12}  {applications}\n"
+    )
 }

@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cgi_session::SessionManager;
 use serde_json::json;
 use testkit::tools::{
-    Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, set_age, tool,
+    Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, is_root, owner, set_age, tool,
 };
 
 /// Puts a session of a later release beside the others; its name and content fit together.
@@ -46,6 +46,54 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     site.run(&["list", "--user", "nobody"])
         .exits_with(0)
         .prints("");
+}
+
+#[test]
+fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_refused() {
+    if !is_installed("script") {
+        return;
+    }
+    let site = Site::new();
+    let stored = site.session();
+    site.session_of("a user with a name that is long and takes a line for itself alone");
+    let on_terminal = |subcommand: &str, no_color: &str| {
+        let tool = site.about(subcommand);
+        let program = format!("{} {subcommand}", tool.get_program().display());
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &program, "/dev/null"]);
+        let variables = tool
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        command
+            .envs(variables)
+            .env("NO_COLOR", no_color)
+            .env("TERM", "xterm");
+        Finished::of(command.stdin(Stdio::null())).stdout
+    };
+    let listed = on_terminal("list", "");
+    let lines: Vec<_> = listed.lines().collect();
+    assert!(
+        lines[0].starts_with("DIGEST") && lines.len() == 3,
+        "{listed}"
+    );
+    assert!(
+        listed.contains(&format!("{:.12} ", stored.digest())),
+        "{listed}"
+    );
+    assert!(
+        lines.iter().all(|line| line.chars().count() <= 80),
+        "{listed}"
+    );
+    let checked = on_terminal("check", "");
+    assert!(
+        checked.contains("\u{1b}[32mok       \u{1b}[0m"),
+        "{checked}"
+    );
+    let checked = on_terminal("check", "1");
+    assert!(!checked.contains('\u{1b}'), "{checked}");
+    let is_whole = |line: &str| line.contains("try: ") || !line.trim_start().contains(' ');
+    let fits = |line: &str| line.chars().count() <= 80 || is_whole(line);
+    assert!(checked.lines().all(fits), "{checked}");
 }
 
 #[test]

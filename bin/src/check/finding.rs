@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 
 use crate::account::Account;
 use crate::report::counted;
+use crate::screen::{Colour, Screen};
+
+/// Where the text of a finding begins.
+const INDENT: usize = 9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
@@ -93,13 +97,14 @@ impl Finding {
         self.level == Level::Problem
     }
 
-    fn text(&self) -> String {
-        let level = match self.level {
-            Level::Fine => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "PROBLEM",
+    fn text(&self, screen: Screen) -> String {
+        let (level, colour) = match self.level {
+            Level::Fine => ("ok", Colour::Green),
+            Level::Warning => ("warning", Colour::Yellow),
+            Level::Problem => ("PROBLEM", Colour::Red),
         };
-        let mut lines = vec![format!("{level:<8} {}: {}", self.topic, self.text)];
+        let text = printable(&format!("{}: {}", self.topic, self.text));
+        let mut lines = screen.wrapped(&text, INDENT);
         if self.level != Level::Fine {
             lines.extend(self.place.as_ref().map(|place| {
                 let Place {
@@ -108,19 +113,15 @@ impl Finding {
                     gid,
                     mode,
                 } = place;
-                format!(
-                    "         {} has mode {mode:04o}, uid {uid}, gid {gid}",
-                    path.display()
-                )
+                let path = path.display();
+                printable(&format!("{path} has mode {mode:04o}, uid {uid}, gid {gid}"))
             }));
         }
-        lines.extend(
-            self.remedy
-                .as_ref()
-                .map(|remedy| format!("         try: {remedy}")),
-        );
-        let text = lines.join("\n");
-        text.lines().map(|line| printable(line) + "\n").collect()
+        // In one piece, to be copied.
+        let remedy = self.remedy.as_ref();
+        lines.extend(remedy.map(|remedy| printable(&format!("try: {remedy}"))));
+        let level = screen.painted(&format!("{level:<INDENT$}"), colour);
+        format!("{level}{}\n", lines.join(&format!("\n{:INDENT$}", "")))
     }
 
     fn json(&self) -> Value {
@@ -161,8 +162,8 @@ impl Findings {
     }
 
     /// A line or more for each, and a summary.
-    pub(crate) fn text(&self) -> String {
-        let mut text: String = self.0.iter().map(Finding::text).collect();
+    pub(crate) fn text(&self, screen: Screen) -> String {
+        let mut text: String = self.0.iter().map(|it| it.text(screen)).collect();
         let problems = counted(self.problems(), "problem");
         let warnings = counted(self.count(Level::Warning), "warning");
         let account = Account::current();

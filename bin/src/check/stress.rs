@@ -197,7 +197,7 @@ mod tests {
         let mut found = Findings::default();
         let config = Config::new().set("storageFileDir", "/sessions").unwrap();
         found.add(cannot_run(&config, Path::new("/sessions"), &failure));
-        let said = found.text();
+        let said = found.json();
         assert!(
             said.contains("cannot create /sessions: no storage space"),
             "{said}"
