@@ -9,6 +9,8 @@ use cgi_session::{Error, Result};
 
 /// So many idle connections are kept.
 const KEPT: usize = 16;
+/// A connection that lay idle for longer is closed, so that a burst does not keep a server's for ever.
+const MAX_IDLE: Duration = Duration::from_secs(300);
 /// A connection that lay idle for longer is asked whether it still works.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// The pause after a first failure to connect; it doubles with each further one.
@@ -125,6 +127,10 @@ impl<E: Connect> Pool<E> {
         let mut state = self.state();
         if state.idle.len() < KEPT && state.generation == generation {
             state.idle.push((connection, Instant::now()));
+        }
+        drop(state);
+        if let Some(then) = Instant::now().checked_sub(MAX_IDLE) {
+            self.close_idle_since(then);
         }
     }
 
@@ -247,9 +253,9 @@ mod tests {
             self.keep(connection, generation);
         }
 
-        fn aged(&self) {
+        fn aged(&self, by: Duration) {
             for (_, since) in &mut self.state().idle {
-                *since = since.checked_sub(TRUSTED).unwrap();
+                *since = since.checked_sub(by).unwrap();
             }
         }
     }
@@ -271,7 +277,7 @@ mod tests {
         let first = pool.take().unwrap();
         assert_eq!(first.0.number, 0, "it was in use a moment ago");
         pool.put(first);
-        pool.aged();
+        pool.aged(TRUSTED);
         is_number(&pool.take().unwrap(), 1);
     }
 
@@ -297,7 +303,7 @@ mod tests {
         for connection in taken {
             pool.put(connection);
         }
-        pool.aged();
+        pool.aged(TRUSTED);
         pool.engine().is_stale.store(true, Ordering::Relaxed);
         let new = pool.take().unwrap();
         is_number(&new, 3);
@@ -307,6 +313,19 @@ mod tests {
         pool.put(new);
         pool.close_idle_since(Instant::now().checked_sub(TRUSTED).unwrap());
         is_number(&pool.take().unwrap(), 3);
+    }
+
+    #[test]
+    fn what_lay_idle_for_long_is_closed_when_another_connection_is_given_back() {
+        let pool = Pool::counting();
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        let mut taken = taken.into_iter();
+        let in_use = taken.next().unwrap();
+        taken.for_each(|taken| pool.put(taken));
+        pool.aged(MAX_IDLE);
+        pool.put(in_use);
+        assert_eq!(pool.state().idle.len(), 1);
+        is_number(&pool.take().unwrap(), 0);
     }
 
     #[test]
