@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::store::unix_seconds;
+use cgi_session::store::{has_passed, unix_seconds};
 use cgi_session::{Error, Record, RecordError, Result, SessionDigest, Stored};
 
 /// When that was used which a change of id left: no session is counted or evicted that has this time.
@@ -44,6 +44,25 @@ impl Loaded {
                 Err(unreadable(session, place, reason))
             }
         }
+    }
+
+    /// As [`Loaded::stored`], with the end, unless that has passed.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Loaded::stored`].
+    pub fn live(
+        self,
+        session: &SessionDigest,
+        place: &dyn Display,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, u64)>> {
+        let end = self.end;
+        if has_passed(end, now) {
+            return Ok(None);
+        }
+        let stored = self.stored(session, place)?;
+        Ok(stored.map(|stored| (stored, end)))
     }
 
     /// As [`Loaded::stored`], for a listing, which shows also what is no record, and no marker of a change of id.

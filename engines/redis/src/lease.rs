@@ -6,11 +6,12 @@ use std::time::{Instant, SystemTime};
 use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{self, head};
+use redis::ToRedisArgs;
 
 use super::lock::Token;
 use super::node::Link;
 use super::record::Loaded;
-use super::scripts::{Reply, Script, number};
+use super::scripts::{CHECK, COMMIT, CREATE, DESTROY, Reply, Script, TOUCH};
 use super::server::keep;
 use super::{Shared, ttl_millis};
 
@@ -76,14 +77,12 @@ impl RedisLease {
     /// and is not there, nobody knows whether it was deleted since.
     pub(super) fn create(&mut self, record: &Record, now: SystemTime) -> Result<bool> {
         self.note_user(record, now)?;
-        let shared = Arc::clone(&self.shared);
-        let end = shared.expiry.end(record, now);
-        let mut arguments = vec![number(unix_seconds(now))];
-        arguments.extend(self.content(record, end, now));
+        let end = self.shared.expiry.end(record, now);
+        let arguments = (unix_seconds(now), self.content(record, end, now));
         // The answer may be lost of what was done: then too there is a lock to give back.
         self.is_held = true;
-        let (script, action) = (&shared.scripts.create, "store a session in");
-        let reply = self.write(action, script, Then::Keep, &arguments)?;
+        let action = "store a session in";
+        let reply = self.write(action, &CREATE, Then::Keep, arguments)?;
         if reply.word() == "absent" {
             return Err(self.unknown(action));
         }
@@ -97,12 +96,10 @@ impl RedisLease {
         if record.user() != self.head.user() {
             self.note_user(record, now)?;
         }
-        let shared = Arc::clone(&self.shared);
-        let end = shared.expiry.end(record, now);
-        let mut arguments = vec![self.version.clone()];
-        arguments.extend(self.content(record, end, now));
-        let (script, action) = (&shared.scripts.commit, "save a session in");
-        let reply = self.write(action, script, then, &arguments)?;
+        let end = self.shared.expiry.end(record, now);
+        let arguments = (self.version.clone(), self.content(record, end, now));
+        let action = "save a session in";
+        let reply = self.write(action, &COMMIT, then, arguments)?;
         if reply.word() != "done" {
             let lost = self.lost(&reply);
             return Err(if reply.is_repeated {
@@ -131,17 +128,21 @@ impl RedisLease {
     }
 
     /// What a script stores, and the user of it if it has one.
-    fn content(&mut self, record: &Record, end: u64, now: SystemTime) -> Vec<Vec<u8>> {
+    fn content<'a>(
+        &mut self,
+        record: &'a Record,
+        end: u64,
+        now: SystemTime,
+    ) -> impl ToRedisArgs + use<'a> {
         self.writes += 1;
-        let mut content = vec![
+        (
             self.last_version(),
             record.to_json(),
-            number(end),
-            number(reading::used(record, now)),
+            end,
+            reading::used(record, now),
             ttl_millis(end, now),
-        ];
-        content.extend(record.user().map(|user| user.as_bytes().to_vec()));
-        content
+            record.user(),
+        )
     }
 
     /// The version of what this lease has last tried to write.
@@ -154,7 +155,7 @@ impl RedisLease {
         action: &str,
         script: &Script,
         then: Then,
-        arguments: &[Vec<u8>],
+        arguments: impl ToRedisArgs,
     ) -> Result<Reply> {
         let shared = &self.shared;
         let key = shared.names.record(&self.session);
@@ -162,9 +163,9 @@ impl RedisLease {
         let first = |link: &Link| {
             let lease = match then {
                 Then::Keep => shared.lease_millis(),
-                Then::Release => number(0),
+                Then::Release => 0,
             };
-            vec![token.value(link), lease]
+            (token.value(link), lease)
         };
         let server = &shared.server;
         server.call(link, action, script, &key, first, arguments)
@@ -206,17 +207,11 @@ impl Lease for RedisLease {
         let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
-        let shared = Arc::clone(&self.shared);
-        let used = number(unix_seconds(now));
-        let arguments = [
-            self.version.clone(),
-            number(end),
-            used,
-            ttl_millis(end, now),
-        ];
+        let used = unix_seconds(now);
+        let arguments = (self.version.clone(), end, used, ttl_millis(end, now));
         // One that is gone or another's has no use of it, and nothing of it was to be saved.
         let action = "renew the time of a session in";
-        if let Err(error) = self.write(action, &shared.scripts.touch, Then::Keep, &arguments) {
+        if let Err(error) = self.write(action, &TOUCH, Then::Keep, arguments) {
             log::warn!("{}", error.one_line());
         }
         self.end = end;
@@ -224,10 +219,8 @@ impl Lease for RedisLease {
     }
 
     fn check(&mut self) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let (script, action) = (&shared.scripts.check, "look at a session in");
-        let version = [self.version.clone()];
-        let reply = self.write(action, script, Then::Keep, &version)?;
+        let version = self.version.clone();
+        let reply = self.write("look at a session in", &CHECK, Then::Keep, version)?;
         if reply.word() == "done" {
             return Ok(());
         }
@@ -235,10 +228,8 @@ impl Lease for RedisLease {
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let version = [self.version.clone()];
-        let script = &shared.scripts.destroy;
-        let reply = self.write("delete a session in", script, Then::Keep, &version)?;
+        let version = self.version.clone();
+        let reply = self.write("delete a session in", &DESTROY, Then::Keep, version)?;
         match reply.word() {
             "done" => {}
             // It was done the first time, and not heard of. Otherwise somebody else has ended it, or given

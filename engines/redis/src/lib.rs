@@ -47,7 +47,7 @@ mod sweep;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{Expiry, check_size, has_passed, unix_seconds};
+use cgi_session::store::{Expiry, check_size, unix_seconds};
 use cgi_session::{
     Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, StoreKind, Stored,
     Sweep, SweepReport, Uninstalled, Visitor,
@@ -56,9 +56,9 @@ use cgi_session::{
 use lease::RedisLease;
 use lock::Token;
 use names::Names;
-use node::number_of_millis;
+use node::millis;
 use record::Loaded;
-use scripts::{Scripts, number};
+use scripts::RENEW;
 use server::{Server, keep};
 
 /// The store that `storageType = redis` chooses: `Program::new().store(cgi_session_redis::REDIS)`.
@@ -105,7 +105,6 @@ pub struct RedisStore {
 /// What the store, its leases and its clean-up have in common.
 struct Shared {
     server: Server,
-    scripts: Scripts,
     names: Names,
     expiry: Expiry,
     lease: Duration,
@@ -129,7 +128,6 @@ impl RedisStore {
         }
         let shared = Shared {
             server: Server::new(config)?,
-            scripts: Scripts::new(),
             names: Names::new(config.table()),
             expiry: Expiry::new(config),
             lease: config.lock_lease(),
@@ -179,26 +177,21 @@ impl Store for RedisStore {
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let shared = &self.shared;
-        let Some(loaded) = shared.load(session, now)? else {
+        let Some((stored, end)) = shared.find(session, now)? else {
             return Ok(None);
         };
-        let end = loaded.row.end;
-        let stored = loaded.row.stored(session, &shared.server.shown())?;
-        if let Some(stored) = &stored
-            && let Some(new_end) = shared.expiry.renewed(&stored.record, end, now)
+        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now)
             && let Err(error) = shared.renew(session, end, new_end, now)
         {
             // What was read is right all the same.
             log::warn!("{}", error.one_line());
         }
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let loaded = self.shared.load(session, now)?;
-        loaded.map_or(Ok(None), |loaded| {
-            loaded.row.stored(session, &self.shared.server.shown())
-        })
+        let found = self.shared.find(session, now)?;
+        Ok(found.map(|(stored, _)| stored))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
@@ -231,14 +224,15 @@ impl Store for RedisStore {
 }
 
 impl Shared {
-    /// A live session as it is stored.
-    fn load(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Loaded>> {
+    /// A live session and its end.
+    fn find(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<(Stored, u64)>> {
         let key = self.names.record(session);
-        let loaded = self.server.once("read a session in", &key, |link| {
-            record::load(&key).query(link.connection())
+        let fields = self.server.once("read a session in", &key, |link| {
+            record::load(&key, record::ALL).query(link.connection())
         })?;
-        let loaded = Loaded::from_fields(loaded);
-        Ok(loaded.filter(|loaded| !has_passed(loaded.row.end, now)))
+        let loaded = Loaded::from_fields(fields);
+        let shown = self.server.shown();
+        loaded.map_or(Ok(None), |loaded| loaded.row.live(session, &shown, now))
     }
 
     /// Notes that a session was read, unless somebody has noted or written something meanwhile.
@@ -251,23 +245,21 @@ impl Shared {
     ) -> Result<()> {
         let key = self.names.record(session);
         let action = "renew the time of a session in";
-        let used = number(unix_seconds(now));
-        let arguments = [number(end), number(new_end), used, ttl_millis(new_end, now)];
-        let script = &self.scripts.renew;
-        let renewed = self.server.call_once(action, script, &key, &arguments);
+        let arguments = (end, new_end, unix_seconds(now), ttl_millis(new_end, now));
+        let renewed = self.server.call_once(action, &RENEW, &key, arguments);
         renewed.map(drop)
     }
 
-    fn lease_millis(&self) -> Vec<u8> {
-        number_of_millis(self.lease)
+    fn lease_millis(&self) -> u64 {
+        millis(self.lease)
     }
 }
 
 /// How long the server keeps a record with this end. Its own clock may be another, and a record is
 /// needed until its last second is over.
-fn ttl_millis(end: u64, now: SystemTime) -> Vec<u8> {
+fn ttl_millis(end: u64, now: SystemTime) -> u64 {
     const MARGIN: u64 = 2;
     const LONGEST: u64 = 100 * 366 * 24 * 3600;
     let left = end.saturating_sub(unix_seconds(now)).min(LONGEST);
-    number((left + MARGIN) * 1000)
+    (left + MARGIN) * 1000
 }

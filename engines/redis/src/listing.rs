@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use cgi_session::store::has_passed;
 use cgi_session::{Result, SessionDigest, Stored, Visitor};
+use redis::FromRedisValue;
 
 use super::Shared;
 use super::node::Connections;
@@ -17,11 +18,7 @@ const MAX_LISTINGS: u32 = 100;
 pub(super) const PAGE: usize = 500;
 
 pub(super) fn for_each(shared: &Shared, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
-    // The server may show a key twice.
-    let mut seen = HashSet::new();
-    shared.scan(&shared.names.all_records(), "hash", |keys| {
-        let sessions = keys.iter().filter_map(|key| shared.names.session(key));
-        let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+    shared.scan_sessions(|sessions| {
         for (session, stored) in live(shared, &sessions, now)? {
             if visit(&session, stored).is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -43,10 +40,7 @@ pub(super) fn sessions_of(
             let mut command = redis::cmd("ZRANGE");
             command.arg(&key).arg(0).arg(-1).query(link.connection())
         })?;
-        let sessions = members
-            .iter()
-            .filter_map(|name| SessionDigest::parse(name.as_bytes()));
-        let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+        let sessions: Vec<_> = digests(&members).filter(|it| seen.insert(*it)).collect();
         let mut has_moved = false;
         for page in sessions.chunks(PAGE) {
             for (session, stored) in live(shared, page, now)? {
@@ -65,19 +59,19 @@ pub(super) fn sessions_of(
     Ok(found)
 }
 
+/// The sessions of these names; another program's are none.
+pub(super) fn digests(names: &[String]) -> impl Iterator<Item = SessionDigest> {
+    let digests = names.iter().map(|it| SessionDigest::parse(it.as_bytes()));
+    digests.flatten()
+}
+
 /// Those of these sessions that are there and have not expired. The marker of a change of id is none.
 fn live(
     shared: &Shared,
     sessions: &[SessionDigest],
     now: SystemTime,
 ) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
-    let keys: Vec<_> = sessions
-        .iter()
-        .map(|session| shared.names.record(session))
-        .collect();
-    let rows = shared
-        .server
-        .load("list the sessions in", &keys, record::load)?;
+    let rows = shared.load("list the sessions in", sessions, record::ALL)?;
     let loaded = sessions
         .iter()
         .zip(rows.into_iter().map(Loaded::from_fields));
@@ -92,6 +86,32 @@ fn live(
 }
 
 impl Shared {
+    /// These fields of these sessions.
+    pub(super) fn load<T: FromRedisValue>(
+        &self,
+        action: &str,
+        sessions: &[SessionDigest],
+        fields: &[&str],
+    ) -> Result<Vec<T>> {
+        let keys = sessions.iter().map(|session| self.names.record(session));
+        let keys: Vec<_> = keys.collect();
+        self.server
+            .load(action, &keys, |key| record::load(key, fields))
+    }
+
+    /// Shows all sessions, some at a time.
+    pub(super) fn scan_sessions(
+        &self,
+        mut visit: impl FnMut(Vec<SessionDigest>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        // The server may show a key twice.
+        let mut seen = HashSet::new();
+        self.scan(&self.names.all_records(), "hash", |keys| {
+            let sessions = keys.iter().filter_map(|key| self.names.session(key));
+            visit(sessions.filter(|session| seen.insert(*session)).collect())
+        })
+    }
+
     /// Shows the names of all keys of this pattern and type, some at a time and perhaps some twice.
     pub(super) fn scan(
         &self,

@@ -10,7 +10,8 @@ use cgi_session_kit::{name_of_process, random_digits};
 use super::Shared;
 use super::node::Link;
 use super::record::Loaded;
-use super::scripts::{Reply, number};
+use super::scripts::{LOCK, Reply, UNLOCK};
+use super::server::nothing;
 
 /// The pause between two looks whether the holder of a lock is still connected.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -34,10 +35,10 @@ impl Token {
     }
 
     /// What the lock holds: the token, the server and its number for the connection, and who that is.
-    pub(super) fn value(&self, link: &Link) -> Vec<u8> {
+    pub(super) fn value(&self, link: &Link) -> String {
         let (token, server, connection) = (&self.0, link.server(), link.id());
         let process = name_of_process();
-        format!("{token}:{server}:{connection}:{process}").into_bytes()
+        format!("{token}:{server}:{connection}:{process}")
     }
 }
 
@@ -119,10 +120,10 @@ impl Shared {
         token: &Token,
         now: SystemTime,
     ) -> Result<Reply> {
-        let first = |link: &Link| vec![token.value(link), self.lease_millis()];
-        let rest = [number(unix_seconds(now))];
-        let (script, action) = (&self.scripts.lock, "open a session in");
-        self.server.call(link, action, script, key, first, &rest)
+        let first = |link: &Link| (token.value(link), self.lease_millis());
+        let action = "open a session in";
+        self.server
+            .call(link, action, &LOCK, key, first, unix_seconds(now))
     }
 
     /// Whether the holder of a lock is still connected; who does not say how is taken for present.
@@ -161,10 +162,10 @@ impl Shared {
     }
 
     pub(super) fn unlock(&self, link: &mut Option<Link>, key: &str, holder: &str) -> Result<()> {
-        let (script, holder) = (&self.scripts.unlock, [holder.as_bytes().to_vec()]);
-        let first = |_: &Link| Vec::new();
-        let server = &self.server;
-        let unlocked = server.call(link, "unlock a session in", script, key, first, &holder);
+        let action = "unlock a session in";
+        let unlocked = self
+            .server
+            .call(link, action, &UNLOCK, key, nothing, holder);
         unlocked.map(drop)
     }
 }

@@ -9,11 +9,11 @@ use cgi_session::{Error, Result};
 use cgi_session_kit::pool::{Connect, Pool};
 use redis::{
     ConnectionInfo, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
-    ServerErrorKind, Value, from_redis_value, from_redis_value_ref,
+    ServerErrorKind, ToRedisArgs, Value, from_redis_value, from_redis_value_ref,
 };
 
 use super::place::{Kind, Place};
-use super::scripts::{Reply, Script, number};
+use super::scripts::{Reply, Script};
 
 /// A kept connection that does not answer in this time is given up.
 const LIVELY: Duration = Duration::from_secs(1);
@@ -104,8 +104,7 @@ impl Node {
             Kind::Server => patience,
             _ => patience.min(NEAR),
         };
-        let client = self.place.client(server)?;
-        let mut inner = client.get_connection_with_timeout(limit)?;
+        let mut inner = self.place.connect(server, limit)?;
         inner.set_read_timeout(Some(patience))?;
         inner.set_write_timeout(Some(patience))?;
         let mut questions = redis::pipe();
@@ -211,10 +210,9 @@ impl Link {
 
     /// What the server's clock will show when our patience is at an end. It is not later than that:
     /// the clock had gone on when we learned what it showed.
-    fn deadline(&self) -> Vec<u8> {
+    fn deadline(&self) -> u64 {
         let (shown, since) = self.connection.clock;
-        let passed = (since.elapsed() + self.node().place.patience).as_millis();
-        number(shown.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
+        shown.saturating_add(millis(since.elapsed() + self.node().place.patience))
     }
 
     /// Runs a script, which the server may not know yet. Its arguments stand behind the moment at which
@@ -223,8 +221,8 @@ impl Link {
         &mut self,
         script: &Script,
         key: &str,
-        first: &[Vec<u8>],
-        rest: &[Vec<u8>],
+        first: impl ToRedisArgs,
+        rest: impl ToRedisArgs,
     ) -> RedisResult<Reply> {
         if script.is_careful && !self.connection.is_fresh {
             redis::cmd("PING").exec(self.connection())?;
@@ -246,11 +244,11 @@ impl Link {
     /// one is connected; `false` when that is not so in time.
     pub(super) fn is_lasting(&mut self) -> RedisResult<bool> {
         // So that its answer comes before we give up.
-        let wait = number_of_millis(self.node().place.patience * 4 / 5);
+        let wait = millis(self.node().place.patience * 4 / 5);
         let mut questions = redis::pipe();
         questions.cmd("ROLE");
         if self.connection.has_waitaof {
-            questions.cmd("WAITAOF").arg(1).arg(0).arg(&wait);
+            questions.cmd("WAITAOF").arg(1).arg(0).arg(wait);
         }
         let mut answers = self.answers::<Value>(&questions)?.into_iter();
         let has_replica = has_replica(&answers.next().transpose()?.unwrap_or(Value::Nil));
@@ -301,9 +299,9 @@ fn answers<T: FromRedisValue>(
     answers.collect()
 }
 
-/// A time in milliseconds, as an argument.
-pub(super) fn number_of_millis(time: Duration) -> Vec<u8> {
-    number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+/// A time in milliseconds.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the server has closed the connection, may only read by now, has lost its replicas, or cannot be

@@ -1,7 +1,9 @@
 //! [`Place`]: where the server is, and how it is spoken to.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use std::{io, thread};
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::access;
@@ -98,12 +100,33 @@ impl Place {
         })
     }
 
+    /// A connection that is there in this time, or an error.
+    pub(super) fn connect(
+        &self,
+        server: ConnectionInfo,
+        limit: Duration,
+    ) -> RedisResult<redis::Connection> {
+        let has_limit = address(&server).is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok());
+        let client = self.client(server)?;
+        if has_limit {
+            return client.get_connection_with_timeout(limit);
+        }
+        // The system has no limit for the address of a name, nor for a socket whose queue is full.
+        let (sender, receiver) = mpsc::channel();
+        thread::Builder::new().spawn(move || {
+            // Nobody may wait any more.
+            let _ = sender.send(client.get_connection_with_timeout(limit));
+        })?;
+        let connected = receiver.recv_timeout(limit);
+        connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+
     /// What connects to a server.
     #[cfg_attr(
         not(feature = "tls"),
         expect(clippy::unused_self, reason = "only TLS needs more than the address")
     )]
-    pub(super) fn client(&self, node: ConnectionInfo) -> RedisResult<Client> {
+    fn client(&self, node: ConnectionInfo) -> RedisResult<Client> {
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.certificates
             && matches!(node.addr(), ConnectionAddr::TcpTls { .. })
@@ -232,6 +255,11 @@ fn told(error: &RedisError) -> String {
 /// Those that a server is verified by, unless it is by those of the system.
 #[cfg(feature = "tls")]
 fn certificates(config: &Config) -> Result<Option<redis::TlsCertificates>> {
+    // The client panics where there is none, or several to choose from.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have been faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
     let certificates = access::authorities(config)?;
     Ok(certificates.map(|root_cert| redis::TlsCertificates {
         client_tls: None,

@@ -13,13 +13,14 @@ pub(super) struct Loaded {
 
 /// A field of a hash, which may be missing.
 pub(super) type Field = Option<Vec<u8>>;
-/// What [`load`] is answered: the record, its end, when it was used, and its version.
+/// The fields of a session, and what [`load`] is answered for them.
+pub(super) const ALL: &[&str] = &["record", "end", "used", "version"];
 pub(super) type Fields = (Field, Field, Field, Field);
 
-/// Asks for the fields of a session.
-pub(super) fn load(key: &str) -> Cmd {
+/// Asks for fields of a session.
+pub(super) fn load(key: &str, fields: &[&str]) -> Cmd {
     let mut command = redis::cmd("HMGET");
-    command.arg(key).arg(&["record", "end", "used", "version"]);
+    command.arg(key).arg(fields);
     command
 }
 

@@ -5,21 +5,7 @@
 //! The first write of a script is one that a full memory refuses, so that no script ends half-way.
 //! Each has one key: what lies on one key can never lie on two nodes of a cluster.
 
-/// The scripts of a store.
-pub(super) struct Scripts {
-    pub(super) create: Script,
-    pub(super) lock: Script,
-    pub(super) commit: Script,
-    pub(super) touch: Script,
-    pub(super) check: Script,
-    pub(super) destroy: Script,
-    pub(super) unlock: Script,
-    pub(super) renew: Script,
-    pub(super) expire: Script,
-    pub(super) forget: Script,
-    pub(super) begin_sweep: Script,
-    pub(super) end_sweep: Script,
-}
+use std::sync::LazyLock;
 
 /// What the server does as one step.
 pub(super) struct Script {
@@ -75,7 +61,7 @@ end
 
 /// Stores a record. ARGV: deadline, token, lease, version, new version, record, end, used, ttl, user or
 /// nothing. Without a lease the lock is given up.
-const STORE: &str = r"
+const STORE_TEXT: &str = r"
 redis.call('HSET', KEYS[1], 'record', ARGV[6], 'end', ARGV[7], 'used', ARGV[8], 'version', ARGV[5])
 if ARGV[10] then
     redis.call('HSET', KEYS[1], 'user', ARGV[10])
@@ -90,7 +76,7 @@ return {'done'}
 /// What is asked for a second time, because the answer was lost, is done. It is written once more, for
 /// a replica is asked whether it has what this connection wrote. The lock named the old connection;
 /// somebody may have taken it since, and then has it.
-const AGAIN: &str = r"
+const AGAIN_TEXT: &str = r"
 if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
     redis.call('HSET', KEYS[1], 'version', ARGV[5])
     if not is_anothers(holder(), ARGV[2]) then
@@ -100,8 +86,8 @@ if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
 end
 ";
 
-/// ARGV: as of [`STORE`], with the time instead of the old version.
-const CREATE: &str = r"
+/// ARGV: as of [`STORE_TEXT`], with the time instead of the old version.
+const CREATE_TEXT: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
     local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
     if holder() or not last or last >= tonumber(ARGV[4]) then
@@ -111,8 +97,8 @@ end
 ";
 
 /// Whether a record is there that was to be created, when the answer was lost: it is not stored again,
-/// for somebody may have deleted it. ARGV: as of [`CREATE`].
-const LOOK: &str = r"
+/// for somebody may have deleted it. ARGV: as of [`CREATE_TEXT`].
+const LOOK_TEXT: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return {'taken'}
 end
@@ -120,7 +106,8 @@ return {'absent'}
 ";
 
 /// ARGV: deadline, token, lease, now.
-const LOCK: &str = r"
+pub(super) static LOCK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 local found = redis.call('HMGET', KEYS[1], 'record', 'end', 'used', 'version')
 if not (found[1] and tonumber(found[2]) and tonumber(found[3]) and found[4]) then
     return {'absent'}
@@ -135,13 +122,14 @@ if tonumber(found[2]) < tonumber(ARGV[4]) then
 end
 hold(ARGV[2], ARGV[3])
 return {'yours', found[1], found[2], found[3], found[4]}
-";
+"])
+});
 
 /// Whether a request may still write over the version that it has loaded: its time may be over, as
 /// long as nobody came. A version of its own is older than the new one when it was not told of that; it
 /// is not when this is an old request to save, which was on its way for long. ARGV: deadline, token,
 /// lease, version, new version or another.
-const CHECK: &str = r"
+const CHECK_TEXT: &str = r"
 local version = redis.call('HGET', KEYS[1], 'version')
 if not version then
     return {'gone'}
@@ -157,7 +145,7 @@ end
 ";
 
 /// ARGV: deadline, token, lease, version, end, used, ttl.
-const TOUCH: &str = r"
+const TOUCH_TEXT: &str = r"
 redis.call('HSET', KEYS[1], 'end', ARGV[5], 'used', ARGV[6])
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 hold(ARGV[2], ARGV[3])
@@ -165,37 +153,42 @@ return {'done'}
 ";
 
 /// Holds on to a session that is the caller's still. ARGV: deadline, token, lease, version.
-const STAY: &str = r"
+const STAY_TEXT: &str = r"
 hold(ARGV[2], ARGV[3])
 return {'done'}
 ";
 
 /// ARGV: deadline, token, lease, version.
-const DESTROY: &str = r"
+const DESTROY_TEXT: &str = r"
 redis.call('DEL', KEYS[1])
 return {'done'}
 ";
 
 /// ARGV: deadline, and the holder, or no more of him than his token.
-const UNLOCK: &str = r"
+pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 local holder = redis.call('HGET', KEYS[1], 'lock')
 if holder and string.sub(holder, 1, string.len(ARGV[2])) == ARGV[2] then
     let_go()
 end
 return {'done'}
-";
+"])
+});
 
 /// ARGV: deadline, end, new end, used, ttl.
-const RENEW: &str = r"
+pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 if redis.call('HGET', KEYS[1], 'end') == ARGV[2] then
     redis.call('HSET', KEYS[1], 'end', ARGV[3], 'used', ARGV[4])
     redis.call('PEXPIRE', KEYS[1], math.max(ARGV[5], redis.call('PTTL', KEYS[1])))
 end
 return {'done'}
-";
+"])
+});
 
 /// ARGV: deadline, now, and anything when it is only to be said what would be done.
-const EXPIRE: &str = r"
+pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
 if not last or last >= tonumber(ARGV[2]) then
     return {'live'}
@@ -209,30 +202,36 @@ if not ARGV[3] then
     redis.call('DEL', KEYS[1])
 end
 return {'done', tostring(size)}
-";
+"])
+});
 
 /// Takes a session out of the index of a user where it stood by a certain time. ARGV: deadline, time,
 /// session.
-const FORGET: &str = r"
+pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 local noted = redis.call('ZSCORE', KEYS[1], ARGV[3])
 if noted and tonumber(noted) <= tonumber(ARGV[2]) then
     redis.call('ZREM', KEYS[1], ARGV[3])
 end
 return {'done'}
-";
+"])
+});
 
 /// ARGV: deadline, token, lease.
-const BEGIN_SWEEP: &str = r"
+pub(super) static BEGIN_SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 local holder = holder()
 if is_anothers(holder, ARGV[2]) then
     return {'busy', holder}
 end
 hold(ARGV[2], ARGV[3])
 return {'yours'}
-";
+"])
+});
 
 /// ARGV: deadline, token, and the time when the clean-up came to its end.
-const END_SWEEP: &str = r"
+pub(super) static END_SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[r"
 if ARGV[3] then
     redis.call('HSET', KEYS[1], 'ended', ARGV[3])
 end
@@ -240,33 +239,23 @@ if not is_anothers(holder(), ARGV[2]) then
     let_go()
 end
 return {'done'}
-";
+"])
+});
 
-impl Scripts {
-    pub(super) fn new() -> Self {
-        Scripts {
-            create: Script {
-                is_careful: true,
-                again: Some(Box::new(Script::lasting(&[AGAIN, LOOK]))),
-                ..Script::lasting(&[CREATE, STORE])
-            },
-            lock: Script::new(&[LOCK]),
-            commit: Script::lasting(&[AGAIN, CHECK, STORE]),
-            touch: Script::new(&[CHECK, TOUCH]),
-            check: Script::new(&[CHECK, STAY]),
-            destroy: Script {
-                is_careful: true,
-                ..Script::lasting(&[CHECK, DESTROY])
-            },
-            unlock: Script::new(&[UNLOCK]),
-            renew: Script::new(&[RENEW]),
-            expire: Script::new(&[EXPIRE]),
-            forget: Script::new(&[FORGET]),
-            begin_sweep: Script::new(&[BEGIN_SWEEP]),
-            end_sweep: Script::new(&[END_SWEEP]),
-        }
-    }
-}
+pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| Script {
+    is_careful: true,
+    again: Some(Box::new(Script::lasting(&[AGAIN_TEXT, LOOK_TEXT]))),
+    ..Script::lasting(&[CREATE_TEXT, STORE_TEXT])
+});
+pub(super) static COMMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::lasting(&[AGAIN_TEXT, CHECK_TEXT, STORE_TEXT]));
+pub(super) static TOUCH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[CHECK_TEXT, TOUCH_TEXT]));
+pub(super) static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(&[CHECK_TEXT, STAY_TEXT]));
+pub(super) static DESTROY: LazyLock<Script> = LazyLock::new(|| Script {
+    is_careful: true,
+    ..Script::lasting(&[CHECK_TEXT, DESTROY_TEXT])
+});
 
 impl Script {
     fn new(parts: &[&str]) -> Self {
@@ -317,9 +306,4 @@ impl Reply {
     pub(super) fn text(&self, at: usize) -> String {
         String::from_utf8_lossy(self.part(at).unwrap_or_default()).into_owned()
     }
-}
-
-/// A number as a script's argument.
-pub(super) fn number(value: u64) -> Vec<u8> {
-    value.to_string().into_bytes()
 }

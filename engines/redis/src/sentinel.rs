@@ -119,7 +119,7 @@ impl Sentinels {
     fn answer(&self, place: &Place, seed: &ConnectionInfo) -> RedisResult<Option<Address>> {
         let limit = place.patience.min(LIMIT);
         let sentinel = seed.clone().set_redis_settings(self.settings.clone());
-        let mut connection = place.client(sentinel)?.get_connection_with_timeout(limit)?;
+        let mut connection = place.connect(sentinel, limit)?;
         connection.set_read_timeout(Some(limit))?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::pool::Pool;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs,
+};
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
@@ -64,14 +66,14 @@ impl Server {
     }
 
     /// Runs a script on this key. Its arguments are those that depend on the connection, and the rest.
-    pub(super) fn call(
+    pub(super) fn call<F: ToRedisArgs>(
         &self,
         link: &mut Option<Link>,
         action: &str,
         script: &Script,
         key: &str,
-        first: impl Fn(&Link) -> Vec<Vec<u8>>,
-        rest: &[Vec<u8>],
+        first: impl Fn(&Link) -> F,
+        rest: impl ToRedisArgs,
     ) -> Result<Reply> {
         let must_last = self.is_durable && script.is_lasting;
         let is_repeated = Cell::new(false);
@@ -82,7 +84,7 @@ impl Server {
                 Some(again) if is_repeated.get() => again,
                 _ => script,
             };
-            let mut reply = link.run(script, key, &first, rest)?;
+            let mut reply = link.run(script, key, first, &rest)?;
             reply.is_repeated = is_repeated.get();
             let is_witnessed = !must_last || reply.word() != "done" || link.is_lasting()?;
             Ok((reply, is_witnessed))
@@ -125,10 +127,10 @@ impl Server {
         action: &str,
         script: &Script,
         key: &str,
-        arguments: &[Vec<u8>],
+        arguments: impl ToRedisArgs,
     ) -> Result<Reply> {
         let mut link = None;
-        let reply = self.call(&mut link, action, script, key, |_| Vec::new(), arguments);
+        let reply = self.call(&mut link, action, script, key, nothing, arguments);
         keep(link);
         reply
     }
@@ -327,6 +329,11 @@ impl Server {
         }
         Ok(nodes)
     }
+}
+
+/// No arguments that depend on the connection.
+pub(super) fn nothing(_: &Link) -> Option<u64> {
+    None
 }
 
 /// Keeps a connection for the next use.

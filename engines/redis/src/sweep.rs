@@ -1,7 +1,6 @@
 //! Clean-up: what the server has not deleted by itself, and the names of ended sessions in the index
 //! of users.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
@@ -11,12 +10,12 @@ use cgi_session_kit::reading::{NEVER, time};
 use cgi_session_kit::rows::{Candidate, length};
 
 use super::Shared;
-use super::listing::PAGE;
+use super::listing::{PAGE, digests};
 use super::lock::{Presence, Token};
-use super::node::{Link, number_of_millis};
+use super::node::{Link, millis};
 use super::record::{Field, parse};
-use super::scripts::{Reply, number};
-use super::server::keep;
+use super::scripts::{BEGIN_SWEEP, END_SWEEP, EXPIRE, FORGET, Reply};
+use super::server::{keep, nothing};
 
 /// A clean-up that lasts longer may meet another one; they do each other no harm.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -73,11 +72,10 @@ impl Progress<'_> {
     /// Whether nobody else is cleaning up. The connection is the sign that this one still is.
     fn begin(&self, link: &mut Option<Link>, token: &Token) -> Result<bool> {
         let (shared, key) = (self.shared, self.shared.names.sweep());
-        let begin = &shared.scripts.begin_sweep;
-        let first = |link: &Link| vec![token.value(link), number_of_millis(LONGEST)];
+        let first = |link: &Link| (token.value(link), millis(LONGEST));
         let try_it = |link: &mut Option<Link>| {
             let server = &shared.server;
-            server.call(link, "clean up", begin, &key, first, &[])
+            server.call(link, "clean up", &BEGIN_SWEEP, &key, first, None::<u64>)
         };
         let reply = try_it(link)?;
         if reply.word() == "yours" {
@@ -93,13 +91,9 @@ impl Progress<'_> {
 
     fn end(&self, link: &mut Option<Link>, token: &Token, is_done: bool) {
         let (shared, key) = (self.shared, self.shared.names.sweep());
-        let ended = is_done.then(|| number(unix_seconds(self.now)));
-        let ended: Vec<_> = ended.into_iter().collect();
-        let (end, first) = (&shared.scripts.end_sweep, |link: &Link| {
-            vec![token.value(link)]
-        });
-        let server = &shared.server;
-        if let Err(error) = server.call(link, "clean up", end, &key, first, &ended) {
+        let ended = is_done.then(|| unix_seconds(self.now));
+        let (server, first) = (&shared.server, |link: &Link| token.value(link));
+        if let Err(error) = server.call(link, "clean up", &END_SWEEP, &key, first, ended) {
             // The next one begins when this one's time is over.
             log::warn!("{}", error.one_line());
         }
@@ -107,11 +101,7 @@ impl Progress<'_> {
 
     fn delete_expired(&mut self) -> Result<()> {
         let shared = self.shared;
-        // The server may show a key twice.
-        let mut seen = HashSet::new();
-        shared.scan(&shared.names.all_records(), "hash", |keys| {
-            let sessions = keys.iter().filter_map(|key| shared.names.session(key));
-            let sessions: Vec<_> = sessions.filter(|session| seen.insert(*session)).collect();
+        shared.scan_sessions(|sessions| {
             self.delete_from(&sessions)?;
             self.sweep.notify(SweepEvent::Examined(length(&sessions)));
             self.report.stopped_early |= self.clock.is_over();
@@ -140,16 +130,7 @@ impl Progress<'_> {
 
     /// Those that have expired; the others are counted.
     fn expired(&mut self, sessions: &[SessionDigest]) -> Result<Vec<(SessionDigest, Candidate)>> {
-        let names = &self.shared.names;
-        let keys: Vec<_> = sessions
-            .iter()
-            .map(|session| names.record(session))
-            .collect();
-        let rows = self.shared.server.load("clean up", &keys, |key| {
-            let mut command = redis::cmd("HMGET");
-            command.arg(key).arg(&["end", "used"]);
-            command
-        })?;
+        let rows: Vec<(Field, Field)> = self.shared.load("clean up", sessions, &["end", "used"])?;
         let mut candidates = Vec::new();
         for (session, (end, used)) in sessions.iter().zip(rows) {
             let number = |field: Field| parse(&field?);
@@ -194,10 +175,10 @@ impl Progress<'_> {
     }
 
     fn expire(&self, link: &mut Option<Link>, key: &str) -> Result<Reply> {
-        let mut arguments = vec![number(unix_seconds(self.now))];
-        arguments.extend(self.sweep.is_dry_run().then(|| b"dry run".to_vec()));
-        let (server, expire) = (&self.shared.server, &self.shared.scripts.expire);
-        server.call(link, "clean up", expire, key, |_| Vec::new(), &arguments)
+        let dry_run = self.sweep.is_dry_run().then_some("dry run");
+        let arguments = (unix_seconds(self.now), dry_run);
+        let server = &self.shared.server;
+        server.call(link, "clean up", &EXPIRE, key, nothing, arguments)
     }
 
     /// Takes the sessions out of the index that have ended, or are not this user's any more.
@@ -224,28 +205,16 @@ impl Progress<'_> {
             command.arg(key).arg("-inf").arg(limit);
             command.query(link.connection())
         })?;
-        let sessions = members
-            .iter()
-            .filter_map(|name| SessionDigest::parse(name.as_bytes()));
-        let sessions: Vec<_> = sessions.collect();
+        let sessions: Vec<_> = digests(&members).collect();
         for page in sessions.chunks(PAGE) {
-            let keys: Vec<_> = page
-                .iter()
-                .map(|session| shared.names.record(session))
-                .collect();
-            let named: Vec<Field> = shared.server.load("clean up", &keys, |key| {
-                let mut command = redis::cmd("HGET");
-                command.arg(key).arg("user");
-                command
-            })?;
-            for (session, named) in page.iter().zip(named) {
+            let named: Vec<(Field,)> = shared.load("clean up", page, &["user"])?;
+            for (session, (named,)) in page.iter().zip(named) {
                 if named.as_deref() == Some(user.as_bytes()) {
                     continue;
                 }
-                let arguments = [number(limit), session.as_str().as_bytes().to_vec()];
-                let forget = &shared.scripts.forget;
+                let arguments = (limit, session.as_str());
                 let server = &shared.server;
-                server.call_once("clean up", forget, key, &arguments)?;
+                server.call_once("clean up", &FORGET, key, arguments)?;
             }
         }
         Ok(())

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Error, SessionDigest, SessionId, Store};
 use cgi_session_redis::RedisStore;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
 use crate::store::{config, says, store};
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
 use testkit::outside::free_port;
@@ -66,6 +68,33 @@ fn a_server_that_is_killed_has_kept_what_was_saved_and_is_found_again() {
     drop(lease);
     assert_eq!(counted(&store, &session), Some(4));
     assert_eq!(counted(&store, &other.digest()), Some(7));
+}
+
+#[test]
+fn a_socket_that_takes_no_more_connections_is_given_up_in_time() {
+    let Some(server) = RedisServer::start(&["--tcp-backlog", "1"]) else {
+        return;
+    };
+    let store = store(&server, &[("lockTimeout", "2s")]);
+    let session = SessionId::generate().unwrap().digest();
+    server.freeze();
+    let address = SocketAddrUnix::new(server.socket()).unwrap();
+    let open = || {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let socket = socket_with(family, kind, SocketFlags::NONBLOCK, None).unwrap();
+        connect(&socket, &address).is_ok().then_some(socket)
+    };
+    let waiting: Vec<_> = std::iter::from_fn(open).collect();
+    assert!(!waiting.is_empty());
+    let started = Instant::now();
+    let read = store.read(&session, SystemTime::now()).map(drop);
+    is_away(read, &["no answer in time", "is the server running"]);
+    assert!(started.elapsed() < Duration::from_secs(30));
+    drop(waiting);
+    server.resume();
+    wait_until("the server is found again", || {
+        store.read(&session, SystemTime::now()).is_ok()
+    });
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
     assert_eq!(server.tell(&["DBSIZE"]), "1");
 
     let now = SystemTime::now();
+    // Whatever the program has chosen, or nothing.
+    assert!(rustls::crypto::CryptoProvider::get_default().is_some());
     let error = store(&text("other.pem"))
         .unwrap()
         .read(&id.digest(), now)
