@@ -9,6 +9,7 @@ mod gateway;
 mod reply;
 mod server;
 mod storage;
+mod trace;
 pub mod variables;
 
 use std::path::{Path, PathBuf};
@@ -35,8 +36,8 @@ With --documents, what is not among the programs is looked for there, and nothin
 programs find their sessions in the configuration of this command.
 
 Each request is a line: its status, how long the answer took to begin, the first digits of its
-session's digest (cgi-session show has the rest), and what was asked for. What a program writes to
-stderr is printed, too, and is on the page when it gives no answer.
+session's digest, and what was asked for; what its session holds now is below it, if that has
+changed. What a program writes to stderr is printed, too, and is on the page when it gives no answer.
 
 It ends when it is interrupted (Ctrl-C). It is for trying out: for visitors, install the programs
 behind a web server.";

@@ -52,6 +52,11 @@ fn a_new_project_builds_passes_its_own_test_and_counts() {
         let line = server.line();
         let end = format!(" ms  {:.12}  GET /guestbook\n", id.digest().as_str());
         assert!(line.starts_with("200 ") && line.ends_with(&end), "{line}");
+        let (line, end) = (server.line(), format!(r#"{{"":{{"pageViews":{views}}}}}"#));
+        assert!(
+            line.contains("stored ") && line.trim_end().ends_with(&end),
+            "{line}"
+        );
         assert!(
             page.body.contains(&format!("here {views} time(s)")),
             "{page:#?}"

@@ -5,10 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
 
-use cgi_session::{SessionDigest, printable};
-use http::header::{ALLOW, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -18,6 +16,7 @@ use super::gateway::Gateway;
 use super::reply::{Connection, Failure, Reply, whole};
 use super::server::Site;
 use super::storage::Storage;
+use super::trace::Trace;
 use super::variables;
 use crate::location::Location;
 use crate::report;
@@ -42,9 +41,6 @@ const MEDIA_TYPES: [(&str, &str); 14] = [
 ];
 /// What answers for a directory.
 const INDEXES: [&str; 2] = ["index.html", "index.cgi"];
-
-/// How much of a session's digest is printed.
-const DIGITS: usize = 12;
 
 /// The programs and files below a directory, and the files below another.
 pub(super) struct Directory {
@@ -98,12 +94,6 @@ impl Directory {
         command.envs(self.storage.variables()).envs(variables);
         let answer = self.gateway.run(command, &parts.method, body).await;
         answer.map_err(|failure| failure.of_program(script))
-    }
-
-    /// The session that a field with cookies names.
-    fn digest(&self, cookies: Option<&HeaderValue>) -> Option<SessionDigest> {
-        let id = self.storage.manager().session_id(cookies?.as_bytes());
-        Some(id?.digest())
     }
 
     async fn respond(
@@ -161,22 +151,9 @@ impl Site for Directory {
         body: Incoming,
         connection: Connection,
     ) -> Result<Reply, Failure> {
-        let (begun, method, uri) = (Instant::now(), parts.method.clone(), parts.uri.clone());
-        let asked = self.digest(parts.headers.get(COOKIE));
+        let trace = Trace::begin(self.storage.manager(), &parts);
         let answered = self.respond(parts, body, connection).await;
-        let (status, digest) = match &answered {
-            Ok(reply) => {
-                let mut cookies = reply.headers().get_all(SET_COOKIE).iter();
-                let new = cookies.find_map(|cookie| self.digest(Some(cookie)));
-                (reply.status(), new.or(asked))
-            }
-            Err(failure) => (failure.status, asked),
-        };
-        let digest = digest.as_ref().map_or("-", |digest| digest.as_str());
-        let (status, time) = (status.as_u16(), begun.elapsed().as_secs_f64() * 1e3);
-        let path = printable(uri.path());
-        let line = format!("{status} {time:7.1} ms  {digest:DIGITS$.DIGITS$}  {method} {path}\n");
-        report::output(&line);
+        trace.end(&answered);
         answered
     }
 
