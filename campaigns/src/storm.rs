@@ -191,7 +191,9 @@ impl Storm {
     fn until(&mut self, is_over: impl Fn(&Storm) -> bool) -> Result<(), String> {
         while !is_over(self) {
             if !self.turn().map_err(|error| error.to_string())? {
-                return Err("the storm has ended early".to_owned());
+                let said = self.crew.violations().map_err(|error| error.to_string())?;
+                let said = said.first().map_or("", String::as_str);
+                return Err(format!("the storm has ended early: {said}"));
             }
         }
         Ok(())

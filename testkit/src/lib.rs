@@ -18,6 +18,7 @@ pub mod machine;
 pub mod mysql;
 pub mod nginx;
 pub mod outside;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod program;
 pub mod redis;

@@ -107,9 +107,7 @@ impl PostgresServer {
         let mut command = Command::new(program);
         command.current_dir(self.directory.path());
         command.env_remove("PGDATA").env("LC_ALL", "C");
-        if let Some((uid, gid)) = another_user() {
-            command.uid(uid).gid(gid);
-        }
+        as_its_user(&mut command);
         command
     }
 
@@ -261,6 +259,14 @@ pub fn give(path: &Path) {
     if let Some((uid, gid)) = another_user() {
         chown(path, Some(uid), Some(gid)).unwrap();
     }
+}
+
+/// A command as the user who runs a server.
+pub fn as_its_user(command: &mut Command) -> &mut Command {
+    if let Some((uid, gid)) = another_user() {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// Whom root runs a server as.

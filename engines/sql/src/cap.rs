@@ -1,97 +1,82 @@
-//! `maxSessions`: making room for a new session. Creations run one after the other then, each under the lock
-//! of a row of the table of states, so that none of them counts too few.
+//! `maxSessions`: making room for a new session. Creations run one after the other then, each under one lock, so that
+//! none of them counts too few.
 
 use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Record, Result};
-use cgi_session_kit::rows::IS_SESSION;
+use cgi_session_kit::rows::{IS_SESSION, length};
 
 use super::engine::Script;
 use super::link::{Database, Link};
-use super::state::COUNTING;
+use super::lock::Locked;
 
-/// So many sessions more than must go at most.
+/// At most this many sessions more than must go.
 const MAX_SPARE: u64 = 64;
 const ACTION: &str = "make room in";
 
-/// A connection, and the beginning of a script that stores this record: a transaction in which there is
-/// room for it. One that takes the place of another under a new id needs none: that one is a marker soon.
+/// Makes room for this record: the connection to store it on has the lock of those that count. A record that takes
+/// the place of another under a new id needs no room: the other one is a marker soon.
 pub(super) fn admit(
     database: &Database,
     record: &Record,
     now: SystemTime,
-) -> Result<(Link, Script)> {
-    let wait = database.lock_timeout;
-    if database.max_sessions == 0 || record.predecessor().is_some() {
-        return Ok((database.take_alive()?, database.transaction(wait)));
+) -> Result<Option<Locked>> {
+    let max = database.max_sessions;
+    if max == 0 || record.predecessor().is_some() {
+        return Ok(None);
     }
-    let mut script = database.transaction(wait);
-    script.push(&format!(
-        "SELECT value FROM {} WHERE name = '{COUNTING}' {}",
-        database.state(),
-        database.engine().for_update(wait)
-    ));
-    let count = script.push(&format!(
+    let count = format!(
         "SELECT count(*) FROM {} WHERE {IS_SESSION}",
         database.table()
-    ));
-    let (link, answers) = database.run(&script, wait)?;
-    let (link, answers) = database.checked(ACTION, link, answers)?;
-    let count = answers.row(count).map_or(0, |row| row.number(0));
-    let excess = count
-        .saturating_add(1)
-        .saturating_sub(database.max_sessions);
-    let link = make_room(database, link, excess, now)?;
-    Ok((link, Script::new()))
-}
-
-fn make_room(database: &Database, link: Link, excess: u64, now: SystemTime) -> Result<Link> {
-    if excess == 0 {
-        return Ok(link);
-    }
+    );
+    let wait = database.lock_timeout;
+    let (mut locked, rows) = database.lock(None, "maxSessions", wait, ACTION, &count)?;
+    let count = rows.first().map_or(0, |row| row.number(0));
+    let excess = count.saturating_add(1).saturating_sub(max);
     let expired = format!("expires < {} AND {IS_SESSION}", unix_seconds(now));
-    let (link, deleted) = delete(database, link, &expired, "expires", excess)?;
+    let deleted = delete(database, &mut locked.link, &expired, "expires", excess)?;
     let left = excess.saturating_sub(deleted);
     if left == 0 {
-        return Ok(link);
+        return Ok(Some(locked));
     }
-    let max = database.max_sessions;
     if database.refuses_when_full {
-        database.roll_back(link);
+        locked.release(database);
         return Err(Error::Full { limit: max });
     }
-    // Some more, so that not every creation has to look for one. With every session in use, one
-    // more than the cap is the lesser evil.
+    // Some more, so that not every creation has to look for one. With all sessions in use, exceed the cap by one.
     let wanted = left.saturating_add((max / 16).min(MAX_SPARE));
-    let (link, _) = delete(database, link, IS_SESSION, "used", wanted)?;
-    Ok(link)
+    delete(database, &mut locked.link, IS_SESSION, "used", wanted)?;
+    Ok(Some(locked))
 }
 
 /// Deletes up to `wanted` sessions of those that are not in use, the least of this column first.
 fn delete(
     database: &Database,
-    mut link: Link,
+    link: &mut Link,
     which: &str,
     column: &str,
     wanted: u64,
-) -> Result<(Link, u64)> {
+) -> Result<u64> {
     let wanted = wanted.min(2 * MAX_SPARE);
-    let index = format!("{}_{column}", database.table);
-    let script = Script::of(&format!(
-        "SELECT session FROM {} WHERE {which} AND {} ORDER BY {column} LIMIT {wanted} \
-         FOR UPDATE SKIP LOCKED",
-        database.engine().by_index(&database.table, Some(&index)),
-        database.unmarked()
-    ));
-    let answers = link.run(&script);
-    let (mut link, answers) = database.checked(ACTION, link, answers)?;
-    let mut script = Script::new();
-    let deleted = database.delete_found(&mut script, &answers, 0);
-    if deleted == 0 {
-        return Ok((link, 0));
+    let mut deleted = 0;
+    if wanted == 0 {
+        return Ok(deleted);
     }
-    let answers = link.run(&script);
-    let (link, _) = database.checked(ACTION, link, answers)?;
-    Ok((link, deleted))
+    // Some of them may be in use.
+    let script = Script::of(&format!(
+        "SELECT session FROM {} WHERE {which} ORDER BY {column} LIMIT {}",
+        database.table(),
+        wanted + 2 * MAX_SPARE
+    ));
+    let answers = database.ask_on(link, ACTION, &script)?;
+    let mut sessions = answers.sessions();
+    while deleted < wanted && !sessions.is_empty() {
+        let missing = usize::try_from(wanted - deleted).unwrap_or(usize::MAX);
+        let next = sessions.split_off(missing.min(sessions.len()));
+        let free = database.delete_free(link, ACTION, &sessions, Some(which))?;
+        deleted += length(&free);
+        sessions = next;
+    }
+    Ok(deleted)
 }

@@ -1,15 +1,16 @@
-//! Making a session: its row, and then the lock of it.
+//! Making a session: its row and its lock in one transaction.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use cgi_session::{Error, Record, Result, SessionDigest};
 use cgi_session_kit::reading;
 
 use super::cap;
-use super::engine::{Failure, Kind};
+use super::engine::{Failure, Kind, Script};
 use super::lease::{SqlLease, Version};
-use super::link::{Database, Link};
+use super::link::{Database, ROW_WAIT};
+use super::lock::Locked;
 
 const ACTION: &str = "store a session in";
 
@@ -62,17 +63,17 @@ pub(super) fn create(
         }
     };
     database.pool.close();
-    let (link, found) = new.look()?;
-    // Nobody else draws our version.
+    let (locked, found) = database.lock_version(session, ACTION)?;
+    // No other creation draws our version.
     if found == Some(new.version) {
-        return Ok(Some(new.lease(link)));
+        return Ok(Some(new.lease(Some(locked))));
     }
-    database.roll_back(link);
+    locked.release(database);
     if found.is_some() {
         return Ok(None);
     }
     if failure.kind == Kind::Broken {
-        // It may have been stored, and somebody who knows the id may have destroyed it.
+        // It may have been stored, and another request that knows the id may have destroyed it.
         return Err(new.unknown(failure));
     }
     // What the server has ended or refused it has not carried out.
@@ -84,8 +85,8 @@ pub(super) fn create(
 }
 
 impl New<'_> {
-    /// Whether somebody has stored the same id. Else somebody is about to, or holds more of the table than
-    /// a row, and is waited for in the time that there is.
+    /// Whether the same id is stored. Else another request is about to store it, or another program holds more of the
+    /// table than a row, and is waited for in the time that there is.
     fn is_taken(&self, started: Instant) -> Result<bool> {
         let is_taken = self.database.find(self.session, self.now)?.is_some();
         let waited = started.elapsed();
@@ -93,15 +94,15 @@ impl New<'_> {
             return Ok(is_taken);
         }
         let table = &self.database.table;
-        let holder = Some(format!("somebody who has the table {table} locked"));
+        let holder = Some(format!("another program that has locked the table {table}"));
         Err(Error::Busy { waited, holder })
     }
 
     fn insert(&self) -> Result<Insertion> {
         let (database, session) = (self.database, self.session);
         let text = database.text(self.record)?;
-        let (mut link, mut script) = cap::admit(database, self.record, self.now)?;
-        let insert = script.push(&format!(
+        let engine = database.engine();
+        let insertion = format!(
             "INSERT INTO {} (session, record, expires, used, \"user\", version) \
              VALUES ('{session}', {text}, {}, {}, {}, {})",
             database.table(),
@@ -109,39 +110,47 @@ impl New<'_> {
             reading::used(self.record, self.now),
             database.user(self.record.user()),
             self.version
-        ));
-        let commit = script.push("COMMIT");
-        database.engine().begin(&mut script, Duration::ZERO);
-        let select = script.push(&database.selection_of_version(session, Duration::ZERO));
-        let mut answers =
-            link.run_within(&script, link.patience.saturating_add(database.lock_timeout));
+        );
+        let mut script = Script::new();
+        let key = database.key(session);
+        // No other request sees the row before the commit, so that none can have its lock.
+        let statements = [insertion, engine.lock(&key, ROW_WAIT)];
+        let insert = engine.transaction(&mut script, ROW_WAIT, &statements);
+        let commit = script.last();
+        let counting = cap::admit(database, self.record, self.now)?;
+        let is_counting = counting.is_some();
+        let mut link = match counting {
+            Some(counting) => {
+                script.push(&counting.unlock(database));
+                counting.link
+            }
+            None => database.take_alive()?,
+        };
+        let mut answers = link.run(&script);
         if !answers.has(commit)
             && let Some(failure) = answers.failure.take()
         {
-            database.recover(link, &failure);
+            if is_counting || answers.has(insert) {
+                // The locks that it may have end with it.
+                drop(link);
+                database.give_up(&failure);
+            } else {
+                database.recover(link, &failure);
+            }
             return match failure.kind {
-                Kind::Duplicate if !answers.has(insert) => Ok(Insertion::Taken),
-                Kind::Locked if !answers.has(insert) => Ok(Insertion::Locked),
+                Kind::Duplicate => Ok(Insertion::Taken),
+                Kind::Locked => Ok(Insertion::Locked),
                 Kind::Ended | Kind::Broken | Kind::ReadOnly => Ok(Insertion::Unknown(failure)),
                 _ => Err(database.explain(ACTION, failure)),
             };
         }
-        // Somebody who knows the id may have come in between: his is the session then. If he has
-        // destroyed it, it is not stored again.
-        let mut lease = self.lease(link);
-        lease.check_lock(answers, select);
-        Ok(Insertion::Done(lease))
-    }
-
-    /// Locks the row under the id and shows whose write is in it, when it is not known what became of ours.
-    fn look(&self) -> Result<(Link, Option<Version>)> {
-        let database = self.database;
-        let mut script = database.transaction(Duration::ZERO);
-        let select = script.push(&database.selection_of_version(self.session, Duration::ZERO));
-        let (link, answers) = database.run(&script, Duration::ZERO)?;
-        let (link, answers) = database.checked(ACTION, link, answers)?;
-        let found = answers.row(select).map(|row| Version(row.number(0)));
-        Ok((link, found))
+        let is_had = answers
+            .row(insert + 1)
+            .is_some_and(|row| row.number(0) == 1);
+        let is_whole = answers.failure.is_none();
+        // Without its lock it is stored, and cannot be changed by this request.
+        let locked = (is_had && is_whole).then(|| Locked::new(link, key));
+        Ok(Insertion::Done(self.lease(locked)))
     }
 
     fn unknown(&self, failure: Failure) -> Error {
@@ -153,14 +162,16 @@ impl New<'_> {
         error.with_hint("whether it was stored is not known")
     }
 
-    fn lease(&self, link: Link) -> Box<SqlLease> {
-        Box::new(SqlLease::new(
-            self.database,
-            link,
-            self.session,
+    fn lease(&self, locked: Option<Locked>) -> Box<SqlLease> {
+        let (database, session) = (self.database, self.session);
+        let lease = SqlLease::new(
+            database,
+            locked,
+            session,
             self.record,
             self.end,
             self.version,
-        ))
+        );
+        Box::new(lease)
     }
 }

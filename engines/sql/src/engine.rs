@@ -19,59 +19,59 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// A new connection that has been asked nothing. No answer on it may take longer than `patience`.
     fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure>;
 
-    /// What is said first: settings of the connection. The server ends one that is silent for longer than
-    /// `lease` and has something locked.
+    /// What is said first: settings of the connection. The first answer is 1 where another client had the connection
+    /// before and its settings were not reset. The server ends a connection that is silent for longer than `lease`.
     fn settings(&self, lease: Duration) -> Script;
 
-    /// Begins a transaction whose waiting for locks ends after about `wait`.
-    fn begin(&self, script: &mut Script, wait: Duration);
+    /// Adds statements that are carried out together or not at all, and each of which sees what was committed before.
+    /// Their waiting for rows and locks ends after about `wait`. Returns the number of the first one's answer.
+    fn transaction(&self, script: &mut Script, wait: Duration, statements: &[String]) -> usize;
 
-    /// What makes a SELECT lock its rows, at once or after about `wait`. An engine that waits for a time
-    /// of its own returns when that is over, and is asked again.
-    fn for_update(&self, wait: Duration) -> &'static str;
+    /// The key of the lock of this name, in statements.
+    fn key(&self, name: &str) -> String;
 
-    /// The table in a statement that locks what it finds by an index, and looks at nothing else: a scan would
-    /// lock, or wait for, rows that it does not want. None is the primary key.
-    fn by_index(&self, table: &str, _index: Option<&str>) -> String {
-        format!("\"{table}\"")
+    /// A statement that waits for a lock, and answers 1 when it is had. An engine that waits for a time of its own
+    /// returns when that is over, and is asked again.
+    fn lock(&self, key: &str, wait: Duration) -> String;
+
+    /// Adds the waiting for a lock and what is asked under it. Returns the number of the lock's answer.
+    fn lock_and_ask(
+        &self,
+        script: &mut Script,
+        key: &str,
+        wait: Duration,
+        question: &str,
+    ) -> usize {
+        let statements = [self.lock(key, wait), question.to_owned()];
+        self.transaction(script, wait, &statements)
     }
+
+    /// The value 1 when the lock is had at once.
+    fn try_lock(&self, key: &str) -> String;
+
+    /// The value 1 when the connection had the lock, which ends.
+    fn unlock(&self, key: &str) -> String;
+
+    /// Asks which process or connection has a lock.
+    fn holder(&self, key: &str) -> String;
 
     /// A text as a literal that it cannot break out of, whatever the server's settings are.
     fn text(&self, text: &str) -> String;
 
-    /// The clock in milliseconds since 1970, as it is when a lock has been had.
-    fn clock(&self) -> &'static str;
+    /// The server and its version, for people, from what `SELECT version()` answers.
+    fn shown(&self, version: &str) -> String;
 
-    /// What a mark says of whoever makes it: the name of the process, and of its connection.
-    fn mark(&self, name: &str) -> String;
-
-    /// The condition that a row has a mark which has not run out, of somebody who is still connected as far as
-    /// this server can know.
-    fn is_marked(&self) -> String;
-
-    /// Asks who has locked a row, if the server tells.
-    fn holder(&self, _table: &str, _session: &SessionDigest) -> Option<String> {
-        None
-    }
+    /// Why no sessions can be kept in a server of this version.
+    fn unfit(&self, version: &str) -> Option<String>;
 
     fn schema(&self, table: &str) -> Schema;
 }
 
 /// What `Store::install` makes, in this order.
 pub(super) struct Schema {
-    /// Begins a step that one program does at a time, and ends it.
-    pub(super) alone: String,
-    pub(super) done: String,
-    /// The server's version, and which is too old.
-    pub(super) version: &'static str,
-    pub(super) is_too_old: fn(&str) -> Option<String>,
-    /// The server and its version, for people.
-    pub(super) shown: fn(&str) -> String,
     pub(super) tables: [(String, String); 2],
-    /// Columns that a table of an older version lacks.
-    pub(super) columns: Vec<(&'static str, &'static str)>,
     pub(super) indexes: Vec<(String, String)>,
-    /// Asks for the columns of a table; for its indexes; and whether its rows can be locked.
+    /// Asks for the columns of a table; for its indexes; and for its storage engine.
     pub(super) columns_of: fn(&str) -> String,
     pub(super) indexes_of: fn(&str) -> String,
     pub(super) storage_of: Option<fn(&str) -> String>,
@@ -125,6 +125,11 @@ impl Script {
         self.beginnings.push(self.text.len());
         self.text.push_str(statement);
         self.beginnings.len() - 1
+    }
+
+    /// The number of the last statement's answer.
+    pub(super) fn last(&self) -> usize {
+        self.beginnings.len().saturating_sub(1)
     }
 
     /// The statements one by one.
@@ -186,6 +191,14 @@ impl Answers {
         answer.map_or_else(Vec::new, |answer| std::mem::take(&mut answer.rows))
     }
 
+    /// The digests in the first column that the first statement was answered. What another program has put there is
+    /// left alone.
+    pub(super) fn sessions(&self) -> Vec<SessionDigest> {
+        let names = self.rows(0).iter().filter_map(|row| row.text(0));
+        let sessions = names.map(|name| SessionDigest::parse(name.as_bytes()));
+        sessions.flatten().collect()
+    }
+
     pub(super) fn row(&self, statement: usize) -> Option<&Row> {
         self.rows(statement).first()
     }
@@ -221,9 +234,9 @@ pub(super) struct Failure {
 /// What a failure means for the session and the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Somebody else has the row, or had it for too long.
+    /// Another connection has the row or the lock, or had it for too long.
     Locked,
-    /// Somebody else's change came first, and the transaction was rolled back.
+    /// Another change came first, and the transaction was rolled back.
     Conflict,
     /// There is such a row already.
     Duplicate,

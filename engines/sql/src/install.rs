@@ -1,46 +1,46 @@
-//! Making the tables, bringing older ones up to date, and removing them. A program that serves requests
-//! never does any of that, and needs no right to.
+//! Making the tables and removing them. A program that serves requests never does any of that, and needs no right to.
+
+use std::time::Duration;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
 use cgi_session_kit::rows::{IS_SESSION, LAST_SWEEP};
 
 use super::engine::{Answers, Schema, Script};
 use super::link::{Database, Link};
-use super::state::{self, COUNTING, SCHEMA, VERSION, version_of};
+use super::state::{self, SCHEMA, VERSION, version_of};
 
-/// Without these columns, which every version has, a table is none of ours.
-const OWN_COLUMNS: [&str; 5] = ["session", "record", "expires", "used", "user"];
+/// Without these columns a table is none of ours.
+const OWN_COLUMNS: [&str; 6] = ["session", "record", "expires", "used", "user", "version"];
 const MAKE: &str = "make the table of the sessions in";
+/// One program at a time makes the tables.
+const WAIT: Duration = Duration::from_secs(60);
 
 /// Makes the tables, or what is missing of them.
 pub(super) fn install(database: &Database) -> Result<()> {
-    let schema = database.engine().schema(&database.table);
     let mut link = database.take_unchecked()?;
-    let mut made =
-        begin(database, &schema, &mut link).and_then(|()| make(database, &schema, &mut link));
-    let ended = run(database, MAKE, &mut link, &schema.done);
-    if made.is_ok() {
-        made = ended.map(drop);
+    let version = version(database, &mut link)?;
+    if let Some(reason) = database.engine().unfit(&version) {
+        return Err(unfit(database, reason));
     }
+    // The lock ends with the connection.
+    let (mut locked, _) = database.lock(Some(link), SCHEMA, WAIT, MAKE, "SELECT 1")?;
+    let schema = database.engine().schema(&database.table);
+    let made = make(database, &schema, &mut locked.link);
     // What is known of the tables is of another time.
     database.pool.reset();
     made
 }
 
-fn begin(database: &Database, schema: &Schema, link: &mut Link) -> Result<()> {
-    let answers = run(database, MAKE, link, schema.version)?;
-    let version = answers
-        .row(0)
-        .and_then(|row| row.text(0))
-        .unwrap_or_default();
-    if let Some(reason) = (schema.is_too_old)(version) {
-        let address = database.engine().address();
-        return Err(Error::store(
-            format!("cannot keep sessions in {address}"),
-            reason,
-        ));
-    }
-    run(database, MAKE, link, &schema.alone).map(drop)
+/// The version of the server.
+fn version(database: &Database, link: &mut Link) -> Result<String> {
+    let answers = run(database, "ask for the version of", link, "SELECT version()")?;
+    let version = answers.row(0).and_then(|row| row.text(0));
+    Ok(version.unwrap_or_default().to_owned())
+}
+
+fn unfit(database: &Database, reason: String) -> Error {
+    let address = database.engine().address();
+    Error::store(format!("cannot keep sessions in {address}"), reason)
 }
 
 fn make(database: &Database, schema: &Schema, link: &mut Link) -> Result<()> {
@@ -67,17 +67,6 @@ fn make(database: &Database, schema: &Schema, link: &mut Link) -> Result<()> {
             run(database, MAKE, link, definition)?;
         }
     }
-    for (name, definition) in &schema.columns {
-        if !present.is_empty() && !present.iter().any(|column| column == name) {
-            let table = database.table();
-            run(
-                database,
-                MAKE,
-                link,
-                &format!("ALTER TABLE {table} ADD COLUMN {name} {definition}"),
-            )?;
-        }
-    }
     let indexes = names(database, link, &(schema.indexes_of)(&database.table))?;
     for (name, definition) in &schema.indexes {
         if !indexes.contains(name) {
@@ -85,7 +74,7 @@ fn make(database: &Database, schema: &Schema, link: &mut Link) -> Result<()> {
         }
     }
     // The version comes last: without it nobody uses the tables.
-    for (name, value) in [(LAST_SWEEP, 0), (COUNTING, 0), (SCHEMA, VERSION)] {
+    for (name, value) in [(LAST_SWEEP, 0), (SCHEMA, VERSION)] {
         let state = database.state();
         let found = run(
             database,
@@ -109,14 +98,13 @@ fn examine(
     present: &[String],
 ) -> Result<()> {
     let refused = |reason: String| {
-        let address = database.engine().address();
-        let error = Error::store(format!("cannot keep sessions in {address}"), reason);
-        error.with_hint("it was left as it is; choose another table")
+        unfit(database, reason).with_hint("it was left as it is; choose another table")
     };
     let table = &database.table;
     let is_missing = |column: &&&str| !present.iter().any(|name| name == **column);
     if let Some(column) = OWN_COLUMNS.iter().find(is_missing) {
-        let reason = format!("the table {table} has no column {column}: it is somebody else's");
+        let reason =
+            format!("the table {table} has no column {column}: it belongs to another program");
         return Err(refused(reason));
     }
     let Some(storage_of) = schema.storage_of else {
@@ -138,29 +126,22 @@ fn examine(
 /// Looks whether programs can use the tables.
 pub(super) fn look(database: &Database) -> Examination {
     let mut found = Examination::default();
-    let schema = database.engine().schema(&database.table);
-    let asked = database.take_unchecked().and_then(|mut link| {
-        let answers = run(
-            database,
-            "ask for the version of",
-            &mut link,
-            schema.version,
-        )?;
-        let version = answers.row(0).and_then(|row| row.text(0));
-        Ok(version.unwrap_or_default().to_owned())
+    let engine = database.engine();
+    // It is open while the second one is, so that a proxy that passes connections on is noticed.
+    let first = database.take_unchecked().and_then(|mut link| {
+        let version = version(database, &mut link)?;
+        Ok((link, version))
     });
-    let version = match asked {
-        Ok(version) => version,
+    let (_link, version) = match first {
+        Ok(first) => first,
         Err(error) => {
             found.problems.push(error);
             return found;
         }
     };
-    found.engine = Some((schema.shown)(&version));
-    if let Some(reason) = (schema.is_too_old)(&version) {
-        let address = database.engine().address();
-        let action = format!("cannot keep sessions in {address}");
-        found.problems.push(Error::store(action, reason));
+    found.engine = Some(engine.shown(&version));
+    if let Some(reason) = engine.unfit(&version) {
+        found.problems.push(unfit(database, reason));
     }
     match database.take() {
         Ok(link) => database.keep(link),
@@ -225,9 +206,5 @@ fn names(database: &Database, link: &mut Link, question: &str) -> Result<Vec<Str
 }
 
 fn run(database: &Database, action: &str, link: &mut Link, statement: &str) -> Result<Answers> {
-    let mut answers = link.run(&Script::of(statement));
-    match answers.failure.take() {
-        None => Ok(answers),
-        Some(failure) => Err(database.explain(action, failure)),
-    }
+    database.ask_on(link, action, &Script::of(statement))
 }

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{self, head};
 
-use super::MARK;
-use super::engine::{Answers, Failure, Kind, Script};
-use super::link::{Database, Link};
+use super::engine::{Failure, Kind, Script};
+use super::link::{Database, ROW_WAIT};
+use super::lock::Locked;
 
 /// The version of a record: how often the session was written, and a random number, which tells the
 /// write of one from that of another.
@@ -39,25 +39,23 @@ impl fmt::Display for Version {
     }
 }
 
-/// The lock of one session: a transaction that has locked its row.
+/// The lock of one session.
 pub(super) struct SqlLease {
     database: Arc<Database>,
     /// None when the lock was lost, or given up.
-    link: Option<Link>,
+    locked: Option<Locked>,
     session: SessionDigest,
     /// The times of the record, without its values.
     head: Record,
     end: u64,
     /// That of the record which we loaded or wrote last.
     version: Version,
-    /// Whether our mark is in the row.
-    is_marked: bool,
 }
 
 impl SqlLease {
     pub(super) fn new(
         database: &Arc<Database>,
-        link: Link,
+        locked: Option<Locked>,
         session: &SessionDigest,
         record: &Record,
         end: u64,
@@ -65,21 +63,18 @@ impl SqlLease {
     ) -> Self {
         SqlLease {
             database: Arc::clone(database),
-            link: Some(link),
+            locked,
             session: *session,
             head: head(record),
             end,
             version,
-            is_marked: false,
         }
     }
 
-    /// The row, as long as nobody else has written it.
+    /// The row, as long as no other request has written it.
     fn own_row(&self) -> String {
-        format!(
-            "session = '{}' AND version = {}",
-            self.session, self.version
-        )
+        let (session, version) = (self.session, self.version);
+        format!("session = '{session}' AND version = {version}")
     }
 
     fn update(&self, columns: &str) -> String {
@@ -87,86 +82,85 @@ impl SqlLease {
         format!("UPDATE {table} SET {columns} WHERE {row}")
     }
 
-    fn record_columns(&self, record: &Record, version: Version, now: SystemTime) -> Result<String> {
+    /// Writes a record; with the `last` one the lock is given up.
+    fn save(&mut self, record: &Record, now: SystemTime, is_last: bool) -> Result<()> {
         let database = &self.database;
         check_size(record, database.max_record_bytes)?;
-        Ok(format!(
-            "record = {}, expires = {}, used = {}, \"user\" = {}, version = {version}",
+        let (version, end) = (self.version.next(), database.expiry.end(record, now));
+        let update = self.update(&format!(
+            "record = {}, expires = {end}, used = {}, \"user\" = {}, version = {version}",
             database.text(record)?,
-            database.expiry.end(record, now),
             reading::used(record, now),
             database.user(record.user()),
-        ))
-    }
-
-    /// Commits a change of the row, and takes its lock again.
-    fn publish(&mut self, action: &str, columns: &str, version: Version) -> Result<()> {
-        let engine = self.database.engine();
-        // Those who waited for the row find the mark, and let it go at once, however many they are.
-        let wait = MARK;
-        let until = format!("{} + {}", engine.clock(), MARK.as_millis());
-        let mark = engine.mark(&self.database.name);
-        let mut script = Script::of(&self.update(&format!(
-            "{columns}, held_by = {mark}, held_until = {until}"
-        )));
-        let commit = script.push("COMMIT");
-        engine.begin(&mut script, wait);
-        let select = script.push(&self.database.selection_of_version(&self.session, wait));
-        let answers = self.write(action, &script, commit, wait, Some(version))?;
-        (self.version, self.is_marked) = (version, true);
-        self.check_lock(answers, select);
+        ));
+        self.write("save a session in", update, Some(version), is_last)?;
+        (self.version, self.end, self.head) = (version, end, head(record));
         Ok(())
     }
 
-    /// Runs a script whose first statement changes the row and whose `commit` publishes that. The
-    /// connection is still ours only if it was carried out.
+    /// Changes the row in a transaction of its own, and with `is_last` gives up the lock behind it. The lock is still
+    /// ours only if that was carried out, or refused.
     fn write(
         &mut self,
         action: &str,
-        script: &Script,
-        commit: usize,
-        wait: Duration,
+        statement: String,
         next: Option<Version>,
-    ) -> Result<Answers> {
-        let mut link = self.link.take().ok_or(Error::LeaseLost)?;
-        if link.is_too_long(script) {
-            // Nothing was sent, and the lock is as it was.
-            let refused = link.too_long();
-            self.link = Some(link);
-            return Err(self.database.explain(action, refused));
+        is_last: bool,
+    ) -> Result<()> {
+        let database = &self.database;
+        let mut locked = self.locked.take().ok_or(Error::LeaseLost)?;
+        let mut script = Script::new();
+        let change = (database.engine()).transaction(&mut script, ROW_WAIT, &[statement]);
+        let commit = script.last();
+        let unlock = is_last.then(|| script.push(&locked.unlock(database)));
+        if locked.link.is_too_long(&script) {
+            // Nothing was sent.
+            let refused = locked.link.too_long();
+            self.locked = Some(locked);
+            return Err(database.explain(action, refused));
         }
-        let patience = link.patience.saturating_add(wait);
-        let mut answers = link.run_within(script, patience);
+        let mut answers = locked.link.run(&script);
         let is_read_only = |failure: &Failure| failure.kind == Kind::ReadOnly;
         if !answers.has(commit) && answers.failure.as_ref().is_some_and(is_read_only) {
-            // Nothing was done. On the server that has its place by now the version is the lock.
-            link = self.database.reconnect()?;
-            let begun = link.run(&self.database.transaction(MARK));
-            answers = match begun.failure {
-                None => link.run_within(script, patience),
-                Some(_) => begun,
+            // Nothing was done. On the server that has its place by now the version tells what was written.
+            // The same server would still have this connection's lock.
+            drop(locked);
+            database.pool.close();
+            locked = match database.lock(None, self.session, ROW_WAIT, action, "SELECT 1") {
+                Err(Error::Busy { .. }) => return Err(Error::LeaseLost),
+                locked => locked?.0,
             };
+            answers = locked.link.run(&script);
         }
-        if answers.has(commit) && answers.changed(0) == 1 {
-            self.link = Some(link);
-            return Ok(answers);
+        if answers.has(commit) && answers.changed(change) == 1 {
+            match unlock {
+                Some(unlock) => locked.unlocked(database, &answers, unlock),
+                None => self.locked = Some(locked),
+            }
+            return Ok(());
         }
         let Some(failure) = answers.failure.take() else {
-            self.database.roll_back(link);
             return Err(Error::LeaseLost);
         };
-        self.database.recover(link, &failure);
+        database.give_up(&failure);
         match failure.kind {
             // Ended while it committed, it may have done so.
-            Kind::Ended if !answers.has(0) => Err(Error::LeaseLost),
+            Kind::Ended if !answers.has(change) => Err(Error::LeaseLost),
+            // What only notes a use is noted again without the lock.
+            Kind::Ended | Kind::Broken if next == Some(self.version) => Err(Error::LeaseLost),
             Kind::Conflict | Kind::Locked => Err(Error::LeaseLost),
             Kind::Broken | Kind::Ended => match self.was_written(next) {
-                Some(true) => Ok(Answers::default()),
+                Some(true) => Ok(()),
                 Some(false) => Err(Error::LeaseLost),
                 None => Err(self.unknown(action, failure)),
             },
             Kind::Late => Err(self.unknown(action, failure)),
-            _ => Err(self.database.explain(action, failure)),
+            _ => {
+                if locked.link.roll_back() {
+                    self.locked = Some(locked);
+                }
+                Err(self.database.explain(action, failure))
+            }
         }
     }
 
@@ -176,17 +170,12 @@ impl SqlLease {
     }
 
     /// Whether a write was carried out whose answer did not come: what is in the row says so, if no more
-    /// than one other was written since. Under the row's lock, so that it cannot be carried out later.
+    /// than one other was written since. Under the lock, which the broken connection has until it can do nothing more.
     fn was_written(&self, next: Option<Version>) -> Option<bool> {
         let database = &self.database;
-        let mut script = database.transaction(Duration::ZERO);
-        let select = script.push(&database.selection_of_version(&self.session, Duration::ZERO));
-        let (link, answers) = database.run(&script, Duration::ZERO).ok()?;
-        let (link, answers) = database
-            .checked("look at a session in", link, answers)
-            .ok()?;
-        let found = answers.row(select).map(|row| Version(row.number(0)));
-        database.roll_back(link);
+        let looked = database.lock_version(&self.session, "look at a session in");
+        let (locked, found) = looked.ok()?;
+        locked.release(database);
         match (found, next) {
             (None, None) => Some(true),
             (Some(found), None) => (found.count() >= self.version.count()).then_some(false),
@@ -195,51 +184,39 @@ impl SqlLease {
             (None, Some(_)) => None,
         }
     }
+}
 
-    /// Takes note of whether our lock was had again, on the record that we know.
-    pub(super) fn check_lock(&mut self, mut answers: Answers, select: usize) {
-        let Some(link) = self.link.take() else {
-            return;
-        };
-        let found = answers.row(select).map(|row| Version(row.number(0)));
-        match answers.failure.take() {
-            None if found == Some(self.version) => self.link = Some(link),
-            None if answers.has(select) => self.database.roll_back(link),
-            // It is not in step with us.
-            None => {}
-            Some(failure) => self.database.recover(link, &failure),
-        }
+impl Database {
+    /// Takes a session's lock and shows whose write is in its row.
+    pub(super) fn lock_version(
+        &self,
+        session: &SessionDigest,
+        action: &str,
+    ) -> Result<(Locked, Option<Version>)> {
+        let question = self.selection_of_version(session);
+        let wait = self.lock_timeout.max(ROW_WAIT);
+        let (locked, rows) = self.lock(None, session, wait, action, &question)?;
+        Ok((locked, rows.first().map(|row| Version(row.number(0)))))
     }
 }
 
 impl Lease for SqlLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        let version = self.version.next();
-        let columns = self.record_columns(record, version, now)?;
-        self.publish("save a session in", &columns, version)?;
-        (self.end, self.head) = (self.database.expiry.end(record, now), head(record));
-        Ok(())
+        self.save(record, now, false)
     }
 
     fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        let version = self.version.next();
-        let columns = self.record_columns(record, version, now)?;
-        let mut script = Script::of(&self.update(&format!("{columns}, {UNMARKED}")));
-        let commit = script.push("COMMIT");
-        let action = "save a session in";
-        self.write(action, &script, commit, Duration::ZERO, Some(version))?;
-        self.give_back();
-        Ok(())
+        self.save(record, now, true)
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let Some(end) = self.database.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
-        let columns = format!("expires = {end}, used = {}", unix_seconds(now));
+        let update = self.update(&format!("expires = {end}, used = {}", unix_seconds(now)));
         // Without its lock nothing of it can be saved, and nothing was to be: it is noted as a reader's.
-        let _ = self.publish("renew the time of a session in", &columns, self.version);
-        if self.link.is_none() {
+        let action = "renew the time of a session in";
+        if (self.write(action, update, Some(self.version), false)).is_err() {
             self.database.renew(&self.session, self.end, end, now);
         }
         self.end = end;
@@ -247,55 +224,28 @@ impl Lease for SqlLease {
     }
 
     fn check(&mut self) -> Result<()> {
-        let link = self.link.as_mut().ok_or(Error::LeaseLost)?;
-        let mut script = Script::new();
-        let select = script.push(
-            &self
-                .database
-                .selection_of_version(&self.session, Duration::ZERO),
-        );
-        let answers = link.run(&script);
-        self.check_lock(answers, select);
-        self.link.is_some().then_some(()).ok_or(Error::LeaseLost)
+        let mut locked = self.locked.take().ok_or(Error::LeaseLost)?;
+        let question = Script::of(&self.database.selection_of_version(&self.session));
+        let answers = locked.link.run(&question);
+        let found = answers.row(0).map(|row| Version(row.number(0)));
+        if found != Some(self.version) {
+            return Err(Error::LeaseLost);
+        }
+        self.locked = Some(locked);
+        Ok(())
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
         let (table, row) = (self.database.table(), self.own_row());
-        let mut script = Script::of(&format!("DELETE FROM {table} WHERE {row}"));
-        let commit = script.push("COMMIT");
-        self.write("delete a session in", &script, commit, Duration::ZERO, None)?;
-        self.give_back();
-        Ok(())
-    }
-}
-
-/// What takes our mark out of the row.
-const UNMARKED: &str = "held_by = NULL, held_until = NULL";
-
-impl SqlLease {
-    fn give_back(&mut self) {
-        if let Some(link) = self.link.take() {
-            self.database.keep(link);
-        }
+        let deletion = format!("DELETE FROM {table} WHERE {row}");
+        self.write("delete a session in", deletion, None, true)
     }
 }
 
 impl Drop for SqlLease {
     fn drop(&mut self) {
-        let Some(mut link) = self.link.take() else {
-            return;
-        };
-        if !self.is_marked {
-            self.database.roll_back(link);
-            return;
-        }
-        let mut script = Script::of(&self.update(UNMARKED));
-        script.push("COMMIT");
-        let answers = link.run(&script);
-        match answers.failure {
-            None => self.database.keep(link),
-            // The mark runs out by itself.
-            Some(failure) => self.database.recover(link, &failure),
+        if let Some(locked) = self.locked.take() {
+            locked.release(&self.database);
         }
     }
 }

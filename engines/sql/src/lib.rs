@@ -2,37 +2,32 @@
 //!
 //! # The lock
 //!
-//! A request holds its session by the row lock of a transaction on a connection of its own: `BEGIN`,
-//! `SELECT … FOR UPDATE`. The server gives it up when the connection ends, however the program ends, and ends a
-//! connection that has held a session in silence for longer than `lockLease`. The last
-//! write and the end of the lock are one message, `UPDATE …; COMMIT`. Readers see what was committed last, and
-//! wait for nobody.
+//! A request holds its session by a lock of the server's own, on a connection that is the request's alone:
+//! `pg_advisory_lock`, `GET_LOCK`. It belongs to the connection, so that it survives every commit and no transaction is
+//! open while a page is made. The server gives it up when the connection ends, however the program ends, and ends a
+//! connection that is silent for longer than `lockLease`. Readers see what was committed last, and wait for nothing.
 //!
-//! # Writing and keeping the lock
-//!
-//! Only a commit publishes, and a commit ends the row lock. [`Lease::commit`] therefore sends `UPDATE …; COMMIT;
-//! BEGIN; SELECT … FOR UPDATE` in one message, and marks the row in the UPDATE: `held_by` says whose it is
-//! and `held_until`, by the server's clock, for how long. Whoever has the row lock in the gap between the two
-//! transactions finds the mark, rolls back and tries again later, as if the row were locked. A mark is nothing any
-//! more when it has run out, or when the connection that it names has ended: a holder that is killed leaves it behind.
+//! The last write and the end of the lock are one message, `UPDATE …; COMMIT; SELECT pg_advisory_unlock(…)`. The lock
+//! ends behind the commit, never in one transaction with the change: the next holder would not see it.
+//! The record is read behind the lock in a transaction that is READ COMMITTED whatever the server's default is: under a
+//! stricter one it would be what it was before the lock was had.
 //!
 //! # Why no update is lost
 //!
 //! `version` counts the records of a session, with a random number behind the count. Every write of a lease has the
-//! condition that it is still the one that the lease loaded or wrote, under the row lock. So
+//! condition that it is still the one that the lease loaded or wrote. So
 //!
-//! * with the row lock held from loading to the last write, nobody else wrote in between;
-//! * when the lock was lost, in a gap that outlasted the mark, or because the server ended the connection or
-//!   was changed for another, a write changes nothing unless the record is the one the lease knows, and is
-//!   [`Error::LeaseLost`] otherwise. A lease that could not lock its row again writes nothing at all;
-//! * between the servers of a Galera cluster row locks do not exclude; the second of two commits fails there
+//! * with the lock held from loading to the last write, no other request wrote in between;
+//! * when the lock was lost, because the server ended the connection or was changed for another, a write changes
+//!   nothing unless the record is the one the lease knows, and is [`Error::LeaseLost`] otherwise;
+//! * between the servers of a Galera cluster locks do not exclude; the second of two commits fails there
 //!   with a deadlock, which is [`Error::LeaseLost`] too. To such a server every statement is a message of its
 //!   own: it may acknowledge a commit that was overruled when that came together with its `UPDATE`;
 //! * only `INSERT` makes a row, so that no write brings back a session that is gone; one that was deleted and
 //!   made again has another version.
 //!
-//! When a connection breaks in the middle of a write, the row is looked at again on another one and under its lock:
-//! its version tells whether the write was carried out.
+//! When a connection breaks in the middle of a write, the row is looked at again on another one and under the lock,
+//! which the broken one has until it can do nothing more: the version tells whether the write was carried out.
 
 #![cfg(any(feature = "mysql", feature = "postgres"))]
 
@@ -63,7 +58,7 @@ use cgi_session::{
     Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, Stored, Sweep,
     SweepReport, Uninstalled, Visitor,
 };
-use cgi_session_kit::{Pool, name_of_process, rows as table_rows};
+use cgi_session_kit::{Pool, rows as table_rows};
 
 use engine::Engine;
 use link::{Connector, Database};
@@ -75,8 +70,6 @@ pub use postgres::POSTGRES;
 
 /// The names of indexes and of the second table end with more letters, and may have 63.
 const MAX_TABLE: usize = 55;
-/// How long a mark holds a session while its lock is given up and taken again.
-const MARK: Duration = Duration::from_secs(5);
 
 /// Sessions in a table of a database server (`storageType = postgres` or `mysql`), which `database` names by its URL
 /// and `table` by its name. [`Store::install`] makes the table.
@@ -89,10 +82,9 @@ const MARK: Duration = Duration::from_secs(5);
 /// | used | when it was last used, in seconds since 1970; 0 for what a change of id left |
 /// | user | whose session it is, or NULL |
 /// | version | a number that every save changes |
-/// | `held_by`, `held_until` | who is about to lock the row again, until when, in milliseconds since 1970; or NULL |
 ///
-/// The lock of a session is the lock of its row, in a transaction that lasts as long as the request holds the session.
-/// So each open session needs a connection of its own.
+/// The lock of a session belongs to a connection. So each open session needs one of its own, and a proxy in between
+/// must keep a connection for each client (`PgBouncer`: `pool_mode = session`).
 #[derive(Clone)]
 pub struct SqlStore {
     database: Arc<Database>,
@@ -115,7 +107,6 @@ impl SqlStore {
             max_sessions: config.max_sessions(),
             refuses_when_full: config.refuses_when_full(),
             lock_timeout: config.lock_timeout(),
-            name: name_of_process(),
         };
         Ok(SqlStore {
             database: Arc::new(database),

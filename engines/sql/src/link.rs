@@ -11,6 +11,8 @@ use super::state;
 
 /// An answer may take so long, however short `lockTimeout` is, and no longer, however long it is.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
+/// Rows are locked for the time of a short statement, unless another program holds them.
+pub(super) const ROW_WAIT: Duration = Duration::from_secs(1);
 /// What looks after all sessions may take longer than a request.
 pub(super) const ADMINISTRATOR: Duration = Duration::from_secs(120);
 
@@ -31,8 +33,6 @@ pub(super) struct Database {
     pub(super) max_sessions: u64,
     pub(super) refuses_when_full: bool,
     pub(super) lock_timeout: Duration,
-    /// What a mark calls this process.
-    pub(super) name: String,
 }
 
 /// A connection that the pool may keep.
@@ -67,6 +67,13 @@ impl Connector {
             generation: None,
         };
         let answers = link.run(first);
+        if answers.row(0).is_some_and(|row| row.number(0) == 1) {
+            let action = format!("cannot keep sessions in {}", self.engine.address());
+            let cause = "a proxy passes connections on from program to program without resetting them, \
+                         so that the locks of sessions do not hold";
+            let hint = "have it keep a connection for each client (PgBouncer: pool_mode = session), or leave it out";
+            return Err(Error::store(action, cause).with_hint(hint));
+        }
         Ok((link, answers))
     }
 
@@ -116,6 +123,11 @@ impl Link {
         self.connection.run(script, patience)
     }
 
+    /// Ends the transaction without its changes, if there is one; `false` when the connection is of no use any more.
+    pub(super) fn roll_back(&mut self) -> bool {
+        self.run(&Script::of("ROLLBACK")).failure.is_none()
+    }
+
     /// Whether the server would not take a script, so that it is not sent.
     pub(super) fn is_too_long(&self, script: &Script) -> bool {
         script.text().len() > self.connection.longest_script()
@@ -143,13 +155,6 @@ impl Database {
 
     pub(super) fn engine(&self) -> &dyn Engine {
         self.pool.engine().engine.as_ref()
-    }
-
-    /// Begins a script with a transaction whose waiting for locks is bounded.
-    pub(super) fn transaction(&self, wait: Duration) -> Script {
-        let mut script = Script::new();
-        self.engine().begin(&mut script, wait);
-        script
     }
 
     /// A connection that worked when it was last asked.
@@ -207,23 +212,25 @@ impl Database {
         }
     }
 
-    /// Ends the transaction of a connection, without its changes, and gives it back.
-    pub(super) fn roll_back(&self, mut link: Link) {
-        let answers = link.run(&Script::of("ROLLBACK"));
-        if answers.failure.is_none() {
-            self.keep(link);
+    /// What a failure says of the other connections: they lead to the same server.
+    pub(super) fn give_up(&self, failure: &Failure) {
+        if matches!(
+            failure.kind,
+            Kind::Late | Kind::Unavailable | Kind::ReadOnly
+        ) {
+            self.pool.close();
         }
-        // Else the server ends the transaction with the connection.
     }
 
-    /// What becomes of a connection on which a script has failed.
-    pub(super) fn recover(&self, link: Link, failure: &Failure) {
-        match failure.kind {
-            // The server ends the transaction with the connection.
-            Kind::Ended | Kind::Broken => {}
-            // The other connections lead to the same server.
-            Kind::Late | Kind::Unavailable | Kind::ReadOnly => self.pool.close(),
-            _ => self.roll_back(link),
+    /// What becomes of a connection without a lock on which a script has failed.
+    pub(super) fn recover(&self, mut link: Link, failure: &Failure) {
+        let is_of_use = matches!(
+            failure.kind,
+            Kind::Locked | Kind::Conflict | Kind::Duplicate | Kind::NoTable | Kind::Refused
+        );
+        self.give_up(failure);
+        if is_of_use && link.roll_back() {
+            self.keep(link);
         }
     }
 
@@ -239,6 +246,15 @@ impl Database {
             answers = link.run_within(script, link.patience.saturating_add(wait));
         }
         Ok((link, answers))
+    }
+
+    /// Runs a script on a connection that is closed when it fails.
+    pub(super) fn ask_on(&self, link: &mut Link, action: &str, script: &Script) -> Result<Answers> {
+        let mut answers = link.run(script);
+        match answers.failure.take() {
+            None => Ok(answers),
+            Some(failure) => Err(self.explain(action, failure)),
+        }
     }
 
     /// As [`Database::run`], to its end, with no transaction left open.

@@ -1,27 +1,115 @@
-//! Taking the lock of a session.
+//! Locks of the server. Each belongs to a connection: it survives the connection's transactions and ends with it.
 
+use std::fmt::Display;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use cgi_session::store::has_passed;
-use cgi_session::{Error, Result, SessionDigest, Stored};
+use cgi_session::{Result, SessionDigest, Stored};
+use cgi_session_kit::waiting::Backoff;
 
-use super::engine::{Kind, Row, Script};
+use super::engine::{Answers, Kind, Row, Script};
 use super::lease::{SqlLease, Version};
-use super::link::{Database, Link};
+use super::link::{Database, Link, ROW_WAIT};
 use super::rows::loaded;
 
-const ACTION: &str = "open a session in";
-/// Between two tries for a lock that the server did not wait for.
-const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
+/// A connection that has a lock. Dropped, it is closed, which ends the lock.
+pub(super) struct Locked {
+    pub(super) link: Link,
+    key: String,
+}
 
-/// What one try for a lock came to.
-enum Attempt {
-    Locked(Box<(Stored, SqlLease)>),
-    Absent,
-    /// Somebody else has it, who may be known.
-    Busy(Option<String>),
+impl Locked {
+    pub(super) fn new(link: Link, key: String) -> Self {
+        Locked { link, key }
+    }
+
+    /// The statement that gives up the lock. It must not be in one transaction with a change: the lock would end
+    /// before the change is to be seen.
+    pub(super) fn unlock(&self, database: &Database) -> String {
+        format!("SELECT {}", database.engine().unlock(&self.key))
+    }
+
+    /// Gives the connection back after a script whose statement `unlock` has given up the lock.
+    pub(super) fn unlocked(self, database: &Database, answers: &Answers, unlock: usize) {
+        if answers.row(unlock).is_some_and(|row| row.number(0) == 1) {
+            database.keep(self.link);
+        } else if answers.failure.is_none() {
+            log::error!(
+                "a lock in {} has ended before its connection: does a proxy pass connections on?",
+                database.engine().address()
+            );
+        }
+    }
+
+    /// Gives up the lock, and the connection back.
+    pub(super) fn release(mut self, database: &Database) {
+        let answers = self.link.run(&Script::of(&self.unlock(database)));
+        if let Some(failure) = &answers.failure {
+            database.give_up(failure);
+        }
+        self.unlocked(database, &answers, 0);
+    }
+}
+
+impl Database {
+    /// The lock of a session or of something else, as the server knows it.
+    pub(super) fn key(&self, name: impl Display) -> String {
+        self.engine().key(&format!("{}/{name}", self.table))
+    }
+
+    /// Waits for a lock, on this connection if one is given, and asks a question once it is had.
+    pub(super) fn lock(
+        &self,
+        mut link: Option<Link>,
+        name: impl Display,
+        wait: Duration,
+        action: &str,
+        question: &str,
+    ) -> Result<(Locked, Vec<Row>)> {
+        let key = self.key(name);
+        let mut backoff = Backoff::new(wait);
+        loop {
+            let left = backoff.left();
+            let mut script = Script::new();
+            let lock = self
+                .engine()
+                .lock_and_ask(&mut script, &key, left, question);
+            let (mut used, mut answers) = match link.take() {
+                Some(mut link) => {
+                    let answers = link.run_within(&script, link.patience.saturating_add(left));
+                    (link, answers)
+                }
+                None => self.run(&script, left)?,
+            };
+            match answers.failure.take() {
+                None if answers.row(lock).is_some_and(|row| row.number(0) == 1) => {
+                    return Ok((Locked::new(used, key), answers.take_rows(lock + 1)));
+                }
+                None => link = Some(used),
+                Some(failure) if matches!(failure.kind, Kind::Locked | Kind::Conflict) => {
+                    link = used.roll_back().then_some(used);
+                }
+                Some(failure) => {
+                    // A connection that may have the lock is not kept.
+                    self.give_up(&failure);
+                    return Err(self.explain(action, failure));
+                }
+            }
+            if !backoff.pause() {
+                link.into_iter().for_each(|link| self.keep(link));
+                // Without waiting, the next try comes soon and a name is of no use.
+                let holder = (!wait.is_zero()).then(|| self.holder(&key)).flatten();
+                return Err(backoff.busy(holder));
+            }
+        }
+    }
+
+    fn holder(&self, key: &str) -> Option<String> {
+        let question = Script::of(&self.engine().holder(key));
+        let answers = self.ask("ask who has a session in", &question);
+        Some(answers.ok()?.row(0)?.text(0)?.to_owned())
+    }
 }
 
 /// Waits for a session's lock and loads what is stored.
@@ -31,124 +119,41 @@ pub(super) fn lock(
     wait: Duration,
     now: SystemTime,
 ) -> Result<Option<(Stored, SqlLease)>> {
-    let started = Instant::now();
-    let left = || wait.saturating_sub(started.elapsed());
-    let [mut pause, longest] = PAUSES;
-    let mut is_first = true;
-    loop {
-        let holder = match attempt(database, session, left(), is_first, now)? {
-            Attempt::Locked(found) => return Ok(Some(*found)),
-            Attempt::Absent => return Ok(None),
-            Attempt::Busy(holder) => holder,
-        };
-        let left = left();
-        if left.is_zero() {
-            // Who does not wait at all asks again soon, and has no use for a name.
-            let is_known = holder.is_some() || wait.is_zero();
-            let holder = if is_known {
-                holder
-            } else {
-                database.holder(session)
-            };
-            return Err(Error::Busy {
-                waited: wait,
-                holder,
-            });
-        }
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(longest);
-        is_first = false;
-    }
-}
-
-impl Database {
-    fn holder(&self, session: &SessionDigest) -> Option<String> {
-        let question = self.engine().holder(&self.table, session)?;
-        let answers = self.ask("ask who has a session in", &Script::of(&question));
-        Some(answers.ok()?.row(0)?.text(0)?.to_owned())
-    }
-}
-
-fn attempt(
-    database: &Arc<Database>,
-    session: &SessionDigest,
-    wait: Duration,
-    is_first: bool,
-    now: SystemTime,
-) -> Result<Attempt> {
-    let mut script = database.transaction(wait);
-    let select = script.push(&format!(
-        "SELECT record, expires, used, version, held_by FROM {} WHERE session = '{session}' {}",
-        database.table(),
-        database.engine().for_update(wait),
-    ));
-    let (link, mut answers) = database.run(&script, wait)?;
-    if let Some(failure) = answers.failure.take() {
-        database.recover(link, &failure);
-        return match failure.kind {
-            Kind::Locked | Kind::Conflict => Ok(Attempt::Busy(None)),
-            _ => Err(database.explain(ACTION, failure)),
-        };
-    }
-    let Some(row) = answers.take_rows(select).pop() else {
-        database.roll_back(link);
-        return Ok(Attempt::Absent);
+    let question = format!(
+        "SELECT record, expires, used, version FROM {} WHERE session = '{session}'",
+        database.table()
+    );
+    let action = "open a session in";
+    let (mut locked, mut rows) = database.lock(None, session, wait, action, &question)?;
+    let Some(row) = rows.pop() else {
+        locked.release(database);
+        return Ok(None);
     };
-    let Some(holder) = row.text(4).map(str::to_owned) else {
-        return open(database, session, link, row, now);
-    };
-    // Mostly whoever made it is about to lock the row again, and not worth a question.
-    let (link, is_held) = if is_first && !wait.is_zero() {
-        (link, true)
-    } else {
-        is_held(database, session, link)?
-    };
-    if is_held {
-        database.roll_back(link);
-        return Ok(Attempt::Busy(Some(holder)));
-    }
-    open(database, session, link, row, now)
-}
-
-/// Whether the mark in a row whose lock we have still means something. Few rows have one, so that this is
-/// not asked together with the lock.
-fn is_held(database: &Database, session: &SessionDigest, mut link: Link) -> Result<(Link, bool)> {
-    let answers = link.run(&Script::of(&format!(
-        "SELECT version FROM {} WHERE session = '{session}' AND {}",
-        database.table(),
-        database.unmarked()
-    )));
-    let (link, answers) = database.checked(ACTION, link, answers)?;
-    Ok((link, answers.row(0).is_none()))
-}
-
-/// What is in a row whose lock we have.
-fn open(
-    database: &Arc<Database>,
-    session: &SessionDigest,
-    mut link: Link,
-    row: Row,
-    now: SystemTime,
-) -> Result<Attempt> {
     let version = Version(row.number(3));
     let loaded = loaded(row, 0);
     let end = loaded.end;
     if has_passed(end, now) {
-        let mut script = Script::of(&database.deletion(session));
-        script.push("COMMIT");
-        let answers = link.run(&script);
-        let (link, _) = database.checked("delete a session in", link, answers)?;
-        database.keep(link);
-        return Ok(Attempt::Absent);
+        let mut script = Script::new();
+        let deletion = database.deletion(session);
+        (database.engine()).transaction(&mut script, ROW_WAIT, &[deletion]);
+        let unlock = script.push(&locked.unlock(database));
+        let mut answers = locked.link.run(&script);
+        if let Some(failure) = answers.failure.take() {
+            database.give_up(&failure);
+            return Err(database.explain("delete a session in", failure));
+        }
+        locked.unlocked(database, &answers, unlock);
+        return Ok(None);
     }
     match loaded.stored(session, database.engine().address()) {
         Ok(Some(stored)) => {
-            let lease = SqlLease::new(database, link, session, &stored.record, end, version);
-            Ok(Attempt::Locked(Box::new((stored, lease))))
+            let locked = Some(locked);
+            let lease = SqlLease::new(database, locked, session, &stored.record, end, version);
+            Ok(Some((stored, lease)))
         }
         unusable => {
-            database.roll_back(link);
-            unusable.map(|_| Attempt::Absent)
+            locked.release(database);
+            unusable.map(|_| None)
         }
     }
 }

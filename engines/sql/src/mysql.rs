@@ -22,12 +22,9 @@ const SCHEME: Scheme = Scheme {
     socket: "socket",
     example: "mysql://user@host:3306/name, or mysql://user@localhost/name?socket=/run/mysqld/mysqld.sock",
 };
-/// The server waits for a lock for a second, which is the shortest that it can count, and sometimes for
-/// two. Whoever has not as long asks without waiting.
-const SHORTEST_WAIT: Duration = Duration::from_secs(2);
-/// One of the servers of a cluster.
-const SERVER: &str = "@@hostname, ':', @@port";
-/// `FOR UPDATE SKIP LOCKED` came with these.
+/// The server counts the time that it waits for a lock in whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
+/// The oldest that are supported.
 const OLDEST_MARIADB: [u64; 2] = [10, 6];
 const OLDEST_MYSQL: [u64; 2] = [8, 0];
 
@@ -139,21 +136,53 @@ impl Engine for Mysql {
         script
     }
 
-    fn begin(&self, script: &mut Script, _: Duration) {
-        script.push("START TRANSACTION");
-    }
-
-    fn for_update(&self, wait: Duration) -> &'static str {
-        if wait < SHORTEST_WAIT {
-            "FOR UPDATE NOWAIT"
-        } else {
-            "FOR UPDATE"
+    fn transaction(&self, script: &mut Script, _: Duration, statements: &[String]) -> usize {
+        // One alone is a transaction by itself.
+        if let [statement] = statements {
+            return script.push(statement);
         }
+        let first = 1 + script.push("START TRANSACTION");
+        for statement in statements {
+            script.push(statement);
+        }
+        script.push("COMMIT");
+        first
     }
 
-    fn by_index(&self, table: &str, index: Option<&str>) -> String {
-        let index = index.unwrap_or("PRIMARY");
-        format!("\"{table}\" FORCE INDEX (\"{index}\")")
+    fn key(&self, name: &str) -> String {
+        format!("SHA1(CONCAT(DATABASE(), '/{name}'))")
+    }
+
+    fn lock(&self, key: &str, wait: Duration) -> String {
+        format!("SELECT GET_LOCK({key}, {})", u8::from(wait >= SECOND))
+    }
+
+    /// Without a transaction each statement sees what was committed before.
+    fn lock_and_ask(
+        &self,
+        script: &mut Script,
+        key: &str,
+        wait: Duration,
+        question: &str,
+    ) -> usize {
+        let lock = script.push(&self.lock(key, wait));
+        script.push(question);
+        lock
+    }
+
+    fn try_lock(&self, key: &str) -> String {
+        format!("GET_LOCK({key}, 0)")
+    }
+
+    fn unlock(&self, key: &str) -> String {
+        format!("RELEASE_LOCK({key})")
+    }
+
+    fn holder(&self, key: &str) -> String {
+        format!(
+            "SELECT CONCAT('connection ', id, ' from ', host) FROM information_schema.processlist \
+             WHERE id = IS_USED_LOCK({key})"
+        )
     }
 
     fn text(&self, text: &str) -> String {
@@ -164,37 +193,17 @@ impl Engine for Mysql {
         literal
     }
 
-    fn clock(&self) -> &'static str {
-        "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+    fn shown(&self, version: &str) -> String {
+        let number = version.split('-').next().unwrap_or_default();
+        format!("{} {number}", name_of(version))
     }
 
-    fn mark(&self, name: &str) -> String {
-        let name = self.text(name);
-        format!("CONCAT({name}, ', connection ', CONNECTION_ID(), ' of ', {SERVER})")
-    }
-
-    /// Of the connections to another server of a cluster nothing is known.
-    fn is_marked(&self) -> String {
-        format!(
-            "held_until > {} AND (held_by NOT LIKE CONCAT('% of ', {SERVER}) OR EXISTS (\
-             SELECT 1 FROM information_schema.processlist \
-             WHERE held_by LIKE CONCAT('%, connection ', id, ' of ', {SERVER})))",
-            self.clock()
-        )
+    fn unfit(&self, version: &str) -> Option<String> {
+        unfit(version)
     }
 
     fn schema(&self, table: &str) -> Schema {
-        let lock = format!("SHA1(CONCAT(DATABASE(), '.{table}'))");
         Schema {
-            version: "SELECT VERSION()",
-            shown: |version| {
-                let name = name_of(version);
-                let number = version.split('-').next().unwrap_or_default();
-                format!("{name} {number}")
-            },
-            is_too_old,
-            alone: format!("SELECT GET_LOCK({lock}, 60)"),
-            done: format!("SELECT RELEASE_LOCK({lock})"),
             tables: [
                 (
                     table.to_owned(),
@@ -203,8 +212,7 @@ impl Engine for Mysql {
                          session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
                          record longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
                          expires bigint NOT NULL, used bigint NOT NULL, \"user\" varbinary(1020), \
-                         version bigint NOT NULL DEFAULT 0, \
-                         held_by varchar(255) CHARACTER SET utf8mb4, held_until bigint) ENGINE=InnoDB"
+                         version bigint NOT NULL DEFAULT 0) ENGINE=InnoDB"
                     ),
                 ),
                 (
@@ -215,11 +223,6 @@ impl Engine for Mysql {
                          value bigint NOT NULL) ENGINE=InnoDB"
                     ),
                 ),
-            ],
-            columns: vec![
-                ("version", "bigint NOT NULL DEFAULT 0"),
-                ("held_by", "varchar(255) CHARACTER SET utf8mb4"),
-                ("held_until", "bigint"),
             ],
             indexes: ["expires", "used", "user"]
                 .map(|column| {
@@ -235,11 +238,12 @@ impl Engine for Mysql {
     }
 }
 
-/// What the server knows of a table. Its names are compared byte by byte, as those of files are.
+/// What the server knows of a table. Its names are compared byte by byte, as those of files are, unless the server
+/// has them in lower case.
 fn question(what: &str, view: &str, table: &str) -> String {
     format!(
-        "SELECT {what} FROM information_schema.{view} \
-         WHERE table_schema = DATABASE() AND CAST(table_name AS BINARY) = '{table}'"
+        "SELECT {what} FROM information_schema.{view} WHERE table_schema = DATABASE() \
+         AND IF(@@lower_case_table_names, LOWER(table_name) = LOWER('{table}'), CAST(table_name AS BINARY) = '{table}')"
     )
 }
 
@@ -253,7 +257,10 @@ fn name_of(version: &str) -> &'static str {
     }
 }
 
-fn is_too_old(version: &str) -> Option<String> {
+fn unfit(version: &str) -> Option<String> {
+    if version.contains("TiDB") {
+        return Some("TiDB does not keep locks as MySQL does".to_owned());
+    }
     let name = name_of(version);
     let oldest = if name == MARIADB {
         OLDEST_MARIADB
@@ -342,9 +349,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_without_skip_locked_is_too_old() {
+    fn a_server_without_skip_locked_unfit() {
         for old in ["5.7.44-log", "10.5.29-MariaDB-1", "5.5.5"] {
-            let reason = is_too_old(old).unwrap();
+            let reason = unfit(old).unwrap();
             assert!(
                 reason.contains(old) && reason.contains("too old"),
                 "{reason}"
@@ -358,7 +365,7 @@ mod tests {
             "10.11.19-MariaDB-0+deb12u1",
             "11.4.2-MariaDB",
         ] {
-            assert_eq!(is_too_old(new), None);
+            assert_eq!(unfit(new), None);
         }
     }
 }

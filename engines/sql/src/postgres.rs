@@ -8,7 +8,7 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-use cgi_session::{Config, Result, SessionDigest, StoreKind};
+use cgi_session::{Config, Result, StoreKind};
 use cgi_session_kit::{name_of_process, push_hex};
 
 use super::SqlStore;
@@ -28,8 +28,10 @@ const SCHEME: Scheme = Scheme {
 };
 /// What a connection is called begins with this; the name of the process follows.
 const NAME: &str = "cgi-session: ";
-/// `FOR UPDATE SKIP LOCKED` came with it.
-const OLDEST: u64 = 90500;
+/// Says of a connection that a client has had it. A proxy that gives each client its own resets it in between.
+const IS_USED: &str = "cgi_session.is_used";
+/// `idle_session_timeout` came with it.
+const OLDEST: u64 = 14;
 
 /// The store that `storageType = postgres` chooses: `Program::new().store(cgi_session_sql::POSTGRES)`.
 pub const POSTGRES: StoreKind = StoreKind::new("postgres", |config| {
@@ -115,32 +117,61 @@ impl Engine for Postgres {
     }
 
     fn settings(&self, lease: Duration) -> Script {
-        let mut script = Script::new();
-        // A host that is gone frees its locks before that.
-        script.push("SET tcp_keepalives_idle = 15");
-        script.push("SET tcp_keepalives_interval = 5");
-        script.push("SET tcp_keepalives_count = 4");
         let millis = milliseconds(lease);
-        script.push(&format!(
-            "SET idle_in_transaction_session_timeout = {millis}"
-        ));
+        let settings = [
+            (IS_USED, "yes"),
+            // A host that is gone frees its locks before that.
+            ("tcp_keepalives_idle", "15"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "4"),
+            ("idle_session_timeout", &millis),
+            ("idle_in_transaction_session_timeout", &millis),
+        ];
+        let set = settings.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
+        let is_used = format!("SELECT CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");
+        let mut script = Script::of(&is_used);
+        script.push(&format!("SELECT {}", set.join(", ")));
         script
     }
 
-    fn begin(&self, script: &mut Script, wait: Duration) {
+    /// With the isolation of its own: under a stricter one the statement behind a lock would see what was before it.
+    fn transaction(&self, script: &mut Script, wait: Duration, statements: &[String]) -> usize {
         script.push("BEGIN ISOLATION LEVEL READ COMMITTED");
-        // Who does not wait says so in every statement that locks.
-        if !wait.is_zero() {
-            script.push(&format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
+        let limit = milliseconds(wait);
+        let first = 1 + script.push(&format!("SET LOCAL lock_timeout = {limit}"));
+        for statement in statements {
+            script.push(statement);
         }
+        script.push("COMMIT");
+        first
     }
 
-    fn for_update(&self, wait: Duration) -> &'static str {
+    fn key(&self, name: &str) -> String {
+        format!("hashtextextended(concat(current_schema(), '/{name}'), 0)")
+    }
+
+    fn lock(&self, key: &str, wait: Duration) -> String {
         if wait.is_zero() {
-            "FOR UPDATE NOWAIT"
-        } else {
-            "FOR UPDATE"
+            return format!("SELECT {}", self.try_lock(key));
         }
+        format!("SELECT 1 FROM pg_advisory_lock({key})")
+    }
+
+    fn try_lock(&self, key: &str) -> String {
+        format!("CAST(pg_try_advisory_lock({key}) AS int)")
+    }
+
+    fn unlock(&self, key: &str) -> String {
+        format!("CAST(pg_advisory_unlock({key}) AS int)")
+    }
+
+    fn holder(&self, key: &str) -> String {
+        format!(
+            "SELECT replace(application_name, '{NAME}', '') FROM pg_stat_activity JOIN pg_locks USING (pid) \
+             WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND CAST(classid AS bigint) << 32 | CAST(objid AS bigint) = {key}"
+        )
     }
 
     fn text(&self, text: &str) -> String {
@@ -151,57 +182,24 @@ impl Engine for Postgres {
         literal
     }
 
-    fn clock(&self) -> &'static str {
-        "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+    fn shown(&self, version: &str) -> String {
+        let words: Vec<_> = version.split(' ').take(2).collect();
+        words.join(" ")
     }
 
-    fn mark(&self, name: &str) -> String {
-        let name = self.text(name);
-        format!("concat({name}, ', connection ', pg_backend_pid())")
-    }
-
-    fn is_marked(&self) -> String {
-        format!(
-            "held_until > {} AND EXISTS (SELECT 1 FROM pg_stat_get_activity(\
-             CAST(substring(held_by FROM ', connection ([0-9]+)$') AS integer)))",
-            self.clock()
-        )
-    }
-
-    /// A row names the transaction that has locked it.
-    fn holder(&self, table: &str, session: &SessionDigest) -> Option<String> {
-        Some(format!(
-            "SELECT replace(application_name, '{NAME}', '') FROM \"{table}\" AS held \
-             JOIN pg_locks ON transactionid = held.xmax AND locktype = 'transactionid' AND granted \
-             JOIN pg_stat_activity USING (pid) WHERE session = '{session}'"
-        ))
+    fn unfit(&self, version: &str) -> Option<String> {
+        unfit(version)
     }
 
     fn schema(&self, table: &str) -> Schema {
         Schema {
-            version: "SHOW server_version_num",
-            shown: |version| {
-                let number = version.parse().unwrap_or(0_u64);
-                // Before version 10 two numbers made the great one.
-                let second = match number {
-                    ..100_000 => number / 100 % 100,
-                    _ => number % 10_000,
-                };
-                format!("PostgreSQL {}.{second}", number / 10_000)
-            },
-            is_too_old: |version| {
-                let is_old = version.parse::<u64>().is_ok_and(|version| version < OLDEST);
-                is_old.then(|| format!("PostgreSQL {version} is too old, it must be 9.5 or later"))
-            },
-            alone: format!("BEGIN; SELECT pg_advisory_xact_lock(hashtext('cgi-session {table}'))"),
-            done: "COMMIT".to_owned(),
             tables: [
                 (
                     table.to_owned(),
                     format!(
                         "CREATE TABLE \"{table}\" (session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, \
                          expires bigint NOT NULL, used bigint NOT NULL, \"user\" text, \
-                         version bigint NOT NULL DEFAULT 0, held_by text, held_until bigint)"
+                         version bigint NOT NULL DEFAULT 0)"
                     ),
                 ),
                 (
@@ -211,11 +209,6 @@ impl Engine for Postgres {
                          value bigint NOT NULL)"
                     ),
                 ),
-            ],
-            columns: vec![
-                ("version", "bigint NOT NULL DEFAULT 0"),
-                ("held_by", "text"),
-                ("held_until", "bigint"),
             ],
             indexes: ["expires", "used", "user"]
                 .map(|column| {
@@ -247,6 +240,45 @@ impl Engine for Postgres {
 }
 
 /// A time limit. None at all would be 0.
-fn milliseconds(limit: Duration) -> u128 {
-    limit.as_millis().clamp(1, 1 << 30)
+fn milliseconds(limit: Duration) -> String {
+    limit.as_millis().clamp(1, 1 << 30).to_string()
+}
+
+/// Servers that speak as `PostgreSQL` does say so in their versions.
+fn unfit(version: &str) -> Option<String> {
+    let mut words = version.split(' ');
+    let (name, number) = (words.next()?, words.next().unwrap_or_default());
+    if name != "PostgreSQL" || number.contains("-YB-") {
+        return Some(format!(
+            "{name} {number} does not keep locks as PostgreSQL does"
+        ));
+    }
+    let found = number.split(|sign: char| !sign.is_ascii_digit()).next()?;
+    let is_old = found.parse::<u64>().is_ok_and(|found| found < OLDEST);
+    is_old.then(|| format!("PostgreSQL {number} is too old, it must be {OLDEST} or later"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_old_or_only_similar_is_unfit() {
+        for (version, reason) in [
+            ("PostgreSQL 13.22 (Debian 13.22-1) on x86_64", "too old"),
+            ("PostgreSQL 9.6.24 on x86_64", "too old"),
+            ("PostgreSQL 15.2-YB-2.25.2.0-b0 on x86_64", "locks"),
+            ("CockroachDB CCL v24.1.0 (x86_64)", "locks"),
+        ] {
+            let found = unfit(version).unwrap();
+            assert!(found.contains(reason), "{found}");
+        }
+        for version in [
+            "PostgreSQL 14.0 on x86_64",
+            "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64",
+            "PostgreSQL 19beta1 on aarch64",
+        ] {
+            assert_eq!(unfit(version), None);
+        }
+    }
 }

@@ -8,8 +8,8 @@ use cgi_session_kit::reading;
 use cgi_session_kit::reading::Loaded;
 use cgi_session_kit::rows::PAGE;
 
-use super::engine::{Answers, Kind, Row, Script};
-use super::link::{ADMINISTRATOR, Database};
+use super::engine::{Kind, Row, Script};
+use super::link::{ADMINISTRATOR, Database, Link, ROW_WAIT};
 
 /// What was loaded from the columns record, expires and used, the first of which is number `first`.
 pub(super) fn loaded(mut row: Row, first: usize) -> Loaded {
@@ -50,7 +50,7 @@ impl Database {
             "SELECT session, record, expires, used FROM {} WHERE session > {} AND expires >= {} \
              ORDER BY session LIMIT {PAGE}",
             self.table(),
-            self.key(after),
+            self.key_literal(after),
             unix_seconds(now)
         ));
         let action = "list the sessions in";
@@ -69,23 +69,20 @@ impl Database {
             unix_seconds(now)
         ));
         let answers = self.ask("list the sessions in", &script)?;
-        let names = answers.rows(0).iter().filter_map(|row| row.text(0));
-        let sessions = names.map(|name| SessionDigest::parse(name.as_bytes()));
-        Ok(sessions.flatten().collect())
+        Ok(answers.sessions())
     }
 
     /// Notes that a session was read, unless somebody has noted or written something meanwhile, or
     /// is about to: a reader waits for nobody.
     pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
-        let table = self.table();
-        let mut script = self.transaction(Duration::ZERO);
-        script.push(&self.selection_of_version(session, Duration::ZERO));
-        script.push(&format!(
-            "UPDATE {table} SET expires = {new_end}, used = {} \
+        let update = format!(
+            "UPDATE {} SET expires = {new_end}, used = {} \
              WHERE session = '{session}' AND expires = {end}",
+            self.table(),
             unix_seconds(now)
-        ));
-        script.push("COMMIT");
+        );
+        let mut script = Script::new();
+        (self.engine()).transaction(&mut script, Duration::ZERO, &[update]);
         // What was read is right all the same.
         let (link, mut answers) = match self.run(&script, Duration::ZERO) {
             Ok(ran) => ran,
@@ -101,10 +98,10 @@ impl Database {
         }
     }
 
-    /// Locks a row and shows whose write is in it.
-    pub(super) fn selection_of_version(&self, session: &SessionDigest, wait: Duration) -> String {
-        let (table, for_update) = (self.table(), self.engine().for_update(wait));
-        format!("SELECT version FROM {table} WHERE session = '{session}' {for_update}")
+    /// Shows whose write is in a row.
+    pub(super) fn selection_of_version(&self, session: &SessionDigest) -> String {
+        let table = self.table();
+        format!("SELECT version FROM {table} WHERE session = '{session}'")
     }
 
     pub(super) fn deletion(&self, session: &SessionDigest) -> String {
@@ -112,7 +109,7 @@ impl Database {
     }
 
     /// A value of the primary key as a literal: a digest, or what somebody else has put there.
-    pub(super) fn key(&self, name: &str) -> String {
+    pub(super) fn key_literal(&self, name: &str) -> String {
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return format!("'{name}'");
         }
@@ -130,28 +127,43 @@ impl Database {
         user.map_or_else(|| "NULL".to_owned(), |user| self.engine().text(user))
     }
 
-    /// The condition that no mark holds a row.
-    pub(super) fn unmarked(&self) -> String {
-        let is_marked = self.engine().is_marked();
-        format!("CASE WHEN {is_marked} THEN 1 ELSE 0 END = 0")
-    }
-
-    /// Deletes the sessions that a statement has found and locked, one by one: what deletes many may look
-    /// at the whole table, and wait for locks. Returns their number.
-    pub(super) fn delete_found(
+    /// Deletes those of these sessions that no request holds and for which a condition holds, and returns them. Without
+    /// a condition nothing is deleted.
+    pub(super) fn delete_free(
         &self,
-        script: &mut Script,
-        answers: &Answers,
-        statement: usize,
-    ) -> u64 {
-        let names = answers.rows(statement).iter().filter_map(|row| row.text(0));
-        // What somebody else has put there is left alone.
-        let sessions = names.filter_map(|name| SessionDigest::parse(name.as_bytes()));
-        let mut number = 0;
-        for session in sessions {
-            script.push(&self.deletion(&session));
-            number += 1;
+        link: &mut Link,
+        action: &str,
+        sessions: &[SessionDigest],
+        condition: Option<&str>,
+    ) -> Result<Vec<SessionDigest>> {
+        let engine = self.engine();
+        let columns = |sessions: &[SessionDigest], of: &dyn Fn(&str) -> String| {
+            let columns = sessions.iter().map(|session| of(&self.key(session)));
+            format!("SELECT {}", columns.collect::<Vec<_>>().join(", "))
+        };
+        let tries = columns(sessions, &|key| engine.try_lock(key));
+        let answers = self.ask_on(link, action, &Script::of(&tries))?;
+        let is_had = |at| answers.row(0).is_some_and(|row| row.number(at) == 1);
+        let had = sessions.iter().enumerate().filter(|(at, _)| is_had(*at));
+        let mut had: Vec<_> = had.map(|(_, session)| *session).collect();
+        if had.is_empty() {
+            return Ok(had);
         }
-        number
+        let deletion = |condition: &str| {
+            let one = |session| format!("{} AND {condition}", self.deletion(session));
+            had.iter().map(one).collect::<Vec<_>>()
+        };
+        let mut script = Script::new();
+        let first = condition
+            .map(|condition| engine.transaction(&mut script, ROW_WAIT, &deletion(condition)));
+        script.push(&columns(&had, &|key| engine.unlock(key)));
+        let answers = self.ask_on(link, action, &script)?;
+        if let Some(mut statement) = first {
+            had.retain(|_| {
+                statement += 1;
+                answers.changed(statement - 1) == 1
+            });
+        }
+        Ok(had)
     }
 }

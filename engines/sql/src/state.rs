@@ -8,9 +8,6 @@ use super::address::Address;
 pub(super) const VERSION: u64 = 1;
 /// The row of the table of states that holds it.
 pub(super) const SCHEMA: &str = "schema";
-/// The row that is locked while sessions are counted.
-pub(super) const COUNTING: &str = "counting";
-
 /// Asks for the version of the tables.
 pub(super) fn version_of(table: &str) -> String {
     format!("SELECT value FROM \"{table}_state\" WHERE name = '{SCHEMA}'")
@@ -25,7 +22,7 @@ pub(super) fn check(table: &str, address: &Address, found: Option<u64>) -> Resul
             "it was left as it is; use that release here, too, or another table",
         ),
         _ => (
-            format!("the table {table} is of an older version"),
+            format!("the table {table} is not complete"),
             "run `cgi-session init`",
         ),
     };

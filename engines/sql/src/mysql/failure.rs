@@ -75,8 +75,9 @@ fn meaning(code: u16) -> (Kind, &'static str) {
     match code {
         // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT
         1205 | 3572 => (Kind::Locked, ""),
-        // ER_LOCK_DEADLOCK, also of a Galera cluster; ER_CHECKREAD, ER_ERROR_DURING_COMMIT, ER_QUERY_INTERRUPTED
-        1213 | 1020 | 1180 | 1317 => (Kind::Conflict, ""),
+        // ER_LOCK_DEADLOCK, also of a Galera cluster; ER_CHECKREAD, ER_ERROR_DURING_COMMIT, ER_QUERY_INTERRUPTED,
+        // ER_TRANSACTION_ROLLBACK_DURING_COMMIT of Group Replication, ER_USER_LOCK_DEADLOCK
+        1213 | 1020 | 1180 | 1317 | 3101 | 3058 => (Kind::Conflict, ""),
         // ER_DUP_ENTRY
         1062 => (Kind::Duplicate, ""),
         // ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
@@ -109,6 +110,11 @@ fn meaning(code: u16) -> (Kind, &'static str) {
             Kind::Refused,
             "the user needs SELECT, INSERT, UPDATE and DELETE on both tables, and to make them, CREATE, \
              ALTER, INDEX and DROP",
+        ),
+        // ER_BINLOG_STMT_MODE_AND_ROW_ENGINE
+        1665 => (
+            Kind::Refused,
+            "set the server's binlog_format to ROW or MIXED",
         ),
         // ER_BAD_DB_ERROR
         1049 => (Kind::Refused, "make the database, or name another one"),

@@ -1,4 +1,4 @@
-//! The lock of a row, waiting for it, and keeping it from one save to the next.
+//! The lock of a session: waiting for it, keeping it from one save to the next, and giving it up.
 
 use std::iter;
 use std::sync::Mutex;
@@ -8,10 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Error, SessionId, Store, Sweep};
 
-use crate::server::{Server, shared_servers};
-use crate::store::says;
+use crate::server::{Server, own_servers, own_servers_with, shared_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
-use testkit::wait_until;
 
 /// So often a slow machine is given a chance to be in time.
 const TRIES: usize = 10;
@@ -61,7 +59,15 @@ fn a_wait_is_as_long_as_it_was_asked_for() {
             let waits = || {
                 let started = Instant::now();
                 let busy = store.lock(&id.digest(), wait, now).map(drop);
-                assert!(matches!(busy, Err(Error::Busy { .. })));
+                let Err(Error::Busy { holder, .. }) = busy else {
+                    panic!("{busy:?}");
+                };
+                let named = match server.kind() {
+                    "postgres" => format!("process {} on ", std::process::id()),
+                    _ => "connection ".to_owned(),
+                };
+                let is_named = holder.is_some_and(|holder| holder.contains(&named));
+                assert_eq!(is_named, !wait.is_zero());
                 let waited = started.elapsed();
                 assert!(waited >= wait, "{}: {waited:?} of {wait:?}", server.kind());
                 waited
@@ -166,86 +172,12 @@ fn nobody_has_a_session_between_two_saves_of_one_request() {
     }
 }
 
-#[test]
-fn without_the_mark_somebody_would_have_it_and_it_is_noticed() {
-    for server in shared_servers() {
-        let store = server.installed("unmarked", &[("lockTimeout", "60s")]);
-        match server.kind() {
-            "postgres" => server.run_all(&[
-                "CREATE FUNCTION unmark() RETURNS trigger LANGUAGE plpgsql AS \
-                 'BEGIN NEW.held_until := NULL; RETURN NEW; END'",
-                "CREATE TRIGGER unmark BEFORE UPDATE ON \"unmarked\" FOR EACH ROW EXECUTE FUNCTION unmark()",
-            ]),
-            _ => server.run("CREATE TRIGGER unmark BEFORE UPDATE ON \"unmarked\" FOR EACH ROW SET NEW.held_until = NULL"),
-        }
-        let noticed = (0..20).any(|_| {
-            let (intrusions, lost) = saves_among_waiters(&*store);
-            intrusions + lost > 0
-        });
-        assert!(noticed, "{}: nothing was noticed", server.kind());
-    }
-}
-
-/// Marks the only row of a table as somebody's who is connected, for some milliseconds.
-fn mark(server: &dyn Server, table: &str, millis: u64) -> Box<dyn Send> {
-    let (clock, connection) = match server.kind() {
-        "postgres" => (
-            "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
-            "concat('process 1 of elsewhere, connection ', pg_backend_pid())",
-        ),
-        _ => (
-            "CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED)",
-            "concat('process 1 of elsewhere, connection ', connection_id(), ' of ', @@hostname, ':', @@port)",
-        ),
-    };
-    server.holding(&format!(
-        "UPDATE \"{table}\" SET held_by = {connection}, held_until = {clock} + {millis}; COMMIT"
-    ))
-}
-
-#[test]
-fn a_mark_holds_a_session_until_it_runs_out() {
-    for server in shared_servers() {
-        let store = server.installed("marks", &[]);
-        let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
-        let _other = mark(server, "marks", 3_600_000);
-        let busy = store.lock(&id.digest(), Duration::ZERO, now).map(drop);
-        says(&busy.unwrap_err(), &["process 1 of elsewhere"]);
-        let report = store
-            .delete_expired(&Sweep::new(), later(now, 100))
-            .unwrap();
-        assert_eq!((report.deleted, report.busy), (0, 1));
-        let _another = mark(server, "marks", 1000);
-        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-        lease.finish(&record(2, now), now).unwrap();
-        assert_eq!(server.ask("SELECT held_until FROM \"marks\""), None);
-    }
-}
-
-#[test]
-fn a_mark_ends_with_the_connection_of_whoever_made_it() {
-    for server in shared_servers() {
-        let store = server.installed("orphans", &[]);
-        let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
-        let other = mark(server, "orphans", 3_600_000);
-        assert!(store.lock(&id.digest(), Duration::ZERO, now).is_err());
-        drop(other);
-        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-        lease.finish(&record(2, now), now).unwrap();
-        assert_eq!(counted(&*store, &id.digest()), Some(2));
-    }
-}
-
-/// Lets whoever stores a session wait some time before the row is there.
+/// Lets whatever stores a session wait for a second before the row is there.
 fn dawdle(server: &dyn Server, table: &str) {
     match server.kind() {
         "postgres" => server.run_all(&[
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS \
-             'BEGIN PERFORM pg_sleep(5); RETURN NEW; END'",
+             'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'",
             &format!(
                 "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
                  FOR EACH ROW EXECUTE FUNCTION dawdle()"
@@ -253,49 +185,111 @@ fn dawdle(server: &dyn Server, table: &str) {
         ]),
         _ => server.run(&format!(
             "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
-             FOR EACH ROW SET NEW.version = NEW.version + SLEEP(5)"
+             FOR EACH ROW SET NEW.version = NEW.version + SLEEP(1)"
         )),
     }
 }
 
-/// Whether somebody dawdles.
-fn is_dawdling(server: &dyn Server) -> bool {
-    let question = match server.kind() {
-        "postgres" => {
-            "SELECT CAST(count(*) AS text) FROM pg_stat_activity \
-             WHERE wait_event = 'PgSleep' AND query NOT LIKE '%pg_stat_activity%'"
-        }
-        _ => {
-            "SELECT CAST(count(*) AS char) FROM information_schema.processlist \
-             WHERE state = 'User sleep'"
-        }
-    };
-    server.ask(question).is_some_and(|number| number != "0")
-}
-
-/// Who waits for the whole table has it between the row and its lock.
 #[test]
-fn a_session_that_is_destroyed_before_its_maker_has_the_lock_is_not_stored_again() {
+fn a_new_session_is_locked_before_another_request_sees_it() {
     for server in shared_servers() {
         let store = server.installed("gap", &[]);
         dawdle(server, "gap");
         let now = SystemTime::now();
         let session = SessionId::generate().unwrap().digest();
-        thread::scope(|scope| {
-            let maker = scope.spawn(|| {
-                store
-                    .create(&session, &record(1, now), now)
-                    .map(|lease| lease.is_some())
-            });
-            wait_until("the row is about to be stored", || is_dawdling(server));
-            let [lock, unlock] = match server.kind() {
-                "postgres" => ["BEGIN; LOCK TABLE \"gap\" IN EXCLUSIVE MODE", "COMMIT"],
-                _ => ["LOCK TABLES \"gap\" WRITE", "UNLOCK TABLES"],
-            };
-            server.run_all(&[lock, "DELETE FROM \"gap\"", unlock]);
-            assert!(maker.join().unwrap().unwrap(), "{}", server.kind());
+        let lock = || store.lock(&session, Duration::ZERO, now);
+        let lease = thread::scope(|scope| {
+            let maker = scope.spawn(|| store.create(&session, &record(1, now), now));
+            let mut seen = lock();
+            while matches!(seen, Ok(None)) {
+                seen = lock();
+            }
+            assert!(matches!(seen.map(drop), Err(Error::Busy { .. })));
+            maker.join().unwrap().unwrap().unwrap()
         });
-        assert_eq!(counted(&*store, &session), None, "{}", server.kind());
+        drop(lease);
+        assert_eq!(counted(&*store, &session), Some(1));
+        lock().unwrap().unwrap().1.destroy().unwrap();
+    }
+}
+
+/// A snapshot that is taken before the lock is had, or a lock that ends before the change is committed, would have the
+/// next holder load an old record and lose its session.
+#[test]
+fn whoever_gets_the_lock_loads_what_was_saved_last_whatever_the_isolation_of_the_server_is() {
+    let postgres = "default_transaction_isolation=serializable";
+    for server in own_servers_with(&[postgres], &["--transaction-isolation=SERIALIZABLE"]) {
+        let store = server.installed("strict", &[("lockTimeout", "60s")]);
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 0, now);
+        drop(lease);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let found = store.lock(&id.digest(), WAIT, now).unwrap();
+                        let (stored, mut lease) = found.unwrap();
+                        let next = record(count(&stored.record) + 1, now);
+                        lease.finish(&next, now).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(counted(&*store, &id.digest()), Some(100));
+    }
+}
+
+#[test]
+fn a_lock_ends_behind_the_commit_of_the_last_save() {
+    for server in shared_servers() {
+        if server.kind() != "postgres" {
+            // Its statements are committed one by one.
+            continue;
+        }
+        let store = server.installed("commits", &[]);
+        let now = SystemTime::now();
+        let (id, mut lease) = create(&*store, 1, now);
+        server.run_all(&[
+            "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_sleep(1); RETURN NULL; END'",
+            "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON \"commits\" DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION late()",
+        ]);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| store.lock(&id.digest(), WAIT, now).unwrap().unwrap().0);
+            lease.finish(&record(2, now), now).unwrap();
+            assert_eq!(count(&waiter.join().unwrap().record), 2);
+        });
+    }
+}
+
+#[test]
+fn no_transaction_is_open_while_a_request_has_its_session() {
+    for server in own_servers() {
+        let store = server.installed("Session", &[]);
+        let now = SystemTime::now();
+        let open = match server.kind() {
+            "postgres" => {
+                "SELECT count(*) FROM pg_stat_activity \
+                 WHERE usename = 'shop' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+            }
+            _ => {
+                server.tell("GRANT PROCESS ON *.* TO shop");
+                "SELECT count(*) FROM information_schema.innodb_trx"
+            }
+        };
+        let none_is_open = || assert_eq!(server.ask(open).as_deref(), Some("0"));
+        let (id, mut lease) = create(&*store, 1, now);
+        none_is_open();
+        lease.commit(&record(2, now), now).unwrap();
+        none_is_open();
+        drop(lease);
+        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        none_is_open();
+        lease.touch(later(now, 30)).unwrap();
+        none_is_open();
+        lease.check().unwrap();
+        none_is_open();
     }
 }
 
@@ -315,40 +309,5 @@ fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
             server.kind()
         );
         assert_eq!(counted(&*store, &id.digest()), Some(2));
-    }
-}
-
-#[test]
-fn a_lease_that_was_saved_leaves_no_mark_behind() {
-    for server in shared_servers() {
-        let store = server.installed("clean", &[]);
-        let now = SystemTime::now();
-        let marks = || {
-            server
-                .ask("SELECT count(held_until) + count(held_by) FROM \"clean\"")
-                .unwrap()
-        };
-        let (id, mut lease) = create(&*store, 1, now);
-        assert_eq!(marks(), "0");
-        lease.commit(&record(2, now), now).unwrap();
-        drop(lease);
-        assert_eq!(marks(), "0");
-        let lock = || {
-            store
-                .lock(&id.digest(), Duration::ZERO, now)
-                .unwrap()
-                .unwrap()
-                .1
-        };
-        let mut lease = lock();
-        lease.touch(later(now, 30)).unwrap();
-        drop(lease);
-        assert_eq!(marks(), "0");
-        let mut lease = lock();
-        lease.commit(&record(3, now), now).unwrap();
-        lease.finish(&record(4, now), now).unwrap();
-        drop(lease);
-        assert_eq!(marks(), "0");
-        assert_eq!(counted(&*store, &id.digest()), Some(4));
     }
 }

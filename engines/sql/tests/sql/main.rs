@@ -6,6 +6,7 @@ mod limits;
 mod locks;
 mod many;
 mod new;
+mod proxy;
 mod server;
 mod store;
 mod tls;

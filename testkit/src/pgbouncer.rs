@@ -1,0 +1,67 @@
+//! `PgBouncer` before a `PostgreSQL` server of a test's own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::outside::{Watched, free_port};
+use crate::postgres::{PASSWORD, PostgresServer, USER, as_its_user, give};
+use crate::{is_installed, wait_until};
+
+const PROGRAM: &str = "/usr/sbin/pgbouncer";
+/// Ends the proxy when its own input ends, which it does with the test, however that ends.
+const WATCH: &str = "\"$@\" </dev/null >/dev/null 2>&1 & echo $!; read -r end; kill -KILL $!; wait";
+
+/// A proxy that does not outlive its test.
+pub struct PgBouncer {
+    port: u16,
+    _directory: tempfile::TempDir,
+    running: Option<Watched>,
+}
+
+impl PgBouncer {
+    /// A proxy with this `pool_mode`; `None` where there is none installed.
+    #[track_caller]
+    pub fn start(server: &PostgresServer, pool_mode: &str) -> Option<Self> {
+        if !Path::new(PROGRAM).is_file() && !is_installed("pgbouncer") {
+            return None;
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("bouncer")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let (port, target) = (free_port(), server.port());
+        let path = directory.path().join("ini");
+        let settings = format!(
+            "[databases]\n{USER} = host=127.0.0.1 port={target} user={USER} password={PASSWORD}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = {pool_mode}\n"
+        );
+        fs::write(&path, settings).unwrap();
+        give(directory.path());
+        give(&path);
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH, "pgbouncer", PROGRAM]).arg(path);
+        let running = Watched::start(as_its_user(&mut command));
+        let proxy = PgBouncer {
+            port,
+            _directory: directory,
+            running: Some(running),
+        };
+        wait_until("PgBouncer answers", || {
+            postgres::Client::connect(&proxy.url(), postgres::NoTls).is_ok()
+        });
+        Some(proxy)
+    }
+
+    /// The database, through the proxy.
+    pub fn url(&self) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{USER}", self.port)
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        self.running.take().into_iter().for_each(Watched::kill);
+    }
+}
