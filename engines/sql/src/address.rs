@@ -7,6 +7,8 @@ use cgi_session::{Config, Error, Result};
 use cgi_session_kit::access;
 use url::{Host, ParseError, Url};
 
+use super::engine::{Failure, Kind};
+
 /// What a kind of server is named by.
 pub(super) struct Scheme {
     pub(super) storage_type: &'static str,
@@ -15,6 +17,8 @@ pub(super) struct Scheme {
     pub(super) port: u16,
     /// The parameter that names a Unix socket.
     pub(super) socket: &'static str,
+    /// Whether a URL may name several servers.
+    pub(super) several_hosts: bool,
     /// What a URL looks like.
     pub(super) example: &'static str,
 }
@@ -22,10 +26,20 @@ pub(super) struct Scheme {
 /// The address of a database, and what one needs to be let in.
 pub(super) struct Address {
     scheme: &'static str,
-    pub(super) place: Place,
+    /// Where its servers are, at least one.
+    pub(super) places: Vec<Place>,
+    /// Whether it must be a server that takes writes.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "MySQL has one host")
+    )]
+    pub(super) is_primary: bool,
     pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+    /// That of the URL.
+    password: Option<String>,
     pub(super) database: String,
+    /// Where another password is.
+    config: Config,
     #[cfg(feature = "tls")]
     pub(super) is_encrypted: bool,
 }
@@ -39,21 +53,17 @@ pub(super) enum Place {
 impl Address {
     /// The address that the configuration names.
     pub(super) fn of(config: &Config, scheme: &Scheme) -> Result<Self> {
-        let text = config.database().unwrap_or_default();
-        let mut address = parse(text, scheme).map_err(|reason| wrong(config, scheme, &reason))?;
-        if let Some(password) = access::password(config, address.password.is_some())? {
-            address.password = Some(password);
-        }
+        let parsed = parse(config, scheme).map_err(|reason| wrong(config, scheme, &reason));
+        let address = parsed?;
+        access::password(config, address.password.is_some())?;
         Ok(address)
     }
 
-    /// The name that a certificate must vouch for.
-    #[cfg(all(feature = "postgres", feature = "tls"))]
-    pub(super) fn host(&self) -> &str {
-        match &self.place {
-            Place::Tcp { host, .. } => host,
-            Place::Socket { .. } => "localhost",
-        }
+    /// The password as it is now: another program may write a new one into the file.
+    pub(super) fn password(&self) -> Result<Option<String>, Failure> {
+        let password = access::password(&self.config, self.password.is_some());
+        let password = password.map_err(|error| Failure::new(Kind::Refused, error))?;
+        Ok(password.or_else(|| self.password.clone()))
     }
 }
 
@@ -73,7 +83,34 @@ fn wrong(config: &Config, scheme: &Scheme, reason: &str) -> Error {
     ))
 }
 
-fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
+/// Takes the other hosts out of a URL that names several.
+fn split(text: &str) -> (String, Vec<&str>) {
+    let begin = text.find("://").map_or(0, |at| at + 3);
+    let end = text[begin..].find(['/', '?', '#']);
+    let end = end.map_or(text.len(), |at| begin + at);
+    let begin = text[begin..end]
+        .rfind('@')
+        .map_or(begin, |at| begin + at + 1);
+    let mut hosts = text[begin..end].split(',');
+    let first = hosts.next().unwrap_or_default();
+    let url = format!("{}{first}{}", &text[..begin], &text[end..]);
+    (url, hosts.collect())
+}
+
+/// A server by its host and port.
+fn place(url: &Url, scheme: &Scheme) -> Result<Place, String> {
+    let host = match url.host() {
+        Some(Host::Ipv6(address)) => address.to_string(),
+        Some(host) => decoded(&host.to_string())?,
+        None => String::new(),
+    };
+    let port = url.port().unwrap_or(scheme.port);
+    Ok(Place::Tcp { host, port })
+}
+
+fn parse(config: &Config, scheme: &Scheme) -> Result<Address, String> {
+    let (text, others) = split(config.database().unwrap_or_default());
+    let text = text.as_str();
     let (url, is_hostless) = match Url::parse(text) {
         // As libpq has it, a user may stand before no host where there is a socket.
         Err(ParseError::EmptyHost) => (Url::parse(&text.replacen("@/", "@localhost/", 1)), true),
@@ -86,17 +123,30 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
     if url.fragment().is_some() {
         return Err("nothing may stand behind a #".to_owned());
     }
-    let mut host = match url.host() {
-        Some(Host::Ipv6(address)) => address.to_string(),
-        Some(host) if !is_hostless => decoded(&host.to_string())?,
-        _ => String::new(),
+    let Place::Tcp { mut host, mut port } = place(&url, scheme)? else {
+        return Err("it names no host".to_owned());
     };
-    let mut port = url.port().unwrap_or(scheme.port);
+    if is_hostless {
+        host.clear();
+    }
     let mut socket = None;
     let mut is_encrypted = false;
+    let mut is_primary = !others.is_empty();
+    if is_primary && !scheme.several_hosts {
+        return Err("it names several hosts".to_owned());
+    }
     for (name, value) in url.query_pairs() {
         match &*name {
-            "sslmode" => is_encrypted = encryption(&value)?,
+            "sslmode" | "ssl-mode" => is_encrypted = encryption(&value)?,
+            "target_session_attrs" if scheme.several_hosts => {
+                if !["read-write", "primary"].contains(&&*value) {
+                    return Err("target_session_attrs must be read-write".to_owned());
+                }
+                is_primary = true;
+            }
+            "host" | "port" if !others.is_empty() => {
+                return Err(format!("with several hosts there is no parameter {name}"));
+            }
             "port" => port = value.parse().map_err(|_| "the port is no number")?,
             name if name == scheme.socket && value.starts_with('/') => {
                 socket = Some(PathBuf::from(&*value));
@@ -105,12 +155,17 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
             name => return Err(format!("there is no parameter {name}")),
         }
     }
-    let place = match socket {
+    let first = match socket {
         Some(_) if is_encrypted => return Err("a Unix socket needs no sslmode".to_owned()),
         Some(path) => Place::Socket { path, port },
         None if host.is_empty() => return Err("it names no host".to_owned()),
         None => Place::Tcp { host, port },
     };
+    let mut places = vec![first];
+    for other in others {
+        let url = Url::parse(&format!("{}://{other}", scheme.names[0]));
+        places.push(place(&url.map_err(|error| error.to_string())?, scheme)?);
+    }
     let database = decoded(url.path().strip_prefix('/').unwrap_or_default())?;
     if database.is_empty() {
         return Err("it names no database".to_owned());
@@ -118,10 +173,12 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
     let user = decoded(url.username())?;
     Ok(Address {
         scheme: scheme.names[0],
-        place,
+        places,
+        is_primary,
         user: Some(user).filter(|user| !user.is_empty()),
         password: url.password().map(decoded).transpose()?,
         database,
+        config: config.clone(),
         #[cfg(feature = "tls")]
         is_encrypted,
     })
@@ -129,10 +186,12 @@ fn parse(text: &str, scheme: &Scheme) -> Result<Address, String> {
 
 /// With encryption, the server's certificate is verified in every mode.
 fn encryption(mode: &str) -> Result<bool, String> {
-    match mode {
-        "disable" => Ok(false),
-        "require" | "verify-ca" | "verify-full" if cfg!(feature = "tls") => Ok(true),
-        "require" | "verify-ca" | "verify-full" => {
+    match mode.to_ascii_lowercase().replace('_', "-").as_str() {
+        "disable" | "disabled" => Ok(false),
+        "require" | "required" | "verify-ca" | "verify-full" | "verify-identity" => {
+            if cfg!(feature = "tls") {
+                return Ok(true);
+            }
             Err("this program was built without the feature tls of cgi-session-sql".to_owned())
         }
         _ => Err("sslmode must be disable or verify-full".to_owned()),
@@ -155,10 +214,13 @@ impl fmt::Display for Address {
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
-        match &self.place {
-            Place::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}")?,
-            Place::Tcp { host, port } => write!(f, "{host}:{port}")?,
-            Place::Socket { path, .. } => write!(f, "{}", path.display())?,
+        for (number, place) in self.places.iter().enumerate() {
+            f.write_str(if number == 0 { "" } else { "," })?;
+            match place {
+                Place::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}")?,
+                Place::Tcp { host, port } => write!(f, "{host}:{port}")?,
+                Place::Socket { path, .. } => write!(f, "{}", path.display())?,
+            }
         }
         write!(f, "/{}", self.database)
     }
@@ -179,6 +241,7 @@ mod tests {
         names: &["postgres", "postgresql"],
         port: 5432,
         socket: "host",
+        several_hosts: true,
         example: "postgres://user@host/name",
     };
 
@@ -203,14 +266,18 @@ mod tests {
                 "postgres://ada@/app?host=/run/pg&port=5433",
                 "postgres://ada@/run/pg/app",
             ),
+            (
+                "postgres://ada:p,w@a,b:5433,[::1]/app?sslmode=disable",
+                "postgres://ada@a:5432,b:5433,[::1]:5432/app",
+            ),
         ] {
             assert_eq!(address(url).unwrap().to_string(), shown);
         }
         let socket = address("postgres:///app?host=/run/pg&port=5433").unwrap();
         let path = PathBuf::from("/run/pg");
-        assert_eq!(socket.place, Place::Socket { path, port: 5433 });
+        assert_eq!(socket.places, [Place::Socket { path, port: 5433 }]);
         let own = address("postgres://ada:p%40ss@h/app").unwrap();
-        assert_eq!(own.password.as_deref(), Some("p@ss"));
+        assert_eq!(own.password().unwrap().as_deref(), Some("p@ss"));
         assert!(!format!("{own:?}").contains("p@ss"));
     }
 
@@ -230,6 +297,12 @@ mod tests {
                 "no parameter colour",
             ),
             ("postgres://ada:secret@h:port/app", "port"),
+            ("postgres://ada:secret@h,b:port/app", "port"),
+            ("postgres://ada:secret@a,b/app?host=c", "several hosts"),
+            (
+                "postgres://ada:secret@a,b/app?target_session_attrs=any",
+                "read-write",
+            ),
             ("ada:secret@h/app", "postgres://user@host/name"),
         ] {
             let error = address(url).unwrap_err().to_string();
@@ -245,7 +318,7 @@ mod tests {
             Address::of(&config.set("databasePassword", "word").unwrap(), &SCHEME)
         };
         let address = with("postgres://ada@h/app").unwrap();
-        assert_eq!(address.password.as_deref(), Some("word"));
+        assert_eq!(address.password().unwrap().as_deref(), Some("word"));
         let error = with("postgres://ada:secret@h/app").unwrap_err().to_string();
         assert!(
             error.contains("take one away") && !error.contains("secret"),

@@ -221,6 +221,11 @@ impl Row {
         let number = self.text(column).and_then(|text| text.parse().ok());
         number.unwrap_or_default()
     }
+
+    #[cfg(feature = "mysql")]
+    pub(super) fn size(&self, column: usize) -> usize {
+        usize::try_from(self.number(column)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Why a script came to no end.

@@ -173,8 +173,8 @@ impl SqlLease {
     /// than one other was written since. Under the lock, which the broken connection has until it can do nothing more.
     fn was_written(&self, next: Option<Version>) -> Option<bool> {
         let database = &self.database;
-        let looked = database.lock_version(&self.session, "look at a session in");
-        let (locked, found) = looked.ok()?;
+        let seen = database.lock_version(&self.session, "look at a session in");
+        let (locked, found) = seen.ok()?;
         locked.release(database);
         match (found, next) {
             (None, None) => Some(true),

@@ -34,6 +34,7 @@
 mod address;
 mod cap;
 mod creation;
+mod driver;
 mod engine;
 mod install;
 mod lease;

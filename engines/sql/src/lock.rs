@@ -88,16 +88,18 @@ impl Database {
                 }
                 None => link = Some(used),
                 Some(failure) if matches!(failure.kind, Kind::Locked | Kind::Conflict) => {
-                    link = used.roll_back().then_some(used);
+                    // A connection that may have the lock is of no use: it would have it twice.
+                    link = (!answers.has(lock) && used.roll_back()).then_some(used);
                 }
                 Some(failure) => {
-                    // A connection that may have the lock is not kept.
                     self.give_up(&failure);
                     return Err(self.explain(action, failure));
                 }
             }
             if !backoff.pause() {
-                link.into_iter().for_each(|link| self.keep(link));
+                if let Some(link) = link {
+                    self.keep(link);
+                }
                 // Without waiting, the next try comes soon and a name is of no use.
                 let holder = (!wait.is_zero()).then(|| self.holder(&key)).flatten();
                 return Err(backoff.busy(holder));

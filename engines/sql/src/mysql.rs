@@ -1,25 +1,26 @@
 //! Sessions in a table of a `MySQL` or `MariaDB` database.
 
 mod failure;
+mod wire;
 
-#[cfg(feature = "tls")]
-use std::path::Path;
+use std::fmt;
 use std::time::Duration;
 
 use cgi_session::{Config, Result, StoreKind};
 use cgi_session_kit::push_hex;
-use mysql::prelude::Queryable as _;
-use mysql::{Conn, OptsBuilder, Value};
+use mysql_async::{Opts, OptsBuilder};
 
 use super::SqlStore;
 use super::address::{Address, Place, Scheme};
-use super::engine::{Answer, Answers, Connection, Engine, Failure, Row, Schema, Script};
+use super::engine::{Connection, Engine, Failure, Schema, Script};
+use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
     storage_type: "mysql",
     names: &["mysql", "mariadb"],
     port: 3306,
     socket: "socket",
+    several_hosts: false,
     example: "mysql://user@host:3306/name, or mysql://user@localhost/name?socket=/run/mysqld/mysqld.sock",
 };
 /// The server counts the time that it waits for a lock in whole seconds.
@@ -41,60 +42,48 @@ impl SqlStore {
     pub fn mysql(config: &Config) -> Result<Self> {
         let address = Address::of(config, &SCHEME)?;
         #[cfg(feature = "tls")]
-        if address.is_encrypted {
-            super::tls::own_authorities(config)?;
-        }
+        let tls = (address.is_encrypted).then(|| super::tls::options(config));
         let engine = Mysql {
             address,
             #[cfg(feature = "tls")]
-            ca_file: config.database_ca_file().map(Path::to_owned),
+            tls: tls.transpose()?,
         };
         SqlStore::new(config, engine)
     }
 }
 
-#[derive(Debug)]
 struct Mysql {
     address: Address,
     #[cfg(feature = "tls")]
-    ca_file: Option<std::path::PathBuf>,
+    tls: Option<mysql_async::SslOpts>,
+}
+
+impl fmt::Debug for Mysql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
 }
 
 impl Mysql {
-    fn options(&self, patience: Duration) -> OptsBuilder {
+    fn options(&self) -> Result<Opts, Failure> {
         let address = &self.address;
-        let options = OptsBuilder::new()
+        let options = OptsBuilder::default()
             .user(address.user.as_deref())
-            .pass(address.password.as_deref())
+            .pass(address.password()?)
             .db_name(Some(&address.database))
             // The server may say of a socket that is not ours.
             .prefer_socket(false)
             .stmt_cache_size(0)
+            // So that it is not asked for them.
             .max_allowed_packet(Some(1 << 30))
-            .tcp_connect_timeout(Some(patience))
-            .read_timeout(Some(patience))
-            .write_timeout(Some(patience));
-        match &address.place {
-            Place::Tcp { host, port } => {
-                self.encrypted(options.ip_or_hostname(Some(host)).tcp_port(*port))
-            }
+            .wait_timeout(Some(1 << 30));
+        #[cfg(feature = "tls")]
+        let options = options.ssl_opts(self.tls.clone());
+        let options = match &address.places[0] {
+            Place::Tcp { host, port } => options.ip_or_hostname(host).tcp_port(*port),
             Place::Socket { path, .. } => options.socket(path.to_str()),
-        }
-    }
-
-    #[cfg(feature = "tls")]
-    fn encrypted(&self, options: OptsBuilder) -> OptsBuilder {
-        if !self.address.is_encrypted {
-            return options;
-        }
-        let tls = mysql::SslOpts::default().with_root_cert_path(self.ca_file.clone());
-        options.ssl_opts(tls)
-    }
-
-    #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_self, reason = "with TLS it is used")]
-    fn encrypted(&self, options: OptsBuilder) -> OptsBuilder {
-        options
+        };
+        Ok(options.into())
     }
 }
 
@@ -104,26 +93,7 @@ impl Engine for Mysql {
     }
 
     fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure> {
-        let mut connection = Conn::new(self.options(patience)).map_err(failure::of_login)?;
-        let longest = connection
-            .query_first::<usize, _>("SELECT @@max_allowed_packet")
-            .map_err(failure::of_login)?;
-        // Not every server knows the variable: only where there can be other nodes.
-        let is_node = connection.query_first::<bool, _>("SELECT @@wsrep_on");
-        let is_node = matches!(is_node, Ok(Some(true)));
-        if is_node {
-            // Whoever comes from another node finds here what he was told there.
-            connection
-                .query_drop("SET SESSION wsrep_sync_wait = 1")
-                .map_err(failure::of_login)?;
-        }
-        // The command's own byte is part of the packet.
-        let longest_script = longest.unwrap_or_default().saturating_sub(16);
-        Ok(Box::new(Wire {
-            connection,
-            longest_script,
-            is_node,
-        }))
+        Ok(Box::new(Wire::connect(&self.options()?, patience)?))
     }
 
     fn settings(&self, lease: Duration) -> Script {
@@ -274,74 +244,6 @@ fn unfit(version: &str) -> Option<String> {
     let [major, minor] = oldest;
     (found < oldest)
         .then(|| format!("{name} {version} is too old, it must be {major}.{minor} or later"))
-}
-
-/// One connection.
-struct Wire {
-    connection: Conn,
-    longest_script: usize,
-    /// Of a Galera cluster.
-    is_node: bool,
-}
-
-impl Wire {
-    /// Runs statements that are sent as one.
-    fn run_at_once(&mut self, text: &str, answers: &mut Answers) {
-        let mut results = match self.connection.query_iter(text) {
-            Ok(results) => results,
-            Err(error) => {
-                answers.failure = Some(failure::of_statement(error));
-                return;
-            }
-        };
-        while let Some(set) = results.iter() {
-            let changed = set.affected_rows();
-            match set.map(|row| row.map(as_text)).collect() {
-                Ok(rows) => answers.done.push(Answer { rows, changed }),
-                Err(error) => {
-                    answers.failure = Some(failure::of_statement(error));
-                    break;
-                }
-            }
-        }
-    }
-}
-
-impl Connection for Wire {
-    /// How long answers may take was settled when it was connected.
-    fn run(&mut self, script: &Script, _: Duration) -> Answers {
-        let mut answers = Answers::default();
-        if !self.is_node {
-            self.run_at_once(script.text(), &mut answers);
-            return answers;
-        }
-        // A node can acknowledge a COMMIT that another node's has overruled, if it was sent together
-        // with its UPDATE (seen with MariaDB 10.11); sent alone, it fails as it should.
-        for statement in script.statements() {
-            self.run_at_once(statement, &mut answers);
-            if answers.failure.is_some() {
-                break;
-            }
-        }
-        answers
-    }
-
-    fn is_alive(&mut self) -> bool {
-        self.connection.ping().is_ok()
-    }
-
-    fn longest_script(&self) -> usize {
-        self.longest_script
-    }
-}
-
-fn as_text(row: mysql::Row) -> Row {
-    let column = |value| match value {
-        Value::Bytes(bytes) => Some(bytes),
-        // Others are not sent in answer to a text.
-        _ => None,
-    };
-    Row(row.unwrap().into_iter().map(column).collect())
 }
 
 #[cfg(test)]

@@ -1,22 +1,19 @@
 //! Sessions in a table of a `PostgreSQL` database.
 
 mod failure;
-mod socket;
-#[cfg(feature = "tls")]
-mod tls;
 mod wire;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Result, StoreKind};
 use cgi_session_kit::{name_of_process, push_hex};
 
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+
 use super::SqlStore;
 use super::address::{Address, Place, Scheme};
 use super::engine::{Connection, Engine, Failure, Schema, Script};
-use socket::Socket;
-#[cfg(feature = "tls")]
-use tls::Tls;
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
@@ -24,7 +21,8 @@ const SCHEME: Scheme = Scheme {
     names: &["postgres", "postgresql"],
     port: 5432,
     socket: "host",
-    example: "postgres://user@host:5432/name, or postgres://user@/name?host=/run/postgresql",
+    several_hosts: true,
+    example: "postgres://user@host:5432/name, postgres://user@host1,host2/name, or postgres://user@/name?host=/run/postgresql",
 };
 /// What a connection is called begins with this; the name of the process follows.
 const NAME: &str = "cgi-session: ";
@@ -51,18 +49,26 @@ impl SqlStore {
     }
 }
 
-#[derive(Debug)]
 struct Postgres {
     address: Address,
     #[cfg(feature = "tls")]
-    tls: Option<Tls>,
+    tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
 }
 
 impl Postgres {
     fn new(config: &Config) -> Result<Self> {
         let address = Address::of(config, &SCHEME)?;
         #[cfg(feature = "tls")]
-        let tls = address.is_encrypted.then(|| Tls::new(config)).transpose()?;
+        let tls = address
+            .is_encrypted
+            .then(|| crate::tls::make_connect(config))
+            .transpose()?;
         Ok(Postgres {
             address,
             #[cfg(feature = "tls")]
@@ -70,18 +76,44 @@ impl Postgres {
         })
     }
 
-    /// What the server is told of us.
-    fn login(&self) -> tokio_postgres::Config {
+    /// What a server is told of us.
+    fn login(&self) -> Result<tokio_postgres::Config, Failure> {
         let mut login = tokio_postgres::Config::new();
         login.dbname(&self.address.database);
         login.application_name(format!("{NAME}{}", name_of_process()));
         if let Some(user) = &self.address.user {
             login.user(user);
         }
-        if let Some(password) = &self.address.password {
+        if let Some(password) = self.address.password()? {
             login.password(password);
         }
-        login
+        if self.address.is_primary {
+            login.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        Ok(login)
+    }
+
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(clippy::unused_self, reason = "with TLS it is used")
+    )]
+    fn connect_to(
+        &self,
+        place: &Place,
+        mut login: tokio_postgres::Config,
+        patience: Duration,
+    ) -> Result<Wire, Failure> {
+        match place {
+            Place::Tcp { host, port } => login.host(host).port(*port),
+            Place::Socket { path, port } => login.host_path(path).port(*port),
+        };
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            login.ssl_mode(SslMode::Require);
+            return Wire::connect(&login, tls, patience);
+        }
+        login.ssl_mode(SslMode::Disable);
+        Wire::connect(&login, &tokio_postgres::NoTls, patience)
     }
 }
 
@@ -90,30 +122,21 @@ impl Engine for Postgres {
         &self.address
     }
 
+    /// Of several servers the first that lets us in; one that takes long leaves time for the others.
     fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure> {
         let deadline = Instant::now() + patience;
-        let socket = match &self.address.place {
-            Place::Tcp { host, port } => Socket::tcp(host, *port, deadline),
-            Place::Socket { path, port } => {
-                Socket::unix(&path.join(format!(".s.PGSQL.{port}")), deadline)
+        let login = self.login()?;
+        let mut failed = failure::late();
+        let mut left = u32::try_from(self.address.places.len()).unwrap_or(u32::MAX);
+        for place in &self.address.places {
+            let time = deadline.saturating_duration_since(Instant::now()) / left;
+            left -= 1;
+            match self.connect_to(place, login.clone(), time) {
+                Ok(wire) => return Ok(Box::new(wire)),
+                Err(failure) => failed = failure,
             }
-        };
-        let socket = socket.map_err(|error| failure::unreachable(error.into()))?;
-        let mut login = self.login();
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            login.ssl_mode(tokio_postgres::config::SslMode::Require);
-            let wire = Wire::connect(
-                socket,
-                &login,
-                tls.connector(self.address.host())?,
-                deadline,
-            )?;
-            return Ok(Box::new(wire));
         }
-        login.ssl_mode(tokio_postgres::config::SslMode::Disable);
-        let wire = Wire::connect(socket, &login, tokio_postgres::NoTls, deadline)?;
-        Ok(Box::new(wire))
+        Err(failed)
     }
 
     fn settings(&self, lease: Duration) -> Script {

@@ -51,9 +51,11 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         now,
     };
     rows.clean_up(&mut report)?;
-    if let Err(error) = rows.note() {
+    match rows.note() {
+        Err(error) if error.status() == 503 => return Err(error),
         // What is deleted is deleted all the same.
-        report.failures.push(error.one_line());
+        Err(error) => report.failures.push(error.one_line()),
+        Ok(()) => {}
     }
     locked.release(database);
     Ok(report)

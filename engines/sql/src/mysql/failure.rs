@@ -1,9 +1,8 @@
 //! What the server's errors mean, and what to do about them.
 
 use std::error::Error as StdError;
-use std::io::{self, ErrorKind};
 
-use mysql::{DriverError, Error, MySqlError};
+use mysql_async::{DriverError, Error, ServerError};
 
 use crate::engine::{Failure, Kind};
 
@@ -12,61 +11,51 @@ const ADVICE: &str =
 const ACCESS: &str =
     "check the user and the password in database, databasePasswordFile or databasePassword";
 
+pub(super) fn unreachable(cause: Box<dyn StdError + Send + Sync>) -> Failure {
+    Failure::new(Kind::Unavailable, cause).with_hint(ADVICE)
+}
+
 /// Why one was not let in.
-pub(super) fn of_login(error: Error) -> Failure {
+pub(super) fn of_login(error: &Error) -> Failure {
     match error {
-        Error::MySqlError(reason) => of_server(&reason),
-        error if is_late(&error) => late(),
-        Error::DriverError(DriverError::TlsNotSupported) => {
+        Error::Server(reason) => of_server(reason),
+        Error::Driver(DriverError::NoClientSslFlagFromServer) => {
             Failure::new(Kind::Refused, "the server does not encrypt")
                 .with_hint("have TLS set up there")
         }
         error => {
-            let text = told(&error);
+            let text = told(error);
             if text.to_lowercase().contains("certificate") {
                 return Failure::new(Kind::Refused, text).with_hint(
                     "check databaseCaFile, and that database names the host as its certificate does",
                 );
             }
-            Failure::new(Kind::Unavailable, text).with_hint(ADVICE)
+            unreachable(text.into())
         }
     }
 }
 
-pub(super) fn of_statement(error: Error) -> Failure {
+pub(super) fn of_statement(error: &Error) -> Failure {
     match error {
-        Error::MySqlError(reason) => of_server(&reason),
-        error if is_late(&error) => late(),
-        error => Failure::new(Kind::Broken, told(&error)),
+        Error::Server(reason) => of_server(reason),
+        error => Failure::new(Kind::Broken, told(error)),
     }
 }
 
-/// Whether no answer came in the time that the socket was given.
-fn is_late(error: &Error) -> bool {
-    let reason = match error {
-        Error::IoError(reason) => Some(reason),
-        Error::CodecError(codec) => codec.source().and_then(<dyn StdError>::downcast_ref),
-        _ => None,
-    };
-    let kind = reason.map(io::Error::kind);
-    matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
-}
-
-fn late() -> Failure {
+pub(super) fn late() -> Failure {
     Failure::new(Kind::Late, "no answer in time").with_hint(ADVICE)
 }
 
-/// Without the names that the library has for its errors.
+/// The cause alone, without the names that the library has for its errors.
 fn told(error: &Error) -> String {
-    match error {
-        Error::IoError(error) => error.to_string(),
-        Error::CodecError(error) => error.to_string(),
-        Error::DriverError(error) => error.to_string(),
-        error => error.to_string(),
+    let mut cause: &dyn StdError = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
+    cause.to_string()
 }
 
-fn of_server(reason: &MySqlError) -> Failure {
+fn of_server(reason: &ServerError) -> Failure {
     let (kind, hint) = meaning(reason.code);
     Failure::new(kind, format!("{} ({})", reason.message, reason.code)).with_hint(hint)
 }

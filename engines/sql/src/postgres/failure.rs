@@ -13,13 +13,12 @@ pub(super) fn unreachable(cause: Box<dyn StdError + Send + Sync>) -> Failure {
     Failure::new(Kind::Unavailable, cause).with_hint(ADVICE)
 }
 
-pub(super) fn broken(cause: Box<dyn StdError + Send + Sync>) -> Failure {
-    Failure::new(Kind::Broken, cause)
-}
-
 pub(super) fn late() -> Failure {
     Failure::new(Kind::Late, "no answer in time").with_hint(ADVICE)
 }
+
+const READ_ONLY: &str =
+    "this server is a standby, or set to read only; database must name the primary";
 
 /// Why one was not let in.
 pub(super) fn of_login(error: &Error) -> Failure {
@@ -27,6 +26,9 @@ pub(super) fn of_login(error: &Error) -> Failure {
         return of_server(reason);
     }
     let text = cgi_session::one_line(error);
+    if text.contains("does not allow writes") {
+        return Failure::new(Kind::ReadOnly, text).with_hint(READ_ONLY);
+    }
     if text.contains("certificate") || text.contains("TLS") {
         return Failure::new(Kind::Refused, text).with_hint(
             "check databaseCaFile, and that database names the host as its certificate does",
@@ -40,14 +42,12 @@ pub(super) fn of_login(error: &Error) -> Failure {
     unreachable(text.into())
 }
 
-/// Why a statement failed, on a connection that may have ended for a reason of its own.
-pub(super) fn of_statement(error: Error, end: Option<Error>) -> Failure {
-    let reason = error.as_db_error();
-    let reason = reason.or_else(|| end.as_ref().and_then(Error::as_db_error));
-    if let Some(reason) = reason {
-        return of_server(reason);
+/// Why a statement failed, or the connection with it.
+pub(super) fn of_statement(error: &Error) -> Failure {
+    match error.as_db_error() {
+        Some(reason) => of_server(reason),
+        None => Failure::new(Kind::Broken, cgi_session::one_line(error)),
     }
-    broken(cgi_session::one_line(&end.unwrap_or(error)).into())
 }
 
 fn of_server(reason: &DbError) -> Failure {
@@ -69,10 +69,7 @@ fn meaning(code: &SqlState) -> (Kind, &'static str) {
         | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
         | &SqlState::CRASH_SHUTDOWN => (Kind::Ended, "it will serve again by itself"),
         &SqlState::CANNOT_CONNECT_NOW => (Kind::Unavailable, "it will serve again by itself"),
-        &SqlState::READ_ONLY_SQL_TRANSACTION => (
-            Kind::ReadOnly,
-            "this server is a standby, or set to read only; database must name the primary",
-        ),
+        &SqlState::READ_ONLY_SQL_TRANSACTION => (Kind::ReadOnly, READ_ONLY),
         &SqlState::TOO_MANY_CONNECTIONS => (
             Kind::Unavailable,
             "raise max_connections of the server, or lower the number of workers",

@@ -2,6 +2,7 @@
 
 mod away;
 mod contract;
+mod hosts;
 mod limits;
 mod locks;
 mod many;

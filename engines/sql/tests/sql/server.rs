@@ -1,5 +1,6 @@
 //! The database servers that hold sessions, as the tests see them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -16,6 +17,7 @@ pub(crate) trait Server: Sync {
     fn kind(&self) -> &'static str;
     fn url(&self) -> String;
     fn socket_url(&self) -> String;
+    fn socket(&self) -> PathBuf;
     fn port(&self) -> u16;
 
     /// Carries out statements of another program, one after the other on one connection.
@@ -138,6 +140,11 @@ impl Server for PostgresServer {
         PostgresServer::socket_url(self)
     }
 
+    fn socket(&self) -> PathBuf {
+        self.directory()
+            .join(format!(".s.PGSQL.{}", PostgresServer::port(self)))
+    }
+
     fn port(&self) -> u16 {
         PostgresServer::port(self)
     }
@@ -199,6 +206,10 @@ impl Server for MysqlServer {
 
     fn socket_url(&self) -> String {
         MysqlServer::socket_url(self)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory().join("socket")
     }
 
     fn port(&self) -> u16 {

@@ -1,0 +1,86 @@
+//! [`Driver`]: asynchronous libraries, used by threads that wait, with one deadline for each call. There is no other thread
+//! but one that resolves a name.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::{sleep, timeout};
+
+/// Between two tries to connect to a server that has enough to do.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The runtime of one connection. `None` when it is dropped.
+pub(super) struct Driver(Option<Runtime>);
+
+impl Driver {
+    pub(super) fn new() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Driver(Some(runtime)))
+    }
+
+    /// Works until this is ready; `None` when it is not in time.
+    pub(super) fn run<T: Send>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let runtime = self.0.as_ref()?;
+        let wait = || runtime.block_on(async { timeout(patience, work).await.ok() });
+        if Handle::try_current().is_err() {
+            return wait();
+        }
+        // A thread that works for another runtime must not wait in it.
+        thread::scope(|scope| scope.spawn(wait).join().ok().flatten())
+    }
+
+    /// Does this, too, whenever it works.
+    #[cfg(feature = "postgres")]
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<tokio::task::JoinHandle<T>> {
+        self.0.as_ref().map(|runtime| runtime.spawn(work))
+    }
+
+    /// Connects. A Unix socket takes no more while enough wait at it, and is tried again.
+    pub(super) fn connect<T, E, F>(
+        &self,
+        patience: Duration,
+        connect: impl Fn() -> F + Send + Sync,
+    ) -> Option<Result<T, E>>
+    where
+        T: Send,
+        E: StdError + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        self.run(patience, async {
+            loop {
+                match connect().await {
+                    Err(error) if is_full(&error) => sleep(PAUSE).await,
+                    connected => return connected,
+                }
+            }
+        })
+    }
+}
+
+fn is_full(error: &(dyn StdError + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(reason) => reason.kind() == io::ErrorKind::WouldBlock,
+        None => error.source().is_some_and(is_full),
+    }
+}
+
+impl Drop for Driver {
+    /// A name that is still being resolved is not waited for.
+    fn drop(&mut self) {
+        self.0
+            .take()
+            .into_iter()
+            .for_each(Runtime::shutdown_background);
+    }
+}

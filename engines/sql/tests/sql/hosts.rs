@@ -1,0 +1,158 @@
+//! Which server is connected to, for how long that is tried, and from where.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use cgi_session::Store;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use testkit::postgres::PostgresServer;
+
+use crate::server::{Server, open, own_servers_with, shared_servers};
+use crate::store::says;
+use cgi_session::store_contract::{WAIT, count, counted, create, record};
+
+/// The URL of the first server, with these hosts in the place of its own.
+fn url_of(servers: &[&PostgresServer], ports: &[u16]) -> String {
+    let own = format!("127.0.0.1:{}", servers[0].port());
+    let hosts: Vec<_> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
+    PostgresServer::url(servers[0]).replace(&own, &hosts.join(","))
+}
+
+fn postgres(url: &str) -> Arc<dyn Store> {
+    open("postgres", &[("database", url)]).unwrap()
+}
+
+#[test]
+fn of_several_hosts_the_first_is_used_that_is_up_and_takes_writes() {
+    let Some(mut primary) = PostgresServer::start(&[]) else {
+        return;
+    };
+    (&primary as &dyn Server).installed("Session", &[]);
+    let standby = primary.standby();
+    let down = testkit::outside::free_port();
+    let ports = [down, standby.port(), primary.port()];
+    let store = postgres(&url_of(&[&primary], &ports));
+    let now = SystemTime::now();
+    let (id, mut lease) = create(&*store, 1, now);
+    lease.finish(&record(2, now), now).unwrap();
+    assert_eq!(counted(&*store, &id.digest()), Some(2));
+
+    let no_primary = postgres(&url_of(&[&primary], &[down, standby.port()]));
+    let error = no_primary.read(&id.digest(), now).unwrap_err();
+    assert_eq!(error.status(), 503);
+    says(&error, &["must name the primary"]);
+
+    // One that stands still leaves time for the others.
+    standby.freeze();
+    let patient = postgres(&url_of(&[&primary], &ports));
+    assert_eq!(counted(&*patient, &id.digest()), Some(2));
+    standby.resume();
+
+    let replicated = "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication";
+    primary.tell("GRANT pg_monitor TO shop");
+    testkit::wait_until("the standby has everything", || {
+        PostgresServer::ask(&primary, replicated).as_deref() == Some("t")
+    });
+    primary.kill();
+    standby.tell("SELECT pg_promote()");
+    let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    assert_eq!(count(&stored.record), 2);
+    lease.finish(&record(3, now), now).unwrap();
+    assert_eq!(counted(&*store, &id.digest()), Some(3));
+}
+
+/// Connects until the server takes no more.
+fn fill(path: &Path) -> Vec<OwnedFd> {
+    let address = SocketAddrUnix::new(path).unwrap();
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        if connect(&socket, &address).is_err() {
+            return waiting;
+        }
+        waiting.push(socket);
+    }
+}
+
+#[test]
+fn a_server_whose_socket_takes_no_more_is_given_up_in_time_and_found_again() {
+    for server in own_servers_with(&["max_connections=20"], &["--back-log=5"]) {
+        drop(server.installed("Session", &[]));
+        let url = server.socket_url();
+        let settings = [("database", &*url), ("lockTimeout", "1s")];
+        let store = open(server.kind(), &settings).unwrap();
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        let store = open(server.kind(), &settings).unwrap();
+        server.freeze();
+        let waiting = fill(&server.socket());
+        assert!(!waiting.is_empty());
+        let started = Instant::now();
+        let error = store.read(&id.digest(), now).unwrap_err();
+        assert_eq!(error.status(), 503);
+        says(&error, &["no answer in time"]);
+        assert!(started.elapsed() < Duration::from_secs(20));
+        drop(waiting);
+        server.resume();
+        testkit::wait_until("the server is found again", || {
+            store.read(&id.digest(), now).is_ok()
+        });
+        assert_eq!(counted(&*store, &id.digest()), Some(1));
+    }
+}
+
+#[test]
+fn a_program_that_has_a_runtime_of_its_own_can_use_the_store_in_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    for server in shared_servers() {
+        runtime.block_on(async {
+            let store = server.installed("runtime", &[]);
+            let now = SystemTime::now();
+            let (id, mut lease) = create(&*store, 1, now);
+            lease.finish(&record(2, now), now).unwrap();
+            drop(lease);
+            assert_eq!(counted(&*store, &id.digest()), Some(2));
+        });
+    }
+}
+
+#[test]
+fn a_password_that_changes_in_its_file_is_used_from_then_on() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("password");
+    for server in own_servers_with(&[], &[]) {
+        drop(server.installed("Session", &[]));
+        fs::write(&path, "four-words-of-salt\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let url = server.url().replace(":four-words-of-salt@", "@");
+        let file = path.to_str().unwrap();
+        let settings = [("database", &*url), ("databasePasswordFile", file)];
+        let store = open(server.kind(), &settings).unwrap();
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        server.tell(match server.kind() {
+            "postgres" => "ALTER ROLE shop PASSWORD 'four-words-of-pepper'",
+            _ => "ALTER USER 'shop'@'%' IDENTIFIED BY 'four-words-of-pepper'",
+        });
+        fs::write(&path, "four-words-of-pepper\n").unwrap();
+        if server.kind() == "postgres" {
+            server.end_connections();
+        }
+        let other = open(server.kind(), &settings).unwrap();
+        for store in [store, other] {
+            assert_eq!(counted(&*store, &id.digest()), Some(1));
+        }
+    }
+}
