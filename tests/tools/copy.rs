@@ -157,7 +157,10 @@ fn all(manager: &SessionManager) -> BTreeMap<String, (String, u64)> {
         let roughly = (left.unwrap().as_secs() + 600) / 1200;
         let record = String::from_utf8(stored.record.to_json()).unwrap();
         // The mark of a copy.
-        let record = record.replace("{\t", "{");
+        let record = match record.split_once("{\t") {
+            Some((head, values)) => format!("{head}{{{}", values.get(16..).unwrap()),
+            None => record,
+        };
         found.insert(session.to_string(), (record, roughly));
         ControlFlow::Continue(())
     });
@@ -247,9 +250,14 @@ fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_r
     for (old, new) in pairs() {
         let pair = Pair::new(old, new);
         let (old, new) = pair.both();
-        let [saved, read] = [(); 2].map(|()| client(&old));
+        let [saved, read, named] = [(); 3].map(|()| client(&old));
         pair.copy(&[]).exits_with(0);
         let now = SystemTime::now();
+        // Saved in the new store, without a change of its values.
+        let mut session = new.start(&named.cookie).unwrap();
+        session.set_user(Some("ada")).unwrap();
+        session.commit().unwrap();
+        new.store().read(&named.digest, now + 5 * MINUTE).unwrap();
         // Read in the new store and saved in the old one before: the copy is of an older state.
         assert!(read.count(&old));
         new.store().read(&read.digest, now + 5 * MINUTE).unwrap();
@@ -264,6 +272,8 @@ fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_r
         let counted = |manager| [&saved, &read].map(|it| it.counted(manager));
         assert_eq!(counted(&new), [Some(1), Some(1)]);
         assert_eq!(counted(&old), [Some(0), None]);
+        let named = new.peek(&named.digest).unwrap().unwrap();
+        assert_eq!(named.record.user(), Some("ada"));
         new.destroy_by_digest(&saved.digest).unwrap();
         pair.counts(&["--move"], &[("copied", 1), ("moved", 1)]);
         assert_eq!(counted(&new), [Some(0), Some(1)]);

@@ -1,14 +1,16 @@
 //! [`Pass`]: one pass over the live sessions of a store, which copies them into another.
 //!
-//! A session is locked in both stores while it is copied, first in the old one. Its copy has a mark, which goes
-//! with the first save by a program: what has it may be overwritten and, where the session has ended in the old
-//! store, deleted; what lacks it was saved in the new store, and is left.
+//! A session is locked in both stores while it is copied, first in the old one. Its copy has a mark, white space
+//! in its values that fits its head: a program that saves values writes none, and one that saves anything else
+//! changes the head. What has its mark may be overwritten and, where the session has ended in the old store,
+//! deleted; all else was saved in the new store, and is left.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Error, Record, Result, SessionDigest, SessionManager, Stored};
+use sha2::{Digest as _, Sha256};
 
 use crate::signals::Signals;
 
@@ -18,8 +20,9 @@ const TRIES: usize = 4;
 const MAX_FAILURES: u64 = 20;
 /// What a stored time may lose by rounding.
 const ROUNDING: Duration = Duration::from_secs(2);
-/// How the values of a copy begin. A program writes no tab there.
+/// How the values of a copy begin, before the bits of a hash of its head.
 const MARK: &[u8] = b"{\t";
+const MARK_BITS: usize = 16;
 
 /// What a pass did or, in a dry run, would do.
 #[derive(Debug, Default)]
@@ -288,12 +291,7 @@ impl Pass<'_> {
     fn find_gone(&mut self, here: &HashSet<SessionDigest>) -> Result<()> {
         let (mut gone, signals) = (Vec::new(), self.signals);
         self.to.for_each(|session, stored| {
-            let is_copy = stored.is_ok_and(|stored| {
-                // One whose id was changed in the new store may have the values of its copy still.
-                let before = stored.record.predecessor();
-                is_marked(&stored.record) && before.is_none_or(|before| !here.contains(&before))
-            });
-            if is_copy && !here.contains(session) {
+            if !here.contains(session) && stored.is_ok_and(|it| is_marked(&it.record)) {
                 gone.push(*session);
             }
             end_if(signals.any())
@@ -328,22 +326,38 @@ impl Pass<'_> {
 }
 
 fn is_marked(record: &Record) -> bool {
-    record.values().starts_with(MARK)
+    record.values().starts_with(&mark(record))
+}
+
+/// How the values of a copy with this head begin.
+fn mark(record: &Record) -> Vec<u8> {
+    let hash = Sha256::digest(record.with_values(b"{}".to_vec()).to_json());
+    let bits = hash
+        .iter()
+        .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1));
+    let bits = bits.map(|bit| if bit == 0 { b' ' } else { b'\t' });
+    let mark = MARK.iter().copied().chain(bits.take(MARK_BITS));
+    mark.collect()
 }
 
 /// The record of a copy.
 fn marked(record: &Record) -> Record {
-    match plain(record).values().strip_prefix(b"{") {
-        Some(values) => record.with_values([MARK, values].concat()),
-        None => record.clone(),
+    let record = plain(record);
+    match record.values().strip_prefix(b"{") {
+        Some(values) => record.with_values([&mark(&record), values].concat()),
+        None => record,
     }
 }
 
 /// The record as its session has it.
 fn plain(record: &Record) -> Record {
-    match record.values().strip_prefix(MARK) {
-        Some(values) => record.with_values([b"{", values].concat()),
-        None => record.clone(),
+    let is_mark = |begin: &[u8]| {
+        let bits = begin.strip_prefix(MARK);
+        bits.is_some_and(|bits| bits.iter().all(|bit| matches!(bit, b' ' | b'\t')))
+    };
+    match record.values().split_at_checked(MARK.len() + MARK_BITS) {
+        Some((begin, values)) if is_mark(begin) => record.with_values([b"{", values].concat()),
+        _ => record.clone(),
     }
 }
 
