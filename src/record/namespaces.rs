@@ -234,17 +234,18 @@ impl Namespaces {
             .filter(|(_, values)| !values.is_empty())
     }
 
-    /// The notes as they are to be stored.
-    fn notes(&self) -> Notes {
+    /// The notes as they are to be stored, if there are any.
+    fn notes(&self) -> Option<Notes> {
         let ending = self
             .filled()
             .filter(|(_, values)| !values.ends().is_empty());
-        Notes {
-            ends: ending
-                .map(|(name, values)| (name.to_owned(), values.ends().clone()))
-                .collect(),
+        let ends: BTreeMap<_, _> = ending
+            .map(|(name, values)| (name.to_owned(), values.ends().clone()))
+            .collect();
+        (!ends.is_empty() || !self.notes.is_empty()).then(|| Notes {
+            ends,
             ..self.notes.clone()
-        }
+        })
     }
 
     fn check_free(&self, name: &str) -> Result<()> {
@@ -265,8 +266,7 @@ impl Serialize for Namespaces {
         for (name, values) in self.filled() {
             members.serialize_entry(name, values)?;
         }
-        let notes = self.notes();
-        if !notes.is_empty() {
+        if let Some(notes) = self.notes() {
             members.serialize_entry(&RESERVED, &notes)?;
         }
         members.end()

@@ -141,15 +141,16 @@ fn header(bytes: &[u8], place: SlotPosition, cap: usize) -> Option<Header> {
     (header.length.checked_add(OVERHEAD)? <= cap).then_some(header)
 }
 
+/// Spaces alone before it: in the checksum the field is what a number is written as.
 fn aligned_number(field: &[u8]) -> Option<u64> {
-    let digits = field.iter().rev().take_while(|byte| byte.is_ascii_digit());
-    let (blank, digits) = field.split_at(field.len() - digits.count());
-    // Spaces alone: in the checksum the field is what a number is written as.
-    if !b"                    ".starts_with(blank) || matches!(digits, [] | [b'0', _, ..]) {
+    let blank = field.iter().take_while(|byte| **byte == b' ').count();
+    let digits = field.get(blank..)?;
+    if matches!(digits, [] | [b'0', _, ..]) {
         return None;
     }
     digits.iter().try_fold(0u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
     })
 }
 
