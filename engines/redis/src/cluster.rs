@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use cgi_session::{Error, Result};
 use cgi_session_kit::pool::Pool;
 use crc::{CRC_16_XMODEM, Crc};
-use redis::{ConnectionInfo, RedisError, Value, from_redis_value_ref};
+use redis::{RedisError, Value, from_redis_value_ref};
 
 use super::node::{Connections, Link, Node};
-use super::place::{Address, Place, address, neighbour};
+use super::place::{Address, Place};
 
 const SLOTS: u16 = 16384;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
@@ -27,15 +27,9 @@ pub(super) struct Cluster {
 
 #[derive(Default)]
 struct Map {
-    nodes: Vec<Known>,
+    nodes: Vec<Connections>,
     ranges: Vec<Range>,
     asked: Option<Instant>,
-}
-
-/// A node by its host and port.
-struct Known {
-    address: Address,
-    pool: Connections,
 }
 
 /// The slots from the first to the last, and who has them.
@@ -98,29 +92,18 @@ impl Cluster {
 
     /// Learns from the node to which another one points who has what.
     pub(super) fn follow(&self, error: &RedisError, from: Link) -> Option<()> {
-        let (host, port) = self.target(error, &from)?;
+        let address = target(error, &from)?;
         from.keep();
-        let pool = self.known(&host, port)?;
-        self.ask_for_slots(&pool).ok()
+        self.ask_for_slots(&self.known(&address)).ok()
     }
 
     /// A connection to the node to which another one points, which will answer one question there.
     pub(super) fn ask(&self, error: &RedisError, from: Link) -> Option<Link> {
-        let (host, port) = self.target(error, &from)?;
+        let address = target(error, &from)?;
         from.keep();
-        let mut link = Link::to(&self.known(&host, port)?).ok()?;
+        let mut link = Link::to(&self.known(&address)).ok()?;
         link.announce().ok()?;
         Some(link)
-    }
-
-    /// Where an answer says that the key is. Without a host, it is that of who says it.
-    fn target(&self, error: &RedisError, from: &Link) -> Option<Address> {
-        let (target, _) = error.redirect_node()?;
-        let (host, port) = target.rsplit_once(':')?;
-        let port = port.parse().ok()?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let asked = self.map().address_of(&from.pool)?.0;
-        Some((reachable(Some(host), &asked), port))
     }
 
     /// Asks any node who has what, unless that was asked a moment ago.
@@ -147,12 +130,13 @@ impl Cluster {
     fn candidates(&self, failed: Option<&Connections>) -> Vec<Connections> {
         let mut candidates = self.map().primaries();
         // A program that serves one request is not to wait each time for the first one, if that is away.
-        let seeds = &self.place.seeds;
-        let (later, first) = seeds.split_at(rand::random_range(0..seeds.len().max(1)));
-        for seed in first.iter().chain(later) {
-            let pool = address(seed).and_then(|(host, port)| self.known(host, port));
-            let is_new = |pool: &Connections| !candidates.iter().any(|c| Arc::ptr_eq(c, pool));
-            candidates.extend(pool.filter(is_new));
+        let hosts = &self.place.hosts;
+        let (later, first) = hosts.split_at(rand::random_range(0..hosts.len().max(1)));
+        for host in first.iter().chain(later) {
+            let pool = self.known(host);
+            if !candidates.iter().any(|known| Arc::ptr_eq(known, &pool)) {
+                candidates.push(pool);
+            }
         }
         if let Some(failed) = failed {
             candidates.sort_by_key(|pool| Arc::ptr_eq(pool, failed));
@@ -168,12 +152,11 @@ impl Cluster {
             .query(link.connection())
             .map_err(|error| link.node().explain("find the nodes of", &error))?;
         link.keep();
-        let own = self.map().address_of(pool);
-        let own = own.map(|(host, _)| host).unwrap_or_default();
-        let parts: Vec<_> = answer.iter().filter_map(|part| read(part, &own)).collect();
-        let ranges = parts.into_iter().filter_map(|(first, last, (host, port))| {
-            let pool = self.known(&host, port)?;
-            Some(Range { first, last, pool })
+        let parts = answer.iter().filter_map(|part| read(part, host_of(pool)));
+        let ranges = parts.map(|(first, last, address)| Range {
+            first,
+            last,
+            pool: self.known(&address),
         });
         let ranges = ranges.collect();
         let mut map = self.map();
@@ -183,21 +166,16 @@ impl Cluster {
     }
 
     /// The connections to the node of this address.
-    fn known(&self, host: &str, port: u16) -> Option<Connections> {
-        let mut map = self.map();
-        let is_it = |known: &&Known| known.address.1 == port && known.address.0 == host;
-        if let Some(known) = map.nodes.iter().find(is_it) {
-            return Some(Arc::clone(&known.pool));
+    fn known(&self, address: &Address) -> Connections {
+        let nodes = &mut self.map().nodes;
+        let is_it = |node: &&Connections| node.engine().address() == Some(address);
+        if let Some(known) = nodes.iter().find(is_it) {
+            return Arc::clone(known);
         }
-        let seed: &ConnectionInfo = self.place.seeds.first()?;
-        let server = neighbour(seed, host, port);
-        let node = Node::member(&self.place, server, format!("{host}:{port}"));
+        let node = Node::new(&self.place, Some(address.clone()));
         let pool = Arc::new(Pool::new(node));
-        map.nodes.push(Known {
-            address: (host.to_owned(), port),
-            pool: Arc::clone(&pool),
-        });
-        Some(pool)
+        nodes.push(Arc::clone(&pool));
+        pool
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
@@ -215,23 +193,25 @@ impl Map {
     }
 
     fn primaries(&self) -> Vec<Connections> {
-        let mut primaries: Vec<Connections> = Vec::new();
-        for range in &self.ranges {
-            if !primaries
-                .iter()
-                .any(|known| Arc::ptr_eq(known, &range.pool))
-            {
-                primaries.push(Arc::clone(&range.pool));
-            }
-        }
-        primaries
+        let has_slots = |node: &&Connections| {
+            let mut ranges = self.ranges.iter();
+            ranges.any(|range| Arc::ptr_eq(&range.pool, node))
+        };
+        self.nodes.iter().filter(has_slots).cloned().collect()
     }
+}
 
-    fn address_of(&self, pool: &Connections) -> Option<Address> {
-        let known = self.nodes.iter();
-        let mut known = known.filter(|known| Arc::ptr_eq(&known.pool, pool));
-        known.next().map(|known| known.address.clone())
-    }
+/// Where an answer says that the key is.
+fn target(error: &RedisError, from: &Link) -> Option<Address> {
+    let (target, _) = error.redirect_node()?;
+    let (host, port) = target.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = reachable(Some(host), host_of(&from.pool));
+    Some((host, port.parse().ok()?))
+}
+
+fn host_of(node: &Connections) -> &str {
+    node.engine().address().map_or("", |(host, _)| host)
 }
 
 /// A part of the answer to CLUSTER SLOTS: two slots, the primary's host, port and more, and its

@@ -9,18 +9,11 @@ use cgi_session_kit::reading::{self, head};
 use redis::ToRedisArgs;
 
 use super::lock::Token;
-use super::node::Link;
+use super::node::{Link, millis};
 use super::record::Loaded;
 use super::scripts::{CHECK, COMMIT, CREATE, DESTROY, Reply, Script, TOUCH};
 use super::server::keep;
 use super::{Shared, ttl_millis};
-
-/// What becomes of the lock once something is stored.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Keep,
-    Release,
-}
 
 /// The lock of one session.
 pub(super) struct RedisLease {
@@ -82,7 +75,7 @@ impl RedisLease {
         // The answer may be lost of what was done: then too there is a lock to give back.
         self.is_held = true;
         let action = "store a session in";
-        let reply = self.write(action, &CREATE, Then::Keep, arguments)?;
+        let reply = self.write(action, &CREATE, self.lease(), arguments)?;
         if reply.word() == "absent" {
             return Err(self.unknown(action));
         }
@@ -91,7 +84,8 @@ impl RedisLease {
         Ok(self.is_held)
     }
 
-    fn store(&mut self, record: &Record, now: SystemTime, then: Then) -> Result<()> {
+    /// Saves the record, and holds the lock for so long; for 0 it is released.
+    fn store(&mut self, record: &Record, now: SystemTime, lease: u64) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
         if record.user() != self.head.user() {
             self.note_user(record, now)?;
@@ -99,7 +93,7 @@ impl RedisLease {
         let end = self.shared.expiry.end(record, now);
         let arguments = (self.version.clone(), self.content(record, end, now));
         let action = "save a session in";
-        let reply = self.write(action, &COMMIT, then, arguments)?;
+        let reply = self.write(action, &COMMIT, lease, arguments)?;
         if reply.word() != "done" {
             let lost = self.lost(&reply);
             return Err(if reply.is_repeated {
@@ -109,7 +103,7 @@ impl RedisLease {
             });
         }
         (self.version, self.end, self.head) = (self.last_version(), end, head(record));
-        self.is_held = then == Then::Keep;
+        self.is_held = lease > 0;
         Ok(())
     }
 
@@ -145,6 +139,10 @@ impl RedisLease {
         )
     }
 
+    fn lease(&self) -> u64 {
+        millis(self.shared.lease)
+    }
+
     /// The version of what this lease has last tried to write.
     fn last_version(&self) -> Vec<u8> {
         format!("{}.{}", self.token.digits(), self.writes).into_bytes()
@@ -154,19 +152,13 @@ impl RedisLease {
         &mut self,
         action: &str,
         script: &Script,
-        then: Then,
+        lease: u64,
         arguments: impl ToRedisArgs,
     ) -> Result<Reply> {
         let shared = &self.shared;
         let key = shared.names.record(&self.session);
         let (link, token) = (&mut self.link, &self.token);
-        let first = |link: &Link| {
-            let lease = match then {
-                Then::Keep => shared.lease_millis(),
-                Then::Release => 0,
-            };
-            (token.value(link), lease)
-        };
+        let first = |link: &Link| (token.value(link), lease);
         let server = &shared.server;
         server.call(link, action, script, &key, first, arguments)
     }
@@ -196,11 +188,11 @@ impl RedisLease {
 
 impl Lease for RedisLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.store(record, now, Then::Keep)
+        self.store(record, now, self.lease())
     }
 
     fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.store(record, now, Then::Release)
+        self.store(record, now, 0)
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
@@ -211,7 +203,7 @@ impl Lease for RedisLease {
         let arguments = (self.version.clone(), end, used, ttl_millis(end, now));
         // One that is gone or another's has no use of it, and nothing of it was to be saved.
         let action = "renew the time of a session in";
-        if let Err(error) = self.write(action, &TOUCH, Then::Keep, arguments) {
+        if let Err(error) = self.write(action, &TOUCH, self.lease(), arguments) {
             log::warn!("{}", error.one_line());
         }
         self.end = end;
@@ -220,7 +212,7 @@ impl Lease for RedisLease {
 
     fn check(&mut self) -> Result<()> {
         let version = self.version.clone();
-        let reply = self.write("look at a session in", &CHECK, Then::Keep, version)?;
+        let reply = self.write("look at a session in", &CHECK, self.lease(), version)?;
         if reply.word() == "done" {
             return Ok(());
         }
@@ -229,7 +221,7 @@ impl Lease for RedisLease {
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
         let version = self.version.clone();
-        let reply = self.write("delete a session in", &DESTROY, Then::Keep, version)?;
+        let reply = self.write("delete a session in", &DESTROY, self.lease(), version)?;
         match reply.word() {
             "done" => {}
             // It was done the first time, and not heard of. Otherwise somebody else has ended it, or given

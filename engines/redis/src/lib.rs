@@ -56,7 +56,6 @@ use cgi_session::{
 use lease::RedisLease;
 use lock::Token;
 use names::Names;
-use node::millis;
 use record::Loaded;
 use scripts::RENEW;
 use server::{Server, keep};
@@ -248,10 +247,6 @@ impl Shared {
         let arguments = (end, new_end, unix_seconds(now), ttl_millis(new_end, now));
         let renewed = self.server.call_once(action, &RENEW, &key, arguments);
         renewed.map(drop)
-    }
-
-    fn lease_millis(&self) -> u64 {
-        millis(self.lease)
     }
 }
 

@@ -8,7 +8,7 @@ use cgi_session_kit::waiting::Backoff;
 use cgi_session_kit::{name_of_process, random_digits};
 
 use super::Shared;
-use super::node::Link;
+use super::node::{Link, millis};
 use super::record::Loaded;
 use super::scripts::{LOCK, Reply, UNLOCK};
 use super::server::nothing;
@@ -120,7 +120,7 @@ impl Shared {
         token: &Token,
         now: SystemTime,
     ) -> Result<Reply> {
-        let first = |link: &Link| (token.value(link), self.lease_millis());
+        let first = |link: &Link| (token.value(link), millis(self.lease));
         let action = "open a session in";
         self.server
             .call(link, action, &LOCK, key, first, unix_seconds(now))

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use cgi_session::{Error, Result};
+use cgi_session::Result;
 use cgi_session_kit::pool::{Connect, Pool};
 use redis::{
     ConnectionInfo, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
     ServerErrorKind, ToRedisArgs, Value, from_redis_value, from_redis_value_ref,
 };
 
-use super::place::{Kind, Place};
+use super::place::{Address, Place};
 use super::scripts::{Reply, Script};
 
 /// A kept connection that does not answer in this time is given up.
@@ -27,10 +27,8 @@ pub(super) const WAITAOF: (u32, u32) = (7, 2);
 /// A server that can be connected to.
 pub(super) struct Node {
     place: Arc<Place>,
-    /// Where it is; `None` when the sentinels say that.
-    server: Option<ConnectionInfo>,
-    /// What this one of several servers is called; empty for a server that is alone.
-    name: String,
+    /// Where it is in a cluster; `None` for the server that `database` or the sentinels name.
+    address: Option<Address>,
 }
 
 /// An open connection.
@@ -59,23 +57,15 @@ pub(super) struct Link {
 }
 
 impl Node {
-    /// The server that `database` names, or that the sentinels do.
-    pub(super) fn only(place: &Arc<Place>) -> Self {
-        let server = place.seeds.first().cloned();
+    pub(super) fn new(place: &Arc<Place>, address: Option<Address>) -> Self {
         Node {
             place: Arc::clone(place),
-            server: server.filter(|_| matches!(place.kind, Kind::Server)),
-            name: String::new(),
+            address,
         }
     }
 
-    /// A node of a cluster.
-    pub(super) fn member(place: &Arc<Place>, server: ConnectionInfo, name: String) -> Self {
-        Node {
-            place: Arc::clone(place),
-            server: Some(server),
-            name,
-        }
+    pub(super) fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
     }
 
     /// What the whole is called: the server, the cluster or the service.
@@ -83,27 +73,25 @@ impl Node {
         &self.place.shown
     }
 
+    /// What this one of several servers is called; empty for a server that is alone.
     pub(super) fn name(&self) -> String {
-        match &self.place.kind {
-            Kind::Sentinels(sentinels) => match sentinels.known() {
-                Some((host, port)) => format!("{host}:{port}"),
-                None => String::new(),
-            },
-            _ => self.name.clone(),
-        }
+        let address = match &self.place.sentinels {
+            Some(sentinels) => sentinels.known(),
+            None => self.address.clone(),
+        };
+        address.map_or_else(String::new, |(host, port)| format!("{host}:{port}"))
     }
 
     /// Whether the sentinels name another server by now.
     pub(super) fn has_moved(&self) -> bool {
-        matches!(&self.place.kind, Kind::Sentinels(sentinels) if sentinels.has_moved(&self.place))
+        let sentinels = self.place.sentinels.as_ref();
+        sentinels.is_some_and(|sentinels| sentinels.has_moved(&self.place))
     }
 
     fn open(&self, server: ConnectionInfo) -> RedisResult<Connection> {
         let patience = self.place.patience;
-        let limit = match self.place.kind {
-            Kind::Server => patience,
-            _ => patience.min(NEAR),
-        };
+        let is_one = self.place.hosts.is_empty();
+        let limit = if is_one { patience } else { patience.min(NEAR) };
         let mut inner = self.place.connect(server, limit)?;
         inner.set_read_timeout(Some(patience))?;
         inner.set_write_timeout(Some(patience))?;
@@ -119,13 +107,9 @@ impl Node {
         let about = about.unwrap_or_else(|| InfoDict::new(""));
         let role = next().unwrap_or(Value::Nil);
         let is_replica = matches!(from_redis_value_ref(&role), Ok(Role::Replica { .. }));
-        if is_replica && matches!(self.place.kind, Kind::Sentinels(_)) {
+        if is_replica && self.place.sentinels.is_some() {
             let kind = ErrorKind::Server(ServerErrorKind::ReadOnly);
-            return Err((
-                kind,
-                "the sentinels name it as the primary, and it is a replica",
-            )
-                .into());
+            return Err((kind, "the sentinels name it, and it is a replica").into());
         }
         let millis = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         Ok(Connection {
@@ -144,12 +128,13 @@ impl Connect for Node {
     type Connection = Connection;
 
     fn connect(&self) -> Result<Connection> {
-        let server = match (&self.server, &self.place.kind) {
-            (Some(server), _) => server.clone(),
-            (None, Kind::Sentinels(sentinels)) => sentinels.primary(&self.place)?,
-            (None, _) => return Err(Error::Config("database names no server".to_owned())),
+        let place = &self.place;
+        let server = match (&self.address, &place.sentinels) {
+            (Some(address), _) => place.at(address),
+            (None, Some(sentinels)) => place.at(&sentinels.primary(place)?),
+            (None, None) => place.server.clone(),
         };
-        let connected = self.open(self.place.let_in(server)?);
+        let connected = self.open(place.let_in(server)?);
         connected.map_err(|error| self.explain("connect to", &error))
     }
 

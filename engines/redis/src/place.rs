@@ -21,13 +21,17 @@ const FORMS: &str = "redis://127.0.0.1:6379/0, redis+unix:///run/redis/redis.soc
 /// The limit of time for an answer, and for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SENTINEL_PORT: u16 = 26379;
+const WRONG: &str = "it is no URL of a Redis server";
 const NO_TLS: &str = "this program was built without the feature tls of cgi-session-redis";
 
 /// A server, a cluster or a service with sentinels, and how it is connected to.
 pub(super) struct Place {
-    /// The server, or the nodes of a cluster or the sentinels that `database` names.
-    pub(super) seeds: Vec<ConnectionInfo>,
-    pub(super) kind: Kind,
+    /// The server, or one of several.
+    pub(super) server: ConnectionInfo,
+    /// The nodes of a cluster or the sentinels that `database` names.
+    pub(super) hosts: Vec<Address>,
+    pub(super) is_cluster: bool,
+    pub(super) sentinels: Option<Sentinels>,
     /// What may be said of it.
     pub(super) shown: Arc<str>,
     /// How long an answer or a connection is waited for.
@@ -37,19 +41,14 @@ pub(super) struct Place {
     certificates: Option<redis::TlsCertificates>,
 }
 
+type Parsed = (ConnectionInfo, Vec<Address>, Option<Sentinels>);
+
 /// Host and port.
 pub(super) type Address = (String, u16);
 
 /// What `database` names.
-pub(super) enum Kind {
-    Server,
-    Cluster,
-    Sentinels(Sentinels),
-}
-
-/// The same, while its URL is read.
 #[derive(Clone, Copy)]
-enum Form {
+enum Kind {
     Server,
     Cluster,
     Sentinels,
@@ -69,24 +68,29 @@ impl Place {
                 "database = {shown} ({origin}): {reason}; storageType = redis needs {FORMS}"
             ))
         };
-        let (kind, seeds) = parse(database).map_err(|reason| wrong(&reason))?;
-        let has_password = |info: &ConnectionInfo| info.redis_settings().password().is_some();
-        access::password(config, seeds.iter().any(has_password))?;
+        let parsed = parse(database).map_err(|reason| wrong(&reason))?;
+        let (server, hosts, sentinels) = parsed;
+        access::password(config, server.redis_settings().password().is_some())?;
         let place = Place {
-            kind,
+            is_cluster: sentinels.is_none() && !hosts.is_empty(),
+            sentinels,
             #[cfg(feature = "tls")]
             certificates: certificates(config)?,
             shown: Arc::from(&*shown),
             patience: config.lock_timeout().min(PATIENCE),
             config: config.clone(),
-            seeds,
+            server,
+            hosts,
         };
         // Certificates that cannot be used are found out here.
-        for seed in &place.seeds {
-            let client = place.client(seed.clone());
-            client.map_err(|error| wrong(&told(&error)))?;
-        }
+        let client = place.client(place.server.clone());
+        client.map_err(|error| wrong(&told(&error)))?;
         Ok(place)
+    }
+
+    /// The server of several that is there.
+    pub(super) fn at(&self, address: &Address) -> ConnectionInfo {
+        moved(&self.server, address)
     }
 
     /// The same server with the password of the configuration, which may have changed since.
@@ -137,91 +141,86 @@ impl Place {
     }
 }
 
-/// A node of the same cluster.
-pub(super) fn neighbour(of: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
-    let mut address = of.addr().clone();
-    match &mut address {
-        ConnectionAddr::Tcp(its_host, its_port)
-        | ConnectionAddr::TcpTls {
-            host: its_host,
-            port: its_port,
-            ..
-        } => {
-            host.clone_into(its_host);
-            *its_port = port;
-        }
-        _ => {}
-    }
-    of.clone().set_addr(address)
-}
-
-/// Host and port of a node.
-pub(super) fn address(of: &ConnectionInfo) -> Option<(&str, u16)> {
+fn address(of: &ConnectionInfo) -> Option<Address> {
     match of.addr() {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            Some((host, *port))
+            Some((host.clone(), *port))
         }
         _ => None,
     }
 }
 
-/// The servers that a URL names, and whether they are nodes of a cluster or sentinels.
-fn parse(database: &str) -> Result<(Kind, Vec<ConnectionInfo>), String> {
+/// The same server at another address.
+fn moved(server: &ConnectionInfo, (host, port): &Address) -> ConnectionInfo {
+    let mut address = server.addr().clone();
+    if let ConnectionAddr::Tcp(its_host, its_port)
+    | ConnectionAddr::TcpTls {
+        host: its_host,
+        port: its_port,
+        ..
+    } = &mut address
+    {
+        its_host.clone_from(host);
+        *its_port = *port;
+    }
+    server.clone().set_addr(address)
+}
+
+/// What a URL names: a server, and the hosts where there are several.
+fn parse(database: &str) -> Result<Parsed, String> {
     if let Some((scheme, rest)) = database.split_once("+cluster://") {
-        let (seeds, _) = infos(scheme, rest, Form::Cluster)?;
-        if seeds.iter().any(|seed| seed.redis_settings().db() != 0) {
+        let (server, hosts, _) = several(scheme, rest, Kind::Cluster)?;
+        if server.redis_settings().db() != 0 {
             return Err("a cluster has no database but 0".to_owned());
         }
-        return Ok((Kind::Cluster, seeds));
+        return Ok((server, hosts, None));
     }
     if let Some((scheme, rest)) = database.split_once("+sentinel://") {
         // The name of the primary stands before the number of the database.
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let end = path.find(['/', '?', '#']).unwrap_or(path.len());
         let (service, rest) = path.split_at(end);
-        let (seeds, settings) = infos(scheme, &format!("{hosts}{rest}"), Form::Sentinels)?;
+        let rest = format!("{hosts}{rest}");
+        let (server, hosts, settings) = several(scheme, &rest, Kind::Sentinels)?;
         if service.is_empty() {
             return Err(
                 "it does not say under which name the sentinels know the primary".to_owned(),
             );
         }
-        let sentinels = Sentinels::new(service, settings);
-        return Ok((Kind::Sentinels(sentinels), seeds));
+        return Ok((server, hosts, Some(Sentinels::new(service, settings))));
     }
-    let (seed, _) = info(database, Form::Server)?;
-    Ok((Kind::Server, vec![seed]))
+    let (server, _) = info(database, Kind::Server)?;
+    Ok((server, Vec::new(), None))
 }
 
-/// Each of several hosts as if it were the only one, and what they let in if they are sentinels.
-fn infos(
+/// The first of several hosts, all of them, and what lets in if they are sentinels.
+fn several(
     scheme: &str,
     rest: &str,
-    form: Form,
-) -> Result<(Vec<ConnectionInfo>, RedisConnectionInfo), String> {
+    kind: Kind,
+) -> Result<(ConnectionInfo, Vec<Address>, RedisConnectionInfo), String> {
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(at);
     let at = authority.rfind('@').map_or(0, |at| at + 1);
     let (user, hosts) = authority.split_at(at);
-    let mut infos = Vec::new();
-    let mut settings = RedisConnectionInfo::default();
-    for host in hosts.split(',') {
-        let (info, its_settings) = info(&format!("{scheme}://{user}{host}{rest}"), form)?;
-        infos.push(info);
-        settings = its_settings;
-    }
-    Ok((infos, settings))
+    let infos = hosts
+        .split(',')
+        .map(|host| info(&format!("{scheme}://{user}{host}{rest}"), kind));
+    let infos = infos.collect::<Result<Vec<_>, _>>()?;
+    let hosts = infos.iter().filter_map(|(info, _)| address(info)).collect();
+    let (server, settings) = infos.into_iter().next().ok_or(WRONG)?;
+    Ok((server, hosts, settings))
 }
 
-fn info(url: &str, form: Form) -> Result<(ConnectionInfo, RedisConnectionInfo), String> {
-    const WRONG: &str = "it is no URL of a Redis server";
+fn info(url: &str, kind: Kind) -> Result<(ConnectionInfo, RedisConnectionInfo), String> {
     let url = parse_redis_url(url).ok_or(WRONG)?;
-    let known: &[&str] = match (url.scheme(), form) {
+    let known: &[&str] = match (url.scheme(), kind) {
         ("rediss" | "valkeys", _) if !cfg!(feature = "tls") => return Err(NO_TLS.to_owned()),
-        ("redis" | "valkey" | "rediss" | "valkeys", Form::Sentinels) => {
+        ("redis" | "valkey" | "rediss" | "valkeys", Kind::Sentinels) => {
             &["sentinelUser", "sentinelPass"]
         }
         ("redis" | "valkey" | "rediss" | "valkeys", _) => &[],
-        ("redis+unix" | "valkey+unix", Form::Server) => &["db", "user", "pass"],
+        ("redis+unix" | "valkey+unix", Kind::Server) => &["db", "user", "pass"],
         _ => return Err(WRONG.to_owned()),
     };
     // One answer less to be waited for.
@@ -239,8 +238,8 @@ fn info(url: &str, form: Form) -> Result<(ConnectionInfo, RedisConnectionInfo), 
     }
     let has_port = url.port().is_some();
     let mut info = url.into_connection_info().map_err(|error| told(&error))?;
-    if let (Form::Sentinels, false, Some((host, _))) = (form, has_port, address(&info)) {
-        info = neighbour(&info, host, SENTINEL_PORT);
+    if let (Kind::Sentinels, false, Some((host, _))) = (kind, has_port, address(&info)) {
+        info = moved(&info, &(host, SENTINEL_PORT));
     }
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
     Ok((info.set_redis_settings(settings), of_sentinel))

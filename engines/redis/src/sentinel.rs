@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cgi_session::{Error, Result};
-use redis::{ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisResult};
+use redis::{ErrorKind, RedisConnectionInfo, RedisResult};
 
 use super::failure::explain;
-use super::place::{Address, Place, address, neighbour};
+use super::place::{Address, Place};
 
 /// A sentinel that does not answer in this time is passed over.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -72,17 +72,15 @@ impl Sentinels {
     }
 
     /// Where the primary is, as the first sentinel says that answers.
-    pub(super) fn primary(&self, place: &Place) -> Result<ConnectionInfo> {
-        let (first, number) = (self.state().first, place.seeds.len());
+    pub(super) fn primary(&self, place: &Place) -> Result<Address> {
+        let (first, number) = (self.state().first, place.hosts.len());
         let mut failure = None;
         for at in (0..number).map(|at| (first + at) % number) {
-            let seed = &place.seeds[at];
-            match self.ask(place, seed) {
-                Ok((host, port)) => {
-                    let primary = neighbour(seed, &host, port);
+            match self.ask(place, &place.hosts[at]) {
+                Ok(primary) => {
                     *self.state() = State {
                         first: at,
-                        primary: Some((host, port)),
+                        primary: Some(primary.clone()),
                         asked: Some(Instant::now()),
                     };
                     return Ok(primary);
@@ -95,11 +93,11 @@ impl Sentinels {
         Err(failure.unwrap_or_else(|| Error::unavailable("cannot ask a sentinel", "none is known")))
     }
 
-    fn ask(&self, place: &Place, seed: &ConnectionInfo) -> Result<Address> {
-        let (host, port) = address(seed).unwrap_or_default();
+    fn ask(&self, place: &Place, sentinel: &Address) -> Result<Address> {
+        let (host, port) = sentinel;
         let action = format!("find the primary of {}", place.shown);
         let name = format!("sentinel {host}:{port}");
-        let answer = self.answer(place, seed).map_err(|error| {
+        let answer = self.answer(place, sentinel).map_err(|error| {
             let told = explain(&action, &name, &error);
             match (&told, error.kind(), error.code()) {
                 (Error::Unavailable { .. }, ErrorKind::Io, _) => told.with_hint(AWAY),
@@ -116,9 +114,9 @@ impl Sentinels {
         })
     }
 
-    fn answer(&self, place: &Place, seed: &ConnectionInfo) -> RedisResult<Option<Address>> {
+    fn answer(&self, place: &Place, sentinel: &Address) -> RedisResult<Option<Address>> {
         let limit = place.patience.min(LIMIT);
-        let sentinel = seed.clone().set_redis_settings(self.settings.clone());
+        let sentinel = place.at(sentinel).set_redis_settings(self.settings.clone());
         let mut connection = place.connect(sentinel, limit)?;
         connection.set_read_timeout(Some(limit))?;
         let mut question = redis::cmd("SENTINEL");

@@ -12,7 +12,7 @@ use redis::{
 use super::cluster::Cluster;
 use super::failure::in_place_of;
 use super::node::{Connections, Link, Node, is_interrupted, is_stale, leaves_in_step, may_be_done};
-use super::place::{Kind, Place};
+use super::place::Place;
 use super::scripts::{Reply, Script};
 
 /// So often a question is passed on from node to node.
@@ -30,19 +30,14 @@ enum Nodes {
     Many(Box<Cluster>),
 }
 
-/// What comes after an error.
-enum Next {
-    Again,
-    Failed,
-}
-
 impl Server {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let place = Arc::new(Place::of(config)?);
         let shown = Arc::clone(&place.shown);
-        let nodes = match place.kind {
-            Kind::Cluster => Nodes::Many(Box::new(Cluster::new(place))),
-            _ => Nodes::One(Arc::new(Pool::new(Node::only(&place)))),
+        let nodes = if place.is_cluster {
+            Nodes::Many(Box::new(Cluster::new(place)))
+        } else {
+            Nodes::One(Arc::new(Pool::new(Node::new(&place, None))))
         };
         Ok(Server {
             nodes,
@@ -173,37 +168,36 @@ impl Server {
             };
             let explained = current.node().explain(action, &error);
             turn += 1;
-            match self.after(&error, current, link, key, turn) {
-                Next::Again if turn < MAX_TURNS => {}
-                _ => return Err(explained),
+            if !self.has_another_turn(&error, current, link, key, turn) || turn == MAX_TURNS {
+                return Err(explained);
             }
         }
     }
 
     /// Prepares another turn, where there is to be one.
-    fn after(
+    fn has_another_turn(
         &self,
         error: &RedisError,
         current: Link,
         link: &mut Option<Link>,
         key: &str,
         turn: u32,
-    ) -> Next {
+    ) -> bool {
         if is_interrupted(error) {
-            return Next::Again;
+            return true;
         }
         if is_stale(error) || error.is_timeout() {
             // Then so it is with those that were made before.
             current.pool.close();
         }
         if is_stale(error) && turn == 1 {
-            return Next::Again;
+            return true;
         }
         let Nodes::Many(cluster) = &self.nodes else {
             if leaves_in_step(error) {
                 *link = Some(current);
             }
-            return Next::Failed;
+            return false;
         };
         let turned = match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => cluster.follow(error, current),
@@ -228,7 +222,7 @@ impl Server {
             }
             _ => None,
         };
-        turned.map_or(Next::Failed, |()| Next::Again)
+        turned.is_some()
     }
 
     /// A connection to the node that has this key.
@@ -242,16 +236,19 @@ impl Server {
             }
             Nodes::Many(cluster) => cluster.link(key),
         };
-        linked.map_err(|error| in_place_of(error, action, &self.shown))
+        self.told(action, linked)
+    }
+
+    /// An error of a connection that was to be made as that of this action.
+    fn told<T>(&self, action: &str, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| in_place_of(error, action, &self.shown))
     }
 
     /// Every node that has keys.
     pub(super) fn all(&self, action: &str) -> Result<Vec<Connections>> {
         match &self.nodes {
             Nodes::One(pool) => Ok(vec![Arc::clone(pool)]),
-            Nodes::Many(cluster) => cluster
-                .primaries()
-                .map_err(|error| in_place_of(error, action, &self.shown)),
+            Nodes::Many(cluster) => self.told(action, cluster.primaries()),
         }
     }
 
@@ -264,8 +261,7 @@ impl Server {
     ) -> Result<T> {
         let mut is_first = true;
         loop {
-            let linked = Link::to(pool);
-            let mut link = linked.map_err(|error| in_place_of(error, action, &self.shown))?;
+            let mut link = self.told(action, Link::to(pool))?;
             match work(&mut link) {
                 Ok(done) => {
                     link.keep();
@@ -318,11 +314,9 @@ impl Server {
                 Nodes::One(pool) => Ok(Arc::clone(pool)),
                 Nodes::Many(cluster) => cluster.pool(key),
             };
-            let pool = pool.map_err(|error| in_place_of(error, action, &self.shown))?;
-            match nodes
-                .iter_mut()
-                .find(|(known, _)| Arc::ptr_eq(known, &pool))
-            {
+            let pool = self.told(action, pool)?;
+            let mut known = nodes.iter_mut();
+            match known.find(|(known, _)| Arc::ptr_eq(known, &pool)) {
                 Some((_, places)) => places.push(at),
                 None => nodes.push((pool, vec![at])),
             }

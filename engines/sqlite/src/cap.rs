@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use cgi_session::store::{SessionLock, unix_seconds};
 use cgi_session::{Error, Record, Result};
-use cgi_session_kit::rows::IS_SESSION;
+use cgi_session_kit::rows::{IS_SESSION, length};
 use rusqlite::{Transaction, params};
 
 use super::Shared;
@@ -87,8 +87,4 @@ fn delete(
         }
     }
     Ok(())
-}
-
-fn length(locks: &[SessionLock]) -> u64 {
-    u64::try_from(locks.len()).unwrap_or(u64::MAX)
 }

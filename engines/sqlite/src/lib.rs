@@ -146,8 +146,8 @@ impl Store for SqliteStore {
             shared.delete(session)?;
             return Ok(None);
         }
-        let end = loaded.end;
-        let Some(stored) = loaded.stored(session, &shared.database.shown())? else {
+        let place = shared.database.shown();
+        let Some((stored, end)) = loaded.live(session, &place, now)? else {
             return Ok(None);
         };
         let lease = SqliteLease {
@@ -162,28 +162,18 @@ impl Store for SqliteStore {
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let shared = &self.shared;
-        let Some(loaded) = shared
-            .load(session)?
-            .filter(|row| !has_passed(row.end, now))
-        else {
+        let Some((stored, end)) = shared.find(session, now)? else {
             return Ok(None);
         };
-        let end = loaded.end;
-        let stored = loaded.stored(session, &shared.database.shown())?;
-        if let Some(stored) = &stored
-            && let Some(new_end) = shared.expiry.renewed(&stored.record, end, now)
-        {
+        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now) {
             shared.renew(session, end, new_end, now);
         }
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let loaded = self.shared.load(session)?;
-        let live = loaded.filter(|row| !has_passed(row.end, now));
-        live.map_or(Ok(None), |loaded| {
-            loaded.stored(session, &self.shared.database.shown())
-        })
+        let found = self.shared.find(session, now)?;
+        Ok(found.map(|(stored, _)| stored))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::unix_seconds;
-use cgi_session::{Error, Record, Result, SessionDigest};
+use cgi_session::{Error, Record, Result, SessionDigest, Stored};
 use cgi_session_kit::reading;
 use cgi_session_kit::reading::Loaded;
 use cgi_session_kit::rows::PAGE;
@@ -79,6 +79,17 @@ impl Shared {
             row.optional()
         })?;
         Ok(loaded.flatten())
+    }
+
+    /// A live session and its end.
+    pub(super) fn find(
+        &self,
+        session: &SessionDigest,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, u64)>> {
+        let place = self.database.shown();
+        let loaded = self.load(session)?;
+        loaded.map_or(Ok(None), |loaded| loaded.live(session, &place, now))
     }
 
     /// The next live rows in the order of their names.

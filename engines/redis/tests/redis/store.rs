@@ -132,6 +132,17 @@ fn a_password_is_taken_from_the_url_or_from_a_file_and_never_shown() {
     let error = wrong.unwrap().read(&id.digest(), now).unwrap_err();
     says(&error, &["authentication failed", "pass=***"]);
 
+    // The file is read again for every connection.
+    fs::write(&path, "s3cretX\n").unwrap();
+    let settings = [("databasePasswordFile", &*path)];
+    let from_file = RedisStore::new(&config(&server.url(), &settings)).unwrap();
+    let error = from_file.read(&id.digest(), now).unwrap_err();
+    says(&error, &["authentication failed", "databasePasswordFile"]);
+    fs::write(&path, "s3cret\n").unwrap();
+    wait_until("the new password is taken", || {
+        from_file.read(&id.digest(), now).is_ok()
+    });
+
     let twice = config(&url, &[("databasePasswordFile", &path)]);
     is_refused(&twice, &["databasePasswordFile", "in database,"]);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
