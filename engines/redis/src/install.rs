@@ -27,29 +27,27 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
 /// Looks at the server, or at every node of a cluster that has keys.
 pub(super) fn examine(shared: &Shared) -> Examination {
     let mut found = Examination::default();
-    match shared.server.all(ASK) {
-        Ok(nodes) => {
-            for node in &nodes {
-                match State::of(shared, node) {
-                    Ok(state) => state.judge(&mut found),
-                    Err(error) => found.problems.push(error),
-                }
+    let judged = shared.server.all(ASK).map(|nodes| {
+        for node in &nodes {
+            if let Err(error) = State::of(shared, node, &mut found).map(State::judge) {
+                found.problems.push(error);
             }
         }
-        Err(error) => found.problems.push(error),
-    }
+    });
+    found.problems.extend(judged.err());
     found
 }
 
-/// What a server says of itself.
+/// What a server says of itself, and what that means.
 struct State<'a> {
     shared: &'a Shared,
     node: &'a Connections,
     information: InfoDict,
+    found: &'a mut Examination,
 }
 
 impl<'a> State<'a> {
-    fn of(shared: &'a Shared, node: &'a Connections) -> Result<Self> {
+    fn of(shared: &'a Shared, node: &'a Connections, found: &'a mut Examination) -> Result<Self> {
         let information = shared.server.on(node, ASK, |link| {
             redis::cmd("INFO").query(link.connection())
         })?;
@@ -57,6 +55,7 @@ impl<'a> State<'a> {
             shared,
             node,
             information,
+            found,
         })
     }
 
@@ -82,71 +81,68 @@ impl<'a> State<'a> {
         }
     }
 
-    fn problem(&self, reason: impl Into<String>, hint: &str) -> Error {
+    fn problem(&mut self, reason: impl Into<String>, hint: &str) {
         let action = format!("cannot keep sessions in {}", self.place());
-        Error::store(action, reason.into()).with_hint(hint)
+        let problem = Error::store(action, reason.into()).with_hint(hint);
+        self.found.problems.push(problem);
     }
 
-    fn judge(&self, found: &mut Examination) {
+    fn warn(&mut self, text: &str) {
+        let warning = format!("{} {text}", self.place());
+        self.found.warnings.push(warning);
+    }
+
+    fn judge(mut self) {
         let version = self.value("redis_version");
         let engine = match &*self.value("valkey_version") {
             "" => format!("Redis {version}"),
             version => format!("Valkey {version}"),
         };
-        found.engine.get_or_insert(engine);
+        self.found.engine.get_or_insert(engine);
         if node::version(&self.information) < OLDEST {
             let reason = format!("its version is {version}");
-            let hint = "version 6.2 or a later one is needed";
-            found.problems.push(self.problem(reason, hint));
+            self.problem(reason, "version 6.2 or a later one is needed");
         }
         if self.value("role") == "slave" {
-            let hint = "database must name the primary";
-            found.problems.push(self.problem("it is a replica", hint));
+            self.problem("it is a replica", "database must name the primary");
         }
         let policy = self.value("maxmemory_policy");
         if self.value("maxmemory") != "0" && policy != "noeviction" {
             let reason = format!("it may delete sessions that live (maxmemory-policy {policy})");
-            let hint = "set maxmemory-policy noeviction";
-            found.problems.push(self.problem(reason, hint));
+            self.problem(reason, "set maxmemory-policy noeviction");
         }
         let timeout = self.setting("timeout").and_then(|it| it.parse().ok());
         let timeout = Duration::from_secs(timeout.unwrap_or(0));
         if !timeout.is_zero() && timeout < self.shared.lease {
             let reason = format!("it ends the lock of a request that lasts for {timeout:?}");
-            let hint = "set timeout 0, or lockLease below it";
-            found.problems.push(self.problem(reason, hint));
+            self.problem(reason, "set timeout 0, or lockLease below it");
         }
-        self.judge_cluster(found);
-        self.judge_persistence(found);
+        self.judge_cluster();
+        self.judge_persistence();
     }
 
-    fn judge_cluster(&self, found: &mut Examination) {
+    fn judge_cluster(&mut self) {
         if !self.shared.server.is_cluster() {
             if self.value("cluster_enabled") == "1" {
                 let hint = "write redis+cluster:// in database";
-                let problem = self.problem("it is part of a cluster", hint);
-                found.problems.push(problem);
+                self.problem("it is part of a cluster", hint);
             }
             return;
         }
         let needs_all = self.setting("cluster-require-full-coverage");
         if needs_all.is_some_and(|needs_all| needs_all == "yes") {
-            found.warnings.push(format!(
-                "{} refuses all sessions while one node is away; set cluster-require-full-coverage no",
-                self.place()
-            ));
+            self.warn(
+                "refuses all sessions while one node is away; set cluster-require-full-coverage no",
+            );
         }
     }
 
-    fn judge_persistence(&self, found: &mut Examination) {
+    fn judge_persistence(&mut self) {
         let has_log = self.value("aof_enabled") == "1";
         let is = |name: &str, value: &str| self.setting(name).is_some_and(|it| it == value);
         if !self.shared.server.is_durable() {
             if !has_log && is("save", "") {
-                found.warnings.push(format!(
-                    "{} keeps nothing on disk: all sessions end with it; set appendonly yes for others",
-                    self.place()
-                ));
+                self.warn("keeps nothing on disk: all sessions end with it; set appendonly yes for others");
             }
             return;
         }
@@ -156,7 +152,7 @@ impl<'a> State<'a> {
         if !is_synced && matches!(&*self.value("connected_slaves"), "" | "0") {
             let reason = "a commit is lost with its power, which durability = data excludes";
             let hint = "set appendonly yes and appendfsync always, or give it a replica";
-            found.problems.push(self.problem(reason, hint));
+            self.problem(reason, hint);
         }
     }
 }

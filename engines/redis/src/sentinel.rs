@@ -38,7 +38,7 @@ pub(super) struct Sentinels {
 #[derive(Default)]
 struct State {
     /// The sentinel that answered last.
-    first: usize,
+    first: Option<usize>,
     primary: Option<Address>,
     asked: Option<Instant>,
 }
@@ -74,12 +74,14 @@ impl Sentinels {
     /// Where the primary is, as the first sentinel says that answers.
     pub(super) fn primary(&self, place: &Place) -> Result<Address> {
         let (first, number) = (self.state().first, place.hosts.len());
+        // A program that serves one request is not to wait each time for the first one, if that is away.
+        let first = first.unwrap_or_else(|| rand::random_range(0..number.max(1)));
         let mut failure = None;
         for at in (0..number).map(|at| (first + at) % number) {
             match self.ask(place, &place.hosts[at]) {
                 Ok(primary) => {
                     *self.state() = State {
-                        first: at,
+                        first: Some(at),
                         primary: Some(primary.clone()),
                         asked: Some(Instant::now()),
                     };

@@ -16,8 +16,8 @@ fn the_server_deletes_what_has_expired_and_not_what_is_in_use() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let quick = store(&server, &[("timeout", "1s"), ("lockLease", "1s")]);
-    let store = store(&server, &[("timeout", "1s")]);
+    let quick = store(&server, &[("timeout", "4s"), ("lockLease", "1s")]);
+    let store = store(&server, &[("timeout", "4s")]);
     let now = SystemTime::now();
     let (in_use, mut lease) = create(&store, 1, now);
     drop(create(&quick, 2, now));

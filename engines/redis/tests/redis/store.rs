@@ -187,7 +187,7 @@ fn a_slow_request_cannot_save_over_what_another_one_saved_since() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let store = store(&server, &[("lockLease", "1s")]);
+    let store = store(&server, &[("lockLease", "4s")]);
     let now = SystemTime::now();
     let (id, mut slow) = create(&store, 1, now);
     let session = id.digest();
@@ -238,7 +238,7 @@ fn a_slow_request_may_save_when_nobody_came_in_between() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let store = store(&server, &[("lockLease", "1s")]);
+    let store = store(&server, &[("lockLease", "4s")]);
     let now = SystemTime::now();
     let (id, mut slow) = create(&store, 1, now);
     // From then on it has the lock again.
