@@ -4,12 +4,12 @@
 mod allocator;
 mod cgi;
 mod error_log;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) mod fastcgi;
-#[cfg(all(fuzzing, target_os = "linux"))]
+#[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub mod fuzzing;
 #[cfg_attr(
-    not(target_os = "linux"),
+    not(all(target_os = "linux", feature = "fastcgi")),
     expect(dead_code, reason = "responders run on Linux")
 )]
 mod limits;

@@ -103,7 +103,7 @@ pub use self::http::response::Response;
 pub use config::{Config, MAX_KEY_LENGTH, Origin};
 pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};
-#[cfg(all(fuzzing, target_os = "linux"))]
+#[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub use gateway::fuzzing;
 pub use gateway::{Program, run};
 pub use id::{SessionDigest, SessionId};

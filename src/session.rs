@@ -25,7 +25,7 @@ use crate::session::held::SessionGuard;
 use crate::session::inner::{Locked, ManagerInner};
 use crate::store::Lease;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) use held::{WaitingPlaces, stand_aside, wait_in};
 pub use manager::SessionManager;
 pub(crate) use notes::CSRF_FIELD;

@@ -7,14 +7,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::config::Config;
 use crate::error::Result;
 use crate::gateway::cgi;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::gateway::error_log::report;
 use crate::gateway::error_log::report_everything;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::gateway::fastcgi::{self, Socket, listener::Bind};
 use crate::gateway::limits::Limits;
 use crate::gateway::runner::{BoxError, Handler};
@@ -201,7 +201,7 @@ impl Program {
         let handler = |request: &mut Request| -> Result<Response, BoxError> {
             handler(request).map_err(Into::into)
         };
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", feature = "fastcgi"))]
         if fastcgi::listener::is_on_stdin() {
             report_everything();
             // A command line that is not ours is the program's own affair.
@@ -217,14 +217,14 @@ impl Program {
         self.start_by_hand(&handler)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     fn lazy_manager(self) -> LazyManager {
         let kinds = self.kinds;
         let find = move || SessionManager::with_kinds(Config::find()?, &kinds);
         self.manager.unwrap_or_else(|| LazyManager::new(find))
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     fn start_by_hand(self, handler: &Handler<'_>) -> ExitCode {
         match self.with_arguments() {
             Ok(program) if program.listen.is_some() || fastcgi::is_given_by_systemd() => {
@@ -246,13 +246,13 @@ impl Program {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "fastcgi")))]
     #[expect(clippy::unused_self, reason = "on Linux it has settings")]
     fn start_by_hand(self, _: &Handler<'_>) -> ExitCode {
         explain()
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     fn with_arguments(mut self) -> Result<Self, lexopt::Error> {
         use lexopt::prelude::{Long, ValueExt as _};
         let mut arguments = lexopt::Parser::from_env();
@@ -279,13 +279,22 @@ impl Program {
 fn explain() -> ExitCode {
     let program = env::args_os().next().unwrap_or_default();
     let program = program.to_string_lossy();
+    let (kind, responder) = if cfg!(feature = "fastcgi") {
+        let responder = format!(
+            "To run it as a FastCGI responder that a server connects to:\n\n\
+             \x20   {program} --listen unix:/run/app.sock [--socket-mode 660] [--socket-group www-data]\n\
+             \x20   {program} --listen 127.0.0.1:9000 [--workers N] [--connections N]\n\n"
+        );
+        ("CGI and FastCGI program", responder)
+    } else {
+        let kind = "CGI program (and no FastCGI responder: it was built without feature fastcgi)";
+        (kind, String::new())
+    };
     let text = format!(
-        "{program} is a CGI and FastCGI program: a web server starts it.\n\n\
+        "{program} is a {kind}: a web server starts it.\n\n\
          To try it without a server, as one CGI request:\n\n\
          \x20   CGI_SESSION_STORAGE_FILE_DIR=$HOME/sessions REQUEST_METHOD=GET {program}\n\n\
-         To run it as a FastCGI responder that a server connects to:\n\n\
-         \x20   {program} --listen unix:/run/app.sock [--socket-mode 660] [--socket-group www-data]\n\
-         \x20   {program} --listen 127.0.0.1:9000 [--workers N] [--connections N]\n\n\
+         {responder}\
          To deploy it as CGI, copy it into the server's cgi-bin directory.\n"
     );
     let mut out: Box<dyn io::Write> = if io::stdout().is_terminal() {

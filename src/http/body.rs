@@ -32,7 +32,7 @@ impl Body {
     }
 
     /// A body whose source ends where it does, as a stream of FastCGI: `CONTENT_LENGTH` may say less.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     pub(crate) fn with_end(source: Box<dyn Read>, content_length: Option<&[u8]>) -> Self {
         Body {
             has_end: true,

@@ -19,7 +19,7 @@ pub(crate) struct Params {
 
 impl Params {
     /// Variables that lie in `bytes` already, as ranges of names and of values.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     pub(crate) fn from_ranges(bytes: Vec<u8>, pairs: Vec<(Range<usize>, Range<usize>)>) -> Self {
         Params { bytes, pairs }
     }

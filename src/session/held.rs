@@ -67,7 +67,7 @@ thread_local! {
 }
 
 /// From now on this thread waits only where there is a place.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) fn wait_in(places: Arc<dyn WaitingPlaces>) {
     PLACES.set(Some(places));
 }
@@ -109,7 +109,7 @@ impl Drop for WaitingPlace {
 }
 
 /// Waits for something that is no session while another thread does this one's work, if there is one.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) fn stand_aside<T>(wait: impl FnOnce() -> T) -> T {
     let mut place = WaitingPlace::take(0).ok().flatten();
     // Without a replacement this thread waits anyway.

@@ -42,7 +42,7 @@ impl LazyManager {
     }
 
     /// The manager, if it was created.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     pub(crate) fn created(&self) -> Option<&SessionManager> {
         self.0.created.get()
     }

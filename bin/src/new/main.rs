@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cgi_session::{Request, Response, Result, Session};
 
 fn main() -> ExitCode {
-    cgi_session::run(page) // As CGI or FastCGI, whichever way it is started.
+    cgi_session::run(page)
 }
 
 fn page(request: &mut Request) -> Result<Response> {
