@@ -17,7 +17,7 @@ pub(super) struct Scheme {
     pub(super) port: u16,
     /// The parameter that names a Unix socket.
     pub(super) socket: &'static str,
-    /// Whether a URL may name several servers.
+    /// Whether a URL may name several servers, and have the parameters of libpq that belong to that.
     pub(super) several_hosts: bool,
     /// What a URL looks like.
     pub(super) example: &'static str,
@@ -34,6 +34,12 @@ pub(super) struct Address {
         expect(dead_code, reason = "MySQL has one host")
     )]
     pub(super) is_primary: bool,
+    /// What the server is started with for us, such as `-csearch_path=app`.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "MySQL has none")
+    )]
+    pub(super) options: Option<String>,
     pub(super) user: Option<String>,
     /// That of the URL.
     password: Option<String>,
@@ -130,6 +136,7 @@ fn parse(config: &Config, scheme: &Scheme) -> Result<Address, String> {
         host.clear();
     }
     let mut socket = None;
+    let mut options = None;
     let mut is_encrypted = false;
     let mut is_primary = !others.is_empty();
     if is_primary && !scheme.several_hosts {
@@ -138,6 +145,7 @@ fn parse(config: &Config, scheme: &Scheme) -> Result<Address, String> {
     for (name, value) in url.query_pairs() {
         match &*name {
             "sslmode" | "ssl-mode" => is_encrypted = encryption(&value)?,
+            "options" if scheme.several_hosts => options = Some(value.into_owned()),
             "target_session_attrs" if scheme.several_hosts => {
                 if !["read-write", "primary"].contains(&&*value) {
                     return Err("target_session_attrs must be read-write".to_owned());
@@ -175,6 +183,7 @@ fn parse(config: &Config, scheme: &Scheme) -> Result<Address, String> {
         scheme: scheme.names[0],
         places,
         is_primary,
+        options,
         user: Some(user).filter(|user| !user.is_empty()),
         password: url.password().map(decoded).transpose()?,
         database,

@@ -117,9 +117,7 @@ impl New<'_> {
         let statements = [insertion, engine.lock(&key, ROW_WAIT)];
         let insert = engine.transaction(&mut script, ROW_WAIT, &statements);
         let commit = script.last();
-        let counting = cap::admit(database, self.record, self.now)?;
-        let is_counting = counting.is_some();
-        let mut link = match counting {
+        let mut link = match cap::admit(database, self.record, self.now)? {
             Some(counting) => {
                 script.push(&counting.unlock(database));
                 counting.link
@@ -130,13 +128,8 @@ impl New<'_> {
         if !answers.has(commit)
             && let Some(failure) = answers.failure.take()
         {
-            if is_counting || answers.has(insert) {
-                // The locks that it may have end with it.
-                drop(link);
-                database.give_up(&failure);
-            } else {
-                database.recover(link, &failure);
-            }
+            // The locks that it may have end with the connection.
+            database.give_up(&failure);
             return match failure.kind {
                 Kind::Duplicate => Ok(Insertion::Taken),
                 Kind::Locked => Ok(Insertion::Locked),

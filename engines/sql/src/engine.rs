@@ -55,8 +55,8 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// Asks which process or connection has a lock.
     fn holder(&self, key: &str) -> String;
 
-    /// A text as a literal that it cannot break out of, whatever the server's settings are.
-    fn text(&self, text: &str) -> String;
+    /// What stands before and behind hexadecimal digits, so that they are a text, whatever the server's settings are.
+    fn around_digits(&self) -> [&'static str; 2];
 
     /// The server and its version, for people, from what `SELECT version()` answers.
     fn shown(&self, version: &str) -> String;
@@ -64,17 +64,22 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// Why no sessions can be kept in a server of this version.
     fn unfit(&self, version: &str) -> Option<String>;
 
-    fn schema(&self, table: &str) -> Schema;
+    fn schema(&self) -> &'static Schema;
 }
 
-/// What `Store::install` makes, in this order.
+/// How the two tables are made and examined.
 pub(super) struct Schema {
-    pub(super) tables: [(String, String); 2],
-    pub(super) indexes: Vec<(String, String)>,
+    /// The columns of the table of the sessions, and of the table of states.
+    pub(super) sessions: &'static str,
+    pub(super) states: &'static str,
+    /// What stands behind the index of the users.
+    pub(super) users: &'static str,
     /// Asks for the columns of a table; for its indexes; and for its storage engine.
     pub(super) columns_of: fn(&str) -> String,
     pub(super) indexes_of: fn(&str) -> String,
     pub(super) storage_of: Option<fn(&str) -> String>,
+    /// Asks how many connections the server allows.
+    pub(super) connections: &'static str,
 }
 
 /// One connection to a server.
@@ -82,12 +87,6 @@ pub(super) trait Connection: Send {
     /// Runs a script to its end, or to the first statement that fails. `patience` is how long its
     /// answers may take.
     fn run(&mut self, script: &Script, patience: Duration) -> Answers;
-
-    /// Whether the server is known to have ended the connection, as far as that can be known without
-    /// asking it.
-    fn has_ended(&mut self) -> bool {
-        false
-    }
 
     /// Whether the server answers.
     fn is_alive(&mut self) -> bool;

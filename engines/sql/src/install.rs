@@ -1,5 +1,6 @@
 //! Making the tables and removing them. A program that serves requests never does any of that, and needs no right to.
 
+use std::thread;
 use std::time::Duration;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
@@ -11,31 +12,65 @@ use super::state::{self, SCHEMA, VERSION, version_of};
 
 /// Without these columns a table is none of ours.
 const OWN_COLUMNS: [&str; 6] = ["session", "record", "expires", "used", "user", "version"];
-const MAKE: &str = "make the table of the sessions in";
 /// One program at a time makes the tables.
 const WAIT: Duration = Duration::from_secs(60);
 
 /// Makes the tables, or what is missing of them.
 pub(super) fn install(database: &Database) -> Result<()> {
-    let mut link = database.take_unchecked()?;
-    let version = version(database, &mut link)?;
+    let mut tables = Tables::open(database, "make the table of the sessions in")?;
+    let version = tables.server()?;
     if let Some(reason) = database.engine().unfit(&version) {
         return Err(unfit(database, reason));
     }
+    let (link, action) = (Some(tables.link), tables.action);
+    let (locked, _) = database.lock(link, SCHEMA, WAIT, action, "SELECT 1")?;
     // The lock ends with the connection.
-    let (mut locked, _) = database.lock(Some(link), SCHEMA, WAIT, MAKE, "SELECT 1")?;
-    let schema = database.engine().schema(&database.table);
-    let made = make(database, &schema, &mut locked.link);
+    tables.link = locked.link;
+    let made = tables.make();
     // What is known of the tables is of another time.
     database.pool.reset();
     made
 }
 
-/// The version of the server.
-fn version(database: &Database, link: &mut Link) -> Result<String> {
-    let answers = run(database, "ask for the version of", link, "SELECT version()")?;
-    let version = answers.row(0).and_then(|row| row.text(0));
-    Ok(version.unwrap_or_default().to_owned())
+/// Looks whether programs can use the tables.
+pub(super) fn look(database: &Database) -> Examination {
+    let mut found = Examination::default();
+    if let Err(error) = examine(database, &mut found) {
+        found.problems.push(error);
+    }
+    found
+}
+
+fn examine(database: &Database, found: &mut Examination) -> Result<()> {
+    let engine = database.engine();
+    let mut tables = Tables::open(database, "examine")?;
+    let version = tables.server()?;
+    found.engine = Some(engine.shown(&version));
+    if let Some(reason) = engine.unfit(&version) {
+        found.problems.push(unfit(database, reason));
+    }
+    let answers = tables.ask(engine.schema().connections)?;
+    let connections = answers.row(0).map_or(0, |row| row.number(0));
+    // As many workers as a FastCGI program has by itself, twice.
+    let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
+    if connections < 2 * u64::try_from(workers.max(16)).unwrap_or(u64::MAX) {
+        found.warnings.push(format!(
+            "the server allows {connections} connections: let max_connections be at least twice the number of workers"
+        ));
+    }
+    // The first connection is still open, so that a proxy is noticed that passes it on.
+    database.keep(database.take()?);
+    Ok(())
+}
+
+/// Removes the tables, if they are ours.
+pub(super) fn uninstall(database: &Database) -> Uninstalled {
+    let mut done = Uninstalled::default();
+    let tables = Tables::open(database, "remove the table of the sessions from");
+    if let Err(error) = tables.and_then(|mut tables| tables.remove(&mut done)) {
+        done.errors.push(error);
+    }
+    done
 }
 
 fn unfit(database: &Database, reason: String) -> Error {
@@ -43,168 +78,123 @@ fn unfit(database: &Database, reason: String) -> Error {
     Error::store(format!("cannot keep sessions in {address}"), reason)
 }
 
-fn make(database: &Database, schema: &Schema, link: &mut Link) -> Result<()> {
-    let present = columns(database, schema, link, &database.table)?;
-    let state = format!("{}_state", database.table);
-    let has_state = !columns(database, schema, link, &state)?.is_empty();
-    if !present.is_empty() {
-        examine(database, schema, link, &present)?;
+/// The tables, which may be missing.
+struct Tables<'a> {
+    database: &'a Database,
+    link: Link,
+    schema: &'static Schema,
+    action: &'static str,
+}
+
+impl<'a> Tables<'a> {
+    fn open(database: &'a Database, action: &'static str) -> Result<Self> {
+        Ok(Tables {
+            database,
+            link: database.take_unchecked()?,
+            schema: database.engine().schema(),
+            action,
+        })
     }
-    if has_state {
-        let answers = run(database, MAKE, link, &version_of(&database.table))?;
-        let found = answers.row(0).map_or(0, |row| row.number(0));
-        if found > VERSION {
-            return state::check(&database.table, database.engine().address(), Some(found));
+
+    fn ask(&mut self, statement: &str) -> Result<Answers> {
+        let script = Script::of(statement);
+        self.database.ask_on(&mut self.link, self.action, &script)
+    }
+
+    /// The first column of what is answered.
+    fn names(&mut self, question: &str) -> Result<Vec<String>> {
+        let answers = self.ask(question)?;
+        let names = answers.rows(0).iter().filter_map(|row| row.text(0));
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// The version of the server.
+    fn server(&mut self) -> Result<String> {
+        Ok(self.names("SELECT version()")?.pop().unwrap_or_default())
+    }
+
+    /// The names of a table's columns; of one that is missing, none.
+    fn columns(&mut self, table: &str) -> Result<Vec<String>> {
+        self.names(&(self.schema.columns_of)(table))
+    }
+
+    fn make(&mut self) -> Result<()> {
+        let database = self.database;
+        let (table, state) = (&database.table, format!("{}_state", database.table));
+        if !self.is_ours()? {
+            self.create(table, self.schema.sessions)?;
         }
-    }
-    for (name, definition) in &schema.tables {
-        let is_there = if *name == database.table {
-            !present.is_empty()
-        } else {
-            has_state
-        };
-        if !is_there {
-            run(database, MAKE, link, definition)?;
+        if self.columns(&state)?.is_empty() {
+            self.create(&state, self.schema.states)?;
         }
-    }
-    let indexes = names(database, link, &(schema.indexes_of)(&database.table))?;
-    for (name, definition) in &schema.indexes {
-        if !indexes.contains(name) {
-            run(database, MAKE, link, definition)?;
+        let answers = self.ask(&version_of(table))?;
+        let found = answers.row(0).map(|row| row.number(0));
+        if found.is_some_and(|found| found > VERSION) {
+            return state::check(table, database.engine().address(), found);
         }
-    }
-    // The version comes last: without it nobody uses the tables.
-    for (name, value) in [(LAST_SWEEP, 0), (SCHEMA, VERSION)] {
+        let present = self.names(&(self.schema.indexes_of)(table))?;
+        for (column, rows) in [("expires", ""), ("used", ""), ("user", self.schema.users)] {
+            let name = format!("{table}_{column}");
+            if !present.contains(&name) {
+                let index = format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\"){rows}");
+                self.ask(&index)?;
+            }
+        }
         let state = database.state();
-        let found = run(
-            database,
-            MAKE,
-            link,
-            &format!("SELECT value FROM {state} WHERE name = '{name}'"),
-        )?;
-        if found.row(0).is_none() {
-            let insertion = format!("INSERT INTO {state} (name, value) VALUES ('{name}', {value})");
-            run(database, MAKE, link, &insertion)?;
+        let present = self.names(&format!("SELECT name FROM {state}"))?;
+        // The version comes last: without it no program uses the tables.
+        for (name, value) in [(LAST_SWEEP, 0), (SCHEMA, VERSION)] {
+            if !present.iter().any(|present| present == name) {
+                let row = format!("INSERT INTO {state} (name, value) VALUES ('{name}', {value})");
+                self.ask(&row)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// A table that is there already must be ours, and such that its rows can be locked.
-fn examine(
-    database: &Database,
-    schema: &Schema,
-    link: &mut Link,
-    present: &[String],
-) -> Result<()> {
-    let refused = |reason: String| {
-        unfit(database, reason).with_hint("it was left as it is; choose another table")
-    };
-    let table = &database.table;
-    let is_missing = |column: &&&str| !present.iter().any(|name| name == **column);
-    if let Some(column) = OWN_COLUMNS.iter().find(is_missing) {
-        let reason =
-            format!("the table {table} has no column {column}: it belongs to another program");
-        return Err(refused(reason));
+    fn create(&mut self, table: &str, columns: &str) -> Result<()> {
+        let creation = format!("CREATE TABLE \"{table}\" {columns}");
+        self.ask(&creation).map(drop)
     }
-    let Some(storage_of) = schema.storage_of else {
-        return Ok(());
-    };
-    let answers = run(database, MAKE, link, &storage_of(table))?;
-    let storage = answers
-        .row(0)
-        .and_then(|row| row.text(0))
-        .unwrap_or_default();
-    if !storage.eq_ignore_ascii_case("InnoDB") {
-        let reason =
-            format!("the rows of the table {table} cannot be locked: ENGINE={storage}, not InnoDB");
-        return Err(refused(reason));
-    }
-    Ok(())
-}
 
-/// Looks whether programs can use the tables.
-pub(super) fn look(database: &Database) -> Examination {
-    let mut found = Examination::default();
-    let engine = database.engine();
-    // It is open while the second one is, so that a proxy that passes connections on is noticed.
-    let first = database.take_unchecked().and_then(|mut link| {
-        let version = version(database, &mut link)?;
-        Ok((link, version))
-    });
-    let (_link, version) = match first {
-        Ok(first) => first,
-        Err(error) => {
-            found.problems.push(error);
-            return found;
+    /// Whether there is a table of sessions. It must have our columns, and rows that are whole after a crash.
+    fn is_ours(&mut self) -> Result<bool> {
+        let (database, table) = (self.database, &self.database.table);
+        let refused = |reason: String| {
+            let error = unfit(database, reason);
+            Err(error.with_hint("it was left as it is; choose another table"))
+        };
+        let present = self.columns(table)?;
+        if present.is_empty() {
+            return Ok(false);
         }
-    };
-    found.engine = Some(engine.shown(&version));
-    if let Some(reason) = engine.unfit(&version) {
-        found.problems.push(unfit(database, reason));
+        let is_missing = |column: &&&str| !present.iter().any(|name| name == **column);
+        if let Some(column) = OWN_COLUMNS.iter().find(is_missing) {
+            return refused(format!(
+                "the table {table} has no column {column}: it belongs to another program"
+            ));
+        }
+        if let Some(storage_of) = self.schema.storage_of {
+            let storage = self.names(&storage_of(table))?.pop().unwrap_or_default();
+            if !storage.eq_ignore_ascii_case("InnoDB") {
+                return refused(format!(
+                    "the table {table} has no transactions: ENGINE={storage}, not InnoDB"
+                ));
+            }
+        }
+        Ok(true)
     }
-    match database.take() {
-        Ok(link) => database.keep(link),
-        Err(error) => found.problems.push(error),
+
+    fn remove(&mut self, done: &mut Uninstalled) -> Result<()> {
+        let (table, state) = (self.database.table(), self.database.state());
+        if self.is_ours()? {
+            let answers = self.ask(&format!("SELECT count(*) FROM {table} WHERE {IS_SESSION}"))?;
+            done.sessions = answers.row(0).map_or(0, |row| row.number(0));
+            self.ask(&format!("DROP TABLE {table}"))?;
+        }
+        self.ask(&format!("DROP TABLE IF EXISTS {state}"))?;
+        // What is kept leads to tables that are gone.
+        self.database.pool.reset();
+        Ok(())
     }
-    found
-}
-
-/// Removes the tables, if they are ours.
-pub(super) fn uninstall(database: &Database) -> Uninstalled {
-    let mut done = Uninstalled::default();
-    if let Err(error) = remove(database, &mut done) {
-        done.errors.push(error);
-    }
-    done
-}
-
-fn remove(database: &Database, done: &mut Uninstalled) -> Result<()> {
-    const ACTION: &str = "remove the table of the sessions from";
-    let schema = database.engine().schema(&database.table);
-    let mut link = database.take_unchecked()?;
-    let present = columns(database, &schema, &mut link, &database.table)?;
-    if !present.is_empty() {
-        examine(database, &schema, &mut link, &present)?;
-        let count = format!(
-            "SELECT count(*) FROM {} WHERE {IS_SESSION}",
-            database.table()
-        );
-        let answers = run(database, ACTION, &mut link, &count)?;
-        done.sessions = answers.row(0).map_or(0, |row| row.number(0));
-        run(
-            database,
-            ACTION,
-            &mut link,
-            &format!("DROP TABLE {}", database.table()),
-        )?;
-    }
-    run(
-        database,
-        ACTION,
-        &mut link,
-        &format!("DROP TABLE IF EXISTS {}", database.state()),
-    )?;
-    // What is kept leads to tables that are gone.
-    database.pool.reset();
-    Ok(())
-}
-
-fn columns(
-    database: &Database,
-    schema: &Schema,
-    link: &mut Link,
-    table: &str,
-) -> Result<Vec<String>> {
-    names(database, link, &(schema.columns_of)(table))
-}
-
-fn names(database: &Database, link: &mut Link, question: &str) -> Result<Vec<String>> {
-    let answers = run(database, "examine the tables in", link, question)?;
-    let names = answers.rows(0).iter().filter_map(|row| row.text(0));
-    Ok(names.map(str::to_owned).collect())
-}
-
-fn run(database: &Database, action: &str, link: &mut Link, statement: &str) -> Result<Answers> {
-    database.ask_on(link, action, &Script::of(statement))
 }

@@ -116,10 +116,6 @@ impl Link {
         if self.is_too_long(script) {
             return Answers::failed(self.too_long());
         }
-        if self.connection.has_ended() {
-            let cause = "the server has closed the connection";
-            return Answers::failed(Failure::new(Kind::Ended, cause));
-        }
         self.connection.run(script, patience)
     }
 
@@ -159,13 +155,9 @@ impl Database {
 
     /// A connection that worked when it was last asked.
     pub(super) fn take(&self) -> Result<Link> {
-        loop {
-            let (mut link, generation) = self.pool.take()?;
-            link.generation = Some(generation);
-            if !link.is_kept || !link.connection.has_ended() {
-                return Ok(link);
-            }
-        }
+        let (mut link, generation) = self.pool.take()?;
+        link.generation = Some(generation);
+        Ok(link)
     }
 
     /// A connection that works now, for what cannot be run twice.
@@ -204,7 +196,7 @@ impl Database {
         }
     }
 
-    /// Gives a connection back on which no transaction is open.
+    /// Gives a connection back on which no transaction is open and that has no lock.
     pub(super) fn keep(&self, mut link: Link) {
         link.is_kept = true;
         if let Some(generation) = link.generation {
@@ -219,18 +211,6 @@ impl Database {
             Kind::Late | Kind::Unavailable | Kind::ReadOnly
         ) {
             self.pool.close();
-        }
-    }
-
-    /// What becomes of a connection without a lock on which a script has failed.
-    pub(super) fn recover(&self, mut link: Link, failure: &Failure) {
-        let is_of_use = matches!(
-            failure.kind,
-            Kind::Locked | Kind::Conflict | Kind::Duplicate | Kind::NoTable | Kind::Refused
-        );
-        self.give_up(failure);
-        if is_of_use && link.roll_back() {
-            self.keep(link);
         }
     }
 
@@ -257,28 +237,17 @@ impl Database {
         }
     }
 
-    /// As [`Database::run`], to its end, with no transaction left open.
-    pub(super) fn ask(&self, action: &str, script: &Script) -> Result<Answers> {
-        let (link, answers) = self.run(script, Duration::ZERO)?;
-        let (link, answers) = self.checked(action, link, answers)?;
-        self.keep(link);
-        Ok(answers)
-    }
-
-    /// The answers to a script that came to its end; otherwise its transaction ends here.
-    pub(super) fn checked(
-        &self,
-        action: &str,
-        link: Link,
-        mut answers: Answers,
-    ) -> Result<(Link, Answers)> {
+    /// As [`Database::run`], to its end.
+    pub(super) fn ask(&self, action: &str, script: &Script, wait: Duration) -> Result<Answers> {
+        let (link, mut answers) = self.run(script, wait)?;
         match answers.failure.take() {
-            None => Ok((link, answers)),
+            None => self.keep(link),
             Some(failure) => {
-                self.recover(link, &failure);
-                Err(self.explain(action, failure))
+                self.give_up(&failure);
+                return Err(self.explain(action, failure));
             }
         }
+        Ok(answers)
     }
 
     pub(super) fn explain(&self, action: &str, failure: Failure) -> Error {
@@ -300,7 +269,7 @@ fn explain(engine: &dyn Engine, action: &str, failure: Failure) -> Error {
             Error::unavailable(action, failure.cause).with_hint(hint)
         }
         Kind::NoTable => Error::store(action, failure.cause)
-            .with_hint("the table is missing or older; run `cgi-session init`"),
+            .with_hint("the table is missing or not complete; run `cgi-session init`"),
         Kind::Duplicate | Kind::Refused => Error::store(action, failure.cause).with_hint(hint),
     }
 }

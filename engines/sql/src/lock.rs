@@ -109,7 +109,7 @@ impl Database {
 
     fn holder(&self, key: &str) -> Option<String> {
         let question = Script::of(&self.engine().holder(key));
-        let answers = self.ask("ask who has a session in", &question);
+        let answers = self.ask("ask who has a session in", &question, Duration::ZERO);
         Some(answers.ok()?.row(0)?.text(0)?.to_owned())
     }
 }

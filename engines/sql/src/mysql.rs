@@ -7,7 +7,6 @@ use std::fmt;
 use std::time::Duration;
 
 use cgi_session::{Config, Result, StoreKind};
-use cgi_session_kit::push_hex;
 use mysql_async::{Opts, OptsBuilder};
 
 use super::SqlStore;
@@ -155,12 +154,8 @@ impl Engine for Mysql {
         )
     }
 
-    fn text(&self, text: &str) -> String {
-        let mut literal = String::with_capacity(2 * text.len() + 16);
-        literal.push_str("_utf8mb4 X'");
-        push_hex(&mut literal, text.as_bytes());
-        literal.push('\'');
-        literal
+    fn around_digits(&self) -> [&'static str; 2] {
+        ["_utf8mb4 X'", "'"]
     }
 
     fn shown(&self, version: &str) -> String {
@@ -172,41 +167,23 @@ impl Engine for Mysql {
         unfit(version)
     }
 
-    fn schema(&self, table: &str) -> Schema {
-        Schema {
-            tables: [
-                (
-                    table.to_owned(),
-                    format!(
-                        "CREATE TABLE \"{table}\" (\
-                         session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
-                         record longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
-                         expires bigint NOT NULL, used bigint NOT NULL, \"user\" varbinary(1020), \
-                         version bigint NOT NULL DEFAULT 0) ENGINE=InnoDB"
-                    ),
-                ),
-                (
-                    format!("{table}_state"),
-                    format!(
-                        "CREATE TABLE \"{table}_state\" (\
-                         name varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
-                         value bigint NOT NULL) ENGINE=InnoDB"
-                    ),
-                ),
-            ],
-            indexes: ["expires", "used", "user"]
-                .map(|column| {
-                    let name = format!("{table}_{column}");
-                    let index = format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\")");
-                    (name, index)
-                })
-                .into(),
-            columns_of: |table| question("column_name", "columns", table),
-            indexes_of: |table| question("DISTINCT index_name", "statistics", table),
-            storage_of: Some(|table| question("engine", "tables", table)),
-        }
+    fn schema(&self) -> &'static Schema {
+        &TABLES
     }
 }
+
+const TABLES: Schema = Schema {
+    sessions: "(session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+               record longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, expires bigint NOT NULL, \
+               used bigint NOT NULL, \"user\" varbinary(1020), version bigint NOT NULL DEFAULT 0) ENGINE=InnoDB",
+    states: "(name varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+             value bigint NOT NULL) ENGINE=InnoDB",
+    users: "",
+    columns_of: |table| question("column_name", "columns", table),
+    indexes_of: |table| question("DISTINCT index_name", "statistics", table),
+    storage_of: Some(|table| question("engine", "tables", table)),
+    connections: "SELECT @@max_connections",
+};
 
 /// What the server knows of a table. Its names are compared byte by byte, as those of files are, unless the server
 /// has them in lower case.

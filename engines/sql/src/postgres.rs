@@ -7,8 +7,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Result, StoreKind};
-use cgi_session_kit::{name_of_process, push_hex};
-
+use cgi_session_kit::name_of_process;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use super::SqlStore;
@@ -86,6 +85,9 @@ impl Postgres {
         }
         if let Some(password) = self.address.password()? {
             login.password(password);
+        }
+        if let Some(options) = &self.address.options {
+            login.options(options);
         }
         if self.address.is_primary {
             login.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -197,12 +199,8 @@ impl Engine for Postgres {
         )
     }
 
-    fn text(&self, text: &str) -> String {
-        let mut literal = String::with_capacity(2 * text.len() + 40);
-        literal.push_str("convert_from(decode('");
-        push_hex(&mut literal, text.as_bytes());
-        literal.push_str("', 'hex'), 'UTF8')");
-        literal
+    fn around_digits(&self) -> [&'static str; 2] {
+        ["convert_from(decode('", "', 'hex'), 'UTF8')"]
     }
 
     fn shown(&self, version: &str) -> String {
@@ -214,53 +212,31 @@ impl Engine for Postgres {
         unfit(version)
     }
 
-    fn schema(&self, table: &str) -> Schema {
-        Schema {
-            tables: [
-                (
-                    table.to_owned(),
-                    format!(
-                        "CREATE TABLE \"{table}\" (session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, \
-                         expires bigint NOT NULL, used bigint NOT NULL, \"user\" text, \
-                         version bigint NOT NULL DEFAULT 0)"
-                    ),
-                ),
-                (
-                    format!("{table}_state"),
-                    format!(
-                        "CREATE TABLE \"{table}_state\" (name varchar(64) NOT NULL PRIMARY KEY, \
-                         value bigint NOT NULL)"
-                    ),
-                ),
-            ],
-            indexes: ["expires", "used", "user"]
-                .map(|column| {
-                    let name = format!("{table}_{column}");
-                    let condition = match column {
-                        "user" => " WHERE \"user\" IS NOT NULL",
-                        _ => "",
-                    };
-                    let index =
-                        format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\"){condition}");
-                    (name, index)
-                })
-                .into(),
-            columns_of: |table| {
-                format!(
-                    "SELECT column_name FROM information_schema.columns \
-                     WHERE table_schema = current_schema() AND table_name = '{table}'"
-                )
-            },
-            indexes_of: |table| {
-                format!(
-                    "SELECT indexname FROM pg_indexes \
-                     WHERE schemaname = current_schema() AND tablename = '{table}'"
-                )
-            },
-            storage_of: None,
-        }
+    fn schema(&self) -> &'static Schema {
+        &TABLES
     }
 }
+
+const TABLES: Schema = Schema {
+    sessions: "(session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, expires bigint NOT NULL, \
+               used bigint NOT NULL, \"user\" text, version bigint NOT NULL DEFAULT 0)",
+    states: "(name varchar(64) NOT NULL PRIMARY KEY, value bigint NOT NULL)",
+    users: " WHERE \"user\" IS NOT NULL",
+    columns_of: |table| {
+        format!(
+            "SELECT column_name FROM information_schema.columns \
+             WHERE table_schema = current_schema() AND table_name = '{table}'"
+        )
+    },
+    indexes_of: |table| {
+        format!(
+            "SELECT indexname FROM pg_indexes \
+             WHERE schemaname = current_schema() AND tablename = '{table}'"
+        )
+    },
+    storage_of: None,
+    connections: "SELECT current_setting('max_connections')",
+};
 
 /// A time limit. None at all would be 0.
 fn milliseconds(limit: Duration) -> String {

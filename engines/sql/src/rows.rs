@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{has_passed, unix_seconds};
-use cgi_session::{Record, Result, SessionDigest, Stored};
-use cgi_session_kit::reading;
-use cgi_session_kit::reading::Loaded;
+use cgi_session::store::unix_seconds;
+use cgi_session::{Error, Record, Result, SessionDigest, Stored};
+use cgi_session_kit::push_hex;
+use cgi_session_kit::reading::{self, Loaded};
 use cgi_session_kit::rows::PAGE;
 
-use super::engine::{Kind, Row, Script};
+use super::engine::{Row, Script};
 use super::link::{ADMINISTRATOR, Database, Link, ROW_WAIT};
 
 /// What was loaded from the columns record, expires and used, the first of which is number `first`.
@@ -31,17 +31,11 @@ impl Database {
             "SELECT record, expires, used FROM {} WHERE session = '{session}'",
             self.table()
         ));
-        let mut answers = self.ask("read a session in", &script)?;
-        let Some(row) = answers.take_rows(0).pop() else {
-            return Ok(None);
-        };
-        let loaded = loaded(row, 0);
-        let end = loaded.end;
-        if has_passed(end, now) {
-            return Ok(None);
+        let mut answers = self.ask("read a session in", &script, Duration::ZERO)?;
+        match answers.take_rows(0).pop() {
+            Some(row) => loaded(row, 0).live(session, self.engine().address(), now),
+            None => Ok(None),
         }
-        let stored = loaded.stored(session, self.engine().address())?;
-        Ok(stored.map(|stored| (stored, end)))
     }
 
     /// The next live rows in the order of their names.
@@ -53,10 +47,7 @@ impl Database {
             self.key_literal(after),
             unix_seconds(now)
         ));
-        let action = "list the sessions in";
-        let (link, answers) = self.run(&script, ADMINISTRATOR)?;
-        let (link, mut answers) = self.checked(action, link, answers)?;
-        self.keep(link);
+        let mut answers = self.ask("list the sessions in", &script, ADMINISTRATOR)?;
         let named = |row: Row| (row.text(0).unwrap_or_default().to_owned(), loaded(row, 1));
         Ok(answers.take_rows(0).into_iter().map(named).collect())
     }
@@ -65,10 +56,10 @@ impl Database {
         let script = Script::of(&format!(
             "SELECT session FROM {} WHERE \"user\" = {} AND expires >= {}",
             self.table(),
-            self.engine().text(user),
+            self.literal(user),
             unix_seconds(now)
         ));
-        let answers = self.ask("list the sessions in", &script)?;
+        let answers = self.ask("list the sessions in", &script, Duration::ZERO)?;
         Ok(answers.sessions())
     }
 
@@ -83,18 +74,10 @@ impl Database {
         );
         let mut script = Script::new();
         (self.engine()).transaction(&mut script, Duration::ZERO, &[update]);
-        // What was read is right all the same.
-        let (link, mut answers) = match self.run(&script, Duration::ZERO) {
-            Ok(ran) => ran,
-            Err(error) => return log::warn!("{}", error.one_line()),
-        };
-        let Some(failure) = answers.failure.take() else {
-            return self.keep(link);
-        };
-        self.recover(link, &failure);
-        if !matches!(failure.kind, Kind::Locked | Kind::Conflict) {
-            let error = self.explain("renew the time of a session in", failure);
-            log::warn!("{}", error.one_line());
+        match self.ask("renew the time of a session in", &script, Duration::ZERO) {
+            Ok(_) | Err(Error::Busy { .. }) => {}
+            // What was read is right all the same.
+            Err(error) => log::warn!("{}", error.one_line()),
         }
     }
 
@@ -113,18 +96,28 @@ impl Database {
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return format!("'{name}'");
         }
-        format!("CAST({} AS char(64))", self.engine().text(name))
+        format!("CAST({} AS char(64))", self.literal(name))
+    }
+
+    /// A text as a literal that it cannot break out of.
+    fn literal(&self, text: &str) -> String {
+        let [before, behind] = self.engine().around_digits();
+        let mut literal = String::with_capacity(2 * text.len() + before.len() + behind.len());
+        literal.push_str(before);
+        push_hex(&mut literal, text.as_bytes());
+        literal.push_str(behind);
+        literal
     }
 
     /// A record as a literal.
     pub(super) fn text(&self, record: &Record) -> Result<String> {
         let text = reading::text(record, self.engine().address())?;
-        Ok(self.engine().text(&text))
+        Ok(self.literal(&text))
     }
 
     /// A user, or nobody, as a literal.
     pub(super) fn user(&self, user: Option<&str>) -> String {
-        user.map_or_else(|| "NULL".to_owned(), |user| self.engine().text(user))
+        user.map_or_else(|| "NULL".to_owned(), |user| self.literal(user))
     }
 
     /// Deletes those of these sessions that no request holds and for which a condition holds, and returns them. Without

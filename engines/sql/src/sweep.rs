@@ -75,7 +75,7 @@ fn incomplete(database: &Database) -> Error {
 /// How long ago the last clean-up ended.
 pub(super) fn last(database: &Database, now: SystemTime) -> Option<Duration> {
     let script = Script::of(&last_sweep(database));
-    let answers = database.ask("read", &script).ok()?;
+    let answers = database.ask("read", &script, Duration::ZERO).ok()?;
     let ended = answers.row(0)?.number(0);
     (ended > 0).then(|| age_of_sweep(time(ended), now))?
 }

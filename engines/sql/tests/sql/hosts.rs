@@ -68,6 +68,26 @@ fn of_several_hosts_the_first_is_used_that_is_up_and_takes_writes() {
     assert_eq!(counted(&*store, &id.digest()), Some(3));
 }
 
+/// A program that shares its database has its tables in a schema of its own.
+#[test]
+fn tables_are_made_and_found_in_the_schema_that_the_url_names() {
+    let Some(server) = PostgresServer::start(&[]) else {
+        return;
+    };
+    Server::run_all(&server, &["CREATE SCHEMA app"]);
+    let own: &dyn Server = &server;
+    let public = own.installed("Session", &[]);
+    let url = format!("{}?options=-csearch_path%3Dapp", own.url());
+    let app = postgres(&url);
+    says(&app.examine().problems[0], &["run `cgi-session init`"]);
+    assert!(app.install().is_empty());
+    let now = SystemTime::now();
+    let (id, lease) = create(&*app, 1, now);
+    drop(lease);
+    assert_eq!(counted(&*app, &id.digest()), Some(1));
+    assert_eq!(counted(&*public, &id.digest()), None);
+}
+
 /// Connects until the server takes no more.
 fn fill(path: &Path) -> Vec<OwnedFd> {
     let address = SocketAddrUnix::new(path).unwrap();

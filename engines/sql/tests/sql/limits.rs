@@ -72,6 +72,12 @@ fn a_record_that_is_larger_than_a_packet_is_not_sent_and_the_lock_is_kept() {
 fn where_there_are_too_many_connections_a_request_is_503_until_one_ends() {
     for server in own_servers_with(&["max_connections=12"], &["--max-connections=10"]) {
         let store = server.installed("Session", &[]);
+        let warnings = store.examine().warnings;
+        assert!(
+            warnings
+                .iter()
+                .any(|warning| warning.contains("max_connections"))
+        );
         let now = SystemTime::now();
         let mut held = Vec::new();
         let error = loop {
