@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::expiry::{Expiry, has_passed};
 use super::files::locks::{SessionLock, SessionLocks};
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
@@ -15,13 +17,15 @@ use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Record, RecordError, unix_seconds};
 
+use functions::EMPTY;
 pub use functions::{CustomFunctions, CustomResult};
 
 /// Sessions kept by the program's own functions (`storageType = custom`).
 ///
 /// The functions need no locks: the library takes one for each session from files in `storageFileDir`,
 /// so that no update is lost between the programs of one machine. Programs on other
-/// machines that use the same rows are not locked out.
+/// machines that use the same rows are not locked out; with [`CustomFunctions::save_if`] the second of two that
+/// change a session at once is refused, and without it the first is overwritten.
 ///
 /// A clean-up calls [`CustomFunctions::clean_up`] once, whatever its limits are. It may delete a
 /// session that expired while a request holds it: that request's commit then stores it again, whole.
@@ -72,12 +76,12 @@ impl CustomStore {
         })
     }
 
-    fn lease(&self, key: &str, lock: SessionLock, record: &Record, end: u64) -> CustomLease {
+    fn lease(&self, key: &str, lock: SessionLock, record: &Record, row: Row) -> CustomLease {
         CustomLease {
             shared: Arc::clone(&self.shared),
             key: key.to_owned(),
             record: record.clone(),
-            end,
+            row,
             _lock: lock,
         }
     }
@@ -122,12 +126,23 @@ impl Store for CustomStore {
             return Ok(None);
         };
         let present = self.shared.load(key)?;
-        if present.is_some_and(|(_, end)| !has_passed(end, now)) {
+        if present
+            .as_ref()
+            .is_some_and(|(_, end)| !has_passed(*end, now))
+        {
             return Ok(None);
         }
-        let mut lease = Box::new(self.lease(key, lock, record, 0));
-        lease.commit(record, now)?;
-        Ok(Some(lease))
+        let row = Row {
+            version: present.map(|(data, _)| version_of(&data)),
+            end: 0,
+        };
+        let mut lease = Box::new(self.lease(key, lock, record, row));
+        match lease.commit(record, now) {
+            Ok(()) => Ok(Some(lease)),
+            // Another machine has made it.
+            Err(Error::LeaseLost) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn lock(
@@ -145,25 +160,26 @@ impl Store for CustomStore {
         let Some((data, end)) = self.shared.load(key)? else {
             return Ok(None);
         };
+        let row = Row::of(&data, end);
         if has_passed(end, now) {
-            self.shared.delete(key)?;
+            self.shared.delete(key, row)?;
             return Ok(None);
         }
         let Some(record) = parse(key, data)? else {
             return Ok(None);
         };
-        let lease = Box::new(self.lease(key, lock, &record, end));
+        let lease = Box::new(self.lease(key, lock, &record, row));
         Ok(Some((self.shared.stored(record, end, now), lease)))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let key = key(session);
         let found = self.shared.find(key, now)?;
-        if let Some((stored, end)) = &found
+        if let Some((stored, row)) = &found
             && self
                 .shared
                 .expiry
-                .renewed(&stored.record, *end, now)
+                .renewed(&stored.record, row.end, now)
                 .is_some()
             && let Err(error) = self.shared.renew(key, now)
         {
@@ -226,7 +242,9 @@ impl Store for CustomStore {
         let mut done = Uninstalled::default();
         match self.keys() {
             Ok(keys) => {
-                for deleted in keys.iter().map(|key| self.shared.delete(key)) {
+                let delete =
+                    |key: &String| failed("delete", key, self.shared.functions.delete(key));
+                for deleted in keys.iter().map(delete) {
                     done.sessions += u64::from(deleted.is_ok());
                     done.errors.extend(deleted.err());
                 }
@@ -244,21 +262,41 @@ impl CustomStoreInner {
         failed("load", key, self.functions.load(key))
     }
 
-    fn save(&self, key: &str, record: &Record, end: u64) -> Result<()> {
+    /// Saves a record over the row of this version, if the functions look at that.
+    fn save(&self, key: &str, before: Option<u64>, record: &Record, end: u64) -> Result<Row> {
         let text = failed("save", key, String::from_utf8(record.to_json()))?;
-        failed("save", key, self.functions.save(key, &text, end))
+        let row = Row::of(&text, end);
+        if !self.save_if(key, before, &text, row)? {
+            failed("save", key, self.functions.save(key, &text, end))?;
+        }
+        Ok(row)
     }
 
-    fn delete(&self, key: &str) -> Result<()> {
+    fn delete(&self, key: &str, row: Row) -> Result<()> {
+        if self.save_if(key, row.version, EMPTY, Row::of(EMPTY, 0))? {
+            return Ok(());
+        }
         failed("delete", key, self.functions.delete(key))
     }
 
-    /// A live session and its end.
-    fn find(&self, key: &str, now: SystemTime) -> Result<Option<(Stored, u64)>> {
+    /// Whether the functions have saved this, as those of one machine need not.
+    fn save_if(&self, key: &str, before: Option<u64>, text: &str, row: Row) -> Result<bool> {
+        let version = row.version.unwrap_or_default();
+        let saved = self.functions.save_if(key, before, text, row.end, version);
+        match failed("save", key, saved)? {
+            Some(true) => Ok(true),
+            Some(false) => Err(Error::LeaseLost),
+            None => Ok(false),
+        }
+    }
+
+    /// A live session and its row.
+    fn find(&self, key: &str, now: SystemTime) -> Result<Option<(Stored, Row)>> {
         let Some((data, end)) = self.load(key)?.filter(|(_, end)| !has_passed(*end, now)) else {
             return Ok(None);
         };
-        Ok(parse(key, data)?.map(|record| (self.stored(record, end, now), end)))
+        let row = Row::of(&data, end);
+        Ok(parse(key, data)?.map(|record| (self.stored(record, end, now), row)))
     }
 
     fn stored(&self, record: Record, end: u64, now: SystemTime) -> Stored {
@@ -274,13 +312,39 @@ impl CustomStoreInner {
             return Ok(());
         };
         // It may have been saved since it was read.
-        if let Some((Stored { record, .. }, end)) = self.find(key, now)?
-            && let Some(end) = self.expiry.renewed(&record, end, now)
+        if let Some((Stored { record, .. }, row)) = self.find(key, now)?
+            && let Some(end) = self.expiry.renewed(&record, row.end, now)
         {
-            self.save(key, &record, end)?;
+            match self.save(key, row.version, &record, end) {
+                // What another machine has saved is newer.
+                Ok(_) | Err(Error::LeaseLost) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
+}
+
+/// What is known of a row.
+#[derive(Clone, Copy)]
+struct Row {
+    /// None before there is one.
+    version: Option<u64>,
+    end: u64,
+}
+
+impl Row {
+    fn of(data: &str, end: u64) -> Self {
+        Row {
+            version: Some(version_of(data)),
+            end,
+        }
+    }
+}
+
+/// A number that stands for the data of a row, of the bits that an SQL `bigint` has.
+fn version_of(data: &str) -> u64 {
+    xxh3_64(data.as_bytes()) >> 1
 }
 
 /// What the functions call a session.
@@ -317,33 +381,28 @@ struct CustomLease {
     key: String,
     /// As it is stored.
     record: Record,
-    end: u64,
+    row: Row,
     _lock: SessionLock,
-}
-
-impl CustomLease {
-    fn save(&mut self, end: u64) -> Result<()> {
-        self.shared.save(&self.key, &self.record, end)?;
-        self.end = end;
-        Ok(())
-    }
 }
 
 impl Lease for CustomLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
-        let end = self.shared.expiry.end(record, now);
-        self.shared.save(&self.key, record, end)?;
-        (self.record, self.end) = (record.clone(), end);
+        let (shared, before) = (&self.shared, self.row.version);
+        self.row = shared.save(&self.key, before, record, shared.expiry.end(record, now))?;
+        self.record = record.clone();
         Ok(())
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let renewed = self.shared.expiry.renewed(&self.record, self.end, now);
-        renewed.map_or(Ok(()), |end| self.save(end))
+        let shared = &self.shared;
+        if let Some(end) = shared.expiry.renewed(&self.record, self.row.end, now) {
+            self.row = shared.save(&self.key, self.row.version, &self.record, end)?;
+        }
+        Ok(())
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
-        self.shared.delete(&self.key)
+        self.shared.delete(&self.key, self.row)
     }
 }

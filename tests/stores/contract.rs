@@ -54,6 +54,15 @@ fn a_custom_store_that_can_list_keeps_the_contract() {
 }
 
 #[test]
+fn a_custom_store_that_compares_versions_keeps_the_contract() {
+    let contract = StoreContract::new("custom with versions", |config, directory| {
+        let rows = Rows::comparing(&directory.join("rows"));
+        Ok(Box::new(CustomStore::new(&config, rows)?))
+    });
+    contract.without_counts().without_cap().check();
+}
+
+#[test]
 fn processes_share_a_file_store() {
     file("file", "shards", "1").check_processes("contract::processes_share_a_file_store");
 }

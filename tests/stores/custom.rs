@@ -4,7 +4,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{
@@ -278,4 +279,80 @@ fn a_manager_keeps_its_sessions_by_the_functions() {
     session.destroy().unwrap();
     assert!(manager.existing(cookie).unwrap().is_none());
     assert!(manager.read(cookie).unwrap().is_none());
+}
+
+/// What is counted by the threads of two machines, whose locks do not exclude each other, and what was said to be.
+fn counted_on_two_machines(rows: fn(&Path) -> Rows) -> (u64, u64) {
+    let place = tempfile::tempdir().unwrap();
+    let machines = ["a", "b"].map(|machine| {
+        let config = config(place.path()).set("storageFileDir", place.path().join(machine));
+        CustomStore::new(&config.unwrap(), rows(&place.path().join("rows"))).unwrap()
+    });
+    let (id, lease) = create(&machines[0], 0, SystemTime::now());
+    drop(lease);
+    let session = id.digest();
+    let acknowledged = AtomicU64::new(0);
+    let count_one = |store: &CustomStore| {
+        let now = SystemTime::now();
+        let (stored, mut lease) = store.lock(&session, WAIT, now)?.unwrap();
+        lease.commit(&record(count(&stored.record) + 1, now), now)
+    };
+    thread::scope(|scope| {
+        for store in machines.iter().chain(&machines) {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    match count_one(store) {
+                        Ok(()) => _ = acknowledged.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => assert!(matches!(error, Error::LeaseLost), "{error}"),
+                    }
+                }
+            });
+        }
+    });
+    let value = counted(&machines[1], &session).unwrap();
+    (value, acknowledged.into_inner())
+}
+
+#[test]
+fn two_machines_lose_no_update_where_versions_are_compared_and_some_where_not() {
+    let (value, acknowledged) = counted_on_two_machines(Rows::comparing);
+    assert_eq!(value, acknowledged);
+    assert!(acknowledged > 0);
+    let loses = || {
+        let (value, acknowledged) = counted_on_two_machines(|place| Rows::new(place, false));
+        value < acknowledged
+    };
+    assert!((0..20).any(|_| loses()), "the control lost nothing");
+}
+
+#[test]
+fn what_another_machine_has_changed_or_ended_is_neither_saved_nor_destroyed() {
+    let place = tempfile::tempdir().unwrap();
+    let [here, there] = ["here", "there"].map(|machine| {
+        let config = config(place.path()).set("storageFileDir", place.path().join(machine));
+        CustomStore::new(
+            &config.unwrap(),
+            Rows::comparing(&place.path().join("rows")),
+        )
+        .unwrap()
+    });
+    let now = SystemTime::now();
+    let (id, lease) = create(&here, 1, now);
+    drop(lease);
+    let take = |store: &CustomStore| store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
+    let mut late = take(&there);
+    take(&here).commit(&record(2, now), now).unwrap();
+    let refused = late.commit(&record(9, now), now).unwrap_err();
+    assert!(matches!(refused, Error::LeaseLost), "{refused}");
+    assert_eq!(refused.status(), 503);
+    assert!(matches!(late.destroy(), Err(Error::LeaseLost)));
+    assert_eq!(counted(&there, &id.digest()), Some(2));
+    let mut late = take(&there);
+    take(&here).destroy().unwrap();
+    let refused = late.commit(&record(9, now), now).unwrap_err();
+    assert!(matches!(refused, Error::LeaseLost), "{refused}");
+    assert_eq!(counted(&here, &id.digest()), None);
+    drop(late);
+    let again = there.create(&id.digest(), &record(1, now), now).unwrap();
+    assert!(again.is_some(), "what has ended is in the way");
 }

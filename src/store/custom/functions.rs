@@ -9,7 +9,7 @@ pub type CustomResult<T> = std::result::Result<T, Box<dyn StdError + Send + Sync
 /// The functions that keep sessions, as in CherryPy: save, load, clean up.
 ///
 /// A function moves one row and needs to know no more: [`CustomStore`](crate::CustomStore) sees to the locks, and to
-/// times and sizes. It never runs for one session in two places at once, except for `load`.
+/// times and sizes. It never runs for one session in two places of one machine at once, except for `load`.
 ///
 /// | column | holds | fits into |
 /// |---|---|---|
@@ -78,6 +78,38 @@ pub trait CustomFunctions: Send + Sync {
     /// When the rows cannot be deleted.
     fn clean_up(&self, now: u64) -> CustomResult<u64>;
 
+    /// Puts a row in place only if that of this key is still the one that was loaded, in one atomic step, and
+    /// tells whether it was. Rows that programs on several machines share need this; by default it is not there
+    /// (`None`), and [`CustomFunctions::save`] is called.
+    ///
+    /// `version` stands for the new data (a number of 63 bits, which the library makes of it) and is kept in a column
+    /// of its own; `before` is that of the data that was loaded, `None` where there must be no row. In SQL:
+    ///
+    /// ```sql
+    /// update session set data = ?, expires = ?, version = ?version where id = ?key and version = ?before
+    /// -- without before; that the key is there already is no error, but `Some(false)`
+    /// insert into session (id, data, expires, version) values (?, ?, ?, ?)
+    /// ```
+    ///
+    /// Where it is `Some(false)` the request is answered 503 ([`Error::LeaseLost`](crate::Error::LeaseLost)), and nothing
+    /// that another program has saved is lost. Every change comes this way then, that a session ends too:
+    /// `save` is not called, and `delete` only where the whole store is removed.
+    ///
+    /// # Errors
+    ///
+    /// When it is not stored; the row before must then be untouched.
+    fn save_if(
+        &self,
+        key: &str,
+        before: Option<u64>,
+        data: &str,
+        expires: u64,
+        version: u64,
+    ) -> CustomResult<Option<bool>> {
+        let _ = (key, before, data, expires, version);
+        Ok(None)
+    }
+
     /// Deletes a row; one that is gone already is no error. By default a record that has expired is
     /// saved in its place, for the clean-up to delete.
     ///
@@ -99,4 +131,4 @@ pub trait CustomFunctions: Send + Sync {
 }
 
 /// A record without values, of 1970.
-const EMPTY: &str = r#"{"v":1,"created":0,"values":{}}"#;
+pub(super) const EMPTY: &str = r#"{"v":1,"created":0,"values":{}}"#;
