@@ -1,6 +1,7 @@
 //! [`Place`]: where the server is, and how it is spoken to.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{io, thread};
@@ -36,6 +37,7 @@ pub(super) struct Place {
     pub(super) shown: Arc<str>,
     /// How long an answer or a connection is waited for.
     pub(super) patience: Duration,
+    has_connected: AtomicBool,
     config: Config,
     #[cfg(feature = "tls")]
     certificates: Option<redis::TlsCertificates>,
@@ -78,6 +80,7 @@ impl Place {
             certificates: certificates(config)?,
             shown: Arc::from(&*shown),
             patience: config.lock_timeout().min(PATIENCE),
+            has_connected: AtomicBool::new(false),
             config: config.clone(),
             server,
             hosts,
@@ -110,7 +113,12 @@ impl Place {
         server: ConnectionInfo,
         limit: Duration,
     ) -> RedisResult<redis::Connection> {
-        let has_limit = address(&server).is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok());
+        let is_first = !self.has_connected.swap(true, Ordering::Relaxed);
+        let has_limit = match address(&server) {
+            Some((host, _)) => host == "localhost" || host.parse::<IpAddr>().is_ok(),
+            // A program of one request would pay for the thread as much as for the rest.
+            None => is_first,
+        };
         let client = self.client(server)?;
         if has_limit {
             return client.get_connection_with_timeout(limit);
@@ -242,6 +250,9 @@ fn info(url: &str, kind: Kind) -> Result<(ConnectionInfo, RedisConnectionInfo), 
         info = moved(&info, &(host, SENTINEL_PORT));
     }
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    if settings.db() < 0 {
+        return Err("Invalid database number".to_owned());
+    }
     Ok((info.set_redis_settings(settings), of_sentinel))
 }
 
