@@ -1,5 +1,6 @@
 //! `maxSessions`: making room for a new session. Creations run one after the other then, each under one lock, so that
-//! none of them counts too few.
+//! none of them counts too few. The table is counted once in a while: in between the table of states has a number that
+//! creations raise and that nothing lowers.
 
 use std::time::SystemTime;
 
@@ -7,47 +8,70 @@ use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Record, Result};
 use cgi_session_kit::rows::{IS_SESSION, length};
 
-use super::engine::Script;
+use super::engine::{Row, Script};
 use super::link::{Database, Link};
 use super::lock::Locked;
+use super::state::{COUNT, COUNTED};
 
 /// At most this many sessions more than must go.
 const MAX_SPARE: u64 = 64;
+/// So many seconds a count lasts: programs without `maxSessions` do not raise it.
+const LASTS: u64 = 60;
 const ACTION: &str = "make room in";
 
-/// Makes room for this record: the connection to store it on has the lock of those that count. A record that takes
-/// the place of another under a new id needs no room: the other one is a marker soon.
-pub(super) fn admit(
-    database: &Database,
-    record: &Record,
-    now: SystemTime,
-) -> Result<Option<Locked>> {
+/// Room for one session.
+pub(super) struct Room {
+    /// The connection to store it on, with the lock of those that count.
+    pub(super) locked: Locked,
+    /// The statement that notes it.
+    pub(super) note: String,
+}
+
+/// Makes room for this record. One that takes the place of another under a new id needs none: the other one is a
+/// marker soon.
+pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Result<Option<Room>> {
     let max = database.max_sessions;
     if max == 0 || record.predecessor().is_some() {
         return Ok(None);
     }
-    let count = format!(
-        "SELECT count(*) FROM {} WHERE {IS_SESSION}",
-        database.table()
-    );
+    let (table, state) = (database.table(), database.state());
+    let names = format!("name IN ('{COUNT}', '{COUNTED}')");
+    let known = format!("SELECT name, value FROM {state} WHERE {names}");
     let wait = database.lock_timeout;
-    let (mut locked, rows) = database.lock(None, "maxSessions", wait, ACTION, &count)?;
-    let count = rows.first().map_or(0, |row| row.number(0));
-    let excess = count.saturating_add(1).saturating_sub(max);
-    let expired = format!("expires < {} AND {IS_SESSION}", unix_seconds(now));
-    let deleted = delete(database, &mut locked.link, &expired, "expires", excess)?;
-    let left = excess.saturating_sub(deleted);
-    if left == 0 {
-        return Ok(Some(locked));
+    let (mut locked, known) = database.lock(None, "maxSessions", wait, ACTION, &known)?;
+    let value = |name: &str| {
+        let is_it = |row: &&Row| row.text(0) == Some(name);
+        known.iter().find(is_it).map_or(0, |row| row.number(1))
+    };
+    let (seconds, counted) = (unix_seconds(now), value(COUNTED));
+    if value(COUNT) < max && (counted..counted.saturating_add(LASTS)).contains(&seconds) {
+        let note = format!("UPDATE {state} SET value = value + 1 WHERE name = '{COUNT}'");
+        return Ok(Some(Room { locked, note }));
     }
-    if database.refuses_when_full {
+    let count = Script::of(&format!("SELECT count(*) FROM {table} WHERE {IS_SESSION}"));
+    let answers = database.ask_on(&mut locked.link, ACTION, &count)?;
+    let count = answers
+        .row(0)
+        .map_or(0, |row| row.number(0))
+        .saturating_add(1);
+    let excess = count.saturating_sub(max);
+    let expired = format!("expires < {seconds} AND {IS_SESSION}");
+    let mut deleted = delete(database, &mut locked.link, &expired, "expires", excess)?;
+    let left = excess.saturating_sub(deleted);
+    if left > 0 && database.refuses_when_full {
         locked.release(database);
         return Err(Error::Full { limit: max });
     }
-    // Some more, so that not every creation has to look for one. With all sessions in use, exceed the cap by one.
-    let wanted = left.saturating_add((max / 16).min(MAX_SPARE));
-    delete(database, &mut locked.link, IS_SESSION, "used", wanted)?;
-    Ok(Some(locked))
+    if left > 0 {
+        // Some more, so that not every creation has to look for one. With all sessions in use, exceed the cap by one.
+        let wanted = left.saturating_add((max / 16).min(MAX_SPARE));
+        deleted += delete(database, &mut locked.link, IS_SESSION, "used", wanted)?;
+    }
+    let note = format!(
+        "UPDATE {state} SET value = CASE name WHEN '{COUNT}' THEN {} ELSE {seconds} END WHERE {names}",
+        count.saturating_sub(deleted)
+    );
+    Ok(Some(Room { locked, note }))
 }
 
 /// Deletes up to `wanted` sessions of those that are not in use, the least of this column first.

@@ -28,7 +28,7 @@ struct New<'a> {
 enum Insertion {
     Done(Box<SqlLease>),
     Taken,
-    /// It could not be stored in the time that the server waits for locks.
+    /// Another change was in the way, for longer than the server waits.
     Locked,
     /// The connection broke, the server had ended it, or may only read by now.
     Unknown(Failure),
@@ -114,13 +114,15 @@ impl New<'_> {
         let mut script = Script::new();
         let key = database.key(session);
         // No other request sees the row before the commit, so that none can have its lock.
-        let statements = [insertion, engine.lock(&key, ROW_WAIT)];
+        let mut statements = vec![insertion, engine.lock(&key, ROW_WAIT)];
+        let room = cap::admit(database, self.record, self.now)?;
+        statements.extend(room.as_ref().map(|room| room.note.clone()));
         let insert = engine.transaction(&mut script, ROW_WAIT, &statements);
         let commit = script.last();
-        let mut link = match cap::admit(database, self.record, self.now)? {
-            Some(counting) => {
-                script.push(&counting.unlock(database));
-                counting.link
+        let mut link = match room {
+            Some(room) => {
+                script.push(&room.locked.unlock(database));
+                room.locked.link
             }
             None => database.take_alive()?,
         };
@@ -132,7 +134,7 @@ impl New<'_> {
             database.give_up(&failure);
             return match failure.kind {
                 Kind::Duplicate => Ok(Insertion::Taken),
-                Kind::Locked => Ok(Insertion::Locked),
+                Kind::Locked | Kind::Conflict => Ok(Insertion::Locked),
                 Kind::Ended | Kind::Broken | Kind::ReadOnly => Ok(Insertion::Unknown(failure)),
                 _ => Err(database.explain(ACTION, failure)),
             };

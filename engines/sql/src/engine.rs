@@ -12,7 +12,7 @@ use super::address::Address;
 /// A database server, and what its SQL says in its own way.
 ///
 /// Identifiers stand in double quotes in all engines. A value is a number, a digest (which is nothing but
-/// digits), or [`Engine::text`].
+/// digits), or a text as hexadecimal digits.
 pub(super) trait Engine: Send + Sync + fmt::Debug {
     fn address(&self) -> &Address;
 

@@ -8,7 +8,7 @@ use cgi_session_kit::rows::{IS_SESSION, LAST_SWEEP};
 
 use super::engine::{Answers, Schema, Script};
 use super::link::{Database, Link};
-use super::state::{self, SCHEMA, VERSION, version_of};
+use super::state::{self, COUNT, COUNTED, SCHEMA, VERSION, version_of};
 
 /// Without these columns a table is none of ours.
 const OWN_COLUMNS: [&str; 6] = ["session", "record", "expires", "used", "user", "version"];
@@ -143,7 +143,8 @@ impl<'a> Tables<'a> {
         let state = database.state();
         let present = self.names(&format!("SELECT name FROM {state}"))?;
         // The version comes last: without it no program uses the tables.
-        for (name, value) in [(LAST_SWEEP, 0), (SCHEMA, VERSION)] {
+        let rows = [(LAST_SWEEP, 0), (COUNT, 0), (COUNTED, 0), (SCHEMA, VERSION)];
+        for (name, value) in rows {
             if !present.iter().any(|present| present == name) {
                 let row = format!("INSERT INTO {state} (name, value) VALUES ('{name}', {value})");
                 self.ask(&row)?;

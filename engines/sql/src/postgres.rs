@@ -150,7 +150,6 @@ impl Engine for Postgres {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "4"),
             ("idle_session_timeout", &millis),
-            ("idle_in_transaction_session_timeout", &millis),
         ];
         let set = settings.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
         let is_used = format!("SELECT CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");

@@ -8,6 +8,10 @@ use super::address::Address;
 pub(super) const VERSION: u64 = 1;
 /// The row of the table of states that holds it.
 pub(super) const SCHEMA: &str = "schema";
+/// The rows with a number that is at least that of the sessions, and with the time of the last count.
+pub(super) const COUNT: &str = "count";
+pub(super) const COUNTED: &str = "counted";
+
 /// Asks for the version of the tables.
 pub(super) fn version_of(table: &str) -> String {
     format!("SELECT value FROM \"{table}_state\" WHERE name = '{SCHEMA}'")

@@ -62,7 +62,8 @@ fn of_server(reason: &DbError) -> Failure {
 fn meaning(code: &SqlState) -> (Kind, &'static str) {
     let class = code.code().get(..2).unwrap_or_default();
     match code {
-        &SqlState::LOCK_NOT_AVAILABLE => (Kind::Locked, ""),
+        // The server may limit how long a statement takes.
+        &SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED => (Kind::Locked, ""),
         &SqlState::UNIQUE_VIOLATION => (Kind::Duplicate, ""),
         &SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN => (Kind::NoTable, ""),
         &SqlState::ADMIN_SHUTDOWN

@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use cgi_session::SessionId;
 
-use crate::server::{own_servers_with, shared_servers};
+use crate::server::{Server, own_servers_with, shared_servers};
 use crate::store::says;
 use cgi_session::store_contract::{WAIT, counted, create, record};
+use testkit::mysql::MysqlServer;
 
 #[test]
 fn a_value_that_the_server_refuses_leaves_the_record_before() {
@@ -98,4 +99,35 @@ fn where_there_are_too_many_connections_a_request_is_503_until_one_ends() {
         drop(lease);
         assert_eq!(counted(&*store, &id.digest()), Some(3));
     }
+}
+
+#[test]
+fn a_server_that_knows_tables_in_lower_case_alone_is_as_good() {
+    let Some(server) = MysqlServer::start(&["--lower-case-table-names=1"]) else {
+        return;
+    };
+    let server: &dyn Server = &server;
+    drop(server.installed("Session", &[]));
+    let store = server.installed("Session", &[]);
+    let (id, lease) = create(&*store, 1, SystemTime::now());
+    drop(lease);
+    assert_eq!(counted(&*store, &id.digest()), Some(1));
+    let removed = store.uninstall();
+    assert_eq!((removed.sessions, removed.errors.len()), (1, 0));
+    assert_eq!(server.ask("SHOW TABLES"), None);
+}
+
+#[test]
+fn a_server_that_logs_statements_says_what_to_set() {
+    let Some(server) = MysqlServer::start(&[
+        "--server-id=1",
+        "--log-bin=log",
+        "--binlog-format=STATEMENT",
+    ]) else {
+        return;
+    };
+    let server: &dyn Server = &server;
+    let problems = server.store("Session", &[]).install();
+    assert_eq!(problems.len(), 1);
+    says(&problems[0], &["binlog_format to ROW or MIXED"]);
 }

@@ -157,6 +157,30 @@ fn at_the_cap_many_who_create_at_once_are_never_too_many() {
 }
 
 #[test]
+fn the_table_is_not_counted_for_each_new_session() {
+    for server in shared_servers() {
+        let store = server.installed("counted", &[("maxSessions", "10")]);
+        let now = SystemTime::now();
+        let count = || {
+            drop(create(&*store, 1, now));
+            server.ask("SELECT value FROM \"counted_state\" WHERE name = 'count'")
+        };
+        assert_eq!(count().as_deref(), Some("1"));
+        server.run("DELETE FROM \"counted\"");
+        assert_eq!(count().as_deref(), Some("2"));
+        server.run("UPDATE \"counted_state\" SET value = 10 WHERE name = 'count'");
+        assert_eq!(
+            count().as_deref(),
+            Some("2"),
+            "the number says that it is full"
+        );
+        server.run("DELETE FROM \"counted\"");
+        server.run("UPDATE \"counted_state\" SET value = value - 60 WHERE name = 'counted'");
+        assert_eq!(count().as_deref(), Some("1"), "it is a minute old");
+    }
+}
+
+#[test]
 fn a_full_store_of_expired_sessions_refuses_nobody() {
     for server in shared_servers() {
         let store = server.installed("full", &[("maxSessions", "2"), ("whenFull", "refuse")]);
