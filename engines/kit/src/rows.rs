@@ -101,12 +101,13 @@ pub trait Table {
     /// When they cannot be counted.
     fn count_live(&mut self) -> Result<u64>;
 
-    /// Deletes those rows that are not in use, in one transaction, and notes it in the report.
+    /// Deletes those of these sessions that are expired and not in use, in one transaction, and returns
+    /// them. In a dry run it only returns them.
     ///
     /// # Errors
     ///
     /// When they cannot be deleted.
-    fn delete(&mut self, batch: Vec<Candidate>, report: &mut SweepReport) -> Result<()>;
+    fn delete(&mut self, sessions: &[SessionDigest]) -> Result<Vec<SessionDigest>>;
 }
 
 /// Deletes what has expired, within the limits of a clean-up.
@@ -117,11 +118,12 @@ pub trait Table {
 pub fn delete_expired(
     table: &mut impl Table,
     sweep: &Sweep<'_>,
+    now: SystemTime,
     report: &mut SweepReport,
 ) -> Result<()> {
     let clock = sweep.clock();
     let (mut end, mut name) = (0, String::new());
-    while !report.stopped_early {
+    loop {
         let batch = table.expired_after(end, &name)?;
         let Some(last) = batch.last() else {
             report.live = table.count_live()?;
@@ -129,15 +131,37 @@ pub fn delete_expired(
             return Ok(());
         };
         (end, name) = (last.end, last.name.clone());
-        if clock.is_over() || sweep.is_enough(report.deleted) {
-            report.stopped_early = true;
-            return Ok(());
+        let mut batch = batch.into_iter().peekable();
+        while batch.peek().is_some() {
+            report.stopped_early = clock.is_over() || sweep.is_enough(report.deleted);
+            if report.stopped_early {
+                return Ok(());
+            }
+            let examined = report.examined;
+            let mut chosen = Vec::new();
+            let is_enough = |chosen: &[_], deleted| sweep.is_enough(deleted + length(chosen));
+            while let Some(candidate) = batch.next_if(|_| !is_enough(&chosen, report.deleted)) {
+                report.examined += 1;
+                // A name that another program has made is none of ours.
+                match SessionDigest::parse(candidate.name.as_bytes()) {
+                    Some(session) => chosen.push((session, candidate)),
+                    None => report.foreign += 1,
+                }
+            }
+            let sessions: Vec<_> = chosen.iter().map(|(session, _)| *session).collect();
+            let deleted = match &*sessions {
+                [] => Vec::new(),
+                sessions => table.delete(sessions)?,
+            };
+            report.busy += length(&sessions) - length(&deleted);
+            for (session, candidate) in chosen {
+                if deleted.contains(&session) {
+                    candidate.note_deleted(sweep, now, report);
+                }
+            }
+            sweep.notify(SweepEvent::Examined(report.examined - examined));
         }
-        let examined = report.examined;
-        table.delete(batch, report)?;
-        sweep.notify(SweepEvent::Examined(report.examined - examined));
     }
-    Ok(())
 }
 
 /// Their number.

@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::{age_of_sweep, unix_seconds};
 use cgi_session::{Error, Result, SessionDigest, Sweep, SweepReport};
 use cgi_session_kit::reading::time;
-use cgi_session_kit::rows::{
-    BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired, length,
-};
+use cgi_session_kit::rows::{BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired};
 
 use super::engine::{Row, Script};
 use super::link::{Database, Link};
@@ -90,7 +88,7 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn clean_up(&mut self, report: &mut SweepReport) -> Result<()> {
-        delete_expired(self, self.sweep, report)
+        delete_expired(self, self.sweep, self.now, report)
     }
 
     fn note(&mut self) -> Result<()> {
@@ -139,36 +137,9 @@ impl Table for Rows<'_> {
         Ok(rows.first().map_or(0, |row| row.number(0)))
     }
 
-    fn delete(&mut self, batch: Vec<Candidate>, report: &mut SweepReport) -> Result<()> {
-        let mut chosen = Vec::new();
-        for candidate in batch {
-            if self
-                .sweep
-                .is_enough(report.deleted.saturating_add(length(&chosen)))
-            {
-                report.stopped_early = true;
-                break;
-            }
-            report.examined += 1;
-            // A name that another program has made is none of ours.
-            match SessionDigest::parse(candidate.name.as_bytes()) {
-                Some(session) => chosen.push((session, candidate)),
-                None => report.foreign += 1,
-            }
-        }
-        if chosen.is_empty() {
-            return Ok(());
-        }
-        let sessions: Vec<_> = chosen.iter().map(|(session, _)| *session).collect();
+    fn delete(&mut self, sessions: &[SessionDigest]) -> Result<Vec<SessionDigest>> {
         let is_expired = format!("expires < {}", unix_seconds(self.now));
         let condition = (!self.sweep.is_dry_run()).then_some(&*is_expired);
-        let free = (self.database).delete_free(self.link, ACTION, &sessions, condition)?;
-        report.busy += length(&sessions) - length(&free);
-        for (session, candidate) in chosen {
-            if free.contains(&session) {
-                candidate.note_deleted(self.sweep, self.now, report);
-            }
-        }
-        Ok(())
+        (self.database).delete_free(self.link, ACTION, sessions, condition)
     }
 }

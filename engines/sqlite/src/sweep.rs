@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::{age_of_sweep, unix_seconds};
 use cgi_session::{Result, SessionDigest, Sweep, SweepReport};
 use cgi_session_kit::reading::time;
-use cgi_session_kit::rows::{
-    BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired, length,
-};
+use cgi_session_kit::rows::{BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{Shared, database};
@@ -23,14 +21,14 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
     let mut rows = Rows { shared, sweep, now };
     if sweep.is_dry_run() {
         // It changes nothing, so that it needs no lock.
-        delete_expired(&mut rows, sweep, &mut report)?;
+        delete_expired(&mut rows, sweep, now, &mut report)?;
         return Ok(report);
     }
     let Some(_lock) = shared.locks.sweep()? else {
         report.already_running = true;
         return Ok(report);
     };
-    delete_expired(&mut rows, sweep, &mut report)?;
+    delete_expired(&mut rows, sweep, now, &mut report)?;
     // What is deleted is deleted, whatever comes of the rest.
     match shared.locks.remove_abandoned() {
         Ok(removed) => report.temporary = removed,
@@ -113,47 +111,24 @@ impl Table for Rows<'_> {
         Ok(count.unwrap_or_default())
     }
 
-    fn delete(&mut self, batch: Vec<Candidate>, report: &mut SweepReport) -> Result<()> {
-        let (locks, sweep) = (&self.shared.locks, self.sweep);
-        let mut chosen = Vec::new();
+    fn delete(&mut self, sessions: &[SessionDigest]) -> Result<Vec<SessionDigest>> {
+        let locks = &self.shared.locks;
+        let mut free = Vec::new();
         // Kept until the deletions are committed.
         let mut taken = Vec::new();
-        for candidate in batch {
-            if sweep.is_enough(report.deleted.saturating_add(length(&chosen))) {
-                report.stopped_early = true;
-                break;
-            }
-            report.examined += 1;
-            // A name of somebody else's making may be none of a lock.
-            if SessionDigest::parse(candidate.name.as_bytes()).is_none() {
-                report.foreign += 1;
-            } else if sweep.is_dry_run() {
-                if locks.is_taken(&candidate.name)? {
-                    report.busy += 1;
-                } else {
-                    chosen.push(candidate);
+        for session in sessions {
+            if self.sweep.is_dry_run() {
+                if !locks.is_taken(session.as_str())? {
+                    free.push(*session);
                 }
-            } else if let Some(lock) = locks.try_take(&candidate.name)? {
+            } else if let Some(lock) = locks.try_take(session.as_str())? {
                 taken.push(lock);
-                chosen.push(candidate);
-            } else {
-                report.busy += 1;
+                free.push(*session);
             }
         }
-        if !sweep.is_dry_run() {
-            chosen = self.delete_locked(chosen)?;
+        if self.sweep.is_dry_run() {
+            return Ok(free);
         }
-        drop(taken);
-        for candidate in chosen {
-            candidate.note_deleted(sweep, self.now, report);
-        }
-        Ok(())
-    }
-}
-
-impl Rows<'_> {
-    /// Deletes those that are still expired now that they are locked, and returns them.
-    fn delete_locked(&self, mut chosen: Vec<Candidate>) -> Result<Vec<Candidate>> {
         let database = &self.shared.database;
         let failed = |error| database.explain("delete expired sessions from", error);
         let Some(mut opened) = database.open_existing()? else {
@@ -164,23 +139,16 @@ impl Rows<'_> {
             self.shared.table
         );
         let transaction = database::begin(&mut opened).map_err(failed)?;
-        let mut outcome = Ok(());
-        chosen.retain(|candidate| {
-            if outcome.is_err() {
-                return false;
+        let mut deleted = Vec::new();
+        for session in free {
+            // It may have been used since it was found.
+            let values = params![session.as_str(), unix_seconds(self.now)];
+            if transaction.execute(&sql, values).map_err(failed)? == 1 {
+                deleted.push(session);
             }
-            match transaction.execute(&sql, params![candidate.name, unix_seconds(self.now)]) {
-                Ok(rows) => rows == 1,
-                Err(error) => {
-                    outcome = Err(error);
-                    false
-                }
-            }
-        });
-        outcome
-            .and_then(|()| transaction.commit())
-            .map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)?;
         database.keep(opened);
-        Ok(chosen)
+        Ok(deleted)
     }
 }
