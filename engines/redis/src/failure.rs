@@ -18,16 +18,11 @@ impl Node {
 /// An error of the server of this name, if it is one of several, with what to do about it.
 pub(super) fn explain(action: &str, name: &str, error: &RedisError) -> Error {
     let cause = cause(error);
-    let of_one = || meaning(error, &cause);
-    let (is_passing, hint) = if name.is_empty() {
-        of_one()
-    } else {
-        of_member(error).unwrap_or_else(of_one)
-    };
-    let cause = if name.is_empty() {
-        cause
-    } else {
-        format!("{name}: {cause}")
+    let of_member = of_member(error).filter(|_| !name.is_empty());
+    let (is_passing, hint) = of_member.unwrap_or_else(|| meaning(error, &cause));
+    let cause = match name {
+        "" => cause,
+        name => format!("{name}: {cause}"),
     };
     let action = format!("cannot {action}");
     let explained = if is_passing {

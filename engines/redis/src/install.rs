@@ -10,6 +10,7 @@ use redis::InfoDict;
 use super::Shared;
 use super::names::Kind;
 use super::node::{self, Connections, WAITAOF};
+use super::server::At;
 
 /// The first version that can tell whether the holder of a lock is still connected.
 const OLDEST: (u32, u32) = (6, 2);
@@ -48,9 +49,7 @@ struct State<'a> {
 
 impl<'a> State<'a> {
     fn of(shared: &'a Shared, node: &'a Connections, found: &'a mut Examination) -> Result<Self> {
-        let information = shared.server.on(node, ASK, |link| {
-            redis::cmd("INFO").query(link.connection())
-        })?;
+        let information = (shared.server).ask(ASK, At::Node(node), "INFO", None::<u64>)?;
         Ok(State {
             shared,
             node,
@@ -65,12 +64,10 @@ impl<'a> State<'a> {
 
     /// A setting of the server; `None` where it does not tell.
     fn setting(&self, name: &str) -> Option<String> {
-        let server = &self.shared.server;
-        let asked: Result<Vec<String>> = server.on(self.node, "ask for the settings of", |link| {
-            let mut command = redis::cmd("CONFIG");
-            command.arg("GET").arg(name).query(link.connection())
-        });
-        asked.ok()?.into_iter().nth(1)
+        let (server, at) = (&self.shared.server, At::Node(self.node));
+        let asked = server.ask("ask for the settings of", at, "CONFIG", ("GET", name));
+        let asked: Vec<String> = asked.ok()?;
+        asked.into_iter().nth(1)
     }
 
     fn place(&self) -> String {
@@ -168,9 +165,7 @@ pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
                 done.foreign.push(format!("key {key}"));
                 continue;
             }
-            let removed: bool = shared.server.once(action, key, |link| {
-                redis::cmd("DEL").arg(key).query(link.connection())
-            })?;
+            let removed: bool = shared.server.ask(action, At::Key(key), "DEL", key)?;
             if removed && kind != Kind::Other {
                 done.sessions += 1;
             }

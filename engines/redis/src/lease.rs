@@ -12,7 +12,7 @@ use super::lock::Token;
 use super::node::{Link, millis};
 use super::record::Loaded;
 use super::scripts::{CHECK, COMMIT, CREATE, DESTROY, Reply, Script, TOUCH};
-use super::server::keep;
+use super::server::{At, keep};
 use super::{Shared, ttl_millis};
 
 /// The lock of one session.
@@ -113,12 +113,11 @@ impl RedisLease {
             return Ok(());
         };
         let key = self.shared.names.user(user);
-        let server = &self.shared.server;
-        server.once("note the user of a session in", &key, |link| {
-            let mut command = redis::cmd("ZADD");
-            let command = command.arg(&key).arg(unix_seconds(now));
-            command.arg(self.session.as_str()).exec(link.connection())
-        })
+        let arguments = (&key, unix_seconds(now), self.session.as_str());
+        let action = "note the user of a session in";
+        self.shared
+            .server
+            .ask(action, At::Key(&key), "ZADD", arguments)
     }
 
     /// What a script stores, and the user of it if it has one.

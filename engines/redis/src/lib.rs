@@ -58,7 +58,7 @@ use lock::Token;
 use names::Names;
 use record::Loaded;
 use scripts::RENEW;
-use server::{Server, keep};
+use server::{At, Server, keep};
 
 /// The store that `storageType = redis` chooses: `Program::new().store(cgi_session_redis::REDIS)`.
 pub const REDIS: StoreKind =
@@ -226,9 +226,10 @@ impl Shared {
     /// A live session and its end.
     fn find(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<(Stored, u64)>> {
         let key = self.names.record(session);
-        let fields = self.server.once("read a session in", &key, |link| {
-            record::load(&key, record::ALL).query(link.connection())
-        })?;
+        let arguments = (&key, record::ALL);
+        let fields = self
+            .server
+            .ask("read a session in", At::Key(&key), "HMGET", arguments)?;
         let loaded = Loaded::from_fields(fields);
         let shown = self.server.shown();
         loaded.map_or(Ok(None), |loaded| loaded.row.live(session, &shown, now))

@@ -9,9 +9,10 @@ use cgi_session::{Result, SessionDigest, Stored, Visitor};
 use redis::FromRedisValue;
 
 use super::Shared;
-use super::node::Connections;
 use super::record::{self, Loaded};
+use super::server::At;
 
+const ACTION: &str = "list the sessions in";
 /// An index of a user is read so many times at most, while sessions get other ids.
 const MAX_LISTINGS: u32 = 100;
 /// The server looks at so many keys at a time, and can do nothing else meanwhile.
@@ -36,10 +37,8 @@ pub(super) fn sessions_of(
     let key = shared.names.user(user);
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for _ in 0..MAX_LISTINGS {
-        let members: Vec<String> = shared.server.once("list the sessions in", &key, |link| {
-            let mut command = redis::cmd("ZRANGE");
-            command.arg(&key).arg(0).arg(-1).query(link.connection())
-        })?;
+        let members: Vec<String> =
+            (shared.server).ask(ACTION, At::Key(&key), "ZRANGE", (&key, 0, -1))?;
         let sessions: Vec<_> = digests(&members).filter(|it| seen.insert(*it)).collect();
         let mut has_moved = false;
         for page in sessions.chunks(PAGE) {
@@ -71,7 +70,7 @@ fn live(
     sessions: &[SessionDigest],
     now: SystemTime,
 ) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
-    let rows = shared.load("list the sessions in", sessions, record::ALL)?;
+    let rows = shared.load(ACTION, sessions, record::ALL)?;
     let loaded = sessions
         .iter()
         .zip(rows.into_iter().map(Loaded::from_fields));
@@ -95,8 +94,7 @@ impl Shared {
     ) -> Result<Vec<T>> {
         let keys = sessions.iter().map(|session| self.names.record(session));
         let keys: Vec<_> = keys.collect();
-        self.server
-            .load(action, &keys, |key| record::load(key, fields))
+        self.server.load(action, &keys, fields)
     }
 
     /// Shows all sessions, some at a time.
@@ -119,10 +117,17 @@ impl Shared {
         kind: &str,
         mut visit: impl FnMut(&[String]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        for node in self.server.all("list the sessions in")? {
+        let of_type = Some(("TYPE", kind)).filter(|_| !kind.is_empty());
+        for node in self.server.all(ACTION)? {
             let mut cursor = 0_u64;
             loop {
-                let (next, keys) = self.page(&node, cursor, pattern, kind)?;
+                let arguments = (cursor, "MATCH", pattern, "COUNT", PAGE, of_type);
+                let answer = self
+                    .server
+                    .ask(ACTION, At::Node(&node), "SCAN", arguments)?;
+                let (next, keys): (u64, Vec<Vec<u8>>) = answer;
+                // A key that is not UTF-8 is none of ours.
+                let keys: Vec<_> = keys.into_iter().flat_map(String::from_utf8).collect();
                 if !keys.is_empty() && visit(&keys)?.is_break() {
                     return Ok(());
                 }
@@ -133,26 +138,5 @@ impl Shared {
             }
         }
         Ok(())
-    }
-
-    fn page(
-        &self,
-        node: &Connections,
-        cursor: u64,
-        pattern: &str,
-        kind: &str,
-    ) -> Result<(u64, Vec<String>)> {
-        let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(pattern);
-        command.arg("COUNT").arg(PAGE);
-        if !kind.is_empty() {
-            command.arg("TYPE").arg(kind);
-        }
-        let (next, keys): (u64, Vec<Vec<u8>>) =
-            self.server.on(node, "list the sessions in", |link| {
-                command.query(link.connection())
-            })?;
-        // A key that is not UTF-8 is none of ours.
-        Ok((next, keys.into_iter().flat_map(String::from_utf8).collect()))
     }
 }

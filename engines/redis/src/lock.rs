@@ -11,7 +11,7 @@ use super::Shared;
 use super::node::{Link, millis};
 use super::record::Loaded;
 use super::scripts::{LOCK, Reply, UNLOCK};
-use super::server::nothing;
+use super::server::{At, nothing};
 
 /// The pause between two looks whether the holder of a lock is still connected.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -137,7 +137,7 @@ impl Shared {
             return Ok(Presence::Here);
         };
         let action = "look for the holder of a lock in";
-        let presence = self.server.with(link, action, key, |link| {
+        let presence = self.server.with(link, action, At::Key(key), |link| {
             if link.server() != holder.server {
                 return Ok(Presence::Elsewhere);
             }

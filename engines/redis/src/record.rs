@@ -1,7 +1,6 @@
 //! [`Loaded`]: the hash of one session.
 
 use cgi_session_kit::reading;
-use redis::Cmd;
 
 use super::scripts::Reply;
 
@@ -13,16 +12,9 @@ pub(super) struct Loaded {
 
 /// A field of a hash, which may be missing.
 pub(super) type Field = Option<Vec<u8>>;
-/// The fields of a session, and what [`load`] is answered for them.
+/// The fields of a session, and what HMGET answers for them.
 pub(super) const ALL: &[&str] = &["record", "end", "used", "version"];
 pub(super) type Fields = (Field, Field, Field, Field);
-
-/// Asks for fields of a session.
-pub(super) fn load(key: &str, fields: &[&str]) -> Cmd {
-    let mut command = redis::cmd("HMGET");
-    command.arg(key).arg(fields);
-    command
-}
 
 impl Loaded {
     /// `None` when the session is not there, or is none.

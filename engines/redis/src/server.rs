@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::pool::Pool;
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs,
-};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
@@ -28,6 +26,13 @@ pub(super) struct Server {
 enum Nodes {
     One(Connections),
     Many(Box<Cluster>),
+}
+
+/// What is asked: the node that has a key, or this one, whichever keys it has.
+#[derive(Clone, Copy)]
+pub(super) enum At<'a> {
+    Key(&'a str),
+    Node(&'a Connections),
 }
 
 impl Server {
@@ -91,13 +96,13 @@ impl Server {
             }
             done
         };
-        let (mut reply, mut is_witnessed) = self.with(link, action, key, run)?;
+        let (mut reply, mut is_witnessed) = self.with(link, action, At::Key(key), run)?;
         if reply.word() == "late" {
             // It came in time, so that the server's clock was set. A new connection knows what it shows.
             if let Some(link) = link.take() {
                 link.pool.close();
             }
-            (reply, is_witnessed) = self.with(link, action, key, run)?;
+            (reply, is_witnessed) = self.with(link, action, At::Key(key), run)?;
         }
         let fail = |cause| {
             Err(Error::unavailable(
@@ -130,34 +135,46 @@ impl Server {
         reply
     }
 
-    /// Does something once on the node that has this key.
-    pub(super) fn once<T>(
+    /// What a command is answered.
+    pub(super) fn ask<T: FromRedisValue>(
         &self,
         action: &str,
-        key: &str,
+        at: At<'_>,
+        name: &str,
+        arguments: impl ToRedisArgs,
+    ) -> Result<T> {
+        let mut command = redis::cmd(name);
+        command.arg(arguments);
+        self.once(action, at, |link| command.query(link.connection()))
+    }
+
+    /// Does something once.
+    fn once<T>(
+        &self,
+        action: &str,
+        at: At<'_>,
         work: impl FnMut(&mut Link) -> RedisResult<T>,
     ) -> Result<T> {
         let mut link = None;
-        let done = self.with(&mut link, action, key, work);
+        let done = self.with(&mut link, action, at, work);
         keep(link);
         done
     }
 
-    /// Does something with this connection, or with another to the node that has the key if there is
-    /// none. What a connection fails at that the server has closed meanwhile is done again with a new
+    /// Does something with this connection, or with another one if there is none. What a connection fails at that the server has closed meanwhile is done again with a new
     /// one, and what another node has is done there: it must be such that it can be done twice.
     pub(super) fn with<T>(
         &self,
         link: &mut Option<Link>,
         action: &str,
-        key: &str,
+        at: At<'_>,
         mut work: impl FnMut(&mut Link) -> RedisResult<T>,
     ) -> Result<T> {
         let mut turn = 0;
         loop {
             let mut current = match link.take() {
                 Some(kept) => kept,
-                None => self.link(action, key)?,
+                None => self.link(action, at)?,
             };
             let error = match work(&mut current) {
                 Ok(done) => {
@@ -168,7 +185,7 @@ impl Server {
             };
             let explained = current.node().explain(action, &error);
             turn += 1;
-            if !self.has_another_turn(&error, current, link, key, turn) || turn == MAX_TURNS {
+            if !self.has_another_turn(&error, current, link, at, turn) || turn == MAX_TURNS {
                 return Err(explained);
             }
         }
@@ -180,7 +197,7 @@ impl Server {
         error: &RedisError,
         current: Link,
         link: &mut Option<Link>,
-        key: &str,
+        at: At<'_>,
         turn: u32,
     ) -> bool {
         if is_interrupted(error) {
@@ -193,7 +210,7 @@ impl Server {
         if is_stale(error) && turn == 1 {
             return true;
         }
-        let Nodes::Many(cluster) = &self.nodes else {
+        let (Nodes::Many(cluster), At::Key(key)) = (&self.nodes, at) else {
             if leaves_in_step(error) {
                 *link = Some(current);
             }
@@ -225,16 +242,15 @@ impl Server {
         turned.is_some()
     }
 
-    /// A connection to the node that has this key.
-    fn link(&self, action: &str, key: &str) -> Result<Link> {
-        let linked = match &self.nodes {
-            Nodes::One(pool) => {
+    fn link(&self, action: &str, at: At<'_>) -> Result<Link> {
+        let linked = match (&self.nodes, at) {
+            (Nodes::Many(cluster), At::Key(key)) => cluster.link(key),
+            (Nodes::One(pool), _) | (_, At::Node(pool)) => {
                 if pool.engine().has_moved() {
                     pool.close();
                 }
                 Link::to(pool)
             }
-            Nodes::Many(cluster) => cluster.link(key),
         };
         self.told(action, linked)
     }
@@ -252,53 +268,25 @@ impl Server {
         }
     }
 
-    /// Does something once on this node, whichever keys it has.
-    pub(super) fn on<T>(
-        &self,
-        pool: &Connections,
-        action: &str,
-        mut work: impl FnMut(&mut Link) -> RedisResult<T>,
-    ) -> Result<T> {
-        let mut is_first = true;
-        loop {
-            let mut link = self.told(action, Link::to(pool))?;
-            match work(&mut link) {
-                Ok(done) => {
-                    link.keep();
-                    return Ok(done);
-                }
-                Err(error) if is_interrupted(&error) => {}
-                Err(error) if is_first && is_stale(&error) => pool.close(),
-                Err(error) => {
-                    let explained = link.node().explain(action, &error);
-                    if leaves_in_step(&error) {
-                        link.keep();
-                    }
-                    return Err(explained);
-                }
-            }
-            is_first = false;
-        }
-    }
-
     /// Loads these fields of many hashes, those of one node at once.
     pub(super) fn load<T: FromRedisValue>(
         &self,
         action: &str,
         keys: &[String],
-        question: impl Fn(&str) -> Cmd,
+        fields: &[&str],
     ) -> Result<Vec<T>> {
         let mut loaded = Vec::new();
         for (pool, places) in self.by_node(action, keys)? {
             let mut all = redis::pipe();
             for at in &places {
-                all.add_command(question(&keys[*at]));
+                all.cmd("HMGET").arg(&keys[*at]).arg(fields);
             }
-            let answers = self.on(&pool, action, |link| link.answers::<T>(&all))?;
+            let answers = self.once(action, At::Node(&pool), |link| link.answers::<T>(&all))?;
             for (at, answer) in places.into_iter().zip(answers) {
-                let one = |link: &mut Link| question(&keys[at]).query(link.connection());
+                let key = &keys[at];
+                let again = || self.ask(action, At::Key(key), "HMGET", (key, fields));
                 // Perhaps another node has it by now.
-                let answer = answer.or_else(|_| self.once(action, &keys[at], one))?;
+                let answer = answer.or_else(|_| again())?;
                 loaded.push((at, answer));
             }
         }

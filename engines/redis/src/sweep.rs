@@ -15,7 +15,7 @@ use super::lock::{Presence, Token};
 use super::node::{Link, millis};
 use super::record::{Field, parse};
 use super::scripts::{BEGIN_SWEEP, END_SWEEP, EXPIRE, FORGET, Reply};
-use super::server::{keep, nothing};
+use super::server::{At, keep, nothing};
 
 /// A clean-up that lasts longer may meet another one; they do each other no harm.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -53,11 +53,9 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 /// How long ago the last clean-up ended.
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
     let key = shared.names.sweep();
-    let ended: Result<Option<Vec<u8>>> = shared.server.once("read", &key, |link| {
-        let mut command = redis::cmd("HGET");
-        command.arg(&key).arg("ended").query(link.connection())
-    });
-    age_of_sweep(time(parse(&ended.ok()??)?), now)
+    let ended = (shared.server).ask("read", At::Key(&key), "HGET", (&key, "ended"));
+    let ended: Field = ended.ok()?;
+    age_of_sweep(time(parse(&ended?)?), now)
 }
 
 struct Progress<'a> {
@@ -200,11 +198,9 @@ impl Progress<'_> {
         let shared = self.shared;
         let user = key.strip_prefix(&shared.names.user("")).unwrap_or_default();
         let limit = unix_seconds(self.now).saturating_sub(SAVING.as_secs());
-        let members: Vec<String> = shared.server.once("clean up", key, |link| {
-            let mut command = redis::cmd("ZRANGEBYSCORE");
-            command.arg(key).arg("-inf").arg(limit);
-            command.query(link.connection())
-        })?;
+        let (at, arguments) = (At::Key(key), (key, "-inf", limit));
+        let members: Vec<String> =
+            (shared.server).ask("clean up", at, "ZRANGEBYSCORE", arguments)?;
         let sessions: Vec<_> = digests(&members).collect();
         for page in sessions.chunks(PAGE) {
             let named: Vec<(Field,)> = shared.load("clean up", page, &["user"])?;
