@@ -134,13 +134,13 @@ impl<E: Connect> Pool<E> {
         }
     }
 
-    /// Closes the connections that nobody uses, and those in use when they are given back: what was true
+    /// Closes the idle connections, and those in use when they are given back: what was true
     /// of one of them is true of all.
     pub fn close(&self) {
         let mut state = self.state();
         state.generation += 1;
         let idle = std::mem::take(&mut state.idle);
-        // Each may say good-bye, which nobody else is to wait for.
+        // Each may say good-bye, for which no other thread is to wait.
         drop(state);
         drop(idle);
     }

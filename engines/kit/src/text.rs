@@ -1,4 +1,4 @@
-//! Texts that servers are given: hexadecimal digits, and who we are.
+//! Texts that servers are given: hexadecimal digits, and the name of this process.
 
 use std::process;
 

@@ -1,7 +1,7 @@
 //! [`Cluster`]: which node of a Redis cluster has which keys.
 //!
 //! The nodes are asked when the first key is needed, and again when one of them says that a key is
-//! elsewhere or does not answer. A node that is away concerns nobody but those whose keys it has.
+//! elsewhere or does not answer. A node that is away concerns no request but those whose keys it has.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::place::{Address, Place};
 
 const SLOTS: u16 = 16384;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
-/// Who asks again earlier gets the same answer.
+/// An earlier question would get the same answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The nodes of a cluster.
@@ -32,14 +32,14 @@ struct Map {
     asked: Option<Instant>,
 }
 
-/// The slots from the first to the last, and who has them.
+/// The slots from the first to the last, and the node that has them.
 struct Range {
     first: u16,
     last: u16,
     pool: Connections,
 }
 
-/// The slots from the first to the last, and the address of who has them.
+/// The slots from the first to the last, and the address of their node.
 type Part = (u16, u16, Address);
 
 impl Cluster {
@@ -83,14 +83,14 @@ impl Cluster {
         Ok(self.map().primaries())
     }
 
-    /// Learns who has a key whose node has failed; `None` if it is the same one still.
+    /// Learns which node has a key whose node has failed; `None` if it is still the same one.
     pub(super) fn look_again(&self, failed: &Connections, key: &str) -> Option<()> {
         self.refresh(Some(failed)).ok()?;
         let pool = self.map().of(slot(key))?;
         (!Arc::ptr_eq(&pool, failed)).then_some(())
     }
 
-    /// Learns from the node to which another one points who has what.
+    /// Learns the nodes of all slots from the node to which another one points.
     pub(super) fn follow(&self, error: &RedisError, from: Link) -> Option<()> {
         let address = target(error, &from)?;
         from.keep();
@@ -106,7 +106,7 @@ impl Cluster {
         Some(link)
     }
 
-    /// Asks any node who has what, unless that was asked a moment ago.
+    /// Asks any node for the nodes of all slots, unless that was asked a moment ago.
     fn refresh(&self, failed: Option<&Connections>) -> Result<()> {
         {
             let mut map = self.map();
@@ -126,7 +126,7 @@ impl Cluster {
         Err(last.unwrap_or_else(|| Error::unavailable("cannot ask a cluster", "no node is known")))
     }
 
-    /// Whom to ask: the nodes that are known, those that are named, and at last the one that failed.
+    /// The nodes to ask: those that are known, those that are named, and at last the one that failed.
     fn candidates(&self, failed: Option<&Connections>) -> Vec<Connections> {
         let mut candidates = self.map().primaries();
         // A program that serves one request is not to wait each time for the first one, if that is away.
@@ -215,7 +215,7 @@ fn host_of(node: &Connections) -> &str {
 }
 
 /// A part of the answer to CLUSTER SLOTS: two slots, the primary's host, port and more, and its
-/// replicas. A host that is not told is that of who was asked.
+/// replicas. A host that is not told is that of the node that was asked.
 fn read(answer: &Value, asked: &str) -> Option<Part> {
     let Value::Array(answer) = answer else {
         return None;

@@ -67,7 +67,7 @@ impl RedisLease {
     }
 
     /// Stores the first record; `false` when there is one. It is not stored twice: when it may have been,
-    /// and is not there, nobody knows whether it was deleted since.
+    /// and is not there, it may have been deleted since.
     pub(super) fn create(&mut self, record: &Record, now: SystemTime) -> Result<bool> {
         self.note_user(record, now)?;
         let end = self.shared.expiry.end(record, now);
@@ -223,7 +223,7 @@ impl Lease for RedisLease {
         let reply = self.write("delete a session in", &DESTROY, self.lease(), version)?;
         match reply.word() {
             "done" => {}
-            // It was done the first time, and not heard of. Otherwise somebody else has ended it, or given
+            // It was done the first time, and not heard of. Otherwise another request has ended it, or given
             // it another id.
             "gone" if reply.is_repeated => {}
             _ => return Err(self.lost(&reply)),
@@ -235,7 +235,7 @@ impl Lease for RedisLease {
 
 impl Drop for RedisLease {
     fn drop(&mut self) {
-        // Without its connection a lock is nobody's, and whoever wants it takes it.
+        // A lock whose connection has ended is free for the next request.
         if self.is_held && self.link.is_some() {
             let key = self.shared.names.record(&self.session);
             if let Err(error) = self

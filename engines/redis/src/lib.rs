@@ -12,9 +12,9 @@
 //! a secret value and the time until which it counts (`lockLease`). Therefore the lock only makes requests
 //! wait for each other, and it is the version of the record that keeps an update from being lost: every
 //! record has one, that no other record ever had. A script saves only over the version that its request has
-//! loaded, and only while nobody else has the lock.
+//! loaded, and only while no other request has the lock.
 //!
-//! The value names the holder's connection as well. Who waits asks the server whether that is still
+//! The value names the holder's connection as well. A request that waits asks the server whether that is still
 //! there, so that a holder which was killed is waited for no longer than a tenth of a second; and one that
 //! is connected to a server that has not the session any more, no longer than a second.
 //!
@@ -22,7 +22,7 @@
 //! |---|---|
 //! | the holder dies before its commit | the old record, at once |
 //! | the holder's machine loses power or its network | the old record, after `lockLease` |
-//! | the holder takes longer than `lockLease` | the old record; the slow commit fails, unless nobody came |
+//! | the holder takes longer than `lockLease` | the old record; the slow commit fails, if another request came in between |
 //! | the answer to a commit is lost | the new record; the commit is asked for again and found done |
 //! | the answer to a creation is lost | the session, if it is there; if not, it is not stored again, and its maker gets an error |
 //! | the server stands still, and the request gives up | the old record: a script that comes too late does nothing |
@@ -77,9 +77,9 @@ pub const REDIS: StoreKind =
 ///
 /// | key | holds |
 /// |---|---|
-/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970, 0 for what a change of id left), `version`, `user`; who has the lock (`lock`), and for how long (`until`) |
+/// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970, 0 for what a change of id left), `version`, `user`; the holder of the lock (`lock`), and for how long (`until`) |
 /// | `Session:user:NAME` | the digests of a user's sessions, and of some that have ended |
-/// | `Session:sweep` | when the last clean-up ended, and who is cleaning up |
+/// | `Session:sweep` | when the last clean-up ended, and which one is running |
 ///
 /// `table` is what they begin with. The server deletes a session by itself when it has expired; a clean-up
 /// has little to do. It needs version 6.2 of Redis, or Valkey.
@@ -87,14 +87,15 @@ pub const REDIS: StoreKind =
 /// # What the server cannot promise
 ///
 /// * **A commit that was acknowledged can be lost** when the server dies before it has written it to
-///   disk (`appendfsync always` prevents that), and when a replica takes over that had not received
-///   it. With `durability = data` a commit also waits until a replica has confirmed it, as long as the server
-///   has one that is connected; when none does in time, the answer is [`Error::Unavailable`], and the commit
-///   stays done at the server. No session is damaged by a loss, and none mixes two states.
+///   disk, and when a replica takes over that had not received it. With `durability = data` a commit also
+///   waits until the server's log is on disk (from Redis 7.2 on; before that `appendfsync always` does it), and
+///   until a replica has confirmed it, as long as one is connected; when that does not happen in time, the answer
+///   is [`Error::Unavailable`], and the commit stays done at the server. No session is damaged by a loss, and none
+///   mixes two states.
 /// * **Sessions can go before their time** when the server may evict keys: give it `maxmemory-policy
 ///   noeviction`. [`Store::install`] looks for that and for persistence that is off, and warns.
-/// * **A lock ends after `lockLease`**, whatever its holder does. Who was too slow gets [`Error::LeaseLost`]
-///   when he commits or destroys, if another request came in between; no update is lost by it.
+/// * **A lock ends after `lockLease`**, whatever its holder does. A request that was too slow gets
+///   [`Error::LeaseLost`] when it commits or destroys, if another one came in between; no update is lost.
 /// * `maxSessions` is refused.
 #[derive(Clone)]
 pub struct RedisStore {
@@ -235,7 +236,7 @@ impl Shared {
         loaded.map_or(Ok(None), |loaded| loaded.row.live(session, &shown, now))
     }
 
-    /// Notes that a session was read, unless somebody has noted or written something meanwhile.
+    /// Notes that a session was read, unless another request has noted or written something meanwhile.
     fn renew(
         &self,
         session: &SessionDigest,

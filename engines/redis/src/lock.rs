@@ -15,8 +15,8 @@ use super::server::{At, nothing};
 
 /// The pause between two looks whether the holder of a lock is still connected.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// So long a holder is waited for whom another server knew, or this one before it was restarted: most
-/// have done by then what they do, and of the others nobody can tell.
+/// How long a holder is waited for that another server knew, or this one before it was restarted: most
+/// have ended by then, and nothing tells of the others.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What makes one lease different from every other.
@@ -34,7 +34,7 @@ impl Token {
         &self.0
     }
 
-    /// What the lock holds: the token, the server and its number for the connection, and who that is.
+    /// What the lock holds: the token, the server and its number for the connection, and the name of the process.
     pub(super) fn value(&self, link: &Link) -> String {
         let (token, server, connection) = (&self.0, link.server(), link.id());
         let process = name_of_process();
@@ -42,7 +42,7 @@ impl Token {
     }
 }
 
-/// Who has a lock, as it says itself.
+/// The holder of a lock, as the lock names it.
 struct Holder<'a> {
     server: &'a str,
     connection: u64,
@@ -64,7 +64,7 @@ impl<'a> Holder<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     Here,
-    /// His connection was to another server.
+    /// Its connection was to another server.
     Elsewhere,
     Gone,
 }
@@ -82,7 +82,7 @@ impl Shared {
         let mut backoff = Backoff::new(wait);
         let key = self.names.record(session);
         let mut looked: Option<Instant> = None;
-        // Who has it, and since when we have seen him.
+        // The holder, and when it was seen first.
         let mut seen = (String::new(), Instant::now());
         loop {
             let reply = self.try_lock(link, &key, token, now)?;
@@ -126,7 +126,7 @@ impl Shared {
             .call(link, action, &LOCK, key, first, unix_seconds(now))
     }
 
-    /// Whether the holder of a lock is still connected; who does not say how is taken for present.
+    /// Whether the holder of a lock is still connected; one without a connection's number counts as present.
     pub(super) fn presence(
         &self,
         link: &mut Option<Link>,

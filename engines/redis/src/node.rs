@@ -49,7 +49,7 @@ pub(super) struct Connection {
 /// The connections to one node.
 pub(super) type Connections = Arc<Pool<Node>>;
 
-/// A connection, and where to put it when nobody needs it any more.
+/// A connection, and the pool that keeps it when it is no longer needed.
 pub(super) struct Link {
     connection: Connection,
     generation: u64,

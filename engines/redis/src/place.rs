@@ -126,7 +126,7 @@ impl Place {
         // The system has no limit for the address of a name, nor for a socket whose queue is full.
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new().spawn(move || {
-            // Nobody may wait any more.
+            // The receiver may have given up.
             let _ = sender.send(client.get_connection_with_timeout(limit));
         })?;
         let connected = receiver.recv_timeout(limit);

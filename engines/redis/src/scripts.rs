@@ -1,7 +1,7 @@
 //! [`Scripts`]: what the server does as one step.
 //!
-//! The first argument of each is the moment until which its caller waits, by the server's clock: who
-//! was told that nothing was saved must not have it saved later, by a server that had stood still.
+//! The first argument of each is the moment until which its caller waits, by the server's clock: what
+//! was reported as not saved must not be saved later, by a server that had stood still.
 //! The first write of a script is one that a full memory refuses, so that no script ends half-way.
 //! Each has one key: what lies on one key can never lie on two nodes of a cluster.
 
@@ -19,8 +19,8 @@ pub(super) struct Script {
     pub(super) again: Option<Box<Script>>,
 }
 
-/// `holder` is who has the lock, unless his time is over. `hold` gives it to the caller for so long; a
-/// record that would end in his hands is kept for as long as he may have it.
+/// `holder` is the holder of the lock, unless its time is over. `hold` gives it to the caller for so long; a
+/// record that would expire meanwhile is kept as long as the lock.
 const BEGINNING: &str = r"
 local time = redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -75,7 +75,7 @@ return {'done'}
 
 /// What is asked for a second time, because the answer was lost, is done. It is written once more, for
 /// a replica is asked whether it has what this connection wrote. The lock named the old connection;
-/// somebody may have taken it since, and then has it.
+/// another request may have taken it since, and then has it.
 const AGAIN_TEXT: &str = r"
 if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
     redis.call('HSET', KEYS[1], 'version', ARGV[5])
@@ -97,7 +97,7 @@ end
 ";
 
 /// Whether a record is there that was to be created, when the answer was lost: it is not stored again,
-/// for somebody may have deleted it. ARGV: as of [`CREATE_TEXT`].
+/// for it may have been deleted. ARGV: as of [`CREATE_TEXT`].
 const LOOK_TEXT: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return {'taken'}
@@ -126,7 +126,7 @@ return {'yours', found[1], found[2], found[3], found[4]}
 });
 
 /// Whether a request may still write over the version that it has loaded: its time may be over, as
-/// long as nobody came. A version of its own is older than the new one when it was not told of that; it
+/// long as no other came. A version of its own is older than the new one when it was not told of that; it
 /// is not when this is an old request to save, which was on its way for long. ARGV: deadline, token,
 /// lease, version, new version or another.
 const CHECK_TEXT: &str = r"
@@ -164,7 +164,7 @@ redis.call('DEL', KEYS[1])
 return {'done'}
 ";
 
-/// ARGV: deadline, and the holder, or no more of him than his token.
+/// ARGV: deadline, and the holder, or only its token.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[r"
 local holder = redis.call('HGET', KEYS[1], 'lock')

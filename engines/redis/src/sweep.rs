@@ -67,7 +67,7 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// Whether nobody else is cleaning up. The connection is the sign that this one still is.
+    /// Whether no other clean-up is running. The connection is the sign that this one still is.
     fn begin(&self, link: &mut Option<Link>, token: &Token) -> Result<bool> {
         let (shared, key) = (self.shared, self.shared.names.sweep());
         let first = |link: &Link| (token.value(link), millis(LONGEST));
@@ -151,7 +151,7 @@ impl Progress<'_> {
         Ok(candidates)
     }
 
-    /// Deletes a session if it is still expired and nobody has it. Returns the size of its record.
+    /// Deletes a session if it is still expired and not locked. Returns the size of its record.
     fn delete(&mut self, session: &SessionDigest) -> Result<Option<u64>> {
         let (shared, key) = (self.shared, self.shared.names.record(session));
         let mut link = None;

@@ -22,7 +22,7 @@ pub(super) const NEW: &str = "-new";
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    /// Who we are, and so who must own the file.
+    /// Our user, who must own the file.
     uid: u32,
     is_durable: bool,
     busy_timeout: Duration,
@@ -66,7 +66,7 @@ impl Database {
         };
         let kept = self.idle().pop();
         match kept {
-            // Else somebody has put another file in its place.
+            // Else another file has taken its place.
             Some(opened) if opened.file == file => Ok(Some(opened)),
             _ => {
                 let connection = self.connect();
@@ -111,9 +111,9 @@ impl Database {
         }
     }
 
-    /// Closes the connections that nobody uses.
+    /// Closes the idle connections.
     pub(super) fn close(&self) {
-        // The last one empties the log, which nobody else is to wait for.
+        // The last one empties the log, for which no other thread is to wait.
         let idle = std::mem::take(&mut *self.idle());
         drop(idle);
     }
@@ -204,7 +204,7 @@ impl Database {
     }
 }
 
-/// Begins to write: from here on nobody else does, until this is committed or dropped.
+/// Begins to write: no other connection does until this is committed or dropped.
 pub(super) fn begin(opened: &mut Opened) -> rusqlite::Result<Transaction<'_>> {
     let behavior = TransactionBehavior::Immediate;
     opened.connection.transaction_with_behavior(behavior)

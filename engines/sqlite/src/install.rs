@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 use super::Shared;
 use super::database::{self, Opened};
 
-/// The lock of whoever makes or removes the table.
+/// The lock under which the table is created or removed.
 const SCHEMA_LOCK: &str = "schema";
 
 /// A connection to a database that has our table; what is missing is made.
@@ -80,7 +80,7 @@ fn log_ahead(connection: &Connection, wait: Duration) -> rusqlite::Result<String
         let mode =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
         match mode {
-            // Here SQLite does not wait for somebody who is about to write, whatever the busy
+            // Here SQLite does not wait for another program that is about to write, whatever the busy
             // timeout says.
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)

@@ -33,7 +33,7 @@ impl SqliteLease {
         Ok(rows == Some(1))
     }
 
-    /// Nobody else has its lock, so that no other session is what it was.
+    /// No other request has its lock, so that it was no other session that took its place.
     fn lost(&self) -> Error {
         log::warn!(
             "the session {} was lost in {} while it was in use: somebody deleted it by hand",
@@ -66,7 +66,7 @@ impl Lease for SqliteLease {
         let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
-        // One that somebody deleted by hand has ended, and nothing of it was to be saved.
+        // One that was deleted by hand has ended, and nothing of it was to be saved.
         self.update(
             "renew the time of a session in",
             "expires = ?2, used = ?3",

@@ -3,11 +3,11 @@
 //! SQLite locks a whole database, and only while it writes. That a request holds its session from
 //! loading to committing, and disturbs no other session by it, is the work of lock files in
 //! `<database>.locks`; a transaction never lasts longer than one statement or one batch of a
-//! clean-up. The database is in WAL mode, in which readers wait for nobody.
+//! clean-up. The database is in WAL mode, in which readers never wait.
 //!
 //! # Lock order
 //!
-//! A session's lock → the database's. Whoever has the database's tries session locks and never
+//! A session's lock → the database's. The holder of the database's tries session locks and never
 //! waits for one. A row goes only under its session's lock, which is kept until the deletion is committed.
 
 mod cap;
@@ -111,7 +111,7 @@ impl Store for SqliteStore {
         let shared = &self.shared;
         check_size(record, shared.max_record_bytes)?;
         let Some(lock) = shared.locks.try_take(session.as_str())? else {
-            // Whoever has its lock has the session.
+            // The holder of its lock has the session.
             return Ok(None);
         };
         let end = shared.expiry.end(record, now);
@@ -134,7 +134,7 @@ impl Store for SqliteStore {
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
         let shared = &self.shared;
-        // Not a lock's file is made for an id of nobody.
+        // No lock file is created for an id that leads to no session.
         if !shared.contains(session)? {
             return Ok(None);
         }

@@ -25,7 +25,7 @@ fn loaded(row: &Row<'_>, first: usize) -> rusqlite::Result<Loaded> {
         ValueRef::Integer(used),
     ) = columns
     else {
-        // No record; whoever reads it will say so. It is left alone.
+        // No record, as its reader will say. It is left alone.
         return Ok(Loaded {
             data: Vec::new(),
             end: u64::MAX,
@@ -150,8 +150,8 @@ impl Shared {
         deleted.map(|_| ())
     }
 
-    /// Notes that a session was read, unless somebody has noted or written something meanwhile, or
-    /// is about to: a reader waits for nobody.
+    /// Notes that a session was read, unless another request has noted or written something meanwhile, or
+    /// is about to: a reader never waits.
     pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
         let sql = format!(
             "UPDATE \"{}\" SET expires = ?3, used = ?4 WHERE session = ?1 AND expires = ?2",

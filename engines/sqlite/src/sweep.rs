@@ -1,4 +1,4 @@
-//! Clean-up: deletes what has expired and is in nobody's use, some at a time.
+//! Clean-up: deletes what has expired and no request holds, some at a time.
 
 use std::time::{Duration, SystemTime};
 
@@ -65,7 +65,7 @@ fn note(shared: &Shared, now: SystemTime) -> Result<()> {
     noted.map(|_| ())
 }
 
-/// The table of a clean-up at this time. While a batch is deleted nobody else can write.
+/// The table of a clean-up at this time. While a batch is deleted no other connection can write.
 struct Rows<'a> {
     shared: &'a Shared,
     sweep: &'a Sweep<'a>,
