@@ -9,9 +9,8 @@ use super::failure;
 use crate::driver::Driver;
 use crate::engine::{Answer, Answers, Connection, Failure, Kind, Row, Script};
 
-/// Not every server knows each of them.
-const QUESTION: &str = "SHOW VARIABLES WHERE Variable_name IN \
-     ('max_allowed_packet', 'wsrep_on', 'pxc_strict_mode')";
+/// The servers of a cluster know all of them, others fewer, and answer up to the first one that they do not know.
+const QUESTIONS: &str = "SELECT @@max_allowed_packet; SELECT @@wsrep_on; SELECT @@pxc_strict_mode";
 /// To say good-bye takes no longer.
 const GOOD_BYE: Duration = Duration::from_millis(100);
 /// A kept connection that does not answer in this time is given up.
@@ -40,23 +39,18 @@ impl Wire {
             longest_script: usize::MAX,
             is_node: false,
         };
-        let mut answers = wire.run(&Script::of(QUESTION), patience);
-        if let Some(failure) = answers.failure.take() {
-            return Err(failure);
-        }
-        for row in answers.rows(0) {
-            let value = row.text(1).unwrap_or_default();
-            match row.text(0).unwrap_or_default() {
-                "wsrep_on" => wire.is_node = value == "ON",
-                "pxc_strict_mode" if ["ENFORCING", "MASTER"].contains(&value) => {
-                    let cause = format!("pxc_strict_mode = {value} forbids the locks of sessions");
-                    let hint = "set it to PERMISSIVE on every node";
-                    return Err(Failure::new(Kind::Refused, cause).with_hint(hint));
-                }
-                // The command's own byte is part of the packet.
-                "max_allowed_packet" => wire.longest_script = row.size(1).saturating_sub(16),
-                _ => {}
-            }
+        let answers = wire.run(&Script::of(QUESTIONS), patience);
+        let Some(longest) = answers.row(0) else {
+            return Err(answers.failure.unwrap_or_else(failure::late));
+        };
+        // The command's own byte is part of the packet.
+        wire.longest_script = longest.size(0).saturating_sub(16);
+        wire.is_node = answers.row(1).is_some_and(|row| row.number(0) == 1);
+        let mode = answers.row(2).and_then(|row| row.text(0));
+        if let Some(mode @ ("ENFORCING" | "MASTER")) = mode {
+            let cause = format!("pxc_strict_mode = {mode} forbids the locks of sessions");
+            let hint = "set it to PERMISSIVE on every node";
+            return Err(Failure::new(Kind::Refused, cause).with_hint(hint));
         }
         if wire.is_node {
             // Whoever comes from another node finds here what was committed there.
