@@ -13,6 +13,7 @@ use testkit::certificates::make_certificates;
 use testkit::is_installed;
 use testkit::outside::free_port;
 use testkit::redis::RedisServer;
+use testkit::redis_sentinel::SERVICE;
 
 #[test]
 fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
@@ -73,4 +74,43 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
     let plain = RedisStore::new(&config(&format!("redis://127.0.0.1:{port}/0"), &[])).unwrap();
     let session = SessionId::generate().unwrap().digest();
     assert!(plain.read(&session, now).is_err());
+}
+
+#[test]
+fn sentinels_and_the_primary_that_they_name_are_both_spoken_to_with_tls() {
+    if !is_installed("openssl") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    make_certificates(place.path());
+    let text = |name: &str| {
+        let path = place.path().join(name);
+        path.into_os_string().into_string().unwrap()
+    };
+    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
+    let common = [
+        &["--port", "0", "--tls-replication", "yes"][..],
+        &["--tls-cert-file", &certificate, "--tls-key-file", &key],
+        &["--tls-ca-cert-file", &authority, "--tls-auth-clients", "no"],
+    ]
+    .concat();
+    let (port, sentinel_port) = (free_port(), free_port());
+    let [own, of_sentinel] = [port, sentinel_port].map(|port| port.to_string());
+    let Some(server) = RedisServer::start(&[&["--tls-port", &own][..], &common].concat()) else {
+        return;
+    };
+    let file = format!("sentinel monitor {SERVICE} 127.0.0.1 {port} 1\n");
+    let settings = [&["--tls-port", &of_sentinel][..], &common].concat();
+    let _sentinel = RedisServer::sentinel(&file, sentinel_port, &settings).unwrap();
+    let url = format!("rediss+sentinel://127.0.0.1:{sentinel_port}/{SERVICE}/0");
+    let store = |ca: &str| RedisStore::new(&config(&url, &[("databaseCaFile", ca)])).unwrap();
+    let (id, lease) = create(&store(&authority), 1, SystemTime::now());
+    drop(lease);
+    assert_eq!(server.tell(&["DBSIZE"]), "1");
+    let deceived = store(&text("other.pem"));
+    let error = deceived.read(&id.digest(), SystemTime::now()).unwrap_err();
+    says(
+        &error,
+        &["sentinel 127.0.0.1", "certificate", "check databaseCaFile"],
+    );
 }
