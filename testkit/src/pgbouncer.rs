@@ -1,7 +1,6 @@
 //! `PgBouncer` before a `PostgreSQL` server of a test's own.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use crate::outside::{Watched, free_port};
@@ -23,7 +22,7 @@ impl PgBouncer {
     /// A proxy with this `pool_mode`; `None` where there is none installed.
     #[track_caller]
     pub fn start(server: &PostgresServer, pool_mode: &str) -> Option<Self> {
-        if !Path::new(PROGRAM).is_file() && !is_installed("pgbouncer") {
+        if !is_installed("pgbouncer") {
             return None;
         }
         let directory = tempfile::Builder::new()

@@ -1,14 +1,17 @@
 //! Which server is connected to, for how long that is tried, and from where.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::Store;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use testkit::is_installed;
 use testkit::postgres::PostgresServer;
 
 use crate::server::{Server, open, own_servers_with, shared_servers};
@@ -174,5 +177,53 @@ fn a_password_that_changes_in_its_file_is_used_from_then_on() {
         for store in [store, other] {
             assert_eq!(counted(&*store, &id.digest()), Some(1));
         }
+    }
+}
+
+/// Set in a process whose name server says nothing.
+const IS_DEAF: &str = "TEST_NAME_SERVER";
+
+#[test]
+fn a_host_whose_name_server_says_nothing_is_given_up_in_time() {
+    if std::env::var_os(IS_DEAF).is_some() {
+        return is_given_up();
+    }
+    if !testkit::is_root() || !is_installed("unshare") || !is_installed("ip") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("resolv.conf");
+    fs::write(&path, "nameserver 127.0.0.1\noptions timeout:30\n").unwrap();
+    let test = "a_host_whose_name_server_says_nothing_is_given_up_in_time";
+    let this = testkit::again(module_path!(), test);
+    let script = "mount --bind \"$0\" /etc/resolv.conf && ip link set lo up && exec \"$@\"";
+    let mut alone = Command::new("unshare");
+    alone
+        .args(["--mount", "--net", "sh", "-c", script])
+        .arg(path);
+    alone.arg(this.get_program()).args(this.get_args());
+    let output = alone.env(IS_DEAF, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if said.starts_with("unshare: ") || said.starts_with("mount: ") {
+        return testkit::skip("no namespaces can be made here");
+    }
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+}
+
+fn is_given_up() {
+    let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
+    for kind in ["postgres", "mysql"] {
+        let url = format!("{kind}://shop@db.example/shop");
+        let started = Instant::now();
+        let store = open(kind, &[("database", &url), ("lockTimeout", "1s")]).unwrap();
+        let session = cgi_session::SessionId::generate().unwrap().digest();
+        let error = store.read(&session, SystemTime::now()).unwrap_err();
+        assert_eq!(error.status(), 503);
+        says(&error, &["no answer in time"]);
+        drop(store);
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 }
