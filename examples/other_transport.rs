@@ -1,7 +1,7 @@
 //! Sessions under a transport that is not ours: the `fastcgi` crate.
 //!
 //! `SessionManager` needs no more of a request than its Cookie header, and gives back no more than
-//! a Set-Cookie header. Start this with a listening socket as descriptor 0. The README says why
+//! a Set-Cookie header. Start this with a listening socket as descriptor 0. ARCHITECTURE.md says why
 //! the crate is not what `cgi_session::run` is made of.
 
 use std::io::Write as _;

@@ -3,6 +3,13 @@
 //!
 //! A failure panics at the caller's line, as in a test.
 
+/// The examples in documents, which have to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../docs/guide.md")]
+#[doc = include_str!("../../docs/moving-from-php.md")]
+pub struct Documents;
+
 pub mod again;
 pub mod apache;
 pub mod broken;

@@ -51,6 +51,7 @@ systemctl() {
         # Its CGI daemon may need a moment.
         for _ in $(seq 1000); do
             curl -s -f -o /dev/null http://localhost:8081/cgi-bin/lookup && break
+            curl -s -f -o /dev/null http://localhost/cgi-bin/hello && break
             sleep 0.05
         done
         ;;
@@ -85,6 +86,21 @@ pub fn run(script: &str) -> Option<Output> {
     for name in ["cgi-session", "cgi-session-cleanup"] {
         copy(&tool(name), &built);
     }
+    // A project as `cgi-session new` makes it, and tools of a debug build.
+    symlink(
+        "x86_64-unknown-linux-musl/release",
+        checkout.join("target/debug"),
+    )
+    .unwrap();
+    let project = place.path().join("hello");
+    fs::create_dir_all(project.join(BUILT)).unwrap();
+    copy(&example("counter"), &project.join(BUILT));
+    fs::rename(
+        project.join(BUILT).join("counter"),
+        project.join(BUILT).join("hello"),
+    )
+    .unwrap();
+    copy(&repository("examples/deploy/cgi-session.ini"), &project);
     let layers = place.path().join("layers");
     fs::create_dir(&layers).unwrap();
     let mut command = Command::new("unshare");
@@ -115,11 +131,11 @@ pub fn run(script: &str) -> Option<Output> {
     Some(output)
 }
 
-/// The commands in the README's block that holds these words.
+/// The commands in the block of a document that holds these words.
 #[track_caller]
-pub fn commands_of_readme(words: &str) -> String {
-    let readme = fs::read_to_string(repository("README.md")).unwrap();
-    let mut blocks = readme
+pub fn commands_in(document: &str, words: &str) -> String {
+    let page = fs::read_to_string(repository(document)).unwrap();
+    let mut blocks = page
         .split("```sh\n")
         .skip(1)
         .map(|block| block.split("```").next().unwrap());

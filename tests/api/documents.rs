@@ -1,8 +1,10 @@
-//! The rows of docs/seeds.md and docs/reliability.md: none is missing, and each names tests that exist.
+//! The documents: the rows of docs/seeds.md and docs/reliability.md, of which none is missing and each names tests
+//! that exist; the keys in docs/configuration.md; the links between all documents.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use cgi_session::Config;
 use testkit::repository;
 
 /// How many rows each older system has, by its letter.
@@ -119,4 +121,115 @@ fn every_test_that_a_page_names_exists() {
         }
     }
     assert!(named > 120, "{named} tests are named");
+}
+
+#[test]
+fn every_key_of_the_configuration_has_a_row_with_its_default() {
+    let page = page("configuration.md");
+    let (_, table) = page.split_once("## Keys\n").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let cells = |row: &str| {
+        row.split('|')
+            .map(|cell| cell.trim().replace('`', ""))
+            .collect()
+    };
+    let mut written: Vec<_> = rows
+        .map(|row| {
+            let cells: Vec<String> = cells(row);
+            (cells[1].clone(), cells[3].clone())
+        })
+        .collect();
+    let mut known: Vec<_> = Config::keys()
+        .map(|key| {
+            let default = Config::new().get(key).unwrap();
+            let shown = if default.is_empty() { "–" } else { &default };
+            (key.to_owned(), shown.to_owned())
+        })
+        .collect();
+    written.sort();
+    known.sort();
+    assert_eq!(written, known);
+}
+
+#[test]
+fn every_message_in_troubleshooting_is_one_of_the_programs() {
+    // A text that goes over several lines of its source is one line.
+    let programs = ["src", "bin/src", "engines"].map(|it| sources(&repository(it)));
+    let programs = programs.concat();
+    let lines: Vec<_> = programs.split("\\\n").map(str::trim_start).collect();
+    let (programs, mut found) = (lines.concat(), 0);
+    for line in page("troubleshooting.md").lines() {
+        let Some(message) = line
+            .strip_prefix("| `")
+            .and_then(|rest| rest.split('`').next())
+        else {
+            continue;
+        };
+        for part in message.split('…').map(str::trim) {
+            assert!(programs.contains(part), "{part:?} of {message:?}");
+            found += 1;
+        }
+    }
+    assert!(found > 20, "{found} messages");
+}
+
+/// Every document of the repository.
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for directory in ["", "docs"] {
+        for entry in fs::read_dir(repository(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// A page without what stands in fenced blocks.
+fn prose(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let parts: Vec<_> = text.split("\n```").step_by(2).collect();
+    parts.join("\n")
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(path: &Path) -> Vec<String> {
+    let page = prose(path);
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let text = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = text
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut followed = 0;
+    for path in documents() {
+        let page = prose(&path);
+        for link in page.split("](").skip(1) {
+            let link = link.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                _ => path.parent().unwrap().join(file),
+            };
+            let shown = path.display();
+            assert!(target.exists(), "{shown} links to {link}");
+            let is_there = anchor.is_empty() || anchors(&target).iter().any(|it| it == anchor);
+            assert!(is_there, "{shown} links to {link}");
+            followed += 1;
+        }
+    }
+    assert!(followed > 80, "{followed} links");
 }

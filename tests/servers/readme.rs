@@ -1,10 +1,10 @@
-//! The README's steps, carried out as they stand.
+//! The steps of the README and of docs/deploy.md, carried out as they are.
 
-use testkit::machine::{commands_of_readme, run};
+use testkit::machine::{commands_in, run};
 
 #[test]
 fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {
-    let steps = commands_of_readme("a2enmod cgid");
+    let steps = commands_in("docs/deploy.md", "a2enmod cgid");
     // Twice: an administrator repeats what went wrong half way.
     let script = format!(
         "mkdir -p /var/www/html; echo 'the reader'\\''s own' > /var/www/html/index.html\n\
@@ -42,4 +42,14 @@ fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {
         ["700 www-data"],
         "links that lead nowhere"
     );
+}
+
+#[test]
+fn the_readmes_steps_put_a_new_program_behind_apache() {
+    let steps = commands_in("README.md", "a2enmod cgid");
+    let script = format!("{steps}\ncurl -sS http://localhost/cgi-bin/hello\n");
+    let Some(output) = run(&script) else { return };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("\n0 problems, "), "{output:?}");
+    assert!(said.contains("you've been here 1 time(s)"), "{output:?}");
 }
