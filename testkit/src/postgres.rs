@@ -20,7 +20,7 @@ const WATCH: &str =
 /// What the programs are called that use the server, and their password.
 pub const USER: &str = "shop";
 pub const PASSWORD: &str = "four-words-of-salt";
-/// Who everything belongs to. He needs no password on the socket.
+/// The owner of everything, who needs no password on the socket.
 const OWNER: &str = "postgres";
 
 /// A server that does not outlive its test.
@@ -102,7 +102,7 @@ impl PostgresServer {
         });
     }
 
-    /// A command in the name of whoever may run a server, which root may not.
+    /// A command as a user who may run a server, which root may not.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.directory.path());
@@ -131,7 +131,7 @@ impl PostgresServer {
         )
     }
 
-    /// The database, through the socket, where nobody is asked for a password.
+    /// The database, through the socket, where no password is asked for.
     pub fn socket_url(&self) -> String {
         let directory = self.directory.path().display();
         format!(
@@ -155,7 +155,7 @@ impl PostgresServer {
         self.connect(USER, USER).unwrap()
     }
 
-    /// Carries out a statement of whoever owns the server.
+    /// Carries out a statement of the server's owner.
     #[track_caller]
     pub fn tell(&self, statement: &str) {
         let mut owner = self.connect(OWNER, "postgres").unwrap();
@@ -254,7 +254,7 @@ fn programs() -> Option<PathBuf> {
     Some(PathBuf::new())
 }
 
-/// Gives a file or directory to whoever runs a server.
+/// Gives a file or directory to the user who runs a server.
 pub fn give(path: &Path) {
     if let Some((uid, gid)) = another_user() {
         chown(path, Some(uid), Some(gid)).unwrap();
@@ -269,7 +269,7 @@ pub fn as_its_user(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Whom root runs a server as.
+/// The user that root runs a server as.
 fn another_user() -> Option<(u32, u32)> {
     if !is_root() {
         return None;

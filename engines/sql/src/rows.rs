@@ -63,8 +63,8 @@ impl Database {
         Ok(answers.sessions())
     }
 
-    /// Notes that a session was read, unless somebody has noted or written something meanwhile, or
-    /// is about to: a reader waits for nobody.
+    /// Notes that a session was read, unless another request has noted or written something meanwhile, or
+    /// is about to: a reader waits for nothing.
     pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
         let update = format!(
             "UPDATE {} SET expires = {new_end}, used = {} \
@@ -91,7 +91,7 @@ impl Database {
         format!("DELETE FROM {} WHERE session = '{session}'", self.table())
     }
 
-    /// A value of the primary key as a literal: a digest, or what somebody else has put there.
+    /// A value of the primary key as a literal: a digest, or what another program has put there.
     pub(super) fn key_literal(&self, name: &str) -> String {
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return format!("'{name}'");
@@ -115,7 +115,7 @@ impl Database {
         Ok(self.literal(&text))
     }
 
-    /// A user, or nobody, as a literal.
+    /// A user, or none, as a literal.
     pub(super) fn user(&self, user: Option<&str>) -> String {
         user.map_or_else(|| "NULL".to_owned(), |user| self.literal(user))
     }

@@ -53,7 +53,7 @@ impl Wire {
             return Err(Failure::new(Kind::Refused, cause).with_hint(hint));
         }
         if wire.is_node {
-            // Whoever comes from another node finds here what was committed there.
+            // A request that comes from another node finds here what was committed there.
             let wait = Script::of("SET SESSION wsrep_sync_wait = 1");
             if let Some(failure) = wire.run(&wait, patience).failure {
                 return Err(failure);

@@ -88,7 +88,7 @@ fn meaning(code: &SqlState) -> (Kind, &'static str) {
             "the user needs SELECT, INSERT, UPDATE and DELETE on both tables, and to make them, CREATE",
         ),
         _ => match class {
-            // Somebody else's change came first.
+            // Another change came first.
             "40" => (Kind::Conflict, ""),
             "08" => (Kind::Broken, ""),
             "53" | "58" => (Kind::Unavailable, "see the server's log"),

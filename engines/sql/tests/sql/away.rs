@@ -20,7 +20,7 @@ use testkit::{DEADLINE, wait_until};
 /// The server is found again, and the session counts this.
 #[track_caller]
 fn is_found_again(store: &dyn Store, session: &SessionDigest, expected: u64) {
-    // After a failure nobody tries for a while.
+    // After a failure there is no try for a while.
     wait_until("the server is found again", || {
         store.read(session, SystemTime::now()).is_ok()
     });
@@ -119,7 +119,7 @@ fn a_server_that_stands_still_is_given_up_in_time_and_the_session_is_whole_when_
                 Err(_) => assert!(Instant::now() < deadline, "the server is not found again"),
             }
         };
-        // Of the commit nobody knew what would become of it. Whole it is, and everybody sees the same.
+        // What would become of the commit was not known. It is whole, and all see the same.
         let counts = count(&stored.record);
         assert!(counts == 1 || counts == 2, "{counts}");
         lease.finish(&record(3, now), now).unwrap();
@@ -143,7 +143,7 @@ fn a_holder_whose_connection_the_server_ends_has_lost_the_session_and_stores_not
         for end in ["finish", "commit", "destroy"] {
             let mut lease = lock();
             server.end_connections();
-            // Whoever waits has it at once, and what he writes stays.
+            // A request that waits has it at once, and what it writes stays.
             let mut other = lock();
             other.finish(&record(2, now), now).unwrap();
             is_lost(match end {
@@ -158,7 +158,7 @@ fn a_holder_whose_connection_the_server_ends_has_lost_the_session_and_stores_not
                 server.kind()
             );
         }
-        // Nobody was there in the meantime: it is lost all the same.
+        // No other request came in between: it is lost all the same.
         let mut lease = lock();
         lease.commit(&record(3, now), now).unwrap();
         server.end_connections();
@@ -208,7 +208,7 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
     }
 }
 
-/// A name or a proxy leads to another server now, and nobody has ended the connections to the old one.
+/// A name or a proxy leads to another server now, and the connections to the old one go on.
 #[test]
 fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
     for server in own_servers() {
@@ -361,7 +361,7 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, cuts: &AtomicU32, is_answer: 
             break;
         }
     }
-    // Whoever is at the other end has heard it already, or hears it now.
+    // The other end has heard it already, or hears it now.
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
 }
@@ -411,7 +411,7 @@ fn what_was_done_and_not_heard_of_is_looked_for_and_found_done() {
     }
 }
 
-/// Whoever knows the id may have destroyed it since: it is not stored for a second time.
+/// A request that knows the id may have destroyed it since: it is not stored for a second time.
 #[test]
 fn a_new_session_that_is_not_found_after_its_answer_was_lost_is_503() {
     for server in own_servers() {

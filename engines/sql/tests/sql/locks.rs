@@ -37,7 +37,7 @@ fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader() {
                 .unwrap()
                 .is_some()
         );
-        // Whoever waits for a lock gives up no sooner.
+        // A request that waits for a lock gives up no sooner.
         assert!(started.elapsed() < Duration::from_secs(8));
         let report = store
             .delete_expired(&Sweep::new(), later(now, 100))
@@ -162,7 +162,7 @@ fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
 }
 
 #[test]
-fn nobody_has_a_session_between_two_saves_of_one_request() {
+fn no_other_request_has_a_session_between_two_saves_of_one() {
     for server in shared_servers() {
         // Some wait for longer than the one who saves.
         for (table, timeout) in [("saves", "60s"), ("saves_soon", "1s")] {
@@ -216,7 +216,7 @@ fn a_new_session_is_locked_before_another_request_sees_it() {
 /// A snapshot that is taken before the lock is had, or a lock that ends before the change is committed, would have the
 /// next holder load an old record and lose its session.
 #[test]
-fn whoever_gets_the_lock_loads_what_was_saved_last_whatever_the_isolation_of_the_server_is() {
+fn a_new_holder_loads_what_was_saved_last_whatever_the_isolation_of_the_server_is() {
     let postgres = "default_transaction_isolation=serializable";
     for server in own_servers_with(&[postgres], &["--transaction-isolation=SERIALIZABLE"]) {
         let store = server.installed("strict", &[("lockTimeout", "60s")]);
@@ -295,7 +295,7 @@ fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
         let store = server.installed("lasts", &[("lockLease", "1s")]);
         let now = SystemTime::now();
         let (id, mut lease) = create(&*store, 1, now);
-        // Whoever waits has it when the time is over.
+        // A request that waits has it when the time is over.
         let (_, mut other) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         other.finish(&record(2, now), now).unwrap();
         let lost = lease.finish(&record(9, now), now).unwrap_err();

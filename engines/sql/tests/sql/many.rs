@@ -181,7 +181,7 @@ fn the_table_is_not_counted_for_each_new_session() {
 }
 
 #[test]
-fn a_full_store_of_expired_sessions_refuses_nobody() {
+fn a_full_store_of_expired_sessions_refuses_no_new_one() {
     for server in shared_servers() {
         let store = server.installed("full", &[("maxSessions", "2"), ("whenFull", "refuse")]);
         let now = SystemTime::now();

@@ -1,4 +1,4 @@
-//! New sessions, and new ids, when somebody else is in the way.
+//! New sessions, and new ids, when another program is in the way.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,7 +26,7 @@ fn rows(server: &dyn Server, table: &str) -> String {
 }
 
 #[test]
-fn where_somebody_holds_the_table_a_new_session_is_503_after_a_while() {
+fn where_another_program_holds_the_table_a_new_session_is_503_after_a_while() {
     for server in shared_servers() {
         drop(server.installed("blocked", &[]));
         let manager = manager(server, "blocked", &[("lockTimeout", "2s")]);
@@ -35,7 +35,7 @@ fn where_somebody_holds_the_table_a_new_session_is_503_after_a_while() {
             // All that could be between the rows.
             _ => "SELECT * FROM \"blocked\" WHERE session > '' FOR UPDATE",
         };
-        let somebody = server.holding(lock);
+        let other = server.holding(lock);
         let begin = || {
             let mut session = manager.start(b"").unwrap();
             session.insert("n", 1).unwrap();
@@ -47,7 +47,7 @@ fn where_somebody_holds_the_table_a_new_session_is_503_after_a_while() {
         assert!(busy.one_line().contains("the table blocked"), "{busy:?}");
         let waited = started.elapsed();
         assert!(waited >= Duration::from_secs(2), "{waited:?}");
-        drop(somebody);
+        drop(other);
         begin().unwrap();
         assert_eq!(rows(server, "blocked"), "1");
     }

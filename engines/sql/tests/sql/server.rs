@@ -26,7 +26,7 @@ pub(crate) trait Server: Sync {
     /// The first column of the first row that another program is shown, as text.
     fn ask(&self, question: &str) -> Option<String>;
 
-    /// A statement of whoever owns the server.
+    /// A statement of the server's owner.
     fn tell(&self, statement: &str);
 
     /// A connection of another program, with an open transaction that has done this.

@@ -99,7 +99,7 @@ fn a_table_of_a_later_version_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_table_of_somebody_else_is_neither_made_ours_nor_removed() {
+fn a_table_of_another_program_is_neither_made_ours_nor_removed() {
     for server in shared_servers() {
         server.run_all(&[
             "CREATE TABLE \"notes\" (session char(64), note text)",
@@ -118,7 +118,7 @@ fn a_table_of_somebody_else_is_neither_made_ours_nor_removed() {
 }
 
 #[test]
-fn what_somebody_else_put_into_the_table_is_no_session_and_stays() {
+fn what_another_program_put_into_the_table_is_no_session_and_stays() {
     for server in shared_servers() {
         let store = server.installed("foreign", &[]);
         let now = SystemTime::now();
@@ -243,7 +243,7 @@ fn a_server_that_is_not_there_is_503_at_once_and_the_error_says_where() {
             503,
             &["cannot connect to", &place, "is the server running"],
         );
-        // Whoever waits for an answer gives up no sooner.
+        // A request that waits for an answer gives up no sooner.
         assert!(started.elapsed() < Duration::from_secs(9));
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a server: through a socket, and encrypted, to one for whom a certificate vouches.
+//! The way to a server: through a socket, and encrypted, to one that its certificate names.
 
 use std::fs;
 use std::path::PathBuf;
