@@ -52,6 +52,9 @@ pub(super) trait Engine: Send + Sync + fmt::Debug {
     /// The value 1 when the connection had the lock, which ends.
     fn unlock(&self, key: &str) -> String;
 
+    /// The value ends all locks of the connection.
+    fn unlock_all(&self) -> &'static str;
+
     /// Asks which process or connection has a lock.
     fn holder(&self, key: &str) -> String;
 

@@ -88,8 +88,12 @@ impl Database {
                 }
                 None => link = Some(used),
                 Some(failure) if matches!(failure.kind, Kind::Locked | Kind::Conflict) => {
-                    // A connection that may have the lock is of no use: it would have it twice.
-                    link = (!answers.has(lock) && used.roll_back()).then_some(used);
+                    // It may have the lock all the same: PostgreSQL tells of the end of the wait also when the lock is
+                    // given at that moment. Taken once more, the lock would outlast its release.
+                    let mut clear = Script::of("ROLLBACK");
+                    clear.push(&format!("SELECT {}", self.engine().unlock_all()));
+                    let cleared = used.run(&clear);
+                    link = cleared.failure.is_none().then_some(used);
                 }
                 Some(failure) => {
                     self.give_up(&failure);

@@ -147,6 +147,10 @@ impl Engine for Mysql {
         format!("RELEASE_LOCK({key})")
     }
 
+    fn unlock_all(&self) -> &'static str {
+        "RELEASE_ALL_LOCKS()"
+    }
+
     fn holder(&self, key: &str) -> String {
         format!(
             "SELECT CONCAT('connection ', id, ' from ', host) FROM information_schema.processlist \

@@ -189,6 +189,10 @@ impl Engine for Postgres {
         format!("CAST(pg_advisory_unlock({key}) AS int)")
     }
 
+    fn unlock_all(&self) -> &'static str {
+        "pg_advisory_unlock_all()"
+    }
+
     fn holder(&self, key: &str) -> String {
         format!(
             "SELECT replace(application_name, '{NAME}', '') FROM pg_stat_activity JOIN pg_locks USING (pid) \

@@ -114,6 +114,15 @@ fn a_waiter_has_the_session_as_soon_as_it_is_let_go() {
     }
 }
 
+/// Lets the others end, also when a test fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Saves over and over while others want the session. Returns how often one of them had it in between,
 /// and how often the saver lost it.
 fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
@@ -143,6 +152,7 @@ fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
                 }
             });
         }
+        let _done = Done(&is_done);
         for _ in 0..10 {
             let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
             is_held.store(true, Ordering::SeqCst);
@@ -156,7 +166,6 @@ fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
             is_held.store(false, Ordering::SeqCst);
             drop(lease);
         }
-        is_done.store(true, Ordering::SeqCst);
     });
     (intrusions.into_inner().unwrap(), lost)
 }
@@ -187,6 +196,26 @@ fn dawdle(server: &dyn Server, table: &str) {
             "CREATE TRIGGER dawdle BEFORE INSERT ON \"{table}\" \
              FOR EACH ROW SET NEW.version = NEW.version + SLEEP(1)"
         )),
+    }
+}
+
+/// Where the lock is given at the moment at which the wait for it ends, it must not stay behind.
+#[test]
+fn no_connection_keeps_a_lock_for_which_the_wait_is_over() {
+    for server in shared_servers() {
+        let store = server.installed("over", &[("lockTimeout", "60s")]);
+        let now = SystemTime::now();
+        let (id, lease) = create(&*store, 1, now);
+        drop(lease);
+        let lock = |wait: u64| store.lock(&id.digest(), Duration::from_millis(wait), now);
+        thread::scope(|scope| {
+            for wait in [1, 1, 2, 3] {
+                scope.spawn(move || (0..200).for_each(|_| drop(lock(wait))));
+            }
+        });
+        // The server would end a silent connection after `lockLease`, a minute.
+        let (other, wait) = (server.store("over", &[]), Duration::from_secs(20));
+        drop(other.lock(&id.digest(), wait, now).unwrap());
     }
 }
 
