@@ -131,18 +131,15 @@ pub fn run(script: &str) -> Option<Output> {
     Some(output)
 }
 
-/// The commands in the block of a document that holds these words.
+/// The fenced block of a document that holds these words.
 #[track_caller]
-pub fn commands_in(document: &str, words: &str) -> String {
+pub fn block_in(document: &str, words: &str) -> String {
     let page = fs::read_to_string(repository(document)).unwrap();
-    let mut blocks = page
-        .split("```sh\n")
-        .skip(1)
-        .map(|block| block.split("```").next().unwrap());
-    blocks
-        .find(|block| block.contains(words))
-        .unwrap_or_else(|| panic!("no block with {words}"))
-        .to_owned()
+    let mut blocks = page.split("\n```").skip(1).step_by(2);
+    let block = blocks.find(|block| block.contains(words));
+    let block = block.unwrap_or_else(|| panic!("no block with {words}"));
+    // Behind the name of its language.
+    block.split_once('\n').unwrap().1.to_owned()
 }
 
 /// The commands in the comment at the head of a shipped file.

@@ -1,10 +1,13 @@
 //! The steps of the README and of docs/deploy.md, carried out as they are.
 
-use testkit::machine::{commands_in, run};
+use std::path::Path;
+
+use testkit::machine::{block_in, run};
+use testkit::not_installed;
 
 #[test]
 fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {
-    let steps = commands_in("docs/deploy.md", "a2enmod cgid");
+    let steps = block_in("docs/deploy.md", "a2enmod cgid");
     // Twice: an administrator repeats what went wrong half way.
     let script = format!(
         "mkdir -p /var/www/html; echo 'the reader'\\''s own' > /var/www/html/index.html\n\
@@ -46,10 +49,54 @@ fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {
 
 #[test]
 fn the_readmes_steps_put_a_new_program_behind_apache() {
-    let steps = commands_in("README.md", "a2enmod cgid");
+    let steps = block_in("README.md", "a2enmod cgid");
     let script = format!("{steps}\ncurl -sS http://localhost/cgi-bin/hello\n");
     let Some(output) = run(&script) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("\n0 problems, "), "{output:?}");
     assert!(said.contains("you've been here 1 time(s)"), "{output:?}");
+}
+
+#[test]
+fn the_steps_for_shared_hosting_need_no_root_and_no_environment() {
+    if !Path::new("/usr/lib/apache2/suexec").exists() {
+        not_installed("suexec");
+        return;
+    }
+    let steps = block_in("docs/deploy.md", "cd ~/public_html/cgi-bin");
+    let access = block_in("docs/deploy.md", "AddHandler cgi-script");
+    let script = format!(
+        "useradd --create-home --home-dir /var/www/plain plain\n\
+         mkdir -p /var/www/plain/public_html/cgi-bin\n\
+         cp -r ../hello /var/www/plain/hello\n\
+         cat > /var/www/plain/public_html/cgi-bin/.htaccess <<'END'\n{access}\nEND\n\
+         chmod 755 /var/www/plain; chown -R plain: /var/www/plain\n\
+         su --shell /bin/bash --login plain <<'END'\nset -eu\n{steps}\nEND\n\
+         cat > /etc/apache2/sites-available/plain.conf <<'END'\n\
+         Listen 8082\n\
+         <VirtualHost *:8082>\n\
+         SuexecUserGroup plain plain\n\
+         SetEnv CGI_SESSION_STORAGE_FILE_DIR /nowhere\n\
+         DocumentRoot /var/www/plain/public_html\n\
+         <Directory /var/www/plain/public_html>\n\
+         AllowOverride All\n\
+         Require all granted\n\
+         </Directory>\n\
+         </VirtualHost>\n\
+         END\n\
+         a2disconf serve-cgi-bin; a2enmod suexec cgid; a2ensite plain; apache2ctl start\n\
+         for _ in $(seq 100); do\n\
+         curl -sf http://localhost:8082/cgi-bin/hello.cgi && break; sleep 0.05\n\
+         done\n\
+         curl -s -o /dev/null -w 'ini %{{http_code}}\\n' http://localhost:8082/cgi-bin/cgi-session.ini\n\
+         tail /var/log/apache2/error.log /var/log/apache2/suexec.log >&2\n\
+         stat -c '%a %U' /var/www/plain/sessions /var/www/plain/sessions/*.json\n"
+    );
+    let Some(output) = run(&script) else { return };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("you've been here 1 time(s)"), "{output:?}");
+    assert!(
+        said.ends_with("ini 403\n700 plain\n600 plain\n"),
+        "{output:?}"
+    );
 }

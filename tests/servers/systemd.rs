@@ -1,7 +1,7 @@
 //! The shipped systemd units, installed by the commands that come with them.
 
 use testkit::is_installed;
-use testkit::machine::{commands_in, commands_of, run};
+use testkit::machine::{block_in, commands_of, run};
 
 #[test]
 fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
@@ -20,8 +20,8 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
          run $command\n\
          find /var/lib/cgi-session -name '*.json' | wc -l\n\
          exit $verdict\n",
-        commands_in("docs/deploy.md", "a2enmod cgid"),
-        commands_in("docs/deploy.md", "cgi-session-cleanup.timer"),
+        block_in("docs/deploy.md", "a2enmod cgid"),
+        block_in("docs/deploy.md", "cgi-session-cleanup.timer"),
         commands_of("cgi-session-app.socket"),
     );
     let Some(output) = run(&script) else { return };
