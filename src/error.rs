@@ -1,5 +1,6 @@
 //! What can go wrong, said so that the reader can mend it.
 
+use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -268,8 +269,58 @@ impl Error {
     }
 }
 
+thread_local! {
+    /// The first of our errors that was written.
+    static WRITTEN: Cell<Option<Kind>> = const { Cell::new(None) };
+}
+
+/// What a request is answered for an error.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) status: http::StatusCode,
+    pub(crate) is_replaced: bool,
+}
+
+/// An error and its causes on one line, with what to do, and the kind of the one of ours that it is about. A
+/// handler's own type may hide ours from `downcast_ref` and `source` (as `anyhow` and `thiserror`'s `transparent`
+/// do), but its text is made of ours.
+pub(crate) fn described(error: &(dyn StdError + 'static)) -> (String, Option<Kind>) {
+    WRITTEN.set(None);
+    let mut line = one_line(error);
+    let kind = WRITTEN.take();
+    if let Some(hint) = ours_in(error).and_then(Error::hint) {
+        line.push_str("; ");
+        line.push_str(&printable(hint));
+    }
+    (line, kind)
+}
+
+/// The error of ours that another one holds, as far as it says so.
+fn ours_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref() {
+            return Some(ours);
+        }
+        // Its source is that of what it holds.
+        let held = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = Kind {
+            status: self.status(),
+            is_replaced: matches!(self, Error::Replaced),
+        };
+        WRITTEN.set(WRITTEN.get().or(Some(kind)));
         match self {
             Error::Config(text) => f.write_str(text),
             Error::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
@@ -378,4 +429,63 @@ pub fn printable(text: &str) -> String {
         }
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Error types of programs.
+    #[derive(Debug, thiserror::Error)]
+    enum Theirs {
+        #[error(transparent)]
+        Transparent(#[from] Error),
+        #[error("the cart is away")]
+        Source(#[source] Error),
+        #[error("the cart is away: {0}")]
+        Text(String),
+    }
+
+    type Boxed = Box<dyn StdError + Send + Sync>;
+
+    fn kind_of(error: impl Into<Boxed>) -> Option<(u16, bool)> {
+        let (_, kind) = described(&*error.into());
+        kind.map(|kind| (kind.status.as_u16(), kind.is_replaced))
+    }
+
+    #[test]
+    fn an_error_of_ours_is_known_in_whatever_a_program_puts_it() {
+        use anyhow::Context as _;
+        let busy = || Error::unavailable("cannot reach", "x");
+        let all: [Boxed; 9] = [
+            busy().into(),
+            Box::new(Theirs::from(busy())),
+            Box::new(Theirs::Source(busy())),
+            Box::new(Theirs::Text(busy().to_string())),
+            Box::new(io::Error::other(busy())),
+            anyhow::Error::from(busy()).into(),
+            Err::<(), _>(busy())
+                .context("in a cart")
+                .unwrap_err()
+                .into(),
+            anyhow::Error::from(Theirs::Source(busy())).into(),
+            Box::new(Theirs::Source(Error::store("x", Error::Forged))),
+        ];
+        let expected = [503, 503, 503, 500, 503, 503, 503, 503, 500];
+        let status = |error: Boxed| kind_of(error).map_or(500, |(status, _)| status);
+        assert_eq!(all.map(status), expected);
+        assert_eq!(kind_of(Theirs::from(Error::Replaced)), Some((503, true)));
+        assert_eq!(
+            kind_of(anyhow::Error::from(Error::Forged)),
+            Some((403, false))
+        );
+        assert_eq!(kind_of(anyhow::anyhow!("their own")), None);
+    }
+
+    #[test]
+    fn what_to_do_is_said_where_the_error_can_be_found() {
+        let error = || Error::unavailable("cannot reach", "x").with_hint("try again");
+        let (line, _) = described(&Theirs::Source(error()));
+        assert_eq!(line, "the cart is away: cannot reach: x; try again");
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) use values::{Flashes, typed};
 /// | member | meaning |
 /// |---|---|
 /// | `expires` | an end of its own, in seconds since 1970, which no use moves |
-/// | `timeout` | an idle time of its own, in seconds ([`Session::set_timeout`](crate::Session::set_timeout)) |
+/// | `timeout` | an idle time of its own, in seconds ([`Session::set_timeout`](crate::Session::set_timeout)); of a copy, for how long after `changed` it can be read |
 /// | `idle` | how long the session lives unused, in seconds: `timeout`, or the largest of the programs that saved it |
 /// | `lifetime` | how long it lives at all, in seconds: the largest of these programs; 0 is without limit |
 /// | `sent` | when its cookie was last sent, in seconds since 1970, if that has a Max-Age |
@@ -293,13 +293,33 @@ impl Record {
         marker.ending(now, MARKER_LIFE)
     }
 
-    /// What a change of id with a grace leaves under the id before: all that can be read for so long.
+    /// What a change of id with a grace leaves under the id before: all that can be read for so long, and no longer
+    /// than the session would live unused. Then it is a marker for the rest of a marker's life.
     pub(crate) fn copy_for(&self, grace: Duration, values: Vec<u8>, now: SystemTime) -> Self {
+        let grace = self.idle().map_or(grace, |idle| idle.min(grace));
         let mut copy = self.with_values(values);
         copy.head.texts[REPLACED] = Some(COPY.to_owned());
-        copy.head.numbers[TIMEOUT] = None;
-        copy.head.numbers[CHANGED] = Some(unix_seconds(now));
-        copy.ending(now, grace)
+        let (changed, end) = (unix_seconds(now), end_of(now, grace));
+        copy.head.numbers[TIMEOUT] = Some(end.saturating_sub(changed));
+        copy.head.numbers[CHANGED] = Some(changed);
+        copy.ending(now, grace.max(MARKER_LIFE))
+    }
+
+    /// The record as it counts at this moment: a copy whose grace is over is a marker.
+    pub(crate) fn settled(mut self, now: SystemTime) -> Self {
+        if self.is_copy()
+            && let (Some(changed), Some(grace)) = (self.changed(), self.timeout())
+            && now.duration_since(changed).is_ok_and(|since| since > grace)
+        {
+            self.head.texts[REPLACED] = Some(MARKER.to_owned());
+            self.head.texts[USER] = None;
+        }
+        self
+    }
+
+    /// Whether a change of id has left this to be read.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.head.texts[REPLACED].as_deref() == Some(COPY)
     }
 
     /// Whether only a program that gives the id itself opens it: no cookie, no link and no form does.
@@ -314,8 +334,7 @@ impl Record {
 
     /// The same record, which ends after `rest`, and not a moment before, and whose end no use moves.
     fn ending(mut self, now: SystemTime, rest: Duration) -> Self {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let end = whole_seconds(since.saturating_add(rest));
+        let end = end_of(now, rest);
         let expires = &mut self.head.numbers[EXPIRES];
         *expires = Some(expires.map_or(end, |expires| expires.min(end)));
         self
@@ -341,6 +360,12 @@ impl Record {
     pub(crate) fn has_head_of(&self, other: &Record) -> bool {
         self.head == other.head
     }
+}
+
+/// The second after which a time that begins now is over, and not a moment before.
+fn end_of(now: SystemTime, rest: Duration) -> u64 {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    whole_seconds(since.saturating_add(rest))
 }
 
 #[cfg(test)]
@@ -422,7 +447,9 @@ mod tests {
         let marker = Record::new(at(5)).marker(b"{}".to_vec(), now);
         assert_eq!(marker.expires(), Some(at(161)));
         let copy = Record::new(at(5)).copy_for(Duration::from_millis(1500), b"{}".to_vec(), now);
-        assert_eq!(copy.expires(), Some(at(103)));
+        assert_eq!(copy.expires(), Some(at(161)));
+        assert!(!copy.clone().settled(at(103)).is_marker());
+        assert!(copy.settled(at(104)).is_marker());
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::store::Lease;
 
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) use held::{WaitingPlaces, stand_aside, wait_in};
+pub(crate) use manager::MAX_CANDIDATES;
 pub use manager::SessionManager;
 pub(crate) use notes::CSRF_FIELD;
 use notes::Flashed;
@@ -61,6 +62,8 @@ pub struct Session {
     presented: Presented,
     /// Its timeout or its user was changed.
     metadata_changed: bool,
+    /// What can be read under the ids before is to end with the next commit.
+    ends_copies: bool,
     new_id: Option<NewId>,
     /// The id that the next record will have, when a link carries it already.
     reserved_id: Option<SessionId>,
@@ -123,6 +126,7 @@ impl Session {
             guard: None,
             presented: Presented::none(By::Program),
             metadata_changed: false,
+            ends_copies: false,
             new_id: None,
             reserved_id: None,
             is_kept_empty: false,
@@ -249,7 +253,7 @@ impl Session {
 
     /// Names the user of this session (`None`: no user), so that all sessions of a user can be
     /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
-    /// Stored by the next commit.
+    /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read.
     ///
     /// # Errors
     ///
@@ -265,7 +269,7 @@ impl Session {
         }
         if self.contents.record.user() != user {
             self.contents.record = self.contents.record.clone().with_user(user);
-            self.metadata_changed = true;
+            (self.metadata_changed, self.ends_copies) = (true, true);
         }
         Ok(())
     }
@@ -280,6 +284,7 @@ impl Session {
     ///
     /// When the request fails instead, the old id stays valid.
     pub fn regenerate_id(&mut self) {
+        self.end_copies();
         self.ask_for_new_id(None);
     }
 
@@ -288,10 +293,16 @@ impl Session {
     ///
     /// Under the old id they read the session as it was at this moment, and never learn the new id.
     /// A request that wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
-    /// new id when it tries again. This is for a new id now and then in a page that sends several
+    /// new id when it tries again. After the grace they are answered as after
+    /// [`Session::regenerate_id`]. This is for a new id now and then in a page that sends several
     /// requests at once; at login, the old id must end.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
         self.ask_for_new_id(Some(grace.min(MAX_GRACE)));
+    }
+
+    /// Lets the next commit end what can be read under the ids before.
+    fn end_copies(&mut self) {
+        self.ends_copies = true;
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {

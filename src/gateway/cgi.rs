@@ -46,22 +46,21 @@ pub(crate) fn run(
         }
     }
     let content_length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
+    let has_length = content_length.is_some_and(|length| !length.is_empty());
     let body = Body::new(Box::new(StandardInput), content_length);
     let find = move || SessionManager::with_kinds(Config::find_among(&settings)?, &kinds);
     let manager = manager.unwrap_or_else(|| LazyManager::new(find));
     let request = Request::new(params, body, manager, Instant::now());
+    // What has neither has no body (RFC 9112, 6.3).
+    let has_body = has_length || request.header("transfer-encoding").is_some();
     let method = request.method();
     let (answer, lines) = error_log::keep(|| answer(handler, request));
     error_log::write_all(&lines);
-    send(
-        answer,
-        method == http::Method::HEAD,
-        method == http::Method::GET,
-    );
+    send(answer, method == http::Method::HEAD, has_body);
     ExitCode::SUCCESS
 }
 
-fn send(answer: Answer, head_only: bool, is_get: bool) {
+fn send(answer: Answer, head_only: bool, has_body: bool) {
     let Answer {
         response,
         body,
@@ -69,7 +68,7 @@ fn send(answer: Answer, head_only: bool, is_get: bool) {
     } = answer;
     // Before the response: a server that is still writing the body reads nothing of ours.
     let left = body.remaining();
-    let has_ended = drain(left, left.is_some() || !(head_only || is_get));
+    let has_ended = drain(left, has_body);
     let sent = Stdout.write_all(&response.to_bytes(head_only));
     if sent.is_err() {
         // The client is gone. What was committed stays committed.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::error::{Error, Result};
 use crate::gateway::error_log::report;
@@ -130,6 +130,8 @@ fn wait_for(stop: &UnixStream) -> Result<()> {
 /// A descriptor that becomes readable with a signal to end, and stays so. SIGHUP stays ignored where it is,
 /// as by nohup(1).
 fn stop_signal() -> io::Result<UnixStream> {
+    // A file that may not grow is an error of the one request that writes it, not the end of all.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let (read, write) = UnixStream::pair()?;
     let ignored = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = ignored

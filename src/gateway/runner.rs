@@ -1,7 +1,6 @@
 //! Runs the handler for one request: the session is committed, the response complete, errors are reported.
 
 use std::error::Error as StdError;
-use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use http::header::{
@@ -10,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::config::CacheLimiter;
-use crate::error::{Error, Result, one_line};
+use crate::error::{Error, Result, described};
 use crate::gateway::error_log::report;
 use crate::http::body::Body;
 use crate::http::request::Request;
@@ -69,9 +68,7 @@ pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
 
 /// The response of a request that failed, after which the client must still find its session.
 fn failed(response: Response, visit: &mut RequestSession, is_https: bool) -> Response {
-    let Some(outcome) = visit.abandon() else {
-        return response;
-    };
+    let outcome = visit.abandon();
     match with_session_headers(response, outcome, is_https) {
         Ok(response) => response,
         Err(error) => failure(&error, visit.digest(), false),
@@ -148,20 +145,14 @@ pub(crate) fn failure(
     session: Option<SessionDigest>,
     is_get: bool,
 ) -> Response {
-    // An error of the body's reader holds one of ours.
-    let held = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref);
-    let known = held.unwrap_or(error).downcast_ref::<Error>();
-    let line = known.map_or_else(|| one_line(error), Error::one_line);
+    let (line, kind) = described(error);
     let session = session.map(|digest| format!(" (session {digest})"));
     report(&(line + &session.unwrap_or_default()));
-    if matches!(known, Some(Error::Replaced)) {
-        return replaced_page(is_get);
-    }
-    match known.map_or(StatusCode::INTERNAL_SERVER_ERROR, Error::status) {
-        StatusCode::SERVICE_UNAVAILABLE => unavailable(),
-        status => error_page(status),
+    match kind {
+        Some(kind) if kind.is_replaced => replaced_page(is_get),
+        Some(kind) if kind.status == StatusCode::SERVICE_UNAVAILABLE => unavailable(),
+        Some(kind) => error_page(kind.status),
+        None => error_page(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::params::Params;
 use crate::id::SessionId;
 use crate::session::lazy_manager::LazyManager;
 use crate::session::request_session::{RequestSession, ShownAs};
-use crate::session::{CSRF_FIELD, Session, Snapshot};
+use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, Snapshot};
 
 #[cfg(fuzzing)]
 pub(crate) use links::link;
@@ -299,14 +299,20 @@ impl Request {
         if self.visit.looks_for_id()? {
             let (name, from) = self.visit.settings()?;
             let is_posted = from.form && self.method() == Method::POST && self.has_form();
-            let linked = from.query.then(|| self.query(&name)).flatten();
-            let shown = match linked {
-                None if is_posted => self.form(&name)?,
-                linked => linked,
-            };
-            if let Some(id) = shown.and_then(|text| SessionId::parse(text.as_bytes())) {
+            let mut shown = Vec::new();
+            if from.query {
+                shown = self.query_values(&name);
+            }
+            if is_posted {
+                shown.extend(self.form_values(&name)?);
+            }
+            let ids = shown
+                .iter()
+                .filter_map(|text| SessionId::parse(text.as_bytes()));
+            let ids: Vec<_> = ids.take(MAX_CANDIDATES).collect();
+            if !ids.is_empty() {
                 let is_same_origin = self.is_same_origin();
-                self.visit.show(id, is_same_origin == Some(true));
+                self.visit.show(ids, is_same_origin == Some(true));
             }
         }
         Ok(&mut self.visit)

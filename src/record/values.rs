@@ -150,8 +150,8 @@ impl Values {
     ) -> Result<()> {
         let key = key.into();
         self.insert(&*key, value)?;
-        let end = unix_seconds(SystemTime::now()).saturating_add(life.as_secs());
-        self.ends.insert(key, end.saturating_add(1));
+        self.ends
+            .insert(key, super::end_of(SystemTime::now(), life));
         Ok(())
     }
 
@@ -328,7 +328,7 @@ impl Values {
         let now = unix_seconds(now);
         let length = self.len();
         for (key, end) in ends {
-            if end < now {
+            if end <= now {
                 self.texts.0.remove(&key);
             } else if self.contains(&key) {
                 self.ends.insert(key, end);
@@ -521,7 +521,7 @@ mod tests {
         }
         values.insert("anew", 2).unwrap();
         assert!(values.ends().keys().eq(["not yet", "over"]));
-        let ends = [("over", 99), ("not yet", 100), ("absent", 200)];
+        let ends = [("over", 100), ("not yet", 101), ("absent", 200)];
         let ends = ends.map(|(key, end)| (key.to_owned(), end));
         assert!(values.set_ends(ends.into(), at(100)));
         assert!(values.keys().eq(["anew", "not yet"]));

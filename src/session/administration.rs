@@ -47,6 +47,9 @@ impl SessionManager {
         let now = SystemTime::now();
         let mut visit_live = |session: &SessionDigest, stored: Result<Stored>| match stored {
             Ok(stored) if self.shared.is_too_old(&stored.record, now) => ControlFlow::Continue(()),
+            Ok(stored) if stored.record.clone().settled(now).is_marker() => {
+                ControlFlow::Continue(())
+            }
             stored => visit(session, stored),
         };
         self.shared.store.for_each(&mut visit_live, now)
@@ -68,7 +71,8 @@ impl SessionManager {
         let now = SystemTime::now();
         let stored = self.shared.store.peek(session, now)?;
         let is_session = |stored: &Stored| {
-            !stored.record.is_marker() && !self.shared.is_too_old(&stored.record, now)
+            let is_marker = stored.record.clone().settled(now).is_marker();
+            !is_marker && !self.shared.is_too_old(&stored.record, now)
         };
         Ok(stored.filter(is_session))
     }

@@ -37,6 +37,18 @@ impl Session {
     }
 
     fn store(&mut self, then: AfterSave) -> Result<()> {
+        let before = self.contents.record.predecessors();
+        let ended = before.filter(|_| self.ends_copies).collect();
+        self.store_changes(then)?;
+        self.ends_copies = false;
+        if let Err(error) = self.manager.end_copies(ended) {
+            let line = error.one_line();
+            log::warn!("what an id before leads to can be read for the rest of its grace: {line}");
+        }
+        Ok(())
+    }
+
+    fn store_changes(&mut self, then: AfterSave) -> Result<()> {
         self.note_use();
         let now = SystemTime::now();
         match self.lease.take() {

@@ -9,7 +9,11 @@ use crate::cookies::By;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
+use crate::session::Session;
 use crate::store::{Lease, Store, Stored};
+
+/// How long all copies together are waited for that are to end with a change of id.
+const COPIES: Duration = Duration::from_secs(1);
 
 /// The configuration, the store, and the sessions that threads hold.
 pub(super) struct ManagerInner {
@@ -44,11 +48,14 @@ impl ManagerInner {
         if let Err(Error::Busy { waited, .. }) = &mut found {
             *waited = started.elapsed();
         }
-        Ok(found?.map(|(stored, lease)| Locked {
-            stored,
-            lease,
-            guard,
-            now,
+        Ok(found?.map(|(mut stored, lease)| {
+            stored.record = stored.record.settled(now);
+            Locked {
+                stored,
+                lease,
+                guard,
+                now,
+            }
         }))
     }
 
@@ -74,6 +81,29 @@ impl ManagerInner {
                 Some(Locked { stored, lease, .. }) if stored.record.is_replaced() => {
                     before.extend(stored.record.predecessors());
                     lease.destroy()
+                }
+                _ => Ok(()),
+            }));
+        }
+        ended
+    }
+
+    /// Leaves nothing to be read under the ids that a session had: what was left there for requests under way
+    /// becomes a marker. One after the other; who holds one reads what it has loaded.
+    pub(super) fn end_copies(&self, mut before: Vec<SessionDigest>) -> Result<()> {
+        let deadline = Instant::now() + COPIES;
+        let mut ended = Ok(());
+        while let Some(session) = before.pop() {
+            let found = self.lock(&session, deadline);
+            ended = ended.and(found.and_then(|found| match found {
+                Some(mut locked) if locked.stored.record.is_replaced() => {
+                    let record = locked.stored.record;
+                    before.extend(record.predecessors());
+                    if record.is_marker() {
+                        return Ok(());
+                    }
+                    let marker = Session::marker_of(&record, locked.now)?;
+                    locked.lease.finish(&marker, locked.now)
                 }
                 _ => Ok(()),
             }));

@@ -329,9 +329,10 @@ impl SessionManager {
 
     fn read_one(&self, id: &SessionId, by: By) -> Result<Found<(SessionId, Snapshot)>> {
         let (shared, digest, now) = (&self.shared, id.digest(), SystemTime::now());
-        let Some(stored) = shared.store.read(&digest, now)? else {
+        let Some(mut stored) = shared.store.read(&digest, now)? else {
             return Ok(Found::Nothing);
         };
+        stored.record = stored.record.settled(now);
         if is_hidden(&stored.record, by, now) {
             return Ok(Found::Nothing);
         }
@@ -381,7 +382,7 @@ impl SessionManager {
 }
 
 /// The most ids of one request that are looked up.
-const MAX_CANDIDATES: usize = 8;
+pub(crate) const MAX_CANDIDATES: usize = 8;
 
 /// The first of the ids that leads to something live, and what is only `second` after all others. Ids
 /// that lead nowhere are taken out: none of them is looked up twice.

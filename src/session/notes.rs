@@ -21,6 +21,12 @@ pub(super) fn digest_of_token(token: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// What was left under an id says of the token of the forms before.
+fn token_digest(left: &Namespaces) -> Option<String> {
+    let token = || left.notes.csrf_token.as_deref().map(digest_of_token);
+    left.notes.csrf_digest.clone().or_else(token)
+}
+
 /// The name of the form field, and in lower case with a hyphen that of the header field, which
 /// carry [`Session::csrf_token`].
 pub(crate) const CSRF_FIELD: &str = "csrfToken";
@@ -150,8 +156,16 @@ impl Session {
     /// Whether a marker of a change of id knows this as the token of the forms before.
     pub(super) fn was_csrf_token(marker: &Record, token: &str) -> bool {
         let read = Namespaces::from_json(marker.values(), "", 0, SystemTime::UNIX_EPOCH);
-        let known = read.ok().and_then(|left| left.notes.csrf_digest);
+        let known = read.ok().and_then(|left| token_digest(&left));
         known.is_some_and(|known| known == digest_of_token(token))
+    }
+
+    /// The marker that takes the place of a copy.
+    pub(super) fn marker_of(copy: &Record, now: SystemTime) -> Result<Record> {
+        let read = Namespaces::from_json(copy.values(), "", 0, SystemTime::UNIX_EPOCH);
+        let mut left = Namespaces::new("", 0);
+        left.notes.csrf_digest = read.ok().and_then(|left| token_digest(&left));
+        Ok(copy.marker(left.to_json(0)?, now))
     }
 
     /// Stores a mark, and with it a cookie, to see whether the client sends it back: the next

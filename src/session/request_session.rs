@@ -150,9 +150,10 @@ impl RequestSession {
         Ok(self.presented.ids.is_empty() && id_from != IdFrom::default())
     }
 
-    /// An id that a link or a form carried.
-    pub(crate) fn show(&mut self, id: SessionId, is_same_origin: bool) {
-        self.present(Presented::one(id, By::Link { is_same_origin }));
+    /// Ids that a link or a form carried, to be tried in turn.
+    pub(crate) fn show(&mut self, ids: Vec<SessionId>, is_same_origin: bool) {
+        let by = By::Link { is_same_origin };
+        self.present(Presented { ids, by });
         self.links = Links::CarryId;
     }
 
@@ -393,6 +394,9 @@ impl RequestSession {
         let user = user.map(str::to_owned);
         // No request may wait for it, this one included.
         if keeps_own {
+            if let Some(session) = &mut self.session {
+                session.end_copies();
+            }
             self.commit()?;
         } else {
             self.close();
@@ -416,10 +420,9 @@ impl RequestSession {
 
     /// Gives up what is open, of a request that failed. What it committed before stays, and the client
     /// must know its id.
-    pub(crate) fn abandon(&mut self) -> Option<Outcome> {
+    pub(crate) fn abandon(&mut self) -> Outcome {
         self.close();
-        let outcome = self.outcome();
-        outcome.set_cookie.is_some().then_some(outcome)
+        self.outcome()
     }
 
     fn outcome(&mut self) -> Outcome {

@@ -65,9 +65,7 @@ impl Request {
             sent = all(self.pairs()?, name);
         }
         if sent.is_empty() {
-            let queried = form_urlencoded::parse(self.query_string());
-            let queried = queried.filter(|(known, _)| known == name);
-            sent.extend(queried.map(|(_, value)| value.into_owned()));
+            sent = self.query_values(name);
         }
         Ok(if sent.is_empty() {
             all(&self.loaded, name)
@@ -143,6 +141,18 @@ impl Request {
         }
         self.loaded = loaded;
         Ok(())
+    }
+
+    /// All values of a name in the query string.
+    pub(super) fn query_values(&self, name: &str) -> Vec<String> {
+        let parsed = form_urlencoded::parse(self.query_string());
+        let values = parsed.filter(|(known, _)| known == name);
+        values.map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// All values of a name in the form.
+    pub(super) fn form_values(&mut self, name: &str) -> Result<Vec<String>> {
+        Ok(all(self.pairs()?, name))
     }
 
     /// Whether the body is a form, as far as its type tells.

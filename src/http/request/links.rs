@@ -73,19 +73,24 @@ fn is_of_this_site(address: &str) -> bool {
     is_plain && !path.contains(':') && !address.starts_with("//")
 }
 
-/// The address with one more parameter, before its fragment.
+/// The address with this parameter in place of all of its name, before its fragment.
 fn with_parameter(address: &str, name: &str, value: &str) -> String {
     let (address, fragment) = match address.find('#') {
         Some(at) => address.split_at(at),
         None => (address, ""),
     };
-    let separator = match address.find('?') {
-        None => "?",
-        Some(at) if at + 1 == address.len() => "",
-        Some(_) => "&",
+    let (path, query) = address.split_once('?').unwrap_or((address, ""));
+    let is_other = |parameter: &&str| {
+        let parsed = form_urlencoded::parse(parameter.as_bytes()).next();
+        parsed.is_some_and(|(known, _)| known != name)
     };
+    let others: String = query
+        .split('&')
+        .filter(is_other)
+        .flat_map(|parameter| [parameter, "&"])
+        .collect();
     let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
-    format!("{address}{separator}{name}={value}{fragment}")
+    format!("{path}?{others}{name}={value}{fragment}")
 }
 
 #[cfg(test)]
@@ -119,6 +124,9 @@ mod tests {
             ("next?a=1", "next?a=1&id=7"),
             ("next?a=1#end", "next?a=1&id=7#end"),
             ("#end", "?id=7#end"),
+            ("next?id=6", "next?id=7"),
+            ("next?id=5&a=1&i%64=6&id", "next?a=1&id=7"),
+            ("next?&a=%26?&b", "next?a=%26?&b&id=7"),
         ] {
             assert_eq!(with_parameter(address, "id", "7"), expected);
         }

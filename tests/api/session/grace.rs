@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use cgi_session::{Error, SessionId};
+use cgi_session::{Error, Session, SessionId};
 
 use testkit::sessions::{Site, cookie, count, given_id};
 
@@ -108,7 +108,8 @@ fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
             ids.push(given_id(session.commit().unwrap()));
         }
         let readable = |id: &&SessionId| site.views(id).is_some();
-        assert_eq!(ids.iter().filter(readable).count(), 12);
+        // The change without a grace has ended what was to be read until then.
+        assert_eq!(ids.iter().filter(readable).count(), 5);
         end(ids.last().unwrap());
         assert_eq!(ids.iter().filter(readable).count(), 0);
         assert_eq!(site.sessions(), 0);
@@ -116,13 +117,73 @@ fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
 }
 
 #[test]
-fn after_the_grace_the_old_id_is_dead() {
+fn after_the_grace_the_old_id_is_a_marker() {
     let site = Site::new();
-    let (old, new) = replaced(&site, 0);
-    // Its end is this very second: a second later the id leads nowhere.
+    let old = site.visitor();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let token = session.csrf_token().unwrap().to_owned();
+    session.regenerate_id_with_grace(Duration::ZERO);
+    let new = given_id(session.commit().unwrap());
+    // Its end is this very second: a second later nothing can be read.
     testkit::sessions::eventually("the end of the grace", || site.views(&old).is_none());
-    assert!(site.manager().start(cookie(&old)).unwrap().is_new());
-    assert_eq!((site.views(&new), site.sessions()), (Some(1), 1));
+    let late = site.manager().start(cookie(&old)).map(drop);
+    assert!(matches!(late, Err(Error::Replaced)), "{late:?}");
+    assert!(site.manager().peek(&old.digest()).unwrap().is_none());
+    assert_eq!(site.views(&new), Some(1));
+    let mut listed = Vec::new();
+    let list = |session: &_, _| {
+        listed.push(*session);
+        std::ops::ControlFlow::Continue(())
+    };
+    site.manager().for_each(list).unwrap();
+    assert_eq!(listed, [new.digest()]);
+    let session = site.manager().start(cookie(&new)).unwrap();
+    assert!(!session.is_csrf_token(&token));
+}
+
+#[test]
+fn a_change_of_user_or_of_the_id_ends_what_can_be_read_under_the_ids_before() {
+    let changes: [fn(&mut Session); 3] = [
+        |session| session.set_user(None).unwrap(),
+        Session::regenerate_id,
+        |session| {
+            session.set_user(Some("eve")).unwrap();
+            session.regenerate_id();
+        },
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let site = Site::new();
+        let first = site.visitor();
+        let mut session = site.manager().start(cookie(&first)).unwrap();
+        session.set_user(Some("ada")).unwrap();
+        session.commit().unwrap();
+        let mut ids = vec![first];
+        for _ in 0..2 {
+            let mut session = site.manager().start(cookie(&ids[0])).unwrap();
+            session.regenerate_id_with_grace(Duration::from_secs(60));
+            ids.insert(0, given_id(session.commit().unwrap()));
+        }
+        assert!(ids.iter().all(|id| site.views(id) == Some(1)));
+        let mut session = site.manager().start(cookie(&ids[0])).unwrap();
+        change(&mut session);
+        session.commit().unwrap();
+        for id in &ids[1..] {
+            assert_eq!(site.views(id), None, "{at}");
+            let late = site.manager().start(cookie(id)).map(drop);
+            assert!(matches!(late, Err(Error::Replaced)), "{at}: {late:?}");
+        }
+    }
+}
+
+#[test]
+fn what_can_be_read_during_the_grace_lives_no_longer_than_the_session_would() {
+    let site = Site::new();
+    let old = site.visitor();
+    let mut session = site.manager().start(cookie(&old)).unwrap();
+    session.set_timeout(Some(Duration::from_secs(1)));
+    session.regenerate_id_with_grace(Duration::from_secs(200));
+    session.commit().unwrap();
+    testkit::sessions::eventually("the end of the session", || site.views(&old).is_none());
 }
 
 #[test]
