@@ -50,7 +50,6 @@ pub fn same(one: &Record, other: &Record) {
     assert_eq!(text(one), text(other));
 }
 
-#[expect(clippy::large_enum_variant, reason = "two are compared and dropped")]
 enum Meaning {
     Record(Record),
     Later(u64),

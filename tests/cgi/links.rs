@@ -61,6 +61,28 @@ fn by_default_no_link_carries_an_id_and_none_is_taken_from_one() {
 }
 
 #[test]
+fn of_several_ids_in_a_link_or_a_form_the_first_that_is_live_counts() {
+    let site = open_site();
+    let id = linked_id(&request(&site).run());
+    for (number, others) in [UNKNOWN, "zzz", "", UNKNOWN].into_iter().enumerate() {
+        let query = format!("sessionId={others}&a=1&sessionId={id}");
+        let page = if number < 3 {
+            request(&site).query(&query).run()
+        } else {
+            request(&site).form(&query).run()
+        };
+        let views = format!("views {}\n", number + 2);
+        assert!(page.body.starts_with(&views), "{}", page.body);
+    }
+    let posted = format!("sessionId={id}");
+    let page = request(&site)
+        .form(&posted)
+        .query(&format!("sessionId={UNKNOWN}"))
+        .run();
+    assert!(page.body.starts_with("views 6\n"), "{}", page.body);
+}
+
+#[test]
 fn a_client_without_cookies_is_known_by_its_links_and_its_forms() {
     let site = open_site();
     let first = request(&site).run();

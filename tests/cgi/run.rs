@@ -57,6 +57,9 @@ fn a_response_that_reports_a_failure_saves_nothing() {
     let request = Cgi::new("misbehave", &site).visitor(&id).query("mode=5xx");
     let answer = request.run().expect(502, "unharmed");
     assert_eq!(answer.header("set-cookie"), None);
+    // What it shows may be of the session.
+    assert_eq!(answer.header("vary"), Some("Cookie"));
+    assert!(answer.header("cache-control").unwrap().contains("no-store"));
     expect_count(&site, &id, "here 2 time");
 }
 

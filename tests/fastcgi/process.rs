@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tempfile::TempDir;
 
 use testkit::example;
@@ -437,6 +437,23 @@ fn of_several_processes_on_one_socket_those_that_are_stopped_or_killed_hold_noth
         program.end();
     }
     answers(100);
+}
+
+#[test]
+fn files_that_may_not_grow_are_an_error_of_one_request_and_end_no_program() {
+    let mut server = Server::new("counter", Socket::StdinUnix);
+    let first = server.ask(&get(1, 0, ""));
+    let limit = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap());
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+    for _ in 0..3 {
+        let refused = server.ask(&visit(1, 0, "", first.cookie().unwrap()));
+        assert_eq!(refused.status(), 500, "{}", refused.text());
+    }
+    assert!(server.is_running());
 }
 
 #[test]

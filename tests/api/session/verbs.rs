@@ -66,8 +66,9 @@ fn values_that_are_replaced_as_a_whole_are_saved() {
         },
         |session| {
             let reserved = session.reserve("reserved").unwrap();
-            mem::swap(&mut **session, &mut seven());
             *session.reserved(&reserved) = seven();
+            let mut other = seven();
+            mem::swap(&mut **session, &mut other);
         },
     ];
     for (at, change) in changes.into_iter().enumerate() {
