@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Store, Sweep, SweepEvent, SweepReport};
+use cgi_session::{SessionId, Store, Sweep, SweepEvent, SweepReport};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -186,6 +186,36 @@ fn a_damaged_file_set_aside_is_kept_for_a_lifetime() {
     crate::support::set_modified(&path, ago(11 * 24 * 3600));
     assert_eq!(sweep(&place).set_aside, 0);
     assert!(!path.exists());
+}
+
+#[test]
+fn a_damaged_session_that_has_expired_is_set_aside_and_an_unfinished_one_is_deleted() {
+    for lifetime in ["30d", "0"] {
+        let place = Place::with(&[("lifetime", lifetime), ("maxSessions", "10")]);
+        let (damaged, unfinished) = (place.create(1), place.create(2));
+        let mut bytes = fs::read(place.store.path(&damaged)).unwrap();
+        bytes[100] ^= 1;
+        fs::write(place.store.path(&damaged), &bytes).unwrap();
+        fs::write(place.store.path(&unfinished), "").unwrap();
+        for id in [&damaged, &unfinished] {
+            place.set_modified(id, ago(IDLE + 62));
+        }
+        let dry = Sweep::new().dry_run(true);
+        let now = SystemTime::now();
+        assert_eq!(place.store.delete_expired(&dry, now).unwrap().deleted, 2);
+        let aside = |id: &SessionId| place.file(&format!("{}.corrupt", id.digest()));
+        assert!(!aside(&damaged).exists() && place.exists(&damaged));
+        let report = sweep(&place);
+        assert_eq!((report.deleted, report.failures.len()), (2, 0));
+        assert!(!place.exists(&damaged) && !place.exists(&unfinished));
+        assert_eq!(fs::read(aside(&damaged)).unwrap(), bytes);
+        assert!(!aside(&unfinished).exists());
+        let later = place
+            .store
+            .delete_expired(&Sweep::new(), ahead(31 * 24 * 3600));
+        assert_eq!(later.unwrap().set_aside, 0, "{lifetime}");
+        assert!(!aside(&damaged).exists(), "{lifetime}");
+    }
 }
 
 #[test]

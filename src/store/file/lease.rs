@@ -314,9 +314,22 @@ impl Lease for FileLease {
 
 /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
 /// keeps its link, and a process that waits for its lock would go on to use it.
+fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> Result<()> {
+    copy_aside(shared, file, name, reason)?;
+    shared.directory.unlink(name)?;
+    count::forget(shared, 1);
+    Ok(())
+}
+
+/// Copies a damaged file to `NAME.corrupt`; the caller deletes it.
 #[cold]
 #[inline(never)] // Its buffer is two pages of stack.
-fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> Result<()> {
+pub(super) fn copy_aside(
+    shared: &FileStoreInner,
+    file: &File,
+    name: &str,
+    reason: &str,
+) -> Result<()> {
     let directory = &shared.directory;
     let aside = format!("{}.corrupt", name.trim_end_matches(".json"));
     // One that exists was left by a process that died here before.
@@ -330,8 +343,6 @@ fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> 
     };
     copy_all(file, &mut copy, shared.is_durable()).map_err(failed)?;
     shared.sync_name(&aside)?;
-    directory.unlink(name)?;
-    count::forget(shared, 1);
     let path = shared.path(name);
     log::warn!(
         "{} was damaged ({reason}) and is kept as {aside}",

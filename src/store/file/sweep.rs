@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::content::{self, Content};
 use super::count;
 use super::inner::{FileStoreInner, is_counted};
+use super::lease;
 use super::scan::{self, Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
 const GRACE: Duration = Duration::from_secs(60);
 /// A temporary file of a process that still runs is never so old.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60);
+/// How long a damaged file is kept where no `lifetime` says it.
+const ASIDE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many entries are looked at between two looks at the clock and two progress reports.
 const STEP: u64 = 256;
 /// Without a `lifetime`, no setting makes a session live longer than this.
@@ -254,9 +257,16 @@ impl Run<'_> {
             return Ok(());
         }
         let entry = Entry { stat, ..*entry };
+        let mut damage = None;
         let reason = match content::load(self.shared, &file, &stat, digest, &stored)? {
             // Its time is up, whatever it once held.
-            Content::Damaged(_) => "damaged and expired",
+            Content::Damaged(reason) => {
+                let is_unfinished = content::is_unfinished(&file, directory::size(&stat));
+                let is_unfinished = is_unfinished
+                    .map_err(|error| self.failed("cannot read", entry.folder, entry.name, error))?;
+                damage = (!is_unfinished).then_some(reason);
+                "damaged and expired"
+            }
             // Whether it has expired is for that version to say.
             Content::LaterVersion(_) => {
                 report.live += 1;
@@ -281,7 +291,11 @@ impl Run<'_> {
                 }
             }
         };
-        if self.delete(&entry, reason)? {
+        let copy_aside = || match damage {
+            Some(reason) => lease::copy_aside(self.shared, &file, &stored, reason),
+            None => Ok(()),
+        };
+        if self.delete_after(copy_aside, &entry, reason)? {
             report.deleted += 1;
             report.deleted_bytes += directory::size(&stat);
             let uncounted = u64::from(!is_counted(directory::modified(&stat)));
@@ -302,8 +316,8 @@ impl Run<'_> {
     }
 
     fn set_aside(&self, entry: &Entry<'_>, report: &mut SweepReport) -> Result<()> {
-        let keep = self.shared.config.lifetime;
-        if keep.is_none_or(|keep| self.age(&entry.stat) <= keep) {
+        let keep = self.shared.config.lifetime.unwrap_or(ASIDE_AGE);
+        if self.age(&entry.stat) <= keep {
             report.set_aside += 1;
         } else if let Some(file) = self.open(entry)?
             // A file of another owner is none of ours, whatever its name.
@@ -396,16 +410,28 @@ impl Run<'_> {
 
     /// Deletes a file, unless as many as were asked for are deleted already.
     fn delete(&self, entry: &Entry<'_>, reason: &'static str) -> Result<bool> {
+        self.delete_after(|| Ok(()), entry, reason)
+    }
+
+    /// As [`Run::delete`], once something else is done.
+    fn delete_after(
+        &self,
+        first: impl FnOnce() -> Result<()>,
+        entry: &Entry<'_>,
+        reason: &'static str,
+    ) -> Result<bool> {
         let earlier = self.deleted.fetch_add(1, Ordering::Relaxed);
         if self.sweep.max_files.is_some_and(|max| earlier >= max) {
             self.stop.store(true, Ordering::Relaxed);
             return Ok(false);
         }
-        if !self.sweep.dry_run
-            && let Err(errno) = calls::unlink_at(&entry.folder.handle, entry.name)
-            && errno != Errno::NOENT
-        {
-            return Err(self.failed("cannot delete", entry.folder, entry.name, errno));
+        if !self.sweep.dry_run {
+            first()?;
+            if let Err(errno) = calls::unlink_at(&entry.folder.handle, entry.name)
+                && errno != Errno::NOENT
+            {
+                return Err(self.failed("cannot delete", entry.folder, entry.name, errno));
+            }
         }
         self.notify(SweepEvent::Deleted {
             name: &entry.stored(),
