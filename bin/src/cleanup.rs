@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cgi_session::{Config, Result, SessionManager, Sweep, SweepEvent, SweepReport};
+use cgi_session::{Config, Error, Result, SessionManager, Sweep, SweepEvent, SweepReport};
 use clap::Parser as _;
 use indicatif::HumanCount;
 
@@ -42,15 +42,24 @@ pub fn cgi_session_cleanup() -> ExitCode {
 }
 
 fn configure(arguments: &Arguments) -> Result<Config> {
-    let directory = arguments.directory()?;
-    let settings = match &directory {
+    let settings = match &arguments.storage_file_dir {
         Some(directory) => &[
             ("storageType", "file".as_ref()),
             ("storageFileDir", directory.as_os_str()),
         ][..],
         None => &[],
     };
-    Config::find_with(arguments.config.as_deref(), settings)
+    let config = Config::find_with(arguments.config.as_deref(), settings)?;
+    let location = Location::of(&config);
+    // The first session makes a directory, but not the one above it: nothing can ever be stored there.
+    let parent = location.path().map(owner::directory_of);
+    if let Some(parent) = parent.filter(|it| matches!(it.try_exists(), Ok(false))) {
+        let parent = parent.display();
+        return Err(Error::Config(format!(
+            "there are no sessions in {location}: {parent} does not exist"
+        )));
+    }
+    Ok(config)
 }
 
 fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {

@@ -112,9 +112,11 @@ fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() 
     holder.unlock().unwrap();
     assert_eq!(numbers(&["--idle", "30m"]), [1, 2, 0]);
     assert!(fresh.path.exists() && of_an_hour.path.exists());
-    site.cleanup(&["--idle", "soon"])
-        .exits_with(2)
-        .complains("--idle");
+    for wrong in ["soon", "0"] {
+        let refused = site.cleanup(&["--idle", wrong]).exits_with(2);
+        let refused = refused.complains("--idle").complains("not a time");
+        assert!(!refused.stderr.contains("timeout"), "{refused:?}");
+    }
 }
 
 #[test]

@@ -56,13 +56,22 @@ fn the_directory_on_the_command_line_needs_no_configuration() {
 }
 
 #[test]
-fn the_directory_may_be_relative() {
+fn a_directory_that_is_relative_or_whose_parent_does_not_exist_is_78() {
     let site = Site::new();
-    let expired = site.expired_session();
-    let mut command = site.cleanup_program();
-    command.args(["--storage-file-dir", "sessions"]);
-    Finished::of(command.current_dir(site.parent())).exits_with(0);
-    assert!(!expired.path.exists());
+    site.expired_session();
+    for (directory, complaint) in [
+        ("sessions", "absolute"),
+        ("/nonexistent/x", "/nonexistent does not exist"),
+    ] {
+        let mut command = site.cleanup_program();
+        command.args(["--storage-file-dir", directory]);
+        let finished = Finished::of(command.current_dir(site.parent())).exits_with(78);
+        assert_eq!(finished.complains(complaint).stderr.lines().count(), 1);
+    }
+    let file = site.configuration("storageFileDir = /nonexistent/x");
+    Finished::of(cleanup_program().arg("--config").arg(file))
+        .exits_with(78)
+        .complains("/nonexistent does not exist");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The command line.
 
-use std::path::{self, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use cgi_session::{Config, Error, Result};
+use cgi_session::Config;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
@@ -51,9 +51,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The directory of the session files, whatever the configuration says; needs no configuration
+    /// The directory of the session files, an absolute path, whatever the configuration says; needs no
+    /// configuration
     #[arg(long, value_name = "DIR")]
-    storage_file_dir: Option<PathBuf>,
+    pub(crate) storage_file_dir: Option<PathBuf>,
 
     /// Delete nothing; list what would go: name, age, size, reason, and a total
     #[arg(long)]
@@ -85,23 +86,11 @@ pub(crate) struct Arguments {
 }
 
 /// A time as the configuration has it.
-fn time(text: &str) -> Result<Duration> {
-    Config::new()
-        .set("timeout", text)
-        .map(|config| config.timeout())
-}
-
-impl Arguments {
-    /// The directory given, as seen from the root: `.` means where the program was started.
-    pub(crate) fn directory(&self) -> Result<Option<PathBuf>> {
-        let Some(directory) = &self.storage_file_dir else {
-            return Ok(None);
-        };
-        path::absolute(directory).map(Some).map_err(|error| {
-            Error::Config(format!(
-                "--storage-file-dir {}: {error}",
-                directory.display()
-            ))
-        })
-    }
+fn time(text: &str) -> Result<Duration, String> {
+    let config = Config::new().set("timeout", text);
+    config.map(|config| config.timeout()).map_err(|error| {
+        // Which option and value it is, clap says.
+        let (error, said) = (error.to_string(), format!("timeout = {text}: "));
+        error.strip_prefix(&said).unwrap_or(&error).to_owned()
+    })
 }
