@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
 use cgi_session::{Config, SessionManager};
+use testkit::disk::{self, Room};
 use testkit::tools::{DAY, Finished, HOUR, SOMEBODY, Site, is_root, owner, session_name};
 use testkit::tools::{set_age, set_mode};
 
@@ -327,6 +328,27 @@ fn what_cannot_be_deleted_is_one_line_each() {
     set_mode(&site.directory, 0o700);
     assert_eq!(complaint.stderr.lines().count(), 2, "{complaint:#?}");
     assert_eq!(complaint.stdout, "");
+}
+
+#[test]
+fn on_a_read_only_file_system_an_error_says_how_to_write_there_again() {
+    let Some(_room) = Room::open() else { return };
+    let site = Site::new();
+    disk::mount_memory(&site.directory, "size=256k");
+    let stored = site.expired_session();
+    let held = site.session();
+    File::create(site.directory.join(".gc")).unwrap();
+    disk::remount(&site.directory, "ro");
+    for finished in [
+        site.cleanup(&[]),
+        site.run_for(held.cookie(), &["set", "name", "Ada"]),
+    ] {
+        let finished = finished.exits_with(1).complains("Read-only file system");
+        let finished = finished.complains("remount,rw");
+        assert!(!finished.stderr.contains("0600"), "{finished:?}");
+    }
+    assert!(stored.path.exists());
+    disk::unmount(&site.directory);
 }
 
 #[test]

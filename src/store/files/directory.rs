@@ -381,7 +381,10 @@ impl Directory {
             "" => self.path.clone(),
             name => self.path.join(name),
         };
-        Error::io(action, path, cause.into())
+        let cause = cause.into();
+        let advice =
+            Errno::from_io_error(&cause).and_then(|errno| system_advice(&self.path, errno));
+        Error::io(action, path, cause).with_hint(advice.unwrap_or_default())
     }
 
     fn advised(&self, action: &'static str, name: &str, errno: Errno) -> Error {
@@ -398,10 +401,12 @@ impl Directory {
 
     fn explain_open(&self, directory: &OwnedFd, name: &str, errno: Errno) -> Error {
         own::refusal(&self.path.join(name), errno).unwrap_or_else(|| {
-            let hint = calls::stat_at(directory, name).map_or_else(
-                |_| advice(&self.path, errno),
-                |stat| ownership("the file", &stat),
-            );
+            let hint = system_advice(&self.path, errno).unwrap_or_else(|| {
+                calls::stat_at(directory, name).map_or_else(
+                    |_| advice(&self.path, errno),
+                    |stat| ownership("the file", &stat),
+                )
+            });
             self.failed("cannot open", name, errno).with_hint(hint)
         })
     }
@@ -453,19 +458,8 @@ fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item 
 /// What to do about a failed call: of most, who we are, what the nearest existing directory is,
 /// and the command that mends it.
 fn advice(path: &Path, errno: Errno) -> String {
-    match errno {
-        Errno::NOSPC | Errno::DQUOT => {
-            return "make room, or raise the quota; try: df and df -i, which show space and inodes"
-                .to_owned();
-        }
-        Errno::MFILE | Errno::NFILE => {
-            return "too many files are open; try: ulimit -n with a higher number".to_owned();
-        }
-        Errno::ROFS => {
-            let place = path.display();
-            return format!("try: mount -o remount,rw on the file system that holds {place}");
-        }
-        _ => {}
+    if let Some(advice) = system_advice(path, errno) {
+        return advice;
     }
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
@@ -476,6 +470,24 @@ fn advice(path: &Path, errno: Errno) -> String {
     let described = described.unwrap_or_else(|| format!("running as uid {uid}"));
     let path = path.display();
     format!("{described}; try: install -d -m 0700 -o {uid} -g {gid} {path}")
+}
+
+/// What to do about a failure that has nothing to do with owners and modes.
+fn system_advice(path: &Path, errno: Errno) -> Option<String> {
+    Some(match errno {
+        Errno::NOSPC | Errno::DQUOT => {
+            "make room, or raise the quota; try: df and df -i, which show space and inodes"
+                .to_owned()
+        }
+        Errno::MFILE | Errno::NFILE => {
+            "too many files are open; try: ulimit -n with a higher number".to_owned()
+        }
+        Errno::ROFS => {
+            let place = path.display();
+            format!("try: mount -o remount,rw on the file system that holds {place}")
+        }
+        _ => return None,
+    })
 }
 
 fn ownership(what: &str, stat: &Stat) -> String {
