@@ -5,7 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::check::{SYSTEM_FILE, beside};
 use super::ini;
@@ -125,6 +128,12 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
     let variable = environment.iter().find(|(name, _)| name == FILE_VARIABLE);
     let named = explicit.or_else(|| variable.map(|(_, path)| Path::new(path)));
     if let Some(path) = named {
+        // Not as if it were unset: the programs would use another store.
+        if path.as_os_str().is_empty() {
+            return Err(Error::Config(format!(
+                "{FILE_VARIABLE} is empty: name the configuration file in it, or unset it"
+            )));
+        }
         let text = read(path).map_err(|error| unreadable(path, &error))?;
         read_file(&mut config, path, &text)?;
         return Ok(config);
@@ -144,9 +153,13 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(path)?
-        .take(MAX_SIZE + 1)
-        .read_to_end(&mut text)?;
+    // A named pipe in its place would keep a plain open waiting.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    file.take(MAX_SIZE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_SIZE {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }

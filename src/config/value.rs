@@ -204,13 +204,13 @@ pub(super) const COOKIE_PATH: Kind<String> = Kind {
 pub(super) const COOKIE_DOMAIN: Kind<Option<String>> = Kind {
     read: |value| match value.to_str()? {
         "" | "none" => Some(None),
-        _ => named(value, 253, |c| {
-            c.is_ascii_alphanumeric() || b"-.".contains(&c)
-        })
-        .map(Some),
+        host => {
+            let mut labels = host.strip_prefix('.').unwrap_or(host).split('.');
+            (host.len() <= 253 && labels.all(is_label)).then(|| Some(host.to_owned()))
+        }
     },
     show: |domain| domain.clone().unwrap_or_default(),
-    wrong: "must be a host name",
+    wrong: "must be a host name such as example.org",
 };
 pub(super) const APPLICATION: Kind<String> = Kind {
     read: |value| {
@@ -240,6 +240,13 @@ pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
     show: |log| list(["stderr", "server"], [log.stderr, log.server]),
     wrong: "must be a list of stderr, server",
 };
+
+/// Whether this is a part of a host name (RFC 1123, 2.1).
+fn is_label(label: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_inside = !label.starts_with('-') && !label.ends_with('-');
+    (1..=63).contains(&label.len()) && is_inside && label.bytes().all(is_good)
+}
 
 /// A text of at least one and at most `longest` bytes, all of which are allowed.
 fn named(value: &OsStr, longest: usize, is_allowed: impl Fn(u8) -> bool) -> Option<String> {

@@ -1,6 +1,7 @@
 //! `cgi-session config`, as administrators read it.
 
 use cgi_session::Config;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use testkit::tools::{Finished, Site, tool};
 
 #[test]
@@ -98,6 +99,22 @@ fn a_configuration_that_cannot_be_used_is_78_with_one_line() {
         assert!(finished.stderr.starts_with("cgi-session: "), "{finished:?}");
         assert_eq!(finished.stderr.lines().count(), 1);
         assert_eq!(finished.stdout, "");
+    }
+}
+
+#[test]
+fn a_variable_that_names_no_file_and_a_pipe_in_the_place_of_one_are_refused() {
+    let site = Site::new();
+    let pipe = site.parent().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    for (file, complaint) in [
+        ("".as_ref(), "CGI_SESSION_CONFIG is empty"),
+        (pipe.as_path(), "pipe: it is no regular file"),
+        (site.parent(), "it is no regular file"),
+    ] {
+        Finished::of(tool("config").env("CGI_SESSION_CONFIG", file))
+            .exits_with(78)
+            .complains(complaint);
     }
 }
 
