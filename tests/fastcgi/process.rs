@@ -55,7 +55,10 @@ fn a_file_that_is_no_socket_is_never_replaced() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    refused(&format!("unix:{}", link.display()));
+    for path in [link.as_path(), directory.path()] {
+        let said = refused(&format!("unix:{}", path.display()));
+        assert!(said.contains("no socket; try:"), "{said}");
+    }
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
 }

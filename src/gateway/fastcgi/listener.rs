@@ -197,7 +197,14 @@ fn bind_unix(path: &Path, bind: &Bind) -> Result<(OwnedFd, SocketName)> {
         fs::remove_file(path).map_err(failed)?;
         bound = rustix::net::bind(&socket, &address);
     }
-    bound.map_err(|errno| failed(errno.into()))?;
+    bound.map_err(|errno| {
+        if errno == Errno::ADDRINUSE && !is_socket(path) {
+            let found = io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket");
+            let hint = "try: remove it, or listen on another path";
+            return failed(found).with_hint(hint);
+        }
+        failed(errno.into())
+    })?;
     let name = SocketName {
         path: path.to_owned(),
         inode: inode(path).map_err(failed)?,
@@ -258,9 +265,12 @@ fn group_id(group: &str) -> Result<u32> {
 /// Whether this is a socket that was left by a process that was killed. Any other refusal to connect tells
 /// of one in use.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = || rustix::net::connect(unix_socket()?, address);
-    is_socket && refused() == Err(Errno::CONNREFUSED)
+    is_socket(path) && refused() == Err(Errno::CONNREFUSED)
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 fn unix_socket() -> rustix::io::Result<OwnedFd> {
