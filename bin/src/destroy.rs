@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cgi_session::{Error, SessionDigest, SessionManager};
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::report;
 use crate::sessions::{self, Ended};
@@ -23,7 +24,8 @@ that takes the cookie away; nothing is printed when the client has none. Inside
 wrapper sends the cookie.
 
 Sessions that requests hold are waited for, all others of a user are deleted before; nothing brings
-them back. Exit status: 0, 1 when a session is not there or could not be deleted, 2 wrong usage, 75
+them back. That a user has no session is said on stderr and no error. Exit status: 0, 1 when a
+session is not there or could not be deleted, 2 wrong usage, 75
 when one was held all that time, 78 when the configuration cannot be used.";
 
 /// End sessions: they are deleted and never come back
@@ -35,7 +37,7 @@ pub(crate) struct Arguments {
     digests: Vec<String>,
 
     /// All sessions of this user
-    #[arg(long, value_name = "USER", conflicts_with = "digests")]
+    #[arg(long, value_name = "USER", conflicts_with = "digests", value_parser = NonEmptyStringValueParser::new())]
     user: Option<String>,
 
     /// How long to wait for what requests hold: in all with --user (default 60s), for each DIGEST
@@ -58,7 +60,9 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     let wait = arguments.wait.as_deref().or(usual);
     let manager = sessions::manager_with(file, "lockTimeout", wait)?;
     if let Some(user) = &arguments.user {
-        manager.destroy_sessions_of(user, None)?;
+        if manager.destroy_sessions_of(user, None)? == 0 {
+            report::error(&format!("there is no session of user {user:?}"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut named = Vec::new();

@@ -98,7 +98,7 @@ pub(crate) struct Set {
     add: Option<Number>,
 
     /// The key, and the value
-    #[arg(value_names = ["KEY", "VALUE"], required = true, num_args = 1..=2, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_names = ["KEY", "VALUE"], required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
     key_and_value: Vec<OsString>,
 }
 
@@ -209,6 +209,9 @@ impl Set {
             }
             ([key, value], None) => Ok(((*key).to_owned(), Change::Text((*value).to_owned()))),
             (_, Some(_)) => Err(usage("with --add there is a KEY and no VALUE")),
+            ([_, _, more, ..], None) => Err(usage(&format!(
+                "{more:?} follows KEY and VALUE: options stand before KEY"
+            ))),
             _ => Err(usage("a VALUE must follow KEY, or --add N stand before it")),
         }
     }

@@ -330,11 +330,13 @@ fn all_sessions_of_a_user_are_destroyed_and_those_of_others_stay() {
         (left.as_array().unwrap().len(), &left[0]["user"]),
         (1, &json!("bob"))
     );
-    site.run(&["destroy", "--user", "ada"])
-        .exits_with(0)
-        .says_nothing();
-    site.run(&["destroy", "--user", "ada", "0123456789"])
-        .exits_with(2);
+    let again = site.run(&["destroy", "--user", "ada"]).exits_with(0);
+    assert_eq!(again.complains("no session of user \"ada\"").stdout, "");
+    for wrong in [&["ada", "0123456789"][..], &[""]] {
+        site.run(&[&["destroy", "--user"], wrong].concat())
+            .exits_with(2)
+            .complains("--user");
+    }
 }
 
 #[test]
