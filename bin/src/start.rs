@@ -35,7 +35,8 @@ headers in place. Deleting the file ends the session; an empty array, as PHP wri
 What a killed wrapper leaves of it is removed by the next one, and by cgi-session-cleanup. When PROGRAM fails, is killed, prints no CGI
 header block or more than 64 MiB, or leaves no JSON object, nothing is stored, and a complete page
 with status 500 is sent; stderr has the reason. A value that cannot be stored, such as text that is
-no valid Unicode, is named on a page with status 400, and nothing is stored either. A page of PROGRAM's own with a status from 500 on
+no valid Unicode, or a key that cannot, is named on a page with status 400, and nothing is stored
+either. A page of PROGRAM's own with a status from 500 on
 stores nothing either. A wrapper told to end (SIGTERM) ends PROGRAM, stores and sends nothing.
 
 Options come before PROGRAM: what follows it is PROGRAM's own.";

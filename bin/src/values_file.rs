@@ -22,11 +22,13 @@ pub(crate) const VARIABLE: &str = "SESSION_VALUES";
 /// A file whose content is one JSON object. That it is missing means that the session is to end.
 pub(crate) struct ValuesFile {
     path: PathBuf,
+    /// No values, whose keys may be as long as those of the session.
+    none: Values,
 }
 
 /// Values that cannot be those of a session.
 pub(crate) struct Unfit {
-    /// The key of the value that cannot be stored; `None` when the text as a whole is wrong.
+    /// The key that cannot be stored, or whose value cannot; `None` when the text as a whole is wrong.
     pub(crate) key: Option<String>,
     reason: String,
 }
@@ -41,13 +43,18 @@ impl ValuesFile {
     /// The file of the wrapper that this program runs under, if it does.
     pub(crate) fn of_wrapper() -> Option<Self> {
         let path = env::var_os(VARIABLE).filter(|path| !path.is_empty())?;
-        Some(ValuesFile { path: path.into() })
+        Some(ValuesFile {
+            path: path.into(),
+            none: Values::default(),
+        })
     }
 
     /// Makes the file in a directory that nobody else can look into.
     pub(crate) fn create(directory: &Path, values: &Values) -> io::Result<Self> {
         let path = directory.join("values.json");
-        let file = ValuesFile { path };
+        let mut none = values.clone();
+        none.clear();
+        let file = ValuesFile { path, none };
         file.write(values)?;
         Ok(file)
     }
@@ -59,7 +66,7 @@ impl ValuesFile {
     /// The values, or `None` when the file was deleted.
     pub(crate) fn read(&self) -> io::Result<Result<Option<Values>, Unfit>> {
         match fs::read(&self.path) {
-            Ok(text) => Ok(parse(&text).map(Some)),
+            Ok(text) => Ok(parse(&text, self.none.clone()).map(Some)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ok(None)),
             Err(error) => Err(error),
         }
@@ -134,13 +141,16 @@ impl ValuesFile {
 }
 
 /// Reads values as any language writes them: PHP writes an empty array, `[]`, for no values at all.
-fn parse(text: &[u8]) -> Result<Values, Unfit> {
+fn parse(text: &[u8], none: Values) -> Result<Values, Unfit> {
     let inside = text.trim_ascii().strip_prefix(b"[");
     let inside = inside.and_then(|rest| rest.strip_suffix(b"]"));
     if inside.is_some_and(|inside| inside.trim_ascii().is_empty()) {
-        return Ok(Values::default());
+        return Ok(none);
     }
-    let mut reading = Reading::default();
+    let mut reading = Reading {
+        values: none,
+        key: None,
+    };
     let mut json = serde_json::Deserializer::from_slice(text);
     let read = json.deserialize_map(&mut reading);
     match read.and_then(|()| json.end()) {
@@ -155,7 +165,6 @@ fn parse(text: &[u8]) -> Result<Values, Unfit> {
     }
 }
 
-#[derive(Default)]
 struct Reading {
     values: Values,
     /// The key whose value is being read.
@@ -179,6 +188,9 @@ impl<'de> Visitor<'de> for &mut Reading {
             match self.values.insert(&key, &text) {
                 Ok(()) => self.key = None,
                 Err(Error::Value { source, .. }) => return Err(A::Error::custom(source)),
+                Err(Error::Key { reason, .. }) => {
+                    return Err(A::Error::custom(format!("the key is refused: {reason}")));
+                }
                 Err(error) => {
                     self.key = None;
                     return Err(A::Error::custom(error.one_line()));

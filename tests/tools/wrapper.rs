@@ -202,10 +202,6 @@ fn a_program_that_fails_saves_nothing_and_the_client_gets_a_complete_page() {
             "twice",
         ),
         (
-            format!("{TYPE}; echo '{{\"\": 1}}' > $SESSION_VALUES"),
-            "empty",
-        ),
-        (
             format!("{change}; {TYPE}; head -c 70000000 /dev/zero"),
             "64 MiB",
         ),
@@ -236,7 +232,7 @@ fn an_empty_array_is_no_values() {
 }
 
 #[test]
-fn a_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
+fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
     let site = Site::new();
     let stored = site.session();
     let before = fs::read(&stored.path).unwrap();
@@ -257,8 +253,20 @@ fn a_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
             page.stderr.contains("na<me") && page.stderr.contains(reason),
             "{page:#?}"
         );
-        page.fails("400", "nothing was saved");
+        let in_session = format!("nothing was saved (session {})", stored.digest());
+        page.fails("400", &in_session);
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{value}");
+    }
+    for (key, reason) in [("", "it is empty"), ("longer", "6 bytes, of at most 5")] {
+        let script = format!("{TYPE}; echo '{{\"ok\": 1, \"{key}\": 1}}' > $SESSION_VALUES");
+        let mut command = wrapper(&site, stored.cookie(), &script);
+        let page = page(Finished::of(command.env("CGI_SESSION_MAX_KEY_LENGTH", "5")));
+        assert!(
+            page.body.contains(&format!("<code>{key}</code>")),
+            "{page:#?}"
+        );
+        page.fails("400", reason);
+        assert_eq!(fs::read(&stored.path).unwrap(), before, "{key}");
     }
     expect_no_traces(&site);
 }

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
-use cgi_session::{Config, Program, Request, Response, SessionManager, Values};
+use cgi_session::{Config, Program, Request, Response, SessionId, SessionManager, Values};
 use http::StatusCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -98,7 +98,7 @@ fn answer(
     match left {
         Ok(Some(left)) => replace(request.session()?, &left)?,
         Ok(None) => request.destroy_session()?,
-        Err(unfit) => return refuse(&shown, unfit),
+        Err(unfit) => return refuse(&shown, unfit, request.session()?.id()),
     }
     Ok(response)
 }
@@ -115,18 +115,19 @@ fn response(mut output: Vec<u8>) -> Result<Response, String> {
     Ok(response)
 }
 
-/// A value that nobody can store often comes from the request: text that is no Unicode, or no number.
-fn refuse(program: &str, unfit: Unfit) -> Result<Response, BoxError> {
+/// A key or value that cannot be stored often comes from the request: text that is no Unicode, or too long.
+fn refuse(program: &str, unfit: Unfit, session: Option<&SessionId>) -> Result<Response, BoxError> {
     let line = format!("cannot use the values that {program} left: {unfit}; nothing was saved");
     let Some(key) = unfit.key else {
         return Err(line.into());
     };
-    report::error(&line);
+    let session = session.map(|id| format!(" (session {})", id.digest()));
+    report::error(&(line + &session.unwrap_or_default()));
     let key = html_escape::encode_text(&key).into_owned();
     let page = Response::html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>400 Bad Request</title>\
          <h1>400 Bad Request</h1><p>The value of <code>{key}</code> cannot be stored: it is no valid Unicode \
-         text, no number, or too deep. Nothing was saved.</p></html>\n"
+         text, no number, or too deep, or the key is empty or too long. Nothing was saved.</p></html>\n"
     ));
     Ok(page.with_status(StatusCode::BAD_REQUEST))
 }
