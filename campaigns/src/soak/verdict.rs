@@ -5,8 +5,9 @@ use super::run::Outcome;
 
 /// A responder may take so much more memory at the end than in the first half.
 const MEMORY_KIB: u64 = 2048;
-/// The same of a short soak, in which its threads still come to their first large request.
-const MEMORY_KIB_EARLY: u64 = 4096;
+/// The same of a short soak, in which its threads still come to their first large request: each has a heap of its
+/// own, which keeps what that has taken.
+const MEMORY_KIB_EARLY: u64 = 16 << 10;
 /// Descriptors of connections come and go.
 const DESCRIPTORS: u64 = 24;
 /// Sessions of visitors who never came back are deleted by clean-ups, which come now and then.
