@@ -43,7 +43,8 @@ pub fn check(address: &str, link: impl Fn(&str) -> String) {
     let before: Vec<_> = if is_same_page {
         Vec::new()
     } else {
-        target.query_pairs().collect()
+        let others = target.query_pairs();
+        others.filter(|(other, _)| other != name).collect()
     };
     let mut after: Vec<_> = with_id.query_pairs().collect();
     let last = after.pop().expect("a parameter");
