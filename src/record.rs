@@ -305,16 +305,23 @@ impl Record {
         copy.ending(now, grace.max(MARKER_LIFE))
     }
 
-    /// The record as it counts at this moment: a copy whose grace is over is a marker.
+    /// The record as it counts at this moment.
     pub(crate) fn settled(mut self, now: SystemTime) -> Self {
-        if self.is_copy()
-            && let (Some(changed), Some(grace)) = (self.changed(), self.timeout())
-            && now.duration_since(changed).is_ok_and(|since| since > grace)
-        {
+        if self.is_marker_at(now) {
             self.head.texts[REPLACED] = Some(MARKER.to_owned());
             self.head.texts[USER] = None;
         }
         self
+    }
+
+    /// Whether it counts as a marker at this moment: so does a copy whose grace is over.
+    pub(crate) fn is_marker_at(&self, now: SystemTime) -> bool {
+        let is_over = |(changed, grace)| {
+            let since = now.duration_since(changed);
+            since.is_ok_and(|since| since > grace)
+        };
+        let grace = self.changed().zip(self.timeout());
+        self.is_marker() || (self.is_copy() && grace.is_some_and(is_over))
     }
 
     /// Whether a change of id has left this to be read.

@@ -45,11 +45,9 @@ impl SessionManager {
         mut visit: impl FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()>,
     ) -> Result<()> {
         let now = SystemTime::now();
+        let is_session = |stored: &Stored| self.shared.is_session(&stored.record, now);
         let mut visit_live = |session: &SessionDigest, stored: Result<Stored>| match stored {
-            Ok(stored) if self.shared.is_too_old(&stored.record, now) => ControlFlow::Continue(()),
-            Ok(stored) if stored.record.clone().settled(now).is_marker() => {
-                ControlFlow::Continue(())
-            }
+            Ok(stored) if !is_session(&stored) => ControlFlow::Continue(()),
             stored => visit(session, stored),
         };
         self.shared.store.for_each(&mut visit_live, now)
@@ -70,11 +68,7 @@ impl SessionManager {
     pub fn peek(&self, session: &SessionDigest) -> Result<Option<Stored>> {
         let now = SystemTime::now();
         let stored = self.shared.store.peek(session, now)?;
-        let is_session = |stored: &Stored| {
-            let is_marker = stored.record.clone().settled(now).is_marker();
-            !is_marker && !self.shared.is_too_old(&stored.record, now)
-        };
-        Ok(stored.filter(is_session))
+        Ok(stored.filter(|stored| self.shared.is_session(&stored.record, now)))
     }
 
     /// When a session expires unless it is used again.

@@ -64,6 +64,11 @@ impl ManagerInner {
         record.is_too_old(self.config.lifetime, now)
     }
 
+    /// Whether this is a session and lives, for administration.
+    pub(super) fn is_session(&self, record: &Record, now: SystemTime) -> bool {
+        !record.is_marker_at(now) && !self.is_too_old(record, now)
+    }
+
     /// Destroys a session and what changes of its id have left under the ids before: one after the other,
     /// so that no two locks are held at once. Returns the first failure.
     pub(super) fn end(

@@ -1,7 +1,10 @@
 //! What a client may send: cookies, bodies and bytes of every kind, and what comes of each.
 
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use testkit::example;
@@ -236,6 +239,33 @@ fn a_content_length_that_is_no_number_is_as_good_as_none() {
         let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
         let answer = request.variable("CONTENT_LENGTH", length).run();
         answer.expect(200, "Your name is Doe");
+    }
+}
+
+/// How long a request with this variable takes whose server leaves stdin open and writes nothing.
+fn time_with_open_stdin(name: &str, value: &str) -> Duration {
+    let site = Site::new();
+    let request = Cgi::new("counter", &site).method("OPTIONS");
+    let mut command = request.variable(name, value).command();
+    let started = Instant::now();
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    let mut page = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_string(&mut page).unwrap();
+    let took = started.elapsed();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert!(page.starts_with("Status: 200"), "{page}");
+    took
+}
+
+#[test]
+fn a_body_that_no_header_field_tells_of_is_not_waited_for() {
+    let waited = time_with_open_stdin("HTTP_TRANSFER_ENCODING", "chunked");
+    for (name, value) in [("CONTENT_LENGTH", ""), ("CONTENT_LENGTH", "0")] {
+        assert!(time_with_open_stdin(name, value) < waited, "{value:?}");
     }
 }
 

@@ -229,6 +229,29 @@ fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
     assert_eq!(kept.unwrap().user(), Some("ada"));
 }
 
+#[test]
+fn who_ends_the_others_leaves_nothing_to_be_read_under_the_ids_before() {
+    let site = Site::new();
+    let old = counted_once(&site);
+    let manager = manager_of(&site);
+    let mut session = manager.start(format!("sessionId={old}")).unwrap();
+    session.set_user(Some("ada")).unwrap();
+    session.save().unwrap();
+    session.regenerate_id_with_grace(Duration::from_secs(60));
+    session.save().unwrap();
+    let new = session.id().unwrap().secret().to_owned();
+    session.commit().unwrap();
+    let read = |id: &str| manager.read(format!("sessionId={id}")).unwrap();
+    assert!(read(&old).is_some());
+    let request = Cgi::new("misbehave", &site).visitor(&new);
+    request
+        .query("mode=log+out+elsewhere")
+        .run()
+        .expect(200, "");
+    assert!(read(&old).is_none());
+    assert_eq!(read(&new).unwrap().user(), Some("ada"));
+}
+
 /// What another program of the site does.
 fn manager_of(site: &Site) -> SessionManager {
     SessionManager::new(Config::load(&site.config()).unwrap()).unwrap()
