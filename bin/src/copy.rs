@@ -43,9 +43,9 @@ since, and can be repeated, also after it was interrupted or killed. What progra
 new store is never overwritten: it is left when it was used there later, by two seconds or more, and
 else reported as a conflict, for it may have been changed in both. With --move a session ends in the
 old store as soon as it is in the new one: a program that still looks there finds none, rather than
-an old one. Once programs use the new store, run it with --move alone: without it, what has ended in
-the new store and not in the old one is copied again. What has ended in the old store after it was
-copied can still be used in the new one, until --delete-gone.
+an old one. Once programs use the new store, run it with --move alone. What has ended in the new store
+and not in the old one is copied again, by the first --move too: a logout there is undone. What has
+ended in the old store after it was copied can still be used in the new one, until --delete-gone.
 
 Sessions that are held for `lockTimeout`, damaged ones and those of a later release are reported, one
 line each, and left where they are. With `maxSessions` the new store is filled, and nothing in it evicted. Settings from the

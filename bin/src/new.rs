@@ -193,7 +193,7 @@ impl Project {
         let target = match self.musl {
             Some((musl, false)) => format!(
                 "for a static program: rustup target add {musl}, and remove the # before `target` in \
-                 .cargo/config.toml\n"
+                 .cargo/config.toml; it is in target/{musl}/release then, and not where README.md says\n"
             ),
             _ => String::new(),
         };

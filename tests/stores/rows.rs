@@ -28,7 +28,7 @@ impl Rows {
         }
     }
 
-    /// The same, where a row is only replaced by who knows it.
+    /// The same, where a row is replaced only where its version is known.
     pub(crate) fn comparing(directory: &Path) -> Self {
         Rows {
             compares: true,

@@ -132,6 +132,10 @@ impl Client {
         snapshot.get("count").unwrap()
     }
 
+    fn file(&self) -> String {
+        format!("{}.json", self.digest)
+    }
+
     fn hold(&self, manager: &SessionManager) -> impl Drop {
         let store = manager.store();
         let held = store.lock(&self.digest, MINUTE, SystemTime::now());
@@ -153,7 +157,7 @@ fn all(manager: &SessionManager) -> BTreeMap<String, (String, u64)> {
     let listed = manager.for_each(|session, stored| {
         let stored = stored.unwrap();
         let left = manager.end_of(&stored).duration_since(SystemTime::now());
-        // A copy sets the last use back by a thirtieth of the timeout.
+        // A store rounds the last use, and a use that is a little later need not be noted.
         let roughly = (left.unwrap().as_secs() + 600) / 1200;
         let record = String::from_utf8(stored.record.to_json()).unwrap();
         // The mark of a copy.
@@ -345,6 +349,22 @@ fn a_session_that_was_moved_is_no_copy_that_has_lost_its_session() {
     pair.counts(&["--delete-gone"], &[("copied", 1)]);
     let counted = [before, after].map(|it| it.counted(&new));
     assert_eq!(counted, [Some(0), Some(0)]);
+}
+
+#[test]
+fn a_session_whose_move_was_cut_off_is_no_copy() {
+    let pair = Pair::new("file", "file");
+    let (old, new) = pair.both();
+    let moved = client(&old);
+    pair.copy(&[]).exits_with(0);
+    // As if the program had been killed before the session ended here.
+    let text = fs::read(pair.path("old").join(moved.file())).unwrap();
+    pair.counts(&["--move"], &[("unchanged", 1), ("moved", 1)]);
+    fs::write(pair.path("old").join(moved.file()), text).unwrap();
+    pair.counts(&["--move"], &[("unchanged", 1), ("moved", 1)]);
+    client(&old);
+    pair.counts(&["--delete-gone"], &[("copied", 1)]);
+    assert_eq!(moved.counted(&new), Some(0));
 }
 
 #[test]

@@ -106,16 +106,23 @@ impl Finding {
         let text = printable(&format!("{}: {}", self.topic, self.text));
         let mut lines = screen.wrapped(&text, INDENT);
         if self.level != Level::Fine {
-            lines.extend(self.place.as_ref().map(|place| {
-                let Place {
-                    path,
-                    uid,
-                    gid,
-                    mode,
-                } = place;
-                let path = path.display();
-                printable(&format!("{path} has mode {mode:04o}, uid {uid}, gid {gid}"))
-            }));
+            lines.extend(
+                self.place
+                    .as_ref()
+                    .map(|place| {
+                        let Place {
+                            path,
+                            uid,
+                            gid,
+                            mode,
+                        } = place;
+                        let path = path.display();
+                        let text = format!("{path} has mode {mode:04o}, uid {uid}, gid {gid}");
+                        screen.wrapped(&printable(&text), INDENT)
+                    })
+                    .into_iter()
+                    .flatten(),
+            );
         }
         // In one piece, to be copied.
         let remedy = self.remedy.as_ref();

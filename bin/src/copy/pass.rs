@@ -84,8 +84,8 @@ impl Outcome {
             Decision::Keep => &mut self.unchanged,
             Decision::KeepNewer => &mut self.newer,
             Decision::Conflict => {
-                let text = "was saved in the new store and used later in the old one: end the wrong one of the \
-                            two with cgi-session destroy";
+                let text = "was saved in the new store and used in the old one as late or later: end the wrong one of \
+                            the two with cgi-session destroy";
                 return self.note(session, "conflict", text.to_owned());
             }
         } += 1;
@@ -221,7 +221,7 @@ impl Pass<'_> {
         let Some((here, lease)) = from.lock(session, wait, now)?.filter(|it| is_live(&it.0)) else {
             return Ok(());
         };
-        let copy = marked(&here.record);
+        let copy = self.copy_of(&here.record);
         for _ in 0..TRIES {
             let found = to.lock(session, wait, now)?;
             let decision = self.decide(&here, found.as_ref().map(|(there, _)| there));
@@ -232,32 +232,39 @@ impl Pass<'_> {
                     None => continue,
                 },
             };
-            self.outcome.count(session, decision);
-            if decision == Decision::Conflict {
-                return Ok(());
-            }
-            if decision == Decision::Update {
+            let is_same = !matches!(decision, Decision::KeepNewer | Decision::Conflict);
+            // Before it ends here: what is moved is the session there, and no copy.
+            if decision == Decision::Update
+                || (self.is_move && is_same && decision != Decision::Create)
+            {
                 there.commit(&copy, now)?;
             }
-            let is_same = decision != Decision::KeepNewer;
-            if self.is_move {
+            if is_same && (self.is_move || decision != Decision::Keep) {
+                there.touch(last_use)?;
+            }
+            if self.is_move && decision != Decision::Conflict {
                 lease.destroy()?;
                 self.outcome.moved += 1;
-                if is_same {
-                    // From now on it is the session, and no copy.
-                    there.commit(&plain(&here.record), now)?;
-                }
             }
-            return if is_same && (self.is_move || decision != Decision::Keep) {
-                there.touch(last_use)
-            } else {
-                Ok(())
-            };
+            self.outcome.count(session, decision);
+            return Ok(());
         }
         Err(Error::Busy {
             waited: wait,
             holder: None,
         })
+    }
+
+    /// What is stored there: a copy that later runs know, or the session itself where it is moved, or so large that
+    /// the mark does not fit.
+    fn copy_of(&self, record: &Record) -> Record {
+        let copy = marked(record);
+        let fits = copy.to_json().len() <= self.to.config().max_record_bytes();
+        if fits && !self.is_move {
+            copy
+        } else {
+            plain(record)
+        }
     }
 
     fn decide(&self, here: &Stored, there: Option<&Stored>) -> Decision {
@@ -311,14 +318,15 @@ impl Pass<'_> {
         if here.is_some_and(|it| !it.record.is_marker()) {
             return Ok(());
         }
-        self.outcome.gone += 1;
         if self.is_dry || !self.deletes_gone {
+            self.outcome.gone += 1;
             return Ok(());
         }
         let wait = self.to.config().lock_timeout();
         let found = self.to.store().lock(session, wait, SystemTime::now())?;
         if let Some((_, lease)) = found.filter(|(stored, _)| is_marked(&stored.record)) {
             lease.destroy()?;
+            self.outcome.gone += 1;
             self.outcome.gone_deleted += 1;
         }
         Ok(())

@@ -57,7 +57,7 @@ impl<'a> Trace<'a> {
         let stored = values(self.manager, session.as_ref());
         let change = match &stored {
             _ if stored == self.stored => String::new(),
-            Some(values) => format!("{:16}{:14}{values}\n", "", "stored"),
+            Some(values) => format!("{:16}{:14}{}\n", "", "stored", cut(values, VALUES)),
             None => format!("{:16}ended\n", ""),
         };
         report::output(&(line + &change));
@@ -75,5 +75,5 @@ fn values(manager: &SessionManager, session: Option<&SessionDigest>) -> Option<S
     let record = stored.filter(|it| !it.record.is_marker())?.record;
     let mut values: Map<String, Value> = serde_json::from_slice(record.values()).ok()?;
     values.retain(|application, _| !application.starts_with('@'));
-    Some(cut(&printable(&Value::from(values).to_string()), VALUES))
+    Some(printable(&Value::from(values).to_string()))
 }
