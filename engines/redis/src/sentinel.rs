@@ -4,6 +4,7 @@
 //! old primary of a switch-over accepts commands for some seconds more. The client's own `Sentinel` has no
 //! deadline for a sentinel or a primary that does not answer.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,17 @@ struct State {
     first: Option<usize>,
     primary: Option<Address>,
     asked: Option<Instant>,
+    /// Another server has become the primary, and the connections to the one before are kept.
+    has_moved: bool,
+}
+
+impl State {
+    /// What the sentinel of this number has answered.
+    fn note(&mut self, sentinel: usize, primary: &Address) {
+        (self.first, self.asked) = (Some(sentinel), Some(Instant::now()));
+        let before = self.primary.replace(primary.clone());
+        self.has_moved |= before.is_some_and(|before| before != *primary);
+    }
 }
 
 impl Sentinels {
@@ -57,18 +69,23 @@ impl Sentinels {
         self.state().primary.clone()
     }
 
-    /// Whether another server has become the primary, if a sentinel was not asked a moment ago.
+    /// Whether another server has become the primary since this was asked: a sentinel is asked unless one was a
+    /// moment ago. A new connection may have learned it before.
     pub(super) fn has_moved(&self, place: &Place) -> bool {
-        let before = {
+        {
             let mut state = self.state();
+            if mem::take(&mut state.has_moved) {
+                return true;
+            }
             if state.asked.is_none_or(|asked| asked.elapsed() < PAUSE) {
                 return false;
             }
             // Other requests continue with what is known.
             state.asked = Some(Instant::now());
-            state.primary.clone()
-        };
-        self.primary(place).is_ok() && self.known() != before
+        }
+        // Without an answer the connections are kept.
+        let _ = self.primary(place);
+        mem::take(&mut self.state().has_moved)
     }
 
     /// Where the primary is, as the first sentinel says that answers.
@@ -80,11 +97,7 @@ impl Sentinels {
         for at in (0..number).map(|at| (first + at) % number) {
             match self.ask(place, &place.hosts[at]) {
                 Ok(primary) => {
-                    *self.state() = State {
-                        first: Some(at),
-                        primary: Some(primary.clone()),
-                        asked: Some(Instant::now()),
-                    };
+                    self.state().note(at, &primary);
                     return Ok(primary);
                 }
                 // One that answers knows more than one that is away.
@@ -128,5 +141,29 @@ impl Sentinels {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cgi_session::Config;
+
+    use super::*;
+
+    #[test]
+    fn what_a_new_connection_has_learned_of_another_primary_is_known_once_to_those_that_are_kept() {
+        let url = "redis+sentinel://127.0.0.1:1/service/0";
+        let place = Place::of(&Config::new().set("database", url).unwrap()).unwrap();
+        let sentinels = place.sentinels.as_ref().unwrap();
+        let answer = |port| {
+            let primary = ("127.0.0.1".to_owned(), port);
+            sentinels.state().note(0, &primary);
+        };
+        answer(2);
+        answer(2);
+        assert!(!sentinels.has_moved(&place));
+        answer(3);
+        assert!(sentinels.has_moved(&place));
+        assert!(!sentinels.has_moved(&place));
     }
 }

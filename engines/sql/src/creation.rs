@@ -1,10 +1,11 @@
 //! Making a session: its row and its lock in one transaction.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use cgi_session::{Error, Record, Result, SessionDigest};
 use cgi_session_kit::reading;
+use cgi_session_kit::waiting::Backoff;
 
 use super::cap;
 use super::engine::{Failure, Kind, Script};
@@ -49,14 +50,14 @@ pub(super) fn create(
         version: Version::first(),
         now,
     };
-    let started = Instant::now();
+    let mut backoff = Backoff::new(database.lock_timeout);
     let failure = loop {
         match new.insert()? {
             Insertion::Done(lease) => return Ok(Some(lease)),
             Insertion::Taken => return Ok(None),
             Insertion::Unknown(failure) => break failure,
             Insertion::Locked => {
-                if new.is_taken(started)? {
+                if new.is_taken(&mut backoff)? {
                     return Ok(None);
                 }
             }
@@ -87,15 +88,14 @@ pub(super) fn create(
 impl New<'_> {
     /// Whether the same id is stored. Else another request is about to store it, or another program holds more of the
     /// table than a row, and is waited for in the time that there is.
-    fn is_taken(&self, started: Instant) -> Result<bool> {
+    fn is_taken(&self, backoff: &mut Backoff) -> Result<bool> {
         let is_taken = self.database.find(self.session, self.now)?.is_some();
-        let waited = started.elapsed();
-        if is_taken || waited < self.database.lock_timeout {
+        if is_taken || backoff.pause() {
             return Ok(is_taken);
         }
         let table = &self.database.table;
-        let holder = Some(format!("another program that has locked the table {table}"));
-        Err(Error::Busy { waited, holder })
+        let holder = format!("another program that has locked the table {table}");
+        Err(backoff.busy(Some(holder)))
     }
 
     fn insert(&self) -> Result<Insertion> {
@@ -136,6 +136,7 @@ impl New<'_> {
                 Kind::Duplicate => Ok(Insertion::Taken),
                 Kind::Locked | Kind::Conflict => Ok(Insertion::Locked),
                 Kind::Ended | Kind::Broken | Kind::ReadOnly => Ok(Insertion::Unknown(failure)),
+                Kind::Late => Err(self.unknown(failure)),
                 _ => Err(database.explain(ACTION, failure)),
             };
         }

@@ -34,7 +34,10 @@ impl Driver {
             return wait();
         }
         // A thread that works for another runtime must not wait in it.
-        thread::scope(|scope| scope.spawn(wait).join().ok().flatten())
+        thread::scope(|scope| {
+            let started = thread::Builder::new().spawn_scoped(scope, wait);
+            started.ok()?.join().ok().flatten()
+        })
     }
 
     /// Does this, too, whenever it works.

@@ -144,11 +144,11 @@ impl SqlLease {
         };
         database.give_up(&failure);
         match failure.kind {
-            // Ended while it committed, it may have done so.
-            Kind::Ended if !answers.has(change) => Err(Error::LeaseLost),
+            // Ended while it committed, it may have done so; a change that is one with its commit, too.
+            Kind::Ended if change != commit && !answers.has(change) => Err(Error::LeaseLost),
             // What only notes a use is noted again without the lock.
             Kind::Ended | Kind::Broken if next == Some(self.version) => Err(Error::LeaseLost),
-            Kind::Conflict | Kind::Locked => Err(Error::LeaseLost),
+            Kind::Conflict => Err(Error::LeaseLost),
             Kind::Broken | Kind::Ended => match self.was_written(next) {
                 Some(true) => Ok(()),
                 Some(false) => Err(Error::LeaseLost),

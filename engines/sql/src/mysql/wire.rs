@@ -39,10 +39,17 @@ impl Wire {
             longest_script: usize::MAX,
             is_node: false,
         };
-        let answers = wire.run(&Script::of(QUESTIONS), patience);
+        let mut answers = wire.run(&Script::of(QUESTIONS), patience);
+        let failed = answers.failure.take();
         let Some(longest) = answers.row(0) else {
-            return Err(answers.failure.unwrap_or_else(failure::late));
+            return Err(failed.unwrap_or_else(failure::late));
         };
+        // A server that does not know what is asked refuses it, and has none of it.
+        if let Some(failure) =
+            failed.filter(|failure| matches!(failure.kind, Kind::Late | Kind::Broken | Kind::Ended))
+        {
+            return Err(failure);
+        }
         // The command's own byte is part of the packet.
         wire.longest_script = longest.size(0).saturating_sub(16);
         wire.is_node = answers.row(1).is_some_and(|row| row.number(0) == 1);

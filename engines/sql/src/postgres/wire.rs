@@ -23,8 +23,8 @@ const LIVELY: Duration = Duration::from_secs(1);
 pub(super) struct Wire {
     driver: Driver,
     client: Client,
-    /// Moves what is asked and answered. It ends with the connection, and knows why.
-    work: JoinHandle<Result<(), Error>>,
+    /// Moves what is asked and answered. It ends with the connection, and knows why; `None` once it has said so.
+    work: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Wire {
@@ -44,7 +44,7 @@ impl Wire {
         let (client, work) = connected
             .ok_or_else(failure::late)?
             .map_err(|error| failure::of_login(&error))?;
-        let work = driver.spawn(work).ok_or_else(failure::late)?;
+        let work = Some(driver.spawn(work).ok_or_else(failure::late)?);
         Ok(Wire {
             driver,
             client,
@@ -61,7 +61,8 @@ impl Connection for Wire {
             Some(Ok(())) => None,
             Some(Err(error)) if error.is_closed() => {
                 // That the connection has ended is all that is heard there.
-                let end = self.driver.run(patience, &mut self.work);
+                let work = self.work.take();
+                let end = work.and_then(|work| self.driver.run(patience, work));
                 let end = end.and_then(Result::ok).and_then(Result::err);
                 Some(failure::of_statement(&end.unwrap_or(error)))
             }

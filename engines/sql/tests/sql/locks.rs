@@ -325,7 +325,8 @@ fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
         let now = SystemTime::now();
         let (id, mut lease) = create(&*store, 1, now);
         // A request that waits has it when the time is over.
-        let (_, mut other) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        let patient = server.store("lasts", &[]);
+        let (_, mut other) = patient.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         other.finish(&record(2, now), now).unwrap();
         let lost = lease.finish(&record(9, now), now).unwrap_err();
         assert!(
