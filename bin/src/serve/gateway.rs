@@ -111,7 +111,7 @@ impl Gateway {
 async fn copy_errors(mut stderr: ChildStderr) -> String {
     let (mut begin, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
     while matches!(stderr.read_buf(&mut chunk).await, Ok(1..)) {
-        // With nobody listening there is nobody to tell.
+        // Without a reader it is lost.
         let _ = io::stderr().write_all(&chunk);
         chunk.truncate(MAX_ERRORS.saturating_sub(begin.len()));
         begin.append(&mut chunk);

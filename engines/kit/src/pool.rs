@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_nobody_connects_for_a_while_that_grows() {
+    fn after_a_failure_no_connection_is_tried_for_a_while_that_grows() {
         let pool = Pool::counting();
         let failed = || pool.take().map(drop).unwrap_err();
         pool.engine().is_down.store(true, Ordering::Relaxed);

@@ -113,7 +113,7 @@ impl Cluster {
             if !map.ranges.is_empty() && map.asked.is_some_and(|asked| asked.elapsed() < PAUSE) {
                 return Ok(());
             }
-            // Others go on with what is known.
+            // Other requests continue with what is known.
             map.asked = Some(Instant::now());
         }
         let mut last = None;

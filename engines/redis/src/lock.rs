@@ -155,7 +155,7 @@ impl Shared {
             })
         });
         match presence {
-            // Not everybody may ask for that.
+            // A user may have no right to ask for that.
             Err(Error::Store { .. }) => Ok(Presence::Here),
             presence => presence,
         }

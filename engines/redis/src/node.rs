@@ -100,7 +100,7 @@ impl Node {
         questions.cmd("INFO").arg("server").cmd("ROLE");
         let mut answers = answers::<Value>(&mut inner, &questions)?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        // Not everybody may ask for all of that.
+        // A user may have no right to ask for all of that.
         let id = next().ok().and_then(|id| from_redis_value(id).ok());
         let (seconds, micros): (u64, u64) = from_redis_value(next()?)?;
         let about = next().ok().and_then(|about| from_redis_value(about).ok());
