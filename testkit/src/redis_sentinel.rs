@@ -78,10 +78,6 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/{SERVICE}/0", hosts.join(","))
     }
 
-    pub fn server(&self, at: usize) -> &RedisServer {
-        &self.servers[at]
-    }
-
     pub fn sentinel(&mut self, at: usize) -> &mut RedisServer {
         &mut self.sentinels[at]
     }
