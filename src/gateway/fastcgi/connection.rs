@@ -48,6 +48,8 @@ pub(super) struct Connection {
     has_input_ended: bool,
     /// Our side of the socket is shut down.
     has_hung_up: bool,
+    /// A request has begun on it.
+    is_used: bool,
     limits: Limits,
     pub(super) last_active: Instant,
     place: ConnectionPermit,
@@ -104,6 +106,7 @@ impl Connection {
             output: Output::new(limits),
             has_input_ended: false,
             has_hung_up: false,
+            is_used: false,
             limits,
             last_active: Instant::now(),
             place,
@@ -239,6 +242,7 @@ impl Connection {
     }
 
     fn begin(&mut self, id: u16, content: &[u8]) -> io::Result<()> {
+        self.is_used = true;
         let &[role1, role0, flags, _, _, _, _, _, ..] = content else {
             return Err(invalid());
         };
@@ -469,6 +473,11 @@ impl Connection {
             }
             _ => self.last_active + self.limits.idle_timeout,
         }
+    }
+
+    /// Whether a request has begun on it. The first one of a connection that was accepted is owed an answer.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
     }
 
     /// Whether the peer has not taken its response.

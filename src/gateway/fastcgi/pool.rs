@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
@@ -65,7 +66,7 @@ pub(super) struct Pool<'a> {
     epoll: OwnedFd,
     /// Wakes all workers.
     stop: OwnedFd,
-    /// Connections that waited to be accepted when the program was to end.
+    /// Connections that were made before the program was to end, and of which nothing was read yet.
     late: Mutex<Vec<ConnectionHandle>>,
     /// Connections that are in no worker's hands.
     idle: Mutex<HashMap<u64, Connection>>,
@@ -243,7 +244,7 @@ impl<'a> Pool<'a> {
                 break;
             }
             match self.accept_one() {
-                Some(next) => self.hand_back(next),
+                Some(next) => self.late().extend(self.hand_back(next)),
                 None => break,
             }
         }
@@ -305,7 +306,10 @@ impl<'a> Pool<'a> {
             match open.connection.advance() {
                 Progress::Waiting
                     if may_wait && open.connection.speaks_within(FIRST_REQUEST_TIMEOUT) => {}
-                Progress::Waiting => return self.hand_back(open),
+                Progress::Waiting => {
+                    let ended = self.hand_back(open).map(|open| open.connection);
+                    return finish(ended.into_iter().collect());
+                }
                 Progress::Closed => return,
                 Progress::BadRequest => {
                     let page = error_page(StatusCode::BAD_REQUEST);
@@ -373,8 +377,8 @@ impl<'a> Pool<'a> {
         goes_on.then_some(ConnectionHandle { connection, ..open })
     }
 
-    /// Leaves a connection to whichever worker sees its next bytes.
-    fn hand_back(&self, open: ConnectionHandle) {
+    /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
+    fn hand_back(&self, open: ConnectionHandle) -> Option<ConnectionHandle> {
         let ConnectionHandle {
             number,
             is_new,
@@ -399,12 +403,15 @@ impl<'a> Pool<'a> {
         };
         if armed.is_err() || self.is_stopping.load(Ordering::Acquire) {
             let connection = connection.remove();
-            drop(idle);
-            finish(vec![connection]);
-        } else {
-            drop(idle);
-            self.make_room();
+            return Some(ConnectionHandle {
+                number,
+                is_new,
+                connection,
+            });
         }
+        drop(idle);
+        self.make_room();
+        None
     }
 
     /// Closes the connections whose peers take their responses most slowly, while these take too much
@@ -483,16 +490,31 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// No new connection, no new request; what runs is finished by its worker.
+    /// No new connection, and no new request but the first of a connection; what runs is finished by its
+    /// worker.
     pub(super) fn begin_stop(&self) {
-        let late = self.listener.end().into_iter();
-        *self.late() = late.filter_map(|socket| self.begin(socket)).collect();
+        // The workers end when this list is empty.
+        let mut late = self.late();
+        let waiting = self.listener.end().into_iter();
+        late.extend(waiting.filter_map(|socket| self.begin(socket)));
         self.is_stopping.store(true, Ordering::Release);
+        let idle = mem::take(&mut *self.idle()).into_iter();
+        let (used, unused): (Vec<_>, Vec<_>) =
+            idle.partition(|(_, connection)| connection.is_used());
+        late.extend(
+            unused
+                .into_iter()
+                .map(|(number, connection)| ConnectionHandle {
+                    number,
+                    is_new: false,
+                    connection,
+                }),
+        );
+        drop(late);
         // The workers look at the flag once a second in any case.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
-        let idle = std::mem::take(&mut *self.idle());
-        finish(idle.into_values().collect());
+        finish(used.into_iter().map(|(_, connection)| connection).collect());
     }
 
     fn take_late(&self) -> Option<ConnectionHandle> {
