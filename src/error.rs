@@ -238,6 +238,14 @@ impl Error {
         }
     }
 
+    /// Whether it may be the fault of what is stored for one session, so that another can be read.
+    pub(crate) fn may_concern_one_session(&self) -> bool {
+        matches!(
+            self,
+            Error::Io { .. } | Error::Refused { .. } | Error::Format { .. } | Error::Store { .. }
+        )
+    }
+
     /// The HTTP status that a request which met this error should answer with.
     #[must_use]
     pub fn status(&self) -> http::StatusCode {

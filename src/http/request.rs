@@ -303,14 +303,15 @@ impl Request {
             if from.query {
                 shown = self.query_values(&name);
             }
-            if is_posted {
-                shown.extend(self.form_values(&name)?);
-            }
-            let ids = shown
-                .iter()
-                .filter_map(|text| SessionId::parse(text.as_bytes()));
-            let ids: Vec<_> = ids.take(MAX_CANDIDATES).collect();
-            if !ids.is_empty() {
+            // The body is read only for a client that no cookie knows.
+            if (is_posted || !shown.is_empty()) && !self.visit.has_live_cookie()? {
+                if is_posted {
+                    shown.extend(self.form_values(&name)?);
+                }
+                let ids = shown
+                    .iter()
+                    .filter_map(|text| SessionId::parse(text.as_bytes()));
+                let ids = ids.take(MAX_CANDIDATES).collect();
                 let is_same_origin = self.is_same_origin();
                 self.visit.show(ids, is_same_origin == Some(true));
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::held::{HeldSessions, SessionGuard};
+use super::manager::log_passed_over;
 use crate::config::Config;
 use crate::cookies::By;
 use crate::error::{Error, Result};
@@ -117,7 +118,8 @@ impl ManagerInner {
     }
 
     /// Destroys every session that these ids lead to, one after the other, and returns the first failure.
-    /// What a change of id left readable goes with a live session, if there is or was one.
+    /// What a change of id left readable goes with a live session, if there is or was one; beside one,
+    /// what cannot be read is passed over.
     pub(super) fn end_shown(
         &self,
         ids: &[SessionId],
@@ -125,18 +127,33 @@ impl ManagerInner {
         mut is_live: bool,
         deadline: Instant,
     ) -> Result<()> {
-        let (mut replaced, mut ended) = (Vec::new(), Ok(()));
+        let (mut replaced, mut unreadable, mut ended) = (Vec::new(), Vec::new(), Ok(()));
         for id in ids {
-            match self.end_one(id, by, is_live, deadline) {
+            let found = match self.lock(&id.digest(), deadline) {
+                Err(error) if error.may_concern_one_session() => {
+                    unreadable.push(error);
+                    continue;
+                }
+                found => found,
+            };
+            match found.and_then(|found| self.end_one(found, by, is_live, deadline)) {
                 Ok(Found::Live(())) => is_live = true,
                 Ok(Found::Marker(_)) => replaced.push(id),
                 Ok(Found::Nothing) => {}
                 Err(error) => ended = ended.and(Err(error)),
             }
         }
+        for error in unreadable {
+            if is_live {
+                log_passed_over(&error);
+            } else {
+                ended = ended.and(Err(error));
+            }
+        }
         for id in replaced {
             ended = ended.and(if is_live {
-                self.end_one(id, by, true, deadline).map(drop)
+                let found = self.lock(&id.digest(), deadline);
+                found.and_then(|found| self.end_one(found, by, true, deadline).map(drop))
             } else {
                 Err(Error::Replaced)
             });
@@ -146,12 +163,12 @@ impl ManagerInner {
 
     fn end_one(
         &self,
-        id: &SessionId,
+        found: Option<Locked>,
         by: By,
         ends_copies: bool,
         deadline: Instant,
     ) -> Result<Found<()>> {
-        match self.lock(&id.digest(), deadline)? {
+        match found {
             Some(Locked { stored, now, .. }) if is_hidden(&stored.record, by, now) => {
                 Ok(Found::Nothing)
             }

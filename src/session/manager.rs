@@ -385,38 +385,65 @@ impl SessionManager {
 pub(crate) const MAX_CANDIDATES: usize = 8;
 
 /// The first of the ids that leads to something live, and what is only `second` after all others. Ids
-/// that lead nowhere are taken out: none of them is looked up twice.
+/// that lead nowhere are taken out, and with something live those that cannot be read: none of them is
+/// looked up twice.
 fn first_live<T>(
     ids: &mut Vec<SessionId>,
     mut find: impl FnMut(&SessionId) -> Result<Found<T>>,
     is_second: impl Fn(&T) -> bool,
 ) -> Result<Found<T>> {
     let (mut markers, mut second, mut position) = (Vec::new(), None, 0);
-    while let Some(id) = ids.get(position) {
-        match find(id)? {
-            Found::Live(found) if is_second(&found) => {
+    let mut unreadable = Vec::new();
+    let found = loop {
+        let Some(id) = ids.get(position) else {
+            break match second.and_then(|position| ids.get(position)) {
+                Some(id) => find(id)?,
+                None if markers.is_empty() => Found::Nothing,
+                None => Found::Marker(markers),
+            };
+        };
+        match find(id) {
+            Ok(Found::Live(found)) if is_second(&found) => {
                 position += 1;
                 if position == ids.len() && second.is_none() {
-                    return Ok(Found::Live(found));
+                    break Found::Live(found);
                 }
                 // Given up: two locks are never held at once.
                 second = second.or(Some(position - 1));
             }
-            Found::Live(found) => return Ok(Found::Live(found)),
-            Found::Marker(records) => {
+            Ok(Found::Live(found)) => break Found::Live(found),
+            Ok(Found::Marker(records)) => {
                 markers.extend(records);
                 position += 1;
             }
-            Found::Nothing => {
+            Ok(Found::Nothing) => {
                 ids.remove(position);
             }
+            Err(error) if error.may_concern_one_session() => {
+                unreadable.push((id.clone(), error));
+                position += 1;
+            }
+            Err(error) => return Err(error),
         }
+    };
+    match (found, unreadable) {
+        (Found::Live(found), unreadable) => {
+            for (id, error) in unreadable {
+                ids.retain(|shown| *shown != id);
+                log_passed_over(&error);
+            }
+            Ok(Found::Live(found))
+        }
+        (found, unreadable) => match unreadable.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(found),
+        },
     }
-    match second.and_then(|position| ids.get(position)) {
-        Some(id) => find(id),
-        None if markers.is_empty() => Ok(Found::Nothing),
-        None => Ok(Found::Marker(markers)),
-    }
+}
+
+/// Says that of several sessions that a client showed one cannot be read.
+pub(super) fn log_passed_over(error: &Error) {
+    log::warn!("an id is passed over: {}", error.one_line());
 }
 
 #[cfg(test)]

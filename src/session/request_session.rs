@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{CacheLimiter, IdFrom, MAX_FORM_FIELDS};
-use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
+use crate::cookies::{self, By, Due, Presented, SetCookie, Shown, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
 use crate::session::SessionManager;
 use crate::session::inner::Found;
 use crate::session::lazy_manager::{LazyManager, RETRY};
-use crate::session::{Flashed, Session, Snapshot};
+use crate::session::{Flashed, MAX_CANDIDATES, Session, Snapshot};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct RequestSession {
@@ -24,6 +24,8 @@ pub(crate) struct RequestSession {
     presented: Presented,
     /// The program gave the id.
     is_given: bool,
+    /// How many cookies lead nowhere, beside the ids of a link or form.
+    dead_cookies: usize,
     /// What to look up: what was presented, then the session that this request stored.
     lookups: Presented,
     /// What the client presented beside that, for when it logs out.
@@ -104,6 +106,7 @@ impl RequestSession {
             shown_as,
             presented: Presented::none(By::Cookie),
             is_given: false,
+            dead_cookies: 0,
             lookups: Presented::none(By::Cookie),
             others: Vec::new(),
             session: None,
@@ -138,8 +141,7 @@ impl RequestSession {
         manager.map_or(MAX_FORM_FIELDS, |manager| manager.config().max_form_fields)
     }
 
-    /// Whether an id may come from a link or a form: `idFrom` allows one, and none is known yet. One
-    /// that disagrees with the cookie never counts.
+    /// Whether an id may come from a link or a form, which nothing has looked for yet: `idFrom` allows one.
     pub(crate) fn looks_for_id(&mut self) -> Result<bool> {
         let id_from = self.manager()?.config().id_from;
         if self.links != Links::Unseen {
@@ -147,11 +149,28 @@ impl RequestSession {
             return Ok(false);
         }
         self.links = Links::Seen;
-        Ok(self.presented.ids.is_empty() && id_from != IdFrom::default())
+        Ok(!self.is_given && id_from != IdFrom::default())
     }
 
-    /// Ids that a link or a form carried, to be tried in turn.
-    pub(crate) fn show(&mut self, ids: Vec<SessionId>, is_same_origin: bool) {
+    /// Whether a cookie leads to a session, or did until its id was changed. An id in a link or a form that
+    /// disagrees with it never counts.
+    pub(crate) fn has_live_cookie(&mut self) -> Result<bool> {
+        if self.presented.ids.is_empty() {
+            return Ok(false);
+        }
+        let found = self.manager()?.read_by(&mut self.lookups)?;
+        Ok(!matches!(found, Found::Nothing))
+    }
+
+    /// Ids that a link or a form carried, to be tried in turn: with the cookies no more than any request may
+    /// show.
+    pub(crate) fn show(&mut self, mut ids: Vec<SessionId>, is_same_origin: bool) {
+        let cookies = self.presented.ids.len();
+        ids.truncate(MAX_CANDIDATES.saturating_sub(cookies));
+        if ids.is_empty() {
+            return;
+        }
+        self.dead_cookies = cookies;
         let by = By::Link { is_same_origin };
         self.present(Presented { ids, by });
         self.links = Links::CarryId;
@@ -375,7 +394,11 @@ impl RequestSession {
             None => manager.shared.end_shown(&ids, by, false, deadline),
         })?;
         // Cookies of ids that lead nowhere are removed, too.
-        let shown = self.presented.shown(None, false);
+        let shown = if self.dead_cookies > 0 {
+            Shown::Others
+        } else {
+            self.presented.shown(None, false)
+        };
         self.cookie = Cookie::Destroyed(cookies::due(shown, Standing::Destroyed, false));
         self.lookups.ids.clear();
         self.others.clear();

@@ -1,5 +1,6 @@
 //! The CGI runner, without a server: what is answered, found, stored and refused.
 
+mod candidates;
 mod config;
 mod input;
 mod links;
