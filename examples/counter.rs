@@ -23,3 +23,20 @@ pub(crate) fn counter(request: &mut Request) -> Result<Response> {
     );
     Ok(site::page("Counter", &body))
 }
+
+#[cfg(test)]
+mod tests {
+    use cgi_session::Client;
+
+    use super::counter;
+
+    #[test]
+    fn each_view_of_a_visitor_counts_one() {
+        let client = Client::default();
+        for views in 1..=3 {
+            let page = client.get("/counter").send(counter);
+            let text = page.body_text();
+            assert!(text.contains(&format!("here {views} time(s)")), "{text}");
+        }
+    }
+}

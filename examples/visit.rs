@@ -46,3 +46,26 @@ pub(crate) fn visit(request: &mut Request) -> Result<Response> {
     );
     Ok(site::page("Welcome back", &body))
 }
+
+#[cfg(test)]
+mod tests {
+    use cgi_session::Client;
+
+    use super::visit;
+
+    #[test]
+    fn a_visitor_is_known_until_the_session_is_destroyed() {
+        let client = Client::default();
+        for text in ["first visit", "Welcome back"] {
+            assert!(client.get("/visit").send(visit).body_text().contains(text));
+        }
+        let destroyed = client
+            .post("/visit")
+            .form([("destroy", "True")])
+            .send(visit);
+        assert!(destroyed.body_text().contains("is deleted"));
+        assert_eq!(client.cookie("sessionId"), None);
+        let again = client.get("/visit").send(visit);
+        assert!(again.body_text().contains("first visit"));
+    }
+}

@@ -3,6 +3,7 @@
 #[cfg(all(feature = "dlmalloc", target_env = "musl"))]
 mod allocator;
 mod cgi;
+mod client;
 mod error_log;
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) mod fastcgi;
@@ -16,4 +17,5 @@ mod limits;
 mod program;
 mod runner;
 
+pub use client::Client;
 pub use program::{Program, run};

@@ -3,6 +3,7 @@
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub(crate) mod body;
+pub(crate) mod jar;
 pub(crate) mod params;
 pub(crate) mod request;
 pub(crate) mod response;

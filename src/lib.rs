@@ -31,6 +31,8 @@
 //! [`Request::update_session`] locks it only while a closure runs. Under any other transport
 //! [`SessionManager`] needs no more than the Cookie header.
 //!
+//! [`Client`] sends requests to a handler in a test, without a server.
+//!
 //! # Stores
 //!
 //! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
@@ -99,13 +101,14 @@ pub mod store_contract;
 
 pub use self::http::body::BodyReader;
 pub use self::http::request::Request;
+pub use self::http::request::builder::RequestBuilder;
 pub use self::http::response::Response;
 pub use config::{Config, MAX_KEY_LENGTH, Origin};
 pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub use gateway::fuzzing;
-pub use gateway::{Program, run};
+pub use gateway::{Client, Program, run};
 pub use id::{SessionDigest, SessionId};
 pub use record::{Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot};

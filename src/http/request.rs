@@ -1,5 +1,6 @@
 //! [`Request`]: one request as the server describes it, and the way to its session.
 
+pub(crate) mod builder;
 mod fields;
 mod links;
 

@@ -1,5 +1,7 @@
 //! [`Response`]: a complete answer, sent only after the session is committed.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -102,6 +104,20 @@ impl Response {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// The body as text, with U+FFFD for what is not UTF-8.
+    #[must_use]
+    pub fn body_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// The response as a client has it.
+    pub(crate) fn sent(mut self, head_only: bool) -> Self {
+        if head_only || !self.may_have_content() {
+            self.body.clear();
+        }
+        self
     }
 
     /// The body as it is sent: 1xx, 204, 205 and 304 have none (RFC 9110, 6.4.1 and 15.3.6), and

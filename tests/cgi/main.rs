@@ -1,6 +1,7 @@
 //! The CGI runner, without a server: what is answered, found, stored and refused.
 
 mod candidates;
+mod client;
 mod config;
 mod input;
 mod links;

@@ -1,0 +1,196 @@
+//! Handlers called without a server, and what their client keeps between two requests.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use cgi_session::http::{HeaderValue, Method, StatusCode, header};
+use cgi_session::{Client, Config, Error, Request, Response, Result, SessionManager};
+
+fn counter(request: &mut Request) -> Result<Response> {
+    let session = request.session()?;
+    let views = session.get::<u64>("views")?.unwrap_or(0) + 1;
+    session.insert("views", views)?;
+    Ok(Response::text(views.to_string()))
+}
+
+fn in_memory(settings: &[(&str, &str)]) -> SessionManager {
+    let config = Config::new().set("storageType", "ram").unwrap();
+    let set = |config: Config, (key, value): &(&str, &str)| config.set(key, *value).unwrap();
+    SessionManager::new(settings.iter().fold(config, set)).unwrap()
+}
+
+#[test]
+fn a_client_keeps_its_session_between_requests_and_another_client_has_its_own() {
+    let manager = in_memory(&[]);
+    let client = Client::new(manager.clone());
+    for views in 1..=3 {
+        let page = client.get("/count").send(counter);
+        assert_eq!(page.status(), StatusCode::OK);
+        assert_eq!(page.body_text(), views.to_string());
+        let sets_cookie = page.headers().contains_key(header::SET_COOKIE);
+        assert_eq!(sets_cookie, views == 1);
+    }
+    assert_eq!(Client::new(manager).get("/").send(counter).body_text(), "1");
+    let sessions_of_its_own = Client::default();
+    assert_eq!(sessions_of_its_own.get("/").send(counter).body_text(), "1");
+    assert_eq!(sessions_of_its_own.get("/").send(counter).body_text(), "2");
+    assert_eq!(client.cookie("sessionId").unwrap().len(), 40);
+    client.clear_cookies();
+    assert_eq!(client.get("/").send(counter).body_text(), "1");
+}
+
+#[test]
+fn a_client_works_over_every_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let sessions = directory.path().join("sessions");
+    let config = Config::new().set("storageFileDir", &sessions).unwrap();
+    let client = Client::new(SessionManager::new(config).unwrap());
+    assert_eq!(client.get("/").send(counter).body_text(), "1");
+    assert_eq!(client.get("/").send(counter).body_text(), "2");
+    let files = fs::read_dir(sessions).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let is_session = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
+    assert_eq!(paths.filter(is_session).count(), 1);
+}
+
+#[test]
+fn a_request_is_what_its_builder_says_and_nothing_else() {
+    let mut request = Request::builder()
+        .method(Method::PUT)
+        .path("/a%20b?x=1")
+        .query("x=2&y=3")
+        .header("X-One", "1")
+        .header("x-one", b"2")
+        .header("Content-Type", "text/plain")
+        .cookie("theme", "dark")
+        .cookie("size", "7")
+        .remote_address("192.0.2.7".parse::<IpAddr>().unwrap())
+        .param("SERVER_NAME", "example.org")
+        .over_https(true)
+        .body("four")
+        .build();
+    assert_eq!(request.method(), Method::PUT);
+    assert_eq!(request.path_info(), "/a b");
+    assert_eq!(request.param("REQUEST_URI").unwrap(), "/a%20b?x=2&y=3");
+    assert_eq!(request.query("x").unwrap(), "2");
+    assert_eq!(request.header("x-one").unwrap(), "1, 2");
+    assert_eq!(request.header("content-type").unwrap(), "text/plain");
+    assert_eq!(request.header("content-length").unwrap(), "4");
+    assert_eq!(request.cookie("theme").unwrap(), "dark");
+    assert_eq!(request.cookie("size").unwrap(), "7");
+    assert_eq!(request.param("REMOTE_ADDR").unwrap(), "192.0.2.7");
+    assert_eq!(request.param("SERVER_NAME").unwrap(), "example.org");
+    assert!(request.is_https());
+    let mut body = String::new();
+    std::io::Read::read_to_string(&mut request.body(4), &mut body).unwrap();
+    assert_eq!(body, "four");
+    assert_eq!(request.param("PATH"), None, "of the environment");
+    let mut plain = Request::builder().build();
+    assert_eq!((plain.method(), plain.is_https()), (Method::GET, false));
+    plain.session().unwrap().insert("in memory", true).unwrap();
+}
+
+#[test]
+fn a_form_is_posted_and_its_token_checked() {
+    fn form(request: &mut Request) -> Result<Response> {
+        if request.method() == Method::POST {
+            request.check_csrf_token()?;
+            return Ok(Response::text(request.form("name")?.unwrap_or_default()));
+        }
+        let token = request.session()?.csrf_token()?;
+        Ok(Response::text(token))
+    }
+    let client = Client::default();
+    let token = client.get("/form").send(form).body_text().into_owned();
+    let forged = client.post("/form").form([("name", "Eve")]).send(form);
+    assert_eq!(forged.status(), StatusCode::FORBIDDEN);
+    let fields = [("name", "Ada & Co=é"), ("csrfToken", &token)];
+    let posted = client.post("/form").form(&fields).send(form);
+    assert_eq!(posted.body_text(), "Ada & Co=é");
+}
+
+#[test]
+fn failures_save_nothing_and_are_the_pages_that_a_server_sends() {
+    fn fails(request: &mut Request) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+        request.session()?.insert("views", 1000)?;
+        match request.query("how").as_deref() {
+            Some("panic") => panic!("on purpose"),
+            Some("error") => Err("on purpose".into()),
+            _ => Ok(Response::text("down").with_status(StatusCode::BAD_GATEWAY)),
+        }
+    }
+    let client = Client::default();
+    assert_eq!(client.get("/").send(counter).body_text(), "1");
+    for (path, status) in [("/?how=panic", 500), ("/?how=error", 500), ("/", 502)] {
+        let page = client.get(path).send(fails);
+        assert_eq!(page.status().as_u16(), status);
+        assert!(page.headers().contains_key(header::CACHE_CONTROL));
+    }
+    assert_eq!(client.get("/").send(counter).body_text(), "2");
+    let many = "x&".repeat(1001);
+    let refused = client.get(&format!("/?{many}")).send(counter);
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let head = client.request("HEAD", "/").send(counter);
+    assert_eq!((head.status(), head.body()), (StatusCode::OK, &b""[..]));
+}
+
+#[test]
+fn a_logout_takes_the_cookie_away() {
+    let client = Client::default();
+    assert_eq!(client.get("/").send(counter).body_text(), "1");
+    let bye = client.post("/bye").send(|request: &mut Request| {
+        request.destroy_session()?;
+        Ok::<_, Error>(Response::redirect("/"))
+    });
+    assert_eq!(bye.headers()[header::LOCATION], "/");
+    assert_eq!(client.cookie("sessionId"), None);
+    assert_eq!(client.get("/").send(counter).body_text(), "1");
+}
+
+#[test]
+fn cookies_are_shown_to_their_paths_over_their_schemes_until_they_expire() {
+    let cookies = |request: &mut Request| {
+        let shown = request.header("cookie").unwrap_or_default();
+        let mut page = Response::text(shown.to_string_lossy().into_owned());
+        for (name, value) in request.params() {
+            if name == "HTTP_X_SET" {
+                let value = HeaderValue::from_bytes(value.as_encoded_bytes()).unwrap();
+                page.headers_mut().append(header::SET_COOKIE, value);
+            }
+        }
+        Ok::<_, Error>(page)
+    };
+    let client = Client::default();
+    let secure = client.clone().over_https(true);
+    let set = |client: &Client, path: &str, fields: &[&str]| {
+        let request = client.get(path);
+        let sent = fields.iter();
+        let request = sent.fold(request, |request, cookie| request.header("x-set", cookie));
+        drop(request.send(cookies));
+    };
+    let shown = |client: &Client, path: &str| {
+        let page = client.get(path).send(cookies);
+        page.body_text().into_owned()
+    };
+    set(
+        &client,
+        "/shop/cart",
+        &["a=1", "b=2; Path=/", "c=3; Path=/shop/cart"],
+    );
+    assert_eq!(shown(&client, "/shop/cart"), "c=3; a=1; b=2");
+    assert_eq!(shown(&client, "/shop/"), "a=1; b=2");
+    assert_eq!(shown(&client, "/shopping"), "b=2");
+    set(&client, "/", &["d=4; Secure", "b=5; Max-Age=60"]);
+    assert_eq!(shown(&secure, "/"), "b=5", "a Secure cookie came by HTTP");
+    set(&secure, "/", &["d=4; Secure"]);
+    assert_eq!(shown(&secure, "/"), "b=5; d=4");
+    assert_eq!(shown(&client, "/"), "b=5");
+    let past = "d=; Secure; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+    set(&secure, "/", &["b=; Max-Age=0; Path=/", past, "none", "=x"]);
+    assert_eq!(shown(&secure, "/"), "");
+    assert_eq!(shown(&secure, "/shop/cart"), "c=3; a=1");
+    secure.set_cookie("e", "6");
+    let request = secure.get("/").cookie("f", "7");
+    assert_eq!(request.send(cookies).body_text(), "e=6; f=7");
+}
