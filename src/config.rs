@@ -15,7 +15,7 @@ pub use names::MAX_KEY_LENGTH;
 pub use settings::{Config, Origin};
 
 pub(crate) use choice::{
-    CacheLimiter, Durability, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
+    CacheLimiter, Durability, ExpiredBy, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
 };
 pub(crate) use names::{RESERVED, invalid_name_reason};
 pub(crate) use settings::MAX_FORM_FIELDS;

@@ -115,6 +115,6 @@ pub use session::{Session, SessionManager, Snapshot};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
 pub use store::{
-    CustomFunctions, CustomResult, CustomStore, Examination, FileStore, Lease, MemoryStore, Store,
-    StoreKind, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
+    CustomFunctions, CustomResult, CustomStore, EachExpired, Examination, FileStore, Lease,
+    MemoryStore, Store, StoreKind, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,
 };

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::config::{Config, MAX_TIME};
 use crate::id::SessionDigest;
 use head::{
-    BEFORE, CHANGED, EXPIRES, FIRST, Head, IDLE, LIFETIME, REPLACED, SENT, TIMEOUT, USER,
+    BEFORE, CHANGED, EXPIRES, FIRST, Head, IDLE, LIFETIME, REPLACED, SENT, TIMEOUT, TRIES, USER,
     canonical_head, general_head,
 };
 use time::moment;
@@ -38,6 +38,7 @@ pub(crate) use values::{Flashes, typed};
 /// | `lifetime` | how long it lives at all, in seconds: the largest of these programs; 0 is without limit |
 /// | `sent` | when its cookie was last sent, in seconds since 1970, if that has a Max-Age |
 /// | `changed` | when its id was last changed, in seconds since 1970 |
+/// | `tries` | how many calls for the expired session have failed ([`Sweep::each`](crate::Sweep::each)) |
 /// | `before` | the digests of the ids before that, the newest first, while requests under way may show them |
 /// | `first` | the beginning (40 digits) of the digest of the first id, once the id was changed |
 /// | `user` | whose session it is |
@@ -337,6 +338,18 @@ impl Record {
 
     pub(crate) fn set_private(&mut self) {
         self.head.is_private = true;
+    }
+
+    /// How many calls for the expired session have failed.
+    pub(crate) fn tries(&self) -> u64 {
+        self.head.numbers[TRIES].unwrap_or_default()
+    }
+
+    /// Notes that so many calls have failed for a session that ended then, which it stays whatever the time of its
+    /// file is.
+    pub(crate) fn set_tries(&mut self, tries: u64, end: SystemTime) {
+        self.head.numbers[TRIES] = Some(tries);
+        self.head.numbers[EXPIRES].get_or_insert(unix_seconds(end));
     }
 
     /// The same record, which ends after `rest`, and not a moment before, and whose end no use moves.

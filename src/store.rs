@@ -20,8 +20,8 @@ mod open;
 pub(crate) mod ram;
 
 pub use contract::{
-    Examination, Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport, Uninstalled,
-    Visitor, age_of_sweep, check_size,
+    EachExpired, Examination, Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport,
+    Uninstalled, Visitor, age_of_sweep, check_size,
 };
 use contract::{MAX_LISTINGS, RECOUNT, check_length, has_expired};
 #[cfg(feature = "cookie-store")]

@@ -1,6 +1,7 @@
 //! `cgi-session-cleanup`: deletes expired sessions, for cron.
 
 mod arguments;
+mod each;
 mod listing;
 
 use std::env;
@@ -12,22 +13,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cgi_session::{Config, Error, Result, SessionManager, Sweep, SweepEvent, SweepReport};
+use cgi_session::{
+    Config, Error, Result, SessionDigest, SessionManager, Stored, Sweep, SweepEvent, SweepReport,
+};
 use clap::Parser as _;
 use indicatif::HumanCount;
 
 use crate::location::Location;
 use crate::progress::Progress;
 use crate::{owner, private, report};
-use arguments::Arguments;
+pub(crate) use arguments::Arguments;
+use arguments::Program;
+use each::Each;
 use listing::Listing;
 
 /// The program `cgi-session-cleanup`.
 #[must_use]
 pub fn cgi_session_cleanup() -> ExitCode {
-    let arguments = Arguments::parse();
+    let Program { config, arguments } = Program::parse();
     report::show_warnings();
-    let config = match configure(&arguments) {
+    clean_up(&arguments, config.as_deref())
+}
+
+/// The clean-up of either program.
+pub(crate) fn clean_up(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
+    let config = match configure(arguments, file) {
         Ok(config) => config,
         Err(error) => return report::failure(&error),
     };
@@ -36,12 +46,12 @@ pub fn cgi_session_cleanup() -> ExitCode {
         return ExitCode::from(report::FAILED);
     }
     match crate::stores::manager(config) {
-        Ok(manager) => run(&arguments, &manager),
+        Ok(manager) => run(arguments, &manager),
         Err(error) => report::failure(&error),
     }
 }
 
-fn configure(arguments: &Arguments) -> Result<Config> {
+fn configure(arguments: &Arguments, file: Option<&Path>) -> Result<Config> {
     let settings = match &arguments.storage_file_dir {
         Some(directory) => &[
             ("storageType", "file".as_ref()),
@@ -49,7 +59,7 @@ fn configure(arguments: &Arguments) -> Result<Config> {
         ][..],
         None => &[],
     };
-    let config = Config::find_with(arguments.config.as_deref(), settings)?;
+    let config = Config::find_with(file, settings)?;
     let location = Location::of(&config);
     // The first session makes a directory, but not the one above it: nothing can ever be stored there.
     let parent = location.path().map(owner::directory_of);
@@ -92,7 +102,19 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
         }
         _ => {}
     };
-    let swept = manager.delete_expired(&sweep(arguments).observer(&observer));
+    let each = arguments
+        .each
+        .as_deref()
+        .map(|program| Each::new(program, arguments, manager.config()));
+    let call = |session: &SessionDigest, stored: &Stored| match &each {
+        Some(each) => each.call(session, stored),
+        None => Ok(()),
+    };
+    let mut sweep = sweep(arguments).observer(&observer);
+    if each.is_some() {
+        sweep = sweep.each(&call).each_tries(arguments.each_tries);
+    }
+    let swept = manager.delete_expired(&sweep);
     progress.end();
     let swept = match swept {
         Ok(swept) => swept,

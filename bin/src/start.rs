@@ -1,6 +1,6 @@
 //! `cgi-session start`: a session for a program in any language.
 
-mod child;
+pub(crate) mod child;
 mod wrapper;
 
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cookie::SameSite;
 use rustix::fs::FileType;
 
-use super::choice::{IdFrom, Secure, StorageType};
+use super::choice::{ExpiredBy, IdFrom, Secure, StorageType};
 use super::settings::Config;
 use crate::error::{Error, Result};
 
@@ -79,6 +79,11 @@ impl Config {
                 self.storage_type == StorageType::Cookie && self.id_from != IdFrom::default(),
                 "idFrom",
                 "with storageType = cookie only a cookie can hold the session",
+            ),
+            (
+                self.storage_type != StorageType::File && self.expired_by == ExpiredBy::Cleanup,
+                "expiredBy",
+                "cleanup needs storageType = file",
             ),
         ] {
             if is_wrong {

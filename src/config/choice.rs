@@ -66,6 +66,15 @@ named! {
     None = "none",
 }
 
+named! {
+    /// `expiredBy`: what deletes expired sessions.
+    ExpiredBy
+    /// A clean-up of any process, and whatever comes upon one.
+    Any = "any",
+    /// `cgi-session cleanup` alone.
+    Cleanup = "cleanup",
+}
+
 impl Named for SameSite {
     const NAMES: &'static [(&'static str, Self)] = &[
         ("Lax", SameSite::Lax),

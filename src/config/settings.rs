@@ -9,7 +9,7 @@ use std::time::Duration;
 use cookie::SameSite;
 
 use super::choice::{
-    CacheLimiter, Durability, ErrorLog, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
+    CacheLimiter, Durability, ErrorLog, ExpiredBy, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
 };
 use super::names::MAX_KEY_LENGTH;
 use super::secret::{HIDDEN, Secret, without_passwords};
@@ -82,6 +82,7 @@ settings! {
     "lifetime" lifetime: Option<Duration> = Some(30 * 24 * 60 * MINUTE), OPTIONAL_TIME;
     "cleanUpDelay" clean_up_delay: Option<Duration> = Some(60 * MINUTE), OPTIONAL_TIME;
     "cleanUpProbability" clean_up_probability: f64 = 0.0, PROBABILITY;
+    "expiredBy" expired_by: ExpiredBy = ExpiredBy::Any, choice();
     "cookieName" cookie_name: String = "sessionId".to_owned(), TOKEN;
     "cookiePath" cookie_path: String = "/".to_owned(), COOKIE_PATH;
     "cookieDomain" cookie_domain: Option<String> = None, COOKIE_DOMAIN;

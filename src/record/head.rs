@@ -25,13 +25,14 @@ pub(super) struct Head {
 
 const HEAD: &str = "{\"v\":1,\"created\":";
 // The names with what stands around them.
-const NUMBERS: [&str; 6] = [
+const NUMBERS: [&str; 7] = [
     ",\"expires\":",
     ",\"timeout\":",
     ",\"idle\":",
     ",\"lifetime\":",
     ",\"sent\":",
     ",\"changed\":",
+    ",\"tries\":",
 ];
 const TEXTS: [&str; 4] = [
     ",\"before\":",
@@ -48,6 +49,7 @@ pub(super) const IDLE: usize = 2;
 pub(super) const LIFETIME: usize = 3;
 pub(super) const SENT: usize = 4;
 pub(super) const CHANGED: usize = 5;
+pub(super) const TRIES: usize = 6;
 pub(super) const BEFORE: usize = 0;
 pub(super) const FIRST: usize = 1;
 pub(super) const USER: usize = 2;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
@@ -269,6 +270,85 @@ impl SessionManager {
             });
         }
         Ok(Some(bytes))
+    }
+
+    /// Deletes what has expired, and calls [`Sweep::each`] for each session before.
+    pub(super) fn delete_each(&self, sweep: &Sweep<'_>) -> Result<SweepReport> {
+        let (store, now, clock) = (&self.shared.store, SystemTime::now(), sweep.clock());
+        if !store.keeps_expired() {
+            let kind = self.shared.config.get("storageType").unwrap_or_default();
+            return Err(Error::Config(format!(
+                "storageType = {kind} deletes expired sessions without a call; that needs storageType = file"
+            )));
+        }
+        let expired = Mutex::new(Vec::new());
+        let observer = |event: SweepEvent<'_>| match event {
+            SweepEvent::Kept { session, as_of } => {
+                let mut expired = expired.lock().unwrap_or_else(PoisonError::into_inner);
+                expired.push((*session, as_of));
+            }
+            event => sweep.notify(event),
+        };
+        let mut report = store.delete_expired(&sweep.observer(&observer), now)?;
+        // Without the lock of the clean-up, which a new session may wait for.
+        for (session, as_of) in expired.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            report.stopped_early |= clock.is_over() || sweep.is_enough(report.deleted);
+            if report.stopped_early {
+                break;
+            }
+            if let Err(error) = self.hand_over(&session, as_of, sweep, now, &mut report) {
+                report.failures.push(error.one_line());
+            }
+        }
+        Ok(report)
+    }
+
+    /// Calls for an expired session under its lock, and deletes it, or counts the failure.
+    fn hand_over(
+        &self,
+        session: &SessionDigest,
+        as_of: SystemTime,
+        sweep: &Sweep<'_>,
+        now: SystemTime,
+        report: &mut SweepReport,
+    ) -> Result<()> {
+        let found = match self.shared.store.lock(session, Duration::ZERO, as_of) {
+            Err(Error::Busy { .. }) => {
+                report.kept = report.kept.saturating_sub(1);
+                report.busy += 1;
+                return Ok(());
+            }
+            found => found?,
+        };
+        let end = |stored: &Stored| Some(self.end_of(stored)).filter(|end| *end < now);
+        let found = found.and_then(|(stored, lease)| Some((end(&stored)?, stored, lease)));
+        let (Some((end, mut stored, mut lease)), Some(call)) = (found, sweep.each) else {
+            // Deleted since, or used after all.
+            report.kept = report.kept.saturating_sub(1);
+            return Ok(());
+        };
+        if let Err(reason) = call(session, &stored) {
+            let (tries, max) = (stored.record.tries() + 1, sweep.each_tries.max(1));
+            let short = session.short_key();
+            let line = format!("session {short}: {reason} (try {tries} of {max})");
+            report.failures.push(line);
+            if tries < max {
+                stored.record.set_tries(tries, end);
+                return lease.commit(&stored.record, as_of);
+            }
+        }
+        lease.destroy()?;
+        let bytes = stored.record.json_len() as u64;
+        report.kept = report.kept.saturating_sub(1);
+        report.deleted += 1;
+        report.deleted_bytes += bytes;
+        sweep.notify(SweepEvent::Deleted {
+            name: session.as_str(),
+            age: now.duration_since(stored.last_access).unwrap_or_default(),
+            bytes,
+            reason: "expired",
+        });
+        Ok(())
     }
 
     /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.

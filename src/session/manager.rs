@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::config::Config;
+use crate::config::{Config, ExpiredBy};
 use crate::cookies::{self, By, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
@@ -192,6 +192,9 @@ impl SessionManager {
     ///
     /// When the store as a whole cannot be cleaned; single failures are in the report.
     pub fn delete_expired(&self, sweep: &Sweep<'_>) -> Result<SweepReport> {
+        if sweep.keeps_sessions() {
+            return self.delete_each(sweep);
+        }
         let (started, now) = (Instant::now(), SystemTime::now());
         let mut report = self.shared.store.delete_expired(sweep, now)?;
         if let Some(idle) = sweep.idle
@@ -218,6 +221,9 @@ impl SessionManager {
     /// did, or if `cleanUpProbability` says so.
     pub(crate) fn clean_up_if_due(&self, sweep: &Sweep<'_>) -> Result<()> {
         let config = &self.shared.config;
+        if config.expired_by == ExpiredBy::Cleanup {
+            return Ok(());
+        }
         let last = || self.shared.store.last_sweep(SystemTime::now());
         let is_due = config
             .clean_up_delay

@@ -82,13 +82,21 @@ pub trait Store: Send + Sync {
         found.transpose()
     }
 
-    /// Deletes what has expired and is not in use.
+    /// Deletes what has expired and is not in use. Under [`Sweep::keeps_sessions`] expired sessions are reported by
+    /// [`SweepEvent::Kept`] and left.
     ///
     /// # Errors
     ///
     /// When the store as a whole cannot be cleaned; what went wrong with single sessions is in the
     /// report.
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport>;
+
+    /// Whether expired sessions stay until they are handed over ([`Sweep::each`]): [`Store::delete_expired`] knows
+    /// [`Sweep::keeps_sessions`], and [`Store::lock`] opens an expired session for a caller whose `now` is earlier than
+    /// its end.
+    fn keeps_expired(&self) -> bool {
+        false
+    }
 
     /// How long ago the last clean-up ended; `None` when there was none, or the store needs none.
     fn last_sweep(&self, now: SystemTime) -> Option<Duration>;
@@ -159,6 +167,11 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 }
+
+/// Is handed an expired session under its lock before it is deleted. A failure, of which this is the reason, keeps
+/// the session for another try.
+pub type EachExpired<'a> =
+    dyn Fn(&SessionDigest, &Stored) -> std::result::Result<(), String> + Sync + 'a;
 
 /// Who is shown the sessions of a store, one by one, until it breaks.
 pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
@@ -265,6 +278,8 @@ pub struct Sweep<'a> {
     pub(crate) dry_run: bool,
     pub(crate) idle: Option<Duration>,
     pub(crate) observer: Option<&'a (dyn Fn(SweepEvent<'_>) + Sync)>,
+    pub(crate) each: Option<&'a EachExpired<'a>>,
+    pub(crate) each_tries: u64,
 }
 
 impl<'a> Sweep<'a> {
@@ -303,6 +318,41 @@ impl<'a> Sweep<'a> {
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);
         self
+    }
+
+    /// Calls this for each expired session under its lock, and deletes the session when that succeeds. It is called
+    /// again when the process died before the deletion, and never for a session that was destroyed or evicted. Only
+    /// [`SessionManager::delete_expired`](crate::SessionManager::delete_expired) does that, for stores that
+    /// [keep](Store::keeps_expired) expired sessions.
+    ///
+    /// ```
+    /// # use cgi_session::{Config, SessionManager, Sweep};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let manager = SessionManager::new(Config::new().set("storageFileDir", directory.path())?)?;
+    /// let report = manager.delete_expired(&Sweep::new().each_tries(3).each(&|session, stored| {
+    ///     println!("{session} of {:?} has expired", stored.record.user());
+    ///     Ok(())
+    /// }))?;
+    /// assert_eq!((report.deleted, report.kept), (0, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn each(mut self, call: &'a EachExpired<'a>) -> Self {
+        self.each = Some(call);
+        self
+    }
+
+    /// How many calls of [`Sweep::each`] for one session may fail before it is deleted all the same; one is the least.
+    #[must_use]
+    pub fn each_tries(mut self, tries: u64) -> Self {
+        self.each_tries = tries;
+        self
+    }
+
+    /// Whether expired sessions are left to the caller, which has something to do with each before it is deleted.
+    #[must_use]
+    pub fn keeps_sessions(&self) -> bool {
+        self.each.is_some() && !self.dry_run
     }
 
     /// Only looks for what it would delete.
@@ -385,6 +435,13 @@ pub enum SweepEvent<'a> {
         /// Why it goes.
         reason: &'static str,
     },
+    /// An expired session was left to the caller ([`Sweep::keeps_sessions`]).
+    Kept {
+        /// The session.
+        session: &'a SessionDigest,
+        /// A moment before its end, as of which [`Store::lock`] opens it.
+        as_of: SystemTime,
+    },
 }
 
 /// What a clean-up did.
@@ -405,6 +462,8 @@ pub struct SweepReport {
     pub live: u64,
     /// Expired by their time but locked by a request: left alone.
     pub busy: u64,
+    /// Expired, and kept: its call failed, or its turn has not come ([`Sweep::each`]).
+    pub kept: u64,
     /// Files left behind by processes that died, deleted.
     pub temporary: u64,
     /// Damaged files that were set aside (`*.corrupt`) and are still kept.

@@ -159,6 +159,10 @@ impl Store for FileStore {
         sweep::run(&self.shared, sweep, now)
     }
 
+    fn keeps_expired(&self) -> bool {
+        true
+    }
+
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
         sweep::last(&self.shared, now)
     }

@@ -7,6 +7,7 @@ mod check;
 mod cleanup;
 mod cleanup_configuration;
 mod cleanup_crash;
+mod cleanup_each;
 mod config;
 #[cfg(all(
     feature = "mysql",

@@ -4,7 +4,7 @@ use std::fs;
 
 use testkit::tools::{Finished, program, tool};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "new",
     "serve",
     "config",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 17] = [
     "unset",
     "start",
     "copy",
+    "cleanup",
     "init",
     "uninstall",
     "man",

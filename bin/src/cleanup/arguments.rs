@@ -18,6 +18,9 @@ Examples:
   # End now what was unused for half an hour, though its program keeps it longer
   cgi-session-cleanup --idle 30m
 
+  # Hand the values of each expired session to a program, and then delete it
+  cgi-session-cleanup --each /usr/local/bin/return-basket
+
   # A directory of one's own, a minute at most, with one line about it
   cgi-session-cleanup --storage-file-dir /home/me/sessions --max-seconds 60 -v
 
@@ -31,6 +34,15 @@ Exit status:
 A session ends when it was unused for as long as its record says: the longest timeout of the programs that
 saved it. The timeout of the configuration counts for records that say none.
 
+PROGRAM of --each is started once for each expired session, one after the other, without a shell and as the
+owner of the directory. Its stdin is the session's values as one JSON object, those of the application that
+`app` names; SESSION_DIGEST and SESSION_USER say which session it is and whose. The session is locked meanwhile,
+and deleted when PROGRAM exits with 0. When it fails or takes longer than --each-timeout, the session is
+kept for the next clean-up, and deleted at the last of --each-tries. A clean-up that is killed starts PROGRAM
+again for the session that it was at. PROGRAM is not started for a session that was destroyed (a logout) or
+evicted (`maxSessions`), nor for one that something else deletes: set `expiredBy = cleanup`, so that the
+programs of the site delete no expired session.
+
 Started by root it acts as the owner of the directory or the database file. A session that a request holds is left for
 the next time, and files that are not sessions are never touched. `find -delete` is no substitute:
 it takes no lock, and so deletes sessions in use.";
@@ -42,15 +54,23 @@ it takes no lock, and so deletes sessions in use.";
 /// this program, or /etc/cgi-session.ini.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
+pub(crate) struct Program {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) arguments: Arguments,
+}
+
+/// Delete expired sessions
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch of the command line"
 )]
 pub(crate) struct Arguments {
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-
     /// The directory of the session files, an absolute path, whatever the configuration says; needs no
     /// configuration
     #[arg(long, value_name = "DIR")]
@@ -79,6 +99,19 @@ pub(crate) struct Arguments {
     /// End sessions that were unused for so long (30m, 2h, 1d), whatever their records say
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) idle: Option<Duration>,
+
+    /// Run this program for each expired session before it is deleted, with the session's values on stdin
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "idle")]
+    pub(crate) each: Option<PathBuf>,
+
+    /// Delete a session all the same when PROGRAM has failed for it in so many clean-ups
+    #[arg(long, value_name = "N", requires = "each", default_value_t = 3,
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub(crate) each_tries: u64,
+
+    /// End PROGRAM when it runs longer, which is a failure
+    #[arg(long, value_name = "TIME", requires = "each", default_value = "30s", value_parser = time)]
+    pub(crate) each_timeout: Duration,
 
     /// Exit with 75 when another clean-up is running, instead of 0
     #[arg(long)]

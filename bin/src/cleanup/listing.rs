@@ -109,6 +109,7 @@ impl Summary<'_> {
         ];
         let others = [
             (report.busy, "expired but in use"),
+            (report.kept, "expired and kept"),
             (report.temporary, "temporary deleted"),
             (report.set_aside, "damaged set aside"),
             (report.foreign, "not ours"),
@@ -139,6 +140,7 @@ impl Summary<'_> {
             "deletedBytes": report.deleted_bytes,
             "live": report.live,
             "busy": report.busy,
+            "kept": report.kept,
             "temporary": report.temporary,
             "setAside": report.set_aside,
             "foreign": report.foreign,

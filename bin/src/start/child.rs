@@ -58,7 +58,7 @@ pub(super) fn run(command: &mut Command, private: &Path) -> io::Result<Ended> {
 }
 
 /// A handle that means this process and never another one that got its number.
-fn handle_of(child: &mut Child) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn handle_of(child: &mut Child) -> io::Result<Option<OwnedFd>> {
     let opened = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let opened = opened
         .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
@@ -152,7 +152,7 @@ impl Watched {
 }
 
 /// Asks the program to end, and makes it end when it does not.
-fn end(handle: &OwnedFd) {
+pub(crate) fn end(handle: &OwnedFd) {
     let Ok(patience) = Timespec::try_from(PATIENCE) else {
         return;
     };

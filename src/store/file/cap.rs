@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::inner::{FileStoreInner, is_counted};
 use super::scan::{self, SWEEP_LOCK};
 use super::{content, count, sweep};
-use crate::config::WhenFull;
+use crate::config::{ExpiredBy, WhenFull};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::store::files::lock::LockedFile;
@@ -69,7 +69,12 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
     let full = || Err(Error::Full { limit: max });
     match config.when_full {
         WhenFull::EvictOldest => evict(shared, counted),
-        WhenFull::Refuse if last_sweep.is_some_and(|age| age < RECOUNT) => full(),
+        WhenFull::Refuse
+            if config.expired_by == ExpiredBy::Cleanup
+                || last_sweep.is_some_and(|age| age < RECOUNT) =>
+        {
+            full()
+        }
         WhenFull::Refuse => {
             // Deletes what has expired, and refuses if nothing had.
             let report = sweep::locked(shared, &sweep_lock, &Sweep::new(), now)?;

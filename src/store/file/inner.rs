@@ -78,9 +78,10 @@ impl FileStoreInner {
     }
 
     /// The time of the file of a record with an end of its own, so that a clean-up looks into it at that
-    /// end. What a change of id leaves, every clean-up looks into, whatever its `timeout`.
+    /// end. What a change of id leaves, every clean-up looks into, whatever its `timeout`. That of an expired session
+    /// stays as it is.
     pub(super) fn mtime_for(&self, record: &Record) -> Option<SystemTime> {
-        let expires = record.expires()?;
+        let expires = record.expires().filter(|_| record.tries() == 0)?;
         if record.is_replaced() {
             return Some(UNCOUNTED);
         }

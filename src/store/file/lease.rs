@@ -10,6 +10,7 @@ use super::content::{self, Content, Current};
 use super::inner::{self, FileStoreInner};
 use super::slots::{self, Draft, Place};
 use super::{cap, count, space, users};
+use crate::config::ExpiredBy;
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::Record;
@@ -63,7 +64,9 @@ impl FileLease {
         let modified = directory::modified(&stat);
         let lease = FileLease::new(shared, digest, name, file, place, &record, modified);
         if shared.has_expired(&record, modified, now) {
-            Box::new(lease).destroy()?;
+            if shared.config.expired_by == ExpiredBy::Any {
+                Box::new(lease).destroy()?;
+            }
             return Ok(None);
         }
         // A process may have died between its commit and setting the time.
@@ -261,6 +264,11 @@ impl Lease for FileLease {
             users::add(&self.shared, user, &self.digest)?;
         }
         self.write(record, draft)?;
+        if record.tries() > 0 {
+            // It has expired, and was last used when it was.
+            let set = calls::set_time(&self.file, self.modified);
+            set.map_err(|error| self.failed("cannot set the time of", error))?;
+        }
         self.modified = now;
         self.idle = self.shared.sliding(record);
         let was_counted = std::mem::replace(&mut self.is_counted, !record.is_replaced());

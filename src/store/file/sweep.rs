@@ -83,7 +83,7 @@ pub(super) fn locked(
     if report.stopped_early {
         count::forget(shared, report.deleted.saturating_sub(uncounted));
     } else if let Some(counted) = counted {
-        count::recount(shared, report.live + report.busy, counted)?;
+        count::recount(shared, report.live + report.busy + report.kept, counted)?;
     }
     let noted = calls::set_time(sweep_lock, now);
     noted.map_err(|error| {
@@ -151,6 +151,7 @@ fn add(total: &mut SweepReport, part: SweepReport) {
     total.deleted_bytes += part.deleted_bytes;
     total.live += part.live;
     total.busy += part.busy;
+    total.kept += part.kept;
     total.temporary += part.temporary;
     total.set_aside += part.set_aside;
     total.foreign += part.foreign;
@@ -278,8 +279,22 @@ impl Run<'_> {
             }
             Content::Record(current) => {
                 let record = current.record;
+                let is_too_old = record.is_too_old(self.shared.config.lifetime, self.now);
+                if self.sweep.keeps_sessions()
+                    && !record.is_replaced()
+                    && (is_too_old || self.has_ended(&record, &stat))
+                {
+                    report.kept += 1;
+                    let modified = directory::modified(&stat);
+                    let as_of = record.expires().map_or(modified, |end| end.min(modified));
+                    self.notify(SweepEvent::Kept {
+                        session: digest,
+                        as_of,
+                    });
+                    return Ok(());
+                }
                 // Whatever end of its own it has: a clock that was wrong may have set that.
-                if record.is_too_old(self.shared.config.lifetime, self.now) {
+                if is_too_old {
                     "older than any session may be"
                 } else if !self.has_ended(&record, &stat) {
                     report.live += u64::from(!record.is_replaced());

@@ -1,0 +1,109 @@
+//! [`Each`]: the program of `--each`, run for an expired session.
+
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use cgi_session::{Config, SessionDigest, Stored};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::Arguments;
+use crate::report::rough;
+use crate::start::child;
+use crate::{sessions, values_file};
+
+/// A program that is told of each expired session.
+pub(super) struct Each<'a> {
+    program: &'a Path,
+    timeout: Duration,
+    /// Whose values it is given.
+    app: String,
+    /// Whether stdout is this program's alone.
+    is_quiet: bool,
+}
+
+impl<'a> Each<'a> {
+    pub(super) fn new(program: &'a Path, arguments: &Arguments, config: &Config) -> Self {
+        Each {
+            program,
+            timeout: arguments.each_timeout,
+            app: config.get("app").unwrap_or_default(),
+            is_quiet: arguments.json,
+        }
+    }
+
+    /// Runs the program to its end, or says why it has failed.
+    pub(super) fn call(&self, session: &SessionDigest, stored: &Stored) -> Result<(), String> {
+        let program = self.program.display();
+        let values = self.values(stored)?;
+        let ran = self.run(session, stored.record.user(), values);
+        match ran.map_err(|error| format!("cannot run {program}: {error}"))? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(match (status.code(), status.signal()) {
+                (Some(code), _) => format!("{program} exited with {code}"),
+                (None, signal) => format!("{program} was ended by signal {}", signal.unwrap_or(0)),
+            }),
+            None => Err(format!("{program} was ended after {}", rough(self.timeout))),
+        }
+    }
+
+    /// The values as a file that has no name, which a program may read or not.
+    fn values(&self, stored: &Stored) -> Result<File, String> {
+        let applications = sessions::applications(&stored.record);
+        let mut applications =
+            applications.map_err(|error| format!("cannot read its values: {error}"))?;
+        let values = applications.remove(&self.app).unwrap_or_default();
+        let written = || -> io::Result<File> {
+            let mut file = tempfile::tempfile()?;
+            serde_json::to_writer(&mut file, &values)?;
+            file.write_all(b"\n")?;
+            file.rewind()?;
+            Ok(file)
+        };
+        written().map_err(|error| format!("cannot hand over its values: {error}"))
+    }
+
+    /// How the program has ended; `None` when it was made to.
+    fn run(
+        &self,
+        session: &SessionDigest,
+        user: Option<&str>,
+        values: File,
+    ) -> io::Result<Option<ExitStatus>> {
+        let mut command = Command::new(self.program);
+        command.stdin(values).process_group(0);
+        command.env("SESSION_DIGEST", session.as_str());
+        match user.filter(|user| !user.contains('\0')) {
+            Some(user) => command.env("SESSION_USER", user),
+            None => command.env_remove("SESSION_USER"),
+        };
+        // It is not started by `cgi-session start`, whatever this program is.
+        command.env_remove(values_file::VARIABLE);
+        if self.is_quiet {
+            command.stdout(Stdio::from(io::stderr()));
+        }
+        let mut child = command.spawn()?;
+        let Some(handle) = child::handle_of(&mut child)? else {
+            return Err(io::Error::other("the kernel gives no handle for it"));
+        };
+        let timeout = Timespec::try_from(self.timeout).map_err(io::Error::other)?;
+        let mut polled = [PollFd::new(&handle, PollFlags::IN)];
+        let ended = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&timeout)));
+        if matches!(ended, Ok(1..)) {
+            return child.wait().map(Some);
+        }
+        child::end(&handle);
+        // Also what it has started, before its number can be another group's.
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        if let Some(group) = group {
+            // It has ended altogether when that fails.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        child.wait()?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,253 @@
+//! `cgi-session cleanup --each PROGRAM` and `expiredBy = cleanup`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use testkit::tools::{Finished, HOUR, SOMEBODY, Site, Stored, is_root, owner, set_age, set_mode};
+
+/// Writes a program in sh beside the sessions.
+fn program(site: &Site, script: &str) -> PathBuf {
+    let path = site.parent().join("each");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    set_mode(&path, 0o755);
+    path
+}
+
+/// `cgi-session cleanup` of this site with that program.
+fn each(site: &Site, program: &Path, more: &[&str]) -> Finished {
+    let mut command = site.about("cleanup");
+    Finished::of(command.arg("--each").arg(program).args(more))
+}
+
+/// What a program that appends its stdin to `said` was given, one object for each call.
+fn given(site: &Site) -> Vec<Value> {
+    let said = fs::read_to_string(site.parent().join("said")).unwrap_or_default();
+    said.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// A program that appends its stdin to `said`.
+fn recorder(site: &Site, status: u8) -> PathBuf {
+    let said = site.parent().join("said");
+    let said = said.display();
+    program(site, &format!("cat >> {said}; exit {status}"))
+}
+
+fn time_of(stored: &Stored) -> std::time::SystemTime {
+    fs::metadata(&stored.path).unwrap().modified().unwrap()
+}
+
+#[test]
+fn each_expired_session_is_handed_over_once_and_then_deleted() {
+    let site = Site::new();
+    let (fresh, expired) = (site.session(), site.expired_session());
+    let program = recorder(&site, 0);
+    each(&site, &program, &["--dry-run"]).exits_with(0);
+    assert_eq!((given(&site).len(), expired.path.exists()), (0, true));
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
+    assert!(fresh.path.exists() && !expired.path.exists());
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert_eq!(given(&site).len(), 1);
+}
+
+#[test]
+fn the_program_of_cron_has_it_too_and_the_program_is_told_whose_session_it_is() {
+    let site = Site::new();
+    let digest = site.session_of("ada");
+    set_age(&site.directory.join(format!("{digest}.json")), 2 * HOUR);
+    let said = site.parent().join("said");
+    let script = format!(
+        "echo \"$SESSION_DIGEST $SESSION_USER\" > {}",
+        said.display()
+    );
+    let program = program(&site, &script);
+    let report = site.cleanup(&["--json", "--each", program.to_str().unwrap()]);
+    let report = report.exits_with(0).json();
+    assert_eq!(
+        (&report["deleted"], &report["kept"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(fs::read_to_string(said).unwrap(), format!("{digest} ada\n"));
+}
+
+#[test]
+fn the_session_is_locked_while_the_program_runs() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let path = expired.path.display();
+    let program = program(
+        &site,
+        &format!("flock --nonblock {path} true && exit 9; exit 0"),
+    );
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn a_session_whose_program_fails_is_kept_for_some_tries_and_its_time_stays() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let before = time_of(&expired);
+    let program = recorder(&site, 3);
+    let limit = ["--each-tries", "3", "--json"];
+    for attempt in 1..=2 {
+        let failed = each(&site, &program, &limit).exits_with(1);
+        let report = failed.json();
+        assert_eq!(
+            (&report["deleted"], &report["kept"]),
+            (&0.into(), &1.into())
+        );
+        failed.complains(&format!("exited with 3 (try {attempt} of 3)"));
+        assert_eq!(time_of(&expired), before);
+        assert!(site.read(&expired).is_none());
+    }
+    let report = each(&site, &program, &limit).exits_with(1).json();
+    assert_eq!(
+        (&report["deleted"], &report["kept"]),
+        (&1.into(), &0.into())
+    );
+    assert!(!expired.path.exists());
+    assert_eq!(given(&site), vec![json!({ "pageViews": 7 }); 3]);
+}
+
+#[test]
+fn a_program_that_hangs_is_ended_and_the_other_sessions_have_their_turn() {
+    let site = Site::new();
+    for _ in 0..2 {
+        site.expired_session();
+    }
+    let child = site.parent().join("child");
+    let script = format!("sleep 600 & echo $! >> {}; wait", child.display());
+    let program = program(&site, &script);
+    let started = Instant::now();
+    let failed = each(&site, &program, &["--each-timeout", "1s"]).exits_with(1);
+    assert!(started.elapsed() < HOUR / 6, "{failed:?}");
+    assert_eq!(failed.stderr.matches("after 1s").count(), 2, "{failed:?}");
+    // Beside the lock of the clean-up.
+    assert_eq!(site.names().len(), 3);
+    for pid in fs::read_to_string(child).unwrap().lines() {
+        let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let has_ended = |state: String| state.is_empty() || state.contains(") Z ");
+        while !has_ended(state()) {
+            assert!(started.elapsed() < HOUR / 6, "{}", state());
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn values_that_the_program_does_not_read_are_no_failure() {
+    let site = Site::new();
+    let mut session = site.manager().start("").unwrap();
+    session.insert("long", "x".repeat(900_000)).unwrap();
+    session.commit().unwrap();
+    for name in site.names() {
+        set_age(&site.directory.join(name), 2 * HOUR);
+    }
+    let program = program(&site, "exit 0");
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert_eq!(site.names().len(), 1);
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_a_failure_that_names_it() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    each(&site, Path::new("/nonexistent/each"), &[])
+        .exits_with(1)
+        .complains("/nonexistent/each");
+    assert!(expired.path.exists());
+}
+
+#[test]
+fn a_session_in_use_is_left_for_the_next_time_and_so_is_what_is_beyond_the_limit() {
+    let site = Site::new();
+    let program = recorder(&site, 0);
+    let held = site.expired_session();
+    let holder = File::open(&held.path).unwrap();
+    holder.lock().unwrap();
+    let report = each(&site, &program, &["--json"]).exits_with(0).json();
+    assert_eq!(
+        (&report["busy"], &report["deleted"]),
+        (&1.into(), &0.into())
+    );
+    holder.unlock().unwrap();
+    let _others = (site.expired_session(), site.expired_session());
+    let report = each(&site, &program, &["--json", "--max-files", "2"]).json();
+    assert_eq!(
+        (&report["deleted"], &report["kept"], &report["stoppedEarly"]),
+        (&2.into(), &1.into(), &true.into())
+    );
+    assert_eq!(given(&site).len(), 2);
+}
+
+#[test]
+fn logging_out_and_the_marker_of_a_changed_id_call_nothing() {
+    let site = Site::new();
+    let ended = site.session();
+    let manager = site.manager();
+    let mut changed = manager.start("").unwrap();
+    changed.insert("pageViews", 1).unwrap();
+    let cookie = changed.commit().unwrap().unwrap().to_string();
+    let mut changed = manager.start(&cookie).unwrap();
+    changed.regenerate_id();
+    changed.commit().unwrap();
+    site.run(&["destroy", ended.digest()]).exits_with(0);
+    let program = recorder(&site, 0);
+    let report = each(&site, &program, &["--json"]).exits_with(0).json();
+    assert_eq!((&report["live"], given(&site).len()), (&1.into(), 0));
+}
+
+#[test]
+fn as_root_the_program_runs_as_the_owner_of_the_directory() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    site.expired_session();
+    site.give_to(SOMEBODY);
+    set_mode(site.parent(), 0o777);
+    let program = recorder(&site, 0);
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert_eq!(owner(&site.parent().join("said")), SOMEBODY);
+}
+
+#[test]
+fn with_expired_by_cleanup_only_the_clean_up_deletes_and_expired_sessions_are_invisible() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let config = site.manager().config().clone();
+    let config = config.set("expiredBy", "cleanup").unwrap();
+    let config = config.set("maxSessions", "1").unwrap();
+    let config = config.set("whenFull", "refuse").unwrap();
+    let manager = cgi_session::SessionManager::new(config).unwrap();
+    assert!(manager.existing(expired.cookie()).unwrap().is_none());
+    let mut other = manager.start(expired.cookie()).unwrap();
+    other.insert("pageViews", 1).unwrap();
+    assert!(matches!(
+        other.commit(),
+        Err(cgi_session::Error::Full { .. })
+    ));
+    site.run(&["list"]).exits_with(0).says_nothing();
+    assert!(expired.path.exists());
+    let program = recorder(&site, 0);
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
+    assert!(!expired.path.exists());
+}
+
+#[test]
+fn a_store_that_deletes_by_itself_is_refused() {
+    let site = Site::new();
+    let file = site.configuration("storageType = ram\nexpiredBy = cleanup");
+    let mut command = site.tool("cleanup");
+    Finished::of(command.arg("--config").arg(file))
+        .exits_with(78)
+        .complains("expiredBy")
+        .complains("storageType = file");
+}
