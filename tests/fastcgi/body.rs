@@ -330,15 +330,21 @@ fn a_connection_that_is_silent_too_long_is_closed() {
     let whole = get(1, KEEP, "");
     let begun = [0, 5, 16, 40].map(|length| {
         let mut client = server.connect();
-        client.send(&whole[..length]).unwrap();
+        // It may be closed already.
+        let _ = client.send(&whole[..length]);
         (length, client)
     });
     for (length, mut client) in begun {
         assert!(client.is_closed(), "after {length} bytes");
     }
-    let mut client = server.connect();
-    assert_eq!(client.ask(1, &whole).status(), 200);
-    assert!(client.is_closed());
+    // A busy machine may be silent for as long once.
+    let answered = std::iter::repeat_with(|| {
+        let mut client = server.connect();
+        let reply = client.send(&whole).and_then(|()| client.reply(1)).ok()?;
+        (reply.end == Some(0)).then_some(client)
+    });
+    let answered = answered.take(10).flatten().next();
+    assert!(answered.expect("an answer").is_closed());
 }
 
 #[test]

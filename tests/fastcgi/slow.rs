@@ -132,33 +132,33 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
 fn a_body_that_is_fast_enough_may_take_longer_than_its_first_byte() {
     let server = server("16")
         .variable("CGI_SESSION_BODY_TIMEOUT", "1s")
-        .variable("CGI_SESSION_BODY_MIN_RATE", "500")
+        .variable("CGI_SESSION_BODY_MIN_RATE", "100")
         .start();
-    let started = Instant::now();
-    // One is collected, one is not.
-    let mut clients = [5_000, 2_000_000].map(|length| {
-        let mut client = server.connect();
-        let length = length.to_string();
-        let more = [("CONTENT_LENGTH", length.as_bytes())];
-        let head = head(1, 0, &params("POST", "mode=body", &more));
-        client.send(&head).unwrap();
-        client
-    });
-    let mut sent = 0;
+    // One is collected, one is not. A busy machine may make a pause that is too long.
+    for length in [10_000, 2_000_000] {
+        assert!((0..20).any(|_| takes_two_seconds(&server, length)));
+    }
+}
+
+/// Sends a body of this length within two seconds; whether all of it was taken.
+fn takes_two_seconds(server: &Server, length: usize) -> bool {
+    let mut client = server.connect();
+    let declared = length.to_string();
+    let more = [("CONTENT_LENGTH", declared.as_bytes())];
+    let mut part = head(1, 0, &params("POST", "mode=body", &more));
+    let (started, mut sent) = (Instant::now(), 0);
     while started.elapsed() < Duration::from_secs(2) {
-        for client in &mut clients {
-            client.send(&record(STDIN, 1, &[1; 100])).unwrap();
-        }
+        part.extend(record(STDIN, 1, &[1; 100]));
         sent += 100;
+        if client.send(&part).is_err() {
+            return false;
+        }
+        part.clear();
         thread::sleep(Duration::from_millis(100));
     }
-    for (client, length) in clients.iter_mut().zip([5_000, 2_000_000]) {
-        let rest = stream(STDIN, 1, &vec![1; length - sent.min(length)], 8_000);
-        client.send(&rest).unwrap();
-        let reply = client.reply(1).unwrap();
-        let length = length.max(sent);
-        assert_eq!(reply.text(), format!("{length} {length}"));
-    }
+    let rest = stream(STDIN, 1, &vec![1; length - sent], 8_000);
+    let reply = client.send(&rest).and_then(|()| client.reply(1));
+    reply.is_ok_and(|reply| reply.text() == format!("{length} {length}"))
 }
 
 #[test]

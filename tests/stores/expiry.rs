@@ -102,7 +102,7 @@ fn a_session_with_an_end_of_its_own_is_not_touched() {
 fn use_is_noted_at_most_once_in_a_sixtieth_of_the_idle_time() {
     let place = Place::new();
     let id = place.create(1);
-    let recent = ago(IDLE / 60 - 10);
+    let recent = ago(IDLE / 60 - 50);
     place.set_modified(&id, recent);
     place.read_n(&id);
     let (_, mut lease) = place.lock(&id).unwrap();

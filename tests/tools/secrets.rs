@@ -1,11 +1,11 @@
 //! Passwords of databases: no tool ever says one, whatever goes well or wrong, and whoever asks.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
+use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::tools::{Finished, program, set_mode};
 
@@ -111,10 +111,7 @@ fn run_all(place: &Place, configuration: &PathBuf, variables: &[(&str, &str)]) -
 
 /// A server that wants a password, and its address.
 fn server() -> Option<(RedisServer, String)> {
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let server = RedisServer::start(&["--requirepass", RIGHT, "--port", &port.to_string()])?;
     Some((server, format!("127.0.0.1:{port}")))
 }

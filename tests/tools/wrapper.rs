@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::tools::{Finished, Site};
+use testkit::wait_until;
 
 const TYPE: &str = "printf 'Content-Type: text/plain\\n\\n'";
 
@@ -148,23 +149,25 @@ fn commands_inside_work_on_the_file_and_change_nothing_before_the_end() {
 #[test]
 fn a_value_that_the_program_leaves_as_it_is_keeps_its_end() {
     let site = Site::new();
-    let mut session = site.manager().start("").unwrap();
-    let life = Duration::from_secs(1);
-    session.insert_for("code", [4, 7], life).unwrap();
-    session.insert_for("other", 1, life).unwrap();
-    let cookie = session.commit().unwrap().unwrap().to_string();
-    let cookie = cookie.split(';').next().unwrap();
-    let json = "{\\\"code\\\": [4, 7], \\\"other\\\": 2}";
-    let script = format!("{TYPE}; echo \"{json}\" > \"$SESSION_VALUES\"");
-    answer(&site, cookie, &script).is("200", "");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let keys = || {
-        let values = site.manager().read(cookie).unwrap().unwrap();
-        values.keys().map(str::to_owned).collect::<Vec<_>>()
-    };
-    while keys() != ["other"] {
-        assert!(Instant::now() < deadline, "{:?}", keys());
+    // Until the program has run before the values end.
+    for life in (0..8).map(|doubled| Duration::from_secs(1 << doubled)) {
+        let mut session = site.manager().start("").unwrap();
+        let begun = Instant::now();
+        session.insert_for("code", [4, 7], life).unwrap();
+        session.insert_for("other", 1, life).unwrap();
+        let cookie = session.commit().unwrap().unwrap().to_string();
+        let cookie = cookie.split(';').next().unwrap();
+        let json = "{\\\"code\\\": [4, 7], \\\"other\\\": 2}";
+        let script = format!("{TYPE}; echo \"{json}\" > \"$SESSION_VALUES\"");
+        answer(&site, cookie, &script).is("200", "");
+        if begun.elapsed() < life {
+            return wait_until("the end of what was left as it was", || {
+                let values = site.manager().read(cookie).unwrap().unwrap();
+                values.keys().eq(["other"])
+            });
+        }
     }
+    panic!("the program takes two minutes");
 }
 
 #[test]

@@ -115,19 +115,19 @@ fn login_to(manager: &SessionManager, user: &str) -> SessionId {
 fn held_sessions_cost_one_wait_and_the_error_says_how_many_are_left() {
     let site = Site::with(&[("lockTimeout", "1s")]);
     let free = [(); 3].map(|()| login(&site, "ada"));
-    let kept = [(); 4].map(|()| login(&site, "ada"));
+    let kept = [(); 40].map(|()| login(&site, "ada"));
     let (program, other) = (site.manager(), site.manager_with(&[]));
     let held = kept.each_ref().map(|id| other.start(cookie(id)).unwrap());
     let started = Instant::now();
     let failed = program.destroy_sessions_of("ada", None).unwrap_err();
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(1), "{took:?}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
-    assert!(matches!(failed, Error::SessionsLeft { left: 4, .. }));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(matches!(failed, Error::SessionsLeft { left: 40, .. }));
     assert_eq!(failed.status(), http::StatusCode::SERVICE_UNAVAILABLE);
     let line = failed.one_line();
     assert!(
-        line.starts_with("4 of the user's sessions") && line.contains("still locked"),
+        line.starts_with("40 of the user's sessions") && line.contains("still locked"),
         "{line}"
     );
     for id in &free {
@@ -136,13 +136,13 @@ fn held_sessions_cost_one_wait_and_the_error_says_how_many_are_left() {
     for session in held {
         session.commit().unwrap();
     }
-    assert_eq!(program.destroy_sessions_of("ada", None).unwrap(), 4);
+    assert_eq!(program.destroy_sessions_of("ada", None).unwrap(), 40);
     assert_eq!(site.sessions(), 0);
 }
 
 #[test]
 fn a_session_that_is_given_up_in_time_is_ended_whatever_else_is_held() {
-    let site = Site::with(&[("lockTimeout", "3s")]);
+    let site = Site::with(&[("lockTimeout", "10s")]);
     let [slow, quick] = [(); 2].map(|()| login(&site, "ada"));
     let other = site.manager_with(&[]);
     let held = other.start(cookie(&slow)).unwrap();
