@@ -1,7 +1,7 @@
 //! What the four older systems promised, row by row of docs/seeds.md: a test whose name begins
 //! with a row's number proves what no other test does.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +9,8 @@ use cgi_session::{Config, Error, SessionManager};
 use testkit::fastcgi::client::{get, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::program::{Cgi, Outcome};
-use testkit::sessions::{self, cookie};
+use testkit::sessions::{self};
 use testkit::site::Site;
-use testkit::wait_until;
 
 /// Makes what lies there so many seconds older than now.
 fn make_older(path: &Path, seconds: u64) {
@@ -77,19 +76,6 @@ fn c08_with_a_delay_of_0_only_the_tool_deletes() {
 }
 
 #[test]
-fn c08_a_resident_program_deletes_what_has_expired_without_any_request() {
-    let setup = Setup::new("counter", Socket::StdinUnix);
-    let server = setup.variable("CGI_SESSION_CLEAN_UP_DELAY", "1s").start();
-    let id = server.ask(&get(1, 0, "")).cookie().unwrap().to_owned();
-    assert!(server.ask(&visit(1, 0, "", &id)).text().contains("here 2"));
-    let files = server.session_files();
-    for file in &files {
-        make_older(file, 2 * 3600);
-    }
-    wait_until("it is deleted", || files.iter().all(|it| !it.exists()));
-}
-
-#[test]
 fn c12_memory_is_not_shared_by_programs_and_ends_with_its_own() {
     let start = || {
         let setup = Setup::new("counter", Socket::StdinUnix);
@@ -110,20 +96,6 @@ fn c16_custom_without_a_store_says_that_the_program_brings_one() {
     let error = SessionManager::new(config).err().unwrap().to_string();
     assert!(error.contains("brings its own store"), "{error}");
     assert!(error.contains("SessionManager::with_store"), "{error}");
-}
-
-#[test]
-fn c17_setting_a_value_to_what_it_was_is_no_change() {
-    let site = sessions::Site::new();
-    let id = site.visitor();
-    let before = fs::read(site.path(&id)).unwrap();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
-    session.insert("pageViews", 2).unwrap();
-    session.insert("other", "came").unwrap();
-    session.remove("other");
-    session.insert("pageViews", 1).unwrap();
-    session.commit().unwrap();
-    assert_eq!(fs::read(site.path(&id)).unwrap(), before);
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod grace;
 mod names;
 mod notes;
 mod regenerate;
-mod scenarios;
 mod timeout;
 mod users;
 mod verbs;

@@ -74,26 +74,6 @@ fn an_unknown_key_is_named_with_file_line_and_neighbour() {
 }
 
 #[test]
-fn an_unknown_key_in_the_environment_is_named() {
-    let site = Site::new();
-    let request = Cgi::new("counter", &site).variable("CGI_SESSION_TIMEUOT", "5");
-    let words = ["CGI_SESSION_TIMEUOT", "did you mean timeout?"];
-    request.run().expect_failure(500, &words);
-}
-
-#[test]
-fn a_bad_value_is_named_with_what_would_be_good() {
-    let site = Site::with_settings("lockTimeout = soon\n");
-    let file = site.config();
-    let words = [
-        file.to_str().unwrap(),
-        "lockTimeout = soon",
-        "90s, 2h or 7d",
-    ];
-    Cgi::new("counter", &site).run().expect_failure(500, &words);
-}
-
-#[test]
 fn a_directory_that_nobody_set_is_asked_for() {
     let site = Site::new();
     let counter = counter_beside(&site, "[session]\n");

@@ -515,21 +515,6 @@ fn thousands_of_idle_connections_starve_nobody() {
 }
 
 #[test]
-fn a_slow_peer_for_each_worker_and_more_starves_nobody() {
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
-    let whole = get(1, 0, "");
-    let slow: Vec<_> = (0..100)
-        .map(|number| {
-            let mut client = server.connect();
-            client.send(&whole[..=number % (whole.len() - 9)]).unwrap();
-            client
-        })
-        .collect();
-    server.answers_at_once("100 requests that do not go on");
-    drop(slow);
-}
-
-#[test]
 fn memory_does_not_grow_with_the_number_of_requests() {
     let requests = env::var("FASTCGI_REQUESTS").ok();
     let requests: u32 = requests.map_or(20_000, |text| text.parse().unwrap());

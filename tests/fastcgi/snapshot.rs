@@ -3,12 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use testkit::example;
 use testkit::fastcgi::client::{get, visit};
 use testkit::fastcgi::counting::{
     CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
@@ -154,30 +152,4 @@ fn a_snapshot_that_cannot_be_written_is_reported_and_requests_go_on() {
     fs::remove_dir(place.path().join("snapshot.tmp")).unwrap();
     until("the next one succeeds", || holds(&snapshot, "\"count\":2"));
     assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
-}
-
-#[test]
-fn under_cgi_sessions_in_memory_are_refused_with_the_reason_and_a_way_out() {
-    let place = TempDir::new().unwrap();
-    let snapshot = place.path().join("snapshot");
-    let mut command = Command::new(example("counter"));
-    command.env_clear().stdin(Stdio::null());
-    command.env("GATEWAY_INTERFACE", "CGI/1.1");
-    command.env("REQUEST_METHOD", "GET");
-    command.env("CGI_SESSION_STORAGE_TYPE", "ram");
-    command.env("CGI_SESSION_SNAPSHOT_FILE", &snapshot);
-    let output = command.output().unwrap();
-    let (answer, log) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(answer.starts_with("Status: 500"), "{answer}");
-    for part in [
-        "every request is a new process",
-        "storageType = file",
-        "as FastCGI",
-    ] {
-        assert!(log.contains(part), "{log}");
-    }
-    assert!(!snapshot.exists());
 }

@@ -5,9 +5,8 @@ use std::fs::File;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use cgi_session::SessionId;
 use rustix::process::{Signal, pidfd_send_signal};
 use testkit::client::Client;
 use testkit::counting::Tally;
@@ -19,10 +18,6 @@ const CLIENTS: usize = 64;
 /// No more than a responder lets wait for one session.
 const OF_ONE_SESSION: usize = 16;
 const INCREMENTS: usize = 480;
-/// More than a responder has places for connections.
-const CROWD: usize = 1030;
-/// How soon a visitor is answered whom nothing keeps waiting, on a busy machine, too.
-const AT_ONCE: Duration = Duration::from_secs(15);
 const SESSIONS: usize = 200;
 const RESTARTS: usize = 4;
 const KILLS: usize = 8;
@@ -115,36 +110,6 @@ fn clean_up_meanwhile_deletes_what_has_expired_and_nothing_in_use() {
     expect_all_answered(&tally);
     tally.expect_each_counted_once(last_of(&servers, &in_use));
     assert_eq!(servers.site.files(), live);
-}
-
-#[test]
-fn a_crowd_that_waits_for_one_session_keeps_no_other_visitor_waiting() {
-    let servers = Servers::start(PATIENT);
-    let ways = servers.ways();
-    for way in ways.into_iter().filter(Way::is_to_the_responder) {
-        eprintln!("{way:?}");
-        let held = visitors(&servers, 1).remove(0).at(way.port);
-        // The test itself holds the session, as another program would.
-        let digest = SessionId::parse(held.id().unwrap().as_bytes())
-            .unwrap()
-            .digest();
-        let lock = File::open(servers.site.sessions().join(format!("{digest}.json"))).unwrap();
-        lock.lock().unwrap();
-        let mut other = way.client();
-        let mut crowd = Vec::new();
-        for number in 1..=CROWD {
-            crowd.push(held.send(&way.path("/counter")));
-            if number % 103 == 0 {
-                let asked = Instant::now();
-                other
-                    .get(&way.path("/counter"))
-                    .expect(200, "you've been here");
-                let took = asked.elapsed();
-                assert!(took < AT_ONCE, "{took:?} behind {number}");
-            }
-        }
-        lock.unlock().unwrap();
-    }
 }
 
 /// Visitors who have a session each, in which nothing was counted yet.

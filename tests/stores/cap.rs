@@ -24,34 +24,6 @@ fn full_error(place: &Place, now: SystemTime) -> Option<Error> {
 }
 
 #[test]
-fn the_least_recently_used_session_makes_room() {
-    let place = Place::with(&[("maxSessions", "10")]);
-    let ids: Vec<_> = (0..10).map(|n| place.create(n)).collect();
-    for (age, id) in ids.iter().enumerate() {
-        place.set_modified(id, ago(1000 + u64::try_from(age).unwrap()));
-    }
-    place.create(99);
-    assert_eq!(place.sessions(), 10);
-    assert!(!place.exists(&ids[9]));
-    assert!(ids[..9].iter().all(|id| place.exists(id)));
-    assert_eq!(count(&place), 10);
-}
-
-#[test]
-fn a_session_in_use_never_makes_room() {
-    let place = Place::with(&[("maxSessions", "4")]);
-    let ids: Vec<_> = (0..4).map(|n| place.create(n)).collect();
-    for (age, id) in ids.iter().enumerate() {
-        place.set_modified(id, ago(1000 - u64::try_from(age).unwrap()));
-    }
-    let (_, in_use) = place.lock(&ids[0]).unwrap();
-    place.create(99);
-    assert!(place.exists(&ids[0]) && !place.exists(&ids[1]));
-    drop(in_use);
-    assert_eq!(place.locked_n(&ids[0]), Some(0));
-}
-
-#[test]
 fn sessions_with_an_end_far_ahead_make_room_too() {
     let place = Place::with(&[("maxSessions", "10")]);
     for n in 0..40 {
@@ -242,17 +214,6 @@ fn no_marker_goes_in_place_of_a_session() {
         !found.is_some_and(|found| found.record.is_marker())
     });
     assert_eq!(gone.count(), 0, "of {}", left.len());
-}
-
-#[test]
-fn refuse_refuses_newcomers_and_evicts_nobody() {
-    let place = Place::with(&[("maxSessions", "3"), ("whenFull", "refuse")]);
-    let ids: Vec<_> = (0..3).map(|n| place.create(n)).collect();
-    let error = full_error(&place, SystemTime::now()).expect("full");
-    assert!(matches!(error, Error::Full { limit: 3 }), "{error}");
-    assert_eq!(error.status(), 503);
-    assert!(ids.iter().all(|id| place.exists(id)));
-    assert_eq!(count(&place), 3);
 }
 
 #[test]

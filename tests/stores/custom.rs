@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{
-    Config, CustomFunctions, CustomResult, CustomStore, Error, Record, SessionManager, Store, Sweep,
+    Config, CustomFunctions, CustomResult, CustomStore, Error, Record, Store, Sweep,
 };
 
 use crate::rows::Rows;
@@ -256,31 +256,6 @@ fn a_row_that_is_no_record_is_no_session_and_stays_where_it_is() {
     );
 }
 
-#[test]
-fn a_manager_keeps_its_sessions_by_the_functions() {
-    let place = tempfile::tempdir().unwrap();
-    let (store, save, _) = moody(place.path());
-    let manager = SessionManager::with_store(config(place.path()), store).unwrap();
-    let count = |session: &mut cgi_session::Session| {
-        let n = session.get::<u64>("counter")?.unwrap_or(0) + 1;
-        session.insert("counter", n)?;
-        Ok(n)
-    };
-    let (_, set_cookie) = manager.update(b"", count).unwrap();
-    let set_cookie = set_cookie.unwrap().to_string();
-    let cookie = set_cookie.split(';').next().unwrap();
-    assert_eq!(manager.update(cookie, count).unwrap().0, 2);
-    save.store(1, Ordering::Relaxed);
-    assert!(manager.update(cookie, count).is_err());
-    assert!(manager.update(b"", count).is_err());
-    save.store(0, Ordering::Relaxed);
-    assert_eq!(manager.update(cookie, count).unwrap().0, 3);
-    let session = manager.existing(cookie).unwrap().unwrap();
-    session.destroy().unwrap();
-    assert!(manager.existing(cookie).unwrap().is_none());
-    assert!(manager.read(cookie).unwrap().is_none());
-}
-
 /// The stores of two machines on the same rows: their locks do not exclude each other.
 fn two_machines(place: &Path, rows: fn(&Path) -> Rows) -> [CustomStore; 2] {
     ["here", "there"].map(|machine| {
@@ -336,14 +311,7 @@ fn without_versions_the_later_of_two_machines_overwrites_what_the_other_has_save
 #[test]
 fn what_another_machine_has_changed_or_ended_is_neither_saved_nor_destroyed() {
     let place = tempfile::tempdir().unwrap();
-    let [here, there] = ["here", "there"].map(|machine| {
-        let config = config(place.path()).set("storageFileDir", place.path().join(machine));
-        CustomStore::new(
-            &config.unwrap(),
-            Rows::comparing(&place.path().join("rows")),
-        )
-        .unwrap()
-    });
+    let [here, there] = two_machines(place.path(), Rows::comparing);
     let now = SystemTime::now();
     let (id, lease) = create(&here, 1, now);
     drop(lease);

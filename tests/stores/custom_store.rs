@@ -1,7 +1,6 @@
 //! `CherryPy`'s custom storage on a real database: scenario S5 of docs/seeds.md.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use mysql::prelude::Queryable as _;
 use testkit::example;
@@ -16,8 +15,6 @@ const TABLE: &str = "create table session_data (sessionId varchar(50) not null p
     sessionData text not null, expirationTime int unsigned not null)";
 /// As if nobody had come for a long time.
 const EXPIRE: &str = "update session_data set expirationTime = unix_timestamp() - 100";
-const CLIENTS: usize = 16;
-const INCREMENTS: usize = 25;
 
 /// One server for all tests, which take turns.
 static SERVER: Mutex<Option<MysqlServer>> = Mutex::new(None);
@@ -78,14 +75,6 @@ fn number(page: &str) -> u64 {
     rest.split_once(' ').unwrap().0.parse().unwrap()
 }
 
-/// The numbers are 1 and all that follow, each once.
-#[track_caller]
-fn each_once(mut numbers: Vec<u64>, first: u64) {
-    numbers.sort_unstable();
-    let expected: Vec<_> = (first..).take(numbers.len()).collect();
-    assert_eq!(numbers, expected);
-}
-
 #[test]
 fn s5_the_page_counts_in_a_table_by_three_functions() {
     let Some(database) = Database::start() else {
@@ -104,49 +93,6 @@ fn s5_the_page_counts_in_a_table_by_three_functions() {
     assert!(rows[0].contains(r#""counter":4"#), "{rows:?}");
     let keys = database.ask("select sessionId from session_data");
     assert!(keys[0].len() <= 50 && keys[0] != id, "{keys:?}");
-}
-
-#[test]
-fn s5_sixteen_clients_at_once_lose_nothing() {
-    let Some(database) = Database::start() else {
-        return;
-    };
-    let site = Site::new();
-    let id = request(&site, &database).run().id();
-    let responder = responder(&site, &database);
-    let numbers = thread::scope(|scope| {
-        let client = || {
-            let mut connection = responder.connect();
-            let cookie = format!("sessionId={id}");
-            let counted = (0..INCREMENTS).map(|_| {
-                let request =
-                    testkit::fastcgi::client::visit(1, testkit::fastcgi::client::KEEP, "", &cookie);
-                let reply = connection.ask(1, &request);
-                assert_eq!(reply.status(), 200, "{}", reply.text());
-                number(&reply.text())
-            });
-            counted.collect::<Vec<_>>()
-        };
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        let numbers = clients.into_iter().map(|client| client.join().unwrap());
-        numbers.collect::<Vec<_>>().concat()
-    });
-    assert_eq!(numbers.len(), CLIENTS * INCREMENTS);
-    each_once(numbers, 2);
-    // Processes of their own share the locks with it.
-    let numbers = thread::scope(|scope| {
-        let client = || {
-            let views = (0..10).map(|_| {
-                let page = request(&site, &database).visitor(&id).run();
-                number(&page.body)
-            });
-            views.collect::<Vec<_>>()
-        };
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
-        let numbers = clients.into_iter().map(|client| client.join().unwrap());
-        numbers.collect::<Vec<_>>().concat()
-    });
-    each_once(numbers, 2 + (CLIENTS * INCREMENTS) as u64);
 }
 
 fn responder(site: &Site, database: &Database) -> Server {
@@ -200,19 +146,6 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
         3
     );
     assert_eq!(number(&ask().text()), 4);
-}
-
-#[test]
-fn s5_what_has_expired_is_not_served_although_the_old_loader_did() {
-    let Some(database) = Database::start() else {
-        return;
-    };
-    let site = Site::with_settings("\ncleanUpDelay = 0\n");
-    let id = request(&site, &database).run().id();
-    database.run(EXPIRE);
-    let page = request(&site, &database).visitor(&id).run();
-    assert_eq!(number(&page.body), 1);
-    assert_ne!(page.id(), id);
 }
 
 #[test]

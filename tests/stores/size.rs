@@ -68,40 +68,6 @@ fn who_waits_for_a_file_that_is_replaced_goes_on_to_the_new_one() {
 }
 
 #[test]
-fn who_waits_for_a_session_that_is_destroyed_finds_none() {
-    let place = Place::new();
-    let id = place.create(1);
-    let path = place.store.path(&id);
-    let (_, lease) = place.lock(&id).unwrap();
-    let found = thread::scope(|scope| {
-        let waiter = scope.spawn(|| place.lock(&id).is_some());
-        eventually("somebody waits", || has_waiter(&path));
-        lease.destroy().unwrap();
-        waiter.join().unwrap()
-    });
-    assert!(!found);
-    assert!(!place.exists(&id));
-}
-
-#[test]
-fn a_record_that_is_too_large_is_refused_and_the_old_one_stays() {
-    let place = Place::with(&[("maxRecordBytes", "1000")]);
-    let id = place.create(1);
-    let (_, mut lease) = place.lock(&id).unwrap();
-    let error = lease
-        .commit(&record_of_size(2, 2000), SystemTime::now())
-        .err()
-        .unwrap();
-    assert!(
-        matches!(error, Error::TooLarge { limit: 1000, .. }),
-        "{error}"
-    );
-    lease.commit(&record(3), SystemTime::now()).unwrap();
-    drop(lease);
-    assert_eq!(place.locked_n(&id), Some(3));
-}
-
-#[test]
 fn a_lower_limit_locks_nobody_out() {
     let place = Place::new();
     let id = place.create(0);

@@ -46,18 +46,6 @@ fn a_session_with_an_end_of_its_own_goes_sixty_seconds_after_it() {
 }
 
 #[test]
-fn a_session_in_use_is_left_alone() {
-    let place = Place::new();
-    let id = place.create(1);
-    let (_, lease) = place.lock(&id).unwrap();
-    place.set_modified(&id, ago(IDLE + 62));
-    let report = sweep(&place);
-    assert_eq!((report.deleted, report.busy), (0, 1));
-    drop(lease);
-    assert_eq!(sweep(&place).deleted, 1);
-}
-
-#[test]
 fn a_wrong_time_of_a_session_with_an_end_of_its_own_is_mended() {
     let place = Place::new();
     let end = ahead(100 * IDLE);

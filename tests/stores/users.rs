@@ -58,23 +58,6 @@ fn nobody(lines: u64) -> String {
 }
 
 #[test]
-fn the_sessions_of_a_user_are_found_and_nobody_elses() {
-    for shards in ["1", "256"] {
-        let place = Place::with(&[("shards", shards)]);
-        let (one, two) = (
-            place.create_record(&of("ada")),
-            place.create_record(&of("ada")),
-        );
-        let other = place.create_record(&of("grace"));
-        place.create(1);
-        assert_eq!(found(&place.store, "ada"), set(&[&one, &two]), "{shards}");
-        assert_eq!(found(&place.store, "grace"), set(&[&other]));
-        assert_eq!(found(&place.store, "nobody"), set(&[]));
-        assert_eq!(found(&place.store, ""), set(&[]));
-    }
-}
-
-#[test]
 fn an_index_is_named_by_the_hash_of_its_user_and_holds_one_digest_a_line() {
     let place = Place::new();
     let id = place.create_record(&of("ada"));

@@ -115,15 +115,6 @@ fn a_setting_that_a_redirect_renamed_is_a_warning() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_used_is_78() {
-    let site = Site::new();
-    let file = site.configuration("timeuot = 5");
-    Finished::of(tool("check").arg("--config").arg(file))
-        .exits_with(78)
-        .complains("did you mean timeout?");
-}
-
-#[test]
 fn a_directory_to_be_made_is_a_warning() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();

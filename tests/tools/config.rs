@@ -139,16 +139,3 @@ fn what_moves_the_cursor_is_shown_escaped() {
         assert!(!finished.stderr.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
     }
 }
-
-#[test]
-fn every_subcommand_has_help_with_examples() {
-    let mut command = testkit::tools::program(env!("CARGO_BIN_EXE_cgi-session"));
-    Finished::of(command.arg("--help"))
-        .exits_with(0)
-        .says("Examples:");
-    for subcommand in ["config", "check"] {
-        Finished::of(tool(subcommand).arg("--help"))
-            .exits_with(0)
-            .says("Examples:");
-    }
-}

@@ -1,7 +1,6 @@
 //! `cgi-session start`, `get`, `set` and `unset`, as CGI programs in other languages call them.
 
 use std::fs;
-use std::thread;
 
 use cgi_session::SessionManager;
 use testkit::tools::{Finished, Site};
@@ -125,27 +124,6 @@ fn set_without_a_session_makes_one_and_prints_its_cookie() {
     site.run_for(lines[1], &["set", "--add", "1", "pageViews"])
         .exits_with(0)
         .prints("2\n");
-}
-
-#[test]
-fn two_hundred_additions_at_once_all_count() {
-    let site = Site::new();
-    let cookie = start(&site);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..50 {
-                    let mut command = site.about("set");
-                    command.env("CGI_SESSION_LOCK_TIMEOUT", "90s");
-                    command.env("HTTP_COOKIE", &cookie);
-                    Finished::of(command.args(["--add", "1", "n"])).exits_with(0);
-                }
-            });
-        }
-    });
-    site.run_for(&cookie, &["get", "n"])
-        .exits_with(0)
-        .prints("200\n");
 }
 
 #[test]

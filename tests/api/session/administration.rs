@@ -1,25 +1,10 @@
 //! What an administrator does, who knows no id.
 
-use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use cgi_session::{Config, Error, FileStore, Record, SessionDigest, SessionId, Store};
+use cgi_session::{Error, SessionDigest, SessionId};
 
 use testkit::sessions::Site;
-
-/// Stores a session of this user, as a login would, and returns its digest.
-fn session_of(site: &Site, user: &str) -> SessionDigest {
-    let directory = site.manager().config().get("storageFileDir").unwrap();
-    let config = Config::new().set("storageFileDir", directory).unwrap();
-    let digest = SessionId::generate().unwrap().digest();
-    let record = Record::new(SystemTime::now()).with_user(Some(user));
-    let store = FileStore::new(&config).unwrap();
-    store
-        .create(&digest, &record, SystemTime::now())
-        .unwrap()
-        .unwrap();
-    digest
-}
 
 /// Stores a session with one page view; its Cookie header and its digest.
 fn counted(site: &Site) -> (String, SessionDigest) {
@@ -85,40 +70,6 @@ fn looking_at_a_session_does_not_count_as_use() {
 }
 
 #[test]
-fn every_live_session_is_shown_once() {
-    let site = Site::new();
-    let digests = [counted(&site).1, counted(&site).1, counted(&site).1];
-    let shown = || {
-        let mut shown = Vec::new();
-        let visit = |session: &SessionDigest, stored: cgi_session::Result<_>| {
-            stored.unwrap();
-            shown.push(*session);
-            ControlFlow::Continue(())
-        };
-        site.manager().for_each(visit).unwrap();
-        shown.sort_by_key(ToString::to_string);
-        shown
-    };
-    let mut expected = digests.to_vec();
-    expected.sort_by_key(ToString::to_string);
-    assert_eq!(shown(), expected);
-}
-
-#[test]
-fn the_sessions_of_a_user_are_destroyed_and_no_others() {
-    let site = Site::new();
-    let (cookie, _) = counted(&site);
-    let (ada, bob) = (session_of(&site, "ada"), session_of(&site, "bob"));
-    assert_eq!(site.manager().sessions_of("ada").unwrap(), [ada]);
-    let second = session_of(&site, "ada");
-    assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 2);
-    assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 0);
-    assert!(site.manager().peek(&second).unwrap().is_none());
-    assert!(site.manager().peek(&bob).unwrap().is_some());
-    assert!(site.manager().read(&cookie).unwrap().is_some());
-}
-
-#[test]
 fn an_empty_session_is_stored_when_a_program_asks_for_it() {
     let site = Site::new();
     let mut session = site.manager().start("").unwrap();
@@ -127,16 +78,4 @@ fn an_empty_session_is_stored_when_a_program_asks_for_it() {
     assert_eq!(site.sessions(), 1);
     let again = site.manager().start(&cookie).unwrap();
     assert!(!again.is_new() && again.is_empty());
-}
-
-#[test]
-fn what_was_installed_is_uninstalled() {
-    let site = Site::new();
-    assert!(site.manager().install().is_empty());
-    assert!(site.manager().install().is_empty());
-    counted(&site);
-    assert!(site.manager().last_clean_up().is_none());
-    let gone = site.manager().uninstall();
-    assert_eq!((gone.sessions, gone.foreign.len()), (1, 0), "{gone:?}");
-    assert!(site.is_untouched());
 }

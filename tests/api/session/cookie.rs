@@ -1,7 +1,5 @@
 //! Set-Cookie: only when the client needs one.
 
-use std::time::{Duration, Instant};
-
 use testkit::sessions::{Site, cookie, count, given_id};
 
 const DEAD: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -19,27 +17,6 @@ fn a_client_gets_a_cookie_once() {
         count(&mut session);
         assert!(session.commit().unwrap().is_none());
     }
-}
-
-#[test]
-fn a_max_age_is_renewed_once_in_a_tenth_of_it() {
-    let site = Site::with(&[("cookieMaxAge", "20s")]);
-    let mut session = site.manager().start("").unwrap();
-    count(&mut session);
-    let set_cookie = session.commit().unwrap().expect("a cookie");
-    assert!(
-        set_cookie.to_string().contains("Max-Age=20"),
-        "{set_cookie}"
-    );
-    let (id, sent) = (given_id(Some(set_cookie)), Instant::now());
-    let renewed = || site.manager().start(cookie(&id)).unwrap().commit().unwrap();
-    let again = std::iter::repeat_with(|| (renewed(), sent.elapsed()));
-    let (set_cookie, after) = again
-        .inspect(|_| std::thread::sleep(Duration::from_millis(50)))
-        .find_map(|(set_cookie, after)| Some((set_cookie?, after)))
-        .unwrap();
-    assert_eq!(given_id(Some(set_cookie)), id);
-    assert!(after >= Duration::from_secs(2), "{after:?}");
 }
 
 #[test]

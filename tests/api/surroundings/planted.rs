@@ -2,7 +2,7 @@
 //! may open: nothing is followed, hangs, or is changed, and the others are served and cleaned up.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -225,21 +225,4 @@ fn files_that_may_not_be_changed_are_told_and_go_on_when_they_may() {
 fn change(path: &Path, attribute: &str) {
     let changed = Command::new("chattr").arg(attribute).arg(path).status();
     assert!(changed.unwrap().success());
-}
-
-#[test]
-fn a_session_of_five_gigabytes_of_nothing_is_refused_at_once() {
-    let site = Site::new();
-    let mut visitor = Visitor::begin(&site);
-    let session = site.only_file();
-    let whole = fs::read(&session).unwrap();
-    File::options()
-        .write(true)
-        .open(&session)
-        .unwrap()
-        .set_len(5 << 30)
-        .unwrap();
-    assert_eq!(visitor.count(""), End::Refused(500));
-    fs::write(&session, whole).unwrap();
-    visitor.goes_on();
 }

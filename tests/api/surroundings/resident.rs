@@ -3,9 +3,6 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use super::holding::Holding;
 use testkit::disk::{self, Room};
 use testkit::fastcgi::client::{Address, Client, Reply, visit};
 use testkit::site::Site;
@@ -101,23 +98,4 @@ fn a_responder_goes_on_from_what_was_saved_when_its_disk_is_writable_again() {
     }
     drop(resident);
     disk::unmount(&site.sessions());
-}
-
-#[test]
-fn a_responder_answers_503_while_a_holder_is_stopped_and_serves_everybody_else() {
-    let site = Site::with_settings("lockTimeout = 1s\n");
-    let resident = Resident::start(&site);
-    let cookie = resident.counts("", 1).cookie().unwrap().to_owned();
-    let id = cookie.split_once('=').unwrap().1;
-    let holding = Holding::start(&site, Some(id), &[]);
-    kill_process(Pid::from_child(&holding.child), Signal::STOP).unwrap();
-    let refused = resident.refuses(&cookie, 503);
-    let head = refused.head.to_ascii_lowercase();
-    assert!(head.contains("retry-after: 5"), "{head}");
-    for _ in 0..10 {
-        resident.counts("", 1);
-    }
-    kill_process(Pid::from_child(&holding.child), Signal::CONT).unwrap();
-    holding.end().expect(200, "unharmed");
-    resident.counts(&cookie, 1001);
 }
