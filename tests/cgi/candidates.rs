@@ -81,12 +81,9 @@ fn cookies_and_links_together_are_at_most_eight_candidates() {
     let site = Site::with_settings("\nidFrom = cookie, query\n");
     let id = request(&site).run().id();
     for (cookies, links, views) in [(7, 0, 2), (6, 1, 3), (8, 0, 1), (6, 2, 1)] {
-        let dead: String = DEAD[..links]
-            .iter()
-            .map(|id| format!("sessionId={id}&"))
-            .collect();
+        let shown = [&DEAD[..links], &[&id]].concat().join("&sessionId=");
         let page = with_cookies(&site, &DEAD[8 - cookies..])
-            .query(&format!("{dead}sessionId={id}"))
+            .query(&format!("sessionId={shown}"))
             .run();
         assert!(
             page.body.starts_with(&format!("views {views}\n")),

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use cgi_session::{Config, Error, FileStore, SessionId, Store};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::support::{
     DEADLINE, IDLE, Place, SmallDisk, again_after, ago, ahead, eventually, has_waiter, n, record,
@@ -126,7 +127,7 @@ fn saves_on_a_full_disk(store: &FileStore, id: &SessionId) {
 /// This test program again, with no file allowed to grow beyond `bytes`.
 fn limited_to(bytes: u64, name: &str) -> Command {
     // POSIX counts in blocks of 512 bytes.
-    let limit = format!("trap '' XFSZ; ulimit -f {}", bytes / 512);
+    let limit = format!("ulimit -f {}", bytes / 512);
     again_after(&limit, name)
 }
 
@@ -162,31 +163,31 @@ fn child_whose_write_stops_behind_the_record() {
     };
     let store = FileStore::new(Config::new().set("storageFileDir", directory).unwrap()).unwrap();
     let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
-    let (_, mut lease) = store
-        .lock(&id.digest(), DEADLINE, SystemTime::now())
-        .unwrap()
-        .unwrap();
-    assert!(
-        lease
-            .commit(&record_of_size(2, 3000), SystemTime::now())
-            .is_err()
-    );
+    let now = SystemTime::now();
+    let other = SessionId::generate().unwrap().digest();
+    drop(store.create(&other, &record(1), now).unwrap());
+    // Lowered when the store has asked for it, so that only the kernel knows it.
+    let length = fs::metadata(store.path(&id)).unwrap().len();
+    let limit = Rlimit {
+        // Between the record and the end of its slot.
+        current: Some(length / 2 + 10_240),
+        maximum: None,
+    };
+    setrlimit(Resource::Fsize, limit).unwrap();
+    let (_, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
+    assert!(lease.commit(&record_of_size(2, 3000), now).is_err());
 }
 
 #[test]
 fn a_commit_that_fails_behind_the_record_has_not_happened() {
     let place = Place::new();
     let id = place.create_record(&record_of_size(1, 30_000));
-    let length = fs::metadata(place.store.path(&id)).unwrap().len();
-    // Between the record and the end of its slot.
-    let output = limited_to(
-        length / 2 + 10_240,
-        "size::child_whose_write_stops_behind_the_record",
-    )
-    .env(DIRECTORY, place.path())
-    .env(ID, id.secret())
-    .output()
-    .unwrap();
+    let name = "size::child_whose_write_stops_behind_the_record";
+    let output = again_after("trap '' XFSZ", name)
+        .env(DIRECTORY, place.path())
+        .env(ID, id.secret())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(1), Some(1)));
 }

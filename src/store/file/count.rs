@@ -77,6 +77,6 @@ fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(Locke
     };
     change(&mut count);
     let numbers = [count.sessions, count.created].map(u64::to_le_bytes);
-    let written = file.write_all_at(numbers.as_flattened(), 0);
+    let written = calls::write_all_at(&file, numbers.as_flattened(), 0);
     written.map(|()| (file, count)).map_err(failed)
 }

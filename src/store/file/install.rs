@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -15,6 +14,7 @@ use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
 use crate::id;
 use crate::store::Uninstalled;
+use crate::store::files::calls;
 use crate::store::files::directory::{Attempt, Directory, IfMissing};
 use crate::store::files::lock::{self, LockedFile};
 
@@ -68,7 +68,7 @@ fn try_files(shared: &FileStoreInner) -> Vec<Error> {
 fn try_write(shared: &FileStoreInner, file: File, name: &str) -> Result<()> {
     let failed = |action| move |error: io::Error| shared.failed(action, name, error);
     let locked = LockedFile::try_exclusive(file).map_err(failed("cannot lock"))?;
-    let written = locked.map_or(Ok(()), |file| file.write_all_at(&[b' '; 1024], 0));
+    let written = locked.map_or(Ok(()), |file| calls::write_all_at(&file, &[b' '; 1024], 0));
     written.map_err(failed("cannot write"))
 }
 

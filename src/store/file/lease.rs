@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -222,7 +221,7 @@ impl FileLease {
 
     /// Writes a slot in the place that is not current. Until it is whole, the current one is.
     fn overwrite(&mut self, next: Place, slot: &[u8], record: &Record) -> Result<()> {
-        let written = self.file.write_all_at(slot, next.start());
+        let written = calls::write_all_at(&self.file, slot, next.start());
         let mut saved = written.map_err(|error| self.failed("cannot save the session in", error));
         if saved.is_ok() && self.shared.is_durable() {
             let synced = self.file.sync_data();
@@ -231,7 +230,7 @@ impl FileLease {
         if saved.is_err() {
             // The record may be whole, with only the spaces behind it missing, and what was reported as failed
             // must not be found saved. Where this fails too, nothing more can be done.
-            let _ = self.file.write_all_at(&[b' '; slots::DATA], next.start());
+            let _ = calls::write_all_at(&self.file, &[b' '; slots::DATA], next.start());
             return saved;
         }
         self.place = next;
@@ -360,6 +359,7 @@ pub(super) fn copy_aside(
 }
 
 fn copy_all(mut from: &File, to: &mut File, is_durable: bool) -> io::Result<()> {
+    calls::check_end(from.metadata()?.len())?;
     // After a signal both files are where it stopped.
     calls::retry(|| io::copy(&mut from, to))?;
     if is_durable { to.sync_data() } else { Ok(()) }
@@ -392,7 +392,7 @@ fn write_new(
 ) -> Result<()> {
     let action = "cannot write the session file";
     let failed = |error| shared.failed(action, name, error);
-    file.write_all_at(image, 0).map_err(failed)?;
+    calls::write_all_at(file, image, 0).map_err(failed)?;
     if shared.is_durable() {
         file.sync_data().map_err(failed)?;
     }

@@ -13,7 +13,6 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
 use std::time::SystemTime;
 
 use rustix::fs::{OFlags, Stat};
@@ -23,6 +22,7 @@ use super::read;
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::store::MAX_LISTINGS;
+use crate::store::files::calls;
 use crate::store::files::directory::{self, Directory, Locked};
 use crate::store::files::lock::LockedFile;
 
@@ -201,7 +201,7 @@ impl<'a> Index<'a> {
             }
         }
         let line = [session.as_str(), "\n"].concat();
-        let written = self.file.write_all_at(line.as_bytes(), lines * LINE as u64);
+        let written = calls::write_all_at(&self.file, line.as_bytes(), lines * LINE as u64);
         written
             .and_then(|()| self.sync())
             .map_err(|error| self.failed("cannot add a session to", error))?;
@@ -217,7 +217,7 @@ impl<'a> Index<'a> {
         for (number, line) in (0..).zip(&lines) {
             if line.as_ref() == Some(session) {
                 let blank = [b' '; SessionDigest::LENGTH];
-                let written = self.file.write_all_at(&blank, number * LINE as u64);
+                let written = calls::write_all_at(&self.file, &blank, number * LINE as u64);
                 written.map_err(|error| self.failed("cannot take a session from", error))?;
             }
         }
@@ -257,7 +257,7 @@ impl<'a> Index<'a> {
         let file = file.transpose().map(Option::flatten);
         let written = file.and_then(|file| {
             let file = file.ok_or(io::ErrorKind::AlreadyExists)?;
-            file.write_all_at(text.as_bytes(), 0)?;
+            calls::write_all_at(&file, text.as_bytes(), 0)?;
             if self.shared.is_durable() {
                 file.sync_data()?;
             }

@@ -4,14 +4,15 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt as _;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
-#[cfg(target_os = "linux")]
-use rustix::io::Errno;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
+use rustix::process::{Resource, getrlimit};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -82,6 +83,22 @@ pub(in crate::store) fn each_name(
 /// Waits until the disk has a file, or the names in a directory.
 pub(in crate::store) fn sync(file: impl AsFd) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::fsync(&file))
+}
+
+/// Writes all of this at a place in a file.
+pub(in crate::store) fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    check_end(at.saturating_add(bytes.len() as u64))?;
+    file.write_all_at(bytes, at)
+}
+
+/// Refuses a write that ends behind what a file may have (`RLIMIT_FSIZE`): where SIGXFSZ is not handled, it
+/// would end the program. The limit is asked for once in a process.
+pub(in crate::store) fn check_end(end: u64) -> io::Result<()> {
+    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
+    match LIMIT.get_or_init(|| getrlimit(Resource::Fsize).current) {
+        Some(limit) if end > *limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the time of the last change.

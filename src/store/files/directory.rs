@@ -479,6 +479,9 @@ fn system_advice(path: &Path, errno: Errno) -> Option<String> {
             "make room, or raise the quota; try: df and df -i, which show space and inodes"
                 .to_owned()
         }
+        Errno::FBIG => "no file of this program may be so long; try: ulimit -f with a higher number, or LimitFSIZE of its \
+            unit"
+            .to_owned(),
         Errno::MFILE | Errno::NFILE => {
             "too many files are open; try: ulimit -n with a higher number".to_owned()
         }
