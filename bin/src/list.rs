@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{SessionManager, Stored, printable};
+use cgi_session::{SessionDigest, SessionManager, Stored, printable};
 use serde_json::{Value, json};
 
 use crate::report::{self, moment, rough};
@@ -52,9 +52,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
     let manager = sessions::manager(file, None)?;
-    let mut failures = 0;
-    let mut rows = Vec::new();
-    manager.for_each(|session, stored| {
+    let (mut failures, mut rows) = (0, Vec::new());
+    let mut visit = |session: &SessionDigest, stored: cgi_session::Result<Stored>| {
         let row = stored.map_err(|error| error.one_line());
         match row.and_then(|stored| Row::new(&manager, session.as_str(), &stored)) {
             Ok(row) => rows.push(row),
@@ -63,10 +62,20 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
                 failures += 1;
             }
         }
-        ControlFlow::Continue(())
-    })?;
-    if let Some(user) = &arguments.user {
-        rows.retain(|row| row.user.as_ref() == Some(user));
+    };
+    match &arguments.user {
+        // By the user's index, where the store has one.
+        Some(user) => {
+            for session in manager.sessions_of(user)? {
+                if let Some(stored) = manager.peek(&session).transpose() {
+                    visit(&session, stored);
+                }
+            }
+        }
+        None => manager.for_each(|session, stored| {
+            visit(session, stored);
+            ControlFlow::Continue(())
+        })?,
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.last_access));
     report::output(&if arguments.json {

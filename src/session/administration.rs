@@ -36,7 +36,8 @@ use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninsta
 /// ```
 impl SessionManager {
     /// Shows every live session once, without locking it and without counting as use, until
-    /// `visit` breaks. A session that cannot be read is shown with the reason.
+    /// `visit` breaks. A session that cannot be read is shown with the reason; what a change of id has left
+    /// under the id before is no session.
     ///
     /// # Errors
     ///
@@ -69,7 +70,10 @@ impl SessionManager {
     pub fn peek(&self, session: &SessionDigest) -> Result<Option<Stored>> {
         let now = SystemTime::now();
         let stored = self.shared.store.peek(session, now)?;
-        Ok(stored.filter(|stored| self.shared.is_session(&stored.record, now)))
+        Ok(stored.filter(|stored| {
+            let record = &stored.record;
+            !record.is_marker_at(now) && !self.shared.is_too_old(record, now)
+        }))
     }
 
     /// When a session expires unless it is used again.
@@ -124,13 +128,21 @@ impl SessionManager {
         }
     }
 
-    /// The live sessions that name this user as theirs, and those that are said to and cannot be read.
+    /// The live sessions that name this user as theirs, and those that are said to and cannot be read; not what
+    /// a change of id has left under the id before.
     ///
     /// # Errors
     ///
     /// When the store cannot be read.
     pub fn sessions_of(&self, user: &str) -> Result<Vec<SessionDigest>> {
-        self.shared.store.sessions_of(user, SystemTime::now())
+        let now = SystemTime::now();
+        let mut listed = self.shared.store.sessions_of(user, now)?;
+        listed.retain(|session| match self.shared.store.peek(session, now) {
+            Ok(Some(stored)) => self.shared.is_session(&stored.record, now),
+            Ok(None) => false,
+            Err(_) => true,
+        });
+        Ok(listed)
     }
 
     /// Deletes all sessions of a user but `except`, and tells how many there were: log out
@@ -172,7 +184,8 @@ impl SessionManager {
         if let Some(own) = own.filter(|_| keeps_own) {
             ending.kept = ending.lineage(own)?;
         }
-        let mut listed = self.sessions_of(user)?;
+        let store = &self.shared.store;
+        let mut listed = store.sessions_of(user, SystemTime::now())?;
         let mut seen = HashSet::new();
         for round in 0.. {
             listed.retain(|session| seen.insert(*session) && !(keeps_own && is_own(session)));
@@ -183,7 +196,7 @@ impl SessionManager {
                 break;
             }
             ending.end_all(&listed, deadline);
-            listed = self.sessions_of(user)?;
+            listed = store.sessions_of(user, SystemTime::now())?;
             listed.retain(|session| !seen.contains(session) && ending.concerns(session));
             if listed.is_empty() {
                 break;

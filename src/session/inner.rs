@@ -65,9 +65,9 @@ impl ManagerInner {
         record.is_too_old(self.config.lifetime, now)
     }
 
-    /// Whether this is a session and lives, for administration.
+    /// Whether this is a session of its own and lives: not what a change of id has left.
     pub(super) fn is_session(&self, record: &Record, now: SystemTime) -> bool {
-        !record.is_marker_at(now) && !self.is_too_old(record, now)
+        !record.is_replaced() && !self.is_too_old(record, now)
     }
 
     /// Destroys a session and what changes of its id have left under the ids before: one after the other,

@@ -382,6 +382,16 @@ fn what_an_old_id_still_shows_ends_with_the_session_and_with_its_user() {
         let new = session.id().unwrap().digest().to_string();
         session.commit().unwrap();
         assert!(site.read(&old).is_some());
+        for list in [
+            &["list", "--json"][..],
+            &["list", "--json", "--user", "ada"],
+        ] {
+            let listed = site.run(list).exits_with(0).json();
+            let digests: Vec<_> = listed.as_array().unwrap().iter().collect();
+            assert_eq!(digests.len(), 1, "{listed}");
+            assert_eq!(digests[0]["digest"], *new);
+        }
+        assert_eq!(site.run(&["stats", "--json"]).json()["sessions"], 1);
         let which: &[&str] = if by_user { &["--user", "ada"] } else { &[&new] };
         site.run(&[&["destroy"], which].concat()).exits_with(0);
         assert!(site.read(&old).is_none());

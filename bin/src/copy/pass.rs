@@ -126,15 +126,19 @@ impl Pass<'_> {
     fn all(&mut self, progress: &dyn Fn(u64, Option<u64>)) -> Result<()> {
         let (mut listed, mut here) = (Vec::new(), HashSet::new());
         let (signals, outcome) = (self.signals, &mut self.outcome);
-        self.from.for_each(|session, stored| {
-            here.insert(*session);
+        let (from, now) = (self.from, SystemTime::now());
+        // With what a change of id has left to be read.
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
             match stored {
+                Ok(stored) if from.end_of(&stored) < now => return end_if(signals.any()),
                 Ok(_) => listed.push(*session),
                 Err(error) => outcome.note(session, "unreadable", error.one_line()),
             }
+            here.insert(*session);
             progress(listed.len() as u64, None);
             end_if(signals.any())
-        })?;
+        };
+        from.store().for_each(&mut visit, now)?;
         let total = Some(listed.len() as u64);
         let mut busy = Vec::new();
         for session in &listed {
@@ -297,12 +301,13 @@ impl Pass<'_> {
     /// Finds the copies whose session has ended in the old store.
     fn find_gone(&mut self, here: &HashSet<SessionDigest>) -> Result<()> {
         let (mut gone, signals) = (Vec::new(), self.signals);
-        self.to.for_each(|session, stored| {
+        let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
             if !here.contains(session) && stored.is_ok_and(|it| is_marked(&it.record)) {
                 gone.push(*session);
             }
             end_if(signals.any())
-        })?;
+        };
+        self.to.store().for_each(&mut visit, SystemTime::now())?;
         for session in gone {
             if signals.any() {
                 break;
