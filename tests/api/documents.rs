@@ -1,4 +1,4 @@
-//! The documents: the rows of docs/seeds.md and docs/reliability.md, of which none is missing and each names tests
+//! The documents: the rows of docs/seeds.md and docs/internals/faults.md, of which none is missing and each names tests
 //! that exist; the keys in docs/configuration.md; the links between all documents.
 
 use std::fs;
@@ -94,7 +94,7 @@ fn every_promise_of_the_older_systems_has_a_row_and_its_tests_are_in_it() {
 
 #[test]
 fn every_class_of_faults_and_every_trap_of_rust_has_a_row_with_a_test() {
-    let page = page("reliability.md");
+    let page = page("internals/faults.md");
     let classes = CLASSES.map(str::to_owned).into_iter();
     for first in classes.chain((1..=TRAPS).map(|trap| format!("T{trap}"))) {
         let proof = row(&page, &first).rsplit('|').nth(1).unwrap();
@@ -114,7 +114,7 @@ fn every_class_of_faults_and_every_trap_of_rust_has_a_row_with_a_test() {
 #[test]
 fn every_test_that_a_page_names_exists() {
     let (sources, mut named) = (all_sources(), 0);
-    for page in ["seeds.md", "reliability.md"].map(page) {
+    for page in ["seeds.md", "internals/attacks.md", "internals/faults.md"].map(page) {
         for name in named_tests(&page) {
             assert!(sources.contains(&format!("fn {name}(")), "{name}");
             named += 1;
@@ -177,7 +177,7 @@ fn every_message_in_troubleshooting_is_one_of_the_programs() {
 /// Every document of the repository.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for directory in ["", "docs"] {
+    for directory in ["", "docs", "docs/internals", "docs/measurements"] {
         for entry in fs::read_dir(repository(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|end| end == "md") {

@@ -1,4 +1,4 @@
-//! The faults of other session systems, class by class of the table in docs/reliability.md: a test whose name
+//! The faults of other session systems, class by class of the table in docs/internals/faults.md: a test whose name
 //! begins with the letter of a class fails where this library has that fault. Other classes are
 //! proved by tests that stand where their subject is.
 
