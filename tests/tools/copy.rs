@@ -360,11 +360,14 @@ fn a_session_whose_move_was_cut_off_is_no_copy() {
     // As if the program had been killed before the session ended here.
     let text = fs::read(pair.path("old").join(moved.file())).unwrap();
     pair.counts(&["--move"], &[("unchanged", 1), ("moved", 1)]);
-    fs::write(pair.path("old").join(moved.file()), text).unwrap();
+    fs::write(pair.path("old").join(moved.file()), &text).unwrap();
     pair.counts(&["--move"], &[("unchanged", 1), ("moved", 1)]);
+    fs::write(pair.path("old").join(moved.file()), &text).unwrap();
+    assert!(moved.count(&old));
+    pair.counts(&["--move"], &[("updated", 1), ("moved", 1)]);
     client(&old);
     pair.counts(&["--delete-gone"], &[("copied", 1)]);
-    assert_eq!(moved.counted(&new), Some(0));
+    assert_eq!(moved.counted(&new), Some(1));
 }
 
 #[test]

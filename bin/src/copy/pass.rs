@@ -2,8 +2,8 @@
 //!
 //! A session is locked in both stores while it is copied, first in the old one. Its copy has a mark, white space
 //! in its values that fits its head: a program that saves values writes none, and one that saves anything else
-//! changes the head. What has its mark may be overwritten and, where the session has ended in the old store,
-//! deleted; all else was saved in the new store, and is left.
+//! changes the head. What has a mark may be overwritten, and is deleted where the session has ended in the old
+//! store, unless the mark says that it was to end there; all else was saved in the new store, and is left.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -237,7 +237,7 @@ impl Pass<'_> {
                 },
             };
             let is_same = !matches!(decision, Decision::KeepNewer | Decision::Conflict);
-            // Before it ends here: what is moved is the session there, and no copy.
+            // Before it ends here: from then on what is there is the session.
             if decision == Decision::Update
                 || (self.is_move && is_same && decision != Decision::Create)
             {
@@ -259,12 +259,15 @@ impl Pass<'_> {
         })
     }
 
-    /// What is stored there: a copy that later runs know, or the session itself where it is moved, or so large that
-    /// the mark does not fit.
+    /// What is stored there: with a mark that later runs know, unless that makes it too large.
     fn copy_of(&self, record: &Record) -> Record {
-        let copy = marked(record);
-        let fits = copy.to_json().len() <= self.to.config().max_record_bytes();
-        if fits && !self.is_move {
+        let mark = if self.is_move {
+            Mark::Moved
+        } else {
+            Mark::Copied
+        };
+        let copy = marked(record, mark);
+        if copy.to_json().len() <= self.to.config().max_record_bytes() {
             copy
         } else {
             plain(record)
@@ -284,7 +287,9 @@ impl Pass<'_> {
             };
         }
         match later {
-            _ if is_marked(&there.record) => Decision::Update,
+            _ if has_mark(&there.record, Mark::Copied) || has_mark(&there.record, Mark::Moved) => {
+                Decision::Update
+            }
             // Its id was changed there.
             _ if there.record.is_replaced() => Decision::KeepNewer,
             Err(earlier) if earlier.duration() > ROUNDING => Decision::KeepNewer,
@@ -302,7 +307,8 @@ impl Pass<'_> {
     fn find_gone(&mut self, here: &HashSet<SessionDigest>) -> Result<()> {
         let (mut gone, signals) = (Vec::new(), self.signals);
         let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
-            if !here.contains(session) && stored.is_ok_and(|it| is_marked(&it.record)) {
+            if !here.contains(session) && stored.is_ok_and(|it| has_mark(&it.record, Mark::Copied))
+            {
                 gone.push(*session);
             }
             end_if(signals.any())
@@ -329,7 +335,8 @@ impl Pass<'_> {
         }
         let wait = self.to.config().lock_timeout();
         let found = self.to.store().lock(session, wait, SystemTime::now())?;
-        if let Some((_, lease)) = found.filter(|(stored, _)| is_marked(&stored.record)) {
+        if let Some((_, lease)) = found.filter(|(stored, _)| has_mark(&stored.record, Mark::Copied))
+        {
             lease.destroy()?;
             self.outcome.gone += 1;
             self.outcome.gone_deleted += 1;
@@ -338,26 +345,40 @@ impl Pass<'_> {
     }
 }
 
-fn is_marked(record: &Record) -> bool {
-    record.values().starts_with(&mark(record))
+/// What a mark says of the session in the old store.
+#[derive(Clone, Copy)]
+enum Mark {
+    /// It went on.
+    Copied,
+    /// It was to end at once.
+    Moved,
 }
 
-/// How the values of a copy with this head begin.
-fn mark(record: &Record) -> Vec<u8> {
+fn has_mark(record: &Record, mark: Mark) -> bool {
+    record.values().starts_with(&marking(record, mark))
+}
+
+/// How the values of a record with this head and mark begin.
+fn marking(record: &Record, mark: Mark) -> Vec<u8> {
     let hash = Sha256::digest(record.with_values(b"{}".to_vec()).to_json());
     let bits = hash
         .iter()
-        .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1));
-    let bits = bits.map(|bit| if bit == 0 { b' ' } else { b'\t' });
-    let mark = MARK.iter().copied().chain(bits.take(MARK_BITS));
-    mark.collect()
+        .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
+    let bits = bits.map(|bit| {
+        if bit == matches!(mark, Mark::Moved) {
+            b' '
+        } else {
+            b'\t'
+        }
+    });
+    MARK.iter().copied().chain(bits.take(MARK_BITS)).collect()
 }
 
-/// The record of a copy.
-fn marked(record: &Record) -> Record {
+/// The record with a mark.
+fn marked(record: &Record, mark: Mark) -> Record {
     let record = plain(record);
     match record.values().strip_prefix(b"{") {
-        Some(values) => record.with_values([&mark(&record), values].concat()),
+        Some(values) => record.with_values([&marking(&record, mark), values].concat()),
         None => record,
     }
 }
