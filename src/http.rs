@@ -3,7 +3,9 @@
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 pub(crate) mod body;
+pub(crate) mod file;
 pub(crate) mod jar;
 pub(crate) mod params;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod stream;

@@ -103,6 +103,7 @@ pub use self::http::body::BodyReader;
 pub use self::http::request::Request;
 pub use self::http::request::builder::RequestBuilder;
 pub use self::http::response::Response;
+pub use self::http::stream::StreamWriter;
 pub use config::{Config, MAX_KEY_LENGTH, Origin};
 pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};

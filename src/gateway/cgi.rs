@@ -13,10 +13,11 @@ use rustix::fs::FileType;
 
 use crate::config::{self, Config};
 use crate::gateway::error_log::{self, report};
-use crate::gateway::runner::{Answer, Handler, answer};
+use crate::gateway::runner::{Answer, Handler, answer, report_cut};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
+use crate::http::stream::{StreamEnd, StreamSink};
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
 use crate::store::{StoreKind, Sweep};
@@ -54,7 +55,7 @@ pub(crate) fn run(
     // What has neither has no body (RFC 9112, 6.3).
     let has_body = has_length || request.header("transfer-encoding").is_some();
     let method = request.method();
-    let (answer, lines) = error_log::keep(|| answer(handler, request));
+    let (answer, lines) = error_log::keep(|| answer(handler, request, || true));
     error_log::write_all(&lines);
     send(answer, method == http::Method::HEAD, has_body);
     ExitCode::SUCCESS
@@ -73,6 +74,13 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
     if sent.is_err() {
         // The client is gone. What was committed stays committed.
         return;
+    }
+    if let Some(body) = response.stream_body(head_only) {
+        match body.run(&mut Stdout, response.announced()) {
+            StreamEnd::Whole => {}
+            StreamEnd::ClientLeft => return,
+            StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref())),
+        }
     }
     if let Some(manager) = manager {
         if let Err(error) = manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)) {
@@ -150,5 +158,11 @@ impl Write for Stdout {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl StreamSink for Stdout {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
     }
 }

@@ -1,17 +1,19 @@
 //! [`Client`]: sends requests to a handler without a server, for its tests.
 
 use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 
 use http::Method;
 
 use crate::error::Result;
 use crate::gateway::error_log;
-use crate::gateway::runner::{BoxError, answer};
+use crate::gateway::runner::{BoxError, answer, report_cut};
 use crate::http::jar::Jar;
 use crate::http::request::Request;
 use crate::http::request::builder::{RequestBuilder, in_memory};
 use crate::http::response::Response;
+use crate::http::stream::{StreamEnd, StreamSink};
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
 
@@ -125,7 +127,7 @@ impl RequestBuilder {
         let (jar, path, is_https) = (self.own_jar(), self.uri_path(), self.is_https());
         let request = self.build();
         let head_only = request.method() == Method::HEAD;
-        let (answer, lines) = error_log::keep(|| answer(&handler, request));
+        let (answer, lines) = error_log::keep(|| answer(&handler, request, || true));
         for line in lines {
             // Not to the descriptor: a test's output is captured.
             eprintln!("{line}");
@@ -133,6 +135,24 @@ impl RequestBuilder {
         if let Some(jar) = jar {
             jar.take(answer.response.headers(), &path, is_https);
         }
-        answer.response.sent(head_only)
+        let response = answer.response;
+        let mut body = Collected(response.content(head_only).to_vec());
+        if let Some(stream) = response.stream_body(head_only) {
+            match stream.run(&mut body, response.announced()) {
+                StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref())),
+                StreamEnd::Whole | StreamEnd::ClientLeft => {}
+            }
+        }
+        response.with_body(body.0)
+    }
+}
+
+/// What a client has of a stream.
+struct Collected(Vec<u8>);
+
+impl StreamSink for Collected {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
     }
 }

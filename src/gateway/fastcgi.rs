@@ -10,6 +10,7 @@ mod pace;
 mod pool;
 mod record;
 mod stream;
+mod stream_permits;
 mod streams;
 mod workers;
 
@@ -107,7 +108,9 @@ fn serve(
         let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
         let all_answered = workers.wait_for_end(deadline);
+        let all_streamed = pool.wait_for_streams(deadline);
         let has_ended = maintenance.end(deadline);
+        let all_answered = all_answered && all_streamed;
         if !all_answered {
             report("ends with requests that took longer than 10 s; they are not answered");
         }

@@ -11,6 +11,7 @@ pub(crate) struct Limits {
     /// None: as many as suit the machine.
     pub(crate) workers: Option<usize>,
     pub(crate) connections: usize,
+    pub(crate) streams: usize,
     pub(crate) params_bytes: usize,
     pub(crate) params: usize,
     pub(crate) idle_timeout: Duration,
@@ -28,6 +29,7 @@ impl Default for Limits {
         Limits {
             workers: None,
             connections: 1024,
+            streams: 64,
             params_bytes: 512 << 10,
             params: 1000,
             idle_timeout: Duration::from_secs(60),

@@ -64,7 +64,7 @@ where
 
 /// How a program serves as a FastCGI responder. Under CGI nothing of this matters.
 ///
-/// A responder takes `--workers` and `--connections` from its command line before what is set here,
+/// A responder takes `--workers`, `--connections` and `--streams` from its command line before what is set here,
 /// and started by hand also `--listen`, `--socket-mode` and `--socket-group`.
 ///
 /// SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it: it stops listening and gives up the name of a socket of
@@ -148,6 +148,13 @@ impl Program {
     /// for one; a request beyond is answered 503 at once.
     pub fn connections(mut self, connections: usize) -> Self {
         self.limits.connections = connections.max(1);
+        self
+    }
+
+    /// How many responses are streamed at once ([`Response::stream`], and long files), by default 64. Each has
+    /// a thread and a connection of its own; a request beyond is answered 503.
+    pub fn streams(mut self, streams: usize) -> Self {
+        self.limits.streams = streams;
         self
     }
 
@@ -265,6 +272,7 @@ impl Program {
                 }
                 Long("socket-group") => self = self.socket_group(arguments.value()?.string()?),
                 Long("workers") => self = self.workers(arguments.value()?.parse()?),
+                Long("streams") => self = self.streams(arguments.value()?.parse()?),
                 Long("connections") => self = self.connections(arguments.value()?.parse()?),
                 // Whatever was said before it, help comes instead.
                 Long("help") => return Ok(Program::new()),
@@ -283,7 +291,7 @@ fn explain() -> ExitCode {
         let responder = format!(
             "To run it as a FastCGI responder that a server connects to:\n\n\
              \x20   {program} --listen unix:/run/app.sock [--socket-mode 660] [--socket-group www-data]\n\
-             \x20   {program} --listen 127.0.0.1:9000 [--workers N] [--connections N]\n\n"
+             \x20   {program} --listen 127.0.0.1:9000 [--workers N] [--connections N] [--streams N]\n\n"
         );
         ("CGI and FastCGI program", responder)
     } else {

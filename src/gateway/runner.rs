@@ -30,16 +30,24 @@ pub(crate) struct Answer {
     pub(crate) manager: Option<SessionManager>,
 }
 
-/// Runs the handler and commits its session.
-pub(crate) fn answer(handler: &Handler<'_>, mut request: Request) -> Answer {
+/// Runs the handler and commits its session. Whether a response may be a stream now, `may_stream` tells.
+pub(crate) fn answer(
+    handler: &Handler<'_>,
+    mut request: Request,
+    may_stream: impl FnOnce() -> bool,
+) -> Answer {
     let is_https = request.is_https();
-    let is_get = request.method() == Method::GET;
+    let method = request.method();
+    let (is_get, is_head) = (method == Method::GET, method == Method::HEAD);
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         request.check_query()?;
-        handler(&mut request)
+        handler(&mut request).map(|response| response.resolved_for(&request))
     }));
     let (body, mut visit) = request.into_parts();
     let finished = match result {
+        Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
+            Err(unavailable())
+        }
         Ok(Ok(response)) if response.status().is_server_error() => Err(response),
         Ok(Ok(response)) => match visit.finish() {
             Ok(outcome) => Ok((response, outcome)),
@@ -154,6 +162,14 @@ pub(crate) fn failure(
         Some(kind) => error_page(kind.status),
         None => error_page(StatusCode::INTERNAL_SERVER_ERROR),
     }
+}
+
+/// Tells the log that the client has the beginning of a response alone; returns the line.
+pub(crate) fn report_cut(reason: Option<&str>) -> String {
+    let reason = reason.unwrap_or("its handler panicked");
+    let line = format!("a streamed response is cut off: {reason}");
+    report(&line);
+    line
 }
 
 /// The page of a request that may be sent again soon.

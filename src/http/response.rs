@@ -1,11 +1,19 @@
-//! [`Response`]: a complete answer, sent only after the session is committed.
+//! [`Response`]: an answer, sent only after the session is committed.
 
 use std::borrow::Cow;
+
+use std::io;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// What a handler answers: a status, header fields and a body, all of it in memory.
+use super::file::OpenFile;
+use super::request::Request;
+use super::stream::{StreamBody, StreamWriter};
+
+/// What a handler answers: a status, header fields and a body. The body is in memory, unless it is a stream
+/// ([`Response::stream`]) or a file ([`Response::file`]).
 ///
 /// ```
 /// use cgi_session::Response;
@@ -21,6 +29,16 @@ pub struct Response {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
+    source: Source,
+}
+
+/// Where the body comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    Memory,
+    Stream(StreamBody),
+    /// What is sent of it depends on the request.
+    File(Arc<OpenFile>),
 }
 
 impl Response {
@@ -32,7 +50,59 @@ impl Response {
             status: StatusCode::OK,
             headers,
             body: body.into(),
+            source: Source::Memory,
         }
+    }
+
+    /// A body that is written while it is sent: an export, server-sent events, a page that appears piece by piece.
+    ///
+    /// The session is committed and released before the first byte, and `produce` starts after that: it cannot
+    /// change the session, and holds nobody up. Each of its writes is sent at once and waits until the client
+    /// takes it; memory stays the same however long the body is. A client that has left is an error of the next
+    /// write; return it. An answer to HEAD has the head alone, and `produce` is not called.
+    ///
+    /// When `produce` fails or panics, the client has the beginning already. The log says so, and a FastCGI responder
+    /// closes the connection without the end of the request, from which the web server sees that the response
+    /// is cut off. A CGI program can only end: a client notices that when the response has a Content-Length, which
+    /// may be set by [`Response::with_header`] and then must be right.
+    ///
+    /// A FastCGI responder runs `produce` in a thread of its own, of which there are
+    /// [`Program::streams`](crate::Program::streams); a request beyond is answered 503 and its session is not saved.
+    /// A client has to keep to `responseMinRate` only while a write waits for it; `produce` may be silent
+    /// for as long as it likes.
+    ///
+    /// The response says `X-Accel-Buffering: no`, so that nginx passes each write on. A `content_type` that no
+    /// header field may hold is `application/octet-stream`.
+    ///
+    /// ```no_run
+    /// use std::io::Write as _;
+    /// use std::time::Duration;
+    ///
+    /// use cgi_session::{Request, Response, Result};
+    ///
+    /// fn clock(_: &mut Request) -> Result<Response> {
+    ///     Ok(Response::stream("text/event-stream", |out| {
+    ///         let mut seconds = 0;
+    ///         while !out.is_stopping() {
+    ///             write!(out, "data: {seconds}\n\n")?;
+    ///             std::thread::sleep(Duration::from_secs(1));
+    ///             seconds += 1;
+    ///         }
+    ///         Ok(())
+    ///     }))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn stream(
+        content_type: impl TryInto<HeaderValue>,
+        produce: impl FnOnce(&mut StreamWriter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let unknown = HeaderValue::from_static("application/octet-stream");
+        let response = Response::new(content_type.try_into().unwrap_or(unknown), "");
+        let unbuffered = HeaderName::from_static("x-accel-buffering");
+        response
+            .with_header(unbuffered, HeaderValue::from_static("no"))
+            .streamed(produce)
     }
 
     /// An HTML page in UTF-8. The caller escapes what came from a client.
@@ -100,7 +170,7 @@ impl Response {
         &mut self.headers
     }
 
-    /// The body.
+    /// The body, as far as it is in memory: that of a stream or of a file is empty.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -112,12 +182,44 @@ impl Response {
         String::from_utf8_lossy(&self.body)
     }
 
-    /// The response as a client has it.
-    pub(crate) fn sent(mut self, head_only: bool) -> Self {
-        if head_only || !self.may_have_content() {
-            self.body.clear();
-        }
+    pub(crate) fn with_body(mut self, body: Vec<u8>) -> Self {
+        (self.body, self.source) = (body, Source::Memory);
         self
+    }
+
+    pub(crate) fn with_file(mut self, file: Arc<OpenFile>) -> Self {
+        self.source = Source::File(file);
+        self
+    }
+
+    pub(crate) fn streamed(
+        mut self,
+        produce: impl FnOnce(&mut StreamWriter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        self.source = Source::Stream(StreamBody::new(produce));
+        self
+    }
+
+    /// The response to this request: what is sent of a file depends on it.
+    pub(crate) fn resolved_for(mut self, request: &Request) -> Self {
+        match std::mem::replace(&mut self.source, Source::Memory) {
+            Source::File(file) => self.of_file(file, request),
+            source => Response { source, ..self },
+        }
+    }
+
+    /// The body that is written while it is sent, if it is sent at all.
+    pub(crate) fn stream_body(&self, head_only: bool) -> Option<&StreamBody> {
+        match &self.source {
+            Source::Stream(body) if !head_only && self.may_have_content() => Some(body),
+            _ => None,
+        }
+    }
+
+    /// How long a stream says it is.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        let length = self.headers.get(CONTENT_LENGTH)?;
+        length.to_str().ok()?.parse().ok()
     }
 
     /// The body as it is sent: 1xx, 204, 205 and 304 have none (RFC 9110, 6.4.1 and 15.3.6), and
@@ -172,7 +274,8 @@ impl Response {
         if !self.may_have_content() {
             return None;
         }
-        if head_only && self.body.is_empty() {
+        let is_stream = matches!(self.source, Source::Stream(_));
+        if is_stream || head_only && self.body.is_empty() {
             // A handler that knows of HEAD may have left the page out.
             let own = self.headers.get(CONTENT_LENGTH);
             return own.map(|length| length.as_bytes().to_vec());

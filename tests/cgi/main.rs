@@ -3,8 +3,10 @@
 mod candidates;
 mod client;
 mod config;
+mod files;
 mod input;
 mod links;
 mod run;
 mod storage;
+mod streams;
 mod uploads;

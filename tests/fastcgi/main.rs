@@ -12,3 +12,4 @@ mod records;
 mod sessions;
 mod slow;
 mod snapshot;
+mod streams;

@@ -8,6 +8,7 @@ mod body;
 mod end;
 mod output;
 mod permit;
+mod streamed;
 
 use std::io;
 use std::mem;

@@ -28,6 +28,7 @@ use rustix::io::Errno;
 
 use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
 use super::listener::Listener;
+use super::stream_permits::StreamPermits;
 use super::streams::Streams;
 use super::workers::{Turn, Workers};
 use crate::error::{Error, Result};
@@ -77,6 +78,7 @@ pub(super) struct Pool<'a> {
     may_be_more: AtomicBool,
     places: Arc<OpenConnections>,
     streams: Streams<Job>,
+    stream_permits: Arc<StreamPermits>,
     workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
     is_stopping: AtomicBool,
@@ -112,6 +114,7 @@ impl<'a> Pool<'a> {
             may_be_more: AtomicBool::new(false),
             places: Arc::default(),
             streams: Streams::new(workers.size()),
+            stream_permits: StreamPermits::new(limits.streams),
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
@@ -351,7 +354,13 @@ impl<'a> Pool<'a> {
         let manager = self.manager.clone();
         let request = Request::new(params, body, manager, arrived);
         let head_only = request.method() == Method::HEAD;
-        let (answer, mut lines) = error_log::keep(|| answer(self.handler, request));
+        let mut permit = None;
+        let (answer, mut lines) = error_log::keep(|| {
+            answer(self.handler, request, || {
+                permit = self.stream_permits.take();
+                permit.is_some() || self.refuse_stream()
+            })
+        });
         let error_log = self
             .manager
             .created()
@@ -365,6 +374,22 @@ impl<'a> Pool<'a> {
         }
         let Answer { response, body, .. } = answer;
         drop(body);
+        if let Some(permit) = permit
+            && let Some(body) = response.stream_body(head_only).cloned()
+        {
+            let connection = Rc::into_inner(connection)?.into_inner();
+            let reports = (error_log.stderr, error_log.server);
+            let stream = move || connection.stream(&response, &body, permit, &lines, reports);
+            if let Err(error) = thread::Builder::new()
+                .name("stream".to_owned())
+                .spawn(stream)
+            {
+                report(&format!(
+                    "cannot stream a response: cannot start a thread: {error}"
+                ));
+            }
+            return None;
+        }
         let goes_on = connection
             .borrow_mut()
             .respond(&response, head_only, &lines, out);
@@ -375,6 +400,15 @@ impl<'a> Pool<'a> {
             return None;
         }
         goes_on.then_some(ConnectionHandle { connection, ..open })
+    }
+
+    /// Says why a request is answered 503.
+    fn refuse_stream(&self) -> bool {
+        let most = self.stream_permits.most();
+        report(&format!(
+            "a response is not streamed: {most} others are (--streams)"
+        ));
+        false
     }
 
     /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
@@ -493,6 +527,7 @@ impl<'a> Pool<'a> {
     /// No new connection, and no new request but the first of a connection; what runs is finished by its
     /// worker.
     pub(super) fn begin_stop(&self) {
+        self.stream_permits.begin_stop();
         // The workers end when this list is empty.
         let mut late = self.late();
         let waiting = self.listener.end().into_iter();
@@ -515,6 +550,11 @@ impl<'a> Pool<'a> {
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
         finish(used.into_iter().map(|(_, connection)| connection).collect());
+    }
+
+    /// Waits for the responses that are still streamed; `false` when that took too long.
+    pub(super) fn wait_for_streams(&self, deadline: Instant) -> bool {
+        self.stream_permits.wait_for_end(deadline)
     }
 
     fn take_late(&self) -> Option<ConnectionHandle> {

@@ -9,7 +9,7 @@ use crate::http::response::Response;
 /// The length of a record's header.
 pub(super) const HEADER: usize = 8;
 /// The most that a record can hold, as a multiple of the padding.
-const FULL: usize = 65_528;
+pub(super) const FULL: usize = 65_528;
 /// The limits of what one request writes to the server's log: lines, and bytes of each.
 const LOG_LINES: usize = 4;
 const LOG_LINE: usize = 1024;
@@ -151,6 +151,19 @@ pub(super) fn push_response(
     log: &[String],
     status: EndStatus,
 ) {
+    push_output(out, id, response, head_only, log);
+    push_record(out, Kind::Stdout, id, &[]);
+    push_end(out, id, status);
+}
+
+/// Appends a response without the end of its request.
+pub(super) fn push_output(
+    out: &mut Vec<u8>,
+    id: u16,
+    response: &Response,
+    head_only: bool,
+    log: &[String],
+) {
     let beginning = out.len();
     let start = begin_record(out);
     response.write_head(out, head_only);
@@ -166,8 +179,6 @@ pub(super) fn push_response(
         push_record(out, Kind::Stdout, id, chunk);
     }
     push_log(out, beginning, head, id, log);
-    push_record(out, Kind::Stdout, id, &[]);
-    push_end(out, id, status);
 }
 
 /// Adds lines for the server's log before the response, where nginx reads them whatever the response
@@ -177,17 +188,22 @@ fn push_log(out: &mut Vec<u8>, beginning: usize, head: usize, id: u16, log: &[St
         return;
     }
     let mut records = Vec::new();
+    push_lines(&mut records, id, log);
+    let fits = head + records.len() <= HEAD_BUFFER;
+    let place = if fits { beginning } else { out.len() };
+    out.splice(place..place, records);
+}
+
+/// Appends lines for the server's log.
+pub(super) fn push_lines(records: &mut Vec<u8>, id: u16, log: &[String]) {
     for line in log.iter().take(LOG_LINES) {
         let mut end = line.len().min(LOG_LINE);
         while !line.is_char_boundary(end) {
             end -= 1;
         }
-        push_record(&mut records, Kind::Stderr, id, &line.as_bytes()[..end]);
+        push_record(records, Kind::Stderr, id, &line.as_bytes()[..end]);
     }
-    push_record(&mut records, Kind::Stderr, id, &[]);
-    let fits = head + records.len() <= HEAD_BUFFER;
-    let place = if fits { beginning } else { out.len() };
-    out.splice(place..place, records);
+    push_record(records, Kind::Stderr, id, &[]);
 }
 
 /// Why a stream of parameters cannot be used.

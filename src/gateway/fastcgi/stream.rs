@@ -100,6 +100,13 @@ impl Stream {
         wait(self.socket.as_fd(), PollFlags::OUT, pause)
     }
 
+    /// Waits up to `pause` until the peer takes something or, if it is listened to, has sent something.
+    pub(super) fn wait_for_room_or_input(&self, reads: bool, pause: Duration) -> io::Result<()> {
+        let mut events = PollFlags::OUT;
+        events.set(PollFlags::IN, reads);
+        wait(self.socket.as_fd(), events, pause)
+    }
+
     /// Tells the peer that nothing more comes.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.socket, Shutdown::Write)?)

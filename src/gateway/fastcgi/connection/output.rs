@@ -14,6 +14,8 @@ pub(super) struct Output {
     /// How many of these bytes are management answers, which a peer may request without end.
     pub(super) answers: usize,
     pace: Pace,
+    /// Each time that the peer is waited for, its time begins anew.
+    forgets_pace: bool,
     /// Since when the peer has taken nothing.
     since: Instant,
     limits: Limits,
@@ -26,6 +28,7 @@ impl Output {
             written: 0,
             answers: 0,
             pace: pace(limits),
+            forgets_pace: true,
             since: Instant::now(),
             limits,
         }
@@ -50,7 +53,10 @@ impl Output {
         let written = stream.write_some(bytes)?;
         if written < bytes.len() {
             (self.bytes, self.written) = (mem::take(bytes), written);
-            (self.pace, self.since) = (pace(self.limits), Instant::now());
+            self.since = Instant::now();
+            if self.forgets_pace {
+                self.pace = pace(self.limits);
+            }
         }
         Ok(())
     }
@@ -68,6 +74,11 @@ impl Output {
             (self.bytes, self.written, self.answers) = (Vec::new(), 0, 0);
         }
         Ok(())
+    }
+
+    /// From now on all waits for the peer count together, and what is between them does not.
+    pub(super) fn keep_pace(&mut self) {
+        (self.pace, self.forgets_pace) = (pace(self.limits), false);
     }
 
     /// When the peer is given up if it takes nothing more.

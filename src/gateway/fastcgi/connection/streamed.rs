@@ -1,0 +1,140 @@
+//! A response that is written while it is sent, in a thread of its own.
+
+use std::io;
+use std::time::Instant;
+
+use super::super::record::{self, EndStatus, FULL, Kind};
+use super::super::stream_permits::StreamPermit;
+use super::{Active, Connection, MAX_ANSWERS, Stage, finish};
+use crate::gateway::error_log;
+use crate::gateway::runner::report_cut;
+use crate::http::response::Response;
+use crate::http::stream::{StreamBody, StreamEnd, StreamSink};
+
+impl Connection {
+    /// Sends the response, and lines for the server's log, and closes the connection. `reports` says whether
+    /// a failure goes to stderr, and whether to the server.
+    pub(in crate::gateway::fastcgi) fn stream(
+        mut self,
+        response: &Response,
+        body: &StreamBody,
+        permit: StreamPermit,
+        log: &[String],
+        reports: (bool, bool),
+    ) {
+        let stage = &self.stage;
+        let Stage::Running(stdin) = stage else { return };
+        let request = stdin.request;
+        self.place.release_body();
+        self.output.keep_pace();
+        let mut out = Vec::new();
+        record::push_output(&mut out, request.id, response, false, log);
+        let mut sink = RecordSink {
+            connection: &mut self,
+            request,
+            permit: &permit,
+            out: Vec::new(),
+        };
+        let end = match sink.connection.write_all(request, &mut out) {
+            Ok(()) => body.run(&mut sink, response.announced()),
+            Err(_) => StreamEnd::ClientLeft,
+        };
+        out = Vec::new();
+        match end {
+            StreamEnd::ClientLeft => {}
+            StreamEnd::Whole => {
+                record::push_record(&mut out, Kind::Stdout, request.id, &[]);
+                record::push_end(&mut out, request.id, EndStatus::RequestComplete);
+                if self.write_all(request, &mut out).is_ok() {
+                    self.end_stream();
+                }
+            }
+            // A connection that is closed without END_REQUEST is what tells the server.
+            StreamEnd::Failed(reason) => {
+                let (line, lines) = error_log::keep(|| report_cut(reason.as_deref()));
+                if reports.0 {
+                    error_log::write_all(&lines);
+                }
+                if reports.1 {
+                    record::push_lines(&mut out, request.id, &[line]);
+                    // The server may be gone by now.
+                    let _ = self.write_all(request, &mut out);
+                }
+            }
+        }
+        drop(permit);
+    }
+
+    fn end_stream(mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Idle);
+        if let Stage::Running(stdin) = stage {
+            self.stage = Stage::Answered(stdin, Instant::now());
+            finish(vec![self]);
+        }
+    }
+
+    /// Writes all of it, as long as the peer's pace allows. The time in which there was nothing to write does
+    /// not count.
+    fn write_all(&mut self, request: Active, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.listen(request)?;
+        self.output.send(&mut self.stream, bytes)?;
+        while !self.output.is_empty() {
+            let left = self
+                .output
+                .deadline()
+                .saturating_duration_since(Instant::now());
+            let reads = !self.has_input_ended && self.output.answers <= MAX_ANSWERS;
+            self.stream.wait_for_room_or_input(reads, left)?;
+            self.listen(request)?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the peer has sent meanwhile: an end of the request, questions, the rest of the body.
+    fn listen(&mut self, request: Active) -> io::Result<()> {
+        if !self.has_input_ended && self.output.answers <= MAX_ANSWERS {
+            match self.stream.fill() {
+                Ok(0) => self.has_input_ended = true,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+        if self.skip_stdin()? {
+            let is_aborted = self.stdin().is_some_and(|stdin| stdin.is_aborted);
+            while !is_aborted && let Some(record) = self.whole_record()? {
+                if (record.0.kind, record.0.id) == (Kind::AbortRequest, request.id) {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                self.dispatch(&record)?;
+            }
+            if is_aborted {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The records of a stream, each as long as what was written at once.
+struct RecordSink<'a> {
+    connection: &'a mut Connection,
+    request: Active,
+    permit: &'a StreamPermit,
+    out: Vec<u8>,
+}
+
+impl StreamSink for RecordSink<'_> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for chunk in bytes.chunks(FULL) {
+            self.out.clear();
+            record::push_record(&mut self.out, Kind::Stdout, self.request.id, chunk);
+            self.connection.write_all(self.request, &mut self.out)?;
+        }
+        Ok(())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.permit.is_stopping()
+    }
+}

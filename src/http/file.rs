@@ -1,0 +1,399 @@
+//! [`Response::file`]: a file of a directory, whole, in part, or not at all when the client has it.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use cookie::time::OffsetDateTime;
+use cookie::time::format_description::well_known::Rfc2822;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::request::Request;
+use super::response::Response;
+use crate::error::Error;
+
+/// A file up to this size is an answer in memory, which needs no thread of its own under FastCGI.
+const IN_MEMORY: u64 = 64 << 10;
+const BUFFER: usize = 64 << 10;
+
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOCTTY)
+    // To open a FIFO must not wait.
+    .union(OFlags::NONBLOCK);
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::DIRECTORY);
+
+/// What names end with, and what is in them then.
+const TYPES: [(&str, &str); 22] = [
+    ("css", "text/css; charset=utf-8"),
+    ("csv", "text/csv; charset=utf-8"),
+    ("gif", "image/gif"),
+    ("gz", "application/gzip"),
+    ("htm", "text/html; charset=utf-8"),
+    ("html", "text/html; charset=utf-8"),
+    ("ico", "image/vnd.microsoft.icon"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("json", "application/json"),
+    ("mp3", "audio/mpeg"),
+    ("mp4", "video/mp4"),
+    ("pdf", "application/pdf"),
+    ("png", "image/png"),
+    ("svg", "image/svg+xml"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("wasm", "application/wasm"),
+    ("webm", "video/webm"),
+    ("webp", "image/webp"),
+    ("woff2", "font/woff2"),
+    ("zip", "application/zip"),
+];
+const OTHER_TYPE: &str = "application/octet-stream";
+
+/// A file that was opened, and is read when the request is known.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    file: File,
+    length: u64,
+    etag: String,
+    modified: Option<OffsetDateTime>,
+}
+
+impl Response {
+    /// A file below the directory `root`, by a path that may come from a client: `request.path_info()`, say.
+    ///
+    /// Only a regular file is sent. What does not exist, is another kind of file, or lies outside of `root`, by `..`
+    /// or by a symbolic link, is answered 404. The type follows from the name; set another with
+    /// [`Response::with_header`].
+    ///
+    /// The response has `ETag` and `Last-Modified`. A client that has the file already is answered 304, one that
+    /// asks for a part (`Range`) gets 206 with that part or 416; one that asks for several parts gets the whole.
+    /// A long file is a stream, as [`Response::stream`] has it. Where the session was used, `cacheLimiter`
+    /// says how the file may be cached, unless the response has a Cache-Control of its own.
+    ///
+    /// ```no_run
+    /// use cgi_session::http::StatusCode;
+    /// use cgi_session::{Request, Response, Result};
+    ///
+    /// fn download(request: &mut Request) -> Result<Response> {
+    ///     let session = request.read_session()?;
+    ///     if session.is_none_or(|session| session.user().is_none()) {
+    ///         return Ok(Response::text("Log in first").with_status(StatusCode::FORBIDDEN));
+    ///     }
+    ///     Ok(Response::file("/srv/reports", request.path_info()))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn file(root: impl AsRef<Path>, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        match OpenFile::below(root.as_ref(), path) {
+            Ok(Some(file)) => file.response(path),
+            Ok(None) => Response::text("Not found\n").with_status(StatusCode::NOT_FOUND),
+            Err(error) => {
+                log::warn!("{}", error.one_line());
+                let page = Response::text("The file cannot be read.\n");
+                page.with_status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    /// The answer to this request, of a file that was not looked at yet (RFC 9110, 13.2.2 and 14.2).
+    pub(crate) fn of_file(mut self, file: Arc<OpenFile>, request: &Request) -> Self {
+        let field = |name: HeaderName| request.header(name.as_str()).and_then(|it| it.to_str());
+        let is_get = request.method() == Method::GET;
+        let head_only = request.method() == Method::HEAD;
+        let mut part = (0, file.length);
+        if self.status() == StatusCode::OK && (is_get || head_only) {
+            if file.is_known(field(IF_NONE_MATCH), field(IF_MODIFIED_SINCE)) {
+                return self.with_status(StatusCode::NOT_MODIFIED);
+            }
+            let range = field(RANGE).filter(|_| is_get && file.is_same(field(IF_RANGE)));
+            match range.map_or(Part::Whole, |range| part_of(range, file.length)) {
+                Part::Whole => {}
+                Part::Bytes(start, end) => {
+                    let range = format!("bytes {start}-{}/{}", end - 1, file.length);
+                    part = (start, end);
+                    self = self.with_status(StatusCode::PARTIAL_CONTENT);
+                    self.insert(CONTENT_RANGE, &range);
+                }
+                Part::Nothing => {
+                    part = (0, 0);
+                    self = self.with_status(StatusCode::RANGE_NOT_SATISFIABLE);
+                    self.insert(CONTENT_RANGE, &format!("bytes */{}", file.length));
+                }
+            }
+        }
+        let (start, end) = part;
+        if head_only || end - start > IN_MEMORY {
+            self.insert(CONTENT_LENGTH, &(end - start).to_string());
+        }
+        if head_only {
+            return self;
+        }
+        if end - start > IN_MEMORY {
+            return self.streamed(move |out| file.copy(start, end, out));
+        }
+        let mut bytes = Vec::new();
+        match file.copy(start, end, &mut bytes) {
+            Ok(()) => self.with_body(bytes),
+            Err(error) => {
+                log::warn!("a file cannot be read: {error}");
+                let page = Response::text("The file cannot be read.\n");
+                page.with_status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    fn insert(&mut self, name: HeaderName, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers_mut().insert(name, value);
+        }
+    }
+}
+
+impl OpenFile {
+    /// Opens a regular file below `root`; `None` when there is none of this path.
+    fn below(root: &Path, path: &Path) -> Result<Option<Self>, Error> {
+        let mut names = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => names.push(name),
+                Component::RootDir | Component::CurDir => {}
+                Component::ParentDir | Component::Prefix(_) => return Ok(None),
+            }
+        }
+        let relative: std::path::PathBuf = names.iter().collect();
+        let has_slash = path.as_os_str().as_bytes().ends_with(b"/");
+        if names.is_empty() || has_slash {
+            return Ok(None);
+        }
+        let root_failed = |errno: Errno| Error::io("cannot open the directory", root, errno.into());
+        let directory = openat(CWD, root, DIRECTORY, Mode::empty()).map_err(root_failed)?;
+        let failed = |error| Error::io("cannot open", root.join(&relative), error);
+        let file: File = match open_below(directory, &relative) {
+            Ok(file) => file.into(),
+            Err(
+                Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::LOOP
+                | Errno::XDEV
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::NAMETOOLONG
+                | Errno::INVAL
+                | Errno::MLINK
+                // A socket.
+                | Errno::NXIO,
+            ) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        let metadata = file.metadata().map_err(failed)?;
+        Ok(metadata.is_file().then(|| OpenFile::new(file, &metadata)))
+    }
+
+    fn new(file: File, metadata: &Metadata) -> Self {
+        let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+        let (inode, length) = (metadata.ino(), metadata.len());
+        OpenFile {
+            file,
+            length,
+            etag: format!("\"{inode:x}-{length:x}-{seconds:x}.{nanoseconds:x}\""),
+            modified: OffsetDateTime::from_unix_timestamp(seconds).ok(),
+        }
+    }
+
+    fn response(self, path: &Path) -> Response {
+        let end = path.extension().unwrap_or_default().to_string_lossy();
+        let known = TYPES
+            .iter()
+            .find(|(name, _)| end.eq_ignore_ascii_case(name));
+        let content_type = known.map_or(OTHER_TYPE, |(_, content_type)| content_type);
+        let mut response = Response::new(HeaderValue::from_static(content_type), "");
+        response.insert(ETAG, &self.etag);
+        if let Some(date) = self.modified.and_then(|time| time.format(&Rfc2822).ok()) {
+            response.insert(LAST_MODIFIED, &date.replace("+0000", "GMT"));
+        }
+        response.insert(ACCEPT_RANGES, "bytes");
+        response.insert(X_CONTENT_TYPE_OPTIONS, "nosniff");
+        response.with_file(Arc::new(self))
+    }
+
+    /// Whether the client has the file as it is (RFC 9110, 13.1.2 and 13.1.3).
+    fn is_known(&self, none_match: Option<&str>, modified_since: Option<&str>) -> bool {
+        if let Some(tags) = none_match {
+            let mut tags = tags.split(',').map(str::trim);
+            return tags.any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag);
+        }
+        let since = modified_since.and_then(date);
+        since
+            .zip(self.modified)
+            .is_some_and(|(since, modified)| modified <= since)
+    }
+
+    /// Whether a client has a part of this very file (RFC 9110, 13.1.5).
+    fn is_same(&self, if_range: Option<&str>) -> bool {
+        if_range.is_none_or(|known| {
+            known == self.etag || self.modified.is_some() && date(known) == self.modified
+        })
+    }
+
+    fn copy(&self, mut start: u64, end: u64, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        while start < end {
+            let left = usize::try_from(end - start).unwrap_or(BUFFER);
+            let read = self.file.read_at(&mut buffer[..left.min(BUFFER)], start)?;
+            if read == 0 {
+                return Err(io::Error::other("the file is shorter than it was"));
+            }
+            out.write_all(&buffer[..read])?;
+            start += read as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file without leaving the directory. A link within it may be followed where the kernel can tell.
+fn open_below(directory: OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{ResolveFlags, openat2};
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match openat2(&directory, path, FILE, Mode::empty(), beneath) {
+            // Before Linux 5.6, or kept from us by a container.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return opened,
+        }
+    }
+    open_without_links(directory, path)
+}
+
+/// Opens a file step by step, through no link at all.
+fn open_without_links(mut directory: OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let mut names = path.iter().peekable();
+    while let Some(name) = names.next() {
+        let flags = if names.peek().is_some() {
+            DIRECTORY
+        } else {
+            FILE
+        };
+        directory = openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+/// Reads a date as HTTP has it; older forms count as none.
+fn date(text: &str) -> Option<OffsetDateTime> {
+    let text = text.strip_suffix("GMT")?;
+    OffsetDateTime::parse(&format!("{text}+0000"), &Rfc2822).ok()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// From the first to before the second.
+    Bytes(u64, u64),
+    Nothing,
+}
+
+/// The part that a Range field asks for. One that makes no sense, or asks for several, is no field at all.
+fn part_of(range: &str, length: u64) -> Part {
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // More than fit are beyond every end.
+        is_number.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    let unit = range
+        .split_once('=')
+        .filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"));
+    let Some((first, last)) = unit.and_then(|(_, set)| set.trim().split_once('-')) else {
+        return Part::Whole;
+    };
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first > last => Part::Whole,
+        (Some(first), _) if first >= length && (last.is_empty() || number(last).is_some()) => {
+            Part::Nothing
+        }
+        (Some(first), Some(last)) => Part::Bytes(first, length.min(last.saturating_add(1))),
+        (Some(first), None) if last.is_empty() => Part::Bytes(first, length),
+        (None, Some(0)) if first.is_empty() => Part::Nothing,
+        (None, Some(_)) if first.is_empty() && length == 0 => Part::Nothing,
+        (None, Some(suffix)) if first.is_empty() => {
+            Part::Bytes(length.saturating_sub(suffix), length)
+        }
+        _ => Part::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_is_a_part_and_what_makes_no_sense_is_none() {
+        for (range, part) in [
+            ("bytes=0-0", Part::Bytes(0, 1)),
+            ("BYTES=2-", Part::Bytes(2, 10)),
+            ("bytes=2-99999999999999999999999", Part::Bytes(2, 10)),
+            ("bytes=-3", Part::Bytes(7, 10)),
+            ("bytes=-30", Part::Bytes(0, 10)),
+            ("bytes=10-", Part::Nothing),
+            ("bytes=99999999999999999999999-", Part::Nothing),
+            ("bytes=-0", Part::Nothing),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=5-4", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=1-x", Part::Whole),
+            ("bytes=20-x", Part::Whole),
+            ("bytes", Part::Whole),
+            ("lines=0-1", Part::Whole),
+        ] {
+            assert_eq!(part_of(range, 10), part, "{range}");
+        }
+        assert_eq!(part_of("bytes=-1", 0), Part::Nothing);
+    }
+
+    #[test]
+    fn where_the_kernel_cannot_keep_within_a_directory_no_link_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir(path.join("a")).unwrap();
+        std::fs::write(path.join("a/file"), "text").unwrap();
+        std::os::unix::fs::symlink("file", path.join("a/link")).unwrap();
+        std::os::unix::fs::symlink("a", path.join("b")).unwrap();
+        let open = |name: &str| {
+            let root = openat(CWD, path, DIRECTORY, Mode::empty()).unwrap();
+            open_without_links(root, Path::new(name)).map(drop)
+        };
+        assert_eq!(open("a/file"), Ok(()));
+        assert_eq!(open("a/link"), Err(Errno::LOOP));
+        assert_eq!(open("b/file"), Err(Errno::NOTDIR));
+    }
+
+    #[test]
+    fn dates_are_read_as_http_writes_them() {
+        let epoch = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(epoch));
+        for other in [
+            "",
+            "GMT",
+            "0",
+            "Thu, 01 Jan 1970 00:00:00 +0000",
+            "yesterday GMT",
+        ] {
+            assert_eq!(date(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Responses that are written while they are sent.
+
+use rustix::process::Signal;
+use testkit::fastcgi::client::{
+    ABORT, Client, END, KEEP, Reply, STDIN, STDOUT, get, head, params, record, visit,
+};
+use testkit::fastcgi::server::{Server, Setup, Socket, until};
+
+/// How much a program may grow while it streams, in KiB.
+const GROWTH: u64 = 4 << 10;
+
+fn start(arguments: &[&str]) -> Server {
+    let setup = Setup::new("streams", Socket::ListenUnix);
+    setup.arguments(arguments).start()
+}
+
+/// Sends a request and reads until this is in the response.
+#[track_caller]
+fn read_until(client: &mut Client, request: &[u8], text: &str) -> String {
+    client.send(request).unwrap();
+    let mut all = String::new();
+    while !all.contains(text) {
+        let record = client.record().unwrap().expect("more of the response");
+        assert_eq!(record.kind, STDOUT, "{all}");
+        all.push_str(&String::from_utf8(record.content).unwrap());
+    }
+    all
+}
+
+fn cookie(head: &str) -> String {
+    let line = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Set-Cookie: "));
+    line.unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[track_caller]
+fn expect_whole(reply: &Reply, text: &str) {
+    assert_eq!((reply.end, reply.text().as_str()), (Some(0), text));
+}
+
+#[test]
+fn the_session_is_saved_and_released_before_the_first_byte_and_every_write_goes_out_at_once() {
+    for socket in [Socket::ListenUnix, Socket::ListenTcp] {
+        let setup = Setup::new("streams", socket);
+        let server = setup.arguments(&["--workers", "1"]).start();
+        let mut client = server.connect();
+        let head = read_until(&mut client, &get(1, 0, "mode=wait"), "count 1\n");
+        assert!(head.starts_with("Status: 200 OK\r\nContent-Type: text/plain\r\n"));
+        assert!(head.contains("\r\nX-Accel-Buffering: no\r\n"), "{head}");
+        assert!(!head.contains("Content-Length"), "{head}");
+        // The stream still runs, and holds neither the session nor the worker.
+        let other = server.ask(&visit(1, 0, "mode=count", &cookie(&head)));
+        assert_eq!(other.text(), "2");
+        server.go();
+        let rest = client.reply(1).unwrap();
+        assert_eq!(rest.end, Some(0));
+        assert!(rest.head.ends_with("went on\n"), "{rest:?}");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn a_server_that_keeps_its_connections_gets_a_whole_stream_and_the_end_of_its_connection() {
+    let server = start(&[]);
+    let mut client = server.connect();
+    let reply = client.ask(7, &get(7, KEEP, "mode=plain"));
+    expect_whole(&reply, "count 1\n");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_gigabyte_is_streamed_in_constant_memory() {
+    let server = start(&[]);
+    let size = 1_u64 << 30;
+    let mut client = server.connect();
+    let request = get(1, 0, &format!("mode=blocks&size={size}"));
+    read_until(&mut client, &request, "count 1\n");
+    let before = server.memory();
+    let (mut received, mut most) = (0, 0);
+    let mut next_look = 0;
+    while let Some(record) = client.record().unwrap()
+        && record.kind != END
+    {
+        received += record.content.len() as u64;
+        if received >= next_look {
+            most = most.max(server.memory());
+            next_look += size / 16;
+        }
+    }
+    assert_eq!(received, size);
+    assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
+}
+
+#[test]
+fn a_client_that_left_is_an_error_of_the_next_write() {
+    let leaves: [fn(Client); 3] = [
+        drop,
+        |client| client.vanish(),
+        |mut client| {
+            client.send(&record(ABORT, 1, b"")).unwrap();
+            // It does not read on either.
+            std::mem::forget(client);
+        },
+    ];
+    for leave in leaves {
+        let server = start(&[]);
+        let mut client = server.connect();
+        let request = get(1, 0, "mode=blocks&size=10000000000000");
+        read_until(&mut client, &request, "count 1\n");
+        leave(client);
+        let failed = server.directory().join("failed");
+        until("the write fails", || failed.exists());
+        assert_eq!(server.log(), "");
+        server.answers_at_once("a client that left");
+    }
+}
+
+#[test]
+fn a_handler_that_passes_over_the_clients_end_ends_like_one_that_does_not() {
+    let server = start(&["--streams", "1"]);
+    let mut client = server.connect();
+    let request = get(1, 0, "mode=passes+over+errors");
+    read_until(&mut client, &request, "count 1\n");
+    drop(client);
+    until("the next one is streamed", || {
+        server.ask(&get(1, 0, "mode=plain")).status() == 200
+    });
+}
+
+#[test]
+fn a_stream_beyond_the_limit_is_answered_503_and_saves_nothing() {
+    let server = start(&["--streams", "1"]);
+    let mut client = server.connect();
+    let head = read_until(&mut client, &get(1, 0, "mode=wait"), "count 1\n");
+    let cookie = cookie(&head);
+    let refused = server.ask(&visit(1, 0, "mode=plain", &cookie));
+    assert_eq!((refused.status(), refused.end), (503, Some(0)));
+    assert!(refused.head.contains("\r\nRetry-After: 5\r\n"));
+    assert!(refused.log[0].contains("--streams"), "{refused:?}");
+    // What is no stream, or sends the head of one, needs no place.
+    assert_eq!(server.ask(&visit(1, 0, "mode=count", &cookie)).text(), "2");
+    let asks_head = params("HEAD", "mode=plain", &[]);
+    let asks_head = [head_of(&asks_head), record(STDIN, 1, b"")].concat();
+    assert_eq!(server.ask(&asks_head).status(), 200);
+    server.go();
+    assert_eq!(client.reply(1).unwrap().end, Some(0));
+    until("there is a place again", || {
+        server.ask(&visit(1, 0, "mode=plain", &cookie)).status() == 200
+    });
+}
+
+fn head_of(params: &[u8]) -> Vec<u8> {
+    head(1, 0, params)
+}
+
+#[test]
+fn a_stream_whose_handler_fails_has_no_end_and_the_log_says_why() {
+    for (query, reason, in_log) in [
+        ("mode=fail", "on purpose", "on purpose"),
+        ("mode=panic", "panicked", "panicked at"),
+        ("mode=plain&announce=9", "1 bytes before", "1 bytes before"),
+        ("mode=plain&announce=7", "longer than", "longer than"),
+    ] {
+        let server = start(&[]);
+        let mut client = server.connect();
+        client.send(&get(1, KEEP, query)).unwrap();
+        let reply = client.reply(1).unwrap();
+        assert_eq!((reply.status(), reply.end), (200, None), "{query}");
+        let line = "a streamed response is cut off";
+        let is_told = reply
+            .log
+            .iter()
+            .any(|it| it.contains(line) && it.contains(reason));
+        assert!(is_told, "{reply:?}");
+        until("the log has it", || server.log().contains(line));
+        assert!(server.log().contains(in_log), "{}", server.log());
+        let count = server.ask(&visit(1, 0, "mode=count", reply.cookie().unwrap()));
+        assert_eq!(count.text(), "2", "the head was sent: what is saved stays");
+    }
+}
+
+#[test]
+fn a_write_that_is_blocked_has_a_deadline_and_a_handler_that_is_silent_has_none() {
+    let setup = Setup::new("streams", Socket::ListenUnix);
+    let server = setup.variable("STREAM_WRITE", 250).start();
+    let reply = server.ask(&get(1, 0, "mode=silent"));
+    expect_whole(&reply, "count 1\nspoke again\n");
+    let mut client = server.connect();
+    client
+        .send(&get(1, 0, "mode=blocks&size=10000000000000"))
+        .unwrap();
+    let failed = server.directory().join("failed");
+    until("the write fails", || failed.exists());
+}
+
+#[test]
+fn an_answer_to_head_has_the_head_of_a_stream_and_starts_none() {
+    let server = start(&[]);
+    let params = params("HEAD", "mode=plain&announce=8", &[]);
+    let reply = server.ask(&[head_of(&params), record(STDIN, 1, b"")].concat());
+    expect_whole(&reply, "");
+    assert!(reply.head.contains("\r\nContent-Length: 8"), "{reply:?}");
+    assert!(reply.cookie().is_some());
+    assert!(!server.directory().join("began").exists());
+}
+
+#[test]
+fn a_stream_sees_the_signal_to_end_and_its_last_words_arrive() {
+    let mut server = start(&[]);
+    let mut client = server.connect();
+    let request = get(1, 0, "mode=until+the+end");
+    read_until(&mut client, &request, "count 1\n");
+    server.signal(Signal::TERM);
+    let reply = client.reply(1).unwrap();
+    assert_eq!(reply.end, Some(0));
+    assert!(reply.head.ends_with("bye\n"), "{reply:?}");
+    assert!(server.end().success());
+    assert_eq!(server.log(), "");
+}
+
+#[test]
+fn a_stream_that_does_not_end_is_cut_off_when_the_program_ends() {
+    let mut server = start(&[]);
+    let mut client = server.connect();
+    read_until(&mut client, &get(1, 0, "mode=for+ever"), "count 1\n");
+    server.signal(Signal::TERM);
+    assert_eq!(client.reply(1).unwrap().end, None);
+    assert!(server.end().success());
+    assert!(server.log().contains("took longer than 10 s"));
+}
