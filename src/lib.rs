@@ -73,6 +73,9 @@
 //! * **Nothing half-written is read**, whenever a process is killed.
 //! * **A response goes out only after its session is committed.** A commit that fails, on a full
 //!   disk for instance, gives an error page and leaves the old session whole.
+//! * **A handler that fails or panics saves nothing**, and the client gets a whole error page. For a stream
+//!   ([`Response::stream`]) that holds until its head is sent: what fails after that is in the log, the client has a part
+//!   of the response, and the session was saved before.
 //! * **A destroyed session never comes back**, and clean-up never deletes one that is in use.
 //! * **No request waits for ever**: after `lockTimeout` it is answered 503.
 //! * **Nothing is stored, and no cookie sent, before the program puts something in.**

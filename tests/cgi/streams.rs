@@ -115,3 +115,47 @@ fn an_answer_to_head_has_the_head_of_a_stream_and_starts_none() {
     assert_eq!(answer.header("content-length"), Some("8"));
     assert!(!site.path().join("began").exists());
 }
+
+#[test]
+fn the_example_of_events_tells_what_other_requests_store() {
+    let site = Site::new();
+    let id = Cgi::new("counter", &site).run().id();
+    let page = Cgi::new("events", &site).run();
+    page.expect(200, "new EventSource('events?follow=1')");
+    let request = Cgi::new("events", &site).visitor(&id).query("follow=1");
+    let mut command = request.command();
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut told = String::new();
+    for views in 1..=2 {
+        while !told.contains(&format!("data: {views}\n\n")) {
+            assert_ne!(out.read_line(&mut told).unwrap(), 0, "{told}");
+        }
+        let counted = Cgi::new("counter", &site).visitor(&id).run();
+        counted.expect(200, &format!("here {} time", views + 1));
+    }
+    assert!(told.contains("Content-Type: text/event-stream\r\n"));
+    drop(out);
+    assert_eq!(stderr_of(child), "");
+}
+
+#[test]
+fn the_example_of_downloads_sends_files_to_those_who_have_a_session() {
+    let site = Site::new();
+    fs::create_dir(site.path().join("files")).unwrap();
+    fs::write(site.path().join("files/report.txt"), "0123456789").unwrap();
+    let request = || {
+        let request = Cgi::new("download", &site).variable("PATH_INFO", "/report.txt");
+        request.variable("DOWNLOADS", site.path().join("files"))
+    };
+    request().run().expect(403, "Visit the counter first");
+    let id = Cgi::new("counter", &site).run().id();
+    let part = request().visitor(&id).variable("HTTP_RANGE", "bytes=2-4");
+    assert_eq!(part.run().expect(206, "234").body, "234");
+    let whole = request().visitor(&id).run().expect(200, "0123456789");
+    assert_eq!(whole.header("cache-control"), Some("private, no-cache"));
+    let known = request().visitor(&id);
+    let known = known.variable("HTTP_IF_NONE_MATCH", whole.header("etag").unwrap());
+    assert_eq!(known.run().status, 304);
+}

@@ -4,8 +4,13 @@
     reason = "every example has the frame of the site for itself"
 )]
 
+use std::env;
 use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use cgi_session::{Request, Response};
 use http::StatusCode;
@@ -59,12 +64,32 @@ pub(crate) fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Sen
         "lookup" => Ok(lookup::lookup(request)?),
         "misbehave" => misbehave::misbehave(request),
         "race" => race::race(request),
+        "file" => Ok(Response::file(beside("")?, "app.data")),
         "statuses" => statuses::statuses(request),
+        "stream" => stream(request),
         "upload" => upload::upload(request),
         "visit" => Ok(visit::visit(request)?),
         "proxy" => Ok(proxy(request)),
         _ => Ok(Response::text(format!("no program at {path}")).with_status(StatusCode::NOT_FOUND)),
     }
+}
+
+/// A response whose second part comes when the file is there that the query names.
+fn stream(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+    let mark = beside(&request.query("mark").unwrap_or_default())?;
+    request.session()?.insert("streamed", true)?;
+    Ok(Response::stream("text/plain", move |out| {
+        out.write_all(b"first\n")?;
+        while !mark.exists() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        out.write_all(b"second\n")
+    }))
+}
+
+/// A file in the directory of the program.
+fn beside(name: &str) -> io::Result<PathBuf> {
+    Ok(env::current_exe()?.with_file_name(".").join(name))
 }
 
 /// What the variable says that a client must not set by a header called Proxy.

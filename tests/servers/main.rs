@@ -6,5 +6,6 @@ mod examples;
 mod languages;
 mod other_transport;
 mod readme;
+mod streams;
 mod systemd;
 mod together;
