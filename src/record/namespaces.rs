@@ -126,12 +126,16 @@ impl Namespaces {
         for values in values.values_mut() {
             values.set_longest_key(longest_key);
         }
-        let mut read = Namespaces::new(app, longest_key);
-        if let Some(own) = values.remove(app) {
-            read.own = own;
-        }
-        (read.others, read.notes, read.changed) = (values, notes, changed);
-        Ok(read)
+        let own = values.remove(app);
+        Ok(Namespaces {
+            app: app.to_owned(),
+            own: own.unwrap_or_else(|| Values::with_longest_key(longest_key)),
+            others: values,
+            notes,
+            reserved: Vec::new(),
+            longest_key,
+            changed,
+        })
     }
 
     /// All of it as one JSON object, of about `length` bytes. An application without values leaves no

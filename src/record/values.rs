@@ -4,6 +4,7 @@ mod check;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
@@ -388,10 +389,13 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = BTreeMap::new();
         while let Some((key, value)) = map.next_entry::<String, V>()? {
-            if values.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("{key:?} stands there twice")));
-            }
-            values.insert(key, value);
+            match values.entry(key) {
+                Entry::Vacant(free) => free.insert(value),
+                Entry::Occupied(taken) => {
+                    let twice = format_args!("{:?} stands there twice", taken.key());
+                    return Err(A::Error::custom(twice));
+                }
+            };
         }
         Ok(Unique(values))
     }

@@ -98,6 +98,8 @@ pub(super) enum Slot {
 pub(super) struct Header {
     pub(super) generation: u64,
     pub(super) length: usize,
+    /// Both as they are written, which the checksum covers.
+    fields: ([u8; 20], [u8; 10]),
     hash: [u8; 16],
     seed: [u8; 16],
 }
@@ -106,9 +108,8 @@ impl Header {
     /// The seed, if `data` is what was written with this header under this name.
     pub(super) fn matches(&self, digest: &SessionDigest, data: &[u8]) -> Option<u64> {
         let seed = hex_number(&self.seed)?;
-        let (g, n) = (decimal(self.generation), decimal(self.length as u64));
-        let is_whole =
-            data.len() == self.length && checksum(digest, seed, &g, &n, data) == self.hash;
+        let (g, n) = &self.fields;
+        let is_whole = data.len() == self.length && checksum(digest, seed, g, n, data) == self.hash;
         is_whole.then_some(seed)
     }
 }
@@ -132,9 +133,14 @@ fn header(bytes: &[u8], place: SlotPosition, cap: usize) -> Option<Header> {
     if !fixed {
         return None;
     }
+    let fields: ([u8; 20], [u8; 10]) = (
+        bytes[GENERATION].try_into().ok()?,
+        bytes[LENGTH].try_into().ok()?,
+    );
     let header = Header {
-        generation: aligned_number(&bytes[GENERATION])?,
-        length: usize::try_from(aligned_number(&bytes[LENGTH])?).ok()?,
+        generation: aligned_number(&fields.0)?,
+        length: usize::try_from(aligned_number(&fields.1)?).ok()?,
+        fields,
         seed: bytes[SEED].try_into().ok()?,
         hash: bytes[HASH].try_into().ok()?,
     };
@@ -143,9 +149,9 @@ fn header(bytes: &[u8], place: SlotPosition, cap: usize) -> Option<Header> {
 
 /// Spaces alone before it: in the checksum the field is what a number is written as.
 fn aligned_number(field: &[u8]) -> Option<u64> {
-    let blank = field.iter().take_while(|byte| **byte == b' ').count();
+    let blank = field.iter().position(|byte| *byte != b' ')?;
     let digits = field.get(blank..)?;
-    if matches!(digits, [] | [b'0', _, ..]) {
+    if matches!(digits, [b'0', _, ..]) {
         return None;
     }
     digits.iter().try_fold(0u64, |number, digit| {
