@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::sessions::Ended;
 use crate::{
-    check, cleanup, config, copy, destroy, init, list, manual, new, report, serve, show, start,
-    stats, uninstall, value,
+    check, cleanup, config, copy, destroy, guard, init, list, manual, new, report, serve, show,
+    start, stats, uninstall, value,
 };
 
 const EXAMPLES: &str = "\
@@ -71,6 +71,7 @@ enum Command {
     Start(start::Arguments),
     Copy(copy::Arguments),
     Cleanup(cleanup::Arguments),
+    Guard(guard::Arguments),
     Init(init::Arguments),
     Uninstall(uninstall::Arguments),
     Man(manual::Manual),
@@ -101,6 +102,7 @@ pub fn cgi_session() -> ExitCode {
         Command::Unset(arguments) => value::unset(arguments, file),
         Command::Start(arguments) => start::run(arguments, file),
         Command::Copy(arguments) => copy::run(arguments, file),
+        Command::Guard(arguments) => guard::run(arguments, file),
         Command::Cleanup(arguments) => Ok(cleanup::clean_up(arguments, file)),
         Command::Init(arguments) => init::run(arguments, file),
         Command::Uninstall(arguments) => uninstall::run(arguments, file),

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod copy;
 mod destroy;
+mod guard;
 mod head;
 mod init;
 mod key_file;

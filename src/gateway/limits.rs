@@ -12,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) workers: Option<usize>,
     pub(crate) connections: usize,
     pub(crate) streams: usize,
+    /// Requests of role Authorizer are answered, too.
+    pub(crate) authorizes: bool,
     pub(crate) params_bytes: usize,
     pub(crate) params: usize,
     pub(crate) idle_timeout: Duration,
@@ -30,6 +32,7 @@ impl Default for Limits {
             workers: None,
             connections: 1024,
             streams: 64,
+            authorizes: false,
             params_bytes: 512 << 10,
             params: 1000,
             idle_timeout: Duration::from_secs(60),

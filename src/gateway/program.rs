@@ -84,6 +84,7 @@ pub struct Program {
     socket_group: Option<String>,
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
+    has_own_arguments: bool,
 }
 
 impl Program {
@@ -112,6 +113,20 @@ impl Program {
         make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,
     ) -> Self {
         self.manager = Some(LazyManager::new(make));
+        self
+    }
+
+    /// Answers FastCGI's role Authorizer, too: a web server asks whether a request may go on, and takes a response with
+    /// status 200 for yes, of which each header `Variable-NAME` becomes the variable `NAME`. The handler gets the
+    /// request without its body. Without this, other roles than Responder are refused.
+    pub fn authorizer(mut self) -> Self {
+        self.limits.authorizes = true;
+        self
+    }
+
+    /// The command line is the program's own: no `--workers` or `--listen` is taken from it.
+    pub fn own_arguments(mut self) -> Self {
+        self.has_own_arguments = true;
         self
     }
 
@@ -262,6 +277,9 @@ impl Program {
     #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     fn with_arguments(mut self) -> Result<Self, lexopt::Error> {
         use lexopt::prelude::{Long, ValueExt as _};
+        if self.has_own_arguments {
+            return Ok(self);
+        }
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {

@@ -12,7 +12,7 @@ use crate::server::{Server, has_file, shipped};
 use crate::site::Site;
 use crate::{is_installed, is_root, wait_until};
 
-const MODULES: &str = "/usr/lib/apache2/modules";
+pub(crate) const MODULES: &str = "/usr/lib/apache2/modules";
 const OF_BOTH: [&str; 4] = ["authz_core", "alias", "dir", "mime"];
 
 /// Starts Apache with threads, if it is installed with `mod_fcgid`; its first port is the FastCGI
@@ -72,7 +72,7 @@ fn site_on(directory: &Path, file: &str, port: u16) -> String {
 }
 
 /// Writes what Debian's own configuration would say, as far as the sites need it, and the rest.
-fn command(site: &Site, directory: &Path, modules: &[&str], rest: &str) -> Command {
+pub(crate) fn command(site: &Site, directory: &Path, modules: &[&str], rest: &str) -> Command {
     let loaded = |module: &&str| format!("LoadModule {module}_module {MODULES}/mod_{module}.so\n");
     let modules: String = OF_BOTH.iter().chain(modules).map(loaded).collect();
     let user = if is_root() {

@@ -20,6 +20,7 @@ pub mod counting;
 pub mod disk;
 pub mod engines;
 pub mod fastcgi;
+pub mod guarded;
 pub mod lighttpd;
 pub mod machine;
 pub mod mysql;

@@ -32,7 +32,7 @@ pub fn start(site: &Site, settings: &str) -> Option<Server> {
 }
 
 /// What Debian's own configuration says, as far as the programs need it.
-fn configuration(port: u16, site: &Site, settings: &str) -> String {
+pub(crate) fn configuration(port: u16, site: &Site, settings: &str) -> String {
     let user = if is_root() {
         "server.username = \"www-data\"\nserver.groupname = \"www-data\"\n"
     } else {

@@ -48,7 +48,7 @@ pub fn start(site: &Site, settings: &str) -> Option<Server> {
 }
 
 /// What Debian's own configuration would say, as far as the sites need it.
-fn configuration(settings: &str) -> String {
+pub(crate) fn configuration(settings: &str) -> String {
     let user = if is_root() { "user www-data;\n" } else { "" };
     format!(
         "{user}daemon off;\npid pid;\nworker_processes 2;\n\

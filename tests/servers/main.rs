@@ -3,6 +3,7 @@
 mod caches;
 mod deploy;
 mod examples;
+mod guard;
 mod languages;
 mod other_transport;
 mod readme;

@@ -39,7 +39,11 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
 
 #[test]
 fn the_units_can_reach_an_engine_and_are_never_skipped() {
-    for unit in ["cgi-session-cleanup.service", "cgi-session-app.service"] {
+    for unit in [
+        "cgi-session-cleanup.service",
+        "cgi-session-app.service",
+        "cgi-session-guard.service",
+    ] {
         let text = testkit::server::shipped(unit, &[]);
         assert!(
             !text.contains("PrivateNetwork=") && !text.contains("\nCondition"),

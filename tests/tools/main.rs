@@ -23,6 +23,7 @@ mod copy;
     feature = "sqlite"
 ))]
 mod engine;
+mod guard;
 mod init;
 mod languages;
 mod manual;

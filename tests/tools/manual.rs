@@ -4,7 +4,7 @@ use std::fs;
 
 use testkit::tools::{Finished, program, tool};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "new",
     "serve",
     "config",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 18] = [
     "start",
     "copy",
     "cleanup",
+    "guard",
     "init",
     "uninstall",
     "man",

@@ -36,8 +36,9 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 const READS: usize = 64;
 /// The limit in bytes of management answers that a peer has not taken; beyond it, it is not read.
 const MAX_ANSWERS: usize = 64 << 10;
-/// FastCGI 1.0, 5.1: the only role that is played here, and the flag to keep the connection.
+/// FastCGI 1.0, 5.1: the roles that are played here, and the flag to keep the connection.
 const RESPONDER: [u8; 2] = [0, 1];
+const AUTHORIZER: [u8; 2] = [0, 2];
 const KEEP_CONNECTION: u8 = 1;
 
 /// A connection, at whatever point of a request it is.
@@ -84,6 +85,8 @@ enum Stage {
 struct Active {
     id: u16,
     keeps_connection: bool,
+    /// A server sends no body to an authorizer, nor the end of one (FastCGI 1.0, 6.3).
+    has_body: bool,
 }
 
 /// The result of reading on.
@@ -250,8 +253,9 @@ impl Connection {
         let request = Active {
             id,
             keeps_connection: flags & KEEP_CONNECTION != 0,
+            has_body: [role1, role0] == RESPONDER,
         };
-        if [role1, role0] != RESPONDER {
+        if !(request.has_body || self.limits.authorizes && [role1, role0] == AUTHORIZER) {
             // lighttpd serves the file when an authorizer says nothing but that it is none.
             let page = error_page(StatusCode::FORBIDDEN);
             let mut out = Vec::new();
@@ -285,6 +289,7 @@ impl Connection {
             }
             return None;
         }
+        let has_body = request.has_body;
         let (stdin, bytes) = (
             StdinStream::new(*request, self.limits),
             std::mem::take(bytes),
@@ -294,7 +299,11 @@ impl Connection {
             self.stage = Stage::Running(stdin);
             return Some(Progress::BadRequest);
         };
-        let (wanted, is_all) = body::wanted(&params, self.limits.body_buffer);
+        let (wanted, is_all) = if has_body {
+            body::wanted(&params, self.limits.body_buffer)
+        } else {
+            (0, true)
+        };
         if wanted == 0 {
             self.stage = Stage::Running(stdin.whole());
             return Some(Progress::Request(params));

@@ -1,0 +1,133 @@
+//! The shipped settings with which nginx, Apache and lighttpd ask `cgi-session guard`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+
+use cgi_session::{Config, SessionManager};
+use testkit::apache::web_user;
+use testkit::client::{Answer, Client};
+use testkit::guarded::{self, Guard};
+use testkit::server::Server;
+use testkit::site::Site;
+
+/// A site whose pages below /members/ are for users, with the id of a session of ada's and that of one without a user.
+fn site() -> (Site, [String; 2]) {
+    let site = Site::new();
+    site.make_sessions(None);
+    let config = Config::new().set("storageFileDir", site.sessions());
+    let manager = SessionManager::new(config.unwrap()).unwrap();
+    let ids = [Some("ada"), None].map(|user| {
+        let mut session = manager.start("").unwrap();
+        session.insert("pageViews", 1).unwrap();
+        session.set_user(user).unwrap();
+        session.save().unwrap();
+        session.id().unwrap().secret().to_owned()
+    });
+    let members = site.path().join("pages/members");
+    fs::create_dir_all(&members).unwrap();
+    fs::write(members.join("page.html"), "for members").unwrap();
+    let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env | grep -i remote\n";
+    fs::write(members.join("who.cgi"), script).unwrap();
+    fs::set_permissions(members.join("who.cgi"), Permissions::from_mode(0o755)).unwrap();
+    testkit::copy(
+        &testkit::tool("cgi-session"),
+        &site.path().join("cgi-session"),
+    );
+    if let Some((uid, gid)) = web_user() {
+        for name in site.files() {
+            chown(site.sessions().join(name), Some(uid), Some(gid)).unwrap();
+        }
+        chown(site.sessions(), Some(uid), Some(gid)).unwrap();
+    }
+    (site, ids)
+}
+
+/// Asks for a page, with a header that says who the client would like to be.
+#[track_caller]
+fn ask(server: &Server, id: Option<&str>, path: &str) -> Answer {
+    let client = Client::new(server.ports[0]);
+    let mut client = match id {
+        Some(id) => client.with_id(id),
+        None => client,
+    };
+    let names = [
+        "X-Remote-User",
+        "X_Remote_User",
+        "Remote-User",
+        "Remote_User",
+    ];
+    let others: String = names.map(|name| format!("{name}: root\r\n")).concat();
+    let head = format!("GET {path} HTTP/1.1\r\n{others}");
+    client.request(head, b"")
+}
+
+/// Expects that only the session of a user opens this page, and returns what it says.
+#[track_caller]
+fn only_for_users(server: &Server, ids: &[String; 2], path: &str, refused: u16) -> String {
+    let unknown = "1".repeat(40);
+    for id in [None, Some(&*unknown), Some(&*ids[1])] {
+        let answer = ask(server, id, path);
+        assert_eq!(answer.status.as_u16(), refused, "{answer:?}");
+        assert!(!answer.body.contains("for members"), "{answer:?}");
+        if refused == 303 {
+            assert_eq!(
+                answer
+                    .header("location")
+                    .map(|it| it.ends_with("/app/login")),
+                Some(true)
+            );
+        }
+    }
+    let answer = ask(server, Some(&ids[0]), path);
+    assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
+    answer.body
+}
+
+/// Expects that what stands behind was told that the user is ada, and nobody else.
+#[track_caller]
+fn names_ada(said: &str) {
+    let is_user = |line: &&str| line.to_ascii_lowercase().contains("user");
+    let named: Vec<_> = said.lines().filter(is_user).collect();
+    assert!(named.len() == 1 && named[0].ends_with("ada"), "{said}");
+}
+
+#[test]
+fn nginx_lets_users_in_and_tells_the_application_who_they_are() {
+    let (site, ids) = site();
+    let Some(server) = guarded::start_nginx(&site, guarded::start_wiki()) else {
+        return;
+    };
+    let _guard = Guard::on_unix_socket(&site);
+    let page = only_for_users(&server, &ids, "/members/page.html", 303);
+    assert_eq!(page, "for members");
+    names_ada(&only_for_users(&server, &ids, "/wiki/page?a=b", 303));
+    ask(&server, None, "/guard").expect(404, "");
+}
+
+#[test]
+fn apache_lets_users_in_and_tells_the_application_who_they_are() {
+    let (site, ids) = site();
+    for (arguments, refused) in [(&[][..], 401), (&["--login", "/app/login"], 303)] {
+        let (_guard, port) = Guard::on_port(&site, arguments);
+        let Some(server) = guarded::start_apache(&site, guarded::start_wiki(), port) else {
+            return;
+        };
+        let page = only_for_users(&server, &ids, "/members/page.html", refused);
+        assert_eq!(page, "for members");
+        names_ada(&only_for_users(&server, &ids, "/wiki/page?a=b", refused));
+        drop(server);
+        fs::remove_dir_all(site.path().join("apache")).unwrap();
+    }
+}
+
+#[test]
+fn lighttpd_lets_users_in_and_tells_the_programs_who_they_are() {
+    let (site, ids) = site();
+    let Some(server) = guarded::start_lighttpd(&site) else {
+        return;
+    };
+    let _guard = Guard::on_unix_socket(&site);
+    let page = only_for_users(&server, &ids, "/members/page.html", 401);
+    assert_eq!(page, "for members");
+    names_ada(&only_for_users(&server, &ids, "/members/who.cgi", 401));
+}
