@@ -126,7 +126,7 @@ pub(crate) enum Due {
 /// | anything | ended, or given another id | | leaves the cookie alone |
 /// | its id in a link or form, or given by the program | anything | | leaves the cookie alone |
 ///
-/// A cookie must be sent again when its Max-Age is to be renewed ([`is_due_again`]), or when it holds
+/// A cookie must be sent again when its Max-Age is to be renewed ([`is_due_again`]) or another, or when it holds
 /// the session itself, which has changed. Two responses that are under way at once may still overtake each
 /// other: a browser keeps the cookie that arrives last.
 pub(crate) fn due(shown: Shown, standing: Standing, is_to_be_sent_again: bool) -> Due {
@@ -142,8 +142,12 @@ pub(crate) fn due(shown: Shown, standing: Standing, is_to_be_sent_again: bool) -
 }
 
 /// Whether the cookie's Max-Age is to be renewed: at most once in a tenth of it.
-pub(crate) fn is_due_again(config: &Config, sent: Option<SystemTime>, now: SystemTime) -> bool {
-    let Some(age) = config.cookie_max_age else {
+pub(crate) fn is_due_again(
+    max_age: Option<Duration>,
+    sent: Option<SystemTime>,
+    now: SystemTime,
+) -> bool {
+    let Some(age) = max_age else {
         return false;
     };
     // When it was sent is noted in whole seconds.
@@ -181,9 +185,9 @@ pub struct SetCookie {
 impl SetCookie {
     /// The cookie by which the client is known again: its value is the session's id or, where the client
     /// keeps the session, the session itself.
-    pub(crate) fn new(config: &Config, value: String) -> Self {
+    pub(crate) fn new(config: &Config, value: String, max_age: Option<Duration>) -> Self {
         let mut cookie = builder(config, value);
-        if let Some(age) = config.cookie_max_age {
+        if let Some(age) = max_age {
             let seconds = age.min(MAX_MAX_AGE).as_secs();
             let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
             cookie = cookie.max_age(cookie::time::Duration::seconds(seconds));
@@ -440,26 +444,25 @@ mod tests {
 
     #[test]
     fn a_max_age_is_renewed_once_in_a_tenth_of_it() {
-        let config = Config::new().set("cookieMaxAge", "100s").unwrap();
+        let age = |seconds| Some(Duration::from_secs(seconds));
         let now = SystemTime::now();
-        let due = |ago| is_due_again(&config, Some(now - Duration::from_secs(ago)), now);
+        let due = |ago| is_due_again(age(100), Some(now - Duration::from_secs(ago)), now);
         assert!(!due(0) && !due(10) && due(11));
-        assert!(is_due_again(&config, None, now));
+        assert!(is_due_again(age(100), None, now));
         assert!(is_due_again(
-            &config,
+            age(100),
             Some(now + Duration::from_secs(60)),
             now
         ));
-        let config = Config::new().set("cookieMaxAge", "1s").unwrap();
         let mut record = crate::record::Record::new(now);
         record.set_sent(now);
-        assert!(!is_due_again(&config, record.sent(), now));
-        assert!(!is_due_again(&Config::new(), None, now));
+        assert!(!is_due_again(age(1), record.sent(), now));
+        assert!(!is_due_again(None, None, now));
     }
 
     #[test]
     fn the_attributes_are_those_of_the_configuration() {
-        let plain = SetCookie::new(&Config::new(), ID.to_owned());
+        let plain = SetCookie::new(&Config::new(), ID.to_owned(), None);
         assert_eq!(
             plain.to_string(),
             format!("sessionId={ID}; HttpOnly; SameSite=Lax; Path=/")
@@ -468,10 +471,10 @@ mod tests {
         let config = Config::new()
             .set("cookieName", "__Host-id")
             .and_then(|c| c.set("cookieSecure", "true"))
-            .and_then(|c| c.set("cookieMaxAge", "3650d"))
             .and_then(|c| c.set("cookieSameSite", "Strict"))
             .unwrap();
-        let text = SetCookie::new(&config, ID.to_owned())
+        let age = Some(Duration::from_secs(3650 * 24 * 3600));
+        let text = SetCookie::new(&config, ID.to_owned(), age)
             .over_https(false)
             .to_string();
         assert_eq!(

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::config::{Config, MAX_TIME};
 use crate::id::SessionDigest;
 use head::{
-    BEFORE, CHANGED, EXPIRES, FIRST, Head, IDLE, LIFETIME, REPLACED, SENT, TIMEOUT, TRIES, USER,
-    canonical_head, general_head,
+    BEFORE, CHANGED, CONFIRMED, COOKIE_LIFE, EXPIRES, FIRST, Head, IDLE, LIFETIME, REPLACED, SENT,
+    TIMEOUT, TRIES, USER, canonical_head, general_head,
 };
 use time::moment;
 
@@ -39,6 +39,8 @@ pub(crate) use values::{Flashes, typed};
 /// | `sent` | when its cookie was last sent, in seconds since 1970, if that has a Max-Age |
 /// | `changed` | when its id was last changed, in seconds since 1970 |
 /// | `tries` | how many calls for the expired session have failed ([`Sweep::each`](crate::Sweep::each)) |
+/// | `cookieLife` | the Max-Age of its cookie, in seconds, if it has one of its own |
+/// | `confirmed` | when the user last proved who it is, in seconds since 1970 |
 /// | `before` | the digests of the ids before that, the newest first, while requests under way may show them |
 /// | `first` | the beginning (40 digits) of the digest of the first id, once the id was changed |
 /// | `user` | whose session it is |
@@ -190,11 +192,45 @@ impl Record {
         self.head.texts[USER].as_deref()
     }
 
-    /// The same record as the session of this user.
+    /// The same record as the session of this user. Another user has not proved who it is.
     #[must_use]
     pub fn with_user(mut self, user: Option<&str>) -> Self {
+        if self.user() != user {
+            self.head.numbers[CONFIRMED] = None;
+        }
         self.head.texts[USER] = user.map(str::to_owned);
         self
+    }
+
+    /// When the user last proved who it is.
+    pub(crate) fn confirmed(&self) -> Option<SystemTime> {
+        self.head.numbers[CONFIRMED].and_then(moment)
+    }
+
+    pub(crate) fn set_confirmed(&mut self, now: SystemTime) {
+        self.head.numbers[CONFIRMED] = Some(unix_seconds(now));
+    }
+
+    /// The Max-Age of the session's cookie, if it has one of its own.
+    #[must_use]
+    pub fn cookie_life(&self) -> Option<Duration> {
+        self.head.numbers[COOKIE_LIFE].map(Duration::from_secs)
+    }
+
+    /// Gives the session's cookie a Max-Age of its own and the session at least as long an idle time, or takes
+    /// both away.
+    pub(crate) fn set_cookie_life(&mut self, life: Option<Duration>) {
+        let seconds = life.map(|life| life.as_secs().clamp(1, MAX_TIME));
+        let before = std::mem::replace(&mut self.head.numbers[COOKIE_LIFE], seconds);
+        let idle = self.head.numbers[TIMEOUT];
+        if idle < seconds || (before.is_some() && idle == before) {
+            self.set_timeout(life);
+        }
+    }
+
+    /// The Max-Age that the session's cookie has.
+    pub(crate) fn max_age(&self, config: &Config) -> Option<Duration> {
+        self.cookie_life().or(config.cookie_max_age)
     }
 
     /// When the session's cookie was last sent, if it has a Max-Age.

@@ -77,6 +77,7 @@ struct Closed {
     id: Option<SessionId>,
     /// What a cookie must hold that leads to it, if it is stored and has no other id by now.
     cookie_value: Option<String>,
+    max_age: Option<Duration>,
     must_be_sent: bool,
     is_new: bool,
     flashes: Flashed,
@@ -87,6 +88,8 @@ struct Closed {
 enum Renewal {
     Allowed,
     Refused,
+    /// The program has given it another.
+    Asked,
     /// The record notes that the cookie is sent with this response.
     Done,
 }
@@ -178,6 +181,7 @@ impl Session {
         self.flashes.used.get_mut().extend(replaced);
         Closed {
             cookie_value: self.cookie_value(),
+            max_age: self.max_age(),
             must_be_sent: self.must_be_sent(),
             is_new: self.is_new(),
             flashes: self.flashes,
@@ -245,13 +249,76 @@ impl Session {
         self.metadata_changed = true;
     }
 
+    /// The life (`Max-Age`) of this session's cookie, if it has one of its own.
+    #[must_use]
+    pub fn cookie_life(&self) -> Option<Duration> {
+        self.contents.record.cookie_life()
+    }
+
+    /// "Keep me signed in": lets the browser keep this session's cookie for so long after its last use, in whole
+    /// seconds, over its own end, and the session live as long unused, unless [`Session::set_timeout`] is
+    /// called after this or has given it more; `None` is the configuration's again. The response that follows the
+    /// commit sends the cookie; later ones renew it as they would `cookieMaxAge`. `lifetime` ends the session in
+    /// any case, and browsers keep no cookie for more than 400 days.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use cgi_session::{Config, SessionManager};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = Config::new().set("storageFileDir", directory.path())?;
+    /// # let manager = SessionManager::new(config)?;
+    /// let mut session = manager.start(b"")?;
+    /// session.set_user(Some("ada"))?;
+    /// session.set_cookie_life(Some(Duration::from_secs(30 * 24 * 3600)));
+    /// let set_cookie = session.commit()?.unwrap();
+    /// assert!(set_cookie.to_string().contains("Max-Age=2592000"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_cookie_life(&mut self, life: Option<Duration>) {
+        self.contents.record.set_cookie_life(life);
+        self.metadata_changed = true;
+        self.renewal = Renewal::Asked;
+    }
+
+    /// Notes that the user has just proved who it is: by the password at login, or again before something that
+    /// must not happen by a browser that was left open. Another user ([`Session::set_user`]) has proved nothing,
+    /// so call this after that. Stored by the next commit.
+    pub fn confirm_identity(&mut self) {
+        self.contents.record.set_confirmed(SystemTime::now());
+        self.metadata_changed = true;
+    }
+
+    /// Whether [`Session::confirm_identity`] was called within this time, to the second:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use cgi_session::{Config, SessionManager};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = Config::new().set("storageFileDir", directory.path())?;
+    /// # let manager = SessionManager::new(config)?;
+    /// let recently = Duration::from_secs(10 * 60);
+    /// let mut session = manager.start(b"")?;
+    /// session.set_user(Some("ada"))?;
+    /// assert!(!session.is_confirmed_within(recently)); // ask for the password
+    /// session.confirm_identity();
+    /// assert!(session.is_confirmed_within(recently));
+    /// session.set_user(None)?;
+    /// assert!(!session.is_confirmed_within(recently));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_confirmed_within(&self, time: Duration) -> bool {
+        self.contents.is_confirmed_within(time)
+    }
+
     /// Whose session it is, as [`Session::set_user`] said.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.contents.record.user()
     }
 
-    /// Names the user of this session (`None`: no user), so that all sessions of a user can be
+    /// Names the user of this session (`None`: no user), who has not proved who it is if it is another
+    /// ([`Session::confirm_identity`]), so that all sessions of a user can be
     /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
     /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read.
     ///
@@ -386,7 +453,11 @@ impl Session {
         let shown = self.presented.shown(self.id.as_ref(), self.is_new());
         let value = self.cookie_value()?;
         let due = cookies::due(shown, Standing::Live, self.must_be_sent());
-        (due == Due::Set).then(|| SetCookie::new(&self.manager.config, value))
+        (due == Due::Set).then(|| SetCookie::new(&self.manager.config, value, self.max_age()))
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        self.contents.record.max_age(&self.manager.config)
     }
 
     /// What a cookie must hold that leads to this session; `None` when it is not stored or was replaced.
@@ -417,7 +488,7 @@ impl Session {
     /// may be renewed.
     fn in_request(mut self, presented: &Presented, may_renew: bool) -> Self {
         self.presented.clone_from(presented);
-        if !may_renew {
+        if !may_renew && self.renewal == Renewal::Allowed {
             self.renewal = Renewal::Refused;
         }
         self

@@ -25,7 +25,7 @@ pub(super) struct Head {
 
 const HEAD: &str = "{\"v\":1,\"created\":";
 // The names with what stands around them.
-const NUMBERS: [&str; 7] = [
+const NUMBERS: [&str; 9] = [
     ",\"expires\":",
     ",\"timeout\":",
     ",\"idle\":",
@@ -33,6 +33,8 @@ const NUMBERS: [&str; 7] = [
     ",\"sent\":",
     ",\"changed\":",
     ",\"tries\":",
+    ",\"cookieLife\":",
+    ",\"confirmed\":",
 ];
 const TEXTS: [&str; 4] = [
     ",\"before\":",
@@ -50,6 +52,8 @@ pub(super) const LIFETIME: usize = 3;
 pub(super) const SENT: usize = 4;
 pub(super) const CHANGED: usize = 5;
 pub(super) const TRIES: usize = 6;
+pub(super) const COOKIE_LIFE: usize = 7;
+pub(super) const CONFIRMED: usize = 8;
 pub(super) const BEFORE: usize = 0;
 pub(super) const FIRST: usize = 1;
 pub(super) const USER: usize = 2;

@@ -133,9 +133,13 @@ impl Session {
             let is_read_only = !has_changed && self.new_id.is_none();
             return is_read_only.then_some(()).ok_or(Error::Replaced);
         }
-        let must_renew = self.renewal == Renewal::Allowed
-            && self.presented.by == By::Cookie
-            && cookies::is_due_again(&self.manager.config, self.contents.record.sent(), now);
+        let is_due = |record: &Record| cookies::is_due_again(self.max_age(), record.sent(), now);
+        let must_renew = self.presented.by == By::Cookie
+            && match self.renewal {
+                Renewal::Asked => true,
+                Renewal::Allowed => is_due(&self.contents.record),
+                Renewal::Refused | Renewal::Done => false,
+            };
         if !has_changed && !must_renew && self.new_id.is_none() {
             let touched = lease.touch(now);
             self.lease = Some(lease);
@@ -166,7 +170,7 @@ impl Session {
 
     /// Notes in a record that the cookie is sent now, if that has a Max-Age to be renewed one day.
     fn note_sent(&self, record: &mut Record, now: SystemTime) {
-        if self.manager.config.cookie_max_age.is_some() && self.presented.by == By::Cookie {
+        if self.max_age().is_some() && self.presented.by == By::Cookie {
             record.set_sent(now);
         }
     }

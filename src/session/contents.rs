@@ -1,7 +1,7 @@
 //! [`Contents`]: what is stored for a session, as a request sees it.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -50,6 +50,13 @@ impl Contents {
             record,
             last_access: Some(last_access),
         }))
+    }
+
+    /// Whether the user has proved who it is within this time. What a clock that was wrong has noted proves nothing.
+    pub(super) fn is_confirmed_within(&self, time: Duration) -> bool {
+        let confirmed = self.record.confirmed();
+        let age = confirmed.and_then(|confirmed| SystemTime::now().duration_since(confirmed).ok());
+        age.is_some_and(|age| age <= time)
     }
 
     /// The values as they are to be stored.

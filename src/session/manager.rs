@@ -1,7 +1,7 @@
 //! [`SessionManager`]: from a Cookie header to a session, in one function.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Config, ExpiredBy};
 use crate::cookies::{self, By, Presented, SetCookie, Standing};
@@ -371,15 +371,15 @@ impl SessionManager {
     }
 
     /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
-    /// cookie's value when it is to be sent: the session is live, and it still is due.
-    pub(super) fn renew(&self, id: &SessionId) -> Result<Option<String>> {
+    /// cookie's value and Max-Age when it is to be sent: the session is live, and it still is due.
+    pub(super) fn renew(&self, id: &SessionId) -> Result<Option<(String, Option<Duration>)>> {
         let mut presented = Presented::one(id.clone(), By::Cookie);
         match self.open(&mut presented, Instant::now()) {
             Ok(Found::Live(mut session)) if !session.is_replaced() => {
                 session.finish()?;
                 // Another request may have had it sent meanwhile.
-                let value = session.cookie_value();
-                Ok(value.filter(|_| session.must_be_sent()))
+                let value = session.cookie_value().filter(|_| session.must_be_sent());
+                Ok(value.map(|value| (value, session.max_age())))
             }
             Ok(_) | Err(Error::Busy { .. } | Error::AlreadyOpen) => Ok(None),
             Err(error) => Err(error),
@@ -472,7 +472,8 @@ mod tests {
         let config = config.set("cookieMaxAge", "30d").unwrap();
         let manager = SessionManager::new(config).unwrap();
         let sent = || manager.renew(&id).unwrap();
-        assert_eq!(sent().as_deref(), Some(id.secret()));
+        let (value, _) = sent().unwrap();
+        assert_eq!(value, id.secret());
         assert_eq!(sent(), None);
     }
 }

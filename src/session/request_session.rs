@@ -63,6 +63,7 @@ enum Cookie {
 /// What decides about the cookie of a session that was closed.
 struct ClosedCookie {
     value: String,
+    max_age: Option<Duration>,
     is_new: bool,
     must_be_sent: bool,
     /// The handler continued after it: another request may have ended the session since.
@@ -317,8 +318,7 @@ impl RequestSession {
         let Some((id, snapshot)) = manager.read_by(&mut self.lookups)?.live() else {
             return Ok(None);
         };
-        let is_due =
-            || cookies::is_due_again(manager.config(), snapshot.cookie_sent(), SystemTime::now());
+        let is_due = || snapshot.is_cookie_due(manager.config(), SystemTime::now());
         if matches!(self.cookie, Cookie::Untouched)
             && self.shown_as.document
             && self.presented.by == By::Cookie
@@ -373,6 +373,7 @@ impl RequestSession {
                 }
                 let cookie = ClosedCookie {
                     value,
+                    max_age: closed.max_age,
                     is_new,
                     must_be_sent,
                     is_early: true,
@@ -470,18 +471,15 @@ impl RequestSession {
     fn set_cookie(&mut self) -> Option<SetCookie> {
         let manager = self.manager.as_ref()?;
         let config = manager.config();
-        let (due, value) = match std::mem::replace(&mut self.cookie, Cookie::Untouched) {
+        let (due, value, max_age) = match std::mem::replace(&mut self.cookie, Cookie::Untouched) {
             Cookie::Untouched => return None,
-            Cookie::Destroyed(due) => (due, String::new()),
+            Cookie::Destroyed(due) => (due, String::new(), None),
             Cookie::Read(id) => match manager.renew(&id) {
-                Ok(value) => {
+                Ok(Some((value, max_age))) => {
                     let shown = self.presented.shown(Some(&id), false);
-                    let standing = value.as_ref().map_or(Standing::Ended, |_| Standing::Live);
-                    (
-                        cookies::due(shown, standing, true),
-                        value.unwrap_or_default(),
-                    )
+                    (cookies::due(shown, Standing::Live, true), value, max_age)
                 }
+                Ok(None) => return None,
                 Err(error) => {
                     log::warn!("the session's cookie is not renewed: {}", error.one_line());
                     return None;
@@ -493,12 +491,12 @@ impl RequestSession {
                 if due == Due::Set && cookie.is_early {
                     due = cookies::due(shown, manager.standing(&id), cookie.must_be_sent);
                 }
-                (due, cookie.value)
+                (due, cookie.value, cookie.max_age)
             }
         };
         match due {
             Due::Nothing => None,
-            Due::Set => Some(SetCookie::new(config, value)),
+            Due::Set => Some(SetCookie::new(config, value, max_age)),
             Due::Remove => Some(SetCookie::removal(config)),
         }
     }

@@ -1,10 +1,12 @@
 //! [`Snapshot`]: a session as it was at one moment.
 
 use std::ops::Deref;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 
+use crate::config::Config;
+use crate::cookies;
 use crate::error::Result;
 use crate::record::{Reservation, Values, typed};
 use crate::session::contents::Contents;
@@ -41,9 +43,17 @@ impl Snapshot {
         self.contents.record.is_replaced()
     }
 
-    /// When the cookie was last sent, if that has a Max-Age.
-    pub(super) fn cookie_sent(&self) -> Option<SystemTime> {
-        self.contents.record.sent()
+    /// Whether the Max-Age of the cookie is to be renewed.
+    pub(super) fn is_cookie_due(&self, config: &Config, now: SystemTime) -> bool {
+        let record = &self.contents.record;
+        cookies::is_due_again(record.max_age(config), record.sent(), now)
+    }
+
+    /// Whether the user has proved who it is within this time, as
+    /// [`Session::is_confirmed_within`](crate::Session::is_confirmed_within).
+    #[must_use]
+    pub fn is_confirmed_within(&self, time: Duration) -> bool {
+        self.contents.is_confirmed_within(time)
     }
 
     /// Whose session it is, as [`Session::set_user`](crate::Session::set_user) said.

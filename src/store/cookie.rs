@@ -102,7 +102,8 @@ impl CookieStoreInner {
         check_size(record, self.config.max_record_bytes)?;
         let plain = sealed_text("0".repeat(SessionId::LENGTH).as_str(), record, now).len();
         let value = "0".repeat((plain + SEAL).div_ceil(3) * 4);
-        let cookie = SetCookie::new(&self.config, value).over_https(true);
+        let cookie = SetCookie::new(&self.config, value, record.max_age(&self.config));
+        let cookie = cookie.over_https(true);
         let (size, limit) = (cookie.to_string().len(), MAX_COOKIE);
         if size > limit {
             return Err(Error::CookieTooLarge { size, limit });

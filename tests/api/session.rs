@@ -8,6 +8,7 @@ mod grace;
 mod names;
 mod notes;
 mod regenerate;
+mod signed_in;
 mod timeout;
 mod users;
 mod verbs;
