@@ -4,6 +4,7 @@
 //! pages, which know no more of it than whether somebody is there.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cgi_session::{Error, Request, Response, Result};
 use html_escape::{encode_double_quoted_attribute, encode_text};
@@ -18,6 +19,9 @@ mod site;
 mod users;
 
 use auth::{Auth, Login};
+
+/// How old a proof of identity may be that a change of password needs.
+const RECENTLY: Duration = Duration::from_secs(10 * 60);
 
 fn main() -> ExitCode {
     cgi_session::run(login)
@@ -79,6 +83,14 @@ fn serve(
             1 => "Your other session is ended.".to_owned(),
             ended => format!("Your {ended} other sessions are ended."),
         },
+        Some("password") => {
+            if !has_proved_identity(request, auth)? {
+                return ask_again(request);
+            }
+            auth.end_others(request)?;
+            "In earnest your password would be another now. Your other sessions are ended."
+                .to_owned()
+        }
         _ => {
             let is_to_remember = request.form("remember")?.is_some();
             let Some(user) = user else {
@@ -86,11 +98,40 @@ fn serve(
                 return Ok(page.with_status(StatusCode::FORBIDDEN));
             };
             auth.log_in(request, user, is_to_remember)?;
+            if request.form("keep")?.is_some() {
+                request.session()?.set_cookie_life(Some(remember::LIFE));
+            }
             "You are logged in, and your session has a new id.".to_owned()
         }
     };
     request.session()?.flash("login", notice)?;
     Ok(Response::redirect("login"))
+}
+
+/// Whether the user has given the password a short time ago, or gives it now: a browser that was left open, or
+/// that is only remembered, is not enough.
+fn has_proved_identity(request: &mut Request, auth: &Auth) -> Result<bool> {
+    if request.session()?.is_confirmed_within(RECENTLY) {
+        return Ok(true);
+    }
+    let password = request.form("password")?.unwrap_or_default();
+    let user = auth.login().map_or("", |login| &login.user);
+    let is_right = users::check(user, &password).is_some();
+    if is_right {
+        request.session()?.confirm_identity();
+    }
+    Ok(is_right)
+}
+
+fn ask_again(request: &mut Request) -> Result<Response> {
+    let token = request.session()?.csrf_field()?;
+    let body = format!(
+        "<p>You gave your password more than ten minutes ago, or this browser was only remembered.</p>\n\
+         <form method=\"post\" action=\"login\">{token}\n\
+         <label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label>\n\
+         <p class=\"actions\"><button name=\"do\" value=\"password\">Go on</button></p></form>"
+    );
+    Ok(site::page("Is it you?", &body).with_status(StatusCode::FORBIDDEN))
 }
 
 const EVERYWHERE: &str = "<p class=\"answer\">All your sessions are ended, and every browser has forgotten you.</p>\n\
@@ -109,7 +150,11 @@ fn outside(request: &mut Request, complaint: &str, name: &str) -> Result<Respons
          <label>Name <input name=\"name\" value=\"{name}\" autocomplete=\"username\" autocapitalize=\"none\" required></label>\n\
          <label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label>\n\
          <label class=\"choice\"><input name=\"remember\" type=\"checkbox\"> Remember me on this browser</label>\n\
+         <label class=\"choice\"><input name=\"keep\" type=\"checkbox\"> Keep me signed in</label>\n\
          <p class=\"actions\"><button>Log in</button></p></form>\n\
+         <p class=\"note\">Kept, the session itself lasts for 30 days without a visit, with all that is in it. Remembered, it may \
+         end: a token, new at each use, begins the next one. Take that where sessions are short, and where a copy of the cookie must \
+         be noticed.</p>\n\
          <p class=\"note\">The session gets a new id when you log in, and the old one leads to nothing: whoever had \
          planted it in your browser has no part in your login. What other pages put into your session stays.</p>",
         name = encode_double_quoted_attribute(name),
@@ -143,6 +188,7 @@ fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response>
          <dt>Remembered</dt><dd>{remembered}</dd>\n<dt>Put in by other pages</dt><dd>{others}</dd></dl>\n\
          <form class=\"actions\" method=\"post\" action=\"login\">{token}\
          <button name=\"do\" value=\"here\">Log out here</button>\n\
+         <button class=\"second\" name=\"do\" value=\"password\">Change my password</button>\n\
          <button class=\"second\" name=\"do\" value=\"others\">End my other sessions</button>\n\
          <button class=\"second\" name=\"do\" value=\"everywhere\">Log out everywhere</button></form>\n\
          <p class=\"note\">User and times lie under the reserved name <code>auth</code>. A page that asks for it by \

@@ -84,6 +84,7 @@ impl Auth {
             self.log_out_here(request)?;
         }
         self.enter(request, user)?;
+        request.session()?.confirm_identity();
         if is_to_remember {
             self.remember(Token::issue(user)?);
         }
@@ -95,6 +96,7 @@ impl Auth {
         let session = request.session()?;
         session.reserved(&self.reservation).clear();
         session.set_user(None)?;
+        session.set_cookie_life(None);
         // The new id is nobody's: an old copy of the cookie leads to nothing.
         session.regenerate_id();
         self.login = None;

@@ -17,7 +17,7 @@ const COOKIE: &str = "rememberMe";
 const NAME: &str = "remember";
 const GROUP: &str = "remember:";
 /// How long a login is remembered without being used. `lifetime` ends it in any case.
-const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// So long the validator before the present one still counts, for a browser that opens several
 /// pages at once, and for one that never got the answer with the new one: twice as long as the old
 /// id of its session leads to nothing but [`Error::Replaced`](cgi_session::Error::Replaced).

@@ -273,3 +273,38 @@ fn a_login_where_all_places_are_taken_is_neither_refused_nor_at_the_expense_of_o
         }
     }
 }
+
+#[test]
+fn a_login_is_kept_when_the_browser_is_closed_only_if_that_was_asked_for() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site);
+    browser.visit();
+    let login = browser.send(&format!("{ADA}&keep=on"));
+    let cookie = login.header("set-cookie").unwrap();
+    assert!(cookie.contains("Max-Age=2592000"), "{cookie}");
+    browser.sees("ada is logged in.");
+    let logout = browser.send("do=here");
+    let cookie = logout.header("set-cookie").unwrap();
+    assert!(!cookie.contains("Max-Age"), "{cookie}");
+    browser.is_outside();
+    let login = browser.send(ADA);
+    let cookie = login.header("set-cookie").unwrap();
+    assert!(!cookie.contains("Max-Age"), "{cookie}");
+}
+
+#[test]
+fn a_change_of_password_needs_the_password_of_a_browser_that_was_only_remembered() {
+    let site = Site::new();
+    let mut browser = Browser::inside(&site, &format!("{ADA}&remember=on"));
+    assert_eq!(browser.send("do=password").status, 303);
+    browser.sees("your password would be another now");
+    browser.loses_its_session();
+    browser.sees("ada is logged in.");
+    for form in ["do=password", "do=password&password=babbage"] {
+        browser.send(form).expect(403, "Is it you?");
+    }
+    let right = browser.send("do=password&password=lovelace");
+    assert_eq!(right.status, 303);
+    browser.sees("your password would be another now");
+    assert_eq!(browser.send("do=password").status, 303);
+}

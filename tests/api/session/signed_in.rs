@@ -36,12 +36,25 @@ fn client(manager: &SessionManager) -> Client {
     Client::new(manager.clone())
 }
 
-/// The Max-Age of the cookie that a response sets; outside `None` when it sets none.
+/// The Max-Age of the cookie that a response sets, in days.
 #[track_caller]
-fn max_age(response: &Response) -> Option<Option<u64>> {
-    let text = response.headers().get(SET_COOKIE)?.to_str().unwrap();
-    let age = text.split("; ").find_map(|it| it.strip_prefix("Max-Age="));
-    Some(age.map(|age| age.parse().unwrap()))
+fn max_age(response: &Response) -> Age {
+    let Some(cookie) = response.headers().get(SET_COOKIE) else {
+        return Age::NoCookie;
+    };
+    let mut attributes = cookie.to_str().unwrap().split("; ");
+    let age = attributes.find_map(|it| it.strip_prefix("Max-Age="));
+    age.map_or(Age::OfBrowser, |age| {
+        Age::Days(age.parse::<u64>().unwrap() / DAY.as_secs())
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Age {
+    NoCookie,
+    /// None: the browser's own end.
+    OfBrowser,
+    Days(u64),
 }
 
 #[test]
@@ -53,13 +66,17 @@ fn a_session_that_is_kept_has_a_cookie_that_outlasts_the_browser_until_it_is_tak
     ] {
         let site = Site::with(settings);
         let manager = site.manager();
-        let usual = (settings.first()).and_then(|_| manager.config().get("cookieMaxAge"));
-        let usual = usual.filter(|it| it != "none").map(|_| 10 * DAY.as_secs());
+        let has_age = settings.contains(&("cookieMaxAge", "10d"));
+        let usual = if has_age {
+            Age::Days(10)
+        } else {
+            Age::OfBrowser
+        };
         let client = client(&manager);
-        assert_eq!(max_age(&client.get("/").send(page)), Some(usual));
+        assert_eq!(max_age(&client.get("/").send(page)), usual);
         // Also where no cookie would be renewed: in the answer to a form that a script sends.
         let kept = client.post("/keep").header("sec-fetch-dest", "empty");
-        assert_eq!(max_age(&kept.send(page)), Some(Some(30 * DAY.as_secs())));
+        assert_eq!(max_age(&kept.send(page)), Age::Days(30));
         let header = format!("sessionId={}", client.cookie("sessionId").unwrap());
         let session = manager.existing(&header).unwrap().unwrap();
         assert_eq!(
@@ -67,11 +84,11 @@ fn a_session_that_is_kept_has_a_cookie_that_outlasts_the_browser_until_it_is_tak
             (30 * DAY, Some(30 * DAY))
         );
         drop(session);
-        assert_eq!(max_age(&client.get("/").send(page)), None);
-        assert_eq!(max_age(&client.get("/read").send(page)), None);
+        assert_eq!(max_age(&client.get("/").send(page)), Age::NoCookie);
+        assert_eq!(max_age(&client.get("/read").send(page)), Age::NoCookie);
         let shorter = client.get("/shorter").send(page);
-        assert_eq!(max_age(&shorter), Some(Some(2 * DAY.as_secs())));
-        assert_eq!(max_age(&client.get("/away").send(page)), Some(usual));
+        assert_eq!(max_age(&shorter), Age::Days(2));
+        assert_eq!(max_age(&client.get("/away").send(page)), usual);
         let session = manager.existing(&header).unwrap().unwrap();
         let minutes = session.timeout().as_secs() / 60;
         assert_eq!((minutes, session.cookie_life()), (60, None));
@@ -83,10 +100,10 @@ fn a_login_that_is_kept_gives_its_new_id_that_life() {
     let site = Site::new();
     let manager = site.manager();
     let client = client(&manager);
-    assert_eq!(max_age(&client.get("/").send(page)), Some(None));
+    assert_eq!(max_age(&client.get("/").send(page)), Age::OfBrowser);
     let before = client.cookie("sessionId");
     let login = client.get("/login").send(page);
-    assert_eq!(max_age(&login), Some(Some(30 * DAY.as_secs())));
+    assert_eq!(max_age(&login), Age::Days(30));
     assert_ne!(client.cookie("sessionId"), before);
     assert_eq!(client.get("/read").send(page).body_text(), "Some(true)");
 }
