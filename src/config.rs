@@ -5,6 +5,7 @@ mod choice;
 mod database;
 mod ini;
 mod names;
+mod networks;
 pub(crate) mod secret;
 pub(crate) mod secret_file;
 mod settings;
@@ -15,9 +16,11 @@ pub use names::MAX_KEY_LENGTH;
 pub use settings::{Config, Origin};
 
 pub(crate) use choice::{
-    CacheLimiter, Durability, ExpiredBy, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
+    CacheLimiter, Durability, ExpiredBy, FreeSpace, IdFrom, ProxyHeader, Secure, StorageType,
+    WhenFull,
 };
 pub(crate) use names::{RESERVED, invalid_name_reason};
+pub(crate) use networks::Networks;
 pub(crate) use settings::MAX_FORM_FIELDS;
 pub(crate) use source::is_setting;
 pub(crate) use value::MAX_TIME;

@@ -75,6 +75,13 @@ named! {
     Cleanup = "cleanup",
 }
 
+named! {
+    /// `trustedProxyHeader`: where a trusted proxy says from where a request comes.
+    ProxyHeader
+    XForwarded = "x-forwarded",
+    Forwarded = "forwarded",
+}
+
 impl Named for SameSite {
     const NAMES: &'static [(&'static str, Self)] = &[
         ("Lax", SameSite::Lax),

@@ -9,14 +9,16 @@ use std::time::Duration;
 use cookie::SameSite;
 
 use super::choice::{
-    CacheLimiter, Durability, ErrorLog, ExpiredBy, FreeSpace, IdFrom, Secure, StorageType, WhenFull,
+    CacheLimiter, Durability, ErrorLog, ExpiredBy, FreeSpace, IdFrom, ProxyHeader, Secure,
+    StorageType, WhenFull,
 };
 use super::names::MAX_KEY_LENGTH;
+use super::networks::Networks;
 use super::secret::{HIDDEN, Secret, without_passwords};
 use super::value::{
     APPLICATION, BOOLEAN, BUFFER, COOKIE_DOMAIN, COOKIE_PATH, DATABASE, ERROR_LOG, FORM_FIELDS,
-    FREE_SPACE, ID_FROM, KEY_LENGTH, MAX_AGE, OPTIONAL_TIME, PASSWORD, PATH, PROBABILITY, RATE,
-    RECORD_BYTES, SECURE, SESSIONS, SHARDS, TABLE, TIME, TOKEN, choice, has_comment,
+    FREE_SPACE, ID_FROM, KEY_LENGTH, MAX_AGE, NETWORKS, OPTIONAL_TIME, PASSWORD, PATH, PROBABILITY,
+    RATE, RECORD_BYTES, SECURE, SESSIONS, SHARDS, TABLE, TIME, TOKEN, choice, has_comment,
 };
 use crate::error::{Error, Result, printable};
 
@@ -103,6 +105,8 @@ settings! {
     "app" app: String = String::new(), APPLICATION;
     "cacheLimiter" cache_limiter: CacheLimiter = CacheLimiter::Nocache, choice();
     "idFrom" id_from: IdFrom = IdFrom::default(), ID_FROM;
+    "trustedProxies" trusted_proxies: Networks = Networks::default(), NETWORKS;
+    "trustedProxyHeader" trusted_proxy_header: ProxyHeader = ProxyHeader::XForwarded, choice();
     "database" database: Option<Secret> = None, DATABASE;
     "databasePassword" database_password: Option<Secret> = None, PASSWORD;
     "databasePasswordFile" database_password_file: Option<PathBuf> = None, PATH;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::choice::{ErrorLog, FreeSpace, IdFrom, Named, Secure};
 use super::names::{MAX_KEY_LENGTH, invalid_name_reason};
+use super::networks::Networks;
 use super::secret::{HIDDEN, Secret, without_passwords};
 
 /// The longest time, in seconds: 100 years. Times far beyond it are no times for clocks and file systems.
@@ -230,6 +231,11 @@ pub(super) const ID_FROM: Kind<IdFrom> = Kind {
     },
     show: |from| list(["cookie", "query", "form"], [true, from.query, from.form]),
     wrong: "must be cookie, or a list of cookie, query, form",
+};
+pub(super) const NETWORKS: Kind<Networks> = Kind {
+    read: |value| Networks::parse(value.to_str()?),
+    show: Networks::to_string,
+    wrong: "must be a list of addresses and networks such as 10.0.0.0/8, ::1",
 };
 /// `stderr`, `server`, or both.
 pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {

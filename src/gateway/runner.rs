@@ -8,10 +8,12 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::config::CacheLimiter;
+use crate::config::{CacheLimiter, Config};
 use crate::error::{Error, Result, described};
 use crate::gateway::error_log::report;
 use crate::http::body::Body;
+use crate::http::origin::is_https;
+use crate::http::params::Params;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::id::SessionDigest;
@@ -36,14 +38,13 @@ pub(crate) fn answer(
     mut request: Request,
     may_stream: impl FnOnce() -> bool,
 ) -> Answer {
-    let is_https = request.is_https();
     let method = request.method();
     let (is_get, is_head) = (method == Method::GET, method == Method::HEAD);
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         request.check_query()?;
         handler(&mut request).map(|response| response.resolved_for(&request))
     }));
-    let (body, mut visit) = request.into_parts();
+    let (params, body, mut visit) = request.into_parts();
     let finished = match result {
         Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
             Err(unavailable())
@@ -60,12 +61,12 @@ pub(crate) fn answer(
     let (response, manager) = match finished {
         Ok((response, mut outcome)) => {
             let manager = outcome.manager.take();
-            match with_session_headers(response, outcome, is_https) {
+            match with_session_headers(response, outcome, &params, visit.config()) {
                 Ok(response) => (response, manager),
                 Err(error) => (failure(&error, visit.digest(), is_get), None),
             }
         }
-        Err(response) => (failed(response, &mut visit, is_https), None),
+        Err(response) => (failed(response, &mut visit, &params), None),
     };
     Answer {
         response,
@@ -75,9 +76,9 @@ pub(crate) fn answer(
 }
 
 /// The response of a request that failed, after which the client must still find its session.
-fn failed(response: Response, visit: &mut RequestSession, is_https: bool) -> Response {
+fn failed(response: Response, visit: &mut RequestSession, params: &Params) -> Response {
     let outcome = visit.abandon();
-    match with_session_headers(response, outcome, is_https) {
+    match with_session_headers(response, outcome, params, visit.config()) {
         Ok(response) => response,
         Err(error) => failure(&error, visit.digest(), false),
     }
@@ -86,7 +87,8 @@ fn failed(response: Response, visit: &mut RequestSession, is_https: bool) -> Res
 fn with_session_headers(
     mut response: Response,
     outcome: Outcome,
-    is_https: bool,
+    params: &Params,
+    config: Option<&Config>,
 ) -> Result<Response> {
     let Some(limiter) = outcome.cache_limiter else {
         return Ok(response);
@@ -99,7 +101,7 @@ fn with_session_headers(
     }
     let has_session_cookie = outcome.set_cookie.is_some();
     if let Some(set_cookie) = outcome.set_cookie {
-        let text = set_cookie.over_https(is_https).to_string();
+        let text = set_cookie.over_https(is_https(params, config)).to_string();
         let value = HeaderValue::try_from(text).map_err(|_| {
             let tried = "the session's cookie cannot be sent: a setting of the cookie, or the value that the \
                 store gave it, holds what no header field may hold";

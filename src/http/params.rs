@@ -48,6 +48,13 @@ impl Params {
             .map(|(_, value)| OsStr::from_bytes(value))
     }
 
+    /// All variables of this name, joined in their order; `None` when there is none.
+    pub(crate) fn joined(&self, name: &str, separator: &[u8]) -> Option<Vec<u8>> {
+        let named = self.iter().filter(|(known, _)| *known == name.as_bytes());
+        let values: Vec<_> = named.map(|(_, value)| value).collect();
+        (!values.is_empty()).then(|| values.join(separator))
+    }
+
     /// The header fields that came as several variables, each joined in their order. `Set-Cookie`
     /// is no list (RFC 9110, 5.3) and no field of a request.
     pub(crate) fn joined_fields(&self) -> BTreeMap<Vec<u8>, OsString> {

@@ -7,6 +7,7 @@ mod links;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Instant;
 
@@ -15,11 +16,12 @@ use http::Method;
 use crate::cookies;
 use crate::error::{Error, Result};
 use crate::http::body::{Body, BodyReader};
+use crate::http::origin;
 use crate::http::params::Params;
 use crate::id::SessionId;
 use crate::session::lazy_manager::LazyManager;
 use crate::session::request_session::{RequestSession, ShownAs};
-use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, Snapshot};
+use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, SessionManager, Snapshot};
 
 #[cfg(fuzzing)]
 pub(crate) use links::link;
@@ -119,15 +121,46 @@ impl Request {
         found.next().map(str::to_owned)
     }
 
-    /// Whether the client came by HTTPS, as the server says. Behind a proxy that ends TLS the
-    /// server does not know: set `cookieSecure = true` there.
+    /// Whether the client came by HTTPS, as the server says, or a proxy that the configuration trusts
+    /// (`trustedProxies`). Behind another proxy that ends TLS the server does not know: set `cookieSecure = true`
+    /// there.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        let on = |value: &OsStr| value.eq_ignore_ascii_case("on") || value == "1";
-        self.param("HTTPS").is_some_and(on)
-            || self
-                .param("REQUEST_SCHEME")
-                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+        let manager = self.told_manager();
+        origin::is_https(&self.params, manager.as_ref().map(SessionManager::config))
+    }
+
+    /// The address of the client: `REMOTE_ADDR`, or what a proxy that the configuration trusts (`trustedProxies`)
+    /// says in its place. `None` when the server gave no address.
+    ///
+    /// ```
+    /// use cgi_session::{Client, Config, Request, Response, Result, SessionManager};
+    ///
+    /// fn page(request: &mut Request) -> Result<Response> {
+    ///     let address = request.client_address().map(|address| address.to_string());
+    ///     Ok(Response::text(address.unwrap_or_default()))
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let config = Config::new().set("storageType", "ram")?.set("trustedProxies", "10.0.0.0/8")?;
+    /// let client = Client::new(SessionManager::new(config)?);
+    /// let by_proxy = client.get("/").remote_address("10.0.0.1").header("X-Forwarded-For", "192.0.2.7");
+    /// assert_eq!(by_proxy.send(page).body_text(), "192.0.2.7");
+    /// let forged = client.get("/").remote_address("198.51.100.1").header("X-Forwarded-For", "192.0.2.7");
+    /// assert_eq!(forged.send(page).body_text(), "198.51.100.1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn client_address(&self) -> Option<IpAddr> {
+        let manager = self.told_manager();
+        origin::client_address(&self.params, manager.as_ref().map(SessionManager::config))
+    }
+
+    /// The manager, whose configuration knows which proxies to trust, when one says something.
+    fn told_manager(&self) -> Option<SessionManager> {
+        let is_told = origin::is_told(&self.params);
+        is_told.then(|| self.visit.find_manager().ok()).flatten()
     }
 
     /// The body, of which at most `limit` bytes are accepted.
@@ -291,8 +324,8 @@ impl Request {
         Some(named.is_some_and(|named| named.eq_ignore_ascii_case(host)))
     }
 
-    pub(crate) fn into_parts(self) -> (Body, RequestSession) {
-        (self.body, self.visit)
+    pub(crate) fn into_parts(self) -> (Params, Body, RequestSession) {
+        (self.params, self.body, self.visit)
     }
 
     /// The visit, which knows the client's id if it came at all.
@@ -344,9 +377,5 @@ fn is_document(params: &Params) -> bool {
 
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.
 pub(crate) fn cookie_header(params: &Params) -> Vec<u8> {
-    let headers = params.iter().filter(|(name, _)| *name == b"HTTP_COOKIE");
-    headers
-        .map(|(_, value)| value)
-        .collect::<Vec<_>>()
-        .join(&b"; "[..])
+    params.joined("HTTP_COOKIE", b"; ").unwrap_or_default()
 }

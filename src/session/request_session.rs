@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{CacheLimiter, IdFrom, MAX_FORM_FIELDS};
+use crate::config::{CacheLimiter, Config, IdFrom, MAX_FORM_FIELDS};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Shown, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
@@ -127,6 +127,20 @@ impl RequestSession {
         self.is_given = true;
         self.present(Presented::one(id, By::Program));
         Ok(())
+    }
+
+    /// The configuration, once it was needed.
+    pub(crate) fn config(&self) -> Option<&Config> {
+        self.manager.as_ref().map(SessionManager::config)
+    }
+
+    /// The manager, which is created if it was not needed yet.
+    pub(crate) fn find_manager(&self) -> Result<SessionManager> {
+        match &self.manager {
+            Some(manager) => Ok(manager.clone()),
+            // A responder tries again by itself, so that no request waits for that.
+            None => self.lazy_manager.get(2 * RETRY),
+        }
     }
 
     /// The name that an id has in cookies, links and forms, and where one may come from.
@@ -503,8 +517,7 @@ impl RequestSession {
 
     fn manager(&mut self) -> Result<SessionManager> {
         if self.manager.is_none() {
-            // A responder tries again by itself, so that no request waits for that.
-            let found = self.lazy_manager.get(2 * RETRY)?;
+            let found = self.find_manager()?;
             let (manager, presented) = found.client(&self.cookie_header);
             // An id that the program gave stands.
             if !self.is_given {

@@ -6,6 +6,7 @@ mod config;
 mod files;
 mod input;
 mod links;
+mod proxies;
 mod run;
 mod storage;
 mod streams;

@@ -1,0 +1,158 @@
+//! Behind proxies: whose word counts on where a request comes from.
+
+use cgi_session::http::header::SET_COOKIE;
+use cgi_session::{Client, Config, Error, Request, RequestBuilder, Response, SessionManager};
+
+fn client(settings: &[(&str, &str)]) -> Client {
+    let config = Config::new().set("storageType", "ram").unwrap();
+    let set = |config: Config, (key, value): &(&str, &str)| config.set(key, *value).unwrap();
+    Client::new(SessionManager::new(settings.iter().fold(config, set)).unwrap())
+}
+
+/// The address and the scheme that a handler sees, which are those of the cookie, too.
+#[track_caller]
+fn seen(request: RequestBuilder) -> String {
+    let response = request.send(|request: &mut Request| {
+        request.session()?.insert("seen", true)?;
+        let address = request.client_address();
+        let address = address.map_or("none".to_owned(), |address| address.to_string());
+        let scheme = if request.is_https() { "https" } else { "http" };
+        Ok::<_, Error>(Response::text(format!("{address} {scheme}")))
+    });
+    let seen = response.body_text().into_owned();
+    let cookie = response.headers()[SET_COOKIE].to_str().unwrap();
+    assert_eq!(
+        cookie.contains("; Secure"),
+        seen.ends_with(" https"),
+        "{cookie}"
+    );
+    seen
+}
+
+/// Each row: `REMOTE_ADDR`, what the request says besides, and what comes of it.
+const ROWS: &str = "
+10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => 192.0.2.7 https
+::ffff:10.0.0.1 | x-forwarded-for: 192.0.2.7 => 192.0.2.7 http
+::1 | x-forwarded-for: 2001:db8::7 | x-forwarded-proto: HTTPS => 2001:db8::7 https
+10.0.0.1 | x-forwarded-proto: https => 10.0.0.1 https
+10.0.0.1 | x-forwarded-for: 203.0.113.9, 192.0.2.7, 10.0.0.2 => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: 203.0.113.9, 192.0.2.7 | x-forwarded-for: 10.0.0.2 => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: 10.0.0.3, 10.0.0.2 => 10.0.0.3 http
+10.0.0.1 | x-forwarded-for: forged!, 192.0.2.7 => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7:4711 => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: [2001:db8::7]:4711 => 2001:db8::7 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7, 10.0.0.2 | x-forwarded-proto: https, http => 192.0.2.7 https
+10.0.0.1 | x-forwarded-for: 203.0.113.9, 192.0.2.7 | x-forwarded-proto: https, http => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7, forged! | x-forwarded-proto: https => 10.0.0.1 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7, | x-forwarded-proto: https => 10.0.0.1 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https, http, http => 10.0.0.1 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: wss => 10.0.0.1 http
+10.0.0.1 | x-forwarded-for: unknown => 10.0.0.1 http
+10.0.0.1 | x-forwarded-for: => 10.0.0.1 http
+198.51.100.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => 198.51.100.1 http
+ | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => none http
+unix: | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => none http
+10.0.0.1 | forwarded: for=192.0.2.7;proto=https => 10.0.0.1 http
+10.0.0.1 | x-real-ip: 192.0.2.7 | x-forwarded-ssl: on => 10.0.0.1 http
+10.0.0.1 => 10.0.0.1 http
+";
+
+#[test]
+fn a_trusted_proxy_is_believed_and_nothing_else_is() {
+    for row in ROWS.trim_matches('\n').lines() {
+        let client = client(&[("trustedProxies", "10.0.0.0/8, ::1")]);
+        let (request, expected) = row.split_once("=> ").unwrap();
+        let mut parts = request.split(" | ").map(str::trim);
+        let request = client.get("/").remote_address(parts.next().unwrap());
+        let request = parts.fold(request, |request, field| {
+            let (name, value) = field.split_once(':').unwrap();
+            request.header(name, value.trim())
+        });
+        assert_eq!(seen(request), expected, "{row}");
+    }
+}
+
+#[test]
+fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
+    for (fields, expected) in [
+        (&["for=192.0.2.7;proto=https"][..], "192.0.2.7 https"),
+        (
+            &["For=\"[2001:db8::7]:4711\" ; PROTO=\"https\";by=10.0.0.1"],
+            "2001:db8::7 https",
+        ),
+        (
+            &["for=203.0.113.9;proto=https, for=192.0.2.7;proto=http, for=10.0.0.2"],
+            "192.0.2.7 http",
+        ),
+        (
+            &[
+                "for=203.0.113.9",
+                "for=192.0.2.7;proto=https",
+                "for=10.0.0.2;proto=http",
+            ],
+            "192.0.2.7 https",
+        ),
+        (&["for=\"a, for=b\", for=192.0.2.7"], "192.0.2.7 http"),
+        (&["for=unknown;proto=https"], "10.0.0.1 https"),
+        (&["for=_hidden, for=10.0.0.2"], "10.0.0.1 http"),
+        (&["for=\"192.0.2.7;proto=https"], "10.0.0.1 http"),
+        (&["for=192.0.2.7;for=192.0.2.8"], "10.0.0.1 http"),
+        (&["for=192.0.2.7;proto=ftp"], "10.0.0.1 http"),
+        (&["for"], "10.0.0.1 http"),
+        (&["for=192.0.2.7;"], "10.0.0.1 http"),
+        (&["=;,;="], "10.0.0.1 http"),
+        (&[""], "10.0.0.1 http"),
+    ] {
+        let settings = [
+            ("trustedProxies", "10.0.0.0/8"),
+            ("trustedProxyHeader", "forwarded"),
+        ];
+        let request = client(&settings).get("/").remote_address("10.0.0.1");
+        let request = request.header("x-forwarded-proto", "https");
+        let request = fields
+            .iter()
+            .fold(request, |request, field| request.header("forwarded", field));
+        assert_eq!(seen(request), expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn what_a_proxy_says_of_the_scheme_comes_before_what_the_server_says() {
+    let settings = [("trustedProxies", "10.0.0.1")];
+    let request = client(&settings)
+        .get("/")
+        .remote_address("10.0.0.1")
+        .over_https(true);
+    assert_eq!(
+        seen(request.header("x-forwarded-proto", "http")),
+        "10.0.0.1 http"
+    );
+    let request = client(&settings)
+        .get("/")
+        .remote_address("10.0.0.1")
+        .over_https(true);
+    assert_eq!(seen(request), "10.0.0.1 https");
+}
+
+#[test]
+fn without_trusted_proxies_nothing_of_it_counts() {
+    let request = client(&[]).get("/").remote_address("10.0.0.1");
+    let request = request.header("x-forwarded-for", "192.0.2.7");
+    let request = request.header("x-forwarded-proto", "https");
+    assert_eq!(
+        seen(request.header("forwarded", "for=192.0.2.7;proto=https")),
+        "10.0.0.1 http"
+    );
+}
+
+#[test]
+fn a_list_that_is_none_of_addresses_is_refused_with_its_key() {
+    for (key, value) in [
+        ("trustedProxies", "10.0.0.0/33"),
+        ("trustedProxies", "proxy.example.org"),
+        ("trustedProxyHeader", "both"),
+    ] {
+        let error = Config::new().set(key, value).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("must be"), "{error}");
+    }
+}
