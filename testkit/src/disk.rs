@@ -67,15 +67,58 @@ fn missing() -> Option<&'static str> {
 
 /// Mounts a disk of memory with options of tmpfs.
 pub fn mount_memory(place: &Path, options: &str) {
-    let options = format!("mode=0700,{options}");
-    mount(
-        Some("tmpfs"),
-        place,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some(&*options),
-    )
-    .unwrap();
+    try_mount_memory(place, options).unwrap();
+}
+
+fn try_mount_memory(place: &Path, options: &str) -> nix::Result<()> {
+    let (kind, options) = (Some("tmpfs"), format!("mode=0700,{options}"));
+    mount(kind, place, kind, MsFlags::empty(), Some(&*options))
+}
+
+/// A disk of memory that every process sees, taken away again at the end.
+pub struct SmallDisk {
+    place: PathBuf,
+    _own: Option<TempDir>,
+}
+
+impl SmallDisk {
+    /// A disk with options of tmpfs in a directory of its own. Where this process may not mount one, the test
+    /// says so and passes.
+    pub fn mount(options: &str) -> Option<Self> {
+        let own = tempfile::tempdir().unwrap();
+        let place = own.path().to_owned();
+        is_mounted(&place, options).then(|| SmallDisk {
+            place,
+            _own: Some(own),
+        })
+    }
+
+    /// The same in a directory that is there.
+    pub fn mount_on(place: &Path, options: &str) -> Option<Self> {
+        is_mounted(place, options).then(|| SmallDisk {
+            place: place.to_owned(),
+            _own: None,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.place
+    }
+}
+
+fn is_mounted(place: &Path, options: &str) -> bool {
+    let mounted = try_mount_memory(place, options);
+    if let Err(error) = mounted {
+        crate::skip(&format!("not allowed to mount a small disk: {error}"));
+    }
+    mounted.is_ok()
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // With what is open there for a moment longer.
+        let _ = umount2(&self.place, MntFlags::MNT_DETACH);
+    }
 }
 
 /// Changes the options of what is mounted here.

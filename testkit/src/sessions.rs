@@ -3,12 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use cgi_session::{Config, FileStore, Session, SessionId, SessionManager, SetCookie};
-
-/// So long nothing may take.
-pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A site: one directory, and as many managers as there are programs.
 pub struct Site {
@@ -106,16 +103,6 @@ pub fn count(session: &mut Session) -> u64 {
     let views = session.get::<u64>("pageViews").unwrap().unwrap_or(0) + 1;
     session.insert("pageViews", views).unwrap();
     views
-}
-
-/// Asks again and again until it is so.
-#[track_caller]
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// The name of a thread that is to wait for a session that another thread of this process holds.

@@ -4,13 +4,14 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, MemoryStore, Record, SessionId, SessionManager, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
+use testkit::outside::Killed;
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -540,17 +541,6 @@ fn child_that_writes_snapshots_until_it_is_killed() {
         drop(lease);
         store.flush().unwrap();
         println!("kept {number}");
-    }
-}
-
-/// A child process that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // One that has ended already cannot be killed, and needs not be.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

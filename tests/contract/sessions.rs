@@ -1,11 +1,11 @@
 //! What is created, committed, read, destroyed, expired and cleaned up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{StoreContract, WAIT, count, create, later, record, record_of};
-use crate::{Error, Record, SessionId, Sweep};
+use super::{StoreContract, WAIT, count, counted, create, later, record, record_of};
+use crate::{Error, Record, SessionId, Sweep, SweepEvent};
 
 pub(super) fn check(contract: &StoreContract) {
     contract.run(what_is_absent_is_none);
@@ -13,6 +13,7 @@ pub(super) fn check(contract: &StoreContract) {
     contract.run(a_taken_id_is_not_given_twice);
     contract.run(a_lease_that_is_dropped_writes_nothing_and_unlocks);
     contract.run(a_second_lease_is_refused_in_time_and_a_reader_is_not);
+    contract.run(a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader);
     contract.run(sixteen_writers_lose_nothing);
     contract.run(a_reader_sees_counts_that_only_grow);
     contract.run(a_destroyed_session_is_gone_for_requests_that_wait_for_it);
@@ -26,10 +27,11 @@ pub(super) fn check(contract: &StoreContract) {
     if contract.is_counted {
         contract.run(a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live);
         contract.run(a_clean_up_ends_when_it_is_told_to);
+        contract.run(a_clean_up_keeps_to_its_limits_and_reports_what_it_does);
     }
     if contract.is_capped {
         contract.run(at_the_cap_the_least_recently_used_goes_but_not_one_in_use);
-        contract.run(a_full_store_that_refuses_evicts_no_session);
+        contract.run(a_full_store_that_refuses_evicts_no_session_until_some_have_expired);
     }
 }
 
@@ -103,6 +105,27 @@ fn a_second_lease_is_refused_in_time_and_a_reader_is_not(contract: &StoreContrac
     let refused = store.lock(&id.digest(), Duration::from_millis(20), now);
     assert!(matches!(refused, Err(Error::Busy { .. })), "{name}");
     assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
+}
+
+fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader(contract: &StoreContract) {
+    let (name, store) = contract.open(&[("lockTimeout", "90s")]);
+    let now = SystemTime::now();
+    let (held, mut slow) = create(&*store, 1, now);
+    let (other, lease) = create(&*store, 1, now);
+    drop(lease);
+    slow.commit(&record(2, now), now).unwrap();
+    let free = store.lock(&other.digest(), Duration::ZERO, now);
+    let (_, mut quick) = free.unwrap().expect(name);
+    quick.commit(&record(2, now), now).unwrap();
+    quick.destroy().unwrap();
+    // That it was read would have to be noted by now.
+    let started = Instant::now();
+    let read = store.read(&held.digest(), later(now, 30)).unwrap();
+    assert!(read.is_some(), "{name}");
+    assert!(started.elapsed() < WAIT, "{name}: the reader has waited");
+    slow.finish(&record(3, now), now).unwrap();
+    drop(slow);
+    assert_eq!(counted(&*store, &held.digest()), Some(3), "{name}");
 }
 
 fn sixteen_writers_lose_nothing(contract: &StoreContract) {
@@ -247,6 +270,37 @@ fn a_clean_up_ends_when_it_is_told_to(contract: &StoreContract) {
     assert_eq!((report.deleted, report.stopped_early), (1, false), "{name}");
 }
 
+fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    for number in 0..5 {
+        create(&*store, number, now);
+    }
+    let (after, seen) = (later(now, 100), AtomicU64::new(0));
+    let observer = |event: SweepEvent<'_>| {
+        if let SweepEvent::Deleted {
+            age, bytes, reason, ..
+        } = event
+        {
+            assert!(age >= Duration::from_secs(3600), "{name}: {age:?}");
+            assert!(bytes > 20 && reason == "expired", "{name}: {bytes}");
+            seen.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let clean_up = |sweep: Sweep<'_>| {
+        let report = store.delete_expired(&sweep, after).unwrap();
+        (report.deleted, report.stopped_early)
+    };
+    let limited = Sweep::new().max_files(2).observer(&observer);
+    assert_eq!(clean_up(limited), (2, true), "{name}");
+    assert_eq!(seen.load(Ordering::Relaxed), 2, "{name}");
+    let no_time = Sweep::new().max_time(Duration::ZERO);
+    assert_eq!(clean_up(no_time), (0, true), "{name}");
+    assert_eq!(clean_up(Sweep::new().max_files(3)), (3, false), "{name}");
+    let age = store.last_sweep(later(after, 1));
+    assert_eq!(age.map(|age| age.as_secs() / 60), Some(1), "{name}");
+}
+
 fn a_dry_run_deletes_nothing(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
@@ -313,7 +367,7 @@ fn at_the_cap_the_least_recently_used_goes_but_not_one_in_use(contract: &StoreCo
     );
 }
 
-fn a_full_store_that_refuses_evicts_no_session(contract: &StoreContract) {
+fn a_full_store_that_refuses_evicts_no_session_until_some_have_expired(contract: &StoreContract) {
     let settings = [("maxSessions", "2"), ("whenFull", "refuse")];
     let (name, store) = contract.open(&settings);
     let now = SystemTime::now();
@@ -329,6 +383,7 @@ fn a_full_store_that_refuses_evicts_no_session(contract: &StoreContract) {
             .all(|id| store.read(&id.digest(), now).unwrap().is_some()),
         "{name}"
     );
+    create(&*store, 3, later(now, 100));
 }
 
 fn a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is(contract: &StoreContract) {

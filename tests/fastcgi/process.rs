@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testkit::example;
 use testkit::fastcgi::client::{Address, Client, KEEP, get, head, params, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
-use testkit::outside::free_port;
+use testkit::outside::{Killed, free_port};
 use testkit::responder;
 
 /// How much a program may grow over all its requests, in KiB.
@@ -139,7 +139,7 @@ fn an_address_that_others_reach_is_warned_of() {
         if !list.is_empty() {
             command.env("FCGI_WEB_SERVER_ADDRS", list);
         }
-        let mut child = Stopped(command.spawn().unwrap());
+        let mut child = Killed(command.spawn().unwrap());
         let address = Address::Tcp(([127, 0, 0, 1], port).into());
         until("it listens", || Client::connect(&address).is_ok());
         let pid = rustix::process::Pid::from_child(&child.0);
@@ -161,7 +161,7 @@ fn a_socket_left_by_a_killed_program_is_replaced_and_goes_with_its_program() {
     let listen = format!("unix:{}", path.display());
     let mut command = Command::new(example("fastcgi_echo"));
     command.args(["--listen", &listen]).env_clear();
-    let mut child = Stopped(command.spawn().unwrap());
+    let mut child = Killed(command.spawn().unwrap());
     let address = Address::Unix(path.clone());
     until("it listens", || Client::connect(&address).is_ok());
     let found = fs::symlink_metadata(&path).unwrap();
@@ -171,17 +171,6 @@ fn a_socket_left_by_a_killed_program_is_replaced_and_goes_with_its_program() {
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert!(child.0.wait().unwrap().success());
     assert!(!path.exists());
-}
-
-/// A child that does not outlive its test.
-struct Stopped(std::process::Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // Already ended is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -201,7 +190,7 @@ fn systemd_hands_over_a_socket_as_descriptor_three() {
         let mut command = Command::new(activate);
         command.args(["-l", &listen]).arg(example("fastcgi_echo"));
         command.env_clear().stderr(Stdio::null());
-        let _child = Stopped(command.spawn().unwrap());
+        let _child = Killed(command.spawn().unwrap());
         let mut client = None;
         until("it listens", || {
             client = Client::connect(&address).ok();
@@ -223,7 +212,7 @@ fn only_the_web_servers_that_are_named_may_connect() {
     let mut command = Command::new(example("fastcgi_echo"));
     command.env_clear().env("FCGI_WEB_SERVER_ADDRS", "10.0.0.1");
     command.stdin(rustix::fd::OwnedFd::from(listener));
-    let _child = Stopped(command.spawn().unwrap());
+    let _child = Killed(command.spawn().unwrap());
     let mut client = Client::connect(&address).unwrap();
     let refused = client.send(&get(1, 0, "")).and_then(|()| client.reply(1));
     assert!(refused.is_err() || refused.is_ok_and(|reply| reply.end.is_none()));
@@ -238,7 +227,7 @@ fn a_list_of_web_servers_that_makes_no_sense_ends_the_program() {
         command.env_clear();
         command.env("FCGI_WEB_SERVER_ADDRS", std::ffi::OsStr::from_bytes(list));
         command.stdin(rustix::fd::OwnedFd::from(listener));
-        let mut child = Stopped(command.stderr(Stdio::null()).spawn().unwrap());
+        let mut child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
         let mut status = None;
         until("it ends", || {
             status = child.0.try_wait().unwrap();
@@ -268,7 +257,7 @@ fn a_program_that_nohup_started_survives_its_terminal() {
     command.arg(example("fastcgi_echo"));
     command.arg("--listen").arg(&socket);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let child = Stopped(command.spawn().unwrap());
+    let child = Killed(command.spawn().unwrap());
     let address = Address::Unix(socket);
     until("it listens", || Client::connect(&address).is_ok());
     let pid = rustix::process::Pid::from_child(&child.0);

@@ -12,6 +12,7 @@ use testkit::fastcgi::counting::{
     CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
 };
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::outside::is_waited_for;
 
 /// A responder whose sessions live in its memory.
 fn responder(snapshot: &Path, delay: &str) -> Server {
@@ -123,12 +124,8 @@ fn a_successor_that_is_started_early_waits_for_the_sessions() {
     let cookie = begin_session(&server);
     let successor = std::thread::scope(|scope| {
         let successor = scope.spawn(|| responder(&snapshot, "1d"));
-        let lock = fs::metadata(place.path().join("snapshot.lock")).unwrap();
-        let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&lock));
         until("the successor waits", || {
-            let locks = fs::read_to_string("/proc/locks").unwrap();
-            let mut lines = locks.lines();
-            lines.any(|line| line.contains("->") && line.contains(&inode))
+            is_waited_for(&place.path().join("snapshot.lock"))
         });
         assert_eq!(count(&server, &cookie), 2);
         end(server);

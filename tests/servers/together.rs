@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Signal, pidfd_send_signal};
 use testkit::client::Client;
 use testkit::counting::Tally;
+use testkit::outside::Over;
 use testkit::responder::{Responder, processes_of};
 use testkit::servers::{Servers, Way};
 use testkit::tool;
@@ -163,15 +164,6 @@ fn count(
         }
     });
     all
-}
-
-/// Sets its flag when it goes out of scope, so that a failure ends the other threads too.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[track_caller]

@@ -8,9 +8,11 @@ use std::time::SystemTime;
 
 use cgi_session::{Config, FileStore, SessionId, Store, Sweep};
 
+use testkit::outside::Killed;
+
 use crate::support::{
-    DEADLINE, IDLE, Killed, Place, ago, ahead, data, file, is_index, marker, no_slot, record,
-    record_until, slot,
+    DEADLINE, IDLE, Place, ago, ahead, data, file, is_index, marker, no_slot, record, record_until,
+    slot,
 };
 
 /// Both ways to the session find `expected`, and the next commit mends the file.

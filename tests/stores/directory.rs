@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use cgi_session::{SessionId, Store, Sweep};
 
-use crate::support::{DEADLINE, Place, eventually, record, record_of_size};
+use crate::support::{DEADLINE, Place, record, record_of_size};
+use testkit::wait_until;
 
 #[test]
 fn the_directory_is_made_by_the_first_creation_and_by_nothing_else() {
@@ -30,7 +31,7 @@ fn a_directory_that_was_moved_away_and_replaced_is_noticed() {
     fs::rename(place.path(), &away).unwrap();
     fs::create_dir(place.path()).unwrap();
     // What the administrator moved away is gone for every program that still runs.
-    eventually("the move is noticed", || place.read_n(&old).is_none());
+    wait_until("the move is noticed", || place.read_n(&old).is_none());
     let new = place.create(2);
     assert!(place.exists(&new));
     assert_eq!(fs::read_dir(away).unwrap().count(), 1);
@@ -111,7 +112,7 @@ fn a_session_that_was_moved_away_does_not_come_back_in_the_new_directory() {
     fs::create_dir(place.path()).unwrap();
     // Wait until the store has seen the new directory.
     let unknown = SessionId::generate().unwrap();
-    eventually("the move is noticed", || {
+    wait_until("the move is noticed", || {
         place
             .store
             .create(&unknown.digest(), &record(0), SystemTime::now())
@@ -138,7 +139,7 @@ fn destroying_what_was_moved_away_deletes_nothing_else() {
     let name = place.store.path(&id).file_name().unwrap().to_owned();
     fs::copy(away.join(&name), place.path().join(&name)).unwrap();
     let unknown = SessionId::generate().unwrap();
-    eventually("the move is noticed", || {
+    wait_until("the move is noticed", || {
         place
             .store
             .create(&unknown.digest(), &record(0), SystemTime::now())

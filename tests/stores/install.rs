@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use cgi_session::{Error, Store, Sweep};
 
-use crate::support::{Place, SmallDisk, record, skip};
+use crate::support::{Place, record, skip};
+use testkit::disk::SmallDisk;
 
 #[track_caller]
 fn lines(errors: &[Error]) -> Vec<String> {
@@ -98,7 +99,7 @@ fn locks_and_shards_that_root_has_left_are_problems() {
 
 #[test]
 fn a_disk_without_room_is_a_problem() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=256k") else {
         return;
     };
     let below = disk.path().join("sessions");

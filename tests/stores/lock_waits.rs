@@ -2,11 +2,11 @@
 //! of its own, because it counts its threads.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Error, FileStore, Record, SessionId, Store};
+use testkit::outside::is_waited_for;
 use testkit::wait_until;
 
 #[test]
@@ -34,16 +34,13 @@ fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {
     let other = SessionId::generate().unwrap();
     let digest = other.digest();
     let held = store.create(&digest, &Record::new(now), now).unwrap();
-    let number = fs::metadata(store.path(&other)).unwrap().ino();
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let found = store.lock(&digest, Duration::from_secs(90), now);
             found.unwrap().is_some()
         });
-        let is_awaited = |line: &str| line.contains("->") && line.contains(&format!(":{number} "));
         wait_until("the other session is waited for", || {
-            let locks = fs::read_to_string("/proc/locks").unwrap();
-            locks.lines().any(is_awaited)
+            is_waited_for(&store.path(&other))
         });
         drop(held);
         assert!(waiter.join().unwrap());

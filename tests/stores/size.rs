@@ -8,10 +8,10 @@ use std::time::SystemTime;
 use cgi_session::{Config, Error, FileStore, SessionId, Store};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::support::{
-    DEADLINE, IDLE, Place, SmallDisk, again_after, ago, ahead, eventually, has_waiter, n, record,
-    record_of_size,
-};
+use crate::support::{DEADLINE, IDLE, Place, again_after, ago, ahead, n, record, record_of_size};
+use testkit::disk::SmallDisk;
+use testkit::outside::is_waited_for;
+use testkit::wait_until;
 
 const DIRECTORY: &str = "STORE_TEST_FULL_DIRECTORY";
 const ID: &str = "STORE_TEST_FULL_ID";
@@ -53,12 +53,12 @@ fn who_waits_for_a_file_that_is_replaced_goes_on_to_the_new_one() {
     let (_, mut lease) = place.lock(&id).unwrap();
     let waiters = thread::scope(|scope| {
         let waiter = scope.spawn(|| place.locked_n(&id));
-        eventually("somebody waits", || has_waiter(&path));
+        wait_until("somebody waits", || is_waited_for(&path));
         lease
             .commit(&record_of_size(2, 9000), SystemTime::now())
             .unwrap();
         // It holds the new file's lock: the waiter cannot have it yet.
-        eventually("it waits for the new file", || has_waiter(&path));
+        wait_until("it waits for the new file", || is_waited_for(&path));
         lease
             .commit(&record_of_size(3, 9000), SystemTime::now())
             .unwrap();
@@ -194,7 +194,7 @@ fn a_commit_that_fails_behind_the_record_has_not_happened() {
 
 #[test]
 fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=256k") else {
         return;
     };
     let below = disk.path().join("sessions");
@@ -213,7 +213,7 @@ fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
 /// What is much smaller than its file gets a smaller one, for which there may be no room.
 #[test]
 fn on_a_full_disk_what_became_much_smaller_is_saved() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=256k") else {
         return;
     };
     let below = disk.path().join("sessions");
@@ -240,7 +240,7 @@ fn on_a_full_disk_what_became_much_smaller_is_saved() {
 
 #[test]
 fn a_full_disk_is_named_and_no_wrong_advice_given() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=256k") else {
         return;
     };
     let below = disk.path().join("sessions");

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use cgi_session::{Error, FileStore, Lease, Record, Result, SessionId, Store};
 
-use crate::support::{DEADLINE, Place, SmallDisk, n, record, record_of_size};
+use crate::support::{DEADLINE, Place, n, record, record_of_size};
+use testkit::disk::SmallDisk;
 
 /// A store with this floor below `directory`.
 fn store(directory: &Path, floor: &str) -> FileStore {
@@ -89,7 +90,7 @@ fn a_refused_session_is_not_counted() {
 
 #[test]
 fn a_part_of_the_space_is_kept_free() {
-    let Some(disk) = SmallDisk::with("size=1m") else {
+    let Some(disk) = SmallDisk::mount("size=1m") else {
         return;
     };
     let store = store(disk.path(), "50%");
@@ -103,7 +104,7 @@ fn a_part_of_the_space_is_kept_free() {
 
 #[test]
 fn a_hundredth_of_the_space_is_kept_free_unless_it_is_said_otherwise() {
-    let Some(disk) = SmallDisk::with("size=4m") else {
+    let Some(disk) = SmallDisk::mount("size=4m") else {
         return;
     };
     let sessions = disk.path().join("sessions");
@@ -123,7 +124,7 @@ fn a_hundredth_of_the_space_is_kept_free_unless_it_is_said_otherwise() {
 
 #[test]
 fn a_part_of_the_inodes_is_kept_free() {
-    let Some(disk) = SmallDisk::with("size=10m,nr_inodes=20") else {
+    let Some(disk) = SmallDisk::mount("size=10m,nr_inodes=20") else {
         return;
     };
     let store = store(disk.path(), "50%");

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -279,26 +279,6 @@ pub(crate) fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     receiver.recv_timeout(DEADLINE).expect("it hangs")
 }
 
-/// Asks again and again until it is so.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Whether somebody waits in flock(2) for this file.
-pub(crate) fn has_waiter(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks
-        .lines()
-        .any(|line| line.contains("->") && line.contains(&inode))
-}
-
 /// This test program again through a shell that prepares its process.
 pub(crate) fn again_after(shell: &str, name: &str) -> Command {
     let mut command = Command::new("sh");
@@ -306,54 +286,4 @@ pub(crate) fn again_after(shell: &str, name: &str) -> Command {
     command.args(["-c", &script]);
     command.arg(std::env::current_exe().unwrap());
     command
-}
-
-/// A child process that does not outlive its test.
-pub(crate) struct Killed(pub(crate) Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // One that has ended already cannot be killed, and needs not be.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A small tmpfs, taken away again at the end.
-pub(crate) struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    pub(crate) fn mount() -> Option<Self> {
-        SmallDisk::with("size=256k")
-    }
-
-    /// A disk with options of tmpfs; none when we may not mount one.
-    pub(crate) fn with(options: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args([
-            "-t",
-            "tmpfs",
-            "-o",
-            &format!("mode=0755,{options}"),
-            "tmpfs",
-        ]);
-        let mounted = mount.arg(directory.path()).output();
-        let is_mounted = mounted.is_ok_and(|output| output.status.success());
-        if !is_mounted {
-            skip("not allowed to mount a small disk");
-        }
-        is_mounted.then(|| SmallDisk(directory))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A mount that stays is in a temporary directory of its own.
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
 }

@@ -13,7 +13,9 @@ use std::time::SystemTime;
 use cgi_session::{Config, FileStore, Record, SessionDigest, SessionId, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::support::{DEADLINE, IDLE, Killed, Place, ago, ahead, ends, is_index, record};
+use testkit::outside::Killed;
+
+use crate::support::{DEADLINE, IDLE, Place, ago, ahead, ends, is_index, record};
 
 /// The SHA-256 of `ada`, from sha256sum(1).
 const ADA: &str = "fdee430d40bd57deeac186cd9790033d0f06f909a8806e7ce6e717ab7c7d5029";

@@ -6,13 +6,14 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use testkit::disk::SmallDisk;
 use testkit::tools::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -215,37 +216,13 @@ fn a_directory_in_which_the_user_cannot_write_is_a_problem() {
     assert!(text.contains("Permission denied"), "{text}");
 }
 
-/// A file system in memory, mounted until this is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// `None` where this process may not mount anything.
-    fn on(directory: &Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
-        let mounted = mount.arg(directory).output().unwrap();
-        if !mounted.status.success() {
-            testkit::tools::skip("nothing can be mounted here");
-            return None;
-        }
-        Some(Mounted(directory.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status();
-        assert!(unmounted.unwrap().success());
-    }
-}
-
 #[test]
 fn a_trial_is_made_in_the_file_system_that_is_mounted_for_the_sessions() {
     if !is_root() {
         return;
     }
     let site = Site::new();
-    let Some(_mounted) = Mounted::on(&site.directory) else {
+    let Some(_mounted) = SmallDisk::mount_on(&site.directory, "size=1g") else {
         return;
     };
     let directory = site.directory.display();

@@ -16,6 +16,7 @@ use super::troubles::Troubles;
 use testkit::apache::web_user;
 use testkit::client::Client;
 use testkit::counting::Tally;
+use testkit::outside::Over;
 use testkit::responder::Responder;
 use testkit::servers::{Servers, Way};
 use testkit::{DEADLINE, copy, example, is_root, tool};
@@ -152,15 +153,6 @@ impl Soak {
                 lose_a_session(&faults.servers.site.sessions());
             }
         }
-    }
-}
-
-/// Ends the traffic when it goes out of scope, however that comes about.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cgi_session::Error;
 
-use testkit::sessions::{Site, cookie, count, eventually, is_somebody_waiting, spawn_waiter};
+use testkit::sessions::{Site, cookie, count, is_somebody_waiting, spawn_waiter};
+use testkit::wait_until;
 
 #[test]
 fn opening_a_session_twice_in_one_thread_is_an_error_at_once() {
@@ -166,7 +167,7 @@ fn who_waits_sees_what_the_one_before_stored() {
             session.commit().unwrap();
             views
         });
-        eventually("somebody waits", is_somebody_waiting);
+        wait_until("somebody waits", is_somebody_waiting);
         count(&mut session);
         session.commit().unwrap();
         assert_eq!(waiter.join().unwrap(), 3);
@@ -187,7 +188,7 @@ fn a_destroyed_session_never_comes_back() {
             count(&mut session);
             session.commit().unwrap();
         });
-        eventually("somebody waits", is_somebody_waiting);
+        wait_until("somebody waits", is_somebody_waiting);
         session.destroy().unwrap();
         slow.join().unwrap();
     });

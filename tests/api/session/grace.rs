@@ -6,6 +6,7 @@ use std::time::Duration;
 use cgi_session::{Error, Session, SessionId};
 
 use testkit::sessions::{Site, cookie, count, given_id};
+use testkit::wait_until;
 
 /// A session whose id was replaced with a grace: the old id and the new one.
 fn replaced(site: &Site, grace: u64) -> (SessionId, SessionId) {
@@ -125,7 +126,7 @@ fn after_the_grace_the_old_id_is_a_marker() {
     session.regenerate_id_with_grace(Duration::ZERO);
     let new = given_id(session.commit().unwrap());
     // Its end is this very second: a second later nothing can be read.
-    testkit::sessions::eventually("the end of the grace", || site.views(&old).is_none());
+    wait_until("the end of the grace", || site.views(&old).is_none());
     let late = site.manager().start(cookie(&old)).map(drop);
     assert!(matches!(late, Err(Error::Replaced)), "{late:?}");
     assert!(site.manager().peek(&old.digest()).unwrap().is_none());
@@ -183,7 +184,7 @@ fn what_can_be_read_during_the_grace_lives_no_longer_than_the_session_would() {
     session.set_timeout(Some(Duration::from_secs(1)));
     session.regenerate_id_with_grace(Duration::from_secs(200));
     session.commit().unwrap();
-    testkit::sessions::eventually("the end of the session", || site.views(&old).is_none());
+    wait_until("the end of the session", || site.views(&old).is_none());
 }
 
 #[test]

@@ -10,9 +10,8 @@ use cgi_session::{
     Sweep, SweepReport, Uninstalled, Visitor,
 };
 
-use testkit::sessions::{
-    Site, cookie, count, eventually, given_id, is_somebody_waiting, spawn_waiter,
-};
+use testkit::sessions::{Site, cookie, count, given_id, is_somebody_waiting, spawn_waiter};
+use testkit::wait_until;
 
 #[test]
 fn the_data_moves_and_the_old_id_is_dead_for_every_program() {
@@ -129,7 +128,7 @@ fn who_waits_for_the_old_id_is_told_so_and_begins_no_session() {
             let late = site.manager().start(cookie(&old));
             assert!(matches!(late, Err(Error::Replaced)));
         });
-        eventually("somebody waits", is_somebody_waiting);
+        wait_until("somebody waits", is_somebody_waiting);
         session.commit().unwrap();
         waiter.join().unwrap();
     });

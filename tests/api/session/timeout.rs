@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{FileStore, Record, SessionId, Store as _};
 
 use testkit::sessions::{Site, cookie, count, given_id};
+use testkit::wait_until;
 
 fn ago(seconds: u64) -> SystemTime {
     SystemTime::now() - Duration::from_secs(seconds)
@@ -40,7 +41,7 @@ fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
     // One second is the shortest lifetime: wait for the clock, not for the program.
     let site = Site::with(&[("lifetime", "1s")]);
     let id = site.visitor();
-    testkit::sessions::eventually("the lifetime ends", || {
+    wait_until("the lifetime ends", || {
         site.manager().read(cookie(&id)).unwrap().is_none()
     });
     assert!(site.manager().start(cookie(&id)).unwrap().is_new());
@@ -53,7 +54,7 @@ fn no_other_program_ends_a_session_before_its_own_does() {
     let impatient = site.manager_with(&[("timeout", "60s"), ("lifetime", "1s")]);
     let id = site.visitor();
     site.set_modified(&id, ago(2 * 3600));
-    testkit::sessions::eventually("a shorter lifetime is over", || {
+    wait_until("a shorter lifetime is over", || {
         let session = site.manager().start(cookie(&id)).unwrap();
         session.created().elapsed().unwrap() > Duration::from_secs(2)
     });

@@ -1,65 +1,24 @@
 //! The same program as a FastCGI responder, which lives through the trouble.
 
-use std::fs;
-use std::process::{Child, Command, Stdio};
-
 use testkit::disk::{self, Room};
-use testkit::fastcgi::client::{Address, Client, Reply, visit};
+use testkit::fastcgi::client::{Reply, get, visit};
+use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::site::Site;
-use testkit::{example, wait_until};
 
-/// A running responder, which does not outlive its test.
-struct Resident {
-    process: Child,
-    address: Address,
+#[track_caller]
+fn counts(responder: &Server, cookie: &str, views: u64) -> Reply {
+    let reply = responder.ask(&visit(1, 0, "", cookie));
+    assert_eq!(reply.status(), 200, "{}", reply.text());
+    let expected = format!("here {views} time");
+    assert!(reply.text().contains(&expected), "{}", reply.text());
+    reply
 }
 
-impl Resident {
-    fn start(site: &Site) -> Self {
-        let socket = site.path().join("socket");
-        let mut command = Command::new(example("counter"));
-        command
-            .arg("--listen")
-            .arg(format!("unix:{}", socket.display()));
-        let log = fs::File::create(site.path().join("log")).unwrap();
-        command
-            .env("CGI_SESSION_CONFIG", site.config())
-            .stdin(Stdio::null())
-            .stderr(log);
-        let process = command.spawn().unwrap();
-        let address = Address::Unix(socket);
-        wait_until("the program listens", || Client::connect(&address).is_ok());
-        Resident { process, address }
-    }
-
-    fn ask(&self, cookie: &str) -> Reply {
-        let mut client = Client::connect(&self.address).unwrap();
-        client.ask(1, &visit(1, 0, "", cookie))
-    }
-
-    #[track_caller]
-    fn counts(&self, cookie: &str, views: u64) -> Reply {
-        let reply = self.ask(cookie);
-        assert_eq!(reply.status(), 200, "{}", reply.text());
-        let expected = format!("here {views} time");
-        assert!(reply.text().contains(&expected), "{}", reply.text());
-        reply
-    }
-
-    #[track_caller]
-    fn refuses(&self, cookie: &str, status: u16) -> Reply {
-        let reply = self.ask(cookie);
-        assert_eq!((reply.status(), reply.cookie()), (status, None));
-        assert!(reply.text().contains("</html>"));
-        reply
-    }
-}
-
-impl Drop for Resident {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+#[track_caller]
+fn refuses(responder: &Server, cookie: &str) {
+    let reply = responder.ask(&visit(1, 0, "", cookie));
+    assert_eq!((reply.status(), reply.cookie()), (500, None));
+    assert!(reply.text().contains("</html>"));
 }
 
 #[test]
@@ -68,24 +27,27 @@ fn a_responder_goes_on_from_what_was_saved_when_its_disk_is_writable_again() {
     let site = Site::with_settings("cleanUpDelay = 0\nminFreeSpace = 0\n");
     site.make_sessions(None);
     disk::mount_memory(&site.sessions(), "size=64k,nr_inodes=10");
-    let resident = Resident::start(&site);
-    let cookie = resident.counts("", 1).cookie().unwrap().to_owned();
+    let responder = Setup::new("counter", Socket::ListenUnix)
+        .variable("CGI_SESSION_CONFIG", site.config().display())
+        .variable("CGI_SESSION_STORAGE_FILE_DIR", site.sessions().display())
+        .start();
+    let cookie = counts(&responder, "", 1).cookie().unwrap().to_owned();
     for views in 2..12 {
         disk::remount(&site.sessions(), "ro");
-        resident.refuses(&cookie, 500);
-        resident.refuses("", 500);
+        refuses(&responder, &cookie);
+        refuses(&responder, "");
         disk::remount(&site.sessions(), "rw");
-        resident.counts(&cookie, views);
+        counts(&responder, &cookie, views);
     }
     // As many inodes as there are: nobody new comes in, and who is there goes on.
     let mut newcomers = 0;
-    while resident.ask("").status() == 200 {
+    while responder.ask(&get(1, 0, "")).status() == 200 {
         newcomers += 1;
     }
     assert!((1..10).contains(&newcomers), "{newcomers}");
-    resident.refuses("", 500);
-    resident.counts(&cookie, 12);
-    let log = fs::read_to_string(site.path().join("log")).unwrap();
+    refuses(&responder, "");
+    counts(&responder, &cookie, 12);
+    let log = responder.log();
     let id = cookie.split_once('=').unwrap().1;
     assert!(!log.contains(id), "{log}");
     for text in [
@@ -96,6 +58,6 @@ fn a_responder_goes_on_from_what_was_saved_when_its_disk_is_writable_again() {
     ] {
         assert!(log.contains(text), "no {text:?} in {log}");
     }
-    drop(resident);
+    drop(responder);
     disk::unmount(&site.sessions());
 }

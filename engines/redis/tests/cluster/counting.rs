@@ -1,14 +1,13 @@
 //! [`Counter`]: a session that counts, and what was acknowledged of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use cgi_session::{Config, Record, Result, SessionDigest, SessionId, Store};
+use cgi_session::store_contract::{WAIT, count, counted, record};
+use cgi_session::{Config, Result, SessionDigest, SessionId, Store};
 use cgi_session_redis::RedisStore;
 
 use testkit::redis_cluster::RedisCluster;
-
-pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// A store in a cluster, with these settings.
 pub(crate) fn store(cluster: &RedisCluster, settings: &[(&str, &str)]) -> RedisStore {
@@ -35,7 +34,12 @@ impl Counter {
     pub(crate) fn new(cluster: &RedisCluster, store: &RedisStore) -> Self {
         let session = SessionId::generate().unwrap().digest();
         let now = SystemTime::now();
-        drop(store.create(&session, &record(0), now).unwrap().unwrap());
+        drop(
+            store
+                .create(&session, &record(0, now), now)
+                .unwrap()
+                .unwrap(),
+        );
         Counter {
             session,
             primary: cluster.primary_of(&key(&session)),
@@ -65,18 +69,16 @@ impl Counter {
 
     /// Counts once.
     pub(crate) fn count(&self, store: &RedisStore) -> Result<()> {
-        let locked = store.lock(&self.session, WAIT, SystemTime::now())?;
-        let (stored, mut lease) = locked.expect("a session");
-        let next = record(counted(&stored.record) + 1);
-        lease.finish(&next, SystemTime::now())?;
+        let now = SystemTime::now();
+        let (stored, mut lease) = store.lock(&self.session, WAIT, now)?.expect("a session");
+        lease.finish(&record(count(&stored.record) + 1, now), now)?;
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// What is stored.
     pub(crate) fn value(&self, store: &RedisStore) -> u64 {
-        let stored = store.read(&self.session, SystemTime::now()).unwrap();
-        counted(&stored.expect("a session").record)
+        counted(store, &self.session).expect("a session")
     }
 
     pub(crate) fn told(&self) -> u64 {
@@ -87,14 +89,4 @@ impl Counter {
 /// As the library names it.
 fn key(session: &SessionDigest) -> String {
     format!("Session:{{{session}}}")
-}
-
-pub(crate) fn record(count: u64) -> Record {
-    let values = format!(r#"{{"":{{"count":{count}}}}}"#);
-    Record::new(SystemTime::now()).with_values(values.into_bytes())
-}
-
-fn counted(record: &Record) -> u64 {
-    let values: serde_json::Value = serde_json::from_slice(record.values()).unwrap();
-    values[""]["count"].as_u64().unwrap()
 }

@@ -5,21 +5,15 @@ use std::time::SystemTime;
 use cgi_session::Store;
 
 use crate::counting::{Counter, store_at};
-use testkit::certificates::make_certificates;
-use testkit::is_installed;
+use testkit::certificates::Certificates;
 use testkit::redis_cluster::RedisCluster;
 
 #[test]
 fn the_nodes_of_a_cluster_are_spoken_to_with_tls() {
-    if !is_installed("openssl") {
+    let Some(certificates) = Certificates::make() else {
         return;
-    }
-    let place = tempfile::tempdir().unwrap();
-    make_certificates(place.path());
-    let text = |name: &str| {
-        let path = place.path().join(name);
-        path.into_os_string().into_string().unwrap()
     };
+    let text = |name: &str| certificates.path(name);
     let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
     let settings = [
         &[

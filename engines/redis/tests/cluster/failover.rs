@@ -3,9 +3,10 @@
 
 use std::time::SystemTime;
 
+use cgi_session::store_contract::record;
 use cgi_session::{Error, SessionDigest, SessionId, Store};
 
-use crate::counting::{Counter, record, store};
+use crate::counting::{Counter, store};
 use testkit::redis_cluster::RedisCluster;
 use testkit::wait_until;
 
@@ -38,7 +39,8 @@ fn what_no_replica_has_is_lost_in_a_failover_and_with_durability_is_not_acknowle
     let is_victims =
         |new: &SessionDigest| cluster.primary_of(&format!("Session:{{{new}}}")) == VICTIM;
     let new = news.into_iter().find(is_victims).unwrap();
-    let created = durable.create(&new, &record(1), SystemTime::now());
+    let now = SystemTime::now();
+    let created = durable.create(&new, &record(1, now), now);
     assert!(matches!(created.map(drop), Err(Error::Unavailable { .. })));
 
     // Else it would find on the line what was sent to it.

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use cgi_session::Store;
 
-use crate::counting::{Counter, WAIT, record, store, store_at};
+use crate::counting::{Counter, store, store_at};
+use cgi_session::store_contract::{WAIT, record};
 use testkit::redis::RedisServer;
 use testkit::redis_cluster::RedisCluster;
 
@@ -31,7 +32,7 @@ fn a_session_is_begun_and_ended_where_its_slot_is_about_to_be() {
     begin(source, target, &cluster.slot(&moved.key()).to_string());
     // The later ones on kept connections.
     for _ in 0..3 {
-        let lease = store.create(&moved.session, &record(1), now).unwrap();
+        let lease = store.create(&moved.session, &record(1, now), now).unwrap();
         assert_eq!(target.tell(&["DBSIZE"]), "1");
         lease.unwrap().destroy().unwrap();
         assert_eq!(target.tell(&["DBSIZE"]), "0");

@@ -9,6 +9,7 @@ use testkit::fastcgi::counting::{
     CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
 };
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::outside::Over;
 use testkit::redis::RedisServer;
 
 fn program(redis: &RedisServer) -> Server {
@@ -80,15 +81,6 @@ fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_answered() {
         "{answered} <= {end} <= {answered} + {tried}"
     );
     assert!(tried > 0, "nobody noticed that the server was killed");
-}
-
-/// Ends what others count when a test ends, and so when it fails.
-pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Counts, and returns how often that was refused.

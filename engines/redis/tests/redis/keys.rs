@@ -1,10 +1,9 @@
 //! What lies in a server: its sessions until they have expired, what a clean-up takes away, and the keys of
 //! others.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use cgi_session::{SessionId, Store, Sweep, SweepEvent};
+use cgi_session::{SessionId, Store, Sweep};
 
 use crate::store::{says, store};
 use cgi_session::store_contract::{WAIT, counted, create, later, record};
@@ -48,34 +47,6 @@ fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
     store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
     assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "1");
     assert_eq!(store.sessions_of("ada", now).unwrap(), [live.0.digest()]);
-}
-
-#[test]
-fn a_clean_up_keeps_to_its_limits_and_tells_what_it_does() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
-    let store = store(&server, &[]);
-    let now = SystemTime::now();
-    for number in 0..10 {
-        drop(create(&store, number, now));
-    }
-    let (later, told) = (later(now, 100), AtomicU64::new(0));
-    let observer = |event: SweepEvent<'_>| {
-        if let SweepEvent::Deleted { bytes, .. } = event {
-            assert!(bytes > 0);
-            told.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let limited = Sweep::new().max_files(3).observer(&observer);
-    let report = store.delete_expired(&limited, later).unwrap();
-    assert_eq!((report.deleted, report.stopped_early), (3, true));
-    assert_eq!(told.load(Ordering::Relaxed), 3);
-    let report = store.delete_expired(&Sweep::new().max_time(Duration::ZERO), later);
-    let report = report.unwrap();
-    assert_eq!((report.deleted, report.stopped_early), (0, true));
-    let report = store.delete_expired(&Sweep::new(), later).unwrap();
-    assert_eq!((report.deleted, report.stopped_early), (7, false));
 }
 
 #[test]

@@ -10,11 +10,11 @@ use cgi_session_redis::RedisStore;
 use cgi_session::store_contract::{counted, create};
 use testkit::fastcgi::counting::begin_session;
 use testkit::fastcgi::server::until;
-use testkit::outside::free_port;
+use testkit::outside::{Over, free_port};
 use testkit::redis::RedisServer;
 use testkit::redis_sentinel::{PATIENT, RedisSentinels, SERVICE, SOON};
 
-use crate::fastcgi::{Over, count_again, count_until, setup};
+use crate::fastcgi::{count_again, count_until, setup};
 use crate::store::{config, says};
 
 /// Counts without pause over FastCGI while another server takes over, and says how that was noticed.

@@ -1,7 +1,6 @@
 //! `rediss://`: a server is believed when a certificate of `databaseCaFile` vouches for it, and else not.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use cgi_session::{SessionId, Store};
@@ -9,21 +8,17 @@ use cgi_session_redis::RedisStore;
 
 use crate::store::{config, says};
 use cgi_session::store_contract::{counted, create};
-use testkit::certificates::make_certificates;
-use testkit::is_installed;
+use testkit::certificates::Certificates;
 use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::redis_sentinel::SERVICE;
 
 #[test]
 fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
-    if !is_installed("openssl") {
+    let Some(certificates) = Certificates::make() else {
         return;
-    }
-    let place = tempfile::tempdir().unwrap();
-    make_certificates(place.path());
-    let path = |name: &str| -> PathBuf { place.path().join(name) };
-    let text = |name: &str| path(name).into_os_string().into_string().unwrap();
+    };
+    let text = |name: &str| certificates.path(name);
     let port = free_port().to_string();
     let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
     let Some(server) = RedisServer::start(&[
@@ -65,7 +60,7 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
     let error = by_name.unwrap().read(&id.digest(), now).unwrap_err();
     says(&error, &["certificate", "names the host"]);
 
-    fs::write(path("none.pem"), "nothing").unwrap();
+    fs::write(text("none.pem"), "nothing").unwrap();
     let error = store(&text("none.pem")).map(drop).unwrap_err();
     says(&error, &["databaseCaFile", "none.pem"]);
     let error = store("/nonexistent.pem").map(drop).unwrap_err();
@@ -78,15 +73,10 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
 
 #[test]
 fn sentinels_and_the_primary_that_they_name_are_both_spoken_to_with_tls() {
-    if !is_installed("openssl") {
+    let Some(certificates) = Certificates::make() else {
         return;
-    }
-    let place = tempfile::tempdir().unwrap();
-    make_certificates(place.path());
-    let text = |name: &str| {
-        let path = place.path().join(name);
-        path.into_os_string().into_string().unwrap()
     };
+    let text = |name: &str| certificates.path(name);
     let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
     let common = [
         &["--port", "0", "--tls-replication", "yes"][..],

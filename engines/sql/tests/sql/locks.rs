@@ -6,47 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Error, SessionId, Store, Sweep};
+use cgi_session::{Error, SessionId, Store};
+
+use testkit::outside::Over;
 
 use crate::server::{Server, own_servers, own_servers_with, shared_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 
 /// So often a slow machine is given a chance to be in time.
 const TRIES: usize = 10;
-
-#[test]
-fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader() {
-    for server in shared_servers() {
-        let store = server.installed("slow", &[("lockTimeout", "90s")]);
-        let now = SystemTime::now();
-        let (held, mut slow) = create(&*store, 1, now);
-        let (other, lease) = create(&*store, 1, now);
-        drop(lease);
-        slow.commit(&record(2, now), now).unwrap();
-        let (_, mut quick) = store
-            .lock(&other.digest(), Duration::ZERO, now)
-            .unwrap()
-            .unwrap();
-        quick.commit(&record(2, now), now).unwrap();
-        quick.destroy().unwrap();
-        // That it was read would have to be noted by now.
-        let started = Instant::now();
-        assert!(
-            store
-                .read(&held.digest(), later(now, 30))
-                .unwrap()
-                .is_some()
-        );
-        // A request that waits for a lock gives up no sooner.
-        assert!(started.elapsed() < Duration::from_secs(8));
-        let report = store
-            .delete_expired(&Sweep::new(), later(now, 100))
-            .unwrap();
-        assert_eq!((report.deleted, report.busy), (0, 1));
-        slow.finish(&record(3, now), now).unwrap();
-        assert_eq!(counted(&*store, &held.digest()), Some(3));
-    }
-}
 
 #[test]
 fn a_wait_is_as_long_as_it_was_asked_for() {
@@ -114,15 +82,6 @@ fn a_waiter_has_the_session_as_soon_as_it_is_let_go() {
     }
 }
 
-/// Lets the others end, also when a test fails.
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// Saves over and over while others want the session. Returns how often one of them had it in between,
 /// and how often the saver lost it.
 fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
@@ -152,7 +111,7 @@ fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
                 }
             });
         }
-        let _done = Done(&is_done);
+        let _done = Over(&is_done);
         for _ in 0..10 {
             let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
             is_held.store(true, Ordering::SeqCst);

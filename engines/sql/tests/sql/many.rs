@@ -1,57 +1,13 @@
 //! Clean-up, and the greatest number of sessions.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use cgi_session::{Error, SessionId, Sweep, SweepEvent};
+use cgi_session::{SessionId, Sweep, SweepEvent};
 
 use crate::server::{Server, shared_servers};
-use cgi_session::store_contract::{count, create, later, record};
-
-#[test]
-fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does() {
-    for server in shared_servers() {
-        let store = server.installed("limits", &[]);
-        let now = SystemTime::now();
-        for number in 0..5 {
-            create(&*store, number, now);
-        }
-        let after = later(now, 61);
-        let seen = Mutex::new((0, 0));
-        let observer = |event: SweepEvent<'_>| {
-            let mut seen = seen.lock().unwrap();
-            match event {
-                SweepEvent::Examined(number) => seen.0 += number,
-                SweepEvent::Deleted {
-                    name,
-                    age,
-                    bytes,
-                    reason,
-                } => {
-                    assert_eq!((name.len(), reason), (64, "expired"));
-                    assert!(age >= Duration::from_secs(3600) && bytes > 20);
-                    seen.1 += 1;
-                }
-                _ => {}
-            }
-        };
-        let limited = Sweep::new().max_files(2).observer(&observer);
-        let report = store.delete_expired(&limited, after).unwrap();
-        assert_eq!((report.deleted, report.stopped_early), (2, true));
-        assert_eq!(*seen.lock().unwrap(), (2, 2));
-        let no_time = Sweep::new().max_time(Duration::ZERO);
-        let report = store.delete_expired(&no_time, after).unwrap();
-        assert_eq!((report.deleted, report.stopped_early), (0, true));
-        let report = store
-            .delete_expired(&Sweep::new().max_files(3), after)
-            .unwrap();
-        assert_eq!((report.deleted, report.stopped_early), (3, false));
-        let age = store.last_sweep(later(after, 1));
-        assert_eq!(age.map(|age| age.as_secs() / 60), Some(1));
-    }
-}
+use cgi_session::store_contract::create;
 
 #[test]
 fn many_expired_sessions_go_in_one_clean_up() {
@@ -175,24 +131,5 @@ fn the_table_is_not_counted_for_each_new_session() {
         server.run("DELETE FROM \"counted\"");
         server.run("UPDATE \"counted_state\" SET value = value - 60 WHERE name = 'counted'");
         assert_eq!(count().as_deref(), Some("1"), "it is a minute old");
-    }
-}
-
-#[test]
-fn a_full_store_of_expired_sessions_refuses_no_new_one() {
-    for server in shared_servers() {
-        let store = server.installed("full", &[("maxSessions", "2"), ("whenFull", "refuse")]);
-        let now = SystemTime::now();
-        let ids = [1, 2].map(|number| create(&*store, number, now).0);
-        let another = SessionId::generate().unwrap().digest();
-        let full = store.create(&another, &record(3, now), now);
-        assert!(matches!(full.map(drop), Err(Error::Full { limit: 2 })));
-        let (new, _) = create(&*store, 3, later(now, 61));
-        let left = ids
-            .iter()
-            .filter(|id| store.read(&id.digest(), now).unwrap().is_some());
-        assert_eq!(left.count(), 1);
-        let stored = store.read(&new.digest(), later(now, 61)).unwrap().unwrap();
-        assert_eq!(count(&stored.record), 3);
     }
 }

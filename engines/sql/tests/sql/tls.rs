@@ -1,7 +1,6 @@
 //! The way to a server: through a socket, and encrypted, to one that its certificate names.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use cgi_session::Error;
@@ -9,8 +8,7 @@ use cgi_session::Error;
 use crate::server::{open, own_servers_with, shared_servers};
 use crate::store::says;
 use cgi_session::store_contract::{counted, create};
-use testkit::certificates::make_certificates;
-use testkit::is_installed;
+use testkit::certificates::Certificates;
 use testkit::postgres::give;
 
 #[test]
@@ -46,17 +44,14 @@ fn a_server_is_found_on_its_socket() {
 
 #[test]
 fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
-    if !is_installed("openssl") {
+    let Some(certificates) = Certificates::make() else {
         return;
+    };
+    let text = |name: &str| certificates.path(name);
+    for path in [".", "server.key", "server.pem"] {
+        give(&certificates.directory().join(path));
     }
-    let place = tempfile::tempdir().unwrap();
-    make_certificates(place.path());
-    let path = |name: &str| -> PathBuf { place.path().join(name) };
-    let text = |name: &str| path(name).into_os_string().into_string().unwrap();
-    give(place.path());
-    give(&path("server.key"));
-    give(&path("server.pem"));
-    fs::write(path("none.pem"), "nothing").unwrap();
+    fs::write(text("none.pem"), "nothing").unwrap();
     let (certificate, key) = (text("server.pem"), text("server.key"));
     let servers = own_servers_with(
         &[

@@ -4,16 +4,17 @@ use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Config, Error, SessionId, SessionManager, Store, Sweep, SweepEvent};
+use cgi_session::{Config, Error, SessionId, SessionManager, Store, Sweep};
 use cgi_session_sqlite::SqliteStore;
 use rusqlite::Connection;
 
-use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
+use testkit::disk::{SmallDisk, remount};
+
+use cgi_session::store_contract::{WAIT, counted, create, later, record};
 
 struct Place {
     directory: tempfile::TempDir,
@@ -171,24 +172,6 @@ fn a_manager_keeps_its_sessions_in_the_database_that_the_configuration_names() {
 }
 
 #[test]
-fn a_request_that_takes_its_time_holds_up_no_other_session() {
-    let place = Place::new();
-    let store = place.store(&[("lockTimeout", "60s")]);
-    let now = SystemTime::now();
-    let (_, mut slow) = create(&store, 1, now);
-    let (other, lease) = create(&store, 1, now);
-    drop(lease);
-    slow.commit(&record(2, now), now).unwrap();
-    let (_, mut quick) = store
-        .lock(&other.digest(), Duration::ZERO, now)
-        .unwrap()
-        .unwrap();
-    quick.commit(&record(2, now), now).unwrap();
-    quick.destroy().unwrap();
-    slow.commit(&record(3, now), now).unwrap();
-}
-
-#[test]
 fn while_another_program_writes_a_reader_does_not_wait_and_a_writer_waits_in_bounds() {
     let place = Place::new();
     let store = place.store(&[("lockTimeout", "1s")]);
@@ -321,48 +304,16 @@ fn a_database_in_a_directory_that_is_not_there_is_an_error_only_for_whoever_stor
     );
 }
 
-/// A disk of memory, taken away with the value.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn mount() -> Option<Self> {
-        let disk = Disk(tempfile::tempdir().unwrap());
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs"]);
-        let is_mounted = mount.arg(disk.0.path()).output();
-        let is_mounted = is_mounted.is_ok_and(|output| output.status.success());
-        if !is_mounted {
-            testkit::skip("not allowed to mount a small disk");
-        }
-        is_mounted.then_some(disk)
-    }
-
-    fn remount(&self, mode: &str) {
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-o", &format!("remount,{mode}")])
-            .arg(self.0.path());
-        assert!(mount.status().unwrap().success());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // A mount that stays is in a temporary directory of its own.
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn on_a_read_only_disk_nothing_is_lost_and_the_error_says_what_to_do() {
-    let Some(disk) = Disk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=1m") else {
         return;
     };
-    let path = disk.0.path().join("app.db");
+    let path = disk.path().join("app.db");
     let now = SystemTime::now();
     let (id, lease) = create(&store(&path, &[]), 1, now);
     drop(lease);
-    disk.remount("ro");
+    remount(disk.path(), "ro");
     let read_only = store(&path, &[]);
     let errors = [
         read_only.lock(&id.digest(), WAIT, now).map(drop),
@@ -379,17 +330,17 @@ fn on_a_read_only_disk_nothing_is_lost_and_the_error_says_what_to_do() {
         );
     }
     drop(read_only);
-    disk.remount("rw");
+    remount(disk.path(), "rw");
     assert_eq!(counted(&store(&path, &[]), &id.digest()), Some(1));
 }
 
 #[test]
 fn on_a_full_disk_a_commit_fails_and_the_record_before_stays() {
-    let Some(disk) = Disk::mount() else {
+    let Some(disk) = SmallDisk::mount("size=1m") else {
         return;
     };
     let store = store(
-        &disk.0.path().join("app.db"),
+        &disk.path().join("app.db"),
         &[("maxRecordBytes", "8388608")],
     );
     let now = SystemTime::now();
@@ -478,52 +429,6 @@ fn a_row_that_is_no_record_is_no_session_and_is_shown_to_the_administrator() {
 }
 
 #[test]
-fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does() {
-    let place = Place::new();
-    let store = place.store(&[]);
-    let now = SystemTime::now();
-    for number in 0..5 {
-        create(&store, number, now);
-    }
-    let after = later(now, 61);
-    let seen = Mutex::new((0, 0));
-    let observer = |event: SweepEvent<'_>| {
-        let mut seen = seen.lock().unwrap();
-        match event {
-            SweepEvent::Examined(number) => seen.0 += number,
-            SweepEvent::Deleted {
-                name,
-                age,
-                bytes,
-                reason,
-            } => {
-                assert_eq!((name.len(), reason), (64, "expired"));
-                assert!(age >= Duration::from_secs(3600) && bytes > 20);
-                seen.1 += 1;
-            }
-            _ => {}
-        }
-    };
-    let limited = Sweep::new().max_files(2).observer(&observer);
-    let report = store.delete_expired(&limited, after).unwrap();
-    assert_eq!((report.deleted, report.stopped_early), (2, true));
-    assert_eq!(*seen.lock().unwrap(), (2, 2));
-    let no_time = Sweep::new().max_time(Duration::ZERO);
-    let report = store.delete_expired(&no_time, after).unwrap();
-    assert_eq!((report.deleted, report.stopped_early), (0, true));
-    let report = store
-        .delete_expired(&Sweep::new().max_files(3), after)
-        .unwrap();
-    assert_eq!((report.deleted, report.stopped_early), (3, false));
-    assert_eq!(
-        store
-            .last_sweep(later(after, 1))
-            .map(|age| age.as_secs() / 60),
-        Some(1)
-    );
-}
-
-#[test]
 fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled() {
     let place = Place::new();
     let store = place.store(&[]);
@@ -543,25 +448,4 @@ fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled
         .connect()
         .query_row(tables, [], |row| row.get::<_, String>(0));
     assert_eq!(tables.unwrap(), "notes");
-}
-
-#[test]
-fn at_the_cap_the_expired_go_first_and_a_full_store_of_expired_ones_refuses_nobody() {
-    let place = Place::new();
-    let store = place.store(&[("maxSessions", "2"), ("whenFull", "refuse")]);
-    let now = SystemTime::now();
-    let ids = [1, 2].map(|number| create(&store, number, now).0);
-    let full = store.create(
-        &SessionId::generate().unwrap().digest(),
-        &record(3, now),
-        now,
-    );
-    assert!(matches!(full.map(drop), Err(Error::Full { limit: 2 })));
-    let (new, _) = create(&store, 3, later(now, 61));
-    let left = ids
-        .iter()
-        .filter(|id| store.read(&id.digest(), now).unwrap().is_some());
-    assert_eq!(left.count(), 1);
-    let stored = store.read(&new.digest(), later(now, 61)).unwrap().unwrap();
-    assert_eq!(count(&stored.record), 3);
 }
