@@ -215,6 +215,11 @@ impl SetCookie {
         self
     }
 
+    /// The cookie's value, which is the id; of a removal it is empty.
+    pub(crate) fn value(&self) -> &str {
+        self.cookie.value()
+    }
+
     /// Whether this takes a cookie away instead of setting one.
     #[must_use]
     pub fn is_removal(&self) -> bool {

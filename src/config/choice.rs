@@ -1,6 +1,7 @@
 //! The types of settings that are one of a few names.
 
 use cookie::SameSite;
+use http::HeaderName;
 
 /// A type whose values have names in a configuration.
 pub(super) trait Named: Copy + PartialEq + 'static {
@@ -110,13 +111,15 @@ pub(crate) enum FreeSpace {
     Percent(u8),
 }
 
-/// `idFrom`: where an id may come from besides a cookie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// `idFrom`: where an id may come from besides a cookie, or in its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IdFrom {
     /// A parameter of the query string, named as the cookie is.
     pub(crate) query: bool,
     /// A field of a posted form, named as the cookie is.
     pub(crate) form: bool,
+    /// This header field, and nothing else.
+    pub(crate) header: Option<HeaderName>,
 }
 
 /// `errorLog`: where a FastCGI responder reports the errors of requests.

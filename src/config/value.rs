@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::choice::{ErrorLog, FreeSpace, IdFrom, Named, Secure};
 use super::names::{MAX_KEY_LENGTH, invalid_name_reason};
 use super::networks::Networks;
@@ -223,14 +225,30 @@ pub(super) const APPLICATION: Kind<String> = Kind {
     show: String::clone,
     wrong: "must be at most 255 bytes without control characters, and not begin with @, which marks reserved names",
 };
-/// `cookie`, or a list of it with `query` and `form`.
+/// `cookie`, or a list of it with `query` and `form`; or `header:` with a name.
 pub(super) const ID_FROM: Kind<IdFrom> = Kind {
-    read: |value| match listed(value, ["cookie", "query", "form"])? {
-        [true, query, form] => Some(IdFrom { query, form }),
-        _ => None,
+    read: |value| {
+        if let Some(name) = value.to_str()?.strip_prefix("header:") {
+            return Some(IdFrom {
+                header: Some(id_header(name)?),
+                ..IdFrom::default()
+            });
+        }
+        match listed(value, ["cookie", "query", "form"])? {
+            [true, query, form] => Some(IdFrom {
+                query,
+                form,
+                header: None,
+            }),
+            _ => None,
+        }
     },
-    show: |from| list(["cookie", "query", "form"], [true, from.query, from.form]),
-    wrong: "must be cookie, or a list of cookie, query, form",
+    show: |from| match &from.header {
+        Some(name) => format!("header:{name}"),
+        None => list(["cookie", "query", "form"], [true, from.query, from.form]),
+    },
+    wrong: "must be cookie, a list of cookie, query, form, or header: and a name such as X-Session-Id, of letters, \
+        digits and -, that HTTP and CGI have no other use for",
 };
 pub(super) const NETWORKS: Kind<Networks> = Kind {
     read: |value| Networks::parse(value.to_str()?),
@@ -246,6 +264,32 @@ pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
     show: |log| list(["stderr", "server"], [log.stderr, log.server]),
     wrong: "must be a list of stderr, server",
 };
+
+/// A header field that may carry ids. CGI makes one variable of names that differ in `-` and `_`, and responses
+/// have the field, too.
+fn id_header(name: &str) -> Option<HeaderName> {
+    const TAKEN: [&str; 12] = [
+        "cache-control",
+        "connection",
+        "cookie",
+        "host",
+        "location",
+        "origin",
+        "proxy",
+        "set-cookie",
+        "status",
+        "transfer-encoding",
+        "vary",
+        "x-csrf-token",
+    ];
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let name = named(name.as_ref(), 64, is_good)?.to_ascii_lowercase();
+    let is_taken = TAKEN.contains(&name.as_str())
+        || name.ends_with("authorization")
+        || name.starts_with("content-")
+        || name.starts_with("access-control-");
+    HeaderName::try_from(name).ok().filter(|_| !is_taken)
+}
 
 /// Whether this is a part of a host name (RFC 1123, 2.1).
 fn is_label(label: &str) -> bool {

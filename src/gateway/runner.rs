@@ -4,7 +4,8 @@ use std::error::Error as StdError;
 use std::panic::{self, AssertUnwindSafe};
 
 use http::header::{
-    CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER,
+    SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -94,7 +95,16 @@ fn with_session_headers(
         return Ok(response);
     };
     let headers = response.headers_mut();
-    headers.append(VARY, HeaderValue::from_static("Cookie"));
+    headers.append(
+        VARY,
+        match &outcome.id_header {
+            Some(name) => HeaderValue::from(name.clone()),
+            None => HeaderValue::from_static("Cookie"),
+        },
+    );
+    if let (Some(name), Some(set_cookie)) = (&outcome.id_header, &outcome.set_cookie) {
+        return Ok(with_id(response, name, set_cookie.value()));
+    }
     if outcome.has_links && !headers.contains_key(REFERRER_POLICY) {
         // The addresses of the site's pages hold the id.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
@@ -110,7 +120,7 @@ fn with_session_headers(
         headers.append(SET_COOKIE, value);
     }
     if headers.contains_key(CACHE_CONTROL) {
-        if has_session_cookie && !keeps_caches_out(headers) {
+        if has_session_cookie && !says(headers, &["private", "no-store"]) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
         }
         return Ok(response);
@@ -136,16 +146,32 @@ fn with_session_headers(
     Ok(response)
 }
 
-/// Whether the handler itself says that no shared cache may store the response.
-fn keeps_caches_out(headers: &HeaderMap) -> bool {
+/// Tells a client without cookies its id in a header field; an empty one takes it away.
+fn with_id(mut response: Response, name: &HeaderName, id: &str) -> Response {
+    let headers = response.headers_mut();
+    // An id is of letters and digits.
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(name.clone(), id);
+    }
+    headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, name.clone().into());
+    if !says(headers, &["no-store"]) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Whether the handler itself says one of these words about caches.
+fn says(headers: &HeaderMap, words: &[&str]) -> bool {
     let values = headers
         .get_all(CACHE_CONTROL)
         .iter()
         .map(HeaderValue::as_bytes);
-    let mut words = values.flat_map(|value| value.split(|byte| *byte == b','));
-    words.any(|word| {
-        let word = word.trim_ascii();
-        word.eq_ignore_ascii_case(b"private") || word.eq_ignore_ascii_case(b"no-store")
+    let mut said = values.flat_map(|value| value.split(|byte| *byte == b','));
+    said.any(|said| {
+        let said = said.trim_ascii();
+        words
+            .iter()
+            .any(|word| said.eq_ignore_ascii_case(word.as_bytes()))
     })
 }
 

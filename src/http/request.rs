@@ -332,6 +332,13 @@ impl Request {
     fn visit(&mut self) -> Result<&mut RequestSession> {
         if self.visit.looks_for_id()? {
             let (name, from) = self.visit.settings()?;
+            if let Some(field) = from.header {
+                let shown = self.header(field.as_str()).map(OsStr::as_bytes);
+                if let Some(id) = shown.and_then(SessionId::parse) {
+                    self.visit.show_header(id);
+                }
+                return Ok(&mut self.visit);
+            }
             let is_posted = from.form && self.method() == Method::POST && self.has_form();
             let mut shown = Vec::new();
             if from.query {

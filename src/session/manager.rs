@@ -256,7 +256,9 @@ impl SessionManager {
         }
         let (shared, now) = (&manager.shared, SystemTime::now());
         let mut ids = Vec::new();
-        let values = cookies::values(cookie_header, &shared.config.cookie_name);
+        let is_cookie = shared.config.id_from.header.is_none();
+        let header = if is_cookie { cookie_header } else { b"" };
+        let values = cookies::values(header, &shared.config.cookie_name);
         for id in values.filter_map(|value| shared.store.recognize(value, now)) {
             if !ids.contains(&id) {
                 ids.push(id);

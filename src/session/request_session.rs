@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use http::HeaderName;
+
 use crate::config::{CacheLimiter, Config, IdFrom, MAX_FORM_FIELDS};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Shown, Standing};
 use crate::error::{Error, Result};
@@ -84,6 +86,8 @@ enum Links {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) set_cookie: Option<SetCookie>,
+    /// The header field that ids come and go in, in place of cookies.
+    pub(crate) id_header: Option<HeaderName>,
     /// How the response may be cached, if a session was used.
     pub(crate) cache_limiter: Option<CacheLimiter>,
     /// The page must not lead other sites or caches to the id.
@@ -147,7 +151,7 @@ impl RequestSession {
     pub(crate) fn settings(&mut self) -> Result<(String, IdFrom)> {
         let manager = self.manager()?;
         let config = manager.config();
-        Ok((config.cookie_name.clone(), config.id_from))
+        Ok((config.cookie_name.clone(), config.id_from.clone()))
     }
 
     /// How many fields a form may hold. Without a configuration that can be used, the default counts.
@@ -156,15 +160,15 @@ impl RequestSession {
         manager.map_or(MAX_FORM_FIELDS, |manager| manager.config().max_form_fields)
     }
 
-    /// Whether an id may come from a link or a form, which nothing has looked for yet: `idFrom` allows one.
+    /// Whether an id may come from a link, a form or a header field, which nothing has looked for yet: `idFrom` allows one.
     pub(crate) fn looks_for_id(&mut self) -> Result<bool> {
-        let id_from = self.manager()?.config().id_from;
+        let is_cookie_alone = self.manager()?.config().id_from == IdFrom::default();
         if self.links != Links::Unseen {
             // What was destroyed in this request must not be found again.
             return Ok(false);
         }
         self.links = Links::Seen;
-        Ok(!self.is_given && id_from != IdFrom::default())
+        Ok(!self.is_given && !is_cookie_alone)
     }
 
     /// Whether a cookie leads to a session, or did until its id was changed. An id in a link or a form that
@@ -189,6 +193,11 @@ impl RequestSession {
         let by = By::Link { is_same_origin };
         self.present(Presented { ids, by });
         self.links = Links::CarryId;
+    }
+
+    /// The id that a header field carried, which counts as one in a cookie does.
+    pub(crate) fn show_header(&mut self, id: SessionId) {
+        self.present(Presented::one(id, By::Cookie));
     }
 
     /// Whether a link or a form carried the id.
@@ -468,6 +477,7 @@ impl RequestSession {
         let cache_limiter = config.map(|manager| manager.config().cache_limiter);
         let has_links = self.links == Links::CarryId;
         Outcome {
+            id_header: config.and_then(|manager| manager.config().id_from.header.clone()),
             set_cookie: self.set_cookie(),
             has_links,
             cache_limiter: cache_limiter.map(|limiter| {

@@ -4,6 +4,7 @@ mod candidates;
 mod client;
 mod config;
 mod files;
+mod header_ids;
 mod input;
 mod links;
 mod proxies;
