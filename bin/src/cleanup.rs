@@ -84,23 +84,26 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     if let Some(directory) = files_of(manager.config()).filter(|_| progress.is_shown()) {
         count_meanwhile(directory.to_owned(), Arc::clone(&total));
     }
-    let observer = |event: SweepEvent<'_>| match event {
-        SweepEvent::Examined(entries) => {
-            let done = examined.fetch_add(entries, Ordering::Relaxed) + entries;
-            let total = Some(total.load(Ordering::Relaxed)).filter(|total| *total > 0);
-            progress.note(done, total, || {
-                let deleted = HumanCount(deleted.load(Ordering::Relaxed));
-                let all = total.map_or(String::new(), |total| format!("/{}", HumanCount(total)));
-                format!("{}{all}, {deleted} deleted", HumanCount(done))
-            });
-        }
-        deletion @ SweepEvent::Deleted { .. } => {
-            deleted.fetch_add(1, Ordering::Relaxed);
-            if arguments.dry_run {
-                listing.note(deletion);
+    let observer = |event: SweepEvent<'_>| {
+        match event {
+            SweepEvent::Examined(entries) => {
+                examined.fetch_add(entries, Ordering::Relaxed);
             }
+            SweepEvent::Deleted { .. } => {
+                deleted.fetch_add(1, Ordering::Relaxed);
+                if arguments.dry_run {
+                    listing.note(event);
+                }
+            }
+            _ => {}
         }
-        _ => {}
+        let done = examined.load(Ordering::Relaxed);
+        let total = Some(total.load(Ordering::Relaxed)).filter(|total| *total > 0);
+        progress.note(done, total, || {
+            let deleted = HumanCount(deleted.load(Ordering::Relaxed));
+            let all = total.map_or(String::new(), |total| format!("/{}", HumanCount(total)));
+            format!("{}{all}, {deleted} deleted", HumanCount(done))
+        });
     };
     let each = arguments
         .each

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{SessionDigest, SessionManager, Stored, printable};
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::report::{self, moment, rough};
-use crate::screen::{Screen, cut};
+use crate::screen::{Screen, Style, cut};
 use crate::sessions::{self, Ended};
 
 const EXAMPLES: &str = "\
@@ -78,13 +79,16 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         })?,
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.last_access));
+    let screen = Screen::of_stdout();
     report::output(&if arguments.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         format!("{}\n", Value::from(rows))
-    } else if Screen::of_stdout().is_terminal && !rows.is_empty() {
+    } else if screen.is_terminal && !rows.is_empty() {
         let now = SystemTime::now();
         let rows = rows.iter().map(|row| row.short_line(now));
-        iter::once(short_line(TITLES)).chain(rows).collect()
+        let titles = short_line(TITLES);
+        let titles = screen.painted(titles.trim_end(), Style::Bold);
+        iter::once(titles + "\n").chain(rows).collect()
     } else {
         rows.iter().map(Row::line).collect()
     });
@@ -178,7 +182,9 @@ impl Row {
 /// A line of at most 80 columns.
 fn short_line([digest, age, unused, left, idle, bytes, user, applications]: [&str; 8]) -> String {
     let (user, applications) = (cut(user, 12), cut(applications, 13));
+    let padding = 14 - user.width();
     format!(
-        "{digest:<12.12}  {age:>5}  {unused:>6}  {left:>5}  {idle:>5}  {bytes:>8}  {user:<12}  {applications}\n"
+        "{digest:<12.12}  {age:>5}  {unused:>6}  {left:>5}  {idle:>5}  {bytes:>8}  {user}{:padding$}{applications}\n",
+        ""
     )
 }

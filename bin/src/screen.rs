@@ -3,11 +3,14 @@
 use std::env;
 use std::io::{self, IsTerminal as _};
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 const COLUMNS: usize = 80;
 
-/// A colour, as a terminal takes it.
+/// How a text looks, by the number that a terminal takes for it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Colour {
+pub(crate) enum Style {
+    Bold = 1,
     Red = 31,
     Green = 32,
     Yellow = 33,
@@ -32,9 +35,18 @@ impl Screen {
         }
     }
 
-    pub(crate) fn painted(self, text: &str, colour: Colour) -> String {
+    pub(crate) fn painted(self, text: &str, style: Style) -> String {
         if self.has_colours {
-            format!("\u{1b}[{}m{text}\u{1b}[0m", colour as u8)
+            format!("\u{1b}[{}m{text}\u{1b}[0m", style as u8)
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// A text that fits behind so many columns; on no terminal it is whole.
+    pub(crate) fn cut(self, text: &str, indent: usize) -> String {
+        if self.is_terminal {
+            cut(text, COLUMNS - indent)
         } else {
             text.to_owned()
         }
@@ -48,7 +60,7 @@ impl Screen {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split(' ') {
             match lines.last_mut() {
-                Some(line) if indent + width(line) + 1 + width(word) <= COLUMNS => {
+                Some(line) if indent + line.width() + 1 + word.width() <= COLUMNS => {
                     line.push(' ');
                     line.push_str(word);
                 }
@@ -61,14 +73,15 @@ impl Screen {
 
 /// A text in at most so many columns.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
+    if text.width() <= columns {
         return text.to_owned();
     }
-    text.chars().take(columns - 1).chain(['…']).collect()
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
+    let mut used = 1;
+    let fits = |it: &char| {
+        used += it.width().unwrap_or_default();
+        used <= columns
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -85,11 +98,12 @@ mod tests {
         assert_eq!(on(false).wrapped(&long, 9), [long.as_str()]);
         assert_eq!(on(true).wrapped(&long, 0)[0].len(), 80);
         assert_eq!(on(true).wrapped(&long, 9).len(), 2);
-        assert_eq!(on(false).painted("ok", Colour::Green), "ok");
+        assert_eq!(on(false).painted("ok", Style::Green), "ok");
         assert_eq!(
-            on(true).painted("ok", Colour::Green),
+            on(true).painted("ok", Style::Green),
             "\u{1b}[32mok\u{1b}[0m"
         );
         assert_eq!([cut("ada", 3), cut("b\u{fc}cher", 4)], ["ada", "b\u{fc}c…"]);
+        assert_eq!(cut("漢字漢", 4), "漢…");
     }
 }

@@ -1,16 +1,19 @@
 //! `cgi-session stats`: how many sessions there are, and how large and old they are.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use cgi_session::store::unix_seconds;
 use cgi_session::{SessionManager, Stored};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::report::{self, moment, rough};
+use crate::screen::{Screen, Style};
 use crate::sessions::{self, Ended};
 
 const EXAMPLES: &str = "\
@@ -18,9 +21,16 @@ Examples:
   cgi-session stats
   cgi-session stats --json | jq .sessions
 
+  # For the textfile collector of Prometheus' node_exporter, from cron
+  cgi-session stats --prometheus > /var/lib/node-exporter/cgi-session.prom.new &&
+      mv /var/lib/node-exporter/cgi-session.prom.new /var/lib/node-exporter/cgi-session.prom
+
 Every live session is read once, without its lock and without counting as use. Expired sessions do
 not count, whether or not a clean-up has deleted them. Exit status: 0, or 1 when a session
 cannot be read (stderr says how many), 78 when the configuration cannot be used.";
+
+/// Where the values begin.
+const INDENT: usize = 15;
 
 /// Count the live sessions: number, bytes, oldest, newest, applications, clean-up, cap
 #[derive(Debug, clap::Args)]
@@ -29,6 +39,10 @@ pub(crate) struct Arguments {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Write metrics in the text format of Prometheus (0.0.4)
+    #[arg(long, conflicts_with = "json")]
+    prometheus: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
@@ -43,6 +57,8 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     })?;
     report::output(&if arguments.json {
         counts.json(&manager)
+    } else if arguments.prometheus {
+        counts.metrics(&manager)
     } else {
         counts.text(&manager)
     });
@@ -86,43 +102,116 @@ impl Counts {
     fn text(&self, manager: &SessionManager) -> String {
         let at = |time: Option<SystemTime>| time.map_or("-".to_owned(), moment);
         let ago = |age: Duration| format!("{} ago", rough(age));
+        let [oldest, newest] = self.oldest_and_newest();
+        let clean_up = manager.last_clean_up();
         let mut lines = vec![
-            format!("sessions       {}", self.sessions),
-            format!("bytes          {}", self.bytes),
-            format!(
-                "oldest         {}",
-                at(self.created.map(|(oldest, _)| oldest))
-            ),
-            format!(
-                "newest         {}",
-                at(self.created.map(|(_, newest)| newest))
-            ),
-            format!("last used      {}", at(self.last_access)),
-            format!(
-                "last clean-up  {}",
-                manager.last_clean_up().map_or("never".to_owned(), ago)
-            ),
-            format!("cap            {}", cap(manager)),
+            ("sessions", self.sessions.to_string()),
+            ("bytes", self.bytes.to_string()),
+            ("oldest", at(oldest)),
+            ("newest", at(newest)),
+            ("last used", at(self.last_access)),
+            ("last clean-up", clean_up.map_or("never".to_owned(), ago)),
+            ("cap", cap(manager)),
         ];
-        for (app, number) in &self.applications {
+        lines.extend(self.applications.iter().map(|(app, number)| {
             let number = report::counted(*number, "session");
-            lines.push(format!(
-                "application    {}: {number}",
-                sessions::shown_app(app)
-            ));
+            (
+                "application",
+                format!("{}: {number}", sessions::shown_app(app)),
+            )
+        }));
+        let screen = Screen::of_stdout();
+        let line = |(name, value): (&str, String)| {
+            let name = screen.painted(&format!("{name:<INDENT$}"), Style::Bold);
+            format!("{name}{}\n", screen.cut(&value, INDENT))
+        };
+        lines.into_iter().map(line).collect()
+    }
+
+    fn oldest_and_newest(&self) -> [Option<SystemTime>; 2] {
+        let (oldest, newest) = self.created.unzip();
+        [oldest, newest]
+    }
+
+    /// What promtool takes: each metric with its help and type, times in seconds since 1970.
+    fn metrics(&self, manager: &SessionManager) -> String {
+        let [oldest, newest] = self.oldest_and_newest();
+        let now = SystemTime::now();
+        let clean_up = manager.last_clean_up().and_then(|age| now.checked_sub(age));
+        let setting = manager.config().get("maxSessions").unwrap_or_default();
+        let mut text = String::new();
+        let mut gauge = |name: &str, help: &str, samples: &[(String, u64)]| {
+            let name = format!("cgi_session_{name}");
+            if samples.is_empty() {
+                return;
+            }
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+            for (labels, value) in samples {
+                let _ = writeln!(text, "{name}{labels} {value}");
+            }
+        };
+        for (name, help, value) in [
+            ("sessions", "Live sessions.", Some(self.sessions)),
+            ("size_bytes", "Size of the live sessions.", Some(self.bytes)),
+            (
+                "unreadable_sessions",
+                "Sessions that cannot be read.",
+                Some(self.unreadable),
+            ),
+            (
+                "max_sessions",
+                "The setting maxSessions; 0 is no limit.",
+                setting.parse().ok(),
+            ),
+            (
+                "oldest_created_timestamp_seconds",
+                "When the oldest live session was created.",
+                oldest.map(unix_seconds),
+            ),
+            (
+                "newest_created_timestamp_seconds",
+                "When the newest live session was created.",
+                newest.map(unix_seconds),
+            ),
+            (
+                "last_used_timestamp_seconds",
+                "When a session was last used.",
+                self.last_access.map(unix_seconds),
+            ),
+            (
+                "last_clean_up_timestamp_seconds",
+                "When the last clean-up ended.",
+                clean_up.map(unix_seconds),
+            ),
+        ] {
+            let sample = value.map(|value| (String::new(), value));
+            gauge(name, help, sample.as_slice());
         }
-        lines.push(String::new());
-        lines.join("\n")
+        let escaped = |app: &str| {
+            app.replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n")
+        };
+        let of_app =
+            |(app, number): (&String, &u64)| (format!("{{app=\"{}\"}}", escaped(app)), *number);
+        let samples: Vec<_> = self.applications.iter().map(of_app).collect();
+        gauge(
+            "application_sessions",
+            "Live sessions with values of an application.",
+            &samples,
+        );
+        text
     }
 
     fn json(&self, manager: &SessionManager) -> String {
         let setting = |key: &str| manager.config().get(key).unwrap_or_default();
+        let [oldest, newest] = self.oldest_and_newest();
         let object = json!({
             "sessions": self.sessions,
             "bytes": self.bytes,
             "unreadable": self.unreadable,
-            "oldest": self.created.map(|(oldest, _)| moment(oldest)),
-            "newest": self.created.map(|(_, newest)| moment(newest)),
+            "oldest": oldest.map(moment),
+            "newest": newest.map(moment),
             "lastAccess": self.last_access.map(moment),
             "lastCleanUpSecondsAgo": manager.last_clean_up().map(|age| age.as_secs()),
             "maxSessions": setting("maxSessions").parse::<u64>().ok(),

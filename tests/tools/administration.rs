@@ -11,6 +11,7 @@ use serde_json::json;
 use testkit::tools::{
     Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, is_root, owner, set_age, tool,
 };
+use unicode_width::UnicodeWidthStr as _;
 
 /// Puts a session of a later release beside the others; its name and content fit together.
 fn file_of_a_later_version(site: &Site) -> PathBuf {
@@ -56,6 +57,11 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
     let site = Site::new();
     let stored = site.session();
     site.session_of("a user with a name that is long and takes a line for itself alone");
+    // Each of these characters takes two columns.
+    site.session_of("漢字漢字漢字漢字漢字漢字");
+    let name = "an application with a name that is long and takes a line for itself alone, too";
+    site.run_for(stored.cookie(), &["set", "--app", name, "cart", "x"])
+        .exits_with(0);
     let on_terminal = |subcommand: &str, no_color: &str| {
         let tool = site.about(subcommand);
         let program = format!("{} {subcommand}", tool.get_program().display());
@@ -71,19 +77,29 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
         Finished::of(command.stdin(Stdio::null())).stdout
     };
     let listed = on_terminal("list", "");
+    assert!(listed.starts_with("\u{1b}[1mDIGEST"), "{listed}");
+    let listed = on_terminal("list", "1");
     let lines: Vec<_> = listed.lines().collect();
     assert!(
-        lines[0].starts_with("DIGEST") && lines.len() == 3,
+        lines[0].starts_with("DIGEST") && lines.len() == 4,
         "{listed}"
     );
     assert!(
         listed.contains(&format!("{:.12} ", stored.digest())),
         "{listed}"
     );
+    assert!(lines.iter().all(|line| line.width() <= 80), "{listed}");
+    let counted = on_terminal("stats", "");
     assert!(
-        lines.iter().all(|line| line.chars().count() <= 80),
-        "{listed}"
+        counted.contains("\u{1b}[1msessions       \u{1b}[0m3"),
+        "{counted}"
     );
+    let counted = on_terminal("stats", "1");
+    assert!(
+        !counted.contains('\u{1b}') && counted.contains("application"),
+        "{counted}"
+    );
+    assert!(counted.lines().all(|line| line.width() <= 80), "{counted}");
     let checked = on_terminal("check", "");
     assert!(
         checked.contains("\u{1b}[32mok       \u{1b}[0m"),

@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use testkit::tools::{Finished, HOUR, SOMEBODY, Site, Stored, is_root, owner, set_age, set_mode};
+use testkit::tools::{
+    Finished, HOUR, SOMEBODY, Site, Stored, is_installed, is_root, owner, set_age, set_mode,
+};
 
 /// Writes a program in sh beside the sessions.
 fn program(site: &Site, script: &str) -> PathBuf {
@@ -138,6 +141,34 @@ fn a_program_that_hangs_is_ended_and_the_other_sessions_have_their_turn() {
             thread::yield_now();
         }
     }
+}
+
+#[test]
+fn a_long_run_shows_its_progress_on_a_terminal_alone() {
+    if !is_installed("script") {
+        return;
+    }
+    let site = Site::new();
+    // A run of a second needs no bar.
+    let program = program(&site, "sleep 1.5");
+    site.expired_session();
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    site.expired_session();
+    let tool = site.about("cleanup");
+    let cleanup = format!(
+        "{} cleanup --each {}",
+        tool.get_program().display(),
+        program.display()
+    );
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &cleanup, "/dev/null"]);
+    let variables = tool
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let command = command.envs(variables).env("TERM", "xterm");
+    Finished::of(command.stdin(Stdio::null()))
+        .exits_with(0)
+        .says("1 deleted");
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod init;
 mod languages;
 mod manual;
 mod new;
+mod prometheus;
 #[cfg(all(
     feature = "mysql",
     feature = "postgres",

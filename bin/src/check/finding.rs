@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::account::Account;
 use crate::report::counted;
-use crate::screen::{Colour, Screen};
+use crate::screen::{Screen, Style};
 
 /// Where the text of a finding begins.
 const INDENT: usize = 9;
@@ -98,10 +98,10 @@ impl Finding {
     }
 
     fn text(&self, screen: Screen) -> String {
-        let (level, colour) = match self.level {
-            Level::Fine => ("ok", Colour::Green),
-            Level::Warning => ("warning", Colour::Yellow),
-            Level::Problem => ("PROBLEM", Colour::Red),
+        let (level, style) = match self.level {
+            Level::Fine => ("ok", Style::Green),
+            Level::Warning => ("warning", Style::Yellow),
+            Level::Problem => ("PROBLEM", Style::Red),
         };
         let text = printable(&format!("{}: {}", self.topic, self.text));
         let mut lines = screen.wrapped(&text, INDENT);
@@ -127,7 +127,7 @@ impl Finding {
         // In one piece, to be copied.
         let remedy = self.remedy.as_ref();
         lines.extend(remedy.map(|remedy| printable(&format!("try: {remedy}"))));
-        let level = screen.painted(&format!("{level:<INDENT$}"), colour);
+        let level = screen.painted(&format!("{level:<INDENT$}"), style);
         format!("{level}{}\n", lines.join(&format!("\n{:INDENT$}", "")))
     }
 
