@@ -33,6 +33,8 @@ pub(crate) use notes::CSRF_FIELD;
 use notes::Flashed;
 pub use snapshot::Snapshot;
 
+/// How long an id that was changed by itself serves requests under way.
+const ROTATION_GRACE: Duration = Duration::from_secs(60);
 /// The longest time for which an old id may serve requests under way.
 const MAX_GRACE: Duration = Duration::from_secs(300);
 
@@ -78,6 +80,7 @@ struct Closed {
     /// What a cookie must hold that leads to it, if it is stored and has no other id by now.
     cookie_value: Option<String>,
     max_age: Option<Duration>,
+    is_old: bool,
     must_be_sent: bool,
     is_new: bool,
     flashes: Flashed,
@@ -182,6 +185,7 @@ impl Session {
         Closed {
             cookie_value: self.cookie_value(),
             max_age: self.max_age(),
+            is_old: self.is_old(),
             must_be_sent: self.must_be_sent(),
             is_new: self.is_new(),
             flashes: self.flashes,
@@ -365,6 +369,32 @@ impl Session {
     /// requests at once; at login, the old id must end.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
         self.ask_for_new_id(Some(grace.min(MAX_GRACE)));
+    }
+
+    /// Whether the client's cookie has held this id for `rotateAfter`.
+    fn is_old(&self) -> bool {
+        let Some(age) = self.manager.config.rotate_after else {
+            return false;
+        };
+        let record = &self.contents.record;
+        let since = record.changed().unwrap_or(record.created());
+        let has_cookie = self.presented.by == By::Cookie && self.id.is_some();
+        has_cookie
+            && self.new_id.is_none()
+            && !self.is_replaced()
+            && since.elapsed().is_ok_and(|since| since > age)
+    }
+
+    /// Gives the session a new id, whose forms keep their token: the page that is about to be sent has one. A failure
+    /// is not the request's, whose changes are stored.
+    fn rotate(&mut self) {
+        let token = self.contents.namespaces.notes.csrf_token.clone();
+        self.ask_for_new_id(Some(ROTATION_GRACE));
+        self.contents.namespaces.notes.csrf_token = token;
+        if let Err(error) = self.finish() {
+            self.new_id = None;
+            log::warn!("the session keeps its id: {}", error.one_line());
+        }
     }
 
     /// Lets the next commit end what can be read under the ids before.

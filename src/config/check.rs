@@ -85,6 +85,11 @@ impl Config {
                 "expiredBy",
                 "cleanup needs storageType = file",
             ),
+            (
+                self.storage_type == StorageType::Cookie && self.rotate_after.is_some(),
+                "rotateAfter",
+                "with storageType = cookie no id is known elsewhere that could be changed",
+            ),
         ] {
             if is_wrong {
                 let origin = self.origin(key);

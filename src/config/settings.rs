@@ -82,6 +82,7 @@ settings! {
     "storageFileDir" storage_file_dir: Option<PathBuf> = None, PATH;
     "timeout" timeout: Duration = 60 * MINUTE, TIME;
     "lifetime" lifetime: Option<Duration> = Some(30 * 24 * 60 * MINUTE), OPTIONAL_TIME;
+    "rotateAfter" rotate_after: Option<Duration> = None, OPTIONAL_TIME;
     "cleanUpDelay" clean_up_delay: Option<Duration> = Some(60 * MINUTE), OPTIONAL_TIME;
     "cleanUpProbability" clean_up_probability: f64 = 0.0, PROBABILITY;
     "expiredBy" expired_by: ExpiredBy = ExpiredBy::Any, choice();

@@ -51,7 +51,7 @@ pub(crate) fn answer(
             Err(unavailable())
         }
         Ok(Ok(response)) if response.status().is_server_error() => Err(response),
-        Ok(Ok(response)) => match visit.finish() {
+        Ok(Ok(response)) => match visit.finish(response.status()) {
             Ok(outcome) => Ok((response, outcome)),
             Err(error) => Err(failure(&error, visit.digest(), is_get)),
         },

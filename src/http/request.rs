@@ -324,7 +324,10 @@ impl Request {
         Some(named.is_some_and(|named| named.eq_ignore_ascii_case(host)))
     }
 
-    pub(crate) fn into_parts(self) -> (Params, Body, RequestSession) {
+    pub(crate) fn into_parts(mut self) -> (Params, Body, RequestSession) {
+        if self.visit.rotates_ids() && is_navigation(&self.params) {
+            self.visit.allow_rotation();
+        }
         (self.params, self.body, self.visit)
     }
 
@@ -380,6 +383,21 @@ fn is_document(params: &Params) -> bool {
             .get("REQUEST_METHOD")
             .is_none_or(|method| method == "GET"),
     }
+}
+
+/// Whether a visitor opens a page, to which a new id is sure to arrive: not what a page or a script loads beside
+/// others, nor what a browser loads ahead.
+fn is_navigation(params: &Params) -> bool {
+    let is_document = if let Some(destination) = params.get("HTTP_SEC_FETCH_DEST") {
+        destination == "document"
+    } else {
+        let accepted = params.get("HTTP_ACCEPT").unwrap_or_default();
+        accepted.to_string_lossy().contains("text/html")
+    };
+    let is_get = params
+        .get("REQUEST_METHOD")
+        .is_some_and(|method| method == "GET");
+    is_get && is_document && is_page(params)
 }
 
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.

@@ -119,7 +119,7 @@ impl Session {
 
     /// The secret that the site's own forms carry, which distinguishes them from a form that
     /// another site sends in the visitor's name: 160 random bits as hexadecimal digits, made when it is
-    /// first asked for, new with each new id.
+    /// first asked for, new with each new id that a program asks for.
     ///
     /// # Errors
     ///

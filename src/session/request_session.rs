@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 
 use crate::config::{CacheLimiter, Config, IdFrom, MAX_FORM_FIELDS};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Shown, Standing};
@@ -37,6 +37,8 @@ pub(crate) struct RequestSession {
     flashes: Option<Flashed>,
     cookie: Cookie,
     was_used: bool,
+    /// Its response is one with which an old id may be changed.
+    rotation: Rotation,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
     links: Links,
@@ -66,10 +68,19 @@ enum Cookie {
 struct ClosedCookie {
     value: String,
     max_age: Option<Duration>,
+    /// Whether its id is old.
+    rotation: Rotation,
     is_new: bool,
     must_be_sent: bool,
     /// The handler continued after it: another request may have ended the session since.
     is_early: bool,
+}
+
+/// Whether an id that is old may be changed in this request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rotation {
+    Refused,
+    Allowed,
 }
 
 /// What links and forms have to do with the id.
@@ -118,6 +129,7 @@ impl RequestSession {
             flashes: None,
             cookie: Cookie::Untouched,
             was_used: false,
+            rotation: Rotation::Refused,
             may_clean_up: false,
             links: Links::Unseen,
         }
@@ -397,6 +409,11 @@ impl RequestSession {
                 let cookie = ClosedCookie {
                     value,
                     max_age: closed.max_age,
+                    rotation: if closed.is_old {
+                        Rotation::Allowed
+                    } else {
+                        Rotation::Refused
+                    },
                     is_new,
                     must_be_sent,
                     is_early: true,
@@ -455,8 +472,41 @@ impl RequestSession {
         })
     }
 
-    /// Commits what is open and tells what to send.
-    pub(crate) fn finish(&mut self) -> Result<Outcome> {
+    /// Whether ids are changed by themselves.
+    pub(crate) fn rotates_ids(&self) -> bool {
+        let manager = self.manager.as_ref();
+        manager.is_some_and(|manager| manager.config().rotate_after.is_some())
+    }
+
+    pub(crate) fn allow_rotation(&mut self) {
+        self.rotation = Rotation::Allowed;
+    }
+
+    /// Changes an id that is old, once everything else is stored. Where that cannot be done now, the next page does
+    /// it.
+    fn rotate(&mut self) -> Result<()> {
+        if let (None, Cookie::Closed(id, cookie)) = (&self.session, &self.cookie)
+            && cookie.rotation == Rotation::Allowed
+        {
+            let (id, manager) = (id.clone(), self.manager()?);
+            let mut again = Presented::one(id, By::Cookie);
+            let found = manager.open(&mut again, Instant::now());
+            if let Ok(Found::Live(session)) = found {
+                self.hold(session);
+            }
+        }
+        if let Some(session) = self.session.as_mut().filter(|session| session.is_old()) {
+            session.save()?;
+            session.rotate();
+        }
+        Ok(())
+    }
+
+    /// Commits what is open and tells what to send with a response of this status.
+    pub(crate) fn finish(&mut self, status: StatusCode) -> Result<Outcome> {
+        if self.rotation == Rotation::Allowed && status != StatusCode::NOT_MODIFIED {
+            self.rotate()?;
+        }
         let is_open = self.session.is_some();
         self.commit()?;
         if let (true, Cookie::Closed(_, cookie)) = (is_open, &mut self.cookie) {

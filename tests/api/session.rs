@@ -8,6 +8,7 @@ mod grace;
 mod names;
 mod notes;
 mod regenerate;
+mod rotation;
 mod signed_in;
 mod timeout;
 mod users;
