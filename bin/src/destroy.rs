@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
     /// How long to wait for what requests hold: in all with --user (default 60s), for each DIGEST
     /// (default `lockTimeout`)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| sessions::time(text).map(|_| text.to_owned()))]
     wait: Option<String>,
 }
 

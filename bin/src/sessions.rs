@@ -40,7 +40,7 @@ impl Ended {
     }
 }
 
-/// Opens the store that the configuration names. Run as root, the program goes on as the owner of
+/// Opens the store that the configuration names. Run as root, the program continues as the owner of
 /// the directory.
 pub(crate) fn manager(file: Option<&Path>, app: Option<&str>) -> Result<SessionManager, Ended> {
     manager_with(file, "app", app)
@@ -81,6 +81,16 @@ pub(crate) fn refuse_to_own(config: &Config) -> cgi_session::Result<()> {
         "{location} does not exist, and root should not make it for itself; \
          try: cgi-session init --owner www-data"
     )))
+}
+
+/// A time of the command line, written as one in the configuration.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let config = Config::new().set("timeout", text);
+    config.map(|config| config.timeout()).map_err(|error| {
+        // clap names the option and the value.
+        let (error, prefix) = (error.to_string(), format!("timeout = {text}: "));
+        error.strip_prefix(&prefix).unwrap_or(&error).to_owned()
+    })
 }
 
 /// The Cookie header of the request that this program was started for, if any.

@@ -311,6 +311,16 @@ fn a_site_without_sessions_has_an_empty_list() {
 }
 
 #[test]
+fn a_time_to_wait_that_is_none_is_refused_by_the_name_of_its_option() {
+    let site = Site::new();
+    for wrong in ["soon", "0"] {
+        let refused = site.run(&["destroy", "--user", "ada", "--wait", wrong]);
+        let refused = refused.exits_with(2).complains("--wait");
+        assert!(!refused.stderr.contains("lockTimeout"), "{refused:?}");
+    }
+}
+
+#[test]
 fn destroy_waits_for_the_request_that_holds_the_session_and_not_for_ever() {
     let site = Site::new();
     let stored = site.session();

@@ -43,7 +43,7 @@ fn a_new_project_builds_passes_its_own_test_and_counts() {
     let programs = site.parent().join("programs");
     fs::create_dir(&programs).unwrap();
     copy(&built, &programs);
-    let mut server = Server::of(site, &programs);
+    let server = Server::of(site, &programs);
     let port = server.address.rsplit(':').next().unwrap();
     let mut visitor = Client::new(port.parse().unwrap());
     for views in 1..=2 {

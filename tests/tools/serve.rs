@@ -5,14 +5,17 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
+use testkit::DEADLINE;
 use testkit::tools::{Finished, Site, set_mode};
 
 /// A running server, ended with the test.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
-    output: BufReader<ChildStdout>,
+    output: Receiver<String>,
     site: Site,
 }
 
@@ -39,6 +42,11 @@ impl Server {
                 "#!/bin/sh\necho 'no <database>' >&2\nexit 3\n",
                 0o755,
             ),
+            (
+                "detached",
+                "#!/bin/sh\necho 'no <database>' >&2\nsleep 600 > /dev/null &\necho $! > child\n",
+                0o755,
+            ),
             ("../documents/about/index.html", "<p>About", 0o755),
             ("../documents/show", "secret", 0o755),
             ("../documents/tool", "secret", 0o755),
@@ -60,11 +68,8 @@ impl Server {
         let errors = File::create(site.parent().join("errors")).unwrap();
         command.stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut greeting = String::new();
-        for _ in 0..3 {
-            output.read_line(&mut greeting).unwrap();
-        }
+        let output = lines(child.stdout.take().unwrap());
+        let greeting: String = (0..3).map(|_| next(&output)).collect();
         assert!(
             greeting.contains(site.directory.to_str().unwrap()),
             "{greeting}"
@@ -80,18 +85,20 @@ impl Server {
     }
 
     /// The next line that it prints.
-    pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line
+    pub(crate) fn line(&self) -> String {
+        next(&self.output)
     }
 
-    /// The whole answer to a request.
+    /// The whole answer to a request, which may have header fields of its own behind the target.
     fn ask(&self, request: &str, body: &str) -> String {
+        self.ask_with(request, "", body)
+    }
+
+    fn ask_with(&self, request: &str, fields: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let (address, length) = (&self.address, body.len());
         let head = format!(
-            "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
         );
         stream.write_all(head.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -109,6 +116,23 @@ impl Server {
         assert!(answer.contains(text), "{request}: {answer}");
         assert!(!answer.contains("secret"), "{request}: {answer}");
     }
+}
+
+/// The lines that a program prints, read by a thread of their own.
+fn lines(output: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // A test that has ended wants none.
+            let _ = sender.send(line + "\n");
+        }
+    });
+    receiver
+}
+
+#[track_caller]
+fn next(lines: &Receiver<String>) -> String {
+    lines.recv_timeout(DEADLINE).expect("a line")
 }
 
 impl Drop for Server {
@@ -138,7 +162,7 @@ fn executable_files_are_programs_that_find_the_sessions() {
 
 #[test]
 fn each_request_is_a_line_and_what_a_program_says_on_stderr_is_on_the_page_of_its_failure() {
-    let mut server = Server::start();
+    let server = Server::start();
     server.answers("GET /loud", "502", "<pre>no &lt;database&gt;\n</pre>");
     let errors = fs::read_to_string(server.site.parent().join("errors")).unwrap();
     assert!(errors.contains("no <database>\n"), "{errors}");
@@ -153,6 +177,25 @@ fn each_request_is_a_line_and_what_a_program_says_on_stderr_is_on_the_page_of_it
             "{line}"
         );
     }
+}
+
+#[test]
+fn stderr_that_another_process_keeps_open_is_on_the_page_all_the_same() {
+    let server = Server::start();
+    server.answers("GET /detached", "502", "<pre>no &lt;database&gt;\n</pre>");
+    let child = fs::read_to_string(server.site.parent().join("programs/child")).unwrap();
+    let child = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_session_is_shown_whichever_of_several_cookie_fields_names_it() {
+    let server = Server::start();
+    let stored = server.site.session();
+    let fields = format!("Cookie: theme=dark\r\nCookie: {}\r\n", stored.cookie());
+    server.ask_with("GET /show", &fields, "");
+    let line = server.line();
+    assert!(line.contains(&stored.digest()[..12]), "{line}");
 }
 
 #[test]

@@ -3,25 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cgi_session::Config;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
+use crate::sessions::time;
+
 const EXAMPLES: &str = "\
 Examples:
-  # What would go?
+  # What would be deleted?
   cgi-session-cleanup --dry-run
 
   # /etc/cron.d/cgi-session, twice an hour, as the user of the web server
   09,39 * * * * www-data cgi-session-cleanup
 
-  # End now what was unused for half an hour, though its program keeps it longer
+  # Delete now what was unused for half an hour, though its program keeps it longer
   cgi-session-cleanup --idle 30m
 
   # Hand the values of each expired session to a program, and then delete it
   cgi-session-cleanup --each /usr/local/bin/return-basket
 
-  # A directory of one's own, a minute at most, with one line about it
+  # Your own directory, a minute at most, with one line about it
   cgi-session-cleanup --storage-file-dir /home/me/sessions --max-seconds 60 -v
 
 Exit status:
@@ -31,15 +32,15 @@ Exit status:
   75  another clean-up is running, with --fail-if-running
   78  the configuration cannot be used
 
-A session ends when it was unused for as long as its record says: the longest timeout of the programs that
-saved it. The timeout of the configuration counts for records that say none.
+A session expires when it was unused for the time in its record: the longest timeout of the programs that
+saved it. The timeout of the configuration counts for records without one.
 
 PROGRAM of --each is started once for each expired session, one after the other, without a shell and as the
 owner of the directory. Its stdin is the session's values as one JSON object, those of the application that
 `app` names; SESSION_DIGEST and SESSION_USER say which session it is and whose. The session is locked meanwhile,
 and deleted when PROGRAM exits with 0. When it fails or takes longer than --each-timeout, the session is
 kept for the next clean-up, and deleted at the last of --each-tries. A clean-up that is killed starts PROGRAM
-again for the session that it was at. PROGRAM is not started for a session that was destroyed (a logout) or
+again for the session that PROGRAM was running for. PROGRAM is not started for a session that was destroyed (a logout) or
 evicted (`maxSessions`), nor for one that something else deletes: set `expiredBy = cleanup`, so that the
 programs of the site delete no expired session.
 
@@ -49,7 +50,7 @@ it takes no lock, and so deletes sessions in use.";
 
 /// Deletes expired sessions, and files that processes left behind when they died.
 ///
-/// Says nothing when all is well, so that cron sends no mail. The configuration is found as the
+/// Prints nothing when all is well, so that cron sends no mail. The configuration is found as the
 /// programs of the site find it: the environment names a file, or it is cgi-session.ini beside
 /// this program, or /etc/cgi-session.ini.
 #[derive(Debug, Parser)]
@@ -76,27 +77,27 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) storage_file_dir: Option<PathBuf>,
 
-    /// Delete nothing; list what would go: name, age, size, reason, and a total
+    /// Delete nothing; list what would be deleted: name, age, size, reason, and a total
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Say in one line what was done
+    /// Print one line about what was done
     #[arg(short, long)]
     pub(crate) verbose: bool,
 
-    /// Say what was done as one JSON object
+    /// Print what was done as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Stop after this time; the next run goes on
+    /// Stop after this time; the next run continues
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) max_seconds: Option<u64>,
 
-    /// Stop after so many deleted files; the next run goes on
+    /// Stop after this many deleted files; the next run continues
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) max_files: Option<u64>,
 
-    /// End sessions that were unused for so long (30m, 2h, 1d), whatever their records say
+    /// Delete sessions that were unused for this time (30m, 2h, 1d), whatever their records say
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) idle: Option<Duration>,
 
@@ -104,7 +105,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PROGRAM", conflicts_with = "idle")]
     pub(crate) each: Option<PathBuf>,
 
-    /// Delete a session all the same when PROGRAM has failed for it in so many clean-ups
+    /// Delete a session all the same when PROGRAM has failed for it in this many clean-ups
     #[arg(long, value_name = "N", requires = "each", default_value_t = 3,
         value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) each_tries: u64,
@@ -116,14 +117,4 @@ pub(crate) struct Arguments {
     /// Exit with 75 when another clean-up is running, instead of 0
     #[arg(long)]
     pub(crate) fail_if_running: bool,
-}
-
-/// A time as the configuration has it.
-fn time(text: &str) -> Result<Duration, String> {
-    let config = Config::new().set("timeout", text);
-    config.map(|config| config.timeout()).map_err(|error| {
-        // Which option and value it is, clap says.
-        let (error, said) = (error.to_string(), format!("timeout = {text}: "));
-        error.strip_prefix(&said).unwrap_or(&error).to_owned()
-    })
 }

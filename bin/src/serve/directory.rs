@@ -151,9 +151,9 @@ impl Site for Directory {
         body: Incoming,
         connection: Connection,
     ) -> Result<Reply, Failure> {
-        let trace = Trace::begin(self.storage.manager(), &parts);
+        let trace = Trace::begin(self.storage.manager(), &parts).await;
         let answered = self.respond(parts, body, connection).await;
-        trace.end(&answered);
+        trace.end(&answered).await;
         answered
     }
 

@@ -8,7 +8,7 @@
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,10 +73,11 @@ impl Gateway {
             // A task of its own: a program may answer before it has read everything.
             tokio::spawn(timeout(MAX_RUN, feed(stdin, body)));
         }
-        let errors = child
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        let copied = child
             .stderr
             .take()
-            .map(|stderr| tokio::spawn(copy_errors(stderr)));
+            .map(|stderr| tokio::spawn(copy_errors(stderr, Arc::clone(&errors))));
         let (head_sender, head) = oneshot::channel();
         let (output_sender, output) = mpsc::channel(1);
         let run = Run {
@@ -91,11 +92,12 @@ impl Gateway {
             let reason = format!("it did not answer within {} s", MAX_RUN.as_secs());
             Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, reason))
         });
-        let head = match (head, errors) {
-            (Err(mut failure), Some(errors)) => {
+        let head = match (head, copied) {
+            (Err(mut failure), Some(copied)) => {
                 // Another process that it started may have it open still.
-                let errors = timeout(MAX_ERRORS_WAIT, errors).await;
-                failure.errors = errors.ok().and_then(Result::ok).unwrap_or_default();
+                let _ = timeout(MAX_ERRORS_WAIT, copied).await;
+                let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.errors = String::from_utf8_lossy(&errors).into_owned();
                 return Err(failure);
             }
             (head, _) => head?,
@@ -107,17 +109,17 @@ impl Gateway {
     }
 }
 
-/// Copies a program's stderr to that of this program, and returns how it begins.
-async fn copy_errors(mut stderr: ChildStderr) -> String {
-    let (mut begin, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
+/// Copies a program's stderr to that of this program, and keeps its beginning.
+async fn copy_errors(mut stderr: ChildStderr, begin: Arc<Mutex<Vec<u8>>>) {
+    let mut chunk = Vec::with_capacity(CHUNK);
     while matches!(stderr.read_buf(&mut chunk).await, Ok(1..)) {
         // Without a reader it is lost.
         let _ = io::stderr().write_all(&chunk);
+        let mut begin = begin.lock().unwrap_or_else(PoisonError::into_inner);
         chunk.truncate(MAX_ERRORS.saturating_sub(begin.len()));
         begin.append(&mut chunk);
         chunk.clear();
     }
-    String::from_utf8_lossy(&begin).into_owned()
 }
 
 /// Passes the client's body on. What the program does not want is read all the same: a connection
@@ -179,7 +181,7 @@ impl Run {
     }
 }
 
-/// Passes a program's answer on, and tells whether all of it was.
+/// Passes a program's answer on, and returns whether all of it was.
 async fn relay(
     child: &mut Child,
     stdout: &mut ChildStdout,

@@ -7,6 +7,7 @@ use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{Method, Uri};
 use serde_json::{Map, Value};
+use tokio::task::spawn_blocking;
 
 use super::reply::{Failure, Reply};
 use crate::report;
@@ -18,8 +19,8 @@ const DIGITS: usize = 12;
 const VALUES: usize = 50;
 
 /// A request under way.
-pub(super) struct Trace<'a> {
-    manager: &'a SessionManager,
+pub(super) struct Trace {
+    manager: SessionManager,
     begun: Instant,
     method: Method,
     uri: Uri,
@@ -27,34 +28,37 @@ pub(super) struct Trace<'a> {
     stored: Option<String>,
 }
 
-impl<'a> Trace<'a> {
-    pub(super) fn begin(manager: &'a SessionManager, parts: &Parts) -> Self {
-        let asked = digest(manager, parts.headers.get(COOKIE));
+impl Trace {
+    pub(super) async fn begin(manager: &SessionManager, parts: &Parts) -> Self {
+        let fields = parts.headers.get_all(COOKIE).iter();
+        let fields: Vec<_> = fields.map(HeaderValue::as_bytes).collect();
+        let cookies = fields.join(&b"; "[..]);
+        let asked = manager.session_id(cookies).map(|id| id.digest());
         Trace {
-            manager,
+            manager: manager.clone(),
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             asked,
-            stored: values(manager, asked.as_ref()),
+            stored: values(manager, asked).await,
             begun: Instant::now(),
         }
     }
 
     /// Prints the request, and what its session holds if that is something else than before.
-    pub(super) fn end(self, answered: &Result<Reply, Failure>) {
+    pub(super) async fn end(self, answered: &Result<Reply, Failure>) {
         let time = self.begun.elapsed().as_secs_f64() * 1e3;
         let (status, session) = match answered {
             Ok(reply) => {
                 let mut cookies = reply.headers().get_all(SET_COOKIE).iter();
-                let new = cookies.find_map(|cookie| digest(self.manager, Some(cookie)));
-                (reply.status(), new.or(self.asked))
+                let new = cookies.find_map(|cookie| self.manager.session_id(cookie.as_bytes()));
+                (reply.status(), new.map(|id| id.digest()).or(self.asked))
             }
             Err(failure) => (failure.status, self.asked),
         };
         let (status, method, path) = (status.as_u16(), self.method, printable(self.uri.path()));
         let shown = session.as_ref().map_or("-", |digest| digest.as_str());
         let line = format!("{status} {time:7.1} ms  {shown:DIGITS$.DIGITS$}  {method} {path}\n");
-        let stored = values(self.manager, session.as_ref());
+        let stored = values(&self.manager, session).await;
         let change = match &stored {
             _ if stored == self.stored => String::new(),
             Some(values) => format!("{:16}{:14}{}\n", "", "stored", cut(values, VALUES)),
@@ -64,14 +68,12 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// The session that a field with cookies names.
-fn digest(manager: &SessionManager, cookies: Option<&HeaderValue>) -> Option<SessionDigest> {
-    Some(manager.session_id(cookies?.as_bytes())?.digest())
-}
-
-/// The values of a session, without those that are the library's own.
-fn values(manager: &SessionManager, session: Option<&SessionDigest>) -> Option<String> {
-    let stored = manager.peek(session?).ok().flatten();
+/// The values of a session, without those that are the library's own. A store may take its time: it is read in
+/// another thread than that of the server.
+async fn values(manager: &SessionManager, session: Option<SessionDigest>) -> Option<String> {
+    let (manager, session) = (manager.clone(), session?);
+    let stored = spawn_blocking(move || manager.peek(&session)).await;
+    let stored = stored.ok()?.ok().flatten();
     let record = stored.filter(|it| !it.record.is_marker())?.record;
     let mut values: Map<String, Value> = serde_json::from_slice(record.values()).ok()?;
     values.retain(|application, _| !application.starts_with('@'));

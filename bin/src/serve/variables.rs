@@ -25,7 +25,7 @@ pub fn of(
     let fields = &parts.headers;
     if fields.contains_key(TRANSFER_ENCODING) && !fields.contains_key(CONTENT_LENGTH) {
         // RFC 3875 has no word for a body whose length is not known.
-        let reason = "A CGI program must be told how long the body is.";
+        let reason = "A CGI program needs the length of the body.";
         return Err(Failure::new(StatusCode::LENGTH_REQUIRED, reason));
     }
     let path_info: Cow<'_, [u8]> = percent_decode_str(path_info).into();
