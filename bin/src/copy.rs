@@ -24,7 +24,7 @@ Examples:
   cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini --dry-run
 
   # To change the store of a site and lose nothing:
-  # 1. make the new store, and copy what there is; the programs go on in the old one
+  # 1. make the new store, and copy what there is; the programs continue in the old one
   cgi-session init --config /etc/new.ini
   cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini
   # 2. stop the programs, and copy what has changed meanwhile, which takes moments

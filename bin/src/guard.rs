@@ -1,4 +1,4 @@
-//! `cgi-session guard`: tells a web server whose session a request has.
+//! `cgi-session guard`: answers a web server that asks whose session a request has.
 
 use std::env;
 use std::ffi::OsString;

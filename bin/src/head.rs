@@ -21,7 +21,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads a head that begins `bytes`, and tells where the body begins; `None` when more of it
+    /// Reads a head that begins `bytes`, and returns where the body begins; `None` when more of it
     /// is still to come.
     ///
     /// # Errors

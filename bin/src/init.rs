@@ -24,11 +24,11 @@ Examples:
   # The table of a database, and as JSON what stands in the way
   cgi-session init --json | jq '.problems[]'
 
-  # A new key for storageType = cookie; sessions under the old ones go on
+  # A new key for storageType = cookie; sessions under the old ones continue
   sudo cgi-session init --new-key
 
 It makes the directory (mode 0700), the tables or the file of keys that the configured store
-needs, tries what a session does, and may run again without harm. Every problem is told, one line
+needs, tries what a session does, and may run again without harm. Every problem is reported, one line
 each; no line means that all is done. For storageType = cookie it makes `secretKeyFile` if it is
 missing, with 64 bytes from the operating system as one line of 128 hexadecimal digits, mode 0600.
 
@@ -171,7 +171,7 @@ fn give(directory: &Path, owner: &Account) -> io::Result<()> {
     let made = rustix::fs::open(directory, flags, Mode::empty())?;
     let given = std::os::unix::fs::fchown(&made, Some(owner.uid), Some(owner.gid));
     if given.is_err() {
-        // It is empty, and the failure is told.
+        // It is empty, and the failure is reported.
         let _ = fs::remove_dir(directory);
     }
     given

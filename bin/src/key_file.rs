@@ -55,7 +55,7 @@ pub(crate) fn init(
     Ok(problems)
 }
 
-/// Deletes the file if it holds keys and nothing else; tells whether it did.
+/// Deletes the file if it holds keys and nothing else; returns whether it did.
 pub(crate) fn remove(config: &Config) -> Result<bool, Ended> {
     let path = path(config)?;
     owner::act_where_others_can(&path, None, config)
@@ -123,7 +123,7 @@ impl Found {
 }
 
 fn open(path: &Path) -> io::Result<Option<Found>> {
-    // A named pipe that somebody has put there would keep a plain open waiting.
+    // A named pipe that another user has put there would keep a plain open waiting.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     let file = match opened.map(File::from).map_err(io::Error::from) {

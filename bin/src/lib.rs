@@ -1,5 +1,5 @@
-//! The commands of `cgi-session` and `cgi-session-cleanup`, and the server of `cgi-session serve` for a
-//! site of one's own.
+//! The commands of `cgi-session` and `cgi-session-cleanup`, and the server of `cgi-session serve` for your
+//! own site.
 
 mod account;
 mod check;

@@ -69,7 +69,7 @@ impl Location {
         is_engine(&self.kind)
     }
 
-    /// Whether this is the same store as another, as far as their names tell.
+    /// Whether this is the same store as another, as far as their names show.
     pub(crate) fn is(&self, other: &Location) -> bool {
         self.kind == other.kind && self.identity == other.identity
     }

@@ -9,7 +9,7 @@ use cgi_session::Config;
 use crate::account::Account;
 use crate::location::Location;
 
-/// Goes on as the owner of the directory of the session files, or of the database, when root runs this
+/// Continues as the owner of the directory of the session files, or of the database, when root runs this
 /// program and they are not root's.
 ///
 /// Call it before anything is opened for writing. What is missing changes nothing.
@@ -47,7 +47,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Goes on as `owner`, or else as the owner of the directory of `path`, when root runs this program and
+/// Continues as `owner`, or else as the owner of the directory of `path`, when root runs this program and
 /// other users could put something else in the place of `path`.
 pub(crate) fn act_where_others_can(
     path: &Path,

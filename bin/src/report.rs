@@ -1,4 +1,4 @@
-//! How a tool tells what happened: one line on stderr for each error, and its exit status.
+//! How a tool reports what happened: one line on stderr for each error, and its exit status.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -29,14 +29,14 @@ pub fn error(line: &str) {
         .unwrap_or_default()
         .to_string_lossy();
     let line = printable(&format!("{name}: {line}"));
-    // With nobody listening there is nobody to tell.
+    // Without a reader it is lost.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Reports an error of the library and says how the program should end.
 ///
 /// A configuration that cannot be used, and a directory that no session may be kept in, are
-/// [`CONFIGURATION`]; a session that somebody holds, no room for one, or an engine that cannot be
+/// [`CONFIGURATION`]; a session that is held, no room for one, or an engine that cannot be
 /// reached is [`TRY_AGAIN`]; a key that cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
 #[must_use]
 pub fn failure(failed: &Error) -> ExitCode {

@@ -22,7 +22,7 @@ Examples:
   #!/usr/bin/env -S cgi-session start sh
   #!/usr/bin/env -S cgi-session start python3
 
-Without PROGRAM it opens or makes the session of HTTP_COOKIE, and prints the value of the
+Without PROGRAM it opens or creates the session of HTTP_COOKIE, and prints the value of the
 Set-Cookie header to send if one is due. The same text may be exported as HTTP_COOKIE, for the
 commands that follow. Exit status: 0, 1 when the store fails, 75 when the session was held for
 `lockTimeout`, 78 when the configuration cannot be used.
@@ -37,11 +37,11 @@ header block or more than 64 MiB, or leaves no JSON object, nothing is stored, a
 with status 500 is sent; stderr has the reason. A value that cannot be stored, such as text that is
 no valid Unicode, or a key that cannot, is named on a page with status 400, and nothing is stored
 either. A page of PROGRAM's own with a status from 500 on
-stores nothing either. A wrapper told to end (SIGTERM) ends PROGRAM, stores and sends nothing.
+stores nothing either. A wrapper that gets SIGTERM ends PROGRAM, stores and sends nothing.
 
 Options come before PROGRAM: what follows it is PROGRAM's own.";
 
-/// Open or make the session, alone or around a CGI program
+/// Open or create the session, alone or around a CGI program
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

@@ -23,7 +23,7 @@ Examples:
   # In a script, with an object that says what was removed
   sudo cgi-session uninstall --yes --json
 
-It removes all sessions, whoever uses them, what the store keeps beside them, and the directory
+It removes all sessions, also those in use, what the store keeps beside them, and the directory
 when nothing is left in it. Files that are none of ours are listed and left. For storageType = cookie
 it removes `secretKeyFile`. Stop the programs of the site first: a program that is still running makes
 what it needs again.
@@ -73,10 +73,10 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         done.errors
             .retain(|error| !is_about(error, directory.as_deref()));
     }
-    Ok(tell(&location, &done, arguments.json))
+    Ok(report_on(&location, &done, arguments.json))
 }
 
-fn tell(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode {
+fn report_on(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode {
     let problems: Vec<_> = done.errors.iter().map(Error::one_line).collect();
     for problem in &problems {
         report::error(problem);

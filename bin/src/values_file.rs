@@ -49,7 +49,7 @@ impl ValuesFile {
         })
     }
 
-    /// Makes the file in a directory that nobody else can look into.
+    /// Creates the file in a directory that no other user can look into.
     pub(crate) fn create(directory: &Path, values: &Values) -> io::Result<Self> {
         let path = directory.join("values.json");
         let mut none = values.clone();
@@ -107,7 +107,7 @@ impl ValuesFile {
     }
 
     fn write(&self, values: &Values) -> io::Result<()> {
-        // Made with mode 0600, and renamed, so that nobody reads half of it.
+        // Made with mode 0600, and renamed, so that no process reads half of it.
         let mut file = NamedTempFile::new_in(self.directory())?;
         serde_json::to_writer(&mut file, values)?;
         file.write_all(b"\n")?;

@@ -1,4 +1,4 @@
-//! What lies in the directory, and whether somebody cleans it.
+//! What lies in the directory, and whether it is cleaned up.
 
 use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -147,7 +147,7 @@ impl Contents {
         }
         if self.foreign.number > 0 {
             let text = format!(
-                "{shown} holds {} of somebody else; nothing here touches what is no session",
+                "{shown} holds {} of other programs; what is no session is never touched",
                 self.foreign.said()
             );
             let remedy = "move it elsewhere; the directory should hold nothing but sessions";

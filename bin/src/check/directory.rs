@@ -35,7 +35,7 @@ pub(super) fn check(path: &Path, account: &Account, found: &mut Findings) -> boo
 
 /// The command that makes the directory as it must be.
 pub(super) fn install(path: &Path, account: &Account) -> String {
-    // As root: nobody wants the programs of a site to run as root.
+    // As root: the programs of a site should not run as root.
     let web_server = Account::of_web_server().filter(|_| account.is_root());
     let owner = web_server.as_ref().unwrap_or(account);
     format!(
@@ -52,7 +52,7 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let text = format!(
             "{shown} is a symbolic link; sessions are never kept behind one, \
-                            because whoever may change it could lead them elsewhere"
+                            because a user who may change it could lead them elsewhere"
         );
         let remedy = format!(
             "name the directory itself: storageFileDir = {}",
@@ -144,7 +144,7 @@ fn unreachable(path: &Path, account: &Account) -> Finding {
     Finding::problem(TOPIC, text).at(closed).remedy(remedy)
 }
 
-/// Whoever may rename the directory away may put another one in its place.
+/// A user who may rename the directory away may put another one in its place.
 fn ancestors(path: &Path, found: &mut Findings) {
     for above in path.ancestors().skip(1) {
         let Ok(stat) = fs::metadata(above) else {

@@ -53,7 +53,7 @@ impl Finding {
         }
     }
 
-    /// It works, but somebody should look at it.
+    /// It works, but should be looked at.
     pub(crate) fn warning(topic: &'static str, text: String) -> Self {
         Finding {
             level: Level::Warning,

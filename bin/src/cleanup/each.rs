@@ -16,7 +16,7 @@ use crate::report::rough;
 use crate::start::child;
 use crate::{sessions, values_file};
 
-/// A program that is told of each expired session.
+/// A program that is run for each expired session.
 pub(super) struct Each<'a> {
     program: &'a Path,
     timeout: Duration,
@@ -67,7 +67,7 @@ impl<'a> Each<'a> {
         written().map_err(|error| format!("cannot hand over its values: {error}"))
     }
 
-    /// How the program has ended; `None` when it was made to.
+    /// How the program has ended; `None` after the time limit.
     fn run(
         &self,
         session: &SessionDigest,

@@ -1,4 +1,4 @@
-//! What a run tells: the entries of a dry run, the summary line, the JSON object.
+//! The output of a run: the entries of a dry run, the summary line, the JSON object.
 
 use std::io::{self, BufWriter, Stdout, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};

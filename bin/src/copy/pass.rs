@@ -160,7 +160,7 @@ impl Pass<'_> {
             self.outcome.problems.retain(|it| it.session != session);
             self.bring(&session, wait)?;
         }
-        // A store that is empty was moved or is the wrong one: it tells nothing about what has ended.
+        // A store that is empty was moved or is the wrong one: it shows nothing about what has ended.
         if self.is_move || here.is_empty() {
             return Ok(());
         }

@@ -44,7 +44,7 @@ impl Stores {
         Ok(Stores { from, to, old, new })
     }
 
-    /// The user as whom root must go on; `None` when this process can.
+    /// The user as whom root must continue; `None` when this process can.
     pub(super) fn owner(&self) -> Result<Option<Account>, Ended> {
         if !Account::current().is_root() {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Stores {
             (Some(first), Some(second)) if first.uid != second.uid => {
                 let (old, new) = (&self.old, &self.new);
                 let line = format!(
-                    "{old} belongs to {first}, {new} to {second}: nobody can use both; \
+                    "{old} belongs to {first}, {new} to {second}: no user can use both; \
                      try: chown -R {} {new}",
                     first.handle()
                 );
@@ -88,7 +88,7 @@ impl fmt::Display for Stores {
 fn can_be_listed(location: &Location) -> Result<(), Ended> {
     let reason = match location.kind() {
         "cookie" => "the sessions are at the clients, who will not be asked",
-        "ram" => "the sessions are in the memory of one program, which nobody else can read",
+        "ram" => "the sessions are in the memory of one program, which no other program can read",
         "custom" => "only the program that brings the store can use it",
         _ => return Ok(()),
     };

@@ -91,7 +91,8 @@ impl Summary<'_> {
 }
 
 fn numbers(counts: &[(u64, &str)]) -> Vec<String> {
-    let told = counts.iter().filter(|(number, _)| *number > 0);
-    told.map(|(number, what)| format!("{number} {what}"))
+    let shown = counts.iter().filter(|(number, _)| *number > 0);
+    shown
+        .map(|(number, what)| format!("{number} {what}"))
         .collect()
 }

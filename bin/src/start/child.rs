@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 /// The longest output. It waits in memory until the session is stored.
 const LONGEST: u64 = 64 << 20;
-/// How long a program may take to end when it is told to.
+/// How long a program may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of a program.
@@ -142,9 +142,9 @@ impl Watched {
         let running = self.lock();
         if let Some(running) = running.as_ref() {
             end(&running.handle);
-            // Whoever cleans up the temporary directory comes later.
+            // What is left is removed by the next wrapper or clean-up.
             let _ = fs::remove_dir_all(&running.private);
-            // The session is locked, and stderr may take nothing: the library's log waits for nobody.
+            // The session is locked, and stderr may take nothing: the library's log never waits.
             log::error!("ended by signal {signal}; nothing was saved");
         }
         process::exit(128 + signal)
@@ -156,7 +156,7 @@ pub(crate) fn end(handle: &OwnedFd) {
     let Ok(patience) = Timespec::try_from(PATIENCE) else {
         return;
     };
-    // A program that has ended cannot be told to, and need not.
+    // A program that has ended gets no signal, and needs none.
     let _ = pidfd_send_signal(handle, Signal::TERM);
     let mut polled = [PollFd::new(handle, PollFlags::IN)];
     let ended = poll(&mut polled, Some(&patience));

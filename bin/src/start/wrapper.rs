@@ -39,7 +39,7 @@ pub(super) fn run(
         );
         return Err(Ended::saying(&line, report::USAGE));
     }
-    // A configuration that cannot be used is found again, and told to the client, with the session.
+    // A configuration that cannot be used is found again, and reported to the client, with the session.
     let found = Config::find_with(file, &[]);
     let refused = found.map_or(Ok(()), |config| owner::act_as_owner(&config));
     let maker = manager_maker(file.map(Path::to_owned), app.map(str::to_owned));
