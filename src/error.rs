@@ -146,6 +146,9 @@ pub enum Error {
     Random(io::Error),
     /// A form came without the session's token, or with another: another site's page may have sent it.
     Forged,
+    /// A page of another site sent a request that would begin a session here, with a method that may change
+    /// something and no cookie of this site; `allowCrossSiteStart` allows that.
+    CrossSiteStart,
     /// The query string or the form holds more fields than `maxFormFields` says.
     TooManyFields {
         /// How many there are.
@@ -257,7 +260,7 @@ impl Error {
             | Error::Replaced
             | Error::Unavailable { .. }
             | Error::LeaseLost => http::StatusCode::SERVICE_UNAVAILABLE,
-            Error::Forged => http::StatusCode::FORBIDDEN,
+            Error::Forged | Error::CrossSiteStart => http::StatusCode::FORBIDDEN,
             Error::Body { status, .. } => *status,
             Error::TooManyFields { .. } => http::StatusCode::BAD_REQUEST,
             Error::SessionsLeft { source, .. } => source.status(),
@@ -378,6 +381,10 @@ impl fmt::Display for Error {
             Error::Key { key, reason } => write!(f, "{key:?} cannot be a key: {reason}"),
             Error::Value { key, .. } => write!(f, "the value of {key:?} does not fit"),
             Error::Random(_) => f.write_str("no random bytes for a session id"),
+            Error::CrossSiteStart => f.write_str(
+                "another site's page sent this request, without a cookie of ours, and begins no session; \
+                 allowCrossSiteStart = true allows it",
+            ),
             Error::Forged => f.write_str("the form does not hold the token of this session"),
             Error::TooManyFields { count, limit } => {
                 write!(f, "the request holds {count} fields, of at most {limit} (maxFormFields)")

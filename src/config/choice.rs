@@ -62,6 +62,8 @@ named! {
     /// `cacheLimiter`: the cache headers of a response whose session was used.
     CacheLimiter
     Nocache = "nocache",
+    /// The browser may keep the page, for its own history, and asks before it shows it again.
+    PrivateNoCache = "private, no-cache",
     Private = "private",
     Public = "public",
     None = "none",
@@ -120,6 +122,14 @@ pub(crate) struct IdFrom {
     pub(crate) form: bool,
     /// This header field, and nothing else.
     pub(crate) header: Option<HeaderName>,
+}
+
+/// `clearSiteData`: what a browser is to delete at a logout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClearSiteData {
+    pub(crate) cache: bool,
+    pub(crate) cookies: bool,
+    pub(crate) storage: bool,
 }
 
 /// `errorLog`: where a FastCGI responder reports the errors of requests.

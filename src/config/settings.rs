@@ -9,16 +9,17 @@ use std::time::Duration;
 use cookie::SameSite;
 
 use super::choice::{
-    CacheLimiter, Durability, ErrorLog, ExpiredBy, FreeSpace, IdFrom, ProxyHeader, Secure,
-    StorageType, WhenFull,
+    CacheLimiter, ClearSiteData, Durability, ErrorLog, ExpiredBy, FreeSpace, IdFrom, ProxyHeader,
+    Secure, StorageType, WhenFull,
 };
 use super::names::MAX_KEY_LENGTH;
 use super::networks::Networks;
 use super::secret::{HIDDEN, Secret, without_passwords};
 use super::value::{
-    APPLICATION, BOOLEAN, BUFFER, COOKIE_DOMAIN, COOKIE_PATH, DATABASE, ERROR_LOG, FORM_FIELDS,
-    FREE_SPACE, ID_FROM, KEY_LENGTH, MAX_AGE, NETWORKS, OPTIONAL_TIME, PASSWORD, PATH, PROBABILITY,
-    RATE, RECORD_BYTES, SECURE, SESSIONS, SHARDS, TABLE, TIME, TOKEN, choice, has_comment,
+    APPLICATION, BOOLEAN, BUFFER, CLEAR_SITE_DATA, COOKIE_DOMAIN, COOKIE_PATH, DATABASE, ERROR_LOG,
+    FORM_FIELDS, FREE_SPACE, ID_FROM, KEY_LENGTH, MAX_AGE, NETWORKS, OPTIONAL_TIME, PASSWORD, PATH,
+    PROBABILITY, RATE, RECORD_BYTES, SECURE, SESSIONS, SHARDS, TABLE, TIME, TOKEN, choice,
+    has_comment,
 };
 use crate::error::{Error, Result, printable};
 
@@ -81,6 +82,7 @@ settings! {
     "storageType" storage_type: StorageType = StorageType::File, choice();
     "storageFileDir" storage_file_dir: Option<PathBuf> = None, PATH;
     "timeout" timeout: Duration = 60 * MINUTE, TIME;
+    "touchAfter" touch_after: Option<Duration> = None, MAX_AGE;
     "lifetime" lifetime: Option<Duration> = Some(30 * 24 * 60 * MINUTE), OPTIONAL_TIME;
     "rotateAfter" rotate_after: Option<Duration> = None, OPTIONAL_TIME;
     "cleanUpDelay" clean_up_delay: Option<Duration> = Some(60 * MINUTE), OPTIONAL_TIME;
@@ -105,6 +107,8 @@ settings! {
     "durability" durability: Durability = Durability::None, choice();
     "app" app: String = String::new(), APPLICATION;
     "cacheLimiter" cache_limiter: CacheLimiter = CacheLimiter::Nocache, choice();
+    "clearSiteData" clear_site_data: ClearSiteData = ClearSiteData::default(), CLEAR_SITE_DATA;
+    "allowCrossSiteStart" allow_cross_site_start: bool = false, BOOLEAN;
     "idFrom" id_from: IdFrom = IdFrom::default(), ID_FROM;
     "trustedProxies" trusted_proxies: Networks = Networks::default(), NETWORKS;
     "trustedProxyHeader" trusted_proxy_header: ProxyHeader = ProxyHeader::XForwarded, choice();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::choice::{ErrorLog, FreeSpace, IdFrom, Named, Secure};
+use super::choice::{ClearSiteData, ErrorLog, FreeSpace, IdFrom, Named, Secure};
 use super::names::{MAX_KEY_LENGTH, invalid_name_reason};
 use super::networks::Networks;
 use super::secret::{HIDDEN, Secret, without_passwords};
@@ -254,6 +254,22 @@ pub(super) const NETWORKS: Kind<Networks> = Kind {
     read: |value| Networks::parse(value.to_str()?),
     show: Networks::to_string,
     wrong: "must be a list of addresses and networks such as 10.0.0.0/8, ::1",
+};
+/// Nothing, or a list of the types of Clear-Site-Data.
+pub(super) const CLEAR_SITE_DATA: Kind<ClearSiteData> = Kind {
+    read: |value| {
+        let [cache, cookies, storage] = listed(value, ["cache", "cookies", "storage"])?;
+        Some(ClearSiteData {
+            cache,
+            cookies,
+            storage,
+        })
+    },
+    show: |data| {
+        let set = [data.cache, data.cookies, data.storage];
+        list(["cache", "cookies", "storage"], set)
+    },
+    wrong: "must be a list of cache, cookies, storage, or empty",
 };
 /// `stderr`, `server`, or both.
 pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::config::{CacheLimiter, Config};
+use crate::config::{CacheLimiter, ClearSiteData, Config};
 use crate::error::{Error, Result, described};
 use crate::gateway::error_log::report;
 use crate::http::body::Body;
@@ -102,6 +102,12 @@ fn with_session_headers(
             None => HeaderValue::from_static("Cookie"),
         },
     );
+    if let Some(set_cookie) = &outcome.set_cookie
+        && set_cookie.is_removal()
+        && let Some(types) = config.and_then(|config| clear_site_data(config.clear_site_data))
+    {
+        headers.insert(HeaderName::from_static("clear-site-data"), types);
+    }
     if let (Some(name), Some(set_cookie)) = (&outcome.id_header, &outcome.set_cookie) {
         return Ok(with_id(response, name, set_cookie.value()));
     }
@@ -131,6 +137,7 @@ fn with_session_headers(
             (PRAGMA, "no-cache"),
             (EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
         ],
+        CacheLimiter::PrivateNoCache => &[(CACHE_CONTROL, "private, no-cache")],
         CacheLimiter::Private => &[(CACHE_CONTROL, "private, max-age=10800")],
         // A cache that kept a cookie would give one visitor's session, or what the program's own cookie
         // holds, to another.
@@ -144,6 +151,18 @@ fn with_session_headers(
         headers.insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
+}
+
+/// What a browser is told to delete at a logout, beside the session's cookie.
+fn clear_site_data(data: ClearSiteData) -> Option<HeaderValue> {
+    let types = [
+        (data.cache, "\"cache\""),
+        (data.cookies, "\"cookies\""),
+        (data.storage, "\"storage\""),
+    ];
+    let types = types.iter().filter(|(is_set, _)| *is_set);
+    let types: Vec<_> = types.map(|(_, name)| *name).collect();
+    (!types.is_empty()).then(|| HeaderValue::from_str(&types.join(", ")).ok())?
 }
 
 /// Tells a client without cookies its id in a header field; an empty one takes it away.

@@ -331,8 +331,25 @@ impl Request {
         (self.params, self.body, self.visit)
     }
 
-    /// The visit, which knows the client's id if it came at all.
+    /// The visit, which knows the client's id if it came at all, and whether it may begin a session.
     fn visit(&mut self) -> Result<&mut RequestSession> {
+        self.look_for_id()?;
+        if self.visit.shows_nothing() && self.is_cross_site_write() {
+            self.visit.is_sent_by_another_site();
+        }
+        Ok(&mut self.visit)
+    }
+
+    /// Whether a page of another site sent this, to change something.
+    fn is_cross_site_write(&self) -> bool {
+        let is_write = |method| method != "GET" && method != "HEAD";
+        self.param("REQUEST_METHOD").is_some_and(is_write)
+            && self
+                .param("HTTP_SEC_FETCH_SITE")
+                .is_some_and(|site| site == "cross-site")
+    }
+
+    fn look_for_id(&mut self) -> Result<()> {
         if self.visit.looks_for_id()? {
             let (name, from) = self.visit.settings()?;
             if let Some(field) = from.header {
@@ -340,7 +357,7 @@ impl Request {
                 if let Some(id) = shown.and_then(SessionId::parse) {
                     self.visit.show_header(id);
                 }
-                return Ok(&mut self.visit);
+                return Ok(());
             }
             let is_posted = from.form && self.method() == Method::POST && self.has_form();
             let mut shown = Vec::new();
@@ -360,7 +377,7 @@ impl Request {
                 self.visit.show(ids, is_same_origin == Some(true));
             }
         }
-        Ok(&mut self.visit)
+        Ok(())
     }
 }
 

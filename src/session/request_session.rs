@@ -39,6 +39,7 @@ pub(crate) struct RequestSession {
     was_used: bool,
     /// Its response is one with which an old id may be changed.
     rotation: Rotation,
+    begin: Begin,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
     links: Links,
@@ -81,6 +82,14 @@ struct ClosedCookie {
 enum Rotation {
     Refused,
     Allowed,
+}
+
+/// Whether the request may begin a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    AsAsked,
+    /// It comes from a page of another site, and shows no id.
+    IfCrossSiteIsAllowed,
 }
 
 /// What links and forms have to do with the id.
@@ -130,6 +139,7 @@ impl RequestSession {
             cookie: Cookie::Untouched,
             was_used: false,
             rotation: Rotation::Refused,
+            begin: Begin::AsAsked,
             may_clean_up: false,
             links: Links::Unseen,
         }
@@ -205,6 +215,16 @@ impl RequestSession {
         let by = By::Link { is_same_origin };
         self.present(Presented { ids, by });
         self.links = Links::CarryId;
+    }
+
+    /// Whether the client has shown no id at all.
+    pub(crate) fn shows_nothing(&self) -> bool {
+        self.presented.ids.is_empty() && self.dead_cookies == 0
+    }
+
+    /// The request would change something for a page of another site.
+    pub(crate) fn is_sent_by_another_site(&mut self) {
+        self.begin = Begin::IfCrossSiteIsAllowed;
     }
 
     /// The id that a header field carried, which counts as one in a cookie does.
@@ -314,6 +334,13 @@ impl RequestSession {
 
     fn begin(&mut self) -> Result<()> {
         let manager = self.manager()?;
+        let config = manager.config();
+        if self.begin == Begin::IfCrossSiteIsAllowed
+            && !config.allow_cross_site_start
+            && config.id_from.header.is_none()
+        {
+            return Err(Error::CrossSiteStart);
+        }
         self.hold(manager.begin(&self.presented));
         Ok(())
     }

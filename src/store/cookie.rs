@@ -249,7 +249,7 @@ impl Lease for CookieLease {
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let timeout = self.shared.config.timeout;
         let idle = self.stored.record.idle().unwrap_or(timeout);
-        if should_touch(idle, self.stored.last_access, now) {
+        if should_touch(&self.shared.config, idle, self.stored.last_access, now) {
             self.stored.last_access = now;
             self.keep();
         }

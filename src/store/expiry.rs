@@ -11,6 +11,7 @@ use crate::record::{Record, unix_seconds, whole_seconds};
 pub struct Expiry {
     idle: Duration,
     lifetime: Option<Duration>,
+    touch_after: Option<Duration>,
 }
 
 impl Expiry {
@@ -20,6 +21,7 @@ impl Expiry {
         Expiry {
             idle: config.timeout,
             lifetime: config.lifetime,
+            touch_after: config.touch_after,
         }
     }
 
@@ -40,11 +42,11 @@ impl Expiry {
     }
 
     /// The new end of a session that was used now and not written, if it differs enough: by more
-    /// than a sixtieth of `timeout`. An end too far ahead, from a clock that was wrong, is put right.
+    /// than `touchAfter`. An end too far ahead, from a clock that was wrong, is put right.
     #[must_use]
     pub fn renewed(self, record: &Record, end: u64, now: SystemTime) -> Option<u64> {
         let new = self.end(record, now);
-        let pause = whole_seconds(self.idle(record) / 60).max(1);
+        let pause = whole_seconds(pause(self.touch_after, self.idle(record)));
         (new.abs_diff(end) > pause).then_some(new)
     }
 
@@ -64,14 +66,21 @@ pub fn has_passed(end: u64, now: SystemTime) -> bool {
     end < unix_seconds(now)
 }
 
-/// Whether an unchanged session's time should be renewed: at most once in a sixtieth of its
-/// idle time. A time in the future, from a clock that was wrong, is corrected.
+/// How often the time of an unchanged session is renewed at most: `touchAfter`, but at least twice in its idle
+/// time; if that is not set, once in a sixtieth of it.
+fn pause(touch_after: Option<Duration>, idle: Duration) -> Duration {
+    let pause = touch_after.map_or(idle / 60, |pause| pause.min(idle / 2));
+    pause.max(Duration::from_secs(1))
+}
+
+/// Whether an unchanged session's time should be renewed: at most once in `touchAfter`. A time in the future, from a clock that was wrong, is corrected.
 pub(in crate::store) fn should_touch(
+    config: &Config,
     idle: Duration,
     modified: SystemTime,
     now: SystemTime,
 ) -> bool {
-    let pause = (idle / 60).max(Duration::from_secs(1));
+    let pause = pause(config.touch_after, idle);
     match now.duration_since(modified) {
         Ok(age) => age > pause,
         Err(ahead) => ahead.duration() > pause,

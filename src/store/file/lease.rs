@@ -284,7 +284,7 @@ impl Lease for FileLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let is_due = |idle| should_touch(idle, self.modified, now);
+        let is_due = |idle| should_touch(&self.shared.config, idle, self.modified, now);
         if self.idle.is_some_and(is_due) {
             let touched = calls::set_time(&self.file, now);
             touched.map_err(|error| self.failed("cannot renew the time of", error))?;

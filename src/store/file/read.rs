@@ -34,7 +34,7 @@ pub(super) fn read(
     let Found::Session(file, modified, stored) = find(shared, digest, now)? else {
         return Ok(None);
     };
-    let is_due = |idle| should_touch(idle, modified, now);
+    let is_due = |idle| should_touch(&shared.config, idle, modified, now);
     if shared.sliding(&stored.record).is_some_and(is_due)
         && let Err(error) = calls::set_time(&file, now)
     {
