@@ -58,6 +58,11 @@ pub enum Error {
         /// The value of `maxSessions`.
         limit: u64,
     },
+    /// The user has `maxSessionsPerUser` sessions and `whenUserFull = refuse`; nothing was stored.
+    UserFull {
+        /// The value of `maxSessionsPerUser`.
+        limit: u64,
+    },
     /// The session is larger than `maxRecordBytes`; what was stored before is unchanged.
     TooLarge {
         /// The size it would have had, in bytes.
@@ -256,6 +261,7 @@ impl Error {
             Error::Busy { .. }
             | Error::TooManyWaiting
             | Error::Full { .. }
+            | Error::UserFull { .. }
             | Error::LowSpace { .. }
             | Error::Replaced
             | Error::Unavailable { .. }
@@ -349,6 +355,9 @@ impl fmt::Display for Error {
             Error::Ended => f.write_str("an earlier failure ended this session; start it again"),
             Error::Full { limit } => {
                 write!(f, "there are already {limit} sessions (maxSessions, whenFull = refuse)")
+            }
+            Error::UserFull { limit } => {
+                write!(f, "the user has {limit} sessions already (maxSessionsPerUser, whenUserFull = refuse)")
             }
             Error::TooLarge { size, limit } => write!(
                 f,

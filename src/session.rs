@@ -11,6 +11,7 @@ mod names;
 mod notes;
 pub(crate) mod request_session;
 mod snapshot;
+mod user_limit;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -71,6 +72,14 @@ pub struct Session {
     reserved_id: Option<SessionId>,
     is_kept_empty: bool,
     renewal: Renewal,
+    ownership: Ownership,
+}
+
+/// Whether the session is to become another user's, for whom there may be a limit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ownership {
+    Kept,
+    Changed,
 }
 
 /// What is left of a session that was closed.
@@ -137,6 +146,7 @@ impl Session {
             reserved_id: None,
             is_kept_empty: false,
             renewal: Renewal::Allowed,
+            ownership: Ownership::Kept,
         }
     }
 
@@ -324,7 +334,8 @@ impl Session {
     /// Names the user of this session (`None`: no user), who has not proved who it is if it is another
     /// ([`Session::confirm_identity`]), so that all sessions of a user can be
     /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
-    /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read.
+    /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read, and
+    /// with `maxSessionsPerUser` the user's oldest session, or is [`Error::UserFull`].
     ///
     /// # Errors
     ///
@@ -341,6 +352,7 @@ impl Session {
         if self.contents.record.user() != user {
             self.contents.record = self.contents.record.clone().with_user(user);
             (self.metadata_changed, self.ends_copies) = (true, true);
+            self.ownership = Ownership::Changed;
         }
         Ok(())
     }

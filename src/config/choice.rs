@@ -43,7 +43,8 @@ named! {
 }
 
 named! {
-    /// `whenFull`: what happens to a new session when there are `maxSessions`.
+    /// `whenFull`, `whenUserFull`: what happens to a new session when there are `maxSessions`, or to one more of a
+    /// user with `maxSessionsPerUser`.
     WhenFull
     EvictOldest = "evictOldest",
     Refuse = "refuse",

@@ -100,6 +100,8 @@ settings! {
     "lockLease" lock_lease: Duration = MINUTE, TIME;
     "maxSessions" max_sessions: u64 = 0, SESSIONS;
     "whenFull" when_full: WhenFull = WhenFull::EvictOldest, choice();
+    "maxSessionsPerUser" max_sessions_per_user: u64 = 0, SESSIONS;
+    "whenUserFull" when_user_full: WhenFull = WhenFull::EvictOldest, choice();
     "maxRecordBytes" max_record_bytes: usize = 1 << 20, RECORD_BYTES;
     "maxKeyLength" max_key_length: usize = MAX_KEY_LENGTH, KEY_LENGTH;
     "maxFormFields" max_form_fields: usize = MAX_FORM_FIELDS, FORM_FIELDS;

@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notes::digest_of_token;
-use super::{MAX_GRACE, NewId, Renewal, Session};
+use super::{MAX_GRACE, NewId, Ownership, Renewal, Session};
 use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
@@ -39,7 +39,13 @@ impl Session {
     fn store(&mut self, then: AfterSave) -> Result<()> {
         let before = self.contents.record.predecessors();
         let ended = before.filter(|_| self.ends_copies).collect();
-        self.store_changes(then)?;
+        if self.ownership == Ownership::Changed {
+            let _admission = self.admit_to_user()?;
+            self.store_changes(then)?;
+            self.ownership = Ownership::Kept;
+        } else {
+            self.store_changes(then)?;
+        }
         self.ends_copies = false;
         if let Err(error) = self.manager.end_copies(ended) {
             let line = error.one_line();

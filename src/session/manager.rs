@@ -69,6 +69,13 @@ impl SessionManager {
 
     fn with_boxed(config: Arc<Config>, store: Box<dyn Store>) -> Result<Self> {
         config.check()?;
+        if config.max_sessions_per_user > 0 && !store.locks_users() {
+            let key = "maxSessionsPerUser";
+            let origin = config.origin(key);
+            return Err(Error::Config(format!(
+                "{key} ({origin}): this store cannot count the sessions of a user"
+            )));
+        }
         Ok(SessionManager {
             shared: Arc::new(ManagerInner {
                 config,

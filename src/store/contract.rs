@@ -127,6 +127,24 @@ pub trait Store: Send + Sync {
         Ok(found)
     }
 
+    /// Whether the store has [`Store::lock_user`], without which `maxSessionsPerUser` is refused.
+    fn locks_users(&self) -> bool {
+        false
+    }
+
+    /// Waits up to `wait` for the lock under which a session becomes this user's while `maxSessionsPerUser` is set:
+    /// as long as what is returned lives, no other process or thread gets it for the same user. No session is
+    /// waited for under it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] when it was not had in that time, and [`Error::Unsupported`] from a store that has none.
+    fn lock_user(&self, _user: &str, _wait: Duration) -> Result<Box<dyn Send>> {
+        Err(Error::Unsupported(
+            "the sessions of a user cannot be counted",
+        ))
+    }
+
     /// Makes what the store needs before its first session. It may run again without harm. Returns
     /// every problem, not only the first.
     fn install(&self) -> Vec<Error> {

@@ -47,7 +47,7 @@
 //!
 //! # Lock order
 //!
-//! A session's lock (one is waited for at most) → the lock of a new id, which no other process knows →
+//! A session's lock (one is waited for at most) → `.users` → the lock of a new id, which no other process knows →
 //! `.gc` → `.count` or the index of one user ([`users`]), which is held for microseconds and under
 //! which no process waits for anything. The holder of `.gc` tries the locks of sessions and indexes and
 //! never waits for one.
@@ -179,6 +179,15 @@ impl Store for FileStore {
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
         users::sessions_of(&self.shared, user, now)
+    }
+
+    fn locks_users(&self) -> bool {
+        true
+    }
+
+    fn lock_user(&self, _user: &str, wait: Duration) -> Result<Box<dyn Send>> {
+        let locked = self.shared.directory.lock_or_create(scan::USERS_LOCK, wait);
+        locked.map(|(file, _)| Box::new(file) as Box<dyn Send>)
     }
 
     fn install(&self) -> Vec<Error> {

@@ -4,6 +4,7 @@ mod entry;
 mod inner;
 mod lease;
 mod snapshot;
+mod user_lock;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +58,7 @@ impl MemoryStore {
             last_sweep: Mutex::default(),
             snapshot,
             is_changed: AtomicBool::new(false),
+            user_lock: Arc::default(),
         };
         // Not what has expired since the snapshot was written. No request is here yet whose clock could
         // tell the time.
@@ -193,6 +195,14 @@ impl Store for MemoryStore {
         let mut live = self.shared.copy(now);
         live.retain(|(_, stored)| stored.record.user() == Some(user));
         Ok(live.into_iter().map(|(session, _)| session).collect())
+    }
+
+    fn locks_users(&self) -> bool {
+        true
+    }
+
+    fn lock_user(&self, _user: &str, wait: Duration) -> Result<Box<dyn Send>> {
+        Ok(Box::new(self.shared.user_lock.take(wait)?))
     }
 
     fn uninstall(&self) -> Uninstalled {

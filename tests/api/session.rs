@@ -11,5 +11,6 @@ mod regenerate;
 mod rotation;
 mod signed_in;
 mod timeout;
+mod user_limit;
 mod users;
 mod verbs;

@@ -1,7 +1,7 @@
 //! What an administrator asks of a store: all sessions, those of a user, making and removing it.
 
 use std::ops::ControlFlow;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{StoreContract, WAIT, count, create, later, record};
 use crate::{Error, SessionDigest, SessionId, Store, Stored, Sweep};
@@ -15,6 +15,7 @@ pub(super) fn check(contract: &StoreContract) {
         contract.run(many_sessions_are_listed_as_completely_as_few);
         contract.run(a_callback_may_use_the_sessions_that_it_is_shown);
         contract.run(the_sessions_of_a_user_are_found_and_no_others);
+        contract.run(the_lock_of_a_user_is_had_by_one_alone);
         contract.run(an_uninstalled_store_holds_nothing_leaves_nothing_and_can_be_used_again);
     }
 }
@@ -135,6 +136,30 @@ fn the_sessions_of_a_user_are_found_and_no_others(contract: &StoreContract) {
     found("ada", &[&other, &new]);
     let end = later(now, 121);
     assert_eq!(store.sessions_of("ada", end).unwrap(), [], "{name}");
+}
+
+fn the_lock_of_a_user_is_had_by_one_alone(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    if !store.locks_users() {
+        let refused = store.lock_user("ada", WAIT).err();
+        assert!(matches!(refused, Some(Error::Unsupported(_))), "{name}");
+        return;
+    }
+    let held = store.lock_user("ada", WAIT).unwrap();
+    let refused = store.lock_user("ada", Duration::from_millis(10)).err();
+    assert!(matches!(refused, Some(Error::Busy { .. })), "{name}");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.lock_user("ada", WAIT).map(drop));
+        drop(held);
+        waiting.join().unwrap().expect(name);
+    });
+    // Sessions are stored under it.
+    let held = store.lock_user("ada", WAIT).unwrap();
+    let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
+    let record = record(1, now).with_user(Some("ada"));
+    let lease = store.create(&id.digest(), &record, now).unwrap();
+    assert!(lease.is_some(), "{name}");
+    drop((lease, held));
 }
 
 fn a_store_can_be_installed_twice_and_keeps_what_it_has(contract: &StoreContract) {

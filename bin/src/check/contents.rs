@@ -178,7 +178,7 @@ fn kind(name: &[u8], is_top: bool) -> Kind {
     };
     let is_hex = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
     match name {
-        b".gc" | b".count" if is_top => Kind::Own,
+        b".gc" | b".count" | b".users" if is_top => Kind::Own,
         _ if name.starts_with(b".tmp-") => Kind::Own,
         [_, _] if is_top && name.iter().all(is_hex) => Kind::Shard,
         _ if is_digest(b".user") => Kind::Own,

@@ -34,6 +34,9 @@ use cgi_session_kit::rows::for_each;
 use database::Database;
 use lease::SqliteLease;
 
+/// The name of the lock under which sessions become a user's while there is a limit to them.
+const USERS_LOCK: &str = "users";
+
 /// The store that `storageType = sqlite` chooses: `Program::new().store(cgi_session_sqlite::SQLITE)`.
 pub const SQLITE: StoreKind =
     StoreKind::new("sqlite", |config| Ok(Box::new(SqliteStore::new(config)?)));
@@ -206,6 +209,14 @@ impl Store for SqliteStore {
             .iter()
             .map(|name| SessionDigest::parse(name.as_bytes()));
         Ok(sessions.flatten().collect())
+    }
+
+    fn locks_users(&self) -> bool {
+        true
+    }
+
+    fn lock_user(&self, _user: &str, wait: Duration) -> Result<Box<dyn Send>> {
+        Ok(Box::new(self.shared.locks.take(USERS_LOCK, wait)?))
     }
 
     fn install(&self) -> Vec<Error> {

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::inner::FileStoreInner;
-use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK};
+use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK, USERS_LOCK};
 use super::space;
 use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub(super) fn install(shared: &FileStoreInner) -> Vec<Error> {
     let mut problems = Vec::new();
     problems.extend(space::check(shared).err());
     problems.extend(try_files(shared));
-    for name in [SWEEP_LOCK, COUNT] {
+    for name in [SWEEP_LOCK, COUNT, USERS_LOCK] {
         problems.extend(try_own(shared, name).err());
     }
     problems.extend(try_shards(shared));
@@ -130,6 +130,7 @@ fn remove_all(shared: &FileStoreInner, done: &mut Uninstalled) -> Result<()> {
         return Ok(());
     }
     shared.directory.unlink(COUNT)?;
+    shared.directory.unlink(USERS_LOCK)?;
     shared.directory.unlink(SWEEP_LOCK)?;
     if done.foreign.is_empty() {
         remove_directory(shared)?;

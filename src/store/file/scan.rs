@@ -16,6 +16,9 @@ pub(super) const SWEEP_LOCK: &str = ".gc";
 /// How many sessions there are, as 8 bytes little endian. Only kept when there is a cap.
 pub(super) const COUNT: &str = ".count";
 
+/// The lock under which sessions become a user's while there is a limit to them.
+pub(super) const USERS_LOCK: &str = ".users";
+
 /// What a name in the directory stands for.
 pub(super) enum Kind {
     Session(SessionDigest),
@@ -27,14 +30,14 @@ pub(super) enum Kind {
     Index,
     /// One of the 256 subdirectories.
     Shard,
-    /// `.gc`, `.count`, and the directory's own two names.
+    /// `.gc`, `.count`, `.users`, and the directory's own two names.
     Own,
     Foreign,
 }
 
 fn kind(name: &[u8]) -> Kind {
     match name {
-        b"." | b".." | b".gc" | b".count" => Kind::Own,
+        b"." | b".." | b".gc" | b".count" | b".users" => Kind::Own,
         [a, b] if is_hex(*a) && is_hex(*b) => Kind::Shard,
         _ if is_temporary(name) => Kind::Temporary,
         _ => {

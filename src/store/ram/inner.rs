@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::entry::{Entry, State, StoredRecord, lock};
 use super::snapshot::SnapshotFile;
+use super::user_lock::UserLock;
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -20,6 +21,8 @@ pub(super) struct MemoryStoreInner {
     pub(super) last_sweep: Mutex<Option<SystemTime>>,
     /// Locked while a snapshot is written, which no request waits for.
     pub(super) snapshot: Option<Mutex<SnapshotFile>>,
+    /// Held while a session becomes a user's.
+    pub(super) user_lock: Arc<UserLock>,
     /// Whether anything is different from the last snapshot.
     pub(super) is_changed: AtomicBool,
 }

@@ -1,0 +1,252 @@
+//! `maxSessionsPerUser`: a user never has more sessions than that.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cgi_session::{
+    Config, CustomFunctions, CustomResult, CustomStore, Error, SessionId, SessionManager,
+};
+
+use testkit::sessions::{Site, cookie, count, given_id, is_somebody_waiting, spawn_waiter};
+use testkit::wait_until;
+
+/// Stores of each kind that has the setting; in memory, only one manager has the sessions.
+const KINDS: [&[(&str, &str)]; 3] = [
+    &[("storageType", "file")],
+    &[("shards", "256"), ("durability", "data")],
+    &[("storageType", "ram")],
+];
+
+fn site(kind: &[(&str, &str)], limit: &str, full: &str) -> Site {
+    let settings = [("maxSessionsPerUser", limit), ("whenUserFull", full)];
+    Site::with(&[kind, &settings].concat())
+}
+
+fn login(manager: &SessionManager, user: &str) -> Result<SessionId, Error> {
+    let mut session = manager.start("")?;
+    count(&mut session);
+    session.set_user(Some(user))?;
+    session.regenerate_id();
+    session.commit().map(given_id)
+}
+
+fn views(manager: &SessionManager, id: &SessionId) -> Option<u64> {
+    let read = manager.read(cookie(id)).unwrap();
+    read.and_then(|read| read.get("pageViews").unwrap())
+}
+
+fn use_once(manager: &SessionManager, id: &SessionId) {
+    let mut session = manager.start(cookie(id)).unwrap();
+    count(&mut session);
+    session.commit().unwrap();
+}
+
+/// Uses one session after another, by the clock of the file system, which stands still for some milliseconds.
+fn use_after(manager: &SessionManager, id: &SessionId, before: &SessionId) {
+    let used = |id: &SessionId| {
+        let stored = manager.peek(&id.digest()).unwrap();
+        stored.unwrap().last_access
+    };
+    wait_until("it is used later", || {
+        use_once(manager, id);
+        used(id) > used(before)
+    });
+}
+
+#[test]
+fn one_more_session_ends_the_one_of_the_user_that_was_not_used_for_the_longest_time() {
+    for kind in KINDS {
+        let site = site(kind, "2", "evictOldest");
+        let manager = site.manager();
+        let other = login(&manager, "grace").unwrap();
+        let [first, second] = [(); 2].map(|()| login(&manager, "ada").unwrap());
+        use_after(&manager, &first, &second);
+        let third = login(&manager, "ada").unwrap();
+        assert_eq!(views(&manager, &second), None);
+        let left = [&first, &third, &other].map(|id| views(&manager, id));
+        assert!(left.iter().all(Option::is_some), "{left:?}");
+        assert_eq!(manager.sessions_of("ada").unwrap().len(), 2);
+        // A session that becomes the user's later is one more, too.
+        use_after(&manager, &third, &first);
+        let mut session = manager.start(cookie(&other)).unwrap();
+        session.set_user(Some("ada")).unwrap();
+        session.commit().unwrap();
+        assert_eq!(views(&manager, &first), None);
+        assert_eq!(manager.sessions_of("ada").unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_change_of_id_what_it_leaves_and_private_records_take_no_place() {
+    for kind in KINDS {
+        for full in ["refuse", "evictOldest"] {
+            let site = site(kind, "1", full);
+            let manager = site.manager();
+            let mut id = login(&manager, "ada").unwrap();
+            let mut token = manager
+                .start_with_id(&SessionId::generate().unwrap())
+                .unwrap();
+            token.set_user(Some("ada")).unwrap();
+            token.set_private();
+            token.commit().unwrap();
+            for grace in [None, Some(Duration::from_secs(60))] {
+                let mut session = manager.start(cookie(&id)).unwrap();
+                session.set_user(None).unwrap();
+                session.set_user(Some("ada")).unwrap();
+                match grace {
+                    Some(grace) => session.regenerate_id_with_grace(grace),
+                    None => session.regenerate_id(),
+                }
+                id = given_id(session.commit().unwrap());
+            }
+            use_once(&manager, &id);
+            assert_eq!(views(&manager, &id), Some(2));
+        }
+    }
+}
+
+#[test]
+fn where_one_more_is_refused_the_visitor_stays_what_it_was() {
+    for kind in KINDS {
+        let site = site(kind, "1", "refuse");
+        let manager = site.manager();
+        let first = login(&manager, "ada").unwrap();
+        let mut guest = manager.start("").unwrap();
+        count(&mut guest);
+        let guest = given_id(guest.commit().unwrap());
+        for with_new_id in [false, true] {
+            let mut session = manager.start(cookie(&guest)).unwrap();
+            count(&mut session);
+            session.set_user(Some("ada")).unwrap();
+            if with_new_id {
+                session.regenerate_id();
+            }
+            let refused = session.commit().unwrap_err();
+            assert!(matches!(refused, Error::UserFull { limit: 1 }), "{refused}");
+            assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+            let session = manager.start(cookie(&guest)).unwrap();
+            assert_eq!((session.user(), views(&manager, &guest)), (None, Some(1)));
+        }
+        assert_eq!(views(&manager, &first), Some(1));
+        assert!(matches!(
+            login(&manager, "ada"),
+            Err(Error::UserFull { .. })
+        ));
+        manager.start(cookie(&first)).unwrap().destroy().unwrap();
+        login(&manager, "ada").unwrap();
+    }
+}
+
+#[test]
+fn however_many_log_in_at_once_a_user_never_has_more_sessions() {
+    for kind in KINDS {
+        for full in ["evictOldest", "refuse"] {
+            let site = site(kind, "3", full);
+            let first = site.manager();
+            // Another program, where the store serves several.
+            let is_shared = !kind.contains(&("storageType", "ram"));
+            let managers = [
+                &first,
+                &if is_shared {
+                    site.manager()
+                } else {
+                    first.clone()
+                },
+            ];
+            let (barrier, is_over) = (Barrier::new(8), AtomicBool::new(false));
+            let most = thread::scope(|scope| {
+                let watch = scope.spawn(|| {
+                    let mut most = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        most = most.max(first.sessions_of("ada").unwrap().len());
+                    }
+                    most
+                });
+                let enter = |number: usize| {
+                    barrier.wait();
+                    let logins = (0..5).map(|_| login(managers[number % 2], "ada"));
+                    let refused = logins.filter(|login| match login {
+                        Ok(_) => false,
+                        Err(Error::UserFull { .. }) => true,
+                        Err(error) => panic!("{error}"),
+                    });
+                    refused.count()
+                };
+                let threads: Vec<_> = (0..8).map(|it| scope.spawn(move || enter(it))).collect();
+                let refused: usize = threads.into_iter().map(|it| it.join().unwrap()).sum();
+                is_over.store(true, Ordering::Relaxed);
+                assert_eq!(refused, if full == "refuse" { 37 } else { 0 });
+                watch.join().unwrap()
+            });
+            assert!(most <= 3, "{most} at once");
+            assert_eq!(first.sessions_of("ada").unwrap().len(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_session_that_has_to_go_is_waited_for_and_what_takes_too_long_is_an_error() {
+    for kind in KINDS {
+        let site = site(kind, "1", "evictOldest");
+        let manager = site.manager();
+        let id = login(&manager, "ada").unwrap();
+        let mut held = manager.start(cookie(&id)).unwrap();
+        thread::scope(|scope| {
+            let waiting = spawn_waiter(scope, || login(&manager, "ada").unwrap());
+            wait_until("a login waits", is_somebody_waiting);
+            // Another user's login does not wait for it.
+            login(&manager, "grace").unwrap();
+            count(&mut held);
+            held.commit().unwrap();
+            let new = waiting.join().unwrap();
+            assert_eq!(views(&manager, &new), Some(1));
+        });
+        assert_eq!(views(&manager, &id), None);
+        if kind.contains(&("storageType", "ram")) {
+            continue;
+        }
+        let impatient = site.manager_with(&[("lockTimeout", "1s")]);
+        let id = login(&manager, "linus").unwrap();
+        let held = manager.start(cookie(&id)).unwrap();
+        let refused = thread::scope(|scope| {
+            let refused = scope.spawn(|| login(&impatient, "linus"));
+            refused.join().unwrap().unwrap_err()
+        });
+        assert!(matches!(refused, Error::Busy { .. }), "{refused}");
+        drop(held);
+        assert_eq!(views(&manager, &id), Some(1));
+    }
+}
+
+/// A store that keeps nothing, and cannot list what it keeps.
+struct Nothing;
+
+impl CustomFunctions for Nothing {
+    fn save(&self, _: &str, _: &str, _: u64) -> CustomResult<()> {
+        Ok(())
+    }
+
+    fn load(&self, _: &str) -> CustomResult<Option<(String, u64)>> {
+        Ok(None)
+    }
+
+    fn clean_up(&self, _: u64) -> CustomResult<u64> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_store_that_cannot_count_a_users_sessions_refuses_the_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::new().set("storageFileDir", directory.path());
+    let config = config.and_then(|config| config.set("maxSessionsPerUser", "3"));
+    let config = config.unwrap();
+    let store = CustomStore::new(&config, Nothing).unwrap();
+    let refused = SessionManager::with_store(config, store).err().unwrap();
+    assert!(
+        refused.to_string().contains("maxSessionsPerUser"),
+        "{refused}"
+    );
+}
