@@ -285,55 +285,42 @@ fn a_damaged_snapshot_is_refused_and_stays() {
     refused(&place, &["no whole snapshot", "move it away"]);
 }
 
-#[test]
-fn a_snapshot_of_a_later_release_is_refused_and_stays() {
+#[track_caller]
+fn refused_after(change: impl FnOnce(&Path), parts: &[&str]) {
     let (place, _) = Place::with_one();
-    fs::write(place.snapshot(), "{\"v\":2,\"more\":true}\n...\n").unwrap();
-    refused(&place, &["later release", "version 2", "use that release"]);
+    change(&place.snapshot());
+    refused(&place, parts);
 }
 
 #[test]
-fn a_snapshot_that_others_may_read_is_refused() {
+fn what_is_not_our_file_alone_is_refused_and_stays() {
+    let later = |path: &Path| fs::write(path, "{\"v\":2,\"more\":true}\n...\n").unwrap();
+    refused_after(later, &["later release", "version 2", "use that release"]);
     for mode in [0o644, 0o640, 0o622] {
-        let (place, id) = Place::with_one();
-        fs::set_permissions(place.snapshot(), Permissions::from_mode(mode)).unwrap();
-        refused(&place, &["is open to others", "chmod 0600"]);
-        fs::set_permissions(place.snapshot(), Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_n(&place.store(), &id), Some(1));
+        let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        refused_after(open, &["is open to others", "chmod 0600"]);
     }
-}
-
-#[test]
-fn a_snapshot_of_somebody_else_is_refused() {
-    let (place, _) = Place::with_one();
-    if chown(place.snapshot(), Some(4711), None).is_err() {
+    let target = |path: &Path| path.with_file_name("target");
+    let linked = |path: &Path| {
+        fs::rename(path, target(path)).unwrap();
+        symlink(target(path), path).unwrap();
+    };
+    refused_after(linked, &["is a symbolic link"]);
+    let named_twice = |path: &Path| fs::hard_link(path, target(path)).unwrap();
+    refused_after(named_twice, &["more than one name"]);
+    for kind in [FileType::Fifo, FileType::Socket] {
+        let other = |path: &Path| {
+            fs::remove_file(path).unwrap();
+            rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o600), 0).unwrap();
+        };
+        refused_after(other, &["is not a regular file"]);
+    }
+    let given_away = |path: &Path| chown(path, Some(4711), None).unwrap();
+    if rustix::process::geteuid().is_root() {
+        refused_after(given_away, &["belongs to uid 4711"]);
+    } else {
         testkit::skip::skip("not allowed to give a file away");
-        return;
     }
-    refused(&place, &["belongs to uid 4711"]);
-}
-
-#[test]
-fn a_link_in_a_snapshots_place_is_not_followed() {
-    let (place, _) = Place::with_one();
-    let target = place.0.path().join("target");
-    fs::rename(place.snapshot(), &target).unwrap();
-    symlink(&target, place.snapshot()).unwrap();
-    refused(&place, &["is a symbolic link"]);
-    fs::remove_file(place.snapshot()).unwrap();
-    fs::hard_link(&target, place.snapshot()).unwrap();
-    refused(&place, &["more than one name"]);
-}
-
-#[test]
-fn what_is_no_file_in_a_snapshots_place_is_refused() {
-    let place = Place::new();
-    fs::create_dir(place.snapshot()).unwrap();
-    refused(&place, &["is not a regular file"]);
-    fs::remove_dir(place.snapshot()).unwrap();
-    let mode = Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(CWD, place.snapshot(), FileType::Fifo, mode, 0).unwrap();
-    refused(&place, &["is not a regular file"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! the machine does not matter.
 
 use std::fmt::Write as _;
+use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, MemoryStore, Record, SessionId, SessionManager, Store as _};
@@ -118,6 +119,23 @@ fn query(mode: &str, query: &[u8]) -> Vec<u8> {
 fn with_variable(mode: &str, name: &str, value: &[u8]) -> Vec<u8> {
     let params = params("GET", &format!("mode={mode}"), &[(name, value)]);
     [head(1, 0, &params), record(STDIN, 1, b"")].concat()
+}
+
+#[test]
+fn a_reader_that_looks_at_the_rest_again_for_each_cookie_is_noticed() {
+    let noticed = std::panic::catch_unwind(|| {
+        expect_linear("the rest looked at for each cookie", |length| {
+            let header = repeated("a=b; ", length / 64);
+            cpu_of(ClockId::CLOCK_THREAD_CPUTIME_ID, || {
+                for at in (0..header.len()).step_by(5) {
+                    for byte in &header[at..] {
+                        black_box(byte);
+                    }
+                }
+            })
+        });
+    });
+    assert!(noticed.is_err(), "sixteen times as much is not noticed");
 }
 
 #[test]

@@ -41,28 +41,6 @@ fn an_installed_store_is_an_empty_directory_and_may_be_installed_again() {
 }
 
 #[test]
-fn a_parent_that_is_missing_is_a_problem() {
-    let place = Place::new();
-    let below = place.path().join("deep/sessions");
-    let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
-    let found = lines(&store.install());
-    assert!(
-        found.len() == 1 && found[0].contains("cannot create"),
-        "{found:?}"
-    );
-    assert!(!place.path().exists());
-}
-
-#[test]
-fn a_link_in_the_directorys_place_is_a_problem() {
-    let place = Place::new();
-    let elsewhere = tempfile::tempdir().unwrap();
-    symlink(elsewhere.path(), place.path()).unwrap();
-    has_problems(&place, &["is a symbolic link"]);
-    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
-}
-
-#[test]
 fn every_problem_of_a_directory_is_told_and_not_only_the_first() {
     let place = Place::new();
     place.store.install();

@@ -1,11 +1,10 @@
 //! Records that outgrow their file or leave it half empty, and commits that fail.
 
 use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::SystemTime;
 
-use cgi_session::{Config, Error, FileStore, SessionId, Store};
+use cgi_session::{Config, FileStore, SessionId, Store};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::support::{DEADLINE, IDLE, Place, again_after, ago, ahead, n, record, record_of_size};
@@ -99,62 +98,6 @@ fn durable_sessions_read_back_and_share_no_sector() {
     assert!(!place.exists(&id));
 }
 
-/// On a full disk: a growth fails and keeps the old record, a save of the same size succeeds, a
-/// creation fails and leaves nothing.
-fn saves_on_a_full_disk(store: &FileStore, id: &SessionId) {
-    let now = SystemTime::now();
-    let (stored, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
-    assert_eq!(n(&stored.record), 1);
-    let grown = lease
-        .commit(&record_of_size(2, 500_000), now)
-        .expect_err("no room");
-    assert!(matches!(grown, Error::Io { .. }), "{grown}");
-    let (reader, secret) = (store.read(&id.digest(), now).unwrap().unwrap(), id.secret());
-    assert_eq!(n(&reader.record), 1);
-    assert!(!grown.one_line().contains(secret));
-    lease.commit(&record(3), now).unwrap();
-    drop(lease);
-    let (stored, lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
-    assert_eq!(n(&stored.record), 3);
-    drop(lease);
-    let large = record_of_size(4, 500_000);
-    let created = store.create(&SessionId::generate().unwrap().digest(), &large, now);
-    assert!(created.is_err());
-    let names = fs::read_dir(store.directory()).unwrap().count();
-    assert_eq!(names, 1, "something half-made was left");
-}
-
-/// This test program again, with no file allowed to grow beyond `bytes`.
-fn limited_to(bytes: u64, name: &str) -> Command {
-    // POSIX counts in blocks of 512 bytes.
-    let limit = format!("ulimit -f {}", bytes / 512);
-    again_after(&limit, name)
-}
-
-/// The child's part of the test below: no file of its may grow beyond 100 KiB.
-#[test]
-fn child_whose_files_cannot_grow() {
-    let Some(directory) = std::env::var_os(DIRECTORY) else {
-        return;
-    };
-    let store = FileStore::new(Config::new().set("storageFileDir", directory).unwrap()).unwrap();
-    let id = SessionId::parse(std::env::var(ID).unwrap().as_bytes()).unwrap();
-    saves_on_a_full_disk(&store, &id);
-}
-
-#[test]
-fn a_growth_beyond_the_file_size_limit_keeps_the_old_record() {
-    let place = Place::new();
-    let id = place.create(1);
-    let output = limited_to(100 << 10, "size::child_whose_files_cannot_grow")
-        .env(DIRECTORY, place.path())
-        .env(ID, id.secret())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(place.locked_n(&id), Some(3));
-}
-
 /// The child's part of the test below: the second slot can be written only up to its spaces.
 #[test]
 fn child_whose_write_stops_behind_the_record() {
@@ -190,24 +133,6 @@ fn a_commit_that_fails_behind_the_record_has_not_happened() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(1), Some(1)));
-}
-
-#[test]
-fn on_a_full_disk_sessions_that_do_not_grow_are_still_saved() {
-    let Some(disk) = SmallDisk::mount("size=256k") else {
-        return;
-    };
-    let below = disk.path().join("sessions");
-    let place = Place::new();
-    let store = place.another(&[("storageFileDir", below.to_str().unwrap())]);
-    let id = SessionId::generate().unwrap();
-    store
-        .create(&id.digest(), &record(1), SystemTime::now())
-        .unwrap()
-        .unwrap();
-    let filled = fs::write(disk.path().join("filler"), vec![1; 1 << 20]);
-    assert!(filled.is_err(), "the disk is full");
-    saves_on_a_full_disk(&store, &id);
 }
 
 /// What is much smaller than its file gets a smaller one, for which there may be no room.

@@ -101,29 +101,6 @@ fn cookie(response: &Finished) -> Option<String> {
 }
 
 #[test]
-fn one_visitor_is_counted_by_every_language_in_turn() {
-    let site = Site::new();
-    let mut visitor: Option<String> = None;
-    let mut views = 0;
-    for language in installed().chain(installed()) {
-        let program = example(language.example);
-        let header = visitor.clone().unwrap_or_default();
-        let page = Finished::of(&mut request(&site, &program, &header)).exits_with(0);
-        views += 1;
-        let page = page.says(&format!("you've been here {views} time(s)"));
-        assert_eq!(
-            (page.stderr.as_str(), cookie(&page).is_some()),
-            ("", views == 1),
-            "{page:#?}"
-        );
-        visitor = visitor.or(cookie(&page));
-    }
-    let names = site.names();
-    let sessions = names.iter().filter(|name| !name.starts_with('.'));
-    assert_eq!(sessions.count(), 1, "{names:?}");
-}
-
-#[test]
 fn no_language_loses_a_view_when_all_count_at_once() {
     let site = Site::new();
     let stored = site.session();

@@ -9,31 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::{Config, FileStore, Record, SessionId, Store as _, Sweep};
 
 use super::trace::{Trace, mark};
-use super::{DIRECTORY, manager, own_part};
+use super::{DIRECTORY, own_part};
 
 const ID: &str = "2f1c0e5d9a8b7c6d5e4f30213243546576879800";
-
-#[test]
-fn a3_and_b4_a_file_of_another_program_under_a_sessions_name_is_no_session() {
-    let place = tempfile::tempdir().unwrap();
-    let manager = manager(place.path(), &[]);
-    let id = SessionId::parse(ID.as_bytes()).unwrap();
-    let store = FileStore::new(manager.config()).unwrap();
-    for foreign in [
-        r#"{"user":"admin"}"#.to_owned(),
-        r#"[{"g":1,"h":"0000000000000000","n":2,"d":{"user":"admin"}},null]"#.to_owned(),
-        format!(
-            "{:1024}",
-            r#"{"v":1,"created":1,"values":{"":{"user":"admin"}}}"#
-        ),
-    ] {
-        fs::write(store.path(&id), &foreign).unwrap();
-        let header = format!("sessionId={ID}");
-        assert!(manager.read(&header).unwrap().is_none(), "{foreign}");
-        assert!(manager.start(&header).unwrap().is_empty(), "{foreign}");
-        assert!(manager.existing(&header).unwrap().is_none(), "{foreign}");
-    }
-}
 
 #[test]
 fn b2_every_file_is_its_owners_alone_from_the_first_moment_whatever_the_umask_is() {

@@ -2,29 +2,20 @@
 
 use std::time::SystemTime;
 
-use cgi_session::{Error, SessionDigest, SessionId};
+use cgi_session::{Error, SessionId};
 
-use testkit::sessions::Site;
-
-/// Stores a session with one page view; its Cookie header and its digest.
-fn counted(site: &Site) -> (String, SessionDigest) {
-    let mut session = site.manager().start("").unwrap();
-    session.insert("pageViews", 1).unwrap();
-    session.save().unwrap();
-    let digest = session.id().unwrap().digest();
-    let cookie = session.commit().unwrap().unwrap().to_string();
-    (cookie, digest)
-}
+use testkit::sessions::{Site, cookie};
 
 #[test]
 fn a_session_opened_by_its_digest_is_changed_and_sends_no_cookie() {
     let site = Site::new();
-    let (cookie, digest) = counted(&site);
+    let id = site.visitor();
+    let digest = id.digest();
     let mut session = site.manager().open_by_digest(&digest).unwrap().unwrap();
     assert!(!session.is_new());
     session.insert("note", "by the administrator").unwrap();
     assert!(session.commit().unwrap().is_none());
-    let seen = site.manager().read(&cookie).unwrap().unwrap();
+    let seen = site.manager().read(cookie(&id)).unwrap().unwrap();
     assert_eq!(seen.require::<u64>("pageViews").unwrap(), 1);
     assert_eq!(
         seen.require::<String>("note").unwrap(),
@@ -35,8 +26,9 @@ fn a_session_opened_by_its_digest_is_changed_and_sends_no_cookie() {
 #[test]
 fn an_administrator_waits_for_the_lock_and_not_for_ever() {
     let site = Site::with(&[("lockTimeout", "1s")]);
-    let (cookie, digest) = counted(&site);
-    let held = site.manager().start(&cookie).unwrap();
+    let id = site.visitor();
+    let digest = id.digest();
+    let held = site.manager().start(cookie(&id)).unwrap();
     let opened = site.manager().open_by_digest(&digest);
     assert!(matches!(opened, Err(Error::Busy { .. })));
     let destroyed = site.manager().destroy_by_digest(&digest);
@@ -47,18 +39,16 @@ fn an_administrator_waits_for_the_lock_and_not_for_ever() {
     drop(held);
     assert!(site.manager().destroy_by_digest(&digest).unwrap());
     assert!(!site.manager().destroy_by_digest(&digest).unwrap());
-    assert!(site.manager().read(&cookie).unwrap().is_none());
+    assert!(site.manager().read(cookie(&id)).unwrap().is_none());
 }
 
 #[test]
 fn looking_at_a_session_does_not_count_as_use() {
     let site = Site::new();
-    let (_, digest) = counted(&site);
+    let id = site.visitor();
+    let digest = id.digest();
     let long_ago = SystemTime::now() - std::time::Duration::from_secs(1800);
-    let directory = site.manager().config().get("storageFileDir").unwrap();
-    let path = std::path::Path::new(&directory).join(format!("{digest}.json"));
-    let file = std::fs::File::options().write(true).open(path).unwrap();
-    file.set_modified(long_ago).unwrap();
+    site.set_modified(&id, long_ago);
     for _ in 0..2 {
         let stored = site.manager().peek(&digest).unwrap().unwrap();
         assert_eq!(stored.last_access, long_ago);

@@ -2,8 +2,6 @@
 
 use testkit::sessions::{Site, cookie, count, given_id};
 
-const DEAD: &str = "0123456789abcdef0123456789abcdef01234567";
-
 #[test]
 fn a_client_gets_a_cookie_once() {
     let site = Site::new();
@@ -32,19 +30,6 @@ fn a_cookie_that_leads_nowhere_is_left_until_it_is_replaced_or_removed() {
     assert!(session.commit().unwrap().is_none());
     let session = site.manager().start(cookie(&id)).unwrap();
     assert!(session.destroy().unwrap().expect("a cookie").is_removal());
-}
-
-#[test]
-fn of_several_cookies_the_first_that_leads_to_a_session_counts() {
-    let site = Site::new();
-    let (one, two) = (site.visitor(), site.visitor());
-    let header = format!(
-        "sessionId=\"; sessionId={DEAD}; sessionId={}; sessionId={}",
-        one.secret(),
-        two.secret()
-    );
-    let session = site.manager().start(header).unwrap();
-    assert_eq!(session.id(), Some(&one));
 }
 
 #[test]

@@ -40,15 +40,6 @@ fn a_session_that_this_request_made_is_open_too() {
 }
 
 #[test]
-fn two_sessions_can_be_open_in_one_thread() {
-    let site = Site::new();
-    let (one, two) = (site.visitor(), site.visitor());
-    let first = site.manager().start(cookie(&one)).unwrap();
-    let second = site.manager().start(cookie(&two)).unwrap();
-    drop((first, second));
-}
-
-#[test]
 fn another_thread_waits_and_is_told_who_holds_the_session() {
     let site = Site::with(&[("lockTimeout", "1s")]);
     let id = site.visitor();
