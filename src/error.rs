@@ -313,7 +313,7 @@ pub(crate) fn described(error: &(dyn StdError + 'static)) -> (String, Option<Kin
 }
 
 /// The error of ours that another one holds, as far as it says so.
-fn ours_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+pub(crate) fn ours_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(ours) = error.downcast_ref() {

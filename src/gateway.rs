@@ -5,6 +5,7 @@ mod allocator;
 mod cgi;
 mod client;
 mod error_log;
+mod error_page;
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) mod fastcgi;
 #[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
@@ -18,4 +19,5 @@ mod program;
 mod runner;
 
 pub use client::Client;
+pub use error_page::ErrorPage;
 pub use program::{Program, run};

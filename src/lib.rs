@@ -112,7 +112,7 @@ pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub use gateway::fuzzing;
-pub use gateway::{Client, Program, run};
+pub use gateway::{Client, ErrorPage, Program, run};
 pub use id::{SessionDigest, SessionId};
 pub use record::{Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot};

@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::error::Result;
 use crate::gateway::error_log;
-use crate::gateway::runner::{BoxError, answer, report_cut};
+use crate::gateway::runner::{BoxError, Handler, answer, report_cut};
 use crate::http::jar::Jar;
 use crate::http::request::Request;
 use crate::http::request::builder::{RequestBuilder, in_memory};
@@ -127,6 +127,10 @@ impl RequestBuilder {
         let (jar, path, is_https) = (self.own_jar(), self.uri_path(), self.is_https());
         let request = self.build();
         let head_only = request.method() == Method::HEAD;
+        let handler = Handler {
+            call: &handler,
+            error_page: None,
+        };
         let (answer, lines) = error_log::keep(|| answer(&handler, request, || true));
         for line in lines {
             // Not to the descriptor: a test's output is captured.

@@ -27,6 +27,9 @@ const MAX_LINES: usize = 64;
 const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// The target of errors of requests, which are on stderr already when a logger of the program's gets them.
+pub(crate) const REQUEST_TARGET: &str = "cgi_session::request";
+
 /// How many lines stderr has not taken since it last took one.
 static LOST: AtomicU64 = AtomicU64::new(0);
 /// Between the look at stderr and the write, no other thread may fill it.
@@ -166,7 +169,7 @@ struct StderrLog;
 
 impl log::Log for StderrLog {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
+        metadata.level() <= log::Level::Warn && metadata.target() != REQUEST_TARGET
     }
 
     fn log(&self, record: &log::Record<'_>) {

@@ -3,8 +3,10 @@
 use std::env;
 use std::error::Error as StdError;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
@@ -14,6 +16,7 @@ use crate::gateway::cgi;
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::gateway::error_log::report;
 use crate::gateway::error_log::report_everything;
+use crate::gateway::error_page::{ErrorPage, Page};
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::gateway::fastcgi::{self, Socket, listener::Bind};
 use crate::gateway::limits::Limits;
@@ -85,6 +88,17 @@ pub struct Program {
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
     has_own_arguments: bool,
+    error_page: OwnPage,
+}
+
+/// The page of [`Program::error_page`].
+#[derive(Clone, Default)]
+struct OwnPage(Option<Arc<Page>>);
+
+impl fmt::Debug for OwnPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_ref().map_or("None", |_| "Page"))
+    }
 }
 
 impl Program {
@@ -127,6 +141,34 @@ impl Program {
     /// The command line is the program's own: no `--workers` or `--listen` is taken from it.
     pub fn own_arguments(mut self) -> Self {
         self.has_own_arguments = true;
+        self
+    }
+
+    /// Makes the pages of requests that fail: a session that is busy, a handler's error, a form that is too large.
+    ///
+    /// `page` gets the status and the sentence that the library's own page has, which may be translated, and
+    /// returns a body with its type. Status, `Retry-After` and `Cache-Control: no-store` are those of the library's
+    /// page; a cookie is not sent. When `page` panics the client gets the library's page. A response with a status from
+    /// 500 on that the handler returned itself is the handler's own page already.
+    ///
+    /// ```no_run
+    /// # use cgi_session::{ErrorPage, Program, Request, Response, Result};
+    /// # fn counter(_: &mut Request) -> Result<Response> { Ok(Response::text("")) }
+    /// fn page(error: &ErrorPage) -> Response {
+    ///     let text = match error.status().as_u16() {
+    ///         503 => "Bitte gleich noch einmal versuchen.",
+    ///         400..=499 => "Das geht so nicht.",
+    ///         _ => "Das hat nicht geklappt.",
+    ///     };
+    ///     Response::html(format!("<!doctype html><html lang=\"de\"><title>Fehler</title><p>{text}</html>"))
+    /// }
+    /// Program::new().error_page(page).run(counter);
+    /// ```
+    pub fn error_page(
+        mut self,
+        page: impl Fn(&ErrorPage<'_>) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        self.error_page = OwnPage(Some(Arc::new(page)));
         self
     }
 
@@ -220,8 +262,13 @@ impl Program {
         H: Fn(&mut Request) -> Result<Response, E> + Send + Sync,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let handler = |request: &mut Request| -> Result<Response, BoxError> {
+        let call = |request: &mut Request| -> Result<Response, BoxError> {
             handler(request).map_err(Into::into)
+        };
+        let error_page = self.error_page.0.clone();
+        let handler = Handler {
+            call: &call,
+            error_page: error_page.as_deref(),
         };
         #[cfg(all(target_os = "linux", feature = "fastcgi"))]
         if fastcgi::listener::is_on_stdin() {

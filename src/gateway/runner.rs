@@ -4,14 +4,16 @@ use std::error::Error as StdError;
 use std::panic::{self, AssertUnwindSafe};
 
 use http::header::{
-    ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, RETRY_AFTER,
-    SET_COOKIE, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, SET_COOKIE,
+    VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use log::kv::Value;
 
 use crate::config::{CacheLimiter, ClearSiteData, Config};
-use crate::error::{Error, Result, described};
-use crate::gateway::error_log::report;
+use crate::error::{Error, Result, described, ours_in, printable};
+use crate::gateway::error_log::{REQUEST_TARGET, report};
+use crate::gateway::error_page::{Page, Reason};
 use crate::http::body::Body;
 use crate::http::origin::is_https;
 use crate::http::params::Params;
@@ -21,8 +23,21 @@ use crate::id::SessionDigest;
 use crate::session::SessionManager;
 use crate::session::request_session::{Outcome, RequestSession};
 
-/// A handler whose errors are of every type.
-pub(crate) type Handler<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
+/// A handler whose errors are of every type, and the program's own page of a request that failed.
+#[derive(Clone, Copy)]
+pub(crate) struct Handler<'a> {
+    pub(crate) call: &'a Call<'a>,
+    pub(crate) error_page: Option<&'a Page>,
+}
+
+type Call<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
+
+impl Handler<'_> {
+    /// The page of a request that failed before the handler had it, or without it.
+    pub(crate) fn page(&self, reason: Reason, params: Option<&Params>) -> Response {
+        reason.page(self.error_page, params)
+    }
+}
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -43,45 +58,50 @@ pub(crate) fn answer(
     let (is_get, is_head) = (method == Method::GET, method == Method::HEAD);
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         request.check_query()?;
-        handler(&mut request).map(|response| response.resolved_for(&request))
+        (handler.call)(&mut request).map(|response| response.resolved_for(&request))
     }));
     let (params, body, mut visit) = request.into_parts();
+    let page = |reason| handler.page(reason, Some(&params));
     let finished = match result {
         Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
-            Err(unavailable())
+            Err(page(Reason::Unavailable))
         }
         Ok(Ok(response)) if response.status().is_server_error() => Err(response),
         Ok(Ok(response)) => match visit.finish(response.status()) {
             Ok(outcome) => Ok((response, outcome)),
-            Err(error) => Err(failure(&error, visit.digest(), is_get)),
+            Err(error) => Err(page(failure(&error, visit.digest(), is_get))),
         },
-        Ok(Err(error)) => Err(failure(&*error, visit.digest(), is_get)),
+        Ok(Err(error)) => Err(page(failure(&*error, visit.digest(), is_get))),
         // The panic hook has said why.
-        Err(_) => Err(error_page(StatusCode::INTERNAL_SERVER_ERROR)),
+        Err(_) => Err(page(Reason::Status(StatusCode::INTERNAL_SERVER_ERROR))),
     };
+    // And whether it is that response still.
+    let with_headers =
+        |response, outcome, visit: &RequestSession, is_get| match with_session_headers(
+            response,
+            outcome,
+            &params,
+            visit.config(),
+        ) {
+            Ok(response) => (response, true),
+            Err(error) => (page(failure(&error, visit.digest(), is_get)), false),
+        };
     let (response, manager) = match finished {
         Ok((response, mut outcome)) => {
             let manager = outcome.manager.take();
-            match with_session_headers(response, outcome, &params, visit.config()) {
-                Ok(response) => (response, manager),
-                Err(error) => (failure(&error, visit.digest(), is_get), None),
-            }
+            let (response, is_that) = with_headers(response, outcome, &visit, is_get);
+            (response, manager.filter(|_| is_that))
         }
-        Err(response) => (failed(response, &mut visit, &params), None),
+        // After a failure the client must still find its session.
+        Err(response) => {
+            let outcome = visit.abandon();
+            (with_headers(response, outcome, &visit, false).0, None)
+        }
     };
     Answer {
         response,
         body,
         manager,
-    }
-}
-
-/// The response of a request that failed, after which the client must still find its session.
-fn failed(response: Response, visit: &mut RequestSession, params: &Params) -> Response {
-    let outcome = visit.abandon();
-    match with_session_headers(response, outcome, params, visit.config()) {
-        Ok(response) => response,
-        Err(error) => failure(&error, visit.digest(), false),
     }
 }
 
@@ -194,21 +214,54 @@ fn says(headers: &HeaderMap, words: &[&str]) -> bool {
     })
 }
 
-/// Tells the log what failed, and in which session, and the client that it did.
-pub(crate) fn failure(
+/// Tells the log what failed, and in which session; returns what the client is told.
+fn failure(
     error: &(dyn StdError + Send + Sync + 'static),
     session: Option<SessionDigest>,
     is_get: bool,
-) -> Response {
+) -> Reason {
     let (line, kind) = described(error);
-    let session = session.map(|digest| format!(" (session {digest})"));
-    report(&(line + &session.unwrap_or_default()));
+    let in_session = session.as_ref().map(|it| format!(" (session {it})"));
+    report_request(
+        &(line + &in_session.unwrap_or_default()),
+        error,
+        session.as_ref(),
+    );
     match kind {
-        Some(kind) if kind.is_replaced => replaced_page(is_get),
-        Some(kind) if kind.status == StatusCode::SERVICE_UNAVAILABLE => unavailable(),
-        Some(kind) => error_page(kind.status),
-        None => error_page(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(kind) if kind.is_replaced => Reason::Replaced { is_get },
+        Some(kind) if kind.status == StatusCode::SERVICE_UNAVAILABLE => Reason::Unavailable,
+        Some(kind) => Reason::Status(kind.status),
+        None => Reason::Status(StatusCode::INTERNAL_SERVER_ERROR),
     }
+}
+
+/// Reports an error of a request, to the program's own logger with what a machine may look for, too.
+fn report_request(line: &str, error: &(dyn StdError + 'static), session: Option<&SessionDigest>) {
+    report(line);
+    if !log::log_enabled!(target: REQUEST_TARGET, log::Level::Error) {
+        return;
+    }
+    let mut fields = Vec::new();
+    if let Some(session) = session {
+        fields.push(("session", Value::from(session.as_str())));
+    }
+    if let Some(Error::Busy { waited, holder }) = ours_in(error) {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        fields.push(("waitedMs", Value::from(waited)));
+        if let Some(holder) = holder {
+            fields.push(("holder", Value::from(holder.as_str())));
+        }
+    }
+    let fields: &[(&str, Value<'_>)] = &fields;
+    log::logger().log(
+        &log::Record::builder()
+            .level(log::Level::Error)
+            .target(REQUEST_TARGET)
+            .module_path_static(Some(module_path!()))
+            .key_values(&fields)
+            .args(format_args!("{}", printable(line)))
+            .build(),
+    );
 }
 
 /// Tells the log that the client has the beginning of a response alone; returns the line.
@@ -217,46 +270,4 @@ pub(crate) fn report_cut(reason: Option<&str>) -> String {
     let line = format!("a streamed response is cut off: {reason}");
     report(&line);
     line
-}
-
-/// The page of a request that may be sent again soon.
-pub(crate) fn unavailable() -> Response {
-    let page = error_page(StatusCode::SERVICE_UNAVAILABLE);
-    page.with_header(RETRY_AFTER, HeaderValue::from_static("5"))
-}
-
-/// The page of a request whose session has another id by now, which the client has or is about to get.
-fn replaced_page(is_get: bool) -> Response {
-    let text = "Your session was renewed while this request was under way. Please reload the page.";
-    let page = page(StatusCode::SERVICE_UNAVAILABLE, text)
-        .with_header(RETRY_AFTER, HeaderValue::from_static("1"));
-    if is_get {
-        page.with_header(
-            HeaderName::from_static("refresh"),
-            HeaderValue::from_static("1"),
-        )
-    } else {
-        page
-    }
-}
-
-/// A complete page for a status, that tells nothing about the inside.
-pub(crate) fn error_page(status: StatusCode) -> Response {
-    let text = match status {
-        StatusCode::SERVICE_UNAVAILABLE => {
-            "The server is busy, or cannot reach your session at the moment. Please try again."
-        }
-        status if status.is_client_error() => "The server cannot use this request.",
-        _ => "The server could not answer this request. Please try again later.",
-    };
-    page(status, text)
-}
-
-fn page(status: StatusCode, text: &str) -> Response {
-    Response::html(format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
-         <h1>{status}</h1><p>{text}</p></html>\n"
-    ))
-    .with_status(status)
-    .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }

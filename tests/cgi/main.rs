@@ -7,6 +7,7 @@ mod files;
 mod header_ids;
 mod input;
 mod links;
+mod own_pages;
 mod policies;
 mod proxies;
 mod run;

@@ -207,3 +207,13 @@ fn a_request_without_any_parameter_is_answered() {
     let request = [head(1, 0, b""), record(STDIN, 1, b"")];
     assert_eq!(server.ask(&request.concat()).status(), 200);
 }
+
+#[test]
+fn a_page_of_the_programs_own_answers_what_no_handler_gets() {
+    let server = Server::new("own_pages", Socket::ListenUnix);
+    let pairs: Vec<u8> = (0..2000).flat_map(|_| pair(b"NAME", b"")).collect();
+    let reply = server.ask(&[head(1, 0, &pairs), record(STDIN, 1, b"")].concat());
+    assert_eq!((reply.status(), reply.end), (400, Some(0)));
+    let text = "<html>own page: The server cannot use this request.</html>";
+    assert_eq!(reply.text(), text);
+}

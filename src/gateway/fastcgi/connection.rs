@@ -20,8 +20,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::pace::Pace;
 use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
+use crate::gateway::error_page::Reason;
 use crate::gateway::limits::Limits;
-use crate::gateway::runner::error_page;
 use crate::http::params::Params;
 use crate::http::response::Response;
 use body::StdinStream;
@@ -257,7 +257,7 @@ impl Connection {
         };
         if !(request.has_body || self.limits.authorizes && [role1, role0] == AUTHORIZER) {
             // lighttpd serves the file when an authorizer says nothing but that it is none.
-            let page = error_page(StatusCode::FORBIDDEN);
+            let page = Reason::Status(StatusCode::FORBIDDEN).built_in();
             let mut out = Vec::new();
             record::push_response(&mut out, id, &page, false, &[], EndStatus::UnknownRole);
             return self.end(request, &out);

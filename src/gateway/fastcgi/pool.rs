@@ -33,8 +33,9 @@ use super::streams::Streams;
 use super::workers::{Turn, Workers};
 use crate::error::{Error, Result};
 use crate::gateway::error_log::{self, report};
+use crate::gateway::error_page::Reason;
 use crate::gateway::limits::Limits;
-use crate::gateway::runner::{Answer, Handler, answer, error_page, unavailable};
+use crate::gateway::runner::{Answer, Handler, answer};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
@@ -60,7 +61,7 @@ const MAX_OWED: usize = 64 << 20;
 const KEPT_BUFFER: usize = 64 << 10;
 
 pub(super) struct Pool<'a> {
-    handler: &'a Handler<'a>,
+    handler: Handler<'a>,
     manager: LazyManager,
     limits: Limits,
     listener: Listener,
@@ -86,7 +87,7 @@ pub(super) struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     pub(super) fn new(
-        handler: &'a Handler<'a>,
+        handler: &Handler<'a>,
         manager: LazyManager,
         limits: Limits,
         workers: &Arc<Workers>,
@@ -101,7 +102,7 @@ impl<'a> Pool<'a> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
         Ok(Pool {
-            handler,
+            handler: *handler,
             manager,
             limits,
             listener,
@@ -315,7 +316,7 @@ impl<'a> Pool<'a> {
                 }
                 Progress::Closed => return,
                 Progress::BadRequest => {
-                    let page = error_page(StatusCode::BAD_REQUEST);
+                    let page = self.page(Reason::Status(StatusCode::BAD_REQUEST));
                     if !open.connection.respond(&page, false, &[], out) {
                         return;
                     }
@@ -356,7 +357,7 @@ impl<'a> Pool<'a> {
         let head_only = request.method() == Method::HEAD;
         let mut permit = None;
         let (answer, mut lines) = error_log::keep(|| {
-            answer(self.handler, request, || {
+            answer(&self.handler, request, || {
                 permit = self.stream_permits.take();
                 permit.is_some() || self.refuse_stream()
             })
@@ -496,7 +497,7 @@ impl<'a> Pool<'a> {
         let overdue: Vec<_> = self.idle().extract_if(overdue).collect();
         for (number, mut connection) in overdue {
             if connection.give_up_body() {
-                let page = error_page(StatusCode::REQUEST_TIMEOUT);
+                let page = self.page(Reason::Status(StatusCode::REQUEST_TIMEOUT));
                 let is_new = false;
                 let open = ConnectionHandle {
                     number,
@@ -514,8 +515,13 @@ impl<'a> Pool<'a> {
             ));
         }
         for job in refused {
-            self.refuse(job.open, &unavailable(), out);
+            self.refuse(job.open, &self.page(Reason::Unavailable), out);
         }
+    }
+
+    /// A page for a request that no handler has.
+    fn page(&self, reason: Reason) -> Response {
+        self.handler.page(reason, None)
     }
 
     fn refuse(&self, mut open: ConnectionHandle, page: &Response, out: &mut Vec<u8>) {

@@ -7,7 +7,7 @@ use rustix::io::retry_on_intr;
 
 use super::super::LAST_REQUESTS;
 use super::{Connection, Progress, Stage};
-use crate::gateway::runner::unavailable;
+use crate::gateway::error_page::Reason;
 
 /// How long the rest of answered requests is read away, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -50,7 +50,9 @@ fn events(open: &[Connection], pause: Duration) -> Vec<bool> {
 
 impl Connection {
     fn begin_end(&mut self) -> bool {
-        if self.give_up_body() && !self.respond(&unavailable(), false, &[], &mut Vec::new()) {
+        if self.give_up_body()
+            && !self.respond(&Reason::Unavailable.built_in(), false, &[], &mut Vec::new())
+        {
             return false;
         }
         if let Stage::Answered(stdin, _) = &mut self.stage {

@@ -1,0 +1,137 @@
+//! [`ErrorPage`]: what a client is told of a request that failed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
+use std::panic::{self, AssertUnwindSafe};
+
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, RETRY_AFTER, SET_COOKIE};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::http::params::Params;
+use crate::http::response::Response;
+
+/// A page of the program's own, by [`Program::error_page`](crate::Program::error_page).
+pub(crate) type Page = dyn Fn(&ErrorPage<'_>) -> Response + Send + Sync;
+
+/// What [`Program::error_page`](crate::Program::error_page) makes a page of.
+pub struct ErrorPage<'a> {
+    status: StatusCode,
+    text: &'static str,
+    params: Option<&'a Params>,
+}
+
+impl ErrorPage<'_> {
+    /// The status of the response.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What the library's own page says, in English: one of a few sentences, by which a translation is found.
+    #[must_use]
+    pub fn text(&self) -> &'static str {
+        self.text
+    }
+
+    /// A header field of the request, such as `accept-language`; `None` also where the request could not be read.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<OsString> {
+        let name = name.to_ascii_uppercase().replace('-', "_");
+        let joined = self.params?.joined(&format!("HTTP_{name}"), b", ");
+        joined.map(OsString::from_vec)
+    }
+
+    /// A variable of the gateway, as [`Request::param`](crate::Request::param).
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&OsStr> {
+        self.params?.get(name)
+    }
+}
+
+/// Why a request is answered by a page of the library's.
+#[derive(Clone, Copy)]
+pub(crate) enum Reason {
+    Status(StatusCode),
+    /// It may be sent again soon.
+    Unavailable,
+    /// Its session has another id by now, which the client has or is about to get.
+    Replaced {
+        is_get: bool,
+    },
+}
+
+impl Reason {
+    /// The page of the program's own, if it has one and that does not fail; else the library's.
+    pub(crate) fn page(self, own: Option<&Page>, params: Option<&Params>) -> Response {
+        let (status, text) = self.words();
+        let page = self.built_in();
+        let Some(own) = own else { return page };
+        let told = ErrorPage {
+            status,
+            text,
+            params,
+        };
+        // The panic hook says why.
+        let Ok(mut own) = panic::catch_unwind(AssertUnwindSafe(|| own(&told))) else {
+            return page;
+        };
+        let headers = own.headers_mut();
+        for name in [CONTENT_LENGTH, SET_COOKIE] {
+            headers.remove(name);
+        }
+        for (name, value) in page.headers() {
+            if !headers.contains_key(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        let body = own.body().to_vec();
+        own.with_status(status).with_body(body)
+    }
+
+    /// The library's own page, complete, which tells nothing about the inside.
+    pub(crate) fn built_in(self) -> Response {
+        let (status, text) = self.words();
+        let page = Response::html(format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
+             <h1>{status}</h1><p>{text}</p></html>\n"
+        ));
+        let page = page
+            .with_status(status)
+            .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let after = |seconds| HeaderValue::from_static(seconds);
+        match self {
+            Reason::Status(_) => page,
+            Reason::Unavailable => page.with_header(RETRY_AFTER, after("5")),
+            Reason::Replaced { is_get } => {
+                let page = page.with_header(RETRY_AFTER, after("1"));
+                if is_get {
+                    page.with_header(HeaderName::from_static("refresh"), after("1"))
+                } else {
+                    page
+                }
+            }
+        }
+    }
+
+    fn words(self) -> (StatusCode, &'static str) {
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        match self {
+            Reason::Replaced { .. } => (
+                busy,
+                "Your session was renewed while this request was under way. Please reload the page.",
+            ),
+            Reason::Unavailable => (busy, BUSY),
+            Reason::Status(status) if status == busy => (busy, BUSY),
+            Reason::Status(status) if status.is_client_error() => {
+                (status, "The server cannot use this request.")
+            }
+            Reason::Status(status) => (
+                status,
+                "The server could not answer this request. Please try again later.",
+            ),
+        }
+    }
+}
+
+const BUSY: &str =
+    "The server is busy, or cannot reach your session at the moment. Please try again.";

@@ -1,0 +1,92 @@
+//! Error pages and a logger of the program's own.
+
+use cgi_session::{Config, SessionId, SessionManager};
+use testkit::program::{Cgi, Outcome};
+use testkit::site::Site;
+
+/// Expects the program's page, and what the library's says besides.
+#[track_caller]
+fn expect_page(outcome: &Outcome, status: u16, text: &str) {
+    assert_eq!(outcome.status, status, "{outcome:#?}");
+    assert_eq!(outcome.body, format!("<html>own page: {text}</html>"));
+    let length = outcome.body.len().to_string();
+    assert_eq!(outcome.header("content-length"), Some(length.as_str()));
+    assert!(
+        outcome
+            .header("cache-control")
+            .unwrap()
+            .contains("no-store")
+    );
+    assert_eq!(outcome.header("set-cookie"), None);
+}
+
+/// The line of the program's logger.
+#[track_caller]
+fn logged(outcome: &Outcome) -> &str {
+    let mut lines = outcome.stderr.lines();
+    let line = lines.find(|line| line.starts_with("cgi_session::request:"));
+    line.unwrap_or_else(|| panic!("{outcome:#?}"))
+}
+
+#[test]
+fn a_page_of_the_programs_own_says_what_failed_in_the_clients_language() {
+    let site = Site::new();
+    let ask = |language: &str, mode: &str| {
+        let request = Cgi::new("own_pages", &site).query(&format!("mode={mode}"));
+        request.variable("HTTP_ACCEPT_LANGUAGE", language).run()
+    };
+    let built_in = "The server could not answer this request. Please try again later.";
+    expect_page(&ask("en", "fail"), 500, built_in);
+    expect_page(&ask("de", "fail"), 500, "Das hat nicht geklappt.");
+    expect_page(&ask("de", "panic"), 500, "Das hat nicht geklappt.");
+    let many = format!("fail&{}", "x&".repeat(1001));
+    expect_page(
+        &ask("en", &many),
+        400,
+        "The server cannot use this request.",
+    );
+    let failed = ask("xx", "fail");
+    assert_eq!(failed.status, 500);
+    assert!(failed.body.contains(built_in) && !failed.body.contains("own page"));
+    assert_eq!(ask("de", "").expect(200, "ok").body, "ok");
+}
+
+#[test]
+fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
+    let site = Site::with_settings("lockTimeout = 1s\n");
+    let id = Cgi::new("own_pages", &site).run().id();
+    let digest = SessionId::parse(id.as_bytes()).unwrap().digest();
+    let failed = Cgi::new("own_pages", &site)
+        .visitor(&id)
+        .query("mode=fail")
+        .run();
+    let line = logged(&failed);
+    let expected =
+        format!("cgi_session::request: session={digest} text=on purpose (session {digest})");
+    assert_eq!(line, expected);
+    // The line of the log that every program writes is there, too, and once.
+    assert_eq!(
+        failed.stderr.matches("own_pages: on purpose").count(),
+        1,
+        "{failed:#?}"
+    );
+    let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
+    let held = manager.start(format!("sessionId={id}")).unwrap();
+    let busy = Cgi::new("own_pages", &site).visitor(&id).run();
+    expect_page(
+        &busy,
+        503,
+        "The server is busy, or cannot reach your session at the moment. Please try again.",
+    );
+    assert_eq!(busy.header("retry-after"), Some("5"));
+    let line = logged(&busy);
+    assert!(
+        line.contains(&format!(" session={digest} waitedMs=1")),
+        "{line}"
+    );
+    assert!(
+        line.contains(" holder=") && line.contains(&std::process::id().to_string()),
+        "{line}"
+    );
+    drop(held);
+}
