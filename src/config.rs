@@ -16,8 +16,8 @@ pub use names::MAX_KEY_LENGTH;
 pub use settings::{Config, Origin};
 
 pub(crate) use choice::{
-    CacheLimiter, ClearSiteData, Durability, ExpiredBy, FreeSpace, IdFrom, ProxyHeader, Secure,
-    StorageType, WhenFull,
+    CacheLimiter, ClearSiteData, Durability, FreeSpace, IdFrom, ProxyHeader, Secure, StorageType,
+    WhenFull,
 };
 pub(crate) use names::{RESERVED, invalid_name_reason};
 pub(crate) use networks::Networks;

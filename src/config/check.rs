@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cookie::SameSite;
 use rustix::fs::FileType;
 
-use super::choice::{ExpiredBy, IdFrom, Secure, StorageType};
+use super::choice::{IdFrom, Secure, StorageType};
 use super::settings::Config;
 use crate::error::{Error, Result};
 
@@ -81,9 +81,9 @@ impl Config {
                 "with storageType = cookie only a cookie can hold the session",
             ),
             (
-                self.storage_type != StorageType::File && self.expired_by == ExpiredBy::Cleanup,
+                self.keeps_expired() && !self.storage_type.can_keep_expired(),
                 "expiredBy",
-                "cleanup needs storageType = file",
+                "cleanup needs storageType = file, sqlite, postgres or mysql",
             ),
             (
                 self.storage_type == StorageType::Cookie && self.rotate_after.is_some(),

@@ -42,6 +42,15 @@ named! {
     Redis = "redis",
 }
 
+impl StorageType {
+    /// Whether expired sessions can stay until a clean-up: redis deletes them itself, and no clean-up of another
+    /// program reaches the others.
+    pub(super) fn can_keep_expired(self) -> bool {
+        use StorageType::{File, Mysql, Postgres, Sqlite};
+        matches!(self, File | Sqlite | Postgres | Mysql)
+    }
+}
+
 named! {
     /// `whenFull`, `whenUserFull`: what happens to a new session when there are `maxSessions`, or to one more of a
     /// user with `maxSessionsPerUser`.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::choice::ExpiredBy;
 use super::secret::Secret;
 use super::{Config, Durability, WhenFull, secret_file};
 use crate::error::{Error, Result};
@@ -20,6 +21,13 @@ impl Config {
     #[must_use]
     pub fn refuses_when_full(&self) -> bool {
         self.when_full == WhenFull::Refuse
+    }
+
+    /// Whether a store leaves expired sessions to `cgi-session cleanup` (`expiredBy = cleanup`), and neither deletes one
+    /// that it comes upon nor makes room by it; it must know [`Store::keeps_expired`](crate::Store::keeps_expired).
+    #[must_use]
+    pub fn keeps_expired(&self) -> bool {
+        self.expired_by == ExpiredBy::Cleanup
     }
 
     /// The largest record as JSON text, in bytes, for [`check_size`](crate::store::check_size).

@@ -291,7 +291,7 @@ impl SessionManager {
         if !store.keeps_expired() {
             let kind = self.shared.config.get("storageType").unwrap_or_default();
             return Err(Error::Config(format!(
-                "storageType = {kind} deletes expired sessions without a call; that needs storageType = file"
+                "storageType = {kind} deletes expired sessions without a call; that needs file, sqlite, postgres or mysql"
             )));
         }
         let expired = Mutex::new(Vec::new());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Config, ExpiredBy};
+use crate::config::Config;
 use crate::cookies::{self, By, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
@@ -228,7 +228,7 @@ impl SessionManager {
     /// did, or if `cleanUpProbability` says so.
     pub(crate) fn clean_up_if_due(&self, sweep: &Sweep<'_>) -> Result<()> {
         let config = &self.shared.config;
-        if config.expired_by == ExpiredBy::Cleanup {
+        if config.keeps_expired() {
             return Ok(());
         }
         let last = || self.shared.store.last_sweep(SystemTime::now());

@@ -281,4 +281,14 @@ fn a_store_that_deletes_by_itself_is_refused() {
         .exits_with(78)
         .complains("expiredBy")
         .complains("storageType = file");
+    let file = site.configuration("storageType = ram");
+    let mut command = site.tool("cleanup");
+    Finished::of(
+        command
+            .args(["--each", "/bin/true"])
+            .arg("--config")
+            .arg(file),
+    )
+    .exits_with(78)
+    .complains("storageType = ram");
 }

@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
-use cgi_session::Config;
+use cgi_session::{Config, Error, Record, SessionId};
 use cgi_session_tools::stores::manager;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::redis::RedisServer;
-use testkit::tools::{Finished, program, set_mode};
+use testkit::tools::{Finished, HOUR, program, set_mode};
 use testkit::wait_until;
 
 /// A server, and the configuration of a site that keeps its sessions there.
@@ -242,6 +243,80 @@ fn own_tables(kind: &str) -> Vec<String> {
     let all = testkit::engines::tables(kind);
     let own = all.split(' ').filter(|table| table.starts_with("Tools"));
     own.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_expired_row_is_handed_over_before_it_is_deleted_and_kept_while_that_fails() {
+    let place = tempfile::tempdir().unwrap();
+    let (file, said) = (place.path().join("site.ini"), place.path().join("said"));
+    let program_of = |status: u8| {
+        let path = place.path().join("each");
+        let script = format!("#!/bin/sh\ncat >> {}\nexit {status}\n", said.display());
+        fs::write(&path, script).unwrap();
+        set_mode(&path, 0o755);
+        path
+    };
+    let file_of_database = format!("sqlite:{}", place.path().join("database").display());
+    for (kind, url) in [
+        ("sqlite", Some(file_of_database)),
+        ("postgres", testkit::engines::url("postgres")),
+        ("mysql", testkit::engines::url("mysql")),
+    ] {
+        let Some(url) = url else { continue };
+        let lines = format!("storageType = {kind}\ndatabase = {url}\ntable = Expired\n");
+        fs::write(
+            &file,
+            format!("[session]\n{lines}expiredBy = cleanup\nmaxSessions = 1\nwhenFull = refuse\n"),
+        )
+        .unwrap();
+        set_mode(&file, 0o600);
+        let run = |arguments: &[&str]| {
+            let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
+            command.env("CGI_SESSION_CONFIG", &file);
+            Finished::of(command.args(arguments))
+        };
+        if kind != "sqlite" {
+            run(&["init"]).exits_with(0);
+        }
+        let manager = manager(Config::load(&file).unwrap()).unwrap();
+        let (id, past) = (SessionId::generate().unwrap(), SystemTime::now() - 3 * HOUR);
+        let record = Record::new(past).with_values(br#"{"":{"pageViews":7}}"#.to_vec());
+        let created = manager.store().create(&id.digest(), &record, past).unwrap();
+        drop(created.unwrap());
+
+        // Neither a visitor who comes too late nor the next one deletes it.
+        let mut other = manager.start(format!("sessionId={}", id.secret())).unwrap();
+        other.insert("pageViews", 1).unwrap();
+        assert!(matches!(other.commit(), Err(Error::Full { .. })), "{kind}");
+        let each = |status, tries| {
+            let program = program_of(status);
+            let program = program.to_str().unwrap();
+            run(&[
+                "cleanup",
+                "--json",
+                "--each",
+                program,
+                "--each-tries",
+                tries,
+            ])
+        };
+        let report = each(3, "2").exits_with(1).complains("(try 1 of 2)").json();
+        assert_eq!([&report["kept"], &report["deleted"]], [1, 0], "{kind}");
+        assert!(
+            manager
+                .existing(format!("sessionId={}", id.secret()))
+                .unwrap()
+                .is_none()
+        );
+        let report = each(0, "2").exits_with(0).json();
+        assert_eq!([&report["kept"], &report["deleted"]], [0, 1], "{kind}");
+        assert_eq!(
+            fs::read_to_string(&said).unwrap(),
+            "{\"pageViews\":7}\n".repeat(2)
+        );
+        fs::remove_file(&said).unwrap();
+        run(&["uninstall", "--yes"]).exits_with(0);
+    }
 }
 
 #[test]

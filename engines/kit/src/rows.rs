@@ -74,6 +74,22 @@ impl Candidate {
         });
     }
 
+    /// Leaves it to the caller of the clean-up, if that has something to do with sessions that expire.
+    fn is_kept(
+        &self,
+        session: &SessionDigest,
+        sweep: &Sweep<'_>,
+        report: &mut SweepReport,
+    ) -> bool {
+        let is_kept = sweep.keeps_sessions() && self.used != NEVER;
+        if is_kept {
+            report.kept += 1;
+            let as_of = time(self.used.min(self.end));
+            sweep.notify(SweepEvent::Kept { session, as_of });
+        }
+        is_kept
+    }
+
     /// How long ago it was used, and why it goes.
     fn farewell(&self, now: SystemTime) -> (Duration, &'static str) {
         let (used, reason) = if self.used == NEVER {
@@ -144,6 +160,7 @@ pub fn delete_expired(
                 report.examined += 1;
                 // A name that another program has made is none of ours.
                 match SessionDigest::parse(candidate.name.as_bytes()) {
+                    Some(session) if candidate.is_kept(&session, sweep, report) => {}
                     Some(session) => chosen.push((session, candidate)),
                     None => report.foreign += 1,
                 }

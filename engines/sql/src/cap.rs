@@ -56,7 +56,11 @@ pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Re
         .saturating_add(1);
     let excess = count.saturating_sub(max);
     let expired = format!("expires < {seconds} AND {IS_SESSION}");
-    let mut deleted = delete(database, &mut locked.link, &expired, "expires", excess)?;
+    let mut deleted = if database.keeps_expired {
+        0
+    } else {
+        delete(database, &mut locked.link, &expired, "expires", excess)?
+    };
     let left = excess.saturating_sub(deleted);
     if left > 0 && database.refuses_when_full {
         locked.release(database);

@@ -107,6 +107,7 @@ impl SqlStore {
             max_record_bytes: config.max_record_bytes(),
             max_sessions: config.max_sessions(),
             refuses_when_full: config.refuses_when_full(),
+            keeps_expired: config.keeps_expired(),
             lock_timeout: config.lock_timeout(),
         };
         Ok(SqlStore {
@@ -165,6 +166,10 @@ impl Store for SqlStore {
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         sweep::run(&self.database, sweep, now)
+    }
+
+    fn keeps_expired(&self) -> bool {
+        true
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {

@@ -32,6 +32,7 @@ pub(super) struct Database {
     pub(super) max_record_bytes: usize,
     pub(super) max_sessions: u64,
     pub(super) refuses_when_full: bool,
+    pub(super) keeps_expired: bool,
     pub(super) lock_timeout: Duration,
 }
 

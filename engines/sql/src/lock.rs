@@ -138,6 +138,10 @@ pub(super) fn lock(
     let version = Version(row.number(3));
     let loaded = loaded(row, 0);
     let end = loaded.end;
+    if has_passed(end, now) && database.keeps_expired {
+        locked.release(database);
+        return Ok(None);
+    }
     if has_passed(end, now) {
         let mut script = Script::new();
         let deletion = database.deletion(session);

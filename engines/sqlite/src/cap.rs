@@ -40,7 +40,9 @@ pub(super) fn admit(
         "expires < {} AND {IS_SESSION} ORDER BY expires",
         unix_seconds(now)
     );
-    delete(shared, transaction, &expired, excess, &mut locks)?;
+    if !shared.keeps_expired {
+        delete(shared, transaction, &expired, excess, &mut locks)?;
+    }
     let left = excess.saturating_sub(length(&locks));
     if left == 0 {
         return Ok(locks);

@@ -69,6 +69,7 @@ struct Shared {
     max_record_bytes: usize,
     max_sessions: u64,
     refuses_when_full: bool,
+    keeps_expired: bool,
     lock_timeout: Duration,
 }
 
@@ -90,6 +91,7 @@ impl SqliteStore {
             max_record_bytes: config.max_record_bytes(),
             max_sessions: config.max_sessions(),
             refuses_when_full: config.refuses_when_full(),
+            keeps_expired: config.keeps_expired(),
             lock_timeout: config.lock_timeout(),
         };
         Ok(SqliteStore {
@@ -146,7 +148,9 @@ impl Store for SqliteStore {
             return Ok(None);
         };
         if has_passed(loaded.end, now) {
-            shared.delete(session)?;
+            if !shared.keeps_expired {
+                shared.delete(session)?;
+            }
             return Ok(None);
         }
         let place = shared.database.shown();
@@ -181,6 +185,10 @@ impl Store for SqliteStore {
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         sweep::run(&self.shared, sweep, now)
+    }
+
+    fn keeps_expired(&self) -> bool {
+        true
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::inner::{FileStoreInner, is_counted};
 use super::scan::{self, SWEEP_LOCK};
 use super::{content, count, sweep};
-use crate::config::{ExpiredBy, WhenFull};
+use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::store::files::lock::LockedFile;
@@ -70,8 +70,7 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
     match config.when_full {
         WhenFull::EvictOldest => evict(shared, counted),
         WhenFull::Refuse
-            if config.expired_by == ExpiredBy::Cleanup
-                || last_sweep.is_some_and(|age| age < RECOUNT) =>
+            if config.keeps_expired() || last_sweep.is_some_and(|age| age < RECOUNT) =>
         {
             full()
         }

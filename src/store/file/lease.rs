@@ -9,7 +9,6 @@ use super::content::{self, Content, Current};
 use super::inner::{self, FileStoreInner};
 use super::slots::{self, Draft, Place};
 use super::{cap, count, space, users};
-use crate::config::ExpiredBy;
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::Record;
@@ -63,7 +62,7 @@ impl FileLease {
         let modified = directory::modified(&stat);
         let lease = FileLease::new(shared, digest, name, file, place, &record, modified);
         if shared.has_expired(&record, modified, now) {
-            if shared.config.expired_by == ExpiredBy::Any {
+            if !shared.config.keeps_expired() {
                 Box::new(lease).destroy()?;
             }
             return Ok(None);
