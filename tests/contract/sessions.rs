@@ -1,5 +1,6 @@
 //! What is created, committed, read, destroyed, expired and cleaned up.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +20,7 @@ pub(super) fn check(contract: &StoreContract) {
     contract.run(a_destroyed_session_is_gone_for_requests_that_wait_for_it);
     contract.run(an_expired_session_is_not_found_and_never_comes_back);
     contract.run(a_request_that_only_reads_and_outlasts_its_lock_has_nothing_to_lose);
+    contract.run(an_expired_session_that_is_kept_stays_expired_until_its_caller_destroys_it);
     contract.run(a_record_that_is_too_large_is_refused_and_the_old_one_stays);
     if contract.is_listed {
         contract.run(a_dry_run_deletes_nothing);
@@ -299,6 +301,48 @@ fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does(contract: &StoreContr
     assert_eq!(clean_up(Sweep::new().max_files(3)), (3, false), "{name}");
     let age = store.last_sweep(later(after, 1));
     assert_eq!(age.map(|age| age.as_secs() / 60), Some(1), "{name}");
+}
+
+fn an_expired_session_that_is_kept_stays_expired_until_its_caller_destroys_it(
+    contract: &StoreContract,
+) {
+    let (_, store) = contract.open(&[]);
+    if !store.keeps_expired() {
+        return;
+    }
+    drop(store);
+    let (name, store) = contract.open(&[("expiredBy", "cleanup")]);
+    let now = SystemTime::now();
+    let (id, lease) = create(&*store, 1, now);
+    drop(lease);
+    let (session, after) = (id.digest(), later(now, 100));
+    let found = store.lock(&session, WAIT, after).unwrap();
+    assert!(found.is_none(), "{name}");
+    let kept = Mutex::new(Vec::new());
+    let observer = |event: SweepEvent<'_>| {
+        if let SweepEvent::Kept { session, as_of } = event {
+            kept.lock().unwrap().push((*session, as_of));
+        }
+    };
+    let sweep = Sweep::new().each(&|_, _| Ok(())).observer(&observer);
+    let report = store.delete_expired(&sweep, after).unwrap();
+    assert_eq!((report.deleted, report.kept), (0, 1), "{name}");
+    let kept = kept.into_inner().unwrap();
+    let [(found, as_of)] = kept[..] else {
+        panic!("{name}: {kept:?}");
+    };
+    assert_eq!(found, session, "{name}");
+    let lock = || store.lock(&session, WAIT, as_of).unwrap();
+    let (mut stored, mut lease) = lock().expect(name);
+    assert_eq!(count(&stored.record), 1, "{name}");
+    stored.record.set_tries(1, later(now, 60));
+    lease.commit(&stored.record, as_of).unwrap();
+    drop(lease);
+    assert!(store.read(&session, after).unwrap().is_none(), "{name}");
+    let (stored, lease) = lock().expect(name);
+    assert_eq!((count(&stored.record), stored.record.tries()), (1, 1));
+    lease.destroy().unwrap();
+    assert!(lock().is_none(), "{name}");
 }
 
 fn a_dry_run_deletes_nothing(contract: &StoreContract) {
