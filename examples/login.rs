@@ -4,9 +4,9 @@
 //! pages, which know no more of it than whether somebody is there.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, Request, Response, Result};
+use cgi_session::{Device, Error, Request, Response, Result, SessionDigest};
 use html_escape::{encode_double_quoted_attribute, encode_text};
 use http::{Method, StatusCode};
 
@@ -83,6 +83,16 @@ fn serve(
             1 => "Your other session is ended.".to_owned(),
             ended => format!("Your {ended} other sessions are ended."),
         },
+        Some("end") => {
+            let digest = request.form("session")?.unwrap_or_default();
+            let digest = SessionDigest::parse(digest.as_bytes());
+            let ended = digest.map(|digest| request.end_own_session(&digest));
+            match ended.transpose()? {
+                Some(true) => "That session is ended. A browser that is remembered comes in again: end all your \
+                    other sessions, and it is not.".to_owned(),
+                _ => "That session had ended already.".to_owned(),
+            }
+        }
         Some("password") => {
             if !has_proved_identity(request, auth)? {
                 return ask_again(request);
@@ -163,6 +173,7 @@ fn outside(request: &mut Request, complaint: &str, name: &str) -> Result<Respons
 }
 
 fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response> {
+    let devices = devices(request)?;
     let session = request.session()?;
     let notice = session.flashed::<String>("login")?.unwrap_or_default();
     let others: Vec<_> = session.keys().map(str::to_owned).collect();
@@ -186,7 +197,7 @@ fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response>
         "{notice}<p class=\"answer\">{user} is logged in.</p>\n\
          <dl><dt>Since</dt><dd>{start}</dd>\n<dt>Last request</dt><dd>{last}</dd>\n\
          <dt>Remembered</dt><dd>{remembered}</dd>\n<dt>Put in by other pages</dt><dd>{others}</dd></dl>\n\
-         <form class=\"actions\" method=\"post\" action=\"login\">{token}\
+         {devices}<form class=\"actions\" method=\"post\" action=\"login\">{token}\
          <button name=\"do\" value=\"here\">Log out here</button>\n\
          <button class=\"second\" name=\"do\" value=\"password\">Change my password</button>\n\
          <button class=\"second\" name=\"do\" value=\"others\">End my other sessions</button>\n\
@@ -202,6 +213,39 @@ fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response>
         refusal = encode_text(&refusal),
     );
     Ok(site::page("Logged in", &body))
+}
+
+/// The user's sessions, each but this one with a button that ends it. What they say of the browsers is recorded
+/// only with `recordClient = true`.
+fn devices(request: &mut Request) -> Result<String> {
+    let sessions = request.own_sessions()?;
+    let token = request.session()?.csrf_field()?;
+    let mut rows = Vec::new();
+    for session in sessions {
+        let device = session.last_device();
+        let agent = device.and_then(Device::agent).unwrap_or("a browser");
+        let address = device.and_then(Device::address).unwrap_or("somewhere");
+        let used = session.last_access().duration_since(SystemTime::UNIX_EPOCH);
+        let used = ago(used.map_or(0, |used| used.as_secs()));
+        let (agent, address) = (encode_text(agent), encode_text(address));
+        let end = if session.is_current() {
+            "this one".to_owned()
+        } else {
+            format!(
+                "<form method=\"post\" action=\"login\">{token}\
+                 <input type=\"hidden\" name=\"session\" value=\"{}\">\
+                 <button class=\"second\" name=\"do\" value=\"end\">End it</button></form>",
+                session.digest()
+            )
+        };
+        rows.push(format!(
+            "<tr><td>{agent}</td><td>{address}</td><td>{used}</td><td>{end}</td></tr>\n"
+        ));
+    }
+    let rows = rows.concat();
+    Ok(format!(
+        "<h2>Your devices</h2>\n<table><tr><th>Browser</th><th>From</th><th>Last used</th><th></th></tr>\n{rows}</table>\n"
+    ))
 }
 
 fn says(text: &str) -> String {

@@ -114,8 +114,8 @@ pub use error::{Error, Result, one_line, printable};
 pub use gateway::fuzzing;
 pub use gateway::{Client, ErrorPage, Program, run};
 pub use id::{SessionDigest, SessionId};
-pub use record::{Record, RecordError, Reservation, Values};
-pub use session::{Session, SessionManager, Snapshot};
+pub use record::{Device, Record, RecordError, Reservation, Values};
+pub use session::{Session, SessionManager, Snapshot, UserSession};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
 pub use store::{

@@ -1,5 +1,6 @@
 //! [`Record`]: what a store keeps for one session.
 
+mod devices;
 mod head;
 mod namespaces;
 mod time;
@@ -16,6 +17,8 @@ use head::{
 };
 use time::moment;
 
+pub use devices::Device;
+pub(crate) use devices::Devices;
 pub use head::RecordError;
 pub(crate) use namespaces::Namespaces;
 pub use namespaces::Reservation;

@@ -12,6 +12,7 @@ mod notes;
 pub(crate) mod request_session;
 mod snapshot;
 mod user_limit;
+mod user_sessions;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::Values;
+use crate::record::{Device, Values};
 use crate::session::contents::Contents;
 use crate::session::held::SessionGuard;
 use crate::session::inner::{Locked, ManagerInner};
@@ -33,6 +34,7 @@ pub use manager::SessionManager;
 pub(crate) use notes::CSRF_FIELD;
 use notes::Flashed;
 pub use snapshot::Snapshot;
+pub use user_sessions::UserSession;
 
 /// How long an id that was changed by itself serves requests under way.
 const ROTATION_GRACE: Duration = Duration::from_secs(60);
@@ -73,6 +75,8 @@ pub struct Session {
     is_kept_empty: bool,
     renewal: Renewal,
     ownership: Ownership,
+    /// With `recordClient`, the browser that is to be noted.
+    device: Option<Box<Device>>,
 }
 
 /// Whether the session is to become another user's, for whom there may be a limit.
@@ -147,6 +151,7 @@ impl Session {
             is_kept_empty: false,
             renewal: Renewal::Allowed,
             ownership: Ownership::Kept,
+            device: None,
         }
     }
 
@@ -216,6 +221,12 @@ impl Session {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.contents.last_access.is_none()
+    }
+
+    /// What tells the session from all others, whichever id it has; `None` while nothing has been stored.
+    fn lineage(&self) -> Option<String> {
+        let id = self.id.as_ref()?;
+        Some(self.contents.record.lineage(&id.digest()))
     }
 
     /// The session's id, or `None` while nothing has been stored.

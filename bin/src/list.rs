@@ -42,7 +42,7 @@ const TITLES: [&str; 8] = [
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Only the sessions of this user
+    /// Only the sessions of this user, with the browsers that recordClient has recorded
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 
@@ -80,17 +80,22 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.last_access));
     let screen = Screen::of_stdout();
+    let devices = |row: &Row| {
+        let shown = arguments.user.as_ref().and_then(|_| row.devices_line());
+        shown.unwrap_or_default()
+    };
     report::output(&if arguments.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         format!("{}\n", Value::from(rows))
     } else if screen.is_terminal && !rows.is_empty() {
         let now = SystemTime::now();
-        let rows = rows.iter().map(|row| row.short_line(now));
+        let rows = rows.iter();
+        let rows = rows.map(|row| row.short_line(now) + &screen_cut(&devices(row)));
         let titles = short_line(TITLES);
         let titles = screen.painted(titles.trim_end(), Style::Bold);
         iter::once(titles + "\n").chain(rows).collect()
     } else {
-        rows.iter().map(Row::line).collect()
+        rows.iter().map(|row| row.line() + &devices(row)).collect()
     });
     Ok(if failures == 0 {
         ExitCode::SUCCESS
@@ -108,6 +113,8 @@ struct Row {
     bytes: u64,
     user: Option<String>,
     applications: Vec<String>,
+    /// With `recordClient`, the browsers that made it and last used it.
+    devices: Option<Value>,
 }
 
 impl Row {
@@ -123,8 +130,21 @@ impl Row {
             idle: sessions::idle(manager, &stored.record),
             bytes: sessions::size(stored),
             user: stored.record.user().map(str::to_owned),
+            devices: applications
+                .get("@")
+                .and_then(|notes| notes.get("devices").ok().flatten()),
             applications: applications.into_keys().collect(),
         })
+    }
+
+    /// Which browsers made and last used the session, on a line of its own.
+    fn devices_line(&self) -> Option<String> {
+        let devices = self.devices.as_ref()?;
+        let text =
+            |which: &str, part: &str| printable(devices[which][part].as_str().unwrap_or("-"));
+        let [first, last] = ["first", "last"]
+            .map(|which| format!("{} {}", text(which, "address"), text(which, "agent")));
+        Some(format!("    made by {first}\n    used by {last}\n"))
     }
 
     fn line(&self) -> String {
@@ -166,7 +186,7 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        json!({
+        let mut row = json!({
             "digest": self.digest,
             "created": moment(self.created),
             "lastAccess": moment(self.last_access),
@@ -175,8 +195,18 @@ impl Row {
             "bytes": self.bytes,
             "user": self.user,
             "applications": self.applications,
-        })
+        });
+        if let Some(devices) = &self.devices {
+            row["devices"] = devices.clone();
+        }
+        row
     }
+}
+
+/// Lines of at most 80 columns.
+fn screen_cut(lines: &str) -> String {
+    let lines = lines.lines().map(|line| cut(line, 80) + "\n");
+    lines.collect()
 }
 
 /// A line of at most 80 columns.

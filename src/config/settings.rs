@@ -100,6 +100,7 @@ settings! {
     "lockLease" lock_lease: Duration = MINUTE, TIME;
     "maxSessions" max_sessions: u64 = 0, SESSIONS;
     "whenFull" when_full: WhenFull = WhenFull::EvictOldest, choice();
+    "recordClient" record_client: bool = false, BOOLEAN;
     "maxSessionsPerUser" max_sessions_per_user: u64 = 0, SESSIONS;
     "whenUserFull" when_user_full: WhenFull = WhenFull::EvictOldest, choice();
     "maxRecordBytes" max_record_bytes: usize = 1 << 20, RECORD_BYTES;

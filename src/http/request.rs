@@ -18,10 +18,11 @@ use crate::error::{Error, Result};
 use crate::http::body::{Body, BodyReader};
 use crate::http::origin;
 use crate::http::params::Params;
-use crate::id::SessionId;
+use crate::id::{SessionDigest, SessionId};
+use crate::record::Device;
 use crate::session::lazy_manager::LazyManager;
 use crate::session::request_session::{RequestSession, ShownAs};
-use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, SessionManager, Snapshot};
+use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, SessionManager, Snapshot, UserSession};
 
 #[cfg(fuzzing)]
 pub(crate) use links::link;
@@ -266,6 +267,41 @@ impl Request {
         self.visit()?.destroy_user(true)
     }
 
+    /// The sessions of the visitor's user ([`Session::set_user`](crate::Session::set_user)) as they are stored, this
+    /// one among them, the most recently used first: for a page "Your devices". With `recordClient = true` each
+    /// says which browser made it and used it last. Empty when the visitor's session has no user.
+    ///
+    /// ```
+    /// # use cgi_session::{Request, Response, Result};
+    /// fn devices(request: &mut Request) -> Result<Response> {
+    ///     let mut lines = String::new();
+    ///     for session in request.own_sessions()? {
+    ///         let agent = session.last_device().and_then(|device| device.agent());
+    ///         let mark = if session.is_current() { ", this one" } else { "" };
+    ///         lines += &format!("{} {}{mark}\n", session.digest(), agent.unwrap_or("unknown"));
+    ///     }
+    ///     Ok(Response::text(lines))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::read_session`], and when the store cannot list the sessions of a user.
+    pub fn own_sessions(&mut self) -> Result<Vec<UserSession>> {
+        self.visit()?.own_sessions()
+    }
+
+    /// Deletes one of the sessions that [`Request::own_sessions`] lists, and tells whether there was one; what is not
+    /// the user's is none. The visitor's own ends as by [`Request::destroy_session`]; otherwise it is committed before,
+    /// so that no two requests wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::commit`], [`Error::Replaced`], and [`Error::Busy`] when a request held it for `lockTimeout`.
+    pub fn end_own_session(&mut self, session: &SessionDigest) -> Result<bool> {
+        self.visit()?.end_own(session)
+    }
+
     /// Deletes all sessions of the user, and each that the client's cookies lead to: log out everywhere.
     /// What the handler changed in the visitor's own, which goes last, is not saved.
     ///
@@ -334,6 +370,11 @@ impl Request {
     /// The visit, which knows the client's id if it came at all, and whether it may begin a session.
     fn visit(&mut self) -> Result<&mut RequestSession> {
         self.look_for_id()?;
+        if self.visit.asks_for_device() {
+            let agent = self.param("HTTP_USER_AGENT");
+            let device = Device::new(agent, self.client_address());
+            self.visit.set_device(device);
+        }
         if self.visit.shows_nothing() && self.is_cross_site_write() {
             self.visit.is_sent_by_another_site();
         }

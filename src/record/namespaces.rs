@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::devices::{Device, Devices};
 use super::values::{Flashes, Unique, Values};
 use crate::config::{RESERVED, invalid_name_reason};
 use crate::error::{Error, Result};
@@ -45,13 +46,23 @@ pub(crate) struct Notes {
     /// In the marker of a change of id: the SHA-256 of the token that forms of requests under way carry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) csrf_digest: Option<String>,
+    /// With `recordClient`: which browsers use the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) devices: Option<Box<Devices>>,
     /// Notes of a later release, which are kept.
     #[serde(flatten, skip_deserializing)]
     unknown: Values,
 }
 
 /// The members of [`Notes`] in JSON.
-const KNOWN_NOTES: [&str; 5] = ["flash", "ends", "csrfToken", "testCookie", "csrfDigest"];
+const KNOWN_NOTES: [&str; 6] = [
+    "flash",
+    "ends",
+    "csrfToken",
+    "testCookie",
+    "csrfDigest",
+    "devices",
+];
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(flag: &bool) -> bool {
@@ -65,6 +76,7 @@ impl Notes {
             && self.csrf_token.is_none()
             && !self.test_cookie
             && self.csrf_digest.is_none()
+            && self.devices.is_none()
             && self.unknown.is_empty()
     }
 }
@@ -167,6 +179,19 @@ impl Namespaces {
     /// Notes that it is stored as it is.
     pub(crate) fn note_saved(&mut self) {
         self.changed = false;
+    }
+
+    /// Notes which browser uses the session now.
+    pub(crate) fn note_device(&mut self, device: Device) {
+        match &mut self.notes.devices {
+            Some(devices) if devices.last == device => return,
+            Some(devices) => devices.last = device,
+            none => {
+                let (first, last) = (device.clone(), device);
+                *none = Some(Box::new(Devices { first, last }));
+            }
+        }
+        self.changed = true;
     }
 
     /// The values of the program's own namespace.

@@ -62,11 +62,22 @@ impl Session {
             None if self.guard.is_some() || !self.is_new() => Err(Error::Ended),
             None if !self.is_worth_storing() => Ok(()),
             None => {
+                self.note_device();
                 let values = self.values_to_store()?;
                 let mut record = self.contents.record.with_values(values);
                 self.note_sent(&mut record, now);
                 self.store_first(self.id.clone(), record, now)
             }
+        }
+    }
+
+    /// Notes the browser that uses the session, in a session that is stored.
+    fn note_device(&mut self) {
+        if let Some(device) = self.device.take() {
+            self.contents.namespaces.note_device(*device);
+        } else if !self.manager.config.record_client {
+            // It goes with the next change.
+            self.contents.namespaces.notes.devices = None;
         }
     }
 
@@ -126,6 +137,9 @@ impl Session {
         then: AfterSave,
         now: SystemTime,
     ) -> Result<()> {
+        if !self.is_replaced() {
+            self.note_device();
+        }
         let values = match self.changed_values() {
             Ok(values) => values,
             Err(error) => {

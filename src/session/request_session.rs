@@ -8,11 +8,11 @@ use crate::config::{CacheLimiter, Config, IdFrom, MAX_FORM_FIELDS};
 use crate::cookies::{self, By, Due, Presented, SetCookie, Shown, Standing};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::record::Record;
+use crate::record::{Device, Record};
 use crate::session::SessionManager;
 use crate::session::inner::Found;
 use crate::session::lazy_manager::{LazyManager, RETRY};
-use crate::session::{Flashed, MAX_CANDIDATES, Session, Snapshot};
+use crate::session::{Flashed, MAX_CANDIDATES, Session, Snapshot, UserSession};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct RequestSession {
@@ -37,6 +37,8 @@ pub(crate) struct RequestSession {
     flashes: Option<Flashed>,
     cookie: Cookie,
     was_used: bool,
+    /// With `recordClient`, the browser that sends the request.
+    device: Option<Box<Device>>,
     /// Its response is one with which an old id may be changed.
     rotation: Rotation,
     begin: Begin,
@@ -138,6 +140,7 @@ impl RequestSession {
             flashes: None,
             cookie: Cookie::Untouched,
             was_used: false,
+            device: None,
             rotation: Rotation::Refused,
             begin: Begin::AsAsked,
             may_clean_up: false,
@@ -180,6 +183,16 @@ impl RequestSession {
     pub(crate) fn max_form_fields(&mut self) -> usize {
         let manager = self.manager();
         manager.map_or(MAX_FORM_FIELDS, |manager| manager.config().max_form_fields)
+    }
+
+    /// Whether sessions are to remember the browser of this request, which is not known yet.
+    pub(crate) fn asks_for_device(&self) -> bool {
+        let manager = self.manager.as_ref();
+        self.device.is_none() && manager.is_some_and(|manager| manager.config().record_client)
+    }
+
+    pub(crate) fn set_device(&mut self, device: Device) {
+        self.device = Some(Box::new(device));
     }
 
     /// Whether an id may come from a link, a form or a header field, which nothing has looked for yet: `idFrom` allows one.
@@ -368,6 +381,7 @@ impl RequestSession {
     /// What this request leaves for the next is not used up when it opens its session again.
     fn hold(&mut self, mut session: Session) {
         session.continue_with(self.flashes.take(), self.shown_as.page);
+        session.device.clone_from(&self.device);
         self.session = Some(session.in_request(&self.presented, self.shown_as.document));
     }
 
@@ -497,6 +511,47 @@ impl RequestSession {
         self.waiting(|manager, deadline| {
             manager.end_sessions_of(&user, own.as_ref(), keeps_own, deadline)
         })
+    }
+
+    /// The sessions of the visitor's user, as they are stored.
+    pub(crate) fn own_sessions(&mut self) -> Result<Vec<UserSession>> {
+        let (user, own) = match &self.session {
+            Some(session) => (session.user().map(str::to_owned), session.lineage()),
+            None => match self.read()? {
+                Some(snapshot) => {
+                    let shown = self.lookups.ids.first().map(SessionId::digest);
+                    let own = shown.map(|shown| snapshot.lineage(&shown));
+                    (snapshot.user().map(str::to_owned), own)
+                }
+                None => (None, None),
+            },
+        };
+        match user {
+            Some(user) => self.manager()?.sessions_as_seen_from(&user, own.as_deref()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Ends one of the sessions of the visitor's user; the visitor's own as a logout does.
+    pub(crate) fn end_own(&mut self, session: &SessionDigest) -> Result<bool> {
+        let is_marker = matches!(self.open()?, Found::Marker(_));
+        if is_marker || self.session.as_ref().is_some_and(Session::is_replaced) {
+            return Err(Error::Replaced);
+        }
+        let Some(open) = &self.session else {
+            return Ok(false);
+        };
+        let Some(user) = open.user().map(str::to_owned) else {
+            return Ok(false);
+        };
+        let own = open.id().map(SessionId::digest);
+        if own.is_some_and(|own| own.short_key() == session.short_key()) {
+            self.destroy()?;
+            return Ok(true);
+        }
+        // No two requests may wait for each other.
+        self.commit()?;
+        self.waiting(|manager, deadline| manager.shared.end_if_of(&user, session, deadline))
     }
 
     /// Whether ids are changed by themselves.

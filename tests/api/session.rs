@@ -3,6 +3,7 @@
 mod administration;
 mod applications;
 mod cookie;
+mod devices;
 mod exclusive;
 mod grace;
 mod names;

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use cgi_session::SessionManager;
+use cgi_session::{Record, SessionId, SessionManager};
 use serde_json::json;
 use testkit::tools::{
     Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, is_root, owner, set_age, tool,
@@ -298,6 +298,27 @@ fn the_statistics_count_sessions_bytes_and_applications() {
     let age = clean_up.and_then(|text| text.strip_suffix("s ago"));
     assert!(age.is_some_and(|age| age.parse::<u8>().is_ok()), "{said:?}");
     said.says("cap            none");
+}
+
+#[test]
+fn the_sessions_of_a_user_are_listed_with_the_browsers_that_were_recorded() {
+    let site = Site::new();
+    let values = r#"{"":{"n":1},"@":{"devices":{"first":{"agent":"Phone/1","address":"192.0.2.0/24"},"last":{"agent":"D\u001besk/2"}}}}"#;
+    let now = SystemTime::now();
+    let record = Record::new(now).with_values(values.as_bytes().to_vec());
+    let record = record.with_user(Some("ada"));
+    let id = SessionId::generate().unwrap();
+    let manager = site.manager();
+    drop(manager.store().create(&id.digest(), &record, now).unwrap());
+    site.session_of("grace");
+    let listed = site.run(&["list", "--user", "ada"]).exits_with(0);
+    assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
+    listed
+        .says("    made by 192.0.2.0/24 Phone/1\n")
+        .says("    used by - D\\u{1b}esk/2\n");
+    let json = site.run(&["list", "--json", "--user", "ada"]).json();
+    assert_eq!(json[0]["devices"]["first"]["agent"], "Phone/1");
+    assert_eq!(site.run(&["list"]).stdout.lines().count(), 2);
 }
 
 #[test]

@@ -308,3 +308,28 @@ fn a_change_of_password_needs_the_password_of_a_browser_that_was_only_remembered
     browser.sees("your password would be another now");
     assert_eq!(browser.send("do=password").status, 303);
 }
+
+#[test]
+fn a_user_sees_its_devices_and_ends_one_of_them() {
+    let site = Site::with_settings("\nrecordClient = true\n");
+    let mut here = Browser::inside(&site, ADA);
+    here.sees("this one");
+    let page = Cgi::new("login", &site)
+        .variable("HTTP_USER_AGENT", "<Desk>/2.0")
+        .variable("REMOTE_ADDR", "192.0.2.77");
+    let mut there = Browser::inside(&site, ADA);
+    assert_eq!(there.ask(page).status, 200);
+    Browser::inside(&site, CHARLES);
+    let page = here.visit();
+    let page = page.expect(200, "<td>&lt;Desk&gt;/2.0</td><td>192.0.2.0/24</td>");
+    let (_, rest) = page.body.split_once("name=\"session\" value=\"").unwrap();
+    assert!(!rest.contains("name=\"session\""), "{rest}");
+    let form = format!("do=end&session={}", &rest[..64]);
+    assert_eq!(here.send(&form).status, 303);
+    here.sees("That session is ended.");
+    there.is_outside();
+    for session in ["", &rest[..64], &"0".repeat(64)] {
+        here.send(&format!("do=end&session={session}"));
+        here.sees("That session had ended already.");
+    }
+}

@@ -1,0 +1,141 @@
+//! [`UserSession`]: one of the sessions of a user, as a page shows it to that user.
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
+
+use crate::error::Result;
+use crate::id::SessionDigest;
+use crate::record::{Device, Devices, Namespaces};
+use crate::session::SessionManager;
+use crate::session::inner::{Locked, ManagerInner};
+use crate::store::Stored;
+
+/// One of the sessions of a user: what [`Request::own_sessions`](crate::Request::own_sessions) lists.
+#[derive(Clone, Debug)]
+pub struct UserSession {
+    digest: SessionDigest,
+    created: SystemTime,
+    last_access: SystemTime,
+    devices: Option<Box<Devices>>,
+    is_current: bool,
+}
+
+impl UserSession {
+    /// What names the session, for [`Request::end_own_session`](crate::Request::end_own_session): no client gets
+    /// in with it.
+    #[must_use]
+    pub fn digest(&self) -> &SessionDigest {
+        &self.digest
+    }
+
+    /// Whether it is the one of this request.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.is_current
+    }
+
+    /// When the session was made, to the second.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        self.created
+    }
+
+    /// When it was last used, to a sixtieth of `timeout`.
+    #[must_use]
+    pub fn last_access(&self) -> SystemTime {
+        self.last_access
+    }
+
+    /// The browser with which it was made, if that was recorded (`recordClient`).
+    #[must_use]
+    pub fn first_device(&self) -> Option<&Device> {
+        self.devices.as_ref().map(|devices| &devices.first)
+    }
+
+    /// The browser that last opened it, if that was recorded.
+    #[must_use]
+    pub fn last_device(&self) -> Option<&Device> {
+        self.devices.as_ref().map(|devices| &devices.last)
+    }
+}
+
+impl SessionManager {
+    /// The live sessions of a user, the most recently used first. Private records and what cannot be read are
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn user_sessions(&self, user: &str) -> Result<Vec<UserSession>> {
+        self.sessions_as_seen_from(user, None)
+    }
+
+    /// As [`SessionManager::user_sessions`], of a client whose session is of this lineage.
+    pub(super) fn sessions_as_seen_from(
+        &self,
+        user: &str,
+        own: Option<&str>,
+    ) -> Result<Vec<UserSession>> {
+        let now = SystemTime::now();
+        let found = self.shared.sessions_by_last_use(user, now)?;
+        let shown = found.into_iter().rev().map(|(digest, stored)| {
+            let record = stored.record;
+            let values = Namespaces::from_json(record.values(), "", 0, now);
+            UserSession {
+                digest,
+                created: record.created(),
+                last_access: stored.last_access,
+                devices: values.ok().and_then(|values| values.notes.devices),
+                is_current: own == Some(&*record.lineage(&digest)),
+            }
+        });
+        Ok(shown.collect())
+    }
+}
+
+impl ManagerInner {
+    /// The sessions of a user, the least recently used first. One whose id changes at this moment is there once;
+    /// private records and what cannot be read are none.
+    pub(super) fn sessions_by_last_use(
+        &self,
+        user: &str,
+        now: SystemTime,
+    ) -> Result<Vec<(SessionDigest, Stored)>> {
+        let mut found = HashMap::new();
+        for session in self.store.sessions_of(user, now)? {
+            if let Ok(Some(stored)) = self.store.peek(&session, now)
+                && self.is_session(&stored.record, now)
+                && !stored.record.is_private()
+            {
+                let lineage = stored.record.lineage(&session);
+                found.insert(lineage, (session, stored));
+            }
+        }
+        let mut found: Vec<_> = found.into_values().collect();
+        found.sort_by_key(|(_, stored)| (stored.last_access, stored.record.created()));
+        Ok(found)
+    }
+
+    /// Ends a session that is still this user's, once no request holds it. Tells whether there was one.
+    pub(super) fn end_if_of(
+        &self,
+        user: &str,
+        session: &SessionDigest,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let Some(Locked {
+            stored: Stored { record, .. },
+            lease,
+            guard: _guard,
+            ..
+        }) = self.lock(session, deadline)?
+        else {
+            return Ok(false);
+        };
+        let is_own = record.user() == Some(user) && !record.is_replaced() && !record.is_private();
+        if is_own {
+            self.end(&record, lease, deadline)?;
+        }
+        Ok(is_own)
+    }
+}
