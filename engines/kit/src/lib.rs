@@ -2,6 +2,8 @@
 //! what is stored, [`reading`] turns it into records, [`access`] has the ways to a server, [`waiting`] the pauses between
 //! tries for a lock. Each uses nothing of cgi-session but what is public.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod access;
 pub mod pool;
 pub mod reading;

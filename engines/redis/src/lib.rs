@@ -29,6 +29,8 @@
 //! | the server restarts | whatever it had kept; a commit on another version fails |
 //! | a replica takes the server's place | whatever it had received; a commit on another version fails |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod cluster;
 mod failure;
 mod install;

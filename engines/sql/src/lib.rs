@@ -29,6 +29,8 @@
 //! When a connection breaks in the middle of a write, the row is looked at again on another one and under the lock,
 //! which the broken one has until it can do nothing more: the version tells whether the write was carried out.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #![cfg(any(feature = "mysql", feature = "postgres"))]
 
 mod address;
