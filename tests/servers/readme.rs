@@ -100,3 +100,32 @@ fn the_steps_for_shared_hosting_need_no_root_and_no_environment() {
         "{output:?}"
     );
 }
+
+#[test]
+fn the_commands_of_operation_keep_every_session_and_its_times() {
+    let block = |title| block_in("docs/operation.md", title);
+    let (back_up, restore) = (block("# back up"), block("# restore"));
+    let (copy, switch) = (block("# move"), block("# switch"));
+    let script = format!(
+        "install -m 755 target/debug/cgi-session target/debug/cgi-session-cleanup /usr/local/bin/\n\
+         install -m 644 examples/deploy/cgi-session.ini /etc/cgi-session.ini\n\
+         cgi-session init --owner www-data\n\
+         cookie=$(setpriv --reuid www-data --regid www-data --clear-groups cgi-session set colour red)\n\
+         touch -d '-40 minutes' /var/lib/cgi-session/*.json\n\
+         times() {{ cgi-session list --json | jq -c '[.[] | [.digest, .lastAccess]]'; }}\n\
+         before=$(times)\n\
+         {back_up}\n\
+         rm -r /var/lib/cgi-session\n\
+         {restore}\n\
+         test \"$(times)\" = \"$before\"\n\
+         {copy}\n\
+         {switch}\n\
+         test \"$(times)\" = \"$before\"\n\
+         test ! -e /var/lib/cgi-session\n\
+         HTTP_COOKIE=${{cookie%%;*}} setpriv --reuid www-data --regid www-data --clear-groups cgi-session get colour\n"
+    );
+    let Some(output) = run(&script) else { return };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:#?}");
+    assert!(said.ends_with("\nred\n"), "{said}");
+}
