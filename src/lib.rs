@@ -33,6 +33,8 @@
 //!
 //! [`Client`] sends requests to a handler in a test, without a server.
 //!
+//! The feature `multipart` adds forms with files (`Request::next_file`).
+//!
 //! # Stores
 //!
 //! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
@@ -116,6 +118,8 @@ pub mod store_contract;
 pub use self::http::body::BodyReader;
 pub use self::http::request::Request;
 pub use self::http::request::builder::RequestBuilder;
+#[cfg(feature = "multipart")]
+pub use self::http::request::multipart::FilePart;
 pub use self::http::response::Response;
 pub use self::http::stream::StreamWriter;
 pub use config::{Config, MAX_KEY_LENGTH, Origin};

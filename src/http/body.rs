@@ -121,7 +121,7 @@ impl BodyReader<'_> {
 }
 
 /// What reading a body met, with the status that the client is answered with.
-fn unusable(error: io::Error) -> Error {
+pub(crate) fn unusable(error: io::Error) -> Error {
     let status = match error.kind() {
         io::ErrorKind::FileTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => StatusCode::REQUEST_TIMEOUT,
@@ -133,7 +133,7 @@ fn unusable(error: io::Error) -> Error {
     })
 }
 
-fn too_large() -> io::Error {
+pub(crate) fn too_large() -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,
         "it is larger than this program accepts",

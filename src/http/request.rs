@@ -3,6 +3,8 @@
 pub(crate) mod builder;
 mod fields;
 mod links;
+#[cfg(feature = "multipart")]
+pub(crate) mod multipart;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -40,6 +42,8 @@ pub struct Request {
     joined: OnceCell<BTreeMap<Vec<u8>, OsString>>,
     body: Body,
     form: Option<Vec<(String, String)>>,
+    #[cfg(feature = "multipart")]
+    multipart: Option<Box<multipart::Multipart>>,
     /// What [`Request::load_fields`] took from the session.
     loaded: Vec<(String, String)>,
     visit: RequestSession,
@@ -58,6 +62,8 @@ impl Request {
             joined: OnceCell::new(),
             body,
             form: None,
+            #[cfg(feature = "multipart")]
+            multipart: None,
             loaded: Vec::new(),
             visit,
         }

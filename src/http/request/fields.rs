@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::session::CSRF_FIELD;
 
 /// The longest form that is read, in bytes.
-const MAX_FORM: u64 = 1 << 20;
+pub(super) const MAX_FORM: u64 = 1 << 20;
 
 impl Request {
     /// The first value of a name in the query string.
@@ -27,7 +27,8 @@ impl Request {
             .map(|(_, value)| value.into_owned())
     }
 
-    /// The first value of a name in a form that was sent as `application/x-www-form-urlencoded`.
+    /// The first value of a name in a form that was sent as `application/x-www-form-urlencoded`; with the
+    /// feature `multipart` also in one with files, as `Request::next_file` says.
     ///
     /// # Errors
     ///
@@ -157,10 +158,19 @@ impl Request {
 
     /// Whether the body is a form, as far as its type tells.
     pub(super) fn has_form(&self) -> bool {
+        #[cfg(feature = "multipart")]
+        if self.is_multipart() {
+            return true;
+        }
+        let essence = self.essence();
+        essence.is_empty() || essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+    }
+
+    /// The type of the body, without parameters.
+    pub(super) fn essence(&self) -> &[u8] {
         let content_type = self.param("CONTENT_TYPE").unwrap_or_default().as_bytes();
         let essence = content_type.split(|byte| *byte == b';').next();
-        let essence = essence.unwrap_or_default().trim_ascii();
-        essence.is_empty() || essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+        essence.unwrap_or_default().trim_ascii()
     }
 
     fn query_string(&self) -> &[u8] {
@@ -170,6 +180,10 @@ impl Request {
 
     /// What the form holds.
     fn pairs(&mut self) -> Result<&[(String, String)]> {
+        #[cfg(feature = "multipart")]
+        if self.is_multipart() {
+            self.begin_multipart()?;
+        }
         if self.form.is_none() {
             self.form = Some(self.read_form()?);
         }
