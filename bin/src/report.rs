@@ -112,7 +112,8 @@ struct StderrLog;
 
 impl log::Log for StderrLog {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
+        // Errors of requests the library writes to stderr itself.
+        metadata.level() <= log::Level::Warn && metadata.target() != "cgi_session::request"
     }
 
     fn log(&self, record: &log::Record<'_>) {
