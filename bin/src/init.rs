@@ -92,7 +92,7 @@ fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ende
             _ => {}
         }
     }
-    owner::act_as_owner(config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    owner::act_as_owner(config)?;
     let problems = crate::stores::manager(config.clone())?.install();
     Ok(problems.iter().map(Error::one_line).collect())
 }
@@ -107,7 +107,7 @@ fn make_as(location: &Location, owner: Option<&Account>, config: &Config) -> Res
     }
     match owner.run_this_program(config) {
         Ok(never) => match never {},
-        Err(reason) => Err(Ended::saying(&reason, report::FAILED)),
+        Err(reason) => Err(reason.into()),
     }
 }
 
@@ -146,8 +146,7 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
         let Some(owner) = owner else {
             return Err(unowned(shown));
         };
-        owner::act_where_others_can(directory, Some(owner), config)
-            .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+        owner::act_where_others_can(directory, Some(owner), config)?;
         return give(directory, owner).map_err(|error| {
             let line = format!("cannot make {shown} for {owner}: {error}");
             Ended::saying(&line, report::FAILED)

@@ -24,8 +24,7 @@ pub(crate) fn init(
     wants_new: bool,
 ) -> Result<Vec<String>, Ended> {
     let path = path(config)?;
-    owner::act_where_others_can(&path, owner, config)
-        .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    owner::act_where_others_can(&path, owner, config)?;
     let shown = path.display();
     let failed = |error: io::Error| {
         let line = format!("cannot make the file of keys {shown}: {error}");
@@ -58,8 +57,7 @@ pub(crate) fn init(
 /// Deletes the file if it holds keys and nothing else; returns whether it did.
 pub(crate) fn remove(config: &Config) -> Result<bool, Ended> {
     let path = path(config)?;
-    owner::act_where_others_can(&path, None, config)
-        .map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    owner::act_where_others_can(&path, None, config)?;
     let failed = |error: io::Error| {
         let line = format!("cannot remove the file of keys {}: {error}", path.display());
         Ended::saying(&line, report::FAILED)

@@ -2,8 +2,9 @@
 
 use std::env;
 use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Error, printable};
@@ -98,6 +99,15 @@ pub fn rough(time: Duration) -> String {
         seconds @ ..7_200 => format!("{}m", seconds / 60),
         seconds @ ..172_800 => format!("{}h", seconds / 3_600),
         seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// How a program has ended: `exited with 3`.
+pub(crate) fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "did not exit".to_owned(),
     }
 }
 

@@ -32,6 +32,13 @@ impl From<Error> for Ended {
     }
 }
 
+/// What an operation says that failed (1).
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Ended::saying(&reason, report::FAILED)
+    }
+}
+
 impl Ended {
     /// Says on stderr what is wrong.
     pub(crate) fn saying(line: &str, status: u8) -> Self {
@@ -56,7 +63,7 @@ pub(crate) fn manager_with(
     if let Some(value) = value {
         config = config.set(key, value)?;
     }
-    owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+    owner::act_as_owner(&config)?;
     crate::stores::manager(config).map_err(Ended::from)
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     let config = Config::find_with(file, &[])?;
     let location = Location::of(&config);
     if location.kind() == "sqlite" {
-        owner::act_as_owner(&config).map_err(|reason| Ended::saying(&reason, report::FAILED))?;
+        owner::act_as_owner(&config)?;
     }
     if !arguments.yes {
         ask(&place(&config)?)?;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Arguments;
-use crate::report::rough;
+use crate::report::{how_it_ended, rough};
 use crate::start::child;
 use crate::{sessions, values_file};
 
@@ -43,10 +43,7 @@ impl<'a> Each<'a> {
         let ran = self.run(session, stored.record.user(), values);
         match ran.map_err(|error| format!("cannot run {program}: {error}"))? {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(match (status.code(), status.signal()) {
-                (Some(code), _) => format!("{program} exited with {code}"),
-                (None, signal) => format!("{program} was ended by signal {}", signal.unwrap_or(0)),
-            }),
+            Some(status) => Err(format!("{program} {}", how_it_ended(status))),
             None => Err(format!("{program} was ended after {}", rough(self.timeout))),
         }
     }

@@ -3,9 +3,8 @@
 use std::env;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
 use cgi_session::{Config, Program, Request, Response, SessionId, SessionManager, Values};
 use http::StatusCode;
@@ -85,7 +84,7 @@ fn answer(
     let ended = child::run(&mut command, directory.path())
         .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
     if !ended.status.success() {
-        let how = how_it_ended(ended.status);
+        let how = report::how_it_ended(ended.status);
         return Err(format!("{shown} {how}; nothing was saved").into());
     }
     let response = response(ended.output)
@@ -147,12 +146,4 @@ fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
         }
     }
     Ok(())
-}
-
-fn how_it_ended(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "did not exit".to_owned(),
-    }
 }
