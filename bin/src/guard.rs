@@ -33,8 +33,8 @@ Answers FastCGI requests, as Responder and as Authorizer, by the session that th
 
 It reads the session without waiting for its lock, and that counts as use. A session that was destroyed, an
 id that was changed and a private record open nothing. What stands behind the server must not take the
-user's name from the client: /usr/share/doc/cgi-session has the settings for nginx, Apache and
-lighttpd. SIGTERM ends it when what runs is answered.";
+user's name from the client: examples/deploy (in /usr/share/doc/cgi-session) has the settings for
+nginx, Apache and lighttpd. SIGTERM ends it when what runs is answered.";
 
 const USER: HeaderName = HeaderName::from_static("variable-remote_user");
 

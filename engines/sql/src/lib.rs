@@ -30,7 +30,6 @@
 //! which the broken one has until it can do nothing more: the version tells whether the write was carried out.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-
 #![cfg(any(feature = "mysql", feature = "postgres"))]
 
 mod address;
