@@ -280,11 +280,12 @@ impl Session {
         self.contents.record.cookie_life()
     }
 
-    /// "Keep me signed in": lets the browser keep this session's cookie for so long after its last use, in whole
-    /// seconds, over its own end, and the session live as long unused, unless [`Session::set_timeout`] is
-    /// called after this or has given it more; `None` is the configuration's again. The response that follows the
-    /// commit sends the cookie; later ones renew it as they would `cookieMaxAge`. `lifetime` ends the session in
-    /// any case, and browsers keep no cookie for more than 400 days.
+    /// "Keep me signed in": gives this session's cookie a Max-Age of its own, in whole seconds, with which the browser
+    /// keeps it when it is closed, and gives the session an idle time of at least that. `None` is the
+    /// configuration's again, for both. [`Session::set_timeout`] after this chooses another idle time.
+    ///
+    /// The response after the commit sends the cookie, and later ones renew it as they would `cookieMaxAge`.
+    /// `lifetime` ends the session in any case, and browsers keep no cookie for more than 400 days.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -128,6 +128,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_session_at_the_client_cannot_have_is_refused() {
+        for setting in [("idFrom", "cookie, query"), ("rotateAfter", "3h")] {
+            let error = fit(&[("storageType", "cookie"), setting]).unwrap_err();
+            assert!(error.to_string().contains(setting.0), "{error}");
+            assert!(fit(&[setting]).is_ok());
+        }
+    }
+
+    #[test]
     fn prefixes_and_attributes_that_browsers_refuse_are_refused_first() {
         for setting in [
             ("cookieName", "__Host-id"),

@@ -206,14 +206,17 @@ impl RequestSession {
         Ok(!self.is_given && !is_cookie_alone)
     }
 
-    /// Whether a cookie leads to a session, or did until its id was changed. An id in a link or a form that
-    /// disagrees with it never counts.
+    /// Whether an id in a link or a form counts for nothing: a cookie leads to a session, or did until its id was
+    /// changed, or there are as many cookies as any request may show ids.
     pub(crate) fn has_live_cookie(&mut self) -> Result<bool> {
-        if self.presented.ids.is_empty() {
-            return Ok(false);
+        match self.presented.ids.len() {
+            0 => Ok(false),
+            MAX_CANDIDATES.. => Ok(true),
+            _ => {
+                let found = self.manager()?.read_by(&mut self.lookups)?;
+                Ok(!matches!(found, Found::Nothing))
+            }
         }
-        let found = self.manager()?.read_by(&mut self.lookups)?;
-        Ok(!matches!(found, Found::Nothing))
     }
 
     /// Ids that a link or a form carried, to be tried in turn: with the cookies no more than any request may
