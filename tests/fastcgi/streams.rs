@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use testkit::fastcgi::client::{
-    ABORT, Client, END, KEEP, Reply, STDIN, STDOUT, get, head, params, record, visit,
+    ABORT, Client, END, KEEP, Reply, STDIN, STDOUT, get, head, params, post, record, visit,
 };
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
@@ -90,6 +90,18 @@ fn a_gigabyte_is_streamed_in_constant_memory() {
     }
     assert_eq!(received, size);
     assert!(most <= before + GROWTH, "{before} KiB, then {most} KiB");
+}
+
+/// Neither side would ever go on that waits for the other one to read.
+#[test]
+fn a_body_that_no_handler_reads_is_read_away_while_a_stream_is_written() {
+    let server = start(&[]);
+    let (size, body) = (4 << 20, vec![b'b'; 8 << 20]);
+    let query = format!("mode=blocks&size={size}");
+    let mut client = server.connect();
+    let reply = client.ask(1, &post(1, 0, &query, &body));
+    assert_eq!(reply.end, Some(0));
+    assert_eq!(reply.body.len(), "count 1\n".len() + size);
 }
 
 #[test]
