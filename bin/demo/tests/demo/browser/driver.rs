@@ -146,8 +146,14 @@ impl Browser {
     /// Waits until the expression is this.
     #[track_caller]
     pub(super) fn becomes(&mut self, expression: &str, expected: &Value) {
+        let mut last = Value::Null;
         wait_for(expression, || {
-            (self.evaluate(expression) == *expected).then_some(())
+            let now = self.evaluate(expression);
+            if now != last {
+                println!("{now}");
+                last = now;
+            }
+            (last == *expected).then_some(())
         });
     }
 
