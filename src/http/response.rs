@@ -284,12 +284,13 @@ impl Response {
     }
 }
 
-/// Appends a header field, `content-type` as `Content-Type`, for readers who compare case.
+/// Appends a header field, `content-type` as `Content-Type`, for readers who compare case, and an authorizer's
+/// `variable-remote_user` as `Variable-REMOTE_USER`.
 fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
-    let mut starts_word = true;
-    for byte in name.bytes() {
-        out.push(if starts_word {
+    let (mut starts_word, is_variable) = (true, name.starts_with("variable-"));
+    for (at, byte) in name.bytes().enumerate() {
+        out.push(if starts_word || is_variable && at > "variable-".len() {
             byte.to_ascii_uppercase()
         } else {
             byte

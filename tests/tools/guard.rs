@@ -102,8 +102,8 @@ fn a_session_with_a_user_is_200_and_names_the_user() {
     let reply = guard.answer(&ada);
     assert_eq!(reply.status(), 200);
     let named = |reply: &Reply, user: &str| {
-        let line = format!("variable-remote_user: {user}");
-        reply.head.to_ascii_lowercase().lines().any(|it| it == line)
+        let line = format!("Variable-REMOTE_USER: {user}");
+        reply.head.lines().any(|it| it == line)
     };
     assert!(named(&reply, "ada"), "{reply:?}");
     assert!(named(
