@@ -78,7 +78,7 @@ is_fenced { print guarded(plain($0)); next }
 { in_table = 0 }
 /^$/ { is_open = begins; next }
 { begins = 0 }
-/^\* / { print ".IP \\(bu 2\n" inline(substr($0, 3)); is_open = 1; next }
+/^[*-] / { print ".IP \\(bu 2\n" inline(substr($0, 3)); is_open = 1; next }
 /^[0-9]+\. / {
     number = $1
     sub(/^[0-9]+\. /, "")
