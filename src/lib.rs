@@ -75,6 +75,7 @@
 //! | `fastcgi` | the FastCGI responder, on Linux; a program that is CGI alone starts faster without it | yes |
 //! | `cookie-store` | `CookieStore` (`storageType = cookie`), with a cipher | no |
 //! | `dlmalloc` | an allocator for programs built for musl, with which a CGI request takes a tenth less; no effect elsewhere | no |
+//! | `multipart` | forms with files, `Request::next_file` | no |
 //! | `store-contract` | `store_contract`, the suite of tests that every store has to pass, for tests of stores | no |
 //!
 //! # What is promised

@@ -152,6 +152,26 @@ fn every_key_of_the_configuration_has_a_row_with_its_default() {
 }
 
 #[test]
+fn every_feature_of_the_library_has_a_row_in_its_documentation() {
+    let manifest = fs::read_to_string(repository("Cargo.toml")).unwrap();
+    let (_, features) = manifest.split_once("\n[features]\n").unwrap();
+    let features = features.split("\n\n").next().unwrap().lines();
+    let page = fs::read_to_string(repository("src/lib.rs")).unwrap();
+    let mut found = 0;
+    for line in features.filter(|line| !line.starts_with('#')) {
+        let (feature, _) = line.split_once(" = ").unwrap();
+        if feature != "default" {
+            assert!(
+                page.contains(&format!("\n//! | `{feature}` | ")),
+                "{feature}"
+            );
+            found += 1;
+        }
+    }
+    assert!(found >= 5, "{found} features");
+}
+
+#[test]
 fn every_message_in_troubleshooting_is_one_of_the_programs() {
     // A text that goes over several lines of its source is one line.
     let programs = ["src", "bin/src", "engines"].map(|it| sources(&repository(it)));
