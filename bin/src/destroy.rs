@@ -82,7 +82,7 @@ fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
     // A session that is new holds nothing: its end only takes the client's cookie away.
     let removal = manager.start(header)?.destroy()?;
     if let Some(removal) = removal {
-        let removal = removal.over_https(sessions::is_https());
+        let removal = removal.over_https(sessions::is_https(&manager));
         report::output(&format!("{removal}\n"));
     }
     Ok(ExitCode::SUCCESS)

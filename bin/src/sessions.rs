@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cgi_session::{
-    Config, Error, Record, SessionDigest, SessionManager, Stored, Values, printable,
+    Config, Error, Record, Request, RequestBuilder, SessionDigest, SessionManager, Stored, Values,
+    printable,
 };
 
 use crate::account::Account;
@@ -105,15 +106,11 @@ pub(crate) fn cookie_header() -> Option<Vec<u8>> {
     env::var_os("HTTP_COOKIE").map(OsStringExt::into_vec)
 }
 
-/// Whether the request came by HTTPS, as the server says.
-pub(crate) fn is_https() -> bool {
-    let is = |name: &str, values: &[&str]| {
-        env::var_os(name).is_some_and(|found| {
-            let found = found.to_string_lossy();
-            values.iter().any(|value| found.eq_ignore_ascii_case(value))
-        })
-    };
-    is("HTTPS", &["on", "1"]) || is("REQUEST_SCHEME", &["https"])
+/// Whether the request came by HTTPS, as the server says, or a proxy that the configuration trusts.
+pub(crate) fn is_https(manager: &SessionManager) -> bool {
+    let request = Request::builder().manager(manager.clone());
+    let with = |request: RequestBuilder, (name, value)| request.param(name, value);
+    env::vars_os().fold(request, with).build().is_https()
 }
 
 /// The session that a digest names, or the beginning of one if only one live session has it.

@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     let mut session = manager.start(sessions::cookie_header().unwrap_or_default())?;
     session.keep_empty();
     if let Some(cookie) = session.commit()? {
-        let cookie = cookie.over_https(sessions::is_https());
+        let cookie = cookie.over_https(sessions::is_https(&manager));
         report::output(&format!("{cookie}\n"));
     }
     Ok(ExitCode::SUCCESS)

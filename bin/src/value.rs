@@ -263,7 +263,7 @@ impl Place {
         let is_new = session.is_new();
         let result = change(&mut session)?;
         let set_cookie = session.commit()?.filter(|_| is_new);
-        let set_cookie = set_cookie.map(|cookie| cookie.over_https(sessions::is_https()));
+        let set_cookie = set_cookie.map(|cookie| cookie.over_https(sessions::is_https(&manager)));
         Ok((result, set_cookie.map(|cookie| cookie.to_string())))
     }
 

@@ -39,6 +39,19 @@ fn start_renews_the_age_of_the_cookie_and_knows_https() {
 }
 
 #[test]
+fn a_proxy_that_the_configuration_trusts_says_that_the_client_came_by_https() {
+    for (trusted, is_secure) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let site = Site::new();
+        let mut start = site.about("start");
+        start.env("CGI_SESSION_TRUSTED_PROXIES", trusted);
+        start.env("REMOTE_ADDR", "127.0.0.1");
+        start.env("HTTP_X_FORWARDED_PROTO", "https");
+        let told = Finished::of(&mut start).exits_with(0).says("sessionId=");
+        assert_eq!(told.stdout.contains("; Secure"), is_secure, "{told:?}");
+    }
+}
+
+#[test]
 fn an_id_of_no_session_is_never_adopted() {
     let site = Site::new();
     let forged = format!("sessionId={}", "a".repeat(40));
