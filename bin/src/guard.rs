@@ -23,7 +23,8 @@ Examples:
   # For Apache, whose module knows no Unix sockets
   cgi-session guard --listen 127.0.0.1:9010
 
-Answers FastCGI requests, as Responder and as Authorizer, by the session that their cookie opens:
+Answers FastCGI requests, as Responder and as Authorizer, by the session that their cookie opens, or their header field
+with `idFrom = header:NAME`:
 
   200  it has a user, whom the header Variable-REMOTE_USER names
   401  there is no such session, or it has no user; with --login a redirect
@@ -99,8 +100,14 @@ fn answer(
     login: Option<&HeaderValue>,
     request: &mut Request,
 ) -> Result<Response, Error> {
-    let cookies = request.header("cookie").unwrap_or_default();
-    let session = manager.read(cookies.as_bytes())?;
+    let id_from = manager.config().get("idFrom").unwrap_or_default();
+    let session = if id_from.starts_with("header:") {
+        request.read_session()?
+    } else {
+        // Apart from the request, which would note that a cookie was sent that a server drops here.
+        let cookies = request.header("cookie").unwrap_or_default();
+        manager.read(cookies.as_bytes())?
+    };
     let session = session.filter(|session| !session.is_replaced());
     let user = session.as_ref().and_then(|session| session.user());
     let response = match user.filter(|user| !user.is_empty()) {

@@ -19,11 +19,16 @@ struct Guard {
 
 impl Guard {
     fn start(more: &[&str]) -> Self {
+        Guard::start_with(more, "cookie")
+    }
+
+    fn start_with(more: &[&str], id_from: &str) -> Self {
         let site = Site::new();
         let socket = site.parent().join("guard.sock");
         let mut command = site.about("guard");
         let listen = format!("unix:{}", socket.display());
         command.args(["--listen", &listen]).args(more);
+        command.env("CGI_SESSION_ID_FROM", id_from);
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         wait_until("the guard listens", || UnixStream::connect(&socket).is_ok());
         Guard {
@@ -189,6 +194,20 @@ fn a_user_whose_name_would_be_another_one_in_a_header_is_403() {
         let reply = guard.answer(&format!("sessionId={}", id.secret()));
         assert_eq!(reply.status(), 403, "{user:?}: {reply:?}");
         assert!(!reply.head.contains("ada"), "{reply:?}");
+    }
+}
+
+#[test]
+fn an_id_in_a_header_field_counts_where_the_configuration_says_so() {
+    let guard = Guard::start_with(&[], "header:X-Session-Id");
+    let ada = guard.session(of_user("ada"));
+    let id = ada.strip_prefix("sessionId=").unwrap();
+    for (name, value, status) in [("HTTP_X_SESSION_ID", id, 200), ("HTTP_COOKIE", &*ada, 401)] {
+        let params = params("GET", "", &[(name, value.as_bytes())]);
+        let mut bytes = head(1, 0, &params);
+        bytes[9] = Role::Authorizer as u8;
+        let mut client = Client::connect(&Address::Unix(guard.socket.clone())).unwrap();
+        assert_eq!(client.ask(1, &bytes).status(), status, "{name}");
     }
 }
 
