@@ -32,7 +32,8 @@ pub(super) struct Locked {
 }
 
 impl ManagerInner {
-    /// Waits for a session until `deadline` and loads what is stored.
+    /// Waits for a session until `deadline` and loads what is stored. What is too old and left to the clean-up is
+    /// none.
     pub(super) fn lock(
         &self,
         session: &SessionDigest,
@@ -49,14 +50,15 @@ impl ManagerInner {
         if let Err(Error::Busy { waited, .. }) = &mut found {
             *waited = started.elapsed();
         }
-        Ok(found?.map(|(mut stored, lease)| {
+        Ok(found?.and_then(|(mut stored, lease)| {
             stored.record = stored.record.settled(now);
-            Locked {
+            let is_left = self.config.keeps_expired() && self.is_too_old(&stored.record, now);
+            (!is_left).then_some(Locked {
                 stored,
                 lease,
                 guard,
                 now,
-            }
+            })
         }))
     }
 

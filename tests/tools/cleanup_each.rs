@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use testkit::tools::{
     Finished, HOUR, SOMEBODY, Site, Stored, is_installed, is_root, owner, set_age, set_mode,
 };
+use testkit::wait_until;
 
 /// Writes a program in sh beside the sessions.
 fn program(site: &Site, script: &str) -> PathBuf {
@@ -270,6 +271,30 @@ fn with_expired_by_cleanup_only_the_clean_up_deletes_and_expired_sessions_are_in
     each(&site, &program, &[]).exits_with(0).says_nothing();
     assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
     assert!(!expired.path.exists());
+}
+
+#[test]
+fn with_expired_by_cleanup_a_request_leaves_what_its_lifetime_has_ended_to_the_clean_up() {
+    let site = Site::new();
+    let config = site.manager().config().clone();
+    let config = config.set("expiredBy", "cleanup").unwrap();
+    let config = config.set("lifetime", "1s").unwrap();
+    let manager = cgi_session::SessionManager::new(config).unwrap();
+    let mut session = manager.start("").unwrap();
+    session.insert("pageViews", 7).unwrap();
+    session.save().unwrap();
+    let id = session.id().unwrap().clone();
+    drop(session);
+    let cookie = format!("sessionId={}", id.secret());
+    wait_until("it is too old", || manager.read(&cookie).unwrap().is_none());
+    assert!(manager.existing(&cookie).unwrap().is_none());
+    manager.start(&cookie).unwrap().destroy().unwrap();
+    assert!(!manager.destroy_by_digest(&id.digest()).unwrap());
+    let store = cgi_session::FileStore::new(manager.config()).unwrap();
+    set_age(&store.path(&id), 2 * HOUR);
+    let program = recorder(&site, 0);
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
 }
 
 #[test]
