@@ -119,7 +119,7 @@ pub fn start_apache(site: &Site, wiki: u16, guard: u16) -> Option<Server> {
         fs::write(directory.join(file), shipped(file, &[])).unwrap();
         let port = ports[0];
         let own = format!(
-            "Listen 127.0.0.1:{port}\nDefine CGI_SESSION_GUARDED_PORT {port}\n\
+            "MergeSlashes Off\nListen 127.0.0.1:{port}\nDefine CGI_SESSION_GUARDED_PORT {port}\n\
              Define CGI_SESSION_GUARD 127.0.0.1:{guard}\nDefine CGI_SESSION_WIKI 127.0.0.1:{wiki}\nInclude {file}\n"
         );
         let modules = [
