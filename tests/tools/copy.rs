@@ -596,5 +596,5 @@ fn root_copies_as_the_owner_and_leaves_nothing_of_roots() {
         }
     }
     let refused = Finished::of(&mut pair.command("old", "third"));
-    refused.exits_with(78).complains("nobody can use both");
+    refused.exits_with(78).complains("no user can use both");
 }
