@@ -71,6 +71,8 @@ impl Response {
     /// A client has to keep to `responseMinRate` only while a write waits for it; `produce` may be silent
     /// for as long as it likes.
     ///
+    /// Clones of the response have one stream together, which the first that is sent gets.
+    ///
     /// The response says `X-Accel-Buffering: no`, so that nginx passes each write on. A `content_type` that no
     /// header field may hold is `application/octet-stream`.
     ///
