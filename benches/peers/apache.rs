@@ -28,7 +28,7 @@ impl Apache {
     pub(crate) fn start(installed: &[&Installed]) -> Outcome<Self> {
         debian::need(&[("apache2", "apache2")])?;
         let place = nginx::directory()?;
-        let port = process::free_port()?;
+        let port = testkit::outside::free_port();
         for peer in installed {
             let sessions = place.path().join(peer.peer.key());
             fs::create_dir(&sessions)?;

@@ -30,7 +30,7 @@ impl Site {
                 servers.push(Server::start(peer, *deployment, place.path())?);
             }
         }
-        let port = process::free_port()?;
+        let port = testkit::outside::free_port();
         let file = place.path().join("nginx.conf");
         fs::write(&file, configuration(&servers, port, place.path()))?;
         let mut command = Command::new("nginx");

@@ -1,15 +1,12 @@
 //! Processes that are started here and end with their owner, and what they cost.
 
 use std::fs;
-use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal};
 
 use crate::measured::Outcome;
 
@@ -50,18 +47,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _: rustix::io::Result<()> =
-            rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        let _: io::Result<()> = self.child.kill();
-        let _: io::Result<_> = self.child.wait();
+        testkit::server::stop(&mut self.child);
     }
 }
 
@@ -111,11 +97,6 @@ fn entry(stat: &str) -> Option<Entry> {
         parent: fields.get(1)?.parse().ok()?,
         ticks: ticks(11)? + ticks(12)?,
     })
-}
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// Waits until somebody listens on the port.

@@ -21,6 +21,7 @@ pub mod disk;
 pub mod engines;
 pub mod fastcgi;
 pub mod guarded;
+pub mod holding;
 pub mod lighttpd;
 pub mod machine;
 pub mod mysql;

@@ -77,6 +77,10 @@ pub fn is_waited_for(path: &Path) -> bool {
     locks.lines().any(is_wait)
 }
 
+pub fn send(signal: Signal, process: &Child) {
+    rustix::process::kill_process(Pid::from_child(process), signal).unwrap();
+}
+
 /// A process that does not outlive its test.
 pub struct Killed(pub Child);
 

@@ -93,6 +93,14 @@ impl Cgi {
         command
     }
 
+    /// A shell command that becomes the program, which is its `$0`, under the same variables.
+    pub fn by_shell(&self, script: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]).arg(&self.program);
+        shell.env_clear().envs(self.variables.iter().cloned());
+        shell
+    }
+
     /// Runs the program and expects a complete response.
     #[track_caller]
     pub fn run(self) -> Outcome {
@@ -103,12 +111,7 @@ impl Cgi {
     /// Runs the program by a command that starts it.
     #[track_caller]
     pub fn run_by(self, mut command: Command) -> Outcome {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = piped(&mut command);
         self.write_body(&mut child);
         Outcome::of(child)
     }
@@ -202,6 +205,16 @@ impl Outcome {
         assert!(self.body.contains(text), "no {text:?} in {self:#?}");
         self
     }
+}
+
+/// Starts a program with a pipe at each of its standard streams.
+pub fn piped(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Waits for a program; how it ended, and what it wrote to stdout and stderr.

@@ -152,11 +152,6 @@ impl Way {
         self.prefix
     }
 
-    /// Whether it leads to the responder that runs by itself, which no server has started.
-    pub fn is_to_the_responder(&self) -> bool {
-        ["/app", "/kept"].contains(&self.prefix)
-    }
-
     /// The server that it leads through.
     pub fn server(self, servers: &Servers) -> &Server {
         let found = servers.all().find(|it| it.ports.contains(&self.port));

@@ -6,9 +6,24 @@
 mod clock;
 mod disks;
 mod holders;
-mod holding;
 mod limits;
 mod planted;
 mod resident;
 mod swap;
 mod visitor;
+
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use testkit::program::{end_of, piped};
+
+/// Cleans up by the tool, as cron would: how it ended, and what it said.
+#[track_caller]
+fn clean_up(directory: &Path, variables: &[(&str, &str)]) -> (ExitStatus, String) {
+    let mut command = Command::new(testkit::tool("cgi-session-cleanup"));
+    command.arg("--storage-file-dir").arg(directory);
+    command.env_remove("CGI_SESSION_CONFIG");
+    command.envs(variables.iter().copied());
+    let (status, _, stderr) = end_of(piped(&mut command));
+    (status, stderr)
+}

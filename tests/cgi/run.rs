@@ -1,14 +1,14 @@
 //! The CGI runner, without a server: what a program answers when it fails, waits, or is started by hand.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, SessionId, SessionManager};
-use rustix::process::{Pid, Signal, kill_process};
-use testkit::outside::full_pipe;
-use testkit::program::{Cgi, Outcome, end_of};
+use rustix::process::Signal;
+use testkit::holding::Holding;
+use testkit::outside::{full_pipe, send};
+use testkit::program::{Cgi, Outcome, end_of, piped};
 use testkit::site::Site;
 use testkit::{example, is_installed};
 
@@ -292,7 +292,7 @@ fn a_logout_with_a_session_that_is_held_ends_the_others_and_keeps_the_cookie() {
     let started = Instant::now();
     let refused = log_out(&site, "destroy", &shown);
     refused.expect_failure(503, &["still locked after "]);
-    assert!(started.elapsed() < Duration::from_secs(8));
+    assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(site.files().len(), 2);
     for session in held {
         session.commit().unwrap();
@@ -319,28 +319,14 @@ fn a_session_that_another_manager_of_the_request_opens_is_busy() {
 fn a_lock_that_is_not_had_in_time_gives_503_and_the_log_names_the_holder() {
     let site = Site::with_settings("lockTimeout = 1s\n");
     let id = counted_once(&site);
-    let holding = Cgi::new("misbehave", &site).visitor(&id).query("mode=hold");
-    let mut holder = holding
-        .command()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(holder.stderr.take().unwrap());
-    let mut line = String::new();
-    stderr.read_line(&mut line).unwrap();
-    assert_eq!(line, "holding\n");
-
+    let holding = Holding::start(&site, Some(&id), &[]);
     let refused = Cgi::new("counter", &site).visitor(&id).run();
-    let process = format!("process {} (misbehave), running for ", holder.id());
+    let process = format!("process {} (misbehave), running for ", holding.child.id());
     let refused = refused.expect_failure(503, &["still locked after", &process, " s"]);
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!(wait > 0);
 
-    // Its body ends, and with it the wait.
-    drop(holder.stdin.take());
-    assert_eq!(Outcome::of(holder).status, 200);
+    assert_eq!(holding.end().status, 200);
     expect_count(&site, &id, "here 1001 time");
 }
 
@@ -358,23 +344,8 @@ fn a_program_that_is_told_to_end_frees_its_lock_and_saved_nothing() {
 fn check_that_a_holder_who_is_ended_saves_nothing(signal: Signal) {
     let site = Site::new();
     let id = counted_once(&site);
-    let holding = Cgi::new("misbehave", &site).visitor(&id).query("mode=hold");
-    let mut holder = holding
-        .command()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut first = [0; 7];
-    holder
-        .stderr
-        .take()
-        .unwrap()
-        .read_exact(&mut first)
-        .unwrap();
-    let pid = Pid::from_raw(i32::try_from(holder.id()).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
+    let mut holder = Holding::start(&site, Some(&id), &[]).child;
+    send(signal, &holder);
     assert_eq!(holder.wait().unwrap().signal(), Some(signal.as_raw()));
     expect_count(&site, &id, "here 2 time");
 }
@@ -383,7 +354,7 @@ fn check_that_a_holder_who_is_ended_saves_nothing(signal: Signal) {
 fn head_is_answered_with_the_length_of_the_page_and_without_the_page() {
     let site = Site::new();
     let request = Cgi::new("lookup", &site).method("HEAD");
-    let (status, head, stderr) = end_of(start(&mut request.command()));
+    let (status, head, stderr) = end_of(piped(&mut request.command()));
     assert!(status.success() && stderr.is_empty(), "{stderr}");
     let page = Cgi::new("lookup", &site).run().expect(200, "no session");
     let length = format!("Content-Length: {}\r\n\r\n", page.body.len());
@@ -404,13 +375,7 @@ fn a_reader_who_leaves_disturbs_nobody_and_what_was_committed_stays() {
     let id = counted_once(&site);
     for mode in ["", "mode=large"] {
         let request = Cgi::new("misbehave", &site).visitor(&id).query(mode);
-        let mut command = request.command();
-        let mut program = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut program = piped(&mut request.command());
         drop(program.stdout.take());
         drop(program.stdin.take());
         let (status, _, stderr) = end_of(program);
@@ -425,22 +390,8 @@ fn closed_descriptors_disturb_nobody() {
     let id = counted_once(&site);
     let request = Cgi::new("counter", &site).visitor(&id);
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let shell = Command::new("/bin/sh")
-            .args(["-c", &format!("exec \"$0\" {closed}")])
-            .arg(example("counter"))
-            .env_clear()
-            .envs(
-                request
-                    .command()
-                    .get_envs()
-                    .filter_map(|(k, v)| Some((k, v?))),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (status, _, stderr) = end_of(shell);
+        let mut shell = request.by_shell(&format!("exec \"$0\" {closed}"));
+        let (status, _, stderr) = end_of(piped(&mut shell));
         assert!(
             status.success() && stderr.is_empty(),
             "{closed}: {status} {stderr}"
@@ -452,7 +403,7 @@ fn closed_descriptors_disturb_nobody() {
 #[test]
 fn a_program_that_no_server_started_explains_itself() {
     let mut command = Command::new(example("counter"));
-    let (status, stdout, stderr) = end_of(start(command.env_clear()));
+    let (status, stdout, stderr) = end_of(piped(command.env_clear()));
     assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
     for part in ["a web server starts it", "REQUEST_METHOD=GET", "cgi-bin"] {
         assert!(stderr.contains(part), "{stderr}");
@@ -471,16 +422,7 @@ fn a_program_in_a_terminal_explains_itself_there() {
         .arg(program)
         .arg("/dev/null")
         .env_remove("REQUEST_METHOD");
-    let (status, terminal, _) = end_of(start(&mut command));
+    let (status, terminal, _) = end_of(piped(&mut command));
     assert_eq!(status.code(), Some(2), "{terminal}");
     assert!(terminal.contains("a web server starts it"), "{terminal}");
-}
-
-fn start(command: &mut Command) -> std::process::Child {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout};
 
-use testkit::program::{Cgi, Outcome};
+use testkit::program::{Cgi, Outcome, piped};
 use testkit::site::Site;
 use testkit::wait_until;
 
@@ -18,9 +18,7 @@ fn request(site: &Site, query: &str) -> Cgi {
 
 /// Starts the program and reads the beginning of its response.
 fn start(request: &Cgi) -> (Child, BufReader<ChildStdout>, String) {
-    let mut command = request.command();
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = piped(&mut request.command());
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut head = String::new();
     while !head.contains("count 1\n") {
@@ -123,9 +121,7 @@ fn the_example_of_events_tells_what_other_requests_store() {
     let page = Cgi::new("events", &site).run();
     page.expect(200, "new EventSource('events?follow=1')");
     let request = Cgi::new("events", &site).visitor(&id).query("follow=1");
-    let mut command = request.command();
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = piped(&mut request.command());
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut told = String::new();
     for views in 1..=2 {

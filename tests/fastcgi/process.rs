@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testkit::example;
 use testkit::fastcgi::client::{Address, Client, KEEP, get, head, params, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
-use testkit::outside::{Killed, free_port};
+use testkit::outside::{Killed, free_port, send};
 use testkit::responder;
 
 /// How much a program may grow over all its requests, in KiB.
@@ -142,8 +142,7 @@ fn an_address_that_others_reach_is_warned_of() {
         let mut child = Killed(command.spawn().unwrap());
         let address = Address::Tcp(([127, 0, 0, 1], port).into());
         until("it listens", || Client::connect(&address).is_ok());
-        let pid = rustix::process::Pid::from_child(&child.0);
-        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        send(Signal::TERM, &child.0);
         let said = io::read_to_string(child.0.stderr.take().unwrap()).unwrap();
         assert_eq!(
             said.contains("FCGI_WEB_SERVER_ADDRS"),
@@ -167,8 +166,7 @@ fn a_socket_left_by_a_killed_program_is_replaced_and_goes_with_its_program() {
     let found = fs::symlink_metadata(&path).unwrap();
     assert!(found.file_type().is_socket());
     assert_eq!(found.permissions().mode() & 0o777, 0o660);
-    let pid = rustix::process::Pid::from_child(&child.0);
-    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    send(Signal::TERM, &child.0);
     assert!(child.0.wait().unwrap().success());
     assert!(!path.exists());
 }
@@ -260,8 +258,7 @@ fn a_program_that_nohup_started_survives_its_terminal() {
     let child = Killed(command.spawn().unwrap());
     let address = Address::Unix(socket);
     until("it listens", || Client::connect(&address).is_ok());
-    let pid = rustix::process::Pid::from_child(&child.0);
-    rustix::process::kill_process(pid, Signal::HUP).unwrap();
+    send(Signal::HUP, &child.0);
     let mut client = Client::connect(&address).unwrap();
     assert_eq!(client.ask(1, &get(1, 0, "")).text(), "ok");
 }
@@ -569,8 +566,8 @@ fn a_store_that_is_away_at_the_start_is_used_when_it_is_there() {
     let directory = TempDir::new().unwrap();
     let sign = directory.path().join("store");
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
-    let server = setup.variable("ECHO_STORE", sign.display()).start();
     let started = Instant::now();
+    let server = setup.variable("ECHO_STORE", sign.display()).start();
     for _ in 0..100 {
         let reply = server.ask(&get(1, 0, "mode=count"));
         assert_eq!(reply.status(), 503, "{reply:?}");
@@ -580,8 +577,9 @@ fn a_store_that_is_away_at_the_start_is_used_when_it_is_there() {
     let tries = || fs::metadata(sign.with_extension("tries")).unwrap().len();
     until("it was looked for again", || tries() > 2);
     // Once a second, and at the start.
+    let number = tries();
     let at_most = started.elapsed().as_secs() + 3;
-    assert!(tries() <= at_most, "{} tries", tries());
+    assert!(number <= at_most, "{number} tries");
     fs::write(&sign, "").unwrap();
     until("a session is counted", || {
         server.ask(&get(1, 0, "mode=count")).status() == 200

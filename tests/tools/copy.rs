@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{Config, Record, SessionDigest, SessionId, SessionManager};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
+use testkit::outside::send;
 use testkit::tools::{
     Finished, SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name, session_of_a_later_version,
     set_age, set_mode, tool,
@@ -457,9 +458,8 @@ fn an_interrupted_copy_exits_with_130_and_the_next_one_brings_the_rest() {
             .spawn()
             .unwrap();
         wait_until("the first session arrives", || !all(&new).is_empty());
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         // It may have ended by itself, and is not waited for yet.
-        kill_process(pid.unwrap(), Signal::INT).unwrap();
+        send(Signal::INT, &child);
         let code = child.wait().unwrap().code();
         if code == Some(0) {
             continue;

@@ -10,6 +10,7 @@ use cgi_session_tools::stores::manager;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::outside::send;
 use testkit::redis::RedisServer;
 use testkit::tools::{Finished, HOUR, program, set_mode};
 use testkit::wait_until;
@@ -221,8 +222,7 @@ fn an_interrupted_trial_leaves_nothing_in_the_engine_either() {
 }
 
 fn interrupted(mut child: Child) -> Option<i32> {
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    kill_process(pid.unwrap(), Signal::INT).unwrap();
+    send(Signal::INT, &child);
     child.wait().unwrap().code()
 }
 

@@ -11,9 +11,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use testkit::disk::SmallDisk;
+use testkit::outside::send;
 use testkit::tools::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -80,11 +81,6 @@ fn begin(site: &Site, arguments: &[&str]) -> Child {
         thread::sleep(Duration::from_millis(5));
     }
     child
-}
-
-fn send(signal: Signal, child: &Child) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    kill_process(pid.unwrap(), signal).unwrap();
 }
 
 /// How a trial ended, and what it said.

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use testkit::outside::send;
+use testkit::program::piped;
 use testkit::tools::{Finished, Site};
 use testkit::wait_until;
 
@@ -355,12 +357,7 @@ fn the_body_of_the_request_is_the_programs_to_read() {
     command
         .env("REQUEST_METHOD", "POST")
         .env("CONTENT_LENGTH", "5");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = piped(&mut command);
     child.stdin.take().unwrap().write_all(b"a=b&c").unwrap();
     page(child.wait_with_output().unwrap().into()).is("200", "a=b&c");
 }
@@ -412,7 +409,7 @@ fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
         let stored = site.session();
         let (first, path) = started(&site, stored.cookie());
         let program = fs::read_to_string(path.with_extension("pid")).unwrap();
-        kill_process(Pid::from_child(&first), signal).unwrap();
+        send(signal, &first);
         let ended = Finished::from(first.wait_with_output().unwrap());
         let ended = ended
             .exits_with(128 + signal.as_raw())
@@ -444,8 +441,7 @@ fn started(site: &Site, cookie: &str) -> (Child, PathBuf) {
          until grep -q go \"$SESSION_VALUES\"; do sleep 0.01; done; {TYPE}; echo done"
     );
     let mut command = wrapper(site, cookie, &script);
-    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = piped(&mut command);
     let mut line = String::new();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     stderr.read_line(&mut line).unwrap();

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::fastcgi::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
-use crate::outside::free_port;
+use crate::outside::{free_port, send};
 
 /// Where the listening socket comes from.
 #[derive(Clone, Copy, Debug)]
@@ -206,8 +206,7 @@ impl Server {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        send(signal, &self.child);
     }
 
     /// Waits for the program's end.

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::SystemTime;
 
-use super::holding::Holding;
-use testkit::program::{Cgi, Outcome, end_of};
+use super::clean_up;
+use testkit::holding::Holding;
+use testkit::program::{Cgi, Outcome};
 use testkit::site::Site;
-use testkit::{example, repository, tool};
+use testkit::{example, repository};
 
 const HOUR: i64 = 3600;
 const YEARS: i64 = 10 * 365 * 24 * HOUR;
@@ -83,22 +84,9 @@ impl WrongClock {
     /// Cleans up as root's cron would; nothing may be said.
     #[track_caller]
     fn clean_up(&self) {
-        let mut command = Command::new(tool("cgi-session-cleanup"));
-        command.arg("--storage-file-dir").arg(self.site.sessions());
-        command
-            .env_remove("CGI_SESSION_CONFIG")
-            .envs(self.variables());
-        let (status, _, stderr) = end_of(piped(&mut command).spawn().unwrap());
+        let (status, stderr) = clean_up(&self.site.sessions(), &self.variables());
         assert!(status.success() && stderr.is_empty(), "{status} {stderr}");
     }
-}
-
-fn piped(command: &mut Command) -> &mut Command {
-    use std::process::Stdio;
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
 }
 
 fn since_1970() -> i64 {

@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::holding::Holding;
 use super::visitor::{End, Visitor, newcomer};
 use testkit::disk::{self, Ext4, Room};
 use testkit::example;
+use testkit::holding::Holding;
 use testkit::site::Site;
 
 /// Fills a disk, but for so many bytes.

@@ -5,12 +5,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
-};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
-use super::holding::Holding;
 use super::visitor::{End, Visitor, newcomer};
+use testkit::holding::Holding;
+use testkit::outside::send;
 use testkit::program::Cgi;
 use testkit::site::Site;
 
@@ -19,7 +18,7 @@ fn a_stopped_holder_costs_others_of_its_session_the_lock_timeout_and_nobody_else
     let site = Site::with_settings("lockTimeout = 1s\n");
     let (mut visitor, mut other) = (Visitor::begin(&site), Visitor::begin(&site));
     let holding = Holding::start(&site, Some(visitor.id()), &[]);
-    kill_process(Pid::from_child(&holding.child), Signal::STOP).unwrap();
+    send(Signal::STOP, &holding.child);
     let started = Instant::now();
     let refused = Cgi::new("counter", &site).visitor(visitor.id()).run();
     let waited = started.elapsed();
@@ -31,7 +30,7 @@ fn a_stopped_holder_costs_others_of_its_session_the_lock_timeout_and_nobody_else
         other.goes_on();
         assert_eq!(newcomer(&site, ""), End::Served);
     }
-    kill_process(Pid::from_child(&holding.child), Signal::CONT).unwrap();
+    send(Signal::CONT, &holding.child);
     holding.end().expect(200, "unharmed");
     visitor.sees(1001);
 }

@@ -7,16 +7,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 
+use super::clean_up;
 use super::visitor::{End, Visitor, newcomer};
 use testkit::disk::{Ext4, Room};
-use testkit::program::end_of;
 use testkit::site::Site;
-use testkit::tool;
 
 type Plant = fn(&Path, &Path);
 
@@ -68,20 +67,6 @@ fn age(path: &Path) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-fn clean_up(site: &Site) -> (ExitStatus, String) {
-    let mut command = Command::new(tool("cgi-session-cleanup"));
-    command
-        .arg("--storage-file-dir")
-        .arg(site.sessions())
-        .env_remove("CGI_SESSION_CONFIG");
-    let piped = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let (status, _, stderr) = end_of(piped.spawn().unwrap());
-    (status, stderr)
-}
-
 fn expired(site: &Site) -> std::path::PathBuf {
     assert_eq!(newcomer(site, ""), End::Served);
     let paths = site
@@ -122,7 +107,7 @@ fn what_is_planted_under_any_name_harms_nobody_and_is_left_alone() {
         visitor.goes_on();
         assert_eq!(newcomer(&site, ""), End::Served);
         let due = expired(&site);
-        let (status, stderr) = clean_up(&site);
+        let (status, stderr) = clean_up(&site.sessions(), &[]);
         assert!(
             !due.exists(),
             "{what} keeps the clean-up from its work: {stderr}"
@@ -166,7 +151,7 @@ fn names_that_are_no_text_are_left_alone() {
         age(&path);
     }
     visitor.goes_on();
-    let (status, stderr) = clean_up(&site);
+    let (status, stderr) = clean_up(&site.sessions(), &[]);
     assert!(status.success() && stderr.is_empty(), "{stderr}");
     for name in names {
         let path = site.sessions().join(OsStr::from_bytes(name));
@@ -214,11 +199,11 @@ fn files_that_may_not_be_changed_are_told_and_go_on_when_they_may() {
     visitor.goes_on();
     let (stubborn, due) = (expired(&site), expired(&site));
     change(&stubborn, "+i");
-    let (status, stderr) = clean_up(&site);
+    let (status, stderr) = clean_up(&site.sessions(), &[]);
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stubborn.exists() && !due.exists(), "{stderr}");
     change(&stubborn, "-i");
-    assert!(clean_up(&site).0.success() && !stubborn.exists());
+    assert!(clean_up(&site.sessions(), &[]).0.success() && !stubborn.exists());
     disk.unmount();
 }
 

@@ -1,10 +1,7 @@
 //! A visitor who keeps a ledger: what the site has acknowledged must be there when the trouble is
 //! over, and a page that is no success must say so in full, and in the log why.
 
-use std::process::{Command, Stdio};
-
-use testkit::example;
-use testkit::program::{Cgi, Outcome, end_of};
+use testkit::program::{Cgi, Outcome, end_of, piped};
 use testkit::site::Site;
 
 pub(crate) struct Visitor<'a> {
@@ -47,7 +44,7 @@ impl<'a> Visitor<'a> {
     pub(crate) fn count(&mut self, prepare: &str) -> End {
         let request = Cgi::new("counter", self.site).visitor(&self.id);
         let expected = format!("here {} time", self.views + 1);
-        let end = self.send(&request, "counter", prepare, &expected);
+        let end = self.send(&request, prepare, &expected);
         match end {
             End::Served => self.views += 1,
             End::Refused(_) => {}
@@ -63,7 +60,7 @@ impl<'a> Visitor<'a> {
         let name = format!("{}-{}", self.attempts, "J".repeat(length));
         let form = format!("myname=x&firstname={name}");
         let request = Cgi::new("begin", self.site).form(&form).visitor(&self.id);
-        let end = self.send(&request, "begin", prepare, "Your name is x");
+        let end = self.send(&request, prepare, "Your name is x");
         match end {
             End::Served => self.name = name,
             End::Refused(_) => {}
@@ -106,8 +103,8 @@ impl<'a> Visitor<'a> {
     }
 
     #[track_caller]
-    fn send(&self, request: &Cgi, program: &str, prepare: &str, expected: &str) -> End {
-        let end = send(self.site, request, program, prepare, expected);
+    fn send(&self, request: &Cgi, prepare: &str, expected: &str) -> End {
+        let end = send(self.site, request, prepare, expected);
         if let (End::Refused(_), Some(log)) = &end {
             assert!(!log.contains(&self.id), "the id is in the log: {log}");
         }
@@ -117,29 +114,8 @@ impl<'a> Visitor<'a> {
 
 /// Runs a program that a shell command prepares.
 #[track_caller]
-fn send(
-    site: &Site,
-    request: &Cgi,
-    program: &str,
-    prepare: &str,
-    expected: &str,
-) -> (End, Option<String>) {
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", &format!("{prepare}\nexec \"$0\"")])
-        .arg(example(program))
-        .env_clear();
-    let command = request.command();
-    shell.envs(
-        command
-            .get_envs()
-            .filter_map(|(key, value)| Some((key, value?))),
-    );
-    let piped = shell
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap();
+fn send(site: &Site, request: &Cgi, prepare: &str, expected: &str) -> (End, Option<String>) {
+    let mut child = piped(&mut request.by_shell(&format!("{prepare}\nexec \"$0\"")));
     request.write_body(&mut child);
     let (status, stdout, stderr) = end_of(child);
     if !status.success() {
@@ -163,12 +139,5 @@ fn send(
 /// Somebody new comes: is served, or refused without a trace.
 #[track_caller]
 pub(crate) fn newcomer(site: &Site, prepare: &str) -> End {
-    send(
-        site,
-        &Cgi::new("counter", site),
-        "counter",
-        prepare,
-        "here 1 time",
-    )
-    .0
+    send(site, &Cgi::new("counter", site), prepare, "here 1 time").0
 }

@@ -1,19 +1,19 @@
 //! A request whose handler holds its session until it is told to go on.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr};
 
-use testkit::program::{Cgi, Outcome};
-use testkit::site::Site;
+use crate::program::{Cgi, Outcome, piped};
+use crate::site::Site;
 
-pub(crate) struct Holding {
-    pub(crate) child: Child,
+pub struct Holding {
+    pub child: Child,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Holding {
     /// Sends a request of this visitor, or of nobody, and returns when its handler has the session.
-    pub(crate) fn start(site: &Site, visitor: Option<&str>, further: &[(&str, &str)]) -> Self {
+    pub fn start(site: &Site, visitor: Option<&str>, further: &[(&str, &str)]) -> Self {
         let mut request = Cgi::new("misbehave", site).query("mode=hold");
         if let Some(id) = visitor {
             request = request.visitor(id);
@@ -23,11 +23,7 @@ impl Holding {
             .variable("CONTENT_LENGTH", "1")
             .command();
         command.envs(further.iter().copied());
-        let piped = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = piped.spawn().unwrap();
+        let mut child = piped(&mut command);
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
@@ -37,7 +33,7 @@ impl Holding {
 
     /// Lets the handler end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Outcome {
+    pub fn end(mut self) -> Outcome {
         self.child.stdin.take().unwrap().write_all(b"x").unwrap();
         let mut answer = Outcome::of(self.child);
         self.stderr.read_to_string(&mut answer.stderr).unwrap();
