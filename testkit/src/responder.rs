@@ -40,8 +40,6 @@ impl Socket {
 
     /// Starts a program with the socket as descriptor 0.
     pub fn start(&self, program: &Path) -> Responder {
-        // The program before may have changed that for all that share the socket.
-        self.listener.set_nonblocking(false).unwrap();
         let socket: OwnedFd = self.listener.try_clone().unwrap().into();
         let mut command = as_web_user(program);
         let log = log(&self.path.with_extension("log"));
@@ -54,6 +52,12 @@ impl Socket {
             .spawn()
             .unwrap();
         Responder { process }
+    }
+
+    /// Undoes what the program before may have set for all that share the socket, while none does: one that
+    /// waits in accept(2) with a connection in hand would keep that waiting.
+    pub fn block(&self) {
+        self.listener.set_nonblocking(false).unwrap();
     }
 
     /// What the programs had to say.

@@ -82,6 +82,7 @@ fn put_in_place(servers: &Servers, program: &str) {
     running.signal(Signal::TERM);
     running.end();
     let program = servers.program().with_file_name(program);
+    servers.socket.block();
     *app = Some(servers.socket.start(&program));
 }
 
