@@ -164,7 +164,7 @@ fn takes_two_seconds(server: &Server, length: usize) -> bool {
 #[test]
 fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
     let server = server("4")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "3s")
+        .variable("CGI_SESSION_BODY_TIMEOUT", "8s")
         .start();
     let mut uploads: Vec<_> = (0..6)
         .map(|_| {
@@ -186,7 +186,8 @@ fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
                 assert_eq!(reply.status(), 503);
                 assert!(reply.head.contains("Retry-After: "), "{}", reply.head);
             } else {
-                client.send(&record(STDIN, 1, &[1; 1_000])).unwrap();
+                // It may be refused at this moment.
+                let _ = client.send(&record(STDIN, 1, &[1; 1_000]));
             }
             !is_refused
         });
@@ -200,11 +201,11 @@ fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
             .unwrap();
         assert_eq!(client.reply(1).unwrap().status(), 200);
     }
-    assert!(
-        server
-            .log()
-            .contains("4 requests with long bodies are refused")
-    );
+    // All at once, or those that came later a moment later.
+    let log = server.log();
+    let told = log.split(" requests with long bodies are refused");
+    let refused = told.filter_map(|before| before.rsplit(' ').next()?.parse::<usize>().ok());
+    assert_eq!(refused.sum::<usize>(), 4, "{log}");
 }
 
 #[test]
