@@ -49,57 +49,65 @@ fn remote(params: &Params) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-/// What a trusted proxy says. Anything malformed counts as nothing.
+/// What a trusted proxy says. Anything malformed counts as nothing where it is reached: what a client sent
+/// stands before what its proxies added.
 fn told(params: &Params, config: &Config) -> Option<Origin> {
     let trusted = &config.trusted_proxies;
     if trusted.is_empty() || !trusted.contains(remote(params)?) {
         return None;
     }
     let field = |name: &str| {
-        let field = params.joined(name, b", ");
-        let field = field.map(|field| String::from_utf8(field).unwrap_or_else(|_| "\0".to_owned()));
-        field.unwrap_or_default()
+        let field = params.joined(name, b", ").unwrap_or_default();
+        String::from_utf8_lossy(&field).into_owned()
     };
     match config.trusted_proxy_header {
-        ProxyHeader::XForwarded => x_forwarded(
+        ProxyHeader::XForwarded => Some(x_forwarded(
             &field("HTTP_X_FORWARDED_FOR"),
             &field("HTTP_X_FORWARDED_PROTO"),
             trusted,
-        ),
+        )),
         ProxyHeader::Forwarded => forwarded(&field("HTTP_FORWARDED"), trusted),
     }
 }
 
-/// `X-Forwarded-For` and `X-Forwarded-Proto`. Of several schemes there is one for each address.
-fn x_forwarded(addresses: &str, schemes: &str, trusted: &Networks) -> Option<Origin> {
+/// `X-Forwarded-For` and `X-Forwarded-Proto`, each of which counts without the other. Of several schemes
+/// there is one for each address.
+fn x_forwarded(addresses: &str, schemes: &str, trusted: &Networks) -> Origin {
     let addresses: Vec<_> = addresses.split(',').map(str::trim).collect();
     let schemes: Vec<_> = schemes.split(',').map(str::trim).collect();
-    let mut client = Origin::default();
-    let mut place = None;
-    if addresses != [""] {
-        for (index, text) in addresses.iter().enumerate().rev() {
-            let address = address(text)?;
-            (client.address, place) = (Some(address), Some(index));
-            if !trusted.contains(address) {
-                break;
-            }
+    let client = nearest(&addresses, trusted);
+    let scheme = match (schemes.as_slice(), client) {
+        ([only], _) => Some(*only),
+        (several, Some((_, place))) if several.len() == addresses.len() => Some(several[place]),
+        _ => None,
+    };
+    Origin {
+        address: client.map(|(address, _)| address),
+        is_https: scheme.and_then(is_scheme_https),
+    }
+}
+
+/// The last address that is no trusted proxy's, else the first, and its place.
+fn nearest(addresses: &[&str], trusted: &Networks) -> Option<(IpAddr, usize)> {
+    let mut nearest = None;
+    for (place, text) in addresses.iter().enumerate().rev() {
+        let address = address(text)?;
+        nearest = Some((address, place));
+        if !trusted.contains(address) {
+            break;
         }
     }
-    client.is_https = match (schemes.as_slice(), place) {
-        ([""], _) => None,
-        ([only], _) => Some(is_scheme_https(only)?),
-        (several, Some(place)) if several.len() == addresses.len() => {
-            Some(is_scheme_https(several[place])?)
-        }
-        _ => return None,
-    };
-    Some(client)
+    nearest
 }
 
 /// `Forwarded` (RFC 7239). A client whose address a proxy does not tell has none but the server's word.
 fn forwarded(field: &str, trusted: &Networks) -> Option<Origin> {
-    let mut client = None;
-    for element in split(field, b',')?.into_iter().rev() {
+    let (mut client, mut rest) = (None, Some(field));
+    while let Some(text) = rest {
+        // Read from the end, what the proxy added is whole even after a quote of the client's that does not end.
+        let mut is_quoted = false;
+        let split = text.rsplit_once(|letter| is_separator(letter, ',', &mut is_quoted));
+        let (before, element) = split.map_or((None, text), |(before, last)| (Some(before), last));
         let element = forwarded_element(element)?;
         client = Some(element);
         if !element
@@ -108,13 +116,15 @@ fn forwarded(field: &str, trusted: &Networks) -> Option<Origin> {
         {
             break;
         }
+        rest = before;
     }
     client
 }
 
 fn forwarded_element(element: &str) -> Option<Origin> {
     let (mut origin, mut seen) = (Origin::default(), Vec::new());
-    for pair in split(element, b';')? {
+    let mut is_quoted = false;
+    for pair in element.split(|letter| is_separator(letter, ';', &mut is_quoted)) {
         let (name, value) = pair.split_once('=')?;
         let name = name.trim().to_ascii_lowercase();
         let value = unquoted(value.trim())?;
@@ -139,24 +149,10 @@ fn forwarded_element(element: &str) -> Option<Origin> {
     Some(origin)
 }
 
-/// The parts between separators that are not quoted; `None` when a quote does not end.
-fn split(text: &str, separator: u8) -> Option<Vec<&str>> {
-    let (mut parts, mut start) = (Vec::new(), 0);
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (index, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            byte if byte == separator && !is_quoted => {
-                parts.push(&text[start..index]);
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    (!is_quoted).then_some(parts)
+/// Whether it is this separator outside of quotes. An escaped quote is malformed in any case: see `unquoted`.
+fn is_separator(letter: char, separator: char, is_quoted: &mut bool) -> bool {
+    *is_quoted ^= letter == '"';
+    letter == separator && !*is_quoted
 }
 
 fn unquoted(value: &str) -> Option<String> {

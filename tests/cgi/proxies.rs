@@ -43,10 +43,11 @@ const ROWS: &str = "
 10.0.0.1 | x-forwarded-for: [2001:db8::7]:4711 => 2001:db8::7 http
 10.0.0.1 | x-forwarded-for: 192.0.2.7, 10.0.0.2 | x-forwarded-proto: https, http => 192.0.2.7 https
 10.0.0.1 | x-forwarded-for: 203.0.113.9, 192.0.2.7 | x-forwarded-proto: https, http => 192.0.2.7 http
-10.0.0.1 | x-forwarded-for: 192.0.2.7, forged! | x-forwarded-proto: https => 10.0.0.1 http
-10.0.0.1 | x-forwarded-for: 192.0.2.7, | x-forwarded-proto: https => 10.0.0.1 http
-10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https, http, http => 10.0.0.1 http
-10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: wss => 10.0.0.1 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7, forged! | x-forwarded-proto: https => 10.0.0.1 https
+10.0.0.1 | x-forwarded-for: 192.0.2.7, | x-forwarded-proto: https => 10.0.0.1 https
+10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https, http, http => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: wss => 192.0.2.7 http
+10.0.0.1 | x-forwarded-for: forged!, 10.0.0.2 | x-forwarded-proto: http, https => 10.0.0.1 http
 10.0.0.1 | x-forwarded-for: unknown => 10.0.0.1 http
 10.0.0.1 | x-forwarded-for: => 10.0.0.1 http
 198.51.100.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => 198.51.100.1 http
@@ -93,6 +94,16 @@ fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
             "192.0.2.7 https",
         ),
         (&["for=\"a, for=b\", for=192.0.2.7"], "192.0.2.7 http"),
+        // A quote of the client's does not swallow what the proxy adds.
+        (&["for=\"", "for=192.0.2.7;proto=https"], "192.0.2.7 https"),
+        (
+            &["for=192.0.2.7;by=\"a, b\"", "for=10.0.0.2"],
+            "192.0.2.7 http",
+        ),
+        (
+            &["for=192.0.2.7;by=\"a\\\", b\"", "for=10.0.0.2"],
+            "10.0.0.1 http",
+        ),
         (&["for=unknown;proto=https"], "10.0.0.1 https"),
         (&["for=_hidden, for=10.0.0.2"], "10.0.0.1 http"),
         (&["for=\"192.0.2.7;proto=https"], "10.0.0.1 http"),
@@ -114,6 +125,22 @@ fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
             .fold(request, |request, field| request.header("forwarded", field));
         assert_eq!(seen(request), expected, "{fields:?}");
     }
+}
+
+/// A client can put any bytes before what its proxy adds.
+#[test]
+fn bytes_that_are_no_text_hide_nothing_that_a_proxy_adds() {
+    let x_forwarded = client(&[("trustedProxies", "10.0.0.0/8")]);
+    let request = x_forwarded.get("/").remote_address("10.0.0.1");
+    let request = request.header("x-forwarded-for", b"\xff, 192.0.2.7");
+    assert_eq!(seen(request), "192.0.2.7 http");
+    let forwarded = client(&[
+        ("trustedProxies", "10.0.0.0/8"),
+        ("trustedProxyHeader", "forwarded"),
+    ]);
+    let request = forwarded.get("/").remote_address("10.0.0.1");
+    let request = request.header("forwarded", b"for=\xff, for=192.0.2.7;proto=https");
+    assert_eq!(seen(request), "192.0.2.7 https");
 }
 
 #[test]
