@@ -9,6 +9,9 @@ use testkit::fastcgi::server::{Server, Setup, Socket, until};
 /// How much a program may grow while it streams, in KiB.
 const GROWTH: u64 = 4 << 10;
 
+/// With a record less it is still more than a Unix socket holds when it says that it has room.
+const LEFT_UNREAD: u64 = 170_000;
+
 fn start(arguments: &[&str]) -> Server {
     let setup = Setup::new("streams", Socket::ListenUnix);
     setup.arguments(arguments).start()
@@ -204,6 +207,29 @@ fn a_write_that_is_blocked_has_a_deadline_and_a_handler_that_is_silent_has_none(
         .unwrap();
     let failed = server.directory().join("failed");
     until("the write fails", || failed.exists());
+}
+
+/// A Unix socket says that it has room when three quarters of what it holds are taken. This client leaves
+/// more than that in it, so that the program learns of the room by trying alone.
+#[test]
+fn a_client_that_takes_some_of_a_stream_in_each_write_timeout_gets_all_of_it() {
+    let setup = Setup::new("streams", Socket::ListenUnix);
+    let server = setup.variable("STREAM_WRITE", 2000).start();
+    let (mut client, size) = (server.connect(), 7 * (64 << 10) as u64);
+    client
+        .send(&get(1, 0, &format!("mode=blocks&size={size}")))
+        .unwrap();
+    let mut received = 0;
+    loop {
+        let left = size.saturating_sub(received);
+        until("more comes", || client.unread() >= left.min(LEFT_UNREAD));
+        let record = client.record().unwrap().expect("the whole stream");
+        if record.kind == END {
+            break;
+        }
+        received += record.content.len() as u64;
+    }
+    assert!(received > size, "{received} bytes");
 }
 
 #[test]

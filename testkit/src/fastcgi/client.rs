@@ -197,6 +197,11 @@ impl Client {
         retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))) == Ok(1)
     }
 
+    /// How many bytes of the program's wait to be read.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.socket).unwrap()
+    }
+
     /// Waits until the program has closed the connection, and reads nothing of it.
     pub fn wait_for_end(&self) {
         let patience = Timespec::try_from(PATIENCE).unwrap();

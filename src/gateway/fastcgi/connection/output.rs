@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::pace::Pace;
 use super::super::stream::Stream;
@@ -51,6 +51,9 @@ impl Output {
             return Ok(());
         }
         let written = stream.write_some(bytes)?;
+        if !self.forgets_pace {
+            self.pace.moved(Duration::ZERO, written);
+        }
         if written < bytes.len() {
             (self.bytes, self.written) = (mem::take(bytes), written);
             self.since = Instant::now();
