@@ -381,7 +381,7 @@ impl Request {
             let device = Device::new(agent, self.client_address());
             self.visit.set_device(device);
         }
-        if self.visit.shows_nothing() && self.is_cross_site_write() {
+        if self.visit.shows_no_cookie() && self.is_cross_site_write() {
             self.visit.is_sent_by_another_site();
         }
         Ok(&mut self.visit)

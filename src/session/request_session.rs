@@ -90,7 +90,7 @@ enum Rotation {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begin {
     AsAsked,
-    /// It comes from a page of another site, and shows no id.
+    /// It comes from a page of another site, and shows no cookie of ours.
     IfCrossSiteIsAllowed,
 }
 
@@ -233,9 +233,9 @@ impl RequestSession {
         self.links = Links::CarryId;
     }
 
-    /// Whether the client has shown no id at all.
-    pub(crate) fn shows_nothing(&self) -> bool {
-        self.presented.ids.is_empty() && self.dead_cookies == 0
+    /// Whether the client has shown no cookie of ours. The id of a link or form can be another site's.
+    pub(crate) fn shows_no_cookie(&self) -> bool {
+        self.dead_cookies == 0 && (self.presented.ids.is_empty() || self.has_link())
     }
 
     /// The request would change something for a page of another site.

@@ -110,6 +110,15 @@ fn another_sites_page_begins_no_session_by_a_request_that_may_change_something()
     client.set_cookie("sessionId", &"0123456789".repeat(4));
     let dead = client.post("/").header(site, "cross-site").send(page);
     assert_eq!(dead.status(), StatusCode::OK);
+    // Another site can make up the id of a link or form.
+    let links = self::client(&[("idFrom", "cookie, form, query")]);
+    let id = "0123456789".repeat(4);
+    let link = links.post(&format!("/?sessionId={id}"));
+    let form = links.post("/").form([("sessionId", &id)]);
+    for request in [link, form] {
+        let response = request.header(site, "cross-site").send(page);
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    }
 }
 
 #[test]
