@@ -48,6 +48,13 @@ pub(crate) struct Answer {
     pub(crate) manager: Option<SessionManager>,
 }
 
+/// What is answered in place of a response that may be sent.
+enum Failed {
+    Answer(Response),
+    Page(Reason),
+    Error(BoxError),
+}
+
 /// Runs the handler and commits its session. Whether a response may be a stream now, `may_stream` tells.
 pub(crate) fn answer(
     handler: &Handler<'_>,
@@ -64,16 +71,18 @@ pub(crate) fn answer(
     let page = |reason| handler.page(reason, Some(&params));
     let finished = match result {
         Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
-            Err(page(Reason::Unavailable))
+            Err(Failed::Page(Reason::Unavailable))
         }
-        Ok(Ok(response)) if response.status().is_server_error() => Err(response),
+        Ok(Ok(response)) if response.status().is_server_error() => Err(Failed::Answer(response)),
         Ok(Ok(response)) => match visit.finish(response.status()) {
             Ok(outcome) => Ok((response, outcome)),
-            Err(error) => Err(page(failure(&error, visit.digest(), is_get))),
+            Err(error) => Err(Failed::Error(error.into())),
         },
-        Ok(Err(error)) => Err(page(failure(&*error, visit.digest(), is_get))),
+        Ok(Err(error)) => Err(Failed::Error(error)),
         // The panic hook has said why.
-        Err(_) => Err(page(Reason::Status(StatusCode::INTERNAL_SERVER_ERROR))),
+        Err(_) => Err(Failed::Page(Reason::Status(
+            StatusCode::INTERNAL_SERVER_ERROR,
+        ))),
     };
     // And whether it is that response still.
     let with_headers =
@@ -92,9 +101,16 @@ pub(crate) fn answer(
             let (response, is_that) = with_headers(response, outcome, &visit, is_get);
             (response, manager.filter(|_| is_that))
         }
-        // After a failure the client must still find its session.
-        Err(response) => {
+        Err(failed) => {
+            let session = visit.digest();
+            // The client must still find its session, and no other request of it waits for what the program's
+            // own page and logger do.
             let outcome = visit.abandon();
+            let response = match failed {
+                Failed::Answer(response) => response,
+                Failed::Page(reason) => page(reason),
+                Failed::Error(error) => page(failure(&*error, session, is_get)),
+            };
             (with_headers(response, outcome, &visit, false).0, None)
         }
     };

@@ -52,6 +52,17 @@ fn a_page_of_the_programs_own_says_what_failed_in_the_clients_language() {
 }
 
 #[test]
+fn no_other_request_waits_for_the_session_while_the_page_is_made() {
+    let site = Site::with_settings("lockTimeout = 1s\n");
+    let id = Cgi::new("own_pages", &site).run().id();
+    for mode in ["fail", "panic"] {
+        let request = Cgi::new("own_pages", &site).query(&format!("mode={mode}"));
+        let request = request.variable("HTTP_ACCEPT_LANGUAGE", "the session");
+        expect_page(&request.visitor(&id).run(), 500, "it is free");
+    }
+}
+
+#[test]
 fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
     let site = Site::with_settings("lockTimeout = 1s\n");
     let id = Cgi::new("own_pages", &site).run().id();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use cgi_session::{ErrorPage, Program, Request, Response};
+use cgi_session::{ErrorPage, Program, Request, Response, SessionManager};
 use log::kv::{self, Key, Value, VisitSource};
 
 struct Logger;
@@ -34,12 +34,20 @@ fn page(error: &ErrorPage<'_>) -> Response {
     let text = match (language.to_str(), error.status().as_u16()) {
         (Some("de"), 503) => "Bitte gleich noch einmal.",
         (Some("de"), _) => "Das hat nicht geklappt.",
+        (Some("the session"), _) if is_free(error) => "it is free",
         _ => error.text(),
     };
     let cookie = http::HeaderValue::from_static("sessionId=forged");
     Response::html(format!("<html>own page: {text}</html>"))
         .with_status(http::StatusCode::OK)
         .with_header(http::header::SET_COOKIE, cookie)
+}
+
+/// Whether another request could have the session now.
+fn is_free(error: &ErrorPage<'_>) -> bool {
+    let cookie = error.param("HTTP_COOKIE").unwrap_or_default();
+    let manager = SessionManager::find().expect("the manager");
+    manager.start(cookie.as_encoded_bytes()).is_ok()
 }
 
 impl log::Log for Logger {
