@@ -72,7 +72,8 @@ pub(crate) struct OpenFile {
 }
 
 impl Response {
-    /// A file below the directory `root`, by a path that may come from a client: `request.path_info()`, say.
+    /// A file below the directory `root`, by a path that may come from a client: `request.path_info()`, say. Nothing
+    /// of a client, not even the name of a user, belongs into `root`: a `..` there would count.
     ///
     /// Only a regular file is sent. What does not exist, is another kind of file, or lies outside of `root`, by `..`
     /// or by a symbolic link, is answered 404. The type follows from the name; set another with
