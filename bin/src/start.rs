@@ -39,6 +39,10 @@ no valid Unicode, or a key that cannot, is named on a page with status 400, and 
 either. A page of PROGRAM's own with a status from 500 on
 stores nothing either. A wrapper that gets SIGTERM ends PROGRAM, stores and sends nothing.
 
+With --stream the values are stored when PROGRAM has printed its header block: what it changes later is lost.
+From then on other requests of the session run, and what PROGRAM writes is sent at once, without a limit. When
+it fails later, or the wrapper gets SIGTERM, the response is cut off; when the client leaves, PROGRAM is ended.
+
 Options come before PROGRAM: what follows it is PROGRAM's own.";
 
 /// Open or create the session, alone or around a CGI program
@@ -48,6 +52,10 @@ pub(crate) struct Arguments {
     /// The application whose values are meant, in place of the configuration's `app`
     #[arg(long, value_name = "APP")]
     app: Option<String>,
+
+    /// Pass PROGRAM's output on as it comes, once its header block is complete and the session is stored
+    #[arg(long, requires = "program")]
+    stream: bool,
 
     /// A CGI program in any language, and its arguments
     #[arg(
@@ -61,7 +69,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
     let app = arguments.app.as_deref();
     if let [program, own @ ..] = arguments.program.as_slice() {
-        return wrapper::run(program, own, app, file);
+        return wrapper::run(program, own, arguments.stream, app, file);
     }
     if ValuesFile::of_wrapper().is_some() {
         // The wrapper has the session, and sends its cookie.

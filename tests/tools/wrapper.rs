@@ -1,14 +1,14 @@
 //! `cgi-session start PROGRAM`: a whole request, answered by a program in any language.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::outside::send;
-use testkit::program::piped;
+use testkit::program::{end_of, piped};
 use testkit::tools::{Finished, Site};
 use testkit::wait_until;
 
@@ -16,12 +16,17 @@ const TYPE: &str = "printf 'Content-Type: text/plain\\n\\n'";
 
 /// The wrapper around a script in sh, as a server starts it, with a temporary directory of its own.
 fn wrapper(site: &Site, cookie: &str, script: &str) -> Command {
+    wrapper_with(site, cookie, &[], script)
+}
+
+fn wrapper_with(site: &Site, cookie: &str, options: &[&str], script: &str) -> Command {
     let temporary = site.parent().join("temporary");
     if !temporary.exists() {
         fs::create_dir(&temporary).unwrap();
     }
     let mut command = site.about("start");
     command
+        .args(options)
         .args(["sh", "-c", script])
         .env("REQUEST_METHOD", "GET")
         .env("HTTP_COOKIE", cookie)
@@ -513,4 +518,80 @@ fn started_by_hand_it_says_how_to_try_it() {
     let mut command = site.about("start");
     let finished = Finished::of(command.args(["sh", "script"])).exits_with(2);
     finished.complains("REQUEST_METHOD=GET cgi-session start sh");
+}
+
+/// A wrapper that passes the output on, and what it sends, behind the header block.
+fn stream(site: &Site, cookie: &str, script: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut child = piped(&mut wrapper_with(site, cookie, &["--stream"], script));
+    let mut sent = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        assert!(sent.read_line(&mut line).unwrap() > 0, "there is no head");
+    }
+    (child, sent)
+}
+
+#[test]
+fn a_stream_is_passed_on_as_it_comes_once_its_values_are_stored() {
+    let site = Site::new();
+    let stored = site.session();
+    let script = format!(
+        "$cgi_session set a b; {TYPE}; echo first; until test -e $TMPDIR/go; do sleep 0.01; done; \
+         $cgi_session get a; $cgi_session set a late; head -c 70000000 /dev/zero"
+    );
+    let (child, mut sent) = stream(&site, stored.cookie(), &script);
+    let mut line = String::new();
+    sent.read_line(&mut line).unwrap();
+    assert_eq!(line, "first\n");
+    // It is stored, and held no more.
+    let values = site.run_for(stored.cookie(), &["get", "a"]).exits_with(0);
+    values.says("b");
+    fs::write(site.parent().join("temporary/go"), "").unwrap();
+    line.clear();
+    sent.read_line(&mut line).unwrap();
+    assert_eq!(line, "b\n");
+    assert_eq!(io::copy(&mut sent, &mut io::sink()).unwrap(), 70_000_000);
+    let (status, _, stderr) = end_of(child);
+    assert!(status.success() && stderr.is_empty(), "{stderr}");
+    let kept = site.read(&stored).unwrap();
+    assert_eq!(kept.get::<String>("a").unwrap().as_deref(), Some("b"));
+    fs::remove_file(site.parent().join("temporary/go")).unwrap();
+    expect_no_traces(&site);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_ends_its_program() {
+    let site = Site::new();
+    let script = format!("{TYPE}; echo $$; while echo more; do :; done; sleep 1000");
+    let (child, mut sent) = stream(&site, "", &script);
+    let mut pid = String::new();
+    sent.read_line(&mut pid).unwrap();
+    drop(sent);
+    let (_, _, stderr) = end_of(child);
+    assert_eq!(stderr, "");
+    let gone = format!("/proc/{}", pid.trim());
+    assert!(!PathBuf::from(gone).exists());
+    expect_no_traces(&site);
+}
+
+#[test]
+fn a_program_that_fails_before_its_head_has_no_stream_and_later_a_cut_one() {
+    let site = Site::new();
+    let begin = |script: &str| {
+        let mut wrapper = wrapper_with(&site, "", &["--stream"], script);
+        page(Finished::of(&mut wrapper))
+    };
+    begin("$cgi_session set a 1; exit 3").fails("500", "exited with 3; nothing was saved");
+    begin("echo; echo").fails("500", "nothing was saved");
+    assert!(site.names().is_empty());
+    let cut = begin(&format!(
+        "$cgi_session set a 1; {TYPE}; echo some; sleep 0.2; exit 3"
+    ));
+    assert_eq!(cut.body, "some\n");
+    assert!(cut.stderr.contains("cut off: sh exited with 3"), "{cut:#?}");
+    let files = site.names();
+    let sessions = files.iter().filter(|name| name.ends_with(".json"));
+    assert_eq!(sessions.count(), 1, "{files:?}");
+    expect_no_traces(&site);
 }

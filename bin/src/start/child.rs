@@ -1,7 +1,9 @@
-//! The program inside the wrapper: run to its end, its output kept, and ended with the wrapper.
+//! The program inside the wrapper: its output is kept until it has ended, or passed on from some point, and it is
+//! ended with the wrapper.
 
 use std::fs;
-use std::io::{self, PipeReader, Read as _};
+use std::io::{self, PipeReader, Read as _, Write};
+use std::mem;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, ExitStatus};
@@ -20,16 +22,34 @@ const LONGEST: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of a program.
-pub(super) struct Ended {
-    pub(super) status: ExitStatus,
-    pub(super) output: Vec<u8>,
+pub(super) enum Outcome {
+    Ended {
+        status: ExitStatus,
+        output: Vec<u8>,
+    },
+    /// It has said enough to begin the response, and goes on.
+    Streams(Streaming),
 }
 
-/// Runs a program. From now on a signal that ends this process ends the program first, and
-/// removes `private`, the directory with its values.
-pub(super) fn run(command: &mut Command, private: &Path) -> io::Result<Ended> {
+/// A program whose output is passed on. It ends with this value.
+pub(super) struct Streaming {
+    /// What has come and was not passed on.
+    pub(super) output: Vec<u8>,
+    reader: PipeReader,
+    child: Child,
+    handle: Arc<OwnedFd>,
+    watched: Watched,
+}
+
+/// Runs a program to its end, or until `is_enough` of its output. From now on a signal that ends this process ends
+/// the program first, and removes `private`, the directory with its values.
+pub(super) fn run(
+    command: &mut Command,
+    private: &Path,
+    is_enough: fn(&[u8]) -> bool,
+) -> io::Result<Outcome> {
     let watched = Watched::begin()?;
-    let (mut reader, writer) = io::pipe()?;
+    let (reader, writer) = io::pipe()?;
     command.stdout(writer);
     let mut slot = watched.lock();
     let mut child = command.spawn()?;
@@ -42,19 +62,59 @@ pub(super) fn run(command: &mut Command, private: &Path) -> io::Result<Ended> {
     *slot = Some(Running {
         handle: Arc::clone(&handle),
         private: private.to_owned(),
+        loss: "nothing was saved",
     });
     drop(slot);
-    let output = collect(&mut reader, &handle);
-    if output.is_err() {
-        child.kill()?;
+    let mut output = Vec::new();
+    let mut has_ended = Ok(false);
+    while matches!(has_ended, Ok(false)) && !is_enough(&output) {
+        has_ended = read_some(&reader, &handle, &mut output).and_then(limited(&output));
+    }
+    match has_ended {
+        Ok(false) => {
+            return Ok(Outcome::Streams(Streaming {
+                output,
+                reader,
+                child,
+                handle,
+                watched,
+            }));
+        }
+        Ok(true) => {}
+        Err(_) => child.kill()?,
     }
     let status = child.wait()?;
     // While a signal is at work on the program, this waits: the process is about to end.
     *watched.lock() = None;
-    Ok(Ended {
-        status,
-        output: output?,
-    })
+    has_ended.map(|_| Outcome::Ended { status, output })
+}
+
+impl Streaming {
+    /// Passes on what the program writes until it has ended, and says how.
+    pub(super) fn pass_on(mut self, out: &mut impl Write) -> io::Result<ExitStatus> {
+        if let Some(running) = self.watched.lock().as_mut() {
+            running.loss = "its response is cut off";
+        }
+        let mut has_ended = false;
+        loop {
+            out.write_all(&mem::take(&mut self.output))?;
+            if has_ended {
+                return self.child.wait();
+            }
+            has_ended = read_some(&self.reader, &self.handle, &mut self.output)?;
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            end(&self.handle);
+        }
+        // It has ended, or was killed.
+        let _ = self.child.wait();
+        *self.watched.lock() = None;
+    }
 }
 
 /// A handle that means this process and never another one that got its number.
@@ -70,47 +130,46 @@ pub(crate) fn handle_of(child: &mut Child) -> io::Result<Option<OwnedFd>> {
     Ok(opened?)
 }
 
-/// Reads what the program writes until it has ended. What a process of its own writes later is not
-/// waited for.
-fn collect(reader: &mut PipeReader, handle: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut output = Vec::new();
-    let mut is_open = true;
-    loop {
-        let mut polled = vec![PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
-        if is_open {
-            polled.push(PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN));
+/// Waits until the program writes something or has ended, and reads what is there; `true` when it has ended. What a
+/// process of its own writes later is not waited for.
+fn read_some(mut reader: &PipeReader, handle: &OwnedFd, output: &mut Vec<u8>) -> io::Result<bool> {
+    let events = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let mut polled = [events(reader.as_fd()), events(handle.as_fd())];
+    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+    let [has_output, has_ended] = polled.map(|polled| !polled.revents().is_empty());
+    if has_output {
+        let mut buffer = [0; 1 << 14];
+        let length = reader.read(&mut buffer)?;
+        output.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        if length > 0 {
+            return Ok(false);
         }
-        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
-        let mut ready = polled.iter().map(|polled| !polled.revents().is_empty());
-        let has_ended = ready.next().unwrap_or_default();
-        let has_output = ready.next().unwrap_or_default();
-        drop(ready);
-        if has_output {
-            is_open = read_some(reader, &mut output)?;
-        } else if has_ended {
-            return Ok(output);
-        }
+        // It has closed its output, and may do something yet.
+        rustix::io::retry_on_intr(|| poll(&mut [events(handle.as_fd())], None))?;
+        return Ok(true);
     }
+    Ok(has_ended)
 }
 
-/// Reads what is there; `false` at the end.
-fn read_some(reader: &mut PipeReader, output: &mut Vec<u8>) -> io::Result<bool> {
-    let mut buffer = [0; 1 << 14];
-    let length = reader.read(&mut buffer)?;
-    output.extend_from_slice(buffer.get(..length).unwrap_or_default());
-    if u64::try_from(output.len()).is_ok_and(|length| length <= LONGEST) {
-        return Ok(length > 0);
+/// Refuses an output that is too long to be kept.
+fn limited(output: &[u8]) -> impl FnOnce(bool) -> io::Result<bool> {
+    let is_too_long = u64::try_from(output.len()).is_ok_and(|length| length > LONGEST);
+    move |has_ended| {
+        if is_too_long {
+            let reason =
+                "its output is longer than 64 MiB; for that use cgi-session start --stream";
+            return Err(io::Error::other(reason));
+        }
+        Ok(has_ended)
     }
-    Err(io::Error::other(
-        "its output is longer than 64 MiB; for that use cgi-session start without a program, get \
-         and set",
-    ))
 }
 
 /// What a signal has to end before this process.
 struct Running {
     handle: Arc<OwnedFd>,
     private: PathBuf,
+    /// What the end costs.
+    loss: &'static str,
 }
 
 #[derive(Clone)]
@@ -145,7 +204,7 @@ impl Watched {
             // What is left is removed by the next wrapper or clean-up.
             let _ = fs::remove_dir_all(&running.private);
             // The session is locked, and stderr may take nothing: the library's log never waits.
-            log::error!("ended by signal {signal}; nothing was saved");
+            log::error!("ended by signal {signal}; {}", running.loss);
         }
         process::exit(128 + signal)
     }

@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -11,7 +12,7 @@ use http::StatusCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::child;
+use super::child::{self, Outcome};
 use crate::head::Head;
 use crate::private::{self, PrivateDirectory};
 use crate::sessions::{self, Ended};
@@ -27,6 +28,7 @@ const MAX_LOOKED_AT: usize = 1000;
 pub(super) fn run(
     program: &OsStr,
     arguments: &[OsString],
+    streams: bool,
     app: Option<&str>,
     file: Option<&Path>,
 ) -> Result<ExitCode, Ended> {
@@ -44,7 +46,7 @@ pub(super) fn run(
     let maker = manager_maker(file.map(Path::to_owned), app.map(str::to_owned));
     Ok(Program::new().manager(maker).run(|request: &mut Request| {
         refused.clone()?;
-        answer(request, program, arguments)
+        answer(request, program, arguments, streams)
     }))
 }
 
@@ -66,6 +68,7 @@ fn answer(
     request: &mut Request,
     program: &OsStr,
     arguments: &[OsString],
+    streams: bool,
 ) -> Result<Response, BoxError> {
     if ValuesFile::of_wrapper().is_some() {
         let reason = "this request has its session already: one cgi-session start PROGRAM cannot \
@@ -80,15 +83,34 @@ fn answer(
     command
         .args(arguments)
         .env(values_file::VARIABLE, values.path());
-    let shown = program.to_string_lossy();
-    let ended = child::run(&mut command, directory.path())
+    let shown = program.to_string_lossy().into_owned();
+    let is_enough = if streams { has_head } else { |_: &[u8]| false };
+    let outcome = child::run(&mut command, directory.path(), is_enough)
         .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
-    if !ended.status.success() {
-        let how = report::how_it_ended(ended.status);
-        return Err(format!("{shown} {how}; nothing was saved").into());
-    }
-    let response = response(ended.output)
-        .map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))?;
+    let no_response = |reason| format!("{shown} sent no response: {reason}; nothing was saved");
+    let response = match outcome {
+        Outcome::Ended { status, .. } if !status.success() => {
+            let how = report::how_it_ended(status);
+            return Err(format!("{shown} {how}; nothing was saved").into());
+        }
+        Outcome::Ended { mut output, .. } => {
+            let head = take_head(&mut output).map_err(no_response)?;
+            with_head(Response::text(output), head)
+        }
+        Outcome::Streams(mut streaming) => {
+            let head = take_head(&mut streaming.output).map_err(no_response)?;
+            let name = shown.clone();
+            let body = Response::stream("text/plain", move |out| {
+                // Commands of the program find its values as long as it runs.
+                let _directory = directory;
+                let status = streaming.pass_on(out)?;
+                let failed =
+                    || io::Error::other(format!("{name} {}", report::how_it_ended(status)));
+                status.success().then_some(()).ok_or_else(failed)
+            });
+            with_head(body, head)
+        }
+    };
     if response.status().is_server_error() {
         return Ok(response);
     }
@@ -102,16 +124,25 @@ fn answer(
     Ok(response)
 }
 
-/// The response that a program printed.
-fn response(mut output: Vec<u8>) -> Result<Response, String> {
-    let parsed = Head::parse(&output)?;
+/// Whether the output of a program begins a response, or never will.
+fn has_head(output: &[u8]) -> bool {
+    !matches!(Head::parse(output), Ok(None))
+}
+
+/// Takes the head from the beginning of what a program printed.
+fn take_head(output: &mut Vec<u8>) -> Result<Head, String> {
+    let parsed = Head::parse(output)?;
     let (head, length) = parsed.ok_or("there is no empty line after its header block")?;
     output.drain(..length);
-    // The status is sent in any case: a bare `Location: /page` makes a server answer with that page
-    // itself, and the cookie would be lost.
-    let mut response = Response::text(output).with_status(head.status);
+    Ok(head)
+}
+
+/// The response with this head. The status is sent in any case: a bare `Location: /page` makes a server answer
+/// with that page itself, and the cookie would be lost.
+fn with_head(response: Response, head: Head) -> Response {
+    let mut response = response.with_status(head.status);
     *response.headers_mut() = head.headers;
-    Ok(response)
+    response
 }
 
 /// A key or value that cannot be stored often comes from the request: text that is no Unicode, or too long.
