@@ -19,11 +19,12 @@ pub(crate) mod files;
 mod open;
 pub(crate) mod ram;
 
+pub(crate) use contract::MAX_LISTINGS;
 pub use contract::{
     EachExpired, Examination, Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport,
     Uninstalled, Visitor, age_of_sweep, check_size,
 };
-use contract::{MAX_LISTINGS, RECOUNT, check_length, has_expired};
+use contract::{RECOUNT, check_length, has_expired};
 #[cfg(feature = "cookie-store")]
 pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};

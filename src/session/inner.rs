@@ -1,5 +1,6 @@
 //! [`ManagerInner`]: what a manager and its sessions have in common.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -100,8 +101,12 @@ impl ManagerInner {
     /// becomes a marker. One after the other; who holds one reads what it has loaded.
     pub(super) fn end_copies(&self, mut before: Vec<SessionDigest>) -> Result<()> {
         let deadline = Instant::now() + COPIES;
-        let mut ended = Ok(());
+        let (mut seen, mut ended) = (HashSet::new(), Ok(()));
         while let Some(session) = before.pop() {
+            // What one id has left names those before it, too.
+            if !seen.insert(session) {
+                continue;
+            }
             let found = self.lock(&session, deadline);
             ended = ended.and(found.and_then(|found| match found {
                 Some(mut locked) if locked.stored.record.is_replaced() => {

@@ -1,6 +1,6 @@
 //! [`UserSession`]: one of the sessions of a user, as a page shows it to that user.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Instant, SystemTime};
 
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::id::SessionDigest;
 use crate::record::{Device, Devices, Namespaces};
 use crate::session::SessionManager;
 use crate::session::inner::{Locked, ManagerInner};
-use crate::store::Stored;
+use crate::store::{MAX_LISTINGS, Stored};
 
 /// One of the sessions of a user: what [`Request::own_sessions`](crate::Request::own_sessions) lists.
 #[derive(Clone, Debug)]
@@ -101,14 +101,29 @@ impl ManagerInner {
         user: &str,
         now: SystemTime,
     ) -> Result<Vec<(SessionDigest, Stored)>> {
-        let mut found = HashMap::new();
-        for session in self.store.sessions_of(user, now)? {
-            if let Ok(Some(stored)) = self.store.peek(&session, now)
-                && self.is_session(&stored.record, now)
-                && !stored.record.is_private()
-            {
-                let lineage = stored.record.lineage(&session);
-                found.insert(lineage, (session, stored));
+        let (mut seen, mut found) = (HashSet::new(), HashMap::new());
+        for _ in 0..MAX_LISTINGS {
+            let mut has_moved = false;
+            for session in self.store.sessions_of(user, now)? {
+                if !seen.insert(session) {
+                    continue;
+                }
+                let Ok(stored) = self.store.peek(&session, now) else {
+                    continue;
+                };
+                let is_session = |stored: &Stored| self.is_session(&stored.record, now);
+                match stored.filter(is_session) {
+                    Some(stored) if !stored.record.is_private() => {
+                        let lineage = stored.record.lineage(&session);
+                        found.insert(lineage, (session, stored));
+                    }
+                    Some(_) => {}
+                    None => has_moved = true,
+                }
+            }
+            // Under its new id a session is listed before the old one goes.
+            if !has_moved {
+                break;
             }
         }
         let mut found: Vec<_> = found.into_values().collect();

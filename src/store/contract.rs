@@ -14,7 +14,7 @@ pub(super) const RECOUNT: Duration = Duration::from_secs(10);
 const CLOCK_NOISE: Duration = Duration::from_secs(60);
 
 /// An index of a user is read so many times at most, while sessions get other ids.
-pub(super) const MAX_LISTINGS: u32 = 100;
+pub(crate) const MAX_LISTINGS: u32 = 100;
 
 /// A place where records live.
 ///

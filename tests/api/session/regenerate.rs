@@ -286,6 +286,18 @@ fn a_session_that_is_deleted_while_its_id_changes_does_not_go_on_under_the_new_o
     assert_eq!(site.sessions(), 0);
 }
 
+#[test]
+fn an_id_that_changes_forty_times_in_five_minutes_takes_as_long_each_time() {
+    let site = Site::new();
+    let mut id = site.visitor();
+    for _ in 0..40 {
+        let mut session = site.manager().start(cookie(&id)).unwrap();
+        session.regenerate_id();
+        id = given_id(session.commit().unwrap());
+    }
+    assert_eq!(site.views(&id), Some(1));
+}
+
 /// By a clock that was a year ahead when the id was changed, and is right again.
 #[test]
 fn what_a_wrong_clock_has_left_turns_nobody_away_for_a_year() {

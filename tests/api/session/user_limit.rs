@@ -187,6 +187,32 @@ fn however_many_log_in_at_once_a_user_never_has_more_sessions() {
 }
 
 #[test]
+fn a_session_whose_id_changes_at_this_moment_takes_its_place() {
+    for kind in KINDS {
+        let site = site(kind, "3", "refuse");
+        let manager = site.manager();
+        let change = |mut id: SessionId| {
+            for _ in 0..30 {
+                let mut session = manager.start(cookie(&id)).unwrap();
+                session.regenerate_id();
+                id = given_id(session.commit().unwrap());
+            }
+        };
+        let ids = [(); 3].map(|()| login(&manager, "ada").unwrap());
+        thread::scope(|scope| {
+            for id in ids {
+                let change = &change;
+                scope.spawn(move || change(id));
+            }
+            for _ in 0..30 {
+                let refused = login(&manager, "ada");
+                assert!(matches!(refused, Err(Error::UserFull { .. })), "{kind:?}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_session_that_has_to_go_is_waited_for_and_what_takes_too_long_is_an_error() {
     for kind in KINDS {
         let site = site(kind, "1", "evictOldest");
