@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tempfile::TempDir;
 
 use testkit::example;
-use testkit::fastcgi::client::{Address, Client, KEEP, get, head, params, visit};
+use testkit::fastcgi::client::{Address, Client, KEEP, STDIN, get, head, params, stream, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 use testkit::outside::{Killed, free_port, send};
 use testkit::responder;
@@ -301,6 +301,33 @@ fn a_connection_that_was_made_in_time_is_answered() {
         }
         assert!(server.end().success());
     }
+}
+
+#[test]
+fn a_long_body_of_a_connection_that_was_made_in_time_is_read_and_answered() {
+    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let mut server = setup.start();
+    let mut running = server.connect();
+    running.send(&get(1, 0, "mode=wait")).unwrap();
+    until("the handler runs", || server.started() == 1);
+    let mut client = server.connect();
+    let length = [("CONTENT_LENGTH", &b"2000000"[..])];
+    let head = head(1, 0, &params("POST", "mode=body", &length));
+    let body = stream(STDIN, 1, &vec![b'b'; 2_000_000], 60_000);
+    // As much as the socket holds while nothing is read.
+    let (beginning, rest) = body.split_at(100_000);
+    client.send(&[&head[..], beginning].concat()).unwrap();
+    server.signal(Signal::TERM);
+    let Address::Unix(name) = server.address.clone() else {
+        unreachable!("a Unix socket")
+    };
+    until("the socket's name is given up", || !name.exists());
+    server.go();
+    assert_eq!(running.reply(1).unwrap().text(), "waited");
+    client.send(rest).unwrap();
+    let reply = client.reply(1).unwrap();
+    assert_eq!((reply.status(), reply.end), (200, Some(0)));
+    assert!(server.end().success());
 }
 
 #[test]

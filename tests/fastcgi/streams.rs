@@ -1,6 +1,8 @@
 //! Responses that are written while they are sent.
 
-use rustix::process::Signal;
+use std::fs;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use testkit::fastcgi::client::{
     ABORT, Client, END, KEEP, Reply, STDIN, STDOUT, get, head, params, post, record, visit,
 };
@@ -163,6 +165,26 @@ fn a_stream_beyond_the_limit_is_answered_503_and_saves_nothing() {
     until("there is a place again", || {
         server.ask(&visit(1, 0, "mode=plain", &cookie)).status() == 200
     });
+}
+
+#[test]
+fn a_stream_whose_thread_cannot_start_is_answered_503_and_saves_nothing() {
+    let server = start(&[]);
+    let cookie = server.ask(&get(1, 0, "mode=count"));
+    let cookie = cookie.cookie().unwrap().to_owned();
+    // No memory for one more stack.
+    let status = fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
+    let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+    let limit = Rlimit {
+        current: Some(pages * 4096 + (1 << 20)),
+        maximum: None,
+    };
+    let pid = Pid::from_raw(server.pid().try_into().unwrap());
+    prlimit(pid, Resource::As, limit).unwrap();
+    let refused = server.ask(&visit(1, 0, "mode=plain", &cookie));
+    assert_eq!((refused.status(), refused.end), (503, Some(0)));
+    assert!(refused.log[0].contains("cannot start a thread"));
+    assert_eq!(server.ask(&visit(1, 0, "mode=count", &cookie)).text(), "2");
 }
 
 fn head_of(params: &[u8]) -> Vec<u8> {

@@ -17,7 +17,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use rustix::io::Errno;
 
 use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
 use super::listener::Listener;
-use super::stream_permits::StreamPermits;
+use super::stream_permits::{StreamPermit, StreamPermits};
 use super::streams::Streams;
 use super::workers::{Turn, Workers};
 use crate::error::{Error, Result};
@@ -53,6 +54,9 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// when it has one, so that it mostly spares handing the connection to another worker. A silent peer
 /// costs a worker no more than this.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
+/// How long the connections that were made before the program was to end have, all together, for requests that
+/// are still under way.
+const LAST_REQUESTS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
 /// How many bytes of responses may wait to be taken.
@@ -83,6 +87,8 @@ pub(super) struct Pool<'a> {
     workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
     is_stopping: AtomicBool,
+    /// Since when it is.
+    stopped: OnceLock<Instant>,
 }
 
 impl<'a> Pool<'a> {
@@ -119,6 +125,7 @@ impl<'a> Pool<'a> {
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             is_stopping: AtomicBool::new(false),
+            stopped: OnceLock::new(),
         })
     }
 
@@ -165,6 +172,7 @@ impl<'a> Pool<'a> {
             let Some(event) = self.next_event(&mut out) else {
                 while let Some(open) = self.take_late() {
                     self.drive(open, &mut out);
+                    self.read_bodies(&mut out);
                 }
                 return;
             };
@@ -194,6 +202,11 @@ impl<'a> Pool<'a> {
         if let Some(open) = open {
             self.drive(open, out);
         }
+        self.read_bodies(out);
+    }
+
+    /// Handles the requests that read their bodies themselves, as long as one may.
+    fn read_bodies(&self, out: &mut Vec<u8>) {
         while let Some((slot, job)) = self.streams.next() {
             let open = self.handle(job, out);
             drop(slot);
@@ -305,11 +318,10 @@ impl<'a> Pool<'a> {
 
     /// Reads a connection, and handles every request that is complete.
     fn drive(&self, mut open: ConnectionHandle, out: &mut Vec<u8>) {
-        let mut may_wait = open.is_new;
+        let mut may_wait = open.is_new || self.stopped.get().is_some();
         loop {
             match open.connection.advance() {
-                Progress::Waiting
-                    if may_wait && open.connection.speaks_within(FIRST_REQUEST_TIMEOUT) => {}
+                Progress::Waiting if may_wait && self.awaits(&open.connection) => {}
                 Progress::Waiting => {
                     let ended = self.hand_back(open).map(|open| open.connection);
                     return finish(ended.into_iter().collect());
@@ -337,8 +349,17 @@ impl<'a> Pool<'a> {
                     }
                 }
             }
-            may_wait = false;
+            may_wait = self.stopped.get().is_some();
         }
+    }
+
+    /// Waits for more of the request of a connection that was accepted just now, or before the program was to end.
+    fn awaits(&self, connection: &Connection) -> bool {
+        let pause = match self.stopped.get() {
+            Some(since) => LAST_REQUESTS_TIMEOUT.saturating_sub(since.elapsed()),
+            None => FIRST_REQUEST_TIMEOUT,
+        };
+        !pause.is_zero() && connection.speaks_within(pause)
     }
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
@@ -355,11 +376,11 @@ impl<'a> Pool<'a> {
         let manager = self.manager.clone();
         let request = Request::new(params, body, manager, arrived);
         let head_only = request.method() == Method::HEAD;
-        let mut permit = None;
+        let mut stream_thread = None;
         let (answer, mut lines) = error_log::keep(|| {
             answer(&self.handler, request, || {
-                permit = self.stream_permits.take();
-                permit.is_some() || self.refuse_stream()
+                stream_thread = self.start_stream();
+                stream_thread.is_some()
             })
         });
         let error_log = self
@@ -375,20 +396,15 @@ impl<'a> Pool<'a> {
         }
         let Answer { response, body, .. } = answer;
         drop(body);
-        if let Some(permit) = permit
+        if let Some(thread) = stream_thread
             && let Some(body) = response.stream_body(head_only).cloned()
         {
             let connection = Rc::into_inner(connection)?.into_inner();
             let reports = (error_log.stderr, error_log.server);
-            let stream = move || connection.stream(&response, &body, permit, &lines, reports);
-            if let Err(error) = thread::Builder::new()
-                .name("stream".to_owned())
-                .spawn(stream)
-            {
-                report(&format!(
-                    "cannot stream a response: cannot start a thread: {error}"
-                ));
-            }
+            // The thread waits for it.
+            let _ = thread.send(Box::new(move |permit| {
+                connection.stream(&response, &body, permit, &lines, reports);
+            }));
             return None;
         }
         let goes_on = connection
@@ -403,13 +419,29 @@ impl<'a> Pool<'a> {
         goes_on.then_some(ConnectionHandle { connection, ..open })
     }
 
-    /// Says why a request is answered 503.
-    fn refuse_stream(&self) -> bool {
-        let most = self.stream_permits.most();
-        report(&format!(
-            "a response is not streamed: {most} others are (--streams)"
-        ));
-        false
+    /// Starts the thread of a stream, before anything is saved; what is to be streamed follows when it was. Dropped, it
+    /// ends. Says why there is none.
+    fn start_stream(&self) -> Option<Sender<StreamWork>> {
+        let Some(permit) = self.stream_permits.take() else {
+            let most = self.stream_permits.most();
+            report(&format!(
+                "a response is not streamed: {most} others are (--streams)"
+            ));
+            return None;
+        };
+        let (sender, work) = channel::<StreamWork>();
+        let thread = thread::Builder::new().name("stream".to_owned());
+        let started = thread.spawn(move || {
+            if let Ok(work) = work.recv() {
+                work(permit);
+            }
+        });
+        if let Err(error) = &started {
+            report(&format!(
+                "a response is not streamed: cannot start a thread: {error}"
+            ));
+        }
+        started.is_ok().then_some(sender)
     }
 
     /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
@@ -534,10 +566,12 @@ impl<'a> Pool<'a> {
     /// worker.
     pub(super) fn begin_stop(&self) {
         self.stream_permits.begin_stop();
+        // Another program may keep the socket's directory for a while; until then the workers go on.
+        let waiting = self.listener.end().into_iter();
         // The workers end when this list is empty.
         let mut late = self.late();
-        let waiting = self.listener.end().into_iter();
         late.extend(waiting.filter_map(|socket| self.begin(socket)));
+        self.stopped.get_or_init(Instant::now);
         self.is_stopping.store(true, Ordering::Release);
         let idle = mem::take(&mut *self.idle()).into_iter();
         let (used, unused): (Vec<_>, Vec<_>) =
@@ -591,6 +625,9 @@ struct Job {
     params: Params,
     arrived: Instant,
 }
+
+/// What the thread of a stream does.
+type StreamWork = Box<dyn FnOnce(StreamPermit) + Send>;
 
 /// A request's body, as it comes over its connection.
 struct RequestBody(Rc<RefCell<Connection>>);
