@@ -17,7 +17,7 @@ const SHORT_WAIT: Duration = Duration::from_millis(10);
 pub(super) struct StdinStream {
     pub(super) request: Active,
     /// What came before the handler was run, and how much of it was read.
-    early: Vec<u8>,
+    pub(super) early: Vec<u8>,
     read: usize,
     /// What is left of the record that is being read.
     left: usize,

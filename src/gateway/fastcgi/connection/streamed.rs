@@ -22,9 +22,12 @@ impl Connection {
         log: &[String],
         reports: (bool, bool),
     ) {
-        let stage = &self.stage;
-        let Stage::Running(stdin) = stage else { return };
+        let Stage::Running(stdin) = &mut self.stage else {
+            return;
+        };
         let request = stdin.request;
+        // The handler has read of it what it wanted.
+        stdin.early = Vec::new();
         self.place.release_body();
         self.output.keep_pace();
         let mut out = Vec::new();
