@@ -1,7 +1,6 @@
 //! [`ErrorPage`]: what a client is told of a request that failed.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt as _;
 use std::panic::{self, AssertUnwindSafe};
 
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, RETRY_AFTER, SET_COOKIE};
@@ -36,9 +35,7 @@ impl ErrorPage<'_> {
     /// A header field of the request, such as `accept-language`; `None` also where the request could not be read.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<OsString> {
-        let name = name.to_ascii_uppercase().replace('-', "_");
-        let joined = self.params?.joined(&format!("HTTP_{name}"), b", ");
-        joined.map(OsString::from_vec)
+        self.params?.field(name)
     }
 
     /// A variable of the gateway, as [`Request::param`](crate::Request::param).
@@ -72,7 +69,8 @@ impl Reason {
             params,
         };
         // The panic hook says why.
-        let Ok(mut own) = panic::catch_unwind(AssertUnwindSafe(|| own(&told))) else {
+        let own = panic::catch_unwind(AssertUnwindSafe(|| own(&told)));
+        let Ok(Some(mut own)) = own.map(Response::in_memory) else {
             return page;
         };
         let headers = own.headers_mut();
@@ -84,8 +82,7 @@ impl Reason {
                 headers.insert(name.clone(), value.clone());
             }
         }
-        let body = own.body().to_vec();
-        own.with_status(status).with_body(body)
+        own.with_status(status)
     }
 
     /// The library's own page, complete, which tells nothing about the inside.

@@ -148,7 +148,7 @@ impl Program {
     ///
     /// `page` gets the status and the sentence that the library's own page has, which may be translated, and
     /// returns a body with its type. Status, `Retry-After` and `Cache-Control: no-store` are those of the library's
-    /// page; a cookie is not sent. When `page` panics the client gets the library's page. A response with a status from
+    /// page; a cookie is not sent. When `page` panics, or returns a stream, the client gets the library's page. A response with a status from
     /// 500 on that the handler returned itself is the handler's own page already.
     ///
     /// ```no_run

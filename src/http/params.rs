@@ -55,6 +55,22 @@ impl Params {
         (!values.is_empty()).then(|| values.join(separator))
     }
 
+    /// A header field by its name, all of its variables joined.
+    pub(crate) fn field(&self, name: &str) -> Option<OsString> {
+        let variable = name.to_ascii_uppercase().replace('-', "_");
+        let variable = match variable.as_str() {
+            "CONTENT_TYPE" | "CONTENT_LENGTH" => variable,
+            _ => format!("HTTP_{variable}"),
+        };
+        let separator = if variable == "HTTP_COOKIE" {
+            "; "
+        } else {
+            ", "
+        };
+        self.joined(&variable, separator.as_bytes())
+            .map(OsString::from_vec)
+    }
+
     /// The header fields that came as several variables, each joined in their order. `Set-Cookie`
     /// is no list (RFC 9110, 5.3) and no field of a request.
     pub(crate) fn joined_fields(&self) -> BTreeMap<Vec<u8>, OsString> {

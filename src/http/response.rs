@@ -210,6 +210,15 @@ impl Response {
         }
     }
 
+    /// The response with its whole body, that of a file read; `None` when it is a stream or cannot be read.
+    pub(crate) fn in_memory(mut self) -> Option<Self> {
+        match std::mem::replace(&mut self.source, Source::Memory) {
+            Source::Memory => Some(self),
+            Source::File(file) => file.read().ok().map(|body| self.with_body(body)),
+            Source::Stream(_) => None,
+        }
+    }
+
     /// The body that is written while it is sent, if it is sent at all.
     pub(crate) fn stream_body(&self, head_only: bool) -> Option<&StreamBody> {
         match &self.source {

@@ -1,5 +1,7 @@
 //! Error pages and a logger of the program's own.
 
+use std::fs;
+
 use cgi_session::{Config, SessionId, SessionManager};
 use testkit::program::{Cgi, Outcome};
 use testkit::site::Site;
@@ -60,6 +62,21 @@ fn no_other_request_waits_for_the_session_while_the_page_is_made() {
         let request = request.variable("HTTP_ACCEPT_LANGUAGE", "the session");
         expect_page(&request.visitor(&id).run(), 500, "it is free");
     }
+}
+
+#[test]
+fn a_page_may_be_a_file_and_one_that_is_a_stream_is_the_librarys() {
+    let site = Site::new();
+    let text = "long ".repeat(20_000);
+    fs::write(
+        site.path().join("error.html"),
+        format!("<html>own page: {text}</html>"),
+    )
+    .unwrap();
+    let request = || Cgi::new("own_pages", &site).query("mode=fail");
+    expect_page(&request().variable("PAGES", site.path()).run(), 500, &text);
+    let stream = request().variable("CONTENT_TYPE", "text/stream").run();
+    assert!(stream.body.contains("could not answer"), "{stream:#?}");
 }
 
 #[test]

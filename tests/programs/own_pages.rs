@@ -29,6 +29,15 @@ fn handler(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Syn
 }
 
 fn page(error: &ErrorPage<'_>) -> Response {
+    if let Some(root) = error.param("PAGES") {
+        return Response::file(root, "error.html");
+    }
+    if error
+        .header("content-type")
+        .is_some_and(|it| it == "text/stream")
+    {
+        return Response::stream("text/plain", |_| Ok(()));
+    }
     let language = error.header("accept-language").unwrap_or_default();
     assert_ne!(language, "xx", "there is no page in this language");
     let text = match (language.to_str(), error.status().as_u16()) {
