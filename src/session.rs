@@ -251,7 +251,8 @@ impl Session {
         self.contents.record.created()
     }
 
-    /// When the session was used before this request, to a sixtieth of `timeout`; `None` when it is new.
+    /// When the session was used before this request, to a sixtieth of `timeout` or, if that is set, to
+    /// `touchAfter`; `None` when it is new.
     #[must_use]
     pub fn last_access(&self) -> Option<SystemTime> {
         self.contents.last_access

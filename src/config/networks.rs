@@ -59,7 +59,14 @@ impl Network {
             .parse()
             .ok()
             .filter(|bits| is_number && *bits <= most)?;
-        Some(Network { address, bits })
+        // The part of IPv6 that is IPv4.
+        match (address.to_canonical(), bits) {
+            (address @ IpAddr::V4(_), 96..) => Some(Network {
+                address,
+                bits: bits - 96,
+            }),
+            _ => Some(Network { address, bits }),
+        }
     }
 
     fn contains(&self, address: IpAddr) -> bool {
@@ -94,14 +101,18 @@ mod tests {
 
     #[test]
     fn a_network_has_the_addresses_that_begin_like_it() {
-        let networks = Networks::parse("10.0.0.0/8, 192.0.2.7 ::1,2001:db8::/33").unwrap();
+        let networks =
+            Networks::parse("10.0.0.0/8, 192.0.2.7 ::1,2001:db8::/33 ::ffff:172.16.0.0/108")
+                .unwrap();
         assert_eq!(
             networks.to_string(),
-            "10.0.0.0/8, 192.0.2.7, ::1, 2001:db8::/33"
+            "10.0.0.0/8, 192.0.2.7, ::1, 2001:db8::/33, 172.16.0.0/12"
         );
         for (address, is_in) in [
             ("10.255.1.2", true),
             ("11.0.0.0", false),
+            ("172.31.0.1", true),
+            ("172.32.0.1", false),
             ("192.0.2.7", true),
             ("192.0.2.6", false),
             ("::ffff:192.0.2.7", true),

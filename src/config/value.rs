@@ -39,7 +39,9 @@ impl<T> Kind<T> {
 pub(super) const fn choice<T: Named>() -> Kind<T> {
     Kind {
         read: |value| {
-            let chosen = T::NAMES.iter().find(|(name, _)| value == *name);
+            // A list may be written without blanks.
+            let is = |name: &str| value == name || value == name.replace(", ", ",").as_str();
+            let chosen = T::NAMES.iter().find(|(name, _)| is(name));
             chosen.map(|(_, value)| *value)
         },
         show: |value| {
@@ -284,10 +286,11 @@ pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
 /// A header field that may carry ids. CGI makes one variable of names that differ in `-` and `_`, and responses
 /// have the field, too.
 fn id_header(name: &str) -> Option<HeaderName> {
-    const TAKEN: [&str; 12] = [
+    const TAKEN: [&str; 15] = [
         "cache-control",
         "connection",
         "cookie",
+        "forwarded",
         "host",
         "location",
         "origin",
@@ -296,14 +299,18 @@ fn id_header(name: &str) -> Option<HeaderName> {
         "status",
         "transfer-encoding",
         "vary",
+        "x-accel-redirect",
         "x-csrf-token",
+        "x-sendfile",
     ];
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let name = named(name.as_ref(), 64, is_good)?.to_ascii_lowercase();
     let is_taken = TAKEN.contains(&name.as_str())
         || name.ends_with("authorization")
         || name.starts_with("content-")
-        || name.starts_with("access-control-");
+        || name.starts_with("access-control-")
+        || name.starts_with("sec-")
+        || name.starts_with("x-forwarded-");
     HeaderName::try_from(name).ok().filter(|_| !is_taken)
 }
 

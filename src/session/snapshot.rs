@@ -31,7 +31,7 @@ impl Snapshot {
         self.contents.record.created()
     }
 
-    /// When the session was used before this, to a sixtieth of `timeout`.
+    /// When the session was used before this, to a sixtieth of `timeout` or, if that is set, to `touchAfter`.
     #[must_use]
     pub fn last_access(&self) -> SystemTime {
         let last_access = self.contents.last_access;

@@ -40,7 +40,7 @@ impl UserSession {
         self.created
     }
 
-    /// When it was last used, to a sixtieth of `timeout`.
+    /// When it was last used, to a sixtieth of `timeout` or, if that is set, to `touchAfter`.
     #[must_use]
     pub fn last_access(&self) -> SystemTime {
         self.last_access

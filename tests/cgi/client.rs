@@ -55,6 +55,20 @@ fn a_client_works_over_every_store() {
 }
 
 #[test]
+fn a_form_is_posted_unless_the_method_is_another_one() {
+    let method = |request: cgi_session::RequestBuilder| {
+        let request = request.form([("name", "Ada")]);
+        let page = request.send(|request: &mut Request| {
+            Ok::<_, Error>(Response::text(request.method().as_str()))
+        });
+        page.body_text().into_owned()
+    };
+    let client = Client::default();
+    assert_eq!(method(client.get("/")), "POST");
+    assert_eq!(method(client.request(Method::PUT, "/")), "PUT");
+}
+
+#[test]
 fn a_request_is_what_its_builder_says_and_nothing_else() {
     let mut request = Request::builder()
         .method(Method::PUT)

@@ -155,6 +155,9 @@ fn a_name_that_has_another_meaning_is_refused() {
         "X:Session",
         "é",
         "X-CSRF-Token",
+        "X-Sendfile",
+        "X-Forwarded-For",
+        "Sec-Fetch-Site",
         " X-Session-Id",
         "X-Session-Id, cookie",
     ] {

@@ -61,6 +61,11 @@ fn a_logout_says_what_the_browser_is_to_delete_and_nothing_else_does() {
 
 #[test]
 fn a_browser_may_keep_a_page_for_its_history_and_asks_again() {
+    assert!(
+        Config::new()
+            .set("cacheLimiter", "private,no-cache")
+            .is_ok()
+    );
     let client = client(&[("cacheLimiter", "private, no-cache")]);
     for _ in 0..2 {
         let response = client.get("/").send(page);

@@ -119,7 +119,8 @@ impl RequestBuilder {
         self.param("CONTENT_LENGTH", length)
     }
 
-    /// Posts a form, as `application/x-www-form-urlencoded`.
+    /// Sends a form, as `application/x-www-form-urlencoded`, by POST unless [`RequestBuilder::method`] has said another
+    /// method than GET.
     pub fn form<K, V>(self, fields: impl IntoIterator<Item: Borrow<(K, V)>>) -> Self
     where
         K: AsRef<str>,
@@ -127,7 +128,14 @@ impl RequestBuilder {
     {
         let mut encoded = Serializer::new(String::new());
         let encoded = encoded.extend_pairs(fields).finish();
-        self.method("POST")
+        let is_get =
+            |(name, value): &(OsString, OsString)| name == "REQUEST_METHOD" && value == "GET";
+        let builder = if self.variables.iter().any(is_get) {
+            self.method("POST")
+        } else {
+            self
+        };
+        builder
             .header("content-type", "application/x-www-form-urlencoded")
             .body(encoded)
     }
