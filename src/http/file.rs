@@ -10,8 +10,8 @@ use std::sync::Arc;
 use cookie::time::OffsetDateTime;
 use cookie::time::format_description::well_known::Rfc2822;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustix::fd::OwnedFd;
@@ -26,6 +26,10 @@ use crate::error::Error;
 const IN_MEMORY: u64 = 64 << 10;
 /// As much as a FastCGI record holds without padding.
 const BUFFER: usize = 65_528;
+
+/// How often to try a path that others rename.
+#[cfg(target_os = "linux")]
+const TRIES: usize = 8;
 
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
@@ -118,6 +122,9 @@ impl Response {
         let head_only = request.method() == Method::HEAD;
         let mut part = (0, file.length);
         if self.status() == StatusCode::OK && (is_get || head_only) {
+            if file.is_another(field(IF_MATCH), field(IF_UNMODIFIED_SINCE)) {
+                return self.with_status(StatusCode::PRECONDITION_FAILED);
+            }
             if file.is_known(field(IF_NONE_MATCH), field(IF_MODIFIED_SINCE)) {
                 return self.with_status(StatusCode::NOT_MODIFIED);
             }
@@ -212,7 +219,10 @@ impl OpenFile {
             file,
             length,
             etag: format!("\"{inode:x}-{length:x}-{seconds:x}.{nanoseconds:x}\""),
-            modified: OffsetDateTime::from_unix_timestamp(seconds).ok(),
+            // A date to come tells a cache nothing (RFC 9110, 8.8.2.1).
+            modified: OffsetDateTime::from_unix_timestamp(seconds)
+                .ok()
+                .filter(|modified| *modified <= OffsetDateTime::now_utc()),
         }
     }
 
@@ -230,6 +240,18 @@ impl OpenFile {
         response.insert(ACCEPT_RANGES, "bytes");
         response.insert(X_CONTENT_TYPE_OPTIONS, "nosniff");
         response.with_file(Arc::new(self))
+    }
+
+    /// Whether the client wants the file only as it was (RFC 9110, 13.1.1 and 13.1.4).
+    fn is_another(&self, matches: Option<&str>, unmodified_since: Option<&str>) -> bool {
+        if let Some(tags) = matches {
+            let mut tags = tags.split(',').map(str::trim);
+            return !tags.any(|tag| tag == "*" || tag == self.etag);
+        }
+        let since = unmodified_since.and_then(date);
+        since
+            .zip(self.modified)
+            .is_some_and(|(since, modified)| modified > since)
     }
 
     /// Whether the client has the file as it is (RFC 9110, 13.1.2 and 13.1.3).
@@ -278,10 +300,14 @@ fn open_below(directory: OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     {
         use rustix::fs::{ResolveFlags, openat2};
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&directory, path, FILE, Mode::empty(), beneath) {
-            // Before Linux 5.6, or kept from us by a container.
-            Err(Errno::NOSYS | Errno::PERM) => {}
-            opened => return opened,
+        for _ in 0..TRIES {
+            match openat2(&directory, path, FILE, Mode::empty(), beneath) {
+                // Something on the way was renamed meanwhile.
+                Err(Errno::AGAIN) => {}
+                // Before Linux 5.6, or kept from us by a container.
+                Err(Errno::NOSYS | Errno::PERM) => break,
+                opened => return opened,
+            }
         }
     }
     open_without_links(directory, path)

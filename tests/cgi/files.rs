@@ -201,6 +201,10 @@ fn a_client_that_has_the_file_is_answered_304_until_it_changes() {
         ("If-Modified-Since", future, 304),
         ("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT", 200),
         ("If-Modified-Since", "yesterday", 200),
+        ("If-Match", &etag, 200),
+        ("If-Match", "\"x\", *", 200),
+        ("If-Unmodified-Since", &date, 200),
+        ("If-Unmodified-Since", "yesterday", 200),
     ] {
         for method in ["GET", "HEAD"] {
             let response = files.ask(method, "/digits.txt", &[(name, value)]);
@@ -212,6 +216,16 @@ fn a_client_that_has_the_file_is_answered_304_until_it_changes() {
             );
         }
     }
+    for (name, value) in [
+        ("If-Match", "\"x\""),
+        ("If-Match", &format!("W/{etag}")),
+        ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ] {
+        let response = files.get("/digits.txt", &[(name, value)]);
+        let status = response.status();
+        assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{name}: {value}");
+        assert!(response.body().is_empty());
+    }
     // The tag comes before the date.
     let fields = [("If-None-Match", "\"x\""), ("If-Modified-Since", future)];
     assert_eq!(files.get("/digits.txt", &fields).status(), StatusCode::OK);
@@ -221,6 +235,11 @@ fn a_client_that_has_the_file_is_answered_304_until_it_changes() {
         .unwrap();
     let changed = files.get("/digits.txt", &[("If-None-Match", &etag)]);
     assert_eq!(changed.status(), StatusCode::OK);
+    file.set_modified(SystemTime::now() + Duration::from_secs(3600))
+        .unwrap();
+    let to_come = files.get("/digits.txt", &[("If-Modified-Since", future)]);
+    assert_eq!(to_come.status(), StatusCode::OK);
+    assert_eq!(field(&to_come, header::LAST_MODIFIED), "");
 }
 
 #[test]
