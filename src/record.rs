@@ -265,6 +265,12 @@ impl Record {
         first.unwrap_or(session.short_key()).to_owned()
     }
 
+    /// Whether the session that is stored under `session` once had the id `before`, as far as it is known.
+    pub(crate) fn was_under(&self, before: &SessionDigest, session: &SessionDigest) -> bool {
+        let key = before.short_key();
+        self.lineage(session) == key || self.predecessors().any(|it| it.short_key() == key)
+    }
+
     /// The same record under a new id, which takes the place of this one.
     #[must_use]
     pub fn succeeding(mut self, before: &SessionDigest, now: SystemTime) -> Self {

@@ -229,6 +229,13 @@ impl Session {
         Some(self.contents.record.lineage(&id.digest()))
     }
 
+    /// Whether this is the session that is, or was before a change of id, stored under this digest.
+    fn is_or_was(&self, session: &SessionDigest) -> bool {
+        self.id.as_ref().map(SessionId::digest).is_some_and(|own| {
+            own.short_key() == session.short_key() || self.contents.record.was_under(session, &own)
+        })
+    }
+
     /// The session's id, or `None` while nothing has been stored.
     #[must_use]
     pub fn id(&self) -> Option<&SessionId> {

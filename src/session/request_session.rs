@@ -547,14 +547,13 @@ impl RequestSession {
         let Some(user) = open.user().map(str::to_owned) else {
             return Ok(false);
         };
-        let own = open.id().map(SessionId::digest);
-        if own.is_some_and(|own| own.short_key() == session.short_key()) {
+        if open.is_or_was(session) {
             self.destroy()?;
             return Ok(true);
         }
         // No two requests may wait for each other.
         self.commit()?;
-        self.waiting(|manager, deadline| manager.shared.end_if_of(&user, session, deadline))
+        self.waiting(|manager, deadline| manager.shared.end_listed(&user, session, deadline))
     }
 
     /// Whether ids are changed by themselves.

@@ -131,6 +131,28 @@ impl ManagerInner {
         Ok(found)
     }
 
+    /// Ends a session of this user that was listed under this id, whichever it has now.
+    pub(super) fn end_listed(
+        &self,
+        user: &str,
+        listed: &SessionDigest,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let mut session = *listed;
+        for _ in 0..MAX_LISTINGS {
+            if self.end_if_of(user, &session, deadline)? {
+                return Ok(true);
+            }
+            let known = self.sessions_by_last_use(user, SystemTime::now())?;
+            let mut known = known.into_iter();
+            match known.find(|(session, stored)| stored.record.was_under(listed, session)) {
+                Some((now, _)) if now != session => session = now,
+                _ => break,
+            }
+        }
+        Ok(false)
+    }
+
     /// Ends a session that is still this user's, once no request holds it. Tells whether there was one.
     pub(super) fn end_if_of(
         &self,

@@ -1,6 +1,7 @@
 //! "Your devices": the sessions of a visitor's user, the browsers that use them, and the end of one.
 
 use std::thread;
+use std::time::Duration;
 
 use cgi_session::http::StatusCode;
 use cgi_session::{
@@ -230,4 +231,33 @@ fn nothing_of_a_browser_is_kept_unless_it_is_asked_for_and_what_was_kept_goes() 
         says(by(client.get("/"), PHONE, "192.0.2.77"), visit);
     }
     assert!(!holds_device());
+}
+
+#[test]
+fn a_session_that_has_another_id_since_it_was_listed_is_ended_as_the_one_that_it_is() {
+    let site = site(&[]);
+    let manager = site.manager();
+    let change = |request: &mut Request| -> Result<Response> {
+        let session = request.session()?;
+        session.regenerate_id_with_grace(Duration::from_secs(60));
+        Ok(Response::text(""))
+    };
+    let phone = login(&manager, "ada", PHONE, "192.0.2.1");
+    let own = manager.user_sessions("ada").unwrap()[0]
+        .digest()
+        .to_string();
+    let desk = login(&manager, "ada", DESK, "192.0.2.2");
+    let other = says(phone.get("/"), digests);
+    for client in [&phone, &desk, &desk] {
+        assert_eq!(client.get("/").send(change).status(), StatusCode::OK);
+    }
+    let end_by_phone = |digest: &str| phone.post(&format!("/?digest={digest}")).send(end);
+    assert_eq!(end_by_phone(&other).body_text(), "true");
+    assert_eq!(end_by_phone(&other).body_text(), "false");
+    assert_eq!(manager.user_sessions("ada").unwrap().len(), 1);
+    let ended = end_by_phone(&own);
+    assert_eq!(ended.body_text(), "true");
+    let removal = ended.headers()["set-cookie"].to_str().unwrap();
+    assert!(removal.contains("Max-Age=0"), "{removal}");
+    assert!(manager.user_sessions("ada").unwrap().is_empty());
 }
