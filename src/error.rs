@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -248,10 +250,15 @@ impl Error {
 
     /// Whether it may be the fault of what is stored for one session, so that another can be read.
     pub(crate) fn may_concern_one_session(&self) -> bool {
-        matches!(
-            self,
-            Error::Io { .. } | Error::Refused { .. } | Error::Format { .. } | Error::Store { .. }
-        )
+        match self {
+            // What the process or the machine is short of is missing for every session.
+            Error::Io { source, .. } => !matches!(
+                Errno::from_io_error(source),
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+            ),
+            Error::Refused { .. } | Error::Format { .. } | Error::Store { .. } => true,
+            _ => false,
+        }
     }
 
     /// The HTTP status that a request which met this error should answer with.
@@ -261,12 +268,12 @@ impl Error {
             Error::Busy { .. }
             | Error::TooManyWaiting
             | Error::Full { .. }
-            | Error::UserFull { .. }
             | Error::LowSpace { .. }
             | Error::Replaced
             | Error::Unavailable { .. }
             | Error::LeaseLost => http::StatusCode::SERVICE_UNAVAILABLE,
             Error::Forged | Error::CrossSiteStart => http::StatusCode::FORBIDDEN,
+            Error::UserFull { .. } => http::StatusCode::CONFLICT,
             Error::Body { status, .. } => *status,
             Error::TooManyFields { .. } => http::StatusCode::BAD_REQUEST,
             Error::SessionsLeft { source, .. } => source.status(),
@@ -458,6 +465,15 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_machine_is_short_of_concerns_more_than_one_session() {
+        let failed = |errno: Errno| Error::io("cannot open", "session", errno.into());
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(!failed(errno).may_concern_one_session(), "{errno}");
+        }
+        assert!(failed(Errno::ACCESS).may_concern_one_session());
+    }
 
     /// Error types of programs.
     #[derive(Debug, thiserror::Error)]

@@ -119,6 +119,10 @@ impl Reason {
             ),
             Reason::Unavailable => (busy, BUSY),
             Reason::Status(status) if status == busy => (busy, BUSY),
+            Reason::Status(status) if status == StatusCode::CONFLICT => (
+                status,
+                "You are logged in as often as is allowed. Please log out in another browser first.",
+            ),
             Reason::Status(status) if status.is_client_error() => {
                 (status, "The server cannot use this request.")
             }
