@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use cgi_session::http::{HeaderValue, header};
-use cgi_session::{Request, Response, Result, SessionManager};
+use cgi_session::{Request, Response, Result};
 
 const PAGE: &str = "<p class=\"answer\"><output id=\"views\">0</output> time(s)</p>\n\
     <p class=\"actions\"><a class=\"button\" href=\"counter\" target=\"_blank\">Count in another tab</a></p>\n\
@@ -26,7 +26,7 @@ pub(crate) fn events(request: &mut Request) -> Result<Response> {
     }
     let cookies = request.header("cookie").unwrap_or_default();
     let cookies = cookies.as_encoded_bytes().to_owned();
-    let manager = SessionManager::find()?;
+    let manager = request.session_manager()?;
     let stream = Response::stream("text/event-stream", move |out| {
         let mut shown = None;
         while !out.is_stopping() {

@@ -205,6 +205,32 @@ impl Request {
         self.visit()?.read()
     }
 
+    /// The manager of this request's sessions, for what goes on after the request: a stream that looks at the session
+    /// again and again.
+    ///
+    /// ```no_run
+    /// use std::io::{self, Write as _};
+    ///
+    /// use cgi_session::{Request, Response, Result};
+    ///
+    /// fn views(request: &mut Request) -> Result<Response> {
+    ///     let manager = request.session_manager()?;
+    ///     let cookies = request.header("cookie").unwrap_or_default().to_owned();
+    ///     Ok(Response::stream("text/plain", move |out| {
+    ///         let snapshot = manager.read(cookies.as_encoded_bytes()).map_err(io::Error::other)?;
+    ///         let views = snapshot.and_then(|it| it.get::<u64>("pageViews").ok().flatten());
+    ///         writeln!(out, "{} views", views.unwrap_or_default())
+    ///     }))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] and [`Error::Unavailable`] when there is none.
+    pub fn session_manager(&self) -> Result<SessionManager> {
+        self.visit.find_manager()
+    }
+
     /// Opens the session, lets `change` change it, and commits at once: the session is locked only
     /// while `change` runs.
     ///

@@ -1,6 +1,7 @@
 //! Handlers called without a server, and what their client keeps between two requests.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -52,6 +53,24 @@ fn a_client_works_over_every_store() {
     let paths = files.map(|file| file.unwrap().path());
     let is_session = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
     assert_eq!(paths.filter(is_session).count(), 1);
+}
+
+#[test]
+fn a_stream_finds_the_session_of_its_request() {
+    let client = Client::new(in_memory(&[]));
+    for _ in 0..2 {
+        drop(client.get("/").send(counter));
+    }
+    let page = client.get("/").send(|request: &mut Request| {
+        let manager = request.session_manager()?;
+        let cookies = request.header("cookie").unwrap_or_default().to_owned();
+        Ok::<_, Error>(Response::stream("text/plain", move |out| {
+            let snapshot = manager.read(cookies.as_encoded_bytes());
+            let views = snapshot.unwrap().unwrap().get::<u64>("views");
+            write!(out, "{:?}", views.unwrap())
+        }))
+    });
+    assert_eq!(page.body_text(), "Some(2)");
 }
 
 #[test]
