@@ -13,7 +13,7 @@ mod contract;
 #[cfg(feature = "cookie-store")]
 pub(crate) mod cookie;
 mod custom;
-mod expiry;
+pub(crate) mod expiry;
 pub(crate) mod file;
 pub(crate) mod files;
 mod open;

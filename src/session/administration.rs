@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::session::inner::{Locked, ManagerInner};
 use crate::session::{Session, SessionManager};
+use crate::store::expiry::pause;
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
 /// For administration. A session is named by its digest: ids are not known here.
@@ -242,13 +243,13 @@ impl SessionManager {
         Ok(())
     }
 
-    /// How long a session was surely unused: the store notes a use at most once in a sixtieth of the
-    /// session's own time. `None` for what a change of id leaves.
+    /// How long a session was surely unused: the store notes a use at most once in `touchAfter`, or in
+    /// a sixtieth of the session's own time. `None` for what a change of id leaves.
     fn unused(&self, stored: &Stored, now: SystemTime) -> Option<Duration> {
         let own = stored.record.idle().unwrap_or(self.shared.config.timeout);
         let unused = now.duration_since(stored.last_access).ok()?;
         let is_session = !stored.record.is_replaced();
-        is_session.then(|| unused.saturating_sub(own / 60))
+        is_session.then(|| unused.saturating_sub(pause(self.shared.config.touch_after, own)))
     }
 
     /// Deletes a session unless it was used meanwhile, and returns its size.
@@ -345,6 +346,10 @@ impl SessionManager {
             let short = session.short_key();
             let line = format!("session {short}: {reason} (try {tries} of {max})");
             report.failures.push(line);
+            if sweep.is_stopped() {
+                // That ended the call, which has not failed by itself.
+                return Ok(());
+            }
             if tries < max {
                 stored.record.set_tries(tries, end);
                 return lease.commit(&stored.record, as_of);

@@ -263,7 +263,8 @@ pub trait Lease: Send {
 pub struct Stored {
     /// What is stored.
     pub record: Record,
-    /// When the session was last used, as exactly as the store knows: to a sixtieth of `timeout`.
+    /// When the session was last used, as exactly as the store knows: to a sixtieth of `timeout` or, if that is set, to
+    /// `touchAfter`.
     pub last_access: SystemTime,
 }
 
@@ -331,7 +332,7 @@ impl<'a> Sweep<'a> {
     /// Ends also sessions that were unused for so long, whatever their records say. Only
     /// [`SessionManager::delete_expired`](crate::SessionManager::delete_expired) does that, for any store that can
     /// be listed; a use that the store has not noted yet, which it does each sixtieth of a session's idle
-    /// time, is allowed for.
+    /// time or at most once in `touchAfter`, is allowed for.
     #[must_use]
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);
@@ -390,6 +391,11 @@ impl<'a> Sweep<'a> {
     #[must_use]
     pub fn is_enough(&self, deleted: u64) -> bool {
         self.max_files.is_some_and(|max| deleted >= max)
+    }
+
+    /// Whether [`Sweep::stop_when`] has become true.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
     /// Tells the observer, if there is one.

@@ -68,7 +68,7 @@ pub fn has_passed(end: u64, now: SystemTime) -> bool {
 
 /// How often the time of an unchanged session is renewed at most: `touchAfter`, but at least twice in its idle
 /// time; if that is not set, once in a sixtieth of it.
-fn pause(touch_after: Option<Duration>, idle: Duration) -> Duration {
+pub(crate) fn pause(touch_after: Option<Duration>, idle: Duration) -> Duration {
     let pause = touch_after.map_or(idle / 60, |pause| pause.min(idle / 2));
     pause.max(Duration::from_secs(1))
 }

@@ -57,6 +57,12 @@ fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() 
     assert_eq!(numbers(&[]), [0, 3, 1]);
     // A use within a sixtieth of the day may not have been noted.
     assert_eq!(numbers(&["--idle", "119m"]), [0, 3, 1]);
+    // Nor one within touchAfter.
+    let mut command = testkit::tools::cleanup_program();
+    command.env("CGI_SESSION_TOUCH_AFTER", "1h");
+    command.arg("--storage-file-dir").arg(&site.directory);
+    let kept = Finished::of(command.args(["--json", "--idle", "90m"]));
+    assert_eq!(kept.exits_with(0).json()["deleted"], 0);
     let dry = cleanup(&["--idle", "30m", "--dry-run"]);
     assert_eq!((&dry["deleted"], used.path.exists()), (&2.into(), true));
     assert_eq!(numbers(&["--idle", "30m"]), [1, 2, 1]);
