@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use cgi_session::{
 };
 use clap::Parser as _;
 use indicatif::HumanCount;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::location::Location;
 use crate::progress::Progress;
@@ -26,6 +28,9 @@ pub(crate) use arguments::Arguments;
 use arguments::Program;
 use each::Each;
 use listing::Listing;
+
+/// How much longer the lock of a session is held than its program may run.
+const EACH_LEASE: Duration = Duration::from_secs(15);
 
 /// The program `cgi-session-cleanup`.
 #[must_use]
@@ -59,7 +64,7 @@ fn configure(arguments: &Arguments, file: Option<&Path>) -> Result<Config> {
         ][..],
         None => &[],
     };
-    let config = Config::find_with(file, settings)?;
+    let config = for_each(arguments, Config::find_with(file, settings)?)?;
     let location = Location::of(&config);
     // The first session makes a directory, but not the one above it: nothing can ever be stored there.
     let parent = location.path().map(owner::directory_of);
@@ -70,6 +75,15 @@ fn configure(arguments: &Arguments, file: Option<&Path>) -> Result<Config> {
         )));
     }
     Ok(config)
+}
+
+/// A program may hold the lock of its session for as long as it is given.
+fn for_each(arguments: &Arguments, config: Config) -> Result<Config> {
+    let least = arguments.each_timeout + EACH_LEASE;
+    if arguments.each.is_none() || config.lock_lease() >= least {
+        return Ok(config);
+    }
+    config.set("lockLease", format!("{}s", least.as_secs()))
 }
 
 fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
@@ -105,10 +119,19 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
             format!("{}{all}, {deleted} deleted", HumanCount(done))
         });
     };
+    let stop = Arc::new(AtomicBool::new(false));
+    if arguments.each.is_some() {
+        // The program, which has a group of its own, is ended before this process.
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            if let Err(error) = flag::register(signal, Arc::clone(&stop)) {
+                return report::failure(&Error::io("cannot catch signals", "", error));
+            }
+        }
+    }
     let each = arguments
         .each
         .as_deref()
-        .map(|program| Each::new(program, arguments, manager.config()));
+        .map(|program| Each::new(program, arguments, manager.config(), &stop));
     let call = |session: &SessionDigest, stored: &Stored| match &each {
         Some(each) => each.call(session, stored),
         None => Ok(()),
@@ -116,6 +139,7 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     let mut sweep = sweep(arguments).observer(&observer);
     if each.is_some() {
         sweep = sweep.each(&call).each_tries(arguments.each_tries);
+        sweep = sweep.stop_when(&stop);
     }
     let swept = manager.delete_expired(&sweep);
     progress.end();
@@ -195,5 +219,24 @@ fn exit_code(arguments: &Arguments, manager: &SessionManager, swept: &SweepRepor
         ExitCode::SUCCESS
     } else {
         ExitCode::from(report::FAILED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_for_longer_than_the_program_of_each_may_run() {
+        let lease = |arguments: &[&str]| {
+            let given = ["cgi-session-cleanup"].iter().chain(arguments);
+            let program = Program::try_parse_from(given).unwrap();
+            let config = for_each(&program.arguments, Config::new()).unwrap();
+            config.lock_lease().as_secs()
+        };
+        assert_eq!(lease(&[]), 60);
+        assert_eq!(lease(&["--each", "/bin/true"]), 60);
+        let long = ["--each", "/bin/true", "--each-timeout", "10m"];
+        assert_eq!(lease(&long), 615);
     }
 }

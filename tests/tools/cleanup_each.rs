@@ -298,6 +298,32 @@ fn with_expired_by_cleanup_a_request_leaves_what_its_lifetime_has_ended_to_the_c
 }
 
 #[test]
+fn a_clean_up_that_is_ended_ends_its_program_and_counts_no_try() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let before = fs::read(&expired.path).unwrap();
+    let pid = site.parent().join("pid");
+    let shown = pid.display();
+    let script = format!("echo $$ > {shown}.new; mv {shown}.new {shown}; exec sleep 1000");
+    let program = program(&site, &script);
+    let mut command = site.about("cleanup");
+    command
+        .args(["--each-timeout", "10m", "--each"])
+        .arg(&program);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the program runs", || pid.exists());
+    let number = i32::try_from(child.id()).unwrap();
+    let number = rustix::process::Pid::from_raw(number).unwrap();
+    rustix::process::kill_process(number, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("was interrupted"));
+    let pid = fs::read_to_string(pid).unwrap();
+    assert!(!Path::new("/proc").join(pid.trim()).exists());
+    assert_eq!(fs::read(&expired.path).unwrap(), before);
+}
+
+#[test]
 fn a_store_that_deletes_by_itself_is_refused() {
     let site = Site::new();
     let file = site.configuration("storageType = ram\nexpiredBy = cleanup");

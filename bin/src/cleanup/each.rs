@@ -5,16 +5,21 @@ use std::io::{self, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use cgi_session::{Config, SessionDigest, Stored};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Arguments;
 use crate::report::{how_it_ended, rough};
 use crate::start::child;
 use crate::{sessions, values_file};
+
+/// How long a signal may wait for its effect.
+const STEP: Duration = Duration::from_millis(200);
 
 /// A program that is run for each expired session.
 pub(super) struct Each<'a> {
@@ -24,15 +29,23 @@ pub(super) struct Each<'a> {
     app: String,
     /// Whether stdout is this program's alone.
     is_quiet: bool,
+    /// Whether the clean-up is to end.
+    stop: &'a AtomicBool,
 }
 
 impl<'a> Each<'a> {
-    pub(super) fn new(program: &'a Path, arguments: &Arguments, config: &Config) -> Self {
+    pub(super) fn new(
+        program: &'a Path,
+        arguments: &Arguments,
+        config: &Config,
+        stop: &'a AtomicBool,
+    ) -> Self {
         Each {
             program,
             timeout: arguments.each_timeout,
             app: config.get("app").unwrap_or_default(),
             is_quiet: arguments.json,
+            stop,
         }
     }
 
@@ -44,8 +57,13 @@ impl<'a> Each<'a> {
         match ran.map_err(|error| format!("cannot run {program}: {error}"))? {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("{program} {}", how_it_ended(status))),
+            None if self.is_stopped() => Err(format!("{program} was interrupted")),
             None => Err(format!("{program} was ended after {}", rough(self.timeout))),
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// The values as a file that has no name, which a program may read or not.
@@ -87,11 +105,17 @@ impl<'a> Each<'a> {
         let Some(handle) = child::handle_of(&mut child)? else {
             return Err(io::Error::other("the kernel gives no handle for it"));
         };
-        let timeout = Timespec::try_from(self.timeout).map_err(io::Error::other)?;
-        let mut polled = [PollFd::new(&handle, PollFlags::IN)];
-        let ended = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&timeout)));
-        if matches!(ended, Ok(1..)) {
-            return child.wait().map(Some);
+        let started = Instant::now();
+        while let Some(left) = self.timeout.checked_sub(started.elapsed())
+            && !self.is_stopped()
+        {
+            let step = Timespec::try_from(left.min(STEP)).map_err(io::Error::other)?;
+            let mut polled = [PollFd::new(&handle, PollFlags::IN)];
+            match poll(&mut polled, Some(&step)) {
+                Ok(1..) => return child.wait().map(Some),
+                Ok(0) | Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
         }
         child::end(&handle);
         // Also what it has started, before its number can be another group's.
