@@ -76,6 +76,15 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let manager = sessions::manager_for_writing(file, app)?;
+    if manager
+        .config()
+        .get("idFrom")
+        .is_some_and(|from| from.starts_with("header:"))
+    {
+        let line = "start without a PROGRAM makes sessions of cookies, and with idFrom = header: there are none; try: \
+            cgi-session start PROGRAM";
+        return Err(Ended::saying(line, report::CONFIGURATION));
+    }
     let mut session = manager.start(sessions::cookie_header().unwrap_or_default())?;
     session.keep_empty();
     if let Some(cookie) = session.commit()? {

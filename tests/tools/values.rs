@@ -39,6 +39,17 @@ fn start_renews_the_age_of_the_cookie_and_knows_https() {
 }
 
 #[test]
+fn start_alone_makes_no_session_where_ids_come_in_a_header_field() {
+    let site = Site::new();
+    let mut start = site.about("start");
+    start.env("CGI_SESSION_ID_FROM", "header:X-Session-Id");
+    let refused = Finished::of(&mut start).exits_with(78);
+    assert!(refused.stderr.contains("idFrom = header:"), "{refused:?}");
+    assert_eq!(refused.stdout, "");
+    assert!(site.names().is_empty());
+}
+
+#[test]
 fn a_proxy_that_the_configuration_trusts_says_that_the_client_came_by_https() {
     for (trusted, is_secure) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
         let site = Site::new();
