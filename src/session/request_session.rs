@@ -582,6 +582,10 @@ impl RequestSession {
         if let Some(session) = self.session.as_mut().filter(|session| session.is_old()) {
             session.save()?;
             session.rotate();
+            if session.lease.is_none() {
+                // It could not be given back its old id: what was saved before stands.
+                self.close();
+            }
         }
         Ok(())
     }
