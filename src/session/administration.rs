@@ -12,6 +12,9 @@ use crate::session::{Session, SessionManager};
 use crate::store::expiry::pause;
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
 
+/// How many calls of [`Sweep::each`] for one session may fail where nothing else is said.
+const EACH_TRIES: u64 = 3;
+
 /// For administration. A session is named by its digest: ids are not known here.
 ///
 /// ```
@@ -342,7 +345,10 @@ impl SessionManager {
             return Ok(());
         };
         if let Err(reason) = call(session, &stored) {
-            let (tries, max) = (stored.record.tries() + 1, sweep.each_tries.max(1));
+            let (tries, max) = (
+                stored.record.tries() + 1,
+                sweep.each_tries.unwrap_or(EACH_TRIES),
+            );
             let short = session.short_key();
             let line = format!("session {short}: {reason} (try {tries} of {max})");
             report.failures.push(line);

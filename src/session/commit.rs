@@ -11,7 +11,7 @@ use crate::id::{SessionDigest, SessionId};
 use crate::record::{Namespaces, Record};
 use crate::session::contents::Contents;
 use crate::session::held::SessionGuard;
-use crate::store::Lease;
+use crate::store::{Lease, Stored};
 
 /// How often a taken id is drawn again. A collision of 160 random bits means that the store is wrong.
 const MAX_DRAWS: u32 = 8;
@@ -208,12 +208,8 @@ impl Session {
                 let session = id.digest();
                 let guard = self.guard_of(&session)?;
                 let lease = self.manager.store.create(&session, &record, now)?;
-                // Another process made it since this one looked: tried again, it is found.
-                let busy = || Error::Busy {
-                    waited: Duration::ZERO,
-                    holder: None,
-                };
-                (id, guard, lease.ok_or_else(busy)?)
+                let lease = lease.map_or_else(|| Err(self.taken(&session, now)), Ok);
+                (id, guard, lease?)
             }
             None => self.create(&record, now)?,
         };
@@ -223,6 +219,25 @@ impl Session {
         self.note_saved(record);
         self.new_id = None;
         Ok(())
+    }
+
+    /// Why no session could be made under an id that the program gave.
+    fn taken(&self, session: &SessionDigest, now: SystemTime) -> Error {
+        let (manager, action) = (&self.manager, "cannot store a session under the id given");
+        let is_expired = |stored: Option<Stored>| {
+            stored.is_none_or(|stored| manager.is_too_old(&stored.record, now))
+        };
+        if manager.config.keeps_expired() && manager.store.peek(session, now).is_ok_and(is_expired)
+        {
+            let cause =
+                "an expired one has it until the clean-up deletes that (expiredBy = cleanup)";
+            return Error::unavailable(action, cause);
+        }
+        // Another process made it since this one looked: tried again, it is found.
+        Error::Busy {
+            waited: Duration::ZERO,
+            holder: None,
+        }
     }
 
     fn note_saved(&mut self, record: Record) {

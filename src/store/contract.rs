@@ -298,7 +298,7 @@ pub struct Sweep<'a> {
     pub(crate) idle: Option<Duration>,
     pub(crate) observer: Option<&'a (dyn Fn(SweepEvent<'_>) + Sync)>,
     pub(crate) each: Option<&'a EachExpired<'a>>,
-    pub(crate) each_tries: u64,
+    pub(crate) each_tries: Option<u64>,
 }
 
 impl<'a> Sweep<'a> {
@@ -361,10 +361,11 @@ impl<'a> Sweep<'a> {
         self
     }
 
-    /// How many calls of [`Sweep::each`] for one session may fail before it is deleted all the same; one is the least.
+    /// How many calls of [`Sweep::each`] for one session may fail before it is deleted all the same: three,
+    /// if this is not called, and one at least.
     #[must_use]
     pub fn each_tries(mut self, tries: u64) -> Self {
-        self.each_tries = tries;
+        self.each_tries = Some(tries.max(1));
         self
     }
 

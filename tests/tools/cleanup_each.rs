@@ -343,3 +343,23 @@ fn a_store_that_deletes_by_itself_is_refused() {
     .exits_with(78)
     .complains("storageType = ram");
 }
+
+#[test]
+fn an_id_that_a_program_gives_is_free_once_its_expired_session_was_cleaned_up() {
+    let site = Site::new();
+    let expired = site.expired_session();
+    let config = site.manager().config().clone();
+    let config = config.set("expiredBy", "cleanup").unwrap();
+    let manager = cgi_session::SessionManager::new(config).unwrap();
+    let secret = expired.cookie().split_once('=').unwrap().1.to_owned();
+    let id = cgi_session::SessionId::parse(secret.as_bytes()).unwrap();
+    let again = || {
+        let mut again = manager.start_with_id(&id).unwrap();
+        again.insert("pageViews", 1).unwrap();
+        again.commit()
+    };
+    let refused = again().unwrap_err();
+    assert!(refused.one_line().contains("expiredBy"), "{refused}");
+    each(&site, &recorder(&site, 0), &[]).exits_with(0);
+    again().unwrap();
+}

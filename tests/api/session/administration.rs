@@ -69,3 +69,17 @@ fn an_empty_session_is_stored_when_a_program_asks_for_it() {
     let again = site.manager().start(&cookie).unwrap();
     assert!(!again.is_new() && again.is_empty());
 }
+
+#[test]
+fn an_expired_session_whose_call_fails_has_three_tries_where_nothing_else_is_said() {
+    let site = Site::new();
+    let id = site.visitor();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    site.set_modified(&id, std::time::SystemTime::now() - day);
+    let deleted = || {
+        let call = |_: &cgi_session::SessionDigest, _: &cgi_session::Stored| Err("no".to_owned());
+        let sweep = cgi_session::Sweep::new().each(&call);
+        site.manager().delete_expired(&sweep).unwrap().deleted
+    };
+    assert_eq!([deleted(), deleted(), deleted()], [0, 0, 1]);
+}
