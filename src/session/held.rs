@@ -109,7 +109,6 @@ impl Drop for WaitingPlace {
 }
 
 /// Waits for something that is no session while another thread does this one's work, if there is one.
-#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) fn stand_aside<T>(wait: impl FnOnce() -> T) -> T {
     let mut place = WaitingPlace::take(0).ok().flatten();
     // Without a replacement this thread waits anyway.

@@ -4,11 +4,12 @@
 //! the limit: there are never more. What has to go is ended without that lock, since it is waited for; then
 //! they are counted again.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::session::held::stand_aside;
 
 impl Session {
     /// Makes room for this session among those of the user that it is to name. What is returned is dropped once it
@@ -26,8 +27,13 @@ impl Session {
         let own = self.lineage();
         let deadline = Instant::now() + manager.config.lock_timeout;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let lock = manager.store.lock_user(user, left)?;
+            let lock = match manager.store.lock_user(user, Duration::ZERO) {
+                Err(Error::Busy { .. }) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    stand_aside(|| manager.store.lock_user(user, left))?
+                }
+                locked => locked?,
+            };
             let mut others = manager.sessions_by_last_use(user, SystemTime::now())?;
             others.retain(|(session, stored)| Some(stored.record.lineage(session)) != own);
             let places = usize::try_from(limit - 1).unwrap_or(usize::MAX);
