@@ -110,7 +110,8 @@ impl Trial<'_> {
         manager.install().pop().map_or(Ok(()), Err)?;
         let cookies: Vec<_> = (0..SESSIONS)
             .map(|_| change(&manager, "", |session| put(session, 0)))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, _>>()
+            .inspect_err(|_| drop(manager.uninstall()))?;
         let (started, outcome) = (Instant::now(), Mutex::new(Outcome::default()));
         let is_over = || {
             let is_broken = !lock(&outcome).violations.is_empty();
