@@ -361,7 +361,8 @@ pub(super) fn copy_aside(
 }
 
 fn copy_all(mut from: &File, to: &mut File, is_durable: bool) -> io::Result<()> {
-    calls::check_end(from.metadata()?.len())?;
+    let length = calls::retry(|| from.metadata())?.len();
+    calls::check_end(length)?;
     // After a signal both files are where it stopped.
     calls::retry(|| io::copy(&mut from, to))?;
     if is_durable { to.sync_data() } else { Ok(()) }
