@@ -392,8 +392,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
             match values.entry(key) {
                 Entry::Vacant(free) => free.insert(value),
                 Entry::Occupied(taken) => {
-                    let twice = format_args!("{:?} stands there twice", taken.key());
-                    return Err(A::Error::custom(twice));
+                    let key = taken.key();
+                    return Err(A::Error::custom(format_args!("{key:?} stands there twice")));
                 }
             };
         }
