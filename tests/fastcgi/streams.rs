@@ -169,22 +169,30 @@ fn a_stream_beyond_the_limit_is_answered_503_and_saves_nothing() {
 
 #[test]
 fn a_stream_whose_thread_cannot_start_is_answered_503_and_saves_nothing() {
-    let server = start(&[]);
-    let cookie = server.ask(&get(1, 0, "mode=count"));
-    let cookie = cookie.cookie().unwrap().to_owned();
-    // No memory for one more stack.
-    let status = fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
-    let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
-    let limit = Rlimit {
-        current: Some(pages * 4096 + (1 << 20)),
-        maximum: None,
-    };
-    let pid = Pid::from_raw(server.pid().try_into().unwrap());
-    prlimit(pid, Resource::As, limit).unwrap();
-    let refused = server.ask(&visit(1, 0, "mode=plain", &cookie));
-    assert_eq!((refused.status(), refused.end), (503, Some(0)));
-    assert!(refused.log[0].contains("cannot start a thread"));
-    assert_eq!(server.ask(&visit(1, 0, "mode=count", &cookie)).text(), "2");
+    // The stack of a thread that has just ended may be left for one more.
+    let is_seen = (0..20).any(|_| {
+        let server = start(&[]);
+        let cookie = server.ask(&get(1, 0, "mode=count"));
+        let cookie = cookie.cookie().unwrap().to_owned();
+        // No memory for one more stack.
+        let status = fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
+        let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+        let limit = Rlimit {
+            current: Some(pages * 4096 + (1 << 20)),
+            maximum: None,
+        };
+        let pid = Pid::from_raw(server.pid().try_into().unwrap());
+        prlimit(pid, Resource::As, limit).unwrap();
+        let refused = server.ask(&visit(1, 0, "mode=plain", &cookie));
+        if refused.status() == 200 {
+            return false;
+        }
+        assert_eq!((refused.status(), refused.end), (503, Some(0)));
+        assert!(refused.log[0].contains("cannot start a thread"));
+        assert_eq!(server.ask(&visit(1, 0, "mode=count", &cookie)).text(), "2");
+        true
+    });
+    assert!(is_seen);
 }
 
 fn head_of(params: &[u8]) -> Vec<u8> {
