@@ -232,14 +232,9 @@ impl SessionManager {
                 report.stopped_early = true;
                 break;
             }
-            match self.end_idle(&session, idle, sweep, now) {
-                Ok(Some(bytes)) => {
-                    report.live = report.live.saturating_sub(1);
-                    report.deleted += 1;
-                    report.deleted_bytes += bytes;
-                }
+            match self.end_idle(&session, idle, sweep, now, report) {
                 // In use, and counted as live or as busy already.
-                Ok(None) | Err(Error::Busy { .. }) => {}
+                Ok(()) | Err(Error::Busy { .. }) => {}
                 Err(error) => report.failures.push(error.one_line()),
             }
         }
@@ -255,14 +250,15 @@ impl SessionManager {
         is_session.then(|| unused.saturating_sub(pause(self.shared.config.touch_after, own)))
     }
 
-    /// Deletes a session unless it was used meanwhile, and returns its size.
+    /// Deletes a session unless it was used meanwhile.
     fn end_idle(
         &self,
         session: &SessionDigest,
         idle: Duration,
         sweep: &Sweep<'_>,
         now: SystemTime,
-    ) -> Result<Option<u64>> {
+        report: &mut SweepReport,
+    ) -> Result<()> {
         let store = &self.shared.store;
         let found = if sweep.dry_run {
             store.peek(session, now)?.map(|stored| (stored, None))
@@ -271,22 +267,17 @@ impl SessionManager {
             locked.map(|(stored, lease)| (stored, Some(lease)))
         };
         let Some((stored, lease)) = found else {
-            return Ok(None);
+            return Ok(());
         };
         let Some(age) = self.unused(&stored, now).filter(|unused| *unused > idle) else {
-            return Ok(None);
+            return Ok(());
         };
         lease.map_or(Ok(()), Lease::destroy)?;
         let bytes = stored.record.json_len() as u64;
-        if let Some(observer) = sweep.observer {
-            observer(SweepEvent::Deleted {
-                name: session.as_str(),
-                age,
-                bytes,
-                reason: "unused for as long as was asked",
-            });
-        }
-        Ok(Some(bytes))
+        report.live = report.live.saturating_sub(1);
+        let reason = "unused for as long as was asked";
+        sweep.note_deleted(report, session.as_str(), age, bytes, reason);
+        Ok(())
     }
 
     /// Deletes what has expired, and calls [`Sweep::each`] for each session before.
@@ -364,14 +355,8 @@ impl SessionManager {
         lease.destroy()?;
         let bytes = stored.record.json_len() as u64;
         report.kept = report.kept.saturating_sub(1);
-        report.deleted += 1;
-        report.deleted_bytes += bytes;
-        sweep.notify(SweepEvent::Deleted {
-            name: session.as_str(),
-            age: now.duration_since(stored.last_access).unwrap_or_default(),
-            bytes,
-            reason: "expired",
-        });
+        let age = now.duration_since(stored.last_access).unwrap_or_default();
+        sweep.note_deleted(report, session.as_str(), age, bytes, "expired");
         Ok(())
     }
 

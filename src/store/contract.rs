@@ -406,6 +406,25 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// Counts a session of so many bytes that was deleted or, in a dry run, would be, and tells the observer.
+    pub fn note_deleted(
+        &self,
+        report: &mut SweepReport,
+        name: &str,
+        age: Duration,
+        bytes: u64,
+        reason: &'static str,
+    ) {
+        report.deleted += 1;
+        report.deleted_bytes += bytes;
+        self.notify(SweepEvent::Deleted {
+            name,
+            age,
+            bytes,
+            reason,
+        });
+    }
+
     /// The limits of time of a clean-up that begins now.
     #[must_use]
     pub fn clock(&self) -> SweepClock<'a> {

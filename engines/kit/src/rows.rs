@@ -63,15 +63,8 @@ pub struct Candidate {
 impl Candidate {
     /// Notes that it was deleted.
     pub fn note_deleted(&self, sweep: &Sweep<'_>, now: SystemTime, report: &mut SweepReport) {
-        report.deleted += 1;
-        report.deleted_bytes += self.bytes;
         let (age, reason) = self.farewell(now);
-        sweep.notify(SweepEvent::Deleted {
-            name: &self.name,
-            age,
-            bytes: self.bytes,
-            reason,
-        });
+        sweep.note_deleted(report, &self.name, age, self.bytes, reason);
     }
 
     /// Leaves it to the caller of the clean-up, if that has something to do with sessions that expire.

@@ -178,15 +178,23 @@ impl Store for PlainStore {
             report.examined += 1;
             if let Some((record, _)) = self.0.live(&session, now)? {
                 report.live += u64::from(!record.is_replaced());
-            } else if sweep.is_dry_run() {
-                report.deleted += 1;
-            } else if let Some(_lock) = self.0.locks.try_take(session.as_str())? {
-                if self.0.live(&session, now)?.is_none() {
-                    self.0.delete(&session)?;
-                    report.deleted += 1;
-                }
-            } else {
+                continue;
+            }
+            let Some(_lock) = self.0.locks.try_take(session.as_str())? else {
                 report.busy += 1;
+                continue;
+            };
+            // It may have been used since.
+            if let Some((record, end)) = self.0.load(&session)?
+                && has_passed(end, now)
+            {
+                if !sweep.is_dry_run() {
+                    self.0.delete(&session)?;
+                }
+                let bytes = record.to_json().len() as u64;
+                let used = self.0.expiry.last_access(&record, end, now);
+                let age = now.duration_since(used).unwrap_or_default();
+                sweep.note_deleted(&mut report, session.as_str(), age, bytes, "expired");
             }
         }
         if !sweep.is_dry_run()

@@ -11,7 +11,7 @@ use super::user_lock::UserLock;
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
-use crate::store::{RECOUNT, Sweep, SweepEvent, SweepReport, age_of_sweep, has_expired};
+use crate::store::{RECOUNT, Sweep, SweepReport, age_of_sweep, has_expired};
 
 pub(super) struct MemoryStoreInner {
     pub(super) config: Arc<Config>,
@@ -116,16 +116,8 @@ impl MemoryStoreInner {
                 return true;
             }
             let bytes = stored.record.json_len() as u64;
-            report.deleted += 1;
-            report.deleted_bytes += bytes;
-            if let Some(observer) = sweep.observer {
-                observer(SweepEvent::Deleted {
-                    name: digest.as_str(),
-                    age: now.duration_since(stored.last_access).unwrap_or_default(),
-                    bytes,
-                    reason: "expired",
-                });
-            }
+            let age = now.duration_since(stored.last_access).unwrap_or_default();
+            sweep.note_deleted(&mut report, digest.as_str(), age, bytes, "expired");
             if !sweep.dry_run {
                 self.put(&mut state, None);
             }
