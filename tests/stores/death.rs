@@ -171,14 +171,14 @@ fn death_before_the_unlink_of_a_deletion_leaves_the_session() {
 fn death_after_the_unlink_leaves_a_count_one_too_high_that_clean_up_mends() {
     let place = Place::with(&[("maxSessions", "100")]);
     let (_, gone) = (place.create(1), place.create(2));
-    assert_eq!(count(&place), 2);
+    assert_eq!(place.count(), 2);
     fs::remove_file(place.store.path(&gone)).unwrap();
     assert_eq!(place.locked_n(&gone), None);
     place
         .store
         .delete_expired(&Sweep::new(), SystemTime::now())
         .unwrap();
-    assert_eq!(count(&place), 1);
+    assert_eq!(place.count(), 1);
 }
 
 #[test]
@@ -235,16 +235,12 @@ fn death_before_the_time_of_a_marker_is_set_leaves_it_and_the_next_lock_and_clea
 {
     let (place, old, new) = marked(&[("maxSessions", "100")]);
     place.set_modified(&old, SystemTime::now());
-    fs::write(
-        place.file(".count"),
-        [2u64.to_le_bytes(), 2u64.to_le_bytes()].concat(),
-    )
-    .unwrap();
+    place.set_count(2);
     assert!(is_marked(&place, &old));
     assert!(place.lock(&old).unwrap().0.record.is_marker());
     assert_eq!(place.modified(&old), SystemTime::UNIX_EPOCH);
     let report = place.store.delete_expired(&Sweep::new(), SystemTime::now());
-    assert_eq!((report.unwrap().live, count(&place)), (1, 1));
+    assert_eq!((report.unwrap().live, place.count()), (1, 1));
     finds(&place, &new, 2);
 }
 
@@ -338,11 +334,6 @@ fn death_in_a_clean_up_leaves_the_rest_to_the_next() {
         .delete_expired(&Sweep::new(), SystemTime::now())
         .unwrap();
     assert_eq!((second.deleted, place.sessions()), (6, 0));
-}
-
-fn count(place: &Place) -> u64 {
-    let bytes = fs::read(place.file(".count")).unwrap();
-    u64::from_le_bytes(bytes[..8].try_into().unwrap())
 }
 
 const DIRECTORY: &str = "STORE_TEST_DIRECTORY";

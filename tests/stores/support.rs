@@ -131,6 +131,18 @@ impl Place {
         self.store.path(id).symlink_metadata().is_ok()
     }
 
+    /// What `.count` says.
+    pub(crate) fn count(&self) -> u64 {
+        let bytes = fs::read(self.file(".count")).unwrap();
+        u64::from_le_bytes(bytes[..8].try_into().unwrap())
+    }
+
+    /// Makes `.count` say this.
+    pub(crate) fn set_count(&self, sessions: u64) {
+        let numbers = [sessions, sessions, 0].map(u64::to_le_bytes);
+        fs::write(self.file(".count"), numbers.as_flattened()).unwrap();
+    }
+
     /// The number of session files, in shards or not.
     pub(crate) fn sessions(&self) -> usize {
         let names = self.names();

@@ -5,9 +5,10 @@ use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use super::count::{self, Count};
 use super::inner::{FileStoreInner, is_counted};
 use super::scan::{self, SWEEP_LOCK};
-use super::{content, count, sweep};
+use super::{content, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
 use crate::record::Record;
@@ -18,7 +19,7 @@ use crate::store::{RECOUNT, Sweep};
 /// So far above the cap a creator does not wait for an eviction that another process is doing.
 const SLACK: u64 = 8;
 
-/// Counts a session that is about to be created, and makes room for it or refuses it. What is returned is
+/// Counts a session that is about to be created, and makes room for it or refuses it. The lock that is returned is
 /// dropped once its file exists.
 ///
 /// For one that takes the place of another under a new id, the count exceeds the cap until that one is a
@@ -27,21 +28,21 @@ pub(super) fn admit(
     shared: &FileStoreInner,
     record: &Record,
     now: SystemTime,
-) -> Result<Option<LockedFile>> {
+) -> Result<Option<(LockedFile, Count)>> {
     let max = shared.config.max_sessions;
     if max == 0 {
         return Ok(None);
     }
-    let (locked, counted) = count::add(shared)?;
-    if counted.sessions <= max || record.predecessor().is_some() {
-        return Ok(Some(locked));
+    let (locked, added) = count::add(shared)?;
+    if added.sessions <= max || record.predecessor().is_some() {
+        return Ok(Some((locked, added)));
     }
     drop(locked);
-    let made_room = make_room(shared, now);
+    let made_room = make_room(shared, now).and_then(|()| count::add_again(shared, added));
     if made_room.is_err() {
-        count::forget(shared, 1);
+        count::forget(shared, 1, Some(added));
     }
-    made_room.map(|()| None)
+    made_room.map(Some)
 }
 
 fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
@@ -77,8 +78,6 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
         WhenFull::Refuse => {
             // Deletes what has expired, and refuses if nothing had.
             let report = sweep::locked(shared, &sweep_lock, &Sweep::new(), now)?;
-            // The one that is about to be created does not exist yet.
-            count::add(shared)?;
             if report.live + report.busy < max {
                 Ok(())
             } else {
@@ -89,7 +88,7 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
 }
 
 /// Deletes the least recently used sessions.
-fn evict(shared: &FileStoreInner, counted: count::Count) -> Result<()> {
+fn evict(shared: &FileStoreInner, counted: Count) -> Result<()> {
     let max = shared.config.max_sessions;
     let excess = counted.sessions.saturating_sub(max);
     let batch = excess.saturating_add(max / 16);
@@ -125,7 +124,7 @@ fn evict(shared: &FileStoreInner, counted: count::Count) -> Result<()> {
     {
         evicted += u64::from(evict_one(shared, &name, modified)?);
     }
-    count::recount(shared, (total + 1).saturating_sub(evicted), counted)
+    count::recount(shared, total.saturating_sub(evicted), counted)
 }
 
 /// Deletes a session unless it is in use, or since it was chosen was used or got another id.

@@ -1,9 +1,9 @@
 //! `.count`: how many sessions there are, so that a creation below the cap costs one read and one write.
 //!
-//! It is only as exact as the processes that died let it be; at the cap the directory itself is counted, and
-//! every clean-up writes the true number. A count of the directory may miss a session that is created
-//! meanwhile, so all of these stay counted: one too many is found out at the cap. That is why `.count` also
-//! holds how many were ever created.
+//! It is only as exact as the processes that died let it be, and may then say one too many, never one too few: at
+//! the cap the directory itself is counted, and every clean-up writes what it has counted. That misses a session
+//! that is created meanwhile, and has left out one that ends and is not taken off yet. So `.count` also holds how
+//! many were ever created and how often it was written anew.
 
 use std::os::unix::fs::FileExt as _;
 
@@ -13,13 +13,15 @@ use crate::error::Result;
 use crate::store::files::calls;
 use crate::store::files::lock::LockedFile;
 
-/// What `.count` holds: two numbers of 8 bytes, little endian.
+/// What `.count` holds: three numbers of 8 bytes, little endian.
 #[derive(Clone, Copy)]
 pub(super) struct Count {
     /// How many sessions there are, or more.
     pub(super) sessions: u64,
     /// How many were created since the file was created.
     created: u64,
+    /// How often the sessions were counted anew since then.
+    recounts: u64,
 }
 
 /// Counts a session that is about to be created. Below the cap the lock is kept until its file exists, so that
@@ -31,20 +33,46 @@ pub(super) fn add(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
     })
 }
 
-/// Takes deleted sessions off the count. It is a hint: that it failed does no harm.
-pub(super) fn forget(shared: &FileStoreInner, sessions: u64) {
-    if shared.config.max_sessions == 0 || sessions == 0 {
+/// Counts a session once more whose file a recount since [`add`] may have missed. The lock is kept as there.
+pub(super) fn add_again(shared: &FileStoreInner, added: Count) -> Result<(LockedFile, Count)> {
+    let add = |count: &mut Count| {
+        let is_missed = count.recounts != added.recounts;
+        count.sessions = count.sessions.saturating_add(u64::from(is_missed));
+        // For a recount under way.
+        count.created = count.created.wrapping_add(1);
+    };
+    change(shared, add)
+}
+
+/// Takes deleted sessions off, unless a recount since `.count` said `before` may have left them out. That it
+/// failed does no harm.
+pub(super) fn forget(shared: &FileStoreInner, sessions: u64, before: Option<Count>) {
+    let Some(before) = before.filter(|_| sessions > 0) else {
         return;
-    }
-    let remove = |count: &mut Count| count.sessions = count.sessions.saturating_sub(sessions);
+    };
+    let remove = |count: &mut Count| {
+        if count.recounts == before.recounts {
+            count.sessions = count.sessions.saturating_sub(sessions);
+        }
+    };
     if let Err(error) = change(shared, remove) {
         log::warn!("{}", error.one_line());
     }
 }
 
+/// Does what ends a counted session, and takes it off.
+pub(super) fn end_one<T>(shared: &FileStoreInner, end: impl FnOnce() -> Result<T>) -> Result<T> {
+    let has_cap = shared.config.max_sessions > 0;
+    let before =
+        has_cap.then(|| read(shared).inspect_err(|error| log::warn!("{}", error.one_line())));
+    let ended = end()?;
+    forget(shared, 1, before.and_then(Result::ok));
+    Ok(ended)
+}
+
 /// What `.count` says.
 pub(super) fn read(shared: &FileStoreInner) -> Result<Count> {
-    Ok(change(shared, |_| {})?.1)
+    Ok(open(shared)?.1)
 }
 
 /// Writes the true number of sessions. Those that were created since `.count` said `before` may
@@ -53,30 +81,39 @@ pub(super) fn recount(shared: &FileStoreInner, sessions: u64, before: Count) -> 
     let found = |count: &mut Count| {
         let created = count.created.wrapping_sub(before.created);
         count.sessions = sessions.saturating_add(created);
+        count.recounts = count.recounts.wrapping_add(1);
     };
     change(shared, found).map(drop)
 }
 
 /// Changes `.count` under its lock, which is returned with what it says then.
 fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(LockedFile, Count)> {
+    let (file, mut count) = open(shared)?;
+    change(&mut count);
+    let numbers = [count.sessions, count.created, count.recounts].map(u64::to_le_bytes);
+    let written = calls::write_all_at(&file, numbers.as_flattened(), 0);
+    let failed = |error| shared.directory.failed("cannot update", COUNT, error);
+    written.map(|()| (file, count)).map_err(failed)
+}
+
+/// Locks and reads `.count`.
+fn open(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
     let (directory, config) = (&shared.directory, &shared.config);
-    let failed = |error| directory.failed("cannot update", COUNT, error);
     let (file, _) = directory.lock_or_create(COUNT, config.lock_timeout)?;
-    let mut numbers = [[0; 8]; 2];
-    let read = calls::retry(|| file.read_at(numbers.as_flattened_mut(), 0)).map_err(failed)?;
-    let [sessions, created] = numbers.map(u64::from_le_bytes);
+    let mut numbers = [[0; 8]; 3];
+    let read = calls::retry(|| file.read_at(numbers.as_flattened_mut(), 0))
+        .map_err(|error| directory.failed("cannot read", COUNT, error))?;
+    let [sessions, created, recounts] = numbers.map(u64::from_le_bytes);
     // New, or cut: as if at the cap, so that the directory is counted at once.
     let is_whole = read == size_of_val(&numbers);
-    let mut count = Count {
+    let count = Count {
         sessions: if is_whole {
             sessions
         } else {
             config.max_sessions
         },
         created,
+        recounts,
     };
-    change(&mut count);
-    let numbers = [count.sessions, count.created].map(u64::to_le_bytes);
-    let written = calls::write_all_at(&file, numbers.as_flattened(), 0);
-    written.map(|()| (file, count)).map_err(failed)
+    Ok((file, count))
 }

@@ -90,15 +90,16 @@ impl FileLease {
         space::admit(shared, record)?;
         let admission = cap::admit(shared, record, now)?;
         let created = shared.directory.create_file(&name);
-        drop(admission);
+        let counted = admission.map(|(_lock, counted)| counted);
+        let withdraw = || count::forget(shared, 1, counted);
         let file = match created {
             Ok(Some(file)) => file,
             refused => {
-                count::forget(shared, 1);
+                withdraw();
                 return refused.map(|_| None);
             }
         };
-        let file = lock_new(shared, file, &name).inspect_err(|_| count::forget(shared, 1))?;
+        let file = lock_new(shared, file, &name).inspect_err(|_| withdraw())?;
         let (image, place) = slots::encode_new_file(digest, seed, 1, shared.unit(), record);
         let written = shared.directory.examine(&*file, &name).and_then(|stat| {
             if stat.is_none() {
@@ -119,7 +120,7 @@ impl FileLease {
             Ok(false) => return FileLease::create(shared, digest, record, now),
             Err(error) => {
                 discard(shared, &file, &name);
-                count::forget(shared, 1);
+                withdraw();
                 return Err(error);
             }
         }
@@ -264,7 +265,14 @@ impl Lease for FileLease {
             // First, so that a death leaves no session out of its user's index.
             users::add(&self.shared, user, &self.digest)?;
         }
-        self.write(record, draft)?;
+        let is_counted = !record.is_replaced();
+        if self.is_counted && !is_counted {
+            let shared = Arc::clone(&self.shared);
+            count::end_one(&shared, || self.write(record, draft))?;
+        } else {
+            self.write(record, draft)?;
+        }
+        self.is_counted = is_counted;
         if record.tries() > 0 {
             // It has expired, and was last used when it was.
             let set = calls::set_time(&self.file, self.modified);
@@ -272,10 +280,6 @@ impl Lease for FileLease {
         }
         self.modified = now;
         self.idle = self.shared.sliding(record);
-        let was_counted = std::mem::replace(&mut self.is_counted, !record.is_replaced());
-        if was_counted && !self.is_counted {
-            count::forget(&self.shared, 1);
-        }
         if changes_user {
             let user = record.user().map(str::to_owned);
             if let Some(before) = std::mem::replace(&mut self.user, user) {
@@ -308,9 +312,11 @@ impl Lease for FileLease {
         if !self.is_in_place()? {
             return Ok(());
         }
-        self.shared.directory.unlink(&self.name)?;
+        let unlink = || self.shared.directory.unlink(&self.name);
         if self.is_counted {
-            count::forget(&self.shared, 1);
+            count::end_one(&self.shared, unlink)?;
+        } else {
+            unlink()?;
         }
         self.shared.sync_name(&self.name)?;
         // Last: what power loss brings back is still in the index.
@@ -325,9 +331,7 @@ impl Lease for FileLease {
 /// keeps its link, and a process that waits for its lock would go on to use it.
 fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> Result<()> {
     copy_aside(shared, file, name, reason)?;
-    shared.directory.unlink(name)?;
-    count::forget(shared, 1);
-    Ok(())
+    count::end_one(shared, || shared.directory.unlink(name))
 }
 
 /// Copies a damaged file to `NAME.corrupt`; the caller deletes it.

@@ -81,7 +81,7 @@ pub(super) fn locked(
     let counted = has_cap.then(|| count::read(shared)).transpose()?;
     let (report, uncounted) = folders(shared, sweep, now)?;
     if report.stopped_early {
-        count::forget(shared, report.deleted.saturating_sub(uncounted));
+        count::forget(shared, report.deleted.saturating_sub(uncounted), counted);
     } else if let Some(counted) = counted {
         count::recount(shared, report.live + report.busy + report.kept, counted)?;
     }
