@@ -114,12 +114,6 @@ fn is_started_by_server() -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_file_store_needs_a_directory() {
-        let error = Config::new().check().unwrap_err().to_string();
-        assert!(error.contains("storageFileDir is not set"), "{error}");
-    }
-
     /// Whether these settings fit together.
     fn fit(settings: &[(&str, &str)]) -> Result<()> {
         let directory = Config::new().set("storageFileDir", "/x");

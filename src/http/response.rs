@@ -317,17 +317,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_says_its_status_and_length_and_head_leaves_the_body_out() {
-        let page = Response::text("four").with_status(StatusCode::NOT_FOUND);
-        let head = "Status: 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\n";
-        assert_eq!(String::from_utf8(page.to_bytes(true)).unwrap(), head);
-        assert_eq!(
-            String::from_utf8(page.to_bytes(false)).unwrap(),
-            format!("{head}four")
-        );
-    }
-
-    #[test]
     fn a_status_without_content_has_neither_body_nor_type_nor_length() {
         let etag = HeaderValue::from_static("\"one\"");
         for (status, length) in [

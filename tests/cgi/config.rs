@@ -58,6 +58,9 @@ fn the_environment_overrides_single_keys() {
     let cookie = answer.header("set-cookie").unwrap();
     assert!(cookie.ends_with("; Path=/x; Max-Age=3600"), "{cookie}");
     assert!(elsewhere.is_dir() && !site.sessions().exists());
+    let request = Cgi::new("counter", &site).variable("CGI_SESSION_TIMEUOT", "1");
+    let words = ["CGI_SESSION_TIMEUOT", "did you mean timeout?"];
+    request.run().expect_failure(500, &words);
 }
 
 #[test]

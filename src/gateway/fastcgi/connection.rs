@@ -207,7 +207,7 @@ impl Connection {
     /// Takes a whole record out of the input.
     fn whole_record(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
         let ready = self.stream.ready();
-        let header = Header::parse(ready).map_err(|_| invalid())?;
+        let header = Header::parse(ready)?;
         let Some(header) = header.filter(|header| ready.len() >= header.record()) else {
             return Ok(None);
         };
@@ -221,23 +221,23 @@ impl Connection {
             return self.manage(*header, content).map(|()| None);
         }
         match (&mut self.stage, header.kind) {
-            (Stage::Idle, Kind::BeginRequest) => self.begin(header.id, content).map(|()| None),
+            (Stage::Idle, Kind::BEGIN_REQUEST) => self.begin(header.id, content).map(|()| None),
             // An answered request is over, whatever its body is (FastCGI 1.0, 3.3).
-            (Stage::Answered(stdin, _), Kind::BeginRequest)
+            (Stage::Answered(stdin, _), Kind::BEGIN_REQUEST)
                 if self.output.is_empty() && stdin.request.keeps_connection =>
             {
                 self.begin(header.id, content).map(|()| None)
             }
-            (_, Kind::BeginRequest) => {
+            (_, Kind::BEGIN_REQUEST) => {
                 let mut out = Vec::new();
                 record::push_end(&mut out, header.id, EndStatus::CannotMultiplex);
                 self.say(&out).map(|()| None)
             }
-            (Stage::Params { request, .. }, Kind::AbortRequest) if request.id == header.id => {
+            (Stage::Params { request, .. }, Kind::ABORT_REQUEST) if request.id == header.id => {
                 let request = *request;
                 self.abort(request).map(|()| None)
             }
-            (Stage::Params { request, .. }, Kind::Params) if request.id == header.id => {
+            (Stage::Params { request, .. }, Kind::PARAMS) if request.id == header.id => {
                 Ok(self.take_params(content))
             }
             // Of another request, or out of its turn: it is dropped.
@@ -248,7 +248,7 @@ impl Connection {
     fn begin(&mut self, id: u16, content: &[u8]) -> io::Result<()> {
         self.is_used = true;
         let &[role1, role0, flags, _, _, _, _, _, ..] = content else {
-            return Err(invalid());
+            return Err(record::invalid());
         };
         let request = Active {
             id,
@@ -294,7 +294,7 @@ impl Connection {
             StdinStream::new(*request, self.limits),
             std::mem::take(bytes),
         );
-        let params = record::decode_params(bytes, self.limits.params).ok();
+        let params = record::decode_params(bytes, self.limits.params);
         let Some(params) = params.filter(|_| !*is_too_much) else {
             self.stage = Stage::Running(stdin);
             return Some(Progress::BadRequest);
@@ -319,11 +319,11 @@ impl Connection {
 
     fn manage(&mut self, header: Header, content: &[u8]) -> io::Result<()> {
         let mut out = Vec::new();
-        if header.kind == Kind::GetValues {
+        if header.kind == Kind::GET_VALUES {
             record::push_values(&mut out, content, self.limits.connections);
         } else {
-            let content = [header.kind.number(), 0, 0, 0, 0, 0, 0, 0];
-            record::push_record(&mut out, Kind::UnknownType, 0, &content);
+            let content = [header.kind.0, 0, 0, 0, 0, 0, 0, 0];
+            record::push_record(&mut out, Kind::UNKNOWN_TYPE, 0, &content);
         }
         self.say(&out)
     }
@@ -515,8 +515,4 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-fn invalid() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no FastCGI record")
 }

@@ -98,25 +98,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_address_of_this_site_may_carry_an_id() {
-        for own in ["next", "/shop?page=2", "?a=1", "#top", "", "a/b:c", "../x"] {
-            assert!(is_of_this_site(own), "{own}");
-        }
-        for other in [
-            "https://example.org/",
-            "//example.org/",
-            "/\\example.org/",
-            "\\\\example.org",
-            "javascript:x",
-            "mailto:a@example.org",
-            " //example.org",
-            "/\t/example.org",
-        ] {
-            assert!(!is_of_this_site(other), "{other}");
-        }
-    }
-
-    #[test]
     fn the_id_stands_before_the_fragment_and_after_other_parameters() {
         for (address, expected) in [
             ("next", "next?id=7"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::record::{HEADER, Header, Kind};
 use super::permit::SMALL;
-use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage, invalid};
+use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage};
 use crate::gateway::limits::Limits;
 use crate::http::params::Params;
 use crate::session;
@@ -159,19 +159,19 @@ impl Connection {
 
     /// Begins the next record of a body, and deals with others in between.
     fn next_record(&mut self) -> io::Result<bool> {
-        let Some(header) = Header::parse(self.stream.ready()).map_err(|_| invalid())? else {
+        let Some(header) = Header::parse(self.stream.ready())? else {
             return Ok(false);
         };
         let Some(stdin) = self.stdin().filter(|stdin| stdin.request.id == header.id) else {
             return self.another_record();
         };
-        if header.kind == Kind::Stdin {
+        if header.kind == Kind::STDIN {
             (stdin.left, stdin.padding) = (header.content, header.padding);
             stdin.is_last_record = header.content == 0;
             self.stream.consume(HEADER);
             return Ok(true);
         }
-        let is_abort = header.kind == Kind::AbortRequest;
+        let is_abort = header.kind == Kind::ABORT_REQUEST;
         let is_whole = self.another_record()?;
         if let Some(stdin) = self.stdin() {
             stdin.is_aborted = is_abort && is_whole;

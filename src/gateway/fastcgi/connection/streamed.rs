@@ -46,7 +46,7 @@ impl Connection {
         match end {
             StreamEnd::ClientLeft => {}
             StreamEnd::Whole => {
-                record::push_record(&mut out, Kind::Stdout, request.id, &[]);
+                record::push_record(&mut out, Kind::STDOUT, request.id, &[]);
                 record::push_end(&mut out, request.id, EndStatus::RequestComplete);
                 if self.write_all(request, &mut out).is_ok() {
                     self.end_stream();
@@ -114,7 +114,7 @@ impl Connection {
         if self.skip_stdin()? {
             let is_aborted = self.stdin().is_some_and(|stdin| stdin.is_aborted);
             while !is_aborted && let Some(record) = self.whole_record()? {
-                if (record.0.kind, record.0.id) == (Kind::AbortRequest, request.id) {
+                if (record.0.kind, record.0.id) == (Kind::ABORT_REQUEST, request.id) {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
                 self.dispatch(&record)?;
@@ -139,7 +139,7 @@ impl StreamSink for RecordSink<'_> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         for chunk in bytes.chunks(FULL) {
             self.out.clear();
-            record::push_record(&mut self.out, Kind::Stdout, self.request.id, chunk);
+            record::push_record(&mut self.out, Kind::STDOUT, self.request.id, chunk);
             self.connection.write_all(self.request, &mut self.out)?;
         }
         Ok(())
