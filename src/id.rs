@@ -146,16 +146,17 @@ pub(crate) fn random<const N: usize>() -> Result<[u64; N]> {
 /// Exactly so many digits `0-9a-f`.
 fn digits<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let text: [u8; N] = text.try_into().ok()?;
-    let well_formed = text.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    // All are looked at, several at once.
+    let is_digit = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    let well_formed = text.iter().fold(true, |so_far, c| so_far & is_digit(c));
     well_formed.then_some(text)
 }
 
 /// Writes `bytes` as lower-case hexadecimal digits; `text` is twice as long as `bytes`.
 pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    let digit = |four_bits: u8| four_bits + if four_bits < 10 { b'0' } else { b'a' - 10 };
+    for (byte, pair) in bytes.iter().zip(text.as_chunks_mut().0) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
 }
 
