@@ -113,24 +113,31 @@ pub(super) fn canonical_head(text: &[u8]) -> Option<(Box<Head>, Range<usize>)> {
     let mut head = Box::<Head>::default();
     head.created = created;
     for (name, slot) in NUMBERS.iter().zip(&mut head.numbers) {
-        if let Some(after) = rest.strip_prefix(name.as_bytes()) {
+        if let Some(after) = behind_name(rest, name) {
             let (value, after) = number(after)?;
             (*slot, rest) = (Some(value), after);
         }
     }
     for (name, slot) in TEXTS.iter().zip(&mut head.texts) {
-        if let Some(after) = rest.strip_prefix(name.as_bytes()) {
+        if let Some(after) = behind_name(rest, name) {
             let (text, after) = plain_text(after)?;
             (*slot, rest) = (Some(text.to_owned()), after);
         }
     }
-    if let Some(after) = rest.strip_prefix(PRIVATE.as_bytes()) {
+    if let Some(after) = behind_name(rest, PRIVATE) {
         (head.is_private, rest) = (true, after);
     }
     let values = rest.strip_prefix(VALUES.as_bytes())?;
     let end = text.len().checked_sub(1)?;
     let shaped = values.ends_with(b"}}") && is_one_object(values.get(..values.len() - 1)?);
     shaped.then_some((head, text.len() - values.len()..end))
+}
+
+/// What stands behind a member's name. Mostly the first letter tells that it is another's.
+fn behind_name<'a>(rest: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let name = name.as_bytes();
+    let may_be = rest.get(2) == name.get(2);
+    may_be.then(|| rest.strip_prefix(name)).flatten()
 }
 
 /// Whether a text is one object to its end, and not one with further members of the record behind it.

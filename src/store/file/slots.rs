@@ -148,7 +148,10 @@ fn header(bytes: &[u8], place: SlotPosition, cap: usize) -> Option<Header> {
 }
 
 /// Spaces alone before it: in the checksum the field is what a number is written as.
-fn aligned_number(field: &[u8]) -> Option<u64> {
+fn aligned_number(mut field: &[u8]) -> Option<u64> {
+    while let Some(rest) = field.strip_prefix(b"        ") {
+        field = rest;
+    }
     let blank = field.iter().position(|byte| *byte != b' ')?;
     let digits = field.get(blank..)?;
     if matches!(digits, [b'0', _, ..]) {
