@@ -1,13 +1,16 @@
 //! [`Namespaces`]: all values in a session, by application, and the library's own notes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
 use std::time::SystemTime;
 
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer as _, Serialize, Serializer};
 
 use super::devices::{Device, Devices};
-use super::values::{Flashes, Unique, Values};
+use super::values::{Flashes, Values, twice};
 use crate::config::{RESERVED, invalid_name_reason};
 use crate::error::{Error, Result};
 
@@ -120,34 +123,28 @@ impl Namespaces {
         longest_key: usize,
         now: SystemTime,
     ) -> serde_json::Result<Self> {
-        let Unique(mut values) = serde_json::from_slice::<Unique<Values>>(text)?;
-        let mut notes = Notes::default();
-        if let Some(mut stored) = values.remove(RESERVED.encode_utf8(&mut [0; 4])) {
-            notes = serde_json::from_str(&serde_json::to_string(&stored)?)?;
+        // Once for all, instead of each text by itself.
+        let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
+        let mut read = Namespaces::new(app, longest_key);
+        let mut json = serde_json::Deserializer::from_str(text);
+        json.deserialize_map(&mut read)?;
+        json.end()?;
+        if let Some(mut stored) = read.others.remove(RESERVED.encode_utf8(&mut [0; 4])) {
+            read.notes = serde_json::from_str(&serde_json::to_string(&stored)?)?;
             for known in KNOWN_NOTES {
                 stored.remove(known);
             }
-            notes.unknown = stored;
-        }
-        let mut changed = false;
-        for (name, ends) in std::mem::take(&mut notes.ends) {
-            if let Some(values) = values.get_mut(&name) {
-                changed |= values.set_ends(ends, now);
+            read.notes.unknown = stored;
+            for (name, ends) in std::mem::take(&mut read.notes.ends) {
+                let values = if name == app {
+                    Some(&mut read.own)
+                } else {
+                    read.others.get_mut(&name)
+                };
+                read.changed |= values.is_some_and(|values| values.set_ends(ends, now));
             }
         }
-        for values in values.values_mut() {
-            values.set_longest_key(longest_key);
-        }
-        let own = values.remove(app);
-        Ok(Namespaces {
-            app: app.to_owned(),
-            own: own.unwrap_or_else(|| Values::with_longest_key(longest_key)),
-            others: values,
-            notes,
-            reserved: Vec::new(),
-            longest_key,
-            changed,
-        })
+        Ok(read)
     }
 
     /// All of it as one JSON object, of about `length` bytes. An application without values leaves no
@@ -284,6 +281,34 @@ impl Namespaces {
         };
         if self.reserved.iter().any(|taken| taken == name) || is_stored(name) {
             return Err(Error::Reserved(name.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the members of an object into what has none yet.
+impl<'de> Visitor<'de> for &mut Namespaces {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut has_own = false;
+        while let Some((name, mut values)) = map.next_entry::<String, Values>()? {
+            values.set_longest_key(self.longest_key);
+            if name == self.app {
+                if std::mem::replace(&mut has_own, true) {
+                    return Err(twice(&name));
+                }
+                self.own = values;
+                continue;
+            }
+            match self.others.entry(name) {
+                Entry::Vacant(free) => free.insert(values),
+                Entry::Occupied(taken) => return Err(twice(taken.key())),
+            };
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -377,6 +377,11 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
     }
 }
 
+/// Why an object with this name twice is not read.
+pub(super) fn twice<E: serde::de::Error>(name: &str) -> E {
+    E::custom(format_args!("{name:?} stands there twice"))
+}
+
 struct UniqueVisitor<V>(PhantomData<V>);
 
 impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
@@ -391,10 +396,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
         while let Some((key, value)) = map.next_entry::<String, V>()? {
             match values.entry(key) {
                 Entry::Vacant(free) => free.insert(value),
-                Entry::Occupied(taken) => {
-                    let key = taken.key();
-                    return Err(A::Error::custom(format_args!("{key:?} stands there twice")));
-                }
+                Entry::Occupied(taken) => return Err(twice(taken.key())),
             };
         }
         Ok(Unique(values))
