@@ -59,7 +59,6 @@ const MAX_GRACE: Duration = Duration::from_secs(300);
 pub struct Session {
     manager: Arc<ManagerInner>,
     contents: Box<Contents>,
-    flashes: Flashed,
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
@@ -69,9 +68,9 @@ pub struct Session {
     metadata_changed: bool,
     /// What can be read under the ids before is to end with the next commit.
     ends_copies: bool,
-    new_id: Option<NewId>,
+    new_id: Option<Box<NewId>>,
     /// The id that the next record will have, when a link carries it already.
-    reserved_id: Option<SessionId>,
+    reserved_id: Option<Box<SessionId>>,
     is_kept_empty: bool,
     renewal: Renewal,
     ownership: Ownership,
@@ -139,7 +138,6 @@ impl Session {
         Session {
             manager,
             contents,
-            flashes: Flashed::default(),
             id: None,
             lease: None,
             guard: None,
@@ -187,8 +185,8 @@ impl Session {
     /// This session as opened by a client that presented `id`.
     fn of_client(mut self, id: &SessionId, by: By) -> Self {
         self.id = Some(id.clone());
-        self.presented = Presented::one(id.clone(), by);
-        self.flashes.values = std::mem::take(&mut self.contents.namespaces.notes.flash);
+        self.presented.by = by;
+        self.contents.flashes.values = std::mem::take(&mut self.contents.namespaces.notes.flash);
         self
     }
 
@@ -196,14 +194,14 @@ impl Session {
     /// need of it.
     fn close(mut self) -> Closed {
         let replaced = self.contents.namespaces.notes.flash.keys().cloned();
-        self.flashes.used.get_mut().extend(replaced);
+        self.contents.flashes.used.get_mut().extend(replaced);
         Closed {
             cookie_value: self.cookie_value(),
             max_age: self.max_age(),
             is_old: self.is_old(),
             must_be_sent: self.must_be_sent(),
             is_new: self.is_new(),
-            flashes: self.flashes,
+            flashes: self.contents.flashes,
             id: self.id,
         }
     }
@@ -211,10 +209,10 @@ impl Session {
     /// Continues with the flash values that this request had before; a request that is no page uses none up.
     fn continue_with(&mut self, before: Option<Flashed>, is_page: bool) {
         if let Some(before) = before {
-            let stored = std::mem::replace(&mut self.flashes, before).values;
-            self.contents.namespaces.notes.flash = self.flashes.reopen(stored);
+            let stored = std::mem::replace(&mut self.contents.flashes, before).values;
+            self.contents.namespaces.notes.flash = self.contents.flashes.reopen(stored);
         }
-        self.flashes.stay = !is_page;
+        self.contents.flashes.stay = !is_page;
     }
 
     /// Whether this request made the session: the visitor's first.
@@ -247,9 +245,9 @@ impl Session {
     fn next_id(&mut self) -> Result<Option<SessionId>> {
         let is_first = self.id.is_none() && !(self.contents.namespaces.is_empty());
         if self.reserved_id.is_none() && (is_first || self.new_id.is_some()) {
-            self.reserved_id = Some(SessionId::generate()?);
+            self.reserved_id = Some(Box::new(SessionId::generate()?));
         }
-        Ok(self.reserved_id.clone().or_else(|| self.id.clone()))
+        Ok(self.reserved_id.as_deref().or(self.id.as_ref()).cloned())
     }
 
     /// When the session was made, to the second.
@@ -444,7 +442,7 @@ impl Session {
             Some(asked_before) => asked_before.csrf_token,
             None => token,
         };
-        self.new_id = Some(NewId { grace, csrf_token });
+        self.new_id = Some(Box::new(NewId { grace, csrf_token }));
     }
 
     /// Lets the next commit store the session although nothing was put in, for a client that must
@@ -548,8 +546,8 @@ impl Session {
 
     /// Of a request that knows more of its client: what that presented, and whether the cookie's Max-Age
     /// may be renewed.
-    fn in_request(mut self, presented: &Presented, may_renew: bool) -> Self {
-        self.presented.clone_from(presented);
+    fn in_request(mut self, presented: Presented, may_renew: bool) -> Self {
+        self.presented = presented;
         if !may_renew && self.renewal == Renewal::Allowed {
             self.renewal = Renewal::Refused;
         }

@@ -37,8 +37,11 @@ impl Session {
     }
 
     fn store(&mut self, then: AfterSave) -> Result<()> {
-        let before = self.contents.record.predecessors();
-        let ended = before.filter(|_| self.ends_copies).collect();
+        let ended = if self.ends_copies {
+            self.contents.record.predecessors().collect()
+        } else {
+            Vec::new()
+        };
         if self.ownership == Ownership::Changed {
             let _admission = self.admit_to_user()?;
             self.store_changes(then)?;
@@ -84,7 +87,7 @@ impl Session {
     /// The values as they are to be stored, without the flash values that were used up.
     fn values_to_store(&mut self) -> Result<Vec<u8>> {
         let notes = &mut self.contents.namespaces.notes;
-        let left = self.flashes.beside(&notes.flash);
+        let left = self.contents.flashes.beside(&notes.flash);
         let own = mem::replace(&mut notes.flash, left);
         let json = self.contents.to_json();
         self.contents.namespaces.notes.flash = own;
@@ -95,7 +98,10 @@ impl Session {
     fn changed_values(&mut self) -> Result<Option<Vec<u8>>> {
         let namespaces = &self.contents.namespaces;
         let has_own_flash = !namespaces.notes.flash.is_empty();
-        if !namespaces.has_changed() && !has_own_flash && self.flashes.used.get_mut().is_empty() {
+        if !namespaces.has_changed()
+            && !has_own_flash
+            && self.contents.flashes.used.get_mut().is_empty()
+        {
             return Ok(None);
         }
         let json = self.values_to_store()?;
@@ -172,7 +178,7 @@ impl Session {
         if must_renew || self.new_id.is_some() {
             self.note_sent(&mut record, now);
         }
-        if let Some(new_id) = self.new_id.clone() {
+        if let Some(new_id) = self.new_id.as_deref().cloned() {
             return self.move_to_new_id(lease, record, new_id, now);
         }
         let stored = match then {
@@ -203,7 +209,7 @@ impl Session {
         now: SystemTime,
     ) -> Result<()> {
         record.note_saved_by(&self.manager.config);
-        let (id, guard, lease) = match self.reserved_id.take().or(given) {
+        let (id, guard, lease) = match self.reserved_id.take().map(|id| *id).or(given) {
             Some(id) => {
                 let session = id.digest();
                 let guard = self.guard_of(&session)?;
@@ -266,7 +272,8 @@ impl Session {
     /// The right to open a session that is created next: before it can be found, so that a thread that
     /// finds it waits here.
     fn guard_of(&self, session: &SessionDigest) -> Result<SessionGuard> {
-        SessionGuard::acquire(&self.manager.held, session, Instant::now())
+        let acquired = SessionGuard::acquire(&self.manager.held, session, Instant::now());
+        acquired.map(|(guard, _)| guard)
     }
 
     /// First the new record, then the end of the old one: a death in between leaves the old id valid.

@@ -124,12 +124,13 @@ pub(crate) struct SessionGuard {
 }
 
 impl SessionGuard {
-    /// Waits until no other thread of this manager holds the session, but not after `deadline`.
+    /// Waits until no other thread of this manager holds the session, but not after `deadline`. If it had to wait, it
+    /// says since when.
     pub(crate) fn acquire(
         held: &Arc<HeldSessions>,
         session: &SessionDigest,
         deadline: Instant,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Option<Instant>)> {
         let (key, number) = (session.short_key_bytes(), this_thread());
         let (mut started, mut place, mut refused) = (None, None::<WaitingPlace>, None);
         loop {
@@ -142,11 +143,12 @@ impl SessionGuard {
             if queue.holder.is_none() || is_given {
                 queue.leave(position);
                 queue.holder = Some(number);
-                return Ok(SessionGuard {
+                let guard = SessionGuard {
                     held: Arc::clone(held),
                     key,
                     holder: Cell::new(number),
-                });
+                };
+                return Ok((guard, started));
             }
             let now = Instant::now();
             let since = *started.get_or_insert(now);

@@ -40,16 +40,18 @@ impl ManagerInner {
         session: &SessionDigest,
         deadline: Instant,
     ) -> Result<Option<Locked>> {
-        let started = Instant::now();
-        let guard = SessionGuard::acquire(&self.held, session, deadline)?;
+        let (guard, since) = SessionGuard::acquire(&self.held, session, deadline)?;
         let now = SystemTime::now();
         let mut found = self.store.lock(session, Duration::ZERO, now);
-        let left = deadline.saturating_duration_since(Instant::now());
-        if matches!(found, Err(Error::Busy { .. })) && !left.is_zero() {
-            found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
-        }
-        if let Err(Error::Busy { waited, .. }) = &mut found {
-            *waited = started.elapsed();
+        if matches!(found, Err(Error::Busy { .. })) {
+            let tried = Instant::now();
+            let left = deadline.saturating_duration_since(tried);
+            if !left.is_zero() {
+                found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
+            }
+            if let Err(Error::Busy { waited, .. }) = &mut found {
+                *waited = since.unwrap_or(tried).elapsed();
+            }
         }
         Ok(found?.and_then(|(mut stored, lease)| {
             stored.record = stored.record.settled(now);
@@ -100,6 +102,9 @@ impl ManagerInner {
     /// Leaves nothing to be read under the ids that a session had: what was left there for requests under way
     /// becomes a marker. One after the other; who holds one reads what it has loaded.
     pub(super) fn end_copies(&self, mut before: Vec<SessionDigest>) -> Result<()> {
+        if before.is_empty() {
+            return Ok(());
+        }
         let deadline = Instant::now() + COPIES;
         let (mut seen, mut ended) = (HashSet::new(), Ok(()));
         while let Some(session) = before.pop() {

@@ -115,7 +115,7 @@ impl SessionManager {
     /// [`Error::AlreadyOpen`] when this thread holds it, and when the store fails.
     pub fn start(&self, cookie_header: impl AsRef<[u8]>) -> Result<Session> {
         let (manager, presented) = self.client(cookie_header.as_ref());
-        manager.start_by(&presented)
+        manager.start_by(presented)
     }
 
     /// Opens the session of this id, or begins one that will have it: the program vouches for the
@@ -131,7 +131,7 @@ impl SessionManager {
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
     /// is [`Error::Busy`]: tried again, it is found.
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
-        self.start_by(&Presented::one(id.clone(), By::Program))
+        self.start_by(Presented::one(id.clone(), By::Program))
     }
 
     /// Opens the session that the Cookie header names; makes nothing when there is none.
@@ -143,7 +143,7 @@ impl SessionManager {
         let (manager, presented) = self.client(cookie_header.as_ref());
         let found = manager.open(&mut presented.clone(), manager.deadline())?;
         let session = found.live();
-        Ok(session.map(|session| session.in_request(&presented, true)))
+        Ok(session.map(|session| session.in_request(presented, true)))
     }
 
     /// Reads the session that the Cookie header names as it is at this moment, without waiting.
@@ -280,12 +280,11 @@ impl SessionManager {
     }
 
     /// A new session, for a client that presented this.
-    pub(super) fn begin(&self, presented: &Presented) -> Session {
-        let shared = Arc::clone(&self.shared);
-        Session::new(shared, presented.clone(), SystemTime::now())
+    pub(super) fn begin(&self, presented: Presented) -> Session {
+        Session::new(Arc::clone(&self.shared), presented, SystemTime::now())
     }
 
-    pub(super) fn start_by(&self, presented: &Presented) -> Result<Session> {
+    pub(super) fn start_by(&self, presented: Presented) -> Result<Session> {
         match self.open(&mut presented.clone(), self.deadline())? {
             Found::Live(session) => Ok(session.in_request(presented, true)),
             Found::Marker(_) => Err(Error::Replaced),

@@ -32,7 +32,7 @@ fn token_digest(left: &Namespaces) -> Option<String> {
 pub(crate) const CSRF_FIELD: &str = "csrfToken";
 
 /// The flash values of earlier requests, and those of them that this request uses up.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Flashed {
     pub(super) values: Flashes,
     pub(super) used: RefCell<BTreeSet<String>>,
@@ -101,9 +101,13 @@ impl Session {
     ///
     /// [`Error::Value`](crate::Error::Value) when the value is not a `T`; it is used up anyway.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let text = self.flashes.values.get(key);
-        if !self.flashes.stay && text.is_some() {
-            self.flashes.used.borrow_mut().insert(key.to_owned());
+        let text = self.contents.flashes.values.get(key);
+        if !self.contents.flashes.stay && text.is_some() {
+            self.contents
+                .flashes
+                .used
+                .borrow_mut()
+                .insert(key.to_owned());
         }
         typed(text.map(|text| &**text), key)
     }
@@ -111,7 +115,7 @@ impl Session {
     /// Leaves all that [`Session::flashed`] finds for the next page too, read or not, for a page that
     /// only leads on to another.
     pub fn keep_flash(&mut self) {
-        for (key, text) in &self.flashes.values {
+        for (key, text) in &self.contents.flashes.values {
             let kept = &mut self.contents.namespaces.notes.flash;
             kept.entry(key.clone()).or_insert_with(|| text.clone());
         }

@@ -357,7 +357,7 @@ impl RequestSession {
         {
             return Err(Error::CrossSiteStart);
         }
-        self.hold(manager.begin(&self.presented));
+        self.hold(manager.begin(self.presented.clone()));
         Ok(())
     }
 
@@ -385,7 +385,7 @@ impl RequestSession {
     fn hold(&mut self, mut session: Session) {
         session.continue_with(self.flashes.take(), self.shown_as.page);
         session.device.clone_from(&self.device);
-        self.session = Some(session.in_request(&self.presented, self.shown_as.document));
+        self.session = Some(session.in_request(self.presented.clone(), self.shown_as.document));
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Snapshot>> {

@@ -45,6 +45,11 @@ pub(in crate::store) enum IfMissing {
     Leave,
 }
 
+/// When a wait begins; no clock is read for none.
+fn start_of(wait: Duration) -> Option<Instant> {
+    (!wait.is_zero()).then(Instant::now)
+}
+
 impl Directory {
     pub(in crate::store) fn new(path: &Path, shards: bool) -> Self {
         // Without a slash at the end, which would follow a link in spite of O_NOFOLLOW.
@@ -216,12 +221,12 @@ impl Directory {
     /// After every lock the link count is looked at: a file that was deleted or replaced meanwhile has none,
     /// and the name is looked up again.
     pub(in crate::store) fn lock(&self, name: &str, wait: Duration) -> Result<Option<Locked>> {
-        self.lock_since(Instant::now(), name, wait)
+        self.lock_since(start_of(wait), name, wait)
     }
 
     /// As [`Directory::lock`], of a file that is created when it is first needed.
     pub(in crate::store) fn lock_or_create(&self, name: &str, wait: Duration) -> Result<Locked> {
-        let started = Instant::now();
+        let started = start_of(wait);
         loop {
             if let Some(locked) = self.lock_since(started, name, wait)? {
                 return Ok(locked);
@@ -234,7 +239,12 @@ impl Directory {
         }
     }
 
-    fn lock_since(&self, started: Instant, name: &str, wait: Duration) -> Result<Option<Locked>> {
+    fn lock_since(
+        &self,
+        started: Option<Instant>,
+        name: &str,
+        wait: Duration,
+    ) -> Result<Option<Locked>> {
         while let Some(file) = self.open_file(name, OFlags::RDWR)? {
             if let Some(locked) = self.lock_file(file, name, started, wait)? {
                 return Ok(Some(locked));
@@ -244,14 +254,14 @@ impl Directory {
     }
 
     /// Takes the lock of an opened file; `None` when it was deleted or replaced meanwhile.
-    pub(in crate::store) fn lock_file(
+    fn lock_file(
         &self,
         file: File,
         name: &str,
-        started: Instant,
+        started: Option<Instant>,
         wait: Duration,
     ) -> Result<Option<Locked>> {
-        let left = wait.saturating_sub(started.elapsed());
+        let left = started.map_or(wait, |started| wait.saturating_sub(started.elapsed()));
         let file = LockedFile::exclusive(file, left, wait, || self.path.join(name))?;
         Ok(self.examine(&*file, name)?.map(|stat| (file, stat)))
     }
