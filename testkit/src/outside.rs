@@ -78,7 +78,22 @@ pub fn is_waited_for(path: &Path) -> bool {
 }
 
 pub fn send(signal: Signal, process: &Child) {
-    rustix::process::kill_process(Pid::from_child(process), signal).unwrap();
+    send_to(Pid::from_child(process), signal);
+}
+
+/// Sends a signal. SIGSTOP is waited for: until all of its threads stand still, a process may go on to answer.
+pub fn send_to(process: Pid, signal: Signal) {
+    rustix::process::kill_process(process, signal).unwrap();
+    if signal == Signal::STOP {
+        let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+        wait_until("all threads of the process are stopped", || {
+            fs::read_dir(&tasks).unwrap().flatten().all(|task| {
+                let stat = fs::read_to_string(task.path().join("stat"));
+                // It may have ended meanwhile.
+                stat.is_ok_and(|stat| stat.contains(") T ") || stat.contains(") Z "))
+            })
+        });
+    }
 }
 
 /// A process that does not outlive its test.
@@ -128,7 +143,7 @@ impl Watched {
     }
 
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(self.pid, signal).unwrap();
+        send_to(self.pid, signal);
     }
 
     /// Waits until the server has done as it was told.

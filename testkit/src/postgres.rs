@@ -9,7 +9,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal};
 
-use crate::outside::{Watched, free_port};
+use crate::outside::{Watched, free_port, send_to};
 use crate::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
@@ -202,13 +202,13 @@ impl PostgresServer {
         // From then on it has no more children.
         self.signal(Signal::STOP);
         for child in self.children() {
-            rustix::process::kill_process(child, Signal::STOP).unwrap();
+            send_to(child, Signal::STOP);
         }
     }
 
     pub fn resume(&self) {
         for child in self.children() {
-            rustix::process::kill_process(child, Signal::CONT).unwrap();
+            send_to(child, Signal::CONT);
         }
         self.signal(Signal::CONT);
     }

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::apache::web_user;
+use crate::outside::send_to;
 use crate::server::{log, stop};
 
 /// A listening socket for one program.
@@ -76,7 +77,7 @@ impl Drop for Socket {
 
 impl Responder {
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(self.pid(), signal).unwrap();
+        send_to(self.pid(), signal);
     }
 
     pub fn pid(&self) -> Pid {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::outside::free_port;
+use crate::outside::{free_port, send};
 use crate::site::Site;
 use crate::{is_installed, repository, wait_until};
 
@@ -73,7 +73,7 @@ impl Server {
 
     /// Sends a signal to the server, and only to its first process.
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
+        send(signal, &self.process);
     }
 
     /// What the server and its programs had to say.

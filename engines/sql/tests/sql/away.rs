@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 use crate::server::{Server, open, own_servers};
 use crate::store::says;
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
+use testkit::outside::send_to;
 use testkit::postgres::PostgresServer;
 use testkit::{DEADLINE, wait_until};
 
@@ -279,7 +280,7 @@ fn kept_connections_that_are_dead_cost_one_wait_and_not_one_each() {
         assert_eq!(processes.len(), 6);
         let signal = |signal| {
             for process in &processes {
-                rustix::process::kill_process(*process, signal).unwrap();
+                send_to(*process, signal);
             }
         };
         signal(Signal::STOP);
