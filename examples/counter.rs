@@ -16,10 +16,10 @@ pub(crate) fn counter(request: &mut Request) -> Result<Response> {
     session.insert("pageViews", views)?;
 
     let body = format!(
-        "<p class=\"answer\">Hello, you've been here {views} time(s)</p>\n\
-         <p class=\"actions\"><a class=\"button\" href=\"counter\">Count again</a></p>\n\
-         <p class=\"note\">CherryPy's chapter on sessions begins with this page. Reload it in as many tabs as you \
-         like: each view is a process of its own, and each is counted.</p>"
+        r#"<p class="answer">Hello, you've been here {views} time(s)</p>
+<p class="actions"><a class="button" href="counter">Count again</a></p>
+<p class="note">CherryPy's chapter on sessions begins with this page. Reload it in as many tabs as you
+like: each view is a process of its own, and each is counted.</p>"#
     );
     Ok(site::page("Counter", &body))
 }

@@ -1,4 +1,4 @@
-//! Server-sent events about a session: a page that shows the count of `counter` while other tabs count.
+//! Server-sent events about a session: a page that shows the count of `hello` while other tabs count.
 //!
 //! The stream holds no session. It looks at the session by snapshots, which wait for no other request.
 
@@ -10,11 +10,10 @@ use std::time::Duration;
 use cgi_session::http::{HeaderValue, header};
 use cgi_session::{Request, Response, Result};
 
-const PAGE: &str = "<p class=\"answer\"><output id=\"views\">0</output> time(s)</p>\n\
-    <p class=\"actions\"><a class=\"button\" href=\"counter\" target=\"_blank\">Count in another tab</a></p>\n\
-    <script>new EventSource('events?follow=1').onmessage = event => views.value = event.data</script>";
-
-mod site;
+const PAGE: &str = r#"<!doctype html><title>Events</title>
+<p><output id="views">0</output> time(s)</p>
+<p><a href="hello" target="_blank">Count in another tab</a></p>
+<script>new EventSource('events?follow=1').onmessage = event => views.value = event.data</script>"#;
 
 fn main() -> ExitCode {
     cgi_session::run(events)
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
 
 pub(crate) fn events(request: &mut Request) -> Result<Response> {
     if request.query("follow").is_none() {
-        return Ok(site::page("Events", PAGE));
+        return Ok(Response::html(PAGE));
     }
     let cookies = request.header("cookie").unwrap_or_default();
     let cookies = cookies.as_encoded_bytes().to_owned();

@@ -56,8 +56,9 @@ pub(crate) fn features(request: &mut Request) -> Result<Response> {
     sections.push(pages(request, &forms)?);
     sections.push(links(request)?);
     let body = format!(
-        "<p>Every form on this page posts, carries the session’s token (<code>csrf_field</code>), and is refused with \
-         403 without it. Each leads back here.</p>\n<div class=\"parts\">{}</div>",
+        r#"<p>Every form on this page posts, carries the session’s token (<code>csrf_field</code>), and is refused with
+403 without it. Each leads back here.</p>
+<div class="parts">{}</div>"#,
         sections.join("\n")
     );
     Ok(site::page("Features", &body))
@@ -101,7 +102,7 @@ fn act(request: &mut Request) -> Result<()> {
 }
 
 fn section(title: &str, text: &str, body: &str) -> String {
-    format!("<section class=\"part\"><h2>{title}</h2>\n<p>{text}</p>\n{body}</section>")
+    format!(r#"<section class="part"><h2>{title}</h2> <p>{text}</p> {body}</section>"#)
 }
 
 impl Forms {
@@ -115,8 +116,8 @@ impl Forms {
 
     fn form(&self, wanted: &str, fields: &str, button: &str) -> String {
         format!(
-            "<form method=\"post\" action=\"{}\">{}{fields}\
-             <p class=\"actions\"><button name=\"do\" value=\"{wanted}\">{button}</button></p></form>",
+            r#"<form method="post" action="{}">{}{fields}
+<p class="actions"><button name="do" value="{wanted}">{button}</button></p></form>"#,
             encode_double_quoted_attribute(&self.action),
             self.hidden
         )
@@ -124,10 +125,7 @@ impl Forms {
 }
 
 fn says(text: &str) -> String {
-    format!(
-        "<p class=\"says\" role=\"status\">{}</p>\n",
-        encode_text(text)
-    )
+    format!(r#"<p class="says" role="status">{}</p>"#, encode_text(text))
 }
 
 fn flash(session: &Session, forms: &Forms) -> Result<String> {
@@ -177,7 +175,7 @@ fn idle_time(session: &Session, forms: &Forms) -> String {
     };
     let choices = TIMEOUTS.map(|(name, _)| format!("<option>{name}</option>"));
     let fields = format!(
-        "<label>Idle time <select name=\"choice\">{}</select></label>",
+        r#"<label>Idle time <select name="choice">{}</select></label>"#,
         choices.join("")
     );
     let body = says(&state) + &forms.form("idle", &fields, "Set");
@@ -197,14 +195,16 @@ fn applications(session: &mut Session, forms: &Forms, refusal: Option<&Error>) -
     }
     let choices = APPLICATIONS.map(|name| format!("<option>{name}</option>"));
     let fields = format!(
-        "<label>Name <input name=\"text\" required></label>\
-         <label>Application <select name=\"choice\">{}</select></label>",
+        r#"<label>Name <input name="text" required></label>
+<label>Application <select name="choice">{}</select></label>"#,
         choices.join("")
     );
     let refusal = refusal.map(ToString::to_string).unwrap_or_default();
     let body = format!(
-        "<dl class=\"says\">{}</dl>\n{}\n<p class=\"note\">A module can reserve a name. Asked for <code>ticket</code>, \
-         which this page has reserved, the session says: {}.</p>",
+        r#"<dl class="says">{}</dl>
+{}
+<p class="note">A module can reserve a name. Asked for <code>ticket</code>,
+which this page has reserved, the session says: {}.</p>"#,
         rows.join("\n"),
         forms.form("application", &fields, "Store under name"),
         encode_text(&refusal)
@@ -219,12 +219,12 @@ fn pages(request: &mut Request, forms: &Forms) -> Result<String> {
     let step = request.field("step")?.unwrap_or_default();
     let dish = request.field("dish")?.unwrap_or_default();
     let drinks = request.fields("drinks")?.join(" and ");
-    let next = |step: &str| format!("<input type=\"hidden\" name=\"step\" value=\"{step}\">");
+    let next = |step: &str| format!(r#"<input type="hidden" name="step" value="{step}">"#);
     let body = match step.as_str() {
         "drinks" => {
             let boxes = ["water", "wine"].map(|drink| {
                 format!(
-                    "<label class=\"choice\"><input type=\"checkbox\" name=\"drinks\" value=\"{drink}\"> {drink}</label>"
+                    r#"<label class="choice"><input type="checkbox" name="drinks" value="{drink}"> {drink}</label>"#
                 )
             });
             let fields = format!("{}{}", boxes.join(""), next("done"));
@@ -242,7 +242,7 @@ fn pages(request: &mut Request, forms: &Forms) -> Result<String> {
         }
         _ => {
             let fields = format!(
-                "<label>Dish <input name=\"dish\" value=\"{}\" required></label>{}",
+                r#"<label>Dish <input name="dish" value="{}" required></label>{}"#,
                 encode_double_quoted_attribute(&dish),
                 next("drinks")
             );
@@ -264,7 +264,7 @@ fn links(request: &mut Request) -> Result<String> {
         "The link below carries your session’s id. Whoever has it has your session."
     };
     let body = format!(
-        "{}<p class=\"actions\" id=\"links\"><a class=\"button second\" href=\"{}\">This page by a link</a></p>",
+        r#"{}<p class="actions" id="links"><a class="button second" href="{}">This page by a link</a></p>"#,
         says(state),
         encode_double_quoted_attribute(&link)
     );

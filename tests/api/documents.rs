@@ -194,10 +194,41 @@ fn every_message_in_troubleshooting_is_one_of_the_programs() {
     assert!(found > 20, "{found} messages");
 }
 
+#[test]
+fn the_index_of_examples_has_each_with_its_lines_and_what_is_to_copy_needs_no_other_file() {
+    let index = fs::read_to_string(repository("examples/README.md")).unwrap();
+    let to_copy = index.split("\n## ").nth(1).unwrap();
+    for directory in ["", "older", "crates/src/bin", "upload/src"] {
+        let directory = repository("examples").join(directory);
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|end| end != "rs") {
+                continue;
+            }
+            let name = path.strip_prefix(repository("examples")).unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            let row = format!("| [{0}]({0}) | {1} |", name.display(), text.lines().count());
+            assert!(index.contains(&row), "no row {row}");
+            if to_copy.contains(&row) {
+                let mut lines = text.lines();
+                let needs_another =
+                    lines.any(|it| it.starts_with("mod ") || it.starts_with("#[path"));
+                assert!(!needs_another, "{}", name.display());
+            }
+        }
+    }
+}
+
 /// Every document of the repository.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for directory in ["", "docs", "docs/internals", "docs/measurements"] {
+    for directory in [
+        "",
+        "docs",
+        "docs/internals",
+        "docs/measurements",
+        "examples",
+    ] {
         for entry in fs::read_dir(repository(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|end| end == "md") {

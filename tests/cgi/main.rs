@@ -3,6 +3,7 @@
 mod candidates;
 mod client;
 mod config;
+mod examples;
 mod files;
 mod header_ids;
 mod input;

@@ -16,10 +16,10 @@ use cgi_session::{Request, Response};
 use http::StatusCode;
 
 #[expect(dead_code, reason = "its main belongs to another program")]
-#[path = "../../examples/begin.rs"]
+#[path = "../../examples/older/begin.rs"]
 mod begin;
 #[expect(dead_code, reason = "its main belongs to another program")]
-#[path = "../../examples/cart.rs"]
+#[path = "../../examples/older/cart.rs"]
 mod cart;
 #[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/counter.rs"]
@@ -28,14 +28,14 @@ mod counter;
 #[path = "../../examples/features.rs"]
 mod features;
 #[expect(dead_code, reason = "its main belongs to another program")]
-#[path = "../../examples/follow.rs"]
+#[path = "../../examples/older/follow.rs"]
 mod follow;
 mod ledger;
 #[expect(dead_code, reason = "its main belongs to another program")]
-#[path = "../../examples/login.rs"]
+#[path = "../../examples/older/login.rs"]
 mod login;
 #[expect(dead_code, reason = "its main belongs to another program")]
-#[path = "../../examples/lookup.rs"]
+#[path = "../../examples/older/lookup.rs"]
 mod lookup;
 #[expect(dead_code, reason = "its main belongs to another program")]
 mod misbehave;
@@ -43,7 +43,7 @@ mod race;
 mod statuses;
 mod upload;
 #[expect(dead_code, reason = "its main belongs to another program")]
-#[path = "../../examples/visit.rs"]
+#[path = "../../examples/older/visit.rs"]
 mod visit;
 
 fn main() -> ExitCode {

@@ -13,21 +13,21 @@ use std::process::ExitCode;
 
 use cgi_session_tools::report;
 
-#[path = "../../../examples/begin.rs"]
+#[path = "../../../examples/older/begin.rs"]
 mod begin;
-#[path = "../../../examples/cart.rs"]
+#[path = "../../../examples/older/cart.rs"]
 mod cart;
 #[path = "../../../examples/counter.rs"]
 mod counter;
 #[path = "../../../examples/features.rs"]
 mod features;
-#[path = "../../../examples/follow.rs"]
+#[path = "../../../examples/older/follow.rs"]
 mod follow;
-#[path = "../../../examples/login.rs"]
+#[path = "../../../examples/older/login.rs"]
 mod login;
-#[path = "../../../examples/lookup.rs"]
+#[path = "../../../examples/older/lookup.rs"]
 mod lookup;
-#[path = "../../../examples/visit.rs"]
+#[path = "../../../examples/older/visit.rs"]
 mod visit;
 
 /// Names the example that a process of this binary shall be. No header can set it: those are all

@@ -11,9 +11,6 @@ use cgi_session::http::Method;
 use cgi_session::{Request, Response};
 use html_escape::encode_text;
 
-#[path = "../../site/mod.rs"]
-mod site;
-
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 4 << 30;
 
@@ -25,11 +22,11 @@ fn upload(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync
     if request.method() != Method::POST {
         let token = request.session()?.csrf_field()?;
         // The token first: it is checked before a file is read.
-        let form = format!(
-            "<form method=\"post\" enctype=\"multipart/form-data\">{token}\n\
-             <input type=\"file\" name=\"file\" multiple> <input name=\"title\"> <button>Send</button></form>"
-        );
-        return Ok(site::page("Upload", &form));
+        return Ok(Response::html(format!(
+            r#"<!doctype html><title>Upload</title>
+<form method="post" enctype="multipart/form-data">{token}
+<input type="file" name="file" multiple> <input name="title"> <button>Send</button></form>"#
+        )));
     }
     request.check_csrf_token()?;
     // The session is not held while a slow client sends its files.
@@ -53,8 +50,5 @@ fn upload(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync
     let title = request.form("title")?.unwrap_or_default();
     request.update_session(|session| session.insert("lastUpload", &title))?;
     let title = encode_text(&title);
-    Ok(site::page(
-        "Uploaded",
-        &format!("<p>{title}</p>\n<ul>{list}</ul>"),
-    ))
+    Ok(Response::html(format!("<p>{title}</p>\n<ul>{list}</ul>")))
 }

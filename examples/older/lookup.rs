@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use cgi_session::{Request, Response, Result, Session};
 use html_escape::encode_text;
 
+#[path = "../site/mod.rs"]
 mod site;
 
-const NOTHING: &str = "<p class=\"answer\">no session</p>\n\
-    <p class=\"actions\"><a class=\"button\" href=\"lookup?create=1\">Create one</a></p>\n\
-    <p class=\"note\">This is WebStack's <code>get_session(create=0)</code>. However often you look, there is \
-    no file and no cookie before something is stored.</p>";
+const NOTHING: &str = r#"<p class="answer">no session</p>
+<p class="actions"><a class="button" href="lookup?create=1">Create one</a></p>
+<p class="note">This is WebStack's <code>get_session(create=0)</code>. However often you look, there is
+no file and no cookie before something is stored.</p>"#;
 
 fn main() -> ExitCode {
     cgi_session::run(lookup)
@@ -45,9 +46,10 @@ fn describe(session: &Session) -> Result<String> {
     }
     let items = items.join("\n");
     Ok(format!(
-        "<div class=\"answer\">There is a session. It holds:\n<ul>{items}</ul></div>\n\
-         <p class=\"actions\"><a class=\"button\" href=\"lookup?expire=1\">Expire it</a></p>\n\
-         <p class=\"note\">WebStack's <code>expire_session()</code> needs no name: a visitor has one session here. \
-         You see what other examples have stored in it, too.</p>"
+        r#"<div class="answer">There is a session. It holds:
+<ul>{items}</ul></div>
+<p class="actions"><a class="button" href="lookup?expire=1">Expire it</a></p>
+<p class="note">WebStack's <code>expire_session()</code> needs no name: a visitor has one session here.
+You see what other examples have stored in it, too.</p>"#
     ))
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use cgi_session::{Request, Response, Result};
 use html_escape::encode_text;
 
+#[path = "../site/mod.rs"]
 mod site;
 
 fn main() -> ExitCode {
@@ -21,8 +22,8 @@ pub(crate) fn visit(request: &mut Request) -> Result<Response> {
         .is_some_and(|destroy| destroy == "True")
     {
         request.destroy_session()?;
-        let body = "<p class=\"answer\">The session is deleted.</p>\n\
-            <p class=\"actions\"><a class=\"button\" href=\"visit\">Visit again</a></p>";
+        let body = r#"<p class="answer">The session is deleted.</p>
+<p class="actions"><a class="button" href="visit">Visit again</a></p>"#;
         return Ok(site::page("Deleted", body));
     }
 
@@ -30,18 +31,18 @@ pub(crate) fn visit(request: &mut Request) -> Result<Response> {
     // Not is_new(): another page of the site may have begun the session that all of them share.
     let Some(text) = session.get::<String>("variable1")? else {
         session.insert("variable1", "a text that was stored at your first visit")?;
-        let body = "<p class=\"answer\">This is your first visit.</p>\n\
-            <p class=\"actions\"><a class=\"button\" href=\"visit\">Reload</a></p>\n\
-            <p class=\"note\">This is lemon.session's example. The page has just put a text into your session \
-            and will find it when you reload.</p>";
+        let body = r#"<p class="answer">This is your first visit.</p>
+<p class="actions"><a class="button" href="visit">Reload</a></p>
+<p class="note">This is lemon.session's example. The page has just put a text into your session
+and will find it when you reload.</p>"#;
         return Ok(site::page("First visit", body));
     };
     let body = format!(
-        "<p class=\"answer\">Welcome back. variable1 is: {}</p>\n\
-         <form method=\"post\" action=\"visit\">\
-         <button name=\"destroy\" value=\"True\">Destroy the session</button></form>\n\
-         <p class=\"note\">In lemon.session's example a link destroyed the session. This button posts a form: \
-         a link is followed by whatever prefetches pages.</p>",
+        r#"<p class="answer">Welcome back. variable1 is: {}</p>
+<form method="post" action="visit">
+<button name="destroy" value="True">Destroy the session</button></form>
+<p class="note">In lemon.session's example a link destroyed the session. This button posts a form:
+a link is followed by whatever prefetches pages.</p>"#,
         encode_text(&text)
     );
     Ok(site::page("Welcome back", &body))

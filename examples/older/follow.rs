@@ -9,6 +9,7 @@ use cgi_session::{Error, Request, Response, Result};
 use html_escape::encode_text;
 use http::StatusCode;
 
+#[path = "../site/mod.rs"]
 mod site;
 
 fn main() -> ExitCode {
@@ -28,15 +29,16 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
 
     let farewell = if request.query("close").is_some_and(|close| close == "1") {
         request.destroy_session()?;
-        "<p>The session is closed: what it held is deleted. Follow again and see that it is gone.</p>\n\
-         <p class=\"actions\"><a class=\"button\" href=\"follow\">Follow again</a></p>"
+        r#"<p>The session is closed: what it held is deleted. Follow again and see that it is gone.</p>
+<p class="actions"><a class="button" href="follow">Follow again</a></p>"#
     } else {
-        "<p class=\"actions\"><a class=\"button\" href=\"follow\">Follow again</a>\n\
-         <a class=\"button second\" href=\"follow?close=1\">Close the session</a></p>"
+        r#"<p class="actions"><a class="button" href="follow">Follow again</a>
+<a class="button second" href="follow?close=1">Close the session</a></p>"#
     };
     let body = format!(
-        "<p class=\"answer\">Your first name is {}.</p>\n{farewell}\n\
-         <p class=\"note\">This is Karrigell's second script. Nobody told it your name: it reads the session.</p>",
+        r#"<p class="answer">Your first name is {}.</p>
+{farewell}
+<p class="note">This is Karrigell's second script. Nobody told it your name: it reads the session.</p>"#,
         encode_text(&first_name)
     );
     Ok(site::page("Follow", &body))
@@ -44,9 +46,9 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
 
 fn nothing_to_follow(missing: &Error) -> Response {
     let body = format!(
-        "<p class=\"answer\">Nobody knows your first name: {}.</p>\n\
-         <p>Nobody has begun, or the session was closed. In Karrigell this was a traceback.</p>\n\
-         <p class=\"actions\"><a class=\"button\" href=\"/karrigell.html\">Begin again</a></p>",
+        r#"<p class="answer">Nobody knows your first name: {}.</p>
+<p>Nobody has begun, or the session was closed. In Karrigell this was a traceback.</p>
+<p class="actions"><a class="button" href="/karrigell.html">Begin again</a></p>"#,
         encode_text(&missing.to_string())
     );
     site::page("Nothing to follow", &body).with_status(StatusCode::NOT_FOUND)

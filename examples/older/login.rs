@@ -14,6 +14,7 @@ use http::{Method, StatusCode};
 mod auth;
 #[path = "login/remember.rs"]
 mod remember;
+#[path = "../site/mod.rs"]
 mod site;
 #[path = "login/users.rs"]
 mod users;
@@ -136,17 +137,17 @@ fn has_proved_identity(request: &mut Request, auth: &Auth) -> Result<bool> {
 fn ask_again(request: &mut Request) -> Result<Response> {
     let token = request.session()?.csrf_field()?;
     let body = format!(
-        "<p>You gave your password more than ten minutes ago, or this browser was only remembered.</p>\n\
-         <form method=\"post\" action=\"login\">{token}\n\
-         <label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label>\n\
-         <p class=\"actions\"><button name=\"do\" value=\"password\">Go on</button></p></form>"
+        r#"<p>You gave your password more than ten minutes ago, or this browser was only remembered.</p>
+<form method="post" action="login">{token}
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<p class="actions"><button name="do" value="password">Go on</button></p></form>"#
     );
     Ok(site::page("Is it you?", &body).with_status(StatusCode::FORBIDDEN))
 }
 
-const EVERYWHERE: &str = "<p class=\"answer\">All your sessions are ended, and every browser has forgotten you.</p>\n\
-    <p>This session is gone with them, and with it what other pages had put in.</p>\n\
-    <p class=\"actions\"><a class=\"button\" href=\"login\">Log in again</a></p>";
+const EVERYWHERE: &str = r#"<p class="answer">All your sessions are ended, and every browser has forgotten you.</p>
+<p>This session is gone with them, and with it what other pages had put in.</p>
+<p class="actions"><a class="button" href="login">Log in again</a></p>"#;
 
 fn outside(request: &mut Request, complaint: &str, name: &str) -> Result<Response> {
     let session = request.session()?;
@@ -154,19 +155,19 @@ fn outside(request: &mut Request, complaint: &str, name: &str) -> Result<Respons
     let notice = notice.unwrap_or_else(|| complaint.to_owned());
     let (notice, token) = (says(&notice), session.csrf_field()?);
     let body = format!(
-        "{notice}<p>Two people have an account here: <strong>ada</strong>, whose password is \
-         <strong>lovelace</strong>, and <strong>charles</strong>, with <strong>babbage</strong>.</p>\n\
-         <form method=\"post\" action=\"login\">{token}\n\
-         <label>Name <input name=\"name\" value=\"{name}\" autocomplete=\"username\" autocapitalize=\"none\" required></label>\n\
-         <label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label>\n\
-         <label class=\"choice\"><input name=\"remember\" type=\"checkbox\"> Remember me on this browser</label>\n\
-         <label class=\"choice\"><input name=\"keep\" type=\"checkbox\"> Keep me signed in</label>\n\
-         <p class=\"actions\"><button>Log in</button></p></form>\n\
-         <p class=\"note\">Kept, the session itself lasts for 30 days without a visit, with all that is in it. Remembered, it may \
-         end: a token, new at each use, begins the next one. Take that where sessions are short, and where a copy of the cookie must \
-         be noticed.</p>\n\
-         <p class=\"note\">The session gets a new id when you log in, and the old one leads to nothing: whoever had \
-         planted it in your browser has no part in your login. What other pages put into your session stays.</p>",
+        r#"{notice}<p>Two people have an account here: <strong>ada</strong>, whose password is
+<strong>lovelace</strong>, and <strong>charles</strong>, with <strong>babbage</strong>.</p>
+<form method="post" action="login">{token}
+<label>Name <input name="name" value="{name}" autocomplete="username" autocapitalize="none" required></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<label class="choice"><input name="remember" type="checkbox"> Remember me on this browser</label>
+<label class="choice"><input name="keep" type="checkbox"> Keep me signed in</label>
+<p class="actions"><button>Log in</button></p></form>
+<p class="note">Kept, the session itself lasts for 30 days without a visit, with all that is in it. Remembered, it may
+end: a token, new at each use, begins the next one. Take that where sessions are short, and where a copy of the cookie must
+be noticed.</p>
+<p class="note">The session gets a new id when you log in, and the old one leads to nothing: whoever had
+planted it in your browser has no part in your login. What other pages put into your session stays.</p>"#,
         name = encode_double_quoted_attribute(name),
     );
     Ok(site::page("Log in", &body))
@@ -194,17 +195,19 @@ fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response>
     };
     let token = session.csrf_field()?;
     let body = format!(
-        "{notice}<p class=\"answer\">{user} is logged in.</p>\n\
-         <dl><dt>Since</dt><dd>{start}</dd>\n<dt>Last request</dt><dd>{last}</dd>\n\
-         <dt>Remembered</dt><dd>{remembered}</dd>\n<dt>Put in by other pages</dt><dd>{others}</dd></dl>\n\
-         {devices}<form class=\"actions\" method=\"post\" action=\"login\">{token}\
-         <button name=\"do\" value=\"here\">Log out here</button>\n\
-         <button class=\"second\" name=\"do\" value=\"password\">Change my password</button>\n\
-         <button class=\"second\" name=\"do\" value=\"others\">End my other sessions</button>\n\
-         <button class=\"second\" name=\"do\" value=\"everywhere\">Log out everywhere</button></form>\n\
-         <p class=\"note\">User and times lie under the reserved name <code>auth</code>. A page that asks for it by \
-         <code>session.application(\"auth\")</code>, as this one just did, is told: {refusal}. Log in with a second \
-         browser to see the other two buttons work.</p>",
+        r#"{notice}<p class="answer">{user} is logged in.</p>
+<dl><dt>Since</dt><dd>{start}</dd>
+<dt>Last request</dt><dd>{last}</dd>
+<dt>Remembered</dt><dd>{remembered}</dd>
+<dt>Put in by other pages</dt><dd>{others}</dd></dl>
+{devices}<form class="actions" method="post" action="login">{token}
+<button name="do" value="here">Log out here</button>
+<button class="second" name="do" value="password">Change my password</button>
+<button class="second" name="do" value="others">End my other sessions</button>
+<button class="second" name="do" value="everywhere">Log out everywhere</button></form>
+<p class="note">User and times lie under the reserved name <code>auth</code>. A page that asks for it by
+<code>session.application("auth")</code>, as this one just did, is told: {refusal}. Log in with a second
+browser to see the other two buttons work.</p>"#,
         notice = says(&notice),
         user = encode_text(&login.user),
         start = ago(login.start),
@@ -232,9 +235,9 @@ fn devices(request: &mut Request) -> Result<String> {
             "this one".to_owned()
         } else {
             format!(
-                "<form method=\"post\" action=\"login\">{token}\
-                 <input type=\"hidden\" name=\"session\" value=\"{}\">\
-                 <button class=\"second\" name=\"do\" value=\"end\">End it</button></form>",
+                r#"<form method="post" action="login">{token}
+<input type="hidden" name="session" value="{}">
+<button class="second" name="do" value="end">End it</button></form>"#,
                 session.digest()
             )
         };
@@ -252,10 +255,7 @@ fn says(text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
-    format!(
-        "<p class=\"says\" role=\"status\">{}</p>\n",
-        encode_text(text)
-    )
+    format!(r#"<p class="says" role="status">{}</p>"#, encode_text(text))
 }
 
 fn ago(moment: u64) -> String {

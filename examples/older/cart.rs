@@ -13,6 +13,7 @@ use http::Method;
 
 #[path = "cart/basket.rs"]
 mod basket;
+#[path = "../site/mod.rs"]
 mod site;
 
 use basket::{SHELVES, Shelf, Shop};
@@ -126,22 +127,22 @@ fn missing(request: &mut Request) -> Result<Option<&'static str>> {
 fn shop(request: &mut Request) -> Result<Response> {
     let session = request.session()?;
     let notice = session.flashed::<String>("order")?;
-    let notice = notice.map(|text| format!("<p class=\"answer\">{}</p>\n", encode_text(&text)));
+    let notice = notice.map(|text| format!(r#"<p class="answer">{}</p>"#, encode_text(&text)));
     let token = session.csrf_field()?;
     let frames = SHELVES.each_ref().map(|shelf| {
         let Shelf { name, title, .. } = shelf;
-        format!("<iframe title=\"{title}\" src=\"cart?page={name}\"></iframe>")
+        format!(r#"<iframe title="{title}" src="cart?page={name}"></iframe>"#)
     });
     let body = format!(
-        "{notice}<p>Two frames, two requests, one basket. The first button loads both frames at the same moment, and \
-         each of them puts an article in while it loads.</p>\n\
-         <form class=\"actions\" method=\"post\" action=\"cart?page=both\">{token}\
-         <button>One of each, at the same moment</button>\n\
-         <a class=\"button second\" href=\"cart?page=basket\">To the basket</a></form>\n\
-         <div class=\"frames\">{frames}</div>\n\
-         <p class=\"note\">Karrigell’s manual warned of pages like this one: frames that write at once could spoil the \
-         session. Here the second frame waits until the first has saved, so the later of the two knows one article \
-         more. Nothing of this needs JavaScript.</p>",
+        r#"{notice}<p>Two frames, two requests, one basket. The first button loads both frames at the same moment, and
+each of them puts an article in while it loads.</p>
+<form class="actions" method="post" action="cart?page=both">{token}
+<button>One of each, at the same moment</button>
+<a class="button second" href="cart?page=basket">To the basket</a></form>
+<div class="frames">{frames}</div>
+<p class="note">Karrigell’s manual warned of pages like this one: frames that write at once could spoil the
+session. Here the second frame waits until the first has saved, so the later of the two knows one article
+more. Nothing of this needs JavaScript.</p>"#,
         notice = notice.unwrap_or_default(),
         frames = frames.join("\n"),
     );
@@ -165,15 +166,17 @@ fn frame(request: &mut Request, shelf: &Shelf) -> Result<Response> {
     };
     let buttons = shelf.articles.map(|article| {
         format!(
-            "<li>{article} <button class=\"second\" name=\"article\" value=\"{article}\" \
-             aria-label=\"Put {article} into the basket\">Add</button></li>"
+            r#"<li>{article} <button class="second" name="article" value="{article}"
+aria-label="Put {article} into the basket">Add</button></li>"#
         )
     });
     let Shelf { name, title, .. } = shelf;
     let body = format!(
-        "<h2>{title}</h2>\n<p role=\"status\">{says}</p>\n\
-         <form method=\"post\" action=\"cart?page={name}\">{token}\n<ul class=\"rows\">{buttons}</ul></form>\n\
-         <p class=\"note\">Process {process} answered.</p>",
+        r#"<h2>{title}</h2>
+<p role="status">{says}</p>
+<form method="post" action="cart?page={name}">{token}
+<ul class="rows">{buttons}</ul></form>
+<p class="note">Process {process} answered.</p>"#,
         buttons = buttons.join("\n"),
         process = std::process::id(),
     );
@@ -189,21 +192,22 @@ fn basket_page(request: &mut Request) -> Result<Response> {
         .map(|(article, number)| {
             let article = encode_double_quoted_attribute(article);
             format!(
-                "<li>{number} × {article} <button class=\"second\" name=\"article\" value=\"{article}\" \
-                 aria-label=\"Remove one {article}\">Remove one</button></li>"
+                r#"<li>{number} × {article} <button class="second" name="article" value="{article}"
+aria-label="Remove one {article}">Remove one</button></li>"#
             )
         })
         .collect();
     if rows.is_empty() {
-        let body = "<p class=\"answer\">The basket is empty.</p>\n\
-            <p class=\"actions\"><a class=\"button\" href=\"cart\">To the shop</a></p>";
+        let body = r#"<p class="answer">The basket is empty.</p>
+<p class="actions"><a class="button" href="cart">To the shop</a></p>"#;
         return Ok(site::page("Basket", body));
     }
     let body = format!(
-        "<p class=\"answer\">The basket holds {number}.</p>\n\
-         <form method=\"post\" action=\"cart?page=basket\">{token}\n<ul class=\"rows\">{rows}</ul></form>\n\
-         <p class=\"actions\"><a class=\"button\" href=\"cart?page=address\">Order</a>\n\
-         <a class=\"button second\" href=\"cart\">Back to the shop</a></p>",
+        r#"<p class="answer">The basket holds {number}.</p>
+<form method="post" action="cart?page=basket">{token}
+<ul class="rows">{rows}</ul></form>
+<p class="actions"><a class="button" href="cart?page=address">Order</a>
+<a class="button second" href="cart">Back to the shop</a></p>"#,
         number = articles(basket.number()),
         rows = rows.join("\n"),
     );
@@ -225,11 +229,12 @@ fn step(request: &mut Request, page: &str) -> Result<Response> {
         _ => "Card",
     };
     let body = format!(
-        "<form method=\"post\" action=\"cart?page={page}\">{token}\n{inputs}\
-         <p class=\"actions\"><button>Go on</button>\n\
-         <a class=\"button second\" href=\"cart?page=basket\">Back to the basket</a></p></form>\n\
-         <p class=\"note\">What you write here goes into the session when you go on. Come back to this page, and it \
-         knows it.</p>"
+        r#"<form method="post" action="cart?page={page}">{token}
+{inputs}
+<p class="actions"><button>Go on</button>
+<a class="button second" href="cart?page=basket">Back to the basket</a></p></form>
+<p class="note">What you write here goes into the session when you go on. Come back to this page, and it
+knows it.</p>"#
     );
     Ok(site::page(title, &body))
 }
@@ -237,16 +242,17 @@ fn step(request: &mut Request, page: &str) -> Result<Response> {
 fn input(field: &str, label: &str, text: &str) -> String {
     match field {
         "message" => format!(
-            "<label>{label}, if there is one <textarea name=\"message\" rows=\"3\">\n{}</textarea></label>\n",
+            r#"<label>{label}, if there is one <textarea name="message" rows="3">
+{}</textarea></label>"#,
             encode_text(text)
         ),
         "card" => format!(
-            "<label>Number, anything but a real one <input name=\"card\" inputmode=\"numeric\" autocomplete=\"off\" \
-             value=\"{}\" required></label>\n",
+            r#"<label>Number, anything but a real one <input name="card" inputmode="numeric" autocomplete="off"
+value="{}" required></label>"#,
             encode_double_quoted_attribute(text)
         ),
         _ => format!(
-            "<label>{label} <input name=\"{field}\" value=\"{}\" required></label>\n",
+            r#"<label>{label} <input name="{field}" value="{}" required></label>"#,
             encode_double_quoted_attribute(text)
         ),
     }
@@ -271,12 +277,13 @@ fn confirm(request: &mut Request) -> Result<Response> {
     }
     let token = session.csrf_field()?;
     let body = format!(
-        "<p>This is everything that you chose on the pages before.</p>\n<dl class=\"answer\">{rows}</dl>\n\
-         <form class=\"actions\" method=\"post\" action=\"cart?page=confirm\">{token}\
-         <button>Confirm the order</button>\n\
-         <a class=\"button second\" href=\"cart?page=address\">Change something</a></form>\n\
-         <p class=\"note\">The form above carries none of it. Its one hidden field is the session’s token, which tells \
-         your order from one that another site sends in your name.</p>",
+        r#"<p>This is everything that you chose on the pages before.</p>
+<dl class="answer">{rows}</dl>
+<form class="actions" method="post" action="cart?page=confirm">{token}
+<button>Confirm the order</button>
+<a class="button second" href="cart?page=address">Change something</a></form>
+<p class="note">The form above carries none of it. Its one hidden field is the session’s token, which tells
+your order from one that another site sends in your name.</p>"#,
         rows = rows.join("\n"),
     );
     Ok(site::page("Is everything right?", &body))

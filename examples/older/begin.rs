@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use cgi_session::{Request, Response, Result};
 use html_escape::encode_text;
 
+#[path = "../site/mod.rs"]
 mod site;
 
 fn main() -> ExitCode {
@@ -24,11 +25,11 @@ pub(crate) fn begin(request: &mut Request) -> Result<Response> {
 
     let name = session.require::<String>("name")?;
     let body = format!(
-        "<p class=\"answer\">Your name is {}. The session knows your first name too.</p>\n\
-         <p class=\"actions\"><a class=\"button\" href=\"follow\">Follow</a>\n\
-         <a class=\"button second\" href=\"follow?close=1\">Follow and close the session</a></p>\n\
-         <p class=\"note\">This is Karrigell's first script. It stored both fields of the form; the links to the \
-         second one carry neither.</p>",
+        r#"<p class="answer">Your name is {}. The session knows your first name too.</p>
+<p class="actions"><a class="button" href="follow">Follow</a>
+<a class="button second" href="follow?close=1">Follow and close the session</a></p>
+<p class="note">This is Karrigell's first script. It stored both fields of the form; the links to the
+second one carry neither.</p>"#,
         encode_text(&name)
     );
     Ok(site::page("Begin", &body))
