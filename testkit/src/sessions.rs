@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::SystemTime;
 
-use cgi_session::{Config, FileStore, Session, SessionId, SessionManager, SetCookie};
+use cgi_session::{Config, Error, FileStore, Session, SessionId, SessionManager, SetCookie};
 
 /// A site: one directory, and as many managers as there are programs.
 pub struct Site {
@@ -103,6 +105,65 @@ pub fn count(session: &mut Session) -> u64 {
     let views = session.get::<u64>("pageViews").unwrap().unwrap_or(0) + 1;
     session.insert("pageViews", views).unwrap();
     views
+}
+
+/// Logs in as a new visitor.
+///
+/// # Errors
+///
+/// When the login fails.
+pub fn login(manager: &SessionManager, user: &str) -> Result<SessionId, Error> {
+    enter(manager.start("")?, user)
+}
+
+fn enter(mut session: Session, user: &str) -> Result<SessionId, Error> {
+    count(&mut session);
+    session.set_user(Some(user))?;
+    session.regenerate_id();
+    session.commit().map(given_id)
+}
+
+/// Lets eight threads log in at once, of which every other one has a session already, where a user may have three
+/// sessions. The managers are those of two programs.
+pub fn log_in_at_once(managers: [&SessionManager; 2], is_refused: bool) {
+    let (barrier, is_over) = (Barrier::new(8), AtomicBool::new(false));
+    let most = thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                most = most.max(managers[0].sessions_of("ada").unwrap().len());
+            }
+            most
+        });
+        let enter_often = |number: usize| {
+            let manager = managers[number % 2];
+            let begin = || {
+                let mut guest = manager.start("").unwrap();
+                if number < 4 {
+                    count(&mut guest);
+                    let guest = given_id(guest.commit().unwrap());
+                    return manager.start(cookie(&guest)).unwrap();
+                }
+                guest
+            };
+            barrier.wait();
+            let refused = (0..5).filter(|_| match enter(begin(), "ada") {
+                Ok(_) => false,
+                Err(Error::UserFull { .. }) => true,
+                Err(error) => panic!("{error}"),
+            });
+            refused.count()
+        };
+        let threads: Vec<_> = (0..8)
+            .map(|it| scope.spawn(move || enter_often(it)))
+            .collect();
+        let refused: usize = threads.into_iter().map(|it| it.join().unwrap()).sum();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(refused, if is_refused { 37 } else { 0 });
+        watch.join().unwrap()
+    });
+    assert!(most <= 3, "{most} at once");
+    assert_eq!(managers[0].sessions_of("ada").unwrap().len(), 3);
 }
 
 /// The name of a thread that is to wait for a session that another thread of this process holds.

@@ -16,6 +16,7 @@ pub(super) fn check(contract: &StoreContract) {
         contract.run(a_callback_may_use_the_sessions_that_it_is_shown);
         contract.run(the_sessions_of_a_user_are_found_and_no_others);
         contract.run(the_lock_of_a_user_is_had_by_one_alone);
+        contract.run(sessions_that_are_counted_under_the_lock_of_a_user_are_never_more);
         contract.run(an_uninstalled_store_holds_nothing_leaves_nothing_and_can_be_used_again);
     }
 }
@@ -160,6 +161,35 @@ fn the_lock_of_a_user_is_had_by_one_alone(contract: &StoreContract) {
     let lease = store.create(&id.digest(), &record, now).unwrap();
     assert!(lease.is_some(), "{name}");
     drop((lease, held));
+}
+
+fn sessions_that_are_counted_under_the_lock_of_a_user_are_never_more(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    if !store.locks_users() {
+        return;
+    }
+    let now = SystemTime::now();
+    let record = record(1, now).with_user(Some("ada"));
+    let begin = || {
+        // One that a login holds while it waits.
+        let (_, own) = create(&*store, 1, now);
+        let _held = store
+            .lock_user("ada", Duration::from_secs(600))
+            .expect(name);
+        if store.sessions_of("ada", now).unwrap().len() == 3 {
+            return;
+        }
+        let id = SessionId::generate().unwrap();
+        let lease = store.create(&id.digest(), &record, now).unwrap();
+        assert!(lease.is_some(), "{name}");
+        drop(own);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..4).for_each(|_| begin()));
+        }
+    });
+    assert_eq!(store.sessions_of("ada", now).unwrap().len(), 3, "{name}");
 }
 
 fn a_store_can_be_installed_twice_and_keeps_what_it_has(contract: &StoreContract) {

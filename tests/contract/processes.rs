@@ -126,6 +126,8 @@ fn hold(store: &dyn Store, session: &SessionDigest) {
         println!("gone");
         return;
     };
+    // As a login does.
+    let _user = (store.locks_users()).then(|| store.lock_user("ada", WAIT).unwrap());
     println!("holding");
     io::stdin().read_line(&mut String::new()).unwrap();
     let next = record(count(&stored.record) + 1, now);
@@ -209,9 +211,18 @@ fn a_killed_holder_frees_its_lock_at_once_and_leaves_the_record_before(
     while processes.contract.names_holders && !is_named() {
         assert!(Instant::now() < deadline, "no holder is named");
     }
+    let locks_users = store.locks_users();
+    let of_user = |wait| store.lock_user("ada", wait).map(drop);
+    if locks_users {
+        let busy = of_user(Duration::ZERO);
+        assert!(matches!(busy, Err(Error::Busy { .. })));
+    }
     holder.kill();
     let (stored, _lease) = store.lock(session, WAIT, now).unwrap().unwrap();
     assert_eq!(count(&stored.record), 0);
+    if locks_users {
+        of_user(WAIT).unwrap();
+    }
 }
 
 fn a_session_destroyed_while_others_wait_for_it_is_gone_for_them(

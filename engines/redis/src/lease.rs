@@ -235,16 +235,9 @@ impl Lease for RedisLease {
 
 impl Drop for RedisLease {
     fn drop(&mut self) {
-        // A lock whose connection has ended is free for the next request.
-        if self.is_held && self.link.is_some() {
+        if self.is_held {
             let key = self.shared.names.record(&self.session);
-            if let Err(error) = self
-                .shared
-                .unlock(&mut self.link, &key, self.token.digits())
-            {
-                log::warn!("{}", error.one_line());
-                self.link = None;
-            }
+            self.shared.let_go(&mut self.link, &key, &self.token);
         }
         keep(self.link.take());
     }

@@ -81,6 +81,7 @@ pub const REDIS: StoreKind =
 /// |---|---|
 /// | `Session:{DIGEST}` | a hash: `record` (JSON), `end`, `used` (seconds since 1970, 0 for what a change of id left), `version`, `user`; the holder of the lock (`lock`), and for how long (`until`) |
 /// | `Session:user:NAME` | the digests of a user's sessions, and of some that have ended |
+/// | `Session:lock:NAME` | who counts the sessions of a user, while `maxSessionsPerUser` is set |
 /// | `Session:sweep` | when the last clean-up ended, and which one is running |
 ///
 /// `table` is what they begin with. The server deletes a session by itself when it has expired; a clean-up
@@ -210,6 +211,14 @@ impl Store for RedisStore {
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
         listing::sessions_of(&self.shared, user, now)
+    }
+
+    fn locks_users(&self) -> bool {
+        true
+    }
+
+    fn lock_user(&self, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
+        lock::lock_user(&self.shared, user, wait)
     }
 
     fn install(&self) -> Vec<Error> {

@@ -1,17 +1,19 @@
-//! Waiting for the lock of a session, as long as its holder is there.
+//! Waiting for the lock of a session or a user, as long as its holder is there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Result, SessionDigest};
 use cgi_session_kit::waiting::Backoff;
 use cgi_session_kit::{name_of_process, random_digits};
+use redis::ToRedisArgs;
 
 use super::Shared;
 use super::node::{Link, millis};
 use super::record::Loaded;
-use super::scripts::{LOCK, Reply, UNLOCK};
-use super::server::{At, nothing};
+use super::scripts::{HOLD, LOCK, Reply, Script, UNLOCK};
+use super::server::{At, keep, nothing};
 
 /// The pause between two looks whether the holder of a lock is still connected.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -69,6 +71,36 @@ pub(super) enum Presence {
     Gone,
 }
 
+/// The lock of a user. Dropped, it is given up.
+struct UserLock {
+    shared: Arc<Shared>,
+    link: Option<Link>,
+    key: String,
+    token: Token,
+}
+
+impl Drop for UserLock {
+    fn drop(&mut self) {
+        self.shared.let_go(&mut self.link, &self.key, &self.token);
+    }
+}
+
+/// Waits for the lock of a user.
+pub(super) fn lock_user(shared: &Arc<Shared>, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
+    let action = "count the sessions of a user in";
+    let mut lock = UserLock {
+        shared: Arc::clone(shared),
+        link: None,
+        key: shared.names.lock(user),
+        token: Token::generate()?,
+    };
+    let UserLock {
+        link, key, token, ..
+    } = &mut lock;
+    shared.wait_for(link, key, token, wait, action, &HOLD, "alone")?;
+    Ok(Box::new(lock))
+}
+
 impl Shared {
     /// Waits for the lock of a session and loads what is stored; `None` when there is nothing.
     pub(super) fn take_lock(
@@ -79,17 +111,33 @@ impl Shared {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<Loaded>> {
+        let (action, key) = ("open a session in", self.names.record(session));
+        let now = unix_seconds(now);
+        let reply = self.wait_for(link, &key, token, wait, action, &LOCK, now)?;
+        Ok(Loaded::from_reply(reply))
+    }
+
+    /// Tries this script until no other holder of the key is in its way.
+    #[expect(clippy::too_many_arguments, reason = "what, where, how long and how")]
+    fn wait_for(
+        &self,
+        link: &mut Option<Link>,
+        key: &str,
+        token: &Token,
+        wait: Duration,
+        action: &str,
+        script: &Script,
+        argument: impl ToRedisArgs,
+    ) -> Result<Reply> {
         let mut backoff = Backoff::new(wait);
-        let key = self.names.record(session);
         let mut looked: Option<Instant> = None;
         // The holder, and when it was seen first.
         let mut seen = (String::new(), Instant::now());
         loop {
-            let reply = self.try_lock(link, &key, token, now)?;
-            match reply.word() {
-                "yours" => return Ok(Loaded::from_reply(reply)),
-                "busy" => {}
-                _ => return Ok(None),
+            let first = |link: &Link| (token.value(link), millis(self.lease));
+            let reply = (self.server).call(link, action, script, key, first, &argument)?;
+            if reply.word() != "busy" {
+                return Ok(reply);
             }
             let holder = reply.text(1);
             if seen.0 != holder {
@@ -98,11 +146,11 @@ impl Shared {
             let (holder, since) = &seen;
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK_PAUSE) {
                 looked = Some(Instant::now());
-                let presence = self.presence(link, &key, holder)?;
+                let presence = self.presence(link, key, holder)?;
                 if presence == Presence::Gone
                     || presence == Presence::Elsewhere && since.elapsed() >= GRACE
                 {
-                    self.unlock(link, &key, holder)?;
+                    self.unlock(link, key, holder)?;
                     continue;
                 }
             }
@@ -111,19 +159,6 @@ impl Shared {
                 return Err(backoff.busy(holder.map(|holder| holder.shown.to_owned())));
             }
         }
-    }
-
-    fn try_lock(
-        &self,
-        link: &mut Option<Link>,
-        key: &str,
-        token: &Token,
-        now: SystemTime,
-    ) -> Result<Reply> {
-        let first = |link: &Link| (token.value(link), millis(self.lease));
-        let action = "open a session in";
-        self.server
-            .call(link, action, &LOCK, key, first, unix_seconds(now))
     }
 
     /// Whether the holder of a lock is still connected; one without a connection's number counts as present.
@@ -167,5 +202,17 @@ impl Shared {
             .server
             .call(link, action, &UNLOCK, key, nothing, holder);
         unlocked.map(drop)
+    }
+
+    /// Gives up a lock that may be had, and the connection back.
+    pub(super) fn let_go(&self, link: &mut Option<Link>, key: &str, token: &Token) {
+        // A lock whose connection has ended is free for the next request.
+        if link.is_some()
+            && let Err(error) = self.unlock(link, key, token.digits())
+        {
+            log::warn!("{}", error.one_line());
+            *link = None;
+        }
+        keep(link.take());
     }
 }

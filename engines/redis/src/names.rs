@@ -30,6 +30,11 @@ impl Names {
         format!("{}:user:{user}", self.table)
     }
 
+    /// Where the lock of a user is.
+    pub(super) fn lock(&self, user: &str) -> String {
+        format!("{}:lock:{user}", self.table)
+    }
+
     pub(super) fn sweep(&self) -> String {
         format!("{}:sweep", self.table)
     }
@@ -58,8 +63,13 @@ impl Names {
         if let Some(session) = self.session(key) {
             return Kind::Record(session);
         }
-        let is_own = key == self.sweep() || key.starts_with(&self.user(""));
-        if is_own { Kind::Other } else { Kind::Foreign }
+        let is_of_user = [self.user(""), self.lock("")];
+        let is_of_user = is_of_user.iter().any(|begin| key.starts_with(begin));
+        if is_of_user || key == self.sweep() {
+            Kind::Other
+        } else {
+            Kind::Foreign
+        }
     }
 }
 
@@ -72,7 +82,7 @@ mod tests {
         let names = Names::new("Session");
         let session = SessionDigest::parse(&[b'a'; 64]).unwrap();
         assert_eq!(names.kind(&names.record(&session)), Kind::Record(session));
-        for own in [names.user("a:b"), names.sweep()] {
+        for own in [names.user("a:b"), names.lock("a:b"), names.sweep()] {
             assert_eq!(names.kind(&own), Kind::Other, "{own}");
         }
         for other in [
@@ -81,6 +91,7 @@ mod tests {
             "Session:{a}:lock",
             "Sessions:user:a",
             "Session:users",
+            "Session:locks",
             "",
         ] {
             assert_eq!(names.kind(other), Kind::Foreign, "{other}");

@@ -217,14 +217,18 @@ return {'done'}
 "])
 });
 
-/// ARGV: deadline, token, lease.
-pub(super) static BEGIN_SWEEP: LazyLock<Script> = LazyLock::new(|| {
+/// Holds a key that has no record: until the clean-up is done, or the user's session is stored. ARGV: deadline,
+/// token, lease, and anything when nothing but the lock is on the key.
+pub(super) static HOLD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&[r"
 local holder = holder()
 if is_anothers(holder, ARGV[2]) then
     return {'busy', holder}
 end
 hold(ARGV[2], ARGV[3])
+if ARGV[4] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
 return {'yours'}
 "])
 });

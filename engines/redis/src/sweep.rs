@@ -14,7 +14,7 @@ use super::listing::{PAGE, digests};
 use super::lock::{Presence, Token};
 use super::node::{Link, millis};
 use super::record::{Field, parse};
-use super::scripts::{BEGIN_SWEEP, END_SWEEP, EXPIRE, FORGET, Reply};
+use super::scripts::{END_SWEEP, EXPIRE, FORGET, HOLD, Reply};
 use super::server::{At, keep, nothing};
 
 /// A clean-up that lasts longer may meet another one; they do each other no harm.
@@ -73,7 +73,7 @@ impl Progress<'_> {
         let first = |link: &Link| (token.value(link), millis(LONGEST));
         let try_it = |link: &mut Option<Link>| {
             let server = &shared.server;
-            server.call(link, "clean up", &BEGIN_SWEEP, &key, first, None::<u64>)
+            server.call(link, "clean up", &HOLD, &key, first, None::<u64>)
         };
         let reply = try_it(link)?;
         if reply.word() == "yours" {

@@ -51,11 +51,16 @@ fn examine(database: &Database, found: &mut Examination) -> Result<()> {
     }
     let answers = tables.ask(engine.schema().connections)?;
     let connections = answers.row(0).map_or(0, |row| row.number(0));
-    // As many workers as a FastCGI program has by itself, twice.
+    // As many workers as a FastCGI program has by itself.
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
-    if connections < 2 * u64::try_from(workers.max(16)).unwrap_or(u64::MAX) {
+    let (workers, times) = (
+        u64::try_from(workers.max(16)).unwrap_or(u64::MAX),
+        database.links_per_request,
+    );
+    if connections < times * workers {
         found.warnings.push(format!(
-            "the server allows {connections} connections: let max_connections be at least twice the number of workers"
+            "the server allows {connections} connections: let max_connections be at least {times} times the number \
+             of workers"
         ));
     }
     // The first connection is still open, so that a proxy is noticed that passes it on.

@@ -110,11 +110,19 @@ impl SqlStore {
             refuses_when_full: config.refuses_when_full(),
             keeps_expired: config.keeps_expired(),
             lock_timeout: config.lock_timeout(),
+            links_per_request: links_per_request(config),
         };
         Ok(SqlStore {
             database: Arc::new(database),
         })
     }
+}
+
+/// So many connections a request has at once when it gives its session another id: those of both sessions, and of the
+/// lock of its user.
+fn links_per_request(config: &Config) -> u64 {
+    let limit = config.get("maxSessionsPerUser");
+    2 + u64::from(limit.is_some_and(|limit| limit != "0"))
 }
 
 impl fmt::Debug for SqlStore {
@@ -185,6 +193,14 @@ impl Store for SqlStore {
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
         self.database.sessions_of(user, now)
+    }
+
+    fn locks_users(&self) -> bool {
+        true
+    }
+
+    fn lock_user(&self, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
+        lock::lock_user(&self.database, user, wait)
     }
 
     fn install(&self) -> Vec<Error> {

@@ -34,6 +34,7 @@ pub(super) struct Database {
     pub(super) refuses_when_full: bool,
     pub(super) keeps_expired: bool,
     pub(super) lock_timeout: Duration,
+    pub(super) links_per_request: u64,
 }
 
 /// A connection that the pool may keep.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::store::has_passed;
 use cgi_session::{Result, SessionDigest, Stored};
+use cgi_session_kit::push_hex;
 use cgi_session_kit::waiting::Backoff;
 
 use super::engine::{Answers, Kind, Row, Script};
@@ -116,6 +117,37 @@ impl Database {
         let answers = self.ask("ask who has a session in", &question, Duration::ZERO);
         Some(answers.ok()?.row(0)?.text(0)?.to_owned())
     }
+}
+
+/// The lock of a user, on a connection of its own. Dropped, it is given up.
+struct UserLock {
+    database: Arc<Database>,
+    locked: Option<Locked>,
+}
+
+impl Drop for UserLock {
+    fn drop(&mut self) {
+        if let Some(locked) = self.locked.take() {
+            locked.release(&self.database);
+        }
+    }
+}
+
+/// Waits for the lock of a user. What is taken while it is held is had without waiting, or is itself held for the
+/// time of a creation alone, so that two that wait never wait for each other.
+pub(super) fn lock_user(
+    database: &Arc<Database>,
+    user: &str,
+    wait: Duration,
+) -> Result<Box<dyn Send>> {
+    let mut name = "user:".to_owned();
+    push_hex(&mut name, user.as_bytes());
+    let action = "count the sessions of a user in";
+    let (locked, _) = database.lock(None, name, wait, action, "SELECT 1")?;
+    Ok(Box::new(UserLock {
+        database: Arc::clone(database),
+        locked: Some(locked),
+    }))
 }
 
 /// Waits for a session's lock and loads what is stored.

@@ -1,7 +1,5 @@
 //! `maxSessionsPerUser`: a user never has more sessions than that.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +7,9 @@ use cgi_session::{
     Config, CustomFunctions, CustomResult, CustomStore, Error, SessionId, SessionManager,
 };
 
-use testkit::sessions::{Site, cookie, count, given_id, is_somebody_waiting, spawn_waiter};
+use testkit::sessions::{
+    Site, cookie, count, given_id, is_somebody_waiting, log_in_at_once, login, spawn_waiter,
+};
 use testkit::wait_until;
 
 /// Stores of each kind that has the setting; in memory, only one manager has the sessions.
@@ -22,14 +22,6 @@ const KINDS: [&[(&str, &str)]; 3] = [
 fn site(kind: &[(&str, &str)], limit: &str, full: &str) -> Site {
     let settings = [("maxSessionsPerUser", limit), ("whenUserFull", full)];
     Site::with(&[kind, &settings].concat())
-}
-
-fn login(manager: &SessionManager, user: &str) -> Result<SessionId, Error> {
-    let mut session = manager.start("")?;
-    count(&mut session);
-    session.set_user(Some(user))?;
-    session.regenerate_id();
-    session.commit().map(given_id)
 }
 
 fn views(manager: &SessionManager, id: &SessionId) -> Option<u64> {
@@ -156,33 +148,7 @@ fn however_many_log_in_at_once_a_user_never_has_more_sessions() {
                     first.clone()
                 },
             ];
-            let (barrier, is_over) = (Barrier::new(8), AtomicBool::new(false));
-            let most = thread::scope(|scope| {
-                let watch = scope.spawn(|| {
-                    let mut most = 0;
-                    while !is_over.load(Ordering::Relaxed) {
-                        most = most.max(first.sessions_of("ada").unwrap().len());
-                    }
-                    most
-                });
-                let enter = |number: usize| {
-                    barrier.wait();
-                    let logins = (0..5).map(|_| login(managers[number % 2], "ada"));
-                    let refused = logins.filter(|login| match login {
-                        Ok(_) => false,
-                        Err(Error::UserFull { .. }) => true,
-                        Err(error) => panic!("{error}"),
-                    });
-                    refused.count()
-                };
-                let threads: Vec<_> = (0..8).map(|it| scope.spawn(move || enter(it))).collect();
-                let refused: usize = threads.into_iter().map(|it| it.join().unwrap()).sum();
-                is_over.store(true, Ordering::Relaxed);
-                assert_eq!(refused, if full == "refuse" { 37 } else { 0 });
-                watch.join().unwrap()
-            });
-            assert!(most <= 3, "{most} at once");
-            assert_eq!(first.sessions_of("ada").unwrap().len(), 3);
+            log_in_at_once(managers, full == "refuse");
         }
     }
 }

@@ -13,6 +13,7 @@ use cgi_session_redis::RedisStore;
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::outside::free_port;
 use testkit::redis::{RedisServer, USER};
+use testkit::sessions::log_in_at_once;
 use testkit::wait_until;
 
 pub(crate) fn config(url: &str, settings: &[(&str, &str)]) -> Config {
@@ -188,6 +189,29 @@ fn a_manager_keeps_its_sessions_in_the_server_that_the_configuration_names() {
     assert!(text.ends_with(r#""values":{"":{"n":1}}}"#), "{text}");
     let session: Session = manager.existing(&cookie).unwrap().unwrap();
     assert_eq!(session.get::<u64>("n").unwrap(), Some(1));
+}
+
+#[test]
+fn however_many_log_in_at_once_a_user_never_has_more_sessions() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    for full in ["evictOldest", "refuse"] {
+        let settings = [
+            ("storageType", "redis"),
+            ("table", full),
+            ("maxSessionsPerUser", "3"),
+            ("whenUserFull", full),
+            ("lockTimeout", "600s"),
+        ];
+        let manager = || {
+            let config = config(&server.url(), &settings);
+            SessionManager::with_kinds(config, &[cgi_session_redis::REDIS]).unwrap()
+        };
+        log_in_at_once([&manager(), &manager()], full == "refuse");
+        // What is left of the lock is nothing.
+        assert_eq!(server.tell(&["KEYS", "*:lock:*"]), "");
+    }
 }
 
 #[test]

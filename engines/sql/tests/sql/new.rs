@@ -6,6 +6,7 @@ use cgi_session::{Config, Error, SessionManager};
 
 use crate::server::{Server, own_servers, shared_servers};
 use cgi_session::store_contract::{count, create};
+use testkit::sessions::log_in_at_once;
 
 fn manager(server: &dyn Server, table: &str, settings: &[(&str, &str)]) -> SessionManager {
     let url = server.url();
@@ -100,5 +101,19 @@ fn a_new_id_takes_along_what_was_saved_last() {
         let old = store.read(&id.digest(), SystemTime::now()).unwrap();
         assert!(old.unwrap().record.is_marker());
         assert_eq!(rows(server, "moved"), "2");
+    }
+}
+
+#[test]
+fn however_many_log_in_at_once_a_user_never_has_more_sessions() {
+    for server in shared_servers() {
+        for full in ["evictOldest", "refuse"] {
+            let settings = [("maxSessionsPerUser", "3"), ("whenUserFull", full)];
+            let settings = [&settings[..], &[("lockTimeout", "600s")]].concat();
+            let table = format!("users_{full}");
+            drop(server.installed(&table, &[]));
+            let managers = [(); 2].map(|()| manager(server, &table, &settings));
+            log_in_at_once([&managers[0], &managers[1]], full == "refuse");
+        }
     }
 }
