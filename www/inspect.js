@@ -29,4 +29,4 @@ async function look() {
   setTimeout(look, PAUSE);
 }
 
-setTimeout(look, PAUSE);
+look();

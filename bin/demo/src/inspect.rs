@@ -25,18 +25,20 @@ const LONGEST: usize = 4 << 10;
 /// What of an envelope stands before its data.
 const HEAD: usize = 91;
 
-const INTRODUCTION: &str = "<p>A session is one file, and the file has two slots. A commit writes the slot \
-    that is <em>not</em> current, in one call, under a lock on the file. A process that dies in the middle of it \
-    leaves the current slot whole. The checksum and its seed are not shown: no client may know them.</p>";
-const HINT: &str = "<p class=\"note\">Keep this page open beside the <a href=\"/cgi-bin/counter\">counter</a> or \
-    the <a href=\"/burst.html\">burst</a> and watch the slots take turns. It is read twice a second; without \
-    JavaScript, reload. Looking at it opens no session and takes no lock.</p>\n\
-    <script src=\"/inspect.js\" defer></script>";
+const INTRODUCTION: &str = r"<p>A session is one file, and the file has two slots. A commit writes the slot
+that is <em>not</em> current, in one call, under a lock on the file. A process that dies in the middle of it
+leaves the current slot whole. The checksum and its seed are not shown: no client may know them.</p>";
+const HINT: &str = r#"<p class="note">Keep this page open beside the <a href="/cgi-bin/counter">counter</a> or the
+<a href="/">fifty requests</a> and watch the slots take turns. It is read twice a second; without JavaScript, reload.
+Looking at it opens no session and takes no lock.</p>
+<script src="/inspect.js" defer></script>"#;
+const NOTHING: &str = r#"<p class="answer">You have no session yet: no file and no cookie, before a program stores something.
+The <a href="/cgi-bin/counter">counter</a> does.</p>"#;
 
 /// The whole page.
 pub(crate) async fn page(file: Option<PathBuf>, limits: Limits) -> Reply {
     let shown = show(file, limits).await;
-    let body = format!("{INTRODUCTION}\n<div id=\"file\">{shown}</div>\n{HINT}");
+    let body = format!(r#"{INTRODUCTION} <div id="file">{shown}</div> {HINT}"#);
     pages::framed(StatusCode::OK, "Your session file", &body)
 }
 
@@ -46,20 +48,18 @@ pub(crate) async fn part(file: Option<PathBuf>, limits: Limits) -> Reply {
 }
 
 async fn show(file: Option<PathBuf>, limits: Limits) -> String {
-    let nothing = "<p class=\"answer\">You have no session yet. Visit the \
-        <a href=\"/cgi-bin/counter\">counter</a> once and come back.</p>";
     let Some(file) = file else {
-        return nothing.to_owned();
+        return NOTHING.to_owned();
     };
     let shown = tokio::task::spawn_blocking(move || match read(&file) {
         Ok(content) => describe(&file, &content, limits),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => nothing.to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => NOTHING.to_owned(),
         Err(error) => format!(
             "<p>The file cannot be read: {}.</p>",
             encode_text(&error.to_string())
         ),
     });
-    shown.await.unwrap_or_else(|_| nothing.to_owned())
+    shown.await.unwrap_or_else(|_| NOTHING.to_owned())
 }
 
 struct Content {

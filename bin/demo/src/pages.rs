@@ -17,7 +17,7 @@ type File = (&'static str, &'static str, &'static str);
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const FILES: [File; 8] = [
+const FILES: [File; 7] = [
     ("/", HTML, include_str!("../../../www/index.html")),
     (
         "/karrigell.html",
@@ -29,7 +29,6 @@ const FILES: [File; 8] = [
         HTML,
         include_str!("../../../www/custom-store.html"),
     ),
-    ("/burst.html", HTML, include_str!("../../../www/burst.html")),
     ("/burst.js", SCRIPT, include_str!("../../../www/burst.js")),
     (
         "/inspect.js",

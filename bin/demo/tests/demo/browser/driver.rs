@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
@@ -13,8 +14,9 @@ use tungstenite::{Message, WebSocket};
 use crate::server::wait_for;
 
 const PROGRAM: &str = "chromium";
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 12] = [
     "--headless",
+    "--hide-scrollbars",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -163,6 +165,26 @@ impl Browser {
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500
         });
         self.call("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Asks pages for `light` or `dark`, and for nothing that moves.
+    pub(super) fn prefer(&mut self, scheme: &str) {
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
+        self.call(
+            "Emulation.setEmulatedMedia",
+            &json!({ "features": features }),
+        );
+    }
+
+    /// What the window shows, as a PNG.
+    pub(super) fn screenshot(&mut self) -> Vec<u8> {
+        let shown = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
+        BASE64_STANDARD
+            .decode(shown["data"].as_str().unwrap())
+            .unwrap()
     }
 
     /// Lets the pages' own scripts run no more.

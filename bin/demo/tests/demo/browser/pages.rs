@@ -1,5 +1,9 @@
 //! The pages themselves, as a browser shows them.
 
+use std::env;
+use std::fs;
+use std::path::Path;
+
 use serde_json::json;
 
 use super::driver::Browser;
@@ -12,7 +16,8 @@ fn the_burst_in_a_browser_counts_all_fifty_and_the_session_file_shows_it() {
         return;
     };
     let server = Server::start();
-    browser.go(&server.url("/burst.html"));
+    browser.go(&server.url("/"));
+    browser.sees("You have no session yet");
     for range in ["2 to 51", "53 to 102"] {
         browser.press("Send 50 requests");
         browser.sees(&format!(
@@ -23,7 +28,7 @@ fn the_burst_in_a_browser_counts_all_fifty_and_the_session_file_shows_it() {
             50
         );
     }
-    browser.go(&server.url("/inspect"));
+    // The page follows by itself.
     browser.sees("generation 102, current");
     let cookies = browser.call("Network.getCookies", &json!({}));
     let id = cookies["cookies"][0]["value"].as_str().unwrap().to_owned();
@@ -35,8 +40,36 @@ fn the_burst_in_a_browser_counts_all_fifty_and_the_session_file_shows_it() {
         format!("GET /cgi-bin/counter HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n").as_bytes(),
     );
     assert!(answer.contains("been here 103 time"), "{answer}");
-    // The page follows by itself.
     browser.sees("generation 103, current");
+    browser.go(&server.url("/inspect"));
+    browser.sees("generation 103, current");
+}
+
+/// It writes them into the directory SCREENSHOTS, if that is set.
+#[test]
+fn the_screenshots_of_the_readme_can_be_made_again() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::start();
+    let file_end = "Math.ceil(document.getElementById('file').getBoundingClientRect().bottom) + 24";
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        browser.resize(1080, 400);
+        browser.call("Network.clearBrowserCookies", &json!({}));
+        browser.go(&server.url("/"));
+        browser.press("Send 50 requests");
+        browser.sees("none twice, none missing");
+        browser.sees("generation 51, current");
+        let height = browser.evaluate(file_end).as_u64().unwrap();
+        browser.resize(1080, u32::try_from(height).unwrap());
+        let picture = browser.screenshot();
+        assert!(picture.starts_with(b"\x89PNG"));
+        if let Some(directory) = env::var_os("SCREENSHOTS") {
+            let file = Path::new(&directory).join(format!("demo-{scheme}.png"));
+            fs::write(file, picture).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -63,7 +96,6 @@ fn no_page_is_wider_than_a_phone() {
     for path in [
         "/",
         "/karrigell.html",
-        "/burst.html",
         "/custom-store.html",
         "/cgi-bin/begin?myname=Lovelace&firstname=Ada",
         "/cgi-bin/cart",
