@@ -2,6 +2,7 @@
 
 #[cfg(all(feature = "dlmalloc", target_env = "musl"))]
 mod allocator;
+mod c_main;
 mod cgi;
 mod client;
 mod error_log;
@@ -18,6 +19,7 @@ mod limits;
 mod program;
 mod runner;
 
+pub use c_main::start_by_c;
 pub use client::Client;
 pub use error_page::ErrorPage;
 pub use program::{Program, run};

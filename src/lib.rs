@@ -128,6 +128,8 @@ pub use cookies::SetCookie;
 pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub use gateway::fuzzing;
+#[doc(hidden)]
+pub use gateway::start_by_c;
 pub use gateway::{Client, ErrorPage, Program, run};
 pub use id::{SessionDigest, SessionId};
 pub use record::{Device, Record, RecordError, Reservation, Values};

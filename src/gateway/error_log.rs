@@ -5,10 +5,11 @@
 //! Descriptor 2 is never made non-blocking: the web server has it, too.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::mem::ManuallyDrop;
 use std::panic::{self, PanicHookInfo};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::thread;
@@ -108,9 +109,15 @@ fn write(line: &str) {
     }
 }
 
+/// What the program was started as.
+pub(crate) fn program() -> OsString {
+    let file = || env::current_exe().ok().map(PathBuf::into_os_string);
+    env::args_os().next().or_else(file).unwrap_or_default()
+}
+
 /// The program's name.
 fn name() -> String {
-    let program = std::env::args_os().next().unwrap_or_default();
+    let program = program();
     let name = Path::new(&program).file_name().map(OsStr::to_string_lossy);
     printable(&name.unwrap_or_default())
 }

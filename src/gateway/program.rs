@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::gateway::cgi;
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::gateway::error_log::report;
-use crate::gateway::error_log::report_everything;
+use crate::gateway::error_log::{self, report_everything};
 use crate::gateway::error_page::{ErrorPage, Page};
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use crate::gateway::fastcgi::{self, Socket, listener::Bind};
@@ -350,7 +350,7 @@ impl Program {
 
 /// Explains a program that was started by hand, instead of waiting for a body.
 fn explain() -> ExitCode {
-    let program = env::args_os().next().unwrap_or_default();
+    let program = error_log::program();
     let program = program.to_string_lossy();
     let (kind, responder) = if cfg!(feature = "fastcgi") {
         let responder = format!(

@@ -26,15 +26,14 @@ fn expect_count(site: &Site, id: &str, text: &str) {
 
 #[test]
 fn a_panic_saves_nothing_and_is_answered_with_500() {
-    let site = Site::new();
-    let id = counted_once(&site);
-    let request = Cgi::new("misbehave", &site)
-        .visitor(&id)
-        .query("mode=panic");
-    request
-        .run()
-        .expect_failure(500, &["misbehave: panicked at", "on purpose"]);
-    expect_count(&site, &id, "here 2 time");
+    for program in ["misbehave", "misbehave_c"] {
+        let site = Site::new();
+        let id = counted_once(&site);
+        let request = Cgi::new(program, &site).visitor(&id).query("mode=panic");
+        let line = format!("{program}: panicked at");
+        request.run().expect_failure(500, &[&line, "on purpose"]);
+        expect_count(&site, &id, "here 2 time");
+    }
 }
 
 #[test]
@@ -373,8 +372,12 @@ fn a_redirect_says_its_status_and_encodes_its_target() {
 fn a_reader_who_leaves_disturbs_nobody_and_what_was_committed_stays() {
     let site = Site::new();
     let id = counted_once(&site);
-    for mode in ["", "mode=large"] {
-        let request = Cgi::new("misbehave", &site).visitor(&id).query(mode);
+    for (program, mode) in [
+        ("misbehave", ""),
+        ("misbehave", "mode=large"),
+        ("misbehave_c", "mode=large"),
+    ] {
+        let request = Cgi::new(program, &site).visitor(&id).query(mode);
         let mut program = piped(&mut request.command());
         drop(program.stdout.take());
         drop(program.stdin.take());
@@ -387,26 +390,30 @@ fn a_reader_who_leaves_disturbs_nobody_and_what_was_committed_stays() {
 #[test]
 fn closed_descriptors_disturb_nobody() {
     let site = Site::new();
-    let id = counted_once(&site);
-    let request = Cgi::new("counter", &site).visitor(&id);
-    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let mut shell = request.by_shell(&format!("exec \"$0\" {closed}"));
-        let (status, _, stderr) = end_of(piped(&mut shell));
-        assert!(
-            status.success() && stderr.is_empty(),
-            "{closed}: {status} {stderr}"
-        );
+    for program in ["counter", "counter_c"] {
+        let id = counted_once(&site);
+        let request = Cgi::new(program, &site).visitor(&id);
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
+            let mut shell = request.by_shell(&format!("exec \"$0\" {closed}"));
+            let (status, _, stderr) = end_of(piped(&mut shell));
+            assert!(
+                status.success() && stderr.is_empty(),
+                "{program} {closed}: {status} {stderr}"
+            );
+        }
+        expect_count(&site, &id, "here 7 time");
     }
-    expect_count(&site, &id, "here 6 time");
 }
 
 #[test]
 fn a_program_that_no_server_started_explains_itself() {
-    let mut command = Command::new(example("counter"));
-    let (status, stdout, stderr) = end_of(piped(command.env_clear()));
-    assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
-    for part in ["a web server starts it", "REQUEST_METHOD=GET", "cgi-bin"] {
-        assert!(stderr.contains(part), "{stderr}");
+    for program in ["counter", "counter_c"] {
+        let mut command = Command::new(example(program));
+        let (status, stdout, stderr) = end_of(piped(command.env_clear()));
+        assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
+        for part in ["a web server starts it", "REQUEST_METHOD=GET", "cgi-bin"] {
+            assert!(stderr.contains(part), "{stderr}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use cgi_session::SessionId;
 use testkit::client::Client;
+use testkit::program::Cgi;
 use testkit::tools::{Finished, Site, tool};
 use testkit::{copy, profile_directory, repository};
 
@@ -62,6 +63,20 @@ fn a_new_project_builds_passes_its_own_test_and_counts() {
             "{page:#?}"
         );
     }
+    // With a C main, which the lint for unsafe code does not mind.
+    let main = project.join("src/main.rs");
+    let rest = fs::read_to_string(&main).unwrap();
+    let rest = rest.replace("use std::process::ExitCode;\n\n", "").replace(
+        "fn main() -> ExitCode {\n    cgi_session::run(page)\n}\n",
+        "cgi_session::c_main!(page);\n",
+    );
+    let attributes = "#![cfg_attr(not(test), no_main)]\n#![forbid(unsafe_code, unused)]\n";
+    fs::write(&main, format!("{attributes}{rest}")).unwrap();
+    cargo(&project, "test").says("each_view_of_a_visitor_counts_one ... ok");
+    cargo(&project, "build");
+    let sessions = tempfile::tempdir().unwrap();
+    let request = Cgi::at(&built).variable("CGI_SESSION_STORAGE_FILE_DIR", sessions.path());
+    request.run().expect(200, "here 1 time(s)");
 }
 
 #[test]
