@@ -89,13 +89,18 @@ enum Ownership {
 struct Closed {
     /// None when it was never stored.
     id: Option<SessionId>,
-    /// What a cookie must hold that leads to it, if it is stored and has no other id by now.
-    cookie_value: Option<String>,
+    /// The cookie that leads to it, if it is stored and has no other id by now.
+    cookie: Option<ClosedCookie>,
+    flashes: Flashed,
+}
+
+/// What decides about the cookie of a session that was closed.
+struct ClosedCookie {
+    value: String,
     max_age: Option<Duration>,
     is_old: bool,
-    must_be_sent: bool,
     is_new: bool,
-    flashes: Flashed,
+    must_be_sent: bool,
 }
 
 /// Whether the Max-Age of the session's cookie is renewed in this request.
@@ -196,11 +201,13 @@ impl Session {
         let replaced = self.contents.namespaces.notes.flash.keys().cloned();
         self.contents.flashes.used.get_mut().extend(replaced);
         Closed {
-            cookie_value: self.cookie_value(),
-            max_age: self.max_age(),
-            is_old: self.is_old(),
-            must_be_sent: self.must_be_sent(),
-            is_new: self.is_new(),
+            cookie: self.cookie_value().map(|value| ClosedCookie {
+                value,
+                max_age: self.max_age(),
+                is_old: self.is_old(),
+                is_new: self.is_new(),
+                must_be_sent: self.must_be_sent(),
+            }),
             flashes: self.contents.flashes,
             id: self.id,
         }

@@ -12,7 +12,7 @@ use crate::record::{Device, Record};
 use crate::session::SessionManager;
 use crate::session::inner::Found;
 use crate::session::lazy_manager::{LazyManager, RETRY};
-use crate::session::{Flashed, MAX_CANDIDATES, Session, Snapshot, UserSession};
+use crate::session::{ClosedCookie, Flashed, MAX_CANDIDATES, Session, Snapshot, UserSession};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
 pub(crate) struct RequestSession {
@@ -24,8 +24,6 @@ pub(crate) struct RequestSession {
     shown_as: ShownAs,
     /// What the client presented.
     presented: Presented,
-    /// The program gave the id.
-    is_given: bool,
     /// How many cookies lead nowhere, beside the ids of a link or form.
     dead_cookies: usize,
     /// What to look up: what was presented, then the session that this request stored.
@@ -40,7 +38,7 @@ pub(crate) struct RequestSession {
     /// With `recordClient`, the browser that sends the request.
     device: Option<Box<Device>>,
     /// Its response is one with which an old id may be changed.
-    rotation: Rotation,
+    may_rotate: bool,
     begin: Begin,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
@@ -62,28 +60,14 @@ enum Cookie {
     /// It read a session whose cookie may have to be sent again.
     Read(SessionId),
     /// It closed a session that has this id.
-    Closed(SessionId, ClosedCookie),
+    Closed {
+        id: SessionId,
+        cookie: ClosedCookie,
+        /// The handler continued after it: another request may have ended the session since.
+        is_early: bool,
+    },
     /// It destroyed what the client showed.
     Destroyed(Due),
-}
-
-/// What decides about the cookie of a session that was closed.
-struct ClosedCookie {
-    value: String,
-    max_age: Option<Duration>,
-    /// Whether its id is old.
-    rotation: Rotation,
-    is_new: bool,
-    must_be_sent: bool,
-    /// The handler continued after it: another request may have ended the session since.
-    is_early: bool,
-}
-
-/// Whether an id that is old may be changed in this request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rotation {
-    Refused,
-    Allowed,
 }
 
 /// Whether the request may begin a session.
@@ -132,7 +116,6 @@ impl RequestSession {
             cookie_header,
             shown_as,
             presented: Presented::none(By::Cookie),
-            is_given: false,
             dead_cookies: 0,
             lookups: Presented::none(By::Cookie),
             others: Vec::new(),
@@ -141,7 +124,7 @@ impl RequestSession {
             cookie: Cookie::Untouched,
             was_used: false,
             device: None,
-            rotation: Rotation::Refused,
+            may_rotate: false,
             begin: Begin::AsAsked,
             may_clean_up: false,
             links: Links::Unseen,
@@ -153,7 +136,6 @@ impl RequestSession {
         if self.session.is_some() {
             return Err(Error::AlreadyOpen);
         }
-        self.is_given = true;
         self.present(Presented::one(id, By::Program));
         Ok(())
     }
@@ -203,7 +185,7 @@ impl RequestSession {
             return Ok(false);
         }
         self.links = Links::Seen;
-        Ok(!self.is_given && !is_cookie_alone)
+        Ok(!is_cookie_alone && self.presented.by != By::Program)
     }
 
     /// Whether an id in a link or a form counts for nothing: a cookie leads to a session, or did until its id was
@@ -442,27 +424,22 @@ impl RequestSession {
         if let Some(id) = closed.id {
             self.may_clean_up = true;
             self.look_up(vec![id.clone()]);
-            if let Some(value) = closed.cookie_value {
-                let (mut is_new, mut must_be_sent) = (closed.is_new, closed.must_be_sent);
-                if let Cookie::Closed(before, cookie) = &self.cookie
+            if let Some(mut cookie) = closed.cookie {
+                if let Cookie::Closed {
+                    id: before,
+                    cookie: earlier,
+                    ..
+                } = &self.cookie
                     && *before == id
                 {
-                    is_new |= cookie.is_new;
-                    must_be_sent |= cookie.must_be_sent;
+                    cookie.is_new |= earlier.is_new;
+                    cookie.must_be_sent |= earlier.must_be_sent;
                 }
-                let cookie = ClosedCookie {
-                    value,
-                    max_age: closed.max_age,
-                    rotation: if closed.is_old {
-                        Rotation::Allowed
-                    } else {
-                        Rotation::Refused
-                    },
-                    is_new,
-                    must_be_sent,
+                self.cookie = Cookie::Closed {
+                    id,
+                    cookie,
                     is_early: true,
                 };
-                self.cookie = Cookie::Closed(id, cookie);
             }
         }
         Some(closed.flashes)
@@ -491,13 +468,18 @@ impl RequestSession {
         Ok(())
     }
 
-    /// Deletes the sessions of the visitor's user. The visitor's own is saved and stays, or goes at last.
-    pub(crate) fn destroy_user(&mut self, keeps_own: bool) -> Result<u64> {
+    /// Opens the visitor's own session, if it has one, which a replaced id does not lead to.
+    fn open_own(&mut self) -> Result<()> {
         let is_marker = matches!(self.open()?, Found::Marker(_));
         if is_marker || self.session.as_ref().is_some_and(Session::is_replaced) {
-            // The visitor's own is another one, whose id is not known here.
             return Err(Error::Replaced);
         }
+        Ok(())
+    }
+
+    /// Deletes the sessions of the visitor's user. The visitor's own is saved and stays, or goes at last.
+    pub(crate) fn destroy_user(&mut self, keeps_own: bool) -> Result<u64> {
+        self.open_own()?;
         let user = self.session.as_ref().and_then(Session::user);
         let user = user.map(str::to_owned);
         // No request may wait for it, this one included.
@@ -537,10 +519,7 @@ impl RequestSession {
 
     /// Ends one of the sessions of the visitor's user; the visitor's own as a logout does.
     pub(crate) fn end_own(&mut self, session: &SessionDigest) -> Result<bool> {
-        let is_marker = matches!(self.open()?, Found::Marker(_));
-        if is_marker || self.session.as_ref().is_some_and(Session::is_replaced) {
-            return Err(Error::Replaced);
-        }
+        self.open_own()?;
         let Some(open) = &self.session else {
             return Ok(false);
         };
@@ -563,14 +542,14 @@ impl RequestSession {
     }
 
     pub(crate) fn allow_rotation(&mut self) {
-        self.rotation = Rotation::Allowed;
+        self.may_rotate = true;
     }
 
     /// Changes an id that is old, once everything else is stored. Where that cannot be done now, the next page does
     /// it.
     fn rotate(&mut self) -> Result<()> {
-        if let (None, Cookie::Closed(id, cookie)) = (&self.session, &self.cookie)
-            && cookie.rotation == Rotation::Allowed
+        if let (None, Cookie::Closed { id, cookie, .. }) = (&self.session, &self.cookie)
+            && cookie.is_old
         {
             let (id, manager) = (id.clone(), self.manager()?);
             let mut again = Presented::one(id, By::Cookie);
@@ -592,13 +571,13 @@ impl RequestSession {
 
     /// Commits what is open and tells what to send with a response of this status.
     pub(crate) fn finish(&mut self, status: StatusCode) -> Result<Outcome> {
-        if self.rotation == Rotation::Allowed && status != StatusCode::NOT_MODIFIED {
+        if self.may_rotate && status != StatusCode::NOT_MODIFIED {
             self.rotate()?;
         }
         let is_open = self.session.is_some();
         self.commit()?;
-        if let (true, Cookie::Closed(_, cookie)) = (is_open, &mut self.cookie) {
-            cookie.is_early = false;
+        if let (true, Cookie::Closed { is_early, .. }) = (is_open, &mut self.cookie) {
+            *is_early = false;
         }
         Ok(self.outcome())
     }
@@ -647,10 +626,14 @@ impl RequestSession {
                     return None;
                 }
             },
-            Cookie::Closed(id, cookie) => {
+            Cookie::Closed {
+                id,
+                cookie,
+                is_early,
+            } => {
                 let shown = self.presented.shown(Some(&id), cookie.is_new);
                 let mut due = cookies::due(shown, Standing::Live, cookie.must_be_sent);
-                if due == Due::Set && cookie.is_early {
+                if due == Due::Set && is_early {
                     due = cookies::due(shown, manager.standing(&id), cookie.must_be_sent);
                 }
                 (due, cookie.value, cookie.max_age)
@@ -668,7 +651,7 @@ impl RequestSession {
             let found = self.find_manager()?;
             let (manager, presented) = found.client(&self.cookie_header);
             // An id that the program gave stands.
-            if !self.is_given {
+            if self.presented.by != By::Program {
                 self.present(presented);
             }
             self.manager = Some(manager);
