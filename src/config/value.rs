@@ -99,11 +99,8 @@ pub(super) const FREE_SPACE: Kind<FreeSpace> = Kind {
 };
 pub(super) const PROBABILITY: Kind<f64> = Kind {
     read: |value| {
-        value
-            .to_str()?
-            .parse()
-            .ok()
-            .filter(|it| (0.0..=1.0).contains(it))
+        let probability = value.to_str()?.parse().ok()?;
+        (0.0..=1.0).contains(&probability).then_some(probability)
     },
     show: f64::to_string,
     wrong: "must be a number from 0 to 1",
@@ -167,11 +164,8 @@ pub(super) const PATH: Kind<Option<PathBuf>> = Kind {
 };
 pub(super) const PASSWORD: Kind<Option<Secret>> = Kind {
     read: |value| {
-        Some(
-            Some(value.to_str()?)
-                .filter(|it| !it.is_empty())
-                .map(Secret::new),
-        )
+        let given = Some(value.to_str()?).filter(|it| !it.is_empty());
+        Some(given.map(Secret::new))
     },
     show: |password| password.as_ref().map_or("", |_| HIDDEN).to_owned(),
     wrong: "is not UTF-8",
@@ -219,10 +213,8 @@ pub(super) const COOKIE_DOMAIN: Kind<Option<String>> = Kind {
 };
 pub(super) const APPLICATION: Kind<String> = Kind {
     read: |value| {
-        value
-            .to_str()
-            .filter(|name| invalid_name_reason(name).is_none())
-            .map(str::to_owned)
+        let name = value.to_str()?;
+        invalid_name_reason(name).is_none().then(|| name.to_owned())
     },
     show: String::clone,
     wrong: "must be at most 255 bytes without control characters, and not begin with @, which marks reserved names",
@@ -286,26 +278,11 @@ pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
 /// A header field that may carry ids. CGI makes one variable of names that differ in `-` and `_`, and responses
 /// have the field, too.
 fn id_header(name: &str) -> Option<HeaderName> {
-    const TAKEN: [&str; 15] = [
-        "cache-control",
-        "connection",
-        "cookie",
-        "forwarded",
-        "host",
-        "location",
-        "origin",
-        "proxy",
-        "set-cookie",
-        "status",
-        "transfer-encoding",
-        "vary",
-        "x-accel-redirect",
-        "x-csrf-token",
-        "x-sendfile",
-    ];
+    const TAKEN: &str = "cache-control connection cookie forwarded host location origin proxy \
+        set-cookie status transfer-encoding vary x-accel-redirect x-csrf-token x-sendfile";
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let name = named(name.as_ref(), 64, is_good)?.to_ascii_lowercase();
-    let is_taken = TAKEN.contains(&name.as_str())
+    let is_taken = TAKEN.split(' ').any(|taken| taken == name)
         || name.ends_with("authorization")
         || name.starts_with("content-")
         || name.starts_with("access-control-")
@@ -375,11 +352,8 @@ fn duration(value: &OsStr) -> Option<Option<Duration>> {
 /// Which of these names a list holds; `None` when it holds others.
 fn listed<const N: usize>(value: &OsStr, names: [&str; N]) -> Option<[bool; N]> {
     let mut found = [false; N];
-    for word in value
-        .to_str()?
-        .split([',', ' '])
-        .filter(|word| !word.is_empty())
-    {
+    let words = value.to_str()?.split([',', ' ']);
+    for word in words.filter(|word| !word.is_empty()) {
         found[names.iter().position(|name| *name == word)?] = true;
     }
     Some(found)
@@ -392,7 +366,6 @@ fn list<const N: usize>(names: [&str; N], is_set: [bool; N]) -> String {
 
 /// Whether a value holds what some readers take for a comment.
 pub(super) fn has_comment(value: &str) -> bool {
-    [" #", "\t#", " ;", "\t;"]
-        .iter()
-        .any(|sign| value.contains(sign))
+    let signs = [" #", "\t#", " ;", "\t;"];
+    signs.iter().any(|sign| value.contains(sign))
 }

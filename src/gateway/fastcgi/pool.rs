@@ -190,14 +190,10 @@ impl<'a> Pool<'a> {
             LISTENER => self.accept(),
             // Its only use is to wake.
             STOP => None,
-            number => self
-                .idle()
-                .remove(&number)
-                .map(|connection| ConnectionHandle {
-                    number,
-                    is_new: false,
-                    connection,
-                }),
+            number => {
+                let known = self.idle().remove_entry(&number);
+                known.map(ConnectionHandle::known)
+            }
         };
         if let Some(open) = open {
             self.drive(open, out);
@@ -383,10 +379,8 @@ impl<'a> Pool<'a> {
                 stream_thread.is_some()
             })
         });
-        let error_log = self
-            .manager
-            .created()
-            .map(|manager| manager.config().error_log);
+        let manager = self.manager.created();
+        let error_log = manager.map(|manager| manager.config().error_log);
         let error_log = error_log.unwrap_or_default();
         if error_log.stderr {
             error_log::write_all(&lines);
@@ -505,10 +499,9 @@ impl<'a> Pool<'a> {
     /// Closes the connection that has been idle longest; tells whether there was one.
     fn close_one_idle(&self) -> bool {
         let mut idle = self.idle();
-        let oldest = idle
-            .iter()
-            .min_by_key(|(_, connection)| connection.last_active)
-            .map(|(number, _)| *number);
+        let open = idle.iter();
+        let oldest = open.min_by_key(|(_, connection)| connection.last_active);
+        let oldest = oldest.map(|(number, _)| *number);
         let connection = oldest.and_then(|number| idle.remove(&number));
         drop(idle);
         connection.is_some()
@@ -527,15 +520,9 @@ impl<'a> Pool<'a> {
         }
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle().extract_if(overdue).collect();
-        for (number, mut connection) in overdue {
-            if connection.give_up_body() {
+        for mut open in overdue.into_iter().map(ConnectionHandle::known) {
+            if open.connection.give_up_body() {
                 let page = self.page(Reason::Status(StatusCode::REQUEST_TIMEOUT));
-                let is_new = false;
-                let open = ConnectionHandle {
-                    number,
-                    is_new,
-                    connection,
-                };
                 self.refuse(open, &page, out);
             }
         }
@@ -576,15 +563,7 @@ impl<'a> Pool<'a> {
         let idle = mem::take(&mut *self.idle()).into_iter();
         let (used, unused): (Vec<_>, Vec<_>) =
             idle.partition(|(_, connection)| connection.is_used());
-        late.extend(
-            unused
-                .into_iter()
-                .map(|(number, connection)| ConnectionHandle {
-                    number,
-                    is_new: false,
-                    connection,
-                }),
-        );
+        late.extend(unused.into_iter().map(ConnectionHandle::known));
         drop(late);
         // The workers look at the flag once a second in any case.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
@@ -617,6 +596,18 @@ struct ConnectionHandle {
     /// It has not been waited for yet.
     is_new: bool,
     connection: Connection,
+}
+
+impl ConnectionHandle {
+    /// One that was in `idle`.
+    fn known((number, connection): (u64, Connection)) -> Self {
+        let is_new = false;
+        ConnectionHandle {
+            number,
+            is_new,
+            connection,
+        }
+    }
 }
 
 /// A request that is ready for its handler.
