@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, MemoryStore, Record, SessionId, SessionManager, Store, Sweep};
+use cgi_session::{Config, Error, MemoryStore, Record, SessionId, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
 use testkit::outside::Killed;
 
@@ -238,10 +238,8 @@ fn a_full_store_that_refuses_looks_for_expired_sessions_every_ten_seconds() {
         assert!(matches!(full, Err(Error::Full { limit: 1600 })), "{full:?}");
     }
     try_at(3602).unwrap();
-    assert_eq!(
-        store.delete_expired(&Sweep::new(), at(3602)).unwrap().live,
-        1
-    );
+    let seen = store.delete_expired(&Sweep::new(), at(3602)).unwrap().live;
+    assert_eq!(seen, 1);
 }
 
 #[test]
@@ -459,53 +457,6 @@ fn a_session_whose_id_changes_all_the_time_is_in_every_snapshot() {
         }
         is_done.store(true, Ordering::Relaxed);
     });
-}
-
-#[test]
-fn threads_that_count_while_snapshots_are_written_lose_nothing() {
-    let place = Place::new();
-    let store = place.store();
-    let id = create(&store, 0);
-    thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                for round in 0..200 {
-                    let now = SystemTime::now();
-                    let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-                    lease.commit(&record(n(&stored.record) + 1), now).unwrap();
-                    drop(lease);
-                    if round % 50 == 0 {
-                        store.flush().unwrap();
-                    }
-                }
-            });
-        }
-    });
-    store.flush().unwrap();
-    drop(store);
-    assert_eq!(read_n(&place.store(), &id), Some(3200));
-}
-
-#[test]
-fn a_manager_keeps_the_sessions_of_a_program_that_asks_it_to() {
-    let place = Place::new();
-    let count = |cookie: &str| {
-        let manager = SessionManager::new(place.config()).unwrap();
-        let counted = manager.update(cookie, |session| {
-            let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
-            session.insert("pageViews", views)?;
-            Ok(views)
-        });
-        let (views, set_cookie) = counted.unwrap();
-        manager.flush().unwrap();
-        (views, set_cookie)
-    };
-    let (views, set_cookie) = count("");
-    assert_eq!(views, 1);
-    let set_cookie = set_cookie.unwrap().to_string();
-    let cookie = set_cookie.split(';').next().unwrap();
-    assert_eq!(count(cookie).0, 2);
-    assert_eq!(count(cookie).0, 3);
 }
 
 const SNAPSHOT: &str = "MEMORY_TEST_SNAPSHOT";

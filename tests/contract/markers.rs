@@ -93,8 +93,7 @@ fn names(ids: &[&SessionId]) -> Vec<String> {
 fn a_marker_is_found_by_its_id_and_the_waiting_have_its_lock_in_turn(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
-    let (old, lease) = begin(&*store, now);
-    drop(lease);
+    let (old, _) = begin(&*store, now);
     std::thread::scope(|scope| {
         let (stored, mut lease) = store.lock(&old.digest(), WAIT, now).unwrap().unwrap();
         assert!(!stored.record.is_marker(), "{name}");
@@ -121,8 +120,7 @@ fn a_marker_is_found_by_its_id_and_the_waiting_have_its_lock_in_turn(contract: &
 fn a_marker_is_not_listed_and_is_no_session_of_a_user(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
-    let (old, lease) = begin(&*store, now);
-    drop(lease);
+    let (old, _) = begin(&*store, now);
     let new = change_id(&*store, &old, now).unwrap();
     assert_eq!(listed(&*store, now), names(&[&new]), "{name}");
     let of_user = store.sessions_of("ada", now).unwrap();
@@ -137,8 +135,7 @@ fn a_marker_is_swept_when_its_time_is_over_and_not_before_whatever_the_timeout(
         let (name, store) = contract.open(&[("timeout", timeout)]);
         let now = SystemTime::now();
         let name = format!("{name}, timeout = {timeout}");
-        let (old, lease) = begin(&*store, now);
-        drop(lease);
+        let (old, _) = begin(&*store, now);
         let new = change_id(&*store, &old, now).unwrap();
         let sweep = |seconds| {
             let report = store.delete_expired(&Sweep::new(), after(now, seconds));
@@ -235,8 +232,7 @@ fn a_login_at_the_cap_evicts_no_session_and_no_marker_goes_in_place_of_one(
     }
     let live = [&own, &ids[1], &ids[2]];
     assert_eq!(listed(&*store, now), names(&live), "{name}");
-    let (new, lease) = begin(&*store, now);
-    drop(lease);
+    let (new, _) = begin(&*store, now);
     let live = [&own, &ids[2], &new];
     assert_eq!(listed(&*store, now), names(&live), "{name}");
     for old in &left {

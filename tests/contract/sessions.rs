@@ -39,23 +39,17 @@ pub(super) fn check(contract: &StoreContract) {
 
 fn what_is_absent_is_none(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
-    let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
-    assert!(
-        store.lock(&id.digest(), WAIT, now).unwrap().is_none(),
-        "{name}"
-    );
-    assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
+    let absent = SessionId::generate().unwrap().digest();
+    let locked = store.lock(&absent, WAIT, SystemTime::now()).unwrap();
+    assert!(locked.is_none(), "{name}");
+    assert_eq!(counted(&*store, &absent), None, "{name}");
 }
 
 fn what_was_created_and_committed_is_found(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
     let (id, mut lease) = create(&*store, 1, now);
-    assert_eq!(
-        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
-        1,
-        "{name}"
-    );
+    assert_eq!(counted(&*store, &id.digest()), Some(1), "{name}");
     lease.commit(&record(2, now), now).unwrap();
     drop(lease);
     let (stored, _lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
@@ -66,38 +60,18 @@ fn a_taken_id_is_not_given_twice(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
     let (id, _lease) = create(&*store, 1, now);
-    assert!(
-        store
-            .create(&id.digest(), &record(2, now), now)
-            .unwrap()
-            .is_none(),
-        "{name}"
-    );
-    assert_eq!(
-        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
-        1,
-        "{name}"
-    );
+    let again = store.create(&id.digest(), &record(2, now), now).unwrap();
+    assert!(again.is_none(), "{name}");
+    assert_eq!(counted(&*store, &id.digest()), Some(1), "{name}");
 }
 
 fn a_lease_that_is_dropped_writes_nothing_and_unlocks(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
-    let (id, lease) = create(&*store, 1, now);
-    drop(lease);
+    let (id, _) = create(&*store, 1, now);
     drop(store.lock(&id.digest(), WAIT, now).unwrap().expect(name));
-    assert_eq!(
-        count(
-            &store
-                .lock(&id.digest(), WAIT, now)
-                .unwrap()
-                .unwrap()
-                .0
-                .record
-        ),
-        1,
-        "{name}"
-    );
+    let (stored, _lease) = store.lock(&id.digest(), WAIT, now).unwrap().expect(name);
+    assert_eq!(count(&stored.record), 1, "{name}");
 }
 
 fn a_second_lease_is_refused_in_time_and_a_reader_is_not(contract: &StoreContract) {
@@ -113,8 +87,7 @@ fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader(contrac
     let (name, store) = contract.open(&[("lockTimeout", "90s")]);
     let now = SystemTime::now();
     let (held, mut slow) = create(&*store, 1, now);
-    let (other, lease) = create(&*store, 1, now);
-    drop(lease);
+    let (other, _) = create(&*store, 1, now);
     slow.commit(&record(2, now), now).unwrap();
     let free = store.lock(&other.digest(), Duration::ZERO, now);
     let (_, mut quick) = free.unwrap().expect(name);
@@ -133,26 +106,21 @@ fn a_request_that_takes_its_time_holds_up_no_other_session_and_no_reader(contrac
 fn sixteen_writers_lose_nothing(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
-    let (id, lease) = create(&*store, 0, now);
-    drop(lease);
+    let (id, _) = create(&*store, 0, now);
     let per_writer = if contract.is_slow { 5 } else { 50 };
     thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
                 for _ in 0..per_writer {
                     let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-                    lease
-                        .commit(&record(count(&stored.record) + 1, now), now)
-                        .unwrap();
+                    let next = record(count(&stored.record) + 1, now);
+                    lease.commit(&next, now).unwrap();
                 }
             });
         }
     });
-    assert_eq!(
-        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
-        16 * per_writer,
-        "{name}"
-    );
+    let expected = Some(16 * per_writer);
+    assert_eq!(counted(&*store, &id.digest()), expected, "{name}");
 }
 
 fn a_reader_sees_counts_that_only_grow(contract: &StoreContract) {
@@ -191,24 +159,12 @@ fn a_destroyed_session_is_gone_for_requests_that_wait_for_it(contract: &StoreCon
 fn an_expired_session_is_not_found_and_never_comes_back(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
-    let (id, lease) = create(&*store, 1, now);
-    drop(lease);
-    assert!(
-        store.read(&id.digest(), later(now, 59)).unwrap().is_some(),
-        "{name}"
-    );
-    assert!(
-        store.read(&id.digest(), later(now, 121)).unwrap().is_none(),
-        "{name}"
-    );
-    assert!(
-        store
-            .lock(&id.digest(), WAIT, later(now, 121))
-            .unwrap()
-            .is_none(),
-        "{name}"
-    );
-    assert!(store.read(&id.digest(), now).unwrap().is_none(), "{name}");
+    let (id, _) = create(&*store, 1, now);
+    let is_found = |now| store.read(&id.digest(), now).unwrap().is_some();
+    let end = later(now, 121);
+    assert!(is_found(later(now, 59)) && !is_found(end), "{name}");
+    let locked = store.lock(&id.digest(), WAIT, end).unwrap();
+    assert!(locked.is_none() && !is_found(now), "{name}");
 }
 
 fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live(contract: &StoreContract) {
@@ -217,25 +173,16 @@ fn a_clean_up_takes_the_expired_and_leaves_the_busy_and_the_live(contract: &Stor
     drop(create(&*store, 1, now));
     let (busy, _lease) = create(&*store, 2, now);
     let (live, mut lease) = create(&*store, 3, now);
-    lease.touch(later(now, 100)).unwrap();
+    let after = later(now, 100);
+    lease.touch(after).unwrap();
     drop(lease);
-    let report = store
-        .delete_expired(&Sweep::new(), later(now, 100))
-        .unwrap();
-    assert_eq!(
-        (report.deleted, report.busy, report.live),
-        (1, 1, 1),
-        "{name}: {report:?}"
-    );
-    assert!(
-        store
-            .read(&live.digest(), later(now, 100))
-            .unwrap()
-            .is_some(),
-        "{name}"
-    );
-    assert!(store.read(&busy.digest(), now).unwrap().is_some(), "{name}");
-    assert!(store.last_sweep(later(now, 100)).is_some(), "{name}");
+    let report = store.delete_expired(&Sweep::new(), after).unwrap();
+    let seen = (report.deleted, report.busy, report.live);
+    assert_eq!(seen, (1, 1, 1), "{name}: {report:?}");
+    let live = store.read(&live.digest(), after).unwrap();
+    let busy = store.read(&busy.digest(), now).unwrap();
+    assert!(live.is_some() && busy.is_some(), "{name}");
+    assert!(store.last_sweep(after).is_some(), "{name}");
 }
 
 fn a_request_that_only_reads_and_outlasts_its_lock_has_nothing_to_lose(contract: &StoreContract) {
@@ -298,7 +245,9 @@ fn a_clean_up_keeps_to_its_limits_and_reports_what_it_does(contract: &StoreContr
     assert_eq!(seen.load(Ordering::Relaxed), 2, "{name}");
     let no_time = Sweep::new().max_time(Duration::ZERO);
     assert_eq!(clean_up(no_time), (0, true), "{name}");
-    assert_eq!(clean_up(Sweep::new().max_files(3)), (3, false), "{name}");
+    assert_eq!(clean_up(Sweep::new().max_files(0)), (0, true), "{name}");
+    let enough = Sweep::new().max_files(3).max_time(Duration::MAX);
+    assert_eq!(clean_up(enough), (3, false), "{name}");
     let age = store.last_sweep(later(after, 1));
     assert_eq!(age.map(|age| age.as_secs() / 60), Some(1), "{name}");
 }
@@ -313,8 +262,7 @@ fn an_expired_session_that_is_kept_stays_expired_until_its_caller_destroys_it(
     drop(store);
     let (name, store) = contract.open(&[("expiredBy", "cleanup")]);
     let now = SystemTime::now();
-    let (id, lease) = create(&*store, 1, now);
-    drop(lease);
+    let (id, _) = create(&*store, 1, now);
     let (session, after) = (id.digest(), later(now, 100));
     let found = store.lock(&session, WAIT, after).unwrap();
     assert!(found.is_none(), "{name}");
@@ -348,11 +296,9 @@ fn an_expired_session_that_is_kept_stays_expired_until_its_caller_destroys_it(
 fn a_dry_run_deletes_nothing(contract: &StoreContract) {
     let (name, store) = contract.open(&[]);
     let now = SystemTime::now();
-    let (id, lease) = create(&*store, 1, now);
-    drop(lease);
-    let report = store
-        .delete_expired(&Sweep::new().dry_run(true), later(now, 100))
-        .unwrap();
+    let (id, _) = create(&*store, 1, now);
+    let trial = Sweep::new().dry_run(true);
+    let report = store.delete_expired(&trial, later(now, 100)).unwrap();
     assert_eq!(report.deleted, 1, "{name}");
     assert!(store.read(&id.digest(), now).unwrap().is_some(), "{name}");
 }
@@ -363,26 +309,12 @@ fn a_record_that_is_too_large_is_refused_and_the_old_one_stays(contract: &StoreC
     let (id, mut lease) = create(&*store, 1, now);
     let large = Record::new(now)
         .with_values(format!(r#"{{"":{{"a":"{}"}}}}"#, "x".repeat(300)).into_bytes());
-    assert!(
-        matches!(
-            lease.commit(&large, now),
-            Err(Error::TooLarge { limit: 256, .. })
-        ),
-        "{name}"
-    );
-    let other = SessionId::generate().unwrap();
-    assert!(
-        matches!(
-            store.create(&other.digest(), &large, now),
-            Err(Error::TooLarge { .. })
-        ),
-        "{name}"
-    );
-    assert_eq!(
-        count(&store.read(&id.digest(), now).unwrap().unwrap().record),
-        1,
-        "{name}"
-    );
+    let is_refused = |error| matches!(error, Some(Error::TooLarge { limit: 256, .. }));
+    assert!(is_refused(lease.commit(&large, now).err()), "{name}");
+    let other = SessionId::generate().unwrap().digest();
+    let created = store.create(&other, &large, now);
+    assert!(is_refused(created.err()), "{name}");
+    assert_eq!(counted(&*store, &id.digest()), Some(1), "{name}");
 }
 
 fn at_the_cap_the_least_recently_used_goes_but_not_one_in_use(contract: &StoreContract) {
@@ -392,23 +324,15 @@ fn at_the_cap_the_least_recently_used_goes_but_not_one_in_use(contract: &StoreCo
     let (in_use, _lease) = create(&*store, 1, at(0));
     let mut ids = Vec::new();
     for minute in [5, 10, 15] {
-        let (id, lease) = create(&*store, 1, at(minute));
-        drop(lease);
+        let (id, _) = create(&*store, 1, at(minute));
         // A file is as old as the clock says; a touch says when it was used.
-        store
-            .lock(&id.digest(), WAIT, at(minute))
-            .unwrap()
-            .unwrap()
-            .1
-            .touch(at(minute))
-            .unwrap();
+        let locked = store.lock(&id.digest(), WAIT, at(minute)).unwrap();
+        locked.expect(name).1.touch(at(minute)).unwrap();
         ids.push(id);
     }
     let lives = |id: &SessionId| store.read(&id.digest(), at(16)).unwrap().is_some();
-    assert!(
-        lives(&in_use) && !lives(&ids[0]) && lives(&ids[2]),
-        "{name}"
-    );
+    let lives = [&in_use, &ids[0], &ids[2]].map(lives);
+    assert_eq!(lives, [true, false, true], "{name}");
 }
 
 fn a_full_store_that_refuses_evicts_no_session_until_some_have_expired(contract: &StoreContract) {
@@ -416,17 +340,11 @@ fn a_full_store_that_refuses_evicts_no_session_until_some_have_expired(contract:
     let (name, store) = contract.open(&settings);
     let now = SystemTime::now();
     let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
-    let refused = store.create(
-        &SessionId::generate().unwrap().digest(),
-        &record(3, now),
-        now,
-    );
+    let third = SessionId::generate().unwrap().digest();
+    let refused = store.create(&third, &record(3, now), now);
     assert!(matches!(refused, Err(Error::Full { limit: 2 })), "{name}");
-    assert!(
-        ids.iter()
-            .all(|id| store.read(&id.digest(), now).unwrap().is_some()),
-        "{name}"
-    );
+    let counts = ids.map(|id| counted(&*store, &id.digest()));
+    assert_eq!(counts, [Some(1), Some(2)], "{name}");
     create(&*store, 3, later(now, 100));
 }
 
@@ -440,15 +358,12 @@ fn a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is(contrac
         let [before, after] = [minutes - 1, minutes + 2].map(|minutes| later(now, minutes));
         let report = store.delete_expired(&Sweep::new(), before).unwrap();
         assert_eq!(report.deleted, 0, "{name}");
-        assert!(
-            store.peek(&id.digest(), before).unwrap().is_some(),
-            "{name}"
-        );
+        let lives = |now| store.peek(&id.digest(), now).unwrap().is_some();
+        assert!(lives(before), "{name}");
         // To be used makes it last for as long again.
         store.read(&id.digest(), before).unwrap().unwrap();
-        assert!(store.peek(&id.digest(), after).unwrap().is_some(), "{name}");
         let end = later(before, minutes + 2);
-        assert!(store.peek(&id.digest(), end).unwrap().is_none(), "{name}");
+        assert!(lives(after) && !lives(end), "{name}");
         let report = store.delete_expired(&Sweep::new(), later(end, 61)).unwrap();
         assert_eq!(report.deleted, 1, "{name}");
     }

@@ -125,17 +125,6 @@ fn a_user_who_logs_out_everywhere_leaves_no_index() {
 }
 
 #[test]
-fn a_session_under_a_new_id_is_found_under_that_one() {
-    let place = Place::new();
-    let old = place.create_record(&of("ada"));
-    let (stored, lease) = place.lock(&old).unwrap();
-    let new = place.create_record(&stored.record);
-    assert_eq!(found(&place.store, "ada"), set(&[&old, &new]));
-    lease.destroy().unwrap();
-    assert_eq!(found(&place.store, "ada"), set(&[&new]));
-}
-
-#[test]
 fn a_session_that_changes_its_id_all_the_time_is_always_found() {
     let place = Place::new();
     let first = place.create_record(&of("ada"));

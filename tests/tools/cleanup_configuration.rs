@@ -75,31 +75,6 @@ fn a_directory_that_is_relative_or_whose_parent_does_not_exist_is_78() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_used_is_78() {
-    let site = Site::new();
-    for (lines, complaint) in [
-        ("", "storageFileDir is not set"),
-        (
-            "timeuot = 5",
-            "site.ini:2: timeuot: unknown key; did you mean timeout?",
-        ),
-        ("timeout = soon", "not a time"),
-        ("storageFileDir = sessions", "absolute"),
-        // Whichever stores the tools were built with.
-        ("storageType = postgres", "postgres"),
-    ] {
-        let file = site.configuration(lines);
-        let finished = Finished::of(cleanup_program().arg("--config").arg(file));
-        let finished = finished.exits_with(78).complains(complaint);
-        assert_eq!(finished.stderr.lines().count(), 1);
-        assert!(finished.stderr.starts_with("cgi-session-cleanup: "));
-    }
-    Finished::of(cleanup_program().args(["--config", "/nonexistent.ini"]))
-        .exits_with(78)
-        .complains("/nonexistent.ini");
-}
-
-#[test]
 fn a_directory_that_is_open_to_others_a_link_or_none_is_78() {
     let site = Site::new();
     set_mode(&site.directory, 0o777);

@@ -1,8 +1,10 @@
 //! `cgi-session config`, as administrators read it.
 
+use std::path::Path;
+
 use cgi_session::Config;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use testkit::tools::{Finished, Site, tool};
+use testkit::tools::{Finished, Site, cleanup_program, tool};
 
 #[test]
 fn every_key_is_shown_with_its_value_and_where_it_comes_from() {
@@ -20,14 +22,10 @@ fn every_key_is_shown_with_its_value_and_where_it_comes_from() {
     };
     let file = file.display();
     assert_eq!(row("timeout"), format!("timeout 30m {file}:2"));
-    assert_eq!(
-        row("storageFileDir"),
-        format!("storageFileDir {directory} {file}:3")
-    );
-    assert_eq!(
-        row("cookieName"),
-        "cookieName sid environment CGI_SESSION_COOKIE_NAME"
-    );
+    let seen = row("storageFileDir");
+    assert_eq!(seen, format!("storageFileDir {directory} {file}:3"));
+    let seen = row("cookieName");
+    assert_eq!(seen, "cookieName sid environment CGI_SESSION_COOKIE_NAME");
     assert_eq!(row("lifetime"), "lifetime 30d default");
     assert_eq!(row("cookieDomain"), "cookieDomain (none) default");
     assert_eq!(shown.stdout.lines().count(), Config::keys().count());
@@ -75,30 +73,46 @@ fn json_has_an_object_for_each_key() {
         .args(["config", "--json"]);
     let json = Finished::of(&mut command).exits_with(0).json();
     assert_eq!(json["storageFileDir"]["value"], "/srv/a");
-    assert_eq!(
-        json["storageFileDir"]["origin"],
-        format!("{}:2", file.display())
-    );
+    let seen = &json["storageFileDir"]["origin"];
+    assert_eq!(*seen, format!("{}:2", file.display()));
     assert_eq!(json["timeout"]["origin"], "default");
 }
 
 #[test]
 fn a_configuration_that_cannot_be_used_is_78_with_one_line() {
     let site = Site::new();
+    let insecure = "storageFileDir = /a\ncookieName = __Host-x";
     for (lines, complaint) in [
         ("timeout = 5", "storageFileDir is not set"),
-        ("cookieNam = x", "site.ini:2: cookieNam: unknown key"),
         (
-            "storageFileDir = /a\ncookieName = __Host-x",
-            "cookieSecure = true",
+            "timeuot = 5",
+            "site.ini:2: timeuot: unknown key; did you mean timeout?",
         ),
+        ("timeout = soon", "not a time"),
+        ("storageFileDir = sessions", "absolute"),
+        (insecure, "cookieSecure = true"),
     ] {
         let file = site.configuration(lines);
-        let finished = Finished::of(tool("config").arg("--config").arg(file));
-        let finished = finished.exits_with(78).complains(complaint);
-        assert!(finished.stderr.starts_with("cgi-session: "), "{finished:?}");
-        assert_eq!(finished.stderr.lines().count(), 1);
-        assert_eq!(finished.stdout, "");
+        let programs = [
+            ("cgi-session: ", tool("config")),
+            ("cgi-session-cleanup: ", cleanup_program()),
+        ];
+        for (name, mut program) in programs {
+            let finished = Finished::of(program.arg("--config").arg(&file)).exits_with(78);
+            assert!(finished.stderr.starts_with(name), "{finished:?}");
+            let finished = finished.complains(complaint);
+            let seen = (finished.stderr.lines().count(), finished.stdout.as_str());
+            assert_eq!(seen, (1, ""));
+        }
+    }
+    // Whichever stores the tools were built with.
+    let elsewhere = site.configuration("storageType = postgres");
+    for (file, complaint) in [
+        (elsewhere.as_path(), "postgres"),
+        (Path::new("/nonexistent.ini"), "/nonexistent.ini"),
+    ] {
+        let finished = Finished::of(cleanup_program().arg("--config").arg(file));
+        finished.exits_with(78).complains(complaint);
     }
 }
 

@@ -92,24 +92,3 @@ fn in_any_store_a_session_that_cannot_be_read_does_not_hide_the_next_one() {
     assert!(session.destroy().unwrap().expect("a cookie").is_removal());
     assert!(manager.start(shown([&bad, &good])).is_err());
 }
-
-#[test]
-fn the_cookie_carries_what_the_configuration_says() {
-    let site = Site::with(&[
-        ("cookieName", "__Host-visit"),
-        ("cookieSecure", "true"),
-        ("cookieSameSite", "Strict"),
-    ]);
-    let mut session = site.manager().start(b"").unwrap();
-    count(&mut session);
-    let text = session.commit().unwrap().unwrap().to_string();
-    for part in [
-        "__Host-visit=",
-        "HttpOnly",
-        "SameSite=Strict",
-        "Secure",
-        "Path=/",
-    ] {
-        assert!(text.contains(part), "{text}");
-    }
-}
