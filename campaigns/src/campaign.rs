@@ -166,6 +166,10 @@ impl Trial {
         self.violations.push(text);
     }
 
+    pub(crate) fn violations(&mut self, texts: impl IntoIterator<Item = String>) {
+        self.violations.extend(texts);
+    }
+
     /// What cannot be tried here.
     pub(crate) fn skip(&mut self, reason: &str) {
         self.skipped = Some(reason.to_owned());

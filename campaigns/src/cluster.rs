@@ -84,16 +84,11 @@ fn case(name: &str, durability: &'static str, manner: Manner, attempt: Attempt) 
             return trial.skip("redis-server is not installed");
         };
         let place = process::memory();
-        let host = Host {
-            subject: Subject::of("redis")
-                .with("database", &cluster.url())
-                .with("durability", durability)
-                .with("lockTimeout", "5s")
-                .with("lockLease", "10s"),
-            prefix: Vec::new(),
-        };
-        let stores = place.path().join("stores");
-        let storm = Storm::begin(place.path(), &stores, vec![host], trial.seed, manner);
+        let subject = Subject::of("redis").with("database", &cluster.url());
+        let subject = subject.with("durability", durability);
+        let subject = subject.with("lockTimeout", "5s").with("lockLease", "10s");
+        let (hosts, stores) = (vec![Host::here(subject)], place.path().join("stores"));
+        let storm = Storm::begin(place.path(), &stores, hosts, trial.seed, manner);
         let mut scenario = Scenario {
             cluster,
             storm: storm.unwrap(),
@@ -107,12 +102,8 @@ fn case(name: &str, durability: &'static str, manner: Manner, attempt: Attempt) 
             mut storm,
             trial,
         } = scenario;
-        storm.stop_hearing().unwrap();
-        storm.stop().unwrap();
-        storm.note(trial);
-        for violation in wrong.err().into_iter().chain(storm.verdict().unwrap()) {
-            trial.violation(violation);
-        }
+        storm.end(trial).unwrap();
+        trial.violations(wrong.err().into_iter().chain(storm.verdict().unwrap()));
     })
 }
 

@@ -142,9 +142,7 @@ impl Scenario<'_> {
         storm.stop().unwrap();
         storm.note(self.trial);
         let verdict = storm.verdict().unwrap();
-        for violation in wrong.into_iter().chain(verdict) {
-            self.trial.violation(violation);
-        }
+        self.trial.violations(wrong.into_iter().chain(verdict));
     }
 
     /// Troubles a single server in every way that all engines know, as often as there is time.

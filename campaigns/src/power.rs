@@ -286,18 +286,12 @@ fn in_storms(kind: Kind) -> Case {
             let disk = disk.copy(rng.choice(MOUNTS).unwrap_or(MOUNTS[0]));
             disk.mount();
             let ledgers = process::memory();
-            let host = Host {
-                subject: kind.subject.clone(),
-                prefix: Vec::new(),
-            };
-            let stores = disk.place().join("stores");
-            let storm = Storm::begin(
-                ledgers.path(),
-                &stores,
-                vec![host],
-                rng.u64(..),
-                Manner::Strict,
+            let (hosts, stores) = (
+                vec![Host::here(kind.subject.clone())],
+                disk.place().join("stores"),
             );
+            let (place, seed) = (ledgers.path(), rng.u64(..));
+            let storm = Storm::begin(place, &stores, hosts, seed, Manner::Strict);
             let mut storm = storm.unwrap();
             let end = Instant::now() + Duration::from_millis(rng.u64(200..1500));
             while storm.turn().unwrap() && Instant::now() < end {}
@@ -308,11 +302,8 @@ fn in_storms(kind: Kind) -> Case {
             disk.unmount();
 
             disk.mount();
-            let violations = storm.verdict().unwrap();
+            trial.violations(storm.verdict().unwrap());
             trial.count("cuts", 1);
-            for violation in violations {
-                trial.violation(violation);
-            }
             disk.unmount();
         }
     })

@@ -91,6 +91,14 @@ pub(crate) struct Host {
     pub(crate) prefix: Vec<String>,
 }
 
+impl Host {
+    /// This machine.
+    pub(crate) fn here(subject: Subject) -> Self {
+        let prefix = Vec::new();
+        Host { subject, prefix }
+    }
+}
+
 impl Part {
     /// Plays it. What goes wrong is one line on stderr.
     pub(crate) fn perform(&self, task: &Task) -> ExitCode {
@@ -199,6 +207,14 @@ impl Storm {
         Ok(())
     }
 
+    /// Ends it, and counts what it has done.
+    pub(crate) fn end(&mut self, trial: &mut Trial) -> io::Result<()> {
+        self.stop_hearing()?;
+        self.stop()?;
+        self.note(trial);
+        Ok(())
+    }
+
     /// What the processes say from now on does not count.
     pub(crate) fn stop_hearing(&mut self) -> io::Result<()> {
         self.violations.extend(self.crew.violations()?);
@@ -291,19 +307,12 @@ fn case(subject: Subject, name: &str) -> Case {
         } else {
             tempfile::tempdir().unwrap()
         };
-        let host = Host {
-            subject: subject.clone(),
-            prefix: Vec::new(),
-        };
-        let stores = place.path().join("stores");
-        let mut storm = Storm::begin(
-            place.path(),
-            &stores,
-            vec![host],
-            trial.seed,
-            Manner::Strict,
-        )
-        .unwrap();
+        let (hosts, stores) = (
+            vec![Host::here(subject.clone())],
+            place.path().join("stores"),
+        );
+        let storm = Storm::begin(place.path(), &stores, hosts, trial.seed, Manner::Strict);
+        let mut storm = storm.unwrap();
         let has_tried_all = |trial: &Trial| has_tried_all(trial, &subject);
         while storm.turn().unwrap() && trial.goes_on_until(has_tried_all(trial)) {
             storm.note(trial);
@@ -311,16 +320,12 @@ fn case(subject: Subject, name: &str) -> Case {
                 break;
             }
         }
-        storm.stop_hearing().unwrap();
-        storm.stop().unwrap();
-        storm.note(trial);
+        storm.end(trial).unwrap();
         let violations = storm.verdict().unwrap();
         if violations.is_empty() && !trial.is_control() && !has_tried_all(trial) {
             trial.violation("too little was tried".to_owned());
         }
-        for violation in violations {
-            trial.violation(violation);
-        }
+        trial.violations(violations);
     })
 }
 

@@ -27,10 +27,10 @@ const WITHOUT_AIO: &str = "--innodb-use-native-aio=0";
 
 /// A server that does not outlive its test.
 pub struct MysqlServer {
+    running: Option<Watched>,
     directory: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
-    running: Option<Watched>,
 }
 
 impl MysqlServer {
@@ -175,9 +175,7 @@ impl MysqlServer {
 
     /// Ends the server as if the machine had stopped.
     pub fn kill(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
-        }
+        self.running = None;
     }
 
     /// Stops every step of the server, until it is resumed.
@@ -191,12 +189,6 @@ impl MysqlServer {
 
     fn signal(&self, signal: Signal) {
         self.running.as_ref().unwrap().signal(signal);
-    }
-}
-
-impl Drop for MysqlServer {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

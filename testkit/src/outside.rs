@@ -155,9 +155,11 @@ impl Watched {
             status.map_or(true, |status| status.contains(") Z "))
         });
     }
+}
 
+impl Drop for Watched {
     /// Ends the server, and leaves its directory.
-    pub fn kill(mut self) {
+    fn drop(&mut self) {
         let mut input = self.watch.stdin.take().unwrap();
         input.write_all(b"stays\n").unwrap();
         self.watch.wait().unwrap();

@@ -14,8 +14,8 @@ const WATCH: &str = "\"$@\" </dev/null >/dev/null 2>&1 & echo $!; read -r end; k
 /// A proxy that does not outlive its test.
 pub struct PgBouncer {
     port: u16,
+    _running: Watched,
     _directory: tempfile::TempDir,
-    running: Option<Watched>,
 }
 
 impl PgBouncer {
@@ -45,7 +45,7 @@ impl PgBouncer {
         let proxy = PgBouncer {
             port,
             _directory: directory,
-            running: Some(running),
+            _running: running,
         };
         wait_until("PgBouncer answers", || {
             postgres::Client::connect(&proxy.url(), postgres::NoTls).is_ok()
@@ -56,11 +56,5 @@ impl PgBouncer {
     /// The database, through the proxy.
     pub fn url(&self) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{USER}", self.port)
-    }
-}
-
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        self.running.take().into_iter().for_each(Watched::kill);
     }
 }

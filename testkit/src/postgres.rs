@@ -25,11 +25,11 @@ const OWNER: &str = "postgres";
 
 /// A server that does not outlive its test.
 pub struct PostgresServer {
+    running: Option<Watched>,
     directory: tempfile::TempDir,
     programs: PathBuf,
     port: u16,
     settings: Vec<String>,
-    running: Option<Watched>,
 }
 
 impl PostgresServer {
@@ -192,9 +192,7 @@ impl PostgresServer {
 
     /// Ends the server as if the machine had stopped.
     pub fn kill(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
-        }
+        self.running = None;
     }
 
     /// Stops every step of the server, until it is resumed.
@@ -223,12 +221,6 @@ impl PostgresServer {
         let children = fs::read_to_string(tasks).unwrap();
         let children = children.split_whitespace().map(|child| child.parse().ok());
         children.flatten().filter_map(Pid::from_raw).collect()
-    }
-}
-
-impl Drop for PostgresServer {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

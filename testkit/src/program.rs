@@ -172,22 +172,16 @@ impl Outcome {
     /// Expects this status, this text in the page, and silence on stderr.
     #[track_caller]
     pub fn expect(self, status: u16, text: &str) -> Self {
-        assert_eq!(
-            (self.status, self.stderr.as_str()),
-            (status, ""),
-            "{self:#?}"
-        );
+        let seen = (self.status, self.stderr.as_str());
+        assert_eq!(seen, (status, ""), "{self:#?}");
         self.expect_complete(text)
     }
 
     /// Expects this status and one line on stderr with each of these words in it.
     #[track_caller]
     pub fn expect_failure(self, status: u16, words: &[&str]) -> Self {
-        assert_eq!(
-            (self.status, self.stderr.lines().count()),
-            (status, 1),
-            "{self:#?}"
-        );
+        let seen = (self.status, self.stderr.lines().count());
+        assert_eq!(seen, (status, 1), "{self:#?}");
         for word in words {
             assert!(self.stderr.contains(word), "no {word:?} in {self:#?}");
         }
@@ -198,10 +192,8 @@ impl Outcome {
     /// Expects a whole page with this text in it.
     #[track_caller]
     pub fn expect_complete(self, text: &str) -> Self {
-        assert_eq!(
-            self.header("content-length"),
-            Some(self.body.len().to_string().as_str())
-        );
+        let seen = self.header("content-length");
+        assert_eq!(seen, Some(self.body.len().to_string().as_str()));
         assert!(self.body.contains(text), "no {text:?} in {self:#?}");
         self
     }

@@ -206,6 +206,26 @@ impl Site {
         Finished::of(command.env("HTTP_COOKIE", cookie).args(rest))
     }
 
+    /// Runs a command that prints exactly this.
+    #[track_caller]
+    pub fn prints(&self, arguments: &[&str], expected: &str) {
+        self.run(arguments).exits_with(0).prints(expected);
+    }
+
+    /// The same for a visitor.
+    #[track_caller]
+    pub fn prints_for(&self, cookie: &str, arguments: &[&str], expected: &str) {
+        let finished = self.run_for(cookie, arguments);
+        finished.exits_with(0).prints(expected);
+    }
+
+    /// Runs a command that fails, and says why.
+    #[track_caller]
+    pub fn refuses(&self, arguments: &[&str], status: i32, complaint: &str) {
+        let finished = self.run(arguments);
+        finished.exits_with(status).complains(complaint);
+    }
+
     /// Stores a session of a user, and returns its digest.
     pub fn session_of(&self, user: &str) -> String {
         let config = Config::new().set("storageFileDir", &self.directory);

@@ -57,34 +57,18 @@ impl Ledger {
         Ok(Ledger(file))
     }
 
-    pub(super) fn begins(
-        &mut self,
-        operation: Operation,
-        counter: u64,
-        value: u64,
-    ) -> io::Result<()> {
-        self.write(Step::Begun, operation, counter, value)
+    pub(super) fn begins(&mut self, what: Operation, counter: u64, value: u64) -> io::Result<()> {
+        self.write(Step::Begun, what, counter, value)
     }
 
-    pub(super) fn has_done(
-        &mut self,
-        operation: Operation,
-        counter: u64,
-        value: u64,
-    ) -> io::Result<()> {
-        self.write(Step::Done, operation, counter, value)
+    pub(super) fn has_done(&mut self, what: Operation, counter: u64, value: u64) -> io::Result<()> {
+        self.write(Step::Done, what, counter, value)
     }
 
-    fn write(
-        &mut self,
-        step: Step,
-        operation: Operation,
-        counter: u64,
-        value: u64,
-    ) -> io::Result<()> {
+    fn write(&mut self, step: Step, what: Operation, counter: u64, value: u64) -> io::Result<()> {
         let line = Line {
             step,
-            operation,
+            operation: what,
             counter,
             value,
         };
@@ -108,9 +92,8 @@ impl Operation {
     ];
 
     fn letter(self) -> char {
-        let known = Operation::ALL
-            .iter()
-            .find(|(_, operation)| *operation == self);
+        let mut all = Operation::ALL.iter();
+        let known = all.find(|(_, operation)| *operation == self);
         known.map_or('?', |(letter, _)| char::from(*letter))
     }
 }
@@ -135,9 +118,8 @@ impl Line {
             _ => return None,
         };
         let letter = text.get(1)?;
-        let (_, operation) = Operation::ALL
-            .into_iter()
-            .find(|(known, _)| known == letter)?;
+        let mut all = Operation::ALL.into_iter();
+        let (_, operation) = all.find(|(known, _)| known == letter)?;
         Some(Line {
             step,
             operation,

@@ -316,10 +316,8 @@ mod tests {
         let destroyed: &[_] = &[(Done, Destroy, 2)];
         assert_eq!(wrong(&[TWO, destroyed], &[]), [""; 0]);
         assert_eq!(wrong(&[TWO, destroyed], &[2]), ["resurrected"]);
-        assert_eq!(
-            wrong(&[TWO, destroyed, &[(Done, Count, 3)]], &[]),
-            ["resurrected"]
-        );
+        let seen = wrong(&[TWO, destroyed, &[(Done, Count, 3)]], &[]);
+        assert_eq!(seen, ["resurrected"]);
         assert_eq!(wrong(&[TWO, &[(Done, Destroy, 1)]], &[]), ["resurrected"]);
         let killed: &[_] = &[(Begun, Destroy, 2)];
         assert_eq!(wrong(&[TWO, killed], &[]), [""; 0]);

@@ -188,12 +188,11 @@ impl Worker {
         };
         let next = content.next(self.size());
         put(&mut session, next, &entry.id)?;
-        self.ledger
-            .begins(Operation::Count, next.counter, next.number)?;
+        let (counter, number) = (next.counter, next.number);
+        self.ledger.begins(Operation::Count, counter, number)?;
         save(&mut session, &entry.id)?;
-        self.ledger
-            .has_done(Operation::Count, next.counter, next.number)?;
-        self.seen.insert(next.counter, next.number);
+        self.ledger.has_done(Operation::Count, counter, number)?;
+        self.seen.insert(counter, number);
         if self.rng.u8(0..4) == 0 {
             self.is_stored(Field::Lasting, &entry.id, next)?;
         }
@@ -210,14 +209,13 @@ impl Worker {
         };
         let next = content.next(self.size());
         put(&mut session, next, &entry.id)?;
-        self.ledger
-            .begins(Operation::Regenerate, next.counter, next.number)?;
+        let (counter, number, what) = (next.counter, next.number, Operation::Regenerate);
+        self.ledger.begins(what, counter, number)?;
         session.regenerate_id();
         save(&mut session, &entry.id)?;
         self.is_turned_away(&entry.id)?;
-        self.ledger
-            .has_done(Operation::Regenerate, next.counter, next.number)?;
-        self.seen.insert(next.counter, next.number);
+        self.ledger.has_done(what, counter, number)?;
+        self.seen.insert(counter, number);
         self.ground.note(Former::Ended, &entry.id)?;
         self.go_on_as(slot, &session, next)?;
         self.is_gone(&entry.id)
@@ -230,9 +228,7 @@ impl Worker {
         };
         let next = content.next(self.size());
         put(&mut session, next, &entry.id)?;
-        let Content {
-            counter, number, ..
-        } = next;
+        let (counter, number) = (next.counter, next.number);
         self.ledger.begins(Operation::Replace, counter, number)?;
         let grace = Duration::from_millis(self.rng.u64(0..MAX_GRACE));
         session.regenerate_id_with_grace(grace);
@@ -257,9 +253,7 @@ impl Worker {
         let Some((slot, entry, session, content)) = self.open(Field::Lasting)? else {
             return Ok(());
         };
-        let Content {
-            counter, number, ..
-        } = content;
+        let (counter, number) = (content.counter, content.number);
         self.ledger.begins(Operation::Destroy, counter, number)?;
         let destroyed = session.destroy();
         destroyed.map_err(|error| failed(shown(&entry.id), "to be destroyed", &error))?;
@@ -315,9 +309,8 @@ impl Worker {
         };
         let next = content.next_alike();
         self.is_in_use(Field::Brief, &mut session, &entry.id, next)?;
-        Ok(self
-            .ledger
-            .has_done(Operation::Brief, next.counter, next.number)?)
+        let (counter, number) = (next.counter, next.number);
+        Ok(self.ledger.has_done(Operation::Brief, counter, number)?)
     }
 
     /// A session that is locked is there, and can be saved.

@@ -185,19 +185,11 @@ impl Node {
     }
 
     fn kill(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
-        }
+        self.running = None;
     }
 
     fn signal(&self, signal: Signal) {
         self.running.as_ref().unwrap().signal(signal);
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
