@@ -61,11 +61,8 @@ fn a_regular_file_is_sent_with_its_type_and_what_a_cache_needs() {
         ("/a//./b/data", "application/octet-stream"),
     ] {
         let response = files.get(path, &[]);
-        assert_eq!(
-            (response.status(), response.body()),
-            (StatusCode::OK, DIGITS.as_bytes()),
-            "{path}"
-        );
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(response.body_text(), DIGITS, "{path}");
         assert_eq!(field(&response, header::CONTENT_TYPE), content_type);
         assert_eq!(field(&response, header::ACCEPT_RANGES), "bytes");
         assert!(field(&response, header::LAST_MODIFIED).ends_with(" GMT"));
@@ -88,40 +85,18 @@ fn nothing_is_sent_but_regular_files_below_the_root() {
     let made = Command::new("mkfifo").arg(root.join("fifo")).status();
     assert!(made.unwrap().success());
     let long = format!("/{}", "x".repeat(300));
-    for path in [
-        "/",
-        "",
-        "/a",
-        "/a/",
-        "/digits.txt/",
-        "/digits.txt/x",
-        "/none",
-        "/../secret.txt",
-        "/a/../../secret.txt",
-        "/..",
-        "/a/%2e%2e/digits.txt",
-        "/outside",
-        "/absolute",
-        "/a/up/secret.txt",
-        "/loop",
-        "/fifo",
-        "/socket",
-        "/magic/etc/passwd",
-        "/digits.txt%00",
-        "/%00",
-        "/etc/passwd",
-        &long,
-    ] {
+    let paths = "/ /a /a/ /digits.txt/ /digits.txt/x /none /../secret.txt /a/../../secret.txt /.. \
+        /a/%2e%2e/digits.txt /outside /absolute /a/up/secret.txt /loop /fifo /socket \
+        /magic/etc/passwd /digits.txt%00 /%00 /etc/passwd";
+    for path in paths.split(' ').chain(["", &long]) {
         let response = files.get(path, &[]);
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
         assert!(!response.body_text().contains(DIGITS), "{path}");
     }
     assert_eq!(files.get("/inside", &[]).body_text(), DIGITS);
     fs::remove_dir_all(&root).unwrap();
-    assert_eq!(
-        files.get("/digits.txt", &[]).status(),
-        StatusCode::INTERNAL_SERVER_ERROR
-    );
+    let gone = files.get("/digits.txt", &[]).status();
+    assert_eq!(gone, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 #[test]
@@ -146,35 +121,24 @@ fn one_range_is_answered_with_that_part_and_several_with_the_whole() {
         ("bytes=-0", 416, "", "bytes */10"),
     ] {
         let response = files.get("/digits.txt", &[("Range", range)]);
-        assert_eq!(
-            (response.status().as_u16(), response.body_text().as_ref()),
-            (status, part),
-            "{range}"
-        );
+        assert_eq!(response.status().as_u16(), status, "{range}");
+        assert_eq!(response.body_text(), part, "{range}");
         assert_eq!(field(&response, header::CONTENT_RANGE), content_range);
     }
     let head = files.ask("HEAD", "/digits.txt", &[("Range", "bytes=2-4")]);
     assert_eq!((head.status(), head.body()), (StatusCode::OK, &b""[..]));
     assert_eq!(field(&head, header::CONTENT_LENGTH), "10");
-    let posted = files.ask(
-        "POST",
-        "/digits.txt",
-        &[("Range", "bytes=2-4"), ("If-None-Match", "*")],
-    );
-    assert_eq!(
-        (posted.status(), posted.body_text().as_ref()),
-        (StatusCode::OK, DIGITS)
-    );
+    let fields = [("Range", "bytes=2-4"), ("If-None-Match", "*")];
+    let posted = files.ask("POST", "/digits.txt", &fields);
+    assert_eq!(posted.status(), StatusCode::OK);
+    assert_eq!(posted.body_text(), DIGITS);
 }
 
 #[test]
 fn a_part_belongs_to_the_file_that_the_client_has() {
     let files = Files::new();
     let first = files.get("/digits.txt", &[]);
-    let (etag, date) = (
-        field(&first, header::ETAG),
-        field(&first, header::LAST_MODIFIED),
-    );
+    let [etag, date] = [header::ETAG, header::LAST_MODIFIED].map(|name| field(&first, name));
     let status = |known: &str| {
         let fields = [("Range", "bytes=2-4"), ("If-Range", known)];
         files.get("/digits.txt", &fields).status().as_u16()
@@ -218,10 +182,8 @@ fn a_client_that_has_the_file_is_answered_304_until_it_changes() {
             let response = files.ask(method, "/digits.txt", &[(name, value)]);
             assert_eq!(response.status().as_u16(), status, "{name}: {value}");
             assert_eq!(field(&response, header::ETAG), etag);
-            assert_eq!(
-                response.body().is_empty(),
-                status == 304 || method == "HEAD"
-            );
+            let is_empty = status == 304 || method == "HEAD";
+            assert_eq!(response.body().is_empty(), is_empty);
         }
     }
     for (name, value) in [
@@ -265,13 +227,8 @@ fn a_long_file_is_a_stream_whose_length_is_announced() {
     let empty = files.root().join("empty");
     File::create(empty).unwrap();
     assert_eq!(files.get("/empty", &[]).status(), StatusCode::OK);
-    assert_eq!(
-        files
-            .get("/empty", &[("Range", "bytes=0-")])
-            .status()
-            .as_u16(),
-        416
-    );
+    let part = files.get("/empty", &[("Range", "bytes=0-")]);
+    assert_eq!(part.status(), StatusCode::RANGE_NOT_SATISFIABLE);
 }
 
 #[test]
@@ -285,8 +242,6 @@ fn a_status_of_the_programs_own_is_kept_and_asks_nothing() {
             let page = Response::file(&root, Path::new("digits.txt"));
             Ok::<_, Error>(page.with_status(StatusCode::GONE))
         });
-    assert_eq!(
-        (gone.status(), gone.body_text().as_ref()),
-        (StatusCode::GONE, DIGITS)
-    );
+    assert_eq!(gone.status(), StatusCode::GONE);
+    assert_eq!(gone.body_text(), DIGITS);
 }

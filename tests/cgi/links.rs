@@ -20,31 +20,31 @@ fn request(site: &Site) -> Cgi {
 #[track_caller]
 fn linked_id(outcome: &Outcome) -> String {
     let link = outcome.body.lines().nth(1).unwrap();
-    let (_, id) = link
-        .split_once("next?a=1&sessionId=")
-        .expect("a link with an id");
+    let found = link.split_once("next?a=1&sessionId=");
+    let (_, id) = found.expect("a link with an id");
     let id = id.strip_suffix("#end").unwrap().to_owned();
     let field = format!(r#"<input type="hidden" name="sessionId" value="{id}">"#);
     assert_eq!(outcome.body.lines().nth(2).unwrap(), field);
     assert_eq!(outcome.body.lines().nth(3).unwrap(), "https://example.org/");
     assert_eq!(outcome.header("referrer-policy"), Some("same-origin"));
-    assert!(
-        outcome
-            .header("cache-control")
-            .unwrap()
-            .contains("no-store")
-    );
+    let cache = outcome.header("cache-control").unwrap();
+    assert!(cache.contains("no-store"), "{cache}");
     id
 }
 
 /// Checks that the page carries no id to anybody.
 #[track_caller]
 fn carries_nothing(outcome: &Outcome, text: &str) {
-    assert_eq!(
-        outcome.body,
-        format!("{text}\nnext?a=1#end\n\nhttps://example.org/\n")
-    );
+    let expected = format!("{text}\nnext?a=1#end\n\nhttps://example.org/\n");
+    assert_eq!(outcome.body, expected);
     assert_eq!(outcome.header("referrer-policy"), None);
+}
+
+/// Checks how often the visitor has been there.
+#[track_caller]
+fn begins(outcome: &Outcome, text: &str) {
+    let line = outcome.body.lines().next();
+    assert_eq!(line, Some(text), "{}", outcome.body);
 }
 
 #[test]
@@ -71,15 +71,11 @@ fn of_several_ids_in_a_link_or_a_form_the_first_that_is_live_counts() {
         } else {
             request(&site).form(&query).run()
         };
-        let views = format!("views {}\n", number + 2);
-        assert!(page.body.starts_with(&views), "{}", page.body);
+        begins(&page, &format!("views {}", number + 2));
     }
-    let posted = format!("sessionId={id}");
-    let page = request(&site)
-        .form(&posted)
-        .query(&format!("sessionId={UNKNOWN}"))
-        .run();
-    assert!(page.body.starts_with("views 6\n"), "{}", page.body);
+    let page = request(&site).form(&format!("sessionId={id}"));
+    let page = page.query(&format!("sessionId={UNKNOWN}"));
+    begins(&page.run(), "views 6");
 }
 
 #[test]
@@ -91,18 +87,14 @@ fn a_client_without_cookies_is_known_by_its_links_and_its_forms() {
     assert_eq!(first.id(), id);
     let query = format!("a=1&sessionId={id}");
     let second = request(&site).query(&query).run();
-    assert!(second.body.starts_with("views 2\n"), "{}", second.body);
+    begins(&second, "views 2");
     assert_eq!(linked_id(&second), id);
     // A cookie now would let whoever made the link give its session to others for good.
     assert_eq!(second.header("set-cookie"), None);
     let third = request(&site).form(&query).run();
-    assert!(third.body.starts_with("views 3\n"), "{}", third.body);
+    begins(&third, "views 3");
     let read = request(&site).query(&format!("mode=read&{query}")).run();
-    assert!(
-        read.body.starts_with("read Some(Some(3))\n"),
-        "{}",
-        read.body
-    );
+    begins(&read, "read Some(Some(3))");
     assert_eq!(linked_id(&read), id);
     assert_eq!(site.files().len(), 1);
 }
@@ -112,10 +104,9 @@ fn a_client_whose_cookie_holds_the_id_needs_it_in_no_link() {
     let site = open_site();
     let id = request(&site).run().id();
     carries_nothing(&request(&site).visitor(&id).run(), "views 2");
-    let both = request(&site)
-        .visitor(&id)
-        .query(&format!("sessionId={id}"));
-    carries_nothing(&both.run(), "views 3");
+    let query = format!("sessionId={id}");
+    let both = request(&site).visitor(&id).query(&query).run();
+    carries_nothing(&both, "views 3");
 }
 
 #[test]
@@ -133,7 +124,7 @@ fn an_unknown_id_in_a_link_is_not_adopted() {
     for text in [UNKNOWN, "../../etc/passwd", "", "%00"] {
         let query = format!("sessionId={text}");
         let outcome = request(&site).query(&query).run();
-        assert!(outcome.body.starts_with("views 1\n"), "{}", outcome.body);
+        begins(&outcome, "views 1");
         assert_ne!(linked_id(&outcome), text);
     }
 }
@@ -154,32 +145,26 @@ fn a_page_without_a_session_carries_no_id_and_makes_none() {
 fn links_carry_the_new_id_when_it_changes_and_none_after_the_end() {
     let site = open_site();
     let old = linked_id(&request(&site).run());
-    let outcome = request(&site)
-        .query(&format!("mode=new+id&sessionId={old}"))
-        .run();
+    let change = |id: &str| request(&site).query(&format!("mode=new+id&sessionId={id}"));
+    let outcome = change(&old).run();
     // Whoever wrote a link to this page must not have a part in what follows.
     assert_eq!(outcome.header("set-cookie"), None);
     let old = linked_id(&outcome);
-    let outcome = request(&site)
-        .query(&format!("mode=new+id&sessionId={old}"))
-        .variable("HTTP_SEC_FETCH_SITE", "same-origin")
-        .run();
+    let own = change(&old).variable("HTTP_SEC_FETCH_SITE", "same-origin");
+    let outcome = own.run();
     let new = linked_id(&outcome);
     assert_ne!(new, old);
     assert_eq!(outcome.id(), new);
     let outcome = request(&site).query(&format!("sessionId={new}")).run();
-    assert!(outcome.body.starts_with("views 4\n"), "{}", outcome.body);
-    let outcome = request(&site)
-        .query(&format!("mode=destroy&sessionId={new}"))
-        .run();
+    begins(&outcome, "views 4");
+    let ended = request(&site).query(&format!("mode=destroy&sessionId={new}"));
+    let outcome = ended.run();
     assert!(!outcome.body.contains("sessionId"), "{}", outcome.body);
     // All that is left tells requests under way of the first change.
     let left = site.files().into_iter();
     let left = left.map(|name| std::fs::read_to_string(site.sessions().join(name)).unwrap());
-    assert!(
-        left.into_iter()
-            .all(|text| text.contains(r#""replaced":"marker""#))
-    );
+    let mut left = left.map(|text| text.contains(r#""replaced":"marker""#));
+    assert!(left.all(|is_marker| is_marker));
 }
 
 /// What a browser says about the page that a request comes from, and whether it is ours.
@@ -199,27 +184,18 @@ const ORIGINS: [(&str, &str, bool); 9] = [
 fn no_other_site_gives_a_visitor_its_session_by_a_link_or_a_form() {
     let site = open_site();
     for (name, value, is_own) in ORIGINS {
-        let from = |cgi: Cgi| {
-            cgi.variable("HTTP_HOST", "example.org")
-                .variable(name, value)
-        };
+        let here = |cgi: Cgi| cgi.variable("HTTP_HOST", "example.org");
+        let from = |cgi: Cgi| here(cgi).variable(name, value);
         // The attacker has a session of its own, and knows its id and the token of its forms.
         let page = request(&site).query("mode=token").run();
         let token = page.body.split('"').nth(5).unwrap();
         let (mut id, token) = (page.id(), format!("csrfToken={token}"));
         let form = format!("sessionId={id}&{token}");
-        for sent in [
-            request(&site).query("mode=order").form(&form),
-            request(&site)
-                .query(&format!("mode=order&sessionId={id}"))
-                .form(&token),
-        ] {
-            let outcome = from(sent).run();
-            assert_eq!(
-                outcome.status,
-                if is_own { 200 } else { 403 },
-                "{name} {value}"
-            );
+        let shown = format!("mode=order&sessionId={id}");
+        for (query, form) in [("mode=order", &form), (&shown, &token)] {
+            let outcome = from(request(&site).query(query).form(form)).run();
+            let seen = outcome.status;
+            assert_eq!(seen, if is_own { 200 } else { 403 }, "{name} {value}");
             assert_eq!(outcome.header("set-cookie"), None, "{name} {value}");
         }
         // Without a check of the token the visitor is in that session for this page alone.
@@ -248,10 +224,8 @@ fn an_id_given_in_code_is_used_and_cookies_are_neither_read_nor_sent() {
     let site = open_site();
     let visitor = request(&site).run().id();
     for views in 1..3 {
-        let outcome = request(&site)
-            .visitor(&visitor)
-            .variable("HTTP_X_GIVEN_ID", UNKNOWN)
-            .run();
+        let given = request(&site).variable("HTTP_X_GIVEN_ID", UNKNOWN);
+        let outcome = given.visitor(&visitor).run();
         carries_nothing(&outcome, &format!("views {views}"));
         assert_eq!(outcome.header("set-cookie"), None);
     }
@@ -261,27 +235,21 @@ fn an_id_given_in_code_is_used_and_cookies_are_neither_read_nor_sent() {
 #[test]
 fn fields_of_a_form_are_kept_over_several_pages() {
     let site = open_site();
-    let first = request(&site)
-        .query("mode=fields")
-        .form("name=Ada&colour=red&colour=blue&other=1")
-        .run();
+    let first = request(&site).query("mode=fields");
+    let first = first.form("name=Ada&colour=red&colour=blue&other=1").run();
     let text = r#"Some("Ada") ["red", "blue"] ["colour", "name"]"#;
     assert!(first.body.starts_with(text), "{}", first.body);
     let id = first.id();
     let second = request(&site).visitor(&id).query("mode=fields").run();
     carries_nothing(&second, text);
     // What is sent counts more than what is kept, and takes its place.
-    let third = request(&site)
-        .visitor(&id)
-        .query("mode=fields&colour=green")
-        .run();
+    let third = request(&site).query("mode=fields&colour=green");
+    let third = third.visitor(&id).run();
     carries_nothing(&third, r#"Some("Ada") ["green"] ["colour", "name"]"#);
     // Of all fields, those that no key can name are passed over.
     let all = request(&site).query("mode=fields&all=1&colour=pink&colour=grey");
-    let form = format!(
-        "name=Bob&=x&{}=1&name=Eve&sessionId=1&csrfToken=1",
-        "n".repeat(129)
-    );
+    let long = "n".repeat(129);
+    let form = format!("name=Bob&=x&{long}=1&name=Eve&sessionId=1&csrfToken=1");
     let all = all.form(&form).run();
     let text = r#"Some("Bob") ["pink", "grey"] ["all", "colour", "mode", "name"]"#;
     assert!(all.body.starts_with(text), "{}", all.body);
@@ -302,21 +270,14 @@ fn a_form_without_the_sessions_token_is_refused_and_changes_nothing() {
     for form in ["a=1", "csrfToken=", &format!("csrfToken={UNKNOWN}")] {
         let refused = order().form(form).run();
         assert_eq!(refused.status, 403, "{}", refused.body);
-        assert!(
-            refused.stderr.contains("does not hold the token"),
-            "{}",
-            refused.stderr
-        );
+        let reason = &refused.stderr;
+        assert!(reason.contains("does not hold the token"), "{reason}");
     }
-    let stranger = request(&site)
-        .query("mode=order")
-        .form(&format!("csrfToken={token}"));
+    let form = format!("csrfToken={token}");
+    let stranger = request(&site).query("mode=order").form(&form);
     assert_eq!(stranger.run().status, 403);
     assert_eq!(fs::read(site.only_file()).unwrap(), before);
-    carries_nothing(
-        &order().form(&format!("csrfToken={token}")).run(),
-        "views 1",
-    );
+    carries_nothing(&order().form(&form).run(), "views 1");
     let script = order().method("POST").variable("HTTP_X_CSRF_TOKEN", token);
     carries_nothing(&script.run(), "views 2");
 }

@@ -93,11 +93,8 @@ fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
         format!("cgi_session::request: session={digest} text=on purpose (session {digest})");
     assert_eq!(line, expected);
     // The line of the log that every program writes is there, too, and once.
-    assert_eq!(
-        failed.stderr.matches("own_pages: on purpose").count(),
-        1,
-        "{failed:#?}"
-    );
+    let seen = failed.stderr.matches("own_pages: on purpose").count();
+    assert_eq!(seen, 1, "{failed:#?}");
     let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
     let held = manager.start(format!("sessionId={id}")).unwrap();
     let busy = Cgi::new("own_pages", &site).visitor(&id).run();

@@ -21,13 +21,16 @@ fn seen(request: RequestBuilder) -> String {
     });
     let seen = response.body_text().into_owned();
     let cookie = response.headers()[SET_COOKIE].to_str().unwrap();
-    assert_eq!(
-        cookie.contains("; Secure"),
-        seen.ends_with(" https"),
-        "{cookie}"
-    );
+    let found = cookie.contains("; Secure");
+    assert_eq!(found, seen.ends_with(" https"), "{cookie}");
     seen
 }
+
+/// The header of RFC 7239.
+const FORWARDED: [(&str, &str); 2] = [
+    ("trustedProxies", "10.0.0.0/8"),
+    ("trustedProxyHeader", "forwarded"),
+];
 
 /// Each row: `REMOTE_ADDR`, what the request says besides, and what comes of it.
 const ROWS: &str = "
@@ -75,35 +78,24 @@ fn a_trusted_proxy_is_believed_and_nothing_else_is() {
 
 #[test]
 fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
+    let own = "for=10.0.0.2";
+    let of_ipv6 = r#"For="[2001:db8::7]:4711" ; PROTO="https";by=10.0.0.1"#;
+    let in_one = "for=203.0.113.9;proto=https, for=192.0.2.7;proto=http, for=10.0.0.2";
+    let in_three = [
+        "for=203.0.113.9",
+        "for=192.0.2.7;proto=https",
+        "for=10.0.0.2;proto=http",
+    ];
     for (fields, expected) in [
         (&["for=192.0.2.7;proto=https"][..], "192.0.2.7 https"),
-        (
-            &["For=\"[2001:db8::7]:4711\" ; PROTO=\"https\";by=10.0.0.1"],
-            "2001:db8::7 https",
-        ),
-        (
-            &["for=203.0.113.9;proto=https, for=192.0.2.7;proto=http, for=10.0.0.2"],
-            "192.0.2.7 http",
-        ),
-        (
-            &[
-                "for=203.0.113.9",
-                "for=192.0.2.7;proto=https",
-                "for=10.0.0.2;proto=http",
-            ],
-            "192.0.2.7 https",
-        ),
+        (&[of_ipv6], "2001:db8::7 https"),
+        (&[in_one], "192.0.2.7 http"),
+        (&in_three, "192.0.2.7 https"),
         (&["for=\"a, for=b\", for=192.0.2.7"], "192.0.2.7 http"),
         // A quote of the client's does not swallow what the proxy adds.
         (&["for=\"", "for=192.0.2.7;proto=https"], "192.0.2.7 https"),
-        (
-            &["for=192.0.2.7;by=\"a, b\"", "for=10.0.0.2"],
-            "192.0.2.7 http",
-        ),
-        (
-            &["for=192.0.2.7;by=\"a\\\", b\"", "for=10.0.0.2"],
-            "10.0.0.1 http",
-        ),
+        (&[r#"for=192.0.2.7;by="a, b""#, own], "192.0.2.7 http"),
+        (&[r#"for=192.0.2.7;by="a\", b""#, own], "10.0.0.1 http"),
         (&["for=unknown;proto=https"], "10.0.0.1 https"),
         (&["for=_hidden, for=10.0.0.2"], "10.0.0.1 http"),
         (&["for=\"192.0.2.7;proto=https"], "10.0.0.1 http"),
@@ -114,15 +106,10 @@ fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
         (&["=;,;="], "10.0.0.1 http"),
         (&[""], "10.0.0.1 http"),
     ] {
-        let settings = [
-            ("trustedProxies", "10.0.0.0/8"),
-            ("trustedProxyHeader", "forwarded"),
-        ];
-        let request = client(&settings).get("/").remote_address("10.0.0.1");
+        let request = client(&FORWARDED).get("/").remote_address("10.0.0.1");
         let request = request.header("x-forwarded-proto", "https");
-        let request = fields
-            .iter()
-            .fold(request, |request, field| request.header("forwarded", field));
+        let with = |request: RequestBuilder, field: &&str| request.header("forwarded", field);
+        let request = fields.iter().fold(request, with);
         assert_eq!(seen(request), expected, "{fields:?}");
     }
 }
@@ -134,11 +121,7 @@ fn bytes_that_are_no_text_hide_nothing_that_a_proxy_adds() {
     let request = x_forwarded.get("/").remote_address("10.0.0.1");
     let request = request.header("x-forwarded-for", b"\xff, 192.0.2.7");
     assert_eq!(seen(request), "192.0.2.7 http");
-    let forwarded = client(&[
-        ("trustedProxies", "10.0.0.0/8"),
-        ("trustedProxyHeader", "forwarded"),
-    ]);
-    let request = forwarded.get("/").remote_address("10.0.0.1");
+    let request = client(&FORWARDED).get("/").remote_address("10.0.0.1");
     let request = request.header("forwarded", b"for=\xff, for=192.0.2.7;proto=https");
     assert_eq!(seen(request), "192.0.2.7 https");
 }
@@ -146,19 +129,11 @@ fn bytes_that_are_no_text_hide_nothing_that_a_proxy_adds() {
 #[test]
 fn what_a_proxy_says_of_the_scheme_comes_before_what_the_server_says() {
     let settings = [("trustedProxies", "10.0.0.1")];
-    let request = client(&settings)
-        .get("/")
-        .remote_address("10.0.0.1")
-        .over_https(true);
-    assert_eq!(
-        seen(request.header("x-forwarded-proto", "http")),
-        "10.0.0.1 http"
-    );
-    let request = client(&settings)
-        .get("/")
-        .remote_address("10.0.0.1")
-        .over_https(true);
-    assert_eq!(seen(request), "10.0.0.1 https");
+    let request = || client(&settings).get("/").over_https(true);
+    let by_https = || request().remote_address("10.0.0.1");
+    let found = seen(by_https().header("x-forwarded-proto", "http"));
+    assert_eq!(found, "10.0.0.1 http");
+    assert_eq!(seen(by_https()), "10.0.0.1 https");
 }
 
 #[test]
@@ -166,10 +141,8 @@ fn without_trusted_proxies_nothing_of_it_counts() {
     let request = client(&[]).get("/").remote_address("10.0.0.1");
     let request = request.header("x-forwarded-for", "192.0.2.7");
     let request = request.header("x-forwarded-proto", "https");
-    assert_eq!(
-        seen(request.header("forwarded", "for=192.0.2.7;proto=https")),
-        "10.0.0.1 http"
-    );
+    let found = seen(request.header("forwarded", "for=192.0.2.7;proto=https"));
+    assert_eq!(found, "10.0.0.1 http");
 }
 
 #[test]

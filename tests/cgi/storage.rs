@@ -74,11 +74,8 @@ fn a_damaged_session_begins_again_and_is_set_aside() {
     let file = site.only_file();
     fs::write(&file, "[{\"v\":1").unwrap();
     let answer = Cgi::new("counter", &site).visitor(&id).run();
-    assert_eq!(
-        (answer.status, answer.stderr.lines().count()),
-        (200, 1),
-        "{answer:#?}"
-    );
+    let seen = (answer.status, answer.stderr.lines().count());
+    assert_eq!(seen, (200, 1), "{answer:#?}");
     assert!(answer.body.contains("here 1 time"), "{answer:#?}");
     assert_ne!(answer.id(), id);
     let aside = file.with_extension("corrupt");

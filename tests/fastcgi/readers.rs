@@ -42,10 +42,8 @@ fn expect_linear(name: &str, mut cost: impl FnMut(usize) -> Duration) {
         whole = whole.min(cost(MEGABYTE));
         let ratio = whole.as_secs_f64() / short.max(NOTHING).as_secs_f64();
         if ratio < WORST_RATIO {
-            println!(
-                "{name}: {whole:.1?} of CPU for a megabyte, {ratio:.1} times that of a quarter"
-            );
-            return;
+            let cost = format!("{whole:.1?} of CPU for a megabyte");
+            return println!("{name}: {cost}, {ratio:.1} times that of a quarter");
         }
     }
     panic!("{name}: {short:?} for {SHORT} bytes, {whole:?} for {MEGABYTE}");
@@ -81,10 +79,8 @@ fn started(settings: &[(&'static str, &str)]) -> Server {
         .variable("ECHO_PARAMS", 4 << 20)
         .variable("CGI_SESSION_ERROR_LOG", "stderr")
         .variable("CGI_SESSION_CLEAN_UP_DELAY", "0");
-    let set = settings
-        .iter()
-        .fold(setup, |setup, (name, value)| setup.variable(name, value));
-    set.start()
+    let set = |setup: Setup, (name, value): &(&'static str, &str)| setup.variable(name, value);
+    settings.iter().fold(setup, set).start()
 }
 
 /// What the program spends on a request made of so many bytes.
@@ -151,9 +147,8 @@ fn forms_and_queries() {
             let name = format!("{mode} of a form of many names, at most {limit}");
             expect_linear_request(&server, &name, |length| form(mode, &counted("0&", length)));
             let name = format!("{mode} of a query of many names, at most {limit}");
-            expect_linear_request(&server, &name, |length| {
-                query(mode, &counted("0=&", length))
-            });
+            let request = |length| query(mode, &counted("0=&", length));
+            expect_linear_request(&server, &name, request);
         }
     }
 }
@@ -166,13 +161,11 @@ fn ids_in_queries_and_forms_and_addresses_for_links() {
     ]);
     for text in ["sessionId=0&", "0=&", "%0&"] {
         let name = format!("ids in a query of {text}");
-        expect_linear_request(&server, &name, |length| {
-            query("read", &counted(text, length))
-        });
+        let request = |length| query("read", &counted(text, length));
+        expect_linear_request(&server, &name, request);
         let name = format!("ids in a form of {text}");
-        expect_linear_request(&server, &name, |length| {
-            form("read", &counted(text, length))
-        });
+        let request = |length| form("read", &counted(text, length));
+        expect_linear_request(&server, &name, request);
     }
     for text in ["a", "/", "?", "%23", "%5c", ":", "%26"] {
         let name = format!("a link to {text}");
@@ -186,17 +179,7 @@ fn cookies_and_other_variables() {
     let server = started(&[]);
     let nearly = format!("sessionId={}0; ", &ID[6..]);
     for mode in ["cookie", "read", "count"] {
-        for text in [
-            ";",
-            "=",
-            ",",
-            "a=b; ",
-            "sessionId=; ",
-            "=\"",
-            "; sessionId",
-            " ",
-            "\t ;",
-        ] {
+        for text in ";|=|,|a=b; |sessionId=; |=\"|; sessionId| |\t ;".split('|') {
             let name = format!("{mode} with cookies of {text}");
             let request = |length| with_variable(mode, "HTTP_COOKIE", &repeated(text, length));
             expect_linear_request(&server, &name, request);
@@ -220,13 +203,11 @@ fn cookies_and_other_variables() {
         };
         expect_linear_request(&server, &name, request);
     }
+    let long = [&[0x80, 0, 0, 1, 0x80, 0, 0, 0][..], b"a"].concat();
     for (name, one) in [
         ("empty variables", pair(b"", b"")),
         ("one header field over and over", pair(b"HTTP_A", b"b")),
-        (
-            "lengths of four bytes",
-            [&[0x80, 0, 0, 1, 0x80, 0, 0, 0][..], b"a"].concat(),
-        ),
+        ("lengths of four bytes", long),
     ] {
         expect_linear_request(&server, name, |length| {
             let all = params("GET", "mode=header&name=a", &[]);
@@ -236,11 +217,8 @@ fn cookies_and_other_variables() {
     }
     expect_linear_request(&server, "many header fields", |length| {
         let all = (0..length / 12).map(|n| pair(format!("HTTP_{n:x}").as_bytes(), b""));
-        let all = [
-            params("GET", "mode=variables", &[]),
-            all.flatten().collect(),
-        ]
-        .concat();
+        let first = params("GET", "mode=variables", &[]);
+        let all: Vec<u8> = first.into_iter().chain(all.flatten()).collect();
         [head(1, 0, &all), record(STDIN, 1, b"")].concat()
     });
 }
@@ -250,38 +228,23 @@ fn records_of_one_byte_and_records_of_no_request() {
     let server = started(&[]);
     let asked = || params("GET", "mode=body", &[]);
     expect_linear_request(&server, "a body in records of one byte", |length| {
-        [
-            head(1, 0, &asked()),
-            stream(STDIN, 1, &vec![b'x'; length / 9], 1),
-        ]
-        .concat()
+        let body = stream(STDIN, 1, &vec![b'x'; length / 9], 1);
+        [head(1, 0, &asked()), body].concat()
     });
     expect_linear_request(&server, "parameters in records of one byte", |length| {
         let all = [asked(), pair(b"A", &vec![b'x'; length / 9])].concat();
-        [
-            begin(1, 0),
-            stream(PARAMS, 1, &all, 1),
-            record(STDIN, 1, b""),
-        ]
-        .concat()
+        let all = stream(PARAMS, 1, &all, 1);
+        [begin(1, 0), all, record(STDIN, 1, b"")].concat()
     });
     expect_linear_request(&server, "records of other requests", |length| {
         let other = record(STDIN, 2, b"").repeat(length / 8);
-        [
-            begin(1, 0),
-            other,
-            stream(PARAMS, 1, &asked(), 60_000),
-            record(STDIN, 1, b""),
-        ]
-        .concat()
+        let all = stream(PARAMS, 1, &asked(), 60_000);
+        [begin(1, 0), other, all, record(STDIN, 1, b"")].concat()
     });
     let clock = clock_getcpuclockid(Pid::from_raw(server.pid().try_into().unwrap())).unwrap();
     expect_linear("questions about limits", |length| {
-        let question = record(
-            GET_VALUES,
-            0,
-            &pair(b"FCGI_MAX_CONNS", b"").repeat(length / 64 / 16),
-        );
+        let questions = pair(b"FCGI_MAX_CONNS", b"").repeat(length / 64 / 16);
+        let question = record(GET_VALUES, 0, &questions);
         cpu_of(clock, || {
             let mut client = server.connect();
             for _ in 0..64 {
@@ -295,9 +258,7 @@ fn records_of_one_byte_and_records_of_no_request() {
 #[test]
 fn json_that_a_client_had_put_into_its_session() {
     let config = Config::new().set("storageType", "ram").unwrap();
-    let config = config
-        .set("maxRecordBytes", (64 << 20).to_string())
-        .unwrap();
+    let config = config.set("maxRecordBytes", "67108864").unwrap();
     let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
     let deep = |length: usize| {
         let nest = ["[".repeat(99), "]".repeat(99)].concat() + ",";
@@ -309,32 +270,20 @@ fn json_that_a_client_had_put_into_its_session() {
     };
     let array =
         |text: &str, length| format!("[{}0]", String::from_utf8(repeated(text, length)).unwrap());
+    let many_keys = move |length: usize| object("\"0\":1,", length);
+    let objects = move |length: usize| object("\"0\":{\"a\":{}},", length);
+    let escapes = |length: usize| format!("\"{}\"", "\\\"\\u0041\\\\".repeat(length / 10));
+    let quotes = move |length: usize| array("\"\\\"\",", length - length % 5);
+    let numbers = move |length: usize| array("1,", length - length % 2);
+    let one_number = |length: usize| format!("0.{}", "9".repeat(length));
     let texts: [(&str, Text); 7] = [
         ("deep arrays", Box::new(deep)),
-        (
-            "many keys",
-            Box::new(move |length| object("\"0\":1,", length)),
-        ),
-        (
-            "objects in objects",
-            Box::new(move |length| object("\"0\":{\"a\":{}},", length)),
-        ),
-        (
-            "escapes",
-            Box::new(|length| format!("\"{}\"", "\\\"\\u0041\\\\".repeat(length / 10))),
-        ),
-        (
-            "quotes",
-            Box::new(move |length| array("\"\\\"\",", length - length % 5)),
-        ),
-        (
-            "numbers",
-            Box::new(move |length| array("1,", length - length % 2)),
-        ),
-        (
-            "one number",
-            Box::new(|length| format!("0.{}", "9".repeat(length))),
-        ),
+        ("many keys", Box::new(many_keys)),
+        ("objects in objects", Box::new(objects)),
+        ("escapes", Box::new(escapes)),
+        ("quotes", Box::new(quotes)),
+        ("numbers", Box::new(numbers)),
+        ("one number", Box::new(one_number)),
     ];
     for (name, text) in texts {
         expect_linear(&format!("to put in {name}"), |length| {
@@ -347,12 +296,8 @@ fn json_that_a_client_had_put_into_its_session() {
                 session.save().unwrap();
             })
         });
-        for values in [
-            "{\"\":{\"value\":TEXT}}",
-            "{\"\":TEXT,\"@\":TEXT}",
-            "TEXT",
-            "{\"@\":{\"flash\":TEXT}}",
-        ] {
+        let values = r#"{"":{"value":TEXT}} {"":TEXT,"@":TEXT} TEXT {"@":{"flash":TEXT}}"#;
+        for values in values.split(' ') {
             expect_linear(&format!("to open {name} as {values}"), |length| {
                 let store = MemoryStore::new(&config).unwrap();
                 let manager = SessionManager::with_store(config.clone(), store.clone()).unwrap();
@@ -382,12 +327,10 @@ fn sealed_cookies_that_nobody_sealed() {
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
     let config = Config::new().set("storageType", "cookie").unwrap();
     let manager = SessionManager::new(config.set("secretKeyFile", &keys).unwrap()).unwrap();
-    for text in [
-        "sessionId=0; ",
-        "sessionId=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA0; ",
-    ] {
+    for value in [0, 38].map(|length| "A".repeat(length)) {
+        let text = format!("sessionId={value}0; ");
         expect_linear(&format!("sealed cookies of {text}"), |length| {
-            let header = counted(text, length);
+            let header = counted(&text, length);
             cpu_of(ClockId::CLOCK_THREAD_CPUTIME_ID, || {
                 assert!(manager.existing(&header).unwrap().is_none());
             })

@@ -28,6 +28,11 @@ fn case(name: impl Into<String>, bytes: impl Into<Vec<u8>>, answers: &[&str]) ->
     }
 }
 
+/// The rest of a request of this id that has begun already.
+fn rest(id: u16) -> Vec<u8> {
+    get(id, KEEP, "")[16..].to_vec()
+}
+
 /// Tries each case, on both kinds of socket; after each a good request is answered at once.
 fn check(cases: &[Case]) {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
@@ -162,17 +167,8 @@ fn what_is_no_fastcgi_is_not_listened_to() {
 #[test]
 fn types_that_nobody_knows_or_no_server_sends_are_answered_or_ignored() {
     let mut cases = Vec::new();
-    for kind in [
-        0,
-        END,
-        STDOUT,
-        STDERR,
-        GET_VALUES_RESULT,
-        UNKNOWN_TYPE,
-        12,
-        77,
-        255,
-    ] {
+    let of_server = [END, STDOUT, STDERR, GET_VALUES_RESULT, UNKNOWN_TYPE];
+    for kind in of_server.into_iter().chain([0, 12, 77, 255]) {
         let content = vec![b'c'; usize::from(kind)];
         let unknown = format!("unknown {kind}");
         let to_all = record(kind, 0, &content);
@@ -181,7 +177,7 @@ fn types_that_nobody_knows_or_no_server_sends_are_answered_or_ignored() {
         let name = format!("type {kind} to a request that is none");
         cases.push(case(name, record(kind, 9, &content), &["open"]));
         let (own, other) = (record(kind, 1, &content), record(kind, 2, &content));
-        let within = [begin(1, KEEP), own, other, get(1, KEEP, "")[16..].to_vec()].concat();
+        let within = [begin(1, KEEP), own, other, rest(1)].concat();
         let name = format!("type {kind} amid a request");
         cases.push(case(name, within, &["1 answered 200", "open"]));
     }
@@ -201,25 +197,14 @@ fn types_that_nobody_knows_or_no_server_sends_are_answered_or_ignored() {
 
 #[test]
 fn a_request_begins_only_as_the_specification_says() {
-    let rest = get(1, KEEP, "")[16..].to_vec();
+    let short = record(BEGIN, 1, &[0, 1, 0, 0, 0, 0, 0]);
     let long = record(BEGIN, 1, &[0, 1, KEEP, 0, 0, 0, 0, 0, 1, 2, 3, 4]);
+    let (long, last) = ([long, rest(1)].concat(), get(65535, KEEP, ""));
     let mut cases = vec![
         case("an empty beginning", record(BEGIN, 1, b""), &["closed"]),
-        case(
-            "a short beginning",
-            record(BEGIN, 1, &[0, 1, 0, 0, 0, 0, 0]),
-            &["closed"],
-        ),
-        case(
-            "a long beginning",
-            [long, rest].concat(),
-            &["1 answered 200", "open"],
-        ),
-        case(
-            "id 65535",
-            get(65535, KEEP, ""),
-            &["65535 answered 200", "open"],
-        ),
+        case("a short beginning", short, &["closed"]),
+        case("a long beginning", long, &["1 answered 200", "open"]),
+        case("id 65535", last, &["65535 answered 200", "open"]),
     ];
     for role in [0_u16, 2, 3, 256, 257, 65535] {
         for (flags, end) in [(0, "closed"), (KEEP, "open")] {
@@ -233,11 +218,8 @@ fn a_request_begins_only_as_the_specification_says() {
     let mut with_body = begin(1, 0);
     with_body[9] = 2;
     with_body.extend(stream(PARAMS, 1, &vec![b'p'; 300_000], 60_000));
-    cases.push(case(
-        "a filter with much to say",
-        with_body,
-        &["1 ended 3 with 403", "closed"],
-    ));
+    let answers = ["1 ended 3 with 403", "closed"];
+    cases.push(case("a filter with much to say", with_body, &answers));
     check(&cases);
 }
 
@@ -261,76 +243,53 @@ fn one_request_at_a_time_is_served_and_others_do_not_reach_it() {
         foreign,
         record(STDIN, 1, b""),
     ];
-    let rest = get(1, KEEP, "")[16..].to_vec();
-    let second = |id| [begin(1, KEEP), begin(id, 0), rest.clone()].concat();
+    let second = |id| [begin(1, KEEP), begin(id, 0), rest(1)].concat();
     let amid_body = [
         body_head(KEEP),
         record(STDIN, 1, b"b"),
         begin(2, 0),
         record(STDIN, 1, b""),
     ];
-    let cases = [
+    let parts = parts.concat();
+    let answered = ["2 ended 1", "1 answered 200", "open"];
+    let once = ["1 ended 1", "1 answered 200", "open"];
+    check(&[
         case(
             "foreign records",
-            parts.concat(),
+            parts.clone(),
             &["1 answered 200", "open"],
         ),
-        case(
-            "another id",
-            second(2),
-            &["2 ended 1", "1 answered 200", "open"],
-        ),
-        case(
-            "the same id",
-            second(1),
-            &["1 ended 1", "1 answered 200", "open"],
-        ),
-        case(
-            "amid a body",
-            amid_body.concat(),
-            &["2 ended 1", "1 answered 200", "open"],
-        ),
-    ];
-    check(&cases);
+        case("another id", second(2), &answered),
+        case("the same id", second(1), &once),
+        case("amid a body", amid_body.concat(), &answered),
+    ]);
     let server = Server::new("fastcgi_echo", Socket::StdinUnix);
-    assert_eq!(server.connect().ask(1, &parts.concat()).text(), "(absent)");
+    assert_eq!(server.connect().ask(1, &parts).text(), "(absent)");
 }
 
 #[test]
 fn questions_are_answered_at_any_time() {
-    let all = [
-        pair(b"FCGI_MAX_CONNS", b""),
-        pair(b"FCGI_MAX_REQS", b""),
-        pair(b"FCGI_MPXS_CONNS", b""),
-    ];
+    let names = ["FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS"];
+    let all = names.map(|name| pair(name.as_bytes(), b""));
     let all = record(GET_VALUES, 0, &all.concat());
     let known =
         "values \u{e}\u{4}FCGI_MAX_CONNS1024\r\u{4}FCGI_MAX_REQS1024\u{f}\u{1}FCGI_MPXS_CONNS0";
-    let broken = record(
-        GET_VALUES,
-        0,
-        b"\xff\xff\xff\xff\xff\xff\xff\xffFCGI_MAX_CONNS",
+    let broken = [&[0xff; 8][..], b"FCGI_MAX_CONNS"].concat();
+    let (broken, unknown) = (
+        record(GET_VALUES, 0, &broken),
+        record(GET_VALUES, 0, &pair(b"X", b"y")),
     );
-    let request = get(1, KEEP, "");
-    let (begin, rest) = request.split_at(16);
-    let amid_params = [begin, &all, rest].concat();
+    let answered = [known, "1 answered 200", "open"];
+    let amid_params = [begin(1, KEEP), all.clone(), rest(1)].concat();
     let (some, end) = (record(STDIN, 1, b"some"), record(STDIN, 1, b""));
     let amid_body = [body_head(KEEP), some, all.clone(), end].concat();
     let cases = [
         case("all", all, &[known, "open"]),
         case("none", record(GET_VALUES, 0, b""), &["values ", "open"]),
-        case(
-            "unknown",
-            record(GET_VALUES, 0, &pair(b"X", b"y")),
-            &["values ", "open"],
-        ),
+        case("unknown", unknown, &["values ", "open"]),
         case("broken", broken, &["values ", "open"]),
-        case(
-            "amid parameters",
-            amid_params,
-            &[known, "1 answered 200", "open"],
-        ),
-        case("amid a body", amid_body, &[known, "1 answered 200", "open"]),
+        case("amid parameters", amid_params, &answered),
+        case("amid a body", amid_body, &answered),
     ];
     check(&cases);
 }
@@ -339,36 +298,23 @@ fn questions_are_answered_at_any_time() {
 fn an_abort_ends_the_request_and_a_kept_connection_stays_usable() {
     let abort = record(ABORT, 1, b"");
     let query = params("GET", "mode=count", &[]);
+    let of_another = [begin(1, KEEP), record(ABORT, 2, b""), rest(1)].concat();
+    let late = [get(1, KEEP, ""), abort.clone()].concat();
     let mut cases = vec![
         case("of nothing", abort.clone(), &["open"]),
-        case(
-            "of another",
-            [
-                begin(1, KEEP),
-                record(ABORT, 2, b""),
-                get(1, KEEP, "")[16..].to_vec(),
-            ]
-            .concat(),
-            &["1 answered 200", "open"],
-        ),
-        case(
-            "after the end",
-            [get(1, KEEP, ""), abort.clone()].concat(),
-            &["1 answered 200", "open"],
-        ),
+        case("of another", of_another, &["1 answered 200", "open"]),
+        case("after the end", late, &["1 answered 200", "open"]),
     ];
     for (flags, end) in [(0, "closed"), (KEEP, "open")] {
+        let (some, params) = (
+            record(STDIN, 1, &vec![b'b'; 50_000]),
+            record(PARAMS, 1, &query),
+        );
         let stages = [
             ("after the beginning", begin(1, flags)),
-            (
-                "amid parameters",
-                [begin(1, flags), record(PARAMS, 1, &query)].concat(),
-            ),
+            ("amid parameters", [begin(1, flags), params].concat()),
             ("before a body", body_head(flags)),
-            (
-                "amid a body",
-                [body_head(flags), record(STDIN, 1, &vec![b'b'; 50_000])].concat(),
-            ),
+            ("amid a body", [body_head(flags), some].concat()),
         ];
         for (stage, bytes) in stages {
             let bytes = [bytes, abort.clone()].concat();
@@ -392,11 +338,8 @@ fn padding_is_dropped_wherever_it_is() {
         padded(STDIN, 1, b"", 255),
         padded(GET_VALUES, 0, b"", 255),
     ];
-    check(&[case(
-        "255 bytes",
-        records.concat(),
-        &["1 answered 200", "values ", "open"],
-    )]);
+    let answers = ["1 answered 200", "values ", "open"];
+    check(&[case("255 bytes", records.concat(), &answers)]);
 }
 
 #[test]
@@ -413,26 +356,19 @@ fn kept_connections_serve_request_after_request_also_those_sent_ahead() {
     let ahead: Vec<u8> = (1..=200).flat_map(|id| get(id, KEEP, "")).collect();
     let answered: Vec<_> = (1..=200).map(|id| format!("{id} answered 200")).collect();
     let answered: Vec<_> = answered.iter().map(String::as_str).collect();
-    let cases = [
-        case("two", two, &["1 answered 200", "2 answered 200", "open"]),
-        case(
-            "the last is not kept",
-            last,
-            &["1 answered 200", "1 answered 200", "closed"],
-        ),
-        case(
-            "a body after its end",
-            after_end,
-            &["1 answered 200", "1 answered 200", "open"],
-        ),
+    let answers = |second, end| ["1 answered 200", second, end];
+    let (first, second) = ("1 answered 200", "2 answered 200");
+    check(&[
+        case("two", two, &answers(second, "open")),
+        case("the last is not kept", last, &answers(first, "closed")),
+        case("a body after its end", after_end, &answers(first, "open")),
         case(
             "an unread body",
             unread.concat(),
-            &["1 answered 200", "2 answered 200", "closed"],
+            &answers(second, "closed"),
         ),
         case("200 ahead", ahead, &answered),
-    ];
-    check(&cases);
+    ]);
 }
 
 #[test]
@@ -440,11 +376,8 @@ fn a_response_is_not_lost_to_what_the_server_sends_too_much() {
     let mut late = get(1, 0, "");
     late.extend(stream(STDIN, 1, &vec![b'l'; 300_000], 60_000));
     late.extend(get(2, 0, ""));
-    check(&[case(
-        "300 KB after the end",
-        late,
-        &["1 answered 200", "closed"],
-    )]);
+    let answers = ["1 answered 200", "closed"];
+    check(&[case("300 KB after the end", late, &answers)]);
 }
 
 #[test]
@@ -452,9 +385,8 @@ fn a_small_response_is_one_stdout_record_padded_to_eight() {
     let server = Server::new("fastcgi_echo", Socket::StdinUnix);
     let mut client = server.connect();
     client.send(&get(3, 0, "")).unwrap();
-    let kinds = std::iter::from_fn(|| client.record().unwrap());
-    let kinds: Vec<_> = kinds
-        .map(|record| (record.kind, record.content.is_empty()))
-        .collect();
+    let records = std::iter::from_fn(|| client.record().unwrap());
+    let kinds = records.map(|record| (record.kind, record.content.is_empty()));
+    let kinds: Vec<_> = kinds.collect();
     assert_eq!(kinds, [(STDOUT, false), (STDOUT, true), (END, false)]);
 }

@@ -74,10 +74,8 @@ fn cron_is_silent_where_the_program_was_removed() {
 #[test]
 fn cron_runs_as_the_servers_user_and_knows_the_usual_places() {
     let (times, user, _) = cron_line();
-    assert_eq!(
-        (times.join(" ").as_str(), user.as_str()),
-        ("9,39 * * * *", "www-data")
-    );
+    assert_eq!(times.join(" "), "9,39 * * * *");
+    assert_eq!(user, "www-data");
     let places = "PATH=/usr/local/bin:/usr/bin:/bin\n";
     assert!(shipped("cgi-session.cron").contains(places));
 }

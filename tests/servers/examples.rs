@@ -67,11 +67,8 @@ fn the_sessions_belong_to_the_servers_user_and_to_nobody_else() {
         let directory = servers.site.sessions();
         let owner = directory.metadata().unwrap().uid();
         let file = directory.join(name).metadata().unwrap();
-        assert_eq!(
-            (file.mode() & 0o7777, file.uid()),
-            (0o600, owner),
-            "{way:?}"
-        );
+        let seen = (file.mode() & 0o7777, file.uid());
+        assert_eq!(seen, (0o600, owner), "{way:?}");
     }
 }
 

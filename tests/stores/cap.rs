@@ -241,11 +241,8 @@ fn a_count_that_is_gone_or_rubbish_heals_at_the_next_creation() {
                 Some(bytes) => fs::write(place.file(".count"), bytes).unwrap(),
             }
             assert!(full_error(&place, ahead(11)).is_none());
-            assert_eq!(
-                (place.sessions(), place.count()),
-                (4, 4),
-                "{policy} {bytes:?}"
-            );
+            let seen = (place.sessions(), place.count());
+            assert_eq!(seen, (4, 4), "{policy} {bytes:?}");
         }
     }
 }

@@ -79,10 +79,8 @@ fn a_session_with_an_end_of_its_own_ends_then_whatever_the_files_time_says() {
     place.set_modified(&live, ago(100 * IDLE));
     place.set_modified(&over, ahead(IDLE));
     assert_eq!((place.read_n(&live), place.read_n(&over)), (Some(1), None));
-    assert_eq!(
-        (place.locked_n(&live), place.locked_n(&over)),
-        (Some(1), None)
-    );
+    let seen = (place.locked_n(&live), place.locked_n(&over));
+    assert_eq!(seen, (Some(1), None));
 }
 
 #[test]

@@ -152,10 +152,8 @@ fn on_a_full_disk_what_became_much_smaller_is_saved() {
     let (_, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();
     lease.commit(&record(2), now).unwrap();
     drop(lease);
-    assert_eq!(
-        n(&store.read(&id.digest(), now).unwrap().unwrap().record),
-        2
-    );
+    let seen = n(&store.read(&id.digest(), now).unwrap().unwrap().record);
+    assert_eq!(seen, 2);
     fs::remove_file(disk.path().join("filler")).unwrap();
     let large = fs::metadata(store.path(&id)).unwrap().len();
     let (_, mut lease) = store.lock(&id.digest(), DEADLINE, now).unwrap().unwrap();

@@ -52,10 +52,8 @@ fn below_the_floor_no_new_session_is_made_and_those_there_go_on() {
     // A new id is refused, and the old one loses nothing.
     refuses(&store, "minFreeSpace");
     drop(lease);
-    assert_eq!(
-        n(&store.read(&id.digest(), now).unwrap().unwrap().record),
-        3
-    );
+    let seen = n(&store.read(&id.digest(), now).unwrap().unwrap().record);
+    assert_eq!(seen, 3);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `cgi-session list`, `show`, `stats` and `destroy`, as administrators use them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -20,6 +21,12 @@ fn file_of_a_later_version(site: &Site) -> PathBuf {
     path
 }
 
+/// The variables that a command sets.
+fn variables_of(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    let variables = command.get_envs();
+    variables.filter_map(|(name, value)| Some((name, value?)))
+}
+
 #[test]
 fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     let site = Site::new();
@@ -28,25 +35,19 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     site.expired_session();
     let listed = site.run(&["list"]).exits_with(0);
     assert_eq!(listed.stdout.lines().count(), 2, "{listed:#?}");
-    let line = |digest: &str| {
+    let line = |digest: &str| -> Vec<String> {
         let line = listed.stdout.lines().find(|line| line.starts_with(digest));
-        line.unwrap()
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        let words = line.unwrap().split_whitespace();
+        words.map(str::to_owned).collect()
     };
     assert_eq!(&line(stored.digest())[6..], ["-", "\"\""]);
     assert_eq!(&line(&of_ada)[6..], ["ada", "-"]);
 
-    let of_user = site
-        .run(&["list", "--user", "ada", "--json"])
-        .exits_with(0)
-        .json();
+    let of_user = site.run(&["list", "--user", "ada", "--json"]);
+    let of_user = of_user.exits_with(0).json();
     assert_eq!(of_user[0]["digest"], of_ada.as_str());
     assert_eq!(of_user.as_array().unwrap().len(), 1);
-    site.run(&["list", "--user", "nobody"])
-        .exits_with(0)
-        .prints("");
+    site.prints(&["list", "--user", "nobody"], "");
 }
 
 #[test]
@@ -60,51 +61,36 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
     // Each of these characters takes two columns.
     site.session_of("漢字漢字漢字漢字漢字漢字");
     let name = "an application with a name that is long and takes a line for itself alone, too";
-    site.run_for(stored.cookie(), &["set", "--app", name, "cart", "x"])
-        .exits_with(0);
+    let set = site.run_for(stored.cookie(), &["set", "--app", name, "cart", "x"]);
+    set.exits_with(0);
     let on_terminal = |subcommand: &str, no_color: &str| {
         let tool = site.about(subcommand);
         let program = format!("{} {subcommand}", tool.get_program().display());
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &program, "/dev/null"]);
-        let variables = tool
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?)));
-        command
-            .envs(variables)
-            .env("NO_COLOR", no_color)
-            .env("TERM", "xterm");
+        command.envs(variables_of(&tool));
+        command.env("NO_COLOR", no_color).env("TERM", "xterm");
         Finished::of(command.stdin(Stdio::null())).stdout
     };
     let listed = on_terminal("list", "");
     assert!(listed.starts_with("\u{1b}[1mDIGEST"), "{listed}");
     let listed = on_terminal("list", "1");
     let lines: Vec<_> = listed.lines().collect();
-    assert!(
-        lines[0].starts_with("DIGEST") && lines.len() == 4,
-        "{listed}"
-    );
-    assert!(
-        listed.contains(&format!("{:.12} ", stored.digest())),
-        "{listed}"
-    );
+    assert!(lines[0].starts_with("DIGEST"), "{listed}");
+    assert_eq!(lines.len(), 4, "{listed}");
+    let short = format!("{:.12} ", stored.digest());
+    assert!(listed.contains(&short), "{listed}");
     assert!(lines.iter().all(|line| line.width() <= 80), "{listed}");
     let counted = on_terminal("stats", "");
-    assert!(
-        counted.contains("\u{1b}[1msessions       \u{1b}[0m3"),
-        "{counted}"
-    );
+    let bold = "\u{1b}[1msessions       \u{1b}[0m3";
+    assert!(counted.contains(bold), "{counted}");
     let counted = on_terminal("stats", "1");
-    assert!(
-        !counted.contains('\u{1b}') && counted.contains("application"),
-        "{counted}"
-    );
+    let is_plain = !counted.contains('\u{1b}');
+    assert!(is_plain && counted.contains("application"), "{counted}");
     assert!(counted.lines().all(|line| line.width() <= 80), "{counted}");
     let checked = on_terminal("check", "");
-    assert!(
-        checked.contains("\u{1b}[32mok       \u{1b}[0m"),
-        "{checked}"
-    );
+    let green = "\u{1b}[32mok       \u{1b}[0m";
+    assert!(checked.contains(green), "{checked}");
     let checked = on_terminal("check", "1");
     assert!(!checked.contains('\u{1b}'), "{checked}");
     let is_whole = |line: &str| line.contains("try: ") || !line.trim_start().contains(' ');
@@ -122,17 +108,14 @@ fn the_idle_times_that_programs_have_set_are_shown() {
     let idle = listed
         .stdout
         .lines()
-        .map(|line| line.split_whitespace().nth(4).unwrap());
-    let mut idle: Vec<_> = idle.collect();
+        .map(|line| line.split_whitespace().nth(4));
+    let mut idle: Vec<_> = idle.map(Option::unwrap).collect();
     idle.sort_unstable();
     assert_eq!(idle, ["30d", "60m"]);
-    let shown = site
-        .run(&["show", "--json", patient.digest()])
-        .exits_with(0)
-        .json();
-    assert_eq!(shown["idle"], 30 * 24 * 3600);
-    site.check(&[])
-        .says("unused for 60m (1 session), 30d (1 session); timeout is 60m here");
+    let shown = site.run(&["show", "--json", patient.digest()]);
+    assert_eq!(shown.exits_with(0).json()["idle"], 30 * 24 * 3600);
+    let times = "unused for 60m (1 session), 30d (1 session); timeout is 60m here";
+    site.check(&[]).says(times);
 }
 
 #[test]
@@ -161,20 +144,13 @@ fn a_session_that_cannot_be_read_is_said_on_stderr_and_the_others_are_listed() {
     let digest = later.file_stem().unwrap().to_str().unwrap();
     let listed = site.run(&["list"]).exits_with(1).says(stored.digest());
     let listed = listed.complains(digest).complains("version 2");
-    assert_eq!(
-        (listed.stdout.lines().count(), listed.stderr.lines().count()),
-        (1, 1)
-    );
-    site.run(&["stats"])
-        .exits_with(1)
-        .says("sessions       1")
-        .complains("1 session could not");
-    site.run(&["show", digest])
-        .exits_with(1)
-        .complains("version 2");
-    site.run(&["destroy", digest])
-        .exits_with(1)
-        .complains("version 2");
+    let seen = (listed.stdout.lines().count(), listed.stderr.lines().count());
+    assert_eq!(seen, (1, 1));
+    let counted = site.run(&["stats"]).exits_with(1);
+    let counted = counted.says("sessions       1");
+    counted.complains("1 session could not");
+    site.refuses(&["show", digest], 1, "version 2");
+    site.refuses(&["destroy", digest], 1, "version 2");
     assert!(later.exists());
 }
 
@@ -182,36 +158,23 @@ fn a_session_that_cannot_be_read_is_said_on_stderr_and_the_others_are_listed() {
 fn a_session_is_shown_with_everything_in_it() {
     let site = Site::new();
     let stored = site.session();
-    site.run_for(stored.cookie(), &["set", "name", "A\u{1b}[2J"])
-        .exits_with(0);
-    site.run_for(
-        stored.cookie(),
-        &["set", "--app", "shop", "--json", "cart", "[17]"],
-    )
-    .exits_with(0);
+    let cart = ["set", "--app", "shop", "--json", "cart", "[17]"];
+    site.prints_for(stored.cookie(), &["set", "name", "A\u{1b}[2J"], "");
+    site.prints_for(stored.cookie(), &cart, "");
     let shown = site.run(&["show", stored.digest()]).exits_with(0);
-    let shown = shown
-        .says("\"pageViews\": 7")
-        .says("application  shop")
-        .says("\\u001b[2J");
+    let shown = shown.says("\"pageViews\": 7").says("application  shop");
+    let shown = shown.says("\\u001b[2J");
     assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
     let id = stored.cookie().split_once('=').unwrap().1;
     assert!(!shown.stdout.contains(id), "the id is nobody's business");
 
-    let json = site
-        .run(&["show", "--json", &stored.digest()[..12]])
-        .exits_with(0)
-        .json();
+    let json = site.run(&["show", "--json", &stored.digest()[..12]]);
+    let json = json.exits_with(0).json();
     assert_eq!(json["digest"], stored.digest());
-    assert_eq!(
-        json["values"],
-        json!({"": {"pageViews": 7, "name": "A\u{1b}[2J"}, "shop": {"cart": [17]}})
-    );
-    let visitor = site
-        .run_for(stored.cookie(), &["show", "--json"])
-        .exits_with(0)
-        .json();
-    assert_eq!(visitor, json);
+    let values = json!({"": {"pageViews": 7, "name": "A\u{1b}[2J"}, "shop": {"cart": [17]}});
+    assert_eq!(json["values"], values);
+    let visitor = site.run_for(stored.cookie(), &["show", "--json"]);
+    assert_eq!(visitor.exits_with(0).json(), json);
 }
 
 #[test]
@@ -220,18 +183,12 @@ fn a_digest_that_names_no_session_or_several_is_refused() {
     let digest = site.session().digest().to_owned();
     for command in ["show", "destroy"] {
         let unknown = "0".repeat(64);
-        site.run(&[command, &unknown])
-            .exits_with(1)
-            .complains("there is no session");
-        site.run(&[command, "0123456789"])
-            .exits_with(1)
-            .complains("there is no session");
+        site.refuses(&[command, &unknown], 1, "there is no session");
+        site.refuses(&[command, "0123456789"], 1, "there is no session");
         for bad in ["abc", "../../../etc/passwd", "", &"a".repeat(65)] {
-            site.run(&[command, bad])
-                .exits_with(2)
-                .complains("is no digest");
+            site.refuses(&[command, bad], 2, "is no digest");
         }
-        site.run(&[command]).exits_with(2).complains("HTTP_COOKIE");
+        site.refuses(&[command], 2, "HTTP_COOKIE");
     }
     // A second session whose digest begins in the same way; what is in it does not matter.
     let other = format!("{}{}", &digest[..20], "0".repeat(44));
@@ -239,10 +196,8 @@ fn a_digest_that_names_no_session_or_several_is_refused() {
     site.run(&["show", &digest[..20]]).exits_with(0);
     let path = site.directory.join(format!("{other}.json"));
     fs::remove_file(path).unwrap();
-    site.run(&["destroy", &digest.to_uppercase()[..20]])
-        .exits_with(0)
-        .says_nothing();
-    site.run(&["list"]).exits_with(0).prints("");
+    site.prints(&["destroy", &digest.to_uppercase()[..20]], "");
+    site.prints(&["list"], "");
 }
 
 #[test]
@@ -259,12 +214,10 @@ fn the_beginning_of_two_digests_is_ambiguous() {
         drop(created.unwrap().unwrap());
     }
     for command in ["show", "destroy"] {
-        let told = site.run(&[command, "ababab"]).exits_with(2);
-        told.complains("2 digests");
+        site.refuses(&[command, "ababab"], 2, "2 digests");
     }
     for digest in digests {
-        let told = site.run(&["destroy", &digest[..21]]).exits_with(0);
-        told.says_nothing();
+        site.prints(&["destroy", &digest[..21]], "");
     }
 }
 
@@ -277,10 +230,8 @@ fn the_statistics_count_sessions_bytes_and_applications() {
     site.run_for(stored.cookie(), &["set", "--app", "shop", "cart", "x"])
         .exits_with(0);
     let json = site.run(&["stats", "--json"]).exits_with(0).json();
-    assert_eq!(
-        (&json["sessions"], &json["maxSessions"]),
-        (&json!(2), &json!(0))
-    );
+    let seen = (&json["sessions"], &json["maxSessions"]);
+    assert_eq!(seen, (&json!(2), &json!(0)));
     assert_eq!(json["applications"], json!({"": 2, "shop": 1}));
     assert!(json["bytes"].as_u64().unwrap() > 100 && json["lastCleanUpSecondsAgo"].is_null());
     site.cleanup(&[]).exits_with(0);
@@ -305,9 +256,8 @@ fn the_sessions_of_a_user_are_listed_with_the_browsers_that_were_recorded() {
     site.session_of("grace");
     let listed = site.run(&["list", "--user", "ada"]).exits_with(0);
     assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
-    listed
-        .says("    made by 192.0.2.0/24 Phone/1\n")
-        .says("    used by - D\\u{1b}esk/2\n");
+    let listed = listed.says("    made by 192.0.2.0/24 Phone/1\n");
+    listed.says("    used by - D\\u{1b}esk/2\n");
     let json = site.run(&["list", "--json", "--user", "ada"]).json();
     assert_eq!(json[0]["devices"]["first"]["agent"], "Phone/1");
     assert_eq!(site.run(&["list"]).stdout.lines().count(), 2);
@@ -317,8 +267,8 @@ fn the_sessions_of_a_user_are_listed_with_the_browsers_that_were_recorded() {
 fn a_site_without_sessions_has_an_empty_list() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
-    site.run(&["list"]).exits_with(0).prints("");
-    site.run(&["list", "--json"]).exits_with(0).prints("[]\n");
+    site.prints(&["list"], "");
+    site.prints(&["list", "--json"], "[]\n");
     site.run(&["stats"]).exits_with(0).says("sessions       0");
     assert!(!site.directory.exists());
 }
@@ -340,12 +290,9 @@ fn destroy_waits_for_the_request_that_holds_the_session_and_not_for_ever() {
     let manager = site.manager();
     let held = manager.start(stored.cookie()).unwrap();
     let mut impatient = site.about("destroy");
-    impatient
-        .env("CGI_SESSION_LOCK_TIMEOUT", "1s")
-        .arg(stored.digest());
-    Finished::of(&mut impatient)
-        .exits_with(75)
-        .complains("still locked");
+    impatient.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
+    let refused = Finished::of(impatient.arg(stored.digest()));
+    refused.exits_with(75).complains("still locked");
 
     let mut patient = site.about("destroy").arg(stored.digest()).spawn().unwrap();
     held.commit().unwrap();
@@ -361,20 +308,14 @@ fn all_sessions_of_a_user_are_destroyed_and_those_of_others_stay() {
     for user in ["ada", "ada", "bob"] {
         site.session_of(user);
     }
-    site.run(&["destroy", "--user", "ada"])
-        .exits_with(0)
-        .says_nothing();
+    site.prints(&["destroy", "--user", "ada"], "");
     let left = site.run(&["list", "--json"]).exits_with(0).json();
-    assert_eq!(
-        (left.as_array().unwrap().len(), &left[0]["user"]),
-        (1, &json!("bob"))
-    );
+    let seen = (left.as_array().unwrap().len(), &left[0]["user"]);
+    assert_eq!(seen, (1, &json!("bob")));
     let again = site.run(&["destroy", "--user", "ada"]).exits_with(0);
     assert_eq!(again.complains("no session of user \"ada\"").stdout, "");
     for wrong in [&["ada", "0123456789"][..], &[""]] {
-        site.run(&[&["destroy", "--user"], wrong].concat())
-            .exits_with(2)
-            .complains("--user");
+        site.refuses(&[&["destroy", "--user"], wrong].concat(), 2, "--user");
     }
 }
 
@@ -386,9 +327,11 @@ fn a_user_whose_session_is_held_is_waited_for_longer_and_all_others_end() {
     let mut held = manager.start(stored.cookie()).unwrap();
     held.set_user(Some("ada")).unwrap();
     held.save().unwrap();
-    site.run(&["destroy", "--user", "ada", "--wait", "1s"])
-        .exits_with(75)
-        .complains("1 of the user's sessions could not be ended, all others are: the session was");
+    site.refuses(
+        &["destroy", "--user", "ada", "--wait", "1s"],
+        75,
+        "1 of the user's sessions could not be ended, all others are: the session was",
+    );
     site.run(&["show", &other]).exits_with(1);
 
     let impatient = |command: &str| {
@@ -434,7 +377,7 @@ fn what_an_old_id_still_shows_ends_with_the_session_and_with_its_user() {
         let which: &[&str] = if by_user { &["--user", "ada"] } else { &[&new] };
         site.run(&[&["destroy"], which].concat()).exits_with(0);
         assert!(site.read(&old).is_none());
-        site.run(&["list", "--json"]).exits_with(0).prints("[]\n");
+        site.prints(&["list", "--json"], "[]\n");
     }
 }
 
@@ -446,13 +389,10 @@ fn a_visitor_is_logged_out_with_the_cookie_that_removes_the_cookie() {
     removal.says("sessionId=;").says("Max-Age=0");
     assert!(site.read(&stored).is_none());
     // The cookie of a session that is gone goes too; of rubbish there is nothing to remove.
-    site.run_for(stored.cookie(), &["destroy"])
-        .exits_with(0)
-        .says("sessionId=;");
-    site.run_for("sessionId=../../x; \u{fffd}", &["destroy"])
-        .exits_with(0)
-        .prints("");
-    site.run_for("", &["destroy"]).exits_with(0).prints("");
+    let again = site.run_for(stored.cookie(), &["destroy"]).exits_with(0);
+    again.says("sessionId=;");
+    site.prints_for("sessionId=../../x; \u{fffd}", &["destroy"], "");
+    site.prints_for("", &["destroy"], "");
 }
 
 #[test]
@@ -464,19 +404,11 @@ fn root_acts_as_the_owner_of_the_directory() {
     let stored = site.session();
     site.give_to(SOMEBODY);
     site.run(&["list"]).exits_with(0).says(stored.digest());
-    site.run(&[
-        "set",
-        "--session",
-        stored.digest(),
-        "padding",
-        &"x".repeat(5000),
-    ])
-    .exits_with(0);
-    assert_eq!(
-        owner(&stored.path),
-        SOMEBODY,
-        "a file that grew is a new file"
-    );
+    let padding = "x".repeat(5000);
+    let set = ["set", "--session", stored.digest(), "padding", &padding];
+    site.prints(&set, "");
+    let seen = owner(&stored.path);
+    assert_eq!(seen, SOMEBODY, "a file that grew is a new file");
     site.run(&["destroy", stored.digest()]).exits_with(0);
     assert!(!stored.path.exists());
 }
@@ -500,11 +432,7 @@ fn a_directory_of_somebody_else_is_not_looked_into() {
         let about = site.about(command);
         let mut other = Command::new(&program);
         other.args(about.get_args());
-        other.envs(
-            about
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        other.envs(variables_of(&about));
         let finished = Finished::of(other.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
         assert_ne!(finished.status, Some(0), "{finished:?}");
         finished.complains("sessions");
@@ -525,13 +453,9 @@ fn a_configuration_that_cannot_be_used_is_78() {
             "set" => &["key", "value"],
             _ => &[],
         };
-        Finished::of(command.args(needed))
-            .exits_with(78)
-            .complains("storageFileDir is not set");
+        let refused = Finished::of(command.args(needed)).exits_with(78);
+        refused.complains("storageFileDir is not set");
     }
-    let mut missing = tool("list");
-    missing.args(["--config", "/nonexistent/site.ini"]);
-    Finished::of(&mut missing)
-        .exits_with(78)
-        .complains("/nonexistent/site.ini");
+    let missing = Finished::of(tool("list").args(["--config", "/nonexistent/site.ini"]));
+    missing.exits_with(78).complains("/nonexistent/site.ini");
 }

@@ -15,10 +15,8 @@ fn expired_sessions_go_and_fresh_ones_stay_and_nothing_is_said() {
     let (fresh, expired) = (site.session(), site.expired_session());
     site.cleanup(&[]).exits_with(0).says_nothing();
     assert!(!expired.path.exists());
-    assert_eq!(
-        site.read(&fresh).unwrap().get::<u64>("pageViews").unwrap(),
-        Some(7)
-    );
+    let seen = site.read(&fresh).unwrap().get::<u64>("pageViews").unwrap();
+    assert_eq!(seen, Some(7));
 }
 
 #[test]
@@ -108,10 +106,8 @@ fn a_dry_run_needs_not_wait_for_a_clean_up_that_runs() {
     let other = File::create(site.directory.join(".gc")).unwrap();
     other.lock().unwrap();
     let report = site.cleanup(&["--dry-run", "--json"]).exits_with(0).json();
-    assert_eq!(
-        (&report["alreadyRunning"], &report["deleted"]),
-        (&false.into(), &1.into())
-    );
+    let seen = (&report["alreadyRunning"], &report["deleted"]);
+    assert_eq!(seen, (&false.into(), &1.into()));
 }
 
 #[test]
@@ -122,17 +118,13 @@ fn a_dry_run_as_json_has_an_entry_for_each_file() {
     set_age(&site.file(OLD), HOUR);
     let report = site.cleanup(&["--dry-run", "--json"]).exits_with(0).json();
     assert_eq!(report["dryRun"], true);
-    assert_eq!(
-        (&report["temporary"], &report["foreign"]),
-        (&1.into(), &1.into())
-    );
+    let seen = (&report["temporary"], &report["foreign"]);
+    assert_eq!(seen, (&1.into(), &1.into()));
     let name = expired.path.file_name().unwrap().to_str().unwrap();
     let entries = report["entries"].as_array().unwrap();
     let entry = entries.iter().find(|entry| entry["name"] == name).unwrap();
-    assert_eq!(
-        (&entry["bytes"], &entry["reason"]),
-        (&1024.into(), &"expired".into())
-    );
+    let seen = (&entry["bytes"], &entry["reason"]);
+    assert_eq!(seen, (&1024.into(), &"expired".into()));
     assert!(entry["ageSeconds"].as_u64().unwrap() >= 7200);
 }
 

@@ -328,10 +328,8 @@ fn what_has_ended_in_the_old_store_ends_in_the_new_one_when_that_is_asked_for() 
         told.says("alone: 1 session; only if no program uses it yet, --delete-gone");
     }
     let told = pair.copy(&["--delete-gone", "--json"]).exits_with(1).json();
-    assert_eq!(
-        (&told["gone"], &told["goneDeleted"]),
-        (&1.into(), &1.into())
-    );
+    let seen = (&told["gone"], &told["goneDeleted"]);
+    assert_eq!(seen, (&1.into(), &1.into()));
     for kept in [&saved_there, &damaged, &created_there] {
         assert!(kept.counted(&new).is_some());
     }

@@ -27,10 +27,8 @@ impl Site {
         let server = RedisServer::start(settings)?;
         let place = tempfile::tempdir().unwrap();
         let site = Site { place, server };
-        let lines = format!(
-            "[session]\nstorageType = redis\ndatabase = {}\n",
-            site.server.url()
-        );
+        let url = site.server.url();
+        let lines = format!("[session]\nstorageType = redis\ndatabase = {url}\n");
         fs::write(site.configuration(), lines).unwrap();
         set_mode(&site.configuration(), 0o600);
         Some(site)
@@ -74,23 +72,15 @@ fn findings(finished: &Finished, topics: &[&str]) -> Vec<Value> {
 
 #[test]
 fn a_check_names_the_engine_and_its_version_and_looks_for_no_files() {
-    let Some(site) = Site::new(&[]) else {
-        return;
-    };
+    let Some(site) = Site::new(&[]) else { return };
     let url = site.server.url();
     let checked = site.run(&["check"]).exits_with(0);
-    checked
-        .says(&format!("ok       store: {url}, Redis "))
-        .says("0 problems");
+    let checked = checked.says(&format!("ok       store: {url}, Redis "));
+    checked.says("0 problems");
     let checked = site.run(&["check", "--json"]);
-    let of_files = [
-        "directory",
-        "trial",
-        "place",
-        "fileSystem",
-        "space",
-        "inodes",
-    ];
+    let of_files: Vec<_> = "directory trial place fileSystem space inodes"
+        .split(' ')
+        .collect();
     assert_eq!(findings(&checked, &of_files), Vec::<Value>::new());
     assert_eq!(site.keys(), "", "a check changes nothing");
 }
@@ -112,9 +102,7 @@ fn a_check_says_what_is_wrong_with_the_engine_and_what_to_do() {
     site.server.kill();
     let checked = site.run(&["check"]).exits_with(1);
     checked.says("PROBLEM  store: ").says(&site.server.url());
-    site.run(&["stats"])
-        .exits_with(75)
-        .complains(&site.server.url());
+    site.refuses(&["stats"], 75, &site.server.url());
     site.run(&["init", "--json"]).exits_with(1);
 }
 
@@ -126,57 +114,39 @@ fn a_server_that_keeps_nothing_on_disk_is_a_warning() {
     let found = findings(&site.run(&["check", "--json"]).exits_with(0), &["store"]);
     let levels: Vec<_> = found.iter().map(|finding| &finding["level"]).collect();
     assert_eq!(levels, ["ok", "warning"], "{found:?}");
-    assert!(
-        found[1]["text"]
-            .as_str()
-            .unwrap()
-            .contains("appendonly yes")
-    );
+    let text = found[1]["text"].as_str().unwrap();
+    assert!(text.contains("appendonly yes"), "{text}");
 }
 
 #[test]
 fn init_and_uninstall_say_as_json_what_they_did() {
-    let Some(site) = Site::new(&[]) else {
-        return;
-    };
+    let Some(site) = Site::new(&[]) else { return };
     let url = site.server.url();
     let made = site.run(&["init", "--json"]).exits_with(0).json();
-    assert_eq!(
-        (&made["store"], &made["isReady"]),
-        (&url.as_str().into(), &true.into())
-    );
+    let seen = (&made["store"], &made["isReady"]);
+    assert_eq!(seen, (&url.as_str().into(), &true.into()));
     site.store_session();
     site.server.tell(&["SET", "other", "1"]);
     site.server.tell(&["SET", "Session:mine", "1"]);
-    site.run(&["uninstall"]).exits_with(2).complains(&url);
-    let removed = site
-        .run(&["uninstall", "--yes", "--json"])
-        .exits_with(0)
-        .json();
-    assert_eq!(
-        (&removed["store"], &removed["sessions"]),
-        (&url.as_str().into(), &1.into())
-    );
-    assert_eq!(
-        removed["leftAlone"].as_array().unwrap().len(),
-        1,
-        "{removed}"
-    );
+    site.refuses(&["uninstall"], 2, &url);
+    let removed = site.run(&["uninstall", "--yes", "--json"]);
+    let removed = removed.exits_with(0).json();
+    let seen = (&removed["store"], &removed["sessions"]);
+    assert_eq!(seen, (&url.as_str().into(), &1.into()));
+    let seen = removed["leftAlone"].as_array().unwrap().len();
+    assert_eq!(seen, 1, "{removed}");
     assert!(site.keys().contains("other"));
 }
 
 #[test]
 fn a_clean_up_names_the_engine() {
-    let Some(site) = Site::new(&[]) else {
-        return;
-    };
+    let Some(site) = Site::new(&[]) else { return };
     site.store_session();
     let mut command = program(env!("CARGO_BIN_EXE_cgi-session-cleanup"));
     command.env("CGI_SESSION_CONFIG", site.configuration());
     let url = site.server.url();
-    Finished::of(command.arg("-v"))
-        .exits_with(0)
-        .says(&format!("{url}: 0 sessions deleted (0 B), 1 live"));
+    let cleaned = Finished::of(command.arg("-v")).exits_with(0);
+    cleaned.says(&format!("{url}: 0 sessions deleted (0 B), 1 live"));
     let report = Finished::of(command.arg("--json")).json();
     assert_eq!(report["store"], url.as_str());
 }
@@ -192,14 +162,12 @@ fn trial(run: impl Fn(&[&str]) -> Finished) -> Finished {
 
 #[test]
 fn a_trial_names_the_engine_and_leaves_nothing_in_it() {
-    let Some(site) = Site::new(&[]) else {
-        return;
-    };
+    let Some(site) = Site::new(&[]) else { return };
     site.store_session();
     let before = site.keys();
     // As a trial that was killed would leave it.
-    site.server
-        .tell(&["HSET", "Session_storm_sessions:sweep", "ended", "1"]);
+    let left = ["HSET", "Session_storm_sessions:sweep", "ended", "1"];
+    site.server.tell(&left);
     let tried = trial(|arguments| site.run(arguments));
     let expected = format!("stress: sessions are safe on {} (Redis ", site.server.url());
     tried.says(&expected).says("none lost, none doubled");
@@ -208,9 +176,7 @@ fn a_trial_names_the_engine_and_leaves_nothing_in_it() {
 
 #[test]
 fn an_interrupted_trial_leaves_nothing_in_the_engine_either() {
-    let Some(site) = Site::new(&[]) else {
-        return;
-    };
+    let Some(site) = Site::new(&[]) else { return };
     let mut command = site.command(&["check", "--stress", "--seconds", "600"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
@@ -263,12 +229,9 @@ fn an_expired_row_is_handed_over_before_it_is_deleted_and_kept_while_that_fails(
         ("mysql", testkit::engines::url("mysql")),
     ] {
         let Some(url) = url else { continue };
-        let lines = format!("storageType = {kind}\ndatabase = {url}\ntable = Expired\n");
-        fs::write(
-            &file,
-            format!("[session]\n{lines}expiredBy = cleanup\nmaxSessions = 1\nwhenFull = refuse\n"),
-        )
-        .unwrap();
+        let lines = format!("[session]\nstorageType = {kind}\ndatabase = {url}\ntable = Expired\n");
+        let rules = "expiredBy = cleanup\nmaxSessions = 1\nwhenFull = refuse\n";
+        fs::write(&file, lines + rules).unwrap();
         set_mode(&file, 0o600);
         let run = |arguments: &[&str]| {
             let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
@@ -290,30 +253,17 @@ fn an_expired_row_is_handed_over_before_it_is_deleted_and_kept_while_that_fails(
         assert!(matches!(other.commit(), Err(Error::Full { .. })), "{kind}");
         let each = |status, tries| {
             let program = program_of(status);
-            let program = program.to_str().unwrap();
-            run(&[
-                "cleanup",
-                "--json",
-                "--each",
-                program,
-                "--each-tries",
-                tries,
-            ])
+            let each = ["--each", program.to_str().unwrap(), "--each-tries", tries];
+            run(&[&["cleanup", "--json"][..], &each].concat())
         };
         let report = each(3, "2").exits_with(1).complains("(try 1 of 2)").json();
         assert_eq!([&report["kept"], &report["deleted"]], [1, 0], "{kind}");
-        assert!(
-            manager
-                .existing(format!("sessionId={}", id.secret()))
-                .unwrap()
-                .is_none()
-        );
+        let found = manager.existing(format!("sessionId={}", id.secret()));
+        assert!(found.unwrap().is_none());
         let report = each(0, "2").exits_with(0).json();
         assert_eq!([&report["kept"], &report["deleted"]], [0, 1], "{kind}");
-        assert_eq!(
-            fs::read_to_string(&said).unwrap(),
-            "{\"pageViews\":7}\n".repeat(2)
-        );
+        let seen = fs::read_to_string(&said).unwrap();
+        assert_eq!(seen, "{\"pageViews\":7}\n".repeat(2));
         fs::remove_file(&said).unwrap();
         run(&["uninstall", "--yes"]).exits_with(0);
     }
@@ -331,10 +281,8 @@ fn tables_are_checked_made_tried_and_removed() {
         let checked = run(&["check"]).exits_with(1).says("PROBLEM  store: ");
         checked.says("run `cgi-session init`");
         assert_eq!(own_tables(kind), before, "a check makes nothing");
-        assert_eq!(
-            run(&["init", "--json"]).exits_with(0).json()["isReady"],
-            true
-        );
+        let seen = run(&["init", "--json"]).exits_with(0).json()["isReady"];
+        assert_eq!(seen, true);
         run(&["check"]).exits_with(0).says(&format!(", {name}"));
         run(&["start"]).exits_with(0).says("sessionId=");
         run(&["stats"]).exits_with(0).says("sessions       1");
@@ -345,9 +293,8 @@ fn tables_are_checked_made_tried_and_removed() {
         tried.says(name).says("none lost, none doubled");
         assert_eq!(own_tables(kind), made, "of a trial nothing is left");
         run(&["stats"]).exits_with(0).says("sessions       1");
-        run(&["uninstall", "--yes"])
-            .exits_with(0)
-            .says("1 session removed");
+        let removed = run(&["uninstall", "--yes"]).exits_with(0);
+        removed.says("1 session removed");
         assert_eq!(own_tables(kind), before);
     }
 }

@@ -42,31 +42,21 @@ fn root_makes_the_directory_for_the_owner_and_removes_it_again() {
     }
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
-    site.run(&["init"]).exits_with(2).complains("--owner");
+    site.refuses(&["init"], 2, "--owner");
     let somebody = SOMEBODY.to_string();
-    site.run(&["init", "--owner", &somebody])
-        .exits_with(0)
-        .says_nothing();
-    assert_eq!(
-        (owner(&site.directory), mode(&site.directory)),
-        (SOMEBODY, 0o700)
-    );
+    site.prints(&["init", "--owner", &somebody], "");
+    let seen = (owner(&site.directory), mode(&site.directory));
+    assert_eq!(seen, (SOMEBODY, 0o700));
     site.run(&["start"]).exits_with(0).says("sessionId=");
     for name in site.names() {
         assert_eq!(owner(&site.directory.join(name)), SOMEBODY);
     }
     // Without --owner it goes on as the owner; another owner is a contradiction.
-    site.run(&["init"]).exits_with(0).says_nothing();
+    site.prints(&["init"], "");
     let other = SOMEBODY_ELSE.to_string();
-    site.run(&["init", "--owner", &other])
-        .exits_with(1)
-        .complains("chown -R");
-    site.run(&["init", "--owner", "no such user"])
-        .exits_with(2)
-        .complains("no such user");
-    site.run(&["uninstall", "--yes"])
-        .exits_with(0)
-        .prints("1 session removed\n");
+    site.refuses(&["init", "--owner", &other], 1, "chown -R");
+    site.refuses(&["init", "--owner", "no such user"], 2, "no such user");
+    site.prints(&["uninstall", "--yes"], "1 session removed\n");
     assert!(!site.directory.exists());
 }
 
@@ -92,16 +82,14 @@ fn what_stands_in_the_way_is_told() {
     Finished::of(&mut init(&site))
         .exits_with(1)
         .complains("chmod 0700");
-    site.run(&["init", "--new-key"])
-        .exits_with(2)
-        .complains("storageType = cookie");
+    site.refuses(&["init", "--new-key"], 2, "storageType = cookie");
 }
 
 #[test]
 fn uninstall_asks_unless_it_is_told_not_to() {
     let site = Site::new();
     let stored = site.session();
-    site.run(&["uninstall"]).exits_with(2).complains("--yes");
+    site.refuses(&["uninstall"], 2, "--yes");
     assert!(stored.path.exists());
 }
 
@@ -132,13 +120,9 @@ fn uninstall_removes_what_is_ours_and_leaves_the_rest() {
     for path in foreign {
         fs::remove_file(path).unwrap();
     }
-    site.run(&["uninstall", "--yes"])
-        .exits_with(0)
-        .prints("0 sessions removed\n");
+    site.prints(&["uninstall", "--yes"], "0 sessions removed\n");
     assert!(!site.directory.exists());
-    site.run(&["uninstall", "--yes"])
-        .exits_with(0)
-        .prints("0 sessions removed\n");
+    site.prints(&["uninstall", "--yes"], "0 sessions removed\n");
 }
 
 #[test]
@@ -147,10 +131,8 @@ fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
     let shown = site.directory.to_str().unwrap();
     let made = Finished::of(init(&site).arg("--json")).exits_with(0).json();
     assert_eq!(made["store"], shown);
-    assert_eq!(
-        (&made["isReady"], made["problems"].to_string()),
-        (&true.into(), "[]".to_owned())
-    );
+    let seen = (&made["isReady"], made["problems"].to_string());
+    assert_eq!(seen, (&true.into(), "[]".to_owned()));
     set_mode(&site.directory, 0o777);
     let refused = Finished::of(init(&site).arg("--json")).exits_with(1);
     assert_eq!(refused.json()["isReady"], false);
@@ -164,10 +146,8 @@ fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
         .run(&["uninstall", "--yes", "--json"])
         .exits_with(0)
         .json();
-    assert_eq!(
-        (&removed["store"], &removed["sessions"]),
-        (&shown.into(), &1.into())
-    );
+    let seen = (&removed["store"], &removed["sessions"]);
+    assert_eq!(seen, (&shown.into(), &1.into()));
     assert_eq!(removed["leftAlone"][0], "notes.txt");
 }
 
@@ -188,9 +168,8 @@ fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
     };
     run(&["init"]).exits_with(2).complains("--owner");
     assert!(!database.exists());
-    run(&["init", "--owner", &SOMEBODY.to_string()])
-        .exits_with(0)
-        .says_nothing();
+    let made = run(&["init", "--owner", &SOMEBODY.to_string()]);
+    made.exits_with(0).says_nothing();
     assert_eq!(owner(&database), SOMEBODY);
     run(&["start"]).exits_with(0).says("sessionId=");
     run(&["stats"]).exits_with(0).says("sessions       1");
@@ -198,9 +177,8 @@ fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
     for name in site.names() {
         assert_eq!(owner(&site.directory.join(&name)), SOMEBODY, "{name}");
     }
-    run(&["uninstall", "--yes"])
-        .exits_with(0)
-        .prints("1 session removed\n");
+    let removed = run(&["uninstall", "--yes"]).exits_with(0);
+    removed.prints("1 session removed\n");
     assert!(!database.exists());
 }
 
@@ -259,16 +237,13 @@ fn a_file_that_holds_no_keys_is_left_alone() {
     fs::write(&keys, "secret\n").unwrap();
     set_mode(&keys, 0o644);
     for arguments in [&["init"][..], &["init", "--new-key"]] {
-        let refused = run(arguments)
-            .exits_with(1)
-            .complains("128 digits")
-            .complains("chmod 0600");
+        let refused = run(arguments).exits_with(1).complains("128 digits");
+        let refused = refused.complains("chmod 0600");
         assert_eq!(refused.stderr.lines().count(), 2, "every problem is told");
         assert!(!refused.stderr.contains("secret\n"));
     }
-    run(&["uninstall", "--yes"])
-        .exits_with(0)
-        .says("left alone");
+    let removed = run(&["uninstall", "--yes"]).exits_with(0);
+    removed.says("left alone");
     assert_eq!(fs::read_to_string(&keys).unwrap(), "secret\n");
 }
 
@@ -286,15 +261,13 @@ fn the_file_of_keys_belongs_to_who_reads_it() {
         Finished::of(command.arg("--config").arg(&file).args(arguments))
     };
     run(&[]).exits_with(2).complains("--owner");
-    run(&["--owner", &SOMEBODY.to_string()])
-        .exits_with(0)
-        .says_nothing();
+    let made = run(&["--owner", &SOMEBODY.to_string()]);
+    made.exits_with(0).says_nothing();
     assert_eq!(owner(&keys), SOMEBODY);
     run(&["--new-key"]).exits_with(0).says_nothing();
     assert_eq!((owner(&keys), mode(&keys)), (SOMEBODY, 0o600));
-    run(&["--owner", &SOMEBODY_ELSE.to_string()])
-        .exits_with(1)
-        .complains("chown");
+    let refused = run(&["--owner", &SOMEBODY_ELSE.to_string()]);
+    refused.exits_with(1).complains("chown");
 }
 
 #[test]
@@ -307,13 +280,9 @@ fn where_another_user_could_replace_what_root_makes_that_user_makes_it() {
     let give = |uid| std::os::unix::fs::chown(site.parent(), Some(uid), Some(uid)).unwrap();
     let somebody = SOMEBODY.to_string();
     give(SOMEBODY_ELSE);
-    site.run(&["init", "--owner", &somebody])
-        .exits_with(1)
-        .complains("Permission denied");
+    site.refuses(&["init", "--owner", &somebody], 1, "Permission denied");
     give(SOMEBODY);
-    site.run(&["init", "--owner", &somebody])
-        .exits_with(0)
-        .says_nothing();
+    site.prints(&["init", "--owner", &somebody], "");
     assert_eq!(owner(&site.directory), SOMEBODY);
     site.run(&["uninstall", "--yes"]).exits_with(0);
     assert!(!site.directory.exists());

@@ -6,60 +6,53 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use testkit::tools::{Finished, Site};
+use testkit::tools::{Finished, Site, Stored};
 
 /// Clients at once for each language, and requests of each client.
-const CLIENTS: u64 = 4;
+const CLIENTS: usize = 4;
 const REQUESTS: u64 = 50;
 
 struct Language {
     interpreter: &'static str,
     example: &'static str,
-    /// What makes the interpreter run a text, and one that changes the values and then fails.
-    failure: (&'static str, &'static str),
+    /// What makes the interpreter run a text.
+    option: &'static str,
+    /// A text that changes the values and then fails.
+    failing: &'static str,
 }
 
 const LANGUAGES: [Language; 4] = [
     Language {
         interpreter: "sh",
         example: "counter.sh",
-        failure: (
-            "-c",
-            r#"echo '{"pageViews": 99}' > "$SESSION_VALUES"; exit 1"#,
-        ),
+        option: "-c",
+        failing: r#"echo '{"pageViews": 99}' > "$SESSION_VALUES"; exit 1"#,
     },
     Language {
         interpreter: "perl",
         example: "counter.pl",
-        failure: (
-            "-e",
-            r#"open F, ">", $ENV{SESSION_VALUES}; print F '{"pageViews": 99}'; close F; die "broken""#,
-        ),
+        option: "-e",
+        failing: r#"open F, ">", $ENV{SESSION_VALUES}; print F '{"pageViews": 99}'; close F; die "broken""#,
     },
     Language {
         interpreter: "python3",
         example: "counter.py",
-        failure: (
-            "-c",
-            "import os\nwith open(os.environ['SESSION_VALUES'], 'w') as f: f.write('{\"pageViews\": 99}')\n\
+        option: "-c",
+        failing: "import os\nwith open(os.environ['SESSION_VALUES'], 'w') as f: f.write('{\"pageViews\": 99}')\n\
              raise ValueError('broken')",
-        ),
     },
     Language {
         interpreter: "php",
         example: "counter.php",
-        failure: (
-            "-r",
-            r#"file_put_contents(getenv("SESSION_VALUES"), '{"pageViews": 99}'); throw new Exception("broken");"#,
-        ),
+        option: "-r",
+        failing: r#"file_put_contents(getenv("SESSION_VALUES"), '{"pageViews": 99}'); throw new Exception("broken");"#,
     },
 ];
 
 /// The languages whose interpreter is installed. In CI none may be missing.
 fn installed() -> impl Iterator<Item = &'static Language> {
-    LANGUAGES
-        .iter()
-        .filter(|language| testkit::tools::is_installed(language.interpreter))
+    let is_installed = |language: &&Language| testkit::is_installed(language.interpreter);
+    LANGUAGES.iter().filter(is_installed)
 }
 
 /// A CGI program with a visitor, as a server starts it; `cgi-session` is found by its name.
@@ -79,11 +72,13 @@ fn request(site: &Site, program: &Path, cookie: &str) -> Command {
 
 /// The tools, then the system's own interpreters: a version manager's are started by a shell each.
 fn path_with_tools() -> OsString {
-    let tools = Path::new(env!("CARGO_BIN_EXE_cgi-session"))
-        .parent()
-        .unwrap();
+    let tool = Path::new(env!("CARGO_BIN_EXE_cgi-session"));
     let path = env::var_os("PATH").unwrap_or_default();
-    let places = [tools.to_owned(), "/usr/bin".into(), "/bin".into()];
+    let places = [
+        tool.parent().unwrap().to_owned(),
+        "/usr/bin".into(),
+        "/bin".into(),
+    ];
     let places = places.into_iter().chain(env::split_paths(&path));
     env::join_paths(places).unwrap()
 }
@@ -100,39 +95,32 @@ fn cookie(response: &Finished) -> Option<String> {
     Some(cookie.split(';').next().unwrap().to_owned())
 }
 
+fn views(site: &Site, stored: &Stored) -> u64 {
+    let values = site.read(stored).unwrap();
+    values.require("pageViews").unwrap()
+}
+
 #[test]
 fn no_language_loses_a_view_when_all_count_at_once() {
     let site = Site::new();
     let stored = site.session();
-    let before = site
-        .read(&stored)
-        .unwrap()
-        .require::<u64>("pageViews")
-        .unwrap();
+    let before = views(&site, &stored);
     let languages: Vec<_> = installed().collect();
-    let commands: Vec<_> = languages
-        .iter()
-        .flat_map(|language| (0..CLIENTS).map(|_| example(language.example)))
-        .collect();
+    let clients = |language: &&Language| vec![example(language.example); CLIENTS];
+    let commands: Vec<_> = languages.iter().flat_map(clients).collect();
     thread::scope(|scope| {
         for program in &commands {
             scope.spawn(|| {
                 for _ in 0..REQUESTS {
                     let mut request = request(&site, program, stored.cookie());
-                    Finished::of(&mut request)
-                        .exits_with(0)
-                        .says("you've been here");
+                    let page = Finished::of(&mut request).exits_with(0);
+                    page.says("you've been here");
                 }
             });
         }
     });
-    let expected = u64::try_from(languages.len()).unwrap() * CLIENTS * REQUESTS;
-    let views = site
-        .read(&stored)
-        .unwrap()
-        .require::<u64>("pageViews")
-        .unwrap();
-    assert_eq!(views - before, expected);
+    let expected = u64::try_from(commands.len()).unwrap() * REQUESTS;
+    assert_eq!(views(&site, &stored) - before, expected);
 }
 
 #[test]
@@ -142,19 +130,12 @@ fn a_program_that_fails_saves_nothing_in_any_language() {
     for language in installed() {
         let wrapper = Path::new(env!("CARGO_BIN_EXE_cgi-session"));
         let mut failing = request(&site, wrapper, stored.cookie());
-        let (option, text) = language.failure;
-        failing.args(["start", language.interpreter, option, text]);
+        let text = [language.option, language.failing];
+        failing.args(["start", language.interpreter]).args(text);
         let page = Finished::of(&mut failing).exits_with(0);
-        let page = page
-            .says("Status: 500")
-            .says("</html>")
-            .complains("nothing was saved");
+        let page = page.says("Status: 500").says("</html>");
+        let page = page.complains("nothing was saved");
         assert_eq!(cookie(&page), None);
-        let views = site
-            .read(&stored)
-            .unwrap()
-            .require::<u64>("pageViews")
-            .unwrap();
-        assert_eq!(views, 7, "{}", language.interpreter);
+        assert_eq!(views(&site, &stored), 7, "{}", language.interpreter);
     }
 }

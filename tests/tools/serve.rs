@@ -233,7 +233,7 @@ fn a_site_that_cannot_be_served_is_an_error_that_says_what_to_do() {
     let site = Site::new();
     let missing = site.parent().join("missing");
     let missing = missing.to_str().unwrap();
-    site.run(&["serve"]).exits_with(2).complains("--programs");
+    site.refuses(&["serve"], 2, "--programs");
     let refused = site.run(&["serve", "--programs", missing]).exits_with(1);
     refused.complains("No such file");
     let programs = site.parent().to_str().unwrap();

@@ -20,7 +20,7 @@ fn start_makes_a_session_that_holds_nothing_yet() {
         cookie.starts_with("sessionId=") && cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/")
     );
     assert_eq!(site.names().len(), 1);
-    site.run_for(&cookie, &["start"]).exits_with(0).prints("");
+    site.prints_for(&cookie, &["start"], "");
     assert!(site.manager().read(&cookie).unwrap().unwrap().is_empty());
 }
 
@@ -75,9 +75,7 @@ fn an_id_of_no_session_is_never_adopted() {
         site.run_for(cookie, &["get", "name"])
             .exits_with(1)
             .says_nothing();
-        site.run_for(cookie, &["unset", "name"])
-            .exits_with(0)
-            .says_nothing();
+        site.prints_for(cookie, &["unset", "name"], "");
         assert!(site.names().is_empty(), "{cookie}");
         let set = site
             .run_for(cookie, &["set", "name", "Ada"])
@@ -96,20 +94,16 @@ fn text_is_printed_as_it_is_and_other_values_as_json() {
     let get = |arguments: &[&str]| site.run_for(&cookie, arguments).exits_with(0).stdout;
     set(&["set", "name", "Ada \"the first\"\n--"]);
     assert_eq!(get(&["get", "name"]), "Ada \"the first\"\n--\n");
-    assert_eq!(
-        get(&["get", "--json", "name"]),
-        "\"Ada \\\"the first\\\"\\n--\"\n"
-    );
+    let seen = get(&["get", "--json", "name"]);
+    assert_eq!(seen, "\"Ada \\\"the first\\\"\\n--\"\n");
     set(&[
         "set",
         "--json",
         "cart",
         "[17, {\"n\": 18446744073709551615}]",
     ]);
-    assert_eq!(
-        get(&["get", "cart"]),
-        "[17, {\"n\": 18446744073709551615}]\n"
-    );
+    let seen = get(&["get", "cart"]);
+    assert_eq!(seen, "[17, {\"n\": 18446744073709551615}]\n");
     set(&["set", "number", "5"]);
     assert_eq!(get(&["get", "--json", "number"]), "\"5\"\n");
     set(&["unset", "name"]);
@@ -126,12 +120,8 @@ fn what_follows_the_key_is_a_value_whatever_it_begins_with() {
     let site = Site::new();
     let cookie = start(&site);
     for value in ["--session=0", "--help", "-5", "--", "", "-"] {
-        site.run_for(&cookie, &["set", "x", value])
-            .exits_with(0)
-            .prints("");
-        site.run_for(&cookie, &["get", "x"])
-            .exits_with(0)
-            .prints(&format!("{value}\n"));
+        site.prints_for(&cookie, &["set", "x", value], "");
+        site.prints_for(&cookie, &["get", "x"], &format!("{value}\n"));
     }
 }
 
@@ -139,15 +129,11 @@ fn what_follows_the_key_is_a_value_whatever_it_begins_with() {
 fn set_without_a_session_makes_one_and_prints_its_cookie() {
     let site = Site::new();
     let cookie = site.run(&["set", "name", "Ada"]).exits_with(0).stdout;
-    site.run_for(cookie.trim_end(), &["get", "name"])
-        .exits_with(0)
-        .prints("Ada\n");
+    site.prints_for(cookie.trim_end(), &["get", "name"], "Ada\n");
     let counted = site.run(&["set", "--add", "1", "pageViews"]).exits_with(0);
     let lines: Vec<_> = counted.stdout.lines().collect();
     assert_eq!((lines.len(), lines[0]), (2, "1"));
-    site.run_for(lines[1], &["set", "--add", "1", "pageViews"])
-        .exits_with(0)
-        .prints("2\n");
+    site.prints_for(lines[1], &["set", "--add", "1", "pageViews"], "2\n");
 }
 
 #[test]
@@ -164,9 +150,7 @@ fn a_number_is_added_to_a_number_alone() {
     add("1").exits_with(1).complains("64 bits");
     site.run_for(&cookie, &["set", "n", "text"]).exits_with(0);
     add("1").exits_with(1).complains("\"n\"");
-    site.run_for(&cookie, &["get", "n"])
-        .exits_with(0)
-        .prints("text\n");
+    site.prints_for(&cookie, &["get", "n"], "text\n");
 }
 
 #[test]
@@ -212,9 +196,7 @@ fn an_application_has_values_of_its_own() {
     site.run_for(&cookie, &["get", "x"])
         .exits_with(1)
         .says_nothing();
-    site.run_for(&cookie, &["get", "--app", "shop", "x"])
-        .exits_with(0)
-        .prints("1\n");
+    site.prints_for(&cookie, &["get", "--app", "shop", "x"], "1\n");
     let config = site.manager().config().clone().set("app", "shop").unwrap();
     let shop = SessionManager::new(config).unwrap();
     let seen = shop.read(&cookie).unwrap().unwrap();
@@ -226,31 +208,22 @@ fn an_administrator_reads_and_changes_by_digest() {
     let site = Site::new();
     let stored = site.session();
     let digest = stored.digest();
-    site.run(&["get", "--session", digest, "pageViews"])
-        .exits_with(0)
-        .prints("7\n");
-    site.run(&["set", "--session", &digest[..9], "theme", "dark"])
-        .exits_with(0)
-        .prints("");
-    site.run(&["set", "--session", digest, "--add", "1", "pageViews"])
-        .exits_with(0)
-        .prints("8\n");
-    site.run(&["unset", "--session", digest, "theme"])
-        .exits_with(0)
-        .prints("");
-    let seen = site.read(&stored).unwrap();
-    assert_eq!(
-        (seen.require::<u64>("pageViews").unwrap(), seen.len()),
-        (8, 1)
+    site.prints(&["get", "--session", digest, "pageViews"], "7\n");
+    site.prints(&["set", "--session", &digest[..9], "theme", "dark"], "");
+    site.prints(
+        &["set", "--session", digest, "--add", "1", "pageViews"],
+        "8\n",
     );
+    site.prints(&["unset", "--session", digest, "theme"], "");
+    let seen = site.read(&stored).unwrap();
+    let found = (seen.require::<u64>("pageViews").unwrap(), seen.len());
+    assert_eq!(found, (8, 1));
     let nobody = "0".repeat(64);
     for arguments in [
         &["get", "--session", &nobody, "x"][..],
         &["set", "--session", &nobody, "x", "y"],
     ] {
-        site.run(arguments)
-            .exits_with(1)
-            .complains("there is no session");
+        site.refuses(arguments, 1, "there is no session");
     }
 }
 
@@ -276,9 +249,7 @@ fn a_session_that_a_request_holds_is_75() {
         assert_eq!(finished.stdout, "");
     }
     // A reader waits for nobody.
-    site.run_for(stored.cookie(), &["get", "pageViews"])
-        .exits_with(0)
-        .prints("7\n");
+    site.prints_for(stored.cookie(), &["get", "pageViews"], "7\n");
     drop(held);
 }
 
@@ -290,7 +261,7 @@ fn root_makes_no_directory_that_the_programs_could_not_open() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
     for arguments in [&["start"][..], &["set", "x", "y"]] {
-        site.run(arguments).exits_with(78).complains("init --owner");
+        site.refuses(arguments, 78, "init --owner");
     }
     assert!(!site.directory.exists());
 }

@@ -61,48 +61,38 @@ fn page(finished: Finished) -> Page {
 }
 
 impl Page {
+    #[track_caller]
+    fn has(self, status: &str) -> Self {
+        let status = format!("Status: {status}");
+        assert!(self.head.starts_with(&status), "{self:#?}");
+        self
+    }
+
     /// Expects a page that was sent as the program meant it.
     #[track_caller]
     fn is(self, status: &str, body: &str) -> Self {
-        assert!(
-            self.head.starts_with(&format!("Status: {status}")),
-            "{self:#?}"
-        );
-        assert_eq!(
-            (self.body.as_str(), self.stderr.as_str()),
-            (body, ""),
-            "{self:#?}"
-        );
-        self
+        let said = (self.body.as_str(), self.stderr.as_str());
+        assert_eq!(said, (body, ""), "{self:#?}");
+        self.has(status)
     }
 
     /// Expects a complete error page, no cookie, and one line on stderr that says this.
     #[track_caller]
     fn fails(self, status: &str, reason: &str) {
-        assert!(
-            self.head.starts_with(&format!("Status: {status}")),
-            "{self:#?}"
-        );
-        assert!(
-            self.body.contains("</html>") && !self.head.contains("Set-Cookie"),
-            "{self:#?}"
-        );
-        assert!(
-            self.stderr.contains(reason) && self.stderr.lines().count() == 1,
-            "{self:#?}"
-        );
+        let page = self.has(status);
+        let is_whole = page.body.contains("</html>") && !page.head.contains("Set-Cookie");
+        assert!(is_whole, "{page:#?}");
+        let is_line = page.stderr.contains(reason) && page.stderr.lines().count() == 1;
+        assert!(is_line, "{page:#?}");
     }
 
     #[track_caller]
     fn cookie(&self) -> String {
-        let mut fields = self
-            .head
-            .lines()
-            .filter_map(|line| line.strip_prefix("Set-Cookie: "));
-        let cookie = fields
-            .next()
-            .unwrap_or_else(|| panic!("no cookie: {self:#?}"));
-        assert_eq!(fields.next(), None, "{self:#?}");
+        let fields = self.head.lines();
+        let mut cookies = fields.filter_map(|line| line.strip_prefix("Set-Cookie: "));
+        let cookie = cookies.next();
+        let cookie = cookie.unwrap_or_else(|| panic!("no cookie: {self:#?}"));
+        assert_eq!(cookies.next(), None, "{self:#?}");
         cookie.split(';').next().unwrap().to_owned()
     }
 }
@@ -121,9 +111,7 @@ fn the_values_are_stored_and_the_cookie_is_put_into_the_header_block() {
     let first = answer(&site, "", &script).is("200", "page\n");
     let cookie = first.cookie();
     assert!(first.head.contains("Cache-Control: no-store"), "{first:#?}");
-    site.run_for(&cookie, &["get", "n"])
-        .exits_with(0)
-        .prints("[1, 2]\n");
+    site.prints_for(&cookie, &["get", "n"], "[1, 2]\n");
     let script = format!("{TYPE}; cat \"$SESSION_VALUES\"");
     let second = answer(&site, &cookie, &script).is("200", "{\"n\":[1, 2]}\n");
     assert!(!second.head.contains("Set-Cookie"), "{second:#?}");
@@ -191,38 +179,24 @@ fn a_program_that_fails_saves_nothing_and_the_client_gets_a_complete_page() {
     let stored = site.session();
     let before = fs::read(&stored.path).unwrap();
     let change = "$cgi_session set --add 1 pageViews >/dev/null";
+    let done = format!("{change}; {TYPE}");
+    let storing = |values: &str| format!("{TYPE}; echo '{values}' > $SESSION_VALUES");
     for (script, reason) in [
-        (
-            format!("{change}; {TYPE}; echo page; exit 3"),
-            "sh exited with 3",
-        ),
-        (format!("{change}; {TYPE}; kill -9 $$"), "signal 9"),
+        (format!("{done}; echo page; exit 3"), "sh exited with 3"),
+        (format!("{done}; kill -9 $$"), "signal 9"),
         (format!("{change}; echo '<html>'"), "no CGI head"),
         (change.to_owned(), "no empty line"),
-        (
-            format!("{TYPE}; echo '[1]' > $SESSION_VALUES"),
-            "not one JSON object",
-        ),
-        (
-            format!("{TYPE}; echo '{{\"a\": 1' > $SESSION_VALUES"),
-            "not one JSON object",
-        ),
-        (
-            format!("{TYPE}; echo '{{\"a\": 1, \"a\": 2}}' > $SESSION_VALUES"),
-            "twice",
-        ),
-        (
-            format!("{change}; {TYPE}; head -c 70000000 /dev/zero"),
-            "64 MiB",
-        ),
+        (storing("[1]"), "not one JSON object"),
+        (storing("{\"a\": 1"), "not one JSON object"),
+        (storing("{\"a\": 1, \"a\": 2}"), "twice"),
+        (format!("{done}; head -c 70000000 /dev/zero"), "64 MiB"),
     ] {
         answer(&site, stored.cookie(), &script).fails("500", reason);
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{script}");
     }
     let mut missing = site.about("start");
-    missing
-        .env("REQUEST_METHOD", "GET")
-        .args(["/nonexistent/program", "--help"]);
+    missing.env("REQUEST_METHOD", "GET");
+    missing.args(["/nonexistent/program", "--help"]);
     page(Finished::of(&mut missing)).fails("500", "/nonexistent/program");
     expect_no_traces(&site);
 }
@@ -232,8 +206,7 @@ fn an_empty_array_is_no_values() {
     let site = Site::new();
     let stored = site.session();
     for text in ["[]", " [ ]\n"] {
-        site.run_for(stored.cookie(), &["set", "a", "b"])
-            .exits_with(0);
+        site.prints_for(stored.cookie(), &["set", "a", "b"], "");
         let script =
             format!("{TYPE}; printf '{text}' > $SESSION_VALUES; $cgi_session get a || echo none");
         answer(&site, stored.cookie(), &script).is("200", "none\n");
@@ -259,10 +232,8 @@ fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
             format!("{TYPE}; printf '{{\"ok\": 1, \"na<me\": {value}}}' > $SESSION_VALUES");
         let page = answer(&site, stored.cookie(), &script);
         assert!(page.body.contains("<code>na&lt;me</code>"), "{page:#?}");
-        assert!(
-            page.stderr.contains("na<me") && page.stderr.contains(reason),
-            "{page:#?}"
-        );
+        let is_named = page.stderr.contains("na<me") && page.stderr.contains(reason);
+        assert!(is_named, "{page:#?}");
         let in_session = format!("nothing was saved (session {})", stored.digest());
         page.fails("400", &in_session);
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{value}");
@@ -271,10 +242,8 @@ fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
         let script = format!("{TYPE}; echo '{{\"ok\": 1, \"{key}\": 1}}' > $SESSION_VALUES");
         let mut command = wrapper(&site, stored.cookie(), &script);
         let page = page(Finished::of(command.env("CGI_SESSION_MAX_KEY_LENGTH", "5")));
-        assert!(
-            page.body.contains(&format!("<code>{key}</code>")),
-            "{page:#?}"
-        );
+        let code = format!("<code>{key}</code>");
+        assert!(page.body.contains(&code), "{page:#?}");
         page.fails("400", reason);
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{key}");
     }
@@ -359,9 +328,8 @@ fn a_session_ends_by_command_or_when_its_file_is_deleted() {
 fn the_body_of_the_request_is_the_programs_to_read() {
     let site = Site::new();
     let mut command = wrapper(&site, "", &format!("{TYPE}; cat"));
-    command
-        .env("REQUEST_METHOD", "POST")
-        .env("CONTENT_LENGTH", "5");
+    command.env("REQUEST_METHOD", "POST");
+    command.env("CONTENT_LENGTH", "5");
     let mut child = piped(&mut command);
     child.stdin.take().unwrap().write_all(b"a=b&c").unwrap();
     page(child.wait_with_output().unwrap().into()).is("200", "a=b&c");
@@ -380,11 +348,8 @@ fn nothing_after_the_program_is_an_option() {
 fn output_that_a_process_in_the_background_may_still_write_is_not_waited_for() {
     let site = Site::new();
     let started = Instant::now();
-    let page = answer(
-        &site,
-        "",
-        &format!("{TYPE}; echo page; sleep 60 2>/dev/null & echo $! >&2"),
-    );
+    let script = format!("{TYPE}; echo page; sleep 60 2>/dev/null & echo $! >&2");
+    let page = answer(&site, "", &script);
     assert!(started.elapsed() < Duration::from_secs(30));
     assert_eq!(page.body, "page\n");
     let sleeper = page.stderr.trim().parse().ok().and_then(Pid::from_raw);
@@ -416,9 +381,8 @@ fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
         let program = fs::read_to_string(path.with_extension("pid")).unwrap();
         send(signal, &first);
         let ended = Finished::from(first.wait_with_output().unwrap());
-        let ended = ended
-            .exits_with(128 + signal.as_raw())
-            .complains("nothing was saved");
+        let ended = ended.exits_with(128 + signal.as_raw());
+        let ended = ended.complains("nothing was saved");
         assert_eq!(ended.stdout, "");
         assert!(has_ended(program.trim()));
         assert_eq!(
@@ -479,13 +443,8 @@ fn under_an_id_that_was_changed_no_program_is_run_and_no_tool_finds_a_session() 
         assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
     }
     assert_eq!(site.run(&["stats", "--json"]).json()["sessions"], 1);
-    assert_eq!(
-        site.run(&["list", "--json"])
-            .stdout
-            .matches("digest")
-            .count(),
-        1
-    );
+    let listed = site.run(&["list", "--json"]).stdout;
+    assert_eq!(listed.matches("digest").count(), 1);
     // Neither was changed by any of this.
     answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
     site.run_for(new, &["get", "pageViews"]).exits_with(0);

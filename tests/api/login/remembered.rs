@@ -54,11 +54,8 @@ fn a_browser_that_opens_two_pages_at_once_is_let_in_on_both() {
     browser.sees("ada is logged in.");
     let before = second_tab.cookie(REMEMBERED).to_owned();
     second_tab.sees("ada is logged in.");
-    assert_eq!(
-        second_tab.cookie(REMEMBERED),
-        before,
-        "the first tab has the new one"
-    );
+    let seen = second_tab.cookie(REMEMBERED);
+    assert_eq!(seen, before, "the first tab has the new one");
     browser.loses_its_session();
     browser.sees("ada is logged in.");
 }

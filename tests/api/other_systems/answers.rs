@@ -18,11 +18,8 @@ fn g1_no_byte_of_what_a_client_calls_its_id_is_in_the_answer_or_the_log() {
         "evil%0d%0aevil",
     ] {
         let site = Site::new();
-        let cookie = format!("sessionId={value}");
-        let outcome = Cgi::new("counter", &site)
-            .cookie(&cookie)
-            .run()
-            .expect(200, "1 time");
+        let request = Cgi::new("counter", &site).cookie(format!("sessionId={value}"));
+        let outcome = request.run().expect(200, "1 time");
         let all = format!("{:?} {} {}", outcome.headers, outcome.body, outcome.stderr);
         assert!(!all.to_lowercase().contains("evil"), "{all}");
     }
@@ -33,12 +30,8 @@ fn g2_no_imitation_of_a_guarded_name_is_taken_for_it() {
     let site = Site::with_settings("\ncookieName = __Host-id\ncookieSecure = true\n");
     let first = Cgi::new("counter", &site).run().expect(200, "1 time");
     let cookie = first.header("set-cookie").unwrap();
-    let id = cookie
-        .strip_prefix("__Host-id=")
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap();
+    let value = cookie.strip_prefix("__Host-id=").unwrap();
+    let id = value.split(';').next().unwrap();
     let count = |header: &[u8]| {
         let header = OsStr::from_bytes(header);
         let outcome = Cgi::new("counter", &site).cookie(header).run();
@@ -70,11 +63,8 @@ fn g2_no_imitation_of_a_guarded_name_is_taken_for_it() {
     ] {
         // A blank before the sign is no part of a name; a browser takes it away itself.
         let is_same = imitation.trim_matches(' ') == "__Host-id";
-        assert_eq!(
-            count(format!("{imitation}={id}").as_bytes()),
-            is_same,
-            "{imitation:?}"
-        );
+        let is_known = count(format!("{imitation}={id}").as_bytes());
+        assert_eq!(is_known, is_same, "{imitation:?}");
     }
     assert!(count(format!("a=1; __Host-id={id}").as_bytes()));
 }
@@ -86,16 +76,11 @@ fn h2_no_cache_keeps_a_cookie_or_gives_one_visitors_page_to_another() {
         let outcome = Cgi::new("counter", &site).run().expect(200, "1 time");
         assert!(outcome.header("set-cookie").is_some());
         let cache = outcome.header("cache-control").unwrap();
-        assert!(
-            cache.contains("no-store") || cache.contains("private"),
-            "{limiter}: {cache}"
-        );
+        let is_kept_out = cache.contains("no-store") || cache.contains("private");
+        assert!(is_kept_out, "{limiter}: {cache}");
         assert_eq!(outcome.header("vary"), Some("Cookie"), "{limiter}");
-        let id = outcome.id();
-        let again = Cgi::new("counter", &site)
-            .visitor(&id)
-            .run()
-            .expect(200, "2 time");
+        let again = Cgi::new("counter", &site).visitor(&outcome.id());
+        let again = again.run().expect(200, "2 time");
         assert_eq!(again.header("vary"), Some("Cookie"), "{limiter}");
     }
 }
@@ -113,18 +98,14 @@ fn j_a_request_uses_no_network_whatever_the_client_calls_its_proxy() {
         let command = under_strace(&request.command(), &["-e", "trace=%network"], out.path())?;
         let outcome = request.run_by(command);
         let calls = std::fs::read_to_string(out.path()).unwrap();
-        let calls: Vec<_> = calls
+        // Looking at what descriptor 0 is; a socket there would mean FastCGI.
+        let looks = ["getsockname(0", "getpeername(0", "getsockopt(0"];
+        let is_other = |call: &&str| !looks.iter().any(|look| call.contains(look));
+        let others = calls
             .lines()
             .filter(|call| call.contains('('))
-            .map(str::to_owned)
-            .collect();
-        // Looking at what descriptor 0 is; a socket there would mean FastCGI.
-        let others = calls.iter().filter(|call| {
-            !call.contains("getsockname(0")
-                && !call.contains("getpeername(0")
-                && !call.contains("getsockopt(0")
-        });
-        assert_eq!(others.count(), 0, "{calls:#?}");
+            .filter(is_other);
+        assert_eq!(others.count(), 0, "{calls}");
         assert!(outcome.header("set-cookie").is_some());
         Some((outcome.status, outcome.body))
     };

@@ -120,12 +120,8 @@ fn child_that_is_shown_hostile_ids() {
     }
     mark(2);
     for number in 0..UNKNOWN {
-        assert!(
-            manager
-                .read(format!("sessionId={number:040x}"))
-                .unwrap()
-                .is_none()
-        );
+        let read = manager.read(format!("sessionId={number:040x}"));
+        assert!(read.unwrap().is_none());
     }
     mark(3);
     assert!(fs::read(directory.join("../no-such-session")).is_err());
@@ -146,10 +142,8 @@ fn c_every_id_is_twenty_bytes_that_the_system_was_asked_for() {
     assert_eq!(calls.len(), IDS, "{calls:#?}");
     let ids = fs::read_to_string(place.path().join("ids")).unwrap();
     for (call, id) in calls.iter().zip(ids.lines()) {
-        assert!(
-            call.contains("getrandom(") && call.ends_with(", 28, 0) = 28"),
-            "{call}"
-        );
+        let is_whole = call.contains("getrandom(") && call.ends_with(", 28, 0) = 28");
+        assert!(is_whole, "{call}");
         let asked: String = call.split('"').nth(1).unwrap().split("\\x").collect();
         assert_eq!(asked, id);
     }

@@ -17,10 +17,8 @@ fn a_session_opened_by_its_digest_is_changed_and_sends_no_cookie() {
     assert!(session.commit().unwrap().is_none());
     let seen = site.manager().read(cookie(&id)).unwrap().unwrap();
     assert_eq!(seen.require::<u64>("pageViews").unwrap(), 1);
-    assert_eq!(
-        seen.require::<String>("note").unwrap(),
-        "by the administrator"
-    );
+    let found = seen.require::<String>("note").unwrap();
+    assert_eq!(found, "by the administrator");
 }
 
 #[test]

@@ -56,10 +56,8 @@ fn two_applications_share_a_session_without_treading_on_each_other() {
     session.clear();
     session.commit().unwrap();
     let session = login.start(cookie(&id)).unwrap();
-    assert_eq!(
-        session.require::<String>("started").unwrap(),
-        "by the login"
-    );
+    let seen = session.require::<String>("started").unwrap();
+    assert_eq!(seen, "by the login");
     session.destroy().unwrap();
     assert!(shop.existing(cookie(&id)).unwrap().is_none());
 }

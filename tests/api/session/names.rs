@@ -79,20 +79,16 @@ fn what_a_module_reserved_no_application_reaches_in_this_request_or_a_later_one(
     let refused = session.application("auth").unwrap_err().to_string();
     assert_eq!(refused, "the name \"auth\" is reserved");
     let auth = session.reserve("auth").unwrap();
-    assert_eq!(
-        session.reserved(&auth).require::<String>("user").unwrap(),
-        "ada"
-    );
+    let seen = session.reserved(&auth).require::<String>("user").unwrap();
+    assert_eq!(seen, "ada");
     session.clear();
     session.commit().unwrap();
 
     let mut snapshot = site.manager().read(cookie(&id)).unwrap().unwrap();
     assert!(snapshot.application("auth").is_err());
     let auth = snapshot.reserve("auth").unwrap();
-    assert_eq!(
-        snapshot.reserved(&auth).require::<String>("user").unwrap(),
-        "ada"
-    );
+    let seen = snapshot.reserved(&auth).require::<String>("user").unwrap();
+    assert_eq!(seen, "ada");
 }
 
 #[test]

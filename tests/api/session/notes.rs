@@ -37,15 +37,11 @@ fn a_flash_value_is_there_in_the_next_request_and_in_no_other() {
     let id = given_id(session.commit().unwrap());
 
     let peek = site.manager().read(cookie(&id)).unwrap().unwrap();
-    assert_eq!(
-        peek.flashed::<String>("notice").unwrap().as_deref(),
-        Some("saved")
-    );
+    let seen = peek.flashed::<String>("notice").unwrap();
+    assert_eq!(seen.as_deref(), Some("saved"));
     let session = site.manager().start(cookie(&id)).unwrap();
-    assert_eq!(
-        session.flashed::<String>("notice").unwrap().as_deref(),
-        Some("saved")
-    );
+    let seen = session.flashed::<String>("notice").unwrap();
+    assert_eq!(seen.as_deref(), Some("saved"));
     session.commit().unwrap();
     let session = site.manager().start(cookie(&id)).unwrap();
     assert_eq!(session.flashed::<String>("notice").unwrap(), None);
@@ -97,10 +93,8 @@ fn a_flash_value_obeys_the_rules_for_keys_and_values() {
     }
     let refused = session.flash("number", f64::NAN).unwrap_err();
     assert!(matches!(refused, Error::Value { .. }), "{refused}");
-    assert_eq!(
-        session.commit().unwrap().map(|cookie| cookie.to_string()),
-        None
-    );
+    let seen = session.commit().unwrap().map(|cookie| cookie.to_string());
+    assert_eq!(seen, None);
 }
 
 #[test]
@@ -153,10 +147,8 @@ fn a_value_ends_before_its_session_in_whichever_application_it_is() {
         .unwrap()
         .iter()
         .max_by_key(|slot| slot["g"].as_u64());
-    assert_eq!(
-        newest.unwrap()["d"]["values"].to_string(),
-        r#"{"":{"stays":1}}"#
-    );
+    let seen = newest.unwrap()["d"]["values"].to_string();
+    assert_eq!(seen, r#"{"":{"stays":1}}"#);
 }
 
 #[test]

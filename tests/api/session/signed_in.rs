@@ -79,10 +79,8 @@ fn a_session_that_is_kept_has_a_cookie_that_outlasts_the_browser_until_it_is_tak
         assert_eq!(max_age(&kept.send(page)), Age::Days(30));
         let header = format!("sessionId={}", client.cookie("sessionId").unwrap());
         let session = manager.existing(&header).unwrap().unwrap();
-        assert_eq!(
-            (session.timeout(), session.cookie_life()),
-            (30 * DAY, Some(30 * DAY))
-        );
+        let seen = (session.timeout(), session.cookie_life());
+        assert_eq!(seen, (30 * DAY, Some(30 * DAY)));
         drop(session);
         assert_eq!(max_age(&client.get("/").send(page)), Age::NoCookie);
         assert_eq!(max_age(&client.get("/read").send(page)), Age::NoCookie);
@@ -148,10 +146,8 @@ fn an_idle_time_that_was_chosen_stays_beside_the_life_of_the_cookie() {
     count(&mut session);
     let id = given_id(session.commit().unwrap());
     let session = site.manager().start(cookie(&id)).unwrap();
-    assert_eq!(
-        (session.timeout(), session.cookie_life()),
-        (DAY, Some(30 * DAY))
-    );
+    let seen = (session.timeout(), session.cookie_life());
+    assert_eq!(seen, (DAY, Some(30 * DAY)));
 }
 
 #[test]

@@ -69,10 +69,8 @@ fn no_other_program_ends_a_session_before_its_own_does() {
     assert_eq!(count(&mut session), 2);
     session.commit().unwrap();
     let json = json(&site, &id);
-    assert_eq!(
-        (&json["idle"], &json["lifetime"]),
-        (&86400.into(), &(30 * 86400).into())
-    );
+    let seen = (&json["idle"], &json["lifetime"]);
+    assert_eq!(seen, (&86400.into(), &(30 * 86400).into()));
 }
 #[test]
 fn a_session_that_a_wrong_clock_has_begun_ahead_of_its_lifetime_has_ended() {

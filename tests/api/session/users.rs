@@ -63,10 +63,8 @@ fn a_session_belongs_to_the_user_it_named_last_under_whichever_id() {
     let mut session = site.manager().start(cookie(&new)).unwrap();
     session.set_user(None).unwrap();
     session.commit().unwrap();
-    assert_eq!(
-        site.manager().destroy_sessions_of("grace", None).unwrap(),
-        0
-    );
+    let seen = site.manager().destroy_sessions_of("grace", None).unwrap();
+    assert_eq!(seen, 0);
     assert_eq!(site.views(&new), Some(1));
 }
 
@@ -247,10 +245,8 @@ fn an_id_that_the_program_gives_is_used_as_it_is_and_no_cookie_is_sent() {
     let (manager, id) = (site.manager(), SessionId::generate().unwrap());
     for expected in 1..4 {
         let mut session = manager.start_with_id(&id).unwrap();
-        assert_eq!(
-            (session.is_new(), count(&mut session)),
-            (expected == 1, expected)
-        );
+        let seen = (session.is_new(), count(&mut session));
+        assert_eq!(seen, (expected == 1, expected));
         assert!(session.commit().unwrap().is_none());
     }
     assert_eq!((site.views(&id), site.sessions()), (Some(3), 1));
