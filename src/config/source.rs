@@ -5,10 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 use super::check::{SYSTEM_FILE, beside};
 use super::ini;
@@ -152,13 +152,19 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
     // A named pipe in its place would keep a plain open waiting.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is no regular file"));
     }
+    let file = File::from(file);
+    // With room to see its end, it is read in one piece.
+    let size = u64::try_from(stat.st_size)
+        .unwrap_or_default()
+        .min(MAX_SIZE);
+    let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 64);
     file.take(MAX_SIZE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_SIZE {
         return Err(io::Error::other("it is larger than 1 MiB"));
