@@ -12,7 +12,8 @@ use cgi_session::{Request, Response};
 #[path = "app.rs"]
 mod app;
 
-const BYTES: usize = 64 << 10;
+/// So much that few requests are enough: how many there are in ten seconds is for the machine to say.
+const BYTES: usize = 1 << 20;
 
 static KEPT: Mutex<Vec<(File, Vec<u8>)>> = Mutex::new(Vec::new());
 

@@ -120,7 +120,7 @@ impl Soak {
                 responder,
                 started,
             };
-            while started.elapsed() < self.duration {
+            while started.elapsed() < self.duration || self.needs_more(&samples, started) {
                 thread::sleep(self.sample_every);
                 match gauge.sample() {
                     Ok(sample) => samples.push(sample),
@@ -137,6 +137,12 @@ impl Soak {
         });
         settle(faults, &ways, &shared, tally);
         (samples, requests)
+    }
+
+    /// Whether the control that leaks has answered too few requests for that to be seen.
+    fn needs_more(&self, samples: &[Sample], started: Instant) -> bool {
+        let is_seen = samples.last().is_some_and(|last| last.descriptors > 100);
+        self.control == Control::Leak && !is_seen && started.elapsed() < 10 * DEADLINE
     }
 
     /// Breaks one thing after the other, and cleans up now and then as cron does.
