@@ -1,5 +1,6 @@
 //! What a store asks of the settings: its limits, and how a database is reached.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -80,18 +81,45 @@ impl Config {
         let Some(path) = &self.database_password_file else {
             return Ok(None);
         };
-        let fail = |reason: &str| {
-            let (path, origin) = (path.display(), self.origin("databasePasswordFile"));
-            Error::Config(format!(
-                "databasePasswordFile = {path} ({origin}): {reason}"
-            ))
-        };
+        let fail = |reason: &str| self.wrong_file("databasePasswordFile", reason);
         let (if_missing, if_exposed) = ("write the password into it", "take a new password");
         let text = secret_file::read(path, if_missing, if_exposed).map_err(|error| fail(&error))?;
         match text.lines().next() {
             Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
             _ => Err(fail("its first line is empty; it must be the password")),
         }
+    }
+
+    /// What a program shows to a database server that asks who it is: the certificate, with those that vouch for it,
+    /// and the key, as the files `databaseCertFile` and `databaseKeyFile` have them (PEM).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when only one of the two is set, one cannot be read, or others can read the key.
+    pub fn database_identity(&self) -> Result<Option<[String; 2]>> {
+        let (of_certificate, of_key) = ("databaseCertFile", "databaseKeyFile");
+        let (certificate, key) = match (&self.database_cert_file, &self.database_key_file) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(_), None) => {
+                return Err(self.wrong_file(of_certificate, "databaseKeyFile is not set"));
+            }
+            (None, Some(_)) => return Err(self.wrong_file(of_key, "databaseCertFile is not set")),
+            (None, None) => return Ok(None),
+        };
+        let certificate = fs::read_to_string(certificate);
+        let certificate =
+            certificate.map_err(|error| self.wrong_file(of_certificate, &error.to_string()))?;
+        let (if_missing, if_exposed) =
+            ("write the key of the certificate into it", "take a new key");
+        let key = secret_file::read(key, if_missing, if_exposed);
+        let key = key.map_err(|reason| self.wrong_file(of_key, &reason))?;
+        Ok(Some([certificate, key]))
+    }
+
+    /// The error of a file that a key names.
+    fn wrong_file(&self, key: &str, reason: &str) -> Error {
+        let (path, origin) = (self.get(key).unwrap_or_default(), self.origin(key));
+        Error::Config(format!("{key} = {path} ({origin}): {reason}"))
     }
 }
 

@@ -119,6 +119,8 @@ settings! {
     "databasePassword" database_password: Option<Secret> = None, PASSWORD;
     "databasePasswordFile" database_password_file: Option<PathBuf> = None, PATH;
     "databaseCaFile" database_ca_file: Option<PathBuf> = None, PATH;
+    "databaseCertFile" database_cert_file: Option<PathBuf> = None, PATH;
+    "databaseKeyFile" database_key_file: Option<PathBuf> = None, PATH;
     "table" table: String = "Session".to_owned(), TABLE;
     "secretKeyFile" secret_key_file: Option<PathBuf> = None, PATH;
     "shards" shards: u16 = 1, SHARDS;

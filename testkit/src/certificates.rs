@@ -1,11 +1,14 @@
 //! An authority of a test's own, and what it vouches for.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use cgi_session::Error;
 use tempfile::TempDir;
 
 use crate::is_installed;
+use crate::tools::set_mode;
 
 #[track_caller]
 fn openssl(directory: &Path, words: &str) {
@@ -16,8 +19,8 @@ fn openssl(directory: &Path, words: &str) {
     assert!(output.status.success(), "openssl {words}: {said}");
 }
 
-/// A directory with an authority (`ca.pem`), a certificate of it for 127.0.0.1 (`server.pem`, `server.key`), and
-/// an authority that has nothing to do with it (`other.pem`).
+/// A directory with an authority (`ca.pem`), certificates of it for 127.0.0.1 (`server.pem`, `server.key`) and for a
+/// program (`client.pem`, `client.key`), and an authority that has nothing to do with it (`other.pem`, `other.key`).
 pub struct Certificates(TempDir);
 
 impl Certificates {
@@ -41,6 +44,58 @@ impl Certificates {
     }
 }
 
+/// Tries certificates and keys of a program that cannot be used, by their names, as the store of `open`.
+#[track_caller]
+pub fn wrong_ones_are_told<T>(
+    certificates: &Certificates,
+    open: impl Fn(&str, &str) -> Result<T, Error>,
+) {
+    let key = fs::read(certificates.path("client.key")).unwrap();
+    fs::write(certificates.path("none.pem"), "nothing").unwrap();
+    fs::write(certificates.path("bad.pem"), BAD).unwrap();
+    fs::write(certificates.path("shown.key"), key).unwrap();
+    set_mode(&certificates.directory().join("shown.key"), 0o644);
+    set_mode(&certificates.directory().join("none.pem"), 0o600);
+    for (certificate, key, words) in [
+        (
+            "client.pem",
+            "other.key",
+            ["databaseKeyFile", "not the key of the certificate"],
+        ),
+        (
+            "client.pem",
+            "absent.key",
+            ["databaseKeyFile", "no such file"],
+        ),
+        (
+            "client.pem",
+            "shown.key",
+            ["databaseKeyFile", "others can read it"],
+        ),
+        ("client.pem", "none.pem", ["databaseKeyFile", "no key (PEM"]),
+        (
+            "absent.pem",
+            "client.key",
+            ["databaseCertFile", "No such file"],
+        ),
+        (
+            "none.pem",
+            "client.key",
+            ["databaseCertFile", "no certificates (PEM)"],
+        ),
+        ("bad.pem", "client.key", ["databaseCertFile", "certificate"]),
+    ] {
+        let error = open(certificate, key).map(drop).unwrap_err();
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        let line = error.one_line();
+        let is_told = words.iter().all(|word| line.contains(word));
+        assert!(is_told, "{words:?} of {certificate} and {key}: {line}");
+    }
+}
+
+/// What says that it is a certificate, and is none.
+const BAD: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
 fn make_in(directory: &Path) {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     openssl(
@@ -52,8 +107,8 @@ fn make_in(directory: &Path) {
         &format!("{new} -keyout other.key -out other.pem -subj /CN=other"),
     );
     let signed = "-CA ca.pem -CAkey ca.key -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=CA:FALSE";
-    openssl(
-        directory,
-        &format!("{new} {signed} -keyout server.key -out server.pem -subj /CN=server"),
-    );
+    for name in ["server", "client"] {
+        let files = format!("-keyout {name}.key -out {name}.pem -subj /CN={name}");
+        openssl(directory, &format!("{new} {signed} {files}"));
+    }
 }

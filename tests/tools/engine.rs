@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use cgi_session::{Config, Error, Record, SessionId};
 use cgi_session_tools::stores::manager;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::outside::send;
@@ -97,6 +97,14 @@ fn a_check_says_what_is_wrong_with_the_engine_and_what_to_do() {
     assert_eq!(found[0]["level"], "problem");
     assert!(found[0]["text"].as_str().unwrap().contains("allkeys-lru"));
     assert_eq!(found[0]["remedy"], "set maxmemory-policy noeviction");
+
+    let settings = fs::read_to_string(site.configuration()).unwrap();
+    let files = "databaseCertFile = /absent.pem\ndatabaseKeyFile = /absent.key\n";
+    fs::write(site.configuration(), format!("{settings}{files}")).unwrap();
+    site.run(&["check"])
+        .exits_with(1)
+        .says("databaseCertFile = /absent.pem");
+    fs::write(site.configuration(), settings).unwrap();
 
     let mut site = site;
     site.server.kill();

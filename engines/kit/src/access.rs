@@ -1,6 +1,6 @@
-//! How a server is reached: the password, and the certificates that it is verified by.
+//! How a server is reached: what lets in, and what it means when that does not.
 
-use std::fs;
+use std::fmt::Display;
 
 use cgi_session::{Config, Error, Result};
 
@@ -21,19 +21,36 @@ pub fn password(config: &Config, has_one: bool) -> Result<Option<String>> {
     Ok(password)
 }
 
-/// The certificates of `databaseCaFile` as PEM; `None` when it is not set.
+/// Refuses a certificate of our own that no server is shown, because nothing encrypts.
 ///
 /// # Errors
 ///
-/// [`Error::Config`] when the file cannot be read or holds none.
-pub fn authorities(config: &Config) -> Result<Option<Vec<u8>>> {
-    let Some(path) = config.database_ca_file() else {
-        return Ok(None);
-    };
-    let fail = |reason: &str| Error::Config(format!("databaseCaFile {}: {reason}", path.display()));
-    let text = fs::read(path).map_err(|error| fail(&error.to_string()))?;
-    if !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----") {
-        return Err(fail("it holds no certificates (PEM)"));
+/// [`Error::Config`] then; `remedy` says how the URL asks for TLS.
+pub fn check_encryption(config: &Config, is_encrypted: bool, remedy: &str) -> Result<()> {
+    if is_encrypted || config.database_identity()?.is_none() {
+        return Ok(());
     }
-    Ok(Some(text))
+    let reason = format!("it is shown over TLS alone; {remedy}");
+    Err(wrong(config, "databaseCertFile", &reason))
+}
+
+/// What to do about an error, if it is one of TLS.
+#[must_use]
+pub fn hint_of_tls(cause: &str) -> Option<&'static str> {
+    let cause = cause.to_lowercase();
+    if cause.contains("fatal alert") || cause.contains("client certificate") {
+        return Some(
+            "the server does not trust this program: databaseCertFile and databaseKeyFile must name a certificate \
+             whose authority it knows, and the key",
+        );
+    }
+    cause
+        .contains("certificate")
+        .then_some("check databaseCaFile, and that database names the host as its certificate does")
+}
+
+/// The error of a file that a key names.
+pub(crate) fn wrong(config: &Config, key: &str, reason: &dyn Display) -> Error {
+    let (path, origin) = (config.get(key).unwrap_or_default(), config.origin(key));
+    Error::Config(format!("{key} = {path} ({origin}): {reason}"))
 }

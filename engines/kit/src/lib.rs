@@ -1,5 +1,5 @@
 //! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`rows`] lists and deletes
-//! what is stored, [`reading`] turns it into records, [`access`] has the ways to a server, [`waiting`] the pauses between
+//! what is stored, [`reading`] turns it into records, [`access`] and `tls` have the ways to a server, [`waiting`] the pauses between
 //! tries for a lock. Each uses nothing of cgi-session but what is public.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -9,6 +9,8 @@ pub mod pool;
 pub mod reading;
 pub mod rows;
 mod text;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod waiting;
 
 pub use pool::Pool;

@@ -1,6 +1,7 @@
 //! What an error of a server means, and what is to be done about it.
 
 use cgi_session::Error;
+use cgi_session_kit::access::hint_of_tls;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::node::Node;
@@ -77,11 +78,7 @@ fn of_member(error: &RedisError) -> Option<(bool, &'static str)> {
 /// Whether it may pass by itself, and what to do about it.
 fn meaning(error: &RedisError, cause: &str) -> (bool, &'static str) {
     match (error.kind(), error.code()) {
-        (ErrorKind::Io, _) if cause.contains("certificate") => (
-            false,
-            "check databaseCaFile, and that database names the host as its certificate does",
-        ),
-        (ErrorKind::Io, _) => (true, ADVICE),
+        (ErrorKind::Io, _) => hint_of_tls(cause).map_or((true, ADVICE), |hint| (false, hint)),
         (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => (
             true,
             "this server is a replica; database must name the primary",

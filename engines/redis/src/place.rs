@@ -8,6 +8,8 @@ use std::{io, thread};
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::access;
+#[cfg(feature = "tls")]
+use cgi_session_kit::tls;
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
     RedisError, RedisResult, parse_redis_url,
@@ -73,6 +75,8 @@ impl Place {
         let parsed = parse(database).map_err(|reason| wrong(&reason))?;
         let (server, hosts, sentinels) = parsed;
         access::password(config, server.redis_settings().password().is_some())?;
+        let is_encrypted = matches!(server.addr(), ConnectionAddr::TcpTls { .. });
+        access::check_encryption(config, is_encrypted, "write rediss:// in database")?;
         let place = Place {
             is_cluster: sentinels.is_none() && !hosts.is_empty(),
             sentinels,
@@ -262,17 +266,21 @@ fn told(error: &RedisError) -> String {
     text.split(" - ").next().unwrap_or_default().to_owned()
 }
 
-/// Those that a server is verified by, unless it is by those of the system.
+/// What a server is verified by, unless that is what the system trusts, and what it may ask for.
 #[cfg(feature = "tls")]
 fn certificates(config: &Config) -> Result<Option<redis::TlsCertificates>> {
-    // The client panics where there is none, or several to choose from.
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have been faster.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    let certificates = access::authorities(config)?;
-    Ok(certificates.map(|root_cert| redis::TlsCertificates {
-        client_tls: None,
-        root_cert: Some(root_cert),
+    tls::provide();
+    let (root_cert, own) = (tls::authorities(config)?, tls::identity(config)?);
+    let client_tls = own.map(|own| {
+        let [client_cert, client_key] = own.pem.map(String::into_bytes);
+        redis::ClientTlsConfig {
+            client_cert,
+            client_key,
+        }
+    });
+    let is_any = root_cert.is_some() || client_tls.is_some();
+    Ok(is_any.then_some(redis::TlsCertificates {
+        client_tls,
+        root_cert,
     }))
 }

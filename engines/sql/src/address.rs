@@ -46,7 +46,6 @@ pub(super) struct Address {
     pub(super) database: String,
     /// Where another password is.
     config: Config,
-    #[cfg(feature = "tls")]
     pub(super) is_encrypted: bool,
 }
 
@@ -62,6 +61,8 @@ impl Address {
         let parsed = parse(config, scheme).map_err(|reason| wrong(config, scheme, &reason));
         let address = parsed?;
         access::password(config, address.password.is_some())?;
+        let remedy = "add ?sslmode=verify-full to database";
+        access::check_encryption(config, address.is_encrypted, remedy)?;
         Ok(address)
     }
 
@@ -188,7 +189,6 @@ fn parse(config: &Config, scheme: &Scheme) -> Result<Address, String> {
         password: url.password().map(decoded).transpose()?,
         database,
         config: config.clone(),
-        #[cfg(feature = "tls")]
         is_encrypted,
     })
 }

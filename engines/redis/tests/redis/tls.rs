@@ -8,7 +8,7 @@ use cgi_session_redis::RedisStore;
 
 use crate::store::{config, says};
 use cgi_session::store_contract::{counted, create};
-use testkit::certificates::Certificates;
+use testkit::certificates::{Certificates, wrong_ones_are_told};
 use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::redis_sentinel::SERVICE;
@@ -64,7 +64,10 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
     let error = store(&text("none.pem")).map(drop).unwrap_err();
     says(&error, &["databaseCaFile", "none.pem"]);
     let error = store("/nonexistent.pem").map(drop).unwrap_err();
-    says(&error, &["databaseCaFile /nonexistent.pem", "No such file"]);
+    says(
+        &error,
+        &["databaseCaFile = /nonexistent.pem", "No such file"],
+    );
     // Who does not encrypt learns nothing.
     let plain = RedisStore::new(&config(&format!("redis://127.0.0.1:{port}/0"), &[])).unwrap();
     let session = SessionId::generate().unwrap().digest();
@@ -103,4 +106,58 @@ fn sentinels_and_the_primary_that_they_name_are_both_spoken_to_with_tls() {
         &error,
         &["sentinel 127.0.0.1", "certificate", "check databaseCaFile"],
     );
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_is_shown_one_and_what_is_wrong_with_it_is_told() {
+    let Some(certificates) = Certificates::make() else {
+        return;
+    };
+    let text = |name: &str| certificates.path(name);
+    let port = free_port().to_string();
+    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
+    let Some(server) = RedisServer::start(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &authority,
+        "--tls-auth-clients",
+        "yes",
+    ]) else {
+        return;
+    };
+    let url = format!("rediss://127.0.0.1:{port}/0");
+    let open = |settings: &[(&str, &str)]| {
+        let settings = [settings, &[("databaseCaFile", &*authority)]].concat();
+        RedisStore::new(&config(&url, &settings))
+    };
+    let store = |certificate: &str, key: &str| {
+        let (certificate, key) = (text(certificate), text(key));
+        open(&[
+            ("databaseCertFile", &certificate),
+            ("databaseKeyFile", &key),
+        ])
+    };
+    let own = store("client.pem", "client.key").unwrap();
+    let (id, lease) = create(&own, 1, SystemTime::now());
+    drop(lease);
+    assert_eq!(counted(&own, &id.digest()), Some(1));
+    assert_eq!(server.tell(&["DBSIZE"]), "1");
+    for unknown in [open(&[]), store("other.pem", "other.key")] {
+        let error = unknown.unwrap().read(&id.digest(), SystemTime::now());
+        says(&error.unwrap_err(), &["alert", "databaseCertFile"]);
+    }
+    wrong_ones_are_told(&certificates, store);
+    let plain = format!("redis://127.0.0.1:{port}/0");
+    let settings = [
+        ("databaseCertFile", &*text("client.pem")),
+        ("databaseKeyFile", &*text("client.key")),
+    ];
+    let error = RedisStore::new(&config(&plain, &settings));
+    let error = error.map(drop).unwrap_err();
+    says(&error, &["databaseCertFile", "rediss://"]);
 }

@@ -2,14 +2,15 @@
 
 use std::error::Error as StdError;
 
+use cgi_session_kit::access::hint_of_tls;
 use mysql_async::{DriverError, Error, ServerError};
 
 use crate::engine::{Failure, Kind};
 
 const ADVICE: &str =
     "is the server running, and does this program reach it? try: mariadb-admin ping";
-const ACCESS: &str =
-    "check the user and the password in database, databasePasswordFile or databasePassword";
+const ACCESS: &str = "check the user and the password in database, databasePasswordFile or databasePassword, and \
+     databaseCertFile if the user must have a certificate (REQUIRE X509)";
 
 pub(super) fn unreachable(cause: Box<dyn StdError + Send + Sync>) -> Failure {
     Failure::new(Kind::Unavailable, cause).with_hint(ADVICE)
@@ -25,10 +26,8 @@ pub(super) fn of_login(error: &Error) -> Failure {
         }
         error => {
             let text = told(error);
-            if text.to_lowercase().contains("certificate") {
-                return Failure::new(Kind::Refused, text).with_hint(
-                    "check databaseCaFile, and that database names the host as its certificate does",
-                );
+            if let Some(hint) = hint_of_tls(&text) {
+                return Failure::new(Kind::Refused, text).with_hint(hint);
             }
             unreachable(text.into())
         }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use cgi_session_kit::access::hint_of_tls;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -23,16 +24,21 @@ const READ_ONLY: &str =
 /// Why one was not let in.
 pub(super) fn of_login(error: &Error) -> Failure {
     if let Some(reason) = error.as_db_error() {
-        return of_server(reason);
+        let failure = of_server(reason);
+        return match hint_of_tls(reason.message()) {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        };
     }
     let text = cgi_session::one_line(error);
     if text.contains("does not allow writes") {
         return Failure::new(Kind::ReadOnly, text).with_hint(READ_ONLY);
     }
-    if text.contains("certificate") || text.contains("TLS") {
-        return Failure::new(Kind::Refused, text).with_hint(
-            "check databaseCaFile, and that database names the host as its certificate does",
-        );
+    if let Some(hint) = hint_of_tls(&text) {
+        return Failure::new(Kind::Refused, text).with_hint(hint);
+    }
+    if text.contains("TLS") {
+        return Failure::new(Kind::Refused, text).with_hint("have TLS set up there");
     }
     if text.contains("password") {
         return Failure::new(Kind::Refused, text).with_hint(

@@ -8,7 +8,7 @@ use cgi_session::Error;
 use crate::server::{open, own_servers_with, shared_servers};
 use crate::store::says;
 use cgi_session::store_contract::{counted, create};
-use testkit::certificates::Certificates;
+use testkit::certificates::{Certificates, wrong_ones_are_told};
 use testkit::postgres::give;
 
 #[test]
@@ -135,5 +135,73 @@ fn a_server_that_does_not_encrypt_is_not_trusted_with_anything() {
         let error = store.read(&session, SystemTime::now()).unwrap_err();
         assert_eq!(error.status(), 500, "{error:?}");
         says(&error, &["TLS"]);
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_is_shown_one_and_what_is_wrong_with_it_is_told() {
+    let Some(certificates) = Certificates::make() else {
+        return;
+    };
+    let text = |name: &str| certificates.path(name);
+    let access = "local all all trust\nhostssl all all all scram-sha-256 clientcert=verify-ca\n";
+    fs::write(text("access"), access).unwrap();
+    for path in [".", "server.key", "server.pem", "ca.pem", "access"] {
+        give(&certificates.directory().join(path));
+    }
+    let files = ["server.pem", "server.key", "ca.pem", "access"].map(text);
+    let [certificate, key, authority, access] = files;
+    let servers = own_servers_with(
+        &[
+            "ssl=on",
+            &format!("ssl_cert_file={certificate}"),
+            &format!("ssl_key_file={key}"),
+            &format!("ssl_ca_file={authority}"),
+            &format!("hba_file={access}"),
+        ],
+        &[
+            &format!("--ssl-cert={certificate}"),
+            &format!("--ssl-key={key}"),
+            &format!("--ssl-ca={authority}"),
+        ],
+    );
+    for server in servers {
+        if server.kind() == "mysql" {
+            server.tell("ALTER USER 'shop'@'%' REQUIRE X509");
+        }
+        let plain = server.url();
+        let encrypted = format!("{plain}?sslmode=verify-full");
+        let open_at = |url: &str, files: &[(&str, String)]| {
+            let mut settings = vec![("database", url), ("databaseCaFile", &*authority)];
+            settings.extend(files.iter().map(|(key, path)| (*key, path.as_str())));
+            open(server.kind(), &settings)
+        };
+        let files = |certificate: &str, key: &str| {
+            let certificate = ("databaseCertFile", text(certificate));
+            [certificate, ("databaseKeyFile", text(key))]
+        };
+        let store = |certificate: &str, key: &str| open_at(&encrypted, &files(certificate, key));
+        let own = store("client.pem", "client.key").unwrap();
+        let problems = own.install();
+        assert!(problems.is_empty(), "{problems:?}");
+        let now = SystemTime::now();
+        let (id, lease) = create(&*own, 1, now);
+        drop(lease);
+        assert_eq!(counted(&*own, &id.digest()), Some(1));
+        let unknown = store("other.pem", "other.key");
+        for refused in [open_at(&encrypted, &[]), unknown] {
+            let error = refused.unwrap().read(&id.digest(), now).unwrap_err();
+            assert_eq!(error.status(), 500, "{error:?}");
+            says(&error, &["databaseCertFile"]);
+        }
+        wrong_ones_are_told(&certificates, store);
+        let alone = files("client.pem", "client.key");
+        for (url, files, word) in [
+            (&plain, &alone[..], "sslmode=verify-full"),
+            (&encrypted, &alone[..1], "databaseKeyFile is not set"),
+            (&encrypted, &alone[1..], "databaseCertFile is not set"),
+        ] {
+            says(&open_at(url, files).map(drop).unwrap_err(), &[word]);
+        }
     }
 }
