@@ -132,7 +132,7 @@ fn place(options: &Opts) -> String {
         options.get_db_name().unwrap_or("(no name)"),
         options.get_ip_or_hostname(),
         options.get_tcp_port(),
-        options.get_user().unwrap_or("(nobody)")
+        options.get_user().unwrap_or("(no user)")
     )
 }
 

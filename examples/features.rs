@@ -261,7 +261,7 @@ fn links(request: &mut Request) -> Result<String> {
     let state = if link == plain && field.is_empty() {
         "The link below carries nothing."
     } else {
-        "The link below carries your session’s id. Whoever has it has your session."
+        "The link below carries your session’s id. With that id, another person has your session."
     };
     let body = format!(
         r#"{}<p class="actions" id="links"><a class="button second" href="{}">This page by a link</a></p>"#,

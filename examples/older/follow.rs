@@ -38,7 +38,7 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
     let body = format!(
         r#"<p class="answer">Your first name is {}.</p>
 {farewell}
-<p class="note">This is Karrigell's second script. Nobody told it your name: it reads the session.</p>"#,
+<p class="note">This is Karrigell's second script. The link says no name: the page reads the session.</p>"#,
         encode_text(&first_name)
     );
     Ok(site::page("Follow", &body))
@@ -46,8 +46,8 @@ pub(crate) fn follow(request: &mut Request) -> Result<Response> {
 
 fn nothing_to_follow(missing: &Error) -> Response {
     let body = format!(
-        r#"<p class="answer">Nobody knows your first name: {}.</p>
-<p>Nobody has begun, or the session was closed. In Karrigell this was a traceback.</p>
+        r#"<p class="answer">Your first name is not known: {}.</p>
+<p>The first page was not sent, or the session is closed. In Karrigell this was a traceback.</p>
 <p class="actions"><a class="button" href="/karrigell.html">Begin again</a></p>"#,
         encode_text(&missing.to_string())
     );

@@ -1,7 +1,7 @@
 //! A login on the session's reserved names: lemon.session wished for such a module, called auth.
 //!
 //! `auth` is the module, `users` knows the passwords, `remember` the browsers. This file has the
-//! pages, which know no more of it than whether somebody is there.
+//! pages, which know no more of it than whether there is a login.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -166,8 +166,8 @@ fn outside(request: &mut Request, complaint: &str, name: &str) -> Result<Respons
 <p class="note">Kept, the session itself lasts for 30 days without a visit, with all that is in it. Remembered, it may
 end: a token, new at each use, begins the next one. Take that where sessions are short, and where a copy of the cookie must
 be noticed.</p>
-<p class="note">The session gets a new id when you log in, and the old one leads to nothing: whoever had
-planted it in your browser has no part in your login. What other pages put into your session stays.</p>"#,
+<p class="note">The session gets a new id when you log in, and the old one leads to nothing: if
+it was planted in your browser, it is of no use. What other pages put into your session stays.</p>"#,
         name = encode_double_quoted_attribute(name),
     );
     Ok(site::page("Log in", &body))
@@ -183,7 +183,7 @@ fn inside(request: &mut Request, auth: &Auth, login: &Login) -> Result<Response>
     } else {
         others.join(", ")
     };
-    // Only the module reaches its name. What anybody else is told, the page shows.
+    // Only the module reaches its name. The page shows what other modules are told.
     let refusal = match session.application(auth::NAME) {
         Ok(_) => String::new(),
         Err(refusal) => refusal.to_string(),

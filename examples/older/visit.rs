@@ -1,8 +1,8 @@
 //! lemon.session's example: a first visit, a visit again, and an end.
 //!
 //! lemon destroyed the session by a link, `?destroy=True`. That still works, but the page offers a
-//! form that posts: a link is followed by whatever prefetches pages, and anybody can put it on
-//! a page of their own.
+//! form that posts: a link is followed by programs that prefetch pages, and any other site can
+//! have it, too.
 
 use std::process::ExitCode;
 
@@ -42,7 +42,7 @@ and will find it when you reload.</p>"#;
 <form method="post" action="visit">
 <button name="destroy" value="True">Destroy the session</button></form>
 <p class="note">In lemon.session's example a link destroyed the session. This button posts a form:
-a link is followed by whatever prefetches pages.</p>"#,
+a link is followed by programs that prefetch pages.</p>"#,
         encode_text(&text)
     );
     Ok(site::page("Welcome back", &body))

@@ -64,7 +64,7 @@ pub(crate) fn run_example() -> Option<ExitCode> {
     Some(code)
 }
 
-/// A responder stays until it is told to end; a server that was killed can tell nobody.
+/// A responder stays until it is told to end; a server that was killed tells none of them.
 #[cfg(target_os = "linux")]
 fn end_with_the_server() {
     use rustix::process::{Signal, set_parent_process_death_signal};

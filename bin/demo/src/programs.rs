@@ -21,7 +21,7 @@ pub(crate) struct Programs {
 pub(crate) struct Program {
     /// Starts it, still without its environment.
     pub(crate) command: Command,
-    /// The examples can serve as FastCGI responders; of other programs nobody knows.
+    /// The examples can serve as FastCGI responders; of other programs that is not known.
     pub(crate) is_example: bool,
 }
 

@@ -153,7 +153,7 @@ impl Store for PlainStore {
         let Some((record, end)) = self.0.live(session, now)? else {
             return Ok(None);
         };
-        // To be read is to be used. Without the lock nothing is written, and nobody waits for it.
+        // To be read is to be used. Without the lock nothing is written, and no request waits for it.
         if self.0.expiry.renewed(&record, end, now).is_some()
             && let Some(_lock) = self.0.locks.try_take(session.as_str())?
             && let Some((latest, _)) = self.0.live(session, now)?

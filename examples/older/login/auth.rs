@@ -97,7 +97,7 @@ impl Auth {
         session.reserved(&self.reservation).clear();
         session.set_user(None)?;
         session.set_cookie_life(None);
-        // The new id is nobody's: an old copy of the cookie leads to nothing.
+        // The new id has no user: an old copy of the cookie leads to nothing.
         session.regenerate_id();
         self.login = None;
         // From here on the session is not the user's, whose sessions all end if the cookie that is
@@ -125,7 +125,7 @@ impl Auth {
         };
         remember::forget_all(&login.user)?;
         if self.token.is_some() {
-            // Under a new selector: somebody may have a copy of the old one.
+            // Under a new selector: there may be a copy of the old one.
             let token = Token::issue(&login.user)?;
             self.remember(token);
         }
@@ -152,8 +152,8 @@ impl Auth {
             return Ok(());
         };
         self.enter(request, remembered.user())?;
-        // While the remembered login is held: whoever logs this user out everywhere waits for it,
-        // and then finds the session.
+        // While the remembered login is held: a logout everywhere waits for it, and then finds the
+        // session.
         request.commit_session()?;
         match remembered.renew()? {
             Some(renewed) => self.remember(renewed),
@@ -174,7 +174,7 @@ impl Auth {
         kept.insert("start", login.start)?;
         kept.insert("lastAccess", login.last_access)?;
         session.set_user(Some(user))?;
-        // Whoever knew the id before the login knows nothing now.
+        // The id from before the login leads to nothing now.
         session.regenerate_id();
         self.login = Some(login);
         Ok(())

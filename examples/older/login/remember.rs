@@ -1,11 +1,11 @@
-//! Remembered logins: what lets somebody in whose session is over.
+//! Remembered logins: they log a user in whose session has ended.
 //!
 //! The cookie holds two secrets, `selector.validator`. The selector is the id of a record of its
 //! own, in the same store as the sessions, so that the store's locks and its clean-up serve for
 //! it too. The record is private: it would else be a session for the client who sends the selector as
 //! the session's cookie. It holds the SHA-256 of the validator and never the validator, and each use
-//! gives the client a new one. Whoever comes with one that was used up has a copy of the cookie,
-//! or somebody else has.
+//! gives the client a new one. When one comes that was used before, there are two copies of the
+//! cookie.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -164,7 +164,7 @@ pub(crate) fn removal() -> String {
 }
 
 /// What the records of a user's remembered logins are found by. Not the user's own name: a program
-/// that asks a session for its user must not find one here, where nobody has logged in.
+/// that asks a session for its user must not find one here: this is no login.
 fn group(user: &str) -> String {
     format!("{GROUP}{user}")
 }

@@ -13,16 +13,16 @@ const USERS: [(&str, &str); 2] = [
         "$argon2id$v=19$m=19456,t=2,p=1$4d1swC9BagPTXBkEjK4ECg$+63VLKeOy2+5yM9T31CoJqHOwbOzMjWsMJStZo+uDJU",
     ),
 ];
-/// Of a password that nobody knows, with the same parameters.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$KGyQUJ378JjHD97+PyQxig$JMZCCbKVEJpEueU4vqGa+6/kJgXNtU7Anc/klGF609c";
+/// Of a random password, with the same parameters, for names without an account.
+const NO_ACCOUNT: &str = "$argon2id$v=19$m=19456,t=2,p=1$KGyQUJ378JjHD97+PyQxig$JMZCCbKVEJpEueU4vqGa+6/kJgXNtU7Anc/klGF609c";
 
 /// The user of this name, if this is the password.
 ///
-/// The password is hashed for a name that nobody has, too: how long an answer takes does not tell
-/// who has an account. The hashes themselves are compared in constant time.
+/// The password is hashed for a name without an account, too: the time of an answer does not tell
+/// which names have one. The hashes themselves are compared in constant time.
 pub(crate) fn check(name: &str, password: &str) -> Option<&'static str> {
     let known = USERS.iter().find(|(known, _)| *known == name);
-    let hash = known.map_or(NOBODY, |(_, hash)| *hash);
+    let hash = known.map_or(NO_ACCOUNT, |(_, hash)| *hash);
     let verified = Argon2::default().verify_password(password.as_bytes(), hash);
     known.filter(|_| verified.is_ok()).map(|(user, _)| *user)
 }

@@ -43,7 +43,7 @@ impl Record {
             own => own.map(Duration::from_secs).or(limits.lifetime),
         };
         let end = lifetime.and_then(|lifetime| moment(self.created)?.checked_add(lifetime));
-        let owner = self.user.as_deref().unwrap_or("nobody has logged in");
+        let owner = self.user.as_deref().unwrap_or("not logged in");
         let mut rows = vec![
             ("Created", ago(moment(self.created), now)),
             ("Last used", ago(used, now)),
@@ -160,7 +160,7 @@ mod tests {
                 "<dt>Last used</dt><dd>10 minutes ago</dd>",
                 "<dd>in 50 seconds, 10 minutes after the last use</dd>",
                 "<dt>Ends in any case</dt><dd>in 60 seconds</dd>",
-                "nobody has logged in",
+                "not logged in",
                 "<dd>none</dd>",
             ],
         );

@@ -115,7 +115,7 @@ fn links_carry_nothing_unless_the_configuration_says_so() {
     assert!(!page.text.contains("sessionId"));
 }
 
-/// Somebody who keeps no cookie asks for a page.
+/// A visitor who keeps no cookies asks for a page.
 fn without_cookies(server: &Server, head: &str, body: &str) -> String {
     let request = format!(
         "{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\

@@ -26,7 +26,7 @@ fn the_page_says_until_when_the_session_lives_and_whose_it_is() {
     let form = visitor.get("/cgi-bin/login");
     visitor
         .get("/inspect")
-        .says("<dt>User</dt><dd>nobody has logged in</dd>")
+        .says("<dt>User</dt><dd>not logged in</dd>")
         .says("<dt>Applications</dt><dd>none</dd>")
         .says(", 60 minutes after the last use</dd>")
         .says("<dt>Ends in any case</dt><dd>in 29 days</dd>");

@@ -1,4 +1,4 @@
-//! [`Server`]: a demo site of a test's own, and [`Visitor`]: somebody who keeps cookies.
+//! [`Server`]: a demo site of a test's own, and [`Visitor`], who keeps cookies.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -178,7 +178,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell in a test that fails.
+        // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

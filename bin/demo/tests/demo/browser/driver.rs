@@ -40,7 +40,7 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    /// `None` where there is no Chromium and nobody insists on one.
+    /// `None` where there is no Chromium, unless CI is set.
     pub(super) fn start() -> Option<Self> {
         let profile = tempfile::tempdir().unwrap();
         let started = Command::new(PROGRAM)

@@ -29,9 +29,9 @@ fn a_browser_walks_karrigells_pages() {
         assert!(server.session_files().is_empty());
         browser.back();
         browser.sees("firstname");
-        browser.sees("Nobody has begun, or the session was closed");
+        browser.sees("The first page was not sent, or the session is closed");
         browser.go(&server.url("/cgi-bin/follow"));
-        browser.sees("Nobody has begun, or the session was closed");
+        browser.sees("The first page was not sent, or the session is closed");
         browser.press("Begin again");
         browser.sees("Tell the first page your name");
     }
@@ -199,7 +199,7 @@ fn two_frames_that_write_at_the_same_moment_lose_nothing_however_often() {
     let server = Server::start();
     browser.forbid_scripts();
     browser.go(&server.url("/cgi-bin/cart"));
-    // A frame that loads yet would put in what the first press asks for, and show it to no one.
+    // A frame that loads yet would put in what the first press asks for, and nothing would show it.
     let loaded = "[...document.querySelectorAll('iframe')]
         .map(frame => /The basket/.test(frame.contentDocument?.body?.innerText))";
     browser.becomes(loaded, &json!([true, true]));
