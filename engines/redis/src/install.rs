@@ -91,10 +91,17 @@ impl<'a> State<'a> {
 
     fn judge(mut self) {
         let version = self.value("redis_version");
-        let engine = match &*self.value("valkey_version") {
+        let mut engine = match &*self.value("valkey_version") {
             "" => format!("Redis {version}"),
             version => format!("Valkey {version}"),
         };
+        if self.shared.server.is_durable() {
+            engine += if self.has_waitaof() {
+                ", a commit waits for its disk (WAITAOF)"
+            } else {
+                ", without WAITAOF"
+            };
+        }
         self.found.engine.get_or_insert(engine);
         if node::version(&self.information) < OLDEST {
             let reason = format!("its version is {version}");
@@ -134,6 +141,19 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Whether the server can tell when its log is on disk.
+    fn has_waitaof(&self) -> bool {
+        node::version(&self.information) >= WAITAOF
+    }
+
+    /// Without the right to wait for the log each save would be stored, and yet be an error.
+    fn judge_rights(&mut self) {
+        let (server, at) = (&self.shared.server, At::Node(self.node));
+        let waited: Result<(u64, u64)> =
+            server.ask("wait for the disk of", at, "WAITAOF", (0, 0, 1));
+        self.found.problems.extend(waited.err());
+    }
+
     fn judge_persistence(&mut self) {
         let has_log = self.value("aof_enabled") == "1";
         let is = |name: &str, value: &str| self.setting(name).is_some_and(|it| it == value);
@@ -143,9 +163,12 @@ impl<'a> State<'a> {
             }
             return;
         }
-        let waits = node::version(&self.information) >= WAITAOF;
+        let waits = self.has_waitaof();
         let is_synced =
             has_log && !is("appendfsync", "no") && (waits || !is("appendfsync", "everysec"));
+        if waits && has_log {
+            self.judge_rights();
+        }
         if !is_synced && matches!(&*self.value("connected_slaves"), "" | "0") {
             let reason = "a commit is lost with its power, which durability = data excludes";
             let hint = "set appendonly yes and appendfsync always, or give it a replica";

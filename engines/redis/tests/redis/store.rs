@@ -435,6 +435,13 @@ fn with_durability_a_commit_waits_for_the_disk_where_the_server_can_tell() {
         can_tell,
         "{used}"
     );
+    let told = if can_tell {
+        " (WAITAOF)"
+    } else {
+        ", without WAITAOF"
+    };
+    let engine = store.examine().engine.unwrap();
+    assert!(engine.ends_with(told), "{engine}");
     // Where the server has no log there is nothing to be waited for.
     server.tell(&["CONFIG", "SET", "appendonly", "no"]);
     lease.commit(&record(3, now), now).unwrap();
@@ -476,6 +483,10 @@ fn a_user_with_the_documented_rights_can_do_everything_and_with_less_is_told_wha
     let error = elsewhere.read(&id.digest(), now).unwrap_err();
     assert_eq!(error.status(), 500);
     says(&error, &words);
+    if durable.examine().engine.unwrap().ends_with("(WAITAOF)") {
+        server.tell(&["ACL", "SETUSER", user, "-waitaof"]);
+        says(&durable.examine().problems[0], &words);
+    }
     server.tell(&["ACL", "SETUSER", user, "-evalsha", "-info"]);
     let error = durable.lock(&id.digest(), WAIT, now).map(drop).unwrap_err();
     says(&error, &words);
