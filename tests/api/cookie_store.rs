@@ -28,10 +28,8 @@ impl Site {
 
     /// Writes keys that are told apart by a number, the first one to seal with.
     fn write_keys(&self, numbers: &[u8]) {
-        let keys: Vec<_> = numbers
-            .iter()
-            .map(|n| format!("{n:02x}").repeat(64))
-            .collect();
+        let keys = numbers.iter().map(|n| format!("{n:02x}").repeat(64));
+        let keys: Vec<_> = keys.collect();
         self.write(&format!("# keys\n\n{}\n", keys.join("\n")));
     }
 
@@ -41,14 +39,10 @@ impl Site {
     }
 
     fn config(&self, settings: &[(&str, &str)]) -> Config {
-        let config = Config::new().set("storageType", "cookie");
-        let config = config
-            .unwrap()
-            .set("secretKeyFile", self.key_file())
-            .unwrap();
-        settings.iter().fold(config, |config, (key, value)| {
-            config.set(key, value).unwrap()
-        })
+        let config = Config::new().set("storageType", "cookie").unwrap();
+        let config = config.set("secretKeyFile", self.key_file()).unwrap();
+        let set = |config: Config, (key, value): &(&str, &str)| config.set(key, value).unwrap();
+        settings.iter().fold(config, set)
     }
 
     fn manager(&self) -> SessionManager {
@@ -70,13 +64,12 @@ fn header(set_cookie: Option<SetCookie>) -> String {
 /// Counts a page view; the header that the client sends afterwards, and the count.
 #[track_caller]
 fn count(manager: &SessionManager, cookie: &str) -> (String, u64) {
-    let (views, set_cookie) = manager
-        .update(cookie, |session| {
-            let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
-            session.insert("pageViews", views)?;
-            Ok(views)
-        })
-        .unwrap();
+    let counted = manager.update(cookie, |session| {
+        let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
+        session.insert("pageViews", views)?;
+        Ok(views)
+    });
+    let (views, set_cookie) = counted.unwrap();
     (header(set_cookie), views)
 }
 
@@ -103,9 +96,8 @@ fn the_session_goes_to_the_client_and_comes_back() {
 fn the_client_cannot_read_what_it_keeps() {
     let site = Site::new();
     let mut session = site.manager().start("").unwrap();
-    session
-        .insert("secret", "the fox is in the henhouse")
-        .unwrap();
+    let text = "the fox is in the henhouse";
+    session.insert("secret", text).unwrap();
     session.save().unwrap();
     let id = session.id().unwrap().secret().to_owned();
     let cookie = header(session.release());
@@ -120,10 +112,8 @@ fn a_cookie_that_was_cut_or_altered_is_no_session() {
     let (cookie, _) = count(&site.manager(), "");
     let start = "sessionId=".len();
     for end in start..cookie.len() {
-        assert!(
-            site.manager().existing(&cookie[..end]).unwrap().is_none(),
-            "cut at {end}"
-        );
+        let found = site.manager().existing(&cookie[..end]).unwrap();
+        assert!(found.is_none(), "cut at {end}");
     }
     for at in start..cookie.len() {
         let mut altered = cookie.clone().into_bytes();
@@ -133,13 +123,8 @@ fn a_cookie_that_was_cut_or_altered_is_no_session() {
         let is_same = site.manager().session_id(&altered) == site.manager().session_id(&cookie);
         assert!(!is_same || at + 4 > cookie.len(), "altered at {at}");
     }
-    for rubbish in [
-        "sessionId=",
-        "sessionId=AAAA",
-        "sessionId=%00",
-        "sessionId=\"\"",
-    ] {
-        let (_, views) = count(&site.manager(), rubbish);
+    for rubbish in ["", "AAAA", "%00", "\"\""] {
+        let (_, views) = count(&site.manager(), &format!("sessionId={rubbish}"));
         assert_eq!(views, 1);
     }
 }
@@ -195,36 +180,26 @@ fn a_session_that_does_not_fit_into_a_cookie_is_refused_and_the_old_one_stays() 
     let mut session = site.manager().start(&cookie).unwrap();
     session.insert("large", "x".repeat(3000)).unwrap();
     let refused = session.commit().unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            Error::CookieTooLarge {
-                limit: 4096,
-                size: 4097..
-            }
-        ),
-        "{refused}"
-    );
-    assert!(
-        refused.to_string().contains("browsers keep 4096"),
-        "{refused}"
-    );
+    let Error::CookieTooLarge { limit, size } = refused else {
+        panic!("{refused}");
+    };
+    assert!(limit == 4096 && size > limit, "{limit} {size}");
+    let text = refused.to_string();
+    assert!(text.contains("browsers keep 4096"), "{text}");
     let (_, views) = count(&site.manager(), &cookie);
     assert_eq!(views, 2);
 
-    let refused = site
-        .manager()
-        .update("", |session| session.insert("large", "x".repeat(4000)));
+    let manager = site.manager();
+    let refused = manager.update("", |session| session.insert("large", "x".repeat(4000)));
     assert!(matches!(refused, Err(Error::CookieTooLarge { .. })));
 }
 
 #[test]
 fn the_largest_cookie_that_is_accepted_has_4096_bytes() {
     let site = Site::new();
+    let manager = site.manager();
     let largest = (2700..3000).rev().find_map(|length| {
-        let made = site
-            .manager()
-            .update("", |session| session.insert("x", "x".repeat(length)));
+        let made = manager.update("", |session| session.insert("x", "x".repeat(length)));
         made.ok().and_then(|((), cookie)| cookie)
     });
     let text = largest.expect("a cookie").over_https(true).to_string();
@@ -235,11 +210,8 @@ fn the_largest_cookie_that_is_accepted_has_4096_bytes() {
 fn destroy_takes_the_cookie_away() {
     let site = Site::new();
     let (cookie, _) = count(&site.manager(), "");
-    let session = site
-        .manager()
-        .existing(&cookie)
-        .unwrap()
-        .expect("a session");
+    let found = site.manager().existing(&cookie).unwrap();
+    let session = found.expect("a session");
     assert!(session.destroy().unwrap().expect("a cookie").is_removal());
 }
 
@@ -264,10 +236,8 @@ fn a_new_id_keeps_the_values() {
     let mut session = site.manager().start(&cookie).unwrap();
     session.regenerate_id();
     let renewed = header(session.commit().unwrap());
-    assert_ne!(
-        site.manager().session_id(&renewed),
-        site.manager().session_id(&cookie)
-    );
+    let [new, old] = [&renewed, &cookie].map(|cookie| site.manager().session_id(cookie));
+    assert_ne!(new, old);
     assert_eq!(count(&site.manager(), &renewed).1, 2);
 }
 
@@ -277,11 +247,8 @@ fn refused(site: &Site, words: &[&str]) {
     let Err(Error::Config(reason)) = SessionManager::new(site.config(&[])).map(drop) else {
         panic!("the keys were accepted");
     };
-    assert!(
-        reason.contains(site.key_file().to_str().unwrap()),
-        "{reason}"
-    );
-    for word in words {
+    let file = site.key_file();
+    for word in words.iter().chain([&file.to_str().unwrap()]) {
         assert!(reason.contains(word), "{word} is not in {reason}");
     }
 }
@@ -289,17 +256,13 @@ fn refused(site: &Site, words: &[&str]) {
 #[test]
 fn a_file_of_keys_that_cannot_be_used_is_refused_with_what_to_do() {
     let site = Site::new();
+    let short = "ab".repeat(63);
+    let second = format!("{}\n{}", "ab".repeat(64), "xy".repeat(64));
     for (text, words) in [
         ("", "holds no key"),
         ("# only a comment\n", "holds no key"),
-        (
-            &"ab".repeat(63),
-            "line 1 holds no key of 128 hexadecimal digits",
-        ),
-        (
-            &format!("{}\n{}", "ab".repeat(64), "xy".repeat(64)),
-            "line 2",
-        ),
+        (&short, "line 1 holds no key of 128 hexadecimal digits"),
+        (&second, "line 2"),
     ] {
         site.write(text);
         refused(&site, &[words, "cgi-session init"]);
@@ -319,17 +282,13 @@ fn a_file_of_keys_that_cannot_be_used_is_refused_with_what_to_do() {
 #[test]
 fn without_a_file_of_keys_or_with_ids_in_links_there_is_no_such_store() {
     let config = Config::new().set("storageType", "cookie").unwrap();
-    let error = SessionManager::new(config)
-        .map(drop)
-        .unwrap_err()
-        .to_string();
+    let refused = SessionManager::new(config).map(drop);
+    let error = refused.unwrap_err().to_string();
     assert!(error.contains("needs secretKeyFile"), "{error}");
     let site = Site::new();
     let config = site.config(&[("idFrom", "cookie, query")]);
-    let error = SessionManager::new(config)
-        .map(drop)
-        .unwrap_err()
-        .to_string();
+    let refused = SessionManager::new(config).map(drop);
+    let error = refused.unwrap_err().to_string();
     assert!(error.contains("only a cookie can hold"), "{error}");
 }
 

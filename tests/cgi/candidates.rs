@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use crate::links::begins;
 use testkit::program::Cgi;
 use testkit::site::Site;
 
+/// Ids that lead nowhere.
 const DEAD: [&str; 8] = [
     "0123456789abcdef0123456789abcdef01234560",
     "0123456789abcdef0123456789abcdef01234561",
@@ -36,25 +38,14 @@ fn a_dead_cookie_does_not_hide_the_session_of_a_link_or_a_form() {
     let shown = format!("sessionId={id}");
     let dead = || with_cookies(&site, &DEAD[..2]);
     let read = dead().query(&format!("mode=read&{shown}")).run();
-    assert!(
-        read.body.starts_with("read Some(Some(1))\n"),
-        "{}",
-        read.body
-    );
+    begins(&read, "read Some(Some(1))");
     for (page, views) in [(dead().query(&shown), 2), (dead().form(&shown), 3)] {
         let page = page.run();
-        assert!(
-            page.body.starts_with(&format!("views {views}\n")),
-            "{}",
-            page.body
-        );
+        begins(&page, &format!("views {views}"));
         // A cookie would let whoever made the link give its session to others for good.
         assert_eq!(page.header("set-cookie"), None);
-        assert!(
-            page.body.contains(&format!("next?a=1&{shown}#end")),
-            "{}",
-            page.body
-        );
+        let link = format!("next?a=1&{shown}#end");
+        assert!(page.body.contains(&link), "{}", page.body);
     }
     let ended = dead().query(&format!("mode=destroy&{shown}")).run();
     assert!(ended.header("set-cookie").unwrap().contains("Max-Age=0"));
@@ -65,14 +56,13 @@ fn a_dead_cookie_does_not_hide_the_session_of_a_link_or_a_form() {
 fn a_cookie_that_is_live_or_whose_id_was_just_changed_counts_before_any_link() {
     let site = Site::with_settings("\nidFrom = cookie, query, form\n");
     let (own, other) = (request(&site).run().id(), request(&site).run().id());
-    let page = with_cookies(&site, &[DEAD[0], &own])
-        .query(&format!("sessionId={other}"))
-        .run();
-    assert!(page.body.starts_with("views 2\n"), "{}", page.body);
+    let shown = format!("sessionId={other}");
+    let page = with_cookies(&site, &[DEAD[0], &own]).query(&shown).run();
+    begins(&page, "views 2");
     let changed = with_cookies(&site, &[&own]).query("mode=new+id").run();
     assert_ne!(changed.id(), own);
     // The browser is about to show the new id.
-    let late = with_cookies(&site, &[&own]).query(&format!("sessionId={other}"));
+    let late = with_cookies(&site, &[&own]).query(&shown);
     assert_eq!(late.run().status, 503);
 }
 
@@ -82,14 +72,9 @@ fn cookies_and_links_together_are_at_most_eight_candidates() {
     let id = request(&site).run().id();
     for (cookies, links, views) in [(7, 0, 2), (6, 1, 3), (8, 0, 1), (6, 2, 1)] {
         let shown = [&DEAD[..links], &[&id]].concat().join("&sessionId=");
-        let page = with_cookies(&site, &DEAD[8 - cookies..])
-            .query(&format!("sessionId={shown}"))
-            .run();
-        assert!(
-            page.body.starts_with(&format!("views {views}\n")),
-            "{}",
-            page.body
-        );
+        let page = with_cookies(&site, &DEAD[8 - cookies..]);
+        let page = page.query(&format!("sessionId={shown}")).run();
+        begins(&page, &format!("views {views}"));
     }
 }
 
@@ -122,13 +107,13 @@ fn a_session_that_cannot_be_read_does_not_hide_the_next_one() {
         let alone = with_cookies(&site, &[&bad, DEAD[0]]).run();
         assert_eq!(alone.status, 500, "{alone:?}");
         for (query, text) in [
-            ("mode=read", "read Some(Some(1))\n"),
-            ("", "views 2\n"),
-            ("", "views 3\n"),
-            ("mode=commit+and+destroy", "destroyed\n"),
+            ("mode=read", "read Some(Some(1))"),
+            ("", "views 2"),
+            ("", "views 3"),
+            ("mode=commit+and+destroy", "destroyed"),
         ] {
             let page = both().query(query).run();
-            assert!(page.body.starts_with(text), "{page:?}");
+            begins(&page, text);
             let reported = page.stderr.lines().filter(|line| line.contains("passed"));
             assert_eq!(reported.count(), 1, "{}", page.stderr);
         }
@@ -139,6 +124,6 @@ fn a_session_that_cannot_be_read_does_not_hide_the_next_one() {
         let ended = ended.run();
         assert!(ended.header("set-cookie").unwrap().contains("Max-Age=0"));
         let page = with_cookies(&site, &[&good]).run();
-        assert!(page.body.starts_with("views 1\n"), "{page:?}");
+        begins(&page, "views 1");
     }
 }

@@ -40,9 +40,9 @@ fn carries_nothing(outcome: &Outcome, text: &str) {
     assert_eq!(outcome.header("referrer-policy"), None);
 }
 
-/// Checks how often the visitor has been there.
+/// Checks the first line of a page.
 #[track_caller]
-fn begins(outcome: &Outcome, text: &str) {
+pub(crate) fn begins(outcome: &Outcome, text: &str) {
     let line = outcome.body.lines().next();
     assert_eq!(line, Some(text), "{}", outcome.body);
 }

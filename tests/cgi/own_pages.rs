@@ -13,12 +13,8 @@ fn expect_page(outcome: &Outcome, status: u16, text: &str) {
     assert_eq!(outcome.body, format!("<html>own page: {text}</html>"));
     let length = outcome.body.len().to_string();
     assert_eq!(outcome.header("content-length"), Some(length.as_str()));
-    assert!(
-        outcome
-            .header("cache-control")
-            .unwrap()
-            .contains("no-store")
-    );
+    let cache = outcome.header("cache-control").unwrap();
+    assert!(cache.contains("no-store"), "{cache}");
     assert_eq!(outcome.header("set-cookie"), None);
 }
 
@@ -42,11 +38,8 @@ fn a_page_of_the_programs_own_says_what_failed_in_the_clients_language() {
     expect_page(&ask("de", "fail"), 500, "Das hat nicht geklappt.");
     expect_page(&ask("de", "panic"), 500, "Das hat nicht geklappt.");
     let many = format!("fail&{}", "x&".repeat(1001));
-    expect_page(
-        &ask("en", &many),
-        400,
-        "The server cannot use this request.",
-    );
+    let useless = "The server cannot use this request.";
+    expect_page(&ask("en", &many), 400, useless);
     let failed = ask("xx", "fail");
     assert_eq!(failed.status, 500);
     assert!(failed.body.contains(built_in) && !failed.body.contains("own page"));
@@ -68,11 +61,8 @@ fn no_other_request_waits_for_the_session_while_the_page_is_made() {
 fn a_page_may_be_a_file_and_one_that_is_a_stream_is_the_librarys() {
     let site = Site::new();
     let text = "long ".repeat(20_000);
-    fs::write(
-        site.path().join("error.html"),
-        format!("<html>own page: {text}</html>"),
-    )
-    .unwrap();
+    let page = format!("<html>own page: {text}</html>");
+    fs::write(site.path().join("error.html"), page).unwrap();
     let request = || Cgi::new("own_pages", &site).query("mode=fail");
     expect_page(&request().variable("PAGES", site.path()).run(), 500, &text);
     let stream = request().variable("CONTENT_TYPE", "text/stream").run();
@@ -84,10 +74,8 @@ fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
     let site = Site::with_settings("lockTimeout = 1s\n");
     let id = Cgi::new("own_pages", &site).run().id();
     let digest = SessionId::parse(id.as_bytes()).unwrap().digest();
-    let failed = Cgi::new("own_pages", &site)
-        .visitor(&id)
-        .query("mode=fail")
-        .run();
+    let request = Cgi::new("own_pages", &site).visitor(&id);
+    let failed = request.query("mode=fail").run();
     let line = logged(&failed);
     let expected =
         format!("cgi_session::request: session={digest} text=on purpose (session {digest})");
@@ -98,20 +86,13 @@ fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
     let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
     let held = manager.start(format!("sessionId={id}")).unwrap();
     let busy = Cgi::new("own_pages", &site).visitor(&id).run();
-    expect_page(
-        &busy,
-        503,
-        "The server is busy, or cannot reach your session at the moment. Please try again.",
-    );
+    let text = "The server is busy, or cannot reach your session at the moment. Please try again.";
+    expect_page(&busy, 503, text);
     assert_eq!(busy.header("retry-after"), Some("5"));
     let line = logged(&busy);
-    assert!(
-        line.contains(&format!(" session={digest} waitedMs=1")),
-        "{line}"
-    );
-    assert!(
-        line.contains(" holder=") && line.contains(&std::process::id().to_string()),
-        "{line}"
-    );
+    let (wait, process) = (format!(" session={digest} waitedMs=1"), std::process::id());
+    for words in [&wait, " holder=", &process.to_string()] {
+        assert!(line.contains(words), "{line}");
+    }
     drop(held);
 }

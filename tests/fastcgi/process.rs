@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
@@ -23,17 +24,21 @@ const GROWTH: u64 = 2 << 10;
 
 #[test]
 fn every_kind_of_listening_socket_is_served() {
-    for socket in [
-        Socket::ListenUnix,
-        Socket::ListenTcp,
-        Socket::StdinUnix,
-        Socket::StdinTcp,
-    ] {
+    use Socket::{ListenTcp, ListenUnix, StdinTcp, StdinUnix};
+    for socket in [ListenUnix, ListenTcp, StdinUnix, StdinTcp] {
         let server = Server::new("counter", socket);
         let first = server.ask(&get(1, 0, ""));
         assert!(first.text().contains("been here 1 time"), "{socket:?}");
         let second = server.ask(&visit(1, 0, "", first.cookie().unwrap()));
         assert!(second.text().contains("been here 2 time"), "{socket:?}");
+    }
+}
+
+/// The socket that a server listens on.
+fn path_of(server: &Server) -> PathBuf {
+    match &server.address {
+        Address::Unix(path) => path.clone(),
+        Address::Tcp(_) => unreachable!("it listens on a path"),
     }
 }
 
@@ -66,9 +71,7 @@ fn a_file_that_is_no_socket_is_never_replaced() {
 #[test]
 fn a_socket_that_somebody_listens_on_is_not_taken_away() {
     let server = Server::new("counter", Socket::ListenUnix);
-    let Address::Unix(path) = &server.address else {
-        unreachable!("it listens on a path")
-    };
+    let path = path_of(&server);
     assert!(refused(&format!("unix:{}", path.display())).contains("in use"));
     server.answers_at_once("another program that wanted its socket");
 }
@@ -85,9 +88,7 @@ fn a_socket_of_another_kind_is_not_taken_away() {
 #[test]
 fn a_name_that_is_another_socket_by_now_stays() {
     let mut server = Server::new("fastcgi_echo", Socket::ListenUnix);
-    let Address::Unix(path) = server.address.clone() else {
-        unreachable!("it listens on a path")
-    };
+    let path = path_of(&server);
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
     server.signal(Signal::TERM);
@@ -99,24 +100,18 @@ fn a_name_that_is_another_socket_by_now_stays() {
 fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
     let group = rustix::process::getgid().as_raw();
     let groups = fs::read_to_string("/etc/group").unwrap();
-    let line = groups
-        .lines()
-        .find(|line| line.contains(&format!(":{group}:")));
+    let field = format!(":{group}:");
+    let line = groups.lines().find(|line| line.contains(&field));
     let name = line.and_then(|line| line.split(':').next());
     for group in [Some(&*group.to_string()), name].into_iter().flatten() {
         let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
         let server = setup.arguments(&["--socket-mode", "606", "--socket-group", group]);
         let server = server.start();
-        let Address::Unix(path) = &server.address else {
-            unreachable!("it listens on a path")
-        };
-        let found = fs::symlink_metadata(path).unwrap();
+        let found = fs::symlink_metadata(path_of(&server)).unwrap();
         assert_eq!(found.permissions().mode() & 0o777, 0o606);
     }
-    for (option, value, code) in [
-        ("--socket-mode", "9", 2),
-        ("--socket-group", "no such group", 1),
-    ] {
+    let nobody = ("--socket-group", "no such group", 1);
+    for (option, value, code) in [("--socket-mode", "9", 2), nobody] {
         let mut command = Command::new(example("counter"));
         command.args(["--listen", "unix:/tmp/never.sock", option, value]);
         let output = command.env_clear().output().unwrap();
@@ -269,9 +264,8 @@ fn a_program_takes_the_place_of_one_that_is_to_end_while_that_finishes() {
             running.send(&get(1, 0, "mode=wait")).unwrap();
             until("the handler runs", || old.started() == 1);
             old.signal(signal);
-            until("the place is free", || {
-                Client::connect(&old.address).is_err()
-            });
+            let is_free = || Client::connect(&old.address).is_err();
+            until("the place is free", is_free);
             let new = Setup::in_the_place_of(&old).start();
             old.go();
             assert_eq!(running.reply(1).unwrap().text(), "waited", "{socket:?}");
@@ -315,9 +309,7 @@ fn a_long_body_of_a_connection_that_was_made_in_time_is_read_and_answered() {
     let (beginning, rest) = body.split_at(100_000);
     client.send(&[&head[..], beginning].concat()).unwrap();
     server.signal(Signal::TERM);
-    let Address::Unix(name) = server.address.clone() else {
-        unreachable!("a Unix socket")
-    };
+    let name = path_of(&server);
     until("the socket's name is given up", || !name.exists());
     server.go();
     assert_eq!(running.reply(1).unwrap().text(), "waited");
@@ -348,10 +340,8 @@ fn sigterm_lets_what_runs_finish_and_answers_nothing_new() {
     server.go();
     let reply = running.reply(1).unwrap();
     assert_eq!((reply.text().as_str(), reply.end), ("2", Some(0)));
-    assert!(
-        running.is_closed(),
-        "the request sent ahead is not answered"
-    );
+    // The request sent ahead is not answered.
+    assert!(running.is_closed());
     assert!(server.end().success());
     assert!(new.reply(1).map_or(true, |reply| reply.end.is_none()));
     let file = fs::read_to_string(server.session_file()).unwrap();
@@ -365,9 +355,8 @@ fn sigterm_ends_a_program_whose_workers_are_all_busy_for_too_long() {
     let first = server.ask(&get(1, 0, "mode=count"));
     let cookie = first.cookie().unwrap().to_owned();
     let mut stuck = server.connect();
-    stuck
-        .send(&visit(1, 0, "mode=count-and-wait", &cookie))
-        .unwrap();
+    let waiting = visit(1, 0, "mode=count-and-wait", &cookie);
+    stuck.send(&waiting).unwrap();
     until("the handler runs", || server.started() == 1);
     server.signal(Signal::TERM);
     assert!(server.end().success());
@@ -380,13 +369,12 @@ fn sigterm_ends_a_program_whose_workers_are_all_busy_for_too_long() {
 fn sigterm_does_not_wait_for_each_of_many_bodies_that_do_not_come() {
     let mut server = Server::new("fastcgi_echo", Socket::StdinUnix);
     let unread = head(1, 0, &params("POST", "", &[("CONTENT_LENGTH", b"0")]));
-    let waiting: Vec<_> = (0..100)
-        .map(|_| {
-            let mut client = server.connect();
-            assert_eq!(client.ask(1, &unread).text(), "ok");
-            client
-        })
-        .collect();
+    let ask = |_| {
+        let mut client = server.connect();
+        assert_eq!(client.ask(1, &unread).text(), "ok");
+        client
+    };
+    let waiting: Vec<_> = (0..100).map(ask).collect();
     let told = Instant::now();
     server.signal(Signal::TERM);
     assert!(server.end().success());
@@ -416,14 +404,12 @@ fn of_several_processes_on_one_socket_those_that_are_stopped_or_killed_hold_noth
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let path = directory.path().join("app.sock");
     let socket = responder::Socket::bind(&path);
-    let mut programs: Vec<_> = (0..4)
-        .map(|_| socket.start(&example("fastcgi_echo")))
-        .collect();
+    let start = |_| socket.start(&example("fastcgi_echo"));
+    let mut programs: Vec<_> = (0..4).map(start).collect();
     let address = Address::Unix(path);
     let answers = |number: usize| {
-        let mut clients: Vec<_> = (0..number)
-            .map(|_| Client::connect(&address).unwrap())
-            .collect();
+        let connect = |_| Client::connect(&address).unwrap();
+        let mut clients: Vec<_> = (0..number).map(connect).collect();
         for client in &mut clients {
             client.send(&get(1, 0, "")).unwrap();
         }
@@ -464,9 +450,8 @@ fn files_that_may_not_grow_are_an_error_of_one_request_and_end_no_program() {
 
 #[test]
 fn having_no_descriptors_left_is_survived() {
-    let mut server = Setup::new("fastcgi_echo", Socket::StdinUnix)
-        .descriptors(64)
-        .start();
+    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let mut server = setup.descriptors(64).start();
     let held: Vec<_> = (0..200).map(|_| server.connect()).collect();
     server.answers_at_once("200 connections under a limit of 64");
     let first = server.ask(&get(1, 0, "mode=count"));
@@ -570,10 +555,8 @@ fn a_program_that_stays_cleans_up_by_itself() {
     assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
     let file = server.session_file();
     let long_ago = SystemTime::now() - Duration::from_secs(3 * 3600);
-    fs::File::open(&file)
-        .unwrap()
-        .set_modified(long_ago)
-        .unwrap();
+    let opened = fs::File::open(&file).unwrap();
+    opened.set_modified(long_ago).unwrap();
     until("the expired session is deleted", || !file.exists());
     assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
 }

@@ -33,10 +33,8 @@ fn server(workers: &str) -> Setup {
 /// The head of a request with a body that the handler reads while it has a session.
 fn upload(cookie: &str, length: Option<usize>) -> Vec<u8> {
     let length = length.map_or(String::new(), |length| length.to_string());
-    let more = [
-        ("HTTP_COOKIE", cookie.as_bytes()),
-        ("CONTENT_LENGTH", length.as_bytes()),
-    ];
+    let cookie = ("HTTP_COOKIE", cookie.as_bytes());
+    let more = [cookie, ("CONTENT_LENGTH", length.as_bytes())];
     head(1, 0, &params("POST", "mode=count-and-read", &more))
 }
 
@@ -53,6 +51,21 @@ fn begin_uploads(server: &Server, number: usize) -> Vec<Client> {
         client
     };
     uploads.map(begin).collect()
+}
+
+/// A request of a page of this size.
+fn large(size: usize) -> Vec<u8> {
+    get(1, 0, &format!("mode=large&size={size}"))
+}
+
+/// So many clients that have sent this.
+fn clients(server: &Server, number: usize, sent: &[u8]) -> Vec<Client> {
+    let begin = |_| {
+        let mut client = server.connect();
+        client.send(sent).unwrap();
+        client
+    };
+    (0..number).map(begin).collect()
 }
 
 /// A byte for each client, as long as the program takes it.
@@ -104,12 +117,15 @@ fn keep_no_visitor_waiting(workers: &str) {
     println!("the longest answer took {longest:?}");
 }
 
+/// A server that waits a second for a body, and for one of this rate longer.
+fn impatient(rate: &str) -> Server {
+    let setup = server("16").variable("CGI_SESSION_BODY_TIMEOUT", "1s");
+    setup.variable("CGI_SESSION_BODY_MIN_RATE", rate).start()
+}
+
 #[test]
 fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
-    let server = server("16")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "1s")
-        .variable("CGI_SESSION_BODY_MIN_RATE", "30000")
-        .start();
+    let server = impatient("30000");
     for (length, sent) in BODIES {
         let cookie = begin_session(&server);
         let mut client = server.connect();
@@ -130,10 +146,7 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
 
 #[test]
 fn a_body_that_is_fast_enough_may_take_longer_than_its_first_byte() {
-    let server = server("16")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "1s")
-        .variable("CGI_SESSION_BODY_MIN_RATE", "100")
-        .start();
+    let server = impatient("100");
     // One is collected, one is not. A busy machine may make a pause that is too long.
     for length in [10_000, 2_000_000] {
         assert!((0..20).any(|_| takes_two_seconds(&server, length)));
@@ -163,20 +176,14 @@ fn takes_two_seconds(server: &Server, length: usize) -> bool {
 
 #[test]
 fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
-    let server = server("4")
-        .variable("CGI_SESSION_BODY_TIMEOUT", "8s")
-        .start();
-    let mut uploads: Vec<_> = (0..6)
-        .map(|_| {
-            let mut client = server.connect();
-            let more = [("CONTENT_LENGTH", &b"2000000"[..])];
-            client
-                .send(&head(1, 0, &params("POST", "mode=body", &more)))
-                .unwrap();
-            client.send(&record(STDIN, 1, &vec![1; 40_000])).unwrap();
-            client
-        })
-        .collect();
+    let setup = server("4").variable("CGI_SESSION_BODY_TIMEOUT", "8s");
+    let server = setup.start();
+    let more = [("CONTENT_LENGTH", &b"2000000"[..])];
+    let begun = [
+        head(1, 0, &params("POST", "mode=body", &more)),
+        record(STDIN, 1, &vec![1; 40_000]),
+    ];
+    let mut uploads = clients(&server, 6, &begun.concat());
     until("those beyond are refused", || {
         // Fast enough for those that are read.
         uploads.retain_mut(|client| {
@@ -196,9 +203,8 @@ fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
     });
     server.answers_at_once("two long bodies");
     for mut client in uploads {
-        client
-            .send(&stream(STDIN, 1, &vec![1; 2_000_000], 8_000))
-            .unwrap();
+        let rest = stream(STDIN, 1, &vec![1; 2_000_000], 8_000);
+        client.send(&rest).unwrap();
         assert_eq!(client.reply(1).unwrap().status(), 200);
     }
     // All at once, or those that came later a moment later.
@@ -211,14 +217,7 @@ fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
 #[test]
 fn slow_readers_keep_no_visitor_waiting_and_get_their_pages() {
     let server = server("2").start();
-    let page = get(1, 0, &format!("mode=large&size={LARGE}"));
-    let mut slow: Vec<_> = (0..20)
-        .map(|_| {
-            let mut client = server.connect();
-            client.send(&page).unwrap();
-            client
-        })
-        .collect();
+    let mut slow = clients(&server, 20, &large(LARGE));
     let longest = visit_for(&server, Duration::from_secs(1));
     println!("the longest answer took {longest:?}");
     for client in &mut slow {
@@ -249,14 +248,7 @@ fn what_slow_clients_have_in_memory_is_bounded() {
     assert!(bodies < 22 << 10, "{bodies} KiB");
     drop(uploads);
 
-    let page = get(1, 0, &format!("mode=large&size={}", 4 * LARGE));
-    let mut slow: Vec<_> = (0..30)
-        .map(|_| {
-            let mut client = server.connect();
-            client.send(&page).unwrap();
-            client
-        })
-        .collect();
+    let mut slow = clients(&server, 30, &large(4 * LARGE));
     until("the slowest are cut off", || {
         server.log().contains("the slowest is cut off")
     });
@@ -264,11 +256,8 @@ fn what_slow_clients_have_in_memory_is_bounded() {
     let pages = server.memory() - before;
     assert!(pages < 130 << 10, "{pages} KiB");
     let whole = |client: &mut Client| client.reply(1).is_ok_and(|it| it.end.is_some());
-    let whole = slow
-        .iter_mut()
-        .map(whole)
-        .filter(|is_whole| *is_whole)
-        .count();
+    let whole = slow.iter_mut().map(whole);
+    let whole = whole.filter(|is_whole| *is_whole).count();
     assert!((4..30).contains(&whole), "{whole} pages came whole");
 }
 
@@ -277,9 +266,7 @@ fn a_program_that_ends_lets_a_slow_reader_finish_and_refuses_what_is_being_colle
     let mut server = server("2").start();
     let cookie = begin_session(&server);
     let mut reader = server.connect();
-    reader
-        .send(&get(1, 0, &format!("mode=large&size={LARGE}")))
-        .unwrap();
+    reader.send(&large(LARGE)).unwrap();
     reader.wait_for_word();
     let mut upload = server.connect();
     let bytes = post(1, 0, "mode=count", b"");
@@ -298,9 +285,7 @@ fn a_response_that_is_taken_slower_than_the_least_rate_is_cut_off() {
     let setup = server("2").variable("CGI_SESSION_RESPONSE_MIN_RATE", "1000000");
     let server = setup.variable("ECHO_WRITE", 3000).start();
     let mut client = server.connect();
-    client
-        .send(&get(1, 0, &format!("mode=large&size={}", 4 * LARGE)))
-        .unwrap();
+    client.send(&large(4 * LARGE)).unwrap();
     let started = Instant::now();
     // Less than 250,000 bytes a second.
     let cut = loop {

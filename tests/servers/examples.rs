@@ -80,13 +80,11 @@ fn the_form_is_begun_followed_and_closed() {
         let mut visitor = way.client();
         let form = "myname=O%27Neil+%26+Sons&firstname=J%C3%BCrgen";
         let begun = visitor.post(&way.path("/begin"), form);
-        begun
-            .expect(200, "Your name is O'Neil &amp; Sons")
-            .expect_cookies(1);
+        let begun = begun.expect(200, "Your name is O'Neil &amp; Sons");
+        begun.expect_cookies(1);
         let followed = visitor.get(&follow);
-        followed
-            .expect(200, "first name is Jürgen")
-            .expect_cookies(0);
+        let followed = followed.expect(200, "first name is Jürgen");
+        followed.expect_cookies(0);
         let closed = visitor.get(&way.path("/follow?close=1"));
         closed.expect(200, "Jürgen").expect_cookies(1);
         assert_eq!((visitor.id(), servers.site.files().len()), (None, before));
@@ -154,17 +152,14 @@ fn a_session_of_four_kilobytes_in_its_cookie_passes_every_server() {
         for length in (1500..2800).step_by(50) {
             let mut visitor = way.client();
             let first_name = "x".repeat(length);
-            let begun =
-                visitor.get(&way.path(&format!("/begin?myname=Doe&firstname={first_name}")));
+            let page = format!("/begin?myname=Doe&firstname={first_name}");
+            let begun = visitor.get(&way.path(&page));
             if begun.status == 500 {
                 // No browser would keep it.
                 break;
             }
-            let cookie = begun
-                .expect(200, "Your name is")
-                .header("set-cookie")
-                .unwrap();
-            longest = cookie.len();
+            let begun = begun.expect(200, "Your name is");
+            longest = begun.header("set-cookie").unwrap().len();
             visitor.get(&way.path("/follow")).expect(200, &first_name);
         }
         assert!((3900..=4096).contains(&longest), "{way:?}: {longest}");
@@ -194,9 +189,8 @@ fn head_is_answered_without_a_body_and_counts_like_get() {
         let mut visitor = way.client();
         let answer = visitor.head(&way.path("/counter")).expect_cookies(1);
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, ""));
-        visitor
-            .get(&way.path("/counter"))
-            .expect(200, "here 2 time");
+        let second = visitor.get(&way.path("/counter"));
+        second.expect(200, "here 2 time");
     });
 }
 
@@ -217,10 +211,8 @@ fn a_page_tells_its_length() {
 fn bytes_that_are_not_utf_8_disturb_nobody() {
     by_every_way(|_, way| {
         let mut visitor = way.client();
-        visitor
-            .get(&way.path("/counter"))
-            .expect(200, "here 1 time");
         let counter = way.path("/counter");
+        visitor.get(&counter).expect(200, "here 1 time");
         let mut before = 1;
         for field in [
             &b"Cookie: x=\xff\r\n"[..],
@@ -289,10 +281,8 @@ fn the_servers_error_log_has_the_errors_of_requests() {
         let lines = || server.said().matches("app: an error of two lines").count();
         for method in ["GET", "HEAD"] {
             let before = lines();
-            let head = format!(
-                "{method} {} HTTP/1.1\r\n",
-                way.path("/misbehave?mode=error")
-            );
+            let path = way.path("/misbehave?mode=error");
+            let head = format!("{method} {path} HTTP/1.1\r\n");
             way.client().request(head, b"").expect(500, "");
             wait_until("the line is in the log", || lines() > before);
         }
@@ -350,19 +340,14 @@ fn a_body_that_the_server_makes_longer_than_announced_never_costs_the_answer() {
     let inflating = "LoadModule deflate_module /usr/lib/apache2/modules/mod_deflate.so\n\
                      <Location />\nSetInputFilter DEFLATE\n</Location>\n";
     let servers = Servers::start_with("", "", inflating, "");
-    for name in [
-        "Apache, mod_cgid",
-        "Apache, mod_fcgid",
-        "Apache, mod_proxy_fcgi",
-    ] {
-        let Some(way) = servers.way(name) else {
+    for module in ["mod_cgid", "mod_fcgid", "mod_proxy_fcgi"] {
+        let Some(way) = servers.way(&format!("Apache, {module}")) else {
             continue;
         };
         for numbers in [100, 100_000, 300_000] {
             // Apache refuses what becomes two hundred times as long.
-            let plain: String = (0..numbers)
-                .map(|number: u32| number.to_string() + " ")
-                .collect();
+            let words = (0..numbers).map(|number: u32| number.to_string() + " ");
+            let plain: String = words.collect();
             let body = gzip(plain.as_bytes());
             let length = body.len();
             for page in ["/upload", "/upload?ignore=1", "/misbehave?mode=large"] {
@@ -394,9 +379,8 @@ fn a_form_in_chunks_is_read() {
         let form = "Content-Type: application/x-www-form-urlencoded";
         let head = format!("{head}{form}\r\nTransfer-Encoding: chunked\r\n");
         let chunks = b"9\r\nmyname=Do\r\n10\r\ne&firstname=Jo&c\r\n0\r\n\r\n";
-        visitor
-            .request(head, chunks)
-            .expect(200, "Your name is Doe");
+        let begun = visitor.request(head, chunks);
+        begun.expect(200, "Your name is Doe");
         let followed = visitor.get(&way.path("/follow"));
         followed.expect(200, "first name is Jo");
     });
@@ -415,11 +399,8 @@ fn no_header_of_a_client_becomes_the_variable_http_proxy() {
 fn settings_beside_the_programs_are_not_served() {
     let servers = Servers::start("");
     for way in servers.ways() {
-        if let Some(directory) = way
-            .prefix()
-            .strip_suffix("/app")
-            .filter(|it| !it.is_empty())
-        {
+        let directory = way.prefix().strip_suffix("/app");
+        if let Some(directory) = directory.filter(|it| !it.is_empty()) {
             eprintln!("{way:?}");
             let answer = way.client().get(&format!("{directory}/cgi-session.ini"));
             answer.expect(403, "Forbidden");

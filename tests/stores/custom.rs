@@ -64,11 +64,8 @@ fn moody(place: &Path) -> (CustomStore, Arc<AtomicU8>, Arc<AtomicU8>) {
         save: Arc::clone(&save),
         load: Arc::clone(&load),
     };
-    (
-        CustomStore::new(&config(place), functions).unwrap(),
-        save,
-        load,
-    )
+    let store = CustomStore::new(&config(place), functions);
+    (store.unwrap(), save, load)
 }
 
 #[test]
@@ -82,10 +79,9 @@ fn a_function_that_fails_is_an_error_that_says_so_and_nothing_is_lost() {
     assert!(matches!(failed, Error::Store { .. }), "{failed:?}");
     assert_eq!(failed.status(), 500);
     let line = failed.one_line();
-    assert!(
-        line.contains("cannot save the session") && line.contains("gone away"),
-        "{line}"
-    );
+    for words in ["cannot save the session", "gone away"] {
+        assert!(line.contains(words), "{line}");
+    }
     assert!(!line.contains(id.secret()), "{line}");
     assert!(store.delete_expired(&Sweep::new(), now).is_err());
     assert_eq!(counted(&store, &id.digest()), Some(1));
@@ -95,10 +91,8 @@ fn a_function_that_fails_is_an_error_that_says_so_and_nothing_is_lost() {
     drop(lease);
     load.store(1, Ordering::Relaxed);
     let unread = store.lock(&id.digest(), WAIT, now).map(drop).unwrap_err();
-    assert!(
-        unread.one_line().contains("cannot load the session"),
-        "{unread}"
-    );
+    let line = unread.one_line();
+    assert!(line.contains("cannot load the session"), "{line}");
     load.store(0, Ordering::Relaxed);
     assert_eq!(counted(&store, &id.digest()), Some(3));
 }
@@ -113,19 +107,14 @@ fn a_function_that_panics_leaves_the_lock_free_and_the_old_state() {
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
             mood.store(2, Ordering::Relaxed);
-            lease
-                .commit(&record(count(&stored.record) + 1, now), now)
-                .unwrap();
+            let next = record(count(&stored.record) + 1, now);
+            lease.commit(&next, now).unwrap();
             store.read(&id.digest(), now).unwrap();
         }));
         assert!(panicked.is_err());
         mood.store(0, Ordering::Relaxed);
-        drop(
-            store
-                .lock(&id.digest(), Duration::ZERO, now)
-                .unwrap()
-                .unwrap(),
-        );
+        let free = store.lock(&id.digest(), Duration::ZERO, now);
+        drop(free.unwrap().unwrap());
     }
     // The first one panicked in its save, the second one after it.
     assert_eq!(counted(&store, &id.digest()), Some(2));
@@ -136,23 +125,19 @@ fn a_function_that_panics_leaves_the_lock_free_and_the_old_state() {
 fn without_a_directory_for_the_locks_the_error_says_why_one_is_needed() {
     let place = tempfile::tempdir().unwrap();
     let config = Config::new().set("storageType", "custom").unwrap();
-    let error = CustomStore::new(&config, rows(place.path()))
-        .map(drop)
-        .unwrap_err();
-    let text = error.to_string();
-    assert!(
-        text.contains("storageFileDir is not set") && text.contains("locks"),
-        "{text}"
-    );
+    let refused = CustomStore::new(&config, rows(place.path())).map(drop);
+    let text = refused.unwrap_err().to_string();
+    for words in ["storageFileDir is not set", "locks"] {
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[test]
 fn a_cap_is_refused_because_nobody_counts() {
     let place = tempfile::tempdir().unwrap();
     let config = config(place.path()).set("maxSessions", "5").unwrap();
-    let error = CustomStore::new(&config, rows(place.path()))
-        .map(drop)
-        .unwrap_err();
+    let refused = CustomStore::new(&config, rows(place.path())).map(drop);
+    let error = refused.unwrap_err();
     assert!(error.to_string().contains("maxSessions"), "{error}");
 }
 
@@ -196,17 +181,16 @@ fn a_session_that_a_clean_up_took_from_its_holder_is_whole_after_his_commit() {
     let place = tempfile::tempdir().unwrap();
     let store = CustomStore::new(&config(place.path()), rows(place.path())).unwrap();
     let now = SystemTime::now();
+    let after = later(now, 100);
     for commit in [true, false] {
         let (id, mut lease) = create(&store, 1, now);
-        let report = store
-            .delete_expired(&Sweep::new(), later(now, 100))
-            .unwrap();
+        let report = store.delete_expired(&Sweep::new(), after).unwrap();
         // One that was destroyed before may be among them.
         assert!(report.deleted > 0);
         if commit {
-            lease.commit(&record(1, now), later(now, 100)).unwrap();
+            lease.commit(&record(1, now), after).unwrap();
         } else {
-            lease.touch(later(now, 100)).unwrap();
+            lease.touch(after).unwrap();
         }
         let stored = store.read(&id.digest(), later(now, 101)).unwrap();
         assert_eq!(count(&stored.unwrap().record), 1);
@@ -220,12 +204,8 @@ fn reading_counts_as_use_but_not_while_somebody_else_has_the_session() {
     let store = CustomStore::new(&config(place.path()), rows(place.path())).unwrap();
     let now = SystemTime::now();
     let (id, lease) = create(&store, 1, now);
-    let lives = |minute| {
-        store
-            .read(&id.digest(), later(now, minute))
-            .unwrap()
-            .is_some()
-    };
+    let read = |minute| store.read(&id.digest(), later(now, minute)).unwrap();
+    let lives = |minute| read(minute).is_some();
     assert!(lives(50) && !lives(70));
     drop(lease);
     assert!(lives(50) && lives(100));
@@ -244,13 +224,8 @@ fn a_row_that_is_no_record_is_no_session_and_stays_where_it_is() {
     assert!(store.lock(&digest, WAIT, now).unwrap().is_none());
     assert_eq!(rows.load(key).unwrap().unwrap().0, "rubbish");
     rows.save(key, r#"{"v":2}"#, u64::MAX).unwrap();
-    assert!(
-        store
-            .read(&digest, now)
-            .unwrap_err()
-            .one_line()
-            .contains("later release")
-    );
+    let refused = store.read(&digest, now).unwrap_err().one_line();
+    assert!(refused.contains("later release"), "{refused}");
 }
 
 /// The stores of two machines on the same rows: their locks do not exclude each other.

@@ -89,10 +89,8 @@ fn a_session_that_gets_a_user_later_is_found() {
     place.commit(&id, &of("ada"));
     assert_eq!(found(&place.store, "ada"), set(&[&id]));
     // A record that grows is a new file of the same session.
-    place.commit(
-        &id,
-        &crate::support::record_of_size(2, 9000).with_user(Some("ada")),
-    );
+    let large = crate::support::record_of_size(2, 9000);
+    place.commit(&id, &large.with_user(Some("ada")));
     assert_eq!(found(&place.store, "ada"), set(&[&id]));
     let lines = fs::read_to_string(index(&place)).unwrap();
     assert_eq!(lines.lines().count(), 1);
@@ -148,20 +146,17 @@ fn sixteen_threads_that_log_one_user_in_at_once_are_all_found() {
     for shards in ["1", "256"] {
         let place = Place::with(&[("shards", shards)]);
         let all = thread::scope(|scope| {
-            let logins: Vec<_> = (0..16)
-                .map(|_| {
-                    scope.spawn(|| -> Vec<SessionId> {
-                        let mut mine = Vec::new();
-                        for round in 0..25 {
-                            mine.push(place.create_record(&of("ada")));
-                            if round % 3 == 0 {
-                                destroy(&place, &mine.remove(0));
-                            }
-                        }
-                        mine
-                    })
-                })
-                .collect();
+            let log_in = || -> Vec<SessionId> {
+                let mut mine = Vec::new();
+                for round in 0..25 {
+                    mine.push(place.create_record(&of("ada")));
+                    if round % 3 == 0 {
+                        destroy(&place, &mine.remove(0));
+                    }
+                }
+                mine
+            };
+            let logins: Vec<_> = (0..16).map(|_| scope.spawn(log_in)).collect();
             let ended = logins.into_iter().map(|login| login.join().unwrap());
             ended.flatten().collect::<Vec<_>>()
         });
@@ -190,10 +185,7 @@ fn an_expired_session_is_not_found_and_its_index_goes_with_the_clean_up_after() 
 #[test]
 fn a_clean_up_makes_an_index_smaller_that_is_mostly_out_of_date() {
     let place = Place::new();
-    let (one, two) = (
-        place.create_record(&of("ada")),
-        place.create_record(&of("ada")),
-    );
+    let [one, two] = [(); 2].map(|()| place.create_record(&of("ada")));
     let path = index(&place);
     fs::write(&path, nobody(10) + &fs::read_to_string(&path).unwrap()).unwrap();
     crate::support::set_modified(&path, ago(2 * IDLE));

@@ -44,9 +44,8 @@ fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() 
     let cleanup = |more: &[&str]| {
         let mut command = testkit::tools::cleanup_program();
         command.arg("--storage-file-dir").arg(&site.directory);
-        Finished::of(command.args(["--json"]).args(more))
-            .exits_with(0)
-            .json()
+        let cleaned = Finished::of(command.args(["--json"]).args(more));
+        cleaned.exits_with(0).json()
     };
     let numbers = |more: &[&str]| {
         let report = cleanup(more);
@@ -92,10 +91,8 @@ fn a_dry_run_changes_nothing_and_lists_what_would_go() {
     let fields: Vec<_> = line.unwrap().split_whitespace().collect();
     assert_eq!(fields[1..], ["2h", "1.00", "KiB", "expired"]);
     let total = listed.stdout.lines().last().unwrap();
-    assert!(
-        total.starts_with("total: 2 files would be deleted"),
-        "{total}"
-    );
+    let is_told = total.starts_with("total: 2 files would be deleted");
+    assert!(is_told, "{total}");
     assert_eq!(listed.stdout.lines().count(), 3);
 }
 
@@ -132,12 +129,11 @@ fn a_dry_run_as_json_has_an_entry_for_each_file() {
 fn everything(site: &Site) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
     let time = |path| fs::metadata(path).unwrap().modified().unwrap();
     let names = site.names().into_iter();
-    let mut all: BTreeMap<_, _> = names
-        .map(|name| {
-            let path = site.directory.join(&name);
-            (name, (fs::read(&path).unwrap(), time(path)))
-        })
-        .collect();
+    let entries = names.map(|name| {
+        let path = site.directory.join(&name);
+        (name, (fs::read(&path).unwrap(), time(path)))
+    });
+    let mut all: BTreeMap<_, _> = entries.collect();
     all.insert(".".to_owned(), (Vec::new(), time(site.directory.clone())));
     all
 }
@@ -158,20 +154,11 @@ fn a_limit_of_files_stops_and_the_next_run_goes_on() {
         site.expired_session();
     }
     let limited = ["--max-files", "2", "--max-seconds", "60", "--json"];
-    let left: Vec<_> = (0..3)
-        .map(|_| {
-            let report = site.cleanup(&limited).exits_with(0).json();
-            (report["deleted"].as_u64(), report["stoppedEarly"].as_bool())
-        })
-        .collect();
-    assert_eq!(
-        left,
-        [
-            (Some(2), Some(true)),
-            (Some(2), Some(true)),
-            (Some(1), Some(false))
-        ]
-    );
+    for (deleted, stopped_early) in [(2, true), (2, true), (1, false)] {
+        let report = site.cleanup(&limited).exits_with(0).json();
+        assert_eq!(report["deleted"], deleted);
+        assert_eq!(report["stoppedEarly"], stopped_early);
+    }
 }
 
 #[test]
@@ -181,17 +168,14 @@ fn a_run_beside_another_does_nothing_and_says_so_when_asked() {
     let other = File::create(site.directory.join(".gc")).unwrap();
     other.lock().unwrap();
     site.cleanup(&[]).exits_with(0).says_nothing();
-    site.cleanup(&["-v"])
-        .exits_with(0)
-        .says("another clean-up is running");
-    site.cleanup(&["--fail-if-running"])
-        .exits_with(75)
-        .complains("is running");
+    let told = site.cleanup(&["-v"]).exits_with(0);
+    told.says("another clean-up is running");
+    let refused = site.cleanup(&["--fail-if-running"]).exits_with(75);
+    refused.complains("is running");
     assert!(expired.path.exists());
     other.unlock().unwrap();
-    site.cleanup(&["--fail-if-running"])
-        .exits_with(0)
-        .says_nothing();
+    let alone = site.cleanup(&["--fail-if-running"]).exits_with(0);
+    alone.says_nothing();
     assert!(!expired.path.exists());
 }
 
@@ -220,10 +204,8 @@ fn on_a_read_only_file_system_an_error_says_how_to_write_there_again() {
     let held = site.session();
     File::create(site.directory.join(".gc")).unwrap();
     disk::remount(&site.directory, "ro");
-    for finished in [
-        site.cleanup(&[]),
-        site.run_for(held.cookie(), &["set", "name", "Ada"]),
-    ] {
+    let set = site.run_for(held.cookie(), &["set", "name", "Ada"]);
+    for finished in [site.cleanup(&[]), set] {
         let finished = finished.exits_with(1).complains("Read-only file system");
         let finished = finished.complains("remount,rw");
         assert!(!finished.stderr.contains("0600"), "{finished:?}");

@@ -100,9 +100,8 @@ impl Pair {
         let report = finished.json();
         let members = report.as_object().unwrap().iter();
         let numbers = members.filter_map(|(name, value)| Some((name.as_str(), value.as_u64()?)));
-        let found: BTreeMap<_, _> = numbers
-            .filter(|it| it.1 > 0 && it.0 != "examined")
-            .collect();
+        let found = numbers.filter(|it| it.1 > 0 && it.0 != "examined");
+        let found: BTreeMap<_, _> = found.collect();
         assert_eq!(found, expected.iter().copied().collect());
     }
 }
@@ -208,9 +207,8 @@ fn sessions_arrive_whole_in_another_store_and_in_files_again() {
         drop(id);
         pair.configure("third", "file", "shards = 256");
         let mut back = pair.command("new", "third");
-        Finished::of(&mut back)
-            .exits_with(0)
-            .says("7 sessions copied; ");
+        let back = Finished::of(&mut back).exits_with(0);
+        back.says("7 sessions copied; ");
         assert_eq!(all(&old), all(&pair.manager("third")));
         assert_eq!(new.destroy_sessions_of("ada", None).unwrap(), 1);
     }
@@ -231,20 +229,13 @@ fn a_repeated_copy_brings_what_is_new_or_was_used_and_overwrites_nothing_newer()
     let path = pair.path("old").join(format!("{}.json", newer.digest));
     set_age(&path, 2 * MINUTE);
     let added = client(&old);
-    let expected = [
-        ("copied", 1),
-        ("updated", 1),
-        ("unchanged", 1),
-        ("newerThere", 1),
-    ];
+    let expected = ["copied", "updated", "unchanged", "newerThere"].map(|name| (name, 1));
     pair.counts(&["--dry-run"], &expected);
     pair.counts(&[], &expected);
     let counted = [&changed, &newer, &same, &added].map(|it| it.counted(&new));
     assert_eq!(counted, [Some(1), Some(3), Some(0), Some(0)]);
-    pair.counts(
-        &["--move"],
-        &[("moved", 4), ("unchanged", 3), ("newerThere", 1)],
-    );
+    let expected = [("moved", 4), ("unchanged", 3), ("newerThere", 1)];
+    pair.counts(&["--move"], &expected);
     assert!(all(&old).is_empty());
     assert_eq!(newer.counted(&new), Some(3));
     pair.counts(&[], &[]);

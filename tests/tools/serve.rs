@@ -28,6 +28,7 @@ impl Server {
         fs::create_dir_all(site.parent().join("documents/about")).unwrap();
         let script = "#!/bin/sh\nprintf 'Status: 201 Created\\nContent-Type: text/plain\\n\\n'\n\
                       echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
+        let loud = "#!/bin/sh\necho 'no <database>' >&2\n";
         for (name, text, mode) in [
             ("show", script, 0o755),
             ("shop/index.cgi", script, 0o755),
@@ -37,14 +38,10 @@ impl Server {
             ("shop/.hidden/notes.txt", "secret", 0o644),
             ("source.py", "print('secret')", 0o644),
             ("silent", "#!/bin/sh\n", 0o755),
-            (
-                "loud",
-                "#!/bin/sh\necho 'no <database>' >&2\nexit 3\n",
-                0o755,
-            ),
+            ("loud", &format!("{loud}exit 3\n"), 0o755),
             (
                 "detached",
-                "#!/bin/sh\necho 'no <database>' >&2\nsleep 600 > /dev/null &\necho $! > child\n",
+                &format!("{loud}sleep 600 > /dev/null &\necho $! > child\n"),
                 0o755,
             ),
             ("../documents/about/index.html", "<p>About", 0o755),
@@ -70,10 +67,8 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let output = lines(child.stdout.take().unwrap());
         let greeting: String = (0..3).map(|_| next(&output)).collect();
-        assert!(
-            greeting.contains(site.directory.to_str().unwrap()),
-            "{greeting}"
-        );
+        let directory = site.directory.to_str().unwrap();
+        assert!(greeting.contains(directory), "{greeting}");
         let (_, address) = greeting.split_once("http://").unwrap();
         let address = address.split('/').next().unwrap().to_owned();
         Server {
@@ -109,10 +104,8 @@ impl Server {
     #[track_caller]
     fn answers(&self, request: &str, status: &str, text: &str) {
         let answer = self.ask(request, "");
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request}: {answer}"
-        );
+        let begins = answer.starts_with(&format!("HTTP/1.1 {status} "));
+        assert!(begins, "{request}: {answer}");
         assert!(answer.contains(text), "{request}: {answer}");
         assert!(!answer.contains("secret"), "{request}: {answer}");
     }
@@ -148,10 +141,8 @@ fn executable_files_are_programs_that_find_the_sessions() {
     let directory = server.site.directory.display();
     let answer = server.ask("POST /show/a%20b?c=d", "the body");
     assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
-    assert!(
-        answer.contains(&format!("/show|/a b|c=d|{directory}|the body\n")),
-        "{answer}"
-    );
+    let seen = format!("/show|/a b|c=d|{directory}|the body\n");
+    assert!(answer.contains(&seen), "{answer}");
     server.answers("GET /cgi-bin/show", "201", "/cgi-bin/show||");
     server.answers("GET /shop/", "201", "/shop/||");
     server.answers("GET /shop/basket.js", "201", "/shop/basket.js||");
@@ -172,10 +163,8 @@ fn each_request_is_a_line_and_what_a_program_says_on_stderr_is_on_the_page_of_it
         ("201 ", "-  POST /show/a%0Ab\n"),
     ] {
         let line = server.line().replace("           ", "");
-        assert!(
-            line.starts_with(status) && line.ends_with(request),
-            "{line}"
-        );
+        let is_it = line.starts_with(status) && line.ends_with(request);
+        assert!(is_it, "{line}");
     }
 }
 
@@ -208,12 +197,9 @@ fn documents_are_looked_for_after_the_programs_and_never_run() {
     let missing = server.site.parent().join("missing");
     let programs = server.site.parent().to_str().unwrap();
     let mut command = server.site.about("serve");
-    command
-        .args(["--programs", programs, "--documents"])
-        .arg(missing);
-    Finished::of(&mut command)
-        .exits_with(1)
-        .complains("--documents");
+    command.args(["--programs", programs, "--documents"]);
+    let refused = Finished::of(command.arg(missing)).exits_with(1);
+    refused.complains("--documents");
 }
 
 #[test]

@@ -16,9 +16,8 @@ fn start(site: &Site) -> String {
 fn start_makes_a_session_that_holds_nothing_yet() {
     let site = Site::new();
     let cookie = start(&site);
-    assert!(
-        cookie.starts_with("sessionId=") && cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/")
-    );
+    assert!(cookie.starts_with("sessionId="), "{cookie}");
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/"));
     assert_eq!(site.names().len(), 1);
     site.prints_for(&cookie, &["start"], "");
     assert!(site.manager().read(&cookie).unwrap().unwrap().is_empty());
@@ -32,10 +31,8 @@ fn start_renews_the_age_of_the_cookie_and_knows_https() {
     again.env("HTTP_COOKIE", &cookie).env("HTTPS", "on");
     again.env("CGI_SESSION_COOKIE_MAX_AGE", "1d");
     let again = Finished::of(&mut again).exits_with(0);
-    again
-        .says(&cookie[..50])
-        .says("; Secure")
-        .says("; Max-Age=86400");
+    let again = again.says(&cookie[..50]).says("; Secure");
+    again.says("; Max-Age=86400");
 }
 
 #[test]
@@ -66,21 +63,14 @@ fn a_proxy_that_the_configuration_trusts_says_that_the_client_came_by_https() {
 fn an_id_of_no_session_is_never_adopted() {
     let site = Site::new();
     let forged = format!("sessionId={}", "a".repeat(40));
-    for cookie in [
-        &forged,
-        "sessionId=../../../etc/passwd",
-        "",
-        ";;=;,sessionId",
-    ] {
-        site.run_for(cookie, &["get", "name"])
-            .exits_with(1)
-            .says_nothing();
+    let path = "sessionId=../../../etc/passwd";
+    for cookie in [&forged, path, "", ";;=;,sessionId"] {
+        let nothing = site.run_for(cookie, &["get", "name"]).exits_with(1);
+        nothing.says_nothing();
         site.prints_for(cookie, &["unset", "name"], "");
         assert!(site.names().is_empty(), "{cookie}");
-        let set = site
-            .run_for(cookie, &["set", "name", "Ada"])
-            .exits_with(0)
-            .says("sessionId=");
+        let set = site.run_for(cookie, &["set", "name", "Ada"]);
+        let set = set.exits_with(0).says("sessionId=");
         assert!(!set.stdout.contains(&forged), "{set:?}");
         fs::remove_file(site.directory.join(site.names().first().unwrap())).unwrap();
     }
@@ -96,23 +86,16 @@ fn text_is_printed_as_it_is_and_other_values_as_json() {
     assert_eq!(get(&["get", "name"]), "Ada \"the first\"\n--\n");
     let seen = get(&["get", "--json", "name"]);
     assert_eq!(seen, "\"Ada \\\"the first\\\"\\n--\"\n");
-    set(&[
-        "set",
-        "--json",
-        "cart",
-        "[17, {\"n\": 18446744073709551615}]",
-    ]);
-    let seen = get(&["get", "cart"]);
-    assert_eq!(seen, "[17, {\"n\": 18446744073709551615}]\n");
+    let cart = "[17, {\"n\": 18446744073709551615}]";
+    set(&["set", "--json", "cart", cart]);
+    assert_eq!(get(&["get", "cart"]), format!("{cart}\n"));
     set(&["set", "number", "5"]);
     assert_eq!(get(&["get", "--json", "number"]), "\"5\"\n");
     set(&["unset", "name"]);
-    site.run_for(&cookie, &["get", "name"])
-        .exits_with(1)
-        .says_nothing();
-    site.run_for(&cookie, &["get", "--json", "name"])
-        .exits_with(1)
-        .says_nothing();
+    for arguments in [&["get", "name"][..], &["get", "--json", "name"]] {
+        let nothing = site.run_for(&cookie, arguments).exits_with(1);
+        nothing.says_nothing();
+    }
 }
 
 #[test]
@@ -177,9 +160,8 @@ fn bad_keys_and_values_are_wrong_usage_and_change_nothing() {
     ] {
         let (subcommand, rest) = arguments.split_first().unwrap();
         let mut command = site.about(subcommand);
-        command
-            .env("HTTP_COOKIE", &cookie)
-            .env("CGI_SESSION_MAX_RECORD_BYTES", "10000");
+        command.env("CGI_SESSION_MAX_RECORD_BYTES", "10000");
+        command.env("HTTP_COOKIE", &cookie);
         let finished = Finished::of(command.args(rest)).exits_with(status);
         assert_eq!(finished.complains(complaint).stdout, "");
     }
@@ -191,11 +173,9 @@ fn bad_keys_and_values_are_wrong_usage_and_change_nothing() {
 fn an_application_has_values_of_its_own() {
     let site = Site::new();
     let cookie = start(&site);
-    site.run_for(&cookie, &["set", "--app", "shop", "x", "1"])
-        .exits_with(0);
-    site.run_for(&cookie, &["get", "x"])
-        .exits_with(1)
-        .says_nothing();
+    site.prints_for(&cookie, &["set", "--app", "shop", "x", "1"], "");
+    let nothing = site.run_for(&cookie, &["get", "x"]).exits_with(1);
+    nothing.says_nothing();
     site.prints_for(&cookie, &["get", "--app", "shop", "x"], "1\n");
     let config = site.manager().config().clone().set("app", "shop").unwrap();
     let shop = SessionManager::new(config).unwrap();
@@ -210,10 +190,8 @@ fn an_administrator_reads_and_changes_by_digest() {
     let digest = stored.digest();
     site.prints(&["get", "--session", digest, "pageViews"], "7\n");
     site.prints(&["set", "--session", &digest[..9], "theme", "dark"], "");
-    site.prints(
-        &["set", "--session", digest, "--add", "1", "pageViews"],
-        "8\n",
-    );
+    let add = ["set", "--session", digest, "--add", "1", "pageViews"];
+    site.prints(&add, "8\n");
     site.prints(&["unset", "--session", digest, "theme"], "");
     let seen = site.read(&stored).unwrap();
     let found = (seen.require::<u64>("pageViews").unwrap(), seen.len());
@@ -232,21 +210,14 @@ fn a_session_that_a_request_holds_is_75() {
     let site = Site::new();
     let stored = site.session();
     let held = site.manager().start(stored.cookie()).unwrap();
-    for arguments in [
-        &["set", "x", "y"][..],
-        &["unset", "x"],
-        &["start"],
-        &["destroy"],
-    ] {
-        let (subcommand, rest) = arguments.split_first().unwrap();
+    for line in ["set x y", "unset x", "start", "destroy"] {
+        let mut rest = line.split(' ');
+        let subcommand = rest.next().unwrap();
         let mut command = site.about(subcommand);
-        command
-            .env("CGI_SESSION_LOCK_TIMEOUT", "1s")
-            .env("HTTP_COOKIE", stored.cookie());
-        let finished = Finished::of(command.args(rest))
-            .exits_with(75)
-            .complains("still locked");
-        assert_eq!(finished.stdout, "");
+        command.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
+        command.env("HTTP_COOKIE", stored.cookie());
+        let finished = Finished::of(command.args(rest)).exits_with(75);
+        assert_eq!(finished.complains("still locked").stdout, "");
     }
     // A reader waits for nobody.
     site.prints_for(stored.cookie(), &["get", "pageViews"], "7\n");

@@ -69,10 +69,8 @@ fn age(path: &Path) {
 
 fn expired(site: &Site) -> std::path::PathBuf {
     assert_eq!(newcomer(site, ""), End::Served);
-    let paths = site
-        .files()
-        .into_iter()
-        .map(|name| site.sessions().join(name));
+    let names = site.files().into_iter();
+    let paths = names.map(|name| site.sessions().join(name));
     let newest = paths.max_by_key(|path| path.symlink_metadata().unwrap().modified().unwrap());
     let path = newest.unwrap();
     age(&path);
@@ -96,10 +94,7 @@ fn what_is_planted_under_any_name_harms_nobody_and_is_left_alone() {
             "ab".to_owned(),
         ];
         let outside = kept(&precious);
-        let planted: Vec<_> = names
-            .iter()
-            .map(|name| site.sessions().join(name))
-            .collect();
+        let planted = names.each_ref().map(|name| site.sessions().join(name));
         for path in &planted {
             plant(path, &precious);
             age(path);
@@ -108,29 +103,22 @@ fn what_is_planted_under_any_name_harms_nobody_and_is_left_alone() {
         assert_eq!(newcomer(&site, ""), End::Served);
         let due = expired(&site);
         let (status, stderr) = clean_up(&site.sessions(), &[]);
-        assert!(
-            !due.exists(),
-            "{what} keeps the clean-up from its work: {stderr}"
-        );
+        assert!(!due.exists(), "{what} keeps the clean-up: {stderr}");
         // What has the name of a session or an index, and is none, is told.
         assert_eq!(status.code(), Some(1), "{what}: {stderr}");
         assert!(stderr.contains(&names[0]), "{what}: {stderr}");
         visitor.goes_on();
         for path in &planted {
-            assert!(
-                path.symlink_metadata().is_ok(),
-                "{what} at {path:?} is gone"
-            );
+            let is_there = path.symlink_metadata().is_ok();
+            assert!(is_there, "{what} at {path:?} is gone");
         }
         assert_eq!(kept(&precious), outside, "{what}");
     }
 }
 
 fn kept(path: &Path) -> (Vec<u8>, SystemTime) {
-    (
-        fs::read(path).unwrap(),
-        fs::metadata(path).unwrap().modified().unwrap(),
-    )
+    let modified = fs::metadata(path).unwrap().modified();
+    (fs::read(path).unwrap(), modified.unwrap())
 }
 
 #[test]
