@@ -171,7 +171,7 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Warnings of the library go to stderr, unless the program has a logger of its own.
+/// Warnings of the library go to stderr, unless the program has its own logger.
 struct StderrLog;
 
 impl log::Log for StderrLog {

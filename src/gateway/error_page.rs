@@ -1,4 +1,4 @@
-//! [`ErrorPage`]: what a client is told of a request that failed.
+//! [`ErrorPage`]: the page for a request that failed.
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{self, AssertUnwindSafe};

@@ -189,7 +189,7 @@ fn with_session_headers(
     Ok(response)
 }
 
-/// What a browser is told to delete at a logout, beside the session's cookie.
+/// The data that a browser is to delete at a logout, beside the session's cookie.
 fn clear_site_data(data: ClearSiteData) -> Option<HeaderValue> {
     let types = [
         (data.cache, "\"cache\""),
@@ -230,7 +230,7 @@ fn says(headers: &HeaderMap, words: &[&str]) -> bool {
     })
 }
 
-/// Tells the log what failed, and in which session; returns what the client is told.
+/// Logs what failed, and in which session; returns the reason for the client.
 fn failure(
     error: &(dyn StdError + Send + Sync + 'static),
     session: Option<SessionDigest>,

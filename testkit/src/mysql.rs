@@ -151,14 +151,14 @@ impl MysqlServer {
         self.connect(USER, PASSWORD, USER).unwrap()
     }
 
-    /// Carries out a statement of whoever owns the server.
+    /// Carries out a statement of the server's owner.
     #[track_caller]
     pub fn tell(&self, statement: &str) {
         let mut owner = self.connect("root", "", "mysql").unwrap();
         owner.query_drop(statement).unwrap();
     }
 
-    /// The last column of the first row, as text, of whoever owns the server.
+    /// The last column of the first row, as text, for the server's owner.
     #[track_caller]
     pub fn ask(&self, question: &str) -> Option<String> {
         let mut owner = self.connect("root", "", "mysql").unwrap();

@@ -142,7 +142,7 @@ impl RedisServer {
     /// Kills the server as if the machine had stopped.
     pub fn kill(&mut self) {
         self.running = None;
-        // Else a connection would wait for whoever listens there next.
+        // Else a connection would wait for the next server that listens there.
         let _ = fs::remove_file(self.socket());
     }
 

@@ -113,7 +113,7 @@ pub fn as_web_user(program: &Path) -> Command {
     command
 }
 
-/// The processes that run this program, whoever started them, except this one.
+/// The processes that run this program, whichever process started them, except this one.
 pub fn processes_of(program: &Path, except: Option<Pid>) -> Vec<OwnedFd> {
     let names = fs::read_dir("/proc").unwrap();
     let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -32,7 +32,7 @@ impl Server {
     ) -> Self {
         let directory = site.path().join(name);
         fs::create_dir(&directory).unwrap();
-        // Between the choice of a port and its use somebody else may take it.
+        // Between the choice of a port and its use another process may take it.
         for _ in 0..5 {
             let ports = (0..ports).map(|_| free_port()).collect::<Vec<_>>();
             let mut command = command(&ports, &directory);

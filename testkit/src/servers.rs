@@ -31,7 +31,7 @@ pub struct Servers {
     pub lighttpd: Option<Server>,
     caddy: Option<Server>,
     wrappers: Vec<Responder>,
-    /// Whoever holds the lock may put another process in the place of this one.
+    /// The holder of the lock may put another process in the place of this one.
     pub app: std::sync::Mutex<Option<Responder>>,
     pub socket: Socket,
     pub site: Site,

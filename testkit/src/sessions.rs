@@ -178,8 +178,8 @@ pub fn spawn_waiter<'scope, T: Send + 'scope>(
     waiter.spawn_scoped(scope, work).unwrap()
 }
 
-/// Whether a thread that is to wait sleeps.
-pub fn is_somebody_waiting() -> bool {
+/// Whether a thread of [`spawn_waiter`] waits.
+pub fn is_waiting() -> bool {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     let mut states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
     states.any(|stat| stat.contains(&format!("({WAITER}) S")))

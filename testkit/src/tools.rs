@@ -147,7 +147,7 @@ impl Site {
             .collect()
     }
 
-    /// Gives the directory and everything in it to somebody.
+    /// Gives the directory and everything in it to another user.
     pub fn give_to(&self, uid: u32) {
         for name in self.names() {
             chown(self.directory.join(name), Some(uid), Some(uid)).unwrap();
@@ -363,7 +363,7 @@ pub fn session_of_a_later_version() -> String {
     format!("{:<511}\n{:<511}]", format!("{head}{data}}}"), ",null")
 }
 
-/// Only root can act as somebody else; without it the test has nothing to try.
+/// Only root can act as another user; without it the test has nothing to try.
 pub fn is_root() -> bool {
     let place = tempfile::tempdir().unwrap();
     let is_root = owner(place.path()) == 0;

@@ -8,4 +8,5 @@ mod memory;
 mod other_systems;
 mod seeds;
 mod session;
+mod settings;
 mod surroundings;

@@ -146,12 +146,34 @@ fn without_trusted_proxies_nothing_of_it_counts() {
 }
 
 #[test]
-fn a_list_that_is_none_of_addresses_is_refused_with_its_key() {
-    for (key, value) in [
-        ("trustedProxies", "10.0.0.0/33"),
-        ("trustedProxies", "proxy.example.org"),
-        ("trustedProxyHeader", "both"),
+fn a_network_has_the_addresses_that_begin_like_it() {
+    let list = "10.0.0.0/8, 192.0.2.7 ::1,2001:db8::/33 ::ffff:172.16.0.0/108";
+    let config = Config::new().set("trustedProxies", list).unwrap();
+    let shown = "10.0.0.0/8, 192.0.2.7, ::1, 2001:db8::/33, 172.16.0.0/12";
+    assert_eq!(config.get("trustedProxies").as_deref(), Some(shown));
+    let inside = "10.255.1.2 172.31.0.1 192.0.2.7 ::ffff:192.0.2.7 ::1 2001:db8:7fff::1";
+    let outside = "11.0.0.0 172.32.0.1 192.0.2.6 ::2 2001:db8:8000::1 a00::";
+    for (list, addresses, is_in) in [
+        (list, inside, true),
+        (list, outside, false),
+        ("0.0.0.0/0", "203.0.113.1", true),
+        ("0.0.0.0/0", "::1", false),
     ] {
+        for address in addresses.split(' ') {
+            let client = client(&[("trustedProxies", list)]);
+            let request = client.get("/").remote_address(address);
+            let found = seen(request.header("x-forwarded-for", "198.51.100.9"));
+            assert_eq!(found == "198.51.100.9 http", is_in, "{address}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_list_that_is_none_of_addresses_is_refused_with_its_key() {
+    let networks = "10.0.0.0/33 proxy.example.org localhost 10.0.0/8 ::/129 10.0.0.0/ 10.0.0.0/+8 \
+        10.0.0.0/-1 /8 10.0.0.1:80 [::1] 10.0.0.0/8/8 any 10.0.0.0/256";
+    let networks = networks.split(' ').map(|text| ("trustedProxies", text));
+    for (key, value) in networks.chain([("trustedProxyHeader", "both")]) {
         let error = Config::new().set(key, value).unwrap_err().to_string();
         assert!(error.contains(key) && error.contains("must be"), "{error}");
     }

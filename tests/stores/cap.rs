@@ -81,19 +81,21 @@ fn the_cap_holds_with_four_creators_at_once() {
         let limit = max.parse::<usize>().unwrap() + CREATORS + 8;
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            let begin = |store: FileStore| {
-                for n in 0..100 {
-                    let id = SessionId::generate().unwrap();
-                    let lease = store.create(&id.digest(), &record(n), SystemTime::now());
-                    let lease = lease.unwrap().expect("a new id");
-                    // In use until here, so nobody may have taken it.
-                    assert!(store.path(&id).exists(), "evicted while in use");
-                    drop(lease);
-                }
-            };
-            let stores = (0..CREATORS).map(|_| place.another(&[]));
-            let creators = stores.map(|store| scope.spawn(move || begin(store)));
-            let creators: Vec<_> = creators.collect();
+            let creators: Vec<_> = (0..CREATORS)
+                .map(|_| {
+                    let store = place.another(&[]);
+                    scope.spawn(move || {
+                        for n in 0..100 {
+                            let id = SessionId::generate().unwrap();
+                            let lease = store.create(&id.digest(), &record(n), SystemTime::now());
+                            let lease = lease.unwrap().expect("a new id");
+                            // In use until here, so nobody may have taken it.
+                            assert!(store.path(&id).exists(), "evicted while in use");
+                            drop(lease);
+                        }
+                    })
+                })
+                .collect();
             scope.spawn(|| {
                 // A look into many directories takes so long that what it sees never was there at once.
                 while shards == "1" && !done.load(Ordering::Relaxed) {
@@ -101,8 +103,10 @@ fn the_cap_holds_with_four_creators_at_once() {
                     assert!(live <= limit, "{live} sessions, cap {max}");
                 }
             });
-            let results = creators.into_iter().map(thread::ScopedJoinHandle::join);
-            let results: Vec<_> = results.collect();
+            let results: Vec<_> = creators
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect();
             done.store(true, Ordering::Relaxed);
             assert!(results.iter().all(Result::is_ok));
         });
@@ -118,8 +122,10 @@ fn a_clean_up_meanwhile_forgets_no_creation() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let now = SystemTime::now();
-                place.store.delete_expired(&Sweep::new(), now).unwrap();
+                place
+                    .store
+                    .delete_expired(&Sweep::new(), SystemTime::now())
+                    .unwrap();
             }
         });
         for n in 0..1000 {
@@ -150,8 +156,10 @@ fn a_clean_up_meanwhile_forgets_no_session_that_gets_a_new_id_or_begins_where_an
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let now = SystemTime::now();
-                place.store.delete_expired(&Sweep::new(), now).unwrap();
+                place
+                    .store
+                    .delete_expired(&Sweep::new(), SystemTime::now())
+                    .unwrap();
                 assert!(place.count() >= 30, "{}", place.count());
             }
         });

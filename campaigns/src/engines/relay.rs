@@ -30,7 +30,7 @@ impl Relay {
         let state = Arc::clone(&relay.state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // Whoever finds no server is hung up on.
+                // A client that finds no server is hung up on.
                 let _ = pass_on(&client, &state);
             }
         });

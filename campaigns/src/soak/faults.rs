@@ -19,7 +19,7 @@ use testkit::servers::Servers;
 const FLOOD: usize = 50;
 const BREATH: Duration = Duration::from_secs(1);
 
-/// Whoever breaks things.
+/// The faults that are injected, and where.
 pub(crate) struct Faults<'a> {
     pub(crate) servers: &'a Servers,
     pub(crate) troubles: &'a Troubles,

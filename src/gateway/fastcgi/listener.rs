@@ -20,7 +20,7 @@ use crate::store::files::lock::LockedFile;
 /// The variable that names the web servers that may connect by TCP.
 const ALLOWED: &str = "FCGI_WEB_SERVER_ADDRS";
 
-/// How many connections wait to be accepted; the kernel has a limit of its own.
+/// How many connections wait to be accepted; the kernel has its own limit.
 const BACKLOG: i32 = 4096;
 /// How long another program of this library may take to put its socket in a directory.
 const DIRECTORY_LOCK: Duration = Duration::from_secs(5);

@@ -132,7 +132,7 @@ pub(super) fn push_output(
     let start = begin_record(out);
     response.write_head(out, head_only);
     let head = out.len() - start;
-    // Of a head that exceeds a record, the rest goes into records of its own.
+    // Of a head that exceeds a record, the rest goes into further records.
     let rest_of_head = out.split_off(out.len().min(start + FULL));
     let body = response.content(head_only);
     let room = FULL - (out.len() - start);

@@ -1,4 +1,4 @@
-//! How many responses are streamed at once, each in a thread of its own.
+//! How many responses are streamed at once, each in its own thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -33,7 +33,7 @@ pub enum Fault {
     DestroyAtEnd,
     /// The cap is not looked at.
     NoCap,
-    /// Whoever makes room for a newcomer does it without the lock.
+    /// Room for a new session is made without the lock.
     EvictWithoutLock,
 }
 

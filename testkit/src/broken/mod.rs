@@ -1,5 +1,5 @@
-//! A store that is broken on purpose. Whoever claims to find faults must find each of these, and
-//! nothing in [`Fault::Nothing`].
+//! A store that is broken on purpose. A test that claims to find faults must find each of these,
+//! and nothing in [`Fault::Nothing`].
 mod fault;
 mod files;
 mod lease;

@@ -172,7 +172,7 @@ impl Place {
             return Ok(false);
         }
         if self.fault == Fault::SweepWithoutLock {
-            // Between the look and the deletion, somebody may use the session again.
+            // Between the look and the deletion, another process may use the session again.
             (0..3).for_each(|_| thread::yield_now());
             fs::remove_file(path)?;
             return Ok(true);
@@ -192,7 +192,7 @@ impl Place {
         let Some(file) = found(open(path))? else {
             return Ok(false);
         };
-        // Whoever writes it holds its lock, unless he has only just made it.
+        // Its writer holds its lock, unless the file has only just been created.
         let age = now.duration_since(file.metadata()?.modified()?);
         if !age.is_ok_and(|age| age > TEMPORARY_AGE) {
             return Ok(false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cgi_session::Error;
 
-use testkit::sessions::{Site, cookie, count, is_somebody_waiting, spawn_waiter};
+use testkit::sessions::{Site, cookie, count, is_waiting, spawn_waiter};
 use testkit::wait_until;
 
 #[test]
@@ -159,7 +159,7 @@ fn a_destroyed_session_never_comes_back() {
             count(&mut session);
             session.commit().unwrap();
         });
-        wait_until("somebody waits", is_somebody_waiting);
+        wait_until("a thread waits", is_waiting);
         session.destroy().unwrap();
         slow.join().unwrap();
     });

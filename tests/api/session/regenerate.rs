@@ -10,7 +10,7 @@ use cgi_session::{
     Sweep, SweepReport, Uninstalled, Visitor,
 };
 
-use testkit::sessions::{Site, cookie, count, given_id, is_somebody_waiting, spawn_waiter};
+use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
 use testkit::wait_until;
 
 #[test]
@@ -128,7 +128,7 @@ fn who_waits_for_the_old_id_is_told_so_and_begins_no_session() {
             let late = site.manager().start(cookie(&old));
             assert!(matches!(late, Err(Error::Replaced)));
         });
-        wait_until("somebody waits", is_somebody_waiting);
+        wait_until("a thread waits", is_waiting);
         session.commit().unwrap();
         waiter.join().unwrap();
     });

@@ -8,7 +8,7 @@ use cgi_session::{
 };
 
 use testkit::sessions::{
-    Site, cookie, count, given_id, is_somebody_waiting, log_in_at_once, login, spawn_waiter,
+    Site, cookie, count, given_id, is_waiting, log_in_at_once, login, spawn_waiter,
 };
 use testkit::wait_until;
 
@@ -188,7 +188,7 @@ fn a_session_that_has_to_go_is_waited_for_and_what_takes_too_long_is_an_error() 
         let mut held = manager.start(cookie(&id)).unwrap();
         thread::scope(|scope| {
             let waiting = spawn_waiter(scope, || login(&manager, "ada").unwrap());
-            wait_until("a login waits", is_somebody_waiting);
+            wait_until("a login waits", is_waiting);
             // Another user's login does not wait for it.
             login(&manager, "grace").unwrap();
             count(&mut held);

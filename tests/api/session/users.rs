@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Error, SessionId, SessionManager};
 
-use testkit::sessions::{Site, cookie, count, given_id, is_somebody_waiting, spawn_waiter};
+use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
 use testkit::wait_until;
 
 fn login(site: &Site, user: &str) -> SessionId {
@@ -90,7 +90,7 @@ fn a_session_whose_id_changes_while_it_is_to_be_ended_does_not_escape() {
         let ending = spawn_waiter(scope, || {
             site.manager().destroy_sessions_of("ada", None).unwrap()
         });
-        wait_until("somebody waits", is_somebody_waiting);
+        wait_until("a thread waits", is_waiting);
         let new = given_id(session.commit().unwrap());
         assert_eq!(ending.join().unwrap(), 1);
         new
@@ -146,7 +146,7 @@ fn a_session_that_is_given_up_in_time_is_ended_whatever_else_is_held() {
     let session = site.manager().start(cookie(&quick)).unwrap();
     thread::scope(|scope| {
         let ending = spawn_waiter(scope, || site.manager().destroy_sessions_of("ada", None));
-        wait_until("somebody waits", is_somebody_waiting);
+        wait_until("a thread waits", is_waiting);
         session.commit().unwrap();
         let failed = ending.join().unwrap().unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! A response that is written while it is sent, in a thread of its own.
+//! A response that is written while it is sent, in its own thread.
 
 use std::io;
 use std::time::Instant;
