@@ -41,13 +41,15 @@ impl ManagerInner {
         deadline: Instant,
     ) -> Result<Option<Locked>> {
         let (guard, since) = SessionGuard::acquire(&self.held, session, deadline)?;
-        let now = SystemTime::now();
+        let mut now = SystemTime::now();
         let mut found = self.store.lock(session, Duration::ZERO, now);
         if matches!(found, Err(Error::Busy { .. })) {
             let tried = Instant::now();
             let left = deadline.saturating_duration_since(tried);
             if !left.is_zero() {
                 found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
+                // Its lifetime may be over by now, or what it holds for a time.
+                now = SystemTime::now();
             }
             if let Err(Error::Busy { waited, .. }) = &mut found {
                 *waited = since.unwrap_or(tried).elapsed();

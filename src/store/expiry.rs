@@ -66,11 +66,11 @@ pub fn has_passed(end: u64, now: SystemTime) -> bool {
     end < unix_seconds(now)
 }
 
-/// How often the time of an unchanged session is renewed at most: `touchAfter`, but at least twice in its idle
-/// time; if that is not set, once in a sixtieth of it.
+/// How often the time of an unchanged session is renewed at most: once in `touchAfter` or, if that is not set, in a
+/// sixtieth of its idle time, and once a second; but at least twice in its idle time.
 pub(crate) fn pause(touch_after: Option<Duration>, idle: Duration) -> Duration {
-    let pause = touch_after.map_or(idle / 60, |pause| pause.min(idle / 2));
-    pause.max(Duration::from_secs(1))
+    let pause = touch_after.unwrap_or(idle / 60);
+    pause.max(Duration::from_secs(1)).min(idle / 2)
 }
 
 /// Whether an unchanged session's time should be renewed: at most once in `touchAfter`. A time in the future, from a clock that was wrong, is corrected.

@@ -248,6 +248,25 @@ fn a_count_that_is_gone_or_rubbish_heals_at_the_next_creation() {
 }
 
 #[test]
+fn a_store_that_was_never_counted_refuses_only_when_it_is_full() {
+    let refuse = ("whenFull", "refuse");
+    let kept = [("maxSessions", "2"), refuse, ("expiredBy", "cleanup")];
+    for settings in [&kept[..], &kept[..2]] {
+        let now = SystemTime::now();
+        let mut place = Place::new();
+        place.create(0);
+        // From then on a full store is not looked through for a minute.
+        place.store.delete_expired(&Sweep::new(), now).unwrap();
+        place.store = place.another(settings);
+        assert!(full_error(&place, now).is_none());
+        assert_eq!((place.sessions(), place.count()), (2, 2));
+        let error = full_error(&place, now);
+        assert!(matches!(error, Some(Error::Full { limit: 2 })), "{error:?}");
+        assert_eq!((place.sessions(), place.count()), (2, 2));
+    }
+}
+
+#[test]
 fn a_count_that_is_too_high_heals_at_the_cap() {
     for policy in ["evictOldest", "refuse"] {
         for wrong in [1000, u64::MAX] {

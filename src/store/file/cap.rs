@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use super::count::{self, Count};
 use super::inner::{FileStoreInner, is_counted};
-use super::scan::{self, SWEEP_LOCK};
+use super::scan::{self, Folder, SWEEP_LOCK};
 use super::{content, sweep};
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
+use crate::id::SessionDigest;
 use crate::record::Record;
 use crate::store::files::lock::LockedFile;
 use crate::store::files::{calls, directory};
@@ -68,6 +69,17 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
         return Ok(());
     }
     let full = || Err(Error::Full { limit: max });
+    if counted.is_unknown() {
+        let mut total = 0;
+        scan::each_session(shared, |folder, session| {
+            total += u64::from(modified(folder, session).is_some());
+            ControlFlow::Continue(())
+        })?;
+        count::recount(shared, total, counted)?;
+        if total < max {
+            return Ok(());
+        }
+    }
     match config.when_full {
         WhenFull::EvictOldest => evict(shared, counted),
         WhenFull::Refuse
@@ -97,10 +109,7 @@ fn evict(shared: &FileStoreInner, counted: Count) -> Result<()> {
     let mut total = 0u64;
     let mut oldest: BinaryHeap<(SystemTime, String)> = BinaryHeap::new();
     scan::each_session(shared, |folder, session| {
-        let name = [session.as_str(), ".json"].concat();
-        let stat = calls::stat_at(&folder.handle, &name).ok();
-        let modified = stat.map(|stat| directory::modified(&stat));
-        let Some(modified) = modified.filter(|modified| is_counted(*modified)) else {
+        let Some((name, modified)) = modified(folder, session) else {
             return ControlFlow::Continue(());
         };
         total += 1;
@@ -125,6 +134,14 @@ fn evict(shared: &FileStoreInner, counted: Count) -> Result<()> {
         evicted += u64::from(evict_one(shared, &name, modified)?);
     }
     count::recount(shared, total.saturating_sub(evicted), counted)
+}
+
+/// The file of a session that counts, and when it was modified.
+fn modified(folder: &Folder, session: &SessionDigest) -> Option<(String, SystemTime)> {
+    let name = [session.as_str(), ".json"].concat();
+    let stat = calls::stat_at(&folder.handle, &name).ok()?;
+    let modified = directory::modified(&stat);
+    is_counted(modified).then_some((name, modified))
 }
 
 /// Deletes a session unless it is in use, or since it was chosen was used or got another id.

@@ -24,6 +24,16 @@ pub(super) struct Count {
     recounts: u64,
 }
 
+/// What `.count` says that is new or cut: more than there are, until the directory is counted.
+const UNKNOWN: u64 = 1 << 63;
+
+impl Count {
+    /// Whether nobody has counted yet.
+    pub(super) fn is_unknown(self) -> bool {
+        self.sessions > UNKNOWN / 2
+    }
+}
+
 /// Counts a session that is about to be created. Below the cap the lock is kept until its file exists, so that
 /// a later recount finds every session whose increment it has read.
 pub(super) fn add(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
@@ -98,20 +108,15 @@ fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(Locke
 
 /// Locks and reads `.count`.
 fn open(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
-    let (directory, config) = (&shared.directory, &shared.config);
-    let (file, _) = directory.lock_or_create(COUNT, config.lock_timeout)?;
+    let directory = &shared.directory;
+    let (file, _) = directory.lock_or_create(COUNT, shared.config.lock_timeout)?;
     let mut numbers = [[0; 8]; 3];
     let read = calls::retry(|| file.read_at(numbers.as_flattened_mut(), 0))
         .map_err(|error| directory.failed("cannot read", COUNT, error))?;
     let [sessions, created, recounts] = numbers.map(u64::from_le_bytes);
-    // New, or cut: as if at the cap, so that the directory is counted at once.
     let is_whole = read == size_of_val(&numbers);
     let count = Count {
-        sessions: if is_whole {
-            sessions
-        } else {
-            config.max_sessions
-        },
+        sessions: if is_whole { sessions } else { UNKNOWN },
         created,
         recounts,
     };

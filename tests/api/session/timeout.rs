@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::iter;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{FileStore, Record, SessionId, Store as _};
@@ -46,6 +47,21 @@ fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
     });
     assert!(site.manager().start(cookie(&id)).unwrap().is_new());
     assert!(!site.path(&id).exists());
+}
+
+#[test]
+fn a_request_that_waits_for_a_session_beyond_its_lifetime_begins_another() {
+    let site = Site::with(&[("lifetime", "1s")]);
+    let id = site.visitor();
+    let (holder, other) = (site.manager(), site.manager());
+    thread::scope(|scope| {
+        let held = holder.start(cookie(&id)).unwrap();
+        let waits = scope.spawn(|| other.start(cookie(&id)).unwrap().is_new());
+        let is_over = || held.created().elapsed().unwrap() > Duration::from_secs(2);
+        wait_until("the lifetime ends", is_over);
+        drop(held);
+        assert!(waits.join().unwrap());
+    });
 }
 
 #[test]
