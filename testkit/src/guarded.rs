@@ -129,6 +129,7 @@ pub fn start_apache(site: &Site, wiki: u16, guard: u16) -> Option<Server> {
             "auth_basic",
             "authnz_fcgi",
             "headers",
+            "macro",
             "proxy",
             "proxy_http",
         ];

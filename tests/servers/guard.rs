@@ -26,7 +26,7 @@ fn site() -> (Site, [String; 2]) {
     let members = site.path().join("pages/members");
     fs::create_dir_all(&members).unwrap();
     fs::write(members.join("page.html"), "for members").unwrap();
-    let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env | grep -i remote\n";
+    let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env | grep -i remote.user=\n";
     fs::write(members.join("who.cgi"), script).unwrap();
     fs::set_permissions(members.join("who.cgi"), Permissions::from_mode(0o755)).unwrap();
     testkit::copy(
@@ -42,25 +42,42 @@ fn site() -> (Site, [String; 2]) {
     (site, ids)
 }
 
-/// Asks for a page, with a header that says who the client would like to be.
+/// What may be in the name of a header, and is one `_` in the name of a CGI variable.
+const SEPARATORS: &str = "-_!#$%&'*+.^`|~";
+
+/// Asks for a page, with header fields in which the client calls itself root, in every spelling.
 #[track_caller]
 fn ask(server: &Server, id: Option<&str>, path: &str) -> Answer {
-    let client = Client::new(server.ports[0]);
-    let mut client = match id {
-        Some(id) => client.with_id(id),
-        None => client,
-    };
-    let names = [
-        "X-Remote-User",
-        "X_Remote_User",
-        "X-Remote_User",
-        "X_Remote-User",
-        "Remote-User",
-        "Remote_User",
-    ];
-    let others: String = names.map(|name| format!("{name}: root\r\n")).concat();
-    let head = format!("GET {path} HTTP/1.1\r\n{others}");
-    client.request(head, b"")
+    let mut fields = Vec::new();
+    for one in SEPARATORS.chars() {
+        fields.push(format!("Remote{one}User: root\r\n"));
+        fields.extend(
+            SEPARATORS
+                .chars()
+                .map(|two| format!("x{one}REMOTE{two}user: root\r\n")),
+        );
+    }
+    let mut answers = fields.chunks(80).map(|fields| {
+        let client = Client::new(server.ports[0]);
+        let mut client = match id {
+            Some(id) => client.with_id(id),
+            None => client,
+        };
+        let others = fields.concat();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nConnection: x-remote-user, Keep-Alive, Remote-User\r\n{others}"
+        );
+        client.request(head, b"")
+    });
+    let first = answers.next().unwrap();
+    for answer in answers {
+        assert_eq!(
+            (answer.status, answer.body),
+            (first.status, first.body.clone()),
+            "{path}"
+        );
+    }
+    first
 }
 
 /// Expects that only the session of a user opens this page, and returns what it says.
