@@ -432,6 +432,10 @@ impl RequestSession {
                 } = &self.cookie
                     && *before == id
                 {
+                    if !cookie.must_be_sent {
+                        // What the last save made of it: since then it was only read.
+                        cookie.value.clone_from(&earlier.value);
+                    }
                     cookie.is_new |= earlier.is_new;
                     cookie.must_be_sent |= earlier.must_be_sent;
                 }

@@ -6,7 +6,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, CookieStore, Error, SessionManager, SetCookie, Store as _};
+use cgi_session::{
+    Client, Config, CookieStore, Error, Record, Request, Response, Result, SessionId,
+    SessionManager, SetCookie, Store as _,
+};
 
 /// A file of keys, and managers that use it.
 struct Site {
@@ -297,4 +300,29 @@ fn what_only_clients_have_cannot_be_listed_or_ended_from_the_server() {
     let site = Site::new();
     let refused = site.manager().destroy_sessions_of("ada", None);
     assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+}
+
+/// A page that ends with a session opened again, which it only reads.
+fn saves_and_reads(request: &mut Request) -> Result<Response> {
+    request.update_session(|session| {
+        let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
+        session.insert("pageViews", views)
+    })?;
+    if request.query("grace").is_some() {
+        let session = request.session()?;
+        session.insert("grace", true)?;
+        session.regenerate_id_with_grace(Duration::from_secs(60));
+        request.commit_session()?;
+    }
+    let views = request.session()?.require::<u64>("pageViews")?;
+    Ok(Response::text(views.to_string()))
+}
+
+#[test]
+fn a_session_that_was_saved_and_then_only_read_is_what_the_client_gets() {
+    let client = Client::new(Site::new().manager());
+    for expected in ["1", "2", "3"] {
+        let page = client.get("/").send(saves_and_reads);
+        assert_eq!(page.body_text(), expected);
+    }
 }
