@@ -403,7 +403,8 @@ impl Session {
     /// A request that wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
     /// new id when it tries again. After the grace they are answered as after
     /// [`Session::regenerate_id`]. This is for a new id now and then in a page that sends several
-    /// requests at once; at login, the old id must end.
+    /// requests at once; at login, the old id must end. Where the client keeps the session itself
+    /// (`storageType = cookie`), the old cookie serves those requests in any case.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
         self.ask_for_new_id(Some(grace.min(MAX_GRACE)));
     }

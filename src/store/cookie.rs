@@ -233,8 +233,8 @@ impl CookieLease {
 
 impl Lease for CookieLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        if record.is_marker() {
-            // The client gets the new session in place of this one.
+        if record.is_replaced() {
+            // The client has the new session in place of this one: nothing is left under the old id.
             return Ok(());
         }
         self.shared.check_size(record, now)?;

@@ -326,3 +326,19 @@ fn a_session_that_was_saved_and_then_only_read_is_what_the_client_gets() {
         assert_eq!(page.body_text(), expected);
     }
 }
+
+#[test]
+fn a_new_id_with_a_grace_leaves_no_copy_in_the_place_of_the_session() {
+    let site = Site::new();
+    let client = Client::new(site.manager());
+    let mut ids = Vec::new();
+    for expected in ["1", "2", "3"] {
+        let page = client.get("/?grace").send(saves_and_reads);
+        assert_eq!(page.body_text(), expected);
+        let cookie = format!("sessionId={}", client.cookie("sessionId").unwrap());
+        let session = site.manager().read(&cookie).unwrap().expect("a session");
+        assert!(!session.is_replaced() && session.require::<bool>("grace").unwrap());
+        ids.push(site.manager().session_id(&cookie).unwrap());
+    }
+    assert!(ids[0] != ids[1] && ids[1] != ids[2]);
+}
