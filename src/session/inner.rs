@@ -22,6 +22,8 @@ pub(super) struct ManagerInner {
     pub(super) config: Arc<Config>,
     pub(super) store: Box<dyn Store>,
     pub(super) held: Arc<HeldSessions>,
+    /// The store is one client's, which keeps its session itself: that it was used goes into its cookie.
+    pub(super) is_of_client: bool,
 }
 
 /// A session that was waited for.

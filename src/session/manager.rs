@@ -81,6 +81,7 @@ impl SessionManager {
                 config,
                 store,
                 held: Arc::default(),
+                is_of_client: false,
             }),
         })
     }
@@ -258,6 +259,7 @@ impl SessionManager {
                 config,
                 store,
                 held,
+                is_of_client: true,
             });
             // Such a store recognizes only what is live.
             most = 1;
@@ -381,10 +383,15 @@ impl SessionManager {
 
     /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
     /// cookie's value and Max-Age when it is to be sent: the session is live, and it still is due.
-    pub(super) fn renew(&self, id: &SessionId) -> Result<Option<(String, Option<Duration>)>> {
-        let mut presented = Presented::one(id.clone(), By::Cookie);
-        match self.open(&mut presented, Instant::now()) {
-            Ok(Found::Live(mut session)) if !session.is_replaced() => {
+    pub(super) fn renew(
+        &self,
+        id: &SessionId,
+        may_renew: bool,
+    ) -> Result<Option<(String, Option<Duration>)>> {
+        let presented = Presented::one(id.clone(), By::Cookie);
+        match self.open(&mut presented.clone(), Instant::now()) {
+            Ok(Found::Live(session)) if !session.is_replaced() => {
+                let mut session = session.in_request(presented, may_renew);
                 session.finish()?;
                 // Another request may have had it sent meanwhile.
                 let value = session.cookie_value().filter(|_| session.must_be_sent());
@@ -480,7 +487,7 @@ mod tests {
         drop(session);
         let config = config.set("cookieMaxAge", "30d").unwrap();
         let manager = SessionManager::new(config).unwrap();
-        let sent = || manager.renew(&id).unwrap();
+        let sent = || manager.renew(&id, true).unwrap();
         let (value, _) = sent().unwrap();
         assert_eq!(value, id.secret());
         assert_eq!(sent(), None);

@@ -381,10 +381,9 @@ impl RequestSession {
         };
         let is_due = || snapshot.is_cookie_due(manager.config(), SystemTime::now());
         if matches!(self.cookie, Cookie::Untouched)
-            && self.shown_as.document
             && self.presented.by == By::Cookie
             && !snapshot.is_replaced()
-            && is_due()
+            && (manager.shared.is_of_client || (self.shown_as.document && is_due()))
         {
             self.cookie = Cookie::Read(id);
         }
@@ -619,7 +618,7 @@ impl RequestSession {
         let (due, value, max_age) = match std::mem::replace(&mut self.cookie, Cookie::Untouched) {
             Cookie::Untouched => return None,
             Cookie::Destroyed(due) => (due, String::new(), None),
-            Cookie::Read(id) => match manager.renew(&id) {
+            Cookie::Read(id) => match manager.renew(&id, self.shown_as.document) {
                 Ok(Some((value, max_age))) => {
                     let shown = self.presented.shown(Some(&id), false);
                     (cookies::due(shown, Standing::Live, true), value, max_age)

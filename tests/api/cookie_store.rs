@@ -342,3 +342,29 @@ fn a_new_id_with_a_grace_leaves_no_copy_in_the_place_of_the_session() {
     }
     assert!(ids[0] != ids[1] && ids[1] != ids[2]);
 }
+
+#[test]
+fn a_session_that_is_only_read_is_in_use() {
+    let site = Site::new();
+    let store = CookieStore::new(site.config(&[])).unwrap();
+    let store = store.for_client().unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(40 * 60);
+    let id = SessionId::generate().unwrap();
+    let lease = store.create(&id.digest(), &Record::new(long_ago), long_ago);
+    let value = lease.unwrap().unwrap().cookie_value(&id).unwrap();
+    let client = Client::new(site.manager());
+    client.set_cookie("sessionId", &value);
+    let reads = |request: &mut Request| {
+        let snapshot = request.read_session()?.expect("a session");
+        let age = snapshot.last_access().elapsed().unwrap_or_default();
+        Ok::<_, Error>(Response::text(
+            (age > Duration::from_secs(20 * 60)).to_string(),
+        ))
+    };
+    let first = client.get("/").send(reads);
+    assert_eq!(first.body_text(), "true");
+    assert!(first.headers().contains_key("set-cookie"));
+    let second = client.get("/").send(reads);
+    assert_eq!(second.body_text(), "false");
+    assert!(!second.headers().contains_key("set-cookie"));
+}
