@@ -34,6 +34,10 @@ pub fn check_encryption(config: &Config, is_encrypted: bool, remedy: &str) -> Re
     Err(wrong(config, "databaseCertFile", &reason))
 }
 
+/// What to do where one is not let in.
+pub const HINT: &str =
+    "check the user and the password in database, databasePasswordFile or databasePassword";
+
 /// What to do about an error, if it is one of TLS.
 #[must_use]
 pub fn hint_of_tls(cause: &str) -> Option<&'static str> {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use cgi_session::store::has_passed;
 use cgi_session::{Result, SessionDigest, Stored, Visitor};
+use cgi_session_kit::rows::digests;
 use redis::FromRedisValue;
 
 use super::Shared;
@@ -56,12 +57,6 @@ pub(super) fn sessions_of(
         }
     }
     Ok(found)
-}
-
-/// The sessions of these names; another program's are none.
-pub(super) fn digests(names: &[String]) -> impl Iterator<Item = SessionDigest> {
-    let digests = names.iter().map(|it| SessionDigest::parse(it.as_bytes()));
-    digests.flatten()
 }
 
 /// Those of these sessions that are there and have not expired. The marker of a change of id is none.

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::{SweepClock, age_of_sweep, has_passed, unix_seconds};
 use cgi_session::{Result, SessionDigest, Sweep, SweepEvent, SweepReport};
 use cgi_session_kit::reading::{NEVER, time};
-use cgi_session_kit::rows::{Candidate, length};
+use cgi_session_kit::rows::{Candidate, digests, length};
 
 use super::Shared;
-use super::listing::{PAGE, digests};
+use super::listing::PAGE;
 use super::lock::{Presence, Token};
 use super::node::{Link, millis};
 use super::record::{Field, parse};

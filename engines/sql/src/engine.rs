@@ -2,10 +2,10 @@
 //! written and answered.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::time::Duration;
 
 use cgi_session::SessionDigest;
+use cgi_session_kit::rows::digests;
 
 use super::address::Address;
 
@@ -13,7 +13,7 @@ use super::address::Address;
 ///
 /// Identifiers stand in double quotes in all engines. A value is a number, a digest (which is nothing but
 /// digits), or a text as hexadecimal digits.
-pub(super) trait Engine: Send + Sync + fmt::Debug {
+pub(super) trait Engine: Send + Sync {
     fn address(&self) -> &Address;
 
     /// A new connection that has been asked nothing. No answer on it may take longer than `patience`.
@@ -196,9 +196,7 @@ impl Answers {
     /// The digests in the first column that the first statement was answered. What another program has put there is
     /// left alone.
     pub(super) fn sessions(&self) -> Vec<SessionDigest> {
-        let names = self.rows(0).iter().filter_map(|row| row.text(0));
-        let sessions = names.map(|name| SessionDigest::parse(name.as_bytes()));
-        sessions.flatten().collect()
+        digests(self.rows(0).iter().filter_map(|row| row.text(0))).collect()
     }
 
     pub(super) fn row(&self, statement: usize) -> Option<&Row> {

@@ -48,8 +48,6 @@ mod postgres;
 mod rows;
 mod state;
 mod sweep;
-#[cfg(feature = "tls")]
-mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -128,7 +126,7 @@ fn links_per_request(config: &Config) -> u64 {
 impl fmt::Debug for SqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlStore")
-            .field("engine", self.database.engine())
+            .field("database", self.database.engine().address())
             .field("table", &self.database.table)
             .finish_non_exhaustive()
     }

@@ -3,10 +3,11 @@
 mod failure;
 mod wire;
 
-use std::fmt;
 use std::time::Duration;
 
 use cgi_session::{Config, Result, StoreKind};
+#[cfg(feature = "tls")]
+use cgi_session_kit::tls;
 use mysql_async::{Opts, OptsBuilder};
 
 use super::SqlStore;
@@ -41,7 +42,7 @@ impl SqlStore {
     pub fn mysql(config: &Config) -> Result<Self> {
         let address = Address::of(config, &SCHEME)?;
         #[cfg(feature = "tls")]
-        let tls = (address.is_encrypted).then(|| super::tls::options(config));
+        let tls = (address.is_encrypted).then(|| encryption(config));
         let engine = Mysql {
             address,
             #[cfg(feature = "tls")]
@@ -55,12 +56,6 @@ struct Mysql {
     address: Address,
     #[cfg(feature = "tls")]
     tls: Option<mysql_async::SslOpts>,
-}
-
-impl fmt::Debug for Mysql {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
-    }
 }
 
 impl Mysql {
@@ -225,6 +220,23 @@ fn unfit(version: &str) -> Option<String> {
     let [major, minor] = oldest;
     (found < oldest)
         .then(|| format!("{name} {version} is too old, it must be {major}.{minor} or later"))
+}
+
+/// What encrypts.
+#[cfg(feature = "tls")]
+fn encryption(config: &Config) -> Result<mysql_async::SslOpts> {
+    tls::provide();
+    let certificates = tls::authorities_or_those_of_the_system(config)?;
+    let certificates = certificates.iter().map(|one| one.to_vec().into());
+    let identity = tls::identity(config)?.map(|own| {
+        let [certificate, key] = own.pem.map(|text| text.into_bytes().into());
+        mysql_async::ClientIdentity::new(certificate, key)
+    });
+    // Each of them is a list in the library.
+    Ok(mysql_async::SslOpts::default()
+        .with_root_certs(certificates.collect())
+        .with_client_identity(identity)
+        .with_disable_built_in_roots(true))
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 mod failure;
 mod wire;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, Result, StoreKind};
 use cgi_session_kit::name_of_process;
+#[cfg(feature = "tls")]
+use cgi_session_kit::tls;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+#[cfg(feature = "tls")]
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::SqlStore;
 use super::address::{Address, Place, Scheme};
@@ -43,7 +46,14 @@ impl SqlStore {
     /// [`Error::Config`](cgi_session::Error::Config) when `database` is no URL of a `PostgreSQL` database, or the
     /// certificates of `databaseCaFile` cannot be read.
     pub fn postgres(config: &Config) -> Result<Self> {
-        let engine = Postgres::new(config)?;
+        let address = Address::of(config, &SCHEME)?;
+        #[cfg(feature = "tls")]
+        let tls = (address.is_encrypted).then(|| tls::client(config).map(MakeRustlsConnect::new));
+        let engine = Postgres {
+            address,
+            #[cfg(feature = "tls")]
+            tls: tls.transpose()?,
+        };
         SqlStore::new(config, engine)
     }
 }
@@ -51,30 +61,10 @@ impl SqlStore {
 struct Postgres {
     address: Address,
     #[cfg(feature = "tls")]
-    tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
-}
-
-impl fmt::Debug for Postgres {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
-    }
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl Postgres {
-    fn new(config: &Config) -> Result<Self> {
-        let address = Address::of(config, &SCHEME)?;
-        #[cfg(feature = "tls")]
-        let tls = address
-            .is_encrypted
-            .then(|| crate::tls::make_connect(config))
-            .transpose()?;
-        Ok(Postgres {
-            address,
-            #[cfg(feature = "tls")]
-            tls,
-        })
-    }
-
     /// What a server is told of us.
     fn login(&self) -> Result<tokio_postgres::Config, Failure> {
         let mut login = tokio_postgres::Config::new();

@@ -29,7 +29,7 @@ use cgi_session::{
 use rusqlite::params;
 
 use cgi_session_kit::reading::head;
-use cgi_session_kit::rows::for_each;
+use cgi_session_kit::rows::{digests, for_each};
 
 use database::Database;
 use lease::SqliteLease;
@@ -212,11 +212,7 @@ impl Store for SqliteStore {
             let names = statement.query_map(params![user, unix_seconds(now)], |row| row.get(0))?;
             names.collect::<rusqlite::Result<Vec<String>>>()
         })?;
-        let names = found.unwrap_or_default();
-        let sessions = names
-            .iter()
-            .map(|name| SessionDigest::parse(name.as_bytes()));
-        Ok(sessions.flatten().collect())
+        Ok(digests(found.unwrap_or_default()).collect())
     }
 
     fn locks_users(&self) -> bool {

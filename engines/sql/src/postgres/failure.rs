@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use cgi_session_kit::access::hint_of_tls;
+use cgi_session_kit::access::{self, hint_of_tls};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -41,9 +41,7 @@ pub(super) fn of_login(error: &Error) -> Failure {
         return Failure::new(Kind::Refused, text).with_hint("have TLS set up there");
     }
     if text.contains("password") {
-        return Failure::new(Kind::Refused, text).with_hint(
-            "check the user and the password in database, databasePasswordFile or databasePassword",
-        );
+        return Failure::new(Kind::Refused, text).with_hint(access::HINT);
     }
     unreachable(text.into())
 }
@@ -82,10 +80,9 @@ fn meaning(code: &SqlState) -> (Kind, &'static str) {
             "raise max_connections of the server, or lower the number of workers",
         ),
         &SqlState::DISK_FULL => (Kind::Unavailable, "make room on the server's disk"),
-        &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => (
-            Kind::Refused,
-            "check the user and the password in database, databasePasswordFile or databasePassword",
-        ),
+        &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            (Kind::Refused, access::HINT)
+        }
         &SqlState::INVALID_CATALOG_NAME => {
             (Kind::Refused, "make the database, or name another one")
         }
