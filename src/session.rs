@@ -74,6 +74,7 @@ pub struct Session {
     is_kept_empty: bool,
     renewal: Renewal,
     ownership: Ownership,
+    rights: Rights,
     /// With `recordClient`, the browser that is to be noted.
     device: Option<Box<Device>>,
 }
@@ -81,6 +82,14 @@ pub struct Session {
 /// Whether the session is to become another user's, for whom there may be a limit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ownership {
+    Kept,
+    Changed,
+}
+
+/// Whether this request has changed what the visitor may do: the session is another user's, or its user has
+/// proved who it is. Nothing of that is to be read under an id that the visitor had before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rights {
     Kept,
     Changed,
 }
@@ -94,13 +103,16 @@ struct Closed {
     flashes: Flashed,
 }
 
-/// What decides about the cookie of a session that was closed.
+/// What decides about the cookie of a session that was closed, and what the request knows of the session when it
+/// opens that again.
 struct ClosedCookie {
     value: String,
     max_age: Option<Duration>,
     is_old: bool,
-    is_new: bool,
     must_be_sent: bool,
+    /// None of a session that this request has made.
+    last_access: Option<SystemTime>,
+    rights: Rights,
 }
 
 /// Whether the Max-Age of the session's cookie is renewed in this request.
@@ -154,6 +166,7 @@ impl Session {
             is_kept_empty: false,
             renewal: Renewal::Allowed,
             ownership: Ownership::Kept,
+            rights: Rights::Kept,
             device: None,
         }
     }
@@ -205,8 +218,9 @@ impl Session {
                 value,
                 max_age: self.max_age(),
                 is_old: self.is_old(),
-                is_new: self.is_new(),
                 must_be_sent: self.must_be_sent(),
+                last_access: self.last_access(),
+                rights: self.rights,
             }),
             flashes: self.contents.flashes,
             id: self.id,
@@ -324,7 +338,7 @@ impl Session {
     /// so call this after that. Stored by the next commit.
     pub fn confirm_identity(&mut self) {
         self.contents.record.set_confirmed(SystemTime::now());
-        self.metadata_changed = true;
+        (self.metadata_changed, self.rights) = (true, Rights::Changed);
     }
 
     /// Whether [`Session::confirm_identity`] was called within this time, to the second:
@@ -359,8 +373,8 @@ impl Session {
     /// Names the user of this session (`None`: no user), who has not proved who it is if it is another
     /// ([`Session::confirm_identity`]), so that all sessions of a user can be
     /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
-    /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read, and
-    /// with `maxSessionsPerUser` the user's oldest session, or is [`Error::UserFull`].
+    /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read or
+    /// leaves nothing, and with `maxSessionsPerUser` the user's oldest session, or is [`Error::UserFull`].
     ///
     /// # Errors
     ///
@@ -377,7 +391,7 @@ impl Session {
         if self.contents.record.user() != user {
             self.contents.record = self.contents.record.clone().with_user(user);
             (self.metadata_changed, self.ends_copies) = (true, true);
-            self.ownership = Ownership::Changed;
+            (self.ownership, self.rights) = (Ownership::Changed, Rights::Changed);
         }
         Ok(())
     }
@@ -403,7 +417,8 @@ impl Session {
     /// A request that wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
     /// new id when it tries again. After the grace they are answered as after
     /// [`Session::regenerate_id`]. This is for a new id now and then in a page that sends several
-    /// requests at once; at login, the old id must end. Where the client keeps the session itself
+    /// requests at once; at login, the old id must end: in a request that has called [`Session::regenerate_id`],
+    /// [`Session::set_user`] for another user or [`Session::confirm_identity`], it does. Where the client keeps the session itself
     /// (`storageType = cookie`), the old cookie serves those requests in any case.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
         self.ask_for_new_id(Some(grace.min(MAX_GRACE)));
@@ -445,10 +460,10 @@ impl Session {
         // The record under the new id is written without it.
         namespaces.note_change();
         let token = namespaces.notes.csrf_token.take();
-        let csrf_token = match self.new_id.take() {
-            // This request may have created one since.
-            Some(asked_before) => asked_before.csrf_token,
-            None => token,
+        let (grace, csrf_token) = match self.new_id.take() {
+            // The stricter counts, and this request may have created a token since.
+            Some(before) => (before.grace.min(grace), before.csrf_token),
+            None => (grace, token),
         };
         self.new_id = Some(Box::new(NewId { grace, csrf_token }));
     }

@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notes::digest_of_token;
-use super::{MAX_GRACE, NewId, Ownership, Renewal, Session};
+use super::{MAX_GRACE, NewId, Ownership, Renewal, Rights, Session};
 use crate::cookies::{self, By, SetCookie};
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
@@ -339,7 +339,8 @@ impl Session {
     /// What the old id still leads to for requests under way, never the new id and its token: a marker,
     /// or with a grace all that can be read.
     fn left_behind(&self, record: &Record, new_id: NewId, now: SystemTime) -> Result<Record> {
-        let Some(grace) = new_id.grace else {
+        let grace = new_id.grace.filter(|_| self.rights == Rights::Kept);
+        let Some(grace) = grace else {
             let mut left = Namespaces::new("", 0);
             left.notes.csrf_digest = new_id.csrf_token.as_deref().map(digest_of_token);
             return Ok(record.marker(left.to_json(0)?, now));

@@ -363,9 +363,15 @@ impl RequestSession {
         })
     }
 
-    /// What this request leaves for the next is not used up when it opens its session again.
+    /// What this request leaves for the next is not used up when it opens its session again, which is as new and
+    /// as old as it was to it before.
     fn hold(&mut self, mut session: Session) {
         session.continue_with(self.flashes.take(), self.shown_as.page);
+        if let Cookie::Closed { id, cookie, .. } = &self.cookie
+            && session.id.as_ref() == Some(id)
+        {
+            (session.contents.last_access, session.rights) = (cookie.last_access, cookie.rights);
+        }
         session.device.clone_from(&self.device);
         self.session = Some(session.in_request(self.presented.clone(), self.shown_as.document));
     }
@@ -435,7 +441,6 @@ impl RequestSession {
                         // What the last save made of it: since then it was only read.
                         cookie.value.clone_from(&earlier.value);
                     }
-                    cookie.is_new |= earlier.is_new;
                     cookie.must_be_sent |= earlier.must_be_sent;
                 }
                 self.cookie = Cookie::Closed {
@@ -634,7 +639,9 @@ impl RequestSession {
                 cookie,
                 is_early,
             } => {
-                let shown = self.presented.shown(Some(&id), cookie.is_new);
+                let shown = self
+                    .presented
+                    .shown(Some(&id), cookie.last_access.is_none());
                 let mut due = cookies::due(shown, Standing::Live, cookie.must_be_sent);
                 if due == Due::Set && is_early {
                     due = cookies::due(shown, manager.standing(&id), cookie.must_be_sent);

@@ -177,6 +177,45 @@ fn a_change_of_user_or_of_the_id_ends_what_can_be_read_under_the_ids_before() {
 }
 
 #[test]
+fn the_stricter_of_two_changes_of_the_id_counts_and_no_copy_shows_who_logged_in() {
+    let grace = |session: &mut Session| {
+        session.regenerate_id_with_grace(Duration::from_secs(60));
+    };
+    let changes: [fn(&mut Session); 5] = [
+        Session::regenerate_id,
+        |session| session.set_user(Some("ada")).unwrap(),
+        Session::confirm_identity,
+        |session| {
+            session.set_user(Some("ada")).unwrap();
+            session.save().unwrap();
+        },
+        |session| {
+            session.confirm_identity();
+            session.save().unwrap();
+        },
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        for is_first in [true, false] {
+            let site = Site::new();
+            let old = site.visitor();
+            let mut session = site.manager().start(cookie(&old)).unwrap();
+            if !is_first {
+                grace(&mut session);
+            }
+            change(&mut session);
+            if is_first {
+                grace(&mut session);
+            }
+            let new = given_id(session.commit().unwrap());
+            assert_eq!(site.views(&new), Some(1), "{at}");
+            assert!(site.manager().read(cookie(&old)).unwrap().is_none(), "{at}");
+            let late = site.manager().start(cookie(&old)).map(drop);
+            assert!(matches!(late, Err(Error::Replaced)), "{at}: {late:?}");
+        }
+    }
+}
+
+#[test]
 fn what_can_be_read_during_the_grace_lives_no_longer_than_the_session_would() {
     let site = Site::new();
     let old = site.visitor();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, Error, FileStore, Session, SessionId, Store};
+use cgi_session::{Client, Config, Error, FileStore, Request, Response, Session, SessionId, Store};
 
 use testkit::sessions::{Site, cookie, given_id};
 
@@ -218,4 +218,25 @@ fn a_client_that_sends_the_test_cookie_back_is_told_from_one_that_does_not() {
             .unwrap()
             .test_cookie_worked()
     );
+}
+
+#[test]
+fn a_session_stays_new_to_the_request_that_made_it_however_often_that_opens_it() {
+    let client = Client::default();
+    let opens_again = |request: &mut Request| {
+        request.update_session(|session| {
+            session.set_test_cookie();
+            Ok(())
+        })?;
+        let session = request.session()?;
+        let (is_new, worked) = (session.is_new(), session.test_cookie_worked());
+        assert_eq!(session.last_access().is_none(), is_new);
+        session.regenerate_id();
+        request.commit_session()?;
+        assert_eq!(request.session()?.is_new(), is_new);
+        Ok::<_, Error>(Response::text(format!("{is_new} {worked}")))
+    };
+    for expected in ["true false", "false true"] {
+        assert_eq!(client.get("/").send(opens_again).body_text(), expected);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::http::StatusCode;
 use cgi_session::http::header::SET_COOKIE;
 use cgi_session::{
-    Client, Record, Request, RequestBuilder, Response, Result, SessionId, SessionManager,
+    Client, Record, Request, RequestBuilder, Response, Result, Session, SessionId, SessionManager,
 };
 
 use testkit::sessions::{Site, count};
@@ -144,6 +144,39 @@ fn the_session_its_forms_and_requests_under_way_go_on_under_the_new_id() {
     let refused = html(&late).send(views);
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(!refused.headers().contains_key(SET_COOKIE));
+}
+
+#[test]
+fn an_id_that_is_changed_in_the_request_of_a_login_shows_nobody_the_login() {
+    let site = Site::with(&[("rotateAfter", "3h")]);
+    let manager = site.manager();
+    let log_in = |session: &mut Session| {
+        session.set_user(Some("eve"))?;
+        session.confirm_identity();
+        Ok(())
+    };
+    let is_closed = |request: &mut Request| {
+        request.update_session(log_in)?;
+        request.update_session(|session| session.insert("seen", true))?;
+        Ok::<_, cgi_session::Error>(Response::text(""))
+    };
+    let is_open = |request: &mut Request| {
+        log_in(request.session()?)?;
+        Ok::<_, cgi_session::Error>(Response::text(""))
+    };
+    let handlers: [&(dyn Fn(&mut Request) -> Result<Response> + Sync); 2] = [&is_closed, &is_open];
+    for handler in handlers {
+        let client = visitor(&manager);
+        let old = client.cookie("sessionId").unwrap();
+        drop(html(&client).send(handler));
+        assert_ne!(client.cookie("sessionId").unwrap(), old);
+        let late = manager.read(format!("sessionId={old}")).unwrap();
+        assert!(
+            late.is_none(),
+            "{:?}",
+            late.and_then(|it| it.user().map(str::to_owned))
+        );
+    }
 }
 
 #[test]
