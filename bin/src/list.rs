@@ -122,6 +122,8 @@ impl Row {
         let applications = sessions::applications(&stored.record);
         let applications =
             applications.map_err(|error| format!("cannot read its values: {error}"))?;
+        let notes = applications.get("@");
+        let devices = notes.and_then(|notes| notes.get("devices").ok().flatten());
         Ok(Row {
             digest: digest.to_owned(),
             created: stored.record.created(),
@@ -130,9 +132,7 @@ impl Row {
             idle: sessions::idle(manager, &stored.record),
             bytes: sessions::size(stored),
             user: stored.record.user().map(str::to_owned),
-            devices: applications
-                .get("@")
-                .and_then(|notes| notes.get("devices").ok().flatten()),
+            devices,
             applications: applications.into_keys().collect(),
         })
     }

@@ -1,6 +1,7 @@
 //! [`Operation`]: what is done to a session while something goes wrong, and what may be found afterwards.
 
 use std::error::Error;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -71,10 +72,7 @@ impl Traced {
         let id = set.map(|set| id_in(&set.to_string()).to_owned());
         // In one write, so that a line is never cut.
         let line = format!("done {}\n", id.unwrap_or_default());
-        Ok(std::io::Write::write_all(
-            &mut std::io::stdout(),
-            line.as_bytes(),
-        )?)
+        Ok(io::stdout().write_all(line.as_bytes())?)
     }
 }
 
@@ -237,16 +235,14 @@ impl Operation {
             Operation::Evict => vec![state(5, &[2]), state(5, &[]), state(5, &[1])],
             Operation::LogoutEverywhere => {
                 let some = [&[3, 4][..], &[3], &[4], &[]];
-                let kept = some.map(|others| state(5, others));
-                kept.into_iter()
-                    .chain(some.map(|others| state(0, others)))
-                    .collect()
+                let [kept, gone] = [5, 0].map(|a| some.map(|others| state(a, others)));
+                kept.into_iter().chain(gone).collect()
             }
             Operation::SetAside => vec![state(0, &[]), state(0, &[1])],
-            Operation::Install => vec![State {
-                b: None,
-                ..state(0, &[])
-            }],
+            Operation::Install => {
+                let empty = state(0, &[]);
+                vec![State { b: None, ..empty }]
+            }
         }
     }
 }

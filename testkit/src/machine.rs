@@ -87,42 +87,26 @@ pub fn run(script: &str) -> Option<Output> {
         copy(&tool(name), &built);
     }
     // A project as `cgi-session new` makes it, and tools of a debug build.
-    symlink(
-        "x86_64-unknown-linux-musl/release",
-        checkout.join("target/debug"),
-    )
-    .unwrap();
+    let debug = checkout.join("target/debug");
+    symlink("x86_64-unknown-linux-musl/release", debug).unwrap();
     let project = place.path().join("hello");
-    fs::create_dir_all(project.join(BUILT)).unwrap();
-    copy(&example("counter"), &project.join(BUILT));
-    fs::rename(
-        project.join(BUILT).join("counter"),
-        project.join(BUILT).join("hello"),
-    )
-    .unwrap();
+    let built = project.join(BUILT);
+    fs::create_dir_all(&built).unwrap();
+    copy(&example("counter"), &built);
+    fs::rename(built.join("counter"), built.join("hello")).unwrap();
     copy(&repository("examples/deploy/cgi-session.ini"), &project);
     let layers = place.path().join("layers");
     fs::create_dir(&layers).unwrap();
     let mut command = Command::new("unshare");
-    command.args([
-        "--mount",
-        "--net",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]);
+    command.args("--mount --net --pid --fork --kill-child --mount-proc".split(' '));
     command.args(["bash", "-c", &format!("{PRELUDE}\n{script}")]);
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"CGI_SESSION_") {
             command.env_remove(name);
         }
     }
-    let output = command
-        .env("layers", &layers)
-        .current_dir(&checkout)
-        .output()
-        .unwrap();
+    command.env("layers", &layers).current_dir(&checkout);
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && (said.starts_with("unshare: ") || said.starts_with("mount: ")) {
         skip(&format!("no machine of its own can be made here: {said}"));
@@ -146,8 +130,7 @@ pub fn block_in(document: &str, words: &str) -> String {
 pub fn commands_of(file: &str) -> String {
     let text = fs::read_to_string(repository("examples/deploy").join(file)).unwrap();
     let head = text.lines().take_while(|line| line.starts_with('#'));
-    let commands: Vec<_> = head
-        .filter_map(|line| line.strip_prefix("#     "))
-        .collect();
+    let commands = head.filter_map(|line| line.strip_prefix("#     "));
+    let commands: Vec<_> = commands.collect();
     commands.join("\n")
 }

@@ -72,20 +72,15 @@ fn cookies_are_read_as_the_tests_of_rfc_6265_have_them_sent() {
     for case in cases.as_array().unwrap() {
         let text = |cookie: &serde_json::Value, part| cookie[part].as_str().unwrap().to_owned();
         let sent = case["sent"].as_array().unwrap().iter();
-        let sent: Vec<_> = sent
-            .map(|cookie| (text(cookie, "name"), text(cookie, "value")))
-            .collect();
-        let pairs: Vec<_> = sent
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let sent = sent.map(|cookie| (text(cookie, "name"), text(cookie, "value")));
+        let sent: Vec<_> = sent.collect();
+        let pairs = sent.iter().map(|(name, value)| format!("{name}={value}"));
+        let pairs = pairs.collect::<Vec<_>>().join("; ");
         for (name, _) in &sent {
             let named = utf8_percent_encode(name, NON_ALPHANUMERIC);
             let request = Cgi::new("app", &site).variable("PATH_INFO", "/statuses");
-            let shown = request
-                .query(&format!("named={named}"))
-                .cookie(pairs.join("; "))
-                .run();
+            let request = request.query(&format!("named={named}"));
+            let shown = request.cookie(&pairs).run();
             let (_, first) = sent.iter().find(|(known, _)| known == name).unwrap();
             assert_eq!(&shown.body, first, "{case}");
             tried += 1;
@@ -143,20 +138,16 @@ fn who_stores_nothing_leaves_no_file_no_lock_no_directory_and_no_cookie() {
     for program in ["lookup", "follow"] {
         for header in &headers {
             let answer = Cgi::new(program, &site).cookie(header).run();
-            assert!(
-                answer.status < 500 && answer.stderr.is_empty(),
-                "{answer:?}"
-            );
+            let is_fine = answer.status < 500 && answer.stderr.is_empty();
+            assert!(is_fine, "{answer:?}");
             assert_eq!(answer.header("set-cookie"), None);
             assert!(!site.sessions().exists());
         }
     }
     site.make_sessions(None);
     for header in headers {
-        Cgi::new("lookup", &site)
-            .cookie(header)
-            .run()
-            .expect(200, "no session");
+        let looked = Cgi::new("lookup", &site).cookie(header).run();
+        looked.expect(200, "no session");
         assert_eq!(site.sessions().read_dir().unwrap().count(), 0);
     }
 }

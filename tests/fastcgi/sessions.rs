@@ -38,20 +38,17 @@ fn nobody_waits_for_a_crowd_to_end_that_came_later() {
     let cookie = begin_session(&server);
     let is_over = AtomicU64::new(0);
     let fewest = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut client = server.connect();
-                    let mut answered = 0;
-                    while is_over.load(Ordering::Relaxed) < 3000 {
-                        client.ask(1, &visit(1, KEEP, "mode=count", &cookie));
-                        is_over.fetch_add(1, Ordering::Relaxed);
-                        answered += 1;
-                    }
-                    answered
-                })
-            })
-            .collect();
+        let ask = || {
+            let mut client = server.connect();
+            let mut answered = 0;
+            while is_over.load(Ordering::Relaxed) < 3000 {
+                client.ask(1, &visit(1, KEEP, "mode=count", &cookie));
+                is_over.fetch_add(1, Ordering::Relaxed);
+                answered += 1;
+            }
+            answered
+        };
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(ask)).collect();
         let answered = clients.into_iter().map(|client| client.join().unwrap());
         answered.min().unwrap()
     });

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -145,6 +146,7 @@ fn executable_files_are_programs_that_find_the_sessions() {
     assert!(answer.contains(&seen), "{answer}");
     server.answers("GET /cgi-bin/show", "201", "/cgi-bin/show||");
     server.answers("GET /shop/", "201", "/shop/||");
+    server.answers("GET /show/a//b", "201", "/show|/a//b|");
     server.answers("GET /shop/basket.js", "201", "/shop/basket.js||");
     server.answers("GET /begin/", "201", "/begin/||");
     server.answers("GET /shop", "301", "location: /shop/\r\n");
@@ -209,7 +211,11 @@ fn known_kinds_of_files_are_served_and_nothing_else_is() {
     server.answers("HEAD /shop/page.html", "200", "text/html");
     server.answers("POST /shop/page.html", "405", "allow: GET, HEAD");
     server.answers("GET /source.py", "403", "chmod +x source.py");
-    for path in ["/", "/absent", "/shop/.hidden/notes.txt", "/../nothing.ini"] {
+    let programs = server.site.parent().join("programs");
+    symlink("/bin/sh", programs.join("link")).unwrap();
+    let paths = "/ /absent /shop/.hidden/notes.txt /../nothing.ini /link /../show //show /%73how /. \
+        /shop/../show /.htaccess";
+    for path in paths.split(' ') {
         server.answers(&format!("GET {path}"), "404", "Not Found");
     }
 }

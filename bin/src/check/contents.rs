@@ -24,15 +24,12 @@ pub(super) fn check(
     let now = SystemTime::now();
     let mut contents = Contents::default();
     contents.add_directory(path, "", account);
-    found.add(Finding::fine(
-        "sessions",
-        counted(contents.sessions, "session file"),
-    ));
+    let sessions = counted(contents.sessions, "session file");
+    found.add(Finding::fine("sessions", sessions));
     contents.report(path, account, found);
     let last = FileStore::new(config)?.last_sweep(now);
-    let oldest = contents
-        .oldest
-        .and_then(|oldest| now.duration_since(oldest).ok());
+    let oldest = contents.oldest;
+    let oldest = oldest.and_then(|oldest| now.duration_since(oldest).ok());
     found.add(clean_up(last, oldest, account));
     Ok(())
 }
@@ -70,11 +67,8 @@ impl Examples {
         } else {
             " ..."
         };
-        format!(
-            "{} ({}{more})",
-            counted(self.number, "file"),
-            self.names.join(", ")
-        )
+        let names = self.names.join(", ");
+        format!("{} ({names}{more})", counted(self.number, "file"))
     }
 }
 
@@ -151,11 +145,8 @@ impl Contents {
                 self.foreign.said()
             );
             let remedy = "move it elsewhere; the directory should hold nothing but sessions";
-            found.add(
-                Finding::warning("foreign", text)
-                    .at(path)
-                    .remedy(remedy.to_owned()),
-            );
+            let finding = Finding::warning("foreign", text).at(path);
+            found.add(finding.remedy(remedy.to_owned()));
         }
     }
 }
@@ -172,9 +163,8 @@ enum Kind {
 
 fn kind(name: &[u8], is_top: bool) -> Kind {
     let is_digest = |suffix: &[u8]| {
-        name.strip_suffix(suffix)
-            .and_then(SessionDigest::parse)
-            .is_some()
+        let digest = name.strip_suffix(suffix);
+        digest.and_then(SessionDigest::parse).is_some()
     };
     let is_hex = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
     match name {
@@ -198,10 +188,8 @@ fn clean_up(last: Option<Duration>, oldest: Option<Duration>, account: &Account)
             Finding::fine(TOPIC, format!("the last one was {} ago", rough(last)))
         }
         (Some(last), _) => {
-            let text = format!(
-                "the last one was {} ago; expired sessions pile up",
-                rough(last)
-            );
+            let last = rough(last);
+            let text = format!("the last one was {last} ago; expired sessions pile up");
             Finding::problem(TOPIC, text).remedy(remedy)
         }
         (None, Some(oldest)) if oldest > DAY => {
@@ -211,25 +199,9 @@ fn clean_up(last: Option<Duration>, oldest: Option<Duration>, account: &Account)
             );
             Finding::problem(TOPIC, text).remedy(remedy)
         }
-        (None, _) => Finding::fine(
-            TOPIC,
-            "none yet, and nothing old enough to need one".to_owned(),
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_without_clean_up_is_a_problem_once_there_is_something_to_clean() {
-        let account = Account::current();
-        let (hour, week) = (Duration::from_secs(3600), 7 * DAY);
-        assert!(!clean_up(Some(hour), Some(week), &account).is_problem());
-        assert!(clean_up(Some(week), None, &account).is_problem());
-        assert!(clean_up(None, Some(week), &account).is_problem());
-        assert!(!clean_up(None, Some(hour), &account).is_problem());
-        assert!(!clean_up(None, None, &account).is_problem());
+        (None, _) => {
+            let text = "none yet, and nothing old enough to need one";
+            Finding::fine(TOPIC, text.to_owned())
+        }
     }
 }

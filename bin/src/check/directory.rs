@@ -54,10 +54,8 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
             "{shown} is a symbolic link; sessions are never kept behind one, \
                             because a user who may change it could lead them elsewhere"
         );
-        let remedy = format!(
-            "name the directory itself: storageFileDir = {}",
-            target.display()
-        );
+        let target = target.display();
+        let remedy = format!("name the directory itself: storageFileDir = {target}");
         found.add(Finding::problem(TOPIC, text).at(path).remedy(remedy));
         return false;
     }
@@ -93,13 +91,8 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
         let remedy = format!("chmod 0700 {shown}");
         found.add(Finding::warning(TOPIC, text).at(path).remedy(remedy));
     } else if is_usable {
-        found.add(
-            Finding::fine(
-                TOPIC,
-                format!("{shown} belongs to {account}, closed to others"),
-            )
-            .at(path),
-        );
+        let text = format!("{shown} belongs to {account}, closed to others");
+        found.add(Finding::fine(TOPIC, text).at(path));
     }
     is_usable
 }
@@ -115,26 +108,22 @@ fn missing(path: &Path, account: &Account) -> Finding {
     let may_make = Access::WRITE_OK | Access::EXEC_OK;
     if rustix::fs::access(parent, may_make).is_ok() {
         let text = format!("{shown} does not exist yet; the first session makes it");
-        return Finding::warning(TOPIC, text)
-            .at(parent)
-            .remedy(install(path, account));
+        let finding = Finding::warning(TOPIC, text).at(parent);
+        return finding.remedy(install(path, account));
     }
     let text = format!(
         "{shown} does not exist, and {account} cannot make it in {}",
         parent.display()
     );
-    Finding::problem(TOPIC, text)
-        .at(parent)
-        .remedy(install(path, account))
+    let finding = Finding::problem(TOPIC, text).at(parent);
+    finding.remedy(install(path, account))
 }
 
 /// The first directory on the way that is closed to us is the one to open.
 fn unreachable(path: &Path, account: &Account) -> Finding {
-    let closed = path
-        .ancestors()
-        .skip(1)
-        .filter(|above| rustix::fs::access(*above, Access::EXEC_OK).is_err());
-    let closed = closed.last().unwrap_or(path);
+    let is_closed = |above: &&Path| rustix::fs::access(*above, Access::EXEC_OK).is_err();
+    let closed = path.ancestors().skip(1).filter(is_closed).last();
+    let closed = closed.unwrap_or(path);
     let text = format!(
         "{account} cannot reach {}, because {} is closed; open it, or take another storageFileDir",
         path.display(),

@@ -51,7 +51,6 @@ pub(super) struct Directory {
 }
 
 /// What a path of a request leads to.
-#[derive(Debug, PartialEq, Eq)]
 enum Found {
     /// A file, and how much of the request's path names it.
     File(PathBuf, usize),
@@ -85,10 +84,8 @@ impl Directory {
         let variables = variables::of(parts, connection, script, path_info)?;
         let mut command = Command::new(file);
         command.env_clear().env("SCRIPT_FILENAME", file);
-        command.env(
-            "DOCUMENT_ROOT",
-            self.documents.as_ref().unwrap_or(&self.root),
-        );
+        let documents = self.documents.as_ref().unwrap_or(&self.root);
+        command.env("DOCUMENT_ROOT", documents);
         command.current_dir(file.parent().unwrap_or(&self.root));
         command.stderr(Stdio::piped());
         command.envs(self.storage.variables()).envs(variables);
@@ -194,10 +191,8 @@ fn find(root: &Path, path: &str) -> Found {
             // The slash at the end of a directory's name.
             let indexes = INDEXES.map(|index| directory.join(index));
             let index = indexes.into_iter().find(|index| is_file(index));
-            let is_last = end == path.len();
-            return index
-                .filter(|_| is_last)
-                .map_or(Found::Nothing, |index| Found::File(index, end));
+            let index = index.filter(|_| end == path.len());
+            return index.map_or(Found::Nothing, |index| Found::File(index, end));
         }
         let is_alias = end == "/cgi-bin".len() && name == "cgi-bin";
         let next = directory.join(name);
@@ -261,62 +256,4 @@ pub fn is_executable(path: &Path) -> bool {
 pub fn is_plain(name: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_usual)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_plain_name_is_looked_up() {
-        for name in ["counter", "guest-book.cgi", "a_1"] {
-            assert!(is_plain(name), "{name}");
-        }
-        for name in [
-            "",
-            ".",
-            "..",
-            ".htaccess",
-            "a/b",
-            "a b",
-            "%2e%2e",
-            "a\0",
-            "\u{e9}",
-        ] {
-            assert!(!is_plain(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_path_leads_to_a_regular_file_below_the_directory_alone() {
-        let place = tempfile::tempdir().unwrap();
-        let root = place.path().canonicalize().unwrap();
-        fs::create_dir_all(root.join("shop/.git")).unwrap();
-        for name in ["own", "shop/index.cgi", "shop/.git/config"] {
-            fs::write(root.join(name), "").unwrap();
-        }
-        std::os::unix::fs::symlink("/bin/sh", root.join("link")).unwrap();
-        let found = |path: &str| match find(&root, path) {
-            Found::File(file, end) => {
-                let name = file.strip_prefix(&root).unwrap().display().to_string();
-                format!("{name}, {}", &path[end..])
-            }
-            other => format!("{other:?}"),
-        };
-        assert_eq!(found("/own/a//b"), "own, /a//b");
-        assert_eq!(found("/cgi-bin/own"), "own, ");
-        assert_eq!(found("/shop/"), "shop/index.cgi, ");
-        assert_eq!(found("/shop"), "Unfinished");
-        for path in [
-            "/",
-            "/link",
-            "/absent",
-            "/../own",
-            "/shop/.git/config",
-            "//own",
-            "/%6fwn",
-        ] {
-            assert_eq!(found(path), "Nothing", "{path}");
-        }
-    }
 }

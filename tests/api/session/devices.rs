@@ -38,18 +38,14 @@ fn list(request: &mut Request) -> Result<Response> {
         format!("{agent} {address}")
     };
     let line = |session: &UserSession| {
-        let mark = if session.is_current() {
-            "this"
-        } else {
-            "other"
-        };
+        let is_current = session.is_current();
+        let mark = if is_current { "this" } else { "other" };
         let (first, last) = (shown(session.first_device()), shown(session.last_device()));
         format!("{mark}: {first}; {last}\n")
     };
     let sessions = request.own_sessions()?;
-    Ok(Response::text(
-        sessions.iter().map(line).collect::<String>(),
-    ))
+    let lines: String = sessions.iter().map(line).collect();
+    Ok(Response::text(lines))
 }
 
 fn digests(request: &mut Request) -> Result<Response> {
@@ -63,9 +59,8 @@ fn digests(request: &mut Request) -> Result<Response> {
 fn end(request: &mut Request) -> Result<Response> {
     let digest = request.query("digest").unwrap_or_default();
     let digest = SessionDigest::parse(digest.as_bytes()).unwrap();
-    Ok(Response::text(
-        request.end_own_session(&digest)?.to_string(),
-    ))
+    let is_ended = request.end_own_session(&digest)?;
+    Ok(Response::text(is_ended.to_string()))
 }
 
 fn by(request: RequestBuilder, agent: &str, address: &str) -> RequestBuilder {
@@ -99,10 +94,8 @@ fn a_user_sees_its_sessions_with_the_browsers_that_made_and_last_used_them() {
         let list_by = |client: &Client| says(by(client.get("/"), PHONE, "203.0.113.9"), list);
         let mut lines: Vec<_> = list_by(&phone).lines().map(str::to_owned).collect();
         lines.sort();
-        let (of_phone, of_desk) = (
-            format!("{PHONE} 192.0.2.0/24"),
-            format!("{DESK} 2001:db8:5::/48"),
-        );
+        let of_phone = format!("{PHONE} 192.0.2.0/24");
+        let of_desk = format!("{DESK} 2001:db8:5::/48");
         // To look is no use.
         let expected = [
             format!("other: {of_desk}; {of_desk}"),
@@ -133,10 +126,8 @@ fn a_user_ends_one_of_its_sessions_and_no_other_users() {
     let other = login(&manager, "grace", DESK, "192.0.2.77");
     let digest_of = |client: &Client| {
         let id = client.cookie("sessionId").unwrap();
-        SessionId::parse(id.as_bytes())
-            .unwrap()
-            .digest()
-            .to_string()
+        let id = SessionId::parse(id.as_bytes()).unwrap();
+        id.digest().to_string()
     };
     assert_eq!(says(phone.get("/"), digests), digest_of(&desk));
     let end_by = |client: &Client, digest: &str| {
