@@ -6,6 +6,8 @@
 use std::fmt::Display;
 use std::str;
 
+use super::settings::Config;
+
 /// A line that sets a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
@@ -51,10 +53,8 @@ pub(super) fn section<'a>(file: &'a [u8], wanted: &str) -> Result<Vec<Entry<'a>>
                 continue;
             }
             if !rest.is_empty() && !rest.starts_with(b"#") && !rest.starts_with(b";") {
-                let rest = String::from_utf8_lossy(rest);
-                return fail(format!(
-                    "behind [{wanted}] stands {rest}; a key has a line of its own"
-                ));
+                let reason = format!("behind [{wanted}] stands more; a key has a line of its own");
+                return fail(about(rest, reason));
             }
             if let Some(first) = begins.replace(number) {
                 let reason = format!("section [{wanted}] stands twice, first in line {first}");
@@ -94,9 +94,14 @@ pub(super) fn section<'a>(file: &'a [u8], wanted: &str) -> Result<Vec<Entry<'a>>
     }
 }
 
-/// A reason with the key that its line begins with.
+/// A reason with the key that its line begins with. The rest of the line may be a password.
 fn about(line: &[u8], reason: impl Display) -> String {
-    let key = line.split(|byte| matches!(byte, b'=' | b':')).next();
-    let key = String::from_utf8_lossy(key.unwrap_or_default());
-    format!("{}: {reason}", key.trim())
+    let begin = line.split(|byte| !byte.is_ascii_alphanumeric()).next();
+    let key = String::from_utf8_lossy(begin.unwrap_or_default());
+    let reason = reason.to_string();
+    if Config::keys().any(|known| known == key) {
+        format!("{key}: {reason}")
+    } else {
+        reason
+    }
 }

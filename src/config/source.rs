@@ -249,7 +249,7 @@ mod tests {
     }
 
     /// A file, byte by byte, and how the error begins behind the file's name.
-    const ERRORS: [&str; 20] = [
+    const ERRORS: [&str; 26] = [
         "# site\n[session]\n\ntimeuot = 5 => :4: timeuot: unknown key; did you mean timeout?",
         "[session]\ntimeout = soon\n => :2: timeout = soon: not a time",
         "[session]\ntimeout = 30 ; minutes => :2: timeout = 30 ; minutes: not a time",
@@ -257,7 +257,13 @@ mod tests {
         "[session]\nstorageFileDir = /a # b => :2: storageFileDir = /a # b: must be an absolute path",
         "[session]\ntimeout = 5\nlifetime = 0\ntimeout: 6\n => :4: timeout is set twice, first in line 2",
         "[session]\n[other]\n[session] # again\n => :3: section [session] stands twice, first in line 1",
-        "[session] timeout = 5\n => :1: behind [session] stands timeout = 5",
+        "[session] timeout = 5\n => :1: timeout: behind [session] stands more",
+        "[session] databasePassword = s3cret\n => :1: databasePassword: behind [session] stands more",
+        "databasePassword = s3cret\n[session]\n => :1: databasePassword: there is no section",
+        "[session]\ndatabasePassword s3cret\n => :2: databasePassword: has no value",
+        "[session]\ndatabase\tredis:://:s3cret@h\n => :2: database: has no value",
+        "[session]\ndatabasePassword = s3cret\n  s3cret\n => :3: has no value",
+        "[session]\ndatabasePassword = s3cret\u{e9}\n => :2: databasePassword: is not UTF-8",
         "[session\ntimeout = 5\n => :1: the name of a section ends with ]",
         "timeout = 5\n[session]\n => :1: timeout: there is no section [session] above it",
         "[Session]\n => :1: [Session]: there is no section [session]; did you mean [session]?",
@@ -278,6 +284,7 @@ mod tests {
             let bytes: Vec<u8> = text.chars().map(|it| it.try_into().unwrap()).collect();
             let error = read(bytes).unwrap_err().to_string();
             assert!(error.starts_with(&[SITE, expected].concat()), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
         }
     }
 
