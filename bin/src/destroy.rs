@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
 
 fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
     let manager = sessions::manager(file, None)?;
-    let header = sessions::cookie_header().ok_or_else(|| {
+    let header = sessions::cookie_header(&manager)?.ok_or_else(|| {
         let line = "which session? write its digest, as cgi-session list shows it, or --user; \
                     HTTP_COOKIE is not set";
         Ended::saying(line, report::USAGE)

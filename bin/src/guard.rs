@@ -11,7 +11,6 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use rustix::fs::FileType;
 
-use crate::location::Location;
 use crate::report;
 use crate::sessions::{self, Ended};
 
@@ -71,11 +70,6 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         return Err(Ended::saying(line, report::USAGE));
     }
     let manager = sessions::manager(file, None)?;
-    if Location::of(manager.config()).kind() == "ram" {
-        let line =
-            "storageType = ram: another program cannot read these sessions; use storageType = file";
-        return Err(Ended::saying(line, report::CONFIGURATION));
-    }
     let mut program = Program::new().authorizer().own_arguments();
     if let Some(address) = &arguments.listen {
         program = program.listen(address).socket_mode(arguments.socket_mode);

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cgi_session::{
-    Config, Error, Record, Request, RequestBuilder, SessionDigest, SessionManager, Stored, Values,
-    printable,
+    Config, Error, Record, Request, RequestBuilder, Session, SessionDigest, SessionManager, Stored,
+    Values, printable,
 };
 
 use crate::account::Account;
@@ -65,7 +65,18 @@ pub(crate) fn manager_with(
         config = config.set(key, value)?;
     }
     owner::act_as_owner(&config)?;
-    crate::stores::manager(config).map_err(Ended::from)
+    open(config).map_err(Ended::from)
+}
+
+/// Opens a store, but none that only the program has which made it.
+pub(crate) fn open(config: Config) -> cgi_session::Result<SessionManager> {
+    let manager = crate::stores::manager(config)?;
+    if Location::of(manager.config()).kind() == "ram" {
+        let line =
+            "storageType = ram: another program cannot read these sessions; use storageType = file";
+        return Err(Error::Config(line.to_owned()));
+    }
+    Ok(manager)
 }
 
 /// The same for a command that may make the first session: root must not make the directory, for
@@ -102,15 +113,36 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// The Cookie header of the request that this program was started for, if any.
-pub(crate) fn cookie_header() -> Option<Vec<u8>> {
-    env::var_os("HTTP_COOKIE").map(OsStringExt::into_vec)
+pub(crate) fn cookie_header(manager: &SessionManager) -> Result<Option<Vec<u8>>, Ended> {
+    let id_from = manager.config().get("idFrom").unwrap_or_default();
+    if id_from.starts_with("header:") {
+        let line = "the session of a visitor is found by a cookie here, and with idFrom = header: there is none; try: \
+            cgi-session start PROGRAM";
+        return Err(Ended::saying(line, report::CONFIGURATION));
+    }
+    Ok(env::var_os("HTTP_COOKIE").map(OsStringExt::into_vec))
+}
+
+/// Opens the session of the request that this program was started for, or begins one if it may.
+pub(crate) fn start(manager: &SessionManager) -> Result<Session, Ended> {
+    let session = manager.start(cookie_header(manager)?.unwrap_or_default())?;
+    if session.is_new() {
+        // Also `allowCrossSiteStart` is asked. Nothing is stored by it.
+        request(manager).session()?;
+    }
+    Ok(session)
 }
 
 /// Whether the request came by HTTPS, as the server says, or a proxy that the configuration trusts.
 pub(crate) fn is_https(manager: &SessionManager) -> bool {
+    request(manager).is_https()
+}
+
+/// The request that this program was started for, without its body.
+fn request(manager: &SessionManager) -> Request {
     let request = Request::builder().manager(manager.clone());
     let with = |request: RequestBuilder, (name, value)| request.param(name, value);
-    env::vars_os().fold(request, with).build().is_https()
+    env::vars_os().fold(request, with).build()
 }
 
 /// The session that a digest names, or the beginning of one if only one live session has it.

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
 }
 
 fn of_visitor(manager: &SessionManager) -> Result<SessionDigest, Ended> {
-    let id = sessions::cookie_header().and_then(|header| manager.session_id(header));
+    let id = sessions::cookie_header(manager)?.and_then(|header| manager.session_id(header));
     id.map(|id| id.digest()).ok_or_else(|| {
         let line = "which session? write its digest, as cgi-session list shows it; \
                     HTTP_COOKIE names none";

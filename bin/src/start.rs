@@ -24,7 +24,7 @@ Examples:
 
 Without PROGRAM it opens or creates the session of HTTP_COOKIE, and prints the value of the
 Set-Cookie header to send if one is due. The same text may be exported as HTTP_COOKIE, for the
-commands that follow. Exit status: 0, 1 when the store fails, 75 when the session was held for
+commands that follow. Exit status: 0, 1 when the store fails or `allowCrossSiteStart` forbids a session, 75 when the session was held for
 `lockTimeout`, 78 when the configuration cannot be used.
 
 With PROGRAM it answers one CGI request by it, and no other request of the session runs meanwhile.
@@ -39,7 +39,7 @@ no valid Unicode, or a key that cannot, is named on a page with status 400, and 
 either. A page of PROGRAM's own with a status from 500 on
 stores nothing either. A wrapper that gets SIGTERM ends PROGRAM, stores and sends nothing.
 
-With --stream the values are stored when PROGRAM has printed its header block: what it changes later is lost.
+With --stream the values are stored when PROGRAM has printed its header block: set, unset and destroy fail from then on.
 From then on other requests of the session run, and what PROGRAM writes is sent at once, without a limit. When
 it fails later, or the wrapper gets SIGTERM, the response is cut off; when the client leaves, PROGRAM is ended.
 
@@ -76,16 +76,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let manager = sessions::manager_for_writing(file, app)?;
-    if manager
-        .config()
-        .get("idFrom")
-        .is_some_and(|from| from.starts_with("header:"))
-    {
-        let line = "start without a PROGRAM makes sessions of cookies, and with idFrom = header: there are none; try: \
-            cgi-session start PROGRAM";
-        return Err(Ended::saying(line, report::CONFIGURATION));
-    }
-    let mut session = manager.start(sessions::cookie_header().unwrap_or_default())?;
+    let mut session = sessions::start(&manager)?;
     session.keep_empty();
     if let Some(cookie) = session.commit()? {
         let cookie = cookie.over_https(sessions::is_https(&manager));

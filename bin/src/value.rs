@@ -42,7 +42,7 @@ printed; with --add it follows the new number on a line of its own. (`cgi-sessio
 makes the session first, so that only the number is printed.)
 
 Options come before KEY: what follows is taken as it is, whatever it begins with. Exit status: 0, 1
-when the value could not be stored, 2 wrong usage, 75 when the session was held for `lockTimeout`,
+when the value could not be stored or `allowCrossSiteStart` forbids a session, 2 wrong usage, 75 when the session was held for `lockTimeout`,
 78 when the configuration cannot be used.";
 
 const UNSET_EXAMPLES: &str = "\
@@ -235,8 +235,8 @@ impl Place {
     fn read(&self, file: Option<&Path>) -> Result<Option<Values>, Ended> {
         let manager = sessions::manager(file, self.app.as_deref())?;
         let Some(digest) = &self.session else {
-            let header = sessions::cookie_header().unwrap_or_default();
-            let snapshot = manager.read(header)?;
+            let header = sessions::cookie_header(&manager)?;
+            let snapshot = manager.read(header.unwrap_or_default())?;
             return Ok(snapshot.map(|snapshot| Values::clone(&snapshot)));
         };
         let session = sessions::find(&manager, digest)?;
@@ -269,8 +269,7 @@ impl Place {
 
     fn open(&self, manager: &SessionManager) -> Result<cgi_session::Session, Ended> {
         let Some(digest) = &self.session else {
-            let header = sessions::cookie_header().unwrap_or_default();
-            return manager.start(header).map_err(Ended::from);
+            return sessions::start(manager);
         };
         let session = sessions::find(manager, digest)?;
         let session = manager.open_by_digest(&session)?;

@@ -19,6 +19,9 @@ use crate::sessions::Ended;
 /// configuration do.
 pub(crate) const VARIABLE: &str = "SESSION_VALUES";
 
+/// Stands beside the values when they are stored and the program still runs.
+const STORED: &str = "stored";
+
 /// A file whose content is one JSON object. That it is missing means that the session is to end.
 pub(crate) struct ValuesFile {
     path: PathBuf,
@@ -77,7 +80,7 @@ impl ValuesFile {
         &self,
         change: impl FnOnce(&mut Values) -> cgi_session::Result<T>,
     ) -> Result<T, Ended> {
-        let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
+        let _lock = self.lock_for_change()?;
         let Some(mut values) = self.values()? else {
             let line = "this program has ended its session; nothing can be put in any more";
             return Err(Ended::saying(line, report::FAILED));
@@ -86,6 +89,24 @@ impl ValuesFile {
         let written = self.write(&values);
         written.map_err(|error| self.failed("write", &error))?;
         Ok(result)
+    }
+
+    /// As [`ValuesFile::read`], after which the commands of the program change nothing any more.
+    pub(crate) fn read_last(&self) -> io::Result<Result<Option<Values>, Unfit>> {
+        let _lock = self.lock()?;
+        File::create_new(self.directory().join(STORED))?;
+        self.read()
+    }
+
+    /// Takes the lock for a change, unless the values are stored already.
+    fn lock_for_change(&self) -> Result<File, Ended> {
+        let lock = self.lock().map_err(|error| self.failed("lock", &error))?;
+        if self.directory().join(STORED).exists() {
+            let line = "the header block is out, and with --stream the session is stored by then: nothing can be \
+                changed any more";
+            return Err(Ended::saying(line, report::FAILED));
+        }
+        Ok(lock)
     }
 
     /// As [`ValuesFile::read`], for a command.
@@ -99,7 +120,7 @@ impl ValuesFile {
 
     /// Deletes the file, so that the session ends.
     pub(crate) fn destroy(&self) -> Result<(), Ended> {
-        let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
+        let _lock = self.lock_for_change()?;
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed("delete", &error)),
             _ => Ok(()),

@@ -35,15 +35,71 @@ fn start_renews_the_age_of_the_cookie_and_knows_https() {
     again.says("; Max-Age=86400");
 }
 
+/// The commands about the session of a visitor.
+const OF_VISITOR: [&[&str]; 6] = [
+    &["start"],
+    &["set", "key", "value"],
+    &["get", "key"],
+    &["unset", "key"],
+    &["show"],
+    &["destroy"],
+];
+
 #[test]
-fn start_alone_makes_no_session_where_ids_come_in_a_header_field() {
+fn no_command_looks_for_a_cookie_where_ids_come_in_a_header_field() {
     let site = Site::new();
-    let mut start = site.about("start");
-    start.env("CGI_SESSION_ID_FROM", "header:X-Session-Id");
-    let refused = Finished::of(&mut start).exits_with(78);
-    assert!(refused.stderr.contains("idFrom = header:"), "{refused:?}");
-    assert_eq!(refused.stdout, "");
+    for arguments in OF_VISITOR {
+        let mut command = site.about(arguments[0]);
+        command
+            .args(&arguments[1..])
+            .env("HTTP_COOKIE", "sessionId=x");
+        command.env("CGI_SESSION_ID_FROM", "header:X-Session-Id");
+        let refused = Finished::of(&mut command).exits_with(78);
+        assert_eq!(refused.stdout, "");
+        refused.complains("idFrom = header:");
+    }
     assert!(site.names().is_empty());
+}
+
+#[test]
+fn a_store_in_the_memory_of_another_program_is_refused() {
+    let site = Site::new();
+    let file = site.configuration("storageType = ram");
+    let others: [&[&str]; 5] = [
+        &["list"],
+        &["stats"],
+        &["cleanup"],
+        &["destroy", "--user", "ada"],
+        &["destroy", "012345"],
+    ];
+    for arguments in OF_VISITOR.iter().chain(&others) {
+        let mut command = site.tool(arguments[0]);
+        command.arg("--config").arg(&file).args(&arguments[1..]);
+        let refused = Finished::of(&mut command).exits_with(78);
+        assert_eq!(refused.stdout, "");
+        refused.complains("storageType = ram");
+    }
+}
+
+#[test]
+fn what_another_sites_page_sends_without_a_cookie_begins_no_session() {
+    let site = Site::new();
+    let run = |arguments: &[&str], cookie: &str, allowed: &str| {
+        let mut command = site.about(arguments[0]);
+        command.args(&arguments[1..]).env("HTTP_COOKIE", cookie);
+        command.env("CGI_SESSION_ALLOW_CROSS_SITE_START", allowed);
+        command.env("REQUEST_METHOD", "POST");
+        Finished::of(command.env("HTTP_SEC_FETCH_SITE", "cross-site"))
+    };
+    for arguments in &OF_VISITOR[..2] {
+        let refused = run(arguments, "", "false").exits_with(1);
+        assert_eq!(refused.stdout, "");
+        refused.complains("allowCrossSiteStart");
+        assert!(site.names().is_empty());
+    }
+    let begun = run(&["start"], "", "true").exits_with(0).says("sessionId=");
+    let set = run(&["set", "key", "value"], begun.stdout.trim_end(), "false");
+    set.exits_with(0).says_nothing();
 }
 
 #[test]

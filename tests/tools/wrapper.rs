@@ -497,7 +497,8 @@ fn a_stream_is_passed_on_as_it_comes_once_its_values_are_stored() {
     let stored = site.session();
     let script = format!(
         "$cgi_session set a b; {TYPE}; echo first; until test -e $TMPDIR/go; do sleep 0.01; done; \
-         $cgi_session get a; $cgi_session set a late; head -c 70000000 /dev/zero"
+         $cgi_session get a; for late in 'set a late' 'set --add 1 n' 'unset a' destroy; do \
+         $cgi_session $late 2>&1; echo $?; done | sort -ru; head -c 70000000 /dev/zero"
     );
     let (child, mut sent) = stream(&site, stored.cookie(), &script);
     let mut line = String::new();
@@ -510,6 +511,11 @@ fn a_stream_is_passed_on_as_it_comes_once_its_values_are_stored() {
     line.clear();
     sent.read_line(&mut line).unwrap();
     assert_eq!(line, "b\n");
+    for expected in ["nothing can be changed any more", "1"] {
+        line.clear();
+        sent.read_line(&mut line).unwrap();
+        assert!(line.ends_with(&format!("{expected}\n")), "{line}");
+    }
     assert_eq!(io::copy(&mut sent, &mut io::sink()).unwrap(), 70_000_000);
     let (status, _, stderr) = end_of(child);
     assert!(status.success() && stderr.is_empty(), "{stderr}");

@@ -60,7 +60,7 @@ fn manager_maker(
             config = config.set("app", app)?;
         }
         sessions::refuse_to_own(&config)?;
-        crate::stores::manager(config)
+        sessions::open(config)
     }
 }
 
@@ -111,10 +111,14 @@ fn answer(
             with_head(body, head)
         }
     };
+    let left = if streams {
+        values.read_last()
+    } else {
+        values.read()
+    };
     if response.status().is_server_error() {
         return Ok(response);
     }
-    let left = values.read();
     let left = left.map_err(|error| format!("cannot use the values that {shown} left: {error}"))?;
     match left {
         Ok(Some(left)) => replace(request.session()?, &left)?,
