@@ -23,7 +23,7 @@ use signal_hook::flag;
 
 use crate::location::Location;
 use crate::progress::Progress;
-use crate::{owner, private, report};
+use crate::{owner, private, report, sessions};
 pub(crate) use arguments::Arguments;
 use arguments::Program;
 use each::Each;
@@ -37,7 +37,7 @@ const EACH_LEASE: Duration = Duration::from_secs(15);
 pub fn cgi_session_cleanup() -> ExitCode {
     let Program { config, arguments } = Program::parse();
     report::show_warnings();
-    clean_up(&arguments, config.as_deref())
+    report::ended(clean_up(&arguments, config.as_deref()))
 }
 
 /// The clean-up of either program.
@@ -50,7 +50,7 @@ pub(crate) fn clean_up(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
         report::error(&reason);
         return ExitCode::from(report::FAILED);
     }
-    match crate::stores::manager(config) {
+    match sessions::open(config) {
         Ok(manager) => run(arguments, &manager),
         Err(error) => report::failure(&error),
     }
@@ -132,6 +132,10 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
         .each
         .as_deref()
         .map(|program| Each::new(program, arguments, manager.config(), &stop));
+    if let Some(problem) = each.as_ref().and_then(Each::problem) {
+        report::error(problem);
+        return ExitCode::from(report::USAGE);
+    }
     let call = |session: &SessionDigest, stored: &Stored| match &each {
         Some(each) => each.call(session, stored),
         None => Ok(()),
@@ -143,10 +147,16 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     }
     let swept = manager.delete_expired(&sweep);
     progress.end();
-    let swept = match swept {
+    let mut swept = match swept {
         Ok(swept) => swept,
         Err(error) => return report::failure(&error),
     };
+    let unusable = each.as_ref().and_then(Each::unusable);
+    if let Some(reason) = unusable {
+        // It is no failure of the session whose turn it was.
+        swept.failures.retain(|line| !line.contains(reason));
+        swept.failures.push(reason.to_owned());
+    }
     for failure in &swept.failures {
         report::error(failure);
     }
@@ -161,6 +171,9 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
         report::output(&listing.total());
     } else if arguments.verbose {
         report::output(&summary.line());
+    }
+    if unusable.is_some() {
+        return ExitCode::from(report::USAGE);
     }
     exit_code(arguments, manager, &swept)
 }

@@ -109,5 +109,5 @@ pub fn cgi_session() -> ExitCode {
         Command::Man(arguments) => manual::man(arguments, Arguments::command()),
         Command::Completions(arguments) => Ok(manual::completions(arguments, Arguments::command())),
     };
-    done.unwrap_or_else(|Ended(code)| code)
+    report::ended(done.unwrap_or_else(|Ended(code)| code))
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Error, printable};
@@ -78,10 +79,36 @@ pub fn moment(time: SystemTime) -> String {
     text.unwrap_or_else(|| format!("{seconds} s after 1970"))
 }
 
+/// Whether something could not be written to stdout.
+static IS_OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
 /// Writes text to stdout; a reader that has gone away is no error.
 pub fn output(text: &str) {
+    let mut stdout = io::stdout().lock();
+    written(
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush()),
+    );
+}
+
+/// Reports that stdout could not be written, for [`ended`] too.
+pub(crate) fn written(result: io::Result<()>) {
     // `cgi-session ... | head` closes the pipe when it has seen enough.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    if let Err(failed) = result
+        && failed.kind() != io::ErrorKind::BrokenPipe
+        && !IS_OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        error(&format!("cannot write to stdout: {failed}"));
+    }
+}
+
+/// How a program should end whose work has ended so: output that is lost is a failure.
+pub(crate) fn ended(code: ExitCode) -> ExitCode {
+    if code == ExitCode::SUCCESS && IS_OUTPUT_LOST.load(Ordering::Relaxed) {
+        return ExitCode::from(FAILED);
+    }
+    code
 }
 
 /// Lets warnings of the library appear on stderr.

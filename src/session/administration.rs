@@ -341,7 +341,9 @@ impl SessionManager {
                 sweep.each_tries.unwrap_or(EACH_TRIES),
             );
             let short = session.short_key();
-            let line = format!("session {short}: {reason} (try {tries} of {max})");
+            let is_last = tries >= max && !sweep.is_stopped();
+            let outcome = if is_last { "; it is deleted" } else { "" };
+            let line = format!("session {short}: {reason} (try {tries} of {max}){outcome}");
             report.failures.push(line);
             if sweep.is_stopped() {
                 // That ended the call, which has not failed by itself.

@@ -222,6 +222,32 @@ fn the_beginning_of_two_digests_is_ambiguous() {
 }
 
 #[test]
+fn output_that_is_lost_is_a_failure_and_a_reader_that_has_seen_enough_is_none() {
+    let site = Site::new();
+    site.session();
+    let commands: [&[&str]; 7] = [
+        &["stats", "--prometheus"],
+        &["list", "--json"],
+        &["set", "key", "value"],
+        &["config"],
+        &["cleanup", "--verbose"],
+        &["cleanup", "--dry-run"],
+        &["man"],
+    ];
+    for arguments in commands {
+        let mut command = site.about(arguments[0]);
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        command.args(&arguments[1..]).stdout(full);
+        let failed = Finished::of(&mut command).exits_with(1);
+        failed.complains("cannot write to stdout: No space left on device");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer);
+        Finished::of(&mut command).exits_with(0).says_nothing();
+    }
+}
+
+#[test]
 fn the_statistics_count_sessions_bytes_and_applications() {
     let site = Site::new();
     let stored = site.session();

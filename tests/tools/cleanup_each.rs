@@ -106,11 +106,42 @@ fn a_session_whose_program_fails_is_kept_for_some_tries_and_its_time_stays() {
         assert_eq!(time_of(&expired), before);
         assert!(site.read(&expired).is_none());
     }
-    let report = each(&site, &program, &limit).exits_with(1).json();
+    let failed = each(&site, &program, &limit).exits_with(1);
+    let report = failed.json();
+    failed.complains("(try 3 of 3); it is deleted");
     let seen = (&report["deleted"], &report["kept"]);
     assert_eq!(seen, (&1.into(), &0.into()));
     assert!(!expired.path.exists());
     assert_eq!(given(&site), vec![json!({ "pageViews": 7 }); 3]);
+}
+
+#[test]
+fn a_program_that_cannot_be_started_ends_the_clean_up_and_is_no_try() {
+    let site = Site::new();
+    let nowhere = Path::new("/nope/program");
+    each(&site, nowhere, &[])
+        .exits_with(2)
+        .complains("cannot run /nope/program");
+    let expired = site.expired_session();
+    let before = fs::read(&expired.path).unwrap();
+    let closed = program(&site, "");
+    set_mode(&closed, 0o644);
+    let strange = site.parent().join("strange");
+    fs::write(&strange, "#!/nope/interpreter\n").unwrap();
+    set_mode(&strange, 0o755);
+    for program in [nowhere, &closed, &strange, site.parent()] {
+        each(&site, program, &["--each-tries", "1"])
+            .exits_with(2)
+            .complains("cannot run");
+    }
+    let mut command = site.about("cleanup");
+    command
+        .env("TMPDIR", "/nope")
+        .args(["--each", "true", "--each-tries", "1"]);
+    Finished::of(&mut command).exits_with(2).complains("/nope");
+    assert_eq!(fs::read(&expired.path).unwrap(), before);
+    each(&site, Path::new("true"), &[]).exits_with(0);
+    assert!(!expired.path.exists());
 }
 
 #[test]
@@ -178,16 +209,6 @@ fn values_that_the_program_does_not_read_are_no_failure() {
     let program = program(&site, "exit 0");
     each(&site, &program, &[]).exits_with(0).says_nothing();
     assert_eq!(site.names().len(), 1);
-}
-
-#[test]
-fn a_program_that_cannot_be_started_is_a_failure_that_names_it() {
-    let site = Site::new();
-    let expired = site.expired_session();
-    each(&site, Path::new("/nonexistent/each"), &[])
-        .exits_with(1)
-        .complains("/nonexistent/each");
-    assert!(expired.path.exists());
 }
 
 #[test]

@@ -39,7 +39,8 @@ PROGRAM of --each is started once for each expired session, one after the other,
 owner of the directory. Its stdin is the session's values as one JSON object, those of the application that
 `app` names; SESSION_DIGEST and SESSION_USER say which session it is and whose. The session is locked meanwhile,
 and deleted when PROGRAM exits with 0. When it fails or takes longer than --each-timeout, the session is
-kept for the next clean-up, and deleted at the last of --each-tries. A clean-up that is killed starts PROGRAM
+kept for the next clean-up, and deleted at the last of --each-tries. A PROGRAM that cannot be started ends the
+clean-up with 2, and is no try. A clean-up that is killed starts PROGRAM
 again for the session that PROGRAM was running for. PROGRAM is not started for a session that was destroyed (a logout) or
 evicted (`maxSessions`), nor for one that something else deletes: set `expiredBy = cleanup`, so that the
 programs of the site delete no expired session.

@@ -1,15 +1,18 @@
 //! [`Each`]: the program of `--each`, run for an expired session.
 
-use std::fs::File;
+use std::env;
+use std::fs::{self, File};
 use std::io::{self, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, SessionDigest, Stored};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -31,6 +34,8 @@ pub(super) struct Each<'a> {
     is_quiet: bool,
     /// Whether the clean-up is to end.
     stop: &'a AtomicBool,
+    /// Why the program cannot be started for any session.
+    unusable: OnceLock<String>,
 }
 
 impl<'a> Each<'a> {
@@ -46,7 +51,47 @@ impl<'a> Each<'a> {
             app: config.get("app").unwrap_or_default(),
             is_quiet: arguments.json,
             stop,
+            unusable: OnceLock::new(),
         }
+    }
+
+    /// Why the program cannot be started, as far as that shows before it is.
+    pub(super) fn problem(&self) -> Option<&str> {
+        let found = || -> io::Result<()> {
+            tempfile::tempfile().map_err(|error| {
+                let place = env::temp_dir();
+                let reason = format!(
+                    "no file for values can be made in {}: {error}",
+                    place.display()
+                );
+                io::Error::new(error.kind(), reason)
+            })?;
+            // The system looks for a name without a slash in PATH.
+            let is_path = self.program.components().count() > 1 || self.program.is_absolute();
+            if !is_path {
+                return Ok(());
+            }
+            if fs::metadata(self.program)?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            Ok(rustix::fs::access(self.program, Access::EXEC_OK)?)
+        };
+        if let Err(error) = found() {
+            self.give_up(&error);
+        }
+        self.unusable()
+    }
+
+    /// Why no session can be handed over: the clean-up has ended by that.
+    pub(super) fn unusable(&self) -> Option<&str> {
+        self.unusable.get().map(String::as_str)
+    }
+
+    /// Ends the clean-up: that the program was never started is no try of a session.
+    fn give_up(&self, error: &io::Error) -> String {
+        self.stop.store(true, Ordering::Relaxed);
+        let line = format!("cannot run {}: {error}", self.program.display());
+        self.unusable.get_or_init(|| line).clone()
     }
 
     /// Runs the program to its end, or says why it has failed.
@@ -54,7 +99,7 @@ impl<'a> Each<'a> {
         let program = self.program.display();
         let values = self.values(stored)?;
         let ran = self.run(session, stored.record.user(), values);
-        match ran.map_err(|error| format!("cannot run {program}: {error}"))? {
+        match ran.map_err(|error| self.give_up(&error))? {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("{program} {}", how_it_ended(status))),
             None if self.is_stopped() => Err(format!("{program} was interrupted")),
@@ -79,7 +124,7 @@ impl<'a> Each<'a> {
             file.rewind()?;
             Ok(file)
         };
-        written().map_err(|error| format!("cannot hand over its values: {error}"))
+        written().map_err(|error| self.give_up(&error))
     }
 
     /// How the program has ended; `None` after the time limit.

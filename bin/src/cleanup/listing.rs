@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use crate::location::Location;
-use crate::report::{counted, rough};
+use crate::report::{self, counted, rough};
 
 /// What a dry run would delete: written as it is found, or kept for the JSON object.
 pub(crate) struct Listing {
@@ -58,8 +58,8 @@ impl Listing {
                 .push(json!({ "name": name, "ageSeconds": age, "bytes": bytes, "reason": reason }));
         } else {
             let (age, size) = (rough(age), HumanBytes(bytes).to_string());
-            // A reader that has gone away needs no list.
-            let _ = writeln!(found.output, "{name:<72} {age:>5} {size:>11}  {reason}");
+            let line = writeln!(found.output, "{name:<72} {age:>5} {size:>11}  {reason}");
+            report::written(line);
         }
     }
 
@@ -70,8 +70,7 @@ impl Listing {
     /// The last line of a dry run, after all that was listed.
     pub(crate) fn total(&self) -> String {
         let mut found = self.found();
-        // As above: without a reader there is nothing to finish.
-        let _ = found.output.flush();
+        report::written(found.output.flush());
         format!(
             "total: {} would be deleted, {}\n",
             counted(found.files, "file"),
