@@ -4,6 +4,7 @@
 //! threads for that. A response is written after its session is committed.
 
 mod connection;
+mod idle;
 pub(crate) mod listener;
 mod maintenance;
 mod pace;

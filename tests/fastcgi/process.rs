@@ -277,13 +277,20 @@ fn a_program_takes_the_place_of_one_that_is_to_end_while_that_finishes() {
 }
 
 #[test]
-fn a_connection_that_was_made_in_time_is_answered() {
+fn a_request_that_was_sent_in_time_is_answered_on_a_new_connection_and_on_a_kept_one() {
     for socket in [Socket::ListenUnix, Socket::ListenTcp] {
-        let mut server = Server::new("fastcgi_echo", socket);
-        server.signal(Signal::STOP);
+        let setup = Setup::new("fastcgi_echo", socket);
+        let mut server = setup.arguments(&["--workers", "1"]).start();
         let mut waiting: Vec<_> = (0..20).map(|_| server.connect()).collect();
         for client in &mut waiting {
-            client.send(&get(1, 0, "")).unwrap();
+            assert_eq!(client.ask(1, &get(1, KEEP, "")).text(), "ok");
+        }
+        // The one worker has left all others by now.
+        assert_eq!(server.ask(&get(1, 0, "")).text(), "ok");
+        server.signal(Signal::STOP);
+        waiting.extend((0..20).map(|_| server.connect()));
+        for client in &mut waiting {
+            client.send(&get(1, KEEP, "")).unwrap();
         }
         server.signal(Signal::TERM);
         server.signal(Signal::CONT);

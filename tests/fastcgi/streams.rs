@@ -66,10 +66,17 @@ fn the_session_is_saved_and_released_before_the_first_byte_and_every_write_goes_
 }
 
 #[test]
-fn a_server_that_keeps_its_connections_gets_a_whole_stream_and_the_end_of_its_connection() {
+fn a_server_that_keeps_its_connections_sends_the_next_request_after_a_whole_stream() {
     let server = start(&[]);
     let mut client = server.connect();
-    let reply = client.ask(7, &get(7, KEEP, "mode=plain"));
+    for id in 1..=20 {
+        let reply = client.ask(id, &get(id, KEEP, "mode=plain"));
+        expect_whole(&reply, "count 1\n");
+    }
+    // A body that no handler reads, and what comes behind it.
+    let reply = client.ask(7, &post(7, KEEP, "mode=plain", &vec![b'b'; 4 << 20]));
+    expect_whole(&reply, "count 1\n");
+    let reply = client.ask(7, &get(7, 0, "mode=plain"));
     expect_whole(&reply, "count 1\n");
     assert!(client.is_closed());
 }

@@ -50,8 +50,6 @@ pub(super) struct Connection {
     has_input_ended: bool,
     /// Our side of the socket is shut down.
     has_hung_up: bool,
-    /// A request has begun on it.
-    is_used: bool,
     limits: Limits,
     pub(super) last_active: Instant,
     place: ConnectionPermit,
@@ -110,7 +108,6 @@ impl Connection {
             output: Output::new(limits),
             has_input_ended: false,
             has_hung_up: false,
-            is_used: false,
             limits,
             last_active: Instant::now(),
             place,
@@ -246,7 +243,6 @@ impl Connection {
     }
 
     fn begin(&mut self, id: u16, content: &[u8]) -> io::Result<()> {
-        self.is_used = true;
         let &[role1, role0, flags, _, _, _, _, _, ..] = content else {
             return Err(record::invalid());
         };
@@ -485,9 +481,9 @@ impl Connection {
         }
     }
 
-    /// Whether a request has begun on it. The first one of a connection that was accepted is owed an answer.
-    pub(super) fn is_used(&self) -> bool {
-        self.is_used
+    /// Whether it has no request that is known: one may be under way.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.stage, Stage::Idle | Stage::Params { .. })
     }
 
     /// Whether the peer has not taken its response.

@@ -10,9 +10,7 @@
 //! free, and leaves a note in `may_be_more` where none is.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io::{self, Read};
-use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
@@ -24,10 +22,11 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
+use super::idle::{ConnectionHandle, IdleConnections};
 use super::listener::Listener;
 use super::stream_permits::{StreamPermit, StreamPermits};
 use super::streams::Streams;
@@ -55,12 +54,10 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// costs a worker no more than this.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long the connections that were made before the program was to end have, all together, for requests that
-/// are still under way.
+/// are still under way. One that is answered is closed at once, so that its peer sends no other into the void.
 const LAST_REQUESTS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
-/// How many bytes of responses may wait to be taken.
-const MAX_OWED: usize = 64 << 20;
 /// The largest buffer that a worker keeps for the next response.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -69,13 +66,11 @@ pub(super) struct Pool<'a> {
     manager: LazyManager,
     limits: Limits,
     listener: Listener,
-    epoll: OwnedFd,
     /// Wakes all workers.
     stop: OwnedFd,
-    /// Connections that were made before the program was to end, and of which nothing was read yet.
+    /// Connections that were made before the program was to end, and may hold one more request.
     late: Mutex<Vec<ConnectionHandle>>,
-    /// Connections that are in no worker's hands.
-    idle: Mutex<HashMap<u64, Connection>>,
+    idle: Arc<IdleConnections>,
     next_number: AtomicU64,
     /// How many workers wait for an event.
     waiting: AtomicUsize,
@@ -86,8 +81,7 @@ pub(super) struct Pool<'a> {
     stream_permits: Arc<StreamPermits>,
     workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
-    is_stopping: AtomicBool,
-    /// Since when it is.
+    /// Since when the program is to end.
     stopped: OnceLock<Instant>,
 }
 
@@ -107,24 +101,23 @@ impl<'a> Pool<'a> {
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), one).map_err(failed)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
+        let places = Arc::default();
         Ok(Pool {
             handler: *handler,
             manager,
             limits,
             listener,
-            epoll,
             stop,
             late: Mutex::default(),
-            idle: Mutex::new(HashMap::new()),
+            idle: IdleConnections::new(epoll, &places),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             waiting: AtomicUsize::new(0),
             may_be_more: AtomicBool::new(false),
-            places: Arc::default(),
+            places,
             streams: Streams::new(workers.size()),
             stream_permits: StreamPermits::new(limits.streams),
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
-            is_stopping: AtomicBool::new(false),
             stopped: OnceLock::new(),
         })
     }
@@ -191,7 +184,7 @@ impl<'a> Pool<'a> {
             // Its only use is to wake.
             STOP => None,
             number => {
-                let known = self.idle().remove_entry(&number);
+                let known = self.idle.now().remove_entry(&number);
                 known.map(ConnectionHandle::known)
             }
         };
@@ -214,7 +207,7 @@ impl<'a> Pool<'a> {
 
     fn next_event(&self, out: &mut Vec<u8>) -> Option<u64> {
         let mut events = Vec::with_capacity(1);
-        while !self.is_stopping.load(Ordering::Acquire) {
+        while !self.idle.is_stopping() {
             // Before the look: who leaves a note looks whether anyone waits afterwards.
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let waited = if self.may_be_more.swap(false, Ordering::SeqCst) {
@@ -222,12 +215,12 @@ impl<'a> Pool<'a> {
             } else {
                 let wait = Timespec::try_from(MAINTENANCE_INTERVAL).ok();
                 let buffer = rustix::buffer::spare_capacity(&mut events);
-                epoll::wait(&self.epoll, buffer, wait.as_ref()).map(Some)
+                epoll::wait(&self.idle.epoll, buffer, wait.as_ref()).map(Some)
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             match waited {
                 // A connection that comes with the signal, or after it, is not served.
-                Ok(_) if self.is_stopping.load(Ordering::Acquire) => break,
+                Ok(_) if self.idle.is_stopping() => break,
                 // A process that died may have been told of a connection, and no other.
                 Ok(None | Some(0)) => {
                     self.tick(out);
@@ -257,7 +250,7 @@ impl<'a> Pool<'a> {
                 break;
             }
             match self.accept_one() {
-                Some(next) => self.late().extend(self.hand_back(next)),
+                Some(next) => self.late().extend(self.idle.hand_back(next)),
                 None => break,
             }
         }
@@ -274,7 +267,7 @@ impl<'a> Pool<'a> {
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => None,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 // The connection that has been idle longest makes room.
-                if !self.close_one_idle() {
+                if !self.idle.close_one() {
                     thread::sleep(NO_DESCRIPTOR);
                 }
                 None
@@ -295,7 +288,7 @@ impl<'a> Pool<'a> {
     /// A connection that was accepted, if there is a place for it.
     fn begin(&self, socket: OwnedFd) -> Option<ConnectionHandle> {
         let (place, taken) = ConnectionPermit::take(&self.places);
-        if taken >= self.limits.connections && !self.close_one_idle() {
+        if taken >= self.limits.connections && !self.idle.close_one() {
             return None;
         }
         Some(ConnectionHandle {
@@ -319,7 +312,7 @@ impl<'a> Pool<'a> {
             match open.connection.advance() {
                 Progress::Waiting if may_wait && self.awaits(&open.connection) => {}
                 Progress::Waiting => {
-                    let ended = self.hand_back(open).map(|open| open.connection);
+                    let ended = self.idle.hand_back(open).map(|open| open.connection);
                     return finish(ended.into_iter().collect());
                 }
                 Progress::Closed => return,
@@ -395,9 +388,19 @@ impl<'a> Pool<'a> {
         {
             let connection = Rc::into_inner(connection)?.into_inner();
             let reports = (error_log.stderr, error_log.server);
+            let (number, is_new, idle) = (open.number, open.is_new, Arc::clone(&self.idle));
             // The thread waits for it.
             let _ = thread.send(Box::new(move |permit| {
-                connection.stream(&response, &body, permit, &lines, reports);
+                let whole = connection.stream(&response, &body, &permit, &lines, reports);
+                let ended = whole.and_then(|connection| {
+                    idle.hand_back(ConnectionHandle {
+                        number,
+                        is_new,
+                        connection,
+                    })
+                });
+                finish(ended.into_iter().map(|open| open.connection).collect());
+                drop(permit);
             }));
             return None;
         }
@@ -406,7 +409,7 @@ impl<'a> Pool<'a> {
             .respond(&response, head_only, &lines, out);
         // The handler's request is gone, and with it the only other owner.
         let connection = Rc::into_inner(connection)?.into_inner();
-        if self.is_stopping.load(Ordering::Acquire) {
+        if self.idle.is_stopping() {
             finish(vec![connection]);
             return None;
         }
@@ -438,75 +441,6 @@ impl<'a> Pool<'a> {
         started.is_ok().then_some(sender)
     }
 
-    /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
-    fn hand_back(&self, open: ConnectionHandle) -> Option<ConnectionHandle> {
-        let ConnectionHandle {
-            number,
-            is_new,
-            connection,
-        } = open;
-        let (reads, writes) = connection.events();
-        let mut once = epoll::EventFlags::ONESHOT;
-        once.set(epoll::EventFlags::IN | epoll::EventFlags::RDHUP, reads);
-        once.set(epoll::EventFlags::OUT, writes);
-        let data = epoll::EventData::new_u64(number);
-        let mut idle = self.idle();
-        // In the map first: the event may come before this function returns.
-        let connection = idle.entry(number).insert_entry(connection);
-        let socket = connection.get().as_fd();
-        let armed = if is_new {
-            epoll::add(&self.epoll, socket, data, once)
-        } else {
-            match epoll::modify(&self.epoll, socket, data, once) {
-                Err(Errno::NOENT) => epoll::add(&self.epoll, socket, data, once),
-                armed => armed,
-            }
-        };
-        if armed.is_err() || self.is_stopping.load(Ordering::Acquire) {
-            let connection = connection.remove();
-            return Some(ConnectionHandle {
-                number,
-                is_new,
-                connection,
-            });
-        }
-        drop(idle);
-        self.make_room();
-        None
-    }
-
-    /// Closes the connections whose peers take their responses most slowly, while these take too much
-    /// memory together.
-    fn make_room(&self) {
-        while self.places.owed() > MAX_OWED {
-            let mut idle = self.idle();
-            let owed = || idle.iter().filter(|(_, connection)| connection.is_owed());
-            let slowest = owed().min_by_key(|(_, connection)| connection.deadline());
-            let slowest = slowest
-                .map(|(number, _)| *number)
-                .filter(|_| owed().nth(1).is_some());
-            let closed = slowest.and_then(|number| idle.remove(&number));
-            drop(idle);
-            if closed.is_none() {
-                return;
-            }
-            report(
-                "responses that are taken slowly are too much for memory; the slowest is cut off",
-            );
-        }
-    }
-
-    /// Closes the connection that has been idle longest; tells whether there was one.
-    fn close_one_idle(&self) -> bool {
-        let mut idle = self.idle();
-        let open = idle.iter();
-        let oldest = open.min_by_key(|(_, connection)| connection.last_active);
-        let oldest = oldest.map(|(number, _)| *number);
-        let connection = oldest.and_then(|number| idle.remove(&number));
-        drop(idle);
-        connection.is_some()
-    }
-
     /// Once in a while: closes what has been idle too long, and sends away what has waited too long.
     fn tick(&self, out: &mut Vec<u8>) {
         {
@@ -519,7 +453,7 @@ impl<'a> Pool<'a> {
             *last = Instant::now();
         }
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
-        let overdue: Vec<_> = self.idle().extract_if(overdue).collect();
+        let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
         for mut open in overdue.into_iter().map(ConnectionHandle::known) {
             if open.connection.give_up_body() {
                 let page = self.page(Reason::Status(StatusCode::REQUEST_TIMEOUT));
@@ -549,8 +483,8 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// No new connection, and no new request but the first of a connection; what runs is finished by its
-    /// worker.
+    /// No new connection, and no new request but the one that a connection may have been sent by now; what runs
+    /// is finished by its worker.
     pub(super) fn begin_stop(&self) {
         self.stream_permits.begin_stop();
         // Another program may keep the socket's directory for a while; until then the workers go on.
@@ -559,16 +493,22 @@ impl<'a> Pool<'a> {
         let mut late = self.late();
         late.extend(waiting.filter_map(|socket| self.begin(socket)));
         self.stopped.get_or_init(Instant::now);
-        self.is_stopping.store(true, Ordering::Release);
-        let idle = mem::take(&mut *self.idle()).into_iter();
-        let (used, unused): (Vec<_>, Vec<_>) =
-            idle.partition(|(_, connection)| connection.is_used());
-        late.extend(unused.into_iter().map(ConnectionHandle::known));
+        let idle = self.idle.begin_stop().into_iter();
+        let (between, others): (Vec<_>, Vec<_>) =
+            idle.partition(|(_, connection)| connection.is_between_requests());
+        late.extend(between.into_iter().map(ConnectionHandle::known));
+        // They are taken from the end: first those whose request has come.
+        late.sort_by_cached_key(|open| open.connection.speaks_within(Duration::ZERO));
         drop(late);
         // The workers look at the flag once a second in any case.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
-        finish(used.into_iter().map(|(_, connection)| connection).collect());
+        finish(
+            others
+                .into_iter()
+                .map(|(_, connection)| connection)
+                .collect(),
+        );
     }
 
     /// Waits for the responses that are still streamed; `false` when that took too long.
@@ -582,31 +522,6 @@ impl<'a> Pool<'a> {
 
     fn late(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn idle(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection in a worker's hands.
-struct ConnectionHandle {
-    /// What its events are known by.
-    number: u64,
-    /// It has not been waited for yet.
-    is_new: bool,
-    connection: Connection,
-}
-
-impl ConnectionHandle {
-    /// One that was in `idle`.
-    fn known((number, connection): (u64, Connection)) -> Self {
-        let is_new = false;
-        ConnectionHandle {
-            number,
-            is_new,
-            connection,
-        }
     }
 }
 

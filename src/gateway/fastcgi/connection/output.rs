@@ -84,6 +84,11 @@ impl Output {
         (self.pace, self.forgets_pace) = (pace(self.limits), false);
     }
 
+    /// Each time that the peer is waited for, its time begins anew.
+    pub(super) fn forget_pace(&mut self) {
+        self.forgets_pace = true;
+    }
+
     /// When the peer is given up if it takes nothing more.
     pub(super) fn deadline(&self) -> Instant {
         self.since + self.pace.left()

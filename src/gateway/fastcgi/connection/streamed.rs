@@ -1,29 +1,30 @@
 //! A response that is written while it is sent, in its own thread.
 
 use std::io;
+use std::mem;
 use std::time::Instant;
 
 use super::super::record::{self, EndStatus, FULL, Kind};
 use super::super::stream_permits::StreamPermit;
-use super::{Active, Connection, MAX_ANSWERS, Stage, finish};
+use super::{Active, Connection, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
 use crate::gateway::runner::report_cut;
 use crate::http::response::Response;
 use crate::http::stream::{StreamBody, StreamEnd, StreamSink};
 
 impl Connection {
-    /// Sends the response, and lines for the server's log, and closes the connection. `reports` says whether
-    /// a failure goes to stderr, and whether to the server.
+    /// Sends the response, and lines for the server's log. `reports` says whether a failure goes to stderr, and
+    /// whether to the server. Returns the connection after a whole response if there is more to read.
     pub(in crate::gateway::fastcgi) fn stream(
         mut self,
         response: &Response,
         body: &StreamBody,
-        permit: StreamPermit,
+        permit: &StreamPermit,
         log: &[String],
         reports: (bool, bool),
-    ) {
+    ) -> Option<Self> {
         let Stage::Running(stdin) = &mut self.stage else {
-            return;
+            return None;
         };
         let request = stdin.request;
         // The handler has read of it what it wanted.
@@ -35,7 +36,7 @@ impl Connection {
         let mut sink = RecordSink {
             connection: &mut self,
             request,
-            permit: &permit,
+            permit,
             out: Vec::new(),
         };
         let end = match sink.connection.write_all(request, &mut out) {
@@ -49,7 +50,7 @@ impl Connection {
                 record::push_record(&mut out, Kind::STDOUT, request.id, &[]);
                 record::push_end(&mut out, request.id, EndStatus::RequestComplete);
                 if self.write_all(request, &mut out).is_ok() {
-                    self.end_stream();
+                    return self.end_stream();
                 }
             }
             // A connection that is closed without END_REQUEST is what tells the server.
@@ -65,15 +66,19 @@ impl Connection {
                 }
             }
         }
-        drop(permit);
+        None
     }
 
-    fn end_stream(mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Idle);
-        if let Stage::Running(stdin) = stage {
-            self.stage = Stage::Answered(stdin, Instant::now());
-            finish(vec![self]);
-        }
+    fn end_stream(mut self) -> Option<Self> {
+        let Stage::Running(stdin) = mem::replace(&mut self.stage, Stage::Idle) else {
+            return None;
+        };
+        self.last_active = Instant::now();
+        self.stage = Stage::Answered(stdin, self.last_active);
+        self.output.forget_pace();
+        self.stream.release();
+        let goes_on = !self.has_input_ended && self.after_response().unwrap_or(false);
+        goes_on.then_some(self)
     }
 
     /// Writes all of it, as long as the peer's pace allows. The time in which there was nothing to write does

@@ -1,0 +1,141 @@
+//! The connections that are in no worker's hands, and the epoll instance that tells of them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::epoll;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+
+use super::connection::{Connection, OpenConnections};
+use crate::gateway::error_log::report;
+
+/// How many bytes of responses may wait to be taken.
+const MAX_OWED: usize = 64 << 20;
+
+pub(super) struct IdleConnections {
+    pub(super) epoll: OwnedFd,
+    /// By what their events are known.
+    by_number: Mutex<HashMap<u64, Connection>>,
+    places: Arc<OpenConnections>,
+    is_stopping: AtomicBool,
+}
+
+/// A connection in the hands of a worker or of a stream.
+pub(super) struct ConnectionHandle {
+    /// What its events are known by.
+    pub(super) number: u64,
+    /// It has not been waited for yet.
+    pub(super) is_new: bool,
+    pub(super) connection: Connection,
+}
+
+impl ConnectionHandle {
+    /// One that was idle.
+    pub(super) fn known((number, connection): (u64, Connection)) -> Self {
+        let is_new = false;
+        ConnectionHandle {
+            number,
+            is_new,
+            connection,
+        }
+    }
+}
+
+impl IdleConnections {
+    pub(super) fn new(epoll: OwnedFd, places: &Arc<OpenConnections>) -> Arc<Self> {
+        Arc::new(IdleConnections {
+            epoll,
+            by_number: Mutex::default(),
+            places: Arc::clone(places),
+            is_stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// The connections that are idle now.
+    pub(super) fn now(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
+        self.by_number
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// From now on no connection is idle; returns those that were.
+    pub(super) fn begin_stop(&self) -> HashMap<u64, Connection> {
+        self.is_stopping.store(true, Ordering::Release);
+        std::mem::take(&mut *self.now())
+    }
+
+    /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
+    pub(super) fn hand_back(&self, open: ConnectionHandle) -> Option<ConnectionHandle> {
+        let ConnectionHandle {
+            number,
+            is_new,
+            connection,
+        } = open;
+        let (reads, writes) = connection.events();
+        let mut once = epoll::EventFlags::ONESHOT;
+        once.set(epoll::EventFlags::IN | epoll::EventFlags::RDHUP, reads);
+        once.set(epoll::EventFlags::OUT, writes);
+        let data = epoll::EventData::new_u64(number);
+        let mut idle = self.now();
+        // In the map first: the event may come before this function returns.
+        let connection = idle.entry(number).insert_entry(connection);
+        let socket = connection.get().as_fd();
+        let armed = if is_new {
+            epoll::add(&self.epoll, socket, data, once)
+        } else {
+            match epoll::modify(&self.epoll, socket, data, once) {
+                Err(Errno::NOENT) => epoll::add(&self.epoll, socket, data, once),
+                armed => armed,
+            }
+        };
+        if armed.is_err() || self.is_stopping() {
+            let connection = connection.remove();
+            return Some(ConnectionHandle {
+                number,
+                is_new,
+                connection,
+            });
+        }
+        drop(idle);
+        self.make_room();
+        None
+    }
+
+    /// Closes the connections whose peers take their responses most slowly, while these take too much
+    /// memory together.
+    fn make_room(&self) {
+        while self.places.owed() > MAX_OWED {
+            let mut idle = self.now();
+            let owed = || idle.iter().filter(|(_, connection)| connection.is_owed());
+            let slowest = owed().min_by_key(|(_, connection)| connection.deadline());
+            let slowest = slowest
+                .map(|(number, _)| *number)
+                .filter(|_| owed().nth(1).is_some());
+            let closed = slowest.and_then(|number| idle.remove(&number));
+            drop(idle);
+            if closed.is_none() {
+                return;
+            }
+            report(
+                "responses that are taken slowly are too much for memory; the slowest is cut off",
+            );
+        }
+    }
+
+    /// Closes the connection that has been idle longest; tells whether there was one.
+    pub(super) fn close_one(&self) -> bool {
+        let mut idle = self.now();
+        let open = idle.iter();
+        let oldest = open.min_by_key(|(_, connection)| connection.last_active);
+        let oldest = oldest.map(|(number, _)| *number);
+        let connection = oldest.and_then(|number| idle.remove(&number));
+        drop(idle);
+        connection.is_some()
+    }
+}
