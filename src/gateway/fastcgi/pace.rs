@@ -13,10 +13,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The first byte may take as long as `first`, none longer than `longest_pause`.
+    /// The first byte may take as long as `first`, and what moves earns no longer pause than `longest_pause`.
     pub(super) fn new(first: Duration, longest_pause: Duration, least_rate: u64) -> Self {
         Pace {
-            left: first.min(longest_pause),
+            left: first,
             longest_pause,
             least_rate,
         }
@@ -34,8 +34,8 @@ impl Pace {
             (_, 0) => self.longest_pause,
             (_, rate) => Duration::from_micros(bytes.saturating_mul(1_000_000) / rate),
         };
-        let left = self.left.saturating_sub(waited).saturating_add(earned);
-        self.left = left.min(self.longest_pause);
+        let left = self.left.saturating_sub(waited);
+        self.left = left.max(left.saturating_add(earned).min(self.longest_pause));
     }
 }
 
@@ -61,6 +61,8 @@ mod tests {
         assert_eq!(lasts(pace, 0), 20);
         assert_eq!(lasts(pace, 250), 39);
         assert_eq!(lasts(pace, 500), 1000);
+        let patient = Pace::new(80 * SECOND, 60 * SECOND, 500);
+        assert_eq!(lasts(patient, 0), 80);
     }
 
     #[test]
