@@ -102,12 +102,8 @@ fn nearest(addresses: &[&str], trusted: &Networks) -> Option<(IpAddr, usize)> {
 
 /// `Forwarded` (RFC 7239). A client whose address a proxy does not tell has none but the server's word.
 fn forwarded(field: &str, trusted: &Networks) -> Option<Origin> {
-    let (mut client, mut rest) = (None, Some(field));
-    while let Some(text) = rest {
-        // Read from the end, what the proxy added is whole even after a quote of the client's that does not end.
-        let mut is_quoted = false;
-        let split = text.rsplit_once(|letter| is_separator(letter, ',', &mut is_quoted));
-        let (before, element) = split.map_or((None, text), |(before, last)| (Some(before), last));
+    let mut client = None;
+    for element in from_the_end(field, ',') {
         let element = forwarded_element(element)?;
         client = Some(element);
         if !element
@@ -116,15 +112,13 @@ fn forwarded(field: &str, trusted: &Networks) -> Option<Origin> {
         {
             break;
         }
-        rest = before;
     }
     client
 }
 
 fn forwarded_element(element: &str) -> Option<Origin> {
     let (mut origin, mut seen) = (Origin::default(), Vec::new());
-    let mut is_quoted = false;
-    for pair in element.split(|letter| is_separator(letter, ';', &mut is_quoted)) {
+    for pair in from_the_end(element, ';') {
         let (name, value) = pair.split_once('=')?;
         let name = name.trim().to_ascii_lowercase();
         let value = unquoted(value.trim())?;
@@ -149,21 +143,41 @@ fn forwarded_element(element: &str) -> Option<Origin> {
     Some(origin)
 }
 
-/// Whether it is this separator outside of quotes. An escaped quote is malformed in any case: see `unquoted`.
-fn is_separator(letter: char, separator: char, is_quoted: &mut bool) -> bool {
-    *is_quoted ^= letter == '"';
-    letter == separator && !*is_quoted
+/// What lies between these separators outside of quotes, without what is empty (RFC 9110, 5.6.1). Read from the end,
+/// what the proxy added is whole even after a quote of the client's that does not end.
+fn from_the_end(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    let parts = std::iter::from_fn(move || {
+        let text = rest?;
+        let mut is_quoted = false;
+        let found = text.char_indices().rev().find(|(place, letter)| {
+            is_quoted ^= *letter == '"' && !is_escaped(&text[..*place]);
+            *letter == separator && !is_quoted
+        });
+        rest = found.map(|(place, _)| &text[..place]);
+        Some(found.map_or(text, |(place, letter)| &text[place + letter.len_utf8()..]))
+    });
+    parts.filter(|part| !part.trim().is_empty())
+}
+
+/// Whether a letter after this text is escaped by it.
+fn is_escaped(before: &str) -> bool {
+    (before.len() - before.trim_end_matches('\\').len()) % 2 == 1
 }
 
 fn unquoted(value: &str) -> Option<String> {
-    match value.strip_prefix('"') {
-        // Nothing in an address or a scheme needs an escape.
-        Some(rest) => rest
-            .strip_suffix('"')
-            .filter(|text| !text.contains(['"', '\\']))
-            .map(str::to_owned),
-        None => (!value.is_empty() && !value.contains('"')).then(|| value.to_owned()),
+    let Some(rest) = value.strip_prefix('"') else {
+        return (!value.is_empty() && !value.contains('"')).then(|| value.to_owned());
+    };
+    let (mut text, mut letters) = (String::new(), rest.strip_suffix('"')?.chars());
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '"' => return None,
+            '\\' => letters.next()?,
+            letter => letter,
+        });
     }
+    Some(text)
 }
 
 /// An address, of IPv6 also in brackets, with or without a port.

@@ -95,14 +95,24 @@ fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
         // A quote of the client's does not swallow what the proxy adds.
         (&["for=\"", "for=192.0.2.7;proto=https"], "192.0.2.7 https"),
         (&[r#"for=192.0.2.7;by="a, b""#, own], "192.0.2.7 http"),
-        (&[r#"for=192.0.2.7;by="a\", b""#, own], "10.0.0.1 http"),
+        (&[r#"for=192.0.2.7;ext="a\", b""#, own], "192.0.2.7 http"),
+        (
+            &[r#"for="192.0.2\.7";ext="a\\";proto=https"#],
+            "192.0.2.7 https",
+        ),
+        (&[r#"for=192.0.2.7;ext="a\""#], "10.0.0.1 http"),
+        (
+            &[r#"for="\"#, "for=\"192.0.2.7\";proto=https"],
+            "192.0.2.7 https",
+        ),
         (&["for=unknown;proto=https"], "10.0.0.1 https"),
         (&["for=_hidden, for=10.0.0.2"], "10.0.0.1 http"),
         (&["for=\"192.0.2.7;proto=https"], "10.0.0.1 http"),
         (&["for=192.0.2.7;for=192.0.2.8"], "10.0.0.1 http"),
         (&["for=192.0.2.7;proto=ftp"], "10.0.0.1 http"),
         (&["for"], "10.0.0.1 http"),
-        (&["for=192.0.2.7;"], "10.0.0.1 http"),
+        (&[";for=192.0.2.7;;proto=https; "], "192.0.2.7 https"),
+        (&[", for=192.0.2.7,, ", "", own], "192.0.2.7 http"),
         (&["=;,;="], "10.0.0.1 http"),
         (&[""], "10.0.0.1 http"),
     ] {
