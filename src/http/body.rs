@@ -15,6 +15,8 @@ pub(crate) struct Body {
     has_end: bool,
     taken: u64,
     has_ended: bool,
+    /// Why it cannot be read any more: a further look must not take the rest for the whole.
+    failure: Option<(io::ErrorKind, String)>,
 }
 
 impl Body {
@@ -28,6 +30,7 @@ impl Body {
             has_end: false,
             taken: 0,
             has_ended: false,
+            failure: None,
         }
     }
 
@@ -50,6 +53,20 @@ impl Body {
         }
     }
 
+    /// Notes an error that ends the body, which every further look at it meets again.
+    pub(crate) fn fail(&mut self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::Interrupted {
+            self.failure = Some((error.kind(), error.to_string()));
+        }
+        error
+    }
+
+    /// The error that ended the body, if one did.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let failed = |(kind, reason): &(_, String)| Err(io::Error::new(*kind, reason.clone()));
+        self.failure.as_ref().map_or(Ok(()), failed)
+    }
+
     /// Reads the whole body, which may be `limit` bytes long.
     pub(crate) fn read_all(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -60,20 +77,22 @@ impl Body {
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
         let most = self.remaining().filter(|_| !self.has_end);
         let most = most.and_then(|left| usize::try_from(left).ok());
         let length = buffer.len().min(most.unwrap_or(usize::MAX));
         if length == 0 || self.has_ended {
             return Ok(0);
         }
-        let read = self.source.read(&mut buffer[..length])?;
+        let read = self.source.read(&mut buffer[..length]);
+        let read = read.map_err(|error| self.fail(error))?;
         self.taken += read as u64;
         if read == 0 {
             let missing = self.remaining().unwrap_or_default();
             self.has_ended = true;
             if missing > 0 {
                 let reason = format!("it ended {missing} bytes before its CONTENT_LENGTH");
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+                return Err(self.fail(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
             }
         }
         Ok(read)
@@ -115,7 +134,8 @@ impl BodyReader<'_> {
                 self.limit = left;
                 Ok(read)
             }
-            None => Err(too_large()),
+            // What was read is lost.
+            None => Err(self.body.fail(too_large())),
         }
     }
 }

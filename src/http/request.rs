@@ -42,6 +42,8 @@ pub struct Request {
     joined: OnceCell<BTreeMap<Vec<u8>, OsString>>,
     body: Body,
     form: Option<Vec<(String, String)>>,
+    /// How many fields were found in the body.
+    form_fields: usize,
     #[cfg(feature = "multipart")]
     multipart: Option<Box<multipart::Multipart>>,
     /// What [`Request::load_fields`] took from the session.
@@ -62,6 +64,7 @@ impl Request {
             joined: OnceCell::new(),
             body,
             form: None,
+            form_fields: 0,
             #[cfg(feature = "multipart")]
             multipart: None,
             loaded: Vec::new(),

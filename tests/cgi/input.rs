@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use cgi_session::Request;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use testkit::example;
 use testkit::program::Cgi;
@@ -262,6 +263,46 @@ fn a_form_or_a_query_of_too_many_fields_is_answered_with_400() {
         let ask = |query: &str| Cgi::new(program, &site).query(query).run();
         ask("myname=a&firstname=b&c").expect_failure(400, &["3 fields, of at most 2"]);
         ask("&myname=a&&firstname=b&").expect(200, "");
+    }
+}
+
+#[test]
+fn a_form_that_was_refused_is_refused_again() {
+    let multipart = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n";
+    let long = "a=1&".to_owned() + &"b".repeat(2 << 20) + "&a=2";
+    for (content_type, length, body, status) in [
+        ("", "1000", "a=1", 400),
+        ("", "", &*"a=1&".repeat(1001), 400),
+        ("", "", &long, 413),
+        ("", "9000000", &long, 413),
+        ("multipart/form-data; boundary=x", "1000", multipart, 400),
+        (
+            "multipart/form-data; boundary=x",
+            "",
+            &(multipart.to_owned() + &long),
+            413,
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            "",
+            &multipart.repeat(1001),
+            400,
+        ),
+    ] {
+        // Without the feature it is no form at all, which is 415.
+        let is_form = cfg!(feature = "multipart") || content_type.is_empty();
+        let status = if is_form { status } else { 415 };
+        let request = Request::builder().method("POST").body(body);
+        let request = request.param("CONTENT_LENGTH", length);
+        let mut request = request.param("CONTENT_TYPE", content_type).build();
+        let first = request.form("a").unwrap_err();
+        assert_eq!(first.status().as_u16(), status, "{first}");
+        for _ in 0..2 {
+            assert_eq!(
+                request.form("a").unwrap_err().to_string(),
+                first.to_string()
+            );
+        }
     }
 }
 

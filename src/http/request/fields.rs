@@ -196,7 +196,7 @@ impl Request {
         self.check_fields(count)
     }
 
-    fn check_fields(&mut self, count: usize) -> Result<()> {
+    pub(super) fn check_fields(&mut self, count: usize) -> Result<()> {
         // One is never too many, and mostly spares a program without a session its configuration.
         let limit = if count > 1 {
             self.visit.max_form_fields()
@@ -217,8 +217,11 @@ impl Request {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
             });
         }
+        // Of a form that was refused the number is left.
+        self.check_fields(self.form_fields)?;
         let bytes = self.body.read_all(MAX_FORM)?;
-        self.check_fields(count_fields(&bytes))?;
+        self.form_fields = count_fields(&bytes);
+        self.check_fields(self.form_fields)?;
         Ok(form_urlencoded::parse(&bytes).into_owned().collect())
     }
 }

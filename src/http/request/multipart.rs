@@ -188,15 +188,17 @@ impl Request {
     /// Begins to read a form with files, up to the first of these, unless it has begun.
     pub(super) fn begin_multipart(&mut self) -> Result<()> {
         if let Some(form) = &self.multipart {
-            return if form.has_failed {
-                Err(malformed("it could not be read"))
-            } else {
-                Ok(())
-            };
+            if !form.has_failed {
+                return Ok(());
+            }
+            let parts = form.parts;
+            self.body.check().map_err(unusable)?;
+            self.check_fields(parts)?;
+            return Err(unusable(malformed("it could not be read")));
         }
         let content_type = self.param("CONTENT_TYPE").unwrap_or_default();
         let boundary = multer::parse_boundary(content_type.to_string_lossy())
-            .map_err(|error| malformed(&error))?;
+            .map_err(|error| unusable(malformed(&error)))?;
         let fed = Arc::default();
         let parser = multer::Multipart::new(Feed(Arc::clone(&fed)), boundary);
         self.form = Some(Vec::new());
@@ -249,7 +251,7 @@ impl Request {
             while let Some(chunk) = form.chunk(&mut self.body)? {
                 form.in_memory += chunk.len() as u64;
                 if form.in_memory > MAX_FORM {
-                    return Err(unusable(too_large()));
+                    return Err(unusable(self.body.fail(too_large())));
                 }
                 text.extend_from_slice(&chunk);
             }
@@ -288,10 +290,12 @@ fn drive<T>(
     let mut left = limit;
     loop {
         if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
-            return done.map_err(|error| malformed(&error));
+            return done.map_err(|error| unusable(body.fail(malformed(&error))));
         }
         if left == 0 {
-            return Err(malformed("the head of a part is too long"));
+            return Err(unusable(
+                body.fail(malformed("the head of a part is too long")),
+            ));
         }
         let mut chunk = vec![0; CHUNK.min(left)];
         let read = loop {
@@ -311,11 +315,11 @@ fn drive<T>(
     }
 }
 
-fn malformed(error: &(impl fmt::Display + ?Sized)) -> Error {
-    Error::Body {
-        reason: format!("it is no form: {error}"),
-        status: StatusCode::BAD_REQUEST,
-    }
+fn malformed(error: &(impl fmt::Display + ?Sized)) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("it is no form: {error}"),
+    )
 }
 
 fn to_io(error: Error) -> io::Error {
