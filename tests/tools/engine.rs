@@ -50,6 +50,12 @@ impl Site {
         Finished::of(&mut self.command(arguments))
     }
 
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], status: i32, complaint: &str) {
+        let finished = self.run(arguments);
+        finished.exits_with(status).complains(complaint);
+    }
+
     fn store_session(&self) {
         let manager = manager(Config::load(&self.configuration()).unwrap());
         let mut session = manager.unwrap().start("").unwrap();
@@ -289,8 +295,8 @@ fn tables_are_checked_made_tried_and_removed() {
         let checked = run(&["check"]).exits_with(1).says("PROBLEM  store: ");
         checked.says("run `cgi-session init`");
         assert_eq!(own_tables(kind), before, "a check makes nothing");
-        let seen = run(&["init", "--json"]).exits_with(0).json()["isReady"];
-        assert_eq!(seen, true);
+        let made = run(&["init", "--json"]).exits_with(0).json();
+        assert_eq!(made["isReady"], true);
         run(&["check"]).exits_with(0).says(&format!(", {name}"));
         run(&["start"]).exits_with(0).says("sessionId=");
         run(&["stats"]).exits_with(0).says("sessions       1");
