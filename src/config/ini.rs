@@ -77,6 +77,12 @@ pub(super) fn section<'a>(file: &'a [u8], wanted: &str) -> Result<Vec<Entry<'a>>
             return fail(about(line, "has no value; write KEY = VALUE"));
         };
         let (key, value) = (key.trim(), value.trim());
+        if key.contains(char::is_whitespace) {
+            return fail(about(
+                line,
+                "has no value behind one word; write KEY = VALUE",
+            ));
+        }
         if let Some(first) = entries.iter().find(|entry| entry.key == key) {
             let reason = format!("is set twice, first in line {}", first.line);
             return fail(format!("{key} {reason}"));
