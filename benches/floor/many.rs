@@ -78,12 +78,12 @@ pub(crate) fn growth(place: &Place) -> Outcome<Vec<Row>> {
     let (mut few, mut many) = (Crowd::new(place, Ok)?, Crowd::new(place, Ok)?);
     few.fill(1000)?;
     many.fill(sessions()?)?;
-    let programs = match Programs::build_static()? {
-        Some(programs) => programs,
-        None => Programs::build(None)?,
+    let programs = Programs::build()?.ok_or(cgi::NOT_INSTALLED)?;
+    let request = |crowd: &Crowd| {
+        timed(10, || {
+            cgi::count(&programs.counter, crowd.directory(), crowd.any())
+        })
     };
-    let request =
-        |crowd: &Crowd| timed(10, || cgi::count(&programs, crowd.directory(), crowd.any()));
     let [floor, measured] = compare(
         100,
         [Box::new(|| request(&few)), Box::new(|| request(&many))],
