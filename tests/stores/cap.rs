@@ -81,21 +81,19 @@ fn the_cap_holds_with_four_creators_at_once() {
         let limit = max.parse::<usize>().unwrap() + CREATORS + 8;
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            let creators: Vec<_> = (0..CREATORS)
-                .map(|_| {
-                    let store = place.another(&[]);
-                    scope.spawn(move || {
-                        for n in 0..100 {
-                            let id = SessionId::generate().unwrap();
-                            let lease = store.create(&id.digest(), &record(n), SystemTime::now());
-                            let lease = lease.unwrap().expect("a new id");
-                            // In use until here, so nobody may have taken it.
-                            assert!(store.path(&id).exists(), "evicted while in use");
-                            drop(lease);
-                        }
-                    })
-                })
-                .collect();
+            let begin = |store: FileStore| {
+                for n in 0..100 {
+                    let id = SessionId::generate().unwrap();
+                    let lease = store.create(&id.digest(), &record(n), SystemTime::now());
+                    let lease = lease.unwrap().expect("a new id");
+                    // In use until here, so nobody may have taken it.
+                    assert!(store.path(&id).exists(), "evicted while in use");
+                    drop(lease);
+                }
+            };
+            let stores = (0..CREATORS).map(|_| place.another(&[]));
+            let creators = stores.map(|store| scope.spawn(move || begin(store)));
+            let creators: Vec<_> = creators.collect();
             scope.spawn(|| {
                 // A look into many directories takes so long that what it sees never was there at once.
                 while shards == "1" && !done.load(Ordering::Relaxed) {
@@ -103,10 +101,8 @@ fn the_cap_holds_with_four_creators_at_once() {
                     assert!(live <= limit, "{live} sessions, cap {max}");
                 }
             });
-            let results: Vec<_> = creators
-                .into_iter()
-                .map(thread::ScopedJoinHandle::join)
-                .collect();
+            let results = creators.into_iter().map(thread::ScopedJoinHandle::join);
+            let results: Vec<_> = results.collect();
             done.store(true, Ordering::Relaxed);
             assert!(results.iter().all(Result::is_ok));
         });
@@ -122,10 +118,8 @@ fn a_clean_up_meanwhile_forgets_no_creation() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                place
-                    .store
-                    .delete_expired(&Sweep::new(), SystemTime::now())
-                    .unwrap();
+                let now = SystemTime::now();
+                place.store.delete_expired(&Sweep::new(), now).unwrap();
             }
         });
         for n in 0..1000 {
@@ -156,10 +150,8 @@ fn a_clean_up_meanwhile_forgets_no_session_that_gets_a_new_id_or_begins_where_an
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                place
-                    .store
-                    .delete_expired(&Sweep::new(), SystemTime::now())
-                    .unwrap();
+                let now = SystemTime::now();
+                place.store.delete_expired(&Sweep::new(), now).unwrap();
                 assert!(place.count() >= 30, "{}", place.count());
             }
         });
