@@ -148,6 +148,7 @@ fn the_session_its_forms_and_requests_under_way_go_on_under_the_new_id() {
 
 #[test]
 fn an_id_that_is_changed_in_the_request_of_a_login_shows_nobody_the_login() {
+    type Page<'a> = dyn Fn(&mut Request) -> Result<Response> + Sync + 'a;
     let site = Site::with(&[("rotateAfter", "3h")]);
     let manager = site.manager();
     let log_in = |session: &mut Session| {
@@ -164,7 +165,7 @@ fn an_id_that_is_changed_in_the_request_of_a_login_shows_nobody_the_login() {
         log_in(request.session()?)?;
         Ok::<_, cgi_session::Error>(Response::text(""))
     };
-    let handlers: [&(dyn Fn(&mut Request) -> Result<Response> + Sync); 2] = [&is_closed, &is_open];
+    let handlers: [&Page<'_>; 2] = [&is_closed, &is_open];
     for handler in handlers {
         let client = visitor(&manager);
         let old = client.cookie("sessionId").unwrap();
