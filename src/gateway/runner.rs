@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use log::kv::Value;
 
 use crate::config::{CacheLimiter, ClearSiteData, Config};
+use crate::cookies::SetCookie;
 use crate::error::{Error, Result, described, ours_in, printable};
 use crate::gateway::error_log::{REQUEST_TARGET, report};
 use crate::gateway::error_page::{Page, Reason};
@@ -138,9 +139,13 @@ fn with_session_headers(
             None => HeaderValue::from_static("Cookie"),
         },
     );
-    if let Some(set_cookie) = &outcome.set_cookie
-        && set_cookie.is_removal()
-        && let Some(types) = config.and_then(|config| clear_site_data(config.clear_site_data))
+    let is_removal = outcome
+        .set_cookie
+        .as_ref()
+        .is_some_and(SetCookie::is_removal);
+    if outcome.is_logout
+        && let Some(config) = config
+        && let Some(types) = clear_site_data(config.clear_site_data, is_removal)
     {
         headers.insert(HeaderName::from_static("clear-site-data"), types);
     }
@@ -189,11 +194,12 @@ fn with_session_headers(
     Ok(response)
 }
 
-/// The data that a browser is to delete at a logout, beside the session's cookie.
-fn clear_site_data(data: ClearSiteData) -> Option<HeaderValue> {
+/// The data that a browser is to delete at a logout: other cookies only where the session's goes, too, and not
+/// that of a session which follows in the same response.
+fn clear_site_data(data: ClearSiteData, is_removal: bool) -> Option<HeaderValue> {
     let types = [
         (data.cache, "\"cache\""),
-        (data.cookies, "\"cookies\""),
+        (data.cookies && is_removal, "\"cookies\""),
         (data.storage, "\"storage\""),
     ];
     let types = types.iter().filter(|(is_set, _)| *is_set);

@@ -34,6 +34,8 @@ pub(crate) struct RequestSession {
     /// What earlier requests left for a page, once this one has committed.
     flashes: Option<Flashed>,
     cookie: Cookie,
+    /// What it is to a browser that the request has destroyed what that showed, whatever followed.
+    logout: Due,
     was_used: bool,
     /// With `recordClient`, the browser that sends the request.
     device: Option<Box<Device>>,
@@ -92,6 +94,8 @@ enum Links {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) set_cookie: Option<SetCookie>,
+    /// The client has been logged out, and may have a new session.
+    pub(crate) is_logout: bool,
     /// The header field that ids come and go in, in place of cookies.
     pub(crate) id_header: Option<HeaderName>,
     /// How the response may be cached, if a session was used.
@@ -122,6 +126,7 @@ impl RequestSession {
             session: None,
             flashes: None,
             cookie: Cookie::Untouched,
+            logout: Due::Nothing,
             was_used: false,
             device: None,
             may_rotate: false,
@@ -469,7 +474,11 @@ impl RequestSession {
         } else {
             self.presented.shown(None, false)
         };
-        self.cookie = Cookie::Destroyed(cookies::due(shown, Standing::Destroyed, false));
+        let due = cookies::due(shown, Standing::Destroyed, false);
+        self.cookie = Cookie::Destroyed(due);
+        if due == Due::Remove {
+            self.logout = due;
+        }
         self.lookups.ids.clear();
         self.others.clear();
         self.flashes = None;
@@ -604,6 +613,7 @@ impl RequestSession {
         Outcome {
             id_header: config.and_then(|manager| manager.config().id_from.header.clone()),
             set_cookie: self.set_cookie(),
+            is_logout: self.logout == Due::Remove,
             has_links,
             cache_limiter: cache_limiter.map(|limiter| {
                 if has_links {
