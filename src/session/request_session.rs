@@ -339,6 +339,7 @@ impl RequestSession {
         let manager = self.manager()?;
         let config = manager.config();
         if self.begin == Begin::IfCrossSiteIsAllowed
+            && self.presented.by != By::Program
             && !config.allow_cross_site_start
             && config.id_from.header.is_none()
         {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::http::{HeaderValue, StatusCode, header};
-use cgi_session::{Client, Config, Request, Response, Result, SessionManager};
+use cgi_session::{Client, Config, Request, Response, Result, SessionId, SessionManager};
 use testkit::program::Cgi;
 use testkit::site::Site;
 
@@ -23,6 +23,11 @@ fn page(request: &mut Request) -> Result<Response> {
         }
         Some("begin anew") => {
             request.fresh_session()?;
+        }
+        Some("read and use the program's id") => {
+            request.read_session()?;
+            request.use_session_id(SessionId::generate()?)?;
+            request.session()?.insert("seen", true)?;
         }
         Some("look") => {
             request.existing_session()?;
@@ -88,6 +93,12 @@ fn another_sites_page_begins_no_session_by_a_request_that_may_change_something()
         ("DELETE", "cross-site", "/?do=update", 403),
         ("POST", "cross-site", "/?do=begin+anew", 403),
         ("POST", "cross-site", "/?do=look", 200),
+        (
+            "POST",
+            "cross-site",
+            "/?do=read+and+use+the+program's+id",
+            200,
+        ),
         ("GET", "cross-site", "/", 200),
         ("HEAD", "cross-site", "/", 200),
         ("POST", "same-site", "/", 200),
