@@ -516,12 +516,12 @@ impl Session {
             self.manager.end(&self.contents.record, lease, deadline)
         });
         self.guard = None;
-        if self.presented.by != By::Cookie {
-            return ended;
-        }
         let mut others = others.to_vec();
         others.retain(|id| self.id.as_ref() != Some(id));
-        ended.and(self.manager.end_shown(&others, By::Cookie, true, deadline))
+        ended.and(
+            self.manager
+                .end_shown(&others, self.presented.by, true, deadline),
+        )
     }
 
     /// The thread that uses the session holds it, whichever has opened it.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cgi_session::{Client, Config, Error, Request, Response, SessionId, SessionManager};
 use testkit::program::{Cgi, Outcome};
 use testkit::site::Site;
 
@@ -179,6 +180,37 @@ const ORIGINS: [(&str, &str, bool); 9] = [
     ("HTTP_ORIGIN", "https://sub.example.org", false),
     ("HTTP_ORIGIN", "null", false),
 ];
+
+#[test]
+fn a_logout_ends_every_session_that_links_and_forms_show_whether_one_is_open_or_not() {
+    let config = Config::new().set("storageType", "ram").unwrap();
+    let config = config.set("idFrom", "cookie, query, form").unwrap();
+    let manager = SessionManager::new(config).unwrap();
+    for opens_before in [true, false] {
+        let ids = [(); 2].map(|()| {
+            let mut session = manager.start("").unwrap();
+            session.insert("seen", true).unwrap();
+            session.save().unwrap();
+            session.id().unwrap().clone()
+        });
+        let [link, form] = [&ids[0], &ids[1]].map(SessionId::secret);
+        let request = Client::new(manager.clone()).post(&format!("/?sessionId={link}"));
+        let bye = request
+            .form([("sessionId", form)])
+            .send(|request: &mut Request| {
+                if opens_before {
+                    assert!(request.session()?.require::<bool>("seen")?);
+                }
+                request.destroy_session()?;
+                Ok::<_, Error>(Response::text("bye"))
+            });
+        assert_eq!(bye.body_text(), "bye");
+        for id in &ids {
+            let left = manager.existing(format!("sessionId={}", id.secret()));
+            assert!(left.unwrap().is_none(), "{opens_before}");
+        }
+    }
+}
 
 #[test]
 fn no_other_site_gives_a_visitor_its_session_by_a_link_or_a_form() {
