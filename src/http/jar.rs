@@ -16,6 +16,8 @@ struct Kept {
     value: String,
     path: String,
     is_secure: bool,
+    /// None: when the browser is closed.
+    end: Option<OffsetDateTime>,
 }
 
 impl Jar {
@@ -46,6 +48,7 @@ impl Jar {
             value: value.to_owned(),
             path: "/".to_owned(),
             is_secure: false,
+            end: None,
         });
     }
 
@@ -62,22 +65,17 @@ impl Jar {
                 continue;
             }
             let own_path = cookie.path().filter(|path| path.starts_with('/'));
-            let kept = Kept {
+            let end = match cookie.max_age() {
+                Some(age) => OffsetDateTime::now_utc().checked_add(age),
+                None => cookie.expires_datetime(),
+            };
+            self.put(Kept {
                 name: cookie.name().to_owned(),
                 value: cookie.value().to_owned(),
                 path: own_path.unwrap_or(directory(path)).to_owned(),
                 is_secure,
-            };
-            let has_passed = |at: OffsetDateTime| at <= OffsetDateTime::now_utc();
-            let has_expired = match cookie.max_age() {
-                Some(age) => age.whole_seconds() <= 0,
-                None => cookie.expires_datetime().is_some_and(has_passed),
-            };
-            if has_expired {
-                self.kept().retain(|known| !known.is_same(&kept));
-            } else {
-                self.put(kept);
-            }
+                end,
+            });
         }
     }
 
@@ -87,8 +85,12 @@ impl Jar {
         kept.push(cookie);
     }
 
+    /// Those whose end has not come.
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = OffsetDateTime::now_utc();
+        kept.retain(|cookie| cookie.end.is_none_or(|end| end > now));
+        kept
     }
 }
 

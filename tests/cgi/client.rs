@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use cgi_session::http::{HeaderValue, Method, StatusCode, header};
 use cgi_session::{Client, Config, Error, Request, Response, Result, SessionManager};
+use testkit::wait_until;
 
 fn counter(request: &mut Request) -> Result<Response> {
     let session = request.session()?;
@@ -226,4 +227,34 @@ fn cookies_are_shown_to_their_paths_over_their_schemes_until_they_expire() {
     secure.set_cookie("e", "6");
     let request = secure.get("/").cookie("f", "7");
     assert_eq!(request.send(cookies).body_text(), "e=6; f=7");
+}
+
+#[test]
+fn a_cookie_ends_in_time_and_paths_begin_at_the_root() {
+    let client = Client::default();
+    let sets = |request: &mut Request| {
+        let page = Response::text(request.path_info().to_string_lossy().into_owned());
+        let cookie = HeaderValue::from_static("short=1; Max-Age=1; Path=/");
+        Ok::<_, Error>(page.with_header(header::SET_COOKIE, cookie))
+    };
+    let shown = |request: &mut Request| {
+        let shown = request.header("cookie").unwrap_or_default();
+        let path = request.path_info().to_string_lossy();
+        let query = request.query("a").unwrap_or_default();
+        Ok::<_, Error>(Response::text(format!(
+            "{path} {query} {}",
+            shown.display()
+        )))
+    };
+    drop(client.get("/").send(sets));
+    wait_until("the cookie's end", || client.cookie("short").is_none());
+    client.set_cookie("kept", "1");
+    for (path, expected) in [
+        ("x", "/x  kept=1"),
+        ("", "/  kept=1"),
+        ("?a=1", "/ 1 kept=1"),
+        ("/x/?a=1", "/x/ 1 kept=1"),
+    ] {
+        assert_eq!(client.get(path).send(shown).body_text(), expected);
+    }
 }

@@ -71,9 +71,11 @@ impl RequestBuilder {
         self.param("REQUEST_METHOD", method.as_ref())
     }
 
-    /// The path, which the handler finds in [`Request::path_info`]; after a `?` the query string, too.
+    /// The path, which the handler finds in [`Request::path_info`]; after a `?` the query string, too. `/` begins it
+    /// in any case.
     pub fn path(self, path: &str) -> Self {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let path = &format!("/{}", path.strip_prefix('/').unwrap_or(path));
         let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
         self.param("REQUEST_URI", path)
             .param("PATH_INFO", OsStr::from_bytes(&decoded))
