@@ -218,6 +218,8 @@ fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
     session.set_user(Some("ada")).unwrap();
     // As the request below leaves it: it changes nothing.
     session.remove("pageViews");
+    session.commit().unwrap();
+    let mut session = manager.start(format!("sessionId={old}")).unwrap();
     session.regenerate_id_with_grace(Duration::from_secs(60));
     let new = session.commit().unwrap().unwrap().to_string();
     let new = &new["sessionId=".len()..][..40];
@@ -235,7 +237,8 @@ fn who_ends_the_others_leaves_nothing_to_be_read_under_the_ids_before() {
     let manager = manager_of(&site);
     let mut session = manager.start(format!("sessionId={old}")).unwrap();
     session.set_user(Some("ada")).unwrap();
-    session.save().unwrap();
+    session.commit().unwrap();
+    let mut session = manager.start(format!("sessionId={old}")).unwrap();
     session.regenerate_id_with_grace(Duration::from_secs(60));
     session.save().unwrap();
     let new = session.id().unwrap().secret().to_owned();

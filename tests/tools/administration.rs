@@ -385,6 +385,8 @@ fn what_an_old_id_still_shows_ends_with_the_session_and_with_its_user() {
         let old = site.session();
         let mut session = manager.start(old.cookie()).unwrap();
         session.set_user(Some("ada")).unwrap();
+        session.commit().unwrap();
+        let mut session = manager.start(old.cookie()).unwrap();
         session.regenerate_id_with_grace(Duration::from_secs(60));
         session.save().unwrap();
         let new = session.id().unwrap().digest().to_string();
