@@ -136,6 +136,8 @@ pub use record::{Device, Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot, UserSession};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
+#[doc(hidden)]
+pub use store::is_of_its_own;
 pub use store::{
     CustomFunctions, CustomResult, CustomStore, EachExpired, Examination, FileStore, Lease,
     MemoryStore, Store, StoreKind, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,

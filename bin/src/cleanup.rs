@@ -51,7 +51,10 @@ pub(crate) fn clean_up(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
         return ExitCode::from(report::FAILED);
     }
     match sessions::open(config) {
-        Ok(manager) => run(arguments, &manager),
+        Ok(manager) => match refuse_others(&manager) {
+            Ok(()) => run(arguments, &manager),
+            Err(error) => report::failure(&error),
+        },
         Err(error) => report::failure(&error),
     }
 }
@@ -75,6 +78,30 @@ fn configure(arguments: &Arguments, file: Option<&Path>) -> Result<Config> {
         )));
     }
     Ok(config)
+}
+
+/// Refuses a directory that holds other things and no session, in which a clean-up would leave a file of its own.
+fn refuse_others(manager: &SessionManager) -> Result<()> {
+    let directory = files_of(manager.config()).filter(|path| !path.join(".gc").exists());
+    if !directory.is_some_and(Path::is_dir) {
+        return Ok(());
+    }
+    let found = manager.delete_expired(&Sweep::new().dry_run(true))?;
+    let of_ours = [
+        found.live,
+        found.deleted,
+        found.busy,
+        found.kept,
+        found.temporary,
+        found.set_aside,
+    ];
+    if found.foreign == 0 || of_ours.iter().sum::<u64>() > 0 || !found.failures.is_empty() {
+        return Ok(());
+    }
+    let location = Location::of(manager.config());
+    Err(Error::Config(format!(
+        "{location} holds no session, but other things; name the directory of the sessions"
+    )))
 }
 
 /// A program may hold the lock of its session for as long as it is given.

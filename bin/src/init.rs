@@ -155,9 +155,13 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
     match owner {
         Some(owner) if owner.uid != existing.uid => {
             let handle = owner.handle();
-            let line = format!(
-                "{shown} belongs to {existing}; to give it away: chown -R {handle} {shown}"
-            );
+            let advice = if cgi_session::is_of_its_own(directory) {
+                format!("to give it away: chown -R {handle} {shown}")
+            } else {
+                "it is not for sessions alone: name a directory of its own in storageFileDir"
+                    .to_owned()
+            };
+            let line = format!("{shown} belongs to {existing}; {advice}");
             Err(Ended::saying(&line, report::FAILED))
         }
         _ => Ok(()),

@@ -75,6 +75,22 @@ fn a_directory_that_is_relative_or_whose_parent_does_not_exist_is_78() {
 }
 
 #[test]
+fn a_directory_of_other_things_is_78_and_left_as_it_is() {
+    let site = Site::new();
+    let other = site.directory.join("notes.txt");
+    fs::write(&other, "").unwrap();
+    let cleanup = || {
+        let mut command = cleanup_program();
+        Finished::of(command.arg("--storage-file-dir").arg(&site.directory))
+    };
+    cleanup().exits_with(78).complains("holds no session");
+    assert_eq!(site.names().len(), 1);
+    site.session();
+    cleanup().exits_with(0).says_nothing();
+    assert_eq!(site.names().len(), 3);
+}
+
+#[test]
 fn a_directory_that_is_open_to_others_a_link_or_none_is_78() {
     let site = Site::new();
     set_mode(&site.directory, 0o777);

@@ -86,6 +86,41 @@ fn what_stands_in_the_way_is_told() {
 }
 
 #[test]
+fn no_advice_changes_a_directory_that_holds_other_things() {
+    let site = Site::new();
+    fs::write(site.directory.join("notes.txt"), "").unwrap();
+    set_mode(&site.directory, 0o770);
+    let commands: [&[&str]; 5] = [
+        &["init"],
+        &["check"],
+        &["set", "key", "value"],
+        &["list"],
+        &["cleanup"],
+    ];
+    for directory in [site.directory.as_path(), Path::new("/tmp")] {
+        for arguments in commands {
+            let mut command = site.about(arguments[0]);
+            command.args(&arguments[1..]);
+            command.env("CGI_SESSION_STORAGE_FILE_DIR", directory);
+            let said = Finished::of(&mut command);
+            let text = format!("{}{}", said.stdout, said.stderr);
+            assert!(
+                !text.contains("chmod") && !text.contains("chown"),
+                "{said:#?}"
+            );
+            assert!(text.contains("name a directory of its own"), "{said:#?}");
+        }
+    }
+    if is_root() {
+        let mut command = site.tool("init");
+        command.env("CGI_SESSION_STORAGE_FILE_DIR", "/");
+        command.args(["--owner", &SOMEBODY.to_string()]);
+        let refused = Finished::of(&mut command).exits_with(1);
+        assert!(!refused.stderr.contains("chown"), "{refused:?}");
+    }
+}
+
+#[test]
 fn uninstall_asks_unless_it_is_told_not_to() {
     let site = Site::new();
     let stored = site.session();

@@ -72,7 +72,10 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
                             the directory must be theirs",
             stat.uid()
         );
-        let remedy = format!("chown -R {}:{} {shown}", account.handle(), account.gid);
+        let remedy = unless_shared(
+            path,
+            format!("chown -R {}:{} {shown}", account.handle(), account.gid),
+        );
         found.add(Finding::problem(TOPIC, text).at(path).remedy(remedy));
         is_usable = false;
     }
@@ -81,20 +84,29 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
             "{shown} can be written by others, who could plant or delete sessions; \
                             it is refused"
         );
-        let remedy = format!("chmod 0700 {shown}");
+        let remedy = unless_shared(path, format!("chmod 0700 {shown}"));
         found.add(Finding::problem(TOPIC, text).at(path).remedy(remedy));
         is_usable = false;
     } else if stat.mode() & OPEN_TO_OTHERS != 0 {
         let text = format!(
             "{shown} can be listed or entered by others; the files in it are closed to them"
         );
-        let remedy = format!("chmod 0700 {shown}");
+        let remedy = unless_shared(path, format!("chmod 0700 {shown}"));
         found.add(Finding::warning(TOPIC, text).at(path).remedy(remedy));
     } else if is_usable {
         let text = format!("{shown} belongs to {account}, closed to others");
         found.add(Finding::fine(TOPIC, text).at(path));
     }
     is_usable
+}
+
+/// A command that changes the directory, unless it holds other things too.
+fn unless_shared(path: &Path, command: String) -> String {
+    if cgi_session::is_of_its_own(path) {
+        command
+    } else {
+        "name a directory of its own in storageFileDir".to_owned()
+    }
 }
 
 fn missing(path: &Path, account: &Account) -> Finding {

@@ -1,6 +1,6 @@
 //! The directory of the session files: opened once, checked, and every name resolved below it.
 
-use std::fs::File;
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -450,17 +450,49 @@ impl Attempt {
     }
 }
 
+/// What to do about a directory that is no place for sessions.
+const NAME_ANOTHER: &str =
+    "it is not for sessions alone: name a directory of its own in storageFileDir";
+
+/// Whether a directory is for sessions alone, as far as its name and its entries show: its owner and mode may be
+/// changed then. It is not one of the system's, and holds nothing else.
+#[must_use]
+pub fn is_of_its_own(path: &Path) -> bool {
+    let is_ours = |name: &[u8]| {
+        let shard = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        let own = matches!(name, b".gc" | b".count" | b".users" | b".sweep");
+        let digest = name.get(..SessionDigest::LENGTH);
+        own || name.starts_with(b".tmp-")
+            || name.len() == 2 && name.iter().all(shard)
+            || digest.is_some_and(|digest| SessionDigest::parse(digest).is_some())
+    };
+    let is_ours = |entry: io::Result<DirEntry>| match entry {
+        Ok(entry) => is_ours(entry.file_name().as_encoded_bytes()),
+        Err(_) => true,
+    };
+    // What cannot be listed is closed to others, as one for sessions is.
+    path.components().count() > 2 && fs::read_dir(path).map_or(true, |mut all| all.all(is_ours))
+}
+
 /// What is wrong with the owner and the mode of a directory.
 fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item = Error> {
     let owner = (stat.st_uid != uid).then(|| {
-        let hint = format!("running as uid {uid}; try: chown {uid} {}", path.display());
+        let hint = if is_of_its_own(path) {
+            format!("running as uid {uid}; try: chown {uid} {}", path.display())
+        } else {
+            NAME_ANOTHER.to_owned()
+        };
         Error::refused(path, format!("belongs to uid {}", stat.st_uid)).with_hint(hint)
     });
     let mode = Mode::from_raw_mode(stat.st_mode);
     let mode = mode.intersects(Mode::WGRP | Mode::WOTH).then(|| {
         let mode = mode.bits();
-        Error::refused(path, format!("can be written by others (mode {mode:04o})"))
-            .with_hint(format!("try: chmod 0700 {}", path.display()))
+        let hint = if is_of_its_own(path) {
+            format!("try: chmod 0700 {}", path.display())
+        } else {
+            NAME_ANOTHER.to_owned()
+        };
+        Error::refused(path, format!("can be written by others (mode {mode:04o})")).with_hint(hint)
     });
     owner.into_iter().chain(mode)
 }
@@ -470,6 +502,9 @@ fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item 
 fn advice(path: &Path, errno: Errno) -> String {
     if let Some(advice) = system_advice(path, errno) {
         return advice;
+    }
+    if path.is_dir() && !is_of_its_own(path) {
+        return NAME_ANOTHER.to_owned();
     }
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
