@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -202,6 +202,22 @@ fn documents_are_looked_for_after_the_programs_and_never_run() {
     command.args(["--programs", programs, "--documents"]);
     let refused = Finished::of(command.arg(missing)).exits_with(1);
     refused.complains("--documents");
+}
+
+#[test]
+fn the_directory_on_the_command_line_is_made_before_the_first_request() {
+    let site = Site::new();
+    fs::remove_dir(&site.directory).unwrap();
+    let mut command = site.about("serve");
+    command.args(["--port", "0", "--storage-file-dir"]);
+    command.arg(&site.directory).arg("--programs");
+    command.arg(site.parent()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    next(&lines(child.stdout.take().unwrap()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mode = fs::metadata(&site.directory).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]

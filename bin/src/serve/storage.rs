@@ -2,6 +2,9 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use cgi_session::{Config, SessionManager};
@@ -45,6 +48,15 @@ impl Storage {
         let config = found.map_err(|error| {
             format!("{error}\n  or pass --storage-file-dir DIR or --config FILE")
         })?;
+        if let Some(directory) = &directory {
+            // Here, because root's commands make none for themselves.
+            match DirBuilder::new().mode(0o700).create(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(format!("cannot make {}: {error}", directory.display()));
+                }
+                _ => {}
+            }
+        }
         // A store that cannot be used is reported here, not by the first program.
         let manager = stores::manager(config).map_err(|error| error.to_string())?;
         let inherited = env::vars_os()
