@@ -64,7 +64,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Ended> {
     let directory = &arguments.directory;
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    // `.` has a name too.
+    let full = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+    let name = full.file_name().unwrap_or_default().to_string_lossy();
     if let Some(reason) = unfit(&name) {
         let line = format!("{name:?} cannot be the name of a program: {reason}");
         return Err(Ended::saying(&line, report::USAGE));

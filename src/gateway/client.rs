@@ -130,6 +130,7 @@ impl RequestBuilder {
         let handler = Handler {
             call: &handler,
             error_page: None,
+            checks_query: true,
         };
         let (answer, lines) = error_log::keep(|| answer(&handler, request, || true));
         for line in lines {

@@ -269,6 +269,7 @@ impl Program {
         let handler = Handler {
             call: &call,
             error_page: error_page.as_deref(),
+            checks_query: !self.limits.authorizes,
         };
         #[cfg(all(target_os = "linux", feature = "fastcgi"))]
         if fastcgi::listener::is_on_stdin() {
@@ -370,12 +371,13 @@ fn explain() -> ExitCode {
          {responder}\
          To deploy it as CGI, copy it into the server's cgi-bin directory.\n"
     );
-    let mut out: Box<dyn io::Write> = if io::stdout().is_terminal() {
+    let is_asked = env::args_os().skip(1).any(|argument| argument == "--help");
+    let mut out: Box<dyn io::Write> = if is_asked || io::stdout().is_terminal() {
         Box::new(io::stdout())
     } else {
         Box::new(io::stderr())
     };
-    // stderr is closed: there is nothing to do.
+    // It is closed: there is nothing to do.
     let _ = out.write_all(text.as_bytes());
-    ExitCode::from(2)
+    ExitCode::from(if is_asked { 0 } else { 2 })
 }

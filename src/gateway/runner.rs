@@ -29,6 +29,8 @@ use crate::session::request_session::{Outcome, RequestSession};
 pub(crate) struct Handler<'a> {
     pub(crate) call: &'a Call<'a>,
     pub(crate) error_page: Option<&'a Page>,
+    /// Whether a query string of too many fields is refused. An authorizer is asked about another program's.
+    pub(crate) checks_query: bool,
 }
 
 type Call<'a> = dyn Fn(&mut Request) -> Result<Response, BoxError> + Sync + 'a;
@@ -65,7 +67,9 @@ pub(crate) fn answer(
     let method = request.method();
     let (is_get, is_head) = (method == Method::GET, method == Method::HEAD);
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        request.check_query()?;
+        if handler.checks_query {
+            request.check_query()?;
+        }
         (handler.call)(&mut request).map(|response| response.resolved_for(&request))
     }));
     let (params, body, mut visit) = request.into_parts();

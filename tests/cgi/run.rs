@@ -412,11 +412,17 @@ fn closed_descriptors_disturb_nobody() {
 fn a_program_that_no_server_started_explains_itself() {
     for program in ["counter", "counter_c"] {
         let mut command = Command::new(example(program));
-        let (status, stdout, stderr) = end_of(piped(command.env_clear()));
+        let (status, stdout, explained) = end_of(piped(command.env_clear()));
         assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
         for part in ["a web server starts it", "REQUEST_METHOD=GET", "cgi-bin"] {
-            assert!(stderr.contains(part), "{stderr}");
+            assert!(explained.contains(part), "{explained}");
         }
+        // What is asked for is no error.
+        let (status, help, stderr) = end_of(piped(command.arg("--help")));
+        assert_eq!(
+            (status.code(), help, stderr.as_str()),
+            (Some(0), explained, "")
+        );
     }
 }
 

@@ -75,7 +75,12 @@ enum Role {
 }
 
 fn request(role: Role, cookie: &str, flags: u8) -> Vec<u8> {
-    let params = params("GET", "a=b", &[("HTTP_COOKIE", cookie.as_bytes())]);
+    // More fields than a page of the library takes: the page asked about is another program's.
+    let params = params(
+        "GET",
+        &"a=b&".repeat(1001),
+        &[("HTTP_COOKIE", cookie.as_bytes())],
+    );
     let mut bytes = head(1, flags, &params);
     bytes[9] = role as u8;
     match role {

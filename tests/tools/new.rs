@@ -102,6 +102,17 @@ fn a_program_for_fastcgi_has_units_for_systemd() {
 }
 
 #[test]
+fn the_directory_that_one_is_in_has_a_name_too() {
+    let place = tempfile::tempdir().unwrap();
+    let own = place.path().join("guestbook");
+    fs::create_dir(&own).unwrap();
+    let made = Finished::of(tool("new").arg(".").current_dir(&own));
+    made.exits_with(0);
+    let manifest = fs::read_to_string(own.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("name = \"guestbook\""), "{manifest}");
+}
+
+#[test]
 fn a_name_that_no_program_can_have_and_a_directory_in_use_are_refused() {
     let place = tempfile::tempdir().unwrap();
     for (name, reason) in [
