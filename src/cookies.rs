@@ -141,22 +141,24 @@ pub(crate) fn due(shown: Shown, standing: Standing, is_to_be_sent_again: bool) -
     }
 }
 
-/// Whether the cookie's Max-Age is to be renewed: at most once in a tenth of it.
+/// Whether the cookie is to be sent again: at most once in a tenth of its Max-Age, which is renewed, or, when it has
+/// none any more, of the time for which the session lives unused.
 pub(crate) fn is_due_again(
     max_age: Option<Duration>,
+    idle: Duration,
     sent: Option<SystemTime>,
     now: SystemTime,
 ) -> bool {
-    let Some(age) = max_age else {
-        return false;
+    // Only that of a cookie with a Max-Age is noted, and in whole seconds.
+    let Some(sent) = sent else {
+        return max_age.is_some();
     };
-    // When it was sent is noted in whole seconds.
-    let pause = (age.min(MAX_MAX_AGE) / 10).max(Duration::from_secs(1));
-    sent.is_none_or(|sent| match now.duration_since(sent) {
+    let pause = (max_age.unwrap_or(idle).min(MAX_MAX_AGE) / 10).max(Duration::from_secs(1));
+    match now.duration_since(sent) {
         Ok(since) => since > pause,
         // Noted by a clock that was wrong.
         Err(ahead) => ahead.duration() > pause,
-    })
+    }
 }
 
 /// The one `Set-Cookie` header field that a response needs.
@@ -318,18 +320,23 @@ mod tests {
     fn a_max_age_is_renewed_once_in_a_tenth_of_it() {
         let age = |seconds| Some(Duration::from_secs(seconds));
         let now = SystemTime::now();
-        let due = |ago| is_due_again(age(100), Some(now - Duration::from_secs(ago)), now);
+        let idle = Duration::from_secs(100);
+        let sent = |ago| Some(now - Duration::from_secs(ago));
+        let due = |ago| is_due_again(age(100), Duration::ZERO, sent(ago), now);
         assert!(!due(0) && !due(10) && due(11));
-        assert!(is_due_again(age(100), None, now));
+        assert!(is_due_again(age(100), idle, None, now));
         assert!(is_due_again(
             age(100),
+            idle,
             Some(now + Duration::from_secs(60)),
             now
         ));
         let mut record = crate::record::Record::new(now);
-        record.set_sent(now);
-        assert!(!is_due_again(age(1), record.sent(), now));
-        assert!(!is_due_again(None, None, now));
+        record.set_sent(Some(now));
+        assert!(!is_due_again(age(1), idle, record.sent(), now));
+        // It has none any more.
+        let due = |sent| is_due_again(None, idle, sent, now);
+        assert!(!due(None) && !due(sent(10)) && due(sent(11)));
     }
 
     #[test]

@@ -241,9 +241,9 @@ impl Record {
         self.head.numbers[SENT].and_then(moment)
     }
 
-    pub(crate) fn set_sent(&mut self, sent: SystemTime) {
+    pub(crate) fn set_sent(&mut self, sent: Option<SystemTime>) {
         // Rounded up: it is not sent again too early.
-        self.head.numbers[SENT] = Some(unix_seconds(sent).saturating_add(1));
+        self.head.numbers[SENT] = sent.map(|sent| unix_seconds(sent).saturating_add(1));
     }
 
     /// The id that the session had before, while requests under way may show that.
@@ -454,7 +454,7 @@ mod tests {
         let digest = SessionDigest::parse(&[b'a'; SessionDigest::LENGTH]).unwrap();
         let mut full = record.clone();
         full.note_saved_by(&Config::new());
-        full.set_sent(now);
+        full.set_sent(Some(now));
         full.set_private();
         let full = full.succeeding(&digest, now);
         for user in ["ada", "b\u{fc}cher", "a\"b\\c", "\u{1}"] {

@@ -159,7 +159,8 @@ impl Session {
             let is_read_only = !has_changed && self.new_id.is_none();
             return is_read_only.then_some(()).ok_or(Error::Replaced);
         }
-        let is_due = |record: &Record| cookies::is_due_again(self.max_age(), record.sent(), now);
+        let (max_age, idle) = (self.max_age(), self.timeout());
+        let is_due = |record: &Record| cookies::is_due_again(max_age, idle, record.sent(), now);
         let must_renew = self.presented.by == By::Cookie
             && match self.renewal {
                 Renewal::Asked => true,
@@ -196,8 +197,8 @@ impl Session {
 
     /// Notes in a record that the cookie is sent now, if that has a Max-Age to be renewed one day.
     fn note_sent(&self, record: &mut Record, now: SystemTime) {
-        if self.max_age().is_some() && self.presented.by == By::Cookie {
-            record.set_sent(now);
+        if self.presented.by == By::Cookie {
+            record.set_sent(self.max_age().map(|_| now));
         }
     }
 

@@ -44,10 +44,11 @@ impl Snapshot {
         self.contents.record.is_replaced()
     }
 
-    /// Whether the Max-Age of the cookie is to be renewed.
+    /// Whether the cookie is to be sent again.
     pub(super) fn is_cookie_due(&self, config: &Config, now: SystemTime) -> bool {
         let record = &self.contents.record;
-        cookies::is_due_again(record.max_age(config), record.sent(), now)
+        let idle = record.idle().unwrap_or(config.timeout);
+        cookies::is_due_again(record.max_age(config), idle, record.sent(), now)
     }
 
     /// Whether the user has proved who it is within this time, as

@@ -1,9 +1,9 @@
 //! "Keep me signed in": the life of one session's cookie; and proofs of identity, which have an age.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cgi_session::http::header::SET_COOKIE;
-use cgi_session::{Client, Request, Response, Result, SessionManager};
+use cgi_session::{Client, Record, Request, Response, Result, SessionId, SessionManager};
 
 use testkit::sessions::{Site, cookie, count, given_id};
 
@@ -130,6 +130,29 @@ fn a_life_of_its_own_is_renewed_once_in_a_tenth_of_it() {
     );
     assert_eq!(given_id(Some(set_cookie)), id);
     assert!(after >= Duration::from_secs(2), "{after:?}");
+}
+
+#[test]
+fn where_cookies_end_with_the_browser_again_one_that_does_not_is_replaced_once() {
+    let site = Site::new();
+    for by in ["/", "/read"] {
+        for (sent, expected) in [(3600, Age::OfBrowser), (60, Age::NoCookie)] {
+            let id = SessionId::generate().unwrap();
+            let now = SystemTime::now();
+            let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let text = format!(
+                r#"{{"v":1,"created":{seconds},"sent":{},"values":{{}}}}"#,
+                seconds - sent
+            );
+            let record = Record::from_json(text.into_bytes()).unwrap();
+            let manager = site.manager();
+            drop(manager.store().create(&id.digest(), &record, now).unwrap());
+            let client = client(&manager);
+            client.set_cookie("sessionId", id.secret());
+            let seen = [(); 2].map(|()| max_age(&client.get(by).send(page)));
+            assert_eq!(seen, [expected, Age::NoCookie], "{by}");
+        }
+    }
 }
 
 #[test]
