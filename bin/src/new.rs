@@ -102,8 +102,12 @@ fn unfit(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The checkout of the library from which this program was built, if it still exists.
+/// The checkout of the library from which this program was built, if it still exists. A program that is built to be
+/// the same wherever it is built knows of none.
 fn checkout() -> Option<&'static str> {
+    if option_env!("SOURCE_DATE_EPOCH").is_some() {
+        return None;
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
     root.join("src/lib.rs").exists().then(|| root.to_str())?
 }
