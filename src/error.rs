@@ -251,11 +251,8 @@ impl Error {
     /// Whether it may be the fault of what is stored for one session, so that another can be read.
     pub(crate) fn may_concern_one_session(&self) -> bool {
         match self {
-            // What the process or the machine is short of is missing for every session.
-            Error::Io { source, .. } => !matches!(
-                Errno::from_io_error(source),
-                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
-            ),
+            // It is missing for every session.
+            Error::Io { source, .. } => !is_shortage(source),
             Error::Refused { .. } | Error::Format { .. } | Error::Store { .. } => true,
             _ => false,
         }
@@ -277,6 +274,10 @@ impl Error {
             Error::Body { status, .. } => *status,
             Error::TooManyFields { .. } => http::StatusCode::BAD_REQUEST,
             Error::SessionsLeft { source, .. } => source.status(),
+            // It may be over with other requests.
+            Error::Io { source, .. } if is_shortage(source) => {
+                http::StatusCode::SERVICE_UNAVAILABLE
+            }
             _ => http::StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -291,6 +292,12 @@ impl Error {
         }
         line
     }
+}
+
+/// Whether the process or the machine is short of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 thread_local! {

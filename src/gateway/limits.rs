@@ -65,6 +65,16 @@ impl Limits {
         self.workers.unwrap_or_else(|| (4 * processors()).max(16))
     }
 
+    /// Raises the soft limit of descriptors towards the hard one, to what the connections and what is done for each may
+    /// need. Returns how many of them connections may take: the others are left for sessions and files.
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
+    pub(crate) fn raise_descriptors(&self) -> u64 {
+        let wanted = 2 * self.connections as u64 + 1024;
+        // Without an answer there is no limit to keep to, and running out is survived.
+        let most = rlimit::increase_nofile_limit(wanted).unwrap_or(u64::MAX);
+        most - most / 4
+    }
+
     /// How many requests wait for sessions at once: the other connections are for those that do not.
     pub(crate) fn places(&self) -> usize {
         (self.connections / 4).max(1)

@@ -6,10 +6,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tempfile::TempDir;
 
@@ -456,20 +457,83 @@ fn files_that_may_not_grow_are_an_error_of_one_request_and_end_no_program() {
 }
 
 #[test]
+fn no_socket_is_left_to_the_programs_that_a_handler_starts() {
+    for socket in [Socket::ListenUnix, Socket::StdinUnix, Socket::StdinTcp] {
+        let server = Server::new("fastcgi_echo", socket);
+        let mut kept = server.connect();
+        kept.ask(1, &get(1, KEEP, ""));
+        let process = PathBuf::from(format!("/proc/{}", server.pid()));
+        let mut sockets = 0;
+        for open in fs::read_dir(process.join("fd")).unwrap() {
+            // What a worker had open for a moment may be gone.
+            let Ok(open) = open.map(|it| it.path()) else {
+                continue;
+            };
+            let Ok(target) = fs::read_link(&open) else {
+                continue;
+            };
+            if !target.to_string_lossy().starts_with("socket:") {
+                continue;
+            }
+            sockets += 1;
+            let info = process.join("fdinfo").join(open.file_name().unwrap());
+            let info = fs::read_to_string(info).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            assert_ne!(flags & OFlags::CLOEXEC.bits(), 0, "{socket:?}: {open:?}");
+        }
+        assert!(sockets >= 2, "{sockets}");
+    }
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_what_the_connections_need() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("socket");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 100 && exec \"$0\" --listen \"$1\""]);
+    command.arg(example("fastcgi_echo")).arg(&socket);
+    command.stderr(Stdio::null());
+    let child = Killed(command.spawn().unwrap());
+    let address = Address::Unix(socket);
+    until("it listens", || Client::connect(&address).is_ok());
+    let mut client = Client::connect(&address).unwrap();
+    assert_eq!(client.ask(1, &get(1, 0, "")).text(), "ok");
+    let limit = prlimit_of(&child.0);
+    assert!(limit.current.unwrap_or(u64::MAX) >= limit.maximum.unwrap_or(u64::MAX).min(2048));
+}
+
+/// The limit of descriptors of a process.
+fn prlimit_of(process: &Child) -> Rlimit {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let mut numbers = line
+        .unwrap()
+        .split_ascii_whitespace()
+        .map(|it| it.parse().ok());
+    Rlimit {
+        current: numbers.next().unwrap(),
+        maximum: numbers.next().unwrap(),
+    }
+}
+
+#[test]
 fn having_no_descriptors_left_is_survived() {
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
     let mut server = setup.descriptors(64).start();
     let held: Vec<_> = (0..200).map(|_| server.connect()).collect();
     server.answers_at_once("200 connections under a limit of 64");
     let first = server.ask(&get(1, 0, "mode=count"));
-    assert!(first.cookie().is_some() || first.status() == 500);
-    drop(held);
-    assert!(server.is_running());
-    // Whose end was not seen yet has a descriptor.
-    until("descriptors are free again", || {
+    assert!(first.cookie().is_some() || first.status() == 503);
+    // Those that workers have for a moment leave no more for a session.
+    until("a session has a descriptor", || {
         let first = server.ask(&get(1, 0, "mode=count"));
         first.cookie().is_some()
     });
+    drop(held);
+    assert!(server.is_running());
 }
 
 /// Opens as many connections as asked, or as the test's own limit allows.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::epoll;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::io::Errno;
 
 use super::connection::{Connection, OpenConnections};
@@ -19,6 +19,8 @@ pub(super) struct IdleConnections {
     /// By what their events are known.
     by_number: Mutex<HashMap<u64, Connection>>,
     places: Arc<OpenConnections>,
+    /// Beyond this descriptor, connections leave the others to sessions and files.
+    descriptors: u64,
     is_stopping: AtomicBool,
 }
 
@@ -44,11 +46,16 @@ impl ConnectionHandle {
 }
 
 impl IdleConnections {
-    pub(super) fn new(epoll: OwnedFd, places: &Arc<OpenConnections>) -> Arc<Self> {
+    pub(super) fn new(
+        epoll: OwnedFd,
+        places: &Arc<OpenConnections>,
+        descriptors: u64,
+    ) -> Arc<Self> {
         Arc::new(IdleConnections {
             epoll,
             by_number: Mutex::default(),
             places: Arc::clone(places),
+            descriptors,
             is_stopping: AtomicBool::new(false),
         })
     }
@@ -77,6 +84,9 @@ impl IdleConnections {
             is_new,
             connection,
         } = open;
+        // It was the lowest that was free.
+        let descriptor = u64::try_from(connection.as_fd().as_raw_fd());
+        let is_scarce = is_new && descriptor.is_ok_and(|it| it >= self.descriptors);
         let (reads, writes) = connection.events();
         let mut once = epoll::EventFlags::ONESHOT;
         once.set(epoll::EventFlags::IN | epoll::EventFlags::RDHUP, reads);
@@ -103,6 +113,9 @@ impl IdleConnections {
             });
         }
         drop(idle);
+        if is_scarce {
+            self.close_one();
+        }
         self.make_room();
         None
     }

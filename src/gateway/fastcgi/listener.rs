@@ -58,11 +58,13 @@ pub(crate) fn is_on_stdin() -> bool {
 }
 
 impl Listener {
-    /// Descriptor 0.
+    /// Descriptor 0, which is empty from then on: a program that a handler starts would have the socket as its
+    /// input, and hold it when this one has ended.
     pub(super) fn from_stdin() -> Result<Self> {
-        let socket = io::stdin().as_fd().try_clone_to_owned();
-        let socket =
-            socket.map_err(|error| Error::io("cannot listen on", "descriptor 0", error))?;
+        let failed = |error| Error::io("cannot listen on", "descriptor 0", error);
+        let socket = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+        let nothing = File::open("/dev/null").map_err(failed)?;
+        rustix::stdio::dup2_stdin(nothing).map_err(|errno| failed(errno.into()))?;
         Listener::new(socket)
     }
 

@@ -109,7 +109,7 @@ impl<'a> Pool<'a> {
             listener,
             stop,
             late: Mutex::default(),
-            idle: IdleConnections::new(epoll, &places),
+            idle: IdleConnections::new(epoll, &places, limits.raise_descriptors()),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             waiting: AtomicUsize::new(0),
             may_be_more: AtomicBool::new(false),
@@ -391,7 +391,8 @@ impl<'a> Pool<'a> {
             let (number, is_new, idle) = (open.number, open.is_new, Arc::clone(&self.idle));
             // The thread waits for it.
             let _ = thread.send(Box::new(move |permit| {
-                let whole = connection.stream(&response, &body, &permit, &lines, reports);
+                let whole =
+                    connection.stream(&response, &body, &permit, &lines, reports);
                 let ended = whole.and_then(|connection| {
                     idle.hand_back(ConnectionHandle {
                         number,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::calls::retry;
 use crate::error::{Error, Result};
@@ -20,11 +20,20 @@ use crate::error::{Error, Result};
 const LOOKS: usize = 5;
 /// With so many abandoned waits for a file, its lock is held for ever: who comes now does not wait.
 const MAX_ABANDONED: usize = 64;
+/// With so many in the process, a wait for any file looks again and again instead, and leaves no thread behind.
+const MAX_ABANDONED_IN_ALL: usize = 128;
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// For each file, the helper threads whose caller has given up, and which wait on until the holder lets go.
 static ABANDONED: Mutex<BTreeMap<Inode, usize>> = Mutex::new(BTreeMap::new());
 
 /// A file by its device and number.
 type Inode = (u64, u64);
+
+/// How a lock is tried, and how it is waited for.
+type Calls = (
+    fn(&File) -> Result<(), TryLockError>,
+    fn(&File) -> io::Result<()>,
+);
 
 /// A file whose lock we hold. Dropped, it is unlocked.
 ///
@@ -61,8 +70,7 @@ impl<F: Borrow<File>> LockedFile<F> {
         wait: Duration,
         path: impl FnOnce() -> PathBuf,
     ) -> Result<Self, NotLocked<F>> {
-        let is_free = attempt(|| file.borrow().try_lock());
-        Self::wait(file, is_free, File::lock, left, wait, path)
+        Self::wait(file, (File::try_lock, File::lock), left, wait, path)
     }
 
     /// Takes the shared lock, which keeps writers away; otherwise as [`LockedFile::exclusive`].
@@ -71,20 +79,19 @@ impl<F: Borrow<File>> LockedFile<F> {
         wait: Duration,
         path: impl FnOnce() -> PathBuf,
     ) -> Result<Self, NotLocked<F>> {
-        let is_free = attempt(|| file.borrow().try_lock_shared());
-        Self::wait(file, is_free, File::lock_shared, wait, wait, path)
+        let calls: Calls = (File::try_lock_shared, File::lock_shared);
+        Self::wait(file, calls, wait, wait, path)
     }
 
     fn wait(
         file: F,
-        is_free: io::Result<bool>,
-        lock: fn(&File) -> io::Result<()>,
+        calls: Calls,
         left: Duration,
         wait: Duration,
         path: impl FnOnce() -> PathBuf,
     ) -> Result<Self, NotLocked<F>> {
-        let locked = match is_free {
-            Ok(false) if !left.is_zero() => wait_in_thread(file.borrow(), left, lock),
+        let locked = match attempt(|| calls.0(file.borrow())) {
+            Ok(false) if !left.is_zero() => wait_for(file.borrow(), left, calls),
             tried => tried,
         };
         let error = match locked {
@@ -123,18 +130,48 @@ fn attempt(mut lock: impl FnMut() -> Result<(), TryLockError>) -> io::Result<boo
     })
 }
 
+fn wait_for(file: &File, wait: Duration, (try_lock, lock): Calls) -> io::Result<bool> {
+    let stat = file.metadata()?;
+    let inode = (stat.dev(), stat.ino());
+    let (of_this, of_all) = {
+        let abandoned = abandoned();
+        let of_this = abandoned.get(&inode).copied();
+        (of_this.unwrap_or(0), abandoned.values().sum::<usize>())
+    };
+    if of_this >= MAX_ABANDONED {
+        Ok(false)
+    } else if of_all >= MAX_ABANDONED_IN_ALL {
+        look_again(file, wait, try_lock)
+    } else {
+        wait_in_thread(file, wait, lock, inode)
+    }
+}
+
+/// Tries until it is time to give up. A process that takes the lock often may be quicker each time.
+fn look_again(
+    file: &File,
+    wait: Duration,
+    try_lock: fn(&File) -> Result<(), TryLockError>,
+) -> io::Result<bool> {
+    let started = Instant::now();
+    while !attempt(|| try_lock(file))? {
+        let left = wait.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        thread::sleep(left.min(LOOK_AGAIN));
+    }
+    Ok(true)
+}
+
 /// A helper thread waits in flock(2). Polling would starve: the process that has just released the lock
 /// takes it again before a sleeper wakes.
 fn wait_in_thread(
     file: &File,
     wait: Duration,
     lock: fn(&File) -> io::Result<()>,
+    inode: Inode,
 ) -> io::Result<bool> {
-    let stat = file.metadata()?;
-    let inode = (stat.dev(), stat.ino());
-    if abandoned().get(&inode).is_some_and(|n| *n >= MAX_ABANDONED) {
-        return Ok(false);
-    }
     // The same open file description: a lock through the clone is the file's own.
     let clone = file.try_clone()?;
     // A rendezvous: either the lock is handed over, or the helper knows that the caller waits no more.
@@ -279,6 +316,32 @@ mod tests {
             let _locked = waiter.join().unwrap();
             assert!(LockedFile::try_exclusive(&one).unwrap().is_none());
         });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn many_locks_that_are_held_leave_few_threads_behind_and_others_are_waited_for() {
+        let held: Vec<_> = (0..MAX_ABANDONED_IN_ALL + 50)
+            .map(|_| {
+                let (_named, one, two) = two_handles();
+                let locked = take(one, Duration::ZERO).unwrap();
+                let busy = take(two, Duration::from_millis(1)).unwrap_err();
+                assert!(matches!(busy, Error::Busy { .. }));
+                locked
+            })
+            .collect();
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let name = |thread: io::Result<fs::DirEntry>| {
+            fs::read_to_string(thread.unwrap().path().join("comm"))
+        };
+        let helpers = threads
+            .map(name)
+            .filter(|it| it.as_ref().is_ok_and(|it| it == "session lock\n"));
+        // Other tests have some.
+        let most = MAX_ABANDONED_IN_ALL + 25;
+        assert!(helpers.count() <= most);
+        a_waiter_gets_the_lock_when_the_holder_lets_go();
+        drop(held);
     }
 
     #[test]
