@@ -66,6 +66,7 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
         response,
         body,
         manager,
+        session,
     } = answer;
     // Before the response: a server that is still writing the body reads nothing of ours.
     let left = body.remaining();
@@ -79,7 +80,7 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
         match body.run(&mut Stdout, response.announced()) {
             StreamEnd::Whole => {}
             StreamEnd::ClientLeft => return,
-            StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref())),
+            StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref(), session.as_ref())),
         }
     }
     if let Some(manager) = manager {

@@ -144,7 +144,9 @@ impl RequestBuilder {
         let mut body = Collected(response.content(head_only).to_vec());
         if let Some(stream) = response.stream_body(head_only) {
             match stream.run(&mut body, response.announced()) {
-                StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref())),
+                StreamEnd::Failed(reason) => {
+                    drop(report_cut(reason.as_deref(), answer.session.as_ref()));
+                }
                 StreamEnd::Whole | StreamEnd::ClientLeft => {}
             }
         }

@@ -4,6 +4,7 @@
 //! its session is unlocked, and a line that stderr does not take at once is lost and counted.
 //! Descriptor 2 is never made non-blocking: the web server has it, too.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -160,15 +161,19 @@ pub(crate) fn report_everything() {
 }
 
 fn report_panic(info: &PanicHookInfo<'_>) {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or_default();
+    let text = panic_text(info.payload());
     let place = info.location().map(|place| format!(" at {place}"));
     report(&format!("panicked{}: {text}", place.unwrap_or_default()));
     if cfg!(panic = "abort") {
         write_all(&take_kept());
     }
+}
+
+/// What was said with a panic.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or_default()
 }
 
 /// Warnings of the library go to stderr, unless the program has its own logger.

@@ -13,7 +13,7 @@ use log::kv::Value;
 use crate::config::{CacheLimiter, ClearSiteData, Config};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result, described, ours_in, printable};
-use crate::gateway::error_log::{REQUEST_TARGET, report};
+use crate::gateway::error_log::{REQUEST_TARGET, panic_text, report};
 use crate::gateway::error_page::{Page, Reason};
 use crate::http::body::Body;
 use crate::http::origin::is_https;
@@ -49,12 +49,15 @@ pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) body: Body,
     pub(crate) manager: Option<SessionManager>,
+    /// Of a response that is a stream.
+    pub(crate) session: Option<SessionDigest>,
 }
 
 /// What is answered in place of a response that may be sent.
 enum Failed {
     Answer(Response),
-    Page(Reason),
+    /// With what a logger of the program's is told; the line of the log is there.
+    Page(Reason, String),
     Error(BoxError),
 }
 
@@ -76,7 +79,8 @@ pub(crate) fn answer(
     let page = |reason| handler.page(reason, Some(&params));
     let finished = match result {
         Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
-            Err(Failed::Page(Reason::Unavailable))
+            let line = "a response is not streamed: no other can be at the moment";
+            Err(Failed::Page(Reason::Unavailable, line.to_owned()))
         }
         Ok(Ok(response)) if response.status().is_server_error() => Err(Failed::Answer(response)),
         Ok(Ok(response)) => match visit.finish(response.status()) {
@@ -85,9 +89,10 @@ pub(crate) fn answer(
         },
         Ok(Err(error)) => Err(Failed::Error(error)),
         // The panic hook has said why.
-        Err(_) => Err(Failed::Page(Reason::Status(
-            StatusCode::INTERNAL_SERVER_ERROR,
-        ))),
+        Err(payload) => Err(Failed::Page(
+            Reason::Status(StatusCode::INTERNAL_SERVER_ERROR),
+            format!("the handler panicked: {}", panic_text(&*payload)),
+        )),
     };
     // And whether it is that response still.
     let with_headers =
@@ -100,8 +105,12 @@ pub(crate) fn answer(
             Ok(response) => (response, true),
             Err(error) => (page(failure(&error, visit.digest(), is_get)), false),
         };
+    let mut stream_session = None;
     let (response, manager) = match finished {
         Ok((response, mut outcome)) => {
+            if response.stream_body(is_head).is_some() {
+                stream_session = visit.digest();
+            }
             let manager = outcome.manager.take();
             let (response, is_that) = with_headers(response, outcome, &visit, is_get);
             (response, manager.filter(|_| is_that))
@@ -112,8 +121,16 @@ pub(crate) fn answer(
             // own page and logger do.
             let outcome = visit.abandon();
             let response = match failed {
-                Failed::Answer(response) => response,
-                Failed::Page(reason) => page(reason),
+                Failed::Answer(response) => {
+                    if let Some(line) = response.unreadable() {
+                        report_request(line, None, session.as_ref());
+                    }
+                    response
+                }
+                Failed::Page(reason, line) => {
+                    log_request(&in_session(&line, session.as_ref()), None, session.as_ref());
+                    page(reason)
+                }
                 Failed::Error(error) => page(failure(&*error, session, is_get)),
             };
             (with_headers(response, outcome, &visit, false).0, None)
@@ -123,6 +140,7 @@ pub(crate) fn answer(
         response,
         body,
         manager,
+        session: stream_session,
     }
 }
 
@@ -247,12 +265,7 @@ fn failure(
     is_get: bool,
 ) -> Reason {
     let (line, kind) = described(error);
-    let in_session = session.as_ref().map(|it| format!(" (session {it})"));
-    report_request(
-        &(line + &in_session.unwrap_or_default()),
-        error,
-        session.as_ref(),
-    );
+    report_request(&line, Some(error), session.as_ref());
     match kind {
         Some(kind) if kind.is_replaced => Reason::Replaced { is_get },
         Some(kind) if kind.status == StatusCode::SERVICE_UNAVAILABLE => Reason::Unavailable,
@@ -261,9 +274,29 @@ fn failure(
     }
 }
 
-/// Reports an error of a request, to the program's own logger with what a machine may look for, too.
-fn report_request(line: &str, error: &(dyn StdError + 'static), session: Option<&SessionDigest>) {
-    report(line);
+fn in_session(line: &str, session: Option<&SessionDigest>) -> String {
+    let session = session.map(|it| format!(" (session {it})"));
+    format!("{line}{}", session.unwrap_or_default())
+}
+
+/// Reports an error of a request, to the program's own logger, too. Returns the line.
+fn report_request(
+    line: &str,
+    error: Option<&(dyn StdError + 'static)>,
+    session: Option<&SessionDigest>,
+) -> String {
+    let line = in_session(line, session);
+    report(&line);
+    log_request(&line, error, session);
+    line
+}
+
+/// Tells the program's own logger of an error of a request, with what a machine may look for.
+fn log_request(
+    line: &str,
+    error: Option<&(dyn StdError + 'static)>,
+    session: Option<&SessionDigest>,
+) {
     if !log::log_enabled!(target: REQUEST_TARGET, log::Level::Error) {
         return;
     }
@@ -271,7 +304,7 @@ fn report_request(line: &str, error: &(dyn StdError + 'static), session: Option<
     if let Some(session) = session {
         fields.push(("session", Value::from(session.as_str())));
     }
-    if let Some(Error::Busy { waited, holder }) = ours_in(error) {
+    if let Some(Error::Busy { waited, holder }) = error.and_then(ours_in) {
         let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         fields.push(("waitedMs", Value::from(waited)));
         if let Some(holder) = holder {
@@ -291,9 +324,8 @@ fn report_request(line: &str, error: &(dyn StdError + 'static), session: Option<
 }
 
 /// Tells the log that the client has the beginning of a response alone; returns the line.
-pub(crate) fn report_cut(reason: Option<&str>) -> String {
+pub(crate) fn report_cut(reason: Option<&str>, session: Option<&SessionDigest>) -> String {
     let reason = reason.unwrap_or("its handler panicked");
     let line = format!("a streamed response is cut off: {reason}");
-    report(&line);
-    line
+    report_request(&line, None, session)
 }

@@ -107,11 +107,7 @@ impl Response {
         match OpenFile::below(root.as_ref(), path) {
             Ok(Some(file)) => file.response(path),
             Ok(None) => Response::text("Not found\n").with_status(StatusCode::NOT_FOUND),
-            Err(error) => {
-                log::warn!("{}", error.one_line());
-                let page = Response::text("The file cannot be read.\n");
-                page.with_status(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Err(error) => Response::of_unreadable(error.one_line()),
         }
     }
 
@@ -157,11 +153,7 @@ impl Response {
         let mut bytes = Vec::new();
         match file.copy(start, end, &mut bytes) {
             Ok(()) => self.with_body(bytes),
-            Err(error) => {
-                log::warn!("a file cannot be read: {error}");
-                let page = Response::text("The file cannot be read.\n");
-                page.with_status(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Err(error) => Response::of_unreadable(format!("a file cannot be read: {error}")),
         }
     }
 

@@ -39,6 +39,8 @@ enum Source {
     Stream(StreamBody),
     /// What is sent of it depends on the request.
     File(Arc<OpenFile>),
+    /// The body is in memory, and says that the file could not be read; the log is told why.
+    Unreadable(String),
 }
 
 impl Response {
@@ -214,8 +216,29 @@ impl Response {
     pub(crate) fn in_memory(mut self) -> Option<Self> {
         match std::mem::replace(&mut self.source, Source::Memory) {
             Source::Memory => Some(self),
+            Source::Unreadable(reason) => {
+                log::warn!("{reason}");
+                Some(self)
+            }
             Source::File(file) => file.read().ok().map(|body| self.with_body(body)),
             Source::Stream(_) => None,
+        }
+    }
+
+    /// The answer when a file cannot be read.
+    pub(crate) fn of_unreadable(reason: String) -> Self {
+        let page = Response::text("The file cannot be read.\n");
+        Response {
+            source: Source::Unreadable(reason),
+            ..page.with_status(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+
+    /// Why the file could not be read.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        match &self.source {
+            Source::Unreadable(reason) => Some(reason),
+            _ => None,
         }
     }
 

@@ -83,6 +83,16 @@ fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
     // The line of the log that every program writes is there, too, and once.
     let seen = failed.stderr.matches("own_pages: on purpose").count();
     assert_eq!(seen, 1, "{failed:#?}");
+    for mode in ["panic", "stream", "file"] {
+        let request = Cgi::new("own_pages", &site).visitor(&id);
+        let failed = request.query(&format!("mode={mode}")).run();
+        let line = logged(&failed);
+        let expected = format!("cgi_session::request: session={digest} text=");
+        assert!(
+            line.starts_with(&expected) && line.contains("on purpose"),
+            "{line}"
+        );
+    }
     let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
     let held = manager.start(format!("sessionId={id}")).unwrap();
     let busy = Cgi::new("own_pages", &site).visitor(&id).run();

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io;
 use std::process::ExitCode;
 
 use cgi_session::{ErrorPage, Program, Request, Response, SessionManager};
@@ -24,6 +25,10 @@ fn handler(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Syn
     match request.query("mode").as_deref() {
         Some("fail") => Err("on purpose".into()),
         Some("panic") => panic!("on purpose"),
+        Some("stream") => Ok(Response::stream("text/plain", |_| {
+            Err(io::Error::other("on purpose"))
+        })),
+        Some("file") => Ok(Response::file("/on purpose", "file")),
         _ => Ok(Response::text("ok")),
     }
 }

@@ -381,7 +381,12 @@ impl<'a> Pool<'a> {
         if !error_log.server {
             lines.clear();
         }
-        let Answer { response, body, .. } = answer;
+        let Answer {
+            response,
+            body,
+            session,
+            ..
+        } = answer;
         drop(body);
         if let Some(thread) = stream_thread
             && let Some(body) = response.stream_body(head_only).cloned()
@@ -392,7 +397,7 @@ impl<'a> Pool<'a> {
             // The thread waits for it.
             let _ = thread.send(Box::new(move |permit| {
                 let whole =
-                    connection.stream(&response, &body, &permit, &lines, reports);
+                    connection.stream(&response, &body, &permit, &lines, reports, session.as_ref());
                 let ended = whole.and_then(|connection| {
                     idle.hand_back(ConnectionHandle {
                         number,

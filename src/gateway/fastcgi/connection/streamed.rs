@@ -11,6 +11,7 @@ use crate::gateway::error_log;
 use crate::gateway::runner::report_cut;
 use crate::http::response::Response;
 use crate::http::stream::{StreamBody, StreamEnd, StreamSink};
+use crate::id::SessionDigest;
 
 impl Connection {
     /// Sends the response, and lines for the server's log. `reports` says whether a failure goes to stderr, and
@@ -22,6 +23,7 @@ impl Connection {
         permit: &StreamPermit,
         log: &[String],
         reports: (bool, bool),
+        session: Option<&SessionDigest>,
     ) -> Option<Self> {
         let Stage::Running(stdin) = &mut self.stage else {
             return None;
@@ -55,7 +57,7 @@ impl Connection {
             }
             // A connection that is closed without END_REQUEST is what tells the server.
             StreamEnd::Failed(reason) => {
-                let (line, lines) = error_log::keep(|| report_cut(reason.as_deref()));
+                let (line, lines) = error_log::keep(|| report_cut(reason.as_deref(), session));
                 if reports.0 {
                     error_log::write_all(&lines);
                 }
