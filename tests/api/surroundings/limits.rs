@@ -61,7 +61,7 @@ fn where_files_may_not_grow_an_error_is_a_page_and_the_old_state_stays() {
 #[test]
 fn with_any_number_of_descriptors_a_request_is_served_or_refused() {
     let ends = under((3..=12).map(|number| format!("ulimit -n {number}")));
-    includes(&ends, &["Served", "Refused(500)"]);
+    includes(&ends, &["Served", "Refused(503)"]);
 }
 
 #[test]
