@@ -137,7 +137,7 @@ pub use session::{Session, SessionManager, Snapshot, UserSession};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
 #[doc(hidden)]
-pub use store::is_of_its_own;
+pub use store::is_dedicated;
 pub use store::{
     CustomFunctions, CustomResult, CustomStore, EachExpired, Examination, FileStore, Lease,
     MemoryStore, Store, StoreKind, Stored, Sweep, SweepEvent, SweepReport, Uninstalled, Visitor,

@@ -30,7 +30,7 @@ pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use expiry::{Expiry, has_passed};
 pub use file::FileStore;
-pub use files::directory::is_of_its_own;
+pub use files::directory::is_dedicated;
 pub use files::locks::{SessionLock, SessionLocks, SweepLock};
 pub use open::StoreKind;
 pub(crate) use open::open;

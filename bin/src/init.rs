@@ -155,7 +155,7 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
     match owner {
         Some(owner) if owner.uid != existing.uid => {
             let handle = owner.handle();
-            let advice = if cgi_session::is_of_its_own(directory) {
+            let advice = if cgi_session::is_dedicated(directory) {
                 format!("to give it away: chown -R {handle} {shown}")
             } else {
                 "it is not for sessions alone: name a directory of its own in storageFileDir"

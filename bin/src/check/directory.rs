@@ -102,7 +102,7 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
 
 /// A command that changes the directory, unless it holds other things too.
 fn unless_shared(path: &Path, command: String) -> String {
-    if cgi_session::is_of_its_own(path) {
+    if cgi_session::is_dedicated(path) {
         command
     } else {
         "name a directory of its own in storageFileDir".to_owned()

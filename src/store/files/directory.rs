@@ -457,7 +457,7 @@ const NAME_ANOTHER: &str =
 /// Whether a directory is for sessions alone, as far as its name and its entries show: its owner and mode may be
 /// changed then. It is not one of the system's, and holds nothing else.
 #[must_use]
-pub fn is_of_its_own(path: &Path) -> bool {
+pub fn is_dedicated(path: &Path) -> bool {
     let is_ours = |name: &[u8]| {
         let shard = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
         let own = matches!(name, b".gc" | b".count" | b".users" | b".sweep");
@@ -477,7 +477,7 @@ pub fn is_of_its_own(path: &Path) -> bool {
 /// What is wrong with the owner and the mode of a directory.
 fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item = Error> {
     let owner = (stat.st_uid != uid).then(|| {
-        let hint = if is_of_its_own(path) {
+        let hint = if is_dedicated(path) {
             format!("running as uid {uid}; try: chown {uid} {}", path.display())
         } else {
             NAME_ANOTHER.to_owned()
@@ -487,7 +487,7 @@ fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item 
     let mode = Mode::from_raw_mode(stat.st_mode);
     let mode = mode.intersects(Mode::WGRP | Mode::WOTH).then(|| {
         let mode = mode.bits();
-        let hint = if is_of_its_own(path) {
+        let hint = if is_dedicated(path) {
             format!("try: chmod 0700 {}", path.display())
         } else {
             NAME_ANOTHER.to_owned()
@@ -503,7 +503,7 @@ fn advice(path: &Path, errno: Errno) -> String {
     if let Some(advice) = system_advice(path, errno) {
         return advice;
     }
-    if path.is_dir() && !is_of_its_own(path) {
+    if path.is_dir() && !is_dedicated(path) {
         return NAME_ANOTHER.to_owned();
     }
     let uid = rustix::process::geteuid().as_raw();
