@@ -59,6 +59,7 @@ const MAX_GRACE: Duration = Duration::from_secs(300);
 pub struct Session {
     manager: Arc<ManagerInner>,
     contents: Box<Contents>,
+    flashes: Box<Flashed>,
     /// None until the session is first stored.
     id: Option<SessionId>,
     lease: Option<Box<dyn Lease>>,
@@ -155,6 +156,7 @@ impl Session {
         Session {
             manager,
             contents,
+            flashes: Box::default(),
             id: None,
             lease: None,
             guard: None,
@@ -204,7 +206,7 @@ impl Session {
     fn of_client(mut self, id: &SessionId, by: By) -> Self {
         self.id = Some(id.clone());
         self.presented.by = by;
-        self.contents.flashes.values = std::mem::take(&mut self.contents.namespaces.notes.flash);
+        self.flashes.values = std::mem::take(&mut self.contents.namespaces.notes.flash);
         self
     }
 
@@ -212,7 +214,7 @@ impl Session {
     /// need of it.
     fn close(mut self) -> Closed {
         let replaced = self.contents.namespaces.notes.flash.keys().cloned();
-        self.contents.flashes.used.get_mut().extend(replaced);
+        self.flashes.used.get_mut().extend(replaced);
         Closed {
             cookie: self.cookie_value().map(|value| ClosedCookie {
                 value,
@@ -222,7 +224,7 @@ impl Session {
                 last_access: self.last_access(),
                 rights: self.rights,
             }),
-            flashes: self.contents.flashes,
+            flashes: *self.flashes,
             id: self.id,
         }
     }
@@ -230,10 +232,10 @@ impl Session {
     /// Continues with the flash values that this request had before; a request that is no page uses none up.
     fn continue_with(&mut self, before: Option<Flashed>, is_page: bool) {
         if let Some(before) = before {
-            let stored = std::mem::replace(&mut self.contents.flashes, before).values;
-            self.contents.namespaces.notes.flash = self.contents.flashes.reopen(stored);
+            let stored = std::mem::replace(&mut *self.flashes, before).values;
+            self.contents.namespaces.notes.flash = self.flashes.reopen(stored);
         }
-        self.contents.flashes.stay = !is_page;
+        self.flashes.stay = !is_page;
     }
 
     /// Whether this request made the session: the visitor's first.

@@ -69,7 +69,9 @@ impl Limits {
     /// need. Returns how many of them connections may take: the others are left for sessions and files.
     #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     pub(crate) fn raise_descriptors(&self) -> u64 {
-        let wanted = 2 * self.connections as u64 + 1024;
+        let wanted = (self.connections as u64)
+            .saturating_mul(2)
+            .saturating_add(1024);
         // Without an answer there is no limit to keep to, and running out is survived.
         let most = rlimit::increase_nofile_limit(wanted).unwrap_or(u64::MAX);
         most - most / 4

@@ -27,6 +27,9 @@ use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
 use crate::store::StoreKind;
 
+/// No timeout is longer: a deadline must be a moment that clocks have.
+const LONGEST: Duration = Duration::from_secs(crate::config::MAX_TIME);
+
 /// Answers the requests that a web server hands over, with a session for the handler.
 ///
 /// The same program serves both ways. Started with a listening socket as descriptor 0, or one of
@@ -233,7 +236,7 @@ impl Program {
     /// How long a connection may be silent between requests or amid the parameters of one, by default
     /// 60 s. It holds no worker.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.idle_timeout = timeout;
+        self.limits.idle_timeout = timeout.min(LONGEST);
         self
     }
 
@@ -247,13 +250,13 @@ impl Program {
     /// what is not taken is in memory: up to 64 times `bodyBuffer` and 32 KiB for each connection; 64 MiB
     /// of responses, beyond which the slowest are cut off.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.read_timeout = timeout;
+        self.limits.read_timeout = timeout.min(LONGEST);
         self
     }
 
     /// How long the server may take nothing of a response, by default 60 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.write_timeout = timeout;
+        self.limits.write_timeout = timeout.min(LONGEST);
         self
     }
 }

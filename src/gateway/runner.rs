@@ -108,6 +108,9 @@ pub(crate) fn answer(
     let mut stream_session = None;
     let (response, manager) = match finished {
         Ok((response, mut outcome)) => {
+            if let Some(line) = response.unreadable() {
+                report_request(line, None, visit.digest().as_ref());
+            }
             if response.stream_body(is_head).is_some() {
                 stream_session = visit.digest();
             }

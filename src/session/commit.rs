@@ -87,7 +87,7 @@ impl Session {
     /// The values as they are to be stored, without the flash values that were used up.
     fn values_to_store(&mut self) -> Result<Vec<u8>> {
         let notes = &mut self.contents.namespaces.notes;
-        let left = self.contents.flashes.beside(&notes.flash);
+        let left = self.flashes.beside(&notes.flash);
         let own = mem::replace(&mut notes.flash, left);
         let json = self.contents.to_json();
         self.contents.namespaces.notes.flash = own;
@@ -98,10 +98,7 @@ impl Session {
     fn changed_values(&mut self) -> Result<Option<Vec<u8>>> {
         let namespaces = &self.contents.namespaces;
         let has_own_flash = !namespaces.notes.flash.is_empty();
-        if !namespaces.has_changed()
-            && !has_own_flash
-            && self.contents.flashes.used.get_mut().is_empty()
-        {
+        if !namespaces.has_changed() && !has_own_flash && self.flashes.used.get_mut().is_empty() {
             return Ok(None);
         }
         let json = self.values_to_store()?;

@@ -7,7 +7,6 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::{Namespaces, Record};
-use crate::session::notes::Flashed;
 use crate::store::Stored;
 
 /// A record and the values in it. It is large: sessions are moved from hand to hand without it.
@@ -16,7 +15,6 @@ pub(super) struct Contents {
     /// As it is stored, or as it would be stored first.
     pub(super) record: Record,
     pub(super) namespaces: Namespaces,
-    pub(super) flashes: Flashed,
     /// None of a new session.
     pub(super) last_access: Option<SystemTime>,
 }
@@ -27,7 +25,6 @@ impl Contents {
         Box::new(Contents {
             record: Record::new(now),
             namespaces: Namespaces::new(&config.app, config.max_key_length),
-            flashes: Flashed::default(),
             last_access: None,
         })
     }
@@ -51,7 +48,6 @@ impl Contents {
                 reason: error.to_string(),
             })?,
             record,
-            flashes: Flashed::default(),
             last_access: Some(last_access),
         }))
     }

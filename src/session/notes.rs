@@ -101,13 +101,9 @@ impl Session {
     ///
     /// [`Error::Value`](crate::Error::Value) when the value is not a `T`; it is used up anyway.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let text = self.contents.flashes.values.get(key);
-        if !self.contents.flashes.stay && text.is_some() {
-            self.contents
-                .flashes
-                .used
-                .borrow_mut()
-                .insert(key.to_owned());
+        let text = self.flashes.values.get(key);
+        if !self.flashes.stay && text.is_some() {
+            self.flashes.used.borrow_mut().insert(key.to_owned());
         }
         typed(text.map(|text| &**text), key)
     }
@@ -115,7 +111,7 @@ impl Session {
     /// Leaves all that [`Session::flashed`] finds for the next page too, read or not, for a page that
     /// only leads on to another.
     pub fn keep_flash(&mut self) {
-        for (key, text) in &self.contents.flashes.values {
+        for (key, text) in &self.flashes.values {
             let kept = &mut self.contents.namespaces.notes.flash;
             kept.entry(key.clone()).or_insert_with(|| text.clone());
         }

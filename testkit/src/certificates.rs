@@ -50,7 +50,11 @@ pub fn wrong_ones_are_told<T>(
     certificates: &Certificates,
     open: impl Fn(&str, &str) -> Result<T, Error>,
 ) {
-    let key = fs::read(certificates.path("client.key")).unwrap();
+    let key = fs::read_to_string(certificates.path("client.key")).unwrap();
+    for (name, line_end) in [("escaped.key", "\\n"), ("joined.key", "")] {
+        fs::write(certificates.path(name), key.replace('\n', line_end)).unwrap();
+        set_mode(&certificates.directory().join(name), 0o600);
+    }
     fs::write(certificates.path("none.pem"), "nothing").unwrap();
     fs::write(certificates.path("bad.pem"), BAD).unwrap();
     fs::write(certificates.path("shown.key"), key).unwrap();
@@ -73,6 +77,9 @@ pub fn wrong_ones_are_told<T>(
             ["databaseKeyFile", "others can read it"],
         ),
         ("client.pem", "none.pem", ["databaseKeyFile", "no key (PEM"]),
+        ("client.pem", "escaped.key", ["databaseKeyFile", "no PEM"]),
+        ("client.pem", "joined.key", ["databaseKeyFile", "no PEM"]),
+        ("joined.key", "client.key", ["databaseCertFile", "no PEM"]),
         (
             "absent.pem",
             "client.key",
@@ -90,6 +97,7 @@ pub fn wrong_ones_are_told<T>(
         let line = error.one_line();
         let is_told = words.iter().all(|word| line.contains(word));
         assert!(is_told, "{words:?} of {certificate} and {key}: {line}");
+        assert!(line.len() < 400, "is the key in it? {line}");
     }
 }
 

@@ -309,10 +309,13 @@ fn a_peer_that_never_reads_is_given_up() {
 #[test]
 fn a_body_that_stalls_is_given_up() {
     let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    // However long the first byte may take.
+    let setup = setup.variable("CGI_SESSION_BODY_TIMEOUT", "1h");
     let server = setup.variable("ECHO_READ", 200).start();
     let mut client = server.connect();
+    let begun = head(1, 0, &params("POST", "mode=body", &[]));
     client
-        .send(&head(1, 0, &params("POST", "mode=body", &[])))
+        .send(&[&begun[..], &record(STDIN, 1, b"x")].concat())
         .unwrap();
     assert_eq!(client.reply(1).unwrap().status(), 408);
     server.answers_at_once("a body that stalled");

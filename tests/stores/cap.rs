@@ -9,13 +9,36 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::{Error, FileStore, Record, SessionId, Store, Sweep};
 
-use crate::support::{DEADLINE, IDLE, Place, ago, ahead, marker, record, record_until, unix};
+use crate::support::{
+    DEADLINE, IDLE, Place, ago, ahead, marker, record, record_until, set_modified, unix,
+};
 
 fn full_error(place: &Place, now: SystemTime) -> Option<Error> {
     let id = SessionId::generate().unwrap();
     let created = place.store.create(&id.digest(), &record(1), now);
     assert_eq!(place.exists(&id), created.is_ok());
     created.err()
+}
+
+#[test]
+fn creators_at_once_are_all_refused_by_a_full_store() {
+    let place = Place::with(&[("maxSessions", "3"), ("whenFull", "refuse")]);
+    place.create_many(3);
+    let now = SystemTime::now();
+    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    for _ in 0..20 {
+        // Each may look for sessions that have expired.
+        set_modified(&place.file(".gc"), ago(60));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let error = full_error(&place, now);
+                    assert!(matches!(error, Some(Error::Full { .. })), "{error:?}");
+                });
+            }
+        });
+        assert_eq!((place.sessions(), place.count()), (3, 3));
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Place {
 
     /// Makes `.count` say this.
     pub(crate) fn set_count(&self, sessions: u64) {
-        let numbers = [sessions, sessions, 0].map(u64::to_le_bytes);
+        let numbers = [sessions, sessions, 0, 0].map(u64::to_le_bytes);
         fs::write(self.file(".count"), numbers.as_flattened()).unwrap();
     }
 

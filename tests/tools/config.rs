@@ -141,15 +141,17 @@ fn what_moves_the_cursor_is_shown_escaped() {
     let finished = Finished::of(tool("check").arg("--config").arg(separator));
     assert!(finished.stdout.contains(r"/a\u{2028}b"), "{finished:?}");
     assert!(!finished.stdout.contains('\u{2028}'), "{finished:?}");
-    let hostile = "\u{1b}[2J\u{7}\u{9b}\u{2028}x";
-    for line in [
-        format!("storageFileDir = /{hostile}"),
-        format!("{hostile} = 1"),
+    for (line, shown) in [
+        (
+            "storageFileDir = /\u{1b}[2J\u{7}\u{9b}\u{2028}x",
+            r"\u{1b}[2J\u{7}\u{9b}\u{2028}x",
+        ),
+        ("\u{1b}[2J\u{7}\u{9b}x = 1", r"\u{1b}[2J\u{7}\u{9b}x"),
     ] {
-        let file = site.configuration(&line);
+        let file = site.configuration(line);
         let finished = Finished::of(tool("config").arg("--config").arg(file));
         let finished = finished.exits_with(78);
-        let finished = finished.complains(r"\u{1b}[2J\u{7}\u{9b}\u{2028}x");
+        let finished = finished.complains(shown);
         assert!(!finished.stderr.contains(['\u{1b}', '\u{9b}', '\u{2028}']));
     }
 }

@@ -11,8 +11,11 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::access::wrong;
 
+/// Of a file that cannot be read as PEM. The reasons of the parser hold lines of the file, which may be a key.
+const NO_PEM: &str =
+    "it is no PEM: BEGIN, END and what is between them stand in lines of their own";
+
 /// What a server may ask for, checked.
-#[derive(Debug)]
 pub struct Identity {
     /// The certificate and those that vouch for it.
     pub certificates: Vec<CertificateDer<'static>>,
@@ -52,7 +55,7 @@ pub fn identity(config: &Config) -> Result<Option<Identity>> {
             let reason = "it holds no key (PEM, not encrypted)";
             wrong(config, "databaseKeyFile", &reason)
         }
-        error => wrong(config, "databaseKeyFile", &error),
+        _ => wrong(config, "databaseKeyFile", &NO_PEM),
     })?;
     let both = CertifiedKey::from_der(
         certificates.clone(),
@@ -119,7 +122,7 @@ pub fn provide() {
 /// The certificates of a file.
 fn certificates(config: &Config, file: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    let found = found.map_err(|error| wrong(config, file, &error))?;
+    let found = found.map_err(|_| wrong(config, file, &NO_PEM))?;
     if found.is_empty() {
         return Err(wrong(config, file, &"it holds no certificates (PEM)"));
     }

@@ -114,7 +114,7 @@ impl IdleConnections {
         }
         drop(idle);
         if is_scarce {
-            self.close_one();
+            self.close_one(Some(number));
         }
         self.make_room();
         None
@@ -141,11 +141,13 @@ impl IdleConnections {
         }
     }
 
-    /// Closes the connection that has been idle longest; tells whether there was one.
-    pub(super) fn close_one(&self) -> bool {
+    /// Closes the connection that has been silent longest, before all one between two requests; tells whether there
+    /// was one.
+    pub(super) fn close_one(&self, except: Option<u64>) -> bool {
         let mut idle = self.now();
-        let open = idle.iter();
-        let oldest = open.min_by_key(|(_, connection)| connection.last_active);
+        let others = idle.iter().filter(|(number, _)| Some(**number) != except);
+        let oldest = others
+            .min_by_key(|(_, it)| (it.is_owed() || !it.is_between_requests(), it.last_active));
         let oldest = oldest.map(|(number, _)| *number);
         let connection = oldest.and_then(|number| idle.remove(&number));
         drop(idle);

@@ -63,7 +63,11 @@ impl Listener {
     pub(super) fn from_stdin() -> Result<Self> {
         let failed = |error| Error::io("cannot listen on", "descriptor 0", error);
         let socket = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-        let nothing = File::open("/dev/null").map_err(failed)?;
+        // A chroot may have no /dev/null; a pipe that nobody writes to is as empty.
+        let nothing = File::open("/dev/null")
+            .map(OwnedFd::from)
+            .or_else(|_| io::pipe().map(|(nothing, _)| nothing.into()));
+        let nothing = nothing.map_err(failed)?;
         rustix::stdio::dup2_stdin(nothing).map_err(|errno| failed(errno.into()))?;
         Listener::new(socket)
     }

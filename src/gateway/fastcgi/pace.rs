@@ -35,7 +35,12 @@ impl Pace {
             (_, rate) => Duration::from_micros(bytes.saturating_mul(1_000_000) / rate),
         };
         let left = self.left.saturating_sub(waited);
-        self.left = left.max(left.saturating_add(earned).min(self.longest_pause));
+        // The first byte may be waited for longer than any after it.
+        self.left = if bytes == 0 {
+            left
+        } else {
+            left.saturating_add(earned).min(self.longest_pause)
+        };
     }
 }
 

@@ -267,7 +267,7 @@ impl<'a> Pool<'a> {
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => None,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 // The connection that has been idle longest makes room.
-                if !self.idle.close_one() {
+                if !self.idle.close_one(None) {
                     thread::sleep(NO_DESCRIPTOR);
                 }
                 None
@@ -288,7 +288,7 @@ impl<'a> Pool<'a> {
     /// A connection that was accepted, if there is a place for it.
     fn begin(&self, socket: OwnedFd) -> Option<ConnectionHandle> {
         let (place, taken) = ConnectionPermit::take(&self.places);
-        if taken >= self.limits.connections && !self.idle.close_one() {
+        if taken >= self.limits.connections && !self.idle.close_one(None) {
             return None;
         }
         Some(ConnectionHandle {

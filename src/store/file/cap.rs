@@ -39,14 +39,19 @@ pub(super) fn admit(
         return Ok(Some((locked, added)));
     }
     drop(locked);
-    let made_room = make_room(shared, now).and_then(|()| count::add_again(shared, added));
+    let made_room = make_room(shared, added, now);
     if made_room.is_err() {
-        count::forget(shared, 1, Some(added));
+        count::withdraw(shared, added);
     }
     made_room.map(Some)
 }
 
-fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
+/// Makes room for a session that was `added`, which a recount meanwhile may have left out.
+fn make_room(
+    shared: &FileStoreInner,
+    added: Count,
+    now: SystemTime,
+) -> Result<(LockedFile, Count)> {
     let config = &shared.config;
     let max = config.max_sessions;
     // Before .gc is created, which would look like a clean-up of this moment.
@@ -56,7 +61,7 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
         match shared.directory.try_lock_or_create(SWEEP_LOCK)? {
             Some(sweep_lock) => sweep_lock,
             // Another process is making room already.
-            None => return Ok(()),
+            None => return count::add_again(shared, added),
         }
     } else {
         let locked = shared
@@ -64,11 +69,9 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
             .lock_or_create(SWEEP_LOCK, config.lock_timeout);
         locked?.0
     };
-    let counted = count::read(shared)?;
-    if counted.sessions <= max {
-        return Ok(());
-    }
     let full = || Err(Error::Full { limit: max });
+    let mut counted = count::read(shared)?;
+    let is_recounted = counted.recounts != added.recounts;
     if counted.is_unknown() {
         let mut total = 0;
         scan::each_session(shared, |folder, session| {
@@ -76,27 +79,37 @@ fn make_room(shared: &FileStoreInner, now: SystemTime) -> Result<()> {
             ControlFlow::Continue(())
         })?;
         count::recount(shared, total, counted)?;
-        if total < max {
-            return Ok(());
-        }
+        counted = count::read(shared)?;
     }
-    match config.when_full {
-        WhenFull::EvictOldest => evict(shared, counted),
-        WhenFull::Refuse
-            if config.keeps_expired() || last_sweep.is_some_and(|age| age < RECOUNT) =>
-        {
-            full()
-        }
-        WhenFull::Refuse => {
-            // Deletes what has expired, and refuses if nothing had.
-            let report = sweep::locked(shared, &sweep_lock, &Sweep::new(), now)?;
-            if report.live + report.busy < max {
-                Ok(())
-            } else {
-                full()
+    if counted.with(added) > max {
+        match config.when_full {
+            WhenFull::EvictOldest => evict(shared, counted)?,
+            WhenFull::Refuse
+                if config.keeps_expired()
+                    || is_recounted
+                    || last_sweep.is_some_and(|age| age < RECOUNT) =>
+            {
+                return full();
+            }
+            WhenFull::Refuse => {
+                // Deletes what has expired, and refuses if nothing had.
+                let report = sweep::locked(shared, &sweep_lock, &Sweep::new(), now)?;
+                if report.live + report.busy >= max {
+                    return full();
+                }
             }
         }
     }
+    // While `.gc` is locked: who waits for it sees this session.
+    let (locked, again) = count::add_again(shared, added)?;
+    if config.when_full == WhenFull::Refuse && again.sessions > max {
+        drop(locked);
+        if again.misses(added) {
+            count::withdraw(shared, again);
+        }
+        return full();
+    }
+    Ok((locked, again))
 }
 
 /// Deletes the least recently used sessions.

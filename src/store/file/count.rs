@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::store::files::calls;
 use crate::store::files::lock::LockedFile;
 
-/// What `.count` holds: three numbers of 8 bytes, little endian.
+/// What `.count` holds: four numbers of 8 bytes, little endian.
 #[derive(Clone, Copy)]
 pub(super) struct Count {
     /// How many sessions there are, or more.
@@ -21,13 +21,25 @@ pub(super) struct Count {
     /// How many were created since the file was created.
     created: u64,
     /// How often the sessions were counted anew since then.
-    recounts: u64,
+    pub(super) recounts: u64,
+    /// How many had been created when that began the last time.
+    seen: u64,
 }
 
 /// What `.count` says that is new or cut: more than there are, until the directory is counted.
 const UNKNOWN: u64 = 1 << 63;
 
 impl Count {
+    /// Whether a recount has left out a session that was `added` before it and does not exist yet.
+    pub(super) fn misses(self, added: Count) -> bool {
+        self.recounts != added.recounts && added.created <= self.seen
+    }
+
+    /// How many sessions there are with one that was `added`.
+    pub(super) fn with(self, added: Count) -> u64 {
+        self.sessions.saturating_add(u64::from(self.misses(added)))
+    }
+
     /// Whether nobody has counted yet.
     pub(super) fn is_unknown(self) -> bool {
         self.sessions > UNKNOWN / 2
@@ -46,8 +58,7 @@ pub(super) fn add(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
 /// Counts a session once more whose file a recount since [`add`] may have missed. The lock is kept as there.
 pub(super) fn add_again(shared: &FileStoreInner, added: Count) -> Result<(LockedFile, Count)> {
     let add = |count: &mut Count| {
-        let is_missed = count.recounts != added.recounts;
-        count.sessions = count.sessions.saturating_add(u64::from(is_missed));
+        count.sessions = count.with(added);
         // For a recount under way.
         count.created = count.created.wrapping_add(1);
     };
@@ -60,14 +71,15 @@ pub(super) fn forget(shared: &FileStoreInner, sessions: u64, before: Option<Coun
     let Some(before) = before.filter(|_| sessions > 0) else {
         return;
     };
-    let remove = |count: &mut Count| {
-        if count.recounts == before.recounts {
-            count.sessions = count.sessions.saturating_sub(sessions);
-        }
-    };
-    if let Err(error) = change(shared, remove) {
-        log::warn!("{}", error.one_line());
-    }
+    take_off(shared, |count| {
+        let is_left_out = count.recounts != before.recounts;
+        if is_left_out { 0 } else { sessions }
+    });
+}
+
+/// Takes off a session that was `added`, and not created after all.
+pub(super) fn withdraw(shared: &FileStoreInner, added: Count) {
+    take_off(shared, |count| u64::from(!count.misses(added)));
 }
 
 /// Does what ends a counted session, and takes it off.
@@ -78,6 +90,16 @@ pub(super) fn end_one<T>(shared: &FileStoreInner, end: impl FnOnce() -> Result<T
     let ended = end()?;
     forget(shared, 1, before.and_then(Result::ok));
     Ok(ended)
+}
+
+/// A count that stays too high does no harm.
+fn take_off(shared: &FileStoreInner, sessions: impl Fn(Count) -> u64) {
+    let remove = |count: &mut Count| {
+        count.sessions = count.sessions.saturating_sub(sessions(*count));
+    };
+    if let Err(error) = change(shared, remove) {
+        log::warn!("{}", error.one_line());
+    }
 }
 
 /// What `.count` says.
@@ -92,6 +114,7 @@ pub(super) fn recount(shared: &FileStoreInner, sessions: u64, before: Count) -> 
         let created = count.created.wrapping_sub(before.created);
         count.sessions = sessions.saturating_add(created);
         count.recounts = count.recounts.wrapping_add(1);
+        count.seen = before.created;
     };
     change(shared, found).map(drop)
 }
@@ -100,7 +123,8 @@ pub(super) fn recount(shared: &FileStoreInner, sessions: u64, before: Count) -> 
 fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(LockedFile, Count)> {
     let (file, mut count) = open(shared)?;
     change(&mut count);
-    let numbers = [count.sessions, count.created, count.recounts].map(u64::to_le_bytes);
+    let numbers = [count.sessions, count.created, count.recounts, count.seen];
+    let numbers = numbers.map(u64::to_le_bytes);
     let written = calls::write_all_at(&file, numbers.as_flattened(), 0);
     let failed = |error| shared.directory.failed("cannot update", COUNT, error);
     written.map(|()| (file, count)).map_err(failed)
@@ -110,15 +134,16 @@ fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(Locke
 fn open(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
     let directory = &shared.directory;
     let (file, _) = directory.lock_or_create(COUNT, shared.config.lock_timeout)?;
-    let mut numbers = [[0; 8]; 3];
+    let mut numbers = [[0; 8]; 4];
     let read = calls::retry(|| file.read_at(numbers.as_flattened_mut(), 0))
         .map_err(|error| directory.failed("cannot read", COUNT, error))?;
-    let [sessions, created, recounts] = numbers.map(u64::from_le_bytes);
+    let [sessions, created, recounts, seen] = numbers.map(u64::from_le_bytes);
     let is_whole = read == size_of_val(&numbers);
     let count = Count {
         sessions: if is_whole { sessions } else { UNKNOWN },
         created,
         recounts,
+        seen,
     };
     Ok((file, count))
 }

@@ -52,14 +52,14 @@ impl FileLease {
             return Ok(None);
         };
         let content = content::load(shared, &file, &stat, digest, &name)?;
+        let modified = directory::modified(&stat);
         let Current { record, place, .. } = match content.current(shared, &name)? {
             Ok(current) => current,
             Err(reason) => {
-                set_aside(shared, &file, &name, reason)?;
+                set_aside(shared, &file, modified, &name, reason)?;
                 return Ok(None);
             }
         };
-        let modified = directory::modified(&stat);
         let lease = FileLease::new(shared, digest, name, file, place, &record, modified);
         if shared.has_expired(&record, modified, now) {
             if !shared.config.keeps_expired() {
@@ -91,7 +91,11 @@ impl FileLease {
         let admission = cap::admit(shared, record, now)?;
         let created = shared.directory.create_file(&name);
         let counted = admission.map(|(_lock, counted)| counted);
-        let withdraw = || count::forget(shared, 1, counted);
+        let withdraw = || {
+            if let Some(counted) = counted {
+                count::withdraw(shared, counted);
+            }
+        };
         let file = match created {
             Ok(Some(file)) => file,
             refused => {
@@ -329,9 +333,20 @@ impl Lease for FileLease {
 
 /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
 /// keeps its link, and a process that waits for its lock would go on to use it.
-fn set_aside(shared: &FileStoreInner, file: &File, name: &str, reason: &str) -> Result<()> {
+fn set_aside(
+    shared: &FileStoreInner,
+    file: &File,
+    modified: SystemTime,
+    name: &str,
+    reason: &str,
+) -> Result<()> {
     copy_aside(shared, file, name, reason)?;
-    count::end_one(shared, || shared.directory.unlink(name))
+    let unlink = || shared.directory.unlink(name);
+    if inner::is_counted(modified) {
+        count::end_one(shared, unlink)
+    } else {
+        unlink()
+    }
 }
 
 /// Copies a damaged file to `NAME.corrupt`; the caller deletes it.

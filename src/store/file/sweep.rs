@@ -83,7 +83,10 @@ pub(super) fn locked(
     if report.stopped_early {
         count::forget(shared, report.deleted.saturating_sub(uncounted), counted);
     } else if let Some(counted) = counted {
-        count::recount(shared, report.live + report.busy + report.kept, counted)?;
+        // What cannot be looked at may live.
+        let unseen = report.failures.len() as u64;
+        let sessions = report.live + report.busy + report.kept + unseen;
+        count::recount(shared, sessions, counted)?;
     }
     let noted = calls::set_time(sweep_lock, now);
     noted.map_err(|error| {
@@ -250,7 +253,13 @@ impl Run<'_> {
                 report.busy += u64::from(is_counted(directory::modified(&entry.stat)));
                 return Ok(());
             }
-            Attempt::Gone => return Ok(()),
+            Attempt::Gone => {
+                // Or in another file by now, since it has outgrown this one.
+                let now = calls::stat_at(&entry.folder.handle, entry.name);
+                let lives = now.is_ok_and(|stat| is_counted(directory::modified(&stat)));
+                report.live += u64::from(lives);
+                return Ok(());
+            }
         };
         // Used since it was looked at.
         if !self.is_due(&stat) {

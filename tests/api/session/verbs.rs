@@ -129,6 +129,14 @@ fn destroy_deletes_the_record_and_removes_the_cookie() {
 }
 
 #[test]
+fn a_snapshot_can_be_read_by_several_threads() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+    let site = Site::new();
+    let id = site.visitor();
+    is_shared(&site.manager().read(cookie(&id)).unwrap().unwrap());
+}
+
+#[test]
 fn nothing_is_made_until_something_is_stored() {
     let site = Site::new();
     let manager = site.manager();
