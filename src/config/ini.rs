@@ -80,7 +80,7 @@ pub(super) fn section<'a>(file: &'a [u8], wanted: &str) -> Result<Vec<Entry<'a>>
         if key.contains(char::is_whitespace) {
             return fail(about(
                 line,
-                "has several words before its value; write KEY = VALUE",
+                "has no value behind its first word; write KEY = VALUE",
             ));
         }
         if let Some(first) = entries.iter().find(|entry| entry.key == key) {
