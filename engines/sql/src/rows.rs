@@ -8,7 +8,7 @@ use cgi_session_kit::push_hex;
 use cgi_session_kit::reading::{self, Loaded};
 use cgi_session_kit::rows::PAGE;
 
-use super::engine::{Row, Script};
+use super::engine::{Kind, Row, Script};
 use super::link::{ADMINISTRATOR, Database, Link, ROW_WAIT};
 
 /// What was loaded from the columns record, expires and used, the first of which is number `first`.
@@ -149,8 +149,19 @@ impl Database {
         let mut script = Script::new();
         let first = condition
             .map(|condition| engine.transaction(&mut script, ROW_WAIT, &deletion(condition)));
-        script.push(&columns(&had, &|key| engine.unlock(key)));
-        let answers = self.ask_on(link, action, &script)?;
+        let unlock = columns(&had, &|key| engine.unlock(key));
+        script.push(&unlock);
+        let mut answers = link.run(&script);
+        match answers.failure.take() {
+            None => {}
+            // Another program changes one of these rows: all of them are in use.
+            Some(failure) if matches!(failure.kind, Kind::Locked | Kind::Conflict) => {
+                let mut clear = Script::of("ROLLBACK");
+                clear.push(&unlock);
+                return self.ask_on(link, action, &clear).map(|_| Vec::new());
+            }
+            Some(failure) => return Err(self.explain(action, failure)),
+        }
         if let Some(mut statement) = first {
             had.retain(|_| {
                 statement += 1;

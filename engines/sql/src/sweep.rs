@@ -50,7 +50,9 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
     };
     rows.clean_up(&mut report)?;
     match rows.note() {
-        Err(error) if error.status() == 503 => return Err(error),
+        Err(error) if error.status() == 503 && !matches!(error, Error::Busy { .. }) => {
+            return Err(error);
+        }
         // What is deleted is deleted all the same.
         Err(error) => report.failures.push(error.one_line()),
         Ok(()) => {}
