@@ -56,7 +56,7 @@ pub(crate) struct Answer {
 /// What is answered in place of a response that may be sent.
 enum Failed {
     Answer(Response),
-    /// With what a logger of the program's is told; the line of the log is there.
+    /// With what a logger of the program's gets; the line of the log is there.
     Page(Reason, String),
     Error(BoxError),
 }

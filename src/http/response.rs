@@ -39,7 +39,7 @@ enum Source {
     Stream(StreamBody),
     /// What is sent of it depends on the request.
     File(Arc<OpenFile>),
-    /// The body is in memory, and says that the file could not be read; the log is told why.
+    /// The body is in memory, and says that the file could not be read; the log says why.
     Unreadable(String),
 }
 
