@@ -166,11 +166,15 @@ impl Record {
         idle.or(own).map(Duration::from_secs)
     }
 
-    /// Gives the session an idle time of its own, or takes it away.
-    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) {
+    /// Gives the session an idle time of its own, or takes it away. Tells whether that changed something.
+    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) -> bool {
         let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, MAX_TIME));
-        self.head.numbers[TIMEOUT] = seconds;
-        self.head.numbers[IDLE] = seconds;
+        let has_changed = self.head.numbers[TIMEOUT] != seconds;
+        if has_changed {
+            self.head.numbers[TIMEOUT] = seconds;
+            self.head.numbers[IDLE] = seconds;
+        }
+        has_changed
     }
 
     /// Notes that a program saves it whose configuration says this: a session is kept as long as
@@ -221,14 +225,13 @@ impl Record {
     }
 
     /// Gives the session's cookie a Max-Age of its own and the session at least as long an idle time, or takes
-    /// both away.
-    pub(crate) fn set_cookie_life(&mut self, life: Option<Duration>) {
+    /// both away. Tells whether that changed something.
+    pub(crate) fn set_cookie_life(&mut self, life: Option<Duration>) -> bool {
         let seconds = life.map(|life| life.as_secs().clamp(1, MAX_TIME));
         let before = std::mem::replace(&mut self.head.numbers[COOKIE_LIFE], seconds);
         let idle = self.head.numbers[TIMEOUT];
-        if idle < seconds || (before.is_some() && idle == before) {
-            self.set_timeout(life);
-        }
+        let follows = idle < seconds || (before.is_some() && idle == before);
+        (follows && self.set_timeout(life)) || before != seconds
     }
 
     /// The Max-Age that the session's cookie has.

@@ -299,8 +299,7 @@ impl Session {
     /// Gives this session an idle time of its own, in whole seconds from one to a hundred years, or
     /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.contents.record.set_timeout(timeout);
-        self.metadata_changed = true;
+        self.metadata_changed |= self.contents.record.set_timeout(timeout);
     }
 
     /// The life (`Max-Age`) of this session's cookie, if it has one of its own.
@@ -313,7 +312,8 @@ impl Session {
     /// keeps it when it is closed, and gives the session an idle time of at least that. `None` is the
     /// configuration's again, for both. [`Session::set_timeout`] after this chooses another idle time.
     ///
-    /// The response after the commit sends the cookie, and later ones renew it as they would `cookieMaxAge`.
+    /// If this changes the life, the response after the commit sends the cookie; later ones renew it as they would
+    /// `cookieMaxAge`.
     /// `lifetime` ends the session in any case, and browsers keep no cookie for more than 400 days.
     ///
     /// ```

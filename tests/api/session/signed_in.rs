@@ -174,6 +174,34 @@ fn an_idle_time_that_was_chosen_stays_beside_the_life_of_the_cookie() {
 }
 
 #[test]
+fn a_life_and_an_idle_time_that_a_session_has_already_are_not_written_again() {
+    let site = Site::new();
+    let manager = site.manager();
+    let client = client(&manager);
+    for (path, first, timeout) in [
+        ("/keep", Age::Days(30), Some(30 * DAY)),
+        ("/away", Age::OfBrowser, None),
+    ] {
+        let again = |request: &mut Request| -> Result<Response> {
+            let session = request.session()?;
+            match path {
+                "/keep" => session.set_cookie_life(Some(30 * DAY)),
+                _ => session.set_cookie_life(None),
+            }
+            session.set_timeout(timeout);
+            Ok(Response::text(""))
+        };
+        assert_eq!(max_age(&client.get(path).send(page)), first);
+        let id = client.cookie("sessionId").unwrap();
+        let id = SessionId::parse(id.as_bytes()).unwrap();
+        let stored = || std::fs::read(site.path(&id)).unwrap();
+        let before = stored();
+        assert_eq!(max_age(&client.get("/").send(again)), Age::NoCookie);
+        assert_eq!(stored(), before, "{path}");
+    }
+}
+
+#[test]
 fn a_proof_of_identity_is_stored_with_its_time_and_counts_for_its_user_alone() {
     let site = Site::new();
     let within = |id, time| {
