@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::WhenFull;
 use crate::error::{Error, Result};
+use crate::id::SessionDigest;
 use crate::session::Session;
 use crate::session::held::stand_aside;
+use crate::store::Stored;
 
 impl Session {
     /// Makes room for this session among those of the user that it is to name. What is returned is dropped once it
@@ -34,8 +36,12 @@ impl Session {
                 }
                 locked => locked?,
             };
-            let mut others = manager.sessions_by_last_use(user, SystemTime::now())?;
-            others.retain(|(session, stored)| Some(stored.record.lineage(session)) != own);
+            let other = |session: &SessionDigest, stored: &Stored| {
+                let is_other = Some(stored.record.lineage(session)) != own;
+                is_other.then_some(*session)
+            };
+            let others = manager.sessions_by_last_use(user, SystemTime::now(), other)?;
+            let others: Vec<_> = others.into_iter().flatten().collect();
             let places = usize::try_from(limit - 1).unwrap_or(usize::MAX);
             let excess = others.len().saturating_sub(places);
             if excess == 0 {
@@ -45,7 +51,7 @@ impl Session {
                 return Err(Error::UserFull { limit });
             }
             drop(lock);
-            for (session, _) in others.iter().take(excess) {
+            for session in others.iter().take(excess) {
                 manager.end_if_of(user, session, deadline)?;
             }
         }

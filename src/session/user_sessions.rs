@@ -77,30 +77,32 @@ impl SessionManager {
         own: Option<&str>,
     ) -> Result<Vec<UserSession>> {
         let now = SystemTime::now();
-        let found = self.shared.sessions_by_last_use(user, now)?;
-        let shown = found.into_iter().rev().map(|(digest, stored)| {
-            let record = stored.record;
+        let show = |digest: &SessionDigest, stored: &Stored| {
+            let record = &stored.record;
             let values = Namespaces::from_json(record.values(), "", 0, now);
             UserSession {
-                digest,
+                digest: *digest,
                 created: record.created(),
                 last_access: stored.last_access,
                 devices: values.ok().and_then(|values| values.notes.devices),
-                is_current: own == Some(&*record.lineage(&digest)),
+                is_current: own == Some(&*record.lineage(digest)),
             }
-        });
-        Ok(shown.collect())
+        };
+        let mut found = self.shared.sessions_by_last_use(user, now, show)?;
+        found.reverse();
+        Ok(found)
     }
 }
 
 impl ManagerInner {
-    /// The sessions of a user, the least recently used first. One whose id changes at this moment is there once;
-    /// private records and what cannot be read are none.
-    pub(super) fn sessions_by_last_use(
+    /// What `take` makes of each session of a user, the least recently used first: one record after the other is in
+    /// memory. One whose id changes at this moment is there once; private records and what cannot be read are none.
+    pub(super) fn sessions_by_last_use<T>(
         &self,
         user: &str,
         now: SystemTime,
-    ) -> Result<Vec<(SessionDigest, Stored)>> {
+        take: impl Fn(&SessionDigest, &Stored) -> T,
+    ) -> Result<Vec<T>> {
         let (mut seen, mut found) = (HashSet::new(), HashMap::new());
         for _ in 0..MAX_LISTINGS {
             let mut has_moved = false;
@@ -114,8 +116,9 @@ impl ManagerInner {
                 let is_session = |stored: &Stored| self.is_session(&stored.record, now);
                 match stored.filter(is_session) {
                     Some(stored) if !stored.record.is_private() => {
+                        let order = (stored.last_access, stored.record.created());
                         let lineage = stored.record.lineage(&session);
-                        found.insert(lineage, (session, stored));
+                        found.insert(lineage, (order, take(&session, &stored)));
                     }
                     Some(_) => {}
                     None => has_moved = true,
@@ -127,8 +130,8 @@ impl ManagerInner {
             }
         }
         let mut found: Vec<_> = found.into_values().collect();
-        found.sort_by_key(|(_, stored)| (stored.last_access, stored.record.created()));
-        Ok(found)
+        found.sort_by_key(|(order, _)| *order);
+        Ok(found.into_iter().map(|(_, taken)| taken).collect())
     }
 
     /// Ends a session of this user that was listed under this id, whichever it has now.
@@ -143,10 +146,13 @@ impl ManagerInner {
             if self.end_if_of(user, &session, deadline)? {
                 return Ok(true);
             }
-            let known = self.sessions_by_last_use(user, SystemTime::now())?;
-            let mut known = known.into_iter();
-            match known.find(|(session, stored)| stored.record.was_under(listed, session)) {
-                Some((now, _)) if now != session => session = now,
+            let current = |session: &SessionDigest, stored: &Stored| {
+                let is_listed = stored.record.was_under(listed, session);
+                is_listed.then_some(*session)
+            };
+            let known = self.sessions_by_last_use(user, SystemTime::now(), current)?;
+            match known.into_iter().flatten().next() {
+                Some(now) if now != session => session = now,
                 _ => break,
             }
         }
