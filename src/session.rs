@@ -76,6 +76,8 @@ pub struct Session {
     renewal: Renewal,
     ownership: Ownership,
     rights: Rights,
+    /// How long its request has waited for sessions.
+    waited: Duration,
     /// With `recordClient`, the browser that is to be noted.
     device: Option<Box<Device>>,
 }
@@ -84,7 +86,10 @@ pub struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ownership {
     Kept,
-    Changed,
+    Changed {
+        /// It is stored as that of a user, whose next login may wait for it.
+        had_user: bool,
+    },
 }
 
 /// Whether this request has changed what the visitor may do: the session is another user's, or its user has
@@ -169,6 +174,7 @@ impl Session {
             renewal: Renewal::Allowed,
             ownership: Ownership::Kept,
             rights: Rights::Kept,
+            waited: Duration::ZERO,
             device: None,
         }
     }
@@ -185,6 +191,7 @@ impl Session {
             stored,
             lease,
             now,
+            waited,
         } = locked;
         if manager.is_too_old(&stored.record, now) {
             lease.destroy()?;
@@ -198,6 +205,7 @@ impl Session {
         Ok(Some(Session {
             lease: Some(lease),
             guard: Some(guard),
+            waited,
             ..Session::of(Arc::clone(manager), contents)
         }))
     }
@@ -330,9 +338,9 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_cookie_life(&mut self, life: Option<Duration>) {
-        self.contents.record.set_cookie_life(life);
-        self.metadata_changed = true;
-        self.renewal = Renewal::Asked;
+        if self.contents.record.set_cookie_life(life) {
+            (self.metadata_changed, self.renewal) = (true, Renewal::Asked);
+        }
     }
 
     /// Notes that the user has just proved who it is: by the password at login, or again before something that
@@ -390,10 +398,15 @@ impl Session {
                 reason: "a user is 1 to 255 bytes without control characters".to_owned(),
             });
         }
-        if self.contents.record.user() != user {
+        let before = self.contents.record.user();
+        if before != user {
+            if self.ownership == Ownership::Kept {
+                let had_user = before.is_some();
+                self.ownership = Ownership::Changed { had_user };
+            }
             self.contents.record = self.contents.record.clone().with_user(user);
             (self.metadata_changed, self.ends_copies) = (true, true);
-            (self.ownership, self.rights) = (Ownership::Changed, Rights::Changed);
+            self.rights = Rights::Changed;
         }
         Ok(())
     }

@@ -42,8 +42,8 @@ impl Session {
         } else {
             Vec::new()
         };
-        if self.ownership == Ownership::Changed {
-            let _admission = self.admit_to_user()?;
+        if let Ownership::Changed { had_user } = self.ownership {
+            let _admission = self.admit_to_user(had_user)?;
             self.store_changes(then)?;
             self.ownership = Ownership::Kept;
         } else {

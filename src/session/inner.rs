@@ -32,6 +32,7 @@ pub(super) struct Locked {
     pub(super) lease: Box<dyn Lease>,
     pub(super) guard: SessionGuard,
     pub(super) now: SystemTime,
+    pub(super) waited: Duration,
 }
 
 impl ManagerInner {
@@ -42,11 +43,12 @@ impl ManagerInner {
         session: &SessionDigest,
         deadline: Instant,
     ) -> Result<Option<Locked>> {
-        let (guard, since) = SessionGuard::acquire(&self.held, session, deadline)?;
+        let (guard, mut since) = SessionGuard::acquire(&self.held, session, deadline)?;
         let mut now = SystemTime::now();
         let mut found = self.store.lock(session, Duration::ZERO, now);
         if matches!(found, Err(Error::Busy { .. })) {
             let tried = Instant::now();
+            let since = *since.get_or_insert(tried);
             let left = deadline.saturating_duration_since(tried);
             if !left.is_zero() {
                 found = guard.wait_elsewhere(|| self.store.lock(session, left, now));
@@ -54,7 +56,7 @@ impl ManagerInner {
                 now = SystemTime::now();
             }
             if let Err(Error::Busy { waited, .. }) = &mut found {
-                *waited = since.unwrap_or(tried).elapsed();
+                *waited = since.elapsed();
             }
         }
         Ok(found?.and_then(|(mut stored, lease)| {
@@ -65,6 +67,7 @@ impl ManagerInner {
                 lease,
                 guard,
                 now,
+                waited: since.map_or(Duration::ZERO, |since| since.elapsed()),
             })
         }))
     }

@@ -378,6 +378,7 @@ impl RequestSession {
         {
             (session.contents.last_access, session.rights) = (cookie.last_access, cookie.rights);
         }
+        session.waited = self.waited;
         session.device.clone_from(&self.device);
         self.session = Some(session.in_request(self.presented.clone(), self.shown_as.document));
     }
@@ -419,7 +420,11 @@ impl RequestSession {
     }
 
     pub(crate) fn commit(&mut self) -> Result<()> {
-        let saved = self.session.as_mut().map_or(Ok(()), Session::finish);
+        let saved = self.session.as_mut().map_or(Ok(()), |session| {
+            let saved = session.finish();
+            self.waited = session.waited;
+            saved
+        });
         if let Some(flashes) = self.close()
             && saved.is_ok()
         {

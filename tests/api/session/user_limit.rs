@@ -1,10 +1,12 @@
 //! `maxSessionsPerUser`: a user never has more sessions than that.
 
+use std::sync::{Barrier, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cgi_session::{
-    Config, CustomFunctions, CustomResult, CustomStore, Error, SessionId, SessionManager,
+    Client, Config, CustomFunctions, CustomResult, CustomStore, Error, Request, Response,
+    SessionId, SessionManager,
 };
 
 use testkit::sessions::{
@@ -210,6 +212,96 @@ fn a_session_that_has_to_go_is_waited_for_and_what_takes_too_long_is_an_error() 
         assert!(matches!(refused, Error::Busy { .. }), "{refused}");
         drop(held);
         assert_eq!(views(&manager, &id), Some(1));
+    }
+}
+
+#[test]
+fn of_two_sessions_that_become_each_others_user_one_does_and_the_other_is_told_to_try_again() {
+    const LONG: Duration = Duration::from_secs(600);
+    for kind in KINDS {
+        let site = site(kind, "1", "evictOldest");
+        let first = site.manager_with(&[("lockTimeout", "600s")]);
+        let is_shared = !kind.contains(&("storageType", "ram"));
+        let second = if is_shared {
+            site.manager_with(&[("lockTimeout", "600s")])
+        } else {
+            first.clone()
+        };
+        let (managers, users) = ([first, second], ["ada", "grace"]);
+        for _ in 0..4 {
+            let (barrier, started) = (Barrier::new(2), Instant::now());
+            let ids = users.map(|user| login(&managers[0], user).unwrap());
+            let exchange = |number: usize| {
+                let mut session = managers[number].start(cookie(&ids[number])).unwrap();
+                barrier.wait();
+                session.set_user(Some(users[1 - number])).unwrap();
+                session.commit().map(drop)
+            };
+            let ends = thread::scope(|scope| {
+                [0, 1]
+                    .map(|it| scope.spawn(move || exchange(it)))
+                    .map(|it| it.join().unwrap())
+            });
+            let refused: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
+            let refused = &refused[..];
+            assert!(
+                matches!(refused, [Error::Busy { .. }]),
+                "{kind:?}: {refused:?}"
+            );
+            let says = refused[0].to_string();
+            assert!(says.contains("maxSessionsPerUser"), "{says}");
+            assert!(started.elapsed() < LONG, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_request_waits_for_its_session_and_for_those_that_have_to_go_no_longer_than_lock_timeout_in_all()
+ {
+    const TIMEOUT: Duration = Duration::from_secs(6);
+    fn by_request(manager: &SessionManager, id: &SessionId) -> (Duration, Error) {
+        let client = Client::new(manager.clone());
+        client.set_cookie("sessionId", id.secret());
+        let seen = Mutex::new(None);
+        let _ = client.get("/").send(|request: &mut Request| {
+            let started = Instant::now();
+            request.session()?.set_user(Some("ada"))?;
+            let opened = started.elapsed();
+            *seen.lock().unwrap() = Some((opened, request.commit_session().unwrap_err()));
+            Ok::<_, Error>(Response::text(""))
+        });
+        seen.into_inner().unwrap().unwrap()
+    }
+    fn by_manager(manager: &SessionManager, id: &SessionId) -> (Duration, Error) {
+        let started = Instant::now();
+        let mut session = manager.start(cookie(id)).unwrap();
+        let opened = started.elapsed();
+        session.set_user(Some("ada")).unwrap();
+        (opened, session.commit().unwrap_err())
+    }
+    let site = site(KINDS[0], "1", "evictOldest");
+    let manager = site.manager();
+    let impatient = site.manager_with(&[("lockTimeout", "6s")]);
+    let ada = login(&manager, "ada").unwrap();
+    let _held = manager.start(cookie(&ada)).unwrap();
+    for log_in in [by_request, by_manager] {
+        let guest = site.visitor();
+        let own = manager.start(cookie(&guest)).unwrap();
+        let (opened, refused) = thread::scope(|scope| {
+            let waiting = spawn_waiter(scope, || log_in(&impatient, &guest));
+            wait_until("it waits", is_waiting);
+            thread::sleep(2 * TIMEOUT / 3);
+            drop(own);
+            waiting.join().unwrap()
+        });
+        let Error::Busy { waited, .. } = refused else {
+            panic!("{refused}")
+        };
+        // However slow the machine is; it would be `opened` above the timeout.
+        assert!(
+            opened + waited < TIMEOUT + opened.max(TIMEOUT / 3),
+            "{opened:?} {waited:?}"
+        );
     }
 }
 
