@@ -17,6 +17,7 @@ pub mod caddy;
 pub mod certificates;
 pub mod client;
 pub mod counting;
+pub mod database_urls;
 pub mod disk;
 pub mod engines;
 pub mod fastcgi;

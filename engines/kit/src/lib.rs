@@ -1,6 +1,6 @@
 //! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`rows`] lists and deletes
-//! what is stored, [`reading`] turns it into records, [`access`] and `tls` have the ways to a server, [`waiting`] the pauses between
-//! tries for a lock. Each uses nothing of cgi-session but what is public.
+//! what is stored, [`reading`] turns it into records, [`access`], `url` and `tls` have the ways to a server, [`waiting`] the
+//! pauses between tries for a lock. Each uses nothing of cgi-session but what is public.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -11,6 +11,8 @@ pub mod rows;
 mod text;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "url")]
+pub mod url;
 pub mod waiting;
 
 pub use pool::Pool;

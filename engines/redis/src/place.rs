@@ -10,21 +10,46 @@ use cgi_session::{Config, Error, Result};
 use cgi_session_kit::access;
 #[cfg(feature = "tls")]
 use cgi_session_kit::tls;
+use cgi_session_kit::url::{DatabaseUrl, Grammar};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
-    RedisError, RedisResult, parse_redis_url,
+    RedisResult,
 };
 
 use super::sentinel::Sentinels;
 
-const FORMS: &str = "redis://127.0.0.1:6379/0, redis+unix:///run/redis/redis.sock?db=0, for a cluster \
-                     redis+cluster://127.0.0.1:7001,127.0.0.1:7002/, with sentinels \
-                     redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/NAME/0 or, with TLS, rediss://redis.example/0, \
-                     rediss+cluster:// and rediss+sentinel://";
+const GRAMMAR: Grammar = Grammar {
+    storage_type: "redis",
+    schemes: &[
+        "redis",
+        "rediss",
+        "redis+unix",
+        "redis+cluster",
+        "rediss+cluster",
+        "redis+sentinel",
+        "rediss+sentinel",
+        "valkey",
+        "valkeys",
+        "valkey+unix",
+        "valkey+cluster",
+        "valkeys+cluster",
+        "valkey+sentinel",
+        "valkeys+sentinel",
+    ],
+    parameters: |scheme| match scheme.split_once('+') {
+        Some((_, "unix")) => &["db", "user", "pass"],
+        Some((_, "sentinel")) => &["sentinelUser", "sentinelPass"],
+        _ => &[],
+    },
+    example: "redis://127.0.0.1:6379/0, redis+unix:///run/redis/redis.sock?db=0, for a cluster \
+              redis+cluster://127.0.0.1:7001,127.0.0.1:7002/, with sentinels \
+              redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/NAME/0 or, with TLS, rediss://redis.example/0, \
+              rediss+cluster:// and rediss+sentinel://",
+};
+const PORT: u16 = 6379;
 /// The limit of time for an answer, and for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SENTINEL_PORT: u16 = 26379;
-const WRONG: &str = "it is no URL of a Redis server";
 const NO_TLS: &str = "this program was built without the feature tls of cgi-session-redis";
 
 /// A server, a cluster or a service with sentinels, and how it is connected to.
@@ -45,35 +70,13 @@ pub(super) struct Place {
     certificates: Option<redis::TlsCertificates>,
 }
 
-type Parsed = (ConnectionInfo, Vec<Address>, Option<Sentinels>);
-
 /// Host and port.
 pub(super) type Address = (String, u16);
-
-/// What `database` names.
-#[derive(Clone, Copy)]
-enum Kind {
-    Server,
-    Cluster,
-    Sentinels,
-}
 
 impl Place {
     /// The server that `database` names.
     pub(super) fn of(config: &Config) -> Result<Self> {
-        let Some(database) = config.database() else {
-            let text = format!("database is not set: storageType = redis needs {FORMS}");
-            return Err(Error::Config(text));
-        };
-        let shown = config.get("database").unwrap_or_default();
-        let wrong = |reason: &str| {
-            let origin = config.origin("database");
-            Error::Config(format!(
-                "database = {shown} ({origin}): {reason}; storageType = redis needs {FORMS}"
-            ))
-        };
-        let parsed = parse(database).map_err(|reason| wrong(&reason))?;
-        let (server, hosts, sentinels) = parsed;
+        let (server, hosts, sentinels) = GRAMMAR.read(config, understand)?;
         access::password(config, server.redis_settings().password().is_some())?;
         let is_encrypted = matches!(server.addr(), ConnectionAddr::TcpTls { .. });
         access::check_encryption(config, is_encrypted, "write rediss:// in database")?;
@@ -82,7 +85,7 @@ impl Place {
             sentinels,
             #[cfg(feature = "tls")]
             certificates: certificates(config)?,
-            shown: Arc::from(&*shown),
+            shown: Arc::from(config.get("database").unwrap_or_default()),
             patience: config.lock_timeout().min(PATIENCE),
             has_connected: AtomicBool::new(false),
             config: config.clone(),
@@ -91,7 +94,7 @@ impl Place {
         };
         // Certificates that cannot be used are found out here.
         let client = place.client(place.server.clone());
-        client.map_err(|error| wrong(&told(&error)))?;
+        client.map_err(|error| Error::Config(format!("no TLS to {}: {error}", place.shown)))?;
         Ok(place)
     }
 
@@ -178,92 +181,78 @@ fn moved(server: &ConnectionInfo, (host, port): &Address) -> ConnectionInfo {
     server.clone().set_addr(address)
 }
 
-/// What a URL names: a server, and the hosts where there are several.
-fn parse(database: &str) -> Result<Parsed, String> {
-    if let Some((scheme, rest)) = database.split_once("+cluster://") {
-        let (server, hosts, _) = several(scheme, rest, Kind::Cluster)?;
-        if server.redis_settings().db() != 0 {
-            return Err("a cluster has no database but 0".to_owned());
-        }
-        return Ok((server, hosts, None));
+/// The server, or the first of several, all of several, and the sentinels if it is these.
+fn understand(
+    url: DatabaseUrl,
+) -> Result<(ConnectionInfo, Vec<Address>, Option<Sentinels>), String> {
+    let (base, kind) = url.scheme.split_once('+').unwrap_or((url.scheme, ""));
+    let is_encrypted = base.ends_with("ss") || base.ends_with("ys");
+    if is_encrypted && !cfg!(feature = "tls") {
+        return Err(NO_TLS.to_owned());
     }
-    if let Some((scheme, rest)) = database.split_once("+sentinel://") {
-        // The name of the primary stands before the number of the database.
-        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let end = path.find(['/', '?', '#']).unwrap_or(path.len());
-        let (service, rest) = path.split_at(end);
-        let rest = format!("{hosts}{rest}");
-        let (server, hosts, settings) = several(scheme, &rest, Kind::Sentinels)?;
-        if service.is_empty() {
-            return Err(
-                "it does not say under which name the sentinels know the primary".to_owned(),
-            );
-        }
-        return Ok((server, hosts, Some(Sentinels::new(service, settings))));
-    }
-    let (server, _) = info(database, Kind::Server)?;
-    Ok((server, Vec::new(), None))
-}
-
-/// The first of several hosts, all of them, and what lets in if they are sentinels.
-fn several(
-    scheme: &str,
-    rest: &str,
-    kind: Kind,
-) -> Result<(ConnectionInfo, Vec<Address>, RedisConnectionInfo), String> {
-    let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at(at);
-    let at = authority.rfind('@').map_or(0, |at| at + 1);
-    let (user, hosts) = authority.split_at(at);
-    let infos = hosts
-        .split(',')
-        .map(|host| info(&format!("{scheme}://{user}{host}{rest}"), kind));
-    let infos = infos.collect::<Result<Vec<_>, _>>()?;
-    let hosts = infos.iter().filter_map(|(info, _)| address(info)).collect();
-    let (server, settings) = infos.into_iter().next().ok_or(WRONG)?;
-    Ok((server, hosts, settings))
-}
-
-fn info(url: &str, kind: Kind) -> Result<(ConnectionInfo, RedisConnectionInfo), String> {
-    let url = parse_redis_url(url).ok_or(WRONG)?;
-    let known: &[&str] = match (url.scheme(), kind) {
-        ("rediss" | "valkeys", _) if !cfg!(feature = "tls") => return Err(NO_TLS.to_owned()),
-        ("redis" | "valkey" | "rediss" | "valkeys", Kind::Sentinels) => {
-            &["sentinelUser", "sentinelPass"]
-        }
-        ("redis" | "valkey" | "rediss" | "valkeys", _) => &[],
-        ("redis+unix" | "valkey+unix", Kind::Server) => &["db", "user", "pass"],
-        _ => return Err(WRONG.to_owned()),
+    let port = if kind == "sentinel" {
+        SENTINEL_PORT
+    } else {
+        PORT
     };
+    let hosts = url.hosts.into_iter();
+    let hosts: Vec<Address> = hosts
+        .map(|(host, own)| (host, own.unwrap_or(port)))
+        .collect();
     // One answer less to be waited for.
-    let mut of_sentinel = RedisConnectionInfo::default().set_skip_set_lib_name();
-    for (name, value) in url.query_pairs() {
-        of_sentinel = match &*name {
-            name if !known.contains(&name) => return Err(format!("there is no parameter {name}")),
-            "sentinelUser" => of_sentinel.set_username(value),
-            "sentinelPass" => of_sentinel.set_password(value),
-            _ => of_sentinel,
-        };
+    let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let mut of_sentinel = settings.clone();
+    let (mut database, mut service) = (url.path.as_str(), "");
+    match kind {
+        "unix" => database = "",
+        "sentinel" => (service, database) = database.split_once('/').unwrap_or((database, "")),
+        _ => {}
     }
-    if url.fragment().is_some() {
-        return Err("nothing may stand behind a #".to_owned());
+    for (name, value) in &url.parameters {
+        match name.as_str() {
+            "db" => database = value,
+            "user" => settings = settings.set_username(value),
+            "pass" => settings = settings.set_password(value),
+            "sentinelUser" => of_sentinel = of_sentinel.set_username(value),
+            _ => of_sentinel = of_sentinel.set_password(value),
+        }
     }
-    let has_port = url.port().is_some();
-    let mut info = url.into_connection_info().map_err(|error| told(&error))?;
-    if let (Kind::Sentinels, false, Some((host, _))) = (kind, has_port, address(&info)) {
-        info = moved(&info, &(host, SENTINEL_PORT));
+    let number = match database.trim_end_matches('/') {
+        "" => Ok(0),
+        number => number.parse::<u32>(),
+    };
+    let number = number.map_err(|_| "Invalid database number")?;
+    settings = settings.set_db(number.into());
+    if let Some(user) = &url.user {
+        settings = settings.set_username(user);
     }
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    if settings.db() < 0 {
-        return Err("Invalid database number".to_owned());
+    if let Some(password) = &url.password {
+        settings = settings.set_password(password);
     }
-    Ok((info.set_redis_settings(settings), of_sentinel))
-}
-
-/// The library's word for what is wrong, of which only a detail could quote the URL.
-fn told(error: &RedisError) -> String {
-    let text = error.to_string();
-    text.split(" - ").next().unwrap_or_default().to_owned()
+    let address = match (kind, &hosts[..]) {
+        ("unix", []) => ConnectionAddr::Unix(format!("/{}", url.path).into()),
+        ("unix", _) => return Err("a Unix socket has no host".to_owned()),
+        (_, []) => return Err("it names no host".to_owned()),
+        ("", [_, _, ..]) => return Err("it names several hosts".to_owned()),
+        ("cluster", _) if number != 0 => return Err("a cluster has no database but 0".to_owned()),
+        ("sentinel", _) if service.is_empty() => {
+            let reason = "it does not say under which name the sentinels know the primary";
+            return Err(reason.to_owned());
+        }
+        (_, [(host, port), ..]) if is_encrypted => ConnectionAddr::TcpTls {
+            host: host.clone(),
+            port: *port,
+            insecure: false,
+            tls_params: None,
+        },
+        (_, [(host, port), ..]) => ConnectionAddr::Tcp(host.clone(), *port),
+    };
+    let server = address
+        .into_connection_info()
+        .map_err(|error| error.to_string())?;
+    let sentinels = (kind == "sentinel").then(|| Sentinels::new(service, of_sentinel));
+    let hosts = if kind.is_empty() { Vec::new() } else { hosts };
+    Ok((server.set_redis_settings(settings), hosts, sentinels))
 }
 
 /// What a server is verified by, unless that is what the system trusts, and what it may ask for.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cgi_session::{Config, Result, StoreKind};
 #[cfg(feature = "tls")]
 use cgi_session_kit::tls;
+use cgi_session_kit::url::Grammar;
 use mysql_async::{Opts, OptsBuilder};
 
 use super::SqlStore;
@@ -16,12 +17,14 @@ use super::engine::{Connection, Engine, Failure, Schema, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
-    storage_type: "mysql",
-    names: &["mysql", "mariadb"],
+    grammar: Grammar {
+        storage_type: "mysql",
+        schemes: &["mysql", "mariadb"],
+        parameters: |_| &["sslmode", "ssl-mode", "host", "port", "socket"],
+        example: "mysql://user@host:3306/name, or mysql://user@localhost/name?socket=/run/mysqld/mysqld.sock",
+    },
     port: 3306,
-    socket: "socket",
     several_hosts: false,
-    example: "mysql://user@host:3306/name, or mysql://user@localhost/name?socket=/run/mysqld/mysqld.sock",
 };
 /// The server counts the time that it waits for a lock in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use cgi_session::{Config, Result, StoreKind};
 use cgi_session_kit::name_of_process;
 #[cfg(feature = "tls")]
 use cgi_session_kit::tls;
+use cgi_session_kit::url::Grammar;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 #[cfg(feature = "tls")]
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -19,12 +20,23 @@ use super::engine::{Connection, Engine, Failure, Schema, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
-    storage_type: "postgres",
-    names: &["postgres", "postgresql"],
+    grammar: Grammar {
+        storage_type: "postgres",
+        schemes: &["postgres", "postgresql"],
+        parameters: |_| {
+            &[
+                "sslmode",
+                "ssl-mode",
+                "host",
+                "port",
+                "options",
+                "target_session_attrs",
+            ]
+        },
+        example: "postgres://user@host:5432/name, postgres://user@host1,host2/name, or postgres://user@/name?host=/run/postgresql",
+    },
     port: 5432,
-    socket: "host",
     several_hosts: true,
-    example: "postgres://user@host:5432/name, postgres://user@host1,host2/name, or postgres://user@/name?host=/run/postgresql",
 };
 /// What a connection is called begins with this; the name of the process follows.
 const NAME: &str = "cgi-session: ";

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Error, Record, SessionDigest, SessionId, Store, Sweep};
 
-use crate::server::{open, shared_servers};
+use crate::server::{open, open_with, shared_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
+use testkit::database_urls;
 
 /// An error holds these words and no password.
 #[track_caller]
@@ -258,5 +259,45 @@ fn a_table_name_that_leaves_no_room_for_more_is_refused() {
             .unwrap_err();
         assert!(matches!(error, Error::Config(_)));
         says(&error, &["table = ttt", "at most 55"]);
+    }
+}
+
+#[test]
+fn a_url_that_is_malformed_is_told_without_its_password() {
+    let sslmode = "disable or verify-full";
+    for (kind, tails) in [
+        (
+            "postgres",
+            [
+                ("a,b/app?host=c", "several hosts"),
+                ("h/app?target_session_attrs=any", "read-write"),
+            ],
+        ),
+        (
+            "mysql",
+            [
+                ("a,b/app", "several hosts"),
+                ("h/app?socket=run", "socket must be a path"),
+            ],
+        ),
+    ] {
+        let example = format!("{kind}://user@host");
+        database_urls::are_refused(kind, "app", &example, |config| {
+            open_with(kind, config).map(drop)
+        });
+        let shared = [
+            ("h", "no database"),
+            ("h/", "no database"),
+            ("h/app?sslmode=prefer", sslmode),
+            ("h/app?port=x", "no number"),
+            ("h/app?port=1&port=2", "two parameters port"),
+            ("%2Frun/app?sslmode=verify-full", "needs no sslmode"),
+        ];
+        for (tail, word) in shared.into_iter().chain(tails) {
+            let url = format!("{kind}://ada:four-words@{tail}");
+            let error = open(kind, &[("database", &url)]).map(drop).unwrap_err();
+            assert!(matches!(error, Error::Config(_)));
+            says(&error, &[word, &example]);
+        }
     }
 }
