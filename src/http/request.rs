@@ -117,6 +117,10 @@ impl Request {
             "CONTENT_TYPE" | "CONTENT_LENGTH" => return self.param(&variable),
             _ => format!("HTTP_{variable}"),
         };
+        let is_named = |(name, _): &(&[u8], _)| *name == variable.as_bytes();
+        if self.params.iter().filter(is_named).nth(1).is_none() {
+            return self.param(&variable);
+        }
         let joined = self.joined.get_or_init(|| self.params.joined_fields());
         let joined = joined.get(variable.as_bytes()).map(OsString::as_os_str);
         joined.or_else(|| self.param(&variable))

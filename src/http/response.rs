@@ -47,7 +47,9 @@ impl Response {
     /// A body of any type.
     #[must_use]
     pub fn new(content_type: HeaderValue, body: impl Into<Vec<u8>>) -> Self {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
+        // With room for those that a session adds.
+        let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(CONTENT_TYPE, content_type);
         Response {
             status: StatusCode::OK,
             headers,
