@@ -24,9 +24,9 @@ const MAX_SIZE: u64 = 1 << 20;
 /// A variable of the environment, by its name.
 pub(crate) type Variable = (OsString, OsString);
 
-/// Whether a variable has a say in the configuration, or was meant to have one.
-pub(crate) fn is_setting(variable: &Variable) -> bool {
-    meant(&variable.0).starts_with(PREFIX.as_bytes())
+/// Whether a variable of this name has a say in the configuration, or was meant to have one.
+pub(crate) fn is_setting(name: &OsStr) -> bool {
+    meant(name).starts_with(PREFIX.as_bytes())
 }
 
 /// The name as it was before a server's internal redirect, which puts `REDIRECT_` in front.
@@ -70,7 +70,8 @@ impl Config {
     ///
     /// As [`Config::find`] and [`Config::load`], and as [`Config::set`] for a setting.
     pub fn find_with(file: Option<&Path>, settings: &[(&str, &OsStr)]) -> Result<Self> {
-        let environment: Vec<Variable> = env::vars_os().filter(is_setting).collect();
+        let variables = env::vars_os().filter(|(name, _)| is_setting(name));
+        let environment: Vec<Variable> = variables.collect();
         find(file, &environment, settings)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 
-use crate::config::{self, Config};
+use crate::config::{Config, is_setting};
 use crate::gateway::error_log::{self, report};
 use crate::gateway::runner::{Answer, Handler, answer, report_cut};
 use crate::http::body::Body;
@@ -37,23 +37,18 @@ pub(crate) fn run(
 ) -> ExitCode {
     // To read the environment is to copy all of it: once is enough. Not vars(): it panics on bytes that are
     // not UTF-8, and a client may send some.
-    let mut settings = Vec::new();
-    let (mut params, variables) = (Params::default(), env::vars_os());
-    params.reserve(variables.size_hint().0);
-    for variable in variables {
-        params.push(&variable.0, &variable.1);
-        if config::is_setting(&variable) {
-            settings.push(variable);
-        }
-    }
+    let variables: Vec<_> = env::vars_os().collect();
+    let settings = variables.iter().filter(|(name, _)| is_setting(name));
+    let settings: Vec<_> = settings.cloned().collect();
+    let params = Params::Pairs(variables);
     let content_length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
     let has_length = content_length.is_some_and(|length| !length.is_empty());
     let body = Body::new(Box::new(StandardInput), content_length);
     let find = move || SessionManager::with_kinds(Config::find_among(&settings)?, &kinds);
     let manager = manager.unwrap_or_else(|| LazyManager::new(find));
-    let request = Request::new(params, body, manager, Instant::now());
     // What has neither has no body (RFC 9112, 6.3).
-    let has_body = has_length || request.header("transfer-encoding").is_some();
+    let has_body = has_length || params.get("HTTP_TRANSFER_ENCODING").is_some();
+    let request = Request::new(params, body, manager, Instant::now());
     let method = request.method();
     let (answer, lines) = error_log::keep(|| answer(handler, request, || true));
     error_log::write_all(&lines);
@@ -67,7 +62,10 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
         body,
         manager,
         session,
+        params,
     } = answer;
+    // The end of the process is the end of all it holds.
+    mem::forget(params);
     // Before the response: a server that is still writing the body reads nothing of ours.
     let left = body.remaining();
     let has_ended = drain(left, has_body);
@@ -87,7 +85,6 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
         if let Err(error) = manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)) {
             report(&error.one_line());
         }
-        // The end of the process is the end of all it holds.
         mem::forget(manager);
     }
     if !has_ended {

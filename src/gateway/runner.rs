@@ -51,6 +51,8 @@ pub(crate) struct Answer {
     pub(crate) manager: Option<SessionManager>,
     /// Of a response that is a stream.
     pub(crate) session: Option<SessionDigest>,
+    /// Of the request.
+    pub(crate) params: Params,
 }
 
 /// What is answered in place of a response that may be sent.
@@ -144,6 +146,7 @@ pub(crate) fn answer(
         body,
         manager,
         session: stream_session,
+        params,
     }
 }
 

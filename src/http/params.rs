@@ -2,44 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-/// The length of a variable, its name included. With so much room a buffer seldom has to grow.
-const USUAL_LENGTH: usize = 48;
-
-/// The variables that a server hands over, in one buffer.
+/// The variables that a server hands over.
 ///
 /// Duplicates are kept: nginx hands over several Cookie headers as several `HTTP_COOKIE`.
-#[derive(Default)]
-pub(crate) struct Params {
-    bytes: Vec<u8>,
-    pairs: Vec<(Range<usize>, Range<usize>)>,
+pub(crate) enum Params {
+    /// As the standard library gives out an environment: to copy it once more costs a CGI program as much again.
+    Pairs(Vec<(OsString, OsString)>),
+    /// Ranges of names and of values in one buffer.
+    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
+    Ranges(Vec<u8>, Vec<(Range<usize>, Range<usize>)>),
 }
 
 impl Params {
-    /// Variables that lie in `bytes` already, as ranges of names and of values.
-    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
-    pub(crate) fn from_ranges(bytes: Vec<u8>, pairs: Vec<(Range<usize>, Range<usize>)>) -> Self {
-        Params { bytes, pairs }
-    }
-
-    /// Makes room for so many variables.
-    pub(crate) fn reserve(&mut self, variables: usize) {
-        self.bytes.reserve(variables * USUAL_LENGTH);
-        self.pairs.reserve(variables);
-    }
-
-    pub(crate) fn push(&mut self, name: &OsStr, value: &OsStr) {
-        let mut part = |part: &OsStr| {
-            let start = self.bytes.len();
-            self.bytes.extend_from_slice(part.as_bytes());
-            start..self.bytes.len()
-        };
-        let pair = (part(name), part(value));
-        self.pairs.push(pair);
-    }
-
     /// The last variable of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.iter()
@@ -89,21 +67,21 @@ impl Params {
 
     /// All variables, as names and values.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
-        let part = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
-        self.pairs
-            .iter()
-            .map(move |(name, value)| (part(name), part(value)))
-    }
-}
-
-impl<N: AsRef<OsStr>, V: AsRef<OsStr>> FromIterator<(N, V)> for Params {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        let variables = variables.into_iter();
-        let mut params = Params::default();
-        params.reserve(variables.size_hint().0);
-        for (name, value) in variables {
-            params.push(name.as_ref(), value.as_ref());
-        }
-        params
+        let count = match self {
+            Params::Pairs(pairs) => pairs.len(),
+            #[cfg(all(target_os = "linux", feature = "fastcgi"))]
+            Params::Ranges(_, pairs) => pairs.len(),
+        };
+        (0..count).filter_map(move |at| match self {
+            Params::Pairs(pairs) => {
+                let (name, value) = pairs.get(at)?;
+                Some((name.as_bytes(), value.as_bytes()))
+            }
+            #[cfg(all(target_os = "linux", feature = "fastcgi"))]
+            Params::Ranges(bytes, pairs) => {
+                let (name, value) = pairs.get(at)?;
+                Some((bytes.get(name.clone())?, bytes.get(value.clone())?))
+            }
+        })
     }
 }

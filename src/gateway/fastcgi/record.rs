@@ -181,7 +181,7 @@ pub(super) fn decode_params(bytes: Vec<u8>, max_pairs: usize) -> Option<Params> 
         }
         pairs.push((name, value));
     }
-    Some(Params::from_ranges(bytes, pairs))
+    Some(Params::Ranges(bytes, pairs))
 }
 
 fn pair(bytes: &[u8], at: &mut usize) -> Option<(Range<usize>, Range<usize>)> {

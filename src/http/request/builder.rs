@@ -172,10 +172,8 @@ impl RequestBuilder {
         let kept = self.jar.as_ref().map(|jar| jar.shown(&path, is_https));
         let cookies = kept.into_iter().flatten().chain(self.cookies);
         let cookies = cookies.collect::<Vec<_>>().join("; ");
-        let mut params = Params::from_iter(self.variables);
-        if !cookies.is_empty() {
-            params.push("HTTP_COOKIE".as_ref(), cookies.as_ref());
-        }
+        let cookies = (!cookies.is_empty()).then(|| ("HTTP_COOKIE".into(), cookies.into()));
+        let params = Params::Pairs(self.variables.into_iter().chain(cookies).collect());
         let length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
         let source = Box::new(Cursor::new(self.body.unwrap_or_default()));
         let body = Body::new(source, length.or(Some(b"0")));

@@ -108,7 +108,7 @@ impl Connection {
             let is_enough = stdin.early.len() >= *wanted;
             if ready == 0 || is_enough || !has_room {
                 stdin.is_whole = ready == 0 || is_enough && *is_all;
-                let params = std::mem::take(params);
+                let params = std::mem::replace(params, Params::Pairs(Vec::new()));
                 let nothing = StdinStream::new(stdin.request, self.limits);
                 self.stage = Stage::Running(std::mem::replace(stdin, nothing));
                 return Ok(Some(Progress::Request(params)));
