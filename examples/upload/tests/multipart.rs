@@ -71,6 +71,52 @@ fn fields_and_files_are_read_in_their_order() {
 }
 
 #[test]
+fn a_file_may_have_its_name_in_the_extended_form_alone() {
+    let extended = part("a", Some("UTF-8''na%C3%AFve%20%22.txt"), "one");
+    let extended = extended.replace("filename=\"", "filename*=");
+    let extended = extended.replace(".txt\"", ".txt");
+    let told = send(&Client::default(), &form(&[extended])).send(all);
+    assert_eq!(
+        told.body_text(),
+        "None a/na\u{ef}ve \".txt/text/x-test=one None"
+    );
+}
+
+#[test]
+fn fields_behind_a_file_are_there_once_it_was_read() {
+    let parts = [
+        part("a", Some("x"), "one"),
+        part("last", None, "9"),
+        part("b", Some("y"), "two"),
+    ];
+    let told = send(&Client::default(), &form(&parts)).send(|request: &mut Request| -> Answer {
+        let before = request.form("last")?;
+        let mut file = request.next_file(100)?.ok_or("no file")?;
+        io::copy(&mut file, &mut io::sink())?;
+        let behind = request.form("last")?;
+        let mut text = String::new();
+        let mut file = request.next_file(100)?.ok_or("no second file")?;
+        file.read_to_string(&mut text)?;
+        let told = format!("{before:?} {behind:?} {text}");
+        Ok(Response::text(told))
+    });
+    assert_eq!(told.body_text(), "None Some(\"9\") two");
+}
+
+#[test]
+fn blanks_around_the_parts_of_a_content_type_do_not_matter() {
+    let body = form(&[part("first", None, "1")]);
+    for content_type in [
+        "multipart/form-data ; boundary=BOUNDARY ",
+        "Multipart/Form-Data;charset=utf-8 ;\tboundary=\"BOUNDARY\";",
+    ] {
+        let request = send(&Client::default(), &body).header("content-type", content_type);
+        let told = request.send(all);
+        assert_eq!(told.body_text(), "Some(\"1\") None", "{content_type}");
+    }
+}
+
+#[test]
 fn a_file_that_is_left_unread_is_passed_over() {
     let long = "x".repeat(300_000);
     let parts = [

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use http::StatusCode;
+use http::header::CONTENT_DISPOSITION;
 use multer::Field;
 
 use super::Request;
@@ -118,8 +119,8 @@ impl Request {
     ///
     /// Files are read as they come, in constant memory. The form's other fields are in [`Request::form`] once they
     /// have come: those before the first file at once, and so are the token of
-    /// [`Request::check_csrf_token`] and the id of [`Request::id_field`], which belong at the beginning of a form; those after a file when that is
-    /// read. An input without a file is passed over.
+    /// [`Request::check_csrf_token`] and the id of [`Request::id_field`], which belong at the beginning of a form; those after a file once that
+    /// has been read to its end. An input without a file is passed over.
     ///
     /// ```
     /// use std::error::Error;
@@ -170,7 +171,7 @@ impl Request {
         form.has_begun_file = true;
         Ok(Some(FilePart {
             name: file.name().unwrap_or_default().to_owned(),
-            file_name: file.file_name().unwrap_or_default().to_owned(),
+            file_name: file_name(file).unwrap_or_default(),
             content_type: file.content_type().map(ToString::to_string),
             body,
             form,
@@ -189,7 +190,13 @@ impl Request {
     pub(super) fn begin_multipart(&mut self) -> Result<()> {
         if let Some(form) = &self.multipart {
             if !form.has_failed {
-                return Ok(());
+                // Behind a file that was read to its end there may be fields.
+                let may_continue = form.has_begun_file && form.file.is_none();
+                return if may_continue {
+                    self.read_parts()
+                } else {
+                    Ok(())
+                };
             }
             let parts = form.parts;
             self.body.check().map_err(unusable)?;
@@ -197,7 +204,11 @@ impl Request {
             return Err(unusable(malformed("it could not be read")));
         }
         let content_type = self.param("CONTENT_TYPE").unwrap_or_default();
-        let boundary = multer::parse_boundary(content_type.to_string_lossy())
+        let content_type = content_type.to_string_lossy();
+        // The parser knows no blanks before the semicolon, nor at the end (RFC 9110, 5.6.6).
+        let parts = content_type.split(';').map(str::trim);
+        let parts = parts.filter(|part| !part.is_empty());
+        let boundary = multer::parse_boundary(parts.collect::<Vec<_>>().join("; "))
             .map_err(|error| unusable(malformed(&error)))?;
         let fed = Arc::default();
         let parser = multer::Multipart::new(Feed(Arc::clone(&fed)), boundary);
@@ -240,7 +251,7 @@ impl Request {
                 let count = form.parts;
                 return Err(Error::TooManyFields { count, limit });
             }
-            let is_file = part.file_name().map(|name| !name.is_empty());
+            let is_file = file_name(&part).map(|name| !name.is_empty());
             let name = part.name().unwrap_or_default().to_owned();
             form.file = Some(part);
             if is_file == Some(true) {
@@ -276,6 +287,21 @@ impl Multipart {
         }
         Ok(chunk.map(Into::into))
     }
+}
+
+/// The name of a part's file, if it is one. Some clients send a name that is not ASCII in the extended form
+/// (RFC 8187) alone, against RFC 7578, 4.2.
+fn file_name(part: &Field<'_>) -> Option<String> {
+    if let Some(name) = part.file_name() {
+        return Some(name.to_owned());
+    }
+    let disposition = part.headers().get(CONTENT_DISPOSITION)?.to_str().ok()?;
+    let mut parameters = disposition.split(';').filter_map(|it| it.split_once('='));
+    let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("filename*"))?;
+    // Behind the character set, which is UTF-8, and the language.
+    let encoded = value.trim().rsplit('\'').next().unwrap_or_default();
+    let decoded = percent_encoding::percent_decode_str(encoded);
+    Some(decoded.decode_utf8_lossy().into_owned())
 }
 
 /// Lets the parser work until it has something, on no more than `limit` further bytes of the body.
