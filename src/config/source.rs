@@ -210,10 +210,29 @@ fn read_environment(config: &mut Config, environment: &[Variable]) -> Result<()>
             && name != FILE_VARIABLE
         {
             let origin = Origin::Environment(name.to_string());
-            config.assign(&camel_case(key), value, origin)?;
+            let known = camel_case(key);
+            if upper_snake(&known) != key {
+                // Or two variables could name one key.
+                return Err(Error::Config(printable(&format!(
+                    "{origin}: unknown variable; write {PREFIX} and the key in capitals, as in CGI_SESSION_STORAGE_FILE_DIR"
+                ))));
+            }
+            config.assign(&known, value, origin)?;
         }
     }
     Ok(())
+}
+
+/// `storageFileDir` as its variable has it: `STORAGE_FILE_DIR`.
+fn upper_snake(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 4);
+    for letter in key.chars() {
+        if letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 /// `STORAGE_FILE_DIR` as the key it stands for: `storageFileDir`.
@@ -286,6 +305,35 @@ mod tests {
             let error = read(bytes).unwrap_err().to_string();
             assert!(error.starts_with(&[SITE, expected].concat()), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_variable_names_a_key_in_one_spelling() {
+        let read = |name: &str, value: &str| {
+            let mut config = Config::new();
+            let variable = (name.into(), value.into());
+            read_environment(&mut config, &[variable]).map(|()| config)
+        };
+        let config = read("CGI_SESSION_MAX_SESSIONS_PER_USER", "3").unwrap();
+        assert_eq!(config.max_sessions_per_user, 3);
+        for name in [
+            "timeout",
+            "Timeout",
+            "TIMEOUT_",
+            "_TIMEOUT",
+            "TIME_OUT",
+            "maxSessions",
+            "",
+        ] {
+            let refused = read(&format!("{PREFIX}{name}"), "5")
+                .unwrap_err()
+                .to_string();
+            let begin = format!("environment {PREFIX}{name}: ");
+            assert!(
+                refused.starts_with(&begin) && refused.contains("unknown"),
+                "{refused}"
+            );
         }
     }
 
