@@ -128,7 +128,7 @@ fn forwarded_element(element: &str) -> Option<Origin> {
                 origin.address = if is_hidden {
                     None
                 } else {
-                    Some(address(&value)?)
+                    Some(address(without_hidden_port(&value))?)
                 };
             }
             "proto" => origin.is_https = Some(is_scheme_https(&value)?),
@@ -178,6 +178,16 @@ fn unquoted(value: &str) -> Option<String> {
         });
     }
     Some(text)
+}
+
+/// A node without its port, if the proxy tells a name in place of that (RFC 7239, 6.2).
+fn without_hidden_port(node: &str) -> &str {
+    let is_name = |port: &str| {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        port.len() > 1 && port.starts_with('_') && port.bytes().all(is_good)
+    };
+    let with_port = node.rsplit_once(':').filter(|(_, port)| is_name(port));
+    with_port.map_or(node, |(node, _)| node)
 }
 
 /// An address, of IPv6 also in brackets, with or without a port.

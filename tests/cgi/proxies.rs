@@ -105,6 +105,15 @@ fn the_header_of_rfc_7239_is_read_where_the_configuration_says_so() {
             &[r#"for="\"#, "for=\"192.0.2.7\";proto=https"],
             "192.0.2.7 https",
         ),
+        (
+            &[r#"for="192.0.2.7:_a.1-b";proto=https"#],
+            "192.0.2.7 https",
+        ),
+        (
+            &[r#"for="[2001:db8::7]:_port";proto=https"#],
+            "2001:db8::7 https",
+        ),
+        (&[r#"for="192.0.2.7:_";proto=https"#], "10.0.0.1 http"),
         (&["for=unknown;proto=https"], "10.0.0.1 https"),
         (&["for=_hidden, for=10.0.0.2"], "10.0.0.1 http"),
         (&["for=\"192.0.2.7;proto=https"], "10.0.0.1 http"),
