@@ -278,16 +278,28 @@ pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
 /// A header field that may carry ids. CGI makes one variable of names that differ in `-` and `_`, and responses
 /// have the field, too.
 fn id_header(name: &str) -> Option<HeaderName> {
-    const TAKEN: &str = "cache-control connection cookie forwarded host location origin proxy \
-        set-cookie status transfer-encoding vary x-accel-redirect x-csrf-token x-sendfile";
+    const TAKEN: &str = "age allow alt-svc cache-control clear-site-data connection cookie date etag expect \
+        expires forwarded from host keep-alive last-modified link location max-forwards origin pragma proxy range \
+        referer referrer-policy refresh retry-after script-control server set-cookie status \
+        strict-transport-security te trailer transfer-encoding upgrade user-agent vary via warning \
+        www-authenticate x-csrf-token x-frame-options x-lighttpd-send-file x-real-ip x-sendfile \
+        x-sendfile2";
+    const TAKEN_BEGINNINGS: [&str; 9] = [
+        "accept",
+        "access-control-",
+        "content-",
+        "if-",
+        "proxy-",
+        "sec-",
+        "variable-",
+        "x-accel-",
+        "x-forwarded-",
+    ];
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let name = named(name.as_ref(), 64, is_good)?.to_ascii_lowercase();
     let is_taken = TAKEN.split(' ').any(|taken| taken == name)
         || name.ends_with("authorization")
-        || name.starts_with("content-")
-        || name.starts_with("access-control-")
-        || name.starts_with("sec-")
-        || name.starts_with("x-forwarded-");
+        || TAKEN_BEGINNINGS.iter().any(|taken| name.starts_with(taken));
     HeaderName::try_from(name).ok().filter(|_| !is_taken)
 }
 

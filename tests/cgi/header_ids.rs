@@ -117,7 +117,8 @@ fn a_malformed_or_dead_id_counts_as_none_and_is_never_adopted() {
 fn a_name_that_has_another_meaning_is_refused() {
     let names = "Proxy|Cookie|Host|Authorization|Proxy-Authorization|Content-Type|CONTENT-ID|\
         X_Session|X-Session_Id|Set-Cookie|Status|Location|Vary|X Session|X:Session|é|X-CSRF-Token|\
-        X-Sendfile|X-Forwarded-For|Sec-Fetch-Site| X-Session-Id|X-Session-Id, cookie|";
+        X-Sendfile|X-Forwarded-For|Sec-Fetch-Site|Date|ETag|Accept|Accept-Language|If-None-Match|Range|\
+        Referer|Server|Upgrade|User-Agent|Variable-Remote-User|WWW-Authenticate| X-Session-Id|X-Session-Id, cookie|";
     for name in names.split('|') {
         let refused = Config::new().set("idFrom", format!("header:{name}"));
         let reason = refused.unwrap_err().to_string();
