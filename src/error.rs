@@ -469,6 +469,21 @@ pub fn printable(text: &str) -> String {
     line
 }
 
+/// A path as one word of a command that a message proposes.
+#[doc(hidden)]
+#[must_use]
+pub fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if text.starts_with('-') {
+        shell_word(&Path::new(".").join(path))
+    } else if !text.is_empty() && text.chars().all(is_plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

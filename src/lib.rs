@@ -125,6 +125,8 @@ pub use self::http::response::Response;
 pub use self::http::stream::StreamWriter;
 pub use config::{Config, MAX_KEY_LENGTH, Origin};
 pub use cookies::SetCookie;
+#[doc(hidden)]
+pub use error::shell_word;
 pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub use gateway::fuzzing;

@@ -64,7 +64,7 @@ impl Account {
     }
 
     /// The user with this number; `gid` stands in where the system does not know one.
-    fn of_uid(uid: u32, gid: u32) -> Self {
+    pub(crate) fn of_uid(uid: u32, gid: u32) -> Self {
         match uzers::get_user_by_uid(uid) {
             Some(user) => Account {
                 uid,
@@ -111,7 +111,7 @@ impl Account {
         Err(format!(
             "cannot run {} as {self}: {error}; the program must be executable for everybody: \
              chmod 0755 {0}",
-            program.display()
+            cgi_session::shell_word(&program)
         ))
     }
 }

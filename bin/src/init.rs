@@ -156,7 +156,10 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
         Some(owner) if owner.uid != existing.uid => {
             let handle = owner.handle();
             let advice = if cgi_session::is_dedicated(directory) {
-                format!("to give it away: chown -R {handle} {shown}")
+                format!(
+                    "to give it away: chown -R {handle} {}",
+                    cgi_session::shell_word(directory)
+                )
             } else {
                 "it is not for sessions alone: name a directory of its own in storageFileDir"
                     .to_owned()

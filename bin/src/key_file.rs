@@ -96,6 +96,7 @@ impl Found {
 
     fn problems(&self, path: &Path, owner: Option<&Account>) -> Vec<String> {
         let shown = path.display();
+        let word = cgi_session::shell_word(path);
         let mut problems = Vec::new();
         if !self.holds_keys() {
             problems.push(format!(
@@ -103,16 +104,18 @@ impl Found {
                 2 * BYTES
             ));
         }
-        if self.mode & 0o077 != 0 {
+        // Another file's mode and owner are not for us to change.
+        let is_ours = self.holds_keys();
+        if is_ours && self.mode & 0o077 != 0 {
             let mode = self.mode & 0o7777;
             problems.push(format!(
-                "{shown} can be read by others (mode {mode:04o}); try: chmod 0600 {shown}"
+                "{shown} can be read by others (mode {mode:04o}); try: chmod 0600 {word}"
             ));
         }
-        if let Some(owner) = owner.filter(|owner| owner.uid != self.uid) {
+        if let Some(owner) = owner.filter(|owner| is_ours && owner.uid != self.uid) {
             let handle = owner.handle();
             problems.push(format!(
-                "{shown} belongs to uid {}; try: chown {handle} {shown}",
+                "{shown} belongs to uid {}; try: chown {handle} {word}",
                 self.uid
             ));
         }

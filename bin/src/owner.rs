@@ -26,16 +26,42 @@ pub(crate) fn act_as_owner(config: &Config) -> Result<(), String> {
 /// Whether root can make and remove something in this directory as if it were alone: the directory and all
 /// above it belong to root, and other users may at most add files of their own to them (the sticky bit).
 pub(crate) fn is_roots_alone(directory: &Path) -> bool {
+    why_not_roots_alone(directory).is_none()
+}
+
+fn why_not_roots_alone(directory: &Path) -> Option<String> {
     const OTHERS_WRITE: u32 = 0o022;
     const STICKY: u32 = 0o1000;
-    let is_roots = |path: &Path| {
-        fs::symlink_metadata(path).is_ok_and(|found| {
-            let mode = found.mode();
-            found.is_dir() && found.uid() == 0 && (mode & OTHERS_WRITE == 0 || mode & STICKY != 0)
-        })
+    let reason = |path: &Path| {
+        let shown = path.display();
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => found,
+            Err(error) => return Some(format!("{shown} cannot be examined: {error}")),
+        };
+        let mode = found.mode() & 0o7777;
+        if found.uid() != 0 {
+            Some(format!(
+                "{shown} belongs to {}",
+                Account::of_uid(found.uid(), found.gid())
+            ))
+        } else if !found.is_dir() {
+            Some(format!("{shown} is not a directory"))
+        } else if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+            Some(format!(
+                "{shown} can be written by others (mode {mode:04o})"
+            ))
+        } else {
+            None
+        }
     };
-    let real = fs::canonicalize(directory);
-    real.is_ok_and(|real| real.ancestors().all(is_roots))
+    match fs::canonicalize(directory) {
+        // The highest of them decides about all below it.
+        Ok(real) => real.ancestors().filter_map(reason).last(),
+        Err(error) => Some(format!(
+            "{} cannot be examined: {error}",
+            directory.display()
+        )),
+    }
 }
 
 /// The directory in which a path is a name.
@@ -55,16 +81,19 @@ pub(crate) fn act_where_others_can(
     config: &Config,
 ) -> Result<(), String> {
     let directory = directory_of(path);
-    if !Account::current().is_root() || is_roots_alone(directory) || !directory.exists() {
+    if !Account::current().is_root() || !directory.exists() {
         return Ok(());
     }
+    let Some(reason) = why_not_roots_alone(directory) else {
+        return Ok(());
+    };
     let owner = owner.cloned().or_else(|| Account::owning(directory));
     match owner.filter(|owner| !owner.is_root()) {
         Some(owner) => match owner.run_this_program(config)? {},
         None => Err(format!(
-            "other users can replace {}, so root does nothing there; try: chown root: {1} && chmod go-w {1}",
-            path.display(),
-            directory.display()
+            "other users can replace {}, because {reason}, so root does nothing there; choose another path, in a \
+             directory that only root can write to, such as /var/lib or /etc",
+            path.display()
         )),
     }
 }

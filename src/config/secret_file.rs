@@ -27,8 +27,7 @@ pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<St
     let mode = found.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(format!(
-            "others can read it (mode {mode:04o}); try: chmod 0600 {}, and {if_exposed}",
-            path.display()
+            "others can read it (mode {mode:04o}); give it mode 0600 if no other program reads it, and {if_exposed}"
         ));
     }
     let uid = rustix::process::geteuid().as_raw();

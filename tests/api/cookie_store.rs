@@ -272,7 +272,7 @@ fn a_file_of_keys_that_cannot_be_used_is_refused_with_what_to_do() {
     }
     site.write_keys(&[1]);
     fs::set_permissions(site.key_file(), Permissions::from_mode(0o640)).unwrap();
-    refused(&site, &["others can read it (mode 0640)", "chmod 0600"]);
+    refused(&site, &["others can read it (mode 0640)", "mode 0600"]);
     fs::remove_file(site.key_file()).unwrap();
     refused(&site, &["no such file", "cgi-session init"]);
     fs::create_dir(site.key_file()).unwrap();

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, FileStore, Result, SessionDigest, Store as _};
+use cgi_session::{Config, FileStore, Result, SessionDigest, Store as _, shell_word};
 
+use super::directory::unless_shared;
 use super::finding::{Finding, Findings};
 use crate::account::Account;
 use crate::report::{counted, rough};
@@ -118,7 +119,9 @@ impl Contents {
                 "{shown} holds {} that {account} does not own and cannot use; did root run a program?",
                 self.of_others.said()
             );
-            let remedy = format!("chown -R {}:{} {shown}", account.handle(), account.gid);
+            let word = shell_word(path);
+            let command = format!("chown -R {}:{} {word}", account.handle(), account.gid);
+            let remedy = unless_shared(path, command);
             found.add(Finding::problem("owner", text).at(path).remedy(remedy));
         }
         if self.irregular.number > 0 {
@@ -126,7 +129,7 @@ impl Contents {
                 "{shown} holds {} named like a session, but no regular file, and never opened",
                 self.irregular.said()
             );
-            let remedy = format!("find {shown} -name '*.json' ! -type f -ls");
+            let remedy = format!("find {} -name '*.json' ! -type f -ls", shell_word(path));
             found.add(Finding::problem("irregular", text).at(path).remedy(remedy));
         }
         if self.damaged.number > 0 {
@@ -135,7 +138,8 @@ impl Contents {
                 self.damaged.said()
             );
             let remedy = format!(
-                "look at the web server's error log and the disk, then: rm {shown}/*.corrupt"
+                "look at the web server's error log and the disk, then: find {} -name '*.corrupt' -delete",
+                shell_word(path)
             );
             found.add(Finding::warning("damaged", text).at(path).remedy(remedy));
         }

@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::finding::{Finding, Findings};
+use cgi_session::shell_word;
+
 use crate::account::Account;
 
 const TOPIC: &str = "directory";
@@ -42,7 +44,7 @@ pub(super) fn install(path: &Path, account: &Account) -> String {
         "install -d -m 0700 -o {} -g {} {}",
         owner.handle(),
         owner.gid,
-        path.display()
+        shell_word(path)
     )
 }
 
@@ -61,7 +63,7 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
     }
     if !stat.is_dir() {
         let text = format!("{shown} is not a directory");
-        let remedy = format!("mv {shown} {shown}.old && {}", install(path, account));
+        let remedy = "name a directory of its own in storageFileDir".to_owned();
         found.add(Finding::problem(TOPIC, text).at(path).remedy(remedy));
         return false;
     }
@@ -74,7 +76,12 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
         );
         let remedy = unless_shared(
             path,
-            format!("chown -R {}:{} {shown}", account.handle(), account.gid),
+            format!(
+                "chown -R {}:{} {}",
+                account.handle(),
+                account.gid,
+                shell_word(path)
+            ),
         );
         found.add(Finding::problem(TOPIC, text).at(path).remedy(remedy));
         is_usable = false;
@@ -84,14 +91,14 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
             "{shown} can be written by others, who could plant or delete sessions; \
                             it is refused"
         );
-        let remedy = unless_shared(path, format!("chmod 0700 {shown}"));
+        let remedy = unless_shared(path, format!("chmod 0700 {}", shell_word(path)));
         found.add(Finding::problem(TOPIC, text).at(path).remedy(remedy));
         is_usable = false;
     } else if stat.mode() & OPEN_TO_OTHERS != 0 {
         let text = format!(
             "{shown} can be listed or entered by others; the files in it are closed to them"
         );
-        let remedy = unless_shared(path, format!("chmod 0700 {shown}"));
+        let remedy = unless_shared(path, format!("chmod 0700 {}", shell_word(path)));
         found.add(Finding::warning(TOPIC, text).at(path).remedy(remedy));
     } else if is_usable {
         let text = format!("{shown} belongs to {account}, closed to others");
@@ -101,7 +108,7 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
 }
 
 /// A command that changes the directory, unless it holds other things too.
-fn unless_shared(path: &Path, command: String) -> String {
+pub(super) fn unless_shared(path: &Path, command: String) -> String {
     if cgi_session::is_dedicated(path) {
         command
     } else {
@@ -141,7 +148,15 @@ fn unreachable(path: &Path, account: &Account) -> Finding {
         path.display(),
         closed.display()
     );
-    let remedy = format!("chmod o+x {}", closed.display());
+    // A home, or one of the system's, is not ours to open.
+    let is_private = closed
+        .parent()
+        .is_none_or(|parent| parent == Path::new("/") || parent == Path::new("/home"));
+    let remedy = if is_private {
+        "name a directory elsewhere in storageFileDir, such as /var/lib/cgi-session".to_owned()
+    } else {
+        format!("chmod o+x {}", shell_word(closed))
+    };
     Finding::problem(TOPIC, text).at(closed).remedy(remedy)
 }
 
@@ -157,7 +172,8 @@ fn ancestors(path: &Path, found: &mut Findings) {
                 above.display(),
                 path.display()
             );
-            let remedy = format!("chmod o-w {}", above.display());
+            // Others keep what they may do there, but for removing what is not theirs.
+            let remedy = format!("chmod +t {}", shell_word(above));
             found.add(Finding::problem("parent", text).at(above).remedy(remedy));
         }
     }

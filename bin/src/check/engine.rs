@@ -65,7 +65,7 @@ fn secrets(config: &Config, account: &Account, found: &mut Findings) {
         let Origin::File { path, line } = config.origin(key) else {
             continue;
         };
-        let file = path.display();
+        let (file, word) = (path.display(), cgi_session::shell_word(&path));
         let is_exposed = fs::metadata(&path)
             .is_ok_and(|found| found.permissions().mode() & READABLE_BY_ALL != 0);
         if is_exposed {
@@ -73,7 +73,7 @@ fn secrets(config: &Config, account: &Account, found: &mut Findings) {
                 "everybody on this machine can read {file}, and the password in its line {line}"
             );
             let remedy = format!(
-                "chgrp {} {file} && chmod 0640 {file}, or databasePasswordFile",
+                "chgrp {} {word} && chmod 0640 {word}, or databasePasswordFile",
                 account.gid
             );
             let finding = Finding::warning("password", text).at(&path);

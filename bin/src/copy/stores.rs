@@ -57,8 +57,7 @@ impl Stores {
                 let (old, new) = (&self.old, &self.new);
                 let line = format!(
                     "{old} belongs to {first}, {new} to {second}: no user can use both; \
-                     try: chown -R {} {new}",
-                    first.handle()
+                     copy to a store that belongs to {first}, too"
                 );
                 Err(Ended::saying(&line, report::CONFIGURATION))
             }

@@ -143,7 +143,7 @@ impl Database {
             }
         };
         let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-        let path = self.path.display();
+        let word = cgi_session::shell_word(&self.path);
         let (reason, hint) = if metadata.is_dir() {
             ("is a directory".to_owned(), "database must name a file")
         } else if !metadata.is_file() {
@@ -151,11 +151,14 @@ impl Database {
             ("is not a regular file".to_owned(), hint)
         } else if uid != self.uid {
             let reason = format!("belongs to uid {uid}");
-            let hint = format!("running as uid {}; try: chown {0} {path}", self.uid);
+            let hint = format!(
+                "running as uid {}; if it holds sessions alone: chown {0} {word}",
+                self.uid
+            );
             return Err(Error::refused(&self.path, reason).with_hint(hint));
         } else if mode & 0o022 != 0 {
             let reason = format!("can be written by others (mode {mode:04o})");
-            let hint = format!("try: chmod 0600 {path}");
+            let hint = format!("if it holds sessions alone: chmod 0600 {word}");
             return Err(Error::refused(&self.path, reason).with_hint(hint));
         } else {
             return Ok(Some((metadata.dev(), metadata.ino())));

@@ -13,7 +13,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::lock::LockedFile;
 use super::{calls, own};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::id::SessionDigest;
 
 /// How long an opened directory is trusted to be the one that the path names. Within this time
@@ -454,6 +454,12 @@ impl Attempt {
 const NAME_ANOTHER: &str =
     "it is not for sessions alone: name a directory of its own in storageFileDir";
 
+/// Where each directory is the system's, and in `/var` only some are, though they may be empty.
+const SYSTEM: [&str; 5] = ["/boot", "/dev", "/etc", "/usr", "/usr/local"];
+const OF_VAR: [&str; 11] = [
+    "backups", "cache", "lib", "local", "lock", "log", "mail", "opt", "run", "spool", "tmp",
+];
+
 /// Whether a directory is for sessions alone, as far as its name and its entries show: its owner and mode may be
 /// changed then. It is not one of the system's, and holds nothing else.
 #[must_use]
@@ -470,15 +476,32 @@ pub fn is_dedicated(path: &Path) -> bool {
         Ok(entry) => is_ours(entry.file_name().as_encoded_bytes()),
         Err(_) => true,
     };
+    // Where users share a directory, its mode says so (`/var/tmp`, `/var/mail`), even as long as it is empty.
+    let is_shared = rustix::fs::stat(path).is_ok_and(|found| {
+        let mode = Mode::from_raw_mode(found.st_mode);
+        mode.contains(Mode::SVTX) || mode.contains(Mode::SGID | Mode::WGRP)
+    });
+    let is_of_system = SYSTEM
+        .iter()
+        .any(|parent| path.parent() == Some(Path::new(parent)))
+        || OF_VAR
+            .iter()
+            .any(|name| path == Path::new("/var").join(name));
     // What cannot be listed is closed to others, as one for sessions is.
-    path.components().count() > 2 && fs::read_dir(path).map_or(true, |mut all| all.all(is_ours))
+    path.components().count() > 2
+        && !is_shared
+        && !is_of_system
+        && fs::read_dir(path).map_or(true, |mut all| all.all(is_ours))
 }
 
 /// What is wrong with the owner and the mode of a directory.
 fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item = Error> {
     let owner = (stat.st_uid != uid).then(|| {
         let hint = if is_dedicated(path) {
-            format!("running as uid {uid}; try: chown {uid} {}", path.display())
+            format!(
+                "running as uid {uid}; try: chown {uid} {}",
+                shell_word(path)
+            )
         } else {
             NAME_ANOTHER.to_owned()
         };
@@ -488,7 +511,7 @@ fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item 
     let mode = mode.intersects(Mode::WGRP | Mode::WOTH).then(|| {
         let mode = mode.bits();
         let hint = if is_dedicated(path) {
-            format!("try: chmod 0700 {}", path.display())
+            format!("try: chmod 0700 {}", shell_word(path))
         } else {
             NAME_ANOTHER.to_owned()
         };
@@ -513,7 +536,7 @@ fn advice(path: &Path, errno: Errno) -> String {
         Some(ownership(&path.display().to_string(), &stat))
     });
     let described = described.unwrap_or_else(|| format!("running as uid {uid}"));
-    let path = path.display();
+    let path = shell_word(path);
     format!("{described}; try: install -d -m 0700 -o {uid} -g {gid} {path}")
 }
 

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::entry::StoredRecord;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::id::SessionDigest;
 use crate::record::Record;
 use crate::store::files::lock::LockedFile;
@@ -158,7 +158,7 @@ fn open(path: &Path, flags: OFlags) -> Result<File> {
     let mode = stat.map_or(Mode::empty(), |stat| Mode::from_raw_mode(stat.st_mode));
     if mode.intersects(Mode::RWXG | Mode::RWXO) {
         let reason = format!("is open to others (mode {:04o})", mode.bits());
-        let hint = format!("if it is unchanged: chmod 0600 {}", path.display());
+        let hint = format!("if it is unchanged: chmod 0600 {}", shell_word(path));
         return Err(Error::refused(path, reason).with_hint(hint));
     }
     Ok(file)
