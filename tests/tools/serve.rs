@@ -25,7 +25,9 @@ impl Server {
         let site = Site::new();
         let programs = site.parent().join("programs");
         fs::create_dir_all(programs.join("shop/.hidden")).unwrap();
-        fs::create_dir(programs.join("begin")).unwrap();
+        for name in ["begin", "two words"] {
+            fs::create_dir(programs.join(name)).unwrap();
+        }
         fs::create_dir_all(site.parent().join("documents/about")).unwrap();
         let script = "#!/bin/sh\nprintf 'Status: 201 Created\\nContent-Type: text/plain\\n\\n'\n\
                       echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
@@ -45,6 +47,10 @@ impl Server {
                 &format!("{loud}sleep 600 > /dev/null &\necho $! > child\n"),
                 0o755,
             ),
+            ("my page.cgi", script, 0o755),
+            ("shop/100%+é", script, 0o755),
+            ("two words/a b.txt", "spaces", 0o644),
+            ("no program", "secret", 0o644),
             ("../documents/about/index.html", "<p>About", 0o755),
             ("../documents/show", "secret", 0o755),
             ("../documents/tool", "secret", 0o755),
@@ -154,6 +160,23 @@ fn executable_files_are_programs_that_find_the_sessions() {
 }
 
 #[test]
+fn names_are_decoded_and_none_leads_out_of_the_directory() {
+    let server = Server::start();
+    server.answers("GET /my%20page.cgi/a+b%2Fc", "201", "/my page.cgi|/a+b/c|");
+    server.answers("GET /%73how", "201", "/show||");
+    server.answers("GET /shop/100%25+%C3%A9", "201", "/shop/100%+é||");
+    server.answers("GET /two%20words", "301", "location: /two%20words/\r\n");
+    server.answers("GET /two%20words/a%20b.txt", "200", "spaces");
+    server.answers("GET /no%20program", "403", "chmod +x 'no program'");
+    let paths = "/%2e%2e/nothing.ini /%2E%2E%2Fnothing.ini /shop%2Fpage.html /shop/%2ehidden/notes.txt \
+        /my+page.cgi /shop/..%2f..%2fnothing.ini /show%00 /show%0a /shop/%2e%2e/show /%2fetc/passwd \
+        /shop/%2e/page.html /show%";
+    for path in paths.split(' ').filter(|path| !path.is_empty()) {
+        server.answers(&format!("GET {path}"), "404", "Not Found");
+    }
+}
+
+#[test]
 fn each_request_is_a_line_and_what_a_program_says_on_stderr_is_on_the_page_of_its_failure() {
     let server = Server::start();
     server.answers("GET /loud", "502", "<pre>no &lt;database&gt;\n</pre>");
@@ -229,7 +252,7 @@ fn known_kinds_of_files_are_served_and_nothing_else_is() {
     server.answers("GET /source.py", "403", "chmod +x source.py");
     let programs = server.site.parent().join("programs");
     symlink("/bin/sh", programs.join("link")).unwrap();
-    let paths = "/ /absent /shop/.hidden/notes.txt /../nothing.ini /link /../show //show /%73how /. \
+    let paths = "/ /absent /shop/.hidden/notes.txt /../nothing.ini /link /../show //show /. \
         /shop/../show /.htaccess";
     for path in paths.split(' ') {
         server.answers(&format!("GET {path}"), "404", "Not Found");

@@ -1,7 +1,10 @@
 //! [`Directory`]: a directory of CGI programs and files as a site.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +13,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tokio::process::Command;
 
 use super::gateway::Gateway;
@@ -52,7 +56,7 @@ pub(super) struct Directory {
 
 /// What a path of a request leads to.
 enum Found {
-    /// A file, and how much of the request's path names it.
+    /// A file, and how much of the request's path names it, as it is written there.
     File(PathBuf, usize),
     /// A directory that was named without the slash at the end.
     Unfinished,
@@ -122,9 +126,11 @@ impl Directory {
         if let Some(media_type) = media_type(&file).filter(|_| path_info.is_empty()) {
             return send(&file, media_type, &parts.method);
         }
-        let name = file.file_name().unwrap_or_default().display();
+        let name = file.file_name().unwrap_or_default();
+        let word = cgi_session::shell_word(Path::new(name));
+        let name = name.display();
         let reason = if may_run {
-            format!("{name} is there, but it is not executable: chmod +x {name}")
+            format!("{name} is there, but it is not executable: chmod +x {word}")
         } else {
             format!("{name} is not served from the directory of documents.")
         };
@@ -181,25 +187,30 @@ fn existing(option: &str, directory: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Looks a path of a request up. `/cgi-bin/` stands for the directory itself if it has none of this name.
+/// Looks a path of a request up, each name decoded by itself: `%2F` is a part of a name, and no name has it. `/cgi-bin/`
+/// stands for the directory itself if it has none of this name.
 fn find(root: &Path, path: &str) -> Found {
     let mut directory = root.to_owned();
     let mut end = 0;
-    for name in path.split('/').skip(1) {
-        end += 1 + name.len();
-        if name.is_empty() {
+    for encoded in path.split('/').skip(1) {
+        end += 1 + encoded.len();
+        if encoded.is_empty() {
             // The slash at the end of a directory's name.
             let indexes = INDEXES.map(|index| directory.join(index));
             let index = indexes.into_iter().find(|index| is_file(index));
             let index = index.filter(|_| end == path.len());
             return index.map_or(Found::Nothing, |index| Found::File(index, end));
         }
-        let is_alias = end == "/cgi-bin".len() && name == "cgi-bin";
-        let next = directory.join(name);
+        let name: Cow<'_, [u8]> = percent_decode_str(encoded).into();
+        if !is_name(&name) {
+            return Found::Nothing;
+        }
+        let is_alias = end == "/cgi-bin".len() && encoded == "cgi-bin";
+        let next = directory.join(OsStr::from_bytes(&name));
         // Not metadata(): a link may lead out of the directory.
         match fs::symlink_metadata(&next) {
-            Ok(found) if is_plain(name) && found.is_file() => return Found::File(next, end),
-            Ok(found) if is_plain(name) && found.is_dir() => directory = next,
+            Ok(found) if found.is_file() => return Found::File(next, end),
+            Ok(found) if found.is_dir() => directory = next,
             Err(_) if is_alias => {}
             _ => return Found::Nothing,
         }
@@ -251,7 +262,15 @@ pub fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether a name is a file's name and nothing but that.
+/// Whether a decoded name is that of one file in a directory: neither hidden nor a step up, of no control characters.
+fn is_name(name: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(name);
+    !name.is_empty()
+        && !text.starts_with('.')
+        && !text.contains(|c: char| c == '/' || c.is_control())
+}
+
+/// Whether a name is a file's name and nothing but that, however it is written.
 #[must_use]
 pub fn is_plain(name: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

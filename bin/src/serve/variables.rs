@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use super::reply::{Connection, Failure};
 
-/// The variables of one request, for the program `script`, a path, and the encoded path behind it.
+/// The variables of one request, for the program `script` and the path behind it, both as the request has them: encoded.
 ///
 /// # Errors
 ///
@@ -28,7 +28,8 @@ pub fn of(
         let reason = "A CGI program needs the length of the body.";
         return Err(Failure::new(StatusCode::LENGTH_REQUIRED, reason));
     }
-    let path_info: Cow<'_, [u8]> = percent_decode_str(path_info).into();
+    let [script, path_info] =
+        [script, path_info].map(|path| -> Cow<'_, [u8]> { percent_decode_str(path).into() });
     if path_info.contains(&0) {
         let reason = "A path cannot hold a NUL byte.";
         return Err(Failure::new(StatusCode::BAD_REQUEST, reason));
@@ -51,7 +52,6 @@ pub fn of(
         ("REQUEST_METHOD", parts.method.to_string()),
         ("REQUEST_SCHEME", "http".to_owned()),
         ("REQUEST_URI", parts.uri.to_string()),
-        ("SCRIPT_NAME", script.to_owned()),
         (
             "QUERY_STRING",
             parts.uri.query().unwrap_or_default().to_owned(),
@@ -59,8 +59,10 @@ pub fn of(
     ]
     .map(|(name, value)| (name.into(), value.into()))
     .into();
+    let text = |path: &[u8]| OsStr::from_bytes(path).to_owned();
+    variables.push(("SCRIPT_NAME".into(), text(&script)));
     if !path_info.is_empty() {
-        variables.push(("PATH_INFO".into(), OsStr::from_bytes(&path_info).to_owned()));
+        variables.push(("PATH_INFO".into(), text(&path_info)));
     }
     variables.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
     variables.extend(headers(&parts.headers));
