@@ -141,7 +141,8 @@ impl Record {
     /// Whether it was made longer ago than it lives, or, by a clock that was wrong, so far ahead.
     pub(crate) fn is_too_old(&self, lifetime: Option<Duration>, now: SystemTime) -> bool {
         let age = now.duration_since(self.created());
-        let age = age.unwrap_or_else(|ahead| ahead.duration());
+        // It was made at some moment of that second: it has all of its life, and not a moment less.
+        let age = Duration::from_secs(age.unwrap_or_else(|ahead| ahead.duration()).as_secs());
         self.lifetime(lifetime)
             .is_some_and(|lifetime| age > lifetime)
     }
@@ -547,6 +548,17 @@ mod tests {
         );
         record.set_timeout(None);
         assert_eq!(record.idle(), None);
+    }
+
+    #[test]
+    fn a_session_has_all_of_its_lifetime_in_whichever_part_of_a_second_it_was_made() {
+        let (record, lifetime) = (
+            Record::new(at(100) + Duration::from_millis(990)),
+            Duration::from_secs(1),
+        );
+        let is_over = |now| record.is_too_old(Some(lifetime), now);
+        assert!(!is_over(at(101) + Duration::from_millis(980)));
+        assert!(is_over(at(102)));
     }
 
     #[test]
