@@ -113,8 +113,8 @@ impl Client {
 }
 
 impl RequestBuilder {
-    /// Sends the request to a handler and returns the whole response, after the session is committed. The
-    /// [`Client`] that started it keeps the cookies.
+    /// Sends the request to a handler and returns the whole response as a gateway gets it, its Content-Length
+    /// included, after the session is committed. The [`Client`] that started it keeps the cookies.
     #[must_use]
     pub fn send<H, E>(self, handler: H) -> Response
     where
@@ -150,7 +150,7 @@ impl RequestBuilder {
                 StreamEnd::Whole | StreamEnd::ClientLeft => {}
             }
         }
-        response.with_body(body.0)
+        response.with_fields_as_sent(head_only).with_body(body.0)
     }
 }
 

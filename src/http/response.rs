@@ -279,6 +279,19 @@ impl Response {
         bytes
     }
 
+    /// The response with the header fields that [`Response::write_head`] writes.
+    pub(crate) fn with_fields_as_sent(mut self, head_only: bool) -> Self {
+        let length = self.length(head_only);
+        self.headers.remove(CONTENT_LENGTH);
+        if let Some(length) = length.and_then(|length| HeaderValue::from_bytes(&length).ok()) {
+            self.headers.insert(CONTENT_LENGTH, length);
+        }
+        if !self.may_have_content() {
+            self.headers.remove(CONTENT_TYPE);
+        }
+        self
+    }
+
     /// Appends status and header fields, the length of the body among them.
     pub(crate) fn write_head(&self, out: &mut Vec<u8>, head_only: bool) {
         out.extend_from_slice(b"Status: ");

@@ -57,6 +57,28 @@ fn a_client_works_over_every_store() {
 }
 
 #[test]
+fn a_client_sees_the_length_and_the_type_that_a_server_would_be_sent() {
+    let wrong = HeaderValue::from_static("7");
+    let page = |status: StatusCode| {
+        let page = Response::text("four").with_status(status);
+        page.with_header(header::CONTENT_LENGTH, wrong.clone())
+    };
+    let is_as = |method: &str, status: StatusCode, expected: (Option<&str>, bool)| {
+        let request = Client::default().request(method, "/");
+        let sent = request.send(|_: &mut Request| Ok::<_, Error>(page(status)));
+        let length = sent.headers().get(header::CONTENT_LENGTH);
+        let length = length.map(|length| length.to_str().unwrap());
+        let has_type = sent.headers().contains_key(header::CONTENT_TYPE);
+        assert_eq!((length, has_type), expected, "{method} {status}");
+    };
+    is_as("GET", StatusCode::OK, (Some("4"), true));
+    is_as("HEAD", StatusCode::OK, (Some("4"), true));
+    is_as("GET", StatusCode::NO_CONTENT, (None, false));
+    is_as("GET", StatusCode::NOT_MODIFIED, (None, false));
+    is_as("GET", StatusCode::RESET_CONTENT, (Some("0"), false));
+}
+
+#[test]
 fn a_stream_finds_the_session_of_its_request() {
     let client = Client::new(in_memory(&[]));
     for _ in 0..2 {
