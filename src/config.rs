@@ -21,6 +21,6 @@ pub(crate) use choice::{
 };
 pub(crate) use names::{RESERVED, invalid_name_reason};
 pub(crate) use networks::Networks;
-pub(crate) use settings::MAX_FORM_FIELDS;
+pub(crate) use settings::{BODY_BUFFER, BODY_TIMEOUT, MAX_FORM_FIELDS, MIN_RATE};
 pub(crate) use source::is_setting;
 pub(crate) use value::MAX_TIME;

@@ -45,8 +45,10 @@ impl Config {
     /// of letters (RFC 6265bis, 4.1.3), and the attributes that browsers accept only together with `Secure`.
     pub(crate) fn check(&self) -> Result<()> {
         let is_insecure = self.cookie_secure != Secure::Always;
-        let name = self.cookie_name.to_ascii_lowercase();
-        let has = |prefix: &str| name.starts_with(prefix);
+        let has = |prefix: &str| {
+            let start = self.cookie_name.get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
         let (host, http) = (has("__host-"), has("__http-") || has("__host-http-"));
         let has_place = self.cookie_path != "/" || self.cookie_domain.is_some();
         for (is_wrong, key, reason) in [

@@ -25,6 +25,10 @@ use crate::error::{Error, Result, printable};
 
 /// What `maxFormFields` is unless it is set.
 pub(crate) const MAX_FORM_FIELDS: usize = 1000;
+/// The defaults of `bodyBuffer`, `bodyTimeout`, and the two least rates, in bytes/s.
+pub(crate) const BODY_BUFFER: usize = 1 << 20;
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const MIN_RATE: u64 = 500;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -126,10 +130,10 @@ settings! {
     "shards" shards: u16 = 1, SHARDS;
     "snapshotFile" snapshot_file: Option<PathBuf> = None, PATH;
     "snapshotDelay" snapshot_delay: Duration = MINUTE, TIME;
-    "bodyBuffer" body_buffer: usize = 1 << 20, BUFFER;
-    "bodyTimeout" body_timeout: Duration = Duration::from_secs(20), TIME;
-    "bodyMinRate" body_min_rate: u64 = 500, RATE;
-    "responseMinRate" response_min_rate: u64 = 500, RATE;
+    "bodyBuffer" body_buffer: usize = BODY_BUFFER, BUFFER;
+    "bodyTimeout" body_timeout: Duration = BODY_TIMEOUT, TIME;
+    "bodyMinRate" body_min_rate: u64 = MIN_RATE, RATE;
+    "responseMinRate" response_min_rate: u64 = MIN_RATE, RATE;
     "errorLog" error_log: ErrorLog = ErrorLog::default(), ERROR_LOG;
 }
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{BODY_BUFFER, BODY_TIMEOUT, Config, MIN_RATE};
 
 /// What a responder accepts; [`Program`](crate::Program) documents each.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let config = Config::new();
+        // Not out of a Config: every CGI program would make one more than it needs.
         Limits {
             workers: None,
             connections: 1024,
@@ -38,10 +38,10 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
-            body_buffer: config.body_buffer,
-            body_timeout: config.body_timeout,
-            body_min_rate: config.body_min_rate,
-            response_min_rate: config.response_min_rate,
+            body_buffer: BODY_BUFFER,
+            body_timeout: BODY_TIMEOUT,
+            body_min_rate: MIN_RATE,
+            response_min_rate: MIN_RATE,
         }
     }
 }

@@ -465,8 +465,9 @@ impl Request {
 /// never be opened.
 fn is_page(params: &Params) -> bool {
     let is = |name: &str, word: &str| {
-        let value = params.get(name).unwrap_or_default().to_string_lossy();
-        value.to_ascii_lowercase().contains(word)
+        let value = params.get(name).unwrap_or_default().as_bytes();
+        let mut parts = value.windows(word.len());
+        parts.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
     };
     let ahead = ["HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ"];
     !is("REQUEST_METHOD", "head") && !ahead.iter().any(|name| is(name, "prefetch"))
