@@ -3,10 +3,11 @@
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use cgi_session::{Error, Values};
+use rustix::fs::{Mode, OFlags};
 use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -14,6 +15,7 @@ use tempfile::NamedTempFile;
 
 use crate::report;
 use crate::sessions::Ended;
+use crate::start::child::LONGEST;
 
 /// The variable that names the file. It must not begin with `CGI_SESSION_`, as the keys of the
 /// configuration do.
@@ -68,11 +70,26 @@ impl ValuesFile {
 
     /// The values, or `None` when the file was deleted.
     pub(crate) fn read(&self) -> io::Result<Result<Option<Values>, Unfit>> {
-        match fs::read(&self.path) {
+        match self.text() {
             Ok(text) => Ok(parse(&text, self.none.clone()).map(Some)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ok(None)),
             Err(error) => Err(error),
         }
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
+        // A FIFO would be waited for, with the session locked, and a device may have no end.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut text = Vec::new();
+        file.take(LONGEST + 1).read_to_end(&mut text)?;
+        if u64::try_from(text.len()).is_ok_and(|length| length > LONGEST) {
+            return Err(io::Error::other("it is longer than 64 MiB"));
+        }
+        Ok(text)
     }
 
     /// Changes the values; of several programs that do so at once none loses anything.

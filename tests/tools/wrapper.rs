@@ -251,6 +251,23 @@ fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
 }
 
 #[test]
+fn values_that_are_no_file_or_have_no_end_are_refused_at_once() {
+    let site = Site::new();
+    let stored = site.session();
+    for (change, reason) in [
+        (
+            "rm \"$SESSION_VALUES\"; mkfifo \"$SESSION_VALUES\"",
+            "no regular file",
+        ),
+        ("ln -sf /dev/zero \"$SESSION_VALUES\"", "no regular file"),
+        ("truncate -s 100M \"$SESSION_VALUES\"", "longer than 64 MiB"),
+    ] {
+        let script = format!("{TYPE}; {change}");
+        answer(&site, stored.cookie(), &script).fails("500", reason);
+    }
+}
+
+#[test]
 fn what_a_killed_wrapper_leaves_is_removed_by_the_next_and_by_the_clean_up() {
     let site = Site::new();
     let (running, running_path) = started(&site, site.session().cookie());

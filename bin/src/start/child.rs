@@ -16,8 +16,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// The longest output. It waits in memory until the session is stored.
-const LONGEST: u64 = 64 << 20;
+/// The longest output, and the longest text of values. Both wait in memory until the session is stored.
+pub(crate) const LONGEST: u64 = 64 << 20;
 /// How long a program may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
