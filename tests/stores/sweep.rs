@@ -178,23 +178,28 @@ fn a_damaged_session_that_has_expired_is_set_aside_and_an_unfinished_one_is_dele
     for lifetime in ["30d", "0"] {
         let place = Place::with(&[("lifetime", lifetime), ("maxSessions", "10")]);
         let (damaged, unfinished) = (place.create(1), place.create(2));
+        let begun = place.create(3);
+        let other = place.create(4);
         let mut bytes = fs::read(place.store.path(&damaged)).unwrap();
         bytes[100] ^= 1;
         fs::write(place.store.path(&damaged), &bytes).unwrap();
         fs::write(place.store.path(&unfinished), "").unwrap();
-        for id in [&damaged, &unfinished] {
+        fs::write(place.store.path(&begun), "[{\"g\":   ").unwrap();
+        fs::write(place.store.path(&other), "{\"a\":1}\n").unwrap();
+        for id in [&damaged, &unfinished, &begun, &other] {
             place.set_modified(id, ago(IDLE + 62));
         }
         let dry = Sweep::new().dry_run(true);
         let now = SystemTime::now();
-        assert_eq!(place.store.delete_expired(&dry, now).unwrap().deleted, 2);
+        assert_eq!(place.store.delete_expired(&dry, now).unwrap().deleted, 4);
         let aside = |id: &SessionId| place.file(&format!("{}.corrupt", id.digest()));
         assert!(!aside(&damaged).exists() && place.exists(&damaged));
         let report = sweep(&place);
-        assert_eq!((report.deleted, report.failures.len()), (2, 0));
+        assert_eq!((report.deleted, report.failures.len()), (4, 0));
         assert!(!place.exists(&damaged) && !place.exists(&unfinished));
         assert_eq!(fs::read(aside(&damaged)).unwrap(), bytes);
-        assert!(!aside(&unfinished).exists());
+        assert_eq!(fs::read(aside(&other)).unwrap(), b"{\"a\":1}\n");
+        assert!(!aside(&unfinished).exists() && !aside(&begun).exists());
         let later = place
             .store
             .delete_expired(&Sweep::new(), ahead(31 * 24 * 3600));

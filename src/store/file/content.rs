@@ -126,14 +126,11 @@ pub(super) fn is_unfinished(file: &File, size: u64) -> io::Result<bool> {
     if size == 0 {
         return Ok(true);
     }
-    let first = slots::parse(
-        &read(file, 0, size.min(DATA))?,
-        SlotPosition::First,
-        usize::MAX,
-    );
-    let is_new = match first {
+    let head = read(file, 0, size.min(DATA))?;
+    let is_new = match slots::parse(&head, SlotPosition::First, usize::MAX) {
         Slot::Written(header) => header.generation == 1,
-        Slot::Torn | Slot::Fresh => size < DATA,
+        // Of another text of this length it is not said who needs it.
+        Slot::Torn | Slot::Fresh => size < DATA && slots::may_begin(&head),
     };
     Ok(is_new && read(file, size - 1, 1)? != b"]")
 }

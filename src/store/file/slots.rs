@@ -122,6 +122,14 @@ pub(super) fn parse(bytes: &[u8], place: SlotPosition, cap: usize) -> Slot {
     header(bytes, place, cap).map_or(Slot::Torn, Slot::Written)
 }
 
+/// Whether a file's first bytes may be the beginning of one, however few they are.
+pub(super) fn may_begin(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .zip(b"[{\"g\":")
+        .all(|(read, begin)| read == begin)
+}
+
 fn header(bytes: &[u8], place: SlotPosition, cap: usize) -> Option<Header> {
     let bytes: &[u8; DATA] = bytes.get(..DATA)?.try_into().ok()?;
     let fixed = bytes[0] == place.brackets().0
