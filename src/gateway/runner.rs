@@ -84,6 +84,16 @@ pub(crate) fn answer(
             let line = "a response is not streamed: no other can be at the moment";
             Err(Failed::Page(Reason::Unavailable, line.to_owned()))
         }
+        Ok(Ok(response)) if response.status().is_informational() => {
+            let status = response.status().as_u16();
+            let line =
+                format!("a response with status {status} announces another one, and is none");
+            report(&line);
+            Err(Failed::Page(
+                Reason::Status(StatusCode::INTERNAL_SERVER_ERROR),
+                line,
+            ))
+        }
         Ok(Ok(response)) if response.status().is_server_error() => Err(Failed::Answer(response)),
         Ok(Ok(response)) => match visit.finish(response.status()) {
             Ok(outcome) => Ok((response, outcome)),

@@ -144,7 +144,7 @@ impl Response {
         }
     }
 
-    /// Sets the status.
+    /// Sets the status. One below 200 announces another response, and is answered 500.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;

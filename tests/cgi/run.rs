@@ -64,6 +64,18 @@ fn a_response_that_reports_a_failure_saves_nothing() {
 }
 
 #[test]
+fn a_status_that_announces_another_response_is_an_error_and_saves_nothing() {
+    let site = Site::new();
+    let request = || Cgi::new("app", &site).variable("PATH_INFO", "/statuses");
+    for status in ["100", "101", "103", "199"] {
+        let query = format!("session=1&status={status}");
+        let words = [&*format!("status {status}")];
+        request().query(&query).run().expect_failure(500, &words);
+    }
+    assert!(site.files().is_empty());
+}
+
+#[test]
 fn a_failure_without_a_session_leaves_no_file_and_no_cookie() {
     for mode in ["panic", "error", "5xx"] {
         let site = Site::new();
