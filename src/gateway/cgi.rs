@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::BorrowedFd;
 use rustix::fs::FileType;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Config, is_setting};
 use crate::gateway::error_log::{self, report};
@@ -137,12 +139,33 @@ fn is_readable(pause: Duration) -> bool {
     poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
 }
 
+/// Reads or writes, and waits for that where a descriptor does not wait by itself: its open file is shared with the
+/// server, which may have made it so.
+fn when_ready(
+    descriptor: BorrowedFd<'_>,
+    event: PollFlags,
+    mut transfer: impl FnMut() -> rustix::io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match transfer() {
+            Err(Errno::AGAIN) => {
+                let mut polled = [PollFd::from_borrowed_fd(descriptor, event)];
+                retry_on_intr(|| poll(&mut polled, None))?;
+            }
+            transferred => return Ok(transferred?),
+        }
+    }
+}
+
 /// The request's body, unbuffered: its readers have buffers.
 struct StandardInput;
 
 impl Read for StandardInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(rustix::stdio::stdin(), buffer)?)
+        let stdin = rustix::stdio::stdin();
+        when_ready(stdin, PollFlags::IN, || {
+            rustix::io::read(stdin, &mut *buffer)
+        })
     }
 }
 
@@ -151,7 +174,8 @@ struct Stdout;
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+        let stdout = rustix::stdio::stdout();
+        when_ready(stdout, PollFlags::OUT, || rustix::io::write(stdout, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,17 +1,20 @@
 //! The CGI runner, without a server: what a program answers when it fails, waits, or is started by hand.
 
 use std::env;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cgi_session::{Config, SessionId, SessionManager};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 use testkit::holding::Holding;
 use testkit::outside::{full_pipe, send};
 use testkit::program::{Cgi, Outcome, end_of, piped};
 use testkit::site::Site;
-use testkit::{example, is_installed};
+use testkit::{example, is_installed, wait_until};
 
 /// A visitor whom the counter has counted once.
 fn counted_once(site: &Site) -> String {
@@ -401,6 +404,39 @@ fn a_reader_who_leaves_disturbs_nobody_and_what_was_committed_stays() {
         assert!(status.success() && stderr.is_empty(), "{status} {stderr}");
         expect_count(&site, &id, "here 1001 time");
     }
+}
+
+#[test]
+fn a_descriptor_that_does_not_wait_is_waited_for() {
+    let site = Site::new();
+    let request = Cgi::new("misbehave", &site).query("mode=large");
+    let (mut page, out) = io::pipe().unwrap();
+    fcntl_setfl(&out, OFlags::NONBLOCK).unwrap();
+    let mut command = request.command();
+    let mut child = command.stdin(Stdio::null()).stdout(out).spawn().unwrap();
+    drop(command);
+    let mut read = Vec::new();
+    page.read_to_end(&mut read).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(read.ends_with(&vec![b'x'; 4 << 20]), "{} bytes", read.len());
+
+    let upload = Cgi::new("app", &site).variable("PATH_INFO", "/upload");
+    let upload = upload.method("POST").variable("CONTENT_LENGTH", "2");
+    let (body, mut client) = io::pipe().unwrap();
+    fcntl_setfl(&body, OFlags::NONBLOCK).unwrap();
+    let mut command = upload.command();
+    let program = command.stdin(body).stdout(Stdio::piped());
+    let program = program.stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    client.write_all(b"a").unwrap();
+    wait_until("the program reads", || has_read_all(&client));
+    client.write_all(b"b").unwrap();
+    Outcome::of(program).expect(200, "2 bytes received");
+}
+
+/// Whether the other end of the pipe has taken everything.
+fn has_read_all(pipe: &io::PipeWriter) -> bool {
+    ioctl_fionread(pipe).unwrap() == 0
 }
 
 #[test]
