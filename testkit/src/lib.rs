@@ -22,6 +22,7 @@ pub mod disk;
 pub mod engines;
 pub mod fastcgi;
 pub mod guarded;
+pub mod haproxy;
 pub mod holding;
 pub mod lighttpd;
 pub mod machine;

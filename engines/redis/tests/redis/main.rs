@@ -6,6 +6,7 @@ mod fastcgi;
 mod keys;
 mod line;
 mod programs;
+mod proxy;
 mod sentinel;
 mod store;
 #[cfg(feature = "tls")]
