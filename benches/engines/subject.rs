@@ -150,15 +150,13 @@ fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
     Subject::new(name, version, config, Engine::Postgres { _server: server }).map(Some)
 }
 fn mysql(name: &'static str, flush: u8) -> Outcome<Option<Subject>> {
-    use mysql::prelude::Queryable as _;
-
     let flush = format!("innodb-flush-log-at-trx-commit={flush}");
     let Some(server) = MysqlServer::start(&[&format!("--{flush}")]) else {
         return Ok(None);
     };
     let config = Config::new().set("storageType", "mysql")?;
     let config = config.set("database", server.socket_url())?;
-    let version: Option<String> = server.client().query_first("SELECT VERSION()")?;
-    let version = format!("{}, {flush}, Unix socket", version.unwrap_or_default());
+    let version = server.ask("SELECT VERSION()").unwrap_or_default();
+    let version = format!("{version}, {flush}, Unix socket");
     Subject::new(name, version, config, Engine::Mysql { _server: server }).map(Some)
 }

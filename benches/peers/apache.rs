@@ -1,11 +1,12 @@
 //! [`Apache`]: peers as CGI programs, run by `mod_cgid`.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
+use testkit::apache::web_user;
+use testkit::outside::give;
 
 use crate::debian;
 use crate::measured::Outcome;
@@ -32,7 +33,7 @@ impl Apache {
         for peer in installed {
             let sessions = place.path().join(peer.peer.key());
             fs::create_dir(&sessions)?;
-            chown(&sessions, web_user(), web_user())?;
+            give(&sessions, web_user());
         }
         let file = place.path().join("httpd.conf");
         fs::write(&file, configuration(installed, port, place.path()))?;
@@ -56,14 +57,6 @@ impl Apache {
 
 pub(crate) fn path(peer: Peer) -> String {
     format!("/{}", peer.key())
-}
-
-/// The user, and the group, whom a server that root started becomes.
-fn web_user() -> Option<u32> {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let user = users.lines().find(|line| line.starts_with("www-data:"))?;
-    let id = user.split(':').nth(2)?.parse().ok()?;
-    rustix::process::geteuid().is_root().then_some(id)
 }
 
 fn configuration(installed: &[&Installed], port: u16, place: &Path) -> String {

@@ -8,6 +8,7 @@ use std::process::Command;
 use http::StatusCode;
 
 use crate::client::Client;
+use crate::outside::user_of_root;
 use crate::server::{Server, has_file, shipped};
 use crate::site::Site;
 use crate::{is_installed, is_root, wait_until};
@@ -58,11 +59,7 @@ pub fn start_prefork(site: &Site) -> Option<Server> {
 
 /// The user whom a server that root started becomes.
 pub fn web_user() -> Option<(u32, u32)> {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let user = users.lines().find(|line| line.starts_with("www-data:"))?;
-    let mut ids = user.split(':').skip(2).map(|id| id.parse().unwrap());
-    let ids = (ids.next()?, ids.next()?);
-    is_root().then_some(ids)
+    user_of_root(&["www-data"])
 }
 
 /// A shipped site, as a part of the configuration that has it on this port.

@@ -4,12 +4,13 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command};
 
 use crate::apache::{self, web_user};
+use crate::outside::give;
 use crate::responder::as_web_user;
 use crate::server::{Server, has_file, log, shipped, stop};
 use crate::site::Site;
@@ -34,9 +35,7 @@ impl Guard {
         let path = site.path().join("guard.sock");
         let socket = UnixListener::bind(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o660)).unwrap();
-        if let Some((uid, gid)) = web_user() {
-            chown(&path, Some(uid), Some(gid)).unwrap();
-        }
+        give(&path, web_user());
         Guard::start(site, socket.into(), "guard.log", &[])
     }
 

@@ -8,7 +8,7 @@ use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 use rustix::process::Signal;
 
-use crate::outside::{Watched, free_port};
+use crate::outside::{Watched, free_port, give, run_as};
 use crate::{is_installed, is_root, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
@@ -31,12 +31,23 @@ pub struct MysqlServer {
     directory: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
+    /// Whom root runs it as, if not as itself.
+    user: Option<(u32, u32)>,
 }
 
 impl MysqlServer {
     /// A server with an empty database; `None` where there is none installed.
     #[track_caller]
     pub fn start(settings: &[&str]) -> Option<Self> {
+        let mut server = MysqlServer::install(settings, None)?;
+        server.run();
+        server.create_database();
+        Some(server)
+    }
+
+    /// A server that does not run yet; root runs it as this user, or as itself.
+    #[track_caller]
+    pub fn install(settings: &[&str], user: Option<(u32, u32)>) -> Option<Self> {
         if !is_installed("mariadbd") {
             return None;
         }
@@ -44,36 +55,44 @@ impl MysqlServer {
             .prefix("my")
             .tempdir_in("/tmp")
             .unwrap();
-        let mut server = MysqlServer {
+        give(directory.path(), user);
+        let server = MysqlServer {
             directory,
             port: free_port(),
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
+            user,
         };
-        server.install();
-        server.run();
-        server.tell(&format!("CREATE DATABASE {USER}"));
-        server.tell(&format!(
-            "CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'"
-        ));
-        server.tell(&format!("GRANT ALL ON {USER}.* TO '{USER}'@'%'"));
-        Some(server)
-    }
-
-    fn install(&self) {
         let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", WITHOUT_AIO, "--skip-test-db"]);
         install.arg("--auth-root-authentication-method=normal");
-        install.arg(format!("--datadir={}", self.data().display()));
-        install.env("TMPDIR", self.directory.path());
-        let made = as_this_user(&mut install).output().unwrap();
+        install.arg(format!("--datadir={}", server.data().display()));
+        install.env("TMPDIR", server.directory.path());
+        let made = server.as_its_user(&mut install).output().unwrap();
         assert!(made.status.success(), "{made:?}");
+        Some(server)
+    }
+
+    /// An empty database, and the user whose it is.
+    #[track_caller]
+    pub fn create_database(&self) {
+        self.tell(&format!("CREATE DATABASE {USER}"));
+        self.tell(&format!(
+            "CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'"
+        ));
+        self.tell(&format!("GRANT ALL ON {USER}.* TO '{USER}'@'%'"));
     }
 
     /// Starts the server again in the same place.
     #[track_caller]
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// The same with more settings.
+    #[track_caller]
+    pub fn run_with(&mut self, more: &[String]) {
         let place = self.directory.path();
         let mut command = Command::new("sh");
         command
@@ -98,11 +117,19 @@ impl MysqlServer {
             "--max-connections=300",
             "--innodb-flush-log-at-trx-commit=2",
         ]);
-        command.args(&self.settings);
-        self.running = Some(Watched::start(as_this_user(&mut command)));
+        command.args(&self.settings).args(more);
+        self.running = Some(Watched::start(self.as_its_user(&mut command)));
         wait_until("MariaDB answers", || {
             self.connect("root", "", "mysql").is_ok()
         });
+    }
+
+    /// Root must say that it means itself.
+    fn as_its_user<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        if is_root() && self.user.is_none() {
+            command.arg("--user=root");
+        }
+        run_as(command, self.user)
     }
 
     fn data(&self) -> PathBuf {
@@ -195,12 +222,4 @@ impl MysqlServer {
 fn program(name: &str) -> PathBuf {
     let usual = Path::new("/usr/sbin").join(name);
     if usual.is_file() { usual } else { name.into() }
-}
-
-/// Root must say that it means itself.
-fn as_this_user(command: &mut Command) -> &mut Command {
-    if is_root() {
-        command.arg("--user=root");
-    }
-    command
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -105,6 +106,35 @@ impl Drop for Killed {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The user that root runs another program as, and its group: the first of these that the system knows. Who is
+/// not root runs it itself.
+pub fn user_of_root(names: &[&str]) -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let of = |name: &&str| {
+        let mut users = users.lines().map(|line| line.split(':'));
+        let mut fields = users.find(|fields| fields.clone().next() == Some(name))?;
+        let (uid, gid) = (fields.nth(2)?, fields.next()?);
+        Some((uid.parse().ok()?, gid.parse().ok()?))
+    };
+    names.iter().find_map(of).filter(|_| is_root())
+}
+
+/// Gives a file or directory to such a user, if there is one.
+#[track_caller]
+pub fn give(path: &Path, user: Option<(u32, u32)>) {
+    if let Some((uid, gid)) = user {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+/// A command as such a user, if there is one.
+pub fn run_as(command: &mut Command, user: Option<(u32, u32)>) -> &mut Command {
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// Sets a flag when it goes out of scope, so that a test that fails ends its other threads, too.

@@ -2,15 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal};
 
-use crate::outside::{Watched, free_port, send_to};
-use crate::{is_installed, is_root, wait_until};
+use crate::outside::{self, Watched, free_port, send_to, user_of_root};
+use crate::{is_installed, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -248,31 +246,15 @@ fn programs() -> Option<PathBuf> {
 
 /// Gives a file or directory to the user who runs a server.
 pub fn give(path: &Path) {
-    if let Some((uid, gid)) = another_user() {
-        chown(path, Some(uid), Some(gid)).unwrap();
-    }
+    outside::give(path, user());
 }
 
 /// A command as the user who runs a server.
 pub fn as_its_user(command: &mut Command) -> &mut Command {
-    if let Some((uid, gid)) = another_user() {
-        command.uid(uid).gid(gid);
-    }
-    command
+    outside::run_as(command, user())
 }
 
 /// The user that root runs a server as.
-fn another_user() -> Option<(u32, u32)> {
-    if !is_root() {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let of = |name: &str| {
-        let line = users
-            .lines()
-            .find(|line| line.starts_with(&format!("{name}:")))?;
-        let mut numbers = line.split(':').skip(2);
-        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-    };
-    of(OWNER).or_else(|| of("nobody"))
+fn user() -> Option<(u32, u32)> {
+    user_of_root(&[OWNER, "nobody"])
 }

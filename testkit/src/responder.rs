@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::apache::web_user;
-use crate::outside::send_to;
+use crate::outside::{give, run_as, send_to};
 use crate::server::{log, stop};
 
 /// A listening socket for one program.
@@ -30,9 +30,7 @@ impl Socket {
     pub fn bind(path: &Path) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o660)).unwrap();
-        if let Some((uid, gid)) = web_user() {
-            chown(path, Some(uid), Some(gid)).unwrap();
-        }
+        give(path, web_user());
         Socket {
             listener,
             path: path.to_owned(),
@@ -107,9 +105,7 @@ impl Drop for Responder {
 /// A command that runs as the user whom every server becomes.
 pub fn as_web_user(program: &Path) -> Command {
     let mut command = Command::new(program);
-    if let Some((uid, gid)) = web_user() {
-        command.uid(uid).gid(gid);
-    }
+    run_as(&mut command, web_user());
     command
 }
 

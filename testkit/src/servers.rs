@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::apache::{self, web_user};
 use crate::client::Client;
-use crate::responder::{Responder, Socket};
+use crate::outside::give;
+use crate::responder::{Responder, Socket, processes_of};
 use crate::server::{Server, log};
 use crate::site::Site;
 use crate::{caddy, copy, example, is_installed, lighttpd, nginx, repository};
@@ -129,6 +131,27 @@ impl Servers {
         program(&self.site)
     }
 
+    /// Ends the program that runs by itself, and starts it on the same socket, where requests wait meanwhile.
+    pub fn restart_app(&self, signal: Signal) {
+        let mut app = self.app.lock().unwrap();
+        let old = app.take().unwrap();
+        old.signal(signal);
+        let status = old.end();
+        assert_eq!(status.success(), signal != Signal::KILL, "{status}");
+        *app = Some(self.socket.start(&self.program()));
+    }
+
+    /// Kills one of the processes of the program that servers have started, and will start again.
+    pub fn kill_one(&self) {
+        let except = self.app.lock().unwrap().as_ref().map(Responder::pid);
+        // They live for a millisecond each: some tries find none.
+        let mut tries = (0..50).map(|_| processes_of(&self.program(), except));
+        if let Some(victim) = tries.find_map(|running| running.into_iter().next()) {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(victim, Signal::KILL);
+        }
+    }
+
     /// What the servers and their programs had to say.
     pub fn said(&self) -> String {
         let said = self.all().map(Server::said);
@@ -140,6 +163,15 @@ impl Way {
     /// A visitor who comes this way.
     pub fn client(self) -> Client {
         Client::new(self.port)
+    }
+
+    /// One who has a session, in which nothing was counted yet.
+    #[track_caller]
+    pub fn visitor(self) -> Client {
+        let mut visitor = self.client();
+        let created = visitor.get(&self.path("/lookup?create=1"));
+        created.expect(200, "my_data");
+        visitor
     }
 
     /// The path of a program's page.
@@ -189,9 +221,7 @@ fn install(site: &Site) {
     copy(&example("app"), &programs);
     // Beside the programs, where they find it without an environment.
     copy(&site.config(), &programs);
-    if let Some((uid, gid)) = web_user() {
-        chown(&run, Some(uid), Some(gid)).unwrap();
-    }
+    give(&run, web_user());
     // A log that every program may write to, whoever made it.
     drop(log(&run.join("app.log")));
     let pages = site.path().join("pages");

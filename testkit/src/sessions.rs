@@ -67,6 +67,28 @@ impl Site {
         session.id().unwrap().clone()
     }
 
+    /// A site and the session of a request without a cookie.
+    pub fn begun() -> (Self, Session) {
+        let site = Site::new();
+        let session = site.manager().start("").unwrap();
+        (site, session)
+    }
+
+    /// A site with one visitor, whose session a request has open.
+    #[track_caller]
+    pub fn opened() -> (Self, SessionId, Session) {
+        let site = Site::new();
+        let id = site.visitor();
+        let session = site.open(&id);
+        (site, id, session)
+    }
+
+    /// The session of a visitor, open in a request.
+    #[track_caller]
+    pub fn open(&self, id: &SessionId) -> Session {
+        self.manager().start(cookie(id)).unwrap()
+    }
+
     /// The values as a reader finds them.
     pub fn views(&self, id: &SessionId) -> Option<u64> {
         let snapshot = self.manager().read(cookie(id)).unwrap();

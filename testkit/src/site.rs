@@ -1,9 +1,10 @@
 //! A directory with sessions and the configuration that names it.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::outside::give;
 use crate::repository;
 
 /// A site's files, deleted with the value.
@@ -63,9 +64,7 @@ impl Site {
     pub fn make_sessions(&self, owner: Option<(u32, u32)>) {
         fs::create_dir(self.sessions()).unwrap();
         fs::set_permissions(self.sessions(), Permissions::from_mode(0o700)).unwrap();
-        if let Some((uid, gid)) = owner {
-            chown(self.sessions(), Some(uid), Some(gid)).unwrap();
-        }
+        give(&self.sessions(), owner);
     }
 
     /// The names in the directory of the sessions, sorted, without those of the clean-up.

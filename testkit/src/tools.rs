@@ -53,6 +53,11 @@ impl Site {
         Site::in_place(&env::temp_dir())
     }
 
+    /// A site of a test that acts as root; `None` where it cannot.
+    pub fn as_root() -> Option<Self> {
+        is_root().then(Site::new)
+    }
+
     /// A site that does not lie in /tmp; `None` where nothing else can be written.
     pub fn outside_tmp() -> Option<Self> {
         let places = [

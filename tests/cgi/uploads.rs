@@ -135,7 +135,7 @@ fn a_client_that_sends_too_slowly_is_answered_408() {
     // Caddy does not look for an answer before it has sent the body, which it keeps in parts of 64 KB.
     for way in ways(&servers).filter(|way| !way.is_server("Caddy")) {
         for length in [90_000, LARGE] {
-            let head = head(&visitor(way), way, "/upload", length);
+            let head = head(&way.visitor(), way, "/upload", length);
             let mut slow = TcpStream::connect(("127.0.0.1", way.port)).unwrap();
             slow.set_read_timeout(Some(Duration::from_millis(100)))
                 .unwrap();
@@ -155,7 +155,7 @@ fn send_large_bodies(servers: &Servers) {
     }
     for way in ways(servers) {
         eprintln!("{way:?}");
-        let visitor = visitor(way);
+        let visitor = way.visitor();
         let mut uploads = 0;
         for (page, received) in [("/upload", LARGE), ("/upload?ignore=1", 0)] {
             for is_in_chunks in [false, true] {
@@ -203,7 +203,7 @@ fn by_every_way_that_streams(test: impl Fn(&Servers, Way, &Client)) {
     let servers = Servers::start_with("lockTimeout = 90s\n", UNBUFFERED, "", STREAMED);
     for way in ways(&servers) {
         eprintln!("{way:?}");
-        test(&servers, way, &visitor(way));
+        test(&servers, way, &way.visitor());
     }
 }
 
@@ -217,13 +217,6 @@ fn ways(servers: &Servers) -> impl Iterator<Item = Way> {
         "Caddy",
     ];
     names.into_iter().filter_map(|name| servers.way(name))
-}
-
-fn visitor(way: Way) -> Client {
-    let mut visitor = way.client();
-    let created = visitor.get(&way.path("/lookup?create=1"));
-    created.expect(200, "my_data");
-    visitor
 }
 
 fn cookie(visitor: &Client) -> String {

@@ -1,12 +1,13 @@
 //! The shipped settings with which nginx, Apache and lighttpd ask `cgi-session guard`.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 
 use cgi_session::{Config, SessionManager};
 use testkit::apache::web_user;
 use testkit::client::{Answer, Client};
 use testkit::guarded::{self, Guard};
+use testkit::outside::give;
 use testkit::server::Server;
 use testkit::site::Site;
 
@@ -33,12 +34,10 @@ fn site() -> (Site, [String; 2]) {
         &testkit::tool("cgi-session"),
         &site.path().join("cgi-session"),
     );
-    if let Some((uid, gid)) = web_user() {
-        for name in site.files() {
-            chown(site.sessions().join(name), Some(uid), Some(gid)).unwrap();
-        }
-        chown(site.sessions(), Some(uid), Some(gid)).unwrap();
+    for name in site.files() {
+        give(&site.sessions().join(name), web_user());
     }
+    give(&site.sessions(), web_user());
     (site, ids)
 }
 

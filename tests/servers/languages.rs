@@ -13,7 +13,7 @@ const LANGUAGES: [(&str, &str); 4] = [
     ("perl", "counter.pl"),
     ("php", "counter.php"),
 ];
-const VIEWS: u64 = 4;
+const VIEWS: u64 = 20;
 
 /// Puts the programs into cgi-bin, and `cgi-session` where they find it: a directory of the server's
 /// PATH.

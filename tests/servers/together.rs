@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 use testkit::client::Client;
 use testkit::counting::Tally;
 use testkit::outside::Over;
-use testkit::responder::{Responder, processes_of};
 use testkit::servers::{Servers, Way};
 use testkit::tool;
 
@@ -19,7 +18,6 @@ const CLIENTS: usize = 64;
 /// No more than a responder lets wait for one session.
 const OF_ONE_SESSION: usize = 16;
 const INCREMENTS: usize = 480;
-const SESSIONS: usize = 200;
 const RESTARTS: usize = 4;
 const KILLS: usize = 8;
 const EXPIRED: usize = 50;
@@ -39,21 +37,6 @@ fn every_increment_of_one_session_counts_once() {
 }
 
 #[test]
-fn every_increment_of_many_sessions_counts_once() {
-    let servers = Servers::start(PATIENT);
-    let visitors = visitors(&servers, SESSIONS);
-    let tally = count(
-        &servers.ways(),
-        &visitors,
-        CLIENTS,
-        INCREMENTS / CLIENTS,
-        || (),
-    );
-    expect_all_answered(&tally);
-    tally.expect_each_counted_once(last_of(&servers, &visitors));
-}
-
-#[test]
 fn every_increment_counts_once_while_servers_and_workers_restart() {
     let servers = Servers::start(PATIENT);
     let visitors = visitors(&servers, 20);
@@ -67,7 +50,7 @@ fn every_increment_counts_once_while_servers_and_workers_restart() {
             pause(100);
             signal(servers.apache.as_ref(), Signal::USR1);
             pause(100);
-            restart_worker(&servers);
+            servers.restart_app(Signal::TERM);
         }
     });
     eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
@@ -81,9 +64,9 @@ fn killed_workers_lose_no_acknowledged_increment() {
     let tally = count(&servers.ways(), &visitors, CLIENTS, usize::MAX, || {
         for _ in 0..KILLS {
             pause(rand::random_range(0..100));
-            kill_worker(&servers);
+            servers.restart_app(Signal::KILL);
             pause(rand::random_range(0..100));
-            kill_one_of_a_server(&servers);
+            servers.kill_one();
         }
     });
     eprintln!("{} answered, {} not", tally.answered(), tally.unanswered());
@@ -116,13 +99,8 @@ fn clean_up_meanwhile_deletes_what_has_expired_and_nothing_in_use() {
 /// Visitors who have a session each, in which nothing was counted yet.
 fn visitors(servers: &Servers, number: usize) -> Vec<Client> {
     let ways = servers.ways();
-    let with_session = |way: &Way| {
-        let mut visitor = way.client();
-        let created = visitor.get(&way.path("/lookup?create=1"));
-        created.expect(200, "my_data");
-        visitor
-    };
-    ways.iter().cycle().take(number).map(with_session).collect()
+    let ways = ways.iter().cycle().take(number);
+    ways.map(|way| way.visitor()).collect()
 }
 
 /// Counts from many clients at once, each of them by every way and in every session in turn, so
@@ -193,37 +171,6 @@ fn clean_up(servers: &Servers) {
 fn signal(server: Option<&testkit::server::Server>, signal: Signal) {
     if let Some(server) = server {
         server.signal(signal);
-    }
-}
-
-/// Ends the program that runs by itself, as a service manager does, and starts it on the same
-/// socket, where requests wait meanwhile.
-fn restart_worker(servers: &Servers) {
-    let mut app = servers.app.lock().unwrap();
-    let old = app.take().unwrap();
-    old.signal(Signal::TERM);
-    let status = old.end();
-    assert!(status.success(), "{status}");
-    *app = Some(servers.socket.start(&servers.program()));
-}
-
-/// Kills the program that runs by itself, as if it had crashed, and starts it again.
-fn kill_worker(servers: &Servers) {
-    let mut app = servers.app.lock().unwrap();
-    let old = app.take().unwrap();
-    old.signal(Signal::KILL);
-    assert!(!old.end().success());
-    *app = Some(servers.socket.start(&servers.program()));
-}
-
-/// Kills one of the processes of the program that servers have started, and will start again.
-fn kill_one_of_a_server(servers: &Servers) {
-    let except = servers.app.lock().unwrap().as_ref().map(Responder::pid);
-    let running = processes_of(&servers.program(), except);
-    if !running.is_empty() {
-        let victim = &running[rand::random_range(0..running.len())];
-        // It may have ended by itself.
-        let _ = pidfd_send_signal(victim, Signal::KILL);
     }
 }
 

@@ -3,17 +3,17 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 
 use super::troubles::Troubles;
 use testkit::apache::web_user;
-use testkit::responder::{Responder, as_web_user, processes_of};
+use testkit::outside::give;
+use testkit::responder::as_web_user;
 use testkit::servers::Servers;
 
 const FLOOD: usize = 50;
@@ -33,10 +33,14 @@ impl Faults<'_> {
     /// Breaks one thing, drawn by chance, and mends it.
     pub(crate) fn make_one(&self) {
         match fastrand::u32(0..10) {
-            0 => self.during("responder killed", || self.restart(Signal::KILL)),
-            1 => self.during("responder restarted", || self.restart(Signal::TERM)),
+            0 => self.during("responder killed", || {
+                self.servers.restart_app(Signal::KILL);
+            }),
+            1 => self.during("responder restarted", || {
+                self.servers.restart_app(Signal::TERM);
+            }),
             2 => self.during("responder stopped", || self.stop_for_a_moment()),
-            3 => self.during("program killed", || self.kill_one()),
+            3 => self.during("program killed", || self.servers.kill_one()),
             4 => self.during("clean-up killed", || self.clean_up(true)),
             5 => self.during("disk full", || self.fill()),
             6 => self.during("disk read-only", || self.make_read_only()),
@@ -72,40 +76,12 @@ impl Faults<'_> {
         }
     }
 
-    fn restart(&self, signal: Signal) {
-        let mut app = self.servers.app.lock().unwrap();
-        if let Some(old) = app.take() {
-            old.signal(signal);
-            old.end();
-        }
-        *app = Some(self.servers.socket.start(&self.servers.program()));
-    }
-
     fn stop_for_a_moment(&self) {
         let app = self.servers.app.lock().unwrap();
         if let Some(app) = app.as_ref() {
             app.signal(Signal::STOP);
             thread::sleep(BREATH);
             app.signal(Signal::CONT);
-        }
-    }
-
-    /// Kills one of the processes that the servers have started.
-    fn kill_one(&self) {
-        let except = self
-            .servers
-            .app
-            .lock()
-            .unwrap()
-            .as_ref()
-            .map(Responder::pid);
-        // They live for a millisecond each: some tries find none.
-        for _ in 0..50 {
-            if let Some(victim) = processes_of(&self.servers.program(), except).first() {
-                // It may have ended by itself.
-                let _ = pidfd_send_signal(victim, Signal::KILL);
-                return;
-            }
         }
     }
 
@@ -160,9 +136,7 @@ impl Faults<'_> {
         let garbage = vec![b'?'; fastrand::usize(0..2000)];
         let planted = self.servers.site.sessions().join(format!("{name}.json"));
         fs::write(&planted, garbage).unwrap();
-        if let Some((uid, gid)) = web_user() {
-            chown(planted, Some(uid), Some(gid)).unwrap();
-        }
+        give(&planted, web_user());
     }
 }
 

@@ -96,7 +96,7 @@ impl Soak {
     fn run_on(&self, faults: &Faults<'_>, responder: &Responder) -> (Vec<Sample>, u64) {
         let (servers, troubles) = (faults.servers, faults.troubles);
         let ways = ways(servers);
-        let shared: Vec<Client> = (0..SHARED).map(|_| visitor(&ways)).collect();
+        let shared: Vec<Client> = (0..SHARED).map(|_| ways[0].visitor()).collect();
         let is_over = AtomicBool::new(false);
         let started = Instant::now();
         let mut samples = Vec::new();
@@ -206,15 +206,6 @@ fn last_count(way: Way, shared: &[Client], session: usize, tally: &mut Tally) ->
         thread::sleep(Duration::from_millis(100));
     }
     0
-}
-
-/// A visitor with a session in which nothing was counted yet.
-fn visitor(ways: &[Way]) -> Client {
-    let mut visitor = ways[0].client();
-    visitor
-        .get(&ways[0].path("/lookup?create=1"))
-        .expect(200, "my_data");
-    visitor
 }
 
 /// Deletes the session that was used last, as no process may.
