@@ -58,8 +58,10 @@ fn a_bad_value_is_refused_with_what_would_be_good() {
         ("errorLog", "", "stderr, server"),
         ("errorLog", "syslog", "stderr, server"),
         ("cookiename", "x", "did you mean cookieName?"),
-        ("seed", "x", "random generator"),
-        ("persistent_session", "1", "storageType"),
+        ("cookie_name", "x", "did you mean cookieName?"),
+        ("storagetype", "x", "did you mean storageType?"),
+        ("cleanupDelay", "x", "did you mean cleanUpDelay?"),
+        ("maxSession", "x", "did you mean maxSessions?"),
     ] {
         let error = Config::new().set(key, text).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

@@ -22,6 +22,13 @@ fn counted_once(site: &Site) -> String {
     answer.id()
 }
 
+/// What a page that misbehaves in this way answers the visitor.
+#[track_caller]
+fn misbehave(site: &Site, id: &str, mode: &str) -> Outcome {
+    let request = Cgi::new("misbehave", site).visitor(id);
+    request.query(&format!("mode={mode}")).run()
+}
+
 #[track_caller]
 fn expect_count(site: &Site, id: &str, text: &str) {
     let answer = Cgi::new("counter", site).visitor(id).run();
@@ -44,12 +51,8 @@ fn a_panic_saves_nothing_and_is_answered_with_500() {
 fn an_error_saves_nothing_and_is_answered_with_500() {
     let site = Site::new();
     let id = counted_once(&site);
-    let request = Cgi::new("misbehave", &site)
-        .visitor(&id)
-        .query("mode=error");
-    request
-        .run()
-        .expect_failure(500, &["misbehave: an error of two lines"]);
+    let refused = misbehave(&site, &id, "error");
+    refused.expect_failure(500, &["misbehave: an error of two lines"]);
     expect_count(&site, &id, "here 2 time");
 }
 
@@ -57,8 +60,7 @@ fn an_error_saves_nothing_and_is_answered_with_500() {
 fn a_response_that_reports_a_failure_saves_nothing() {
     let site = Site::new();
     let id = counted_once(&site);
-    let request = Cgi::new("misbehave", &site).visitor(&id).query("mode=5xx");
-    let answer = request.run().expect(502, "unharmed");
+    let answer = misbehave(&site, &id, "5xx").expect(502, "unharmed");
     assert_eq!(answer.header("set-cookie"), None);
     // What it shows may be of the session.
     assert_eq!(answer.header("vary"), Some("Cookie"));
@@ -134,29 +136,22 @@ fn a_log_that_nobody_reads_stops_no_request() {
 fn what_was_committed_before_a_panic_stays() {
     let site = Site::new();
     let id = counted_once(&site);
-    let request = Cgi::new("misbehave", &site)
-        .visitor(&id)
-        .query("mode=commit+and+panic");
-    request.run().expect_failure(500, &["after the commit"]);
+    let refused = misbehave(&site, &id, "commit+and+panic");
+    refused.expect_failure(500, &["after the commit"]);
     expect_count(&site, &id, "here 1001 time");
 }
 
 /// Nobody else knows it, and the old one has ended.
 #[test]
 fn a_new_id_that_was_stored_reaches_the_client_of_a_request_that_fails_afterwards() {
-    for (mode, expected) in [
-        ("new+id+and+panic", "here 1001 time"),
-        ("new+id+and+error", "here 1001 time"),
-        ("new+id+in+an+update", "here 1001 time"),
-    ] {
+    for way in ["and+panic", "and+error", "in+an+update"] {
         let site = Site::new();
         let id = counted_once(&site);
-        let request = Cgi::new("misbehave", &site).visitor(&id);
-        let answer = request.query(&format!("mode={mode}")).run();
+        let answer = misbehave(&site, &id, &format!("new+id+{way}"));
         assert_eq!(answer.status, 500, "{answer:?}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_ne!(answer.id(), id);
-        expect_count(&site, &answer.id(), expected);
+        expect_count(&site, &answer.id(), "here 1001 time");
     }
 }
 
@@ -175,10 +170,7 @@ fn a_session_that_was_stored_first_reaches_the_client_of_a_request_that_fails_af
 fn what_a_request_leaves_for_the_next_is_not_used_up_when_it_opens_its_session_again() {
     let site = Site::new();
     let id = counted_once(&site);
-    let ask = |mode: &str| {
-        let request = Cgi::new("misbehave", &site).visitor(&id);
-        request.query(&format!("mode={mode}")).run().body
-    };
+    let ask = |mode| misbehave(&site, &id, mode).body;
     assert_eq!(ask("leave+a+note+and+come+back"), "None");
     assert_eq!(ask("note"), "Some(\"for the next\")");
     assert_eq!(ask("note"), "None");
@@ -190,8 +182,7 @@ fn a_type_that_no_longer_fits_is_reported_with_the_session_and_the_key() {
     let id = counted_once(&site);
     let digest = SessionId::parse(id.as_bytes()).unwrap().digest();
     for mode in ["another+type", "another+struct"] {
-        let request = Cgi::new("misbehave", &site).visitor(&id);
-        let refused = request.query(&format!("mode={mode}")).run();
+        let refused = misbehave(&site, &id, mode);
         let words = ["\"pageViews\" does not fit", digest.as_str()];
         refused.expect_failure(500, &words);
     }
@@ -226,10 +217,7 @@ fn a_flash_value_is_used_up_by_the_first_page_that_reads_it_and_by_no_other_requ
 fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
     let site = Site::new();
     let old = counted_once(&site);
-    let config = Config::new()
-        .set("storageFileDir", site.sessions())
-        .unwrap();
-    let manager = SessionManager::new(config).unwrap();
+    let manager = manager_of(&site);
     let mut session = manager.start(format!("sessionId={old}")).unwrap();
     session.set_user(Some("ada")).unwrap();
     // As the request below leaves it: it changes nothing.
@@ -239,8 +227,7 @@ fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
     session.regenerate_id_with_grace(Duration::from_secs(60));
     let new = session.commit().unwrap().unwrap().to_string();
     let new = &new["sessionId=".len()..][..40];
-    let request = Cgi::new("misbehave", &site).visitor(&old);
-    let refused = request.query("mode=log+out+elsewhere").run();
+    let refused = misbehave(&site, &old, "log+out+elsewhere");
     refused.expect_failure(503, &["the session has a new id"]);
     let kept = manager.read(format!("sessionId={new}")).unwrap();
     assert_eq!(kept.unwrap().user(), Some("ada"));
@@ -261,11 +248,7 @@ fn who_ends_the_others_leaves_nothing_to_be_read_under_the_ids_before() {
     session.commit().unwrap();
     let read = |id: &str| manager.read(format!("sessionId={id}")).unwrap();
     assert!(read(&old).is_some());
-    let request = Cgi::new("misbehave", &site).visitor(&new);
-    request
-        .query("mode=log+out+elsewhere")
-        .run()
-        .expect(200, "");
+    misbehave(&site, &new, "log+out+elsewhere").expect(200, "");
     assert!(read(&old).is_none());
     assert_eq!(read(&new).unwrap().user(), Some("ada"));
 }
@@ -324,48 +307,22 @@ fn a_logout_with_a_session_that_is_held_ends_the_others_and_keeps_the_cookie() {
 fn a_session_that_another_manager_of_the_request_opens_is_busy() {
     let site = Site::with_settings("lockTimeout = 1s\n");
     let id = counted_once(&site);
-    let request = Cgi::new("misbehave", &site)
-        .visitor(&id)
-        .query("mode=twice");
-    request
-        .run()
-        .expect_failure(503, &["the session was still locked after"]);
+    let refused = misbehave(&site, &id, "twice");
+    refused.expect_failure(503, &["the session was still locked after"]);
     expect_count(&site, &id, "here 2 time");
-}
-
-#[test]
-fn a_lock_that_is_not_had_in_time_gives_503_and_the_log_names_the_holder() {
-    let site = Site::with_settings("lockTimeout = 1s\n");
-    let id = counted_once(&site);
-    let holding = Holding::start(&site, Some(&id), &[]);
-    let refused = Cgi::new("counter", &site).visitor(&id).run();
-    let process = format!("process {} (misbehave), running for ", holding.child.id());
-    let refused = refused.expect_failure(503, &["still locked after", &process, " s"]);
-    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert!(wait > 0);
-
-    assert_eq!(holding.end().status, 200);
-    expect_count(&site, &id, "here 1001 time");
 }
 
 #[test]
 fn a_killed_holder_frees_its_lock_and_saved_nothing() {
-    check_that_a_holder_who_is_ended_saves_nothing(Signal::KILL);
-}
-
-/// What Apache sends at its Timeout, or when the client has gone.
-#[test]
-fn a_program_that_is_told_to_end_frees_its_lock_and_saved_nothing() {
-    check_that_a_holder_who_is_ended_saves_nothing(Signal::TERM);
-}
-
-fn check_that_a_holder_who_is_ended_saves_nothing(signal: Signal) {
-    let site = Site::new();
-    let id = counted_once(&site);
-    let mut holder = Holding::start(&site, Some(&id), &[]).child;
-    send(signal, &holder);
-    assert_eq!(holder.wait().unwrap().signal(), Some(signal.as_raw()));
-    expect_count(&site, &id, "here 2 time");
+    // Apache sends the second at its Timeout, or when the client has gone.
+    for signal in [Signal::KILL, Signal::TERM] {
+        let site = Site::new();
+        let id = counted_once(&site);
+        let mut holder = Holding::start(&site, Some(&id), &[]).child;
+        send(signal, &holder);
+        assert_eq!(holder.wait().unwrap().signal(), Some(signal.as_raw()));
+        expect_count(&site, &id, "here 2 time");
+    }
 }
 
 #[test]

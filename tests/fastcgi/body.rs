@@ -394,12 +394,3 @@ fn a_panic_or_an_error_is_a_complete_500_and_the_program_lives() {
         server.log().contains("panicked at")
     });
 }
-
-#[test]
-fn head_is_answered_without_a_body() {
-    let server = server();
-    let request = [head(1, 0, &params("HEAD", "", &[])), record(STDIN, 1, b"")];
-    let reply = server.ask(&request.concat());
-    assert_eq!(reply.text(), "");
-    assert!(reply.head.contains("Content-Length: 2"));
-}

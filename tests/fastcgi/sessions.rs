@@ -9,27 +9,12 @@ use std::time::{Duration, Instant};
 use testkit::fastcgi::client::{
     ABORT, AT_ONCE, Client, KEEP, STDIN, get, head, params, post, record, stream, visit,
 };
-use testkit::fastcgi::counting::{
-    CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
-};
+use testkit::fastcgi::counting::{CONNECTIONS, begin_session, count};
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 
 fn server() -> Server {
     let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
     setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start()
-}
-
-#[test]
-fn two_programs_that_count_in_one_session_lose_nothing() {
-    let one = server();
-    let shared = one.directory().join("sessions");
-    let other = Setup::new("fastcgi_echo", Socket::StdinTcp);
-    let other = other.variable("CGI_SESSION_STORAGE_FILE_DIR", shared.display());
-    let other = other.variable("CGI_SESSION_LOCK_TIMEOUT", "90s");
-    let other = other.start();
-    let cookie = begin_session(&one);
-    let counts = count_from_everywhere(&[&one, &other], &cookie);
-    assert!(counts.into_iter().eq(2..=CONNECTIONS * INCREMENTS + 1));
 }
 
 #[test]
@@ -315,41 +300,5 @@ fn settings_hold_for_the_first_and_the_thousandth_request_of_a_process() {
         let (_, attributes) = cookie.unwrap().split_once("; ").unwrap();
         let expected = "HttpOnly; SameSite=Strict; Path=/program; Max-Age=7200";
         assert_eq!(attributes, expected, "request {number}");
-    }
-}
-
-#[test]
-fn a_killed_program_loses_no_count_that_it_answered() {
-    for round in 0..5 {
-        let mut killed = server();
-        let cookie = begin_session(&killed);
-        let acknowledged = AtomicU64::new(1);
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    let mut client = killed.connect();
-                    let request = visit(1, KEEP, "mode=count", &cookie);
-                    while client.send(&request).is_ok() {
-                        match client.reply(1) {
-                            Ok(reply) if reply.end == Some(0) => {
-                                let count = reply.text().parse().unwrap();
-                                acknowledged.fetch_max(count, Ordering::SeqCst);
-                            }
-                            _ => break,
-                        }
-                    }
-                });
-            }
-            until("some are counted", || {
-                acknowledged.load(Ordering::SeqCst) > 50 + 37 * round
-            });
-            killed.signal(rustix::process::Signal::KILL);
-        });
-        killed.end();
-        let shared = killed.directory().join("sessions");
-        let next = Setup::new("fastcgi_echo", Socket::StdinUnix);
-        let next = next.variable("CGI_SESSION_STORAGE_FILE_DIR", shared.display());
-        let acknowledged = acknowledged.into_inner();
-        assert!(count(&next.start(), &cookie) > acknowledged);
     }
 }

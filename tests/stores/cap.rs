@@ -25,7 +25,7 @@ fn creators_at_once_are_all_refused_by_a_full_store() {
     let place = Place::with(&[("maxSessions", "3"), ("whenFull", "refuse")]);
     place.create_many(3);
     let now = SystemTime::now();
-    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    place.sweep(now);
     for _ in 0..20 {
         // Each may look for sessions that have expired.
         set_modified(&place.file(".gc"), ago(60));
@@ -142,7 +142,7 @@ fn a_clean_up_meanwhile_forgets_no_creation() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let now = SystemTime::now();
-                place.store.delete_expired(&Sweep::new(), now).unwrap();
+                place.sweep(now);
             }
         });
         for n in 0..1000 {
@@ -174,7 +174,7 @@ fn a_clean_up_meanwhile_forgets_no_session_that_gets_a_new_id_or_begins_where_an
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let now = SystemTime::now();
-                place.store.delete_expired(&Sweep::new(), now).unwrap();
+                place.sweep(now);
                 assert!(place.count() >= 30, "{}", place.count());
             }
         });
@@ -191,7 +191,7 @@ fn a_clean_up_meanwhile_forgets_no_session_that_gets_a_new_id_or_begins_where_an
         done.store(true, Ordering::Relaxed);
     });
     let now = SystemTime::now();
-    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    place.sweep(now);
     assert!(place.count() >= 30, "{}", place.count());
 }
 
@@ -271,7 +271,7 @@ fn a_store_that_was_never_counted_refuses_only_when_it_is_full() {
         let mut place = Place::new();
         place.create(0);
         // From then on a full store is not looked through for a minute.
-        place.store.delete_expired(&Sweep::new(), now).unwrap();
+        place.sweep(now);
         place.store = place.another(settings);
         assert!(full_error(&place, now).is_none());
         assert_eq!((place.sessions(), place.count()), (2, 2));
@@ -303,10 +303,7 @@ fn a_count_that_is_too_low_heals_at_the_cap_or_by_a_clean_up() {
     assert_eq!((place.sessions(), place.count()), (5, 5));
 
     place.set_count(0);
-    place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    place.sweep(SystemTime::now());
     assert_eq!(place.count(), 5);
 }
 

@@ -118,10 +118,7 @@ fn death_in_a_growth_before_the_rename_leaves_the_record_before_and_clean_up_tak
         let young = place.store.delete_expired(&Sweep::new(), SystemTime::now());
         assert_eq!(young.unwrap().temporary, 0);
         assert!(orphan.exists());
-        let old = place
-            .store
-            .delete_expired(&Sweep::new(), ahead(62))
-            .unwrap();
+        let old = place.sweep(ahead(62));
         assert_eq!((old.temporary, old.deleted, old.live), (1, 0, 1));
         assert!(!orphan.exists());
     }
@@ -174,10 +171,7 @@ fn death_after_the_unlink_leaves_a_count_one_too_high_that_clean_up_mends() {
     assert_eq!(place.count(), 2);
     fs::remove_file(place.store.path(&gone)).unwrap();
     assert_eq!(place.locked_n(&gone), None);
-    place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    place.sweep(SystemTime::now());
     assert_eq!(place.count(), 1);
 }
 
@@ -190,10 +184,7 @@ fn death_in_a_change_of_id_leaves_the_old_id_with_the_old_record() {
     drop(lease);
     finds(&place, &old, 1);
     place.set_modified(&new, ago(IDLE + 62));
-    let report = place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    let report = place.sweep(SystemTime::now());
     assert_eq!((report.deleted, report.live), (1, 1));
 }
 
@@ -329,10 +320,7 @@ fn death_in_a_clean_up_leaves_the_rest_to_the_next() {
         .store
         .delete_expired(&Sweep::new().max_files(4), SystemTime::now());
     assert_eq!(first.unwrap().deleted, 4);
-    let second = place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    let second = place.sweep(SystemTime::now());
     assert_eq!((second.deleted, place.sessions()), (6, 0));
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::SystemTime;
 
-use cgi_session::{SessionId, Store, Sweep};
+use cgi_session::{SessionId, Store};
 
 use crate::support::{DEADLINE, Place, record, record_of_size};
 use testkit::wait_until;
@@ -14,10 +14,7 @@ fn the_directory_is_made_by_the_first_creation_and_by_nothing_else() {
     let place = Place::new();
     let id = SessionId::generate().unwrap();
     assert_eq!((place.read_n(&id), place.locked_n(&id)), (None, None));
-    place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    place.sweep(SystemTime::now());
     assert!(!place.path().exists());
     place.create(1);
     assert_eq!(place.sessions(), 1);
@@ -54,10 +51,7 @@ fn a_clean_up_of_a_directory_that_was_removed_finds_nothing() {
     let place = Place::new();
     place.create(1);
     fs::remove_dir_all(place.path()).unwrap();
-    let report = place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    let report = place.sweep(SystemTime::now());
     assert_eq!(report.examined, 0);
 }
 

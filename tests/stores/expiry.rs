@@ -65,7 +65,7 @@ fn a_session_lives_as_long_as_its_record_says_whoever_looks() {
     let endless = place.create_record(&of(4, r#""idle":86400,"lifetime":0,"#));
     let now = ahead(3 * 86_400);
     place.set_modified(&endless, now - Duration::from_secs(7200));
-    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    place.sweep(now);
     assert!(place.exists(&endless));
 }
 

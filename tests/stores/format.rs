@@ -5,9 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::{
-    Error, Record, Result, SessionDigest, SessionId, Store, Stored, Sweep, SweepReport,
-};
+use cgi_session::{Error, Record, Result, SessionDigest, SessionId, Store, Stored, SweepReport};
 
 use crate::support::{
     DEADLINE, IDLE, Place, ago, data, file, no_slot, not_installed, record, record_of_size, seed,
@@ -280,7 +278,7 @@ fn is_refused_and_untouched(place: &Place, id: &SessionId, says: &str) -> SweepR
         assert!(matches!(error, Error::Format { .. }), "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
+    let report = place.sweep(now);
     assert_eq!((report.deleted, report.live), (0, 1));
     assert_eq!(
         (fs::read(&path).unwrap(), place.modified(id)),
@@ -392,10 +390,7 @@ fn no_id_is_written_anywhere() {
     let place = Place::with(&[("maxSessions", "10")]);
     let id = place.create(1);
     place.commit(&id, &Record::new(SystemTime::now()));
-    place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    place.sweep(SystemTime::now());
     for name in place.names() {
         assert!(!name.contains(id.secret()));
         let bytes = fs::read(place.file(&name)).unwrap();

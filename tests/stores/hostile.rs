@@ -37,7 +37,7 @@ fn answers(put: impl FnOnce(&Path)) -> Answers {
             .map(told);
         let read = place.store.read(&id.digest(), now).err().map(told);
         let later = now + std::time::Duration::from_secs(2 * IDLE);
-        let report = place.store.delete_expired(&Sweep::new(), later).unwrap();
+        let report = place.sweep(later);
         Answers {
             place,
             id,
@@ -123,10 +123,7 @@ fn a_hard_link_is_refused_and_its_other_name_untouched() {
         assert!(error.to_string().contains("more than one name"), "{error}");
     }
     place.set_modified(&id, ago(100 * IDLE));
-    let report = place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    let report = place.sweep(SystemTime::now());
     assert_eq!((report.deleted, report.failures.len()), (0, 2));
     assert_eq!(fs::read(place.store.path(&victim)).unwrap(), before);
 }
@@ -169,7 +166,7 @@ fn a_file_of_another_user_is_refused() {
         assert!(line.contains("belongs to uid 1234"), "{line}");
         assert!(line.contains("must run as one user"), "{line}");
     }
-    let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
+    let report = place.sweep(now);
     assert_eq!((report.deleted, report.failures.len()), (0, 1));
     assert_eq!(fs::read(&path).unwrap(), before);
 }

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::time::SystemTime;
 
-use cgi_session::{Error, Store, Sweep};
+use cgi_session::{Error, Store};
 
 use crate::support::{Place, record, skip};
 use testkit::disk::SmallDisk;
@@ -106,10 +106,7 @@ fn everything_of_the_store_is_removed_and_the_directory_with_it() {
         let damaged = place.plant(|_| b"rubbish".to_vec());
         assert_eq!(place.locked_n(&damaged), None);
         fs::write(place.file(".tmp-1-0123456789abcdef"), "").unwrap();
-        place
-            .store
-            .delete_expired(&Sweep::new(), SystemTime::now())
-            .unwrap();
+        place.sweep(SystemTime::now());
         let done = place.store.uninstall();
         assert_eq!(lines(&done.errors), [""; 0]);
         assert_eq!((done.sessions, done.foreign), (40, Vec::new()), "{shards}");

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored};
+use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored, Sweep, SweepReport};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(crate) use testkit::skip::{not_installed, skip};
@@ -107,6 +107,12 @@ impl Place {
     pub(crate) fn commit(&self, id: &SessionId, record: &Record) {
         let (_, mut lease) = self.lock(id).expect("a session");
         lease.commit(record, SystemTime::now()).unwrap();
+    }
+
+    /// Cleans up at this time.
+    #[track_caller]
+    pub(crate) fn sweep(&self, now: SystemTime) -> SweepReport {
+        self.store.delete_expired(&Sweep::new(), now).unwrap()
     }
 
     /// So many new sessions.

@@ -11,14 +11,6 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 use crate::support::{IDLE, Place, ago, ahead, record, record_until, unix};
 
-#[track_caller]
-fn sweep(place: &Place) -> SweepReport {
-    place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap()
-}
-
 #[test]
 fn an_expired_session_goes_sixty_seconds_after_its_end() {
     let place = Place::new();
@@ -26,7 +18,7 @@ fn an_expired_session_goes_sixty_seconds_after_its_end() {
     place.set_modified(&young, ago(IDLE + 30));
     place.set_modified(&old, ago(IDLE + 62));
     let bytes = fs::metadata(place.store.path(&old)).unwrap().len();
-    let report = sweep(&place);
+    let report = place.sweep(SystemTime::now());
     assert_eq!((report.examined, report.deleted, report.live), (2, 1, 1));
     assert_eq!(report.deleted_bytes, bytes);
     assert!(place.exists(&young) && !place.exists(&old));
@@ -40,7 +32,7 @@ fn a_session_with_an_end_of_its_own_goes_sixty_seconds_after_it() {
     // The times say nothing: a backup was restored.
     place.set_modified(&young, ago(100 * IDLE));
     place.set_modified(&old, ago(100 * IDLE));
-    let report = sweep(&place);
+    let report = place.sweep(SystemTime::now());
     assert_eq!((report.deleted, report.live), (1, 1));
     assert!(place.exists(&young) && !place.exists(&old));
 }
@@ -52,7 +44,7 @@ fn a_wrong_time_of_a_session_with_an_end_of_its_own_is_mended() {
     let id = place.create_record(&record_until(1, end));
     let right = place.modified(&id);
     place.set_modified(&id, ago(100 * IDLE));
-    let report = sweep(&place);
+    let report = place.sweep(SystemTime::now());
     assert_eq!((report.deleted, report.live), (0, 1));
     assert_eq!(place.modified(&id), right);
     assert_eq!(place.locked_n(&id), Some(1));
@@ -64,13 +56,10 @@ fn a_time_that_only_a_wrong_clock_can_have_set_is_now() {
     let now = SystemTime::now();
     let id = place.create_record(&cgi_session::Record::new(now));
     place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
-    let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
+    let report = place.sweep(now);
     assert_eq!((report.deleted, report.live), (0, 1));
     assert_eq!(unix(place.modified(&id)), unix(now));
-    let report = place
-        .store
-        .delete_expired(&Sweep::new(), ahead(IDLE + 62))
-        .unwrap();
+    let report = place.sweep(ahead(IDLE + 62));
     assert_eq!(report.deleted, 1);
 }
 
@@ -87,13 +76,10 @@ fn an_end_that_only_a_wrong_clock_can_have_set_keeps_no_session_beyond_its_lifet
     };
     let (begun_ahead, begun_before) = (of(ahead(years)), of(ago(60)));
     let now = SystemTime::now();
-    let report = place.store.delete_expired(&Sweep::new(), now).unwrap();
+    let report = place.sweep(now);
     assert_eq!((report.deleted, report.live), (1, 1));
     assert!(!place.exists(&begun_ahead));
-    let report = place
-        .store
-        .delete_expired(&Sweep::new(), ahead(month))
-        .unwrap();
+    let report = place.sweep(ahead(month));
     assert_eq!((report.deleted, report.live), (1, 0));
     assert!(!place.exists(&begun_before));
 }
@@ -109,7 +95,7 @@ fn a_file_set_aside_that_is_somebody_elses_or_has_another_name_is_told_and_left_
     fs::write(&other, "precious").unwrap();
     fs::hard_link(&other, &aside).unwrap();
     crate::support::set_modified(&aside, SystemTime::UNIX_EPOCH);
-    let report = sweep(&place);
+    let report = place.sweep(SystemTime::now());
     let seen = (report.set_aside, report.failures.len());
     assert_eq!(seen, (0, 1), "{report:?}");
     assert!(aside.exists());
@@ -135,7 +121,7 @@ fn what_is_not_ours_is_left_alone() {
         fs::write(place.file(name), "precious").unwrap();
         crate::support::set_modified(&place.file(name), ago(100 * IDLE));
     }
-    let report = sweep(&place);
+    let report = place.sweep(SystemTime::now());
     assert_eq!(report.foreign, u64::try_from(foreign.len()).unwrap());
     assert_eq!((report.deleted, report.temporary), (0, 0));
     assert_eq!(report.failures, [""; 0]);
@@ -153,10 +139,10 @@ fn a_temporary_file_in_use_is_left_alone() {
     crate::support::set_modified(&path, ago(100));
     let held = fs::File::open(&path).unwrap();
     held.lock().unwrap();
-    assert_eq!(sweep(&place).temporary, 0);
+    assert_eq!(place.sweep(SystemTime::now()).temporary, 0);
     // A child that another test starts just now may have the file, too.
     held.unlock().unwrap();
-    assert_eq!(sweep(&place).temporary, 1);
+    assert_eq!(place.sweep(SystemTime::now()).temporary, 1);
     assert!(!path.exists());
 }
 
@@ -167,9 +153,9 @@ fn a_damaged_file_set_aside_is_kept_for_a_lifetime() {
     let path = place.file(&format!("{}.corrupt", "a".repeat(64)));
     fs::write(&path, "damaged").unwrap();
     crate::support::set_modified(&path, ago(9 * 24 * 3600));
-    assert_eq!(sweep(&place).set_aside, 1);
+    assert_eq!(place.sweep(SystemTime::now()).set_aside, 1);
     crate::support::set_modified(&path, ago(11 * 24 * 3600));
-    assert_eq!(sweep(&place).set_aside, 0);
+    assert_eq!(place.sweep(SystemTime::now()).set_aside, 0);
     assert!(!path.exists());
 }
 
@@ -194,7 +180,7 @@ fn a_damaged_session_that_has_expired_is_set_aside_and_an_unfinished_one_is_dele
         assert_eq!(place.store.delete_expired(&dry, now).unwrap().deleted, 4);
         let aside = |id: &SessionId| place.file(&format!("{}.corrupt", id.digest()));
         assert!(!aside(&damaged).exists() && place.exists(&damaged));
-        let report = sweep(&place);
+        let report = place.sweep(SystemTime::now());
         assert_eq!((report.deleted, report.failures.len()), (4, 0));
         assert!(!place.exists(&damaged) && !place.exists(&unfinished));
         assert_eq!(fs::read(aside(&damaged)).unwrap(), bytes);
@@ -253,21 +239,21 @@ fn of_two_clean_ups_at_once_the_second_does_nothing() {
     let place = Place::new();
     let id = place.create(1);
     place.set_modified(&id, ago(IDLE + 62));
-    sweep(&Place::new());
+    Place::new().sweep(SystemTime::now());
     fs::write(place.file(".gc"), "").unwrap();
     let other = fs::File::open(place.file(".gc")).unwrap();
     other.lock().unwrap();
-    let report = sweep(&place);
+    let report = place.sweep(SystemTime::now());
     assert!(report.already_running);
     assert_eq!((report.examined, report.deleted), (0, 0));
     other.unlock().unwrap();
-    assert_eq!(sweep(&place).deleted, 1);
+    assert_eq!(place.sweep(SystemTime::now()).deleted, 1);
 }
 
 #[test]
 fn a_clean_up_where_nothing_was_ever_stored_makes_nothing() {
     let place = Place::new();
-    assert_eq!(sweep(&place), SweepReport::default());
+    assert_eq!(place.sweep(SystemTime::now()), SweepReport::default());
     assert!(!place.path().exists());
 }
 
@@ -284,10 +270,7 @@ fn sessions_in_shards_and_outside_are_cleaned_whatever_shards_says_now() {
     flat.set_modified(&old, ago(IDLE + 62));
     crate::support::set_modified(&sharded.path(&new), ago(IDLE + 62));
     assert_eq!(flat.sessions(), 2);
-    let report = flat
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    let report = flat.sweep(SystemTime::now());
     assert_eq!((report.deleted, flat.sessions()), (2, 0));
 }
 
@@ -297,7 +280,7 @@ fn the_last_clean_up_is_remembered_but_not_one_of_the_future() {
     place.create(1);
     let now = SystemTime::now();
     assert_eq!(place.store.last_sweep(now), None);
-    place.store.delete_expired(&Sweep::new(), now).unwrap();
+    place.sweep(now);
     let later = now + Duration::from_secs(100);
     let seen = place.store.last_sweep(later);
     assert_eq!(seen, Some(Duration::from_secs(100)));
@@ -312,7 +295,7 @@ fn a_whole_slot_that_holds_no_record_goes_when_its_time_is_up() {
     let place = Place::new();
     let id = place.plant(|digest| file(slot(digest, true, 1, 512, "[]"), no_slot(512)));
     place.set_modified(&id, ago(IDLE + 62));
-    assert_eq!(sweep(&place).deleted, 1);
+    assert_eq!(place.sweep(SystemTime::now()).deleted, 1);
 }
 
 /// Descriptors of the file with this name, as a child has them that another thread has just forked.
@@ -346,5 +329,5 @@ fn a_clean_up_that_has_ended_keeps_no_lock_in_a_child_that_was_forked_meanwhile(
         .delete_expired(&watched, SystemTime::now())
         .unwrap();
     assert!(!copies.lock().unwrap().is_empty());
-    assert!(!sweep(&place).already_running);
+    assert!(!place.sweep(SystemTime::now()).already_running);
 }

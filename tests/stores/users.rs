@@ -175,7 +175,7 @@ fn an_expired_session_is_not_found_and_its_index_goes_with_the_clean_up_after() 
         assert_eq!(found(&place.store, "ada"), set(&[]));
         for _ in 0..2 {
             let later = ahead(2 * IDLE);
-            let report = place.store.delete_expired(&Sweep::new(), later).unwrap();
+            let report = place.sweep(later);
             assert_eq!((report.failures, report.foreign), (Vec::new(), 0));
         }
         assert_eq!((place.sessions(), indexes(&place).len()), (0, 0));
@@ -208,10 +208,7 @@ fn an_index_in_use_is_left_alone_by_a_clean_up_and_waited_for_by_no_reader() {
     crate::support::set_modified(&path, ago(2 * IDLE));
     let held = fs::File::open(&path).unwrap();
     held.lock().unwrap();
-    place
-        .store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    place.sweep(SystemTime::now());
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     assert_eq!(found(&place.store, "ada"), set(&[&id]));
 }
@@ -269,10 +266,7 @@ fn refuses(put: impl FnOnce(&PathBuf), reason: &str) {
         let id = SessionId::generate().unwrap();
         let listed = place.store.sessions_of("ada", now).err();
         let created = place.store.create(&id.digest(), &of("ada"), now).err();
-        place
-            .store
-            .delete_expired(&Sweep::new(), ahead(IDLE - 60))
-            .unwrap();
+        place.sweep(ahead(IDLE - 60));
         let told = [listed, created].map(|error| error.expect("an error").one_line());
         (place, told)
     });

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Record, SessionId, SessionManager};
 use serde_json::json;
 use testkit::tools::{
-    Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, is_root, owner, set_age, tool,
+    Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, owner, set_age, tool,
 };
 use unicode_width::UnicodeWidthStr as _;
 
@@ -425,10 +425,7 @@ fn a_visitor_is_logged_out_with_the_cookie_that_removes_the_cookie() {
 
 #[test]
 fn root_acts_as_the_owner_of_the_directory() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     let stored = site.session();
     site.give_to(SOMEBODY);
     site.run(&["list"]).exits_with(0).says(stored.digest());
@@ -443,10 +440,7 @@ fn root_acts_as_the_owner_of_the_directory() {
 
 #[test]
 fn a_directory_of_somebody_else_is_not_looked_into() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.session();
     site.give_to(SOMEBODY);
     // Where everybody can reach it, as the built one may not be; by cp, so that it is closed for writing.

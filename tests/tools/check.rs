@@ -129,10 +129,7 @@ fn a_missing_parent_is_a_problem() {
 
 #[test]
 fn a_parent_in_which_the_programs_cannot_write_is_a_problem() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     fs::remove_dir(&site.directory).unwrap();
     let user = SOMEBODY.to_string();
     let command = format!("install -d -m 0700 -o {user} -g {user} ");
@@ -142,10 +139,9 @@ fn a_parent_in_which_the_programs_cannot_write_is_a_problem() {
 
 #[test]
 fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
-    if !is_root() {
+    let Some(mut site) = Site::as_root() else {
         return;
-    }
-    let mut site = Site::new();
+    };
     let closed = site.parent().join("closed");
     site.directory = closed.join("sessions");
     fs::create_dir_all(&site.directory).unwrap();
@@ -181,10 +177,7 @@ fn a_file_in_the_directorys_place_is_a_problem() {
 
 #[test]
 fn another_owner_is_a_problem() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.give_to(SOMEBODY);
     let user = SOMEBODY_ELSE.to_string();
     let found = finds_problem(&site, &["--as", &user], "directory", "chown -R 4712:4712 ");
@@ -196,10 +189,7 @@ fn another_owner_is_a_problem() {
 
 #[test]
 fn root_checks_as_the_owner_and_leaves_nothing_of_roots() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.session();
     site.give_to(SOMEBODY);
     let report = site.check(&["--json"]).json();
@@ -331,10 +321,7 @@ fn a_link_with_a_sessions_name_is_a_problem() {
 
 #[test]
 fn files_that_root_left_are_a_problem() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.give_to(SOMEBODY);
     File::create(site.directory.join(".gc")).unwrap();
     let found = finds_problem(&site, &[], "owner", "chown -R 4711");

@@ -216,10 +216,7 @@ fn on_a_read_only_file_system_an_error_says_how_to_write_there_again() {
 
 #[test]
 fn as_root_it_acts_as_the_owner_and_leaves_nothing_of_roots() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     let (fresh, expired) = (site.session(), site.expired_session());
     site.give_to(SOMEBODY);
     site.cleanup(&[]).exits_with(0).says_nothing();

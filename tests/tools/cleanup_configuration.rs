@@ -128,10 +128,7 @@ fn the_help_names_every_exit_status() {
 
 #[test]
 fn a_configuration_that_only_root_can_read_is_78_for_the_owner() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.give_to(testkit::tools::SOMEBODY);
     let file = site.configuration(&format!("storageFileDir = {}", site.directory.display()));
     set_mode(&file, 0o600);

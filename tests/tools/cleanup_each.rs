@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use testkit::tools::{
-    Finished, HOUR, SOMEBODY, Site, Stored, is_installed, is_root, owner, set_age, set_mode,
+    Finished, HOUR, SOMEBODY, Site, Stored, is_installed, owner, set_age, set_mode,
 };
 use testkit::wait_until;
 
@@ -248,10 +248,7 @@ fn logging_out_and_the_marker_of_a_changed_id_call_nothing() {
 
 #[test]
 fn as_root_the_program_runs_as_the_owner_of_the_directory() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.expired_session();
     site.give_to(SOMEBODY);
     set_mode(site.parent(), 0o777);

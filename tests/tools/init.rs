@@ -37,10 +37,7 @@ fn init_makes_the_directory_and_may_run_again() {
 
 #[test]
 fn root_makes_the_directory_for_the_owner_and_removes_it_again() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     fs::remove_dir(&site.directory).unwrap();
     site.refuses(&["init"], 2, "--owner");
     let somebody = SOMEBODY.to_string();
@@ -189,10 +186,7 @@ fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
 #[cfg(feature = "sqlite")]
 #[test]
 fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     let database = site.directory.join("sessions.db");
     let lines = format!("storageType = sqlite\ndatabase = {}", database.display());
     let file = site.configuration(&lines);
@@ -288,10 +282,7 @@ fn a_file_that_holds_no_keys_is_left_alone() {
 
 #[test]
 fn the_file_of_keys_belongs_to_who_reads_it() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     let keys = site.parent().join("keys");
     let lines = format!("storageType = cookie\nsecretKeyFile = {}", keys.display());
     let file = site.configuration(&lines);
@@ -311,10 +302,7 @@ fn the_file_of_keys_belongs_to_who_reads_it() {
 
 #[test]
 fn where_another_user_could_replace_what_root_makes_that_user_makes_it() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     fs::remove_dir(&site.directory).unwrap();
     let give = |uid| std::os::unix::fs::chown(site.parent(), Some(uid), Some(uid)).unwrap();
     let somebody = SOMEBODY.to_string();

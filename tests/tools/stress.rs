@@ -162,10 +162,7 @@ fn what_a_killed_trial_left_is_removed_by_the_next_and_no_trial_that_runs() {
 }
 #[test]
 fn root_tries_as_the_owner_of_the_directory() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     site.give_to(SOMEBODY);
     let child = begin(&site, &[]);
     let place = places(&site).remove(0);
@@ -186,10 +183,7 @@ fn root_tries_as_the_owner_of_the_directory() {
 
 #[test]
 fn root_makes_no_trial_of_its_own_where_another_user_could_replace_it() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     chown(site.parent(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
     let finished = Finished::of(&mut stress(&site, &["--json"])).exits_with(1);
     let found = finding(&finished);
@@ -214,10 +208,7 @@ fn a_directory_in_which_the_user_cannot_write_is_a_problem() {
 
 #[test]
 fn a_trial_is_made_in_the_file_system_that_is_mounted_for_the_sessions() {
-    if !is_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::as_root() else { return };
     let Some(_mounted) = SmallDisk::mount_on(&site.directory, "size=1g") else {
         return;
     };

@@ -26,7 +26,7 @@ fn an_administrator_waits_for_the_lock_and_not_for_ever() {
     let site = Site::with(&[("lockTimeout", "1s")]);
     let id = site.visitor();
     let digest = id.digest();
-    let held = site.manager().start(cookie(&id)).unwrap();
+    let held = site.open(&id);
     let opened = site.manager().open_by_digest(&digest);
     assert!(matches!(opened, Err(Error::Busy { .. })));
     let destroyed = site.manager().destroy_by_digest(&digest);
@@ -59,8 +59,7 @@ fn looking_at_a_session_does_not_count_as_use() {
 
 #[test]
 fn an_empty_session_is_stored_when_a_program_asks_for_it() {
-    let site = Site::new();
-    let mut session = site.manager().start("").unwrap();
+    let (site, mut session) = Site::begun();
     session.keep_empty();
     let cookie = session.commit().unwrap().unwrap().to_string();
     assert_eq!(site.sessions(), 1);

@@ -17,9 +17,7 @@ struct Visit {
 
 #[test]
 fn a_struct_of_ones_own_is_edited_in_place() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     session.insert("other", true).unwrap();
     let views = session.edit(|visit: &mut Visit| {
         visit.page_views += 1;
@@ -64,12 +62,11 @@ fn two_applications_share_a_session_without_treading_on_each_other() {
 
 #[test]
 fn values_that_cannot_be_read_are_an_error_and_stay() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.insert("n", "text").unwrap();
     let id = given_id(session.commit().unwrap());
     let before = fs::read(site.path(&id)).unwrap();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(matches!(session.get::<u64>("n"), Err(Error::Value { .. })));
     assert!(session.edit(|n: &mut Vec<u8>| n.push(1)).is_err());
     session.commit().unwrap();

@@ -9,14 +9,13 @@ use testkit::sessions::{Site, cookie, count, given_id};
 
 #[test]
 fn a_client_gets_a_cookie_once() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     count(&mut session);
     let set_cookie = session.commit().unwrap().expect("a cookie");
     assert!(!set_cookie.is_removal());
     let id = given_id(Some(set_cookie));
     for _ in 0..3 {
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = site.open(&id);
         count(&mut session);
         assert!(session.commit().unwrap().is_none());
     }
@@ -26,14 +25,10 @@ fn a_client_gets_a_cookie_once() {
 fn a_cookie_that_leads_nowhere_is_left_until_it_is_replaced_or_removed() {
     let site = Site::new();
     let id = site.visitor();
-    site.manager()
-        .start(cookie(&id))
-        .unwrap()
-        .destroy()
-        .unwrap();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    site.open(&id).destroy().unwrap();
+    let session = site.open(&id);
     assert!(session.commit().unwrap().is_none());
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     assert!(session.destroy().unwrap().expect("a cookie").is_removal());
 }
 

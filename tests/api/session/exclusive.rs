@@ -43,7 +43,7 @@ fn a_session_that_this_request_made_is_open_too() {
 fn another_thread_waits_and_is_told_who_holds_the_session() {
     let site = Site::with(&[("lockTimeout", "1s")]);
     let id = site.visitor();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     thread::scope(|scope| {
         let other = scope.spawn(|| site.manager().start(cookie(&id)).err().unwrap());
         let error = other.join().unwrap();
@@ -148,13 +148,11 @@ fn threads_that_wait_for_a_session_have_it_in_turn() {
 
 #[test]
 fn a_destroyed_session_never_comes_back() {
-    let site = Site::new();
-    let id = site.visitor();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, session) = Site::opened();
     thread::scope(|scope| {
         // It loaded its cookie while the session lived, and saves after it was destroyed.
         let slow = spawn_waiter(scope, || {
-            let mut session = site.manager().start(cookie(&id)).unwrap();
+            let mut session = site.open(&id);
             assert!(session.is_new());
             count(&mut session);
             session.commit().unwrap();

@@ -11,7 +11,7 @@ use testkit::wait_until;
 /// A session whose id was replaced with a grace: the old id and the new one.
 fn replaced(site: &Site, grace: u64) -> (SessionId, SessionId) {
     let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     session.flash("notice", "for the new id").unwrap();
     session.regenerate_id_with_grace(Duration::from_secs(grace));
     let new = given_id(session.commit().unwrap());
@@ -27,23 +27,23 @@ fn under_the_old_id_the_session_can_be_read_and_not_changed() {
 
     let shown = |id: &SessionId| site.manager().read(cookie(id)).unwrap().unwrap();
     assert!(shown(&old).is_replaced() && !shown(&new).is_replaced());
-    let reader = site.manager().start(cookie(&old)).unwrap();
+    let reader = site.open(&old);
     assert!(reader.is_replaced() && !reader.is_new());
     // No cookie: the client has the new one already.
     assert!(reader.commit().unwrap().is_none());
-    let mut writer = site.manager().start(cookie(&old)).unwrap();
+    let mut writer = site.open(&old);
     count(&mut writer);
     let refused = writer.commit().unwrap_err();
     assert!(matches!(refused, Error::Replaced), "{refused}");
     assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
-    let refused = site.manager().start(cookie(&old)).unwrap().destroy();
+    let refused = site.open(&old).destroy();
     assert!(matches!(refused, Err(Error::Replaced)));
-    let mut again = site.manager().start(cookie(&old)).unwrap();
+    let mut again = site.open(&old);
     again.regenerate_id();
     assert!(matches!(again.commit(), Err(Error::Replaced)));
     assert_eq!((site.views(&old), site.views(&new)), (Some(1), Some(1)));
 
-    let mut session = site.manager().start(cookie(&new)).unwrap();
+    let mut session = site.open(&new);
     assert!(!session.is_replaced());
     assert!(session.flashed::<String>("notice").unwrap().is_some());
     assert_eq!(count(&mut session), 2);
@@ -53,12 +53,10 @@ fn under_the_old_id_the_session_can_be_read_and_not_changed() {
 
 #[test]
 fn the_token_of_forms_goes_with_the_session_that_has_it() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, old, mut session) = Site::opened();
     let former = session.csrf_token().unwrap().to_owned();
     session.commit().unwrap();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     session.regenerate_id_with_grace(Duration::from_secs(30));
     let token = session.csrf_token().unwrap().to_owned();
     // Asked for twice, it is still the one from before.
@@ -66,12 +64,12 @@ fn the_token_of_forms_goes_with_the_session_that_has_it() {
     assert_ne!(former, token);
     let new = given_id(session.commit().unwrap());
     // A page with a form is no change of a session that can only be read.
-    let mut reader = site.manager().start(cookie(&old)).unwrap();
+    let mut reader = site.open(&old);
     assert_eq!(reader.csrf_token().unwrap(), former);
     reader.commit().unwrap();
     let left = fs::read_to_string(site.path(&old)).unwrap();
     assert!(left.contains(&former) && !left.contains(&token));
-    let mut session = site.manager().start(cookie(&new)).unwrap();
+    let mut session = site.open(&new);
     assert_ne!(session.csrf_token().unwrap(), former);
 }
 
@@ -88,7 +86,7 @@ fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
     type Ending<'a> = &'a dyn Fn(&SessionId);
     let site = Site::new();
     let by_visitor: Ending<'_> = &|id| {
-        let session = site.manager().start(cookie(id)).unwrap();
+        let session = site.open(id);
         assert!(session.destroy().unwrap().unwrap().is_removal());
     };
     let by_administrator: Ending<'_> =
@@ -99,7 +97,7 @@ fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
         let mut ids = vec![site.visitor()];
         // More changes than a record knows of, and one without a grace among them.
         for change in 0..12 {
-            let mut session = site.manager().start(cookie(&ids[change])).unwrap();
+            let mut session = site.open(&ids[change]);
             session.set_user(Some("ada")).unwrap();
             if change == 7 {
                 session.regenerate_id();
@@ -119,9 +117,7 @@ fn whoever_ends_the_session_leaves_nothing_readable_under_any_id_that_it_had() {
 
 #[test]
 fn after_the_grace_the_old_id_is_a_marker() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, old, mut session) = Site::opened();
     let token = session.csrf_token().unwrap().to_owned();
     session.regenerate_id_with_grace(Duration::ZERO);
     let new = given_id(session.commit().unwrap());
@@ -138,7 +134,7 @@ fn after_the_grace_the_old_id_is_a_marker() {
     };
     site.manager().for_each(list).unwrap();
     assert_eq!(listed, [new.digest()]);
-    let session = site.manager().start(cookie(&new)).unwrap();
+    let session = site.open(&new);
     assert!(!session.is_csrf_token(&token));
 }
 
@@ -153,19 +149,17 @@ fn a_change_of_user_or_of_the_id_ends_what_can_be_read_under_the_ids_before() {
         },
     ];
     for (at, change) in changes.into_iter().enumerate() {
-        let site = Site::new();
-        let first = site.visitor();
-        let mut session = site.manager().start(cookie(&first)).unwrap();
+        let (site, first, mut session) = Site::opened();
         session.set_user(Some("ada")).unwrap();
         session.commit().unwrap();
         let mut ids = vec![first];
         for _ in 0..2 {
-            let mut session = site.manager().start(cookie(&ids[0])).unwrap();
+            let mut session = site.open(&ids[0]);
             session.regenerate_id_with_grace(Duration::from_secs(60));
             ids.insert(0, given_id(session.commit().unwrap()));
         }
         assert!(ids.iter().all(|id| site.views(id) == Some(1)));
-        let mut session = site.manager().start(cookie(&ids[0])).unwrap();
+        let mut session = site.open(&ids[0]);
         change(&mut session);
         session.commit().unwrap();
         for id in &ids[1..] {
@@ -196,9 +190,7 @@ fn the_stricter_of_two_changes_of_the_id_counts_and_no_copy_shows_who_logged_in(
     ];
     for (at, change) in changes.into_iter().enumerate() {
         for is_first in [true, false] {
-            let site = Site::new();
-            let old = site.visitor();
-            let mut session = site.manager().start(cookie(&old)).unwrap();
+            let (site, old, mut session) = Site::opened();
             if !is_first {
                 grace(&mut session);
             }
@@ -217,9 +209,7 @@ fn the_stricter_of_two_changes_of_the_id_counts_and_no_copy_shows_who_logged_in(
 
 #[test]
 fn what_can_be_read_during_the_grace_lives_no_longer_than_the_session_would() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, old, mut session) = Site::opened();
     session.set_timeout(Some(Duration::from_secs(1)));
     session.regenerate_id_with_grace(Duration::from_secs(200));
     session.commit().unwrap();

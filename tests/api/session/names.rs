@@ -19,15 +19,14 @@ fn put(session: &mut Session, application: &str, text: &str) {
 
 #[test]
 fn applications_of_one_program_use_the_same_keys_for_themselves() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.insert("text", "its own").unwrap();
     for name in ["shop", "forum"] {
         put(&mut session, name, name);
     }
     let id = given_id(session.commit().unwrap());
 
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert_eq!(session.require::<String>("text").unwrap(), "its own");
     assert_eq!(text(&mut session, "").as_deref(), Some("its own"));
     assert_eq!(text(&mut session, "shop").as_deref(), Some("shop"));
@@ -43,8 +42,7 @@ fn applications_of_one_program_use_the_same_keys_for_themselves() {
 
 #[test]
 fn a_session_that_holds_values_of_another_application_alone_is_stored() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     put(&mut session, "shop", "here");
     let id = given_id(session.commit().unwrap());
     let shop = site.manager_with(&[("app", "shop")]);
@@ -54,8 +52,7 @@ fn a_session_that_holds_values_of_another_application_alone_is_stored() {
 
 #[test]
 fn what_a_module_reserved_no_application_reaches_in_this_request_or_a_later_one() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     let auth = session.reserve("auth").unwrap();
     assert!(matches!(session.reserve("auth"), Err(Error::Reserved(_))));
     let refused = session.application("auth").map(drop);
@@ -63,7 +60,7 @@ fn what_a_module_reserved_no_application_reaches_in_this_request_or_a_later_one(
     session.reserved(&auth).insert("user", "ada").unwrap();
     let id = given_id(session.commit().unwrap());
 
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     let refused = session.application("auth").unwrap_err().to_string();
     assert_eq!(refused, "the name \"auth\" is reserved");
     let auth = session.reserve("auth").unwrap();
@@ -81,19 +78,18 @@ fn what_a_module_reserved_no_application_reaches_in_this_request_or_a_later_one(
 
 #[test]
 fn a_name_that_was_given_up_is_free_for_applications_and_empty() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     let auth = session.reserve("auth").unwrap();
     session.reserved(&auth).insert("user", "ada").unwrap();
     let id = given_id(session.commit().unwrap());
 
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     let auth = session.reserve("auth").unwrap();
     session.unreserve(auth);
     assert!(session.application("auth").unwrap().is_empty());
     put(&mut session, "auth", "mine");
     session.commit().unwrap();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert_eq!(text(&mut session, "auth").as_deref(), Some("mine"));
 }
 
@@ -118,6 +114,6 @@ fn the_longest_key_is_as_configured_in_every_application() {
     assert!(matches!(refused, Err(Error::Key { .. })));
     session.insert("k".repeat(32), 1).unwrap();
     let id = given_id(session.commit().unwrap());
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(session.insert(&long, 1).is_err());
 }

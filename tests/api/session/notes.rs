@@ -30,8 +30,7 @@ fn let_pass(site: &Site, id: &SessionId, seconds: u64) {
 
 #[test]
 fn a_flash_value_is_there_in_the_next_request_and_in_no_other() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.flash("notice", "saved").unwrap();
     assert_eq!(session.flashed::<String>("notice").unwrap(), None);
     let id = given_id(session.commit().unwrap());
@@ -39,33 +38,31 @@ fn a_flash_value_is_there_in_the_next_request_and_in_no_other() {
     let peek = site.manager().read(cookie(&id)).unwrap().unwrap();
     let seen = peek.flashed::<String>("notice").unwrap();
     assert_eq!(seen.as_deref(), Some("saved"));
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     let seen = session.flashed::<String>("notice").unwrap();
     assert_eq!(seen.as_deref(), Some("saved"));
     session.commit().unwrap();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     assert_eq!(session.flashed::<String>("notice").unwrap(), None);
 }
 
 #[test]
 fn a_request_that_fails_leaves_the_flash_value_for_the_next() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.flash("notice", 7).unwrap();
     let id = given_id(session.commit().unwrap());
-    drop(site.manager().start(cookie(&id)).unwrap());
-    let session = site.manager().start(cookie(&id)).unwrap();
+    drop(site.open(&id));
+    let session = site.open(&id);
     assert_eq!(session.flashed::<u8>("notice").unwrap(), Some(7));
 }
 
 #[test]
 fn a_flash_value_waits_for_the_request_that_reads_it_and_a_new_one_takes_its_place() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.flash("notice", "saved").unwrap();
     session.flash("unread", "old").unwrap();
     let id = given_id(session.commit().unwrap());
-    let start = || site.manager().start(cookie(&id)).unwrap();
+    let start = || site.open(&id);
     let flashed = |session: &cgi_session::Session, key| session.flashed::<String>(key).unwrap();
     for views in 1..3 {
         let mut session = start();
@@ -99,24 +96,22 @@ fn a_flash_value_obeys_the_rules_for_keys_and_values() {
 
 #[test]
 fn a_flash_value_that_is_kept_is_there_once_more_beside_a_new_one() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.flash("old", 1).unwrap();
     session.flash("both", 1).unwrap();
     let id = given_id(session.commit().unwrap());
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     session.flash("both", 2).unwrap();
     session.keep_flash();
     session.commit().unwrap();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     let flashed = |key| session.flashed::<u8>(key).unwrap();
     assert_eq!((flashed("old"), flashed("both")), (Some(1), Some(2)));
 }
 
 #[test]
 fn a_value_ends_before_its_session_in_whichever_application_it_is() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.insert("stays", 1).unwrap();
     session
         .insert_for("code", 4711, Duration::from_secs(300))
@@ -132,11 +127,11 @@ fn a_value_ends_before_its_session_in_whichever_application_it_is() {
     let_pass(&site, &id, 20);
     let snapshot = site.manager().read(cookie(&id)).unwrap().unwrap();
     assert!(snapshot.keys().eq(["stays"]));
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(session.application("shop").unwrap().contains("offer"));
     session.commit().unwrap();
     let_pass(&site, &id, 300);
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(!session.application("shop").unwrap().contains("offer"));
     session.commit().unwrap();
     // What has ended is not kept in the file either.
@@ -153,14 +148,13 @@ fn a_value_ends_before_its_session_in_whichever_application_it_is() {
 
 #[test]
 fn the_token_of_forms_stays_until_the_id_changes_and_no_other_text_passes_for_it() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     assert!(!session.is_csrf_token("") && !session.is_csrf_token("x"));
     let token = session.csrf_token().unwrap().to_owned();
     assert!(session.csrf_field().unwrap().contains(&token));
     let id = given_id(session.commit().unwrap());
 
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(session.is_csrf_token(&token));
     assert!(!session.is_csrf_token(&token[1..]) && !session.is_csrf_token(&token.to_uppercase()));
     assert_eq!(session.csrf_token().unwrap(), token);
@@ -186,14 +180,13 @@ fn the_token_of_forms_is_not_stored_under_a_new_id_though_nothing_else_changes()
         },
     ];
     for change in changes {
-        let site = Site::new();
-        let mut session = site.manager().start(b"").unwrap();
+        let (site, mut session) = Site::begun();
         let token = session.csrf_token().unwrap().to_owned();
         let id = given_id(session.commit().unwrap());
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = site.open(&id);
         change(&mut session);
         let new_id = given_id(session.commit().unwrap());
-        let mut session = site.manager().start(cookie(&new_id)).unwrap();
+        let mut session = site.open(&new_id);
         assert!(!session.is_csrf_token(&token));
         assert_ne!(session.csrf_token().unwrap(), token);
     }
@@ -201,23 +194,16 @@ fn the_token_of_forms_is_not_stored_under_a_new_id_though_nothing_else_changes()
 
 #[test]
 fn a_client_that_sends_the_test_cookie_back_is_told_from_one_that_does_not() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.set_test_cookie();
     assert!(!session.test_cookie_worked());
     let id = given_id(session.commit().unwrap());
     assert!(!site.manager().start(b"").unwrap().test_cookie_worked());
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(session.test_cookie_worked());
     session.delete_test_cookie();
     session.commit().unwrap();
-    assert!(
-        !site
-            .manager()
-            .start(cookie(&id))
-            .unwrap()
-            .test_cookie_worked()
-    );
+    assert!(!site.open(&id).test_cookie_worked());
 }
 
 #[test]

@@ -36,14 +36,12 @@ fn the_data_moves_and_the_old_id_is_dead_for_every_program() {
 
 #[test]
 fn the_session_keeps_its_age_and_its_timeout() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, _, mut session) = Site::opened();
     let created = session.created();
     session.set_timeout(Some(Duration::from_secs(90)));
     session.regenerate_id();
     let new = given_id(session.commit().unwrap());
-    let session = site.manager().start(cookie(&new)).unwrap();
+    let session = site.open(&new);
     assert_eq!(session.created(), created);
     assert_eq!(session.timeout().as_secs(), 90);
     assert!(!session.is_new());
@@ -57,10 +55,10 @@ fn a_request_that_fails_leaves_the_old_id() {
         session.regenerate_id_with_grace(Duration::from_secs(30));
     }];
     for (views, change) in (2..).zip(changes) {
-        let mut session = site.manager().start(cookie(&old)).unwrap();
+        let mut session = site.open(&old);
         change(&mut session);
         drop(session);
-        let mut session = site.manager().start(cookie(&old)).unwrap();
+        let mut session = site.open(&old);
         assert_eq!(count(&mut session), views);
         session.commit().unwrap();
         assert_eq!(site.sessions(), 1);
@@ -71,7 +69,7 @@ fn a_request_that_fails_leaves_the_old_id() {
 fn a_new_record_that_cannot_be_stored_leaves_the_old_id() {
     let site = Site::with(&[("maxRecordBytes", "1000")]);
     let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     session.regenerate_id();
     session.insert("x", "x".repeat(2000)).unwrap();
     assert!(session.save().is_err());
@@ -83,9 +81,7 @@ fn a_new_record_that_cannot_be_stored_leaves_the_old_id() {
 
 #[test]
 fn twice_in_one_request_leaves_one_session() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, old, mut session) = Site::opened();
     session.regenerate_id();
     session.save().unwrap();
     let between = session.id().unwrap().clone();
@@ -98,9 +94,7 @@ fn twice_in_one_request_leaves_one_session() {
 
 #[test]
 fn asked_for_twice_before_the_commit_is_one_change() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, _, mut session) = Site::opened();
     session.regenerate_id();
     session.regenerate_id();
     given_id(session.commit().unwrap());
@@ -109,8 +103,7 @@ fn asked_for_twice_before_the_commit_is_one_change() {
 
 #[test]
 fn a_session_that_is_not_stored_yet_gets_one_id() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     session.regenerate_id();
     count(&mut session);
     given_id(session.commit().unwrap());
@@ -119,9 +112,7 @@ fn a_session_that_is_not_stored_yet_gets_one_id() {
 
 #[test]
 fn who_waits_for_the_old_id_is_told_so_and_begins_no_session() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, old, mut session) = Site::opened();
     session.regenerate_id();
     thread::scope(|scope| {
         let waiter = spawn_waiter(scope, || {
@@ -137,21 +128,19 @@ fn who_waits_for_the_old_id_is_told_so_and_begins_no_session() {
 
 #[test]
 fn destroy_after_a_change_of_id_leaves_nothing() {
-    let site = Site::new();
-    let old = site.visitor();
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let (site, old, mut session) = Site::opened();
     session.regenerate_id();
     session.save().unwrap();
     assert!(session.destroy().unwrap().expect("a cookie").is_removal());
     assert_eq!(site.sessions(), 0);
-    assert!(site.manager().start(cookie(&old)).unwrap().is_new());
+    assert!(site.open(&old).is_new());
 }
 
 #[test]
 fn a_live_session_counts_before_and_after_a_marker() {
     let site = Site::new();
     let (old, other) = (site.visitor(), site.visitor());
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     session.regenerate_id();
     session.commit().unwrap();
     for header in [[&old, &other], [&other, &old]] {
@@ -172,7 +161,7 @@ fn a_marker_is_no_session_for_those_who_look_after_the_store() {
     session.set_user(Some("ada")).unwrap();
     let old = given_id(session.commit().unwrap());
     // At the cap a change of id is no new session.
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     session.regenerate_id();
     let new = given_id(session.commit().unwrap());
     let manager = site.manager();
@@ -205,16 +194,12 @@ fn a_private_record_is_opened_by_no_cookie() {
     session.commit().unwrap();
     assert!(site.manager().existing(cookie(&id)).unwrap().is_none());
     assert!(site.manager().read(cookie(&id)).unwrap().is_none());
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(session.is_new());
     count(&mut session);
     assert_ne!(given_id(session.commit().unwrap()), id);
     // Nor does a logout end it.
-    site.manager()
-        .start(cookie(&id))
-        .unwrap()
-        .destroy()
-        .unwrap();
+    site.open(&id).destroy().unwrap();
     assert!(!site.manager().start_with_id(&id).unwrap().is_new());
 }
 
@@ -291,7 +276,7 @@ fn an_id_that_changes_forty_times_in_five_minutes_takes_as_long_each_time() {
     let site = Site::new();
     let mut id = site.visitor();
     for _ in 0..40 {
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = site.open(&id);
         session.regenerate_id();
         id = given_id(session.commit().unwrap());
     }
@@ -321,7 +306,7 @@ fn what_a_wrong_clock_has_left_turns_nobody_away_for_a_year() {
         lease.commit(&left, now).unwrap();
         drop(lease);
         assert_eq!(site.views(&old), None, "{kind}");
-        let mut session = site.manager().start(cookie(&old)).unwrap();
+        let mut session = site.open(&old);
         count(&mut session);
         assert_ne!(given_id(session.commit().unwrap()), old, "{kind}");
     }

@@ -108,8 +108,7 @@ fn a_login_that_is_kept_gives_its_new_id_that_life() {
 
 #[test]
 fn a_life_of_its_own_is_renewed_once_in_a_tenth_of_it() {
-    let site = Site::new();
-    let mut session = site.manager().start("").unwrap();
+    let (site, mut session) = Site::begun();
     session.set_cookie_life(Some(Duration::from_secs(20)));
     count(&mut session);
     let set_cookie = session.commit().unwrap().expect("a cookie");
@@ -118,7 +117,7 @@ fn a_life_of_its_own_is_renewed_once_in_a_tenth_of_it() {
         "{set_cookie}"
     );
     let (id, sent) = (given_id(Some(set_cookie)), Instant::now());
-    let renewed = || site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+    let renewed = || site.open(&id).commit().unwrap();
     let again = std::iter::repeat_with(|| (renewed(), sent.elapsed()));
     let (set_cookie, after) = again
         .inspect(|_| std::thread::sleep(Duration::from_millis(50)))
@@ -157,8 +156,7 @@ fn where_cookies_end_with_the_browser_again_one_that_does_not_is_replaced_once()
 
 #[test]
 fn an_idle_time_that_was_chosen_stays_beside_the_life_of_the_cookie() {
-    let site = Site::new();
-    let mut session = site.manager().start("").unwrap();
+    let (site, mut session) = Site::begun();
     session.set_timeout(Some(60 * DAY));
     session.set_cookie_life(Some(30 * DAY));
     assert_eq!(session.timeout(), 60 * DAY);
@@ -168,7 +166,7 @@ fn an_idle_time_that_was_chosen_stays_beside_the_life_of_the_cookie() {
     session.set_timeout(Some(DAY));
     count(&mut session);
     let id = given_id(session.commit().unwrap());
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     let seen = (session.timeout(), session.cookie_life());
     assert_eq!(seen, (DAY, Some(30 * DAY)));
 }
@@ -220,13 +218,13 @@ fn a_proof_of_identity_is_stored_with_its_time_and_counts_for_its_user_alone() {
     let id = given_id(session.commit().unwrap());
     assert!(within(&id, DAY) && !within(&id, Duration::ZERO));
     // The same user under a new id is still known.
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     session.set_user(Some("ada")).unwrap();
     session.regenerate_id();
     let id = given_id(session.commit().unwrap());
     assert!(within(&id, DAY));
     for other in [Some("grace"), None] {
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = site.open(&id);
         session.confirm_identity();
         session.set_user(other).unwrap();
         assert!(!session.is_confirmed_within(DAY));
@@ -234,12 +232,12 @@ fn a_proof_of_identity_is_stored_with_its_time_and_counts_for_its_user_alone() {
         session.set_user(Some("ada")).unwrap();
         session.commit().unwrap();
         assert!(!within(&id, DAY));
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = site.open(&id);
         session.confirm_identity();
         session.commit().unwrap();
         assert!(within(&id, DAY));
     }
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     session.set_user(Some("grace")).unwrap();
     session.regenerate_id();
     let id = given_id(session.commit().unwrap());

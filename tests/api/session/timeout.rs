@@ -30,7 +30,7 @@ fn after_the_idle_time_a_visitor_is_new_and_gets_a_new_id() {
     let site = Site::with(&[("timeout", "120")]);
     let id = site.visitor();
     site.set_modified(&id, ago(7202));
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     assert!(session.is_new());
     assert_eq!(count(&mut session), 1);
     assert_ne!(given_id(session.commit().unwrap()), id);
@@ -45,7 +45,7 @@ fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
     wait_until("the lifetime ends", || {
         site.manager().read(cookie(&id)).unwrap().is_none()
     });
-    assert!(site.manager().start(cookie(&id)).unwrap().is_new());
+    assert!(site.open(&id).is_new());
     assert!(!site.path(&id).exists());
 }
 
@@ -71,7 +71,7 @@ fn no_other_program_ends_a_session_before_its_own_does() {
     let id = site.visitor();
     site.set_modified(&id, ago(2 * 3600));
     wait_until("a shorter lifetime is over", || {
-        let session = site.manager().start(cookie(&id)).unwrap();
+        let session = site.open(&id);
         session.created().elapsed().unwrap() > Duration::from_secs(2)
     });
     site.set_modified(&id, ago(2 * 3600));
@@ -104,15 +104,13 @@ fn a_session_that_a_wrong_clock_has_begun_ahead_of_its_lifetime_has_ended() {
     assert_eq!(site.views(&id), Some(1));
     begun(25 * 3600);
     assert_eq!(site.views(&id), None);
-    assert!(site.manager().start(cookie(&id)).unwrap().is_new());
+    assert!(site.open(&id).is_new());
     assert!(!site.path(&id).exists());
 }
 
 #[test]
 fn a_timeout_of_its_own_slides_with_use() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     session.set_timeout(Some(Duration::from_secs(24 * 3600)));
     session.commit().unwrap();
     let idle = || {
@@ -125,7 +123,7 @@ fn a_timeout_of_its_own_slides_with_use() {
 
     // Used at once nothing is written.
     let before = fs::read(site.path(&id)).unwrap();
-    site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+    site.open(&id).commit().unwrap();
     assert_eq!(fs::read(site.path(&id)).unwrap(), before);
 
     // Reading it and opening it count as use: the file's time moves, and nothing else.
@@ -134,7 +132,7 @@ fn a_timeout_of_its_own_slides_with_use() {
         if read {
             assert_eq!(site.views(&id), Some(1));
         } else {
-            site.manager().start(cookie(&id)).unwrap().commit().unwrap();
+            site.open(&id).commit().unwrap();
         }
         assert!(fs::metadata(site.path(&id)).unwrap().modified().unwrap() > ago(60));
         assert_eq!(fs::read(site.path(&id)).unwrap(), before);
@@ -147,14 +145,14 @@ fn a_timeout_of_its_own_can_be_taken_back() {
     let site = Site::new();
     let id = site.visitor();
     for timeout in [Some(Duration::from_secs(90)), None] {
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let mut session = site.open(&id);
         session.set_timeout(timeout);
         session.commit().unwrap();
     }
     let json = json(&site, &id);
     assert!(json.get("timeout").is_none(), "{json}");
     assert_eq!(json["idle"], 3600);
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     assert_eq!(session.timeout(), Duration::from_secs(3600));
 }
 
@@ -189,11 +187,11 @@ fn the_last_access_is_that_of_the_request_before() {
     let id = site.visitor();
     let used = ago(1800);
     site.set_modified(&id, used);
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     let last_access = session.last_access().unwrap();
     assert!(last_access.duration_since(used).unwrap_or_default() < Duration::from_secs(1));
     session.commit().unwrap();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     assert!(session.last_access().unwrap() > ago(60));
     assert_eq!(site.manager().start(b"").unwrap().last_access(), None);
 }

@@ -52,7 +52,7 @@ fn a_session_of_the_user_that_cannot_be_read_is_an_error_and_hides_no_other() {
 fn a_session_belongs_to_the_user_it_named_last_under_whichever_id() {
     let site = Site::new();
     let old = login(&site, "ada");
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     assert_eq!(session.user(), Some("ada"));
     session.set_user(Some("grace")).unwrap();
     session.regenerate_id();
@@ -60,7 +60,7 @@ fn a_session_belongs_to_the_user_it_named_last_under_whichever_id() {
     assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 0);
     let snapshot = site.manager().read(cookie(&new)).unwrap().unwrap();
     assert_eq!(snapshot.user(), Some("grace"));
-    let mut session = site.manager().start(cookie(&new)).unwrap();
+    let mut session = site.open(&new);
     session.set_user(None).unwrap();
     session.commit().unwrap();
     let seen = site.manager().destroy_sessions_of("grace", None).unwrap();
@@ -84,7 +84,7 @@ fn who_holds_a_session_of_the_user_is_told_instead_of_waiting_for_itself() {
 fn a_session_whose_id_changes_while_it_is_to_be_ended_does_not_escape() {
     let site = Site::new();
     let old = login(&site, "ada");
-    let mut session = site.manager().start(cookie(&old)).unwrap();
+    let mut session = site.open(&old);
     session.regenerate_id();
     let new = thread::scope(|scope| {
         let ending = spawn_waiter(scope, || {
@@ -143,7 +143,7 @@ fn a_session_that_is_given_up_in_time_is_ended_whatever_else_is_held() {
     let [slow, quick] = [(); 2].map(|()| login(&site, "ada"));
     let other = site.manager_with(&[]);
     let held = other.start(cookie(&slow)).unwrap();
-    let session = site.manager().start(cookie(&quick)).unwrap();
+    let session = site.open(&quick);
     thread::scope(|scope| {
         let ending = spawn_waiter(scope, || site.manager().destroy_sessions_of("ada", None));
         wait_until("a thread waits", is_waiting);
@@ -210,7 +210,7 @@ fn what_a_kept_session_still_shows_under_its_old_id_is_kept_with_it() {
     let site = Site::new();
     let (old, other) = (login(&site, "ada"), login(&site, "ada"));
     let changed = |id: &SessionId| {
-        let mut session = site.manager().start(cookie(id)).unwrap();
+        let mut session = site.open(id);
         session.regenerate_id_with_grace(Duration::from_secs(60));
         given_id(session.commit().unwrap())
     };
@@ -225,8 +225,7 @@ fn what_a_kept_session_still_shows_under_its_old_id_is_kept_with_it() {
 
 #[test]
 fn a_user_is_a_short_text_without_control_characters() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     for user in ["", "a\nb", &"x".repeat(256)] {
         assert!(matches!(
             session.set_user(Some(user)),
@@ -235,7 +234,7 @@ fn a_user_is_a_short_text_without_control_characters() {
     }
     session.set_user(Some("\"Ada\" <ada@example.org>")).unwrap();
     let id = given_id(session.commit().unwrap());
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     assert_eq!(session.user(), Some("\"Ada\" <ada@example.org>"));
 }
 

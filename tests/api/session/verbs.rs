@@ -16,9 +16,7 @@ fn is_free(site: &Site, id: &SessionId) -> bool {
 
 #[test]
 fn commit_saves_and_gives_up_the_lock() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     assert!(!is_free(&site, &id));
     count(&mut session);
     let seen = site.views(&id);
@@ -30,9 +28,7 @@ fn commit_saves_and_gives_up_the_lock() {
 
 #[test]
 fn save_saves_and_keeps_the_lock() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     count(&mut session);
     session.save().unwrap();
     assert_eq!(site.views(&id), Some(2));
@@ -69,9 +65,7 @@ fn values_that_are_replaced_as_a_whole_are_saved() {
         },
     ];
     for (at, change) in changes.into_iter().enumerate() {
-        let site = Site::new();
-        let id = site.visitor();
-        let mut session = site.manager().start(cookie(&id)).unwrap();
+        let (site, id, mut session) = Site::opened();
         change(&mut session);
         session.commit().unwrap();
         let expected = [None, Some(7), Some(1), Some(7), Some(7)];
@@ -85,9 +79,7 @@ fn seven() -> Values {
 
 #[test]
 fn release_keeps_what_was_stored_and_gives_up_the_lock() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     count(&mut session);
     assert!(session.release().is_none());
     assert_eq!(site.views(&id), Some(1));
@@ -96,8 +88,7 @@ fn release_keeps_what_was_stored_and_gives_up_the_lock() {
 
 #[test]
 fn a_new_session_that_was_saved_and_released_needs_its_cookie() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (site, mut session) = Site::begun();
     count(&mut session);
     session.save().unwrap();
     count(&mut session);
@@ -107,9 +98,7 @@ fn a_new_session_that_was_saved_and_released_needs_its_cookie() {
 
 #[test]
 fn drop_saves_nothing_and_gives_up_the_lock() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     count(&mut session);
     drop(session);
     assert_eq!(site.views(&id), Some(1));
@@ -118,9 +107,7 @@ fn drop_saves_nothing_and_gives_up_the_lock() {
 
 #[test]
 fn destroy_deletes_the_record_and_removes_the_cookie() {
-    let site = Site::new();
-    let id = site.visitor();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, session) = Site::opened();
     let removal = session.destroy().unwrap().expect("a cookie");
     assert!(removal.is_removal());
     assert!(removal.to_string().starts_with("sessionId=;"), "{removal}");
@@ -162,7 +149,7 @@ fn nothing_is_made_until_something_is_stored() {
 fn an_id_that_a_client_made_up_is_never_adopted() {
     let site = Site::new();
     let forged = SessionId::parse(&[b'a'; 40]).unwrap();
-    let mut session = site.manager().start(cookie(&forged)).unwrap();
+    let mut session = site.open(&forged);
     assert!(session.is_new());
     count(&mut session);
     let id = given_id(session.commit().unwrap());
@@ -175,7 +162,7 @@ fn an_unchanged_session_is_not_written() {
     let site = Site::new();
     let id = site.visitor();
     let before = fs::read(site.path(&id)).unwrap();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     // The same value again is no change.
     session.insert("pageViews", 1).unwrap();
     session.insert("passing", 1).unwrap();
@@ -186,12 +173,10 @@ fn an_unchanged_session_is_not_written() {
 
 #[test]
 fn clear_removes_the_values_and_keeps_the_session() {
-    let site = Site::new();
-    let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let (site, id, mut session) = Site::opened();
     session.clear();
     session.commit().unwrap();
-    let session = site.manager().start(cookie(&id)).unwrap();
+    let session = site.open(&id);
     assert!(session.is_empty() && !session.is_new());
     assert_eq!(session.id(), Some(&id));
 }
@@ -200,7 +185,7 @@ fn clear_removes_the_values_and_keeps_the_session() {
 fn a_commit_that_fails_leaves_the_record_and_says_why() {
     let site = Site::with(&[("maxRecordBytes", "1000")]);
     let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     session.insert("x", "x".repeat(2000)).unwrap();
     let error = session.commit().err().unwrap();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
@@ -212,7 +197,7 @@ fn a_commit_that_fails_leaves_the_record_and_says_why() {
 fn a_save_that_failed_can_be_tried_again() {
     let site = Site::with(&[("maxRecordBytes", "1000")]);
     let id = site.visitor();
-    let mut session = site.manager().start(cookie(&id)).unwrap();
+    let mut session = site.open(&id);
     session.insert("x", "x".repeat(2000)).unwrap();
     assert!(session.save().is_err());
     session.remove("x");
@@ -223,8 +208,7 @@ fn a_save_that_failed_can_be_tried_again() {
 
 #[test]
 fn debug_shows_neither_id_nor_values() {
-    let site = Site::new();
-    let mut session = site.manager().start(b"").unwrap();
+    let (_site, mut session) = Site::begun();
     session.insert("password", "hunter2").unwrap();
     session.save().unwrap();
     let text = format!("{session:?}");
@@ -245,10 +229,10 @@ fn a_logout_ends_every_session_that_the_client_shows() {
     let site = Site::new();
     let dead = SessionId::generate().unwrap();
     let [one, two, three, four, elsewhere] = [(); 5].map(|()| site.visitor());
-    let mut session = site.manager().start(cookie(&three)).unwrap();
+    let mut session = site.open(&three);
     session.regenerate_id_with_grace(Duration::from_secs(60));
     let new = given_id(session.commit().unwrap());
-    let mut session = site.manager().start(cookie(&four)).unwrap();
+    let mut session = site.open(&four);
     session.regenerate_id();
     session.commit().unwrap();
     // What can only be read is ended with a live one, before or behind it.
