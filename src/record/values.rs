@@ -66,7 +66,8 @@ impl Default for Values {
 }
 
 impl Values {
-    /// The value under `key`, or `None` when there is none.
+    /// The value under `key`, or `None` when there is none; `null`, which is what an `Option` without a value or
+    /// Python's `None` is stored as, counts as none where a `T` cannot be that.
     ///
     /// # Errors
     ///
@@ -278,11 +279,16 @@ fn texts_of<T: Serialize>(
 
 /// The value that a JSON text holds, if there is one.
 pub(crate) fn typed<T: DeserializeOwned>(text: Option<&RawValue>, key: &str) -> Result<Option<T>> {
-    let value = text.map(|text| serde_json::from_str(text.get()));
-    value.transpose().map_err(|source| Error::Value {
-        key: key.to_owned(),
-        source,
-    })
+    let Some(text) = text.map(RawValue::get) else {
+        return Ok(None);
+    };
+    match serde_json::from_str(text) {
+        Err(_) if text == "null" => Ok(None),
+        read => read.map(Some).map_err(|source| Error::Value {
+            key: key.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// For the library's own use.
@@ -434,6 +440,19 @@ mod tests {
         for text in texts {
             assert_eq!(again.require::<String>(text).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn null_is_no_value_of_a_type_that_has_none() {
+        let mut values = Values::default();
+        values.insert("name", None::<String>).unwrap();
+        assert_eq!(values.get::<String>("name").unwrap(), None);
+        assert_eq!(values.get::<Option<String>>("name").unwrap(), Some(None));
+        assert_eq!(values.get("name").unwrap(), Some(serde_json::Value::Null));
+        let missing = values.require::<u64>("name").unwrap_err();
+        assert!(matches!(missing, Error::MissingKey(key) if key == "name"));
+        assert_eq!(values.take::<String>("name").unwrap(), None);
+        assert!(!values.contains("name"));
     }
 
     #[test]
