@@ -82,6 +82,26 @@ fn a_server_that_keeps_its_connections_sends_the_next_request_after_a_whole_stre
 }
 
 #[test]
+fn requests_that_are_sent_during_a_stream_are_answered_after_it() {
+    let server = start(&[]);
+    let mut client = server.connect();
+    read_until(&mut client, &get(1, KEEP, "mode=wait"), "count 1\n");
+    let next = [
+        get(1, KEEP, ""),
+        get(2, KEEP, "mode=blocks&size=200000"),
+        get(3, 0, ""),
+    ];
+    client.send(&next.concat()).unwrap();
+    server.go();
+    let reply = client.reply(1).unwrap();
+    assert_eq!(reply.end, Some(0), "{reply:?}");
+    expect_whole(&client.reply(1).unwrap(), "ok");
+    assert_eq!(client.reply(2).unwrap().end, Some(0));
+    expect_whole(&client.reply(3).unwrap(), "ok");
+    assert!(client.is_closed());
+}
+
+#[test]
 fn a_gigabyte_is_streamed_in_constant_memory() {
     let server = start(&[]);
     let size = 1_u64 << 30;

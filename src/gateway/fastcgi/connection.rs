@@ -48,6 +48,8 @@ pub(super) struct Connection {
     output: Output,
     /// The peer sends nothing more, but may still take its response.
     has_input_ended: bool,
+    /// What was read during a stream has not been dealt with, and no event tells of it.
+    has_unread: bool,
     /// Our side of the socket is shut down.
     has_hung_up: bool,
     limits: Limits,
@@ -107,6 +109,7 @@ impl Connection {
             stage: Stage::Idle,
             output: Output::new(limits),
             has_input_ended: false,
+            has_unread: false,
             has_hung_up: false,
             limits,
             last_active: Instant::now(),
@@ -116,6 +119,7 @@ impl Connection {
 
     /// Writes what the peer takes and reads what has come, until a request is ready for its handler.
     pub(super) fn advance(&mut self) -> Progress {
+        self.has_unread = false;
         // At last a step without a read: what waits in the buffer would wake no worker.
         for reads_left in (0..=READS).rev() {
             match self.step() {
@@ -135,9 +139,12 @@ impl Connection {
         Progress::Waiting
     }
 
-    /// What to wait for: the peer's bytes, and room for ours.
+    /// What to wait for: the peer's bytes, and room for ours, which there is at once when nothing is to be waited for.
     pub(super) fn events(&self) -> (bool, bool) {
-        (self.is_listening(), !self.output.is_empty())
+        (
+            self.is_listening(),
+            self.has_unread || !self.output.is_empty(),
+        )
     }
 
     fn is_listening(&self) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::time::Instant;
 
-use super::super::record::{self, EndStatus, FULL, Kind};
+use super::super::record::{self, EndStatus, FULL, Header, Kind};
 use super::super::stream_permits::StreamPermit;
 use super::{Active, Connection, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
@@ -79,6 +79,7 @@ impl Connection {
         self.stage = Stage::Answered(stdin, self.last_active);
         self.output.forget_pace();
         self.stream.release();
+        self.has_unread = !self.stream.ready().is_empty();
         let goes_on = !self.has_input_ended && self.after_response().unwrap_or(false);
         goes_on.then_some(self)
     }
@@ -93,8 +94,9 @@ impl Connection {
                 .output
                 .deadline()
                 .saturating_duration_since(Instant::now());
-            let reads = !self.has_input_ended && self.output.answers <= MAX_ANSWERS;
-            let waited = self.stream.wait_for_room_or_input(reads, left);
+            let waited = self
+                .stream
+                .wait_for_room_or_input(self.hears(request), left);
             waited.or_else(|error| match error.kind() {
                 io::ErrorKind::TimedOut => Ok(()),
                 _ => Err(error),
@@ -109,9 +111,21 @@ impl Connection {
         Ok(())
     }
 
+    fn hears(&self, request: Active) -> bool {
+        !(self.has_input_ended || self.output.answers > MAX_ANSWERS || self.is_ahead(request))
+    }
+
+    /// Whether the peer has begun its next request. It is read when the stream is whole, and no more is until then.
+    fn is_ahead(&self, request: Active) -> bool {
+        let has_ended = matches!(&self.stage, Stage::Running(stdin) if stdin.has_ended());
+        let next = Header::parse(self.stream.ready()).ok().flatten();
+        let begins = next.is_some_and(|next| next.kind == Kind::BEGIN_REQUEST && next.id != 0);
+        has_ended && request.keeps_connection && begins
+    }
+
     /// Takes what the peer has sent meanwhile: an end of the request, questions, the rest of the body.
     fn listen(&mut self, request: Active) -> io::Result<()> {
-        if !self.has_input_ended && self.output.answers <= MAX_ANSWERS {
+        if self.hears(request) {
             match self.stream.fill() {
                 Ok(0) => self.has_input_ended = true,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
@@ -120,7 +134,10 @@ impl Connection {
         }
         if self.skip_stdin()? {
             let is_aborted = self.stdin().is_some_and(|stdin| stdin.is_aborted);
-            while !is_aborted && let Some(record) = self.whole_record()? {
+            while !is_aborted
+                && !self.is_ahead(request)
+                && let Some(record) = self.whole_record()?
+            {
                 if (record.0.kind, record.0.id) == (Kind::ABORT_REQUEST, request.id) {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
