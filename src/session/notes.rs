@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::Session;
+use crate::cookies::By;
 use crate::error::Result;
 use crate::id::{SessionId, hex};
 use crate::record::{Flashes, Namespaces, Record, typed};
@@ -175,10 +176,12 @@ impl Session {
         self.contents.namespaces.note_change();
     }
 
-    /// Whether the client sent the cookie back that [`Session::set_test_cookie`] gave it.
+    /// Whether the client sent the cookie back that [`Session::set_test_cookie`] gave it. A client whose session a link
+    /// or form has opened did not.
     #[must_use]
     pub fn test_cookie_worked(&self) -> bool {
-        !self.is_new() && self.contents.namespaces.notes.test_cookie
+        let is_by_link = matches!(self.presented.by, By::Link { .. });
+        !self.is_new() && !is_by_link && self.contents.namespaces.notes.test_cookie
     }
 
     /// Removes the mark of [`Session::set_test_cookie`].

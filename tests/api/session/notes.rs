@@ -207,6 +207,24 @@ fn a_client_that_sends_the_test_cookie_back_is_told_from_one_that_does_not() {
 }
 
 #[test]
+fn a_client_whose_session_a_link_has_opened_sent_no_test_cookie_back() {
+    let site = Site::with(&[("idFrom", "cookie, query")]);
+    let mut session = site.manager().start(b"").unwrap();
+    session.set_test_cookie();
+    let id = given_id(session.commit().unwrap());
+    let worked = |request: &mut Request| {
+        let session = request.session()?;
+        let text = format!("{} {}", session.is_new(), session.test_cookie_worked());
+        Ok::<_, Error>(Response::text(text))
+    };
+    let client = Client::new(site.manager());
+    let by_link = client.get(&format!("/?sessionId={}", id.secret()));
+    assert_eq!(by_link.send(worked).body_text(), "false false");
+    client.set_cookie("sessionId", id.secret());
+    assert_eq!(client.get("/").send(worked).body_text(), "false true");
+}
+
+#[test]
 fn a_session_stays_new_to_the_request_that_made_it_however_often_that_opens_it() {
     let client = Client::default();
     let opens_again = |request: &mut Request| {
