@@ -11,6 +11,8 @@ mod timeouts;
 mod trial;
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -204,13 +206,24 @@ fn configuration(config: &Config) -> Finding {
         },
         |file| file.display().to_string(),
     );
-    Finding::fine(
-        "configuration",
-        format!(
-            "{source} ({} set; cgi-session config shows them)",
-            counted(set, "key")
-        ),
-    )
+    let text = format!(
+        "{source} ({} set; cgi-session config shows them)",
+        counted(set, "key")
+    );
+    match config.file().filter(|file| is_writable_by_all(file)) {
+        Some(file) => {
+            let remedy = format!("chmod o-w {}", file.display());
+            let text = format!("{text}: every user can change it, and say where sessions are");
+            Finding::problem("configuration", text)
+                .at(file)
+                .remedy(remedy)
+        }
+        None => Finding::fine("configuration", text),
+    }
+}
+
+fn is_writable_by_all(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.mode() & 0o002 != 0)
 }
 
 /// Settings that a web server has renamed, and that no program obeys.

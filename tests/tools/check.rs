@@ -91,6 +91,17 @@ fn the_configuration_file_is_named() {
 }
 
 #[test]
+fn a_configuration_that_everybody_can_write_is_a_problem() {
+    let site = Site::new();
+    let file = site.configuration("timeout = 5");
+    let arguments = ["--config", file.to_str().unwrap()];
+    assert!(findings(&site, &arguments, "configuration").is_empty());
+    set_mode(&file, 0o666);
+    let finding = finds_problem(&site, &arguments, "configuration", "chmod o-w ");
+    remedy_repairs(&site, &arguments, &finding);
+}
+
+#[test]
 fn a_setting_that_a_redirect_renamed_is_a_warning() {
     let site = Site::new();
     let mut command = site.tool("check");
