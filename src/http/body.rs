@@ -23,7 +23,9 @@ impl Body {
     pub(crate) fn new(source: Box<dyn Read>, content_length: Option<&[u8]>) -> Self {
         let declared = content_length
             .filter(|text| !text.is_empty() && text.iter().all(u8::is_ascii_digit))
-            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+            .and_then(|text| std::str::from_utf8(text).ok())
+            // More than fit are more than any body has.
+            .map(|text| text.parse().unwrap_or(u64::MAX));
         Body {
             source,
             declared,
@@ -188,5 +190,12 @@ mod tests {
             status_of(body(b"", Some(b"99999999999")).read_all(5)),
             StatusCode::PAYLOAD_TOO_LARGE
         );
+        let more_than_fit: &[u8] = b"99999999999999999999999";
+        assert_eq!(
+            status_of(body(b"a", Some(more_than_fit)).read_all(5)),
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        let cut_off = io::copy(&mut body(b"a", Some(more_than_fit)), &mut io::sink());
+        assert_eq!(cut_off.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }
