@@ -271,7 +271,7 @@ fn a_site_that_cannot_be_served_is_an_error_that_says_what_to_do() {
     let mut command = site.tool("serve");
     command.args(["--port", "0", "--programs", programs]);
     let refused = Finished::of(&mut command).exits_with(1);
-    refused.complains("--storage-file-dir DIR or --config FILE");
+    refused.complains("; or pass --storage-file-dir DIR or --config FILE");
     let server = Server::start();
     let port = server.address.rsplit(':').next().unwrap();
     let refused = site.run(&["serve", "--programs", programs, "--port", port]);

@@ -46,7 +46,8 @@ impl Storage {
             .map(|directory| ("storageFileDir", directory.as_os_str()));
         let found = Config::find_with(file.as_deref(), settings.as_slice());
         let config = found.map_err(|error| {
-            format!("{error}\n  or pass --storage-file-dir DIR or --config FILE")
+            let line = error.one_line();
+            format!("{line}; or pass --storage-file-dir DIR or --config FILE")
         })?;
         if let Some(directory) = &directory {
             // Here, because root's commands make none for themselves.
