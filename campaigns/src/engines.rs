@@ -5,6 +5,7 @@
 mod engine;
 mod hosts;
 mod relay;
+pub(crate) mod switch_over;
 
 use std::time::Duration;
 
@@ -217,7 +218,7 @@ fn replicated_redis(it: &mut Scenario<'_>) -> Option<()> {
     let mut traffic = it.traffic(&engine);
     for turn in 0..4 {
         traffic.goes_on(None, "before the replica takes over");
-        engine.fail_over(turn % 2);
+        engine.fail_over(turn % 2, relay::Relay::turn_to);
         traffic.goes_on(None, "after the replica has taken over");
     }
     it.end(traffic);

@@ -24,7 +24,7 @@ use clap::Parser;
 
 use campaign::{Campaign, Run};
 
-const CAMPAIGNS: [Campaign; 8] = [
+const CAMPAIGNS: [Campaign; 9] = [
     histories::CAMPAIGN,
     schedules::CAMPAIGN,
     faults::CAMPAIGN,
@@ -32,6 +32,7 @@ const CAMPAIGNS: [Campaign; 8] = [
     storm::CAMPAIGN,
     soak::CAMPAIGN,
     engines::CAMPAIGN,
+    engines::switch_over::CAMPAIGN,
     cluster::CAMPAIGN,
 ];
 
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
         let is_known = options.name.is_none();
         for campaign in &CAMPAIGNS {
             println!(
-                "{:<10} {} ({} s)",
+                "{:<11} {} ({} s)",
                 campaign.name, campaign.about, campaign.seconds
             );
         }

@@ -9,7 +9,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::subject::Subject;
-use crate::{histories, operation, schedules, storm};
+use crate::{engines, histories, operation, schedules, storm};
 
 const VARIABLE: &str = "_CAMPAIGNS_TASK";
 
@@ -30,6 +30,8 @@ pub(crate) enum Role {
     Orders,
     Storm(storm::Part),
     Traced(operation::Traced),
+    /// Pages of a FastCGI program.
+    Pages,
 }
 
 impl Task {
@@ -69,6 +71,7 @@ impl Task {
         match &self.role {
             Role::History => histories::worker::run(self),
             Role::Orders => schedules::run(self),
+            Role::Pages => return engines::switch_over::pages(),
             Role::Storm(part) => return part.perform(self),
             Role::Traced(traced) => {
                 if let Err(error) = traced.perform(self) {

@@ -32,7 +32,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn settings(storage_type: &str, url: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn settings(storage_type: &str, url: &str) -> Vec<(&'static str, String)> {
     vec![
         ("storageType", storage_type.to_owned()),
         ("database", url.to_owned()),

@@ -41,7 +41,12 @@ impl Relay {
         self.address
     }
 
-    /// Hangs up on everybody, and passes on to another server from now on.
+    /// Passes new connections on to another server from now on.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        lock(&self.state).server = server;
+    }
+
+    /// The same, and ends the connections to the one before.
     pub(crate) fn turn_to(&self, server: SocketAddr) {
         let mut state = lock(&self.state);
         state.server = server;

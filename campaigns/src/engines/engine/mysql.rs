@@ -97,6 +97,24 @@ impl ReplicatedMysql {
     /// The server dies, and its replica takes over once it has done all that it was sent.
     pub(crate) fn fail_over(&mut self) {
         self.source.kill();
+        self.take_over();
+        self.relay.turn_to(local(self.replica.port()));
+    }
+
+    /// The same with a server that goes on, and may only read.
+    pub(crate) fn hand_over(&mut self) {
+        self.source.tell("SET GLOBAL read_only = 1");
+        let position = self
+            .source
+            .ask("SELECT @@gtid_binlog_pos")
+            .unwrap_or_default();
+        let done = format!("SELECT MASTER_GTID_WAIT('{position}', 100)");
+        assert_eq!(self.replica.ask(&done).as_deref(), Some("0"));
+        self.take_over();
+        self.relay.lead_to(local(self.replica.port()));
+    }
+
+    fn take_over(&self) {
         wait_until("the replica has done everything", || {
             let waiting = self.replica.ask(
                 "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
@@ -107,7 +125,6 @@ impl ReplicatedMysql {
         self.replica.tell("STOP SLAVE");
         self.replica.tell("RESET SLAVE ALL");
         self.replica.tell("SET GLOBAL read_only = 0");
-        self.relay.turn_to(local(self.replica.port()));
     }
 }
 

@@ -72,9 +72,33 @@ impl ReplicatedPostgres {
         })
     }
 
+    /// The two by their own addresses, which a URL names both.
+    pub(crate) fn hosts(&self) -> Vec<(&'static str, String)> {
+        let own = local(self.primary.port()).to_string();
+        let both = format!("{own},{}", local(self.standby.port()));
+        settings("postgres", &self.primary.url().replace(&own, &both))
+    }
+
+    /// The server may only read from now on, and its standby takes over when it has everything.
+    pub(crate) fn hand_over(&mut self) {
+        self.primary
+            .tell("ALTER SYSTEM SET default_transaction_read_only = on");
+        self.primary.tell("SELECT pg_reload_conf()");
+        wait_until("the standby has everything", || {
+            let question = "SELECT current_setting('default_transaction_read_only') = 'on' \
+                            AND replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication";
+            self.primary.ask(question).as_deref() == Some("t")
+        });
+        self.take_over();
+    }
+
     /// The server dies, and its standby takes over.
     pub(crate) fn fail_over(&mut self) {
         self.primary.kill();
+        self.take_over();
+    }
+
+    fn take_over(&self) {
         self.standby.tell("SELECT pg_promote()");
         // Nobody follows it yet.
         self.standby

@@ -80,7 +80,7 @@ impl ReplicatedRedis {
 
     /// Hands over from this server to the other, as an administrator does it: the server stops writing
     /// until the other has everything (FAILOVER, Redis 6.2).
-    pub(crate) fn fail_over(&self, from: usize) {
+    pub(crate) fn fail_over(&self, from: usize, turn: fn(&Relay, SocketAddr)) {
         let (old, (new, address)) = (&self.servers[from].0, &self.servers[1 - from]);
         // Only a replica that is in step can take over.
         wait_until("the replica is in step", || {
@@ -91,7 +91,7 @@ impl ReplicatedRedis {
             let role = |server: &RedisServer| server.tell(&["ROLE"]);
             role(new).starts_with("master") && role(old).starts_with("slave")
         });
-        self.relay.turn_to(*address);
+        turn(&self.relay, *address);
     }
 }
 
