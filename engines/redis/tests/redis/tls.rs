@@ -13,15 +13,12 @@ use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::redis_sentinel::SERVICE;
 
-#[test]
-fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
-    let Some(certificates) = Certificates::make() else {
-        return;
-    };
-    let text = |name: &str| certificates.path(name);
+/// A server that encrypts, and asks for a certificate or does not; its port and its URL.
+fn encrypted(certificates: &Certificates, asks: &str) -> Option<(RedisServer, String, String)> {
     let port = free_port().to_string();
-    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
-    let Some(server) = RedisServer::start(&[
+    let [certificate, key, authority] =
+        ["server.pem", "server.key", "ca.pem"].map(|name| certificates.path(name));
+    let server = RedisServer::start(&[
         "--tls-port",
         &port,
         "--tls-cert-file",
@@ -31,11 +28,22 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
         "--tls-ca-cert-file",
         &authority,
         "--tls-auth-clients",
-        "no",
-    ]) else {
+        asks,
+    ])?;
+    let url = format!("rediss://127.0.0.1:{port}/0");
+    Some((server, port, url))
+}
+
+#[test]
+fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
+    let Some(certificates) = Certificates::make() else {
         return;
     };
-    let url = format!("rediss://127.0.0.1:{port}/0");
+    let text = |name: &str| certificates.path(name);
+    let authority = text("ca.pem");
+    let Some((server, port, url)) = encrypted(&certificates, "no") else {
+        return;
+    };
     let store = |ca: &str| RedisStore::new(&config(&url, &[("databaseCaFile", ca)]));
     let (id, lease) = create(&store(&authority).unwrap(), 1, SystemTime::now());
     drop(lease);
@@ -114,23 +122,10 @@ fn a_server_that_asks_for_a_certificate_is_shown_one_and_what_is_wrong_with_it_i
         return;
     };
     let text = |name: &str| certificates.path(name);
-    let port = free_port().to_string();
-    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("ca.pem"));
-    let Some(server) = RedisServer::start(&[
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &authority,
-        "--tls-auth-clients",
-        "yes",
-    ]) else {
+    let authority = text("ca.pem");
+    let Some((server, port, url)) = encrypted(&certificates, "yes") else {
         return;
     };
-    let url = format!("rediss://127.0.0.1:{port}/0");
     let open = |settings: &[(&str, &str)]| {
         let settings = [settings, &[("databaseCaFile", &*authority)]].concat();
         RedisStore::new(&config(&url, &settings))
