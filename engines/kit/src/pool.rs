@@ -54,7 +54,7 @@ struct State<C> {
 struct Failure {
     error: Error,
     pause: Duration,
-    until: Instant,
+    since: Instant,
 }
 
 impl<E: Connect> Pool<E> {
@@ -96,10 +96,11 @@ impl<E: Connect> Pool<E> {
     ///
     /// As [`Connect::connect`].
     pub fn connect(&self) -> Result<(E::Connection, u64)> {
+        let started = Instant::now();
         let generation = {
             let state = self.state();
             if let Some(failure) = &state.failure
-                && Instant::now() < failure.until
+                && started < failure.since + failure.pause
             {
                 return Err(again(&failure.error));
             }
@@ -109,13 +110,15 @@ impl<E: Connect> Pool<E> {
         let failure = &mut self.state().failure;
         match &connected {
             Ok(_) => *failure = None,
+            // Of attempts that fail together, the first makes the pause longer.
+            Err(_) if failure.as_ref().is_some_and(|it| it.since >= started) => {}
             Err(error) => {
                 let before = failure.as_ref().map(|failure| failure.pause);
                 let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(MAX_PAUSE));
                 *failure = Some(Failure {
                     error: again(error),
                     pause,
-                    until: Instant::now() + pause,
+                    since: Instant::now(),
                 });
             }
         }
@@ -191,6 +194,7 @@ fn again(error: &Error) -> Error {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::{Arc, Weak};
+    use std::thread;
 
     use super::*;
 
@@ -201,6 +205,8 @@ mod tests {
         questions: AtomicU32,
         is_down: AtomicBool,
         is_stale: AtomicBool,
+        /// Another thread tries, too, while this one does.
+        is_joined: AtomicBool,
         pool: Weak<Pool<Counting>>,
     }
 
@@ -223,6 +229,13 @@ mod tests {
 
         fn connect(&self) -> Result<Numbered> {
             let number = self.attempts.fetch_add(1, Ordering::Relaxed);
+            if self.is_joined.swap(false, Ordering::Relaxed) {
+                let pool = self.pool.upgrade().unwrap();
+                thread::spawn(move || pool.connect().map(drop).unwrap_err());
+                while self.pool.upgrade().unwrap().state().failure.is_none() {
+                    thread::yield_now();
+                }
+            }
             if self.is_down.load(Ordering::Relaxed) {
                 return Err(Error::unavailable("cannot connect", "refused").with_hint("start it"));
             }
@@ -345,10 +358,21 @@ mod tests {
             let failure = failure.as_mut().unwrap();
             let expected = FIRST_PAUSE * 2_u32.pow(attempt - 1);
             assert_eq!(failure.pause, expected.min(MAX_PAUSE));
-            failure.until = Instant::now();
+            failure.since = failure.since.checked_sub(failure.pause).unwrap();
         }
         pool.engine().is_down.store(false, Ordering::Relaxed);
         drop(pool.take().unwrap());
         assert!(pool.state().failure.is_none());
+    }
+
+    #[test]
+    fn attempts_that_fail_together_make_the_pause_longer_once() {
+        let pool = Pool::counting();
+        pool.engine().is_down.store(true, Ordering::Relaxed);
+        pool.engine().is_joined.store(true, Ordering::Relaxed);
+        pool.take().map(drop).unwrap_err();
+        assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), 2);
+        let state = pool.state();
+        assert_eq!(state.failure.as_ref().unwrap().pause, FIRST_PAUSE);
     }
 }
