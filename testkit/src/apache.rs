@@ -14,6 +14,11 @@ use crate::site::Site;
 use crate::{is_installed, is_root, wait_until};
 
 pub(crate) const MODULES: &str = "/usr/lib/apache2/modules";
+/// Settings for a cache as [`nginx::cache`](crate::nginx::cache) has them.
+pub const CACHE: &str = "\
+    LoadModule cache_module /usr/lib/apache2/modules/mod_cache.so\n\
+    LoadModule cache_disk_module /usr/lib/apache2/modules/mod_cache_disk.so\n\
+    CacheRoot ${CGI_SESSION_PAGES}/../run\nCacheEnable disk /\nCacheHeader on\n";
 const OF_BOTH: [&str; 4] = ["authz_core", "alias", "dir", "mime"];
 
 /// Starts Apache with threads, if it is installed with `mod_fcgid`; its first port is the FastCGI

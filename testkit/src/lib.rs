@@ -61,8 +61,13 @@ pub fn example(name: &str) -> PathBuf {
 
 /// A built program of the package `cgi-session-tools`.
 pub fn tool(name: &str) -> PathBuf {
+    program_of("cgi-session-tools", name)
+}
+
+/// A built program of a package.
+pub fn program_of(package: &str, name: &str) -> PathBuf {
     let program = profile_directory().join(name);
-    build_if_missing(&program, &["--package", "cgi-session-tools", "--bin", name]);
+    build_if_missing(&program, &["--package", package, "--bin", name]);
     program
 }
 

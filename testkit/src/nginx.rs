@@ -47,6 +47,21 @@ pub fn start(site: &Site, settings: &str) -> Option<Server> {
     }))
 }
 
+/// Settings for a cache that keeps what it may and asks again as soon as it must; `X-Cache` tells what it did.
+pub fn cache() -> String {
+    // The key is the one that the shipped file advises.
+    let shipped = shipped("nginx-fastcgi.conf", &[]);
+    let mut lines = shipped
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '#']));
+    let key = lines.find(|line| line.starts_with("fastcgi_cache_key "));
+    format!(
+        "fastcgi_cache_path cache keys_zone=pages:1m;\nfastcgi_cache pages;\n\
+         fastcgi_cache_revalidate on;\nadd_header X-Cache $upstream_cache_status;\n{}\n",
+        key.unwrap()
+    )
+}
+
 /// What Debian's own configuration would say, as far as the sites need it.
 pub(crate) fn configuration(settings: &str) -> String {
     let user = if is_root() { "user www-data;\n" } else { "" };

@@ -30,7 +30,10 @@ impl Server {
         ports: usize,
         command: impl Fn(&[u16], &Path) -> Command,
     ) -> Self {
-        let directory = site.path().join(name);
+        let mut directory = site.path().join(name);
+        if directory.exists() {
+            directory.set_extension("2");
+        }
         fs::create_dir(&directory).unwrap();
         // Between the choice of a port and its use another process may take it.
         for _ in 0..5 {

@@ -56,27 +56,33 @@ impl Servers {
 
     /// The same with settings of nginx's, Apache's and lighttpd's own.
     pub fn start_with(settings: &str, of_nginx: &str, of_apache: &str, of_lighttpd: &str) -> Self {
+        let mut servers = Servers::start_two(settings, of_nginx, of_apache);
+        let site = &servers.site;
+        if servers.nginx.is_some() && is_installed("fcgiwrap") {
+            let socket = Socket::bind(&site.path().join("run/fcgiwrap.sock"));
+            let start = || socket.start(Path::new("/usr/sbin/fcgiwrap"));
+            servers.wrappers = std::iter::repeat_with(start).take(WRAPPERS).collect();
+        }
+        servers.prefork = apache::start_prefork(site);
+        servers.lighttpd = lighttpd::start(site, of_lighttpd);
+        servers.caddy = caddy::start(site);
+        servers
+    }
+
+    /// nginx and Apache alone.
+    pub fn start_two(settings: &str, of_nginx: &str, of_apache: &str) -> Self {
         let site = Site::with_settings(settings);
         site.make_sessions(web_user());
         install(&site);
         let socket = Socket::bind(&site.path().join("run/app.sock"));
         let app = socket.start(&program(&site));
-        let nginx = nginx::start(&site, of_nginx);
-        let has_wrapper = nginx.is_some() && is_installed("fcgiwrap");
-        let wrappers = if has_wrapper {
-            let socket = Socket::bind(&site.path().join("run/fcgiwrap.sock"));
-            let start = || socket.start(Path::new("/usr/sbin/fcgiwrap"));
-            std::iter::repeat_with(start).take(WRAPPERS).collect()
-        } else {
-            Vec::new()
-        };
         Servers {
-            nginx,
+            nginx: nginx::start(&site, of_nginx),
             apache: apache::start(&site, of_apache),
-            prefork: apache::start_prefork(&site),
-            lighttpd: lighttpd::start(&site, of_lighttpd),
-            caddy: caddy::start(&site),
-            wrappers,
+            prefork: None,
+            lighttpd: None,
+            caddy: None,
+            wrappers: Vec::new(),
             app: Some(app).into(),
             socket,
             site,

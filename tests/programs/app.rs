@@ -25,6 +25,9 @@ mod cart;
 #[path = "../../examples/counter.rs"]
 mod counter;
 #[expect(dead_code, reason = "its main belongs to another program")]
+#[path = "../../examples/events.rs"]
+mod events;
+#[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/features.rs"]
 mod features;
 #[expect(dead_code, reason = "its main belongs to another program")]
@@ -57,6 +60,7 @@ pub(crate) fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Sen
         "begin" => Ok(begin::begin(request)?),
         "cart" => Ok(cart::cart(request)?),
         "counter" => Ok(counter::counter(request)?),
+        "events" => Ok(events::events(request)?),
         "features" => Ok(features::features(request)?),
         "follow" => Ok(follow::follow(request)?),
         "ledger" => ledger::ledger(request),

@@ -3,21 +3,9 @@
 
 use testkit::client::{Answer, Client};
 use testkit::program::Cgi;
-use testkit::server::shipped;
 use testkit::servers::{Servers, Way, by_every_way};
 use testkit::site::Site;
-use testkit::wait_until;
-
-/// Both keep what they may and ask again as soon as they must; a header tells what they did.
-const CACHE_OF_NGINX: &str = "\
-    fastcgi_cache_path cache keys_zone=pages:1m;\n\
-    fastcgi_cache pages;\n\
-    fastcgi_cache_revalidate on;\n\
-    add_header X-Cache $upstream_cache_status;\n";
-const CACHE_OF_APACHE: &str = "\
-    LoadModule cache_module /usr/lib/apache2/modules/mod_cache.so\n\
-    LoadModule cache_disk_module /usr/lib/apache2/modules/mod_cache_disk.so\n\
-    CacheRoot ${CGI_SESSION_PAGES}/../run\nCacheEnable disk /\nCacheHeader on\n";
+use testkit::{apache, nginx, wait_until};
 
 #[test]
 fn a_status_without_content_reaches_the_client_without_any_by_every_way() {
@@ -35,16 +23,7 @@ fn a_status_without_content_reaches_the_client_without_any_by_every_way() {
 }
 
 fn with_caches(settings: &str, test: impl Fn(&Servers, Way)) {
-    // The key is the one that the shipped file advises.
-    let shipped = shipped("nginx-fastcgi.conf", &[]);
-    let key = shipped
-        .lines()
-        .map(|line| line.trim_start_matches([' ', '#']));
-    let key = key
-        .into_iter()
-        .find(|line| line.starts_with("fastcgi_cache_key "));
-    let of_nginx = format!("{CACHE_OF_NGINX}{}\n", key.unwrap());
-    let servers = Servers::start_with(settings, &of_nginx, CACHE_OF_APACHE, "");
+    let servers = Servers::start_with(settings, &nginx::cache(), apache::CACHE, "");
     let ways = servers.ways().into_iter();
     // The other Apache has no cache.
     let has_cache = |way: &Way| {

@@ -87,6 +87,8 @@ fn only_for_users(server: &Server, ids: &[String; 2], path: &str, refused: u16) 
         let answer = ask(server, id, path);
         assert_eq!(answer.status.as_u16(), refused, "{answer:?}");
         assert!(!answer.body.contains("for members"), "{answer:?}");
+        // Or a browser would ask for a password.
+        assert_eq!(answer.header("www-authenticate"), None);
         if refused == 303 {
             assert_eq!(
                 answer
@@ -98,6 +100,14 @@ fn only_for_users(server: &Server, ids: &[String; 2], path: &str, refused: u16) 
     }
     let answer = ask(server, Some(&ids[0]), path);
     assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
+    if path.contains("page.html") {
+        // Apache keeps what the guard says itself.
+        let cache = answer.header("cache-control").unwrap_or_default();
+        assert!(
+            ["private, no-cache", "no-store"].contains(&&*cache),
+            "{cache}"
+        );
+    }
     answer.body
 }
 
@@ -136,8 +146,6 @@ fn apache_lets_users_in_and_tells_the_application_who_they_are() {
         // Told to merge no slashes, Apache finds the same behind more of them.
         only_for_users(&server, &ids, "//members/page.html", refused);
         names_ada(&only_for_users(&server, &ids, "//wiki/page", refused));
-        drop(server);
-        fs::remove_dir_all(site.path().join("apache")).unwrap();
     }
 }
 

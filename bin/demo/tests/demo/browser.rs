@@ -3,6 +3,7 @@
 mod driver;
 mod pages;
 mod scenarios;
+mod sites;
 
 use crate::server::Server;
 use driver::Browser;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ const FLAGS: [&str; 12] = [
     "--remote-debugging-port=0",
     "about:blank",
 ];
+/// Where a browser says on which port it can be driven, in its profile.
+const PORT: &str = "DevToolsActivePort";
 /// So long a browser may take to end when it is told to.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -35,39 +38,37 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) struct Browser {
     tab: WebSocket<MaybeTlsStream<TcpStream>>,
     sent: u64,
-    _process: Process,
-    _profile: TempDir,
+    process: Process,
+    profile: TempDir,
 }
 
 impl Browser {
     /// `None` where there is no Chromium, unless CI is set.
     pub(super) fn start() -> Option<Self> {
         let profile = tempfile::tempdir().unwrap();
-        let started = Command::new(PROGRAM)
-            .args(FLAGS)
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let process = match started {
-            Ok(child) => Process(child),
-            Err(error) => {
-                crate::server::not_installed(&format!("{PROGRAM}: {error}"));
-                return None;
-            }
-        };
-        let port = wait_for("the browser's port", || {
-            let text = fs::read_to_string(profile.path().join("DevToolsActivePort")).ok()?;
-            text.split_once('\n').map(|(port, _)| port.to_owned())
-        });
-        let address = wait_for("the first tab", || tab_address(&port));
-        let (tab, _) = tungstenite::connect(address).unwrap();
+        let (process, tab) = launch(profile.path())?;
         Some(Browser {
             tab,
             sent: 0,
-            _process: process,
-            _profile: profile,
+            process,
+            profile,
         })
+    }
+
+    /// Closes the browser, and opens it again with what it has kept in its profile.
+    pub(super) fn restart(&mut self) {
+        self.close();
+        wait_for("the browser's end", || self.process.0.try_wait().unwrap());
+        // It may have gone with the browser.
+        let _ = fs::remove_file(self.profile.path().join(PORT));
+        (self.process, self.tab) = launch(self.profile.path()).unwrap();
+    }
+
+    fn close(&mut self) {
+        // If it does not get through, the process is killed.
+        let _ = self
+            .tab
+            .send(Message::text(r#"{"id":0,"method":"Browser.close"}"#));
     }
 
     /// Sends a command and waits for its result.
@@ -91,6 +92,33 @@ impl Browser {
     pub(super) fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true });
         self.call("Runtime.evaluate", &parameters)["result"]["value"].take()
+    }
+
+    /// What a promise of the page comes to. The page may do what it may when its user has clicked.
+    #[track_caller]
+    pub(super) fn wait_for_promise(&mut self, expression: &str) -> Value {
+        let parameters = json!({
+            "expression": expression, "returnByValue": true, "awaitPromise": true, "userGesture": true
+        });
+        let mut answer = self.call("Runtime.evaluate", &parameters);
+        assert!(answer["exceptionDetails"].is_null(), "{answer}");
+        answer["result"]["value"].take()
+    }
+
+    /// Chooses files in the page's field for them.
+    pub(super) fn choose_files(&mut self, files: &[&Path]) {
+        let field = json!({ "expression": "document.querySelector('input[type=file]')" });
+        let field = self.call("Runtime.evaluate", &field)["result"]["objectId"].take();
+        let files = json!({ "objectId": field, "files": files });
+        self.call("DOM.setFileInputFiles", &files);
+    }
+
+    /// The value of a cookie that the browser would send to this page.
+    pub(super) fn cookie(&mut self, url: &str, name: &str) -> Option<String> {
+        let known = self.call("Network.getCookies", &json!({ "urls": [url] }));
+        let mut known = known["cookies"].as_array().into_iter().flatten();
+        let cookie = known.find(|cookie| cookie["name"] == name)?;
+        cookie["value"].as_str().map(str::to_owned)
     }
 
     pub(super) fn go(&mut self, url: &str) {
@@ -202,11 +230,32 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // If it does not get through, the process is killed.
-        let _ = self
-            .tab
-            .send(Message::text(r#"{"id":0,"method":"Browser.close"}"#));
+        self.close();
     }
+}
+
+/// Starts Chromium with this profile; `None` where there is none, unless CI is set.
+fn launch(profile: &Path) -> Option<(Process, WebSocket<MaybeTlsStream<TcpStream>>)> {
+    let started = Command::new(PROGRAM)
+        .args(FLAGS)
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let process = match started {
+        Ok(child) => Process(child),
+        Err(error) => {
+            crate::server::not_installed(&format!("{PROGRAM}: {error}"));
+            return None;
+        }
+    };
+    let port = wait_for("the browser's port", || {
+        let text = fs::read_to_string(profile.join(PORT)).ok()?;
+        text.split_once('\n').map(|(port, _)| port.to_owned())
+    });
+    let address = wait_for("the first tab", || tab_address(&port));
+    let (tab, _) = tungstenite::connect(address).unwrap();
+    Some((process, tab))
 }
 
 fn tab_address(port: &str) -> Option<String> {
