@@ -187,6 +187,15 @@ fn a_body_that_ends_early_is_answered_with_400_and_stores_nothing() {
 }
 
 #[test]
+fn a_content_length_beyond_all_numbers_is_more_than_any_program_accepts() {
+    let site = Site::new();
+    let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
+    let answer = request.variable("CONTENT_LENGTH", &"9".repeat(26)).run();
+    answer.expect_failure(413, &["larger than this program accepts"]);
+    assert!(!site.sessions().exists());
+}
+
+#[test]
 fn a_body_is_read_to_its_content_length_and_no_further() {
     let site = Site::new();
     let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
@@ -197,7 +206,7 @@ fn a_body_is_read_to_its_content_length_and_no_further() {
 
 #[test]
 fn a_content_length_that_is_no_number_is_as_good_as_none() {
-    for length in ["", "-1", "abc", "0x17", "99999999999999999999999999"] {
+    for length in ["", "-1", "abc", "0x17"] {
         let site = Site::new();
         let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
         let answer = request.variable("CONTENT_LENGTH", length).run();
