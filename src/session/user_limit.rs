@@ -5,7 +5,8 @@
 //! they are counted again.
 //!
 //! The session that is to become the user's is held meanwhile. While it is stored as another user's, a login of that
-//! user may wait for it, so that it waits only for sessions whose digests are greater: no two wait for each other.
+//! user may wait for it, so that it waits long only for sessions whose digests are greater: of two that wait for each
+//! other one gives up soon.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +16,9 @@ use crate::id::{SessionDigest, SessionId};
 use crate::session::Session;
 use crate::session::held::stand_aside;
 use crate::store::Stored;
+
+/// How long a session is waited for whose own request may wait for this one's. Most requests are over by then.
+const SHORT_WAIT: Duration = Duration::from_millis(500);
 
 impl Session {
     /// Makes room for this session, which `had_user`, among those of the user that it is to name. What is returned is
@@ -71,7 +75,8 @@ impl Session {
             drop(lock);
             for session in others.iter().take(excess) {
                 if had_user && own_key > Some(session.short_key()) {
-                    let ended = manager.end_if_of(user, session, Instant::now());
+                    let soon = deadline.min(Instant::now() + SHORT_WAIT);
+                    let ended = manager.end_if_of(user, session, soon);
                     ended.map_err(not_waited_for)?;
                 } else {
                     manager.end_if_of(user, session, deadline)?;
@@ -87,7 +92,7 @@ fn not_waited_for(error: Error) -> Error {
         Error::Busy { waited, holder } => {
             let holder = holder.unwrap_or_else(|| "another request".to_owned());
             let holder = format!(
-                "{holder}, for which this one does not wait, since it may wait for this one's session (maxSessionsPerUser)"
+                "{holder}, for which this one waits no longer, since it may wait for this one's session (maxSessionsPerUser)"
             );
             let holder = Some(holder);
             Error::Busy { waited, holder }

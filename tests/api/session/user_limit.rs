@@ -258,7 +258,7 @@ fn of_two_sessions_that_become_each_others_user_one_does_and_the_other_is_told_t
 #[test]
 fn a_request_waits_for_its_session_and_for_those_that_have_to_go_no_longer_than_lock_timeout_in_all()
  {
-    const TIMEOUT: Duration = Duration::from_secs(6);
+    const TIMEOUT: Duration = Duration::from_secs(12);
     fn by_request(manager: &SessionManager, id: &SessionId) -> (Duration, Error) {
         let client = Client::new(manager.clone());
         client.set_cookie("sessionId", id.secret());
@@ -281,7 +281,7 @@ fn a_request_waits_for_its_session_and_for_those_that_have_to_go_no_longer_than_
     }
     let site = site(KINDS[0], "1", "evictOldest");
     let manager = site.manager();
-    let impatient = site.manager_with(&[("lockTimeout", "6s")]);
+    let impatient = site.manager_with(&[("lockTimeout", "12s")]);
     let ada = login(&manager, "ada").unwrap();
     let _held = manager.start(cookie(&ada)).unwrap();
     for log_in in [by_request, by_manager] {
@@ -290,7 +290,7 @@ fn a_request_waits_for_its_session_and_for_those_that_have_to_go_no_longer_than_
         let (opened, refused) = thread::scope(|scope| {
             let waiting = spawn_waiter(scope, || log_in(&impatient, &guest));
             wait_until("it waits", is_waiting);
-            thread::sleep(2 * TIMEOUT / 3);
+            thread::sleep(TIMEOUT / 2);
             drop(own);
             waiting.join().unwrap()
         });
