@@ -167,10 +167,12 @@ impl Record {
         idle.or(own).map(Duration::from_secs)
     }
 
-    /// Gives the session an idle time of its own, or takes it away. Tells whether that changed something.
-    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) -> bool {
+    /// Gives the session an idle time of its own, or takes it away: then it is no longer than this one of the
+    /// configuration. Tells whether that changed something.
+    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>, configured: Duration) -> bool {
         let seconds = timeout.map(|timeout| timeout.as_secs().clamp(1, MAX_TIME));
-        let has_changed = self.head.numbers[TIMEOUT] != seconds;
+        let is_longer = seconds.is_none() && self.idle() > Some(configured);
+        let has_changed = self.head.numbers[TIMEOUT] != seconds || is_longer;
         if has_changed {
             self.head.numbers[TIMEOUT] = seconds;
             self.head.numbers[IDLE] = seconds;
@@ -227,12 +229,12 @@ impl Record {
 
     /// Gives the session's cookie a Max-Age of its own and the session at least as long an idle time, or takes
     /// both away. Tells whether that changed something.
-    pub(crate) fn set_cookie_life(&mut self, life: Option<Duration>) -> bool {
+    pub(crate) fn set_cookie_life(&mut self, life: Option<Duration>, configured: Duration) -> bool {
         let seconds = life.map(|life| life.as_secs().clamp(1, MAX_TIME));
         let before = std::mem::replace(&mut self.head.numbers[COOKIE_LIFE], seconds);
         let idle = self.head.numbers[TIMEOUT];
         let follows = idle < seconds || (before.is_some() && idle == before);
-        (follows && self.set_timeout(life)) || before != seconds
+        (follows && self.set_timeout(life, configured)) || before != seconds
     }
 
     /// The Max-Age that the session's cookie has.
@@ -453,7 +455,7 @@ mod tests {
             record.to_json(),
             br#"{"v":1,"created":1767225600,"values":{"":{"pageViews":3}}}"#
         );
-        record.set_timeout(Some(Duration::from_secs(30)));
+        record.set_timeout(Some(Duration::from_secs(30)), Config::new().timeout);
         let now = at(1_767_225_700);
         let digest = SessionDigest::parse(&[b'a'; SessionDigest::LENGTH]).unwrap();
         let mut full = record.clone();
@@ -540,13 +542,20 @@ mod tests {
         endless.note_saved_by(&config("60s", "0"));
         endless.note_saved_by(&short);
         assert_eq!(endless.lifetime(Some(minute)), None);
-        record.set_timeout(Some(minute));
+        record.set_timeout(Some(minute), minute);
         record.note_saved_by(&long);
         assert_eq!(
             (record.idle(), record.timeout()),
             (Some(minute), Some(minute))
         );
-        record.set_timeout(None);
+        record.set_timeout(None, minute);
+        assert_eq!(record.idle(), None);
+        record.note_saved_by(&long);
+        assert!(!record.set_timeout(None, 60 * minute));
+        assert!(
+            record.set_timeout(None, minute),
+            "the configuration's is shorter by now"
+        );
         assert_eq!(record.idle(), None);
     }
 

@@ -307,7 +307,8 @@ impl Session {
     /// Gives this session an idle time of its own, in whole seconds from one to a hundred years, or
     /// with `None` the configuration's again. Like every change it is stored by the next commit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.metadata_changed |= self.contents.record.set_timeout(timeout);
+        let configured = self.manager.config.timeout;
+        self.metadata_changed |= self.contents.record.set_timeout(timeout, configured);
     }
 
     /// The life (`Max-Age`) of this session's cookie, if it has one of its own.
@@ -338,7 +339,8 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_cookie_life(&mut self, life: Option<Duration>) {
-        if self.contents.record.set_cookie_life(life) {
+        let configured = self.manager.config.timeout;
+        if self.contents.record.set_cookie_life(life, configured) {
             (self.metadata_changed, self.renewal) = (true, Renewal::Asked);
         }
     }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn an_idle_time_of_its_own_counts_unless_the_lifetime_comes_first() {
         let mut record = Record::new(at(1000));
-        record.set_timeout(Some(Duration::from_secs(5000)));
+        record.set_timeout(Some(Duration::from_secs(5000)), Duration::ZERO);
         assert_eq!(expiry("0").end(&record, at(2000)), 7000);
         assert_eq!(expiry("1000s").end(&record, at(2000)), 2000);
     }
