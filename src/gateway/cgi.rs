@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags, fcntl_getfl};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Config, is_setting};
@@ -148,7 +148,8 @@ fn when_ready(
 ) -> io::Result<usize> {
     loop {
         match transfer() {
-            Err(Errno::AGAIN) => {
+            // Or the time is over that the server has set for its socket.
+            Err(Errno::AGAIN) if fcntl_getfl(descriptor)?.contains(OFlags::NONBLOCK) => {
                 let mut polled = [PollFd::from_borrowed_fd(descriptor, event)];
                 retry_on_intr(|| poll(&mut polled, None))?;
             }
