@@ -239,6 +239,9 @@ fn understand(
             let reason = "it does not say under which name the sentinels know the primary";
             return Err(reason.to_owned());
         }
+        (_, hosts) if hosts.iter().any(|(host, _)| host.starts_with('/')) => {
+            return Err("a Unix socket is named by redis+unix:///PATH".to_owned());
+        }
         (_, [(host, port), ..]) if is_encrypted => ConnectionAddr::TcpTls {
             host: host.clone(),
             port: *port,
