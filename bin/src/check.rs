@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::{Config, Error, Origin, Result};
+use cgi_session::{Config, Error, Origin, Result, shell_word};
 
 use crate::account::Account;
 use crate::location::Location;
@@ -212,7 +212,7 @@ fn configuration(config: &Config) -> Finding {
     );
     match config.file().filter(|file| is_writable_by_all(file)) {
         Some(file) => {
-            let remedy = format!("chmod o-w {}", file.display());
+            let remedy = format!("chmod o-w {}", shell_word(file));
             let text = format!("{text}: every user can change it, and say where sessions are");
             Finding::problem("configuration", text)
                 .at(file)

@@ -266,7 +266,8 @@ pub fn is_executable(path: &Path) -> bool {
 fn is_name(name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
     !name.is_empty()
-        && !text.starts_with('.')
+        && !text.starts_with(['.', '#'])
+        && !text.ends_with('~')
         && !text.contains(|c: char| c == '/' || c.is_control())
 }
 

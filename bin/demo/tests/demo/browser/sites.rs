@@ -234,17 +234,32 @@ fn back_shows_a_page_as_it_was_left_where_the_cache_limiter_allows_that() {
         &WAYS,
         "cacheLimiter = private, no-cache\n",
         |browser, _, way| {
-            browser.go(&url(way, "/counter"));
-            browser.sees("been here 1 time(s)");
-            browser.evaluate("window.isLeft = true");
-            browser.go(&url(way, "/visit"));
-            browser.sees("first visit");
-            browser.back();
-            browser.becomes("window.isLeft", &json!(true));
-            browser.sees("been here 1 time(s)");
+            // Chromium does not keep a page that it cannot leave fast enough.
+            let mut is_kept = |rounds: &u32| {
+                browser.go(&url(way, "/counter"));
+                browser.sees("been here");
+                let seen = browser.evaluate("document.body.innerText");
+                browser.evaluate("window.isLeft = true");
+                browser.go(&url(way, "/visit"));
+                browser.sees("visit");
+                browser.back();
+                browser.becomes("location.pathname.endsWith('/counter')", &json!(true));
+                browser.sees("been here");
+                let is_kept = browser.evaluate("window.isLeft === true") == true;
+                let shown = browser.evaluate("document.body.innerText");
+                assert!(!is_kept || shown == seen, "round {rounds}: {shown}");
+                is_kept
+            };
+            assert!(
+                (1..=20).any(|round| is_kept(&round)),
+                "it is asked for anew each time"
+            );
             // Its own reload asks the program again.
+            let before = browser.evaluate("document.body.innerText");
             browser.call("Page.reload", &json!({}));
-            browser.sees("been here 2 time(s)");
+            let is_other =
+                format!("document.readyState == 'complete' && document.body.innerText != {before}");
+            browser.becomes(&is_other, &json!(true));
         },
     );
 }
