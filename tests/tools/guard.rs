@@ -1,7 +1,7 @@
 //! `cgi-session guard`, asked as nginx asks (a Responder) and as Apache and lighttpd do (an Authorizer).
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -206,7 +206,10 @@ fn being_asked_about_counts_as_use_and_waits_for_no_lock() {
     let guard = Guard::start(&[]);
     let ada = guard.session(of_user("ada"));
     let names = guard.site.names();
-    let path = guard.site.directory.join(names.first().unwrap());
+    // Beside the user's index.
+    let is_session = |name: &&String| Path::new(name).extension().is_some_and(|it| it == "json");
+    let name = names.iter().find(is_session);
+    let path = guard.site.directory.join(name.unwrap());
     testkit::tools::set_age(&path, testkit::tools::HOUR / 2);
     let patient = manager_with(&guard, "lockTimeout", "60s");
     let _held = patient.start(&ada).unwrap();
