@@ -190,7 +190,7 @@ fn a_body_that_ends_early_is_answered_with_400_and_stores_nothing() {
 fn a_content_length_beyond_all_numbers_is_more_than_any_program_accepts() {
     let site = Site::new();
     let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
-    let answer = request.variable("CONTENT_LENGTH", &"9".repeat(26)).run();
+    let answer = request.variable("CONTENT_LENGTH", "9".repeat(26)).run();
     answer.expect_failure(413, &["larger than this program accepts"]);
     assert!(!site.sessions().exists());
 }

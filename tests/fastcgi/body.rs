@@ -29,7 +29,7 @@ fn declared(query: &str, length: &[u8]) -> Vec<u8> {
 #[test]
 fn the_end_of_the_body_is_its_end_whatever_content_length_says() {
     let server = server();
-    let lengths: [&[u8]; 8] = [b"", b"0", b"2", b"4", b"-1", b"abc", b"0x10", &[b'9'; 29]];
+    let lengths: [&[u8]; 7] = [b"", b"0", b"2", b"4", b"-1", b"abc", b"0x10"];
     for length in lengths {
         let request = [declared("mode=body", length), stream(STDIN, 1, b"abcd", 3)];
         let reply = server.ask(&request.concat());

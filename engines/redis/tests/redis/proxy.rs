@@ -30,7 +30,7 @@ fn a_connection_that_haproxy_ends_for_its_silence_is_made_anew_and_costs_no_requ
     let Some((server, port)) = server() else {
         return;
     };
-    let Some(proxy) = HaProxy::start(&[port], "2s") else {
+    let Some(proxy) = HaProxy::start(&[port], "8s") else {
         return;
     };
     let now = SystemTime::now();

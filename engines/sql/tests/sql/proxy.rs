@@ -77,7 +77,7 @@ fn a_connection_that_haproxy_ends_for_its_silence_is_made_anew_and_costs_only_th
  {
     for server in own_servers() {
         let direct = server.installed("Session", &[]);
-        let Some(proxy) = HaProxy::start(&[server.port()], "2s") else {
+        let Some(proxy) = HaProxy::start(&[server.port()], "8s") else {
             return;
         };
         let now = SystemTime::now();
