@@ -5,11 +5,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use cgi_session::shell_word;
 use rustix::fs::Access;
 
 use super::finding::{Finding, Findings};
-use cgi_session::shell_word;
-
 use crate::account::Account;
 
 const TOPIC: &str = "directory";

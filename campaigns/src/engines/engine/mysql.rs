@@ -101,7 +101,7 @@ impl ReplicatedMysql {
         self.relay.turn_to(local(self.replica.port()));
     }
 
-    /// The same with a server that goes on, and may only read.
+    /// The same with a server that stays up, and may only read.
     pub(crate) fn hand_over(&mut self) {
         self.source.tell("SET GLOBAL read_only = 1");
         let position = self

@@ -375,7 +375,7 @@ fn a_cache_of_the_server_asks_whether_a_page_has_changed_and_keeps_none_with_a_c
             "{text} {cache}"
         );
         wait_for("the cache asks the program again", || {
-            // The browser asks the cache for as much: it has the page, and is told that it may show it.
+            // The browser asks the cache for as much: it has the page, and learns that it may show it.
             let (text, cache) = fetch(browser, page, "no-cache");
             assert_eq!(text, "a page\nfalse");
             cache.starts_with("REVALIDATE").then_some(())
