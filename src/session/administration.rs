@@ -228,7 +228,7 @@ impl SessionManager {
         self.shared.store.for_each(&mut choose, now)?;
         for session in chosen {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_late || sweep.max_files.is_some_and(|max| report.deleted >= max) {
+            if is_late || sweep.is_enough(report.deleted) {
                 report.stopped_early = true;
                 break;
             }

@@ -429,7 +429,7 @@ impl<'a> Sweep<'a> {
     #[must_use]
     pub fn clock(&self) -> SweepClock<'a> {
         SweepClock {
-            stop: self.stop,
+            sweep: *self,
             deadline: self
                 .max_time
                 .and_then(|time| Instant::now().checked_add(time)),
@@ -447,7 +447,7 @@ impl<'a> Sweep<'a> {
 /// When a clean-up under way must end ([`Sweep::clock`]).
 #[derive(Clone, Copy)]
 pub struct SweepClock<'a> {
-    stop: Option<&'a AtomicBool>,
+    sweep: Sweep<'a>,
     deadline: Option<Instant>,
 }
 
@@ -455,10 +455,8 @@ impl SweepClock<'_> {
     /// Whether it must end now.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-            || self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
+        let is_late = |deadline| Instant::now() >= deadline;
+        self.sweep.is_stopped() || self.deadline.is_some_and(is_late)
     }
 }
 

@@ -4,18 +4,17 @@ mod entry;
 mod inner;
 mod lease;
 mod snapshot;
-mod user_lock;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::Record;
-use entry::{Entry, StoredRecord, lock};
+use entry::{Entry, HeldEntry, StoredRecord, lock};
 use inner::MemoryStoreInner;
 use lease::MemoryLease;
 use snapshot::SnapshotFile;
@@ -58,7 +57,7 @@ impl MemoryStore {
             last_sweep: Mutex::default(),
             snapshot,
             is_changed: AtomicBool::new(false),
-            user_lock: Arc::default(),
+            user_lock: Arc::new(Entry::new(None, false)),
         };
         // Not what has expired since the snapshot was written. No request is here yet whose clock could
         // tell the time.
@@ -91,7 +90,7 @@ impl MemoryStore {
         Box::new(MemoryLease {
             shared: Arc::clone(&self.shared),
             session: *session,
-            entry,
+            entry: HeldEntry(entry),
         })
     }
 }
@@ -126,23 +125,10 @@ impl Store for MemoryStore {
         let Some(entry) = self.shared.find(session) else {
             return Ok(None);
         };
-        let deadline = Instant::now() + wait;
-        let mut state = lock(&entry.state);
-        while state.is_locked {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::Busy {
-                    waited: wait,
-                    holder: Some("this process".to_owned()),
-                });
-            }
-            state = entry
-                .released
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        let mut state = entry.free(wait)?;
         let Some(stored) = state.stored.clone() else {
+            // It was destroyed: so the next one that waits will not have it either.
+            entry.released.notify_one();
             return Ok(None);
         };
         state.is_locked = true;
@@ -202,7 +188,9 @@ impl Store for MemoryStore {
     }
 
     fn lock_user(&self, _user: &str, wait: Duration) -> Result<Box<dyn Send>> {
-        Ok(Box::new(self.shared.user_lock.take(wait)?))
+        let entry = &self.shared.user_lock;
+        entry.free(wait)?.is_locked = true;
+        Ok(Box::new(HeldEntry(Arc::clone(entry))))
     }
 
     fn uninstall(&self) -> Uninstalled {

@@ -159,8 +159,7 @@ fn modified(folder: &Folder, session: &SessionDigest) -> Option<(String, SystemT
 
 /// Deletes a session unless it is in use, or since it was chosen was used or got another id.
 fn evict_one(shared: &FileStoreInner, name: &str, modified: SystemTime) -> Result<bool> {
-    let attempt = shared.directory.try_lock(name).ok();
-    let Some((file, stat)) = attempt.and_then(directory::Attempt::locked) else {
+    let Ok(Some((file, stat))) = shared.directory.try_lock(name) else {
         return Ok(false);
     };
     let is_unseeded = || content::is_unseeded(&file, directory::size(&stat)).unwrap_or(false);

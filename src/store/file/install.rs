@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::id;
 use crate::store::Uninstalled;
 use crate::store::files::calls;
-use crate::store::files::directory::{Attempt, Directory, IfMissing};
+use crate::store::files::directory::Directory;
 use crate::store::files::lock::{self, LockedFile};
 
 /// Makes the directory and tries in it what a session needs. Returns every problem.
@@ -23,7 +24,7 @@ pub(super) fn install(shared: &FileStoreInner) -> Vec<Error> {
     let directory = &shared.directory;
     // As it is now, and not as it was when it was opened.
     directory.reopen();
-    match directory.handle(IfMissing::Create) {
+    match directory.create() {
         Ok(_) => {}
         // One that others may write in and that is not ours has two problems.
         Err(Error::Refused { .. }) if !directory.problems().is_empty() => {
@@ -108,7 +109,7 @@ pub(super) fn uninstall(shared: &FileStoreInner) -> Uninstalled {
 
 fn remove_all(shared: &FileStoreInner, done: &mut Uninstalled) -> Result<()> {
     shared.directory.reopen();
-    if shared.directory.handle(IfMissing::Leave)?.is_none() {
+    if shared.directory.handle()?.is_none() {
         return Ok(());
     }
     let Some(_sweep_lock) = shared.directory.try_lock_or_create(SWEEP_LOCK)? else {
@@ -204,10 +205,10 @@ fn remove(
 
 /// Deletes a file of ours under its lock; `false` when another process has deleted it.
 fn remove_file(shared: &FileStoreInner, name: &str) -> Result<bool> {
-    match shared.directory.try_lock(name)? {
-        Attempt::Locked(_file, _) => shared.directory.unlink(name).map(|()| true),
-        Attempt::Busy => Err(in_use(shared, name, "when that has ended")),
-        Attempt::Gone => Ok(false),
+    match shared.directory.lock(name, Duration::ZERO) {
+        Ok(Some(_locked)) => shared.directory.unlink(name).map(|()| true),
+        Err(Error::Busy { .. }) => Err(in_use(shared, name, "when that has ended")),
+        gone => gone.map(|_| false),
     }
 }
 

@@ -9,7 +9,6 @@ use super::inner::FileStoreInner;
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::store::files::calls;
-use crate::store::files::directory::IfMissing;
 
 /// The lock of clean-up and eviction; its time is that of the last clean-up.
 pub(super) const SWEEP_LOCK: &str = ".gc";
@@ -101,7 +100,7 @@ fn may_have_subdirectories(folder: &Folder) -> bool {
 
 /// Opens a folder; `None` when it is gone or no directory.
 pub(super) fn open(shared: &FileStoreInner, prefix: &str) -> Result<Option<Folder>> {
-    let Some(root) = shared.directory.handle(IfMissing::Leave)? else {
+    let Some(root) = shared.directory.handle()? else {
         return Ok(None);
     };
     let name = if prefix.is_empty() {

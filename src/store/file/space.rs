@@ -10,7 +10,6 @@ use super::inner::FileStoreInner;
 use crate::config::FreeSpace;
 use crate::error::{Error, Result};
 use crate::record::Record;
-use crate::store::files::directory::IfMissing;
 
 /// Refuses a creation when there is too little space for it.
 pub(super) fn admit(shared: &FileStoreInner, record: &Record) -> Result<()> {
@@ -27,9 +26,7 @@ pub(super) fn check(shared: &FileStoreInner) -> Result<()> {
     }
     let path = shared.directory.path();
     let failed = |errno: Errno| Error::io("cannot find out the free space of", path, errno.into());
-    let Some(handle) = shared.directory.handle(IfMissing::Create)? else {
-        return Err(failed(Errno::NOENT));
-    };
+    let handle = shared.directory.create()?;
     let system = retry_on_intr(|| rustix::fs::fstatvfs(&*handle)).map_err(failed)?;
     match shortage(shared.config.min_free_space, &system) {
         None => Ok(()),

@@ -23,9 +23,9 @@ use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
 use crate::record::Record;
-use crate::store::files::directory::{self, Attempt, IfMissing};
+use crate::store::files::directory::{self, Locked};
 use crate::store::files::{calls, lock::LockedFile};
-use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport, age_of_sweep};
+use crate::store::{Sweep, SweepClock, SweepEvent, SweepReport};
 
 /// How long an expired session is kept: a request may have found it alive a moment ago.
 const GRACE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub(super) fn run(
     sweep: &Sweep<'_>,
     now: SystemTime,
 ) -> Result<SweepReport> {
-    if shared.directory.handle(IfMissing::Leave)?.is_none() {
+    if shared.directory.handle()?.is_none() {
         // Nothing was ever stored.
         return Ok(SweepReport::default());
     }
@@ -65,9 +65,7 @@ pub(super) fn run(
 
 /// How long ago the last clean-up ended.
 pub(super) fn last(shared: &FileStoreInner, now: SystemTime) -> Option<Duration> {
-    let root = shared.directory.handle(IfMissing::Leave).ok()??;
-    let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
-    age_of_sweep(directory::modified(&stat), now)
+    shared.directory.age_of_sweep(SWEEP_LOCK, now)
 }
 
 /// The clean-up itself, under the lock of `.gc`.
@@ -183,7 +181,7 @@ impl Run<'_> {
         scan::each_entry(self.shared, &folder, |name, kind| {
             entries += 1;
             if entries % STEP == 0 {
-                self.notify(SweepEvent::Examined(STEP));
+                self.sweep.notify(SweepEvent::Examined(STEP));
             }
             if self.clock.is_over() {
                 self.stop.store(true, Ordering::Relaxed);
@@ -204,7 +202,7 @@ impl Run<'_> {
             }
             ControlFlow::Continue(())
         })?;
-        self.notify(SweepEvent::Examined(entries % STEP));
+        self.sweep.notify(SweepEvent::Examined(entries % STEP));
         Ok(report)
     }
 
@@ -217,7 +215,10 @@ impl Run<'_> {
     ) -> Result<()> {
         let stat = match calls::stat_at(&folder.handle, name) {
             Err(Errno::NOENT) => return Ok(()),
-            stat => stat.map_err(|errno| self.failed("cannot examine", folder, name, errno))?,
+            stat => stat.map_err(|errno| {
+                let stored = [&folder.prefix, name].concat();
+                self.shared.failed("cannot examine", &stored, errno)
+            })?,
         };
         let entry = Entry { folder, name, stat };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -247,19 +248,19 @@ impl Run<'_> {
             return Ok(());
         }
         let stored = entry.stored();
-        let (file, stat) = match self.try_lock(entry)? {
-            Attempt::Locked(file, stat) => (file, stat),
-            Attempt::Busy => {
+        let locked = match self.lock(entry) {
+            Err(Error::Busy { .. }) => {
                 report.busy += u64::from(is_counted(directory::modified(&entry.stat)));
                 return Ok(());
             }
-            Attempt::Gone => {
-                // Or in another file by now, since it has outgrown this one.
-                let now = calls::stat_at(&entry.folder.handle, entry.name);
-                let lives = now.is_ok_and(|stat| is_counted(directory::modified(&stat)));
-                report.live += u64::from(lives);
-                return Ok(());
-            }
+            locked => locked?,
+        };
+        let Some((file, stat)) = locked else {
+            // Gone, or in another file by now, since it has outgrown this one.
+            let now = calls::stat_at(&entry.folder.handle, entry.name);
+            let lives = now.is_ok_and(|stat| is_counted(directory::modified(&stat)));
+            report.live += u64::from(lives);
+            return Ok(());
         };
         // Used since it was looked at.
         if !self.is_due(&stat) {
@@ -272,8 +273,8 @@ impl Run<'_> {
             // Its time is up, whatever it once held.
             Content::Damaged(reason) => {
                 let is_unfinished = content::is_unfinished(&file, directory::size(&stat));
-                let is_unfinished = is_unfinished
-                    .map_err(|error| self.failed("cannot read", entry.folder, entry.name, error))?;
+                let is_unfinished =
+                    is_unfinished.map_err(|error| self.failed("cannot read", &entry, error))?;
                 damage = (!is_unfinished).then_some(reason);
                 "damaged and expired"
             }
@@ -296,10 +297,8 @@ impl Run<'_> {
                     report.kept += 1;
                     let modified = directory::modified(&stat);
                     let as_of = record.expires().map_or(modified, |end| end.min(modified));
-                    self.notify(SweepEvent::Kept {
-                        session: digest,
-                        as_of,
-                    });
+                    let session = digest;
+                    self.sweep.notify(SweepEvent::Kept { session, as_of });
                     return Ok(());
                 }
                 // Whatever end of its own it has: a clock that was wrong may have set that.
@@ -319,7 +318,7 @@ impl Run<'_> {
             Some(reason) => lease::copy_aside(self.shared, &file, &stored, reason),
             None => Ok(()),
         };
-        if self.delete_after(copy_aside, &entry, reason)? {
+        if self.delete(&entry, reason, copy_aside)? {
             report.deleted += 1;
             report.deleted_bytes += directory::size(&stat);
             let uncounted = u64::from(!is_counted(directory::modified(&stat)));
@@ -329,10 +328,8 @@ impl Run<'_> {
     }
 
     fn temporary(&self, entry: &Entry<'_>, report: &mut SweepReport) -> Result<()> {
-        // Only under its lock: a file of another owner is none of ours, whatever its name.
         if self.age(&entry.stat) > TEMPORARY_AGE
-            && let Attempt::Locked(..) = self.try_lock(entry)?
-            && self.delete(entry, "left behind by a process that died")?
+            && self.delete_if_free(entry, "left behind by a process that died")?
         {
             report.temporary += 1;
         }
@@ -343,11 +340,8 @@ impl Run<'_> {
         let keep = self.shared.config.lifetime.unwrap_or(ASIDE_AGE);
         if self.age(&entry.stat) <= keep {
             report.set_aside += 1;
-        } else if let Some(file) = self.open(entry)?
-            // A file of another owner is none of ours, whatever its name.
-            && self.shared.directory.examine(&file, &entry.stored())?.is_some()
-        {
-            self.delete(entry, "damaged, and kept long enough")?;
+        } else {
+            self.delete_if_free(entry, "damaged, and kept long enough")?;
         }
         Ok(())
     }
@@ -366,7 +360,7 @@ impl Run<'_> {
         match index.in_use()? {
             Occupancy::Empty => {
                 let reason = "no session of this user is left";
-                self.delete(entry, reason).map(drop)
+                self.delete(entry, reason, || Ok(())).map(drop)
             }
             Occupancy::Sparse(sessions) if !self.sweep.dry_run => index.rewrite(&sessions),
             Occupancy::Sparse(_) | Occupancy::Dense => Ok(()),
@@ -402,18 +396,13 @@ impl Run<'_> {
             .unwrap_or_default()
     }
 
-    fn open(&self, entry: &Entry<'_>) -> Result<Option<File>> {
+    /// Takes the lock of a file; `None` when it is gone, and [`Error::Busy`] when its lock is not free.
+    fn lock(&self, entry: &Entry<'_>) -> Result<Option<Locked>> {
+        let directory = &self.shared.directory;
         match calls::open_at(&entry.folder.handle, entry.name, OFlags::RDWR) {
-            Ok(file) => Ok(Some(file)),
+            Ok(file) => directory.lock_file(file, &entry.stored(), None, Duration::ZERO),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.failed("cannot open", entry.folder, entry.name, errno)),
-        }
-    }
-
-    fn try_lock(&self, entry: &Entry<'_>) -> Result<Attempt> {
-        match self.open(entry)? {
-            Some(file) => self.shared.directory.try_lock_file(file, &entry.stored()),
-            None => Ok(Attempt::Gone),
+            Err(errno) => Err(self.failed("cannot open", entry, errno)),
         }
     }
 
@@ -428,24 +417,25 @@ impl Run<'_> {
         if right == modified || self.sweep.dry_run {
             return Ok(());
         }
-        let failed = |error| self.failed("cannot set the time of", entry.folder, entry.name, error);
-        calls::set_time(file, right).map_err(failed)
+        let set = calls::set_time(file, right);
+        set.map_err(|error| self.failed("cannot set the time of", entry, error))
     }
 
-    /// Deletes a file, unless as many as were asked for are deleted already.
-    fn delete(&self, entry: &Entry<'_>, reason: &'static str) -> Result<bool> {
-        self.delete_after(|| Ok(()), entry, reason)
+    /// Deletes a file under its lock, if that is free: one of another owner is none of ours, whatever its name.
+    fn delete_if_free(&self, entry: &Entry<'_>, reason: &'static str) -> Result<bool> {
+        let locked = directory::if_free(self.lock(entry))?.flatten();
+        locked.map_or(Ok(false), |_locked| self.delete(entry, reason, || Ok(())))
     }
 
-    /// As [`Run::delete`], once something else is done.
-    fn delete_after(
+    /// Deletes a file once something else is done, unless as many as were asked for are deleted already.
+    fn delete(
         &self,
-        first: impl FnOnce() -> Result<()>,
         entry: &Entry<'_>,
         reason: &'static str,
+        first: impl FnOnce() -> Result<()>,
     ) -> Result<bool> {
         let earlier = self.deleted.fetch_add(1, Ordering::Relaxed);
-        if self.sweep.max_files.is_some_and(|max| earlier >= max) {
+        if self.sweep.is_enough(earlier) {
             self.stop.store(true, Ordering::Relaxed);
             return Ok(false);
         }
@@ -454,10 +444,10 @@ impl Run<'_> {
             if let Err(errno) = calls::unlink_at(&entry.folder.handle, entry.name)
                 && errno != Errno::NOENT
             {
-                return Err(self.failed("cannot delete", entry.folder, entry.name, errno));
+                return Err(self.failed("cannot delete", entry, errno));
             }
         }
-        self.notify(SweepEvent::Deleted {
+        self.sweep.notify(SweepEvent::Deleted {
             name: &entry.stored(),
             age: self.age(&entry.stat),
             bytes: directory::size(&entry.stat),
@@ -466,21 +456,13 @@ impl Run<'_> {
         Ok(true)
     }
 
-    fn notify(&self, event: SweepEvent<'_>) {
-        if let Some(observer) = self.sweep.observer {
-            observer(event);
-        }
-    }
-
     fn failed(
         &self,
         action: &'static str,
-        folder: &Folder,
-        name: &str,
+        entry: &Entry<'_>,
         cause: impl Into<io::Error>,
     ) -> Error {
-        let stored = [&folder.prefix, name].concat();
-        self.shared.failed(action, &stored, cause)
+        self.shared.failed(action, &entry.stored(), cause)
     }
 }
 

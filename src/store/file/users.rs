@@ -173,10 +173,9 @@ impl<'a> Index<'a> {
 
     /// Locks an existing index if its lock is free.
     pub(super) fn try_lock(shared: &'a FileStoreInner, name: String) -> Result<Option<Self>> {
-        let locked = shared.directory.try_lock(&name)?.locked();
-        locked
-            .map(|locked| Index::of(shared, name, locked))
-            .transpose()
+        let locked = shared.directory.try_lock(&name)?;
+        let index = locked.map(|locked| Index::of(shared, name, locked));
+        index.transpose()
     }
 
     fn of(shared: &'a FileStoreInner, name: String, (file, stat): Locked) -> Result<Self> {

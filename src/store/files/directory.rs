@@ -15,6 +15,7 @@ use super::lock::LockedFile;
 use super::{calls, own};
 use crate::error::{Error, Result, shell_word};
 use crate::id::SessionDigest;
+use crate::store::age_of_sweep;
 
 /// How long an opened directory is trusted to be the one that the path names. Within this time
 /// a program notices that an administrator has moved the directory away.
@@ -36,13 +37,6 @@ pub(in crate::store) struct Directory {
 struct Opened {
     handle: Arc<OwnedFd>,
     checked: Instant,
-}
-
-/// What to do when a directory or a file does not exist.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum IfMissing {
-    Create,
-    Leave,
 }
 
 /// When a wait begins; no clock is read for none.
@@ -90,8 +84,18 @@ impl Directory {
         format!("{shard}.tmp-{}-{random:016x}", std::process::id())
     }
 
-    /// The opened directory, or `None` when there is none and none was to be made.
-    pub(in crate::store) fn handle(&self, if_missing: IfMissing) -> Result<Option<Arc<OwnedFd>>> {
+    /// The opened directory, which is created if there is none.
+    pub(in crate::store) fn create(&self) -> Result<Arc<OwnedFd>> {
+        let opened = self.open(true)?;
+        opened.ok_or_else(|| self.failed("cannot open the directory", "", Errno::NOENT))
+    }
+
+    /// The opened directory, if there is one.
+    pub(in crate::store) fn handle(&self) -> Result<Option<Arc<OwnedFd>>> {
+        self.open(false)
+    }
+
+    fn open(&self, creates: bool) -> Result<Option<Arc<OwnedFd>>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = opened.as_mut() {
             if current.checked.elapsed() < RECHECK {
@@ -103,7 +107,7 @@ impl Directory {
             }
         }
         *opened = None;
-        let Some(handle) = self.open_directory(if_missing)? else {
+        let Some(handle) = self.open_directory(creates)? else {
             return Ok(None);
         };
         let handle = Arc::new(handle);
@@ -132,6 +136,12 @@ impl Directory {
         }
     }
 
+    /// How long ago a clean-up ended, by the time of its lock.
+    pub(in crate::store) fn age_of_sweep(&self, lock: &str, now: SystemTime) -> Option<Duration> {
+        let stat = self.at(|directory| calls::stat_at(directory, lock)).ok()?;
+        age_of_sweep(modified(&stat), now)
+    }
+
     /// Forgets the opened directory, so that the path is looked up again.
     pub(in crate::store) fn reopen(&self) {
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -144,9 +154,9 @@ impl Directory {
         }
     }
 
-    fn open_directory(&self, if_missing: IfMissing) -> Result<Option<OwnedFd>> {
+    fn open_directory(&self, creates: bool) -> Result<Option<OwnedFd>> {
         let mut result = calls::open_directory(&*self.path);
-        if matches!(result, Err(Errno::NOENT)) && if_missing == IfMissing::Create {
+        if matches!(result, Err(Errno::NOENT)) && creates {
             match retry_on_intr(|| rustix::fs::mkdir(&self.path, Mode::RWXU)) {
                 // It was made just now, by us or by another program.
                 Ok(()) | Err(Errno::EXIST) => self.parent_needs_sync.store(true, Ordering::Relaxed),
@@ -161,7 +171,7 @@ impl Directory {
                 let problem = directory_problems(&self.path, &stat, self.uid).next();
                 problem.map_or(Ok(Some(handle)), Err)
             }
-            Err(Errno::NOENT) if if_missing == IfMissing::Leave => Ok(None),
+            Err(Errno::NOENT) if !creates => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let reason = if self.path.is_symlink() {
                     "is a symbolic link"
@@ -177,7 +187,7 @@ impl Directory {
 
     /// Opens an existing session file for reading or writing; `None` when there is none.
     pub(in crate::store) fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>> {
-        let Some(directory) = self.handle(IfMissing::Leave)? else {
+        let Some(directory) = self.handle()? else {
             return Ok(None);
         };
         match calls::open_at(&directory, name, access) {
@@ -191,9 +201,7 @@ impl Directory {
     pub(in crate::store) fn create_file(&self, name: &str) -> Result<Option<File>> {
         let mut tries = 0;
         loop {
-            let Some(directory) = self.handle(IfMissing::Create)? else {
-                return Err(self.failed("cannot open the directory", "", Errno::NOENT));
-            };
+            let directory = self.create()?;
             let flags =
                 OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::openat(&*directory, name, flags, Mode::RUSR | Mode::WUSR) {
@@ -254,7 +262,7 @@ impl Directory {
     }
 
     /// Takes the lock of an opened file; `None` when it was deleted or replaced meanwhile.
-    fn lock_file(
+    pub(in crate::store) fn lock_file(
         &self,
         file: File,
         name: &str,
@@ -266,34 +274,15 @@ impl Directory {
         Ok(self.examine(&*file, name)?.map(|stat| (file, stat)))
     }
 
-    /// Opens a file and takes its lock if it is free.
-    pub(in crate::store) fn try_lock(&self, name: &str) -> Result<Attempt> {
-        match self.open_file(name, OFlags::RDWR)? {
-            Some(file) => self.try_lock_file(file, name),
-            None => Ok(Attempt::Gone),
-        }
+    /// Opens a file and takes its lock; `None` when there is none, or its lock is not free.
+    pub(in crate::store) fn try_lock(&self, name: &str) -> Result<Option<Locked>> {
+        Ok(if_free(self.lock(name, Duration::ZERO))?.flatten())
     }
 
-    /// As [`Directory::try_lock`], of a file that is created when it is first needed; `None` when the lock is not
-    /// free.
+    /// As [`Directory::try_lock`], of a file that is created when it is first needed.
     pub(in crate::store) fn try_lock_or_create(&self, name: &str) -> Result<Option<LockedFile>> {
-        match self.lock_or_create(name, Duration::ZERO) {
-            Ok((file, _)) => Ok(Some(file)),
-            Err(Error::Busy { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes the lock of an opened file if it is free.
-    pub(in crate::store) fn try_lock_file(&self, file: File, name: &str) -> Result<Attempt> {
-        let locked = LockedFile::try_exclusive(file);
-        let Some(file) = locked.map_err(|error| self.failed("cannot lock", name, error))? else {
-            return Ok(Attempt::Busy);
-        };
-        Ok(match self.examine(&*file, name)? {
-            Some(stat) => Attempt::Locked(file, stat),
-            None => Attempt::Gone,
-        })
+        let locked = if_free(self.lock_or_create(name, Duration::ZERO))?;
+        Ok(locked.map(|(file, _)| file))
     }
 
     fn create_shard(&self, directory: &OwnedFd, shard: &str) -> Result<()> {
@@ -367,7 +356,7 @@ impl Directory {
 
     /// Runs a call below the directory.
     fn at<T>(&self, call: impl Fn(&OwnedFd) -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-        match self.handle(IfMissing::Leave) {
+        match self.handle() {
             Ok(Some(directory)) => call(&directory),
             Ok(None) => Err(Errno::NOENT),
             Err(_) => Err(Errno::NOTDIR),
@@ -432,21 +421,11 @@ fn sync_directory(path: &Path) -> rustix::io::Result<()> {
 /// A file with its lock, as it was found then.
 pub(in crate::store) type Locked = (LockedFile, Stat);
 
-/// What came of taking a lock only if it is free.
-pub(in crate::store) enum Attempt {
-    Locked(LockedFile, Stat),
-    /// Another process or thread has it.
-    Busy,
-    /// The file does not exist, or was deleted or replaced meanwhile.
-    Gone,
-}
-
-impl Attempt {
-    pub(in crate::store) fn locked(self) -> Option<Locked> {
-        match self {
-            Attempt::Locked(file, stat) => Some((file, stat)),
-            Attempt::Busy | Attempt::Gone => None,
-        }
+/// What came of taking a lock, unless another process or thread has it.
+pub(in crate::store) fn if_free<T>(locked: Result<T>) -> Result<Option<T>> {
+    match locked {
+        Err(Error::Busy { .. }) => Ok(None),
+        locked => locked.map(Some),
     }
 }
 

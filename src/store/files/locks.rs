@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::directory::{Attempt, Directory, IfMissing};
+use super::calls;
+use super::directory::Directory;
 use super::lock::LockedFile;
-use super::{calls, directory};
 use crate::error::{Error, Result};
-use crate::store::{Uninstalled, age_of_sweep};
+use crate::store::Uninstalled;
 
 /// The lock of the clean-up; its time is that of the last one.
 const SWEEP_LOCK: &str = ".sweep";
@@ -86,8 +86,13 @@ impl SessionLocks {
     ///
     /// When its file cannot be looked at.
     pub fn is_taken(&self, name: &str) -> Result<bool> {
-        let attempt = self.directory.try_lock(&[name, SUFFIX].concat())?;
-        Ok(matches!(attempt, Attempt::Busy))
+        let tried = self
+            .directory
+            .lock(&[name, SUFFIX].concat(), Duration::ZERO);
+        match tried {
+            Err(Error::Busy { .. }) => Ok(true),
+            tried => tried.map(|_| false),
+        }
     }
 
     fn held(&self, name: String, file: LockedFile) -> SessionLock {
@@ -112,9 +117,7 @@ impl SessionLocks {
     /// How long ago a clean-up last noted its end.
     #[must_use]
     pub fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
-        let root = self.directory.handle(IfMissing::Leave).ok()??;
-        let stat = calls::stat_at(&*root, SWEEP_LOCK).ok()?;
-        age_of_sweep(directory::modified(&stat), now)
+        self.directory.age_of_sweep(SWEEP_LOCK, now)
     }
 
     /// Deletes what holders that died have left behind, and returns how many.
@@ -125,7 +128,7 @@ impl SessionLocks {
     pub fn remove_abandoned(&self) -> Result<u64> {
         let mut removed = 0;
         for name in self.names()?.into_iter().filter(|name| is_lock(name)) {
-            if let Some((file, _)) = self.directory.try_lock(&name)?.locked() {
+            if let Some((file, _)) = self.directory.try_lock(&name)? {
                 drop(self.held(name, file));
                 removed += 1;
             }
@@ -139,7 +142,7 @@ impl SessionLocks {
     ///
     /// When it cannot be made, or is not ours alone.
     pub fn install(&self) -> Result<()> {
-        self.directory.handle(IfMissing::Create).map(drop)
+        self.directory.create().map(drop)
     }
 
     /// Removes the locks and, if nothing else is in it, their directory.
@@ -156,7 +159,7 @@ impl SessionLocks {
                 done.foreign.push(name);
             }
         }
-        if done.foreign.len() > before || self.directory.handle(IfMissing::Leave)?.is_none() {
+        if done.foreign.len() > before || self.directory.handle()?.is_none() {
             return Ok(());
         }
         let path = self.directory.path();
@@ -171,7 +174,7 @@ impl SessionLocks {
     /// Every name in the directory but its own two; none when there is no directory.
     fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        if let Some(root) = self.directory.handle(IfMissing::Leave)? {
+        if let Some(root) = self.directory.handle()? {
             let listed = calls::each_name(&root, |name| {
                 names.push(String::from_utf8_lossy(name).into_owned());
                 ControlFlow::Continue(())

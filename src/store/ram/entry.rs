@@ -1,8 +1,9 @@
 //! One session in memory: its record, its lock, and the requests that wait for it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::store::Stored;
 
@@ -47,14 +48,38 @@ impl StoredRecord {
 }
 
 impl Entry {
-    pub(super) fn new(stored: StoredRecord, is_locked: bool) -> Self {
+    pub(super) fn new(stored: Option<StoredRecord>, is_locked: bool) -> Self {
         Entry {
-            state: Mutex::new(State {
-                stored: Some(stored),
-                is_locked,
-            }),
+            state: Mutex::new(State { stored, is_locked }),
             released: Condvar::new(),
         }
+    }
+
+    /// Waits up to `wait` until no request has the lock.
+    pub(super) fn free(&self, wait: Duration) -> Result<MutexGuard<'_, State>> {
+        let state = lock(&self.state);
+        let waited = self
+            .released
+            .wait_timeout_while(state, wait, |it| it.is_locked);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.is_locked {
+            let holder = Some("this process".to_owned());
+            return Err(Error::Busy {
+                waited: wait,
+                holder,
+            });
+        }
+        Ok(state)
+    }
+}
+
+/// The lock of an entry. Dropped, it is unlocked.
+pub(super) struct HeldEntry(pub(super) Arc<Entry>);
+
+impl Drop for HeldEntry {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_locked = false;
+        self.0.released.notify_one();
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use super::entry::{Entry, State, StoredRecord, lock};
 use super::snapshot::SnapshotFile;
-use super::user_lock::UserLock;
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -22,7 +21,7 @@ pub(super) struct MemoryStoreInner {
     /// Locked while a snapshot is written, which no request waits for.
     pub(super) snapshot: Option<Mutex<SnapshotFile>>,
     /// Held while a session becomes a user's.
-    pub(super) user_lock: Arc<UserLock>,
+    pub(super) user_lock: Arc<Entry>,
     /// Whether anything is different from the last snapshot.
     pub(super) is_changed: AtomicBool,
 }
@@ -64,7 +63,7 @@ impl MemoryStoreInner {
         is_locked: bool,
     ) -> Arc<Entry> {
         self.counted.fetch_add(stored.counts(), Ordering::Relaxed);
-        let entry = Arc::new(Entry::new(stored, is_locked));
+        let entry = Arc::new(Entry::new(Some(stored), is_locked));
         entries.insert(session, Arc::clone(&entry));
         entry
     }
@@ -111,7 +110,7 @@ impl MemoryStoreInner {
                 report.busy += stored.counts();
                 return true;
             }
-            if clock.is_over() || sweep.max_files.is_some_and(|max| report.deleted >= max) {
+            if clock.is_over() || sweep.is_enough(report.deleted) {
                 report.stopped_early = true;
                 return true;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::entry::{Entry, StoredRecord, lock};
+use super::entry::{HeldEntry, StoredRecord, lock};
 use super::inner::MemoryStoreInner;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -14,20 +14,21 @@ use crate::store::{Lease, check_size};
 pub(super) struct MemoryLease {
     pub(super) shared: Arc<MemoryStoreInner>,
     pub(super) session: SessionDigest,
-    pub(super) entry: Arc<Entry>,
+    pub(super) entry: HeldEntry,
 }
 
 impl Lease for MemoryLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.config.max_record_bytes)?;
         let stored = StoredRecord::new(record, now);
-        self.shared.put(&mut lock(&self.entry.state), Some(stored));
+        self.shared
+            .put(&mut lock(&self.entry.0.state), Some(stored));
         self.shared.change();
         Ok(())
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        if let Some(stored) = &mut lock(&self.entry.state).stored {
+        if let Some(stored) = &mut lock(&self.entry.0.state).stored {
             stored.last_access = now;
         }
         self.shared.change();
@@ -35,28 +36,15 @@ impl Lease for MemoryLease {
     }
 
     fn check(&mut self) -> Result<()> {
-        let stored = lock(&self.entry.state).stored.is_some();
+        let stored = lock(&self.entry.0.state).stored.is_some();
         stored.then_some(()).ok_or(Error::LeaseLost)
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
         lock(&self.shared.entries).remove(&self.session);
-        self.shared.put(&mut lock(&self.entry.state), None);
+        self.shared.put(&mut lock(&self.entry.0.state), None);
         self.shared.change();
         Ok(())
-    }
-}
-
-impl Drop for MemoryLease {
-    fn drop(&mut self) {
-        let mut state = lock(&self.entry.state);
-        state.is_locked = false;
-        if state.stored.is_some() {
-            self.entry.released.notify_one();
-        } else {
-            // None of the waiting requests will have it and wake the next one.
-            self.entry.released.notify_all();
-        }
     }
 }
 
