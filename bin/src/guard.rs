@@ -94,8 +94,7 @@ fn answer(
     login: Option<&HeaderValue>,
     request: &mut Request,
 ) -> Result<Response, Error> {
-    let id_from = manager.config().get("idFrom").unwrap_or_default();
-    let session = if id_from.starts_with("header:") {
+    let session = if sessions::is_by_header(manager.config()) {
         request.read_session()?
     } else {
         // Apart from the request, which would note that a cookie was sent that a server drops here.

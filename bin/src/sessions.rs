@@ -112,10 +112,15 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Whether ids come in a header field, and no cookie is a session's.
+pub(crate) fn is_by_header(config: &Config) -> bool {
+    let id_from = config.get("idFrom");
+    id_from.is_some_and(|from| from.starts_with("header:"))
+}
+
 /// The Cookie header of the request that this program was started for, if any.
 pub(crate) fn cookie_header(manager: &SessionManager) -> Result<Option<Vec<u8>>, Ended> {
-    let id_from = manager.config().get("idFrom").unwrap_or_default();
-    if id_from.starts_with("header:") {
+    if is_by_header(manager.config()) {
         let line = "the session of a visitor is found by a cookie here, and with idFrom = header: there is none; try: \
             cgi-session start PROGRAM";
         return Err(Ended::saying(line, report::CONFIGURATION));

@@ -39,6 +39,8 @@ no valid Unicode, or a key that cannot, is named on a page with status 400, and 
 either. A page of PROGRAM's own with a status from 500 on
 stores nothing either. A wrapper that gets SIGTERM ends PROGRAM, stores and sends nothing.
 
+A Set-Cookie of PROGRAM's own is sent, but none of the session's name: it is left out, with a line on stderr.
+
 With --stream the values are stored when PROGRAM has printed its header block: set, unset and destroy fail from then on.
 From then on other requests of the session run, and what PROGRAM writes is sent at once, without a limit. When
 it fails later, or the wrapper gets SIGTERM, the response is cut off; when the client leaves, PROGRAM is ended.

@@ -296,6 +296,31 @@ fn what_a_killed_wrapper_leaves_is_removed_by_the_next_and_by_the_clean_up() {
 }
 
 #[test]
+fn a_cookie_of_the_sessions_name_is_left_out_and_all_others_are_sent() {
+    let site = Site::new();
+    let fields = ["sessionId=theirs; Path=/", "theme=dark", "sessionIds=1"];
+    let script = format!(
+        "$cgi_session set a b; printf 'Set-Cookie: %s\\n' '{}'; {TYPE}",
+        fields.join("' '")
+    );
+    let page = answer(&site, "", &script).has("200");
+    let sent = page
+        .head
+        .lines()
+        .filter(|it| it.starts_with("Set-Cookie: "));
+    let sent: Vec<_> = sent.map(|it| &it["Set-Cookie: ".len()..]).collect();
+    assert_eq!(sent[..2], fields[1..], "{page:#?}");
+    let own = sent[2].split(';').next().unwrap();
+    site.prints_for(own, &["get", "a"], "b\n");
+    assert_eq!(sent.len(), 3, "{page:#?}");
+    assert!(
+        page.stderr.contains("sh sets the cookie sessionId"),
+        "{page:#?}"
+    );
+    assert_eq!(page.stderr.lines().count(), 1, "{page:#?}");
+}
+
+#[test]
 fn a_page_with_a_server_error_saves_nothing_either() {
     let site = Site::new();
     let script =

@@ -137,24 +137,21 @@ fn missing(path: &Path, account: &Account) -> Finding {
     finding.remedy(install(path, account))
 }
 
-/// The first directory on the way that is closed to us is the one to open.
+/// The first directory on the way that is closed to us is the one that counts.
 fn unreachable(path: &Path, account: &Account) -> Finding {
     let is_closed = |above: &&Path| rustix::fs::access(*above, Access::EXEC_OK).is_err();
     let closed = path.ancestors().skip(1).filter(is_closed).last();
     let closed = closed.unwrap_or(path);
     let text = format!(
-        "{account} cannot reach {}, because {} is closed; open it, or take another storageFileDir",
+        "{account} cannot reach {}, because {} is closed to it",
         path.display(),
         closed.display()
     );
-    // A home, or one of the system's, is not ours to open.
-    let is_private = closed
-        .parent()
-        .is_none_or(|parent| parent == Path::new("/") || parent == Path::new("/home"));
-    let remedy = if is_private {
-        "name a directory elsewhere in storageFileDir, such as /var/lib/cgi-session".to_owned()
+    // What another account has closed may be closed for a reason.
+    let remedy = if Account::owning(closed).is_some_and(|owner| owner.uid == account.uid) {
+        format!("chmod u+x {}", shell_word(closed))
     } else {
-        format!("chmod o+x {}", shell_word(closed))
+        "name a directory elsewhere in storageFileDir, such as /var/lib/cgi-session".to_owned()
     };
     Finding::problem(TOPIC, text).at(closed).remedy(remedy)
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use cgi_session::{Config, Program, Request, Response, SessionId, SessionManager, Values};
-use http::StatusCode;
+use http::header::SET_COOKIE;
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -79,6 +80,7 @@ fn answer(
     private::remove_left(&parent, private::START, MAX_LOOKED_AT);
     let directory = PrivateDirectory::create(&parent, private::START)?;
     let values = ValuesFile::create(directory.path(), request.session()?)?;
+    let manager = request.session_manager()?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -87,18 +89,22 @@ fn answer(
     let is_enough = if streams { has_head } else { |_: &[u8]| false };
     let outcome = child::run(&mut command, directory.path(), is_enough)
         .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
-    let no_response = |reason| format!("{shown} sent no response: {reason}; nothing was saved");
+    let head_of = |output: &mut Vec<u8>| {
+        let head = take_head(output);
+        let head = head.map(|head| without_our_cookie(head, &shown, manager.config()));
+        head.map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))
+    };
     let response = match outcome {
         Outcome::Ended { status, .. } if !status.success() => {
             let how = report::how_it_ended(status);
             return Err(format!("{shown} {how}; nothing was saved").into());
         }
         Outcome::Ended { mut output, .. } => {
-            let head = take_head(&mut output).map_err(no_response)?;
+            let head = head_of(&mut output)?;
             with_head(Response::text(output), head)
         }
         Outcome::Streams(mut streaming) => {
-            let head = take_head(&mut streaming.output).map_err(no_response)?;
+            let head = head_of(&mut streaming.output)?;
             let name = shown.clone();
             let body = Response::stream("text/plain", move |out| {
                 // Commands of the program find its values as long as it runs.
@@ -139,6 +145,24 @@ fn take_head(output: &mut Vec<u8>) -> Result<Head, String> {
     let (head, length) = parsed.ok_or("there is no empty line after its header block")?;
     output.drain(..length);
     Ok(head)
+}
+
+/// The head without a cookie of the session's name: a client keeps one of that name, and it must be the session's.
+fn without_our_cookie(mut head: Head, program: &str, config: &Config) -> Head {
+    let name = config.cookie_name();
+    let is_ours = |cookie: &HeaderValue| {
+        let named = cookie.as_bytes().split(|byte| *byte == b'=').next();
+        named.is_some_and(|named| named.trim_ascii() == name.as_bytes())
+    };
+    let cookies: Vec<_> = head.headers.get_all(SET_COOKIE).iter().cloned().collect();
+    if !sessions::is_by_header(config) && cookies.iter().any(is_ours) {
+        log::warn!("{program} sets the cookie {name}, which is its session's: it is left out");
+        head.headers.remove(SET_COOKIE);
+        for cookie in cookies.into_iter().filter(|cookie| !is_ours(cookie)) {
+            head.headers.append(SET_COOKIE, cookie);
+        }
+    }
+    head
 }
 
 /// The response with this head. The status is sent in any case: a bare `Location: /page` makes a server answer
