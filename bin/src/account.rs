@@ -1,6 +1,5 @@
 //! [`Account`]: a user of the system, and this program run as that user.
 
-use std::convert::Infallible;
 use std::env;
 use std::fmt;
 use std::fs;
@@ -10,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cgi_session::Config;
+
+use crate::report::{self, Ended};
 
 /// A user that programs can run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,14 @@ impl Account {
         }
         let uid = text.parse().ok()?;
         Some(Account::of_uid(uid, uid))
+    }
+
+    /// The user whom an option of the command line names.
+    pub(crate) fn named(text: &str, option: &str) -> Result<Self, Ended> {
+        Account::find(text).ok_or_else(|| {
+            let line = format!("{option} {text}: there is no such user; see: getent passwd");
+            Ended::saying(&line, report::USAGE)
+        })
     }
 
     /// The user as whom a web server of this machine probably runs programs.
@@ -102,17 +111,17 @@ impl Account {
         command
     }
 
-    /// Runs this program anew as this user, with the same arguments, in place of this process.
-    /// It reads the configuration that was read before, or fails: where this user cannot see the
+    /// Runs this program anew as this user, with the same arguments, in place of this process; returns why it
+    /// cannot. It reads the configuration that was read before, or fails: where this user cannot see the
     /// file, it must not be another one or none.
-    pub(crate) fn run_this_program(&self, config: &Config) -> Result<Infallible, String> {
+    pub(crate) fn run_this_program(&self, config: &Config) -> String {
         let error = self.command(config).args(env::args_os().skip(1)).exec();
         let program = env::current_exe().unwrap_or_default();
-        Err(format!(
+        format!(
             "cannot run {} as {self}: {error}; the program must be executable for everybody: \
              chmod 0755 {0}",
             cgi_session::shell_word(&program)
-        ))
+        )
     }
 }
 

@@ -14,14 +14,13 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Config, Error, Origin, Result, shell_word};
 
 use crate::account::Account;
 use crate::location::Location;
-use crate::report::{self, counted};
+use crate::report::{self, Ended, counted};
 use crate::screen::Screen;
 use finding::{Finding, Findings};
 pub use stress::take_part as take_part_in_trial;
@@ -85,24 +84,16 @@ pub(crate) struct Arguments {
     seconds: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
-    let config = match Config::find_with(file, &[]) {
-        Ok(config) => config,
-        Err(error) => return unusable(&error),
-    };
-    if let Err(Refusal { reason, status }) = act_as(arguments, &config) {
-        report::error(&reason);
-        return ExitCode::from(status);
-    }
-    let mut found = match findings(&config, arguments.user.is_some()) {
-        Ok(found) => found,
-        Err(error) => return unusable(&error),
-    };
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> std::result::Result<(), Ended> {
+    let config = Config::find_with(file, &[]).map_err(|error| unusable(&error))?;
+    act_as(arguments, &config)?;
+    let found = findings(&config, arguments.user.is_some());
+    let mut found = found.map_err(|error| unusable(&error))?;
     if arguments.stress {
         let duration = Duration::from_secs(arguments.seconds);
         if let Some(signal) = stress::check(&config, duration, &mut found) {
-            report::error("interrupted; nothing is left behind");
-            return ExitCode::from(report::INTERRUPTED | signal);
+            let line = "interrupted; nothing is left behind";
+            return Err(Ended::saying(line, report::INTERRUPTED | signal));
         }
     }
     report::output(&if arguments.json {
@@ -110,53 +101,35 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
     } else {
         found.text(Screen::of_stdout())
     });
-    if found.problems() == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(report::FAILED)
-    }
+    Ended::unless(found.problems() == 0)
 }
 
-fn unusable(error: &Error) -> ExitCode {
+fn unusable(error: &Error) -> Ended {
     let (line, account) = (error.one_line(), Account::current());
-    report::error(&format!("{line} (checked as {account})"));
-    ExitCode::from(report::CONFIGURATION)
-}
-
-/// Why a check as another user is not possible.
-struct Refusal {
-    reason: String,
-    status: u8,
+    Ended::saying(
+        &format!("{line} (checked as {account})"),
+        report::CONFIGURATION,
+    )
 }
 
 /// Continues as the user of `--as` or, under root, as the owner of the directory.
-fn act_as(arguments: &Arguments, config: &Config) -> std::result::Result<(), Refusal> {
-    let refusal = |reason, status| Refusal { reason, status };
+fn act_as(arguments: &Arguments, config: &Config) -> std::result::Result<(), Ended> {
     let current = Account::current();
     let wanted = match arguments.user.as_deref() {
-        None if !current.is_root() => return Ok(()),
-        None => match Location::of(config).owner() {
-            Some(owner) => owner,
-            None => return Ok(()),
-        },
-        Some(name) => Account::find(name).ok_or_else(|| {
-            let reason = format!("--as {name}: there is no such user; see: getent passwd");
-            refusal(reason, report::USAGE)
-        })?,
+        Some(name) => Some(Account::named(name, "--as")?),
+        None if current.is_root() => Location::of(config).owner(),
+        None => None,
     };
-    if wanted.uid == current.uid {
+    let Some(wanted) = wanted.filter(|wanted| wanted.uid != current.uid) else {
         return Ok(());
-    }
+    };
     if !current.is_root() {
         let user = wanted.handle();
-        let reason =
+        let line =
             format!("only root can check as another user; try: sudo cgi-session check --as {user}");
-        return Err(refusal(reason, report::USAGE));
+        return Err(Ended::saying(&line, report::USAGE));
     }
-    match wanted.run_this_program(config) {
-        Ok(never) => match never {},
-        Err(reason) => Err(refusal(reason, report::FAILED)),
-    }
+    Err(wanted.run_this_program(config).into())
 }
 
 fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cgi_session::{
-    Config, Error, Result, SessionDigest, SessionManager, Stored, Sweep, SweepEvent, SweepReport,
+    Config, Error, Result, SessionDigest, SessionManager, Stored, Sweep, SweepEvent,
 };
 use clap::Parser as _;
 use indicatif::HumanCount;
@@ -23,7 +23,8 @@ use signal_hook::flag;
 
 use crate::location::Location;
 use crate::progress::Progress;
-use crate::{owner, private, report, sessions};
+use crate::report::{self, Ended};
+use crate::{owner, private, sessions};
 pub(crate) use arguments::Arguments;
 use arguments::Program;
 use each::Each;
@@ -37,26 +38,19 @@ const EACH_LEASE: Duration = Duration::from_secs(15);
 pub fn cgi_session_cleanup() -> ExitCode {
     let Program { config, arguments } = Program::parse();
     report::show_warnings();
-    report::ended(clean_up(&arguments, config.as_deref()))
+    report::status_after(&clean_up(&arguments, config.as_deref()))
 }
 
 /// The clean-up of either program.
-pub(crate) fn clean_up(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
-    let config = match configure(arguments, file) {
-        Ok(config) => config,
-        Err(error) => return report::failure(&error),
-    };
-    if let Err(reason) = owner::act_as_owner(&config) {
-        report::error(&reason);
-        return ExitCode::from(report::FAILED);
-    }
-    match sessions::open(config) {
-        Ok(manager) => match refuse_others(&manager) {
-            Ok(()) => run(arguments, &manager),
-            Err(error) => report::failure(&error),
-        },
-        Err(error) => report::failure(&error),
-    }
+pub(crate) fn clean_up(
+    arguments: &Arguments,
+    file: Option<&Path>,
+) -> std::result::Result<(), Ended> {
+    let config = configure(arguments, file)?;
+    owner::act_as_owner(&config)?;
+    let manager = sessions::open(config)?;
+    refuse_others(&manager)?;
+    run(arguments, &manager)
 }
 
 fn configure(arguments: &Arguments, file: Option<&Path>) -> Result<Config> {
@@ -113,7 +107,7 @@ fn for_each(arguments: &Arguments, config: Config) -> Result<Config> {
     config.set("lockLease", format!("{}s", least.as_secs()))
 }
 
-fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
+fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(), Ended> {
     if !arguments.dry_run {
         private::remove_left(&env::temp_dir(), private::START, usize::MAX);
     }
@@ -150,9 +144,8 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     if arguments.each.is_some() {
         // The program, which has a group of its own, is ended before this process.
         for signal in [SIGHUP, SIGINT, SIGTERM] {
-            if let Err(error) = flag::register(signal, Arc::clone(&stop)) {
-                return report::failure(&Error::io("cannot catch signals", "", error));
-            }
+            flag::register(signal, Arc::clone(&stop))
+                .map_err(|error| Error::io("cannot catch signals", "", error))?;
         }
     }
     let each = arguments
@@ -160,8 +153,7 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
         .as_deref()
         .map(|program| Each::new(program, arguments, manager.config(), &stop));
     if let Some(problem) = each.as_ref().and_then(Each::problem) {
-        report::error(problem);
-        return ExitCode::from(report::USAGE);
+        return Err(Ended::saying(problem, report::USAGE));
     }
     let call = |session: &SessionDigest, stored: &Stored| match &each {
         Some(each) => each.call(session, stored),
@@ -174,10 +166,7 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
     }
     let swept = manager.delete_expired(&sweep);
     progress.end();
-    let mut swept = match swept {
-        Ok(swept) => swept,
-        Err(error) => return report::failure(&error),
-    };
+    let mut swept = swept?;
     let unusable = each.as_ref().and_then(Each::unusable);
     if let Some(reason) = unusable {
         // It is no failure of the session whose turn it was.
@@ -200,9 +189,13 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> ExitCode {
         report::output(&summary.line());
     }
     if unusable.is_some() {
-        return ExitCode::from(report::USAGE);
+        return Ended::with(report::USAGE.into());
     }
-    exit_code(arguments, manager, &swept)
+    if swept.already_running && arguments.fail_if_running {
+        let line = format!("another clean-up of {} is running", summary.store());
+        return Err(Ended::saying(&line, report::TRY_AGAIN));
+    }
+    Ended::unless(swept.failures.is_empty())
 }
 
 /// The directory whose entries can be counted meanwhile; a database is asked for no number.
@@ -247,19 +240,6 @@ fn sweep(arguments: &Arguments) -> Sweep<'static> {
         sweep = sweep.idle(time);
     }
     sweep
-}
-
-fn exit_code(arguments: &Arguments, manager: &SessionManager, swept: &SweepReport) -> ExitCode {
-    if swept.already_running && arguments.fail_if_running {
-        let store = Location::of(manager.config());
-        report::error(&format!("another clean-up of {store} is running"));
-        return ExitCode::from(report::TRY_AGAIN);
-    }
-    if swept.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(report::FAILED)
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::sessions::Ended;
 use crate::{
     check, cleanup, config, copy, destroy, guard, init, list, manual, new, report, serve, show,
     start, stats, uninstall, value,
@@ -90,9 +89,9 @@ pub fn cgi_session() -> ExitCode {
     let file = arguments.config.as_deref();
     let done = match &arguments.command {
         Command::New(arguments) => new::run(arguments),
-        Command::Serve(arguments) => Ok(serve::run(arguments, file)),
-        Command::Config(arguments) => Ok(config::run(arguments, file)),
-        Command::Check(arguments) => Ok(check::run(arguments, file)),
+        Command::Serve(arguments) => serve::run(arguments, file),
+        Command::Config(arguments) => config::run(arguments, file),
+        Command::Check(arguments) => check::run(arguments, file),
         Command::Stats(arguments) => stats::run(arguments, file),
         Command::List(arguments) => list::run(arguments, file),
         Command::Show(arguments) => show::run(arguments, file),
@@ -103,11 +102,14 @@ pub fn cgi_session() -> ExitCode {
         Command::Start(arguments) => start::run(arguments, file),
         Command::Copy(arguments) => copy::run(arguments, file),
         Command::Guard(arguments) => guard::run(arguments, file),
-        Command::Cleanup(arguments) => Ok(cleanup::clean_up(arguments, file)),
+        Command::Cleanup(arguments) => cleanup::clean_up(arguments, file),
         Command::Init(arguments) => init::run(arguments, file),
         Command::Uninstall(arguments) => uninstall::run(arguments, file),
         Command::Man(arguments) => manual::man(arguments, Arguments::command()),
-        Command::Completions(arguments) => Ok(manual::completions(arguments, Arguments::command())),
+        Command::Completions(arguments) => {
+            manual::completions(arguments, Arguments::command());
+            Ok(())
+        }
     };
-    report::ended(done.unwrap_or_else(|Ended(code)| code))
+    report::status_after(&done)
 }

@@ -1,12 +1,11 @@
 //! `cgi-session config`: every effective setting, and where it came from.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use cgi_session::{Config, Origin, printable};
 use serde_json::{Map, Value, json};
 
-use crate::report;
+use crate::report::{self, Ended};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,18 +26,15 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> ExitCode {
-    let config = match Config::find_with(file, &[]) {
-        Ok(config) => config,
-        Err(error) => return report::failure(&error),
-    };
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
+    let config = Config::find_with(file, &[])?;
     let settings: Vec<Setting> = Config::keys().map(|key| setting(&config, key)).collect();
     report::output(&if arguments.json {
         object(&settings)
     } else {
         table(&settings)
     });
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 struct Setting {

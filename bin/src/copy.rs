@@ -5,14 +5,12 @@ mod stores;
 mod summary;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use indicatif::HumanCount;
 
 use crate::progress::Progress;
-use crate::report;
-use crate::sessions::Ended;
+use crate::report::{self, Ended};
 use crate::signals::Signals;
 use pass::{Outcome, Pass};
 use stores::Stores;
@@ -88,23 +86,17 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     if file.is_some() {
         let line = "copy has two stores: name their configuration files with --from and --to";
         return Err(Ended::saying(line, report::USAGE));
     }
     let stores = Stores::find(&arguments.from, &arguments.to)?;
     if let Some(owner) = stores.owner()? {
-        let failed = match owner.run_this_program(&stores.from) {
-            Ok(never) => match never {},
-            Err(reason) => reason,
-        };
-        return Err(Ended::saying(&failed, report::FAILED));
+        return Err(owner.run_this_program(&stores.from).into());
     }
     let (from, to) = stores.open()?;
-    let signals = Signals::catch().map_err(|error| {
-        Ended::saying(&format!("cannot catch signals: {error}"), report::FAILED)
-    })?;
+    let signals = Signals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
     let pass = Pass {
         from: &from,
         to: &to,
@@ -136,22 +128,17 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     } else {
         summary.text()
     });
-    Ok(status(&outcome))
-}
-
-fn status(outcome: &Outcome) -> ExitCode {
-    if let Some(error) = &outcome.stopped {
-        return report::failure(error);
+    if let Some(error) = outcome.stopped {
+        return Err(error.into());
     }
     if outcome.signal != 0 {
-        report::error("interrupted; run it again for the rest");
         let signal = u8::try_from(outcome.signal).unwrap_or_default();
-        return ExitCode::from(report::INTERRUPTED | signal);
+        let line = "interrupted; run it again for the rest";
+        return Err(Ended::saying(line, report::INTERRUPTED | signal));
     }
     let problems = outcome.problems.len() as u64;
     match outcome.problems_of("busy") {
-        _ if problems == 0 => ExitCode::SUCCESS,
-        busy if busy == problems => ExitCode::from(report::TRY_AGAIN),
-        _ => ExitCode::from(report::FAILED),
+        busy if busy == problems && busy > 0 => Ended::with(report::TRY_AGAIN.into()),
+        _ => Ended::unless(problems == 0),
     }
 }

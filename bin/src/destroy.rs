@@ -1,13 +1,12 @@
 //! `cgi-session destroy`: ends sessions for good.
 
 use std::path::Path;
-use std::process::ExitCode;
 
-use cgi_session::{Error, SessionDigest, SessionManager};
+use cgi_session::{SessionDigest, SessionManager};
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::report;
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended};
+use crate::sessions;
 use crate::values_file::ValuesFile;
 
 const EXAMPLES: &str = "\
@@ -49,10 +48,10 @@ pub(crate) struct Arguments {
 /// Longer than a request that holds a session may take with the usual settings.
 const WAIT_FOR_USER: &str = "60s";
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     if arguments.digests.is_empty() && arguments.user.is_none() {
         return match ValuesFile::of_wrapper() {
-            Some(values) => values.destroy().map(|()| ExitCode::SUCCESS),
+            Some(values) => values.destroy(),
             None => of_visitor(file),
         };
     }
@@ -63,16 +62,16 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         if manager.destroy_sessions_of(user, None)? == 0 {
             report::error(&format!("there is no session of user {user:?}"));
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let mut named = Vec::new();
     for digest in &arguments.digests {
         named.push(sessions::find(&manager, digest)?);
     }
-    Ok(all(&manager, &named))
+    all(&manager, &named)
 }
 
-fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
+fn of_visitor(file: Option<&Path>) -> Result<(), Ended> {
     let manager = sessions::manager(file, None)?;
     let header = sessions::cookie_header(&manager)?.ok_or_else(|| {
         let line = "which session? write its digest, as cgi-session list shows it, or --user; \
@@ -85,26 +84,21 @@ fn of_visitor(file: Option<&Path>) -> Result<ExitCode, Ended> {
         let removal = removal.over_https(sessions::is_https(&manager));
         report::output(&format!("{removal}\n"));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Destroys each of them, also when another could not be.
-fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> ExitCode {
-    let mut worst = ExitCode::SUCCESS;
+fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> Result<(), Ended> {
+    let mut worst = Ok(());
     for session in sessions {
-        let status = match manager.destroy_by_digest(session) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => sessions::unknown(session.as_str()).0,
-            Err(error) => failure(session, &error),
-        };
-        if status != ExitCode::SUCCESS {
-            worst = status;
+        match manager.destroy_by_digest(session) {
+            Ok(true) => {}
+            Ok(false) => worst = Err(sessions::unknown(session.as_str())),
+            Err(error) => {
+                report::error(&format!("{session}: {}", error.one_line()));
+                worst = Ended::with(report::status_of(&error));
+            }
         }
     }
     worst
-}
-
-fn failure(session: &SessionDigest, error: &Error) -> ExitCode {
-    report::error(&format!("{session}: {}", error.one_line()));
-    report::status_of(error)
 }

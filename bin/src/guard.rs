@@ -4,15 +4,14 @@ use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::ExitCode;
 
 use cgi_session::{Error, Program, Request, Response, SessionManager};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use rustix::fs::FileType;
 
-use crate::report;
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended};
+use crate::sessions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,7 +62,7 @@ fn octal(text: &str) -> Result<u32, std::num::ParseIntError> {
     u32::from_str_radix(text, 8)
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     if arguments.listen.is_none() && !has_socket() {
         let line =
             "there is no socket to listen on; try: --listen unix:/run/cgi-session-guard/guard.sock";
@@ -79,7 +78,8 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     }
     let own = manager.clone();
     let program = program.manager(move || Ok(own.clone()));
-    Ok(program.run(|request: &mut Request| answer(&manager, arguments.login.as_ref(), request)))
+    let login = arguments.login.as_ref();
+    Ended::with(program.run(|request: &mut Request| answer(&manager, login, request)))
 }
 
 /// Whether descriptor 0 is a socket, or systemd hands one over.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
 use cgi_session::{Config, Error};
 use rustix::fs::{Mode, OFlags};
@@ -13,8 +12,7 @@ use crate::account::Account;
 use crate::key_file;
 use crate::location::Location;
 use crate::owner;
-use crate::report;
-use crate::sessions::Ended;
+use crate::report::{self, Ended};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +49,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let config = Config::find_with(file, &[])?;
     let owner = arguments.owner()?;
     let is_cookie = config.get("storageType").as_deref() == Some("cookie");
@@ -75,11 +73,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         });
         report::output(&format!("{object}\n"));
     }
-    Ok(ExitCode::from(if problems.is_empty() {
-        0
-    } else {
-        report::FAILED
-    }))
+    Ended::unless(problems.is_empty())
 }
 
 /// Makes what the store needs, for its owner; returns what stands in the way.
@@ -105,10 +99,7 @@ fn make_as(location: &Location, owner: Option<&Account>, config: &Config) -> Res
     if owner.is_root() {
         return Ok(());
     }
-    match owner.run_this_program(config) {
-        Ok(never) => match never {},
-        Err(reason) => Err(reason.into()),
-    }
+    Err(owner.run_this_program(config).into())
 }
 
 fn unowned(what: impl std::fmt::Display) -> Ended {
@@ -124,10 +115,7 @@ impl Arguments {
             return Ok(None);
         };
         let current = Account::current();
-        let Some(owner) = Account::find(name) else {
-            let line = format!("--owner {name}: there is no such user; see: getent passwd");
-            return Err(Ended::saying(&line, report::USAGE));
-        };
+        let owner = Account::named(name, "--owner")?;
         if !current.is_root() && owner.uid != current.uid {
             let line = format!(
                 "only root can give a directory away; try: sudo cgi-session init --owner {name}"
@@ -147,10 +135,8 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
             return Err(unowned(shown));
         };
         owner::act_where_others_can(directory, Some(owner), config)?;
-        return give(directory, owner).map_err(|error| {
-            let line = format!("cannot make {shown} for {owner}: {error}");
-            Ended::saying(&line, report::FAILED)
-        });
+        let given = give(directory, owner);
+        return Ok(given.map_err(|error| format!("cannot make {shown} for {owner}: {error}"))?);
     };
     match owner {
         Some(owner) if owner.uid != existing.uid => {
@@ -164,8 +150,7 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
                 "it is not for sessions alone: name a directory of its own in storageFileDir"
                     .to_owned()
             };
-            let line = format!("{shown} belongs to {existing}; {advice}");
-            Err(Ended::saying(&line, report::FAILED))
+            Err(format!("{shown} belongs to {existing}; {advice}").into())
         }
         _ => Ok(()),
     }

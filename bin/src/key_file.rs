@@ -11,8 +11,7 @@ use tempfile::NamedTempFile;
 
 use crate::account::Account;
 use crate::owner;
-use crate::report;
-use crate::sessions::Ended;
+use crate::report::{self, Ended};
 
 /// The bytes of a key, of which each is written as two hexadecimal digits.
 const BYTES: usize = 64;
@@ -26,10 +25,7 @@ pub(crate) fn init(
     let path = path(config)?;
     owner::act_where_others_can(&path, owner, config)?;
     let shown = path.display();
-    let failed = |error: io::Error| {
-        let line = format!("cannot make the file of keys {shown}: {error}");
-        Ended::saying(&line, report::FAILED)
-    };
+    let failed = |error: io::Error| format!("cannot make the file of keys {shown}: {error}");
     let Some(found) = open(&path).map_err(failed)? else {
         if owner.is_none() && Account::current().is_root() {
             let line =
@@ -41,7 +37,7 @@ pub(crate) fn init(
         // Another one of us that was faster has made a key as good.
         return match made.persist_noclobber(&path) {
             Err(error) if error.error.kind() != ErrorKind::AlreadyExists => {
-                Err(failed(error.error))
+                Err(failed(error.error).into())
             }
             _ => Ok(Vec::new()),
         };
@@ -58,14 +54,15 @@ pub(crate) fn init(
 pub(crate) fn remove(config: &Config) -> Result<bool, Ended> {
     let path = path(config)?;
     owner::act_where_others_can(&path, None, config)?;
-    let failed = |error: io::Error| {
-        let line = format!("cannot remove the file of keys {}: {error}", path.display());
-        Ended::saying(&line, report::FAILED)
-    };
-    match open(&path).map_err(failed)? {
-        Some(found) if found.holds_keys() => fs::remove_file(&path).map_err(failed).map(|()| true),
-        _ => Ok(false),
+    let shown = path.display();
+    let failed = |error: io::Error| format!("cannot remove the file of keys {shown}: {error}");
+    let is_ours = open(&path)
+        .map_err(failed)?
+        .is_some_and(|it| it.holds_keys());
+    if is_ours {
+        fs::remove_file(&path).map_err(failed)?;
     }
+    Ok(is_ours)
 }
 
 pub(crate) fn path(config: &Config) -> Result<PathBuf, Ended> {

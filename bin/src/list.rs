@@ -3,16 +3,15 @@
 use std::iter;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::{SessionDigest, SessionManager, Stored, printable};
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::report::{self, moment, rough};
+use crate::report::{self, Ended, moment, rough};
 use crate::screen::{Screen, Style, cut};
-use crate::sessions::{self, Ended};
+use crate::sessions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,16 +50,16 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let manager = sessions::manager(file, None)?;
-    let (mut failures, mut rows) = (0, Vec::new());
+    let (mut is_well, mut rows) = (true, Vec::new());
     let mut visit = |session: &SessionDigest, stored: cgi_session::Result<Stored>| {
         let row = stored.map_err(|error| error.one_line());
         match row.and_then(|stored| Row::new(&manager, session.as_str(), &stored)) {
             Ok(row) => rows.push(row),
             Err(reason) => {
                 report::error(&format!("{session}: {reason}"));
-                failures += 1;
+                is_well = false;
             }
         }
     };
@@ -97,11 +96,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     } else {
         rows.iter().map(|row| row.line() + &devices(row)).collect()
     });
-    Ok(if failures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(report::FAILED)
-    })
+    Ended::unless(is_well)
 }
 
 struct Row {

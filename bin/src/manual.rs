@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::report;
-use crate::sessions::Ended;
+use crate::report::{self, Ended};
 
 const MAN_EXAMPLES: &str = "\
 Examples:
@@ -37,32 +35,23 @@ pub(crate) struct Completions {
     shell: Shell,
 }
 
-pub(crate) fn man(arguments: &Manual, command: clap::Command) -> Result<ExitCode, Ended> {
+pub(crate) fn man(arguments: &Manual, command: clap::Command) -> Result<(), Ended> {
     let Some(directory) = &arguments.all else {
         let mut page = Vec::new();
         let rendered = Man::new(command).render(&mut page);
-        rendered.map_err(|error| {
-            let line = format!("cannot write the manual page: {error}");
-            Ended::saying(&line, report::FAILED)
-        })?;
+        rendered.map_err(|error| format!("cannot write the manual page: {error}"))?;
         report::output(&String::from_utf8_lossy(&page));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
     let written =
         fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
-    written.map(|()| ExitCode::SUCCESS).map_err(|error| {
-        let line = format!(
-            "cannot write manual pages into {}: {error}",
-            directory.display()
-        );
-        Ended::saying(&line, report::FAILED)
-    })
+    let shown = directory.display();
+    Ok(written.map_err(|error| format!("cannot write manual pages into {shown}: {error}"))?)
 }
 
-pub(crate) fn completions(arguments: &Completions, mut command: clap::Command) -> ExitCode {
+pub(crate) fn completions(arguments: &Completions, mut command: clap::Command) {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(arguments.shell, &mut command, name, &mut script);
     report::output(&String::from_utf8_lossy(&script));
-    ExitCode::SUCCESS
 }

@@ -4,10 +4,9 @@ use std::env::consts::{ARCH, OS};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
-use crate::report;
-use crate::sessions::Ended;
+use crate::report::{self, Ended};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +61,7 @@ pub(crate) struct Arguments {
     fastcgi: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Ended> {
     let directory = &arguments.directory;
     // `.` has a name too.
     let full = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
@@ -84,10 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Ended> {
             let line = format!("{shown} is not empty: choose another name, or remove it first");
             return Ended::saying(&line, report::USAGE);
         }
-        Ended::saying(&format!("cannot create {shown}: {error}"), report::FAILED)
+        format!("cannot create {shown}: {error}").into()
     })?;
     report::output(&project.summary(directory));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Why this cannot be the name of a program, as cargo and rustc have it.

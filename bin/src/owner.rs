@@ -18,7 +18,7 @@ pub(crate) fn act_as_owner(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     match Location::of(config).owner() {
-        Some(owner) if !owner.is_root() => match owner.run_this_program(config)? {},
+        Some(owner) if !owner.is_root() => Err(owner.run_this_program(config)),
         _ => Ok(()),
     }
 }
@@ -88,12 +88,12 @@ pub(crate) fn act_where_others_can(
         return Ok(());
     };
     let owner = owner.cloned().or_else(|| Account::owning(directory));
-    match owner.filter(|owner| !owner.is_root()) {
-        Some(owner) => match owner.run_this_program(config)? {},
-        None => Err(format!(
+    Err(match owner.filter(|owner| !owner.is_root()) {
+        Some(owner) => owner.run_this_program(config),
+        None => format!(
             "other users can replace {}, because {reason}, so root does nothing there; choose another path, in a \
              directory that only root can write to, such as /var/lib or /etc",
             path.display()
-        )),
-    }
+        ),
+    })
 }

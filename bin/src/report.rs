@@ -23,6 +23,44 @@ pub const INTERRUPTED: u8 = 128;
 /// The configuration cannot be used (78, `EX_CONFIG` in sysexits.h).
 pub const CONFIGURATION: u8 = 78;
 
+/// Why a command ends without success: what was wrong has been said on stderr.
+pub(crate) struct Ended(ExitCode);
+
+impl Ended {
+    /// Says on stderr what is wrong.
+    pub(crate) fn saying(line: &str, status: u8) -> Self {
+        error(line);
+        Ended(ExitCode::from(status))
+    }
+
+    /// A command ends with this status, and all has been said.
+    pub(crate) fn with(status: ExitCode) -> Result<(), Self> {
+        if status == ExitCode::SUCCESS {
+            Ok(())
+        } else {
+            Err(Ended(status))
+        }
+    }
+
+    /// A command ends with [`FAILED`] unless all is well, and all has been said.
+    pub(crate) fn unless(is_well: bool) -> Result<(), Self> {
+        Ended::with(ExitCode::from(if is_well { 0 } else { FAILED }))
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Ended(failure(&error))
+    }
+}
+
+/// What an operation says that failed (1).
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Ended::saying(&reason, FAILED)
+    }
+}
+
 /// Writes one line to stderr, after the program's name.
 pub fn error(line: &str) {
     let program = env::args_os().next().unwrap_or_default();
@@ -92,7 +130,7 @@ pub fn output(text: &str) {
     );
 }
 
-/// Reports that stdout could not be written, for [`ended`] too.
+/// Reports that stdout could not be written, for [`status_after`] too.
 pub(crate) fn written(result: io::Result<()>) {
     // `cgi-session ... | head` closes the pipe when it has seen enough.
     if let Err(failed) = result
@@ -104,11 +142,12 @@ pub(crate) fn written(result: io::Result<()>) {
 }
 
 /// How a program should end whose work has ended so: output that is lost is a failure.
-pub(crate) fn ended(code: ExitCode) -> ExitCode {
-    if code == ExitCode::SUCCESS && IS_OUTPUT_LOST.load(Ordering::Relaxed) {
-        return ExitCode::from(FAILED);
+pub(crate) fn status_after(done: &Result<(), Ended>) -> ExitCode {
+    match done {
+        Ok(()) if IS_OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::from(FAILED),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended(status)) => *status,
     }
-    code
 }
 
 /// Lets warnings of the library appear on stderr.

@@ -13,10 +13,9 @@ mod trace;
 pub mod variables;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 pub use crate::head::Head;
-use crate::report;
+use crate::report::Ended;
 use directory::Directory;
 pub use directory::{is_executable, is_file, is_plain};
 pub use gateway::Gateway;
@@ -56,18 +55,10 @@ pub(crate) struct Arguments {
     documents: Option<PathBuf>,
 }
 
-pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> ExitCode {
+pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> Result<(), Ended> {
     let directory = arguments.listen.storage_file_dir.as_deref();
-    let served = Storage::find(config, directory)
-        .and_then(|storage| {
-            Directory::new(&arguments.programs, arguments.documents.as_deref(), storage)
-        })
-        .and_then(|site| serve(&arguments.listen, site));
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            report::error(&reason);
-            ExitCode::FAILURE
-        }
-    }
+    let storage = Storage::find(config, directory)?;
+    let documents = arguments.documents.as_deref();
+    let site = Directory::new(&arguments.programs, documents, storage)?;
+    Ok(serve(&arguments.listen, site)?)
 }

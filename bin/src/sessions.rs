@@ -5,7 +5,6 @@ use std::env;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use cgi_session::{
@@ -16,37 +15,13 @@ use cgi_session::{
 use crate::account::Account;
 use crate::location::Location;
 use crate::owner;
-use crate::report;
+use crate::report::{self, Ended};
 
 /// The fewest digits that may stand for a session.
 const FEWEST_DIGITS: usize = 6;
 
 /// The values of every application in a session, as they were written.
 pub(crate) type Applications = BTreeMap<String, Values>;
-
-/// Why a command ends early: what was wrong has been said on stderr.
-pub(crate) struct Ended(pub(crate) ExitCode);
-
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
-        Ended(report::failure(&error))
-    }
-}
-
-/// What an operation says that failed (1).
-impl From<String> for Ended {
-    fn from(reason: String) -> Self {
-        Ended::saying(&reason, report::FAILED)
-    }
-}
-
-impl Ended {
-    /// Says on stderr what is wrong.
-    pub(crate) fn saying(line: &str, status: u8) -> Self {
-        report::error(line);
-        Ended(ExitCode::from(status))
-    }
-}
 
 /// Opens the store that the configuration names. Run as root, the program continues as the owner of
 /// the directory.
@@ -185,7 +160,7 @@ pub(crate) fn find(manager: &SessionManager, text: &str) -> Result<SessionDigest
 
 /// Says that there is no such session.
 pub(crate) fn unknown(digest: &str) -> Ended {
-    Ended::saying(&format!("there is no session {digest}"), report::FAILED)
+    format!("there is no session {digest}").into()
 }
 
 /// The values in a record.

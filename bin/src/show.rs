@@ -1,13 +1,12 @@
 //! `cgi-session show`: everything that is stored in one session.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use cgi_session::{Record, SessionDigest, SessionManager, Stored, printable};
 use serde_json::{Map, Value, json};
 
-use crate::report::{self, moment};
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended, moment};
+use crate::sessions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,7 +32,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let manager = sessions::manager(file, None)?;
     let session = match &arguments.digest {
         Some(digest) => sessions::find(&manager, digest)?,
@@ -42,16 +41,14 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
     let Some(stored) = manager.peek(&session)? else {
         return Err(sessions::unknown(session.as_str()));
     };
-    let values: Value = serde_json::from_slice(stored.record.values()).map_err(|error| {
-        let line = format!("cannot read the values of {session}: {error}");
-        Ended::saying(&line, report::FAILED)
-    })?;
+    let values: Value = serde_json::from_slice(stored.record.values())
+        .map_err(|error| format!("cannot read the values of {session}: {error}"))?;
     report::output(&if arguments.json {
         format!("{}\n", object(&manager, &session, &stored, &values))
     } else {
         text(&manager, &session, &stored, &values)
     });
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn of_visitor(manager: &SessionManager) -> Result<SessionDigest, Ended> {

@@ -5,10 +5,9 @@ mod wrapper;
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::ExitCode;
 
-use crate::report;
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended};
+use crate::sessions;
 use crate::values_file::ValuesFile;
 
 const EXAMPLES: &str = "\
@@ -68,14 +67,14 @@ pub(crate) struct Arguments {
     program: Vec<OsString>,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let app = arguments.app.as_deref();
     if let [program, own @ ..] = arguments.program.as_slice() {
         return wrapper::run(program, own, arguments.stream, app, file);
     }
     if ValuesFile::of_wrapper().is_some() {
         // The wrapper has the session, and sends its cookie.
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let manager = sessions::manager_for_writing(file, app)?;
     let mut session = sessions::start(&manager)?;
@@ -84,5 +83,5 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         let cookie = cookie.over_https(sessions::is_https(&manager));
         report::output(&format!("{cookie}\n"));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::unix_seconds;
@@ -12,9 +11,9 @@ use cgi_session::{SessionManager, Stored};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::report::{self, moment, rough};
+use crate::report::{self, Ended, moment, rough};
 use crate::screen::{Screen, Style};
-use crate::sessions::{self, Ended};
+use crate::sessions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,7 +44,7 @@ pub(crate) struct Arguments {
     prometheus: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let manager = sessions::manager(file, None)?;
     let mut counts = Counts::default();
     manager.for_each(|_, stored| {
@@ -63,11 +62,10 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         counts.text(&manager)
     });
     if counts.unreadable == 0 || arguments.prometheus {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let unreadable = report::counted(counts.unreadable, "session");
-    let line = format!("{unreadable} could not be read; cgi-session list says why");
-    Err(Ended::saying(&line, report::FAILED))
+    Err(format!("{unreadable} could not be read; cgi-session list says why").into())
 }
 
 #[derive(Default)]

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
-use std::process::ExitCode;
 
 use cgi_session::{Config, Error, Uninstalled, printable};
 use serde_json::json;
@@ -12,8 +11,7 @@ use crate::account::Account;
 use crate::key_file;
 use crate::location::Location;
 use crate::owner;
-use crate::report::{self, counted};
-use crate::sessions::Ended;
+use crate::report::{self, Ended, counted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +46,7 @@ pub(crate) struct Arguments {
     leave_directory: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let config = Config::find_with(file, &[])?;
     let location = Location::of(&config);
     if location.kind() == "sqlite" {
@@ -73,17 +71,17 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<ExitCode
         done.errors
             .retain(|error| !is_about(error, directory.as_deref()));
     }
-    Ok(report_on(&location, &done, arguments.json))
+    report_on(&location.to_string(), &done, arguments.json)
 }
 
-fn report_on(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode {
+fn report_on(store: &str, done: &Uninstalled, as_json: bool) -> Result<(), Ended> {
     let problems: Vec<_> = done.errors.iter().map(Error::one_line).collect();
     for problem in &problems {
         report::error(problem);
     }
     if as_json {
         let object = json!({
-            "store": location.to_string(),
+            "store": store,
             "sessions": done.sessions,
             "leftAlone": done.foreign,
             "problems": problems,
@@ -95,11 +93,7 @@ fn report_on(location: &Location, done: &Uninstalled, as_json: bool) -> ExitCode
             report::output(&format!("left alone: {}\n", printable(foreign)));
         }
     }
-    ExitCode::from(if problems.is_empty() {
-        0
-    } else {
-        report::FAILED
-    })
+    Ended::unless(problems.is_empty())
 }
 
 /// What would be removed, for people.
@@ -127,28 +121,22 @@ fn ask(what: &str) -> Result<(), Ended> {
     Err(Ended::saying("nothing was removed", report::USAGE))
 }
 
-fn remove_keys(config: &Config, as_json: bool) -> Result<ExitCode, Ended> {
+fn remove_keys(config: &Config, as_json: bool) -> Result<(), Ended> {
     let path = key_file::path(config)?;
     let shown = printable(&path.display().to_string());
     let is_removed = key_file::remove(config)?;
-    let is_left = path.exists();
-    report::output(&if as_json {
-        let left: Vec<_> = is_left.then(|| shown.clone()).into_iter().collect();
-        let object = json!({
-            "store": shown,
-            "sessions": 0,
-            "leftAlone": left,
-            "problems": [],
-        });
-        format!("{object}\n")
-    } else if is_removed {
-        format!("{shown} removed\n")
-    } else if is_left {
-        format!("left alone: {shown}\n")
-    } else {
-        String::new()
-    });
-    Ok(ExitCode::SUCCESS)
+    let mut done = Uninstalled::default();
+    done.foreign.extend(path.exists().then(|| shown.clone()));
+    if as_json {
+        return report_on(&shown, &done, true);
+    }
+    if is_removed {
+        report::output(&format!("{shown} removed\n"));
+    }
+    for left in done.foreign {
+        report::output(&format!("left alone: {left}\n"));
+    }
+    Ok(())
 }
 
 /// Removes the sessions as their owner, and then, as root, the directory: its owner may not be
@@ -158,11 +146,9 @@ fn as_owner(
     config: &Config,
     directory: &Path,
     arguments: &Arguments,
-) -> Result<ExitCode, Ended> {
-    let failed = |error: io::Error, what: &str| {
-        let line = format!("cannot {what} {}: {error}", directory.display());
-        Ended::saying(&line, report::FAILED)
-    };
+) -> Result<(), Ended> {
+    let failed =
+        |error: io::Error, what: &str| format!("cannot {what} {}: {error}", directory.display());
     let is_for_root = owner::is_roots_alone(owner::directory_of(directory));
     let mut command = owner.command(config);
     command.args(["uninstall", "--yes"]);
@@ -177,7 +163,7 @@ fn as_owner(
         .map_err(|error| failed(error, "remove, as its owner, what is in"))?;
     if !status.success() || !is_for_root {
         let code = status.code().and_then(|code| u8::try_from(code).ok());
-        return Ok(ExitCode::from(code.unwrap_or(report::FAILED)));
+        return Ended::with(code.unwrap_or(report::FAILED).into());
     }
     match fs::remove_dir(directory) {
         // What is in it has been listed.
@@ -187,9 +173,9 @@ fn as_owner(
                 ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
             ) =>
         {
-            Err(failed(error, "remove"))
+            Err(failed(error, "remove").into())
         }
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(()),
     }
 }
 

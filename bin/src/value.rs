@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::ExitCode;
 
 use cgi_session::{Error, SessionManager, Values};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-use crate::report;
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended};
+use crate::sessions;
 use crate::values_file::ValuesFile;
 
 const GET_EXAMPLES: &str = "\
@@ -113,24 +112,24 @@ pub(crate) struct Unset {
     key: String,
 }
 
-pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
     let values = match arguments.place.values_file()? {
         Some(file) => file.values()?,
         None => arguments.place.read(file)?,
     };
     let values = values.unwrap_or_default();
     let Some(value) = values.get::<Box<RawValue>>(&arguments.key)? else {
-        return Ok(ExitCode::from(report::FAILED));
+        return Ended::unless(false);
     };
     let text = match serde_json::from_str(value.get()) {
         Ok(Value::String(text)) if !arguments.json => text,
         _ => value.get().to_owned(),
     };
     report::output(&format!("{text}\n"));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<(), Ended> {
     let (key, change) = arguments.change()?;
     let change = |values: &mut Values| change.make(values, &key);
     let (sum, set_cookie) = match arguments.place.values_file()? {
@@ -140,17 +139,17 @@ pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<ExitCode, Ende
     for line in sum.iter().chain(&set_cookie) {
         report::output(&format!("{line}\n"));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<ExitCode, Ended> {
+pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended> {
     let remove = |values: &mut Values| Ok(values.remove(&arguments.key));
     match arguments.place.values_file()? {
         Some(file) => file.change(remove)?,
         // A new session in which nothing was put is not stored, and so gets no cookie.
         None => arguments.place.change(file, remove)?.0,
     };
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// What `set` does with a value.

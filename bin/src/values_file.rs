@@ -13,8 +13,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 
-use crate::report;
-use crate::sessions::Ended;
+use crate::report::Ended;
 use crate::start::child::LONGEST;
 
 /// The variable that names the file. It must not begin with `CGI_SESSION_`, as the keys of the
@@ -100,7 +99,7 @@ impl ValuesFile {
         let _lock = self.lock_for_change()?;
         let Some(mut values) = self.values()? else {
             let line = "this program has ended its session; nothing can be put in any more";
-            return Err(Ended::saying(line, report::FAILED));
+            return Err(line.to_owned().into());
         };
         let result = change(&mut values)?;
         let written = self.write(&values);
@@ -121,7 +120,7 @@ impl ValuesFile {
         if self.directory().join(STORED).exists() {
             let line = "the header block is out, and with --stream the session is stored by then: nothing can be \
                 changed any more";
-            return Err(Ended::saying(line, report::FAILED));
+            return Err(line.to_owned().into());
         }
         Ok(lock)
     }
@@ -129,17 +128,16 @@ impl ValuesFile {
     /// As [`ValuesFile::read`], for a command.
     pub(crate) fn values(&self) -> Result<Option<Values>, Ended> {
         let read = self.read().map_err(|error| self.failed("read", &error))?;
-        read.map_err(|unfit| {
-            let unfit = io::Error::new(ErrorKind::InvalidData, unfit.reason);
-            self.failed("read", &unfit)
-        })
+        Ok(read.map_err(|unfit| self.failed("read", &unfit))?)
     }
 
     /// Deletes the file, so that the session ends.
     pub(crate) fn destroy(&self) -> Result<(), Ended> {
         let _lock = self.lock_for_change()?;
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.failed("delete", &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(self.failed("delete", &error).into())
+            }
             _ => Ok(()),
         }
     }
@@ -168,13 +166,12 @@ impl ValuesFile {
         }
     }
 
-    fn failed(&self, action: &str, error: &io::Error) -> Ended {
+    fn failed(&self, action: &str, error: &impl fmt::Display) -> String {
         let path = self.path.display();
-        let line = format!(
+        format!(
             "cannot {action} {path}, which {VARIABLE} names: {error}; \
              outside of cgi-session start PROGRAM unset {VARIABLE}"
-        );
-        Ended::saying(&line, report::FAILED)
+        )
     }
 }
 

@@ -91,10 +91,14 @@ pub(crate) struct Summary<'a> {
 }
 
 impl Summary<'_> {
+    pub(crate) fn store(&self) -> Location {
+        Location::of(self.config)
+    }
+
     /// `/var/lib/cgi-session: 3 sessions deleted (3.00 KiB), 12 live; 0.02 s`
     pub(crate) fn line(&self) -> String {
         let report = self.report;
-        let store = Location::of(self.config);
+        let store = self.store();
         if report.already_running {
             return format!("{store}: another clean-up is running; nothing done\n");
         }
@@ -129,7 +133,7 @@ impl Summary<'_> {
     pub(crate) fn json(&self, entries: Option<Vec<Value>>) -> String {
         let report = self.report;
         let mut object = json!({
-            "store": Location::of(self.config).to_string(),
+            "store": self.store().to_string(),
             "storageFileDir": self.config.get("storageFileDir"),
             "dryRun": entries.is_some(),
             "alreadyRunning": report.already_running,

@@ -7,8 +7,8 @@ use cgi_session::{Config, Origin, SessionManager};
 
 use crate::account::Account;
 use crate::location::Location;
-use crate::report;
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended};
+use crate::sessions;
 
 /// A password in the environment is of use where only one of the stores needs one.
 const PASSWORD: &str = "databasePassword";
@@ -36,8 +36,7 @@ impl Stores {
             return Err(Ended::saying(&line, report::USAGE));
         }
         if old.is_missing() {
-            let line = format!("there are no sessions to copy: {old} does not exist");
-            return Err(Ended::saying(&line, report::FAILED));
+            return Err(format!("there are no sessions to copy: {old} does not exist").into());
         }
         // What is there already is not to be evicted.
         let to = to.set("whenFull", "refuse")?;

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use cgi_session::{Config, Program, Request, Response, SessionId, SessionManager, Values};
 use http::header::SET_COOKIE;
@@ -15,10 +15,11 @@ use serde_json::value::RawValue;
 
 use super::child::{self, Outcome};
 use crate::head::Head;
+use crate::owner;
 use crate::private::{self, PrivateDirectory};
-use crate::sessions::{self, Ended};
+use crate::report::{self, Ended};
+use crate::sessions;
 use crate::values_file::{self, Unfit, ValuesFile};
-use crate::{owner, report};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -32,7 +33,7 @@ pub(super) fn run(
     streams: bool,
     app: Option<&str>,
     file: Option<&Path>,
-) -> Result<ExitCode, Ended> {
+) -> Result<(), Ended> {
     if env::var_os("REQUEST_METHOD").is_none() {
         let shown = program.to_string_lossy();
         let line = format!(
@@ -45,7 +46,7 @@ pub(super) fn run(
     let found = Config::find_with(file, &[]);
     let refused = found.map_or(Ok(()), |config| owner::act_as_owner(&config));
     let maker = manager_maker(file.map(Path::to_owned), app.map(str::to_owned));
-    Ok(Program::new().manager(maker).run(|request: &mut Request| {
+    Ended::with(Program::new().manager(maker).run(|request: &mut Request| {
         refused.clone()?;
         answer(request, program, arguments, streams)
     }))
