@@ -28,8 +28,8 @@ pub struct DatabaseUrl {
     pub password: Option<String>,
     /// The hosts and their ports, none where nothing stands between `//` and `/`.
     pub hosts: Vec<(String, Option<u16>)>,
-    /// What stands behind the first `/`.
-    pub path: String,
+    /// What stands behind the first `/`, and between each further two.
+    pub path: Vec<String>,
     /// Each parameter once.
     pub parameters: Vec<(String, String)>,
 }
@@ -77,6 +77,7 @@ impl Grammar {
             return Err("nothing may stand behind a #".to_owned());
         }
         let user = decoded(url.username())?;
+        let path = url.path().strip_prefix('/').unwrap_or_default();
         Ok(DatabaseUrl {
             scheme,
             user: Some(user).filter(|user| !user.is_empty()),
@@ -85,7 +86,7 @@ impl Grammar {
                 "" => Vec::new(),
                 _ => hosts.split(',').map(host).collect::<Result<_, _>>()?,
             },
-            path: decoded(url.path().strip_prefix('/').unwrap_or_default())?,
+            path: path.split('/').map(decoded).collect::<Result<_, _>>()?,
             parameters: parameters(&url, (self.parameters)(scheme))?,
         })
     }
@@ -120,11 +121,20 @@ fn host(text: &str) -> Result<(String, Option<u16>), String> {
         Some(host) => decoded(&host.to_string())?,
         None => return Err("one of its hosts is empty".to_owned()),
     };
+    Ok((of_a_server(host)?, url.port()))
+}
+
+/// A host, unless its address is that of no server.
+///
+/// # Errors
+///
+/// When it is a wildcard address.
+pub fn of_a_server(host: String) -> Result<String, String> {
     let address = host.parse::<IpAddr>();
     if address.is_ok_and(|address| address.is_unspecified()) {
         return Err("a wildcard address is no address of a server".to_owned());
     }
-    Ok((host, url.port()))
+    Ok(host)
 }
 
 /// The crate's words for what is wrong quote nothing.

@@ -202,13 +202,12 @@ fn understand(
     // One answer less to be waited for.
     let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
     let mut of_sentinel = settings.clone();
-    let (mut database, mut service) = (url.path.as_str(), "");
-    match kind {
-        "unix" => database = "",
-        "sentinel" => (service, database) = database.split_once('/').unwrap_or((database, "")),
-        _ => {}
-    }
-    for (name, value) in &url.parameters {
+    let (service, mut database) = match (kind, &url.path[..]) {
+        ("unix", _) => ("", String::new()),
+        ("sentinel", [service, path @ ..]) => (service.as_str(), path.join("/")),
+        (_, path) => ("", path.join("/")),
+    };
+    for (name, value) in url.parameters {
         match name.as_str() {
             "db" => database = value,
             "user" => settings = settings.set_username(value),
@@ -230,7 +229,7 @@ fn understand(
         settings = settings.set_password(password);
     }
     let address = match (kind, &hosts[..]) {
-        ("unix", []) => ConnectionAddr::Unix(format!("/{}", url.path).into()),
+        ("unix", []) => ConnectionAddr::Unix(format!("/{}", url.path.join("/")).into()),
         ("unix", _) => return Err("a Unix socket has no host".to_owned()),
         (_, []) => return Err("it names no host".to_owned()),
         ("", [_, _, ..]) => return Err("it names several hosts".to_owned()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cgi_session::{Config, Result};
 use cgi_session_kit::access;
-use cgi_session_kit::url::{DatabaseUrl, Grammar};
+use cgi_session_kit::url::{DatabaseUrl, Grammar, of_a_server};
 
 use super::engine::{Failure, Kind};
 
@@ -66,6 +66,12 @@ fn understand(url: DatabaseUrl, config: &Config, scheme: &Scheme) -> Result<Addr
     if has_several && !scheme.several_hosts {
         return Err("it names several hosts".to_owned());
     }
+    for (one, other) in [("sslmode", "ssl-mode"), ("host", "socket")] {
+        let has = |name| url.parameters.iter().any(|(known, _)| known == name);
+        if has(one) && has(other) {
+            return Err(format!("{one} and {other} are one parameter"));
+        }
+    }
     let mut address = Address {
         scheme: scheme.grammar.schemes[0],
         places: Vec::new(),
@@ -73,7 +79,7 @@ fn understand(url: DatabaseUrl, config: &Config, scheme: &Scheme) -> Result<Addr
         options: None,
         user: url.user,
         password: url.password,
-        database: url.path,
+        database: url.path.join("/"),
         config: config.clone(),
         is_encrypted: false,
     };
@@ -97,7 +103,7 @@ fn understand(url: DatabaseUrl, config: &Config, scheme: &Scheme) -> Result<Addr
                         host,
                         Some(value.parse().map_err(|_| "the port is no number")?),
                     ),
-                    _ => (value, port),
+                    _ => (of_a_server(value)?, port),
                 });
             }
         }

@@ -59,6 +59,7 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
         "redis+sentinel://127.0.0.1:26379,redis.example,[::1]:26380/my-master/0",
         "redis+sentinel://ada:s3cret@h/mymaster/2?sentinelUser=eve&sentinelPass=s3cret",
         "valkey+sentinel://h/mymaster",
+        "redis+sentinel://h/a%2Fb/1",
     ] {
         assert!(RedisStore::new(&config(url, &[])).is_ok(), "{url}");
     }
