@@ -328,9 +328,7 @@ impl Session {
     /// ```
     /// # use std::time::Duration;
     /// # use cgi_session::{Config, SessionManager};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let config = Config::new().set("storageFileDir", directory.path())?;
-    /// # let manager = SessionManager::new(config)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// let mut session = manager.start(b"")?;
     /// session.set_user(Some("ada"))?;
     /// session.set_cookie_life(Some(Duration::from_secs(30 * 24 * 3600)));
@@ -358,9 +356,7 @@ impl Session {
     /// ```
     /// # use std::time::Duration;
     /// # use cgi_session::{Config, SessionManager};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let config = Config::new().set("storageFileDir", directory.path())?;
-    /// # let manager = SessionManager::new(config)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// let recently = Duration::from_secs(10 * 60);
     /// let mut session = manager.start(b"")?;
     /// session.set_user(Some("ada"))?;

@@ -340,63 +340,29 @@ mod tests {
     use super::*;
     use crate::config::MAX_KEY_LENGTH;
 
-    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
-
-    fn none() -> Namespaces {
-        Namespaces::new("", MAX_KEY_LENGTH)
-    }
-
-    fn read(text: &[u8], now: SystemTime) -> serde_json::Result<Namespaces> {
-        Namespaces::from_json(text, "", MAX_KEY_LENGTH, now)
-    }
-
-    fn again(applications: &Namespaces) -> Namespaces {
-        read(&applications.to_json(0).unwrap(), NOW).unwrap()
+    fn read(text: &[u8], app: &str) -> serde_json::Result<Namespaces> {
+        Namespaces::from_json(text, app, MAX_KEY_LENGTH, SystemTime::UNIX_EPOCH)
     }
 
     #[test]
     fn a_name_that_stands_twice_is_not_read() {
-        assert!(read(br#"{"":{"a":1,"a":2}}"#, NOW).is_err());
-        assert!(read(br#"{"":{},"":{"a":2}}"#, NOW).is_err());
+        assert!(read(br#"{"":{"a":1,"a":2}}"#, "").is_err());
+        assert!(read(br#"{"":{},"":{"a":2}}"#, "").is_err());
     }
 
     #[test]
     fn an_application_without_values_leaves_no_trace() {
-        let mut applications = none();
+        let mut applications = Namespaces::new("", MAX_KEY_LENGTH);
         applications.namespace("shop").unwrap();
         assert!(applications.is_empty());
         assert_eq!(applications.to_json(0).unwrap(), b"{}");
     }
 
     #[test]
-    fn a_reserved_name_stays_out_of_reach_in_later_requests_until_it_is_given_up() {
-        let mut applications = none();
-        let auth = applications.reserve("auth").unwrap();
-        assert!(
-            matches!(applications.namespace("auth"), Err(Error::Reserved(name)) if name == "auth")
-        );
-        assert!(matches!(
-            applications.reserve("auth"),
-            Err(Error::Reserved(_))
-        ));
-        applications.reserved(&auth).insert("user", "ada").unwrap();
-
-        let mut later = again(&applications);
-        assert!(matches!(later.namespace("auth"), Err(Error::Reserved(_))));
-        assert!(matches!(later.namespace("@auth"), Err(Error::Key { .. })));
-        assert_eq!(later.names().count(), 0);
-        let auth = later.reserve("auth").unwrap();
-        let user: String = later.reserved(&auth).require("user").unwrap();
-        assert_eq!((auth.name(), &*user), ("auth", "ada"));
-        later.unreserve(&auth);
-        assert!(later.namespace("auth").unwrap().is_empty());
-    }
-
-    #[test]
     fn the_own_namespace_stands_in_the_order_of_the_names() {
         let text = br#"{"":{"a":1},"shop":{"b":2},"x":{"c":3}}"#;
         for app in ["", "shop", "x", "y"] {
-            let read = Namespaces::from_json(text, app, MAX_KEY_LENGTH, NOW).unwrap();
+            let read = read(text, app).unwrap();
             assert_eq!(read.to_json(0).unwrap(), text, "{app}");
             assert!(!read.has_changed());
         }
@@ -405,26 +371,7 @@ mod tests {
     #[test]
     fn notes_of_a_later_release_are_kept() {
         let text = br#"{"":{"a":1},"@":{"csrfToken":"t","later":[{"x":1.50}]}}"#;
-        let applications = read(text, NOW).unwrap();
+        let applications = read(text, "").unwrap();
         assert_eq!(applications.to_json(0).unwrap(), text);
-    }
-
-    #[test]
-    fn notes_come_back_as_they_were_and_none_leave_no_trace() {
-        let mut applications = none();
-        let life = std::time::Duration::from_secs(60);
-        applications
-            .namespace("shop")
-            .unwrap()
-            .insert_for("offer", 1, life)
-            .unwrap();
-        applications.notes.csrf_token = Some("token".to_owned());
-        let later = again(&applications);
-        assert_eq!(later.to_json(0).unwrap(), applications.to_json(0).unwrap());
-        let much_later = SystemTime::now() + 2 * life;
-        let mut over = read(&applications.to_json(0).unwrap(), much_later).unwrap();
-        assert!(over.namespace("shop").unwrap().is_empty());
-        over.notes.csrf_token = None;
-        assert_eq!(over.to_json(0).unwrap(), b"{}");
     }
 }

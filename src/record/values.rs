@@ -28,9 +28,7 @@ pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;
 ///
 /// ```
 /// # use cgi_session::{Config, SessionManager};
-/// # let directory = tempfile::tempdir()?;
-/// # let config = Config::new().set("storageFileDir", directory.path())?;
-/// # let manager = SessionManager::new(config)?;
+/// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
 /// let mut session = manager.start(b"")?;
 /// session.insert("pageViews", 3)?;
 /// assert_eq!(session.get::<u64>("pageViews")?, Some(3));
@@ -133,9 +131,7 @@ impl Values {
     /// ```
     /// # use cgi_session::{Config, SessionManager};
     /// # use std::time::Duration;
-    /// # let directory = tempfile::tempdir()?;
-    /// # let config = Config::new().set("storageFileDir", directory.path())?;
-    /// # let manager = SessionManager::new(config)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// let mut session = manager.start(b"")?;
     /// session.insert_for("code", 4711, Duration::from_secs(300))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -210,9 +206,7 @@ impl Values {
     /// ```
     /// # use cgi_session::{Config, SessionManager};
     /// # use serde::{Deserialize, Serialize};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let config = Config::new().set("storageFileDir", directory.path())?;
-    /// # let manager = SessionManager::new(config)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// #[derive(Default, Serialize, Deserialize)]
     /// #[serde(default, rename_all = "camelCase")]
     /// struct Visit {

@@ -20,9 +20,7 @@ const EACH_TRIES: u64 = 3;
 /// ```
 /// # use std::ops::ControlFlow;
 /// # use cgi_session::{Config, SessionManager};
-/// # let directory = tempfile::tempdir()?;
-/// # let config = Config::new().set("storageFileDir", directory.path())?;
-/// let manager = SessionManager::new(config)?;
+/// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
 /// # let mut session = manager.start(b"")?;
 /// # session.insert("pageViews", 3)?;
 /// # session.commit()?;

@@ -163,8 +163,7 @@ impl SessionManager {
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let manager = SessionManager::new(Config::new().set("storageFileDir", directory.path())?)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// let (views, set_cookie) = manager.update(b"", |session| {
     ///     let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
     ///     session.insert("pageViews", views)?;

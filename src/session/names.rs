@@ -11,9 +11,7 @@ impl Session {
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let config = Config::new().set("storageFileDir", directory.path())?;
-    /// # let manager = SessionManager::new(config)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// let mut session = manager.start(b"")?;
     /// session.insert("name", "the page's")?;
     /// session.application("shop")?.insert("name", "the shop's")?;

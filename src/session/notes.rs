@@ -74,9 +74,7 @@ impl Session {
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
-    /// # let directory = tempfile::tempdir()?;
-    /// # let config = Config::new().set("storageFileDir", directory.path())?;
-    /// # let manager = SessionManager::new(config)?;
+    /// # let manager = SessionManager::new(Config::new().set("storageType", "ram")?)?;
     /// let mut session = manager.start(b"")?;
     /// session.flash("notice", "The order is on its way.")?;
     /// assert_eq!(session.flashed::<String>("notice")?, None); // not in this request

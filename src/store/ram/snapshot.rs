@@ -302,21 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_reads_back_what_it_wrote() {
-        let found = parse(&text()).ok().unwrap();
-        assert_eq!(found.len(), 3);
-        for ((session, stored), n) in found.iter().zip(1u8..) {
-            assert_eq!(session.as_str().as_bytes(), [b'0' + n; 64]);
-            let since = stored.last_access.duration_since(UNIX_EPOCH).unwrap();
-            assert_eq!(since.as_millis(), 1_767_225_600_123);
-            let values = format!("{{\"\":{{\n\"n\":{n}}}}}");
-            assert_eq!(stored.record.values(), values.as_bytes());
-        }
-    }
-
-    #[test]
     fn no_part_of_a_snapshot_passes_for_the_whole() {
         let text = text();
+        assert_eq!(parse(&text).map(|found| found.len()).ok(), Some(3));
         for length in 0..text.len() {
             assert!(parse(&text[..length]).is_err(), "{length} bytes");
         }
@@ -332,23 +320,6 @@ mod tests {
                 text[at] ^= 1 << bit;
                 assert!(parse(&text).is_err(), "bit {bit} of byte {at}");
             }
-        }
-    }
-
-    #[test]
-    fn a_later_version_is_told_from_rubbish() {
-        let later = parse(b"{\"v\":2}\nwhatever it holds").err();
-        assert_eq!(later, Some(Unusable::LaterVersion(2)));
-        for text in [
-            &b""[..],
-            b"\n",
-            b"{}\n",
-            b"rubbish\n",
-            b"[]\n",
-            b"{\"v\":1}\n",
-        ] {
-            let error = parse(text).err();
-            assert!(matches!(error, Some(Unusable::Damaged(_))), "{text:?}");
         }
     }
 }
