@@ -12,7 +12,10 @@ mod storage;
 mod trace;
 pub mod variables;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 pub use crate::head::Head;
 use crate::report::Ended;
@@ -28,18 +31,19 @@ Examples:
   cgi-session serve --programs ~/site
   cgi-session serve --programs ~/cgi-bin --port 0 --storage-file-dir /tmp/sessions
 
-Executable files are CGI programs, each request a process of its own; what is behind their name in
-the path is PATH_INFO. Other pages, scripts, styles, images and text are served as they are, index.html or
+Executable files are CGI programs, each request a process of its own; the rest of the path after their
+name is PATH_INFO. Other pages, scripts, styles, images and text are served as they are, index.html or
 index.cgi for a directory. Names that begin with a dot, links, and files of other kinds are not served.
-With --documents, what is not among the programs is looked for there, and nothing of it is run. The
-programs find their sessions in the configuration of this command.
+Files of --documents are never run.
 
-Each request is a line: its status, how long the answer took to begin, the first digits of its
-session's digest, and what was asked for; what its session holds now is below it, if that has
-changed. What a program writes to stderr is printed, too, and is on the page when it gives no answer.
+Programs get the variables of the request and, of this command's environment, PATH, CGI_SESSION_* and
+those of --env, which replace the request's: --env HTTPS=on. They use the configuration of this command.
 
-It ends when it is interrupted (Ctrl-C). It is for trying out: for visitors, install the programs
-behind a web server.";
+Each request is a line: its status, the time to the beginning of the answer, the first digits of its
+session's digest, and what was asked for; below it are the session's values, if they have changed.
+What a program writes to stderr is printed, and is on the page when it gives no answer.
+
+Ctrl-C ends it. It is for trying out: for visitors, install the programs behind a web server.";
 
 /// Serve a directory of your own CGI programs and files on this machine: for trying out
 #[derive(Debug, clap::Args)]
@@ -53,12 +57,15 @@ pub(crate) struct Arguments {
     /// The directory of files that are no programs.
     #[arg(long, value_name = "DIR")]
     documents: Option<PathBuf>,
+    /// Give programs this variable, without =VALUE that of this command's environment; may be repeated.
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(|text| variables::given(&text)))]
+    env: Vec<(OsString, OsString)>,
 }
 
 pub(crate) fn run(arguments: &Arguments, config: Option<&Path>) -> Result<(), Ended> {
     let directory = arguments.listen.storage_file_dir.as_deref();
     let storage = Storage::find(config, directory)?;
     let documents = arguments.documents.as_deref();
-    let site = Directory::new(&arguments.programs, documents, storage)?;
+    let site = Directory::new(&arguments.programs, documents, &arguments.env, storage)?;
     Ok(serve(&arguments.listen, site)?)
 }

@@ -16,6 +16,7 @@ use testkit::tools::{Finished, Site, set_mode};
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
+    pub(crate) first_page: String,
     output: Receiver<String>,
     site: Site,
 }
@@ -40,6 +41,11 @@ impl Server {
             ("begin/index.html", script, 0o755),
             ("shop/.hidden/notes.txt", "secret", 0o644),
             ("source.py", "print('secret')", 0o644),
+            (
+                "environment",
+                "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env\n",
+                0o755,
+            ),
             ("silent", "#!/bin/sh\n", 0o755),
             ("loud", &format!("{loud}exit 3\n"), 0o755),
             (
@@ -64,6 +70,15 @@ impl Server {
     /// Serves these programs with the sessions of a site.
     pub(crate) fn of(site: Site, programs: &Path) -> Self {
         let mut command = site.about("serve");
+        command.env("GIVEN", "here").env("KEPT_BACK", "here");
+        command.args([
+            "--env",
+            "GIVEN",
+            "--env",
+            "REMOTE_USER=ada=1",
+            "--env",
+            "EMPTY=",
+        ]);
         command.args(["--port", "0", "--programs"]).arg(programs);
         let documents = site.parent().join("documents");
         if documents.exists() {
@@ -76,11 +91,13 @@ impl Server {
         let greeting: String = (0..3).map(|_| next(&output)).collect();
         let directory = site.directory.to_str().unwrap();
         assert!(greeting.contains(directory), "{greeting}");
-        let (_, address) = greeting.split_once("http://").unwrap();
-        let address = address.split('/').next().unwrap().to_owned();
+        let (_, url) = greeting.split_once("http://").unwrap();
+        let (address, page) = url.split_once('/').unwrap();
+        let (address, first_page) = (address.to_owned(), page.split(' ').next().unwrap().into());
         Server {
             child,
             address,
+            first_page,
             output,
             site,
         }
@@ -157,6 +174,21 @@ fn executable_files_are_programs_that_find_the_sessions() {
     server.answers("GET /begin/", "201", "/begin/||");
     server.answers("GET /shop", "301", "location: /shop/\r\n");
     server.answers("GET /silent", "502", "gave no answer");
+}
+
+#[test]
+fn programs_get_of_the_environment_what_the_command_line_names() {
+    let server = Server::start();
+    assert_eq!(server.first_page, "detached");
+    let answer = server.ask("GET /environment", "");
+    let lines = "GIVEN=here REMOTE_USER=ada=1 EMPTY= PATH= REQUEST_METHOD=GET";
+    for line in lines.split(' ') {
+        assert!(answer.contains(&format!("\n{line}")), "{line}: {answer}");
+    }
+    assert!(!answer.contains("KEPT_BACK"), "{answer}");
+    let arguments = ["serve", "--programs", ".", "--env", "ABSENT"];
+    let refused = server.site.run(&arguments).exits_with(2);
+    refused.complains("write NAME=VALUE");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! [`Directory`]: a directory of CGI programs and files as a site.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -50,6 +50,8 @@ const INDEXES: [&str; 2] = ["index.html", "index.cgi"];
 pub(super) struct Directory {
     root: PathBuf,
     documents: Option<PathBuf>,
+    /// What programs get besides the variables of a request.
+    variables: Vec<(OsString, OsString)>,
     storage: Storage,
     gateway: Gateway,
 }
@@ -67,12 +69,18 @@ impl Directory {
     pub(super) fn new(
         programs: &Path,
         documents: Option<&Path>,
+        variables: &[(OsString, OsString)],
         storage: Storage,
     ) -> Result<Self, String> {
         let documents = documents.map(|directory| existing("--documents", directory));
         Ok(Directory {
             root: existing("--programs", programs)?,
             documents: documents.transpose()?,
+            variables: variables
+                .iter()
+                .cloned()
+                .chain(storage.variables())
+                .collect(),
             storage,
             gateway: Gateway::default(),
         })
@@ -92,7 +100,8 @@ impl Directory {
         command.env("DOCUMENT_ROOT", documents);
         command.current_dir(file.parent().unwrap_or(&self.root));
         command.stderr(Stdio::piped());
-        command.envs(self.storage.variables()).envs(variables);
+        // In this order: the last of several variables of one name counts.
+        command.envs(variables).envs(self.variables.iter().cloned());
         let answer = self.gateway.run(command, &parts.method, body).await;
         answer.map_err(|failure| failure.of_program(script))
     }
@@ -146,6 +155,16 @@ impl Site for Directory {
             self.root.display(),
             Location::of(self.storage.config())
         )
+    }
+
+    fn first_page(&self) -> Option<String> {
+        if matches!(find(&self.root, "/"), Found::File(..)) {
+            return None;
+        }
+        let entries = fs::read_dir(&self.root).ok()?.flatten();
+        let programs = entries.filter(|it| is_file(&it.path()) && is_executable(&it.path()));
+        let names = programs.filter_map(|program| program.file_name().into_string().ok());
+        names.filter(|name| is_plain(name)).min()
     }
 
     async fn answer(

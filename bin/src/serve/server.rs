@@ -44,6 +44,11 @@ pub trait Site: Send + Sync + 'static {
     /// What is served and where its sessions are, in two lines.
     fn greeting(&self) -> String;
 
+    /// The name of the page to open first, where `/` has none.
+    fn first_page(&self) -> Option<String> {
+        None
+    }
+
     /// Answers a request.
     fn answer(
         &self,
@@ -70,7 +75,7 @@ pub fn serve(listen: &Listen, site: impl Site) -> Result<(), String> {
         let address = SocketAddr::new(listen.address, listen.port);
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| cannot_listen(address, &error))?;
-        announce(&site.greeting(), &listener)?;
+        announce(&site, &listener)?;
         tokio::select! {
             () = accept(listener, Arc::new(site)) => Ok(()),
             interrupted = tokio::signal::ctrl_c() => {
@@ -90,7 +95,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen on {address}: {error}{remedy}")
 }
 
-fn announce(greeting: &str, listener: &TcpListener) -> Result<(), String> {
+fn announce(site: &impl Site, listener: &TcpListener) -> Result<(), String> {
     let address = listener
         .local_addr()
         .map_err(|error| format!("cannot learn the address: {error}"))?;
@@ -101,7 +106,8 @@ fn announce(greeting: &str, listener: &TcpListener) -> Result<(), String> {
             address.ip()
         );
     }
-    let text = format!("{greeting}Open http://{address}/ and press Ctrl-C here to end it.\n");
+    let (greeting, page) = (site.greeting(), site.first_page().unwrap_or_default());
+    let text = format!("{greeting}Open http://{address}/{page} and press Ctrl-C here to end it.\n");
     // The output may be closed.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())

@@ -11,6 +11,17 @@ use percent_encoding::percent_decode_str;
 
 use super::reply::{Connection, Failure};
 
+/// A variable as a command line gives it: `NAME=VALUE`, or the `NAME` of one in the environment.
+pub(super) fn given(text: &OsStr) -> Result<(OsString, OsString), &'static str> {
+    let mut parts = text.as_bytes().splitn(2, |byte| *byte == b'=');
+    let mut part = || parts.next().map(|part| OsStr::from_bytes(part).to_owned());
+    let name = part().filter(|name| !name.is_empty());
+    let name = name.ok_or("it begins with the variable's name")?;
+    let value = part().or_else(|| std::env::var_os(&name));
+    let value = value.ok_or("the environment has no such variable; write NAME=VALUE")?;
+    Ok((name, value))
+}
+
 /// The variables of one request, for the program `script` and the path behind it, both as the request has them: encoded.
 ///
 /// # Errors
@@ -73,16 +84,10 @@ pub fn of(
 fn headers(headers: &HeaderMap) -> impl Iterator<Item = (OsString, OsString)> + '_ {
     headers.keys().filter_map(|name| {
         let variable = variable(name.as_str())?;
-        let separator: &[u8] = if name == http::header::COOKIE {
-            b"; "
-        } else {
-            b", "
-        };
-        let values: Vec<&[u8]> = headers
-            .get_all(name)
-            .iter()
-            .map(http::HeaderValue::as_bytes)
-            .collect();
+        let is_cookie = name == http::header::COOKIE;
+        let separator: &[u8] = if is_cookie { b"; " } else { b", " };
+        let values = headers.get_all(name).iter();
+        let values: Vec<_> = values.map(http::HeaderValue::as_bytes).collect();
         let value = values.join(separator);
         Some((variable.into(), OsStr::from_bytes(&value).to_owned()))
     })
@@ -110,54 +115,46 @@ mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
 
-    fn shown(fields: &[(&'static str, &'static [u8])]) -> Vec<(OsString, OsString)> {
+    #[track_caller]
+    fn become_variables(fields: &[(&'static str, &'static [u8])], expected: &[(&str, &[u8])]) {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
             let value = HeaderValue::from_bytes(value).unwrap();
             map.append(HeaderName::from_static(name), value);
         }
-        headers(&map).collect()
-    }
-
-    #[track_caller]
-    fn becomes(fields: &[(&'static str, &'static [u8])], name: &str, value: &[u8]) {
-        let expected = (name.into(), OsStr::from_bytes(value).to_owned());
-        assert_eq!(shown(fields), [expected]);
-    }
-
-    #[test]
-    fn several_cookie_headers_are_one_variable() {
-        becomes(
-            &[("cookie", b"a=1"), ("cookie", b"b=2")],
-            "HTTP_COOKIE",
-            b"a=1; b=2",
-        );
-        becomes(
-            &[("accept", b"x"), ("accept", b"y")],
-            "HTTP_ACCEPT",
-            b"x, y",
-        );
+        let mut shown: Vec<_> = headers(&map).collect();
+        shown.sort();
+        let expected = expected.iter();
+        let expected = expected.map(|(name, value)| (name.into(), OsStr::from_bytes(value).into()));
+        assert_eq!(shown, expected.collect::<Vec<_>>());
     }
 
     #[test]
-    fn bytes_that_are_not_utf_8_arrive_as_they_came() {
-        becomes(&[("user-agent", b"caf\xe9")], "HTTP_USER_AGENT", b"caf\xe9");
-    }
-
-    #[test]
-    fn the_bodys_type_and_length_have_names_of_their_own() {
-        becomes(
-            &[("content-type", b"text/plain")],
-            "CONTENT_TYPE",
-            b"text/plain",
+    fn each_field_is_one_variable_of_the_bytes_that_came() {
+        become_variables(
+            &[
+                ("cookie", b"a=1"),
+                ("accept", b"x"),
+                ("user-agent", b"caf\xe9"),
+                ("content-type", b"text/plain"),
+                ("content-length", b"3"),
+                ("cookie", b"b=2"),
+                ("accept", b"y"),
+            ],
+            &[
+                ("CONTENT_LENGTH", b"3"),
+                ("CONTENT_TYPE", b"text/plain"),
+                ("HTTP_ACCEPT", b"x, y"),
+                ("HTTP_COOKIE", b"a=1; b=2"),
+                ("HTTP_USER_AGENT", b"caf\xe9"),
+            ],
         );
-        becomes(&[("content-length", b"3")], "CONTENT_LENGTH", b"3");
     }
 
     #[test]
     fn a_field_that_could_pass_for_something_else_is_left_out() {
         for name in ["proxy", "x_forwarded_for", "content_length"] {
-            assert_eq!(shown(&[(name, b"1")]), [], "{name}");
+            become_variables(&[(name, b"1")], &[]);
         }
     }
 }
