@@ -8,6 +8,13 @@ mod sites;
 use crate::server::Server;
 use driver::Browser;
 
+/// Runs a test in a browser on a demo site of its own, if there is a browser.
+fn in_browser(test: impl FnOnce(Browser, Server)) {
+    if let Some(browser) = Browser::start() {
+        test(browser, Server::start());
+    }
+}
+
 #[track_caller]
 fn log_in(browser: &mut Browser, server: &Server, name: &str, password: &str) {
     browser.go(&server.url("/cgi-bin/login"));

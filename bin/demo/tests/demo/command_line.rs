@@ -15,17 +15,9 @@ fn fails(mut command: Command) -> String {
 #[test]
 fn it_says_that_it_is_for_trying_out_and_where_the_sessions_live() {
     let server = Server::start();
-    assert!(
-        server.greeting.contains("for trying out"),
-        "{}",
-        server.greeting
-    );
-    let directory = server.path("sessions");
-    assert!(
-        server.greeting.contains(directory.to_str().unwrap()),
-        "{}",
-        server.greeting
-    );
+    let (greeting, directory) = (&server.greeting, server.path("sessions"));
+    assert!(greeting.contains("for trying out"), "{greeting}");
+    assert!(greeting.contains(directory.to_str().unwrap()), "{greeting}");
 }
 
 #[test]
@@ -45,20 +37,15 @@ fn a_taken_port_is_an_error_that_names_the_option() {
         .args(["serve", "--port", port, "--storage-file-dir"])
         .arg(server.path("other"));
     let reason = fails(second);
-    assert!(
-        reason.contains(&server.address) && reason.contains("--port"),
-        "{reason}"
-    );
+    assert!(reason.contains(&server.address), "{reason}");
+    assert!(reason.contains("--port"), "{reason}");
 }
 
 #[test]
 fn a_checkout_needs_no_configuration() {
     let server = Server::launch(|_, _| {});
-    assert!(
-        server.greeting.contains("cgi-session-demo/sessions"),
-        "{}",
-        server.greeting
-    );
+    let greeting = &server.greeting;
+    assert!(greeting.contains("cgi-session-demo/sessions"), "{greeting}");
     assert_eq!(server.visitor().get("/cgi-bin/counter").views(), 1);
 }
 
@@ -76,24 +63,14 @@ fn an_installed_binary_without_a_directory_says_what_to_pass() {
     let mut command = program(&installed);
     command.args(["serve", "--port", "0"]);
     let reason = fails(command);
-    assert!(
-        reason.contains("--storage-file-dir") && reason.contains("--config"),
-        "{reason}"
-    );
+    for option in ["--storage-file-dir", "--config"] {
+        assert!(reason.contains(option), "{reason}");
+    }
 }
 
 #[test]
 fn the_global_configuration_file_counts() {
-    let server = Server::launch(|command, directory| {
-        let file = directory.join("site.ini");
-        let sessions = directory.join("sessions");
-        let text = format!(
-            "[session]\nstorageFileDir = {}\ncookieName = ours\n",
-            sessions.display()
-        );
-        std::fs::write(&file, text).unwrap();
-        command.arg("--config").arg(file);
-    });
+    let server = Server::with_settings("cookieName = ours");
     let visitor = server.visitor();
     let page = visitor.get("/cgi-bin/counter");
     assert!(page.set_cookie[0].starts_with("ours="), "{page:?}");
@@ -115,13 +92,8 @@ fn a_wrong_configuration_is_told_at_the_start() {
 #[test]
 fn other_machines_are_warned_of_and_loopback_is_not() {
     for (address, is_warned_of) in [("0.0.0.0", true), ("127.0.0.2", false)] {
-        let server = Server::launch(|command, directory| {
-            command.args(["--listen", address, "--storage-file-dir"]);
-            command.arg(directory.join("sessions"));
-        });
-        let is_told = server
-            .log()
-            .contains("warning: 0.0.0.0 is not a loopback address");
-        assert_eq!(is_told, is_warned_of, "{}", server.log());
+        let log = Server::with(&["--listen", address]).log();
+        let is_told = log.contains("warning: 0.0.0.0 is not a loopback address");
+        assert_eq!(is_told, is_warned_of, "{log}");
     }
 }

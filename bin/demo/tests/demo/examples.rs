@@ -16,12 +16,10 @@ fn misses_the_first_name(page: &Page) {
 }
 
 fn follow_to_the_end(server: &Server, visitor: &Visitor) {
-    visitor
-        .get("/cgi-bin/follow")
-        .says("Your first name is Ada");
-    visitor
-        .get("/cgi-bin/follow")
-        .says("Your first name is Ada");
+    for _ in 0..2 {
+        let followed = visitor.get("/cgi-bin/follow");
+        followed.says("Your first name is Ada");
+    }
     let closed = visitor.get("/cgi-bin/follow?close=1");
     closed.says("Your first name is Ada");
     assert!(closed.set_cookie[0].contains("Max-Age=0"), "{closed:?}");
@@ -32,19 +30,19 @@ fn follow_to_the_end(server: &Server, visitor: &Visitor) {
 
 #[test]
 fn follow_knows_what_begin_was_told_by_post_until_the_session_is_closed() {
-    let server = Server::start();
-    let visitor = server.visitor();
-    let fields = [("myname", "Lovelace"), ("firstname", "Ada")];
-    visitor
-        .post("/cgi-bin/begin", &fields)
-        .says("Your name is Lovelace");
-    follow_to_the_end(&server, &visitor);
+    // As programs, and as responders.
+    for server in [Server::start(), Server::with_fastcgi()] {
+        let visitor = server.visitor();
+        let fields = [("myname", "Lovelace"), ("firstname", "Ada")];
+        let begun = visitor.post("/cgi-bin/begin", &fields);
+        begun.says("Your name is Lovelace");
+        follow_to_the_end(&server, &visitor);
+    }
 }
 
 #[test]
 fn follow_knows_what_begin_was_told_by_get_until_the_session_is_closed() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     let begun = visitor.get("/cgi-bin/begin?myname=Lovelace&firstname=Ada");
     begun.says("Your name is Lovelace");
     follow_to_the_end(&server, &visitor);
@@ -60,24 +58,13 @@ fn following_before_beginning_makes_no_session() {
 
 #[test]
 fn the_counter_counts_and_sends_its_cookie_once() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     let pages = [(); 3].map(|()| visitor.get("/cgi-bin/counter"));
     assert_eq!(pages.each_ref().map(Page::views), [1, 2, 3]);
-    assert_eq!(
-        pages.each_ref().map(|page| page.set_cookie.len()),
-        [1, 0, 0]
-    );
-}
-
-#[test]
-fn two_visitors_are_counted_apart() {
-    let server = Server::start();
-    let (one, other) = (server.visitor(), server.visitor());
-    assert_eq!(one.get("/cgi-bin/counter").views(), 1);
-    assert_eq!(one.get("/cgi-bin/counter").views(), 2);
-    assert_eq!(other.get("/cgi-bin/counter").views(), 1);
-    assert_eq!(one.get("/cgi-bin/counter").views(), 3);
+    let cookies = pages.each_ref().map(|page| page.set_cookie.len());
+    assert_eq!(cookies, [1, 0, 0]);
+    assert_eq!(server.visitor().get("/cgi-bin/counter").views(), 1);
+    assert_eq!(visitor.get("/cgi-bin/counter").views(), 4);
 }
 
 #[test]
@@ -89,11 +76,8 @@ fn fifty_requests_at_once_are_all_counted() {
 fn fifty_requests_at_once_are_all_counted_by_a_responder() {
     let server = Server::with_fastcgi();
     count_fifty_at_once(&server);
-    assert_eq!(
-        server.children().len(),
-        2,
-        "one for lookup and one for counter"
-    );
+    let children = server.children().len();
+    assert_eq!(children, 2, "one for lookup and one for counter");
 }
 
 #[test]
@@ -129,24 +113,11 @@ fn responders_end_with_a_server_that_was_killed() {
     });
 }
 
-#[test]
-fn follow_knows_what_begin_was_told_when_both_are_responders() {
-    let server = Server::with_fastcgi();
-    let visitor = server.visitor();
-    let fields = [("myname", "Lovelace"), ("firstname", "Ada")];
-    visitor
-        .post("/cgi-bin/begin", &fields)
-        .says("Your name is Lovelace");
-    follow_to_the_end(&server, &visitor);
-}
-
 fn count_fifty_at_once(server: &Server) {
     const REQUESTS: u64 = 50;
     let visitor = server.visitor();
-    visitor
-        .get("/cgi-bin/lookup?create=1")
-        .says("There is a session");
-
+    let begun = visitor.get("/cgi-bin/lookup?create=1");
+    begun.says("There is a session");
     let together = Barrier::new(50);
     let count = || {
         together.wait();
@@ -160,10 +131,8 @@ fn count_fifty_at_once(server: &Server) {
     };
     let mut views: Vec<u64> = thread::scope(|scope| {
         let threads: Vec<_> = (0..REQUESTS).map(|_| scope.spawn(count)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        let views = threads.into_iter().map(|thread| thread.join().unwrap());
+        views.collect()
     });
     views.sort_unstable();
     assert_eq!(views, (1..=REQUESTS).collect::<Vec<_>>());
@@ -171,8 +140,7 @@ fn count_fifty_at_once(server: &Server) {
 
 #[test]
 fn looking_makes_nothing_until_it_is_asked_to() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     for _ in 0..2 {
         let page = visitor.get("/cgi-bin/lookup");
         page.says("no session");
@@ -186,8 +154,7 @@ fn looking_makes_nothing_until_it_is_asked_to() {
 
 #[test]
 fn an_expired_session_can_be_replaced_in_the_same_request() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     let old = visitor.get("/cgi-bin/lookup?create=1").set_cookie;
     let page = visitor.get("/cgi-bin/lookup?expire=1&create=1");
     page.says("There is a session");
@@ -196,36 +163,28 @@ fn an_expired_session_can_be_replaced_in_the_same_request() {
     assert_eq!(server.session_files().len(), 1);
 }
 
-fn visit_until_destroyed(destroy: impl FnOnce(&Visitor) -> Page) {
-    let server = Server::start();
-    let visitor = server.visitor();
-    let first = visitor.get("/cgi-bin/visit");
-    first.says("your first visit");
-    visitor
-        .get("/cgi-bin/visit")
-        .says("Welcome back")
-        .says("variable1");
-    destroy(&visitor).says("The session is deleted");
-    assert!(server.session_files().is_empty());
-    let again = visitor.get("/cgi-bin/visit");
-    again.says("your first visit");
-    assert_ne!(again.set_cookie, first.set_cookie);
-}
-
 #[test]
-fn a_visit_is_forgotten_by_the_button() {
-    visit_until_destroyed(|visitor| visitor.post("/cgi-bin/visit", &[("destroy", "True")]));
-}
-
-#[test]
-fn a_visit_is_forgotten_by_lemons_link() {
-    visit_until_destroyed(|visitor| visitor.get("/cgi-bin/visit?destroy=True"));
+fn a_visit_is_forgotten_by_the_button_and_by_lemons_link() {
+    let (server, visitor) = Server::visited();
+    let button = || visitor.post("/cgi-bin/visit", &[("destroy", "True")]);
+    let link = || visitor.get("/cgi-bin/visit?destroy=True");
+    for destroy in [&button as &dyn Fn() -> Page, &link] {
+        let first = visitor.get("/cgi-bin/visit");
+        first.says("your first visit");
+        let back = visitor.get("/cgi-bin/visit");
+        back.says("Welcome back").says("variable1");
+        destroy().says("The session is deleted");
+        assert!(server.session_files().is_empty());
+        let again = visitor.get("/cgi-bin/visit");
+        again.says("your first visit");
+        assert_ne!(again.set_cookie, first.set_cookie);
+        destroy();
+    }
 }
 
 #[test]
 fn who_was_only_at_the_counter_is_new_to_visit() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     visitor.get("/cgi-bin/counter");
     visitor.get("/cgi-bin/visit").says("your first visit");
     visitor.get("/cgi-bin/visit").says("Welcome back");
@@ -233,28 +192,21 @@ fn who_was_only_at_the_counter_is_new_to_visit() {
 
 #[test]
 fn what_a_visitor_says_is_escaped() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     let fields = [("myname", "<script>"), ("firstname", "<i>&")];
-    visitor
-        .post("/cgi-bin/begin", &fields)
-        .says("Your name is &lt;script&gt;");
-    visitor
-        .get("/cgi-bin/follow")
-        .says("Your first name is &lt;i&gt;&amp;");
+    let begun = visitor.post("/cgi-bin/begin", &fields);
+    begun.says("Your name is &lt;script&gt;");
+    let followed = visitor.get("/cgi-bin/follow");
+    followed.says("Your first name is &lt;i&gt;&amp;");
     visitor.get("/cgi-bin/lookup").says("&lt;i&gt;&amp;");
 }
 
 #[test]
 fn every_link_of_the_first_page_leads_somewhere() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     let home = visitor.get("/").text;
-    let links: Vec<&str> = home
-        .split("href=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-        .collect();
+    let links = home.split("href=\"").skip(1);
+    let links: Vec<&str> = links.filter_map(|rest| rest.split('"').next()).collect();
     assert!(links.len() > 6, "{links:?}");
     for link in links {
         assert_eq!(visitor.get(link).status, StatusCode::OK, "{link}");

@@ -8,45 +8,36 @@ const FEATURES: &str = "/cgi-bin/features";
 
 #[track_caller]
 fn send(visitor: &Visitor, fields: &[(&str, &str)]) -> Page {
-    let token = visitor.get(FEATURES).token().to_owned();
-    let mut all = vec![("csrfToken", &*token)];
-    all.extend(fields);
-    visitor.post(FEATURES, &all)
+    visitor.submit(FEATURES, FEATURES, fields)
 }
 
 #[test]
 fn a_message_is_shown_once() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     send(&visitor, &[("do", "flash")]).says("This message was left for one page.");
     visitor.get(FEATURES).says("There is no message");
 }
 
 #[test]
 fn a_value_that_ends_says_how_long_it_has_left() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     visitor.get(FEATURES).says("There is no code.");
     send(&visitor, &[("do", "ending")]).says("The code ends in ");
 }
 
 #[test]
 fn the_test_cookie_has_worked_when_it_came_back() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     visitor.get(FEATURES).says("A cookie is on its way");
     visitor.get(FEATURES).says("sent the cookie back");
     send(&visitor, &[("do", "test")]).says("A cookie is on its way");
-    server
-        .visitor()
-        .get(FEATURES)
-        .says("A cookie is on its way");
+    let other = server.visitor().get(FEATURES);
+    other.says("A cookie is on its way");
 }
 
 #[test]
 fn a_session_can_have_an_idle_time_of_its_own_and_give_it_up() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     visitor.get(FEATURES).says("lives for 60 minutes");
     let set = send(&visitor, &[("do", "idle"), ("choice", "1 minute")]);
     set.says("lives for 60 seconds");
@@ -59,15 +50,10 @@ fn a_session_can_have_an_idle_time_of_its_own_and_give_it_up() {
 
 #[test]
 fn applications_do_not_disturb_each_other_and_a_reserved_name_is_nobodys() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     let store = |application, text| {
-        let fields = [
-            ("do", "application"),
-            ("choice", application),
-            ("text", text),
-        ];
-        send(&visitor, &fields)
+        let choice = ("choice", application);
+        send(&visitor, &[("do", "application"), choice, ("text", text)])
     };
     store("shop", "<a>").says("<dt>shop</dt><dd>&lt;a&gt;</dd>");
     store("forum", "b").says("<dt>shop</dt><dd>&lt;a&gt;</dd>\n<dt>forum</dt><dd>b</dd>");
@@ -78,28 +64,21 @@ fn applications_do_not_disturb_each_other_and_a_reserved_name_is_nobodys() {
 
 #[test]
 fn a_form_over_several_pages_knows_what_each_was_told() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     let dish = [("do", "pages"), ("step", "drinks"), ("dish", "soup")];
     send(&visitor, &dish).says("what do you drink with soup?");
-    let drinks = [
-        ("do", "pages"),
-        ("step", "done"),
-        ("drinks", "water"),
-        ("drinks", "wine"),
-    ];
+    let without = [("do", "pages"), ("step", "done")];
+    let drinks = [&without[..], &[("drinks", "water"), ("drinks", "wine")]].concat();
     send(&visitor, &drinks).says("You ordered soup with water and wine.");
     let again = [("do", "pages"), ("step", "dish")];
     send(&visitor, &again).says("name=\"dish\" value=\"soup\"");
     send(&visitor, &dish);
-    let without = [("do", "pages"), ("step", "done")];
     send(&visitor, &without).says("You ordered soup with no drink.");
 }
 
 #[test]
 fn a_form_without_the_token_changes_nothing() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     visitor.get(FEATURES);
     let refused = visitor.post(FEATURES, &[("do", "flash")]);
     assert_eq!(refused.status.as_u16(), 403);
@@ -127,16 +106,7 @@ fn without_cookies(server: &Server, head: &str, body: &str) -> String {
 
 #[test]
 fn where_ids_may_come_from_links_a_browser_without_cookies_is_known_by_them() {
-    let server = Server::launch(|command, directory| {
-        let config = directory.join("cgi-session.ini");
-        let sessions = directory.join("sessions");
-        let text = format!(
-            "[session]\nstorageFileDir = {}\nidFrom = cookie, query, form\n",
-            sessions.display()
-        );
-        fs::write(&config, text).unwrap();
-        command.arg("--config").arg(config);
-    });
+    let server = Server::with_settings("idFrom = cookie, query, form");
     let first = without_cookies(&server, &format!("GET {FEATURES}"), "");
     assert!(first.contains("The link below carries your session’s id."));
     let link = first.split_once("href=\"features?").unwrap().1;
@@ -144,10 +114,8 @@ fn where_ids_may_come_from_links_a_browser_without_cookies_is_known_by_them() {
     let token = first.split_once("name=\"csrfToken\" value=\"").unwrap().1;
     let body = format!("csrfToken={}&do=flash", &token[..40]);
     let sent = without_cookies(&server, &format!("POST {FEATURES}?{link}"), &body);
-    assert!(
-        sent.contains(&format!("location: features?{link}")),
-        "{sent}"
-    );
+    let location = format!("location: features?{link}");
+    assert!(sent.contains(&location), "{sent}");
     let next = without_cookies(&server, &format!("GET {FEATURES}?{link}"), "");
     assert!(next.contains("This message was left for one page."));
     assert_eq!(server.session_files().len(), 1);

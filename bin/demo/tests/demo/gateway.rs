@@ -24,10 +24,8 @@ fn an_own_program_is_served_beside_the_examples() {
 fn the_custom_store_is_a_program_of_its_own_and_says_what_it_needs() {
     let server = Server::start();
     let page = server.visitor().get("/cgi-bin/custom_store");
-    let built = Path::new(binary())
-        .with_file_name("examples")
-        .join("custom_store");
-    let (status, words) = if built.exists() {
+    let examples = Path::new(binary()).with_file_name("examples");
+    let (status, words) = if examples.join("custom_store").exists() {
         (StatusCode::SERVICE_UNAVAILABLE, "CGI_SESSION_DATABASE")
     } else {
         (StatusCode::NOT_FOUND, "cargo build --example custom_store")
@@ -117,15 +115,7 @@ fn no_path_leads_out_of_the_site() {
 
 #[test]
 fn the_environment_is_that_of_rfc_3875_and_nothing_else() {
-    let server = Server::launch(|command, directory| {
-        fs::create_dir(directory.join("programs")).unwrap();
-        crate::server::write_program(&directory.join("programs/env"), "755", ENVIRONMENT);
-        command
-            .arg("--storage-file-dir")
-            .arg(directory.join("sessions"));
-        command.arg("--programs").arg(directory.join("programs"));
-        command.env("SECRET_OF_THE_SERVER", "1");
-    });
+    let server = Server::with_programs(&[("env", "755", ENVIRONMENT)]);
     let answer = server.raw(
         b"POST /cgi-bin/env/more%20path?a=1&b=%20 HTTP/1.1\r\nHost: demo.localhost:99\r\nCookie: a=1\r\n\
         Cookie: b=2\r\nProxy: evil\r\nX_Odd: 1\r\nX-Two: 1\r\nX-Two: 2\r\nUser-Agent: caf\xe9\r\n\
@@ -146,10 +136,8 @@ fn the_environment_is_that_of_rfc_3875_and_nothing_else() {
         "HTTP_X_TWO=1, 2",
         "HTTP_USER_AGENT=caf\u{fffd}",
     ] {
-        assert!(
-            answer.lines().any(|known| known == line),
-            "{line} is not in {answer}"
-        );
+        let is_in = answer.lines().any(|known| known == line);
+        assert!(is_in, "{line} is not in {answer}");
     }
     for word in ["PROXY", "X_ODD", "SECRET", "HOME="] {
         assert!(!answer.contains(word), "{word} is in {answer}");
@@ -161,21 +149,16 @@ fn a_body_longer_than_a_pipe_holds_arrives_whole_and_comes_back_whole() {
     let server = Server::with_programs(&[("echo", "755", ECHO)]);
     let body = "0123456789abcdef".repeat(100_000);
     let page = server.visitor().send("/cgi-bin/echo", body.as_bytes());
-    assert!(
-        page.status == StatusCode::OK && page.text == body,
-        "{} bytes",
-        page.text.len()
-    );
+    let (is_whole, length) = (page.text == body, page.text.len());
+    assert!(page.status == StatusCode::OK && is_whole, "{length} bytes");
 }
 
 #[test]
 fn a_long_form_is_stored_whole() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     let name = "Ada ".repeat(50_000);
-    visitor
-        .post("/cgi-bin/begin", &[("myname", "x"), ("firstname", &name)])
-        .says("Begin");
+    let fields = [("myname", "x"), ("firstname", &*name)];
+    visitor.post("/cgi-bin/begin", &fields).says("Begin");
     visitor.get("/cgi-bin/follow").says(&name);
 }
 
@@ -197,48 +180,28 @@ fn a_body_of_unknown_length_is_refused() {
 
 #[test]
 fn a_program_that_dies_without_an_answer_gives_502_with_the_reason() {
-    let server = Server::with_programs(&[
-        (
-            "killed",
-            "755",
-            "#!/bin/sh\necho 'a last word' >&2\nkill -9 $$\n",
-        ),
-        ("silent", "755", "#!/bin/sh\nexit 3\n"),
-        ("chatty", "755", "#!/bin/sh\necho Hello, world\necho\n"),
-        ("broken", "755", "#!/nowhere/interpreter\n"),
-    ]);
-    for (name, reason) in [
-        ("killed", "signal: 9"),
-        ("silent", "exit status: 3"),
-        ("chatty", "no CGI head"),
-        ("broken", "cannot be started"),
+    let last_word = "#!/bin/sh\necho 'a last word' >&2\nkill -9 $$\n";
+    for (name, text, reason) in [
+        ("killed", last_word, "signal: 9"),
+        ("silent", "#!/bin/sh\nexit 3\n", "exit status: 3"),
+        ("chatty", "#!/bin/sh\necho Hi\necho\n", "no CGI head"),
+        ("broken", "#!/nowhere/interpreter\n", "cannot be started"),
     ] {
+        let server = Server::with_programs(&[(name, "755", text)]);
         let page = server.visitor().get(&format!("/cgi-bin/{name}"));
         assert_eq!(page.status, StatusCode::BAD_GATEWAY, "{name}");
         assert!(page.text.contains(reason), "{name}: {}", page.text);
-        assert!(
-            server.log().contains(&format!("/cgi-bin/{name}: ")),
-            "{}",
-            server.log()
-        );
+        let log = server.log();
+        assert!(log.contains(&format!("/cgi-bin/{name}: ")), "{log}");
+        assert_eq!(log.contains("a last word"), name == "killed", "{log}");
     }
-    assert!(server.log().contains("a last word"), "{}", server.log());
 }
 
 #[test]
 fn status_and_location_are_passed_on() {
-    let server = Server::with_programs(&[
-        (
-            "gone",
-            "755",
-            "#!/bin/sh\nprintf 'Status: 410 Gone\\nContent-Type: text/plain\\n\\nno more'\n",
-        ),
-        (
-            "there",
-            "755",
-            "#!/bin/sh\nprintf 'Location: /cgi-bin/lookup\\n\\n'\n",
-        ),
-    ]);
+    let gone = "#!/bin/sh\nprintf 'Status: 410 Gone\\nContent-Type: text/plain\\n\\nno more'\n";
+    let there = "#!/bin/sh\nprintf 'Location: /cgi-bin/lookup\\n\\n'\n";
+    let server = Server::with_programs(&[("gone", "755", gone), ("there", "755", there)]);
     let gone = server.visitor().get("/cgi-bin/gone");
     assert_eq!((gone.status.as_u16(), gone.text.as_str()), (410, "no more"));
     server.visitor().get("/cgi-bin/there").says("no session");
@@ -246,8 +209,7 @@ fn status_and_location_are_passed_on() {
 
 #[test]
 fn head_is_answered_without_a_body_and_counts() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     let head = visitor.head("/cgi-bin/counter");
     assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
     assert_eq!(visitor.get("/cgi-bin/counter").views(), 2);

@@ -6,8 +6,7 @@ use crate::server::Server;
 
 #[test]
 fn a_visitor_sees_the_own_file_but_not_the_id() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (server, visitor) = Server::visited();
     let cookie = visitor.get("/cgi-bin/counter").set_cookie.remove(0);
     let id = cookie.split(['=', ';']).nth(1).unwrap();
     let name = server.session_files()[0].file_name().unwrap().to_owned();
@@ -21,30 +20,19 @@ fn a_visitor_sees_the_own_file_but_not_the_id() {
 
 #[test]
 fn the_page_says_until_when_the_session_lives_and_whose_it_is() {
-    let server = Server::start();
-    let visitor = server.visitor();
-    let form = visitor.get("/cgi-bin/login");
+    let (_server, visitor) = Server::visited();
+    visitor.get("/cgi-bin/login");
     visitor
         .get("/inspect")
         .says("<dt>User</dt><dd>not logged in</dd>")
         .says("<dt>Applications</dt><dd>none</dd>")
         .says(", 60 minutes after the last use</dd>")
         .says("<dt>Ends in any case</dt><dd>in 29 days</dd>");
-    let fields = [
-        ("csrfToken", form.token()),
-        ("name", "ada"),
-        ("password", "lovelace"),
-    ];
-    visitor
-        .post("/cgi-bin/login", &fields)
-        .says("ada is logged in.");
-    let token = visitor.get("/cgi-bin/features").token().to_owned();
-    let fields = [
-        ("csrfToken", &*token),
-        ("do", "idle"),
-        ("choice", "2 hours"),
-    ];
-    visitor.post("/cgi-bin/features", &fields);
+    let send = |page, fields| visitor.submit(page, page, fields);
+    let ada = [("name", "ada"), ("password", "lovelace")];
+    send("/cgi-bin/login", &ada).says("ada is logged in.");
+    let idle = [("do", "idle"), ("choice", "2 hours")];
+    send("/cgi-bin/features", &idle);
     visitor
         .get("/inspect/file")
         .says("<dt>User</dt><dd>ada</dd>")
@@ -54,8 +42,7 @@ fn the_page_says_until_when_the_session_lives_and_whose_it_is() {
 
 #[test]
 fn the_slots_take_turns() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     for _ in 0..3 {
         visitor.get("/cgi-bin/counter");
     }
@@ -100,10 +87,8 @@ fn a_forged_id_shows_nothing_of_others() {
 #[test]
 fn static_pages_are_only_read() {
     let server = Server::start();
-    assert_eq!(
-        server.visitor().post("/", &[]).status,
-        StatusCode::METHOD_NOT_ALLOWED
-    );
+    let posted = server.visitor().post("/", &[]);
+    assert_eq!(posted.status, StatusCode::METHOD_NOT_ALLOWED);
     let head = server.visitor().head("/");
     assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
 }

@@ -19,10 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) fn program(path: impl AsRef<Path>) -> Command {
     let mut command = Command::new(path.as_ref());
     for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CGI_SESSION_"))
-        {
+        if name.to_string_lossy().starts_with("CGI_SESSION_") {
             command.env_remove(name);
         }
     }
@@ -46,21 +43,38 @@ pub(crate) struct Server {
 impl Server {
     /// A server with an empty store of its own.
     pub(crate) fn start() -> Self {
+        Server::with(&[])
+    }
+
+    /// The same, and somebody who visits it.
+    pub(crate) fn visited() -> (Self, Visitor) {
+        let server = Server::start();
+        let visitor = server.visitor();
+        (server, visitor)
+    }
+
+    /// The same, with these further arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         Server::launch(|command, directory| {
-            command
-                .arg("--storage-file-dir")
-                .arg(directory.join("sessions"));
+            let sessions = directory.join("sessions");
+            command.arg("--storage-file-dir").arg(sessions);
+            command.args(arguments);
         })
     }
 
     /// A server whose examples are FastCGI responders.
     pub(crate) fn with_fastcgi() -> Self {
+        Server::with(&["--fastcgi"])
+    }
+
+    /// A server with a configuration file, in which these lines are, too.
+    pub(crate) fn with_settings(lines: &str) -> Self {
         Server::launch(|command, directory| {
-            let sessions = directory.join("sessions");
-            command
-                .arg("--fastcgi")
-                .arg("--storage-file-dir")
-                .arg(sessions);
+            let (file, sessions) = (directory.join("site.ini"), directory.join("sessions"));
+            let directory = sessions.display();
+            let text = format!("[session]\nstorageFileDir = {directory}\n{lines}\n");
+            fs::write(&file, text).unwrap();
+            command.arg("--config").arg(file);
         })
     }
 
@@ -79,10 +93,10 @@ impl Server {
             for (name, mode, text) in programs {
                 write_program(&own.join(name), mode, text);
             }
-            command
-                .arg("--storage-file-dir")
-                .arg(directory.join("sessions"));
+            let sessions = directory.join("sessions");
+            command.arg("--storage-file-dir").arg(sessions);
             command.arg("--programs").arg(own);
+            command.env("SECRET_OF_THE_SERVER", "1");
         })
     }
 
@@ -111,11 +125,8 @@ impl Server {
                 return server;
             }
         }
-        panic!(
-            "the server did not start: {}{}",
-            server.greeting,
-            server.log()
-        );
+        let (greeting, log) = (&server.greeting, server.log());
+        panic!("the server did not start: {greeting}{log}");
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -194,12 +205,9 @@ pub(crate) fn write_program(path: &Path, mode: &str, text: &str) {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    shell
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
+    let mut stdin = shell.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
     assert!(shell.wait().unwrap().success());
 }
 
@@ -221,28 +229,28 @@ pub(crate) struct Page {
 impl Visitor {
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Page {
-        Page::read(
-            self.agent
-                .get(format!("{}{path}", self.base))
-                .call()
-                .unwrap(),
-        )
+        let request = self.agent.get(format!("{}{path}", self.base));
+        Page::read(request.call().unwrap())
     }
 
     #[track_caller]
     pub(crate) fn head(&self, path: &str) -> Page {
-        Page::read(
-            self.agent
-                .head(format!("{}{path}", self.base))
-                .call()
-                .unwrap(),
-        )
+        let request = self.agent.head(format!("{}{path}", self.base));
+        Page::read(request.call().unwrap())
     }
 
     #[track_caller]
     pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let request = self.agent.post(format!("{}{path}", self.base));
         Page::read(request.send_form(fields.iter().copied()).unwrap())
+    }
+
+    /// Sends a form with the token that this page has, and follows to the page that it leads to.
+    #[track_caller]
+    pub(crate) fn submit(&self, page: &str, to: &str, fields: &[(&str, &str)]) -> Page {
+        let page = self.get(page);
+        let token = ("csrfToken", page.token());
+        self.post(to, &[&[token], fields].concat())
     }
 
     #[track_caller]
@@ -268,11 +276,8 @@ impl Page {
     #[track_caller]
     pub(crate) fn says(&self, expected: &str) -> &Self {
         assert_eq!(self.status, StatusCode::OK, "{}", self.text);
-        assert!(
-            self.text.contains(expected),
-            "{expected:?} is not in {}",
-            self.text
-        );
+        let text = &self.text;
+        assert!(text.contains(expected), "{expected:?} is not in {text}");
         self
     }
 
@@ -287,15 +292,10 @@ impl Page {
     /// The number that the counter answered.
     #[track_caller]
     pub(crate) fn views(&self) -> u64 {
-        let number = self
-            .text
-            .split_once("been here ")
-            .and_then(|(_, rest)| rest.split_once(" time"));
-        number
-            .unwrap_or_else(|| panic!("no number in {}", self.text))
-            .0
-            .parse()
-            .unwrap()
+        let rest = self.text.split_once("been here ").map(|(_, rest)| rest);
+        let number = rest.and_then(|rest| rest.split_once(" time"));
+        let (number, _) = number.unwrap_or_else(|| panic!("no number in {}", self.text));
+        number.parse().unwrap()
     }
 }
 

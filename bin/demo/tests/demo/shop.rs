@@ -14,10 +14,7 @@ const BASKET: &str = "/cgi-bin/cart?page=basket";
 /// Sends one of the shop's forms, and follows to the page that it leads to.
 #[track_caller]
 fn send(visitor: &Visitor, page: &str, fields: &[(&str, &str)]) -> crate::server::Page {
-    let token = visitor.get(CART).token().to_owned();
-    let mut all = vec![("csrfToken", &*token)];
-    all.extend(fields);
-    visitor.post(&format!("{CART}?page={page}"), &all)
+    visitor.submit(CART, &format!("{CART}?page={page}"), fields)
 }
 
 fn frames_write_at_once(server: &Server) {
@@ -54,8 +51,7 @@ fn two_frames_that_write_at_the_same_moment_lose_nothing_in_responders() {
 
 #[test]
 fn presses_that_no_frame_has_answered_yet_are_made_up_for() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     for _ in 0..3 {
         send(&visitor, "both", &[]);
     }
@@ -65,8 +61,7 @@ fn presses_that_no_frame_has_answered_yet_are_made_up_for() {
 
 #[test]
 fn loading_a_frame_buys_nothing_that_no_button_asked_for() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     send(&visitor, "both", &[]);
     for frame in FRAMES {
         visitor.get(frame).says("Put in: 1 ×");
@@ -79,8 +74,7 @@ fn loading_a_frame_buys_nothing_that_no_button_asked_for() {
 
 #[test]
 fn a_form_of_another_site_puts_nothing_into_the_basket() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     visitor.get(CART);
     let article = ("article", "Goldberg Variations");
     for page in ["both", "discs", "address", "confirm"] {
@@ -93,8 +87,7 @@ fn a_form_of_another_site_puts_nothing_into_the_basket() {
 
 #[test]
 fn only_what_a_shelf_has_can_be_taken_and_only_what_is_there_removed() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     for (page, article) in [
         ("discs", "Middlemarch"),
         ("discs", "<script>"),
@@ -109,8 +102,7 @@ fn only_what_a_shelf_has_can_be_taken_and_only_what_is_there_removed() {
 
 #[test]
 fn an_order_is_confirmed_by_a_page_that_lists_what_the_pages_before_were_told() {
-    let server = Server::start();
-    let visitor = server.visitor();
+    let (_server, visitor) = Server::visited();
     let empty = visitor.get("/cgi-bin/cart?page=confirm");
     empty.says("The basket is empty.");
     send(&visitor, "discs", &[("article", "Winter Journey")]);

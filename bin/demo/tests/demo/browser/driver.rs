@@ -66,9 +66,8 @@ impl Browser {
 
     fn close(&mut self) {
         // If it does not get through, the process is killed.
-        let _ = self
-            .tab
-            .send(Message::text(r#"{"id":0,"method":"Browser.close"}"#));
+        let close = Message::text(r#"{"id":0,"method":"Browser.close"}"#);
+        let _ = self.tab.send(close);
     }
 
     /// Sends a command and waits for its result.
@@ -147,6 +146,13 @@ impl Browser {
         wait_for(inscription, || {
             (self.evaluate(&expression) == true).then_some(())
         });
+    }
+
+    /// Presses it, and waits until the page shows this text.
+    #[track_caller]
+    pub(super) fn press_for(&mut self, inscription: &str, text: &str) {
+        self.press(inscription);
+        self.sees(text);
     }
 
     #[track_caller]

@@ -50,8 +50,7 @@ fn log_in(browser: &mut Browser, way: Way, checked: &str) {
         "document.getElementsByName({})[0]?.click()",
         json!(checked)
     ));
-    browser.press("Log in");
-    browser.sees("ada is logged in.");
+    browser.press_for("Log in", "ada is logged in.");
 }
 
 #[test]
@@ -129,17 +128,14 @@ fn a_user_ends_the_session_of_another_browser_which_is_logged_out_at_its_next_cl
         one.sees("HeadlessChrome");
         one.sees("127.0.0.0/24");
         one.becomes("document.querySelectorAll('table tr').length", &json!(3));
-        one.press("End it");
-        one.sees("That session is ended.");
+        one.press_for("End it", "That session is ended.");
         one.becomes("document.querySelectorAll('table tr').length", &json!(2));
-        other.press("Change my password");
-        other.sees("403");
+        other.press_for("Change my password", "403");
         other.go(&url(way, "/login"));
         other.sees("Two people have an account here");
         one.go(&url(way, "/login"));
         one.sees("ada is logged in.");
-        one.press("Log out everywhere");
-        one.sees("All your sessions are ended");
+        one.press_for("Log out everywhere", "All your sessions are ended");
     });
 }
 
@@ -168,8 +164,7 @@ fn a_logout_lets_the_browser_delete_what_the_site_has_stored_there() {
         log_in(browser, way, "");
         browser.evaluate("localStorage.setItem('seen', 'x'); document.cookie = 'y=z; path=/'");
         assert_eq!(browser.evaluate(stored), "xy=z");
-        browser.press("Log out everywhere");
-        browser.sees("All your sessions are ended");
+        browser.press_for("Log out everywhere", "All your sessions are ended");
         browser.becomes(stored, &json!("null"));
         assert_eq!(browser.cookie(&url(way, ""), "sessionId"), None);
     });
@@ -328,17 +323,14 @@ fn of_two_cookies_of_one_name_the_one_that_leads_to_a_session_counts() {
             "url": url(way, ""), "path": way.path(""),
         });
         browser.call("Network.setCookie", &dead);
-        browser.press("Count again");
-        browser.sees("been here 2 time(s)");
+        browser.press_for("Count again", "been here 2 time(s)");
         browser.go(&url(way, "/race?do=destroy"));
         browser.sees("nobody is here");
         browser.go(&url(way, "/counter"));
         browser.sees("been here 1 time(s)");
-        browser.press("Count again");
-        browser.sees("been here 2 time(s)");
+        browser.press_for("Count again", "been here 2 time(s)");
         log_in(browser, way, "");
-        browser.press("Log out everywhere");
-        browser.sees("All your sessions are ended");
+        browser.press_for("Log out everywhere", "All your sessions are ended");
         browser.go(&url(way, "/login"));
         browser.sees("Two people have an account here");
     });
