@@ -196,10 +196,8 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = self.0.iter();
-        let counts: Vec<String> = counts
-            .map(|(what, number)| format!("{number} {what}"))
-            .collect();
+        let shown = |(what, number): &(_, _)| format!("{number} {what}");
+        let counts: Vec<String> = self.0.iter().map(shown).collect();
         f.write_str(&counts.join(", "))
     }
 }
@@ -229,12 +227,8 @@ impl Summary {
             println!("{what}: VIOLATION (seed {}): {text}", trial.seed);
         }
         self.wrong += trial.violations.len();
-        if !case.is_control() {
-            trial
-                .counts
-                .0
-                .iter()
-                .for_each(|(what, number)| self.counts.add(what, *number));
+        for (what, number) in trial.counts.0.iter().filter(|_| !case.is_control()) {
+            self.counts.add(what, *number);
         }
     }
 }
@@ -269,11 +263,7 @@ impl Campaign {
                 break;
             }
             let others = u32::try_from(cases.len() - tried).unwrap_or(u32::MAX);
-            let least = if self.is_sampled {
-                LEAST_SHARE
-            } else {
-                Duration::ZERO
-            };
+            let least = LEAST_SHARE * u32::from(self.is_sampled);
             let share = least.max(left / others);
             summary.add(self, case, &case.attempt(run, run.seed, now + share));
             tried += 1;

@@ -136,11 +136,7 @@ impl Crew {
         let victim = round.tells_at_once.then(|| {
             let victim = rng.usize(0..processes);
             // What goes to an engine and back takes longer.
-            let longest = if self.subject.is_engine() {
-                4_000_000
-            } else {
-                400_000
-            };
+            let longest = [400_000, 4_000_000][usize::from(self.subject.is_engine())];
             let end = round.start + rng.u64(0..longest);
             while worker::now() < end {
                 thread::yield_now();
@@ -188,11 +184,8 @@ impl Crew {
         if !self.subject.has_files() {
             return self.requests.clear().unwrap();
         }
-        let Ok(entries) = fs::read_dir(&self.sessions) else {
-            return;
-        };
-        for entry in entries.map(Result::unwrap) {
-            fs::remove_file(entry.path()).unwrap();
+        for entry in fs::read_dir(&self.sessions).into_iter().flatten() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
         }
     }
 }
@@ -204,11 +197,9 @@ fn note(trial: &mut Trial, history: &History, is_killed: bool) {
     trial.count("overlapping", u64::from(history.has_overlap()));
     trial.count("killed", u64::from(is_killed));
     trial.count("unanswered", history.operations() - answered);
-    trial.count("busy", history.answers(|answer| *answer == Answer::Busy));
-    trial.count(
-        "turned away",
-        history.answers(|answer| *answer == Answer::Replaced),
-    );
+    for (what, like) in [("busy", Answer::Busy), ("turned away", Answer::Replaced)] {
+        trial.count(what, history.answers(|answer| *answer == like));
+    }
 }
 
 /// A process that does what it is told and says what came of it.

@@ -287,11 +287,11 @@ fn in_storms(kind: Kind) -> Case {
             disk.mount();
             let ledgers = process::memory();
             let (hosts, stores) = (
-                vec![Host::here(kind.subject.clone())],
+                Host::here(kind.subject.clone()),
                 disk.place().join("stores"),
             );
             let (place, seed) = (ledgers.path(), rng.u64(..));
-            let storm = Storm::begin(place, &stores, hosts, seed, Manner::Strict);
+            let storm = Storm::begin(place, &stores, vec![hosts], seed, Manner::Strict);
             let mut storm = storm.unwrap();
             let end = Instant::now() + Duration::from_millis(rng.u64(200..1500));
             while storm.turn().unwrap() && Instant::now() < end {}

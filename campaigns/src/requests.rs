@@ -105,44 +105,58 @@ impl Requests {
         Ok(stored.map(|stored| number_of(&stored.record)))
     }
 
-    /// Gives an existing session this number. The number before.
-    pub(crate) fn save(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
-        let Some(mut session) = self.manager.existing(cookie(id))? else {
-            return Ok(None);
-        };
-        let before = held(&session)?;
-        self.change(&mut session, number)?;
-        session.commit()?;
-        Ok(before)
-    }
-
-    pub(crate) fn save_record(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
-        let Some((stored, mut lease)) = self.lock(id)? else {
-            return Ok(None);
-        };
-        (self.pause)();
-        let record = stored.record.with_values(values(number));
-        lease.commit(&record, SystemTime::now())?;
-        Ok(Some(number_of(&stored.record)))
-    }
-
-    pub(crate) fn destroy(&self, id: &SessionId) -> Result<Option<Number>> {
+    /// Does this with the session, if there is one. The number before.
+    fn with_session(
+        &self,
+        id: &SessionId,
+        act: impl FnOnce(Session) -> Result<()>,
+    ) -> Result<Option<Number>> {
         let Some(session) = self.manager.existing(cookie(id))? else {
             return Ok(None);
         };
         let before = held(&session)?;
-        (self.pause)();
-        session.destroy()?;
+        act(session)?;
         Ok(before)
     }
 
-    pub(crate) fn destroy_record(&self, id: &SessionId) -> Result<Option<Number>> {
+    /// The same with the lock of a session, past the manager.
+    fn with_lease(
+        &self,
+        id: &SessionId,
+        act: impl FnOnce(&Record, Box<dyn Lease>) -> Result<()>,
+    ) -> Result<Option<Number>> {
         let Some((stored, lease)) = self.lock(id)? else {
             return Ok(None);
         };
         (self.pause)();
-        lease.destroy()?;
+        act(&stored.record, lease)?;
         Ok(Some(number_of(&stored.record)))
+    }
+
+    /// Gives an existing session this number. The number before.
+    pub(crate) fn save(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        self.with_session(id, |mut session| {
+            self.change(&mut session, number)?;
+            session.commit().map(drop)
+        })
+    }
+
+    pub(crate) fn save_record(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
+        self.with_lease(id, |record, mut lease| {
+            let record = record.clone().with_values(values(number));
+            lease.commit(&record, SystemTime::now())
+        })
+    }
+
+    pub(crate) fn destroy(&self, id: &SessionId) -> Result<Option<Number>> {
+        self.with_session(id, |session| {
+            (self.pause)();
+            session.destroy().map(drop)
+        })
+    }
+
+    pub(crate) fn destroy_record(&self, id: &SessionId) -> Result<Option<Number>> {
+        self.with_lease(id, |_, lease| lease.destroy())
     }
 
     /// Gives the session this number and a new id. The number before, and the new id.
@@ -151,27 +165,24 @@ impl Requests {
         id: &SessionId,
         number: Number,
     ) -> Result<Option<(Number, SessionId)>> {
-        let Some(mut session) = self.manager.existing(cookie(id))? else {
-            return Ok(None);
-        };
-        let before = held(&session)?;
-        session.regenerate_id();
-        self.change(&mut session, number)?;
-        session.save()?;
-        let id = session.id().cloned();
-        Ok(before.zip(id))
+        let mut new = None;
+        let before = self.with_session(id, |mut session| {
+            session.regenerate_id();
+            self.change(&mut session, number)?;
+            session.save()?;
+            new = session.id().cloned();
+            Ok(())
+        })?;
+        Ok(before.zip(new))
     }
 
     /// The same, while the old id can still be read under. The number before.
     pub(crate) fn replace(&self, id: &SessionId, number: Number) -> Result<Option<Number>> {
-        let Some(mut session) = self.manager.existing(cookie(id))? else {
-            return Ok(None);
-        };
-        let before = held(&session)?;
-        session.regenerate_id_with_grace(GRACE);
-        self.change(&mut session, number)?;
-        session.commit()?;
-        Ok(before)
+        self.with_session(id, |mut session| {
+            session.regenerate_id_with_grace(GRACE);
+            self.change(&mut session, number)?;
+            session.commit().map(drop)
+        })
     }
 
     /// Whether the session goes on under another id.
@@ -189,22 +200,18 @@ impl Requests {
 
     /// Makes the session one that nobody has used for two hours.
     pub(crate) fn expire(&self, id: &SessionId) -> Result<Option<Number>> {
-        let Some((stored, mut lease)) = self.lock(id)? else {
-            return Ok(None);
-        };
-        (self.pause)();
-        if self.directory.is_none() {
-            // An engine believes what it is told of the time.
-            lease.touch(SystemTime::now() - 2 * TIMEOUT)?;
-            return Ok(Some(number_of(&stored.record)));
-        }
-        let file = File::options().write(true).open(self.path(id));
-        // One whose file is gone in spite of its lock has expired, too.
-        if let Ok(file) = file {
-            file.set_modified(SystemTime::now() - 2 * TIMEOUT).unwrap();
-        }
-        drop(lease);
-        Ok(Some(number_of(&stored.record)))
+        self.with_lease(id, |_, mut lease| {
+            let then = SystemTime::now() - 2 * TIMEOUT;
+            if self.directory.is_none() {
+                // An engine believes what it is told of the time.
+                return lease.touch(then);
+            }
+            // One whose file is gone in spite of its lock has expired, too.
+            if let Ok(file) = File::options().write(true).open(self.path(id)) {
+                file.set_modified(then).unwrap();
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn clean_up(&self) -> Result<SweepReport> {
@@ -219,13 +226,10 @@ impl Requests {
 
     /// Makes the session that of a user. The number in it.
     pub(crate) fn log_in(&self, id: &SessionId, user: &str) -> Result<Option<Number>> {
-        let Some(mut session) = self.manager.existing(cookie(id))? else {
-            return Ok(None);
-        };
-        let number = held(&session)?;
-        session.set_user(Some(user))?;
-        session.commit()?;
-        Ok(number)
+        self.with_session(id, |mut session| {
+            session.set_user(Some(user))?;
+            session.commit().map(drop)
+        })
     }
 
     pub(crate) fn log_out_everywhere(&self, user: &str) -> Result<u64> {
@@ -239,10 +243,8 @@ impl Requests {
         let record = stored.record.with_values(values(number));
         let record = record.succeeding(&id.digest(), now);
         drop(self.store().create(&next.digest(), &record, now)?);
-        let seconds = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.unwrap().as_secs();
         let end = seconds + 61;
         let marker = format!(
             r#"{{"v":1,"created":{seconds},"expires":{end},"replaced":"marker","values":{{}}}}"#
@@ -262,24 +264,24 @@ impl Requests {
         Ok(found.filter(|(stored, _)| !stored.record.is_marker()))
     }
 
-    /// All live sessions.
-    pub(crate) fn all(&self) -> Result<Vec<Seen>> {
+    fn listed(&self) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
         let mut found = Vec::new();
         let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
             found.push((*session, stored));
             ControlFlow::Continue(())
         };
         self.store().for_each(&mut visit, SystemTime::now())?;
-        let all = found.into_iter().map(|(session, stored)| {
+        Ok(found)
+    }
+
+    /// All live sessions.
+    pub(crate) fn all(&self) -> Result<Vec<Seen>> {
+        let all = self.listed()?.into_iter().map(|(session, stored)| {
             let record = stored?.record;
             let user = record.user().map(str::to_owned);
-            let is_listed = match &user {
-                Some(user) => self
-                    .store()
-                    .sessions_of(user, SystemTime::now())?
-                    .contains(&session),
-                None => true,
-            };
+            let of_user = |user: &String| self.store().sessions_of(user, SystemTime::now());
+            let of_user = user.as_ref().map(of_user).transpose()?;
+            let is_listed = of_user.is_none_or(|sessions| sessions.contains(&session));
             Ok(Seen {
                 session,
                 number: number_of(&record),
@@ -292,15 +294,9 @@ impl Requests {
 
     /// Destroys every session that is there.
     pub(crate) fn clear(&self) -> Result<()> {
-        let now = SystemTime::now();
-        let mut found = Vec::new();
-        let mut visit = |session: &SessionDigest, _: Result<Stored>| {
-            found.push(*session);
-            ControlFlow::Continue(())
-        };
-        self.store().for_each(&mut visit, now)?;
-        for session in found {
-            if let Some((_, lease)) = self.store().lock(&session, WAIT, now)? {
+        for (session, _) in self.listed()? {
+            let locked = self.store().lock(&session, WAIT, SystemTime::now())?;
+            if let Some((_, lease)) = locked {
                 lease.destroy()?;
             }
         }
@@ -311,12 +307,9 @@ impl Requests {
     fn path(&self, id: &SessionId) -> PathBuf {
         let directory = self.directory.as_ref().expect("a store of files");
         let digest = id.digest();
-        let shard = if self.is_sharded {
-            &digest.as_str()[..2]
-        } else {
-            ""
-        };
-        directory.join(shard).join(format!("{digest}.json"))
+        let shard = self.is_sharded.then(|| &digest.as_str()[..2]);
+        let directory = directory.join(shard.unwrap_or_default());
+        directory.join(format!("{digest}.json"))
     }
 
     fn change(&self, session: &mut Session, number: Number) -> Result<()> {

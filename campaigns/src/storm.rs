@@ -299,19 +299,18 @@ fn case(subject: Subject, name: &str) -> Case {
             return trial.skip("not installed");
         };
         // These stores sync much. In memory that costs nothing; on the disk it is a good time to die.
-        let is_slow = subject
-            .fault()
-            .is_some_and(|fault| fault != Fault::LeaveTemporary);
-        let place = if is_slow {
-            process::memory()
-        } else {
-            tempfile::tempdir().unwrap()
+        let place = match subject.fault() {
+            None | Some(Fault::LeaveTemporary) => tempfile::tempdir().unwrap(),
+            Some(_) => process::memory(),
         };
-        let (hosts, stores) = (
-            vec![Host::here(subject.clone())],
-            place.path().join("stores"),
+        let (host, stores) = (Host::here(subject.clone()), place.path().join("stores"));
+        let storm = Storm::begin(
+            place.path(),
+            &stores,
+            vec![host],
+            trial.seed,
+            Manner::Strict,
         );
-        let storm = Storm::begin(place.path(), &stores, hosts, trial.seed, Manner::Strict);
         let mut storm = storm.unwrap();
         let has_tried_all = |trial: &Trial| has_tried_all(trial, &subject);
         while storm.turn().unwrap() && trial.goes_on_until(has_tried_all(trial)) {
@@ -342,9 +341,8 @@ fn has_tried_all(trial: &Trial, subject: &Subject) -> bool {
         ("swept", 1),
         ("killed", 30),
     ];
-    least
-        .into_iter()
-        .all(|(what, least)| trial.counted(what) >= least)
+    let mut least = least.into_iter();
+    least.all(|(what, least)| trial.counted(what) >= least)
 }
 
 /// How the ledgers name a session: the first digits of its digest.

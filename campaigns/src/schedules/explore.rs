@@ -109,17 +109,13 @@ impl Explorer {
                 End::LikeAnother => found.pruned += 1,
                 End::Outcome(outcome) => {
                     found.orders += 1;
-                    found
-                        .outcomes
-                        .entry(outcome)
-                        .or_insert_with(|| self.order());
+                    let entry = found.outcomes.entry(outcome);
+                    entry.or_insert_with(|| self.order());
                 }
             }
-            while self
-                .points
-                .last_mut()
-                .is_some_and(|last| !last.turn(self.is_complete))
-            {
+            let is_complete = self.is_complete;
+            let is_done = |last: &mut Point| !last.turn(is_complete);
+            while self.points.last_mut().is_some_and(is_done) {
                 self.points.pop();
             }
             if self.points.is_empty() {

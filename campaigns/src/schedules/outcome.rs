@@ -25,11 +25,7 @@ pub(crate) fn left(subject: &Subject, directory: &Path) -> String {
         let user = seen.user.as_ref().map(|user| format!(" of {user}"));
         let user = user.unwrap_or_default();
         let listed = if seen.is_listed { "" } else { " (not found)" };
-        let replaced = if is_replaced(&requests, name) {
-            " (replaced)"
-        } else {
-            ""
-        };
+        let replaced = ["", " (replaced)"][usize::from(is_replaced(&requests, name))];
         all.push(format!("{name}={number}{user}{replaced}{listed}"));
     }
     for name in file_names(directory) {
@@ -40,9 +36,8 @@ pub(crate) fn left(subject: &Subject, directory: &Path) -> String {
             all.push(format!("{}=marker", name_of(digest)));
             continue;
         }
-        let is_live = sessions
-            .iter()
-            .any(|seen| name == format!("{}.json", seen.session));
+        let mut files = sessions.iter().map(|seen| format!("{}.json", seen.session));
+        let is_live = files.any(|file| file == name);
         let end = name.rsplit('.').next().unwrap_or_default();
         let is_own = ["gc", "count", "user"].contains(&end);
         if !is_live && !is_own {

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use super::troubles::Troubles;
 use testkit::apache::web_user;
+use testkit::disk::{remount, try_remount};
 use testkit::outside::give;
 use testkit::responder::as_web_user;
 use testkit::servers::Servers;
@@ -102,9 +103,10 @@ impl Faults<'_> {
             return;
         }
         // Refused while a session is open for writing: then another time.
-        if remount(&self.servers.site.sessions(), "ro") {
+        let sessions = self.servers.site.sessions();
+        if try_remount(&sessions, "ro") {
             thread::sleep(BREATH);
-            assert!(remount(&self.servers.site.sessions(), "rw"));
+            remount(&sessions, "rw");
         }
     }
 
@@ -138,10 +140,4 @@ impl Faults<'_> {
         fs::write(&planted, garbage).unwrap();
         give(&planted, web_user());
     }
-}
-
-fn remount(place: &Path, mode: &str) -> bool {
-    let mut mount = Command::new("mount");
-    mount.arg("-o").arg(format!("remount,{mode}")).arg(place);
-    mount.stderr(Stdio::null()).status().unwrap().success()
 }

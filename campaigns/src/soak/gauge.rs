@@ -3,29 +3,30 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Pid;
+use serde::Serialize;
 
 use testkit::responder::{Responder, processes_of};
 use testkit::servers::Servers;
 
 /// What was there at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Sample {
-    pub(crate) at: Duration,
+    seconds: u64,
     /// Session files.
-    pub(crate) records: usize,
+    pub(crate) records: u64,
     /// Temporary files of commits under way, or left behind.
-    pub(crate) temporary: usize,
+    pub(crate) temporary: u64,
     /// Damaged files set aside, and what is not the library's.
-    pub(crate) others: usize,
+    pub(crate) others: u64,
     /// Of the responder that is never restarted.
     pub(crate) memory_kib: u64,
-    pub(crate) descriptors: usize,
+    pub(crate) descriptors: u64,
     pub(crate) threads: u64,
     /// All processes that run the program.
-    pub(crate) processes: usize,
+    pub(crate) processes: u64,
 }
 
 /// Takes samples of a site and of one responder.
@@ -39,21 +40,21 @@ impl Gauge<'_> {
     pub(crate) fn sample(&self) -> io::Result<Sample> {
         let pid = self.responder.pid();
         let mut sample = Sample {
-            at: self.started.elapsed(),
+            seconds: self.started.elapsed().as_secs(),
             records: 0,
             temporary: 0,
             others: 0,
             memory_kib: of_status(pid, "RssAnon:")?,
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
             threads: of_status(pid, "Threads:")?,
-            processes: processes_of(&self.servers.program(), None).len(),
+            processes: processes_of(&self.servers.program(), None).len() as u64,
         };
         for entry in fs::read_dir(self.servers.site.sessions())? {
             let name = entry?.file_name();
             let name = name.to_string_lossy();
             if name.contains(".tmp-") {
                 sample.temporary += 1;
-            } else if has_ending(&name, "json") {
+            } else if Path::new(&*name).extension() == Some("json".as_ref()) {
                 sample.records += 1;
             } else {
                 sample.others += 1;
@@ -61,10 +62,6 @@ impl Gauge<'_> {
         }
         Ok(sample)
     }
-}
-
-fn has_ending(name: &str, ending: &str) -> bool {
-    Path::new(name).extension() == Some(ending.as_ref())
 }
 
 /// A number in `/proc/PID/status`.
@@ -77,20 +74,15 @@ fn of_status(pid: Pid, field: &str) -> io::Result<u64> {
 
 /// The samples as a table of comma-separated values.
 pub(crate) fn table(samples: &[Sample]) -> String {
-    let head = "seconds,records,temporary,others,memory_kib,descriptors,threads,processes";
-    let lines = samples.iter().map(|sample| {
-        let values = [
-            sample.records as u64,
-            sample.temporary as u64,
-            sample.others as u64,
-            sample.memory_kib,
-            sample.descriptors as u64,
-            sample.threads,
-            sample.processes as u64,
-        ];
-        let values = values.map(|value| value.to_string()).join(",");
-        format!("{:.1},{values}", sample.at.as_secs_f64())
+    let members = |sample| serde_json::to_value(sample).unwrap().as_object().cloned();
+    let samples: Vec<_> = samples.iter().filter_map(members).collect();
+    let head = samples.iter().take(1).map(|sample| {
+        let names: Vec<_> = sample.keys().cloned().collect();
+        names.join(",") + "\n"
     });
-    let lines: Vec<_> = std::iter::once(head.to_owned()).chain(lines).collect();
-    lines.join("\n") + "\n"
+    let lines = samples.iter().map(|sample| {
+        let values: Vec<_> = sample.values().map(ToString::to_string).collect();
+        values.join(",") + "\n"
+    });
+    head.chain(lines).collect()
 }

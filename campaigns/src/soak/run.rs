@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use super::troubles::Troubles;
 use testkit::apache::web_user;
 use testkit::client::Client;
 use testkit::counting::Tally;
+use testkit::disk::SmallDisk;
 use testkit::outside::Over;
 use testkit::responder::Responder;
 use testkit::servers::{Servers, Way};
@@ -76,7 +76,11 @@ impl Soak {
         copy(&program, &watched);
         let responder = servers.socket.start(&watched);
         let sessions = servers.site.sessions();
-        let own_file_system = FileSystem::mount(&sessions);
+        // Where only root may mount, there is none.
+        let user = web_user().filter(|_| is_root());
+        let own_file_system = user.and_then(|(uid, gid)| {
+            SmallDisk::mount_on(&sessions, &format!("{FILE_SYSTEM},uid={uid},gid={gid}"))
+        });
         let troubles = Troubles::default();
         let faults = Faults {
             servers: &servers,
@@ -233,31 +237,4 @@ fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map_while(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.collect()
-}
-
-/// A file system in memory for the sessions alone; dropped, it is unmounted.
-struct FileSystem<'a>(&'a Path);
-
-impl<'a> FileSystem<'a> {
-    /// `None` where only root may mount, and we are not root.
-    fn mount(place: &'a Path) -> Option<Self> {
-        let (uid, gid) = web_user()?;
-        if !is_root() {
-            return None;
-        }
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o"]);
-        mount.arg(format!("{FILE_SYSTEM},mode=700,uid={uid},gid={gid}"));
-        let mounted = mount.arg("tmpfs").arg(place).status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then_some(FileSystem(place))
-    }
-}
-
-impl Drop for FileSystem<'_> {
-    fn drop(&mut self) {
-        // Lazily: programs that still end hold it.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
 }

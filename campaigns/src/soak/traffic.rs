@@ -96,6 +96,23 @@ impl<'a> Traffic<'a> {
         }
     }
 
+    /// Asks for a page, whose answer must be like this. What is wrong with another one is reported.
+    fn expect(
+        &self,
+        client: &mut Client,
+        way: Way,
+        page: &str,
+        wrong: &str,
+        is_right: impl Fn(&Answer) -> bool,
+    ) {
+        let head = format!("GET {} HTTP/1.1\r\n", way.path(page));
+        if let Some(answer) = self.ask(client, &head, b"", 200)
+            && !is_right(&answer)
+        {
+            self.troubles.report(format!("{wrong}: {answer:?}"));
+        }
+    }
+
     /// A visitor counts, and now and then the session grows, shrinks, or gets another id.
     fn come_back(&mut self) {
         let way = self.way();
@@ -123,21 +140,16 @@ impl<'a> Traffic<'a> {
             self.troubles.report(wrong);
         }
         if renews {
-            self.expect_gone(before);
+            self.expect_gone(&before);
         }
     }
 
     /// An id that was replaced or whose session was destroyed leads to nothing, by no way.
-    fn expect_gone(&self, mut old: Client) {
+    fn expect_gone(&self, old: &Client) {
         let way = self.way();
-        let head = format!("GET {} HTTP/1.1\r\n", way.path("/lookup"));
-        old = old.at(way.port);
-        if let Some(answer) = self.ask(&mut old, &head, b"", 200)
-            && !answer.body.contains("no session")
-        {
-            self.troubles
-                .report(format!("a session came back: {answer:?}"));
-        }
+        let is_gone = |answer: &Answer| answer.body.contains("no session");
+        let wrong = "a session came back";
+        self.expect(&mut old.at(way.port), way, "/lookup", wrong, is_gone);
     }
 
     fn count_in_a_shared_session(&mut self) {
@@ -151,25 +163,17 @@ impl<'a> Traffic<'a> {
     /// Who stores nothing gets no cookie.
     fn look_around(&self) {
         let way = self.way();
-        let head = format!("GET {} HTTP/1.1\r\n", way.path("/lookup"));
-        if let Some(answer) = self.ask(&mut way.client(), &head, b"", 200)
-            && !answer.set_cookies().is_empty()
-        {
-            self.troubles
-                .report(format!("a cookie for nothing: {answer:?}"));
-        }
+        let has_none = |answer: &Answer| answer.set_cookies().is_empty();
+        let wrong = "a cookie for nothing";
+        self.expect(&mut way.client(), way, "/lookup", wrong, has_none);
     }
 
     /// Comes, counts, and is never seen again: clean-up has to notice.
     fn count_once(&self) {
         let way = self.way();
-        let head = format!("GET {} HTTP/1.1\r\n", way.path("/counter"));
-        if let Some(answer) = self.ask(&mut way.client(), &head, b"", 200)
-            && answer.count() != Some(1)
-        {
-            self.troubles
-                .report(format!("a new visitor is not the first: {answer:?}"));
-        }
+        let is_first = |answer: &Answer| answer.count() == Some(1);
+        let wrong = "a new visitor is not the first";
+        self.expect(&mut way.client(), way, "/counter", wrong, is_first);
     }
 
     /// A visitor's session is destroyed, and another visitor comes.
@@ -184,7 +188,7 @@ impl<'a> Traffic<'a> {
         let mut client = visitor.client.at(way.port);
         let before = client.clone();
         if self.ask(&mut client, &head, b"", 200).is_some() {
-            self.expect_gone(before);
+            self.expect_gone(&before);
         }
     }
 
@@ -213,8 +217,8 @@ impl<'a> Traffic<'a> {
         let path = way.path("/upload");
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
-        let sent = TcpStream::connect(("127.0.0.1", way.port))
-            .and_then(|mut stream| stream.write_all(format!("{head}half").as_bytes()));
+        let half = |mut stream: TcpStream| stream.write_all(format!("{head}half").as_bytes());
+        let sent = TcpStream::connect(("127.0.0.1", way.port)).and_then(half);
         // While the server restarts there may be nobody to hang up on.
         drop(sent);
     }
@@ -240,10 +244,8 @@ impl<'a> Traffic<'a> {
             Ok(answer)
         };
         let answer = drip();
-        let is_right = answer
-            .as_ref()
-            .is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"));
-        if !is_right && !self.troubles.excuse(began) {
+        let is_right = |answer: &Vec<u8>| answer.starts_with(b"HTTP/1.1 200");
+        if !answer.as_ref().is_ok_and(is_right) && !self.troubles.excuse(began) {
             let answer = answer.map(|answer| String::from_utf8_lossy(&answer).into_owned());
             self.troubles.report(format!("a slow body: {answer:?}"));
         }
@@ -255,11 +257,10 @@ impl<'a> Traffic<'a> {
         let head = format!("POST {path} HTTP/1.1\r\nContent-Length: {LARGE_BODY}\r\n");
         let body = vec![b'x'; LARGE_BODY];
         let answer = self.ask(&mut way.client(), &head, &body, 200);
-        if let Some(answer) = answer
-            && !answer.body.contains(&LARGE_BODY.to_string())
-        {
-            self.troubles
-                .report(format!("a body was cut off: {answer:?}"));
+        let is_whole = |answer: &Answer| answer.body.contains(&LARGE_BODY.to_string());
+        if let Some(answer) = answer.filter(|answer| !is_whole(answer)) {
+            let wrong = format!("a body was cut off: {answer:?}");
+            self.troubles.report(wrong);
         }
     }
 

@@ -22,21 +22,13 @@ pub(crate) fn judge(outcome: &Outcome, is_long: bool) -> Vec<String> {
     if outcome.wrong.0 > reasons.len() {
         reasons.push(format!("{} faults in all", outcome.wrong.0));
     }
-    let memory = if is_long {
-        MEMORY_KIB
-    } else {
-        MEMORY_KIB_EARLY
-    };
+    let memory = [MEMORY_KIB_EARLY, MEMORY_KIB][usize::from(is_long)];
     let measures: [Measure; 5] = [
         ("memory in KiB", |sample| sample.memory_kib, memory),
-        (
-            "descriptors",
-            |sample| sample.descriptors as u64,
-            DESCRIPTORS,
-        ),
+        ("descriptors", |sample| sample.descriptors, DESCRIPTORS),
         ("threads", |sample| sample.threads, 4),
-        ("session files", |sample| sample.records as u64, RECORDS),
-        ("temporary files", |sample| sample.temporary as u64, 50),
+        ("session files", |sample| sample.records, RECORDS),
+        ("temporary files", |sample| sample.temporary, 50),
     ];
     for (name, measure, tolerance) in measures {
         let (early, late) = quarters(&outcome.samples, measure);
@@ -58,9 +50,6 @@ fn quarters(samples: &[Sample], measure: fn(&Sample) -> u64) -> (u64, u64) {
         values.sort_unstable();
         values.get(values.len() / 2).copied().unwrap_or_default()
     };
-    let last = samples.len() - quarter;
-    (
-        median(&samples[quarter..2 * quarter]),
-        median(&samples[last..]),
-    )
+    let (early, late) = (quarter..2 * quarter, samples.len() - quarter..);
+    (median(&samples[early]), median(&samples[late]))
 }

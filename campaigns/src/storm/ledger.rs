@@ -5,8 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// What a process does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Operation {
     /// Creates a session for a new counter, which holds 0.
     Begin,
@@ -32,15 +34,15 @@ pub(super) enum Operation {
     Refused,
 }
 
-/// How far a operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Step {
     Begun,
     Done,
 }
 
-/// One line: 37 bytes, so that only the last one can be cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line {
     pub(super) step: Step,
     pub(super) operation: Operation,
@@ -72,67 +74,17 @@ impl Ledger {
             counter,
             value,
         };
-        self.0.write_all(line.text().as_bytes())
-    }
-}
-
-impl Operation {
-    const ALL: [(u8, Operation); 11] = [
-        (b'b', Operation::Begin),
-        (b'c', Operation::Count),
-        (b'r', Operation::Regenerate),
-        (b'g', Operation::Replace),
-        (b'd', Operation::Destroy),
-        (b'n', Operation::Name),
-        (b'i', Operation::Brief),
-        (b'w', Operation::Crowd),
-        (b'v', Operation::Read),
-        (b's', Operation::Sweep),
-        (b'x', Operation::Refused),
-    ];
-
-    fn letter(self) -> char {
-        let mut all = Operation::ALL.iter();
-        let known = all.find(|(_, operation)| *operation == self);
-        known.map_or('?', |(letter, _)| char::from(*letter))
-    }
-}
-
-impl Line {
-    const LENGTH: usize = 37;
-
-    fn text(self) -> String {
-        let step = if self.step == Step::Done { '=' } else { '?' };
-        let Line { counter, value, .. } = self;
-        format!(
-            "{step}{} {counter:016x} {value:016x}\n",
-            self.operation.letter()
-        )
-    }
-
-    fn parse(text: &[u8]) -> Option<Self> {
-        let number = |digits: &[u8]| u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
-        let step = match text.first()? {
-            b'?' => Step::Begun,
-            b'=' => Step::Done,
-            _ => return None,
-        };
-        let letter = text.get(1)?;
-        let mut all = Operation::ALL.into_iter();
-        let (_, operation) = all.find(|(known, _)| known == letter)?;
-        Some(Line {
-            step,
-            operation,
-            counter: number(text.get(3..19)?)?,
-            value: number(text.get(20..36)?)?,
-        })
+        let text = serde_json::to_string(&line)? + "\n";
+        self.0.write_all(text.as_bytes())
     }
 }
 
 /// The lines of a ledger. A process that is killed may leave its last one unfinished: what that says
 /// is not done.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = Option<Line>> + '_ {
-    text.chunks_exact(Line::LENGTH).map(Line::parse)
+    let whole = text.split_inclusive(|byte| *byte == b'\n');
+    let whole = whole.filter(|line| line.ends_with(b"\n"));
+    whole.map(|line| serde_json::from_slice(line).ok())
 }
 
 #[cfg(test)]
@@ -144,21 +96,18 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("ledger");
         let mut ledger = Ledger::open(&path).unwrap();
-        for (_, operation) in Operation::ALL {
-            ledger.begins(operation, 1, u64::MAX).unwrap();
-            ledger.has_done(operation, u64::MAX, 2).unwrap();
-        }
+        ledger.begins(Operation::Begin, 1, u64::MAX).unwrap();
+        ledger.has_done(Operation::Count, u64::MAX, 2).unwrap();
         let mut text = std::fs::read(path).unwrap();
-        text.truncate(text.len() - 1);
-        let read: Vec<Line> = lines(&text).map(Option::unwrap).collect();
-        assert_eq!(read.len(), 2 * Operation::ALL.len() - 1);
+        let read = |text: &[u8]| -> Vec<Line> { lines(text).map(Option::unwrap).collect() };
         let expected = Line {
             step: Step::Done,
-            operation: Operation::Begin,
+            operation: Operation::Count,
             counter: u64::MAX,
             value: 2,
         };
-        assert_eq!(read[1], expected);
-        assert_eq!(read[2].operation, Operation::Count);
+        assert_eq!(read(&text)[1], expected);
+        text.truncate(text.len() - 1);
+        assert_eq!(read(&text).len(), 1);
     }
 }

@@ -108,8 +108,11 @@ impl Worker {
     pub(super) fn count(&mut self) -> Step {
         match self.rng.u32(0..1024) {
             0..4 => self.destroy(),
-            4..10 => self.regenerate(),
-            10..16 => self.replace(),
+            4..10 => self.renew(None),
+            10..16 => {
+                let grace = self.rng.u64(0..MAX_GRACE);
+                self.renew(Some(Duration::from_millis(grace)))
+            }
             16..20 => self.try_destroyed(),
             20..24 => self.try_replaced(),
             24..32 => self.create_expired(),
@@ -203,50 +206,39 @@ impl Worker {
         Ok(())
     }
 
-    fn regenerate(&mut self) -> Step {
+    /// Counts, and gives the session a new id, while the old one may still show it for this time.
+    fn renew(&mut self, grace: Option<Duration>) -> Step {
         let Some((slot, entry, mut session, content)) = self.open(Field::Lasting)? else {
             return Ok(());
         };
         let next = content.next(self.size());
         put(&mut session, next, &entry.id)?;
-        let (counter, number, what) = (next.counter, next.number, Operation::Regenerate);
-        self.ledger.begins(what, counter, number)?;
-        session.regenerate_id();
-        save(&mut session, &entry.id)?;
-        self.is_turned_away(&entry.id)?;
-        self.ledger.has_done(what, counter, number)?;
-        self.seen.insert(counter, number);
-        self.ground.note(Former::Ended, &entry.id)?;
-        self.go_on_as(slot, &session, next)?;
-        self.is_gone(&entry.id)
-    }
-
-    /// Gives a session a new id while the old one still shows it.
-    fn replace(&mut self) -> Step {
-        let Some((slot, entry, mut session, content)) = self.open(Field::Lasting)? else {
-            return Ok(());
+        let (what, former) = match grace {
+            None => (Operation::Regenerate, Former::Ended),
+            Some(_) => (Operation::Replace, Former::Replaced),
         };
-        let next = content.next(self.size());
-        put(&mut session, next, &entry.id)?;
         let (counter, number) = (next.counter, next.number);
-        self.ledger.begins(Operation::Replace, counter, number)?;
-        let grace = Duration::from_millis(self.rng.u64(0..MAX_GRACE));
-        session.regenerate_id_with_grace(grace);
+        self.ledger.begins(what, counter, number)?;
+        match grace {
+            None => session.regenerate_id(),
+            Some(grace) => session.regenerate_id_with_grace(grace),
+        }
         let begun = Instant::now();
         save(&mut session, &entry.id)?;
-        self.ground.note(Former::Replaced, &entry.id)?;
-        self.ledger.has_done(Operation::Replace, counter, number)?;
+        if grace.is_none() {
+            self.is_turned_away(&entry.id)?;
+        }
+        self.ledger.has_done(what, counter, number)?;
+        self.ground.note(former, &entry.id)?;
         self.seen.insert(counter, number);
-        self.go_on_as(slot, &session, next)?;
-        self.is_shown(&entry.id, next, begun + grace)
-    }
-
-    /// Lets a slot lead to a session that has a new id and this content.
-    fn go_on_as(&mut self, slot: usize, session: &Session, content: Content) -> Step {
-        let new = self.enter(Field::Lasting, session, content.counter)?;
+        let new = self.enter(Field::Lasting, &session, counter)?;
         self.ground
             .publish(Field::Lasting, slot, &new, self.number)?;
-        self.is_stored(Field::Lasting, &new.id, content)
+        self.is_stored(Field::Lasting, &new.id, next)?;
+        match grace {
+            None => self.is_gone(&entry.id),
+            Some(grace) => self.is_shown(&entry.id, next, begun + grace),
+        }
     }
 
     fn destroy(&mut self) -> Step {
