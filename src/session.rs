@@ -510,12 +510,12 @@ impl Session {
     /// When a record could not be deleted; it is then still there, and the others are deleted. All together
     /// are waited for no longer than `lockTimeout`.
     pub fn destroy(self) -> Result<Option<SetCookie>> {
-        let config = Arc::clone(&self.manager);
-        let deadline = Instant::now() + config.config.lock_timeout;
+        let config = Arc::clone(&self.manager.config);
+        let deadline = Instant::now() + config.lock_timeout;
         let presented = self.presented.clone();
         self.end(&presented.ids, deadline)?;
         let due = cookies::due(presented.shown(None, false), Standing::Destroyed, false);
-        Ok((due == Due::Remove).then(|| SetCookie::removal(&config.config)))
+        Ok((due == Due::Remove).then(|| SetCookie::removal(&config)))
     }
 
     /// As [`Session::destroy`], with one deadline for all, and with others that the client's cookies may
@@ -531,10 +531,8 @@ impl Session {
         self.guard = None;
         let mut others = others.to_vec();
         others.retain(|id| self.id.as_ref() != Some(id));
-        ended.and(
-            self.manager
-                .end_shown(&others, self.presented.by, true, deadline),
-        )
+        let by = self.presented.by;
+        ended.and(self.manager.end_shown(&others, by, true, deadline))
     }
 
     /// The thread that uses the session holds it, whichever has opened it.
@@ -559,25 +557,18 @@ impl Session {
     /// What a cookie must hold that leads to this session; `None` when it is not stored or was replaced.
     fn cookie_value(&self) -> Option<String> {
         let (id, lease) = (self.id.as_ref()?, self.lease.as_ref()?);
-        let value = || {
-            lease
-                .cookie_value(id)
-                .unwrap_or_else(|| id.secret().to_owned())
-        };
-        (!self.is_replaced()).then(value)
+        if self.is_replaced() {
+            return None;
+        }
+        let value = lease.cookie_value(id);
+        Some(value.unwrap_or_else(|| id.secret().to_owned()))
     }
 
     /// Whether the client must have the cookie although it shows the session's id: its Max-Age is
     /// renewed, or it holds the session itself, which has changed.
     fn must_be_sent(&self) -> bool {
-        let changed = |id, lease: &dyn Lease| lease.cookie_value(id).is_some();
-        let lease = self.lease.as_deref();
-        self.renewal == Renewal::Done
-            || self
-                .id
-                .as_ref()
-                .zip(lease)
-                .is_some_and(|(id, lease)| changed(id, lease))
+        let changed = || self.lease.as_ref()?.cookie_value(self.id.as_ref()?);
+        self.renewal == Renewal::Done || changed().is_some()
     }
 
     /// Of a request that knows more of its client: what that presented, and whether the cookie's Max-Age

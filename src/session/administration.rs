@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
-use crate::session::inner::{Locked, ManagerInner};
+use crate::record::Record;
+use crate::session::inner::ManagerInner;
 use crate::session::{Session, SessionManager};
 use crate::store::expiry::pause;
 use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
@@ -119,15 +120,9 @@ impl SessionManager {
     ///
     /// As [`SessionManager::open_by_digest`]; the session is then still there.
     pub fn destroy_by_digest(&self, session: &SessionDigest) -> Result<bool> {
-        let deadline = self.deadline();
-        let found = self.shared.lock(session, deadline);
-        match found.map_err(held_here)? {
-            Some(Locked { stored, lease, .. }) if !stored.record.is_marker() => {
-                let ended = self.shared.end(&stored.record, lease, deadline);
-                ended.map(|()| true)
-            }
-            _ => Ok(false),
-        }
+        let is_session = |record: &Record| !record.is_marker();
+        let ended = self.shared.end_if(session, self.deadline(), is_session);
+        ended.map_err(held_here)
     }
 
     /// The live sessions that name this user as theirs, and those that are said to and cannot be read; not what
@@ -410,24 +405,19 @@ impl Ending<'_> {
     }
 
     fn end(&mut self, session: &SessionDigest, deadline: Instant) -> Result<()> {
-        let Some(Locked {
-            stored: Stored { record, .. },
-            lease,
-            guard: _guard,
-            ..
-        }) = self.shared.lock(session, deadline)?
-        else {
-            return Ok(());
-        };
-        let lineage = record.lineage(session);
-        if self.kept.as_ref() == Some(&lineage) {
-            return Ok(());
-        }
-        self.lineages.insert(lineage);
-        if record.user() == Some(self.user) {
-            self.shared.end(&record, lease, deadline)?;
+        let mut counts = 0;
+        let is_to_end = |record: &Record| {
+            let lineage = record.lineage(session);
+            if self.kept.as_ref() == Some(&lineage) {
+                return false;
+            }
+            self.lineages.insert(lineage);
             // What can only be read is no session of its own.
-            self.ended += u64::from(!record.is_replaced());
+            counts = u64::from(!record.is_replaced());
+            record.user() == Some(self.user)
+        };
+        if self.shared.end_if(session, deadline, is_to_end)? {
+            self.ended += counts;
         }
         Ok(())
     }

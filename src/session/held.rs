@@ -25,9 +25,7 @@ const MAX_WAITING: usize = 16;
 
 /// The sessions that are held by the threads of one manager.
 #[derive(Default)]
-pub(crate) struct HeldSessions {
-    queues: Mutex<Queues>,
-}
+pub(crate) struct HeldSessions(Mutex<Queues>);
 
 /// Mostly as many as there are threads at work, which are searched faster than a table.
 #[derive(Default)]
@@ -271,7 +269,7 @@ impl Queues {
 
 impl HeldSessions {
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -106,6 +106,31 @@ impl ManagerInner {
         ended
     }
 
+    /// Destroys a session that is one of those wanted, once no request holds it. Tells whether it was.
+    pub(super) fn end_if(
+        &self,
+        session: &SessionDigest,
+        deadline: Instant,
+        is_wanted: impl FnOnce(&Record) -> bool,
+    ) -> Result<bool> {
+        let found = self.lock(session, deadline)?;
+        // In this order: what is dropped first is the lease.
+        let Some(Locked {
+            guard: _guard,
+            lease,
+            stored,
+            ..
+        }) = found
+        else {
+            return Ok(false);
+        };
+        let is_wanted = is_wanted(&stored.record);
+        if is_wanted {
+            self.end(&stored.record, lease, deadline)?;
+        }
+        Ok(is_wanted)
+    }
+
     /// Leaves nothing to be read under the ids that a session had: what was left there for requests under way
     /// becomes a marker. One after the other; who holds one reads what it has loaded.
     pub(super) fn end_copies(&self, mut before: Vec<SessionDigest>) -> Result<()> {

@@ -80,10 +80,8 @@ impl Snapshot {
     ///
     /// As there.
     pub fn application(&mut self, name: &str) -> Result<&Values> {
-        self.contents
-            .namespaces
-            .namespace(name)
-            .map(|values| &*values)
+        let values = self.contents.namespaces.namespace(name);
+        values.map(|values| &*values)
     }
 
     /// Reserves a name, as [`Session::reserve`](crate::Session::reserve).
@@ -106,15 +104,8 @@ impl Snapshot {
     ///
     /// [`Error::Value`](crate::Error::Value) when the value is not a `T`.
     pub fn flashed<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        typed(
-            self.contents
-                .namespaces
-                .notes
-                .flash
-                .get(key)
-                .map(|text| &**text),
-            key,
-        )
+        let text = self.contents.namespaces.notes.flash.get(key);
+        typed(text.map(|text| &**text), key)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::{Device, Devices, Namespaces};
 use crate::session::SessionManager;
-use crate::session::inner::{Locked, ManagerInner};
+use crate::session::inner::ManagerInner;
 use crate::store::{MAX_LISTINGS, Stored};
 
 /// One of the sessions of a user: what [`Request::own_sessions`](crate::Request::own_sessions) lists.
@@ -166,19 +166,8 @@ impl ManagerInner {
         session: &SessionDigest,
         deadline: Instant,
     ) -> Result<bool> {
-        let Some(Locked {
-            stored: Stored { record, .. },
-            lease,
-            guard: _guard,
-            ..
-        }) = self.lock(session, deadline)?
-        else {
-            return Ok(false);
-        };
-        let is_own = record.user() == Some(user) && !record.is_replaced() && !record.is_private();
-        if is_own {
-            self.end(&record, lease, deadline)?;
-        }
-        Ok(is_own)
+        self.end_if(session, deadline, |record| {
+            record.user() == Some(user) && !record.is_replaced() && !record.is_private()
+        })
     }
 }

@@ -22,7 +22,6 @@ use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, unix_seconds};
-use keys::Keys;
 
 /// The most that every browser keeps of a cookie: name, value and attributes (RFC 6265, 6.1).
 const MAX_COOKIE: usize = 4096;
@@ -44,7 +43,7 @@ type ClientStore = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
 
 struct CookieStoreInner {
     config: Arc<Config>,
-    keys: Keys,
+    keys: Vec<Key>,
 }
 
 /// What is in the seal.
@@ -66,7 +65,7 @@ impl CookieStore {
     /// holds no usable key.
     pub fn new(config: impl Into<Arc<Config>>) -> Result<Self> {
         let config = config.into();
-        let keys = Keys::of(&config)?;
+        let keys = keys::read(&config)?;
         Ok(CookieStore {
             shared: Arc::new(CookieStoreInner { config, keys }),
             client: ClientStore::default(),
@@ -115,7 +114,7 @@ impl CookieStoreInner {
         let name = &self.config.cookie_name;
         let text = sealed_text(id.secret(), &stored.record, stored.last_access);
         let mut jar = CookieJar::new();
-        let key = self.keys.all().first()?;
+        let key = self.keys.first()?;
         jar.private_mut(key).add(Cookie::new(name.clone(), text));
         jar.get(name).map(|cookie| cookie.value().to_owned())
     }
@@ -204,7 +203,7 @@ impl Store for CookieStore {
     }
 
     fn recognize(&self, cookie_value: &str, now: SystemTime) -> Option<SessionId> {
-        let mut keys = self.shared.keys.all().iter();
+        let mut keys = self.shared.keys.iter();
         let (id, stored) = keys.find_map(|key| opened(&self.shared.open(key, cookie_value)?))?;
         // A copy of an expired cookie stands for nothing.
         if self.shared.has_expired(&stored, now) {
@@ -262,10 +261,8 @@ impl Lease for CookieLease {
     }
 
     fn cookie_value(&self, id: &SessionId) -> Option<String> {
-        let due = self
-            .must_be_sent
-            .then(|| self.shared.seal(id, &self.stored));
-        due.flatten()
+        let sealed = || self.shared.seal(id, &self.stored);
+        self.must_be_sent.then(sealed).flatten()
     }
 }
 

@@ -133,8 +133,7 @@ impl Store for FileStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        let lease = FileLease::create(&self.shared, session, record, now)?;
-        Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+        FileLease::create(&self.shared, session, record, now)
     }
 
     fn lock(
@@ -143,20 +142,19 @@ impl Store for FileStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let found = FileLease::lock(&self.shared, session, wait, now)?;
-        Ok(found.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
+        FileLease::lock(&self.shared, session, wait, now)
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        read::read(&self.shared, session, now)
+        self.shared.read(session, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        read::peek(&self.shared, session, now)
+        self.shared.peek(session, now)
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-        sweep::run(&self.shared, sweep, now)
+        self.shared.sweep(sweep, now)
     }
 
     fn keeps_expired(&self) -> bool {
@@ -164,17 +162,16 @@ impl Store for FileStore {
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
-        sweep::last(&self.shared, now)
+        self.shared.last_sweep(now)
     }
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
-        scan::each_session(&self.shared, |_, session| {
-            match read::list(&self.shared, session, now) {
-                Ok(Some(stored)) if !stored.record.is_marker() => visit(session, Ok(stored)),
-                Ok(_) => ControlFlow::Continue(()),
-                Err(error) => visit(session, Err(error)),
-            }
-        })
+        let mut show = |session: &SessionDigest| match self.shared.list(session, now) {
+            Ok(Some(stored)) if !stored.record.is_marker() => visit(session, Ok(stored)),
+            Ok(_) => ControlFlow::Continue(()),
+            Err(error) => visit(session, Err(error)),
+        };
+        self.shared.each_session(|_, session| show(session))
     }
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {

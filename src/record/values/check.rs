@@ -59,6 +59,15 @@ fn deeper<E: serde::de::Error>(depth: u8) -> Result<u8, E> {
     Ok(depth + 1)
 }
 
+/// Methods that have nothing to object to.
+macro_rules! accept {
+    ($($method:ident $(<$error:ident>)?: $type:ty),* $(,)?) => {$(
+        fn $method$(<$error>)?(self, _: $type) -> Result<() $(, $error)?> {
+            Ok(())
+        }
+    )*};
+}
+
 /// Objects to a JSON text that is nested too deep, or in which a key comes twice.
 #[derive(Clone, Copy)]
 struct Text {
@@ -79,22 +88,10 @@ impl<'de> Visitor<'de> for Text {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
+    accept! {
+        visit_bool<E>: bool, visit_i64<E>: i64, visit_u64<E>: u64, visit_f64<E>: f64, visit_str<E>: &str,
+    }
     fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
         Ok(())
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
@@ -138,15 +135,6 @@ fn finite(is_finite: bool) -> Result<()> {
 fn fits(fits: bool) -> Result<()> {
     let error = || Error::custom("the number needs more than 64 bits");
     fits.then_some(()).ok_or_else(error)
-}
-
-/// Methods that have nothing to object to.
-macro_rules! accept {
-    ($($method:ident: $type:ty),* $(,)?) => {$(
-        fn $method(self, _: $type) -> Result<()> {
-            Ok(())
-        }
-    )*};
 }
 
 impl ser::Serializer for Check<'_> {

@@ -1,4 +1,4 @@
-//! [`Keys`]: the secret keys of `storageType = cookie`, from their file.
+//! The secret keys of `storageType = cookie`, from their file.
 
 use cookie::Key;
 
@@ -8,50 +8,39 @@ use crate::error::{Error, Result};
 /// The number of hexadecimal digits of a key: 64 bytes.
 const DIGITS: usize = 128;
 
-/// One key or several, of which the first seals and all open.
-pub(super) struct Keys(Vec<Key>);
-
-impl Keys {
-    /// Reads `secretKeyFile`: a key on each line, as 128 hexadecimal digits. Empty lines and lines
-    /// that begin with `#` do not count.
-    pub(super) fn of(config: &Config) -> Result<Self> {
-        let path = config.secret_key_file.as_deref().ok_or_else(|| {
-            Error::Config(
-                "storageType = cookie needs secretKeyFile, a file that holds the key; \
+/// Reads `secretKeyFile`: a key on each line, as 128 hexadecimal digits. Empty lines and lines
+/// that begin with `#` do not count. All of the keys open, and the first seals.
+pub(super) fn read(config: &Config) -> Result<Vec<Key>> {
+    let path = config.secret_key_file.as_deref().ok_or_else(|| {
+        Error::Config(
+            "storageType = cookie needs secretKeyFile, a file that holds the key; \
                  set it, and make the file with: cgi-session init"
-                    .to_owned(),
-            )
-        })?;
-        let fail =
-            |reason: &str| Error::Config(format!("secretKeyFile {}: {reason}", path.display()));
-        let text = secret_file::read(
-            path,
-            "make it with: cgi-session init",
-            "put a new key into it with: cgi-session init --new-key",
-        );
-        let text = text.map_err(|reason| fail(&reason))?;
-        let mut keys = Vec::new();
-        for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-            if !line.is_empty() && !line.starts_with('#') {
-                keys.push(key(line).ok_or_else(|| {
+                .to_owned(),
+        )
+    })?;
+    let fail = |reason: &str| Error::Config(format!("secretKeyFile {}: {reason}", path.display()));
+    let text = secret_file::read(
+        path,
+        "make it with: cgi-session init",
+        "put a new key into it with: cgi-session init --new-key",
+    );
+    let text = text.map_err(|reason| fail(&reason))?;
+    let mut keys = Vec::new();
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if !line.is_empty() && !line.starts_with('#') {
+            keys.push(key(line).ok_or_else(|| {
                     fail(&format!(
                         "line {number} holds no key of {DIGITS} hexadecimal digits; make one with: cgi-session init --new-key"
                     ))
                 })?);
-            }
         }
-        if keys.is_empty() {
-            return Err(fail(
-                "it holds no key; make one with: cgi-session init --new-key",
-            ));
-        }
-        Ok(Keys(keys))
     }
-
-    /// The keys that open, of which the first seals.
-    pub(super) fn all(&self) -> &[Key] {
-        &self.0
+    if keys.is_empty() {
+        return Err(fail(
+            "it holds no key; make one with: cgi-session init --new-key",
+        ));
     }
+    Ok(keys)
 }
 
 fn key(digits: &str) -> Option<Key> {

@@ -69,24 +69,26 @@ impl Content {
     }
 }
 
-/// Reads a file. The caller holds its lock, or looks at `is_settled`.
-pub(super) fn load(
-    shared: &FileStoreInner,
-    file: &File,
-    stat: &Stat,
-    digest: &SessionDigest,
-    name: &str,
-) -> Result<Content> {
-    let size = directory::size(stat);
-    // A file that no record can have made so large is a mistake. Four times as large as needed, so that a
-    // lowered maxRecordBytes excludes no session.
-    let largest = shared.config.max_record_bytes.max(USUAL_MAX_RECORD);
-    if size > 4 * 2 * slots::capacity(largest, 4096) as u64 {
-        let refused = Error::refused(&shared.path(name), format!("has {size} bytes"));
-        return Err(refused.with_hint("no session can be so large; it was left alone"));
+impl FileStoreInner {
+    /// Reads a file. The caller holds its lock, or looks at `is_settled`.
+    pub(super) fn load(
+        &self,
+        file: &File,
+        stat: &Stat,
+        digest: &SessionDigest,
+        name: &str,
+    ) -> Result<Content> {
+        let size = directory::size(stat);
+        // A file that no record can have made so large is a mistake. Four times as large as needed, so that a
+        // lowered maxRecordBytes excludes no session.
+        let largest = self.config.max_record_bytes.max(USUAL_MAX_RECORD);
+        if size > 4 * 2 * slots::capacity(largest, 4096) as u64 {
+            let refused = Error::refused(&self.path(name), format!("has {size} bytes"));
+            return Err(refused.with_hint("no session can be so large; it was left alone"));
+        }
+        let content = read_slots(file, size, digest);
+        content.map_err(|error| self.failed("cannot read", name, error))
     }
-    let content = read_slots(file, size, digest);
-    content.map_err(|error| shared.failed("cannot read", name, error))
 }
 
 /// Reads a file of `size` bytes.

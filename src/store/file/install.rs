@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::inner::FileStoreInner;
-use super::scan::{self, COUNT, Folder, Kind, SWEEP_LOCK, USERS_LOCK};
+use super::scan::{COUNT, Folder, Kind, SWEEP_LOCK, USERS_LOCK};
 use super::space;
 use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
@@ -84,12 +84,12 @@ fn try_own(shared: &FileStoreInner, name: &str) -> Result<()> {
 
 /// Looks at the shards that there are; more are made when they are needed.
 fn try_shards(shared: &FileStoreInner) -> Vec<Error> {
-    let prefixes = match scan::folder_names(shared) {
+    let prefixes = match shared.folder_names() {
         Ok(prefixes) => prefixes,
         Err(error) => return vec![error],
     };
     let shards = prefixes.iter().filter(|prefix| !prefix.is_empty());
-    let problems = shards.flat_map(|prefix| match scan::open(shared, prefix) {
+    let problems = shards.flat_map(|prefix| match shared.open_folder(prefix) {
         Ok(Some(folder)) => shared.directory.problems_of(prefix, &folder.handle),
         Ok(None) => Vec::new(),
         Err(error) => vec![error],
@@ -117,12 +117,12 @@ fn remove_all(shared: &FileStoreInner, done: &mut Uninstalled) -> Result<()> {
     };
     // The shards first, so that they are empty when the directory itself is gone through; and the
     // indexes after all sessions, for one is needed as long as one of its sessions is left.
-    let mut prefixes = scan::folder_names(shared)?;
+    let mut prefixes = shared.folder_names()?;
     prefixes.reverse();
     let is_late = |kind: &Kind| matches!(kind, Kind::Index | Kind::Shard);
     for round in [false, true] {
         for prefix in &prefixes {
-            if let Some(folder) = scan::open(shared, prefix)? {
+            if let Some(folder) = shared.open_folder(prefix)? {
                 remove_from(shared, &folder, done, |kind| is_late(kind) == round)?;
             }
         }
@@ -159,7 +159,7 @@ fn remove_from(
     done: &mut Uninstalled,
     is_wanted: impl Fn(&Kind) -> bool,
 ) -> Result<()> {
-    scan::each_entry(shared, folder, |name, kind| {
+    shared.each_entry(folder, |name, kind| {
         if is_wanted(&kind) {
             let stored = format!("{}{name}", folder.prefix);
             if let Err(error) = remove(shared, folder, name, stored, &kind, done) {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::content::{self, Content, Current};
 use super::inner::{self, FileStoreInner};
 use super::slots::{self, Draft, Place};
-use super::{cap, count, space, users};
+use super::{count, space, users};
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::record::Record;
@@ -46,24 +46,24 @@ impl FileLease {
         digest: &SessionDigest,
         wait: Duration,
         now: SystemTime,
-    ) -> Result<Option<(Stored, Self)>> {
+    ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
         let name = shared.directory.file_name(digest);
         let Some((file, stat)) = shared.directory.lock(&name, wait)? else {
             return Ok(None);
         };
-        let content = content::load(shared, &file, &stat, digest, &name)?;
+        let content = shared.load(&file, &stat, digest, &name)?;
         let modified = directory::modified(&stat);
         let Current { record, place, .. } = match content.current(shared, &name)? {
             Ok(current) => current,
             Err(reason) => {
-                set_aside(shared, &file, modified, &name, reason)?;
+                shared.set_aside(&file, modified, &name, reason)?;
                 return Ok(None);
             }
         };
         let lease = FileLease::new(shared, digest, name, file, place, &record, modified);
         if shared.has_expired(&record, modified, now) {
             if !shared.config.keeps_expired() {
-                Box::new(lease).destroy()?;
+                lease.destroy()?;
             }
             return Ok(None);
         }
@@ -72,7 +72,7 @@ impl FileLease {
             .mtime_for(&record)
             .is_some_and(|time| time != modified)
         {
-            set_time_for(shared, &lease.file, &lease.name, &record)?;
+            shared.set_time(&lease.file, &lease.name, &record)?;
         }
         Ok(Some((inner::stored(record, modified), lease)))
     }
@@ -83,12 +83,12 @@ impl FileLease {
         digest: &SessionDigest,
         record: &Record,
         now: SystemTime,
-    ) -> Result<Option<Self>> {
+    ) -> Result<Option<Box<dyn Lease>>> {
         check_size(record, shared.config.max_record_bytes)?;
         let name = shared.directory.file_name(digest);
         let seed = id::seed()?;
         space::admit(shared, record)?;
-        let admission = cap::admit(shared, record, now)?;
+        let admission = shared.admit(record, now)?;
         let created = shared.directory.create_file(&name);
         let counted = admission.map(|(_lock, counted)| counted);
         let withdraw = || {
@@ -103,7 +103,7 @@ impl FileLease {
                 return refused.map(|_| None);
             }
         };
-        let file = lock_new(shared, file, &name).inspect_err(|_| withdraw())?;
+        let file = shared.lock_new(file, &name).inspect_err(|_| withdraw())?;
         let (image, place) = slots::encode_new_file(digest, seed, 1, shared.unit(), record);
         let written = shared.directory.examine(&*file, &name).and_then(|stat| {
             if stat.is_none() {
@@ -113,7 +113,7 @@ impl FileLease {
             if let Some(user) = record.user() {
                 users::add(shared, user, digest)?;
             }
-            write_new(shared, &file, &name, &image, record)?;
+            shared.write_new(&file, &name, &image, record)?;
             shared.sync_name(&name)?;
             Ok(true)
         });
@@ -123,14 +123,13 @@ impl FileLease {
             // found it empty.
             Ok(false) => return FileLease::create(shared, digest, record, now),
             Err(error) => {
-                discard(shared, &file, &name);
+                shared.discard(&file, &name);
                 withdraw();
                 return Err(error);
             }
         }
-        Ok(Some(FileLease::new(
-            shared, digest, name, file, place, record, now,
-        )))
+        let lease = FileLease::new(shared, digest, name, file, place, record, now);
+        Ok(Some(lease))
     }
 
     fn new(
@@ -141,8 +140,8 @@ impl FileLease {
         place: Place,
         record: &Record,
         modified: SystemTime,
-    ) -> Self {
-        FileLease {
+    ) -> Box<Self> {
+        Box::new(FileLease {
             shared: Arc::clone(shared),
             digest: *digest,
             name,
@@ -152,7 +151,7 @@ impl FileLease {
             idle: shared.sliding(record),
             is_counted: !record.is_replaced(),
             user: record.user().map(str::to_owned),
-        }
+        })
     }
 
     /// Writes a record into the slot that is not current, or into a new file.
@@ -193,8 +192,9 @@ impl FileLease {
             return Err(shared.failed("cannot create", &temporary, exists));
         };
         // Locked before its name is the session's: another process that finds it there waits for us.
-        let file = lock_new(&shared, file, &temporary)?;
-        let renamed = write_new(&shared, &file, &temporary, &image, record)
+        let file = shared.lock_new(file, &temporary)?;
+        let renamed = shared
+            .write_new(&file, &temporary, &image, record)
             .and_then(|()| self.check())
             .and_then(|()| shared.directory.rename(&temporary, &self.name));
         if renamed.is_err() {
@@ -238,7 +238,7 @@ impl FileLease {
             return saved;
         }
         self.place = next;
-        if let Err(error) = set_time_for(&self.shared, &self.file, &self.name, record) {
+        if let Err(error) = self.shared.set_time(&self.file, &self.name, record) {
             // The record is saved; the next lock or clean-up corrects the time.
             log::warn!("{}", error.one_line());
         }
@@ -331,52 +331,80 @@ impl Lease for FileLease {
     }
 }
 
-/// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
-/// keeps its link, and a process that waits for its lock would go on to use it.
-fn set_aside(
-    shared: &FileStoreInner,
-    file: &File,
-    modified: SystemTime,
-    name: &str,
-    reason: &str,
-) -> Result<()> {
-    copy_aside(shared, file, name, reason)?;
-    let unlink = || shared.directory.unlink(name);
-    if inner::is_counted(modified) {
-        count::end_one(shared, unlink)
-    } else {
-        unlink()
+impl FileStoreInner {
+    /// Copies a damaged file to `NAME.corrupt` and deletes it. A copy, not a rename: a renamed file
+    /// keeps its link, and a process that waits for its lock would go on to use it.
+    fn set_aside(&self, file: &File, modified: SystemTime, name: &str, reason: &str) -> Result<()> {
+        self.copy_aside(file, name, reason)?;
+        let unlink = || self.directory.unlink(name);
+        if inner::is_counted(modified) {
+            count::end_one(self, unlink)
+        } else {
+            unlink()
+        }
     }
-}
 
-/// Copies a damaged file to `NAME.corrupt`; the caller deletes it.
-#[cold]
-#[inline(never)] // Its buffer is two pages of stack.
-pub(super) fn copy_aside(
-    shared: &FileStoreInner,
-    file: &File,
-    name: &str,
-    reason: &str,
-) -> Result<()> {
-    let directory = &shared.directory;
-    let aside = format!("{}.corrupt", name.trim_end_matches(".json"));
-    // One that exists was left by a process that died here before.
-    directory.unlink(&aside)?;
-    let failed = |error| {
-        let action = "cannot set a damaged session aside in";
-        directory.failed(action, &aside, error)
-    };
-    let Some(mut copy) = directory.create_file(&aside)? else {
-        return Err(failed(io::ErrorKind::AlreadyExists.into()));
-    };
-    copy_all(file, &mut copy, shared.is_durable()).map_err(failed)?;
-    shared.sync_name(&aside)?;
-    let path = shared.path(name);
-    log::warn!(
-        "{} was damaged ({reason}) and is kept as {aside}",
-        path.display()
-    );
-    Ok(())
+    /// Copies a damaged file to `NAME.corrupt`; the caller deletes it.
+    #[cold]
+    #[inline(never)] // Its buffer is two pages of stack.
+    pub(super) fn copy_aside(&self, file: &File, name: &str, reason: &str) -> Result<()> {
+        let directory = &self.directory;
+        let aside = format!("{}.corrupt", name.trim_end_matches(".json"));
+        // One that exists was left by a process that died here before.
+        directory.unlink(&aside)?;
+        let failed = |error| {
+            let action = "cannot set a damaged session aside in";
+            directory.failed(action, &aside, error)
+        };
+        let Some(mut copy) = directory.create_file(&aside)? else {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        };
+        copy_all(file, &mut copy, self.is_durable()).map_err(failed)?;
+        self.sync_name(&aside)?;
+        let path = self.path(name);
+        log::warn!(
+            "{} was damaged ({reason}) and is kept as {aside}",
+            path.display()
+        );
+        Ok(())
+    }
+
+    /// Locks a file that was created under this name, or deletes it.
+    fn lock_new(&self, file: File, name: &str) -> Result<LockedFile> {
+        let wait = self.config.lock_timeout;
+        let locked = LockedFile::exclusive(file, wait, wait, || self.path(name));
+        locked.map_err(|NotLocked { file, error }| {
+            self.discard(&file, name);
+            error
+        })
+    }
+
+    /// Deletes a file that was created under this name, unless that is another file's by now.
+    fn discard(&self, file: &File, name: &str) {
+        if self.directory.leads_to(name, file).is_ok_and(|it| it) {
+            self.directory.discard(name);
+        }
+    }
+
+    /// Fills a new file that is locked.
+    fn write_new(&self, file: &File, name: &str, image: &[u8], record: &Record) -> Result<()> {
+        let action = "cannot write the session file";
+        let failed = |error| self.failed(action, name, error);
+        calls::write_all_at(file, image, 0).map_err(failed)?;
+        if self.is_durable() {
+            file.sync_data().map_err(failed)?;
+        }
+        self.set_time(file, name, record)
+    }
+
+    /// Gives the file of a record with an end of its own the time that a clean-up looks for.
+    fn set_time(&self, file: &File, name: &str, record: &Record) -> Result<()> {
+        let Some(time) = self.mtime_for(record) else {
+            return Ok(());
+        };
+        let set = calls::set_time(file, time);
+        set.map_err(|error| self.directory.failed("cannot set the time of", name, error))
+    }
 }
 
 fn copy_all(mut from: &File, to: &mut File, is_durable: bool) -> io::Result<()> {
@@ -385,51 +413,4 @@ fn copy_all(mut from: &File, to: &mut File, is_durable: bool) -> io::Result<()> 
     // After a signal both files are where it stopped.
     calls::retry(|| io::copy(&mut from, to))?;
     if is_durable { to.sync_data() } else { Ok(()) }
-}
-
-/// Locks a file that was created under this name, or deletes it.
-fn lock_new(shared: &FileStoreInner, file: File, name: &str) -> Result<LockedFile> {
-    let wait = shared.config.lock_timeout;
-    let locked = LockedFile::exclusive(file, wait, wait, || shared.path(name));
-    locked.map_err(|NotLocked { file, error }| {
-        discard(shared, &file, name);
-        error
-    })
-}
-
-/// Deletes a file that was created under this name, unless that is another file's by now.
-fn discard(shared: &FileStoreInner, file: &File, name: &str) {
-    if shared.directory.leads_to(name, file).is_ok_and(|it| it) {
-        shared.directory.discard(name);
-    }
-}
-
-/// Fills a new file that is locked.
-fn write_new(
-    shared: &FileStoreInner,
-    file: &File,
-    name: &str,
-    image: &[u8],
-    record: &Record,
-) -> Result<()> {
-    let action = "cannot write the session file";
-    let failed = |error| shared.failed(action, name, error);
-    calls::write_all_at(file, image, 0).map_err(failed)?;
-    if shared.is_durable() {
-        file.sync_data().map_err(failed)?;
-    }
-    set_time_for(shared, file, name, record)
-}
-
-/// Gives the file of a record with an end of its own the time that a clean-up looks for.
-fn set_time_for(shared: &FileStoreInner, file: &File, name: &str, record: &Record) -> Result<()> {
-    let Some(time) = shared.mtime_for(record) else {
-        return Ok(());
-    };
-    let set = calls::set_time(file, time);
-    set.map_err(|error| {
-        shared
-            .directory
-            .failed("cannot set the time of", name, error)
-    })
 }

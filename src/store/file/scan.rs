@@ -74,84 +74,86 @@ pub(super) struct Folder {
     pub(super) prefix: String,
 }
 
-/// The names of all folders of the store: nothing for the store itself, then its shards. Both are
-/// looked at whatever `shards` says now, because it may have said otherwise before.
-pub(super) fn folder_names(shared: &FileStoreInner) -> Result<Vec<String>> {
-    let mut names = vec![String::new()];
-    if let Some(root) = open(shared, "")?
-        && may_have_subdirectories(&root)
-    {
-        each_entry(shared, &root, |name, kind| {
-            if matches!(kind, Kind::Shard) {
-                names.push(format!("{name}/"));
-            }
-            ControlFlow::Continue(())
-        })?;
+impl FileStoreInner {
+    /// The names of all folders of the store: nothing for the store itself, then its shards. Both are
+    /// looked at whatever `shards` says now, because it may have said otherwise before.
+    pub(super) fn folder_names(&self) -> Result<Vec<String>> {
+        let mut names = vec![String::new()];
+        if let Some(root) = self.open_folder("")?
+            && may_have_subdirectories(&root)
+        {
+            self.each_entry(&root, |name, kind| {
+                if matches!(kind, Kind::Shard) {
+                    names.push(format!("{name}/"));
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        names.sort();
+        Ok(names)
     }
-    names.sort();
-    Ok(names)
+
+    /// Opens a folder; `None` when it is gone or no directory.
+    pub(super) fn open_folder(&self, prefix: &str) -> Result<Option<Folder>> {
+        let Some(root) = self.directory.handle()? else {
+            return Ok(None);
+        };
+        let name = if prefix.is_empty() {
+            "."
+        } else {
+            prefix.trim_end_matches('/')
+        };
+        match calls::open_directory_at(&*root, name) {
+            Ok(handle) => Ok(Some(Folder {
+                handle,
+                prefix: prefix.to_owned(),
+            })),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => {
+                let action = "cannot open the directory";
+                Err(self.failed(action, prefix, errno))
+            }
+        }
+    }
+
+    /// Calls `visit` for every entry of a folder until it breaks.
+    pub(super) fn each_entry(
+        &self,
+        folder: &Folder,
+        mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let listed = calls::each_name(&folder.handle, |name| {
+            visit(&String::from_utf8_lossy(name), kind(name))
+        });
+        listed.map_err(|errno| self.failed("cannot list", &folder.prefix, errno))
+    }
+
+    /// Calls `visit` for every session file of the store until it breaks.
+    pub(super) fn each_session(
+        &self,
+        mut visit: impl FnMut(&Folder, &SessionDigest) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut flow = ControlFlow::Continue(());
+        for prefix in self.folder_names()? {
+            let Some(folder) = self.open_folder(&prefix)? else {
+                continue;
+            };
+            self.each_entry(&folder, |_, kind| {
+                if let Kind::Session(session) = kind {
+                    flow = visit(&folder, &session);
+                }
+                flow
+            })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Most file systems count a directory's `..` entries in its links: with two links it has no
 /// subdirectory, and need not be listed to look for one. Those that do not count say 1.
 fn may_have_subdirectories(folder: &Folder) -> bool {
     calls::stat(&folder.handle).map_or(true, |stat| stat.st_nlink != 2)
-}
-
-/// Opens a folder; `None` when it is gone or no directory.
-pub(super) fn open(shared: &FileStoreInner, prefix: &str) -> Result<Option<Folder>> {
-    let Some(root) = shared.directory.handle()? else {
-        return Ok(None);
-    };
-    let name = if prefix.is_empty() {
-        "."
-    } else {
-        prefix.trim_end_matches('/')
-    };
-    match calls::open_directory_at(&*root, name) {
-        Ok(handle) => Ok(Some(Folder {
-            handle,
-            prefix: prefix.to_owned(),
-        })),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => {
-            let action = "cannot open the directory";
-            Err(shared.failed(action, prefix, errno))
-        }
-    }
-}
-
-/// Calls `visit` for every entry of a folder until it breaks.
-pub(super) fn each_entry(
-    shared: &FileStoreInner,
-    folder: &Folder,
-    mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
-) -> Result<()> {
-    let listed = calls::each_name(&folder.handle, |name| {
-        visit(&String::from_utf8_lossy(name), kind(name))
-    });
-    listed.map_err(|errno| shared.failed("cannot list", &folder.prefix, errno))
-}
-
-/// Calls `visit` for every session file of the store until it breaks.
-pub(super) fn each_session(
-    shared: &FileStoreInner,
-    mut visit: impl FnMut(&Folder, &SessionDigest) -> ControlFlow<()>,
-) -> Result<()> {
-    let mut flow = ControlFlow::Continue(());
-    for prefix in folder_names(shared)? {
-        let Some(folder) = open(shared, &prefix)? else {
-            continue;
-        };
-        each_entry(shared, &folder, |_, kind| {
-            if let Kind::Session(session) = kind {
-                flow = visit(&folder, &session);
-            }
-            flow
-        })?;
-        if flow.is_break() {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -17,8 +17,7 @@ use rustix::io::Errno;
 use super::content::{self, Content};
 use super::count;
 use super::inner::{FileStoreInner, is_counted};
-use super::lease;
-use super::scan::{self, Folder, Kind, SWEEP_LOCK};
+use super::scan::{Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
@@ -38,112 +37,105 @@ const STEP: u64 = 256;
 /// Without a `lifetime`, no setting makes a session live longer than this.
 const FAR_FUTURE: Duration = Duration::from_secs(101 * 366 * 24 * 3600);
 
-/// Runs a clean-up unless one is running.
-pub(super) fn run(
-    shared: &FileStoreInner,
-    sweep: &Sweep<'_>,
-    now: SystemTime,
-) -> Result<SweepReport> {
-    if shared.directory.handle()?.is_none() {
-        // Nothing was ever stored.
-        return Ok(SweepReport::default());
+impl FileStoreInner {
+    /// Runs a clean-up unless one is running.
+    pub(super) fn sweep(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        if self.directory.handle()?.is_none() {
+            // Nothing was ever stored.
+            return Ok(SweepReport::default());
+        }
+        if sweep.dry_run {
+            // It changes nothing, so that it needs no lock; and making the lock's file would pass for
+            // a clean-up that never was.
+            return self.sweep_folders(sweep, now).map(|(report, _)| report);
+        }
+        if let Some(sweep_lock) = self.directory.try_lock_or_create(SWEEP_LOCK)? {
+            return self.sweep_locked(&sweep_lock, sweep, now);
+        }
+        let already_running = true;
+        Ok(SweepReport {
+            already_running,
+            ..SweepReport::default()
+        })
     }
-    if sweep.dry_run {
-        // It changes nothing, so that it needs no lock; and making the lock's file would pass for
-        // a clean-up that never was.
-        return folders(shared, sweep, now).map(|(report, _)| report);
-    }
-    if let Some(sweep_lock) = shared.directory.try_lock_or_create(SWEEP_LOCK)? {
-        return locked(shared, &sweep_lock, sweep, now);
-    }
-    let already_running = true;
-    Ok(SweepReport {
-        already_running,
-        ..SweepReport::default()
-    })
-}
 
-/// How long ago the last clean-up ended.
-pub(super) fn last(shared: &FileStoreInner, now: SystemTime) -> Option<Duration> {
-    shared.directory.age_of_sweep(SWEEP_LOCK, now)
-}
-
-/// The clean-up itself, under the lock of `.gc`.
-pub(super) fn locked(
-    shared: &FileStoreInner,
-    sweep_lock: &LockedFile,
-    sweep: &Sweep<'_>,
-    now: SystemTime,
-) -> Result<SweepReport> {
-    let has_cap = shared.config.max_sessions > 0;
-    let counted = has_cap.then(|| count::read(shared)).transpose()?;
-    let (report, uncounted) = folders(shared, sweep, now)?;
-    if report.stopped_early {
-        count::forget(shared, report.deleted.saturating_sub(uncounted), counted);
-    } else if let Some(counted) = counted {
-        // What cannot be looked at may live.
-        let unseen = report.failures.len() as u64;
-        let sessions = report.live + report.busy + report.kept + unseen;
-        count::recount(shared, sessions, counted)?;
+    /// How long ago the last clean-up ended.
+    pub(super) fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        self.directory.age_of_sweep(SWEEP_LOCK, now)
     }
-    let noted = calls::set_time(sweep_lock, now);
-    noted.map_err(|error| {
-        shared
-            .directory
-            .failed("cannot set the time of", SWEEP_LOCK, error)
-    })?;
-    Ok(report)
-}
 
-/// Goes through all folders, several at a time. Also returns how many of the deleted files `.count` did
-/// not count.
-fn folders(
-    shared: &FileStoreInner,
-    sweep: &Sweep<'_>,
-    now: SystemTime,
-) -> Result<(SweepReport, u64)> {
-    let clock = sweep.clock();
-    let mut folders = scan::folder_names(shared)?;
-    if sweep.max_time.is_some() || sweep.stop.is_some() {
-        // The last one may have stopped on its way: in the end each folder has its turn.
-        let first = rand::random_range(0..folders.len().max(1));
-        folders.rotate_left(first);
+    /// The clean-up itself, under the lock of `.gc`.
+    pub(super) fn sweep_locked(
+        &self,
+        sweep_lock: &LockedFile,
+        sweep: &Sweep<'_>,
+        now: SystemTime,
+    ) -> Result<SweepReport> {
+        let has_cap = self.config.max_sessions > 0;
+        let counted = has_cap.then(|| count::read(self)).transpose()?;
+        let (report, uncounted) = self.sweep_folders(sweep, now)?;
+        if report.stopped_early {
+            count::forget(self, report.deleted.saturating_sub(uncounted), counted);
+        } else if let Some(counted) = counted {
+            // What cannot be looked at may live.
+            let unseen = report.failures.len() as u64;
+            let sessions = report.live + report.busy + report.kept + unseen;
+            count::recount(self, sessions, counted)?;
+        }
+        let noted = calls::set_time(sweep_lock, now);
+        noted.map_err(|error| {
+            self.directory
+                .failed("cannot set the time of", SWEEP_LOCK, error)
+        })?;
+        Ok(report)
     }
-    let run = Run {
-        shared,
-        sweep,
-        now,
-        clock,
-        stop: AtomicBool::new(clock.is_over()),
-        deleted: AtomicU64::new(0),
-        uncounted: AtomicU64::new(0),
-    };
-    let next = AtomicUsize::new(0);
-    let total = Mutex::new(Ok(SweepReport::default()));
-    let work = || {
-        while let Some(prefix) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let report = run.folder(prefix);
-            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-            match (total.as_mut(), report) {
-                (Ok(total), Ok(report)) => add(total, report),
-                (Ok(_), Err(error)) => *total = Err(error),
-                (Err(_), _) => {}
+
+    /// Goes through all folders, several at a time. Also returns how many of the deleted files `.count` did
+    /// not count.
+    fn sweep_folders(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<(SweepReport, u64)> {
+        let clock = sweep.clock();
+        let mut folders = self.folder_names()?;
+        if sweep.max_time.is_some() || sweep.stop.is_some() {
+            // The last one may have stopped on its way: in the end each folder has its turn.
+            let first = rand::random_range(0..folders.len().max(1));
+            folders.rotate_left(first);
+        }
+        let run = Run {
+            shared: self,
+            sweep,
+            now,
+            clock,
+            stop: AtomicBool::new(clock.is_over()),
+            deleted: AtomicU64::new(0),
+            uncounted: AtomicU64::new(0),
+        };
+        let next = AtomicUsize::new(0);
+        let total = Mutex::new(Ok(SweepReport::default()));
+        let work = || {
+            while let Some(prefix) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let report = run.folder(prefix);
+                let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                match (total.as_mut(), report) {
+                    (Ok(total), Ok(report)) => add(total, report),
+                    (Ok(_), Err(error)) => *total = Err(error),
+                    (Err(_), _) => {}
+                }
             }
-        }
-    };
-    let threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(folders.len());
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            // A thread that cannot be made leaves its share to the others.
-            let _ = thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    let mut report = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-    report.stopped_early = run.stop.into_inner();
-    Ok((report, run.uncounted.into_inner()))
+        };
+        let threads = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(folders.len());
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                // A thread that cannot be made leaves its share to the others.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let mut report = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        report.stopped_early = run.stop.into_inner();
+        Ok((report, run.uncounted.into_inner()))
+    }
 }
 
 fn add(total: &mut SweepReport, part: SweepReport) {
@@ -174,11 +166,11 @@ struct Run<'a> {
 impl Run<'_> {
     fn folder(&self, prefix: &str) -> Result<SweepReport> {
         let mut report = SweepReport::default();
-        let Some(folder) = scan::open(self.shared, prefix)? else {
+        let Some(folder) = self.shared.open_folder(prefix)? else {
             return Ok(report);
         };
         let mut entries = 0;
-        scan::each_entry(self.shared, &folder, |name, kind| {
+        self.shared.each_entry(&folder, |name, kind| {
             entries += 1;
             if entries % STEP == 0 {
                 self.sweep.notify(SweepEvent::Examined(STEP));
@@ -269,7 +261,7 @@ impl Run<'_> {
         }
         let entry = Entry { stat, ..*entry };
         let mut damage = None;
-        let reason = match content::load(self.shared, &file, &stat, digest, &stored)? {
+        let reason = match self.shared.load(&file, &stat, digest, &stored)? {
             // Its time is up, whatever it once held.
             Content::Damaged(reason) => {
                 let is_unfinished = content::is_unfinished(&file, directory::size(&stat));
@@ -315,7 +307,7 @@ impl Run<'_> {
             }
         };
         let copy_aside = || match damage {
-            Some(reason) => lease::copy_aside(self.shared, &file, &stored, reason),
+            Some(reason) => self.shared.copy_aside(&file, &stored, reason),
             None => Ok(()),
         };
         if self.delete(&entry, reason, copy_aside)? {

@@ -18,7 +18,6 @@ use std::time::SystemTime;
 use rustix::fs::{OFlags, Stat};
 
 use super::inner::FileStoreInner;
-use super::read;
 use crate::error::{Error, Result};
 use crate::id::{self, SessionDigest};
 use crate::store::MAX_LISTINGS;
@@ -85,7 +84,7 @@ pub(super) fn sessions_of(
             if !seen.insert(session) {
                 continue;
             }
-            match read::peek(shared, &session, now) {
+            match shared.peek(&session, now) {
                 Ok(Some(stored)) => {
                     has_moved |= stored.record.is_replaced();
                     if stored.record.user() == Some(user) {

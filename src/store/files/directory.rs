@@ -475,26 +475,22 @@ pub fn is_dedicated(path: &Path) -> bool {
 
 /// What is wrong with the owner and the mode of a directory.
 fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item = Error> {
-    let owner = (stat.st_uid != uid).then(|| {
-        let hint = if is_dedicated(path) {
-            format!(
-                "running as uid {uid}; try: chown {uid} {}",
-                shell_word(path)
-            )
+    let problem = move |reason: String, command: String| {
+        let refused = Error::refused(path, reason);
+        if is_dedicated(path) {
+            refused.with_hint(format!("{command} {}", shell_word(path)))
         } else {
-            NAME_ANOTHER.to_owned()
-        };
-        Error::refused(path, format!("belongs to uid {}", stat.st_uid)).with_hint(hint)
+            refused.with_hint(NAME_ANOTHER)
+        }
+    };
+    let owner = (stat.st_uid != uid).then(|| {
+        let command = format!("running as uid {uid}; try: chown {uid}");
+        problem(format!("belongs to uid {}", stat.st_uid), command)
     });
     let mode = Mode::from_raw_mode(stat.st_mode);
     let mode = mode.intersects(Mode::WGRP | Mode::WOTH).then(|| {
-        let mode = mode.bits();
-        let hint = if is_dedicated(path) {
-            format!("try: chmod 0700 {}", shell_word(path))
-        } else {
-            NAME_ANOTHER.to_owned()
-        };
-        Error::refused(path, format!("can be written by others (mode {mode:04o})")).with_hint(hint)
+        let reason = format!("can be written by others (mode {:04o})", mode.bits());
+        problem(reason, "try: chmod 0700".to_owned())
     });
     owner.into_iter().chain(mode)
 }
