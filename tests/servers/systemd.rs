@@ -9,7 +9,13 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
         return;
     }
     let script = format!(
-        "{}\n{}\n{}\n\
+        "{}\n{}\n{}\n{}\n\
+         PATH=$PATH:/usr/lib/cgi-bin\n\
+         {} &\n\
+         seen() {{ stat -c '%a %G' /run/app.sock; }}\n\
+         for _ in $(seq 1000); do [[ $(seen) != '660 www-data' ]] || break; sleep 0.05; done\n\
+         kill $!\n\
+         seen\n\
          cd /etc/systemd/system\n\
          systemd-analyze verify --man=no --recursive-errors=no ./*.socket ./*.service ./*.timer\n\
          verdict=$?\n\
@@ -22,7 +28,9 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
          exit $verdict\n",
         block_in("docs/deploy.md", "a2enmod cgid"),
         block_in("docs/deploy.md", "cgi-session-cleanup.timer"),
+        block_in("docs/deploy.md", "cgi-session-guard.service"),
         commands_of("cgi-session-app.socket"),
+        block_in("docs/deploy.md", "--socket-group www-data").trim_end(),
     );
     let Some(output) = run(&script) else { return };
     let said = String::from_utf8_lossy(&output.stderr);

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use testkit::machine::block_in;
 use testkit::tools::{
     Finished, HOUR, SOMEBODY, Site, Stored, is_installed, owner, set_age, set_mode,
 };
@@ -57,6 +58,25 @@ fn each_expired_session_is_handed_over_once_and_then_deleted() {
     assert!(fresh.path.exists() && !expired.path.exists());
     each(&site, &program, &[]).exits_with(0).says_nothing();
     assert_eq!(given(&site).len(), 1);
+}
+
+#[test]
+fn the_program_of_the_guide_returns_a_basket() {
+    if !is_installed("jq") {
+        return;
+    }
+    let (site, script) = (Site::new(), block_in("docs/guide.md", "return-basket"));
+    let expired = site.session();
+    let mut session = site.manager().start(expired.cookie().as_bytes()).unwrap();
+    session.insert("basket", ["tea"]).unwrap();
+    session.commit().unwrap();
+    set_age(&expired.path, 2 * HOUR);
+    let place = site.parent().to_str().unwrap();
+    let program = program(&site, &script.replace("/var/log/shop", place));
+    each(&site, &program, &[]).exits_with(0).says_nothing();
+    let baskets = fs::read_to_string(site.parent().join("baskets")).unwrap();
+    let digest = expired.digest();
+    assert_eq!(baskets, format!("{digest} of a guest gives back tea\n"));
 }
 
 #[test]
