@@ -14,8 +14,8 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
          {} &\n\
          seen() {{ stat -c '%a %G' /run/app.sock; }}\n\
          for _ in $(seq 1000); do [[ $(seen) != '660 www-data' ]] || break; sleep 0.05; done\n\
+         [[ $(seen) == '660 www-data' ]]\n\
          kill $!\n\
-         seen\n\
          cd /etc/systemd/system\n\
          systemd-analyze verify --man=no --recursive-errors=no ./*.socket ./*.service ./*.timer\n\
          verdict=$?\n\
