@@ -1,8 +1,8 @@
 //! Sessions for CGI and FastCGI programs: no update is lost, and nothing half-written is read.
 //!
-//! Every request of a CGI program is a process of its own. What a visitor did before lives in one
-//! JSON file per session under `storageFileDir`, guarded by file locks, so that any number of
-//! short-lived processes behind Apache, nginx or lighttpd share it safely.
+//! Each visitor's session is one JSON file under `storageFileDir`, protected by a file lock, so that any number of
+//! short-lived processes behind Apache, nginx or lighttpd share it safely. The settings come from an INI file or the
+//! environment ([`Config::find`]); only `storageFileDir` must be set.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -26,29 +26,26 @@
 //! request -> cookies -> SessionId -> store (lock, load) -> Session -> store (commit, unlock) -> SetCookie -> response
 //! ```
 //!
-//! [`run`] walks it for a handler. [`Request::session`] opens the session for the rest of the
+//! [`run`] does all of this for a handler. [`Request::session`] opens the session for the rest of the
 //! request, [`Request::read_session`] takes a snapshot without waiting, and
 //! [`Request::update_session`] locks it only while a closure runs. Under any other transport
 //! [`SessionManager`] needs no more than the Cookie header.
 //!
 //! [`Client`] sends requests to a handler in a test, without a server.
 //!
-//! The feature `multipart` adds forms with files (`Request::next_file`).
-//!
 //! # Stores
 //!
-//! [`FileStore`] is the default; `storageType` names another. [`MemoryStore`] is for one FastCGI
-//! process, [`CustomStore`] for a store of the program's own behind three functions.
-//! The feature `cookie-store` adds `CookieStore`: the client keeps its session, sealed.
+//! [`FileStore`] is the default; `storageType` chooses another. [`MemoryStore`] is for one FastCGI
+//! process, [`CustomStore`] for a store of the program's own behind three functions, `CookieStore` keeps a session,
+//! encrypted, at its client.
 //!
-//! Others are crates, which a program names in one line ([`Program::store`]): `cgi-session-sqlite` and, for several
-//! machines, `cgi-session-redis` and `cgi-session-sql` (`PostgreSQL`, `MySQL`). All stand behind the traits [`Store`] and
+//! Others are crates, which a program adds in one line ([`Program::store`]): `cgi-session-sqlite` and, for several
+//! machines, `cgi-session-redis` and `cgi-session-sql` (`PostgreSQL`, `MySQL`). All implement [`Store`] and
 //! [`Lease`]; the module [`store`] has what one of your own needs.
 //!
 //! # The session's cookie
 //!
-//! One decision is made when the response is built, from what the client showed and what the store says
-//! at that moment:
+//! It is decided when the response is built, by what the client sent and by the store at that moment:
 //!
 //! | the client's cookies show | the session is | the response |
 //! |---|---|---|
@@ -58,15 +55,14 @@
 //! | anything | ended by another request, or given another id by one | leaves the cookie alone |
 //!
 //! * Of several cookies of the session's name the first of eight well-formed ids that leads to a live session
-//!   counts; [`Request::destroy_session`] ends each that is shown.
-//! * A change of id leaves a marker without data under the old id for 60 s. A request that shows nothing
-//!   else reads no session, and is answered 503 with the advice to reload ([`Error::Replaced`]) where it asks
-//!   for one to change. It gets no cookie, so that it cannot log out the visitor who has just logged in. A handler
+//!   counts; [`Request::destroy_session`] ends all of them.
+//! * A change of id leaves a marker without data under the old id for 60 s. A request with that alone reads no session,
+//!   and is answered 503 and a page that reloads ([`Error::Replaced`]) where it asks for one to change. It gets no
+//!   cookie, so that it cannot log out the visitor who has just logged in. A handler
 //!   that has checked a password uses [`Request::fresh_session`] then.
 //! * Max-Age (`cookieMaxAge`) is renewed at most once in a tenth of it, by a page that a browser shows as a document
-//!   (`Sec-Fetch-Dest: document`, or GET from a browser that does not say), also when that only reads.
-//! * A browser keeps the cookie that arrives last. Two responses that both set one (two first visits
-//!   at once, say) may overtake each other on the network; no server can prevent that.
+//!   (`Sec-Fetch-Dest: document`, or GET from a browser that does not send it), also when that only reads.
+//! * A browser keeps the cookie that arrives last: two responses that both set one may overtake each other.
 //!
 //! # Features
 //!
@@ -78,28 +74,24 @@
 //! | `multipart` | forms with files, `Request::next_file` | no |
 //! | `store-contract` | `store_contract`, the suite of tests that every store has to pass, for tests of stores | no |
 //!
-//! # What is promised
+//! # Guarantees
 //!
 //! * **No update is lost.** Requests of one session that may write run one after the other, across
 //!   processes and threads of one machine.
 //! * **Nothing half-written is read**, whenever a process is killed.
 //! * **A response goes out only after its session is committed.** A commit that fails, on a full
-//!   disk for instance, gives an error page and leaves the old session whole.
-//! * **A handler that fails or panics saves nothing**, and the client gets a whole error page. For a stream
-//!   ([`Response::stream`]) that holds until its head is sent: what fails after that is in the log, the client has a part
-//!   of the response, and the session was saved before.
+//!   disk for instance, gives an error page and keeps the old session.
+//! * **A handler that fails or panics saves nothing**, and the client gets a complete error page; for a stream
+//!   ([`Response::stream`]) until its head is sent.
 //! * **A destroyed session never comes back**, and clean-up never deletes one that is in use.
 //! * **No request waits for ever**: after `lockTimeout` it is answered 503.
 //! * **Nothing is stored, and no cookie sent, before the program puts something in.**
 //! * **Ids are secrets**: 160 bits from the operating system, never logged, never on disk.
 //!
-//! # What is not
-//!
-//! Network file systems; protection from other programs of the same user; exactly-once for a
+//! Not guaranteed: network file systems; protection from other programs of the same user; exactly-once for a
 //! request that was killed between its commit and its response; survival of a power failure unless
-//! `durability = data`. While `whenFull = evictOldest` is set, a session can go before its time.
-//! Under `storageType = cookie` the first two promises do not hold either: what the client has
-//! cannot be locked or taken back.
+//! `durability = data`. While `whenFull = evictOldest` is set, a session can end early.
+//! With `storageType = cookie` the first two do not hold, and a client can send an old state of its session.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

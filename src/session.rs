@@ -41,19 +41,19 @@ const ROTATION_GRACE: Duration = Duration::from_secs(60);
 /// The longest time for which an old id may serve requests under way.
 const MAX_GRACE: Duration = Duration::from_secs(300);
 
-/// One visitor's session, held exclusively: until it is committed, released or destroyed, every
+/// One visitor's session, locked: until it is committed, released or destroyed, every
 /// other request of this session waits.
 ///
 /// It reads and writes like a map ([`Values`]). Nothing is stored before [`Session::commit`] or
 /// [`Session::save`]; a session that is dropped keeps what was stored before. A new session in
-/// which nothing was put is never stored and gets no cookie.
+/// which nothing was put is never stored and gets no cookie. In a handler [`run`](crate::run) commits.
 ///
 /// | to | call | the record | the lock |
 /// |---|---|---|---|
-/// | finish and keep the changes | [`commit`](Session::commit) | saved | given up |
+/// | finish and keep the changes | [`commit`](Session::commit) | saved | released |
 /// | keep the changes and continue | [`save`](Session::save) | saved | held |
-/// | finish without the changes | [`release`](Session::release) | stays | given up |
-/// | end the session | [`destroy`](Session::destroy) | deleted | given up |
+/// | finish without the changes | [`release`](Session::release) | stays | released |
+/// | end the session | [`destroy`](Session::destroy) | deleted | released |
 ///
 /// Karrigell's `close()` is `destroy`.
 pub struct Session {
@@ -246,7 +246,7 @@ impl Session {
         self.flashes.stay = !is_page;
     }
 
-    /// Whether this request made the session: the visitor's first.
+    /// Whether this request began the session.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.contents.last_access.is_none()
@@ -294,8 +294,7 @@ impl Session {
         self.contents.last_access
     }
 
-    /// How long the session lives unused: its own time if it has one, else the longest `timeout` of the
-    /// programs that saved it.
+    /// The idle timeout: the session's own if it has one, else the longest `timeout` of the programs that saved it.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.contents
@@ -304,8 +303,8 @@ impl Session {
             .unwrap_or(self.manager.config.timeout)
     }
 
-    /// Gives this session an idle time of its own, in whole seconds from one to a hundred years, or
-    /// with `None` the configuration's again. Like every change it is stored by the next commit.
+    /// Gives this session an idle timeout of its own, in whole seconds from one to a hundred years, or
+    /// with `None` the configuration's again. The next commit stores it.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         let configured = self.manager.config.timeout;
         self.metadata_changed |= self.contents.record.set_timeout(timeout, configured);
@@ -317,9 +316,9 @@ impl Session {
         self.contents.record.cookie_life()
     }
 
-    /// "Keep me signed in": gives this session's cookie a Max-Age of its own, in whole seconds, with which the browser
-    /// keeps it when it is closed, and gives the session an idle time of at least that. `None` is the
-    /// configuration's again, for both. [`Session::set_timeout`] after this chooses another idle time.
+    /// "Keep me signed in": gives this session's cookie a Max-Age of its own, in whole seconds, and the session an idle
+    /// timeout of at least that; `None` is the configuration's again, for both. [`Session::set_timeout`] after this
+    /// sets another idle timeout.
     ///
     /// If this changes the life, the response after the commit sends the cookie; later ones renew it as they would
     /// `cookieMaxAge`.
@@ -343,9 +342,8 @@ impl Session {
         }
     }
 
-    /// Notes that the user has just proved who it is: by the password at login, or again before something that
-    /// must not happen by a browser that was left open. Another user ([`Session::set_user`]) has proved nothing,
-    /// so call this after that. Stored by the next commit.
+    /// Notes that the user has just proved who it is: by the password at login, or again before an important change.
+    /// Call it after [`Session::set_user`], which removes the note of another user. The next commit stores it.
     pub fn confirm_identity(&mut self) {
         self.contents.record.set_confirmed(SystemTime::now());
         (self.metadata_changed, self.rights) = (true, Rights::Changed);
@@ -372,17 +370,18 @@ impl Session {
         self.contents.is_confirmed_within(time)
     }
 
-    /// Whose session it is, as [`Session::set_user`] said.
+    /// Whose session it is ([`Session::set_user`]).
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.contents.record.user()
     }
 
-    /// Names the user of this session (`None`: no user), who has not proved who it is if it is another
-    /// ([`Session::confirm_identity`]), so that all sessions of a user can be
-    /// found and ended: [`SessionManager::destroy_sessions_of`](crate::SessionManager::destroy_sessions_of).
-    /// Stored by the next commit, which ends what [`Session::regenerate_id_with_grace`] has left to be read or
-    /// leaves nothing, and with `maxSessionsPerUser` the user's oldest session, or is [`Error::UserFull`].
+    /// Says whose session it is (`None`: no user's), so that all sessions of a user can be found and ended:
+    /// [`Request::destroy_other_sessions`](crate::Request::destroy_other_sessions).
+    ///
+    /// Another user has not proved who it is ([`Session::confirm_identity`]). The next commit stores it, and ends what
+    /// [`Session::regenerate_id_with_grace`] has left to be read. With `maxSessionsPerUser` it also ends the user's
+    /// least recently used session, or is [`Error::UserFull`].
     ///
     /// # Errors
     ///
@@ -409,30 +408,26 @@ impl Session {
         Ok(())
     }
 
-    /// Gives the session a new id at the next commit, and deletes everything that was under the old
-    /// one: do this whenever the visitor's rights change, above all at login.
+    /// Gives the session a new id at the next commit: do this whenever the visitor's rights change, above all at login.
     /// [`Session::csrf_token`] is a new one then, too.
     ///
-    /// Under the old id a marker without data stays for 60 s, which distinguishes requests under way from
-    /// those of a session that has ended: they read nothing, get no new cookie, and where they ask for a
-    /// session to change it is [`Error::Replaced`] (503). The client has the new id when it tries again.
-    ///
+    /// Under the old id a marker without data stays for 60 s. Requests with it read nothing, get no new cookie, and where
+    /// they ask for a session to change it is [`Error::Replaced`] (503): the client has the new id when it tries again.
     /// When the request fails instead, the old id stays valid.
     pub fn regenerate_id(&mut self) {
         self.end_copies();
         self.ask_for_new_id(None);
     }
 
-    /// Gives the session a new id, as [`Session::regenerate_id`], while the old one still serves
-    /// requests that are under way, for at most five minutes.
+    /// Gives the session a new id, while requests under way can still read it under the old one, for at most
+    /// five minutes.
     ///
-    /// Under the old id they read the session as it was at this moment, and never learn the new id.
-    /// A request that wants to change or destroy it there gets [`Error::Replaced`] (503): the client has the
-    /// new id when it tries again. After the grace they are answered as after
+    /// They read the session as it was at this moment, and never learn the new id. A request that wants to change or
+    /// destroy it gets [`Error::Replaced`] (503). After the grace they are answered as after
     /// [`Session::regenerate_id`]. This is for a new id now and then in a page that sends several
-    /// requests at once; at login, the old id must end: in a request that has called [`Session::regenerate_id`],
-    /// [`Session::set_user`] for another user or [`Session::confirm_identity`], it does. Where the client keeps the session itself
-    /// (`storageType = cookie`), the old cookie serves those requests in any case.
+    /// requests at once, and not for a login: in a request that has called [`Session::regenerate_id`],
+    /// [`Session::set_user`] for another user or [`Session::confirm_identity`], the old id ends at once. With
+    /// `storageType = cookie` the old cookie stays readable in any case.
     pub fn regenerate_id_with_grace(&mut self, grace: Duration) {
         self.ask_for_new_id(Some(grace.min(MAX_GRACE)));
     }
@@ -482,7 +477,7 @@ impl Session {
     }
 
     /// Lets the next commit store the session although nothing was put in, for a client that must
-    /// have its cookie before the first value. Without this an empty new session leaves no trace.
+    /// have its cookie before the first value.
     pub fn keep_empty(&mut self) {
         self.is_kept_empty = true;
     }
@@ -493,22 +488,20 @@ impl Session {
         self.contents.record.is_replaced()
     }
 
-    /// Lets no cookie, link or form open the session from the next commit on, but only a program that
-    /// gives its id ([`SessionManager::start_with_id`](crate::SessionManager::start_with_id)): for records
-    /// of a program's own whose ids travel elsewhere, such as the tokens of remembered logins.
+    /// From the next commit on only a program that has the id opens the session
+    /// ([`SessionManager::start_with_id`](crate::SessionManager::start_with_id)), and no cookie, link or form does: for
+    /// records whose ids travel elsewhere, such as the tokens of remembered logins.
     pub fn set_private(&mut self) {
         self.contents.record.set_private();
         self.metadata_changed = true;
     }
 
-    /// Deletes the session and returns the cookie that removes the client's. Of several sessions that the
-    /// client's cookies lead to all are deleted, and with each what can still be read under the ids that it
-    /// had before.
+    /// Deletes the session and returns the cookie that removes the client's. All sessions that the
+    /// client's cookies lead to are deleted, and with each what can still be read under its earlier ids.
     ///
     /// # Errors
     ///
-    /// When a record could not be deleted; it is then still there, and the others are deleted. All together
-    /// are waited for no longer than `lockTimeout`.
+    /// When a record could not be deleted, and when one was held for `lockTimeout`; the others are deleted.
     pub fn destroy(self) -> Result<Option<SetCookie>> {
         let config = Arc::clone(&self.manager.config);
         let deadline = Instant::now() + config.lock_timeout;

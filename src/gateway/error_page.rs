@@ -12,7 +12,7 @@ use crate::http::response::Response;
 /// A page of the program's own, by [`Program::error_page`](crate::Program::error_page).
 pub(crate) type Page = dyn Fn(&ErrorPage<'_>) -> Response + Send + Sync;
 
-/// What [`Program::error_page`](crate::Program::error_page) makes a page of.
+/// The error that a page of [`Program::error_page`](crate::Program::error_page) is made for.
 pub struct ErrorPage<'a> {
     status: StatusCode,
     text: &'static str,
@@ -26,7 +26,7 @@ impl ErrorPage<'_> {
         self.status
     }
 
-    /// What the library's own page says, in English: one of a few sentences, by which a translation is found.
+    /// The sentence of the library's own page, in English: one of a few, by which a translation can be found.
     #[must_use]
     pub fn text(&self) -> &'static str {
         self.text

@@ -30,11 +30,10 @@ use crate::store::StoreKind;
 /// No timeout is longer: a deadline must be a moment that clocks have.
 const LONGEST: Duration = Duration::from_secs(crate::config::MAX_TIME);
 
-/// Answers the requests that a web server hands over, with a session for the handler.
+/// Answers the requests of a web server with this handler, as CGI or FastCGI.
 ///
-/// The same program serves both ways. Started with a listening socket as descriptor 0, or one of
-/// systemd's, it is a FastCGI responder; else it answers one request as CGI. [`Program`] has
-/// settings for the first.
+/// Started with a listening socket as descriptor 0, or one of systemd's, the program is a FastCGI responder; otherwise
+/// it answers one request as CGI. [`Program`] has settings for the first.
 ///
 /// The configuration is found as [`Config::find`](crate::Config::find) does: under CGI when the handler first
 /// asks for a session, under FastCGI once, when the program starts. The session is committed
@@ -68,7 +67,7 @@ where
     Program::new().run(handler)
 }
 
-/// How a program serves as a FastCGI responder. Under CGI nothing of this matters.
+/// [`run`] with settings: the store, error pages, and how to serve as a FastCGI responder.
 ///
 /// A responder takes `--workers`, `--connections` and `--streams` from its command line before what is set here,
 /// and started by hand also `--listen`, `--socket-mode` and `--socket-group`.
@@ -110,8 +109,7 @@ impl Program {
         Program::default()
     }
 
-    /// Names a store outside of the library, which is used when the configuration's `storageType` chooses it. Each
-    /// call adds one.
+    /// Adds a store outside of the library, which is used when the configuration's `storageType` chooses it.
     ///
     /// ```ignore
     /// Program::new().store(cgi_session_redis::REDIS).run(counter)
@@ -121,10 +119,9 @@ impl Program {
         self
     }
 
-    /// Where the manager comes from, instead of [`SessionManager::find`]: for a program that brings a
-    /// store of its own. It is called when the first session is asked for, or a form or a query of
-    /// several fields, and as FastCGI at the start. A responder calls it again, once a second at most,
-    /// until it succeeds.
+    /// Makes the manager, instead of [`SessionManager::find`]: for a configuration in code or a store of the program's
+    /// own. Under CGI it is called when the first session is asked for, or a form or a query of
+    /// several fields; a responder calls it at the start, and again once a second at most until it succeeds.
     pub fn manager(
         mut self,
         make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,
@@ -147,7 +144,7 @@ impl Program {
         self
     }
 
-    /// Makes the pages of requests that fail: a session that is busy, a handler's error, a form that is too large.
+    /// Makes the error pages: for a session that is busy, a handler's error, a form that is too large.
     ///
     /// `page` gets the status and the sentence that the library's own page has, which may be translated, and
     /// returns a body with its type. Status, `Retry-After` and `Cache-Control: no-store` are those of the library's
@@ -175,8 +172,7 @@ impl Program {
         self
     }
 
-    /// Makes a socket of its own: `unix:/path/of.sock` or `127.0.0.1:9000`. Without it the server
-    /// hands one over.
+    /// Creates a socket, `unix:/path/of.sock` or `127.0.0.1:9000`, instead of taking one from the server.
     pub fn listen(mut self, address: impl Into<OsString>) -> Self {
         self.listen = Some(address.into());
         self
@@ -188,8 +184,7 @@ impl Program {
         self
     }
 
-    /// The group of that socket, by its name or number: the web server's, so that it may connect. By
-    /// default that of the program.
+    /// The group of that socket, by its name or number, by default that of the program. The web server's lets it connect.
     pub fn socket_group(mut self, group: impl Into<String>) -> Self {
         self.socket_group = Some(group.into());
         self
@@ -242,7 +237,7 @@ impl Program {
 
     /// The longest pause in a request's body, by default 60 s.
     ///
-    /// Bodies and responses have to keep to a least rate besides (`bodyTimeout`, `bodyMinRate` and
+    /// Bodies and responses also have to keep to a least rate (`bodyTimeout`, `bodyMinRate` and
     /// `responseMinRate` of the configuration). A body up to `bodyBuffer` is collected before a worker
     /// takes the request, and a response is sent without one, so that slow clients hold neither
     /// workers nor sessions; requests with longer bodies hold half of the workers at most, and are

@@ -29,13 +29,11 @@ use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, SessionManager, Snapsh
 #[cfg(fuzzing)]
 pub(crate) use links::link;
 
-/// One request, as CGI (RFC 3875) and FastCGI hand it over.
-///
-/// What comes from a client is bytes: names and values are looked up as they came, and turned into
-/// text where text is asked for, with U+FFFD for what is not UTF-8.
+/// One request, as CGI (RFC 3875) and FastCGI hand it over, and the way to its session.
 ///
 /// [`Request::session`] opens the visitor's session and holds it until the response is ready; it is
-/// then committed, and the cookie is sent if the client needs one.
+/// then committed, and the cookie is sent if the client needs one. What is not UTF-8 in a request
+/// becomes U+FFFD where text is asked for.
 pub struct Request {
     params: Params,
     /// The header fields that came as several variables.
@@ -78,7 +76,7 @@ impl Request {
         self.params.get(name)
     }
 
-    /// The method; GET when the server said none that could be one.
+    /// The method; GET when the server sent no valid one.
     #[must_use]
     pub fn method(&self) -> Method {
         let name = self.param("REQUEST_METHOD").map(OsStr::as_bytes);
@@ -126,8 +124,8 @@ impl Request {
         joined.or_else(|| self.param(&variable))
     }
 
-    /// The value of the client's first cookie of this name, beside the session's own: a program may
-    /// have more. As RFC 6265bis has it, `;` alone separates cookies and quotes belong to the value.
+    /// The value of the client's first cookie of this name. `;` alone separates cookies and quotes belong to the
+    /// value (RFC 6265bis).
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<String> {
         let header = cookie_header(&self.params);
@@ -144,8 +142,8 @@ impl Request {
         origin::is_https(&self.params, manager.as_ref().map(SessionManager::config))
     }
 
-    /// The address of the client: `REMOTE_ADDR`, or what a proxy that the configuration trusts (`trustedProxies`)
-    /// says in its place. `None` when the server gave no address.
+    /// The address of the client: `REMOTE_ADDR`, or what a trusted proxy (`trustedProxies`) says instead. `None` when
+    /// the server gave no address.
     ///
     /// ```
     /// use cgi_session::{Client, Config, Request, Response, Result, SessionManager};
@@ -185,7 +183,7 @@ impl Request {
         }
     }
 
-    /// The visitor's session, opened or new; the same one however often this is called.
+    /// The visitor's session, opened or new, and locked until the response is ready. A further call returns the same one.
     ///
     /// # Errors
     ///
@@ -194,7 +192,7 @@ impl Request {
         self.visit()?.session()
     }
 
-    /// The visitor's session if there is one; makes nothing.
+    /// The visitor's session if it exists, locked until the response is ready.
     ///
     /// # Errors
     ///
@@ -212,8 +210,8 @@ impl Request {
         self.visit()?.read()
     }
 
-    /// The manager of this request's sessions, for what goes on after the request: a stream that looks at the session
-    /// again and again.
+    /// The manager of this request's sessions, for what continues after the handler, such as a stream that reads the
+    /// session again and again.
     ///
     /// ```no_run
     /// use std::io::{self, Write as _};
@@ -251,7 +249,7 @@ impl Request {
         self.visit()?.update(change)
     }
 
-    /// Commits the session now and gives up its lock; what follows in this request may take its time.
+    /// Commits the session now and releases its lock, before work that takes time.
     ///
     /// # Errors
     ///
@@ -260,11 +258,11 @@ impl Request {
         self.visit.commit()
     }
 
-    /// A new session with a new id and a cookie, whatever the client showed: for a login, once the
-    /// visitor has proved who it is, when [`Request::session`] is [`Error::Replaced`] because another
-    /// request of the same visitor (a double click, a login whose answer was lost) has just changed the
-    /// id. A session that this request has open is committed before. Values of other sessions are not
-    /// taken over.
+    /// A new session with a new id and a cookie, whatever the client sent.
+    ///
+    /// It is for a login, after the password was checked, when [`Request::session`] is [`Error::Replaced`] because
+    /// another request of the same visitor (a double click, a login whose answer was lost) has just changed the
+    /// id. A session that this request has open is committed before. No values are copied.
     ///
     /// # Errors
     ///
@@ -273,7 +271,7 @@ impl Request {
         self.visit()?.fresh()
     }
 
-    /// Deletes the visitor's session: each that the client's cookies lead to. A session opened after this
+    /// Deletes the visitor's session, and every other one that the client's cookies lead to. A session opened after this
     /// in the same request is a new one.
     ///
     /// # Errors
@@ -283,9 +281,8 @@ impl Request {
         self.visit()?.destroy()
     }
 
-    /// Gives the id of the session to use: cookies are then neither read nor sent
-    /// (lemon.session's `sessionID`). The program vouches for the id, and a session that is not there yet
-    /// will have it. It is a session id like any other, as [`SessionManager::start_with_id`](crate::SessionManager::start_with_id) says.
+    /// Uses the session of this id, or begins it; cookies are then neither read nor sent (lemon.session's `sessionID`).
+    /// See [`SessionManager::start_with_id`](crate::SessionManager::start_with_id).
     ///
     /// # Errors
     ///
@@ -294,8 +291,8 @@ impl Request {
         self.visit.give(id)
     }
 
-    /// Deletes all other sessions of the user to whom the visitor's session belongs
-    /// ([`Session::set_user`]), after a change of password for instance. Tells how many.
+    /// Deletes all other sessions of the visitor's user ([`Session::set_user`]), after a change of password for
+    /// instance, and returns how many.
     ///
     /// The visitor's own is committed before, so that no two requests wait for each other.
     ///
@@ -306,9 +303,9 @@ impl Request {
         self.visit()?.destroy_user(true)
     }
 
-    /// The sessions of the visitor's user ([`Session::set_user`](crate::Session::set_user)) as they are stored, this
-    /// one among them, the most recently used first: for a page "Your devices". With `recordClient = true` each
-    /// says which browser made it and used it last. Empty when the visitor's session has no user.
+    /// The sessions of the visitor's user ([`Session::set_user`](crate::Session::set_user)), this one included, the
+    /// most recently used first: for a page "Your devices". With `recordClient = true` each has the browsers that
+    /// began it and used it last. Empty when the visitor's session has no user.
     ///
     /// ```
     /// # use cgi_session::{Request, Response, Result};
@@ -330,8 +327,8 @@ impl Request {
         self.visit()?.own_sessions()
     }
 
-    /// Deletes one of the sessions that [`Request::own_sessions`] lists, and tells whether there was one; what is not
-    /// the user's is none. The visitor's own ends as by [`Request::destroy_session`]; otherwise it is committed before,
+    /// Deletes one of the sessions that [`Request::own_sessions`] lists; `false` if the user has no such session.
+    /// The visitor's own ends as by [`Request::destroy_session`]; otherwise it is committed before,
     /// so that no two requests wait for each other.
     ///
     /// # Errors
@@ -341,8 +338,8 @@ impl Request {
         self.visit()?.end_own(session)
     }
 
-    /// Deletes all sessions of the user, and each that the client's cookies lead to: log out everywhere.
-    /// What the handler changed in the visitor's own, which goes last, is not saved.
+    /// Logs out everywhere: deletes all sessions of the user, and each that the client's cookies lead to, the visitor's
+    /// own last.
     ///
     /// # Errors
     ///
@@ -354,9 +351,8 @@ impl Request {
         ended.and(own)
     }
 
-    /// Whether the request is a form of this session and not one that another site sent in the
-    /// visitor's name: it holds [`Session::csrf_token`] in the field `csrfToken` or in the header
-    /// field `X-CSRF-Token`.
+    /// Refuses a form that another site sent in the visitor's name: the request must hold [`Session::csrf_token`] in
+    /// the field `csrfToken` or in the header field `X-CSRF-Token`.
     ///
     /// # Errors
     ///

@@ -60,24 +60,23 @@ impl Response {
 
     /// A body that is written while it is sent: an export, server-sent events, a page that appears piece by piece.
     ///
-    /// The session is committed and released before the first byte, and `produce` starts after that: it cannot
-    /// change the session, and holds nobody up. Each of its writes is sent at once and waits until the client
-    /// takes it; memory stays the same however long the body is. A client that has left is an error of the next
-    /// write; return it. An answer to HEAD has the head alone, and `produce` is not called.
+    /// The session is committed and released before `produce` starts, which therefore cannot
+    /// change it. Each write is sent at once and waits until the client
+    /// takes it; memory stays the same however long the body is. When the client has left, the next
+    /// write is an error; return it. An answer to HEAD has the head alone, and `produce` is not called.
     ///
-    /// When `produce` fails or panics, the client has the beginning already. The log says so, and a FastCGI responder
-    /// closes the connection without the end of the request, from which the web server sees that the response
-    /// is cut off. A CGI program can only end: a client notices that when the response has a Content-Length, which
-    /// may be set by [`Response::with_header`] and then must be right.
+    /// When `produce` fails or panics, the error is logged, and a FastCGI responder closes the connection without the
+    /// end of the request, so that the web server sees that the response is cut off. A CGI program can only end: a
+    /// client notices that when the response has a Content-Length, which may be set by [`Response::with_header`].
     ///
     /// A FastCGI responder runs `produce` in a thread of its own, of which there are
     /// [`Program::streams`](crate::Program::streams); a request beyond is answered 503 and its session is not saved.
     /// A client has to keep to `responseMinRate` only while a write waits for it; `produce` may be silent
     /// for as long as it likes.
     ///
-    /// Clones of the response have one stream together, which the first that is sent gets.
+    /// Of several clones only the first that is sent has the stream.
     ///
-    /// The response says `X-Accel-Buffering: no`, so that nginx passes each write on. A `content_type` that no
+    /// The response has `X-Accel-Buffering: no`, so that nginx passes each write on. A `content_type` that no
     /// header field may hold is `application/octet-stream`.
     ///
     /// ```no_run
@@ -125,8 +124,7 @@ impl Response {
 
     /// Sends the client elsewhere with GET (303 See Other).
     ///
-    /// The status is always said: a bare `Location: /page` makes Apache answer with that page
-    /// itself, at this address. Bytes that no URL may hold are percent-encoded.
+    /// Bytes that no URL may hold are percent-encoded.
     #[must_use]
     pub fn redirect(location: &str) -> Self {
         let mut url = String::with_capacity(location.len());

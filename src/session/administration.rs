@@ -142,9 +142,8 @@ impl SessionManager {
         Ok(listed)
     }
 
-    /// Deletes all sessions of a user but `except`, and tells how many there were: log out
-    /// everywhere, or after a change of the password everywhere else. These are the sessions that are there
-    /// when it begins, also where their ids change meanwhile; who logs in later stays.
+    /// Deletes all sessions of a user but `except`, and returns how many. A login that comes later stays; a session
+    /// whose id changes meanwhile is deleted.
     ///
     /// Those that requests hold are waited for when all others are deleted, for no longer than
     /// `lockTimeout` in all; so commit or release the session that this thread holds before.

@@ -21,8 +21,7 @@ pub struct UserSession {
 }
 
 impl UserSession {
-    /// What names the session, for [`Request::end_own_session`](crate::Request::end_own_session): no client gets
-    /// in with it.
+    /// Identifies the session, for [`Request::end_own_session`](crate::Request::end_own_session); it opens none.
     #[must_use]
     pub fn digest(&self) -> &SessionDigest {
         &self.digest
@@ -34,7 +33,7 @@ impl UserSession {
         self.is_current
     }
 
-    /// When the session was made, to the second.
+    /// When the session began, to the second.
     #[must_use]
     pub fn created(&self) -> SystemTime {
         self.created
@@ -46,7 +45,7 @@ impl UserSession {
         self.last_access
     }
 
-    /// The browser with which it was made, if that was recorded (`recordClient`).
+    /// The browser that began it, if that was recorded (`recordClient`).
     #[must_use]
     pub fn first_device(&self) -> Option<&Device> {
         self.devices.as_ref().map(|devices| &devices.first)

@@ -191,7 +191,7 @@ pub trait Store: Send + Sync {
 pub type EachExpired<'a> =
     dyn Fn(&SessionDigest, &Stored) -> std::result::Result<(), String> + Sync + 'a;
 
-/// Who is shown the sessions of a store, one by one, until it breaks.
+/// A callback for each session of a store; `Break` stops.
 pub type Visitor<'a> = dyn FnMut(&SessionDigest, Result<Stored>) -> ControlFlow<()> + 'a;
 
 /// How long ago a clean-up ended that noted this time, for [`Store::last_sweep`]: `None` for a time so far ahead
@@ -340,7 +340,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Calls this for each expired session under its lock, and deletes the session when that succeeds. It is called
-    /// again when the process died before the deletion, and never for a session that was destroyed or evicted. Only
+    /// again when the process died before the deletion, and not for sessions that were destroyed or evicted. Only
     /// [`SessionManager::delete_expired`](crate::SessionManager::delete_expired) does that, for stores that
     /// [keep](Store::keeps_expired) expired sessions.
     ///
