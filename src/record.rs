@@ -3,7 +3,6 @@
 mod devices;
 mod head;
 mod namespaces;
-mod time;
 mod values;
 
 use std::ops::Range;
@@ -15,15 +14,12 @@ use head::{
     BEFORE, CHANGED, CONFIRMED, COOKIE_LIFE, EXPIRES, FIRST, Head, IDLE, LIFETIME, REPLACED, SENT,
     TIMEOUT, TRIES, USER, canonical_head, general_head,
 };
-use time::moment;
 
 pub use devices::Device;
 pub(crate) use devices::Devices;
 pub use head::RecordError;
 pub(crate) use namespaces::Namespaces;
 pub use namespaces::Reservation;
-pub use time::unix_seconds;
-pub(crate) use time::whole_seconds;
 pub use values::Values;
 pub(crate) use values::{Flashes, typed};
 
@@ -431,6 +427,24 @@ impl Record {
     pub(crate) fn has_head_of(&self, other: &Record) -> bool {
         self.head == other.head
     }
+}
+
+/// A moment in seconds since 1970, if the clock can name it.
+fn moment(seconds: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Seconds, rounded up.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    let part = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(part)
+}
+
+/// Seconds since 1970, rounded down; a clock before 1970 counts as 1970.
+#[must_use]
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The second after which a time that begins now is over, and not a moment before.

@@ -14,7 +14,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::time::unix_seconds;
+use super::unix_seconds;
 use crate::config::MAX_KEY_LENGTH;
 use crate::error::{Error, Result};
 

@@ -11,7 +11,7 @@ use crate::record::Record;
 use crate::session::inner::ManagerInner;
 use crate::session::{Session, SessionManager};
 use crate::store::expiry::pause;
-use crate::store::{Lease, Store, Stored, Sweep, SweepEvent, SweepReport, Uninstalled};
+use crate::store::{Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport, Uninstalled};
 
 /// How many calls of [`Sweep::each`] for one session may fail where nothing else is said.
 const EACH_TRIES: u64 = 3;
@@ -206,7 +206,7 @@ impl SessionManager {
         &self,
         idle: Duration,
         sweep: &Sweep<'_>,
-        deadline: Option<Instant>,
+        clock: SweepClock<'_>,
         report: &mut SweepReport,
     ) -> Result<()> {
         let now = SystemTime::now();
@@ -219,8 +219,7 @@ impl SessionManager {
         };
         self.shared.store.for_each(&mut choose, now)?;
         for session in chosen {
-            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_late || sweep.is_enough(report.deleted) {
+            if clock.is_over() || sweep.is_enough(report.deleted) {
                 report.stopped_early = true;
                 break;
             }

@@ -203,13 +203,12 @@ impl SessionManager {
         if sweep.keeps_sessions() {
             return self.delete_each(sweep);
         }
-        let (started, now) = (Instant::now(), SystemTime::now());
+        let (clock, now) = (sweep.clock(), SystemTime::now());
         let mut report = self.shared.store.delete_expired(sweep, now)?;
         if let Some(idle) = sweep.idle
             && !report.already_running
         {
-            let deadline = sweep.max_time.and_then(|time| started.checked_add(time));
-            self.delete_idle(idle, sweep, deadline, &mut report)?;
+            self.delete_idle(idle, sweep, clock, &mut report)?;
         }
         Ok(report)
     }

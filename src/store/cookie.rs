@@ -4,8 +4,6 @@
 //! that was destroyed or changed can be played back; and two requests at once overwrite each other,
 //! because the client sends both what it had before. It is for a few values that may be lost.
 
-mod keys;
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +15,7 @@ use super::expiry::should_touch;
 use super::{
     Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size, has_expired,
 };
-use crate::config::Config;
+use crate::config::{Config, secret_file};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
@@ -25,6 +23,9 @@ use crate::record::{Record, unix_seconds};
 
 /// The most that every browser keeps of a cookie: name, value and attributes (RFC 6265, 6.1).
 const MAX_COOKIE: usize = 4096;
+/// The number of hexadecimal digits of a key: 64 bytes.
+const DIGITS: usize = 128;
+const MAKE_ONE: &str = "make one with: cgi-session init --new-key";
 /// What sealing adds before the base64: a nonce of 12 bytes and a tag of 16 (AES-256-GCM).
 const SEAL: usize = 28;
 
@@ -34,17 +35,14 @@ const SEAL: usize = 28;
 /// put before the old ones. The end of a session is inside the seal.
 #[derive(Clone)]
 pub struct CookieStore {
-    shared: Arc<CookieStoreInner>,
+    config: Arc<Config>,
+    /// All of them open, and the first seals.
+    keys: Arc<[Key]>,
     /// The one session that this store holds, if it is a client's.
     client: ClientStore,
 }
 
 type ClientStore = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
-
-struct CookieStoreInner {
-    config: Arc<Config>,
-    keys: Vec<Key>,
-}
 
 /// What is in the seal.
 #[derive(Deserialize, Serialize)]
@@ -65,9 +63,9 @@ impl CookieStore {
     /// holds no usable key.
     pub fn new(config: impl Into<Arc<Config>>) -> Result<Self> {
         let config = config.into();
-        let keys = keys::read(&config)?;
         Ok(CookieStore {
-            shared: Arc::new(CookieStoreInner { config, keys }),
+            keys: keys_of(&config)?.into(),
+            config,
             client: ClientStore::default(),
         })
     }
@@ -76,22 +74,19 @@ impl CookieStore {
     fn found(&self, session: &SessionDigest, now: SystemTime) -> Option<Stored> {
         let held = lock(&self.client);
         let (own, stored) = held.as_ref()?;
-        let is_live = own == session && !self.shared.has_expired(stored, now);
+        let is_live = own == session && !self.has_expired(stored, now);
         is_live.then(|| stored.clone())
     }
 
     fn lease(&self, session: &SessionDigest, stored: Stored, is_new: bool) -> Box<dyn Lease> {
         Box::new(CookieLease {
-            shared: Arc::clone(&self.shared),
-            client: Arc::clone(&self.client),
+            store: self.clone(),
             session: *session,
             stored,
             must_be_sent: is_new,
         })
     }
-}
 
-impl CookieStoreInner {
     fn has_expired(&self, stored: &Stored, now: SystemTime) -> bool {
         has_expired(&stored.record, stored.last_access, self.config.timeout, now)
     }
@@ -150,7 +145,7 @@ impl Store for CookieStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        self.shared.check_size(record, now)?;
+        self.check_size(record, now)?;
         let stored = Stored {
             record: record.clone(),
             last_access: now,
@@ -197,16 +192,16 @@ impl Store for CookieStore {
 
     fn for_client(&self) -> Option<Box<dyn Store>> {
         Some(Box::new(CookieStore {
-            shared: Arc::clone(&self.shared),
             client: ClientStore::default(),
+            ..self.clone()
         }))
     }
 
     fn recognize(&self, cookie_value: &str, now: SystemTime) -> Option<SessionId> {
-        let mut keys = self.shared.keys.iter();
-        let (id, stored) = keys.find_map(|key| opened(&self.shared.open(key, cookie_value)?))?;
+        let mut keys = self.keys.iter();
+        let (id, stored) = keys.find_map(|key| opened(&self.open(key, cookie_value)?))?;
         // A copy of an expired cookie stands for nothing.
-        if self.shared.has_expired(&stored, now) {
+        if self.has_expired(&stored, now) {
             return None;
         }
         *lock(&self.client) = Some((id.digest(), stored));
@@ -216,8 +211,7 @@ impl Store for CookieStore {
 
 /// A session in the hands of a request. Other requests have copies of it: nothing can lock those.
 struct CookieLease {
-    shared: Arc<CookieStoreInner>,
-    client: ClientStore,
+    store: CookieStore,
     session: SessionDigest,
     stored: Stored,
     must_be_sent: bool,
@@ -225,7 +219,7 @@ struct CookieLease {
 
 impl CookieLease {
     fn keep(&mut self) {
-        *lock(&self.client) = Some((self.session, self.stored.clone()));
+        *lock(&self.store.client) = Some((self.session, self.stored.clone()));
         self.must_be_sent = true;
     }
 }
@@ -236,7 +230,7 @@ impl Lease for CookieLease {
             // The client has the new session in place of this one: nothing is left under the old id.
             return Ok(());
         }
-        self.shared.check_size(record, now)?;
+        self.store.check_size(record, now)?;
         self.stored = Stored {
             record: record.clone(),
             last_access: now,
@@ -246,9 +240,9 @@ impl Lease for CookieLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let timeout = self.shared.config.timeout;
-        let idle = self.stored.record.idle().unwrap_or(timeout);
-        if should_touch(&self.shared.config, idle, self.stored.last_access, now) {
+        let config = &self.store.config;
+        let idle = self.stored.record.idle().unwrap_or(config.timeout);
+        if should_touch(config, idle, self.stored.last_access, now) {
             self.stored.last_access = now;
             self.keep();
         }
@@ -256,14 +250,58 @@ impl Lease for CookieLease {
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
-        *lock(&self.client) = None;
+        *lock(&self.store.client) = None;
         Ok(())
     }
 
     fn cookie_value(&self, id: &SessionId) -> Option<String> {
-        let sealed = || self.shared.seal(id, &self.stored);
+        let sealed = || self.store.seal(id, &self.stored);
         self.must_be_sent.then(sealed).flatten()
     }
+}
+
+/// Reads `secretKeyFile`: a key on each line, as 128 hexadecimal digits. Empty lines and lines
+/// that begin with `#` do not count. All of the keys open, and the first seals.
+fn keys_of(config: &Config) -> Result<Vec<Key>> {
+    let path = config.secret_key_file.as_deref().ok_or_else(|| {
+        Error::Config(
+            "storageType = cookie needs secretKeyFile, a file that holds the key; \
+                 set it, and make the file with: cgi-session init"
+                .to_owned(),
+        )
+    })?;
+    let fail = |reason: &str| Error::Config(format!("secretKeyFile {}: {reason}", path.display()));
+    let text = secret_file::read(
+        path,
+        "make it with: cgi-session init",
+        "put a new key into it with: cgi-session init --new-key",
+    );
+    let text = text.map_err(|reason| fail(&reason))?;
+    let mut keys = Vec::new();
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if !line.is_empty() && !line.starts_with('#') {
+            let reason = format!("line {number} holds no key of {DIGITS} hexadecimal digits");
+            keys.push(key(line).ok_or_else(|| fail(&format!("{reason}; {MAKE_ONE}")))?);
+        }
+    }
+    if keys.is_empty() {
+        return Err(fail(&format!("it holds no key; {MAKE_ONE}")));
+    }
+    Ok(keys)
+}
+
+/// The key of which these are the digits.
+fn key(digits: &str) -> Option<Key> {
+    if digits.len() != DIGITS || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pairs = digits.as_bytes().chunks_exact(2);
+    let bytes = pairs.map(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    Key::try_from(bytes?.as_slice()).ok()
 }
 
 /// A panic elsewhere leaves no half-made change behind: every one is a single assignment.

@@ -2,7 +2,6 @@
 
 mod entry;
 mod inner;
-mod lease;
 mod snapshot;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,9 +13,8 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::id::SessionDigest;
 use crate::record::Record;
-use entry::{Entry, HeldEntry, StoredRecord, lock};
+use entry::{Entry, HeldEntry, MemoryLease, StoredRecord, lock};
 use inner::MemoryStoreInner;
-use lease::MemoryLease;
 use snapshot::SnapshotFile;
 
 /// Sessions in the memory of this process, for any number of its threads (`storageType = ram`).

@@ -46,8 +46,8 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn deeper(self) -> Result<Self> {
-        let depth = deeper(self.depth)?;
+    fn deeper(self, levels: u8) -> Result<Self> {
+        let depth = (0..levels).try_fold(self.depth, |depth, _| deeper(depth))?;
         Ok(Check { depth, ..self })
     }
 }
@@ -61,8 +61,8 @@ fn deeper<E: serde::de::Error>(depth: u8) -> Result<u8, E> {
 
 /// Methods that have nothing to object to.
 macro_rules! accept {
-    ($($method:ident $(<$error:ident>)?: $type:ty),* $(,)?) => {$(
-        fn $method$(<$error>)?(self, _: $type) -> Result<() $(, $error)?> {
+    ($($method:ident $(<$error:ident>)? ($($type:ty),*)),* $(,)?) => {$(
+        fn $method$(<$error>)?(self, $(_: $type),*) -> Result<() $(, $error)?> {
             Ok(())
         }
     )*};
@@ -89,10 +89,8 @@ impl<'de> Visitor<'de> for Text {
         f.write_str("a value")
     }
     accept! {
-        visit_bool<E>: bool, visit_i64<E>: i64, visit_u64<E>: u64, visit_f64<E>: f64, visit_str<E>: &str,
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+        visit_unit<E>(), visit_bool<E>(bool), visit_i64<E>(i64), visit_u64<E>(u64), visit_f64<E>(f64),
+        visit_str<E>(&str),
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         let depth = deeper(self.depth)?;
@@ -137,6 +135,15 @@ fn fits(fits: bool) -> Result<()> {
     fits.then_some(()).ok_or_else(error)
 }
 
+/// Methods that only go deeper, by so many levels.
+macro_rules! go_deeper {
+    ($($levels:literal: $($method:ident ($($type:ty),*)),*;)*) => {$($(
+        fn $method(self, $(_: $type),*) -> Result<Self> {
+            self.deeper($levels)
+        }
+    )*)*};
+}
+
 impl ser::Serializer for Check<'_> {
     type Ok = ();
     type Error = Error;
@@ -149,10 +156,17 @@ impl ser::Serializer for Check<'_> {
     type SerializeStructVariant = Self;
 
     accept! {
-        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32,
-        serialize_i64: i64, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32,
-        serialize_u64: u64, serialize_char: char, serialize_bytes: &[u8],
-        serialize_unit_struct: &'static str,
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32),
+        serialize_i64(i64), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32),
+        serialize_u64(u64), serialize_char(char), serialize_bytes(&[u8]), serialize_none(),
+        serialize_unit(), serialize_unit_struct(&'static str),
+        serialize_unit_variant(&'static str, u32, &'static str),
+    }
+    go_deeper! {
+        1: serialize_seq(Option<usize>), serialize_tuple(usize),
+        serialize_tuple_struct(&'static str, usize);
+        2: serialize_tuple_variant(&'static str, u32, &'static str, usize),
+        serialize_struct_variant(&'static str, u32, &'static str, usize);
     }
     fn serialize_i128(self, value: i128) -> Result<()> {
         fits(i64::try_from(value).is_ok() || u64::try_from(value).is_ok())
@@ -176,17 +190,8 @@ impl ser::Serializer for Check<'_> {
     fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<()> {
         Ok(())
     }
-    fn serialize_none(self) -> Result<()> {
-        Ok(())
-    }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<()> {
         value.serialize(self)
-    }
-    fn serialize_unit(self) -> Result<()> {
-        Ok(())
-    }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<()> {
-        Ok(())
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
@@ -202,29 +207,11 @@ impl ser::Serializer for Check<'_> {
         _: &'static str,
         value: &T,
     ) -> Result<()> {
-        value.serialize(self.deeper()?)
-    }
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self> {
-        self.deeper()
-    }
-    fn serialize_tuple(self, _: usize) -> Result<Self> {
-        self.deeper()
-    }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self> {
-        self.deeper()
-    }
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self> {
-        self.deeper()?.deeper()
+        value.serialize(self.deeper(1)?)
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self> {
         self.has_keys.set(true);
-        self.deeper()
+        self.deeper(1)
     }
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self> {
         if name.starts_with(OWN_TYPES) {
@@ -232,16 +219,7 @@ impl ser::Serializer for Check<'_> {
             let is_text = true;
             return Ok(Check { is_text, ..self });
         }
-        self.deeper()
-    }
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self> {
-        self.deeper()?.deeper()
+        self.deeper(1)
     }
 }
 

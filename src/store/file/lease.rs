@@ -245,11 +245,8 @@ impl FileLease {
         Ok(())
     }
 
-    /// Whether the session's name still leads to the file that we hold. A program that keeps no
-    /// protocol, or has moved the whole directory away, may have ended the session.
     fn is_in_place(&self) -> Result<bool> {
-        let leads = self.shared.directory.leads_to(&self.name, &*self.file);
-        leads.map_err(|errno| self.failed("cannot examine", errno))
+        self.shared.directory.leads_to(&self.name, &*self.file)
     }
 
     fn failed(&self, action: &'static str, cause: impl Into<io::Error>) -> Error {

@@ -288,8 +288,7 @@ impl<'a> Index<'a> {
     /// Whether the name leads to this file, and not into a directory that has taken the place of
     /// ours.
     fn is_in_place(&self) -> Result<bool> {
-        let leads = self.shared.directory.leads_to(&self.name, &*self.file);
-        leads.map_err(|errno| self.failed("cannot examine", errno))
+        self.shared.directory.leads_to(&self.name, &*self.file)
     }
 
     fn lines(&self) -> Result<Vec<Option<SessionDigest>>> {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -83,6 +84,14 @@ pub(in crate::store) fn each_name(
 /// Waits until the disk has a file, or the names in a directory.
 pub(in crate::store) fn sync(file: impl AsFd) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::fsync(&file))
+}
+
+/// Waits until the disk has the names in a directory that is not ours, and may be a link.
+pub(in crate::store) fn sync_path(path: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    sync(retry_on_intr(|| {
+        rustix::fs::open(path, flags, Mode::empty())
+    })?)
 }
 
 /// Writes all of this at a place in a file.

@@ -297,18 +297,16 @@ impl Directory {
         }
     }
 
-    /// Whether `name` still leads to this open file, and not to nothing or to another one.
-    pub(in crate::store) fn leads_to(
-        &self,
-        name: &str,
-        file: impl AsFd,
-    ) -> rustix::io::Result<bool> {
-        let held = calls::stat(file)?;
-        match self.at(|directory| calls::stat_at(directory, name)) {
-            Ok(named) => Ok(is_same(&named, &held)),
+    /// Whether `name` still leads to this open file, and not to nothing or to another one: a program that keeps no
+    /// protocol may have ended the session, or has moved the whole directory away.
+    pub(in crate::store) fn leads_to(&self, name: &str, file: impl AsFd) -> Result<bool> {
+        let named = self.at(|directory| calls::stat_at(directory, name));
+        let is_same = |held| match named {
             Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno),
-        }
+            named => named.map(|named| is_same(&named, &held)),
+        };
+        let leads = calls::stat(file).and_then(is_same);
+        leads.map_err(|errno| self.failed("cannot examine", name, errno))
     }
 
     /// Whether anything has this name. What cannot be found out counts as there.
@@ -348,7 +346,7 @@ impl Directory {
         if self.parent_needs_sync.load(Ordering::Relaxed) {
             let parent = self.path.parent().filter(|path| *path != Path::new(""));
             let parent = parent.unwrap_or(Path::new("."));
-            sync_directory(parent).map_err(|errno| failed(parent, errno))?;
+            calls::sync_path(parent).map_err(|errno| failed(parent, errno))?;
             self.parent_needs_sync.store(false, Ordering::Relaxed);
         }
         Ok(())
@@ -409,13 +407,6 @@ impl Directory {
             self.failed("cannot open", name, errno).with_hint(hint)
         })
     }
-}
-
-/// Waits until the disk has the names in a directory that is not ours, and may be a link.
-fn sync_directory(path: &Path) -> rustix::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-    calls::sync(directory)
 }
 
 /// A file with its lock, as it was found then.

@@ -192,10 +192,7 @@ impl Drop for SessionLock {
         match self.directory.leads_to(&self.name, &*self.file) {
             Ok(true) => self.directory.discard(&self.name),
             Ok(false) => {}
-            Err(errno) => {
-                let path = self.directory.path().join(&self.name);
-                log::warn!("cannot examine {}: {errno}", path.display());
-            }
+            Err(error) => log::warn!("{}", error.one_line()),
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::error::{Error, Result, shell_word};
 use crate::id::SessionDigest;
 use crate::record::Record;
 use crate::store::files::lock::LockedFile;
-use crate::store::files::own;
+use crate::store::files::{calls, own};
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
@@ -114,7 +114,9 @@ impl SnapshotFile {
             let _ = fs::remove_file(&temporary);
             return written;
         }
-        sync_parent(&self.path)
+        let parent = self.path.parent().unwrap_or(&self.path);
+        calls::sync_path(parent)
+            .map_err(|errno| Error::io("cannot sync the directory", parent, errno.into()))
     }
 
     /// Deletes the snapshot. The lock's file stays: it is what another process would wait for.
@@ -162,12 +164,6 @@ fn open(path: &Path, flags: OFlags) -> Result<File> {
         return Err(Error::refused(path, reason).with_hint(hint));
     }
     Ok(file)
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    let synced = File::open(parent).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| Error::io("cannot sync the directory", parent, error))
 }
 
 fn write_to(file: &File, sessions: &[Saved]) -> io::Result<()> {
