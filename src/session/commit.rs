@@ -60,17 +60,18 @@ impl Session {
     fn store_changes(&mut self, then: AfterSave) -> Result<()> {
         self.note_use();
         let now = SystemTime::now();
-        match self.lease.take() {
-            Some(lease) => self.save_stored(lease, then, now),
-            None if self.guard.is_some() || !self.is_new() => Err(Error::Ended),
-            None if !self.is_worth_storing() => Ok(()),
-            None => {
-                self.note_device();
-                let values = self.values_to_store()?;
-                let mut record = self.contents.record.with_values(values);
-                self.note_sent(&mut record, now);
-                self.store_first(self.id.clone(), record, now)
-            }
+        if self.lease.is_some() {
+            self.save_stored(then, now)
+        } else if self.guard.is_some() || !self.is_new() {
+            Err(Error::Ended)
+        } else if self.is_worth_storing() {
+            self.note_device();
+            let values = self.values_to_store()?;
+            let mut record = self.contents.record.with_values(values);
+            self.note_sent(&mut record, now);
+            self.store_first(self.id.clone(), record, now)
+        } else {
+            Ok(())
         }
     }
 
@@ -134,25 +135,13 @@ impl Session {
         self.cookie()
     }
 
-    fn save_stored(
-        &mut self,
-        mut lease: Box<dyn Lease>,
-        then: AfterSave,
-        now: SystemTime,
-    ) -> Result<()> {
+    fn save_stored(&mut self, then: AfterSave, now: SystemTime) -> Result<()> {
         if !self.is_replaced() {
             self.note_device();
         }
-        let values = match self.changed_values() {
-            Ok(values) => values,
-            Err(error) => {
-                self.lease = Some(lease);
-                return Err(error);
-            }
-        };
+        let values = self.changed_values()?;
         let has_changed = values.is_some() || self.metadata_changed;
         if self.is_replaced() {
-            self.lease = Some(lease);
             let is_read_only = !has_changed && self.new_id.is_none();
             return is_read_only.then_some(()).ok_or(Error::Replaced);
         }
@@ -165,9 +154,7 @@ impl Session {
                 Renewal::Refused | Renewal::Done => false,
             };
         if !has_changed && !must_renew && self.new_id.is_none() {
-            let touched = lease.touch(now);
-            self.lease = Some(lease);
-            return touched;
+            return self.lease.as_mut().map_or(Ok(()), |lease| lease.touch(now));
         }
         let record = &self.contents.record;
         let mut record = values.map_or_else(|| record.clone(), |values| record.with_values(values));
@@ -177,14 +164,13 @@ impl Session {
             self.note_sent(&mut record, now);
         }
         if let Some(new_id) = self.new_id.as_deref().cloned() {
-            return self.move_to_new_id(lease, record, new_id, now);
+            return self.move_to_new_id(record, new_id, now);
         }
-        let stored = match then {
+        let lease = self.lease.as_mut().ok_or(Error::Ended)?;
+        match then {
             AfterSave::Keep => lease.commit(&record, now),
             AfterSave::Release => lease.finish(&record, now),
-        };
-        self.lease = Some(lease);
-        stored?;
+        }?;
         self.note_saved(record);
         if must_renew {
             self.renewal = Renewal::Done;
@@ -275,19 +261,12 @@ impl Session {
     }
 
     /// First the new record, then the end of the old one: a death in between leaves the old id valid.
-    fn move_to_new_id(
-        &mut self,
-        mut old: Box<dyn Lease>,
-        record: Record,
-        new_id: NewId,
-        now: SystemTime,
-    ) -> Result<()> {
-        if let Err(error) = old.check() {
-            self.lease = Some(old);
-            return Err(error);
-        }
+    fn move_to_new_id(&mut self, record: Record, new_id: NewId, now: SystemTime) -> Result<()> {
+        let mut old = self.lease.take().ok_or(Error::Ended)?;
         let old_id = self.id.clone();
-        let stored = self.left_behind(&record, new_id, now).and_then(|left| {
+        let left = old.check();
+        let left = left.and_then(|()| self.left_behind(&record, new_id, now));
+        let stored = left.and_then(|left| {
             let record = match &old_id {
                 Some(before) => record.succeeding(&before.digest(), now),
                 None => record,

@@ -134,23 +134,9 @@ fn remove_all(shared: &FileStoreInner, done: &mut Uninstalled) -> Result<()> {
     shared.directory.unlink(USERS_LOCK)?;
     shared.directory.unlink(SWEEP_LOCK)?;
     if done.foreign.is_empty() {
-        remove_directory(shared)?;
+        shared.directory.remove()?;
     }
     Ok(())
-}
-
-fn remove_directory(shared: &FileStoreInner) -> Result<()> {
-    let path = shared.directory.path();
-    shared.directory.reopen();
-    rustix::fs::rmdir(path).map_err(|errno| {
-        let hint = match errno {
-            Errno::NOTEMPTY | Errno::EXIST => {
-                "a session was begun meanwhile: stop the programs first, and run it again"
-            }
-            _ => "it is empty; remove it by hand, as its parent's owner",
-        };
-        Error::io("cannot remove", path, errno.into()).with_hint(hint)
-    })
 }
 
 fn remove_from(

@@ -147,6 +147,20 @@ impl Directory {
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Removes the directory, in which nothing is left.
+    pub(in crate::store) fn remove(&self) -> Result<()> {
+        self.reopen();
+        rustix::fs::rmdir(&self.path).map_err(|errno| {
+            let hint = match errno {
+                Errno::NOTEMPTY | Errno::EXIST => {
+                    "a session was begun meanwhile: stop the programs first, and run it again"
+                }
+                _ => "it is empty; remove it by hand, as its parent's owner",
+            };
+            Error::io("cannot remove", &self.path, errno.into()).with_hint(hint)
+        })
+    }
+
     fn still_names(&self, handle: &OwnedFd) -> bool {
         match (rustix::fs::lstat(&self.path), calls::stat(handle)) {
             (Ok(named), Ok(held)) => is_same(&named, &held),

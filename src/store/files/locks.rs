@@ -162,13 +162,7 @@ impl SessionLocks {
         if done.foreign.len() > before || self.directory.handle()?.is_none() {
             return Ok(());
         }
-        let path = self.directory.path();
-        rustix::fs::rmdir(path).map_err(|errno| {
-            Error::io("cannot remove", path, errno.into())
-                .with_hint("it is empty; remove it by hand")
-        })?;
-        self.directory.reopen();
-        Ok(())
+        self.directory.remove()
     }
 
     /// Every name in the directory but its own two; none when there is no directory.
