@@ -52,6 +52,25 @@ fn the_readmes_steps_put_a_new_program_behind_apache() {
 }
 
 #[test]
+fn the_steps_of_the_archive_install_it_for_the_whole_machine() {
+    let steps = block_in("packaging/tarball.md", "systemctl enable");
+    // The archive as packaging/build makes it.
+    let script = format!(
+        "mkdir -p ../archive/doc ../archive/man ../archive/systemd\n\
+         cp target/debug/cgi-session* ../archive\n\
+         cp examples/deploy/cgi-session-cleanup* ../archive/systemd\n\
+         ln -s \"$PWD/examples\" ../archive/doc\n\
+         cd ../archive; ./cgi-session man --all man; touch man/cgi-session.ini.5\n\
+         {steps}\n\
+         test -e /usr/local/share/man/man1/cgi-session-list.1\n\
+         cgi-session check --as www-data\n"
+    );
+    let Some(output) = run(&script) else { return };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("0 problems, "), "{output:?}");
+}
+
+#[test]
 fn the_steps_for_shared_hosting_need_no_root_and_no_environment() {
     if !Path::new("/usr/lib/apache2/suexec").exists() {
         not_installed("suexec");
