@@ -28,7 +28,7 @@ use mysql::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, PooledConn};
 
 mod site;
 
-/// So many bytes fit into a `text`.
+/// How many bytes fit into a `text`.
 const LONGEST_TEXT: usize = 65_535;
 /// A server that does not answer must not hold a request for ever.
 const PATIENCE: Duration = Duration::from_secs(10);

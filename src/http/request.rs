@@ -354,6 +354,18 @@ impl Request {
     /// Refuses a form that another site sent in the visitor's name: the request must hold [`Session::csrf_token`] in
     /// the field `csrfToken` or in the header field `X-CSRF-Token`.
     ///
+    /// ```no_run
+    /// # use cgi_session::{Request, Response, Result};
+    /// fn form(request: &mut Request) -> Result<Response> {
+    ///     if request.method() == "POST" {
+    ///         request.check_csrf_token()?;
+    ///         // Only now change something.
+    ///     }
+    ///     let token = request.session()?.csrf_field()?;
+    ///     Ok(Response::html(format!("<form method=post>{token}<button>Order</button></form>")))
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Forged`] (403) when it does not, or when another site sent the id itself in a link or a
