@@ -170,7 +170,7 @@ impl Request {
         };
         form.has_begun_file = true;
         Ok(Some(FilePart {
-            name: file.name().unwrap_or_default().to_owned(),
+            name: parameter(file, "name").unwrap_or_default(),
             file_name: file_name(file).unwrap_or_default(),
             content_type: file.content_type().map(ToString::to_string),
             body,
@@ -252,7 +252,7 @@ impl Request {
                 return Err(Error::TooManyFields { count, limit });
             }
             let is_file = file_name(&part).map(|name| !name.is_empty());
-            let name = part.name().unwrap_or_default().to_owned();
+            let name = parameter(&part, "name").unwrap_or_default();
             form.file = Some(part);
             if is_file == Some(true) {
                 form.has_failed = false;
@@ -292,16 +292,38 @@ impl Multipart {
 /// The name of a part's file, if it is one. Some clients send a name that is not ASCII in the extended form
 /// (RFC 8187) alone, against RFC 7578, 4.2.
 fn file_name(part: &Field<'_>) -> Option<String> {
-    if let Some(name) = part.file_name() {
-        return Some(name.to_owned());
+    parameter(part, "filename").or_else(|| {
+        let extended = parameter(part, "filename*")?;
+        // Behind the character set, which is UTF-8, and the language.
+        let encoded = extended.rsplit('\'').next().unwrap_or_default();
+        let decoded = percent_encoding::percent_decode_str(encoded);
+        Some(decoded.decode_utf8_lossy().into_owned())
+    })
+}
+
+/// What the head of a part says by this parameter, as browsers write it: a backslash stands for itself unless a
+/// quotation mark of the value follows, and bytes of any character set may come.
+fn parameter(part: &Field<'_>, wanted: &str) -> Option<String> {
+    let disposition = part.headers().get(CONTENT_DISPOSITION)?.as_bytes();
+    let disposition = String::from_utf8_lossy(disposition);
+    let (_, mut rest) = disposition.split_once(';')?;
+    loop {
+        let (before, value) = rest.split_once('=')?;
+        let name = before.rsplit(';').next().unwrap_or_default().trim();
+        let value = value.trim_start();
+        let (value, behind) = if let Some(quoted) = value.strip_prefix('"') {
+            let mut quotes = quoted.match_indices('"').map(|(place, _)| place);
+            let end = quotes.find(|place| !quoted[..*place].ends_with('\\'));
+            let end = end.or_else(|| quoted.rfind('"'))?;
+            (&quoted[..end], &quoted[end..])
+        } else {
+            value.split_at(value.find(';').unwrap_or(value.len()))
+        };
+        if name.eq_ignore_ascii_case(wanted) {
+            return Some(value.trim_end().replace("\\\"", "\""));
+        }
+        rest = behind;
     }
-    let disposition = part.headers().get(CONTENT_DISPOSITION)?.to_str().ok()?;
-    let mut parameters = disposition.split(';').filter_map(|it| it.split_once('='));
-    let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("filename*"))?;
-    // Behind the character set, which is UTF-8, and the language.
-    let encoded = value.trim().rsplit('\'').next().unwrap_or_default();
-    let decoded = percent_encoding::percent_decode_str(encoded);
-    Some(decoded.decode_utf8_lossy().into_owned())
 }
 
 /// Lets the parser work until it has something, on no more than `limit` further bytes of the body.
