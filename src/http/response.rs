@@ -12,6 +12,19 @@ use super::file::OpenFile;
 use super::request::Request;
 use super::stream::{StreamBody, StreamWriter};
 
+/// Fields of a handler's that are not sent: status and length have one place, and how the bytes travel to the client
+/// is the server's affair (RFC 3875, 6.3.4; RFC 9110, 7.6.1).
+const NOT_SENT: [&str; 8] = [
+    "status",
+    "content-length",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// What a handler answers: a status, header fields and a body. The body is in memory, unless it is a stream
 /// ([`Response::stream`]) or a file ([`Response::file`]).
 ///
@@ -168,7 +181,8 @@ impl Response {
         &self.headers
     }
 
-    /// The header fields, to change them. Several `Set-Cookie` fields of one's own are kept.
+    /// The header fields, to change them. Several `Set-Cookie` fields of one's own are kept; `Status`, `Connection`,
+    /// `Transfer-Encoding` and others that are the server's affair are not sent.
     #[must_use]
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
@@ -280,7 +294,9 @@ impl Response {
     /// The response with the header fields that [`Response::write_head`] writes.
     pub(crate) fn with_fields_as_sent(mut self, head_only: bool) -> Self {
         let length = self.length(head_only);
-        self.headers.remove(CONTENT_LENGTH);
+        for name in NOT_SENT {
+            self.headers.remove(name);
+        }
         if let Some(length) = length.and_then(|length| HeaderValue::from_bytes(&length).ok()) {
             self.headers.insert(CONTENT_LENGTH, length);
         }
@@ -302,7 +318,7 @@ impl Response {
                 .as_bytes(),
         );
         let is_sent = |name: &HeaderName| {
-            name != CONTENT_LENGTH && (name != CONTENT_TYPE || self.may_have_content())
+            !NOT_SENT.contains(&name.as_str()) && (name != CONTENT_TYPE || self.may_have_content())
         };
         for (name, value) in self.headers.iter().filter(|(name, _)| is_sent(name)) {
             push_field(out, name.as_str(), value.as_bytes());
@@ -353,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_without_content_has_neither_body_nor_type_nor_length() {
+    fn a_head_has_no_type_nor_length_without_content_and_never_what_is_the_servers() {
         let etag = HeaderValue::from_static("\"one\"");
         for (status, length) in [
             ("103 Early Hints", ""),
@@ -364,7 +380,10 @@ mod tests {
             let code = StatusCode::from_bytes(&status.as_bytes()[..3]).unwrap();
             let page = Response::text("four").with_status(code);
             let page = page.with_header(http::header::ETAG, etag.clone());
-            let page = page.with_header(CONTENT_LENGTH, HeaderValue::from_static("4"));
+            let mut page = page.with_header(CONTENT_LENGTH, HeaderValue::from_static("4"));
+            for name in NOT_SENT {
+                page.headers.append(name, HeaderValue::from_static("4"));
+            }
             let expected = format!("Status: {status}\r\nEtag: \"one\"\r\n{length}\r\n");
             for head_only in [false, true] {
                 let bytes = page.to_bytes(head_only);
