@@ -160,6 +160,7 @@ fn give(directory: &Path, owner: &Account) -> io::Result<()> {
     rustix::fs::mkdir(directory, Mode::RWXU)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = rustix::fs::open(directory, flags, Mode::empty())?;
+    rustix::fs::fchmod(&made, Mode::RWXU)?; // what a umask has taken
     let given = std::os::unix::fs::fchown(&made, Some(owner.uid), Some(owner.gid));
     if given.is_err() {
         // It is empty, and the failure is reported.

@@ -376,7 +376,7 @@ fn a_killed_holder_frees_its_lock_at_once() {
 
 #[test]
 fn files_are_0600_and_directories_0700_whatever_the_umask_is() {
-    for umask in ["000", "022", "077"] {
+    for umask in ["000", "022", "077", "777"] {
         let place = Place::with(&[("shards", "256")]);
         let status = crate::support::again_after(
             &format!("umask {umask}"),

@@ -11,6 +11,7 @@ use cgi_session::{Error, SessionId, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
 
 use crate::support::{DEADLINE, IDLE, Place, ago, ends, skip};
+use testkit::wait_until;
 
 /// What lock, read and clean-up say to `put` under a session's name.
 struct Answers {
@@ -198,6 +199,20 @@ fn a_directory_that_others_can_write_in_is_refused() {
         assert_eq!(line.contains("chmod 0700"), !is_shared, "{line}");
         assert_eq!(place.names(), [""; 0]);
     }
+}
+
+#[test]
+fn a_running_program_notices_that_others_can_write_in_its_directory() {
+    let place = Place::new();
+    let id = place.create(1);
+    let set_mode = |mode| fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
+    set_mode(0o770);
+    let read = || place.store.read(&id.digest(), SystemTime::now());
+    wait_until("the mode is noticed", || read().is_err());
+    let line = read().unwrap_err().one_line();
+    assert!(line.contains("can be written by others"), "{line}");
+    set_mode(0o700);
+    assert_eq!(place.read_n(&id), Some(1));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -50,6 +51,37 @@ pub(in crate::store) fn open_at(
         }
         rustix::fs::openat(&directory, name, flags, Mode::empty()).map(File::from)
     })
+}
+
+/// Makes a directory below another one, with all rights of its owner, whatever the umask takes.
+pub(in crate::store) fn make_directory(
+    directory: impl AsFd,
+    name: impl Arg + Copy,
+) -> rustix::io::Result<()> {
+    retry_on_intr(|| rustix::fs::mkdirat(&directory, name, Mode::RWXU))?;
+    #[cfg(target_os = "linux")]
+    {
+        // Without rights it cannot be opened but as a path; no other may have come into its place.
+        let flags = DIRECTORY.union(OFlags::PATH);
+        let made = retry_on_intr(|| rustix::fs::openat(&directory, name, flags, Mode::empty()))?;
+        if !Mode::from_raw_mode(stat(&made)?.st_mode).contains(Mode::RWXU) {
+            let made = format!("/proc/self/fd/{}", made.as_raw_fd());
+            retry_on_intr(|| rustix::fs::chmod(&*made, Mode::RWXU))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the owner of a file that was just made the rights that the umask took. The first file tells for all.
+pub(in crate::store) fn grant(file: &OwnedFd) -> rustix::io::Result<()> {
+    const RIGHTS: Mode = Mode::RUSR.union(Mode::WUSR);
+    static HAS_ALL: OnceLock<bool> = OnceLock::new();
+    let found = || stat(file).map(|stat| Mode::from_raw_mode(stat.st_mode).contains(RIGHTS));
+    let has_all = HAS_ALL.get().map_or_else(found, |has_all| Ok(*has_all))?;
+    if !HAS_ALL.get_or_init(|| has_all) {
+        retry_on_intr(|| rustix::fs::fchmod(file, RIGHTS))?;
+    }
+    Ok(())
 }
 
 /// What an open file is.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::lock::LockedFile;
@@ -101,7 +101,7 @@ impl Directory {
             if current.checked.elapsed() < RECHECK {
                 return Ok(Some(Arc::clone(&current.handle)));
             }
-            if self.still_names(&current.handle) {
+            if self.is_good_still(&current.handle) {
                 current.checked = Instant::now();
                 return Ok(Some(Arc::clone(&current.handle)));
             }
@@ -161,9 +161,12 @@ impl Directory {
         })
     }
 
-    fn still_names(&self, handle: &OwnedFd) -> bool {
+    fn is_good_still(&self, handle: &OwnedFd) -> bool {
         match (rustix::fs::lstat(&self.path), calls::stat(handle)) {
-            (Ok(named), Ok(held)) => is_same(&named, &held),
+            (Ok(named), Ok(held)) => {
+                let mut problems = directory_problems(&self.path, &named, self.uid);
+                is_same(&named, &held) && problems.next().is_none()
+            }
             _ => false,
         }
     }
@@ -171,7 +174,7 @@ impl Directory {
     fn open_directory(&self, creates: bool) -> Result<Option<OwnedFd>> {
         let mut result = calls::open_directory(&*self.path);
         if matches!(result, Err(Errno::NOENT)) && creates {
-            match retry_on_intr(|| rustix::fs::mkdir(&self.path, Mode::RWXU)) {
+            match calls::make_directory(CWD, &*self.path) {
                 // It was made just now, by us or by another program.
                 Ok(()) | Err(Errno::EXIST) => self.parent_needs_sync.store(true, Ordering::Relaxed),
                 Err(errno) => return Err(self.advised("cannot create", "", errno)),
@@ -219,7 +222,11 @@ impl Directory {
             let flags =
                 OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::openat(&*directory, name, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => return Ok(Some(file.into())),
+                Ok(file) => {
+                    let granted = calls::grant(&file);
+                    granted.map_err(|errno| self.failed("cannot examine", name, errno))?;
+                    return Ok(Some(file.into()));
+                }
                 Err(Errno::EXIST) => return Ok(None),
                 Err(Errno::INTR) => {}
                 // A shard is made when it is first needed; a directory that is gone is made again,
@@ -300,7 +307,7 @@ impl Directory {
     }
 
     fn create_shard(&self, directory: &OwnedFd, shard: &str) -> Result<()> {
-        match retry_on_intr(|| rustix::fs::mkdirat(directory, shard, Mode::RWXU)) {
+        match calls::make_directory(directory, shard) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             // The directory itself is gone; the caller looks it up again.
             Err(Errno::NOENT) => {
