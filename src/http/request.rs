@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Once;
 use std::time::Instant;
 
 use http::Method;
 
+use crate::config::Config;
 use crate::cookies;
 use crate::error::{Error, Result};
 use crate::http::body::{Body, BodyReader};
@@ -171,8 +173,10 @@ impl Request {
 
     /// The manager, whose configuration knows which proxies to trust, when one says something.
     fn told_manager(&self) -> Option<SessionManager> {
-        let is_told = origin::is_told(&self.params);
-        is_told.then(|| self.visit.find_manager().ok()).flatten()
+        if !origin::is_told(&self.params) {
+            return None;
+        }
+        self.visit.find_manager().inspect_err(log_distrust).ok()
     }
 
     /// The body, of which at most `limit` bytes are accepted.
@@ -509,4 +513,14 @@ fn is_navigation(params: &Params) -> bool {
 /// All Cookie headers as one: nginx hands over each as a parameter of the same name.
 pub(crate) fn cookie_header(params: &Params) -> Vec<u8> {
     params.joined("HTTP_COOKIE", b"; ").unwrap_or_default()
+}
+
+/// Tells the log once that no proxy is believed, since the configuration that may name some cannot be used.
+fn log_distrust(error: &Error) {
+    static LOGGED: Once = Once::new();
+    LOGGED.call_once(|| {
+        if !Config::find().is_ok_and(|config| config.trusted_proxies.is_empty()) {
+            log::error!("no proxy is trusted: {}", error.one_line());
+        }
+    });
 }

@@ -2,6 +2,8 @@
 
 use cgi_session::http::header::SET_COOKIE;
 use cgi_session::{Client, Config, Error, Request, RequestBuilder, Response, SessionManager};
+use testkit::program::Cgi;
+use testkit::site::Site;
 
 fn client(settings: &[(&str, &str)]) -> Client {
     let config = Config::new().set("storageType", "ram").unwrap();
@@ -196,4 +198,22 @@ fn a_list_that_is_none_of_addresses_is_refused_with_its_key() {
         let error = Config::new().set(key, value).unwrap_err().to_string();
         assert!(error.contains(key) && error.contains("must be"), "{error}");
     }
+}
+
+#[test]
+fn a_list_of_proxies_that_cannot_be_used_is_told_although_no_session_is_opened() {
+    let site = Site::new();
+    let request = |proxies: &str| {
+        let request = Cgi::new("app", &site).variable("PATH_INFO", "/proxy");
+        let request = request.variable("CGI_SESSION_TRUSTED_PROXIES", proxies);
+        let request = request.variable("REMOTE_ADDR", "10.0.0.1");
+        request.variable("HTTP_X_FORWARDED_PROTO", "https").run()
+    };
+    let answer = request("10.0.0.0/33").expect_complete("by http\n");
+    assert!(
+        answer
+            .stderr
+            .contains("no proxy is trusted: environment CGI_SESSION_TRUSTED_PROXIES")
+    );
+    request("10.0.0.0/8").expect_complete("by https\n");
 }

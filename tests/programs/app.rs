@@ -96,9 +96,10 @@ fn beside(name: &str) -> io::Result<PathBuf> {
     Ok(env::current_exe()?.with_file_name(".").join(name))
 }
 
-/// What the variable says that a client must not set by a header called Proxy.
+/// What the variable says that a client must not set by a header called Proxy, and how the client came.
 fn proxy(request: &Request) -> Response {
     let proxy = request.param("HTTP_PROXY").unwrap_or_default();
     let (name, proxy) = (request.script_name().display(), proxy.display());
-    Response::text(format!("{name}: HTTP_PROXY is <{proxy}>\n"))
+    let scheme = if request.is_https() { "https" } else { "http" };
+    Response::text(format!("{name}: HTTP_PROXY is <{proxy}> by {scheme}\n"))
 }
