@@ -383,8 +383,9 @@ impl Record {
         self.head.is_private
     }
 
-    pub(crate) fn set_private(&mut self) {
-        self.head.is_private = true;
+    /// Tells whether that is new.
+    pub(crate) fn set_private(&mut self) -> bool {
+        !std::mem::replace(&mut self.head.is_private, true)
     }
 
     /// How many calls for the expired session have failed.

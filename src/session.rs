@@ -492,8 +492,7 @@ impl Session {
     /// ([`SessionManager::start_with_id`](crate::SessionManager::start_with_id)), and no cookie, link or form does: for
     /// records whose ids travel elsewhere, such as the tokens of remembered logins.
     pub fn set_private(&mut self) {
-        self.contents.record.set_private();
-        self.metadata_changed = true;
+        self.metadata_changed |= self.contents.record.set_private();
     }
 
     /// Deletes the session and returns the cookie that removes the client's. All sessions that the

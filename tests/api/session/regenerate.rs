@@ -200,7 +200,13 @@ fn a_private_record_is_opened_by_no_cookie() {
     assert_ne!(given_id(session.commit().unwrap()), id);
     // Nor does a logout end it.
     site.open(&id).destroy().unwrap();
-    assert!(!site.manager().start_with_id(&id).unwrap().is_new());
+    let mut session = site.manager().start_with_id(&id).unwrap();
+    assert!(!session.is_new());
+    // What it is already is not written again.
+    session.set_private();
+    let before = fs::read(site.path(&id)).unwrap();
+    session.commit().unwrap();
+    assert_eq!(fs::read(site.path(&id)).unwrap(), before);
 }
 
 /// A file store in which the old session is deleted as soon as the one under its new id is stored.
