@@ -113,8 +113,7 @@ impl Directory {
         connection: Connection,
     ) -> Result<Reply, Failure> {
         let path = parts.uri.path();
-        let mut found = find(&self.root, path);
-        let mut may_run = true;
+        let (mut found, mut may_run) = (find(&self.root, path), true);
         if let (Found::Nothing, Some(documents)) = (&found, &self.documents) {
             (found, may_run) = (find(documents, path), false);
         }

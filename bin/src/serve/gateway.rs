@@ -74,10 +74,8 @@ impl Gateway {
             tokio::spawn(timeout(MAX_RUN, feed(stdin, body)));
         }
         let errors = Arc::new(Mutex::new(Vec::new()));
-        let copied = child
-            .stderr
-            .take()
-            .map(|stderr| tokio::spawn(copy_errors(stderr, Arc::clone(&errors))));
+        let copied = child.stderr.take();
+        let copied = copied.map(|it| tokio::spawn(copy_errors(it, Arc::clone(&errors))));
         let (head_sender, head) = oneshot::channel();
         let (output_sender, output) = mpsc::channel(1);
         let run = Run {
@@ -197,16 +195,9 @@ async fn relay(
             return false;
         }
     };
-    let has_no_body = head_only
-        || matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        );
-    let mut left = if has_no_body {
-        Some(0)
-    } else {
-        head.content_length()
-    };
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    let has_no_body = head_only || bodiless.contains(&head.status);
+    let mut left = has_no_body.then_some(0).or(head.content_length());
     if head_sender.send(Ok(head)).is_err() {
         return false;
     }
@@ -260,11 +251,10 @@ impl Body for Output {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|received| match received {
-            Some(Some(bytes)) => Some(Ok(Frame::data(bytes))),
-            Some(None) => None,
+        self.0.poll_recv(context).map(|received| {
             // What breaks off must not pass for what has ended.
-            None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            let part = received.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            part.transpose().map(|part| part.map(Frame::data))
         })
     }
 }

@@ -49,12 +49,11 @@ pub fn of(
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
     let server_name = host.map_or_else(|| local.ip().to_string(), |host| host.host().to_owned());
+    let software = concat!("cgi-session-serve/", env!("CARGO_PKG_VERSION"));
+    let query = parts.uri.query().unwrap_or_default();
     let mut variables: Vec<(OsString, OsString)> = [
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
-        (
-            "SERVER_SOFTWARE",
-            concat!("cgi-session-serve/", env!("CARGO_PKG_VERSION")).to_owned(),
-        ),
+        ("SERVER_SOFTWARE", software.to_owned()),
         ("SERVER_PROTOCOL", format!("{:?}", parts.version)),
         ("SERVER_NAME", server_name),
         ("SERVER_PORT", local.port().to_string()),
@@ -63,10 +62,7 @@ pub fn of(
         ("REQUEST_METHOD", parts.method.to_string()),
         ("REQUEST_SCHEME", "http".to_owned()),
         ("REQUEST_URI", parts.uri.to_string()),
-        (
-            "QUERY_STRING",
-            parts.uri.query().unwrap_or_default().to_owned(),
-        ),
+        ("QUERY_STRING", query.to_owned()),
     ]
     .map(|(name, value)| (name.into(), value.into()))
     .into();
