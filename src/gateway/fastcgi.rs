@@ -11,14 +11,13 @@ mod pace;
 mod pool;
 mod record;
 mod stream;
-mod stream_permits;
 mod streams;
 mod workers;
 
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -90,9 +89,8 @@ fn serve(
         // Every request that asks for a session will say so too.
         report(&error.one_line());
     }
-    let workers = Arc::new(Workers::new(limits.workers(), limits.places()));
+    let workers = Arc::new(Workers::new(&limits));
     let pool = Pool::new(handler, manager.clone(), limits, &workers, listener)?;
-    let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for number in 1..=workers.size() {
             if let Err(error) = pool.start_worker(scope, format!("worker {number}"), false) {
@@ -103,15 +101,13 @@ fn serve(
             }
         }
         pool.start_spare(scope);
-        let maintenance = Maintenance::start(scope, manager, &is_over);
+        let maintenance = Maintenance::start(scope, manager, &workers.is_stopping);
         let waited = wait_for(&stop);
-        is_over.store(true, Ordering::Relaxed);
+        workers.is_stopping.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
         let all_answered = workers.wait_for_end(deadline);
-        let all_streamed = pool.wait_for_streams(deadline);
         let has_ended = maintenance.end(deadline);
-        let all_answered = all_answered && all_streamed;
         if !all_answered {
             report("ends with requests that took longer than 10 s; they are not answered");
         }

@@ -22,7 +22,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::id::SessionDigest;
 use crate::session::SessionManager;
-use crate::session::request_session::{Outcome, RequestSession};
+use crate::session::request_session::Outcome;
 
 /// A handler whose errors are of every type, and the program's own page of a request that failed.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) body: Body,
     pub(crate) manager: Option<SessionManager>,
-    /// Of a response that is a stream.
+    /// That of a response that is a stream.
     pub(crate) session: Option<SessionDigest>,
     /// Of the request.
     pub(crate) params: Params,
@@ -79,6 +79,7 @@ pub(crate) fn answer(
     }));
     let (params, body, mut visit) = request.into_parts();
     let page = |reason| handler.page(reason, Some(&params));
+    let broken = Reason::Status(StatusCode::INTERNAL_SERVER_ERROR);
     let finished = match result {
         Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
             let line = "a response is not streamed: no other can be at the moment";
@@ -89,10 +90,7 @@ pub(crate) fn answer(
             let line =
                 format!("a response with status {status} announces another one, and is none");
             report(&line);
-            Err(Failed::Page(
-                Reason::Status(StatusCode::INTERNAL_SERVER_ERROR),
-                line,
-            ))
+            Err(Failed::Page(broken, line))
         }
         Ok(Ok(response)) if response.status().is_server_error() => Err(Failed::Answer(response)),
         Ok(Ok(response)) => match visit.finish(response.status()) {
@@ -101,34 +99,18 @@ pub(crate) fn answer(
         },
         Ok(Err(error)) => Err(Failed::Error(error)),
         // The panic hook has said why.
-        Err(payload) => Err(Failed::Page(
-            Reason::Status(StatusCode::INTERNAL_SERVER_ERROR),
-            format!("the handler panicked: {}", panic_text(&*payload)),
-        )),
+        Err(payload) => {
+            let line = format!("the handler panicked: {}", panic_text(&*payload));
+            Err(Failed::Page(broken, line))
+        }
     };
-    // And whether it is that response still.
-    let with_headers =
-        |response, outcome, visit: &RequestSession, is_get| match with_session_headers(
-            response,
-            outcome,
-            &params,
-            visit.config(),
-        ) {
-            Ok(response) => (response, true),
-            Err(error) => (page(failure(&error, visit.digest(), is_get)), false),
-        };
-    let mut stream_session = None;
-    let (response, manager) = match finished {
-        Ok((response, mut outcome)) => {
-            if let Some(line) = response.unreadable() {
-                report_request(line, None, visit.digest().as_ref());
-            }
-            if response.stream_body(is_head).is_some() {
-                stream_session = visit.digest();
-            }
-            let manager = outcome.manager.take();
-            let (response, is_that) = with_headers(response, outcome, &visit, is_get);
-            (response, manager.filter(|_| is_that))
+    let is_saved = finished.is_ok();
+    let (response, mut outcome, session) = match finished {
+        Ok((response, outcome)) => {
+            let is_named =
+                response.stream_body(is_head).is_some() || response.unreadable().is_some();
+            let session = is_named.then(|| visit.digest()).flatten();
+            (response, outcome, session)
         }
         Err(failed) => {
             let session = visit.digest();
@@ -136,26 +118,30 @@ pub(crate) fn answer(
             // own page and logger do.
             let outcome = visit.abandon();
             let response = match failed {
-                Failed::Answer(response) => {
-                    if let Some(line) = response.unreadable() {
-                        report_request(line, None, session.as_ref());
-                    }
-                    response
-                }
+                Failed::Answer(response) => response,
                 Failed::Page(reason, line) => {
                     log_request(&in_session(&line, session.as_ref()), None, session.as_ref());
                     page(reason)
                 }
                 Failed::Error(error) => page(failure(&*error, session, is_get)),
             };
-            (with_headers(response, outcome, &visit, false).0, None)
+            (response, outcome, session)
         }
     };
+    if let Some(line) = response.unreadable() {
+        report_request(line, None, session.as_ref());
+    }
+    let mut manager = outcome.manager.take().filter(|_| is_saved);
+    let with_headers = with_session_headers(response, outcome, &params, visit.config());
+    let response = with_headers.unwrap_or_else(|error| {
+        manager = None;
+        page(failure(&error, visit.digest(), is_get && is_saved))
+    });
     Answer {
         response,
         body,
         manager,
-        session: stream_session,
+        session,
         params,
     }
 }

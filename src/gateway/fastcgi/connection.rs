@@ -438,29 +438,20 @@ impl Connection {
             return Ok(true);
         };
         let (has_ended, is_kept) = (stdin.has_ended(), stdin.request.keeps_connection);
-        if !self.output.is_empty() {
+        if !self.output.is_empty() || is_kept && !has_ended {
             return Ok(true);
         }
-        if has_ended {
-            return self.end_of_request(is_kept);
-        }
-        if !is_kept {
-            self.hang_up()?;
-        }
-        Ok(true)
-    }
-
-    /// A request was answered and its body is through. Tells whether to read further.
-    fn end_of_request(&mut self, is_kept: bool) -> io::Result<bool> {
         if is_kept {
             self.stage = Stage::Idle;
             return Ok(true);
         }
-        if self.stream.is_drained() {
+        if has_ended && self.stream.is_drained() {
             return Ok(false);
         }
         self.hang_up()?;
-        self.stage = Stage::Closing(Instant::now());
+        if has_ended {
+            self.stage = Stage::Closing(Instant::now());
+        }
         Ok(true)
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::gateway::error_log::report;
-use crate::session::SessionManager;
 use crate::session::lazy_manager::{LazyManager, RETRY};
 use crate::store::Sweep;
 
@@ -69,24 +68,7 @@ impl<'a> Maintenance<'a> {
     }
 }
 
-type Work<'a> = dyn Fn(&SessionManager) -> Result<()> + 'a;
-
-/// Something that is done again and again.
-struct PeriodicTask<'a> {
-    pause: Duration,
-    due: Instant,
-    run: Box<Work<'a>>,
-}
-
-impl<'a> PeriodicTask<'a> {
-    fn new(pause: Duration, run: impl Fn(&SessionManager) -> Result<()> + 'a) -> Self {
-        PeriodicTask {
-            pause,
-            due: Instant::now() + pause,
-            run: Box::new(run),
-        }
-    }
-}
+type Work<'a> = dyn Fn() -> Result<()> + 'a;
 
 /// Keeps what lives in memory alone every `snapshotDelay`, and cleans up whenever no process has
 /// for `cleanUpDelay`, until the program is to end.
@@ -100,25 +82,26 @@ fn run(manager: &LazyManager, is_over: &AtomicBool, stopped: &Receiver<()>) {
             Err(_) => {}
         }
     };
+    let flush = || manager.flush();
+    let clean_up = || manager.clean_up_if_due(&Sweep::new().stop_when(is_over));
     let config = manager.config();
-    let snapshots = PeriodicTask::new(config.snapshot_delay(), SessionManager::flush);
-    let clean_ups = config.clean_up_delay().map(|delay| {
+    let mut tasks: Vec<(Instant, Duration, &Work<'_>)> = Vec::new();
+    let pause = config.snapshot_delay();
+    tasks.push((Instant::now() + pause, pause, &flush));
+    if let Some(delay) = config.clean_up_delay() {
         let pause = delay.clamp(Duration::from_secs(1), CLEAN_UP_CHECK);
-        PeriodicTask::new(pause, |manager| {
-            manager.clean_up_if_due(&Sweep::new().stop_when(is_over))
-        })
-    });
-    let mut tasks: Vec<_> = [Some(snapshots), clean_ups].into_iter().flatten().collect();
-    while let Some(next) = tasks.iter().map(|task| task.due).min() {
+        tasks.push((Instant::now() + pause, pause, &clean_up));
+    }
+    while let Some(next) = tasks.iter().map(|(due, ..)| *due).min() {
         if is_stopped(next.saturating_duration_since(Instant::now())) {
             return;
         }
-        for task in &mut tasks {
-            if task.due <= Instant::now() {
-                if let Err(error) = (task.run)(&manager) {
+        for (due, pause, run) in &mut tasks {
+            if *due <= Instant::now() {
+                if let Err(error) = run() {
                     report(&error.one_line());
                 }
-                task.due = Instant::now() + task.pause;
+                *due = Instant::now() + *pause;
             }
         }
     }

@@ -28,9 +28,8 @@ use rustix::io::Errno;
 use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
 use super::idle::{ConnectionHandle, IdleConnections};
 use super::listener::Listener;
-use super::stream_permits::{StreamPermit, StreamPermits};
 use super::streams::Streams;
-use super::workers::{Turn, Workers};
+use super::workers::{StreamPermit, Turn, Workers};
 use crate::error::{Error, Result};
 use crate::gateway::error_log::{self, report};
 use crate::gateway::error_page::Reason;
@@ -78,7 +77,6 @@ pub(super) struct Pool<'a> {
     may_be_more: AtomicBool,
     places: Arc<OpenConnections>,
     streams: Streams<Job>,
-    stream_permits: Arc<StreamPermits>,
     workers: Arc<Workers>,
     last_tick: Mutex<Instant>,
     /// Since when the program is to end.
@@ -115,7 +113,6 @@ impl<'a> Pool<'a> {
             may_be_more: AtomicBool::new(false),
             places,
             streams: Streams::new(workers.size()),
-            stream_permits: StreamPermits::new(limits.streams),
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             stopped: OnceLock::new(),
@@ -425,8 +422,8 @@ impl<'a> Pool<'a> {
     /// Starts the thread of a stream, before anything is saved; what is to be streamed follows when it was. Dropped, it
     /// ends. Says why there is none.
     fn start_stream(&self) -> Option<Sender<StreamWork>> {
-        let Some(permit) = self.stream_permits.take() else {
-            let most = self.stream_permits.most();
+        let Some(permit) = self.workers.take_stream() else {
+            let most = self.limits.streams;
             report(&format!(
                 "a response is not streamed: {most} others are (--streams)"
             ));
@@ -492,7 +489,6 @@ impl<'a> Pool<'a> {
     /// No new connection, and no new request but the one that a connection may have been sent by now; what runs
     /// is finished by its worker.
     pub(super) fn begin_stop(&self) {
-        self.stream_permits.begin_stop();
         // Another program may keep the socket's directory for a while; until then the workers go on.
         let waiting = self.listener.end().into_iter();
         // The workers end when this list is empty.
@@ -515,11 +511,6 @@ impl<'a> Pool<'a> {
                 .map(|(_, connection)| connection)
                 .collect(),
         );
-    }
-
-    /// Waits for the responses that are still streamed; `false` when that took too long.
-    pub(super) fn wait_for_streams(&self, deadline: Instant) -> bool {
-        self.stream_permits.wait_for_end(deadline)
     }
 
     fn take_late(&self) -> Option<ConnectionHandle> {

@@ -3,12 +3,14 @@
 //! Requests that write one session wait for each other, each in its thread. Were these to be missing,
 //! one busy session would stop the responder for everybody. So a worker that has to wait is replaced:
 //! as many threads as there are workers always serve. How many may wait at once is limited, and with it
-//! the number of threads; a request beyond is refused. A spare thread is kept ready.
+//! the number of threads; a request beyond is refused. A spare thread is kept ready. A response that is streamed has
+//! a thread of its own, of which there is a limit, too.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::gateway::limits::Limits;
 use crate::session::WaitingPlaces;
 
 /// A spare thread that was not needed for this time ends, unless it is the last.
@@ -21,6 +23,8 @@ pub(super) struct Workers {
     size: usize,
     /// How many may wait besides.
     places: usize,
+    /// How many responses are streamed at once.
+    streams: usize,
     state: Mutex<State>,
     /// A spare thread is called, or all are to end.
     called: Condvar,
@@ -28,11 +32,33 @@ pub(super) struct Workers {
     changed: Condvar,
     /// More threads serve than should, or none is spare.
     is_uneven: AtomicBool,
+    /// The program is to end, and with it streams and a clean-up.
+    pub(super) is_stopping: AtomicBool,
+}
+
+/// The right to stream one response in a thread of its own; dropping it gives it back.
+pub(super) struct StreamPermit(Arc<Workers>);
+
+impl StreamPermit {
+    /// Whether the program is to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.is_stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.streams -= 1;
+        self.0.note(&state);
+    }
 }
 
 #[derive(Default)]
 struct State {
     threads: usize,
+    /// Threads of streams.
+    streams: usize,
     serving: usize,
     spare: usize,
     /// Spare threads that were called to serve and have not woken up yet.
@@ -55,8 +81,9 @@ pub(super) enum Turn {
 }
 
 impl Workers {
-    /// `size` threads that serve, which the caller starts with one spare thread, and `places` to wait.
-    pub(super) fn new(size: usize, places: usize) -> Self {
+    /// The threads that serve, which the caller starts with one spare thread, and those that may wait or stream.
+    pub(super) fn new(limits: &Limits) -> Self {
+        let size = limits.workers();
         let state = State {
             threads: size,
             serving: size,
@@ -65,11 +92,13 @@ impl Workers {
         };
         Workers {
             size,
-            places,
+            places: limits.places(),
+            streams: limits.streams,
             state: Mutex::new(state),
             called: Condvar::new(),
             changed: Condvar::new(),
             is_uneven: AtomicBool::new(true),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -156,6 +185,14 @@ impl Workers {
         self.note(&state);
     }
 
+    /// The right to one more stream, unless there are as many as may be.
+    pub(super) fn take_stream(self: &Arc<Self>) -> Option<StreamPermit> {
+        let mut state = self.state();
+        let is_free = state.streams < self.streams;
+        state.streams += usize::from(is_free);
+        is_free.then(|| StreamPermit(Arc::clone(self)))
+    }
+
     /// Ends the spare threads; the others end by themselves.
     pub(super) fn begin_stop(&self) {
         let mut state = self.state();
@@ -167,7 +204,7 @@ impl Workers {
     /// Waits until every thread has ended; `false` when that took too long.
     pub(super) fn wait_for_end(&self, deadline: Instant) -> bool {
         let mut state = self.state();
-        while state.threads > 0 {
+        while state.threads > 0 || state.streams > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;

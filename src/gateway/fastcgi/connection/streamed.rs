@@ -5,7 +5,7 @@ use std::mem;
 use std::time::Instant;
 
 use super::super::record::{self, EndStatus, FULL, Header, Kind};
-use super::super::stream_permits::StreamPermit;
+use super::super::workers::StreamPermit;
 use super::{Active, Connection, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
 use crate::gateway::runner::report_cut;
