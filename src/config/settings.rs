@@ -292,36 +292,28 @@ fn control_character(text: &OsStr) -> Option<String> {
 }
 
 /// Names that the four older systems used, and what became of them.
-const FORMER: [(&str, &str); 12] = [
-    (
-        "seed",
-        "is gone: ids come only from the operating system's random generator",
-    ),
-    ("comment", "is gone: it belongs to the obsolete RFC 2109"),
-    ("version", "is gone: it belongs to the obsolete RFC 2109"),
-    ("persistent_session", "is now storageType = file"),
-    ("storage", "is now storageType"),
-    (
-        "expires",
-        "is now timeout (idle) or lifetime (absolute); lemon's seconds are written 1440s",
-    ),
-    ("cleanup", "is now cleanUpProbability"),
-    (
-        "sessionID",
-        "is not a setting: a program gives an id in code",
-    ),
-    ("path", "is now cookiePath"),
-    ("domain", "is now cookieDomain"),
-    ("secure", "is now cookieSecure"),
-    ("max-age", "is now cookieMaxAge"),
+const FORMER: [&str; 12] = [
+    "seed is gone: ids come only from the operating system's random generator",
+    "comment is gone: it belongs to the obsolete RFC 2109",
+    "version is gone: it belongs to the obsolete RFC 2109",
+    "persistent_session is now storageType = file",
+    "storage is now storageType",
+    "expires is now timeout (idle) or lifetime (absolute); lemon's seconds are written 1440s",
+    "cleanup is now cleanUpProbability",
+    "sessionID is not a setting: a program gives an id in code",
+    "path is now cookiePath",
+    "domain is now cookieDomain",
+    "secure is now cookieSecure",
+    "max-age is now cookieMaxAge",
 ];
 
 /// Why a key is unknown, and what to write instead.
 fn explain_unknown(key: &str) -> String {
     // lemon.session kept those of its cookie in a dictionary of that name.
     let former = key.strip_prefix("cookie.").unwrap_or(key);
-    if let Some((_, fate)) = FORMER.iter().find(|(name, _)| *name == former) {
-        return (*fate).to_owned();
+    let mut rows = FORMER.iter().filter_map(|row| row.split_once(' '));
+    if let Some((_, fate)) = rows.find(|(name, _)| *name == former) {
+        return fate.to_owned();
     }
     let distance = |name: &str| strsim::levenshtein(&name.to_lowercase(), &key.to_lowercase());
     match Config::keys().min_by_key(|name| distance(name)) {

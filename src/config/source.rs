@@ -2,16 +2,14 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::retry_on_intr;
-
 use super::check::{SYSTEM_FILE, beside};
 use super::ini;
+use super::secret_file::read_regular;
 use super::settings::{Config, Origin};
 use crate::error::{Error, Result, printable};
 
@@ -135,13 +133,13 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
                 "{FILE_VARIABLE} is empty: name the configuration file in it, or unset it"
             )));
         }
-        let text = read(path).map_err(|error| unreadable(path, &error))?;
-        read_file(&mut config, path, &text)?;
+        let read = read_regular(path, MAX_SIZE).map_err(|error| unreadable(path, &error));
+        read_file(&mut config, path, &read?.0)?;
         return Ok(config);
     }
     for path in beside().into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
-        match read(&path) {
-            Ok(text) => {
+        match read_regular(&path, MAX_SIZE) {
+            Ok((text, _)) => {
                 read_file(&mut config, &path, &text)?;
                 break;
             }
@@ -150,27 +148,6 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
         }
     }
     Ok(config)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // A named pipe in its place would keep a plain open waiting.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let file = File::from(file);
-    // With room to see its end, it is read in one piece.
-    let size = u64::try_from(stat.st_size)
-        .unwrap_or_default()
-        .min(MAX_SIZE);
-    let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 64);
-    file.take(MAX_SIZE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(text)
 }
 
 /// Whether a file that cannot be read is none. Where a directory is closed to us nothing can be seen,

@@ -124,7 +124,7 @@ impl RequestBuilder {
         let handler = |request: &mut Request| -> Result<Response, BoxError> {
             handler(request).map_err(Into::into)
         };
-        let (jar, path, is_https) = (self.own_jar(), self.uri_path(), self.is_https());
+        let (jar, path, is_https) = (self.jar.clone(), self.uri_path(), self.is_https());
         let request = self.build();
         let head_only = request.method() == Method::HEAD;
         let handler = Handler {
@@ -141,7 +141,7 @@ impl RequestBuilder {
             jar.take(answer.response.headers(), &path, is_https);
         }
         let response = answer.response;
-        let mut body = Collected(response.content(head_only).to_vec());
+        let mut body = response.content(head_only).to_vec();
         if let Some(stream) = response.stream_body(head_only) {
             match stream.run(&mut body, response.announced()) {
                 StreamEnd::Failed(reason) => {
@@ -150,16 +150,13 @@ impl RequestBuilder {
                 StreamEnd::Whole | StreamEnd::ClientLeft => {}
             }
         }
-        response.with_fields_as_sent(head_only).with_body(body.0)
+        response.with_fields_as_sent(head_only).with_body(body)
     }
 }
 
-/// What a client has of a stream.
-struct Collected(Vec<u8>);
-
-impl StreamSink for Collected {
+impl StreamSink for Vec<u8> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
+        self.extend_from_slice(bytes);
         Ok(())
     }
 }

@@ -80,10 +80,7 @@ fn serve(
     let listener = match socket {
         Socket::Stdin => Listener::from_stdin()?,
         Socket::Bind(bind) => Listener::bind(bind)?,
-        Socket::Systemd => {
-            let none = || Error::Config("LISTEN_FDS holds no listening socket".to_owned());
-            Listener::from_systemd()?.ok_or_else(none)?
-        }
+        Socket::Systemd => Listener::from_systemd()?,
     };
     if let Err(error) = manager.get(RETRY) {
         // Every request that asks for a session will say so too.
@@ -168,7 +165,7 @@ pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<ParamsAndBody> {
         return requests;
     }
     let (place, _) = ConnectionPermit::take(&Arc::default());
-    let mut connection = Connection::new(program.into(), Limits::default(), place);
+    let mut connection = Connection::new(0, program.into(), Limits::default(), place);
     let (mut pieces, mut out) = (pieces.iter(), Vec::new());
     loop {
         let response = match connection.advance() {

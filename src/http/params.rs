@@ -35,18 +35,9 @@ impl Params {
 
     /// A header field by its name, all of its variables joined.
     pub(crate) fn field(&self, name: &str) -> Option<OsString> {
-        let variable = name.to_ascii_uppercase().replace('-', "_");
-        let variable = match variable.as_str() {
-            "CONTENT_TYPE" | "CONTENT_LENGTH" => variable,
-            _ => format!("HTTP_{variable}"),
-        };
-        let separator = if variable == "HTTP_COOKIE" {
-            "; "
-        } else {
-            ", "
-        };
-        self.joined(&variable, separator.as_bytes())
-            .map(OsString::from_vec)
+        let variable = variable(name);
+        let joined = self.joined(&variable, separator(variable.as_bytes()));
+        joined.map(OsString::from_vec)
     }
 
     /// The header fields that came as several variables, each joined in their order. `Set-Cookie`
@@ -58,8 +49,7 @@ impl Params {
         }
         fields.retain(|name, values| values.len() > 1 && *name != b"HTTP_SET_COOKIE");
         let joined = fields.into_iter().map(|(name, values)| {
-            let separator = if name == b"HTTP_COOKIE" { "; " } else { ", " };
-            let value = values.join(separator.as_bytes());
+            let value = values.join(separator(name));
             (name.to_vec(), OsString::from_vec(value))
         });
         joined.collect()
@@ -83,5 +73,23 @@ impl Params {
                 Some((bytes.get(name.clone())?, bytes.get(value.clone())?))
             }
         })
+    }
+}
+
+/// The variable in which a header field comes.
+pub(crate) fn variable(name: &str) -> String {
+    let variable = name.to_ascii_uppercase().replace('-', "_");
+    match variable.as_str() {
+        "CONTENT_TYPE" | "CONTENT_LENGTH" => variable,
+        _ => format!("HTTP_{variable}"),
+    }
+}
+
+/// What is put between several fields of one name.
+fn separator(variable: &[u8]) -> &'static [u8] {
+    if variable == b"HTTP_COOKIE" {
+        b"; "
+    } else {
+        b", "
     }
 }

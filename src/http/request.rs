@@ -21,7 +21,7 @@ use crate::cookies;
 use crate::error::{Error, Result};
 use crate::http::body::{Body, BodyReader};
 use crate::http::origin;
-use crate::http::params::Params;
+use crate::http::params::{self, Params};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Device;
 use crate::session::lazy_manager::LazyManager;
@@ -112,11 +112,7 @@ impl Request {
     /// are joined by `; `.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&OsStr> {
-        let variable = name.to_ascii_uppercase().replace('-', "_");
-        let variable = match variable.as_str() {
-            "CONTENT_TYPE" | "CONTENT_LENGTH" => return self.param(&variable),
-            _ => format!("HTTP_{variable}"),
-        };
+        let variable = params::variable(name);
         let is_named = |(name, _): &(&[u8], _)| *name == variable.as_bytes();
         if self.params.iter().filter(is_named).nth(1).is_none() {
             return self.param(&variable);
@@ -454,7 +450,7 @@ impl Request {
             let is_posted = from.form && self.method() == Method::POST && self.has_form();
             let mut shown = Vec::new();
             if from.query {
-                shown = self.query_values(&name);
+                shown.extend(self.query_values(&name));
             }
             // The body is read only for a client that no cookie knows.
             if (is_posted || !shown.is_empty()) && !self.visit.has_live_cookie()? {

@@ -15,7 +15,9 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::Shutdown;
 
 use super::pace::Pace;
 use super::record::{self, EndStatus, HEADER, Header, Kind};
@@ -43,18 +45,29 @@ const KEEP_CONNECTION: u8 = 1;
 
 /// A connection, at whatever point of a request it is.
 pub(super) struct Connection {
+    /// What its events are known by.
+    pub(super) number: u64,
+    /// It has not been waited for yet.
+    pub(super) is_new: bool,
     stream: Stream,
     stage: Stage,
     output: Output,
-    /// The peer sends nothing more, but may still take its response.
-    has_input_ended: bool,
-    /// What was read during a stream has not been dealt with, and no event tells of it.
-    has_unread: bool,
+    input: Input,
     /// Our side of the socket is shut down.
     has_hung_up: bool,
     limits: Limits,
     pub(super) last_active: Instant,
     place: ConnectionPermit,
+}
+
+/// What the peer sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// What was read during a stream has not been dealt with, and no event tells of it.
+    Unread,
+    /// Nothing more, but it may still take its response.
+    Ended,
 }
 
 enum Stage {
@@ -103,13 +116,19 @@ pub(super) enum Progress {
 
 impl Connection {
     /// Takes an accepted, non-blocking socket.
-    pub(super) fn new(socket: OwnedFd, limits: Limits, place: ConnectionPermit) -> Self {
+    pub(super) fn new(
+        number: u64,
+        socket: OwnedFd,
+        limits: Limits,
+        place: ConnectionPermit,
+    ) -> Self {
         Connection {
+            number,
+            is_new: true,
             stream: Stream::new(socket),
             stage: Stage::Idle,
             output: Output::new(limits),
-            has_input_ended: false,
-            has_unread: false,
+            input: Input::Open,
             has_hung_up: false,
             limits,
             last_active: Instant::now(),
@@ -119,7 +138,9 @@ impl Connection {
 
     /// Writes what the peer takes and reads what has come, until a request is ready for its handler.
     pub(super) fn advance(&mut self) -> Progress {
-        self.has_unread = false;
+        if self.input == Input::Unread {
+            self.input = Input::Open;
+        }
         // At last a step without a read: what waits in the buffer would wake no worker.
         for reads_left in (0..=READS).rev() {
             match self.step() {
@@ -129,7 +150,7 @@ impl Connection {
                 Err(_) => return Progress::Closed,
             }
             match self.stream.fill() {
-                Ok(0) => self.has_input_ended = true,
+                Ok(0) => self.input = Input::Ended,
                 Ok(_) => self.last_active = Instant::now(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return Progress::Closed,
@@ -143,7 +164,7 @@ impl Connection {
     pub(super) fn events(&self) -> (bool, bool) {
         (
             self.is_listening(),
-            self.has_unread || !self.output.is_empty(),
+            self.input == Input::Unread || !self.output.is_empty(),
         )
     }
 
@@ -152,18 +173,18 @@ impl Connection {
             Stage::Answered(stdin, _) => stdin.has_ended() && !self.output.is_empty(),
             _ => false,
         };
-        !(self.has_input_ended || is_finishing || self.output.answers > MAX_ANSWERS)
+        !(self.input == Input::Ended || is_finishing || self.output.answers > MAX_ANSWERS)
     }
 
     /// Whether more comes within this time.
     pub(super) fn speaks_within(&self, pause: Duration) -> bool {
-        self.stream.wait_for_input(pause).is_ok()
+        self.stream.wait(PollFlags::IN, pause).is_ok()
     }
 
     /// Deals with what has been read; `Ok(None)` when more must be read.
     fn step(&mut self) -> io::Result<Option<Progress>> {
         self.flush()?;
-        if self.has_input_ended && self.output.is_empty() {
+        if self.input == Input::Ended && self.output.is_empty() {
             return Ok(Some(Progress::Closed));
         }
         loop {
@@ -366,7 +387,7 @@ impl Connection {
         if mem::replace(&mut self.has_hung_up, true) {
             return Ok(());
         }
-        self.stream.finish_writing()
+        Ok(rustix::net::shutdown(&self.stream, Shutdown::Write)?)
     }
 
     /// Ends a request that its server has given up.

@@ -24,27 +24,6 @@ pub(super) struct IdleConnections {
     is_stopping: AtomicBool,
 }
 
-/// A connection in the hands of a worker or of a stream.
-pub(super) struct ConnectionHandle {
-    /// What its events are known by.
-    pub(super) number: u64,
-    /// It has not been waited for yet.
-    pub(super) is_new: bool,
-    pub(super) connection: Connection,
-}
-
-impl ConnectionHandle {
-    /// One that was idle.
-    pub(super) fn known((number, connection): (u64, Connection)) -> Self {
-        let is_new = false;
-        ConnectionHandle {
-            number,
-            is_new,
-            connection,
-        }
-    }
-}
-
 impl IdleConnections {
     pub(super) fn new(
         epoll: OwnedFd,
@@ -78,12 +57,8 @@ impl IdleConnections {
     }
 
     /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
-    pub(super) fn hand_back(&self, open: ConnectionHandle) -> Option<ConnectionHandle> {
-        let ConnectionHandle {
-            number,
-            is_new,
-            connection,
-        } = open;
+    pub(super) fn hand_back(&self, connection: Connection) -> Option<Connection> {
+        let (number, is_new) = (connection.number, connection.is_new);
         // It was the lowest that was free.
         let descriptor = u64::try_from(connection.as_fd().as_raw_fd());
         let is_scarce = is_new && descriptor.is_ok_and(|it| it >= self.descriptors);
@@ -94,7 +69,7 @@ impl IdleConnections {
         let data = epoll::EventData::new_u64(number);
         let mut idle = self.now();
         // In the map first: the event may come before this function returns.
-        let connection = idle.entry(number).insert_entry(connection);
+        let mut connection = idle.entry(number).insert_entry(connection);
         let socket = connection.get().as_fd();
         let armed = if is_new {
             epoll::add(&self.epoll, socket, data, once)
@@ -105,13 +80,9 @@ impl IdleConnections {
             }
         };
         if armed.is_err() || self.is_stopping() {
-            let connection = connection.remove();
-            return Some(ConnectionHandle {
-                number,
-                is_new,
-                connection,
-            });
+            return Some(connection.remove());
         }
+        connection.get_mut().is_new = false;
         drop(idle);
         if is_scarce {
             self.close_one(Some(number));

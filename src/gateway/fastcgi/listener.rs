@@ -72,15 +72,16 @@ impl Listener {
         Listener::new(socket)
     }
 
-    /// The first of systemd's `LISTEN_FDS`, if there is one.
-    pub(super) fn from_systemd() -> Result<Option<Self>> {
+    /// The first of systemd's `LISTEN_FDS`.
+    pub(super) fn from_systemd() -> Result<Self> {
         let mut given = listenfd::ListenFd::from_env();
         let failed = |error| Error::io("cannot listen on", "LISTEN_FDS", error);
         if let Ok(Some(unix)) = given.take_unix_listener(0) {
-            return Listener::new(unix.into()).map(Some);
+            return Listener::new(unix.into());
         }
         let tcp = given.take_tcp_listener(0).map_err(failed)?;
-        tcp.map(|tcp| Listener::new(tcp.into())).transpose()
+        let none = || Error::Config("LISTEN_FDS holds no listening socket".to_owned());
+        Listener::new(tcp.ok_or_else(none)?.into())
     }
 
     /// A socket of our own.

@@ -26,7 +26,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::connection::{Connection, ConnectionPermit, OpenConnections, Progress, finish};
-use super::idle::{ConnectionHandle, IdleConnections};
+use super::idle::IdleConnections;
 use super::listener::Listener;
 use super::streams::Streams;
 use super::workers::{StreamPermit, Turn, Workers};
@@ -68,7 +68,7 @@ pub(super) struct Pool<'a> {
     /// Wakes all workers.
     stop: OwnedFd,
     /// Connections that were made before the program was to end, and may hold one more request.
-    late: Mutex<Vec<ConnectionHandle>>,
+    late: Mutex<Vec<Connection>>,
     idle: Arc<IdleConnections>,
     next_number: AtomicU64,
     /// How many workers wait for an event.
@@ -160,8 +160,8 @@ impl<'a> Pool<'a> {
                 Turn::End => return,
             }
             let Some(event) = self.next_event(&mut out) else {
-                while let Some(open) = self.take_late() {
-                    self.drive(open, &mut out);
+                while let Some(connection) = self.take_late() {
+                    self.drive(connection, &mut out);
                     self.read_bodies(&mut out);
                 }
                 return;
@@ -180,10 +180,7 @@ impl<'a> Pool<'a> {
             LISTENER => self.accept(),
             // Its only use is to wake.
             STOP => None,
-            number => {
-                let known = self.idle.now().remove_entry(&number);
-                known.map(ConnectionHandle::known)
-            }
+            number => self.idle.now().remove(&number),
         };
         if let Some(open) = open {
             self.drive(open, out);
@@ -239,7 +236,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes one connection, and more for other workers that are free.
-    fn accept(&self) -> Option<ConnectionHandle> {
+    fn accept(&self) -> Option<Connection> {
         let first = self.accept_one()?;
         loop {
             self.may_be_more.store(true, Ordering::SeqCst);
@@ -255,7 +252,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Takes a connection, if one waits that may be served.
-    fn accept_one(&self) -> Option<ConnectionHandle> {
+    fn accept_one(&self) -> Option<Connection> {
         // Before the look: of what comes after it an event tells.
         self.may_be_more.store(false, Ordering::SeqCst);
         let begun = match self.listener.accept() {
@@ -283,16 +280,13 @@ impl<'a> Pool<'a> {
     }
 
     /// A connection that was accepted, if there is a place for it.
-    fn begin(&self, socket: OwnedFd) -> Option<ConnectionHandle> {
+    fn begin(&self, socket: OwnedFd) -> Option<Connection> {
         let (place, taken) = ConnectionPermit::take(&self.places);
         if taken >= self.limits.connections && !self.idle.close_one(None) {
             return None;
         }
-        Some(ConnectionHandle {
-            number: self.next_number.fetch_add(1, Ordering::Relaxed),
-            is_new: true,
-            connection: Connection::new(socket, self.limits(), place),
-        })
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        Some(Connection::new(number, socket, self.limits(), place))
     }
 
     fn limits(&self) -> Limits {
@@ -303,34 +297,34 @@ impl<'a> Pool<'a> {
     }
 
     /// Reads a connection, and handles every request that is complete.
-    fn drive(&self, mut open: ConnectionHandle, out: &mut Vec<u8>) {
-        let mut may_wait = open.is_new || self.stopped.get().is_some();
+    fn drive(&self, mut connection: Connection, out: &mut Vec<u8>) {
+        let mut may_wait = connection.is_new || self.stopped.get().is_some();
         loop {
-            match open.connection.advance() {
-                Progress::Waiting if may_wait && self.awaits(&open.connection) => {}
+            match connection.advance() {
+                Progress::Waiting if may_wait && self.awaits(&connection) => {}
                 Progress::Waiting => {
-                    let ended = self.idle.hand_back(open).map(|open| open.connection);
+                    let ended = self.idle.hand_back(connection);
                     return finish(ended.into_iter().collect());
                 }
                 Progress::Closed => return,
                 Progress::BadRequest => {
                     let page = self.page(Reason::Status(StatusCode::BAD_REQUEST));
-                    if !open.connection.respond(&page, false, &[], out) {
+                    if !connection.respond(&page, false, &[], out) {
                         return;
                     }
                 }
                 Progress::Request(params) => {
                     let arrived = Instant::now();
                     let job = Job {
-                        open,
+                        connection,
                         params,
                         arrived,
                     };
-                    if !job.open.connection.has_whole_body() {
+                    if !job.connection.has_whole_body() {
                         return self.streams.add(job);
                     }
                     match self.handle(job, out) {
-                        Some(again) => open = again,
+                        Some(again) => connection = again,
                         None => return,
                     }
                 }
@@ -349,18 +343,13 @@ impl<'a> Pool<'a> {
     }
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
-    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<ConnectionHandle> {
-        let Job {
-            open,
-            params,
-            arrived,
-        } = job;
-        let connection = Rc::new(RefCell::new(open.connection));
+    fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Connection> {
+        let connection = Rc::new(RefCell::new(job.connection));
         let stdin = Box::new(RequestBody(Rc::clone(&connection)));
-        let length = params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
+        let length = job.params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
         let body = Body::with_end(stdin, length);
         let manager = self.manager.clone();
-        let request = Request::new(params, body, manager, arrived);
+        let request = Request::new(job.params, body, manager, job.arrived);
         let head_only = request.method() == Method::HEAD;
         let mut stream_thread = None;
         let (answer, mut lines) = error_log::keep(|| {
@@ -390,19 +379,13 @@ impl<'a> Pool<'a> {
         {
             let connection = Rc::into_inner(connection)?.into_inner();
             let reports = (error_log.stderr, error_log.server);
-            let (number, is_new, idle) = (open.number, open.is_new, Arc::clone(&self.idle));
+            let idle = Arc::clone(&self.idle);
             // The thread waits for it.
             let _ = thread.send(Box::new(move |permit| {
                 let whole =
                     connection.stream(&response, &body, &permit, &lines, reports, session.as_ref());
-                let ended = whole.and_then(|connection| {
-                    idle.hand_back(ConnectionHandle {
-                        number,
-                        is_new,
-                        connection,
-                    })
-                });
-                finish(ended.into_iter().map(|open| open.connection).collect());
+                let ended = whole.and_then(|connection| idle.hand_back(connection));
+                finish(ended.into_iter().collect());
                 drop(permit);
             }));
             return None;
@@ -416,7 +399,7 @@ impl<'a> Pool<'a> {
             finish(vec![connection]);
             return None;
         }
-        goes_on.then_some(ConnectionHandle { connection, ..open })
+        goes_on.then_some(connection)
     }
 
     /// Starts the thread of a stream, before anything is saved; what is to be streamed follows when it was. Dropped, it
@@ -457,10 +440,10 @@ impl<'a> Pool<'a> {
         }
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
-        for mut open in overdue.into_iter().map(ConnectionHandle::known) {
-            if open.connection.give_up_body() {
+        for (_, mut connection) in overdue {
+            if connection.give_up_body() {
                 let page = self.page(Reason::Status(StatusCode::REQUEST_TIMEOUT));
-                self.refuse(open, &page, out);
+                self.refuse(connection, &page, out);
             }
         }
         let refused = self.streams.take_overdue(self.limits().body_timeout);
@@ -471,7 +454,7 @@ impl<'a> Pool<'a> {
             ));
         }
         for job in refused {
-            self.refuse(job.open, &self.page(Reason::Unavailable), out);
+            self.refuse(job.connection, &self.page(Reason::Unavailable), out);
         }
     }
 
@@ -480,9 +463,9 @@ impl<'a> Pool<'a> {
         self.handler.page(reason, None)
     }
 
-    fn refuse(&self, mut open: ConnectionHandle, page: &Response, out: &mut Vec<u8>) {
-        if open.connection.respond(page, false, &[], out) {
-            self.drive(open, out);
+    fn refuse(&self, mut connection: Connection, page: &Response, out: &mut Vec<u8>) {
+        if connection.respond(page, false, &[], out) {
+            self.drive(connection, out);
         }
     }
 
@@ -495,36 +478,30 @@ impl<'a> Pool<'a> {
         let mut late = self.late();
         late.extend(waiting.filter_map(|socket| self.begin(socket)));
         self.stopped.get_or_init(Instant::now);
-        let idle = self.idle.begin_stop().into_iter();
-        let (between, others): (Vec<_>, Vec<_>) =
-            idle.partition(|(_, connection)| connection.is_between_requests());
-        late.extend(between.into_iter().map(ConnectionHandle::known));
+        let idle = self.idle.begin_stop().into_values();
+        let (between, others): (Vec<_>, Vec<_>) = idle.partition(Connection::is_between_requests);
+        late.extend(between);
         // They are taken from the end: first those whose request has come.
-        late.sort_by_cached_key(|open| open.connection.speaks_within(Duration::ZERO));
+        late.sort_by_cached_key(|connection| connection.speaks_within(Duration::ZERO));
         drop(late);
         // The workers look at the flag once a second in any case.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
-        finish(
-            others
-                .into_iter()
-                .map(|(_, connection)| connection)
-                .collect(),
-        );
+        finish(others);
     }
 
-    fn take_late(&self) -> Option<ConnectionHandle> {
+    fn take_late(&self) -> Option<Connection> {
         self.late().pop()
     }
 
-    fn late(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
+    fn late(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request that is ready for its handler.
 struct Job {
-    open: ConnectionHandle,
+    connection: Connection,
     params: Params,
     arrived: Instant,
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::Shutdown;
 
 /// How much is asked of the socket at once.
 const READ: usize = 8 << 10;
@@ -68,7 +67,7 @@ impl Stream {
         loop {
             match self.fill() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for_input(pause)?;
+                    self.wait(PollFlags::IN, pause)?;
                 }
                 result => return result,
             }
@@ -90,26 +89,14 @@ impl Stream {
         Ok(written)
     }
 
-    /// Waits up to `pause` until the peer has sent something.
-    pub(super) fn wait_for_input(&self, pause: Duration) -> io::Result<()> {
-        wait(self.socket.as_fd(), PollFlags::IN, pause)
-    }
-
-    /// Waits up to `pause` until the peer takes something.
-    pub(super) fn wait_for_room(&self, pause: Duration) -> io::Result<()> {
-        wait(self.socket.as_fd(), PollFlags::OUT, pause)
-    }
-
-    /// Waits up to `pause` until the peer takes something or, if it is listened to, has sent something.
-    pub(super) fn wait_for_room_or_input(&self, reads: bool, pause: Duration) -> io::Result<()> {
-        let mut events = PollFlags::OUT;
-        events.set(PollFlags::IN, reads);
-        wait(self.socket.as_fd(), events, pause)
-    }
-
-    /// Tells the peer that nothing more comes.
-    pub(super) fn finish_writing(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&self.socket, Shutdown::Write)?)
+    /// Waits up to `pause` until the peer has sent something (`IN`) or takes something (`OUT`).
+    pub(super) fn wait(&self, events: PollFlags, pause: Duration) -> io::Result<()> {
+        let mut polled = [PollFd::new(&self.socket, events)];
+        let pause = Timespec::try_from(pause).map_err(io::Error::other)?;
+        match rustix::io::retry_on_intr(|| poll(&mut polled, Some(&pause)))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Drops the input that has been dealt with.
@@ -132,14 +119,5 @@ impl Stream {
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-fn wait(socket: BorrowedFd<'_>, event: PollFlags, most: Duration) -> io::Result<()> {
-    let mut polled = [PollFd::from_borrowed_fd(socket, event)];
-    let most = Timespec::try_from(most).map_err(io::Error::other)?;
-    match rustix::io::retry_on_intr(|| poll(&mut polled, Some(&most)))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
     }
 }

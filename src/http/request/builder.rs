@@ -14,7 +14,7 @@ use super::Request;
 use crate::config::Config;
 use crate::http::body::Body;
 use crate::http::jar::Jar;
-use crate::http::params::Params;
+use crate::http::params::{self, Params};
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
 
@@ -29,7 +29,7 @@ pub struct RequestBuilder {
     cookies: Vec<String>,
     body: Option<Vec<u8>>,
     manager: Option<LazyManager>,
-    jar: Option<Arc<Jar>>,
+    pub(crate) jar: Option<Arc<Jar>>,
 }
 
 impl Request {
@@ -96,14 +96,11 @@ impl RequestBuilder {
 
     /// Adds a header field; a further one of the same name is joined to the first.
     pub fn header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Self {
-        let variable = name.as_ref().to_ascii_uppercase().replace('-', "_");
+        let variable = params::variable(name.as_ref());
         let value = OsStr::from_bytes(value.as_ref());
         match variable.as_str() {
-            "CONTENT_TYPE" | "CONTENT_LENGTH" | "HOST" => {
-                let prefix = if variable == "HOST" { "HTTP_" } else { "" };
-                self.param(format!("{prefix}{variable}"), value)
-            }
-            _ => self.added(format!("HTTP_{variable}").into(), value.to_owned()),
+            "CONTENT_TYPE" | "CONTENT_LENGTH" | "HTTP_HOST" => self.param(variable, value),
+            _ => self.added(variable.into(), value.to_owned()),
         }
     }
 
@@ -190,10 +187,6 @@ impl RequestBuilder {
     pub(crate) fn jar(mut self, jar: Arc<Jar>) -> Self {
         self.jar = Some(jar);
         self
-    }
-
-    pub(crate) fn own_jar(&self) -> Option<Arc<Jar>> {
-        self.jar.clone()
     }
 
     pub(crate) fn uri_path(&self) -> String {

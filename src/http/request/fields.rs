@@ -21,10 +21,7 @@ impl Request {
     /// before the handler is called.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<String> {
-        let mut pairs = form_urlencoded::parse(self.query_string());
-        pairs
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.into_owned())
+        self.query_values(name).next()
     }
 
     /// The first value of a name in a form that was sent as `application/x-www-form-urlencoded`; with the
@@ -66,7 +63,7 @@ impl Request {
             sent = all(self.pairs()?, name);
         }
         if sent.is_empty() {
-            sent = self.query_values(name);
+            sent.extend(self.query_values(name));
         }
         Ok(if sent.is_empty() {
             all(&self.loaded, name)
@@ -145,10 +142,10 @@ impl Request {
     }
 
     /// All values of a name in the query string.
-    pub(super) fn query_values(&self, name: &str) -> Vec<String> {
+    pub(super) fn query_values(&self, name: &str) -> impl Iterator<Item = String> {
         let parsed = form_urlencoded::parse(self.query_string());
-        let values = parsed.filter(|(known, _)| known == name);
-        values.map(|(_, value)| value.into_owned()).collect()
+        let values = parsed.filter(move |(known, _)| known == name);
+        values.map(|(_, value)| value.into_owned())
     }
 
     /// All values of a name in the form.

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
+
 use super::super::record::{HEADER, Header, Kind};
 use super::permit::SMALL;
 use super::{Active, Connection, MAX_ANSWERS, Pace, Progress, Stage};
@@ -226,7 +228,8 @@ impl Connection {
     fn wait_for_body(&mut self) -> io::Result<()> {
         self.flush()?;
         while self.output.answers > MAX_ANSWERS {
-            self.stream.wait_for_room(self.limits.write_timeout)?;
+            self.stream
+                .wait(PollFlags::OUT, self.limits.write_timeout)?;
             self.flush()?;
         }
         let started = Instant::now();

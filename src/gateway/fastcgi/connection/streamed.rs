@@ -4,9 +4,11 @@ use std::io;
 use std::mem;
 use std::time::Instant;
 
+use rustix::event::PollFlags;
+
 use super::super::record::{self, EndStatus, FULL, Header, Kind};
 use super::super::workers::StreamPermit;
-use super::{Active, Connection, MAX_ANSWERS, Stage};
+use super::{Active, Connection, Input, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
 use crate::gateway::runner::report_cut;
 use crate::http::response::Response;
@@ -79,8 +81,10 @@ impl Connection {
         self.stage = Stage::Answered(stdin, self.last_active);
         self.output.forget_pace();
         self.stream.release();
-        self.has_unread = !self.stream.ready().is_empty();
-        let goes_on = !self.has_input_ended && self.after_response().unwrap_or(false);
+        let goes_on = self.input != Input::Ended && self.after_response().unwrap_or(false);
+        if !self.stream.ready().is_empty() {
+            self.input = Input::Unread;
+        }
         goes_on.then_some(self)
     }
 
@@ -94,13 +98,14 @@ impl Connection {
                 .output
                 .deadline()
                 .saturating_duration_since(Instant::now());
-            let waited = self
-                .stream
-                .wait_for_room_or_input(self.hears(request), left);
-            waited.or_else(|error| match error.kind() {
-                io::ErrorKind::TimedOut => Ok(()),
-                _ => Err(error),
-            })?;
+            let mut events = PollFlags::OUT;
+            events.set(PollFlags::IN, self.hears(request));
+            self.stream
+                .wait(events, left)
+                .or_else(|error| match error.kind() {
+                    io::ErrorKind::TimedOut => Ok(()),
+                    _ => Err(error),
+                })?;
             self.listen(request)?;
             // A socket says that it has room when most of what it holds is taken, and may have some.
             self.flush()?;
@@ -112,7 +117,7 @@ impl Connection {
     }
 
     fn hears(&self, request: Active) -> bool {
-        !(self.has_input_ended || self.output.answers > MAX_ANSWERS || self.is_ahead(request))
+        !(self.input == Input::Ended || self.output.answers > MAX_ANSWERS || self.is_ahead(request))
     }
 
     /// Whether the peer has begun its next request. It is read when the stream is whole, and no more is until then.
@@ -127,7 +132,7 @@ impl Connection {
     fn listen(&mut self, request: Active) -> io::Result<()> {
         if self.hears(request) {
             match self.stream.fill() {
-                Ok(0) => self.has_input_ended = true,
+                Ok(0) => self.input = Input::Ended,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
