@@ -144,24 +144,3 @@ pub(crate) fn this_program() -> PathBuf {
     }
     env::current_exe().unwrap_or_else(|_| PathBuf::from(env::args_os().next().unwrap_or_default()))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_is_found_by_name_and_by_number() {
-        let root = Account::find("root").unwrap();
-        assert_eq!((root.uid, root.gid), (0, 0));
-        assert_eq!(Account::find("0").unwrap(), root);
-        assert_eq!(Account::find("no such user"), None);
-    }
-
-    #[test]
-    fn a_number_without_a_name_is_a_user_too() {
-        let nobody = Account::find("4000000").unwrap();
-        assert_eq!((nobody.uid, nobody.gid), (4_000_000, 4_000_000));
-        assert_eq!(nobody.handle(), "4000000");
-        assert_eq!(nobody.to_string(), "uid 4000000");
-    }
-}

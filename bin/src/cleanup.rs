@@ -81,15 +81,9 @@ fn refuse_others(manager: &SessionManager) -> Result<()> {
         return Ok(());
     }
     let found = manager.delete_expired(&Sweep::new().dry_run(true))?;
-    let of_ours = [
-        found.live,
-        found.deleted,
-        found.busy,
-        found.kept,
-        found.temporary,
-        found.set_aside,
-    ];
-    if found.foreign == 0 || of_ours.iter().sum::<u64>() > 0 || !found.failures.is_empty() {
+    let of_ours = found.live + found.deleted + found.busy + found.kept;
+    let of_ours = of_ours + found.temporary + found.set_aside;
+    if found.foreign == 0 || of_ours > 0 || !found.failures.is_empty() {
         return Ok(());
     }
     let location = Location::of(manager.config());

@@ -98,33 +98,6 @@ fn parse_status(value: &[u8]) -> Result<StatusCode, String> {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn status_of(text: &str) -> u16 {
-        let (head, length) = Head::parse(text.as_bytes()).unwrap().unwrap();
-        assert_eq!(&text[length..], "body");
-        head.status.as_u16()
-    }
-
-    #[test]
-    fn the_status_is_what_the_program_says_or_what_follows_from_its_fields() {
-        assert_eq!(status_of("Content-Type: text/plain\r\n\r\nbody"), 200);
-        assert_eq!(status_of("Content-Type: text/plain\n\nbody"), 200);
-        assert_eq!(
-            status_of("Status: 404 Not Found\nContent-Type: a/b\n\nbody"),
-            404
-        );
-        assert_eq!(status_of("status:503\n\nbody"), 503);
-        assert_eq!(status_of("Location: /elsewhere\n\nbody"), 302);
-    }
-
-    #[test]
-    fn several_cookies_are_passed_on() {
-        let text = b"Content-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\nConnection: close\n\n";
-        let (head, _) = Head::parse(text).unwrap().unwrap();
-        assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
-        assert!(!head.headers.contains_key("connection"));
-    }
-
     #[test]
     fn a_head_that_has_not_come_whole_is_waited_for() {
         for text in [

@@ -1,16 +1,16 @@
 //! `secretKeyFile`: the keys of `storageType = cookie`, one a line, the newest first.
 
-use std::fs::{self, File};
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use cgi_session::Config;
-use rustix::fs::{Mode, OFlags};
 use tempfile::NamedTempFile;
 
 use crate::account::Account;
 use crate::owner;
+use crate::private;
 use crate::report::{self, Ended};
 
 /// The bytes of a key, of which each is written as two hexadecimal digits.
@@ -44,7 +44,12 @@ pub(crate) fn init(
     };
     let problems = found.problems(&path, owner);
     if problems.is_empty() && wants_new {
-        let made = write(&path, &found.text, Some((found.uid, found.gid))).map_err(failed)?;
+        let made = write(
+            &path,
+            &found.text,
+            Some((found.about.uid(), found.about.gid())),
+        )
+        .map_err(failed)?;
         made.persist(&path).map_err(|error| failed(error.error))?;
     }
     Ok(problems)
@@ -77,9 +82,7 @@ pub(crate) fn path(config: &Config) -> Result<PathBuf, Ended> {
 
 struct Found {
     text: String,
-    uid: u32,
-    gid: u32,
-    mode: u32,
+    about: Metadata,
 }
 
 impl Found {
@@ -103,17 +106,17 @@ impl Found {
         }
         // Another file's mode and owner are not for us to change.
         let is_ours = self.holds_keys();
-        if is_ours && self.mode & 0o077 != 0 {
-            let mode = self.mode & 0o7777;
+        if is_ours && self.about.mode() & 0o077 != 0 {
+            let mode = self.about.mode() & 0o7777;
             problems.push(format!(
                 "{shown} can be read by others (mode {mode:04o}); try: chmod 0600 {word}"
             ));
         }
-        if let Some(owner) = owner.filter(|owner| is_ours && owner.uid != self.uid) {
+        if let Some(owner) = owner.filter(|owner| is_ours && owner.uid != self.about.uid()) {
             let handle = owner.handle();
             problems.push(format!(
                 "{shown} belongs to uid {}; try: chown {handle} {word}",
-                self.uid
+                self.about.uid()
             ));
         }
         problems
@@ -121,24 +124,13 @@ impl Found {
 }
 
 fn open(path: &Path) -> io::Result<Option<Found>> {
-    // A named pipe that another user has put there would keep a plain open waiting.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, Mode::empty());
-    let file = match opened.map(File::from).map_err(io::Error::from) {
-        Ok(file) => file,
+    let file = match private::open_regular(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        opened => opened?,
     };
     let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    Ok(Some(Found {
-        text: io::read_to_string(file)?,
-        uid: about.uid(),
-        gid: about.gid(),
-        mode: about.mode(),
-    }))
+    let text = io::read_to_string(file)?;
+    Ok(Some(Found { text, about }))
 }
 
 /// Writes a new key and the old ones beside `path`, with mode 0600, to be renamed.

@@ -3,15 +3,15 @@
 use std::iter;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use cgi_session::{SessionDigest, SessionManager, Stored, printable};
-use serde_json::{Value, json};
+use cgi_session::{SessionDigest, Stored, printable};
+use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::report::{self, Ended, moment, rough};
 use crate::screen::{Screen, Style, cut};
-use crate::sessions;
+use crate::sessions::{self, About};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,8 +54,8 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
     let manager = sessions::manager(file, None)?;
     let (mut is_well, mut rows) = (true, Vec::new());
     let mut visit = |session: &SessionDigest, stored: cgi_session::Result<Stored>| {
-        let row = stored.map_err(|error| error.one_line());
-        match row.and_then(|stored| Row::new(&manager, session.as_str(), &stored)) {
+        let stored = stored.map_err(|error| error.one_line());
+        match stored.and_then(|it| Row::new(About::of(&manager, session, &it), &it)) {
             Ok(row) => rows.push(row),
             Err(reason) => {
                 report::error(&format!("{session}: {reason}"));
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
             ControlFlow::Continue(())
         })?,
     }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.last_access));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.about.last_access));
     let screen = Screen::of_stdout();
     let devices = |row: &Row| {
         let shown = arguments.user.as_ref().and_then(|_| row.devices_line());
@@ -100,34 +100,19 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
 }
 
 struct Row {
-    digest: String,
-    created: SystemTime,
-    last_access: SystemTime,
-    ends: SystemTime,
-    idle: Duration,
-    bytes: u64,
-    user: Option<String>,
+    about: About,
     applications: Vec<String>,
     /// With `recordClient`, the browsers that made it and last used it.
     devices: Option<Value>,
 }
 
 impl Row {
-    fn new(manager: &SessionManager, digest: &str, stored: &Stored) -> Result<Self, String> {
-        let applications = sessions::applications(&stored.record);
-        let applications =
-            applications.map_err(|error| format!("cannot read its values: {error}"))?;
+    fn new(about: About, stored: &Stored) -> Result<Self, String> {
+        let applications = sessions::applications(&stored.record)?;
         let notes = applications.get("@");
-        let devices = notes.and_then(|notes| notes.get("devices").ok().flatten());
         Ok(Row {
-            digest: digest.to_owned(),
-            created: stored.record.created(),
-            last_access: stored.last_access,
-            ends: manager.end_of(stored),
-            idle: sessions::idle(manager, &stored.record),
-            bytes: sessions::size(stored),
-            user: stored.record.user().map(str::to_owned),
-            devices,
+            about,
+            devices: notes.and_then(|notes| notes.get("devices").ok().flatten()),
             applications: applications.into_keys().collect(),
         })
     }
@@ -144,36 +129,43 @@ impl Row {
 
     fn line(&self) -> String {
         let [user, applications] = self.names();
+        let About {
+            digest,
+            idle,
+            bytes,
+            ..
+        } = &self.about;
+        let [created, last_access, ends] = self.times().map(moment);
+        let idle = rough(*idle);
         format!(
-            "{}  {}  {}  {}  {:>4}  {:>7}  {user}  {applications}\n",
-            self.digest,
-            moment(self.created),
-            moment(self.last_access),
-            moment(self.ends),
-            rough(self.idle),
-            self.bytes,
+            "{digest}  {created}  {last_access}  {ends}  {idle:>4}  {bytes:>7}  {user}  {applications}\n"
         )
     }
 
     fn short_line(&self, now: SystemTime) -> String {
+        let [created, last_access, ends] = self.times();
         let since = |time| rough(now.duration_since(time).unwrap_or_default());
-        let left = self.ends.duration_since(now).unwrap_or_default();
+        let left = ends.duration_since(now).unwrap_or_default();
         let [user, applications] = self.names();
         short_line([
-            &self.digest,
-            &since(self.created),
-            &since(self.last_access),
+            self.about.digest.as_str(),
+            &since(created),
+            &since(last_access),
             &rough(left),
-            &rough(self.idle),
-            &self.bytes.to_string(),
+            &rough(self.about.idle),
+            &self.about.bytes.to_string(),
             &user,
             &applications,
         ])
     }
 
+    fn times(&self) -> [SystemTime; 3] {
+        [self.about.created, self.about.last_access, self.about.ends]
+    }
+
     /// The user and the applications.
     fn names(&self) -> [String; 2] {
-        let user = self.user.as_deref().unwrap_or("-");
+        let user = self.about.user.as_deref().unwrap_or("-");
         let applications = self.applications.iter().map(|app| sessions::shown_app(app));
         let applications = applications.collect::<Vec<_>>().join(",");
         let none = applications.is_empty().then(|| "-".to_owned());
@@ -181,16 +173,8 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        let mut row = json!({
-            "digest": self.digest,
-            "created": moment(self.created),
-            "lastAccess": moment(self.last_access),
-            "ends": moment(self.ends),
-            "idle": self.idle.as_secs(),
-            "bytes": self.bytes,
-            "user": self.user,
-            "applications": self.applications,
-        });
+        let mut row = self.about.json();
+        row["applications"] = self.applications.clone().into();
         if let Some(devices) = &self.devices {
             row["devices"] = devices.clone();
         }

@@ -1,4 +1,5 @@
-//! [`PrivateDirectory`]: a directory that a process keeps while it runs.
+//! [`PrivateDirectory`]: a directory that a process keeps while it runs; and files in whose place others may have put
+//! something else.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
@@ -74,4 +75,15 @@ fn locked(path: &Path) -> io::Result<Option<File>> {
     let directory = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let is_own = directory.metadata()?.uid() == rustix::process::geteuid().as_raw();
     Ok(Some(directory).filter(|directory| is_own && directory.try_lock().is_ok()))
+}
+
+/// Opens a regular file. To open a named pipe in its place would wait for ever.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
 }

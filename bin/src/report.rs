@@ -50,7 +50,8 @@ impl Ended {
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Self {
-        Ended(failure(&error))
+        self::error(&error.one_line());
+        Ended(status_of(&error))
     }
 }
 
@@ -73,18 +74,11 @@ pub fn error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Reports an error of the library and says how the program should end.
+/// How a program should end that met this error of the library.
 ///
 /// A configuration that cannot be used, and a directory that no session may be kept in, are
 /// [`CONFIGURATION`]; a session that is held, no room for one, or an engine that cannot be
 /// reached is [`TRY_AGAIN`]; a key that cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
-#[must_use]
-pub fn failure(failed: &Error) -> ExitCode {
-    error(&failed.one_line());
-    status_of(failed)
-}
-
-/// How a program should end that met this error, as [`failure`] has it.
 #[must_use]
 pub fn status_of(failed: &Error) -> ExitCode {
     if let Error::SessionsLeft { source, .. } = failed {
@@ -206,28 +200,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_said_in_the_unit_that_fits() {
+    fn times_and_numbers_are_said_as_people_read_them() {
         let said = |seconds| rough(Duration::from_secs(seconds));
         assert_eq!(
             [said(0), said(119), said(120), said(7_200), said(172_800)],
             ["0s", "119s", "2m", "2h", "2d"]
         );
-    }
-
-    #[test]
-    fn a_moment_is_written_as_its_date_and_time() {
-        let said = |seconds| moment(UNIX_EPOCH + Duration::from_secs(seconds));
         // date -u -d @951782399 +%FT%TZ
-        assert_eq!(said(0), "1970-01-01T00:00:00Z");
-        assert_eq!(said(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(said(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(said(4_107_542_400), "2100-03-01T00:00:00Z");
-        assert_eq!(said(1_767_225_599), "2025-12-31T23:59:59Z");
-    }
-
-    #[test]
-    fn one_thing_is_said_in_the_singular() {
-        assert_eq!(counted(1, "session"), "1 session");
-        assert_eq!(counted(0, "session"), "0 sessions");
+        let leap_day = UNIX_EPOCH + Duration::from_secs(951_782_400);
+        assert_eq!(moment(leap_day), "2000-02-29T00:00:00Z");
+        let numbers = [counted(1, "session"), counted(0, "session")];
+        assert_eq!(numbers, ["1 session", "0 sessions"]);
     }
 }

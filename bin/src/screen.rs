@@ -83,27 +83,3 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     };
     text.chars().take_while(fits).chain(['…']).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_wrapped_and_painted_on_a_terminal_alone() {
-        let on = |is_terminal| Screen {
-            is_terminal,
-            has_colours: is_terminal,
-        };
-        let long = format!("{} {} end", "a".repeat(39), "b".repeat(40));
-        assert_eq!(on(false).wrapped(&long, 9), [long.as_str()]);
-        assert_eq!(on(true).wrapped(&long, 0)[0].len(), 80);
-        assert_eq!(on(true).wrapped(&long, 9).len(), 2);
-        assert_eq!(on(false).painted("ok", Style::Green), "ok");
-        assert_eq!(
-            on(true).painted("ok", Style::Green),
-            "\u{1b}[32mok\u{1b}[0m"
-        );
-        assert_eq!([cut("ada", 3), cut("b\u{fc}cher", 4)], ["ada", "b\u{fc}c…"]);
-        assert_eq!(cut("漢字漢", 4), "漢…");
-    }
-}

@@ -5,20 +5,61 @@ use std::env;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cgi_session::{
     Config, Error, Record, Request, RequestBuilder, Session, SessionDigest, SessionManager, Stored,
     Values, printable,
 };
+use serde_json::{Value, json};
 
 use crate::account::Account;
 use crate::location::Location;
 use crate::owner;
-use crate::report::{self, Ended};
+use crate::report::{self, Ended, moment};
 
 /// The fewest digits that may stand for a session.
 const FEWEST_DIGITS: usize = 6;
+
+/// What is said of every session.
+pub(crate) struct About {
+    pub(crate) digest: SessionDigest,
+    pub(crate) created: SystemTime,
+    pub(crate) last_access: SystemTime,
+    pub(crate) ends: SystemTime,
+    /// How long it lives unused.
+    pub(crate) idle: Duration,
+    /// The size of its record as it is written.
+    pub(crate) bytes: u64,
+    pub(crate) user: Option<String>,
+}
+
+impl About {
+    pub(crate) fn of(manager: &SessionManager, digest: &SessionDigest, stored: &Stored) -> Self {
+        let record = &stored.record;
+        About {
+            digest: *digest,
+            created: record.created(),
+            last_access: stored.last_access,
+            ends: manager.end_of(stored),
+            idle: record.idle().unwrap_or(manager.config().timeout()),
+            bytes: size(stored),
+            user: record.user().map(str::to_owned),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "digest": self.digest.as_str(),
+            "created": moment(self.created),
+            "lastAccess": moment(self.last_access),
+            "ends": moment(self.ends),
+            "idle": self.idle.as_secs(),
+            "bytes": self.bytes,
+            "user": self.user,
+        })
+    }
+}
 
 /// The values of every application in a session, as they were written.
 pub(crate) type Applications = BTreeMap<String, Values>;
@@ -164,13 +205,9 @@ pub(crate) fn unknown(digest: &str) -> Ended {
 }
 
 /// The values in a record.
-pub(crate) fn applications(record: &Record) -> serde_json::Result<Applications> {
-    serde_json::from_slice(record.values())
-}
-
-/// How long a session lives unused.
-pub(crate) fn idle(manager: &SessionManager, record: &Record) -> Duration {
-    record.idle().unwrap_or_else(|| manager.config().timeout())
+pub(crate) fn applications(record: &Record) -> Result<Applications, String> {
+    let applications = serde_json::from_slice(record.values());
+    applications.map_err(|error| format!("cannot read its values: {error}"))
 }
 
 /// The size of a session in bytes, as its record is written.

@@ -1,12 +1,13 @@
 //! `cgi-session show`: everything that is stored in one session.
 
 use std::path::Path;
+use std::time::Duration;
 
-use cgi_session::{Record, SessionDigest, SessionManager, Stored, printable};
-use serde_json::{Map, Value, json};
+use cgi_session::{SessionDigest, SessionManager, printable};
+use serde_json::{Map, Value};
 
 use crate::report::{self, Ended, moment};
-use crate::sessions;
+use crate::sessions::{self, About};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,10 +44,15 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
     };
     let values: Value = serde_json::from_slice(stored.record.values())
         .map_err(|error| format!("cannot read the values of {session}: {error}"))?;
+    let about = About::of(&manager, &session, &stored);
+    let timeout = stored.record.timeout();
     report::output(&if arguments.json {
-        format!("{}\n", object(&manager, &session, &stored, &values))
+        let mut object = about.json();
+        object["timeout"] = timeout.map(|timeout| timeout.as_secs()).into();
+        object["values"] = values;
+        format!("{object}\n")
     } else {
-        text(&manager, &session, &stored, &values)
+        text(&about, timeout, &values)
     });
     Ok(())
 }
@@ -60,43 +66,19 @@ fn of_visitor(manager: &SessionManager) -> Result<SessionDigest, Ended> {
     })
 }
 
-fn object(
-    manager: &SessionManager,
-    session: &SessionDigest,
-    stored: &Stored,
-    values: &Value,
-) -> Value {
-    json!({
-        "digest": session.as_str(),
-        "created": moment(stored.record.created()),
-        "lastAccess": moment(stored.last_access),
-        "ends": moment(manager.end_of(stored)),
-        "idle": sessions::idle(manager, &stored.record).as_secs(),
-        "timeout": stored.record.timeout().map(|timeout| timeout.as_secs()),
-        "user": stored.record.user(),
-        "bytes": sessions::size(stored),
-        "values": values,
-    })
-}
-
-fn text(
-    manager: &SessionManager,
-    session: &SessionDigest,
-    stored: &Stored,
-    values: &Value,
-) -> String {
+fn text(about: &About, timeout: Option<Duration>, values: &Value) -> String {
     let mut lines = vec![
-        format!("digest       {session}"),
-        format!("created      {}", moment(stored.record.created())),
-        format!("last used    {}", moment(stored.last_access)),
-        format!("ends         {}", moment(manager.end_of(stored))),
-        format!(
-            "idle time    {} s",
-            sessions::idle(manager, &stored.record).as_secs()
-        ),
+        format!("digest       {}", about.digest),
+        format!("created      {}", moment(about.created)),
+        format!("last used    {}", moment(about.last_access)),
+        format!("ends         {}", moment(about.ends)),
+        format!("idle time    {} s", about.idle.as_secs()),
     ];
-    lines.extend(own_settings(&stored.record));
-    lines.push(format!("size         {} bytes", sessions::size(stored)));
+    // What a program has said of this session alone.
+    lines.extend(timeout.map(|timeout| format!("timeout      {} s", timeout.as_secs())));
+    let user = about.user.as_ref();
+    lines.extend(user.map(|user| format!("user         {}", printable(user))));
+    lines.push(format!("size         {} bytes", about.bytes));
     let none = Map::new();
     for (app, values) in values.as_object().unwrap_or(&none) {
         lines.push(String::new());
@@ -108,14 +90,4 @@ fn text(
     }
     lines.push(String::new());
     lines.join("\n")
-}
-
-/// What a program has said of this session alone.
-fn own_settings(record: &Record) -> impl Iterator<Item = String> {
-    let timeout = record.timeout();
-    let timeout = timeout.map(|timeout| format!("timeout      {} s", timeout.as_secs()));
-    let user = record
-        .user()
-        .map(|user| format!("user         {}", printable(user)));
-    timeout.into_iter().chain(user)
 }

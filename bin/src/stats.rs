@@ -31,6 +31,30 @@ cannot be read (stderr says how many; with --prometheus it is 0, and a metric sa
 /// Where the values begin.
 const INDENT: usize = 15;
 
+/// The metrics of single numbers, and what each is.
+const METRICS: [(&str, &str); 8] = [
+    ("sessions", "Live sessions."),
+    ("size_bytes", "Size of the live sessions."),
+    ("unreadable_sessions", "Sessions that cannot be read."),
+    ("max_sessions", "The setting maxSessions; 0 is no limit."),
+    (
+        "oldest_created_timestamp_seconds",
+        "When the oldest live session was created.",
+    ),
+    (
+        "newest_created_timestamp_seconds",
+        "When the newest live session was created.",
+    ),
+    (
+        "last_used_timestamp_seconds",
+        "When a session was last used.",
+    ),
+    (
+        "last_clean_up_timestamp_seconds",
+        "When the last clean-up ended.",
+    ),
+];
+
 /// Count the live sessions: number, bytes, oldest, newest, applications, clean-up, cap
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -148,40 +172,17 @@ impl Counts {
                 let _ = writeln!(text, "{name}{labels} {value}");
             }
         };
-        for (name, help, value) in [
-            ("sessions", "Live sessions.", Some(self.sessions)),
-            ("size_bytes", "Size of the live sessions.", Some(self.bytes)),
-            (
-                "unreadable_sessions",
-                "Sessions that cannot be read.",
-                Some(self.unreadable),
-            ),
-            (
-                "max_sessions",
-                "The setting maxSessions; 0 is no limit.",
-                setting.parse().ok(),
-            ),
-            (
-                "oldest_created_timestamp_seconds",
-                "When the oldest live session was created.",
-                oldest.map(unix_seconds),
-            ),
-            (
-                "newest_created_timestamp_seconds",
-                "When the newest live session was created.",
-                newest.map(unix_seconds),
-            ),
-            (
-                "last_used_timestamp_seconds",
-                "When a session was last used.",
-                self.last_access.map(unix_seconds),
-            ),
-            (
-                "last_clean_up_timestamp_seconds",
-                "When the last clean-up ended.",
-                clean_up.map(unix_seconds),
-            ),
-        ] {
+        let values = [
+            Some(self.sessions),
+            Some(self.bytes),
+            Some(self.unreadable),
+            setting.parse().ok(),
+            oldest.map(unix_seconds),
+            newest.map(unix_seconds),
+            self.last_access.map(unix_seconds),
+            clean_up.map(unix_seconds),
+        ];
+        for ((name, help), value) in METRICS.into_iter().zip(values) {
             let sample = value.map(|value| (String::new(), value));
             gauge(name, help, sample.as_slice());
         }

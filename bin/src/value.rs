@@ -242,10 +242,7 @@ impl Place {
         let stored = manager.peek(&session)?;
         let stored = stored.ok_or_else(|| sessions::unknown(digest))?;
         let applications = sessions::applications(&stored.record);
-        let mut applications = applications.map_err(|error| {
-            let line = format!("cannot read the values of {session}: {error}");
-            Ended::saying(&line, report::FAILED)
-        })?;
+        let mut applications = applications.map_err(|reason| format!("{session}: {reason}"))?;
         let app = manager.config().get("app").unwrap_or_default();
         Ok(applications.remove(&app))
     }

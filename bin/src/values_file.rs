@@ -7,7 +7,6 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use cgi_session::{Error, Values};
-use rustix::fs::{Mode, OFlags};
 use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -15,6 +14,7 @@ use tempfile::NamedTempFile;
 
 use crate::report::Ended;
 use crate::start::child::LONGEST;
+use crate::{owner, private};
 
 /// The variable that names the file. It must not begin with `CGI_SESSION_`, as the keys of the
 /// configuration do.
@@ -77,12 +77,8 @@ impl ValuesFile {
     }
 
     fn text(&self) -> io::Result<Vec<u8>> {
-        // A FIFO would be waited for, with the session locked, and a device may have no end.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(&self.path, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
+        // The session is locked, and a device may have no end.
+        let file = private::open_regular(&self.path)?;
         let mut text = Vec::new();
         file.take(LONGEST + 1).read_to_end(&mut text)?;
         if u64::try_from(text.len()).is_ok_and(|length| length > LONGEST) {
@@ -160,10 +156,7 @@ impl ValuesFile {
     }
 
     fn directory(&self) -> &Path {
-        match self.path.parent() {
-            Some(directory) if !directory.as_os_str().is_empty() => directory,
-            _ => Path::new("."),
-        }
+        owner::directory_of(&self.path)
     }
 
     fn failed(&self, action: &str, error: &impl fmt::Display) -> String {

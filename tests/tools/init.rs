@@ -318,7 +318,7 @@ fn where_another_user_could_replace_what_root_makes_that_user_makes_it() {
     mkfifoat(CWD, &keys, Mode::RUSR | Mode::WUSR).unwrap();
     std::os::unix::fs::chown(&keys, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
     for command in [&["init"][..], &["uninstall", "--yes"]] {
-        run(command).exits_with(1).complains("not a regular file");
+        run(command).exits_with(1).complains("no regular file");
     }
     fs::remove_file(&keys).unwrap();
     run(&["init"]).exits_with(0).says_nothing();

@@ -1,6 +1,6 @@
 //! What a check found, as text for people and as JSON for programs.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,18 +27,10 @@ pub(crate) struct Finding {
     level: Level,
     topic: &'static str,
     text: String,
-    place: Option<Place>,
+    /// The file or directory that it is about, as it is now.
+    place: Option<(PathBuf, Metadata)>,
     remedy: Option<String>,
     figures: Option<Value>,
-}
-
-/// The file or directory that a finding is about, as it is now.
-#[derive(Debug)]
-struct Place {
-    path: PathBuf,
-    uid: u32,
-    gid: u32,
-    mode: u32,
 }
 
 impl Finding {
@@ -71,12 +63,8 @@ impl Finding {
 
     /// Names the path that the finding is about; owner and mode are shown with it.
     pub(crate) fn at(mut self, path: &Path) -> Self {
-        self.place = fs::symlink_metadata(path).ok().map(|found| Place {
-            path: path.to_owned(),
-            uid: found.uid(),
-            gid: found.gid(),
-            mode: found.mode() & 0o7777,
-        });
+        let found = fs::symlink_metadata(path).ok();
+        self.place = found.map(|found| (path.to_owned(), found));
         self
     }
 
@@ -105,24 +93,11 @@ impl Finding {
         };
         let text = printable(&format!("{}: {}", self.topic, self.text));
         let mut lines = screen.wrapped(&text, INDENT);
-        if self.level != Level::Fine {
-            lines.extend(
-                self.place
-                    .as_ref()
-                    .map(|place| {
-                        let Place {
-                            path,
-                            uid,
-                            gid,
-                            mode,
-                        } = place;
-                        let path = path.display();
-                        let text = format!("{path} has mode {mode:04o}, uid {uid}, gid {gid}");
-                        screen.wrapped(&printable(&text), INDENT)
-                    })
-                    .into_iter()
-                    .flatten(),
-            );
+        let place = self.place.as_ref();
+        if let Some((path, about)) = place.filter(|_| self.level != Level::Fine) {
+            let (path, uid, gid) = (path.display(), about.uid(), about.gid());
+            let text = format!("{path} has mode {}, uid {uid}, gid {gid}", mode(about));
+            lines.extend(screen.wrapped(&printable(&text), INDENT));
         }
         // In one piece, to be copied.
         let remedy = self.remedy.as_ref();
@@ -142,10 +117,10 @@ impl Finding {
             "level": level,
             "topic": self.topic,
             "text": self.text,
-            "path": place.map(|place| place.path.to_string_lossy()),
-            "uid": place.map(|place| place.uid),
-            "gid": place.map(|place| place.gid),
-            "mode": place.map(|place| format!("{:04o}", place.mode)),
+            "path": place.map(|(path, _)| path.to_string_lossy()),
+            "uid": place.map(|(_, about)| about.uid()),
+            "gid": place.map(|(_, about)| about.gid()),
+            "mode": place.map(|(_, about)| mode(about)),
             "remedy": self.remedy,
         });
         if let Some(figures) = &self.figures {
@@ -153,6 +128,10 @@ impl Finding {
         }
         object
     }
+}
+
+fn mode(about: &Metadata) -> String {
+    format!("{:04o}", about.mode() & 0o7777)
 }
 
 /// Everything that was found, in the order of the search.

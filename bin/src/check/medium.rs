@@ -16,9 +16,7 @@ pub(super) fn check(path: &Path, found: &mut Findings) {
     let Some(place) = path.ancestors().find(|place| place.exists()) else {
         return;
     };
-    #[cfg(target_os = "linux")]
-    if let Ok(stat) = rustix::fs::statfs(place) {
-        let magic = u64::try_from(stat.f_type).unwrap_or_default();
+    if let Some(magic) = magic(place) {
         found.add(kind_finding(magic, path));
     }
     let Ok(stat) = rustix::fs::statvfs(place) else {
@@ -72,12 +70,13 @@ fn file_system_among(mounts: &str, path: &Path) -> Option<String> {
 
 /// Whether this path is on a file system whose locks are not dependable.
 pub(super) fn is_network(path: &Path) -> bool {
-    #[cfg(target_os = "linux")]
-    if let Ok(stat) = rustix::fs::statfs(path) {
-        let magic = u64::try_from(stat.f_type).unwrap_or_default();
-        return matches!(kind(magic), Kind::Network(_));
-    }
-    false
+    magic(path).is_some_and(|magic| matches!(kind(magic), Kind::Network(_)))
+}
+
+/// The number of the file system that holds this path (statfs(2)).
+fn magic(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statfs(path).ok()?;
+    u64::try_from(stat.f_type).ok()
 }
 
 struct Room {
@@ -100,7 +99,6 @@ fn room(topic: &'static str, room: &Room, say: impl Fn(u64) -> String, look: &st
 }
 
 /// How a file system serves as a place for sessions.
-#[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Local,
@@ -111,7 +109,6 @@ enum Kind {
 }
 
 /// The file systems that matter, by their number in statfs(2).
-#[cfg(target_os = "linux")]
 const KINDS: [(u64, Kind); 17] = [
     (0x6969, Kind::Network("NFS")),
     (0x517b, Kind::Network("SMB")),
@@ -132,13 +129,11 @@ const KINDS: [(u64, Kind); 17] = [
     (0x794c_7630, Kind::Overlay),
 ];
 
-#[cfg(target_os = "linux")]
 fn kind(magic: u64) -> Kind {
     let known = KINDS.iter().find(|(number, _)| *number == magic);
     known.map_or(Kind::Local, |(_, kind)| *kind)
 }
 
-#[cfg(target_os = "linux")]
 fn kind_finding(magic: u64, path: &Path) -> Finding {
     const TOPIC: &str = "fileSystem";
     let shown = path.display();
@@ -203,7 +198,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn network_file_systems_are_problems_and_named() {
         let said = |magic| kind_finding(magic, Path::new("/x"));
         assert!(said(0x6969).is_problem());

@@ -19,11 +19,10 @@ use crate::account::Account;
 use crate::location::Location;
 use crate::owner::is_roots_alone;
 use crate::private::{self, PrivateDirectory};
-use crate::progress::Progress;
 use crate::report::counted;
 use crate::signals::Signals;
 pub use trial::take_part;
-use trial::{Failure, Outcome, Trial};
+use trial::{Failure, Outcome};
 
 const TOPIC: &str = "stress";
 /// What is counted for programs, by the names under which processes report it.
@@ -76,22 +75,7 @@ fn run(config: &Config, home: &Path, time: Duration) -> Result<(Outcome, usize),
     }
     private::remove_left(home, private::STRESS, usize::MAX);
     let place = PrivateDirectory::create(home, private::STRESS)?;
-    let trial = Trial {
-        config,
-        place: place.path(),
-        signals: &signals,
-    };
-    let progress = Progress::begin();
-    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let outcome = trial.run(time, &|so_far| {
-        let (done, all) = (milliseconds(so_far.elapsed), milliseconds(time));
-        progress.note(done, Some(all), || {
-            let (increments, killed) = (so_far.increments(), so_far.number("killed"));
-            let (increments, killed) = (HumanCount(increments), HumanCount(killed));
-            format!("{increments} increments, {killed} processes killed")
-        });
-    });
-    progress.end();
+    let outcome = trial::run(config, place.path(), &signals, time);
     match signals.last() {
         0 => Ok((outcome?, 0)),
         // A wait for an answer that a signal ends may be an error.

@@ -113,9 +113,7 @@ impl<'a> Each<'a> {
 
     /// The values as a file that has no name, which a program may read or not.
     fn values(&self, stored: &Stored) -> Result<File, String> {
-        let applications = sessions::applications(&stored.record);
-        let mut applications =
-            applications.map_err(|error| format!("cannot read its values: {error}"))?;
+        let mut applications = sessions::applications(&stored.record)?;
         let values = applications.remove(&self.app).unwrap_or_default();
         let written = || -> io::Result<File> {
             let mut file = tempfile::tempfile()?;
@@ -147,9 +145,7 @@ impl<'a> Each<'a> {
             command.stdout(Stdio::from(io::stderr()));
         }
         let mut child = command.spawn()?;
-        let Some(handle) = child::handle_of(&mut child)? else {
-            return Err(io::Error::other("the kernel gives no handle for it"));
-        };
+        let handle = child::handle_of(&mut child)?;
         let started = Instant::now();
         while let Some(left) = self.timeout.checked_sub(started.elapsed())
             && !self.is_stopped()

@@ -53,6 +53,9 @@ pub(super) struct Outcome {
     failures_in_a_row: u64,
 }
 
+/// A key for programs, words for people, and how many.
+pub(super) type Number = (&'static str, &'static str, u64);
+
 /// A session that was left out: why, for programs and in a line.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -66,6 +69,26 @@ impl Outcome {
     pub(super) fn problems_of(&self, reason: &str) -> u64 {
         let same = self.problems.iter().filter(|it| it.reason == reason);
         same.fold(0, |count, _| count + 1)
+    }
+
+    /// What was done besides copying, and what was left out, each with its JSON key and its words.
+    pub(super) fn numbers(&self) -> ([Number; 7], [Number; 4]) {
+        let done = [
+            ("updated", "updated", self.updated),
+            ("renewed", "used since", self.renewed),
+            ("unchanged", "as before", self.unchanged),
+            ("newerThere", "newer there", self.newer),
+            ("expired", "too old for it", self.expired),
+            ("moved", "ended here", self.moved),
+            ("goneDeleted", "deleted there", self.gone_deleted),
+        ];
+        let left = [
+            ("busy", "busy", self.problems_of("busy")),
+            ("unreadable", "unreadable", self.problems_of("unreadable")),
+            ("conflicts", "in conflict", self.problems_of("conflict")),
+            ("failed", "failed", self.problems_of("failed")),
+        ];
+        (done, left)
     }
 
     fn note(&mut self, session: &SessionDigest, reason: &'static str, text: String) {

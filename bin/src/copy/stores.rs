@@ -1,9 +1,8 @@
 //! [`Stores`]: the two stores of a copy, and whether it can be done.
 
-use std::fmt;
 use std::path::Path;
 
-use cgi_session::{Config, Origin, SessionManager};
+use cgi_session::{Config, Origin};
 
 use crate::account::Account;
 use crate::location::Location;
@@ -67,19 +66,6 @@ impl Stores {
                 Ok(owner.filter(|owner| !owner.is_root()))
             }
         }
-    }
-
-    pub(super) fn open(&self) -> Result<(SessionManager, SessionManager), Ended> {
-        Ok((
-            crate::stores::manager(self.from.clone())?,
-            crate::stores::manager(self.to.clone())?,
-        ))
-    }
-}
-
-impl fmt::Display for Stores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}", self.old, self.new)
     }
 }
 

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -55,10 +56,7 @@ pub(super) fn run(
     let mut child = command.spawn()?;
     // The command holds the end for writing: without it the output ends with the program.
     command.stdout(process::Stdio::null());
-    let Some(handle) = handle_of(&mut child)? else {
-        return Err(io::Error::other("the kernel gives no handle for it"));
-    };
-    let handle = Arc::new(handle);
+    let handle = Arc::new(handle_of(&mut child)?);
     *slot = Some(Running {
         handle: Arc::clone(&handle),
         private: private.to_owned(),
@@ -118,12 +116,10 @@ impl Drop for Streaming {
 }
 
 /// A handle that means this process and never another one that got its number.
-pub(crate) fn handle_of(child: &mut Child) -> io::Result<Option<OwnedFd>> {
-    let opened = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let opened = opened
-        .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
-        .transpose();
-    if !matches!(opened, Ok(Some(_))) {
+pub(crate) fn handle_of(child: &mut Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let opened = pid.map_or(Err(Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
+    if opened.is_err() {
         child.kill()?;
         child.wait()?;
     }

@@ -16,9 +16,11 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Config, Record, Session, SessionId, SessionManager, Sweep, Values};
+use indicatif::HumanCount;
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::account::this_program;
+use crate::progress::Progress;
 use crate::signals::Signals;
 
 /// The directory of the trial, for a process that takes part in it.
@@ -94,121 +96,131 @@ fn scratch(config: Config, place: &Path) -> cgi_session::Result<SessionManager> 
     crate::stores::manager(config)
 }
 
-/// What is to be tried, and where.
-pub(super) struct Trial<'a> {
-    pub(super) config: &'a Config,
-    pub(super) place: &'a Path,
-    pub(super) signals: &'a Signals,
+/// Tries sessions out in `place` for this time or until there is a violation.
+pub(super) fn run(
+    config: &Config,
+    place: &Path,
+    signals: &Signals,
+    time: Duration,
+) -> Result<Outcome, Failure> {
+    let manager = scratch(config.clone(), place)?;
+    // In an engine there may be what a killed trial has left.
+    drop(manager.uninstall());
+    manager.install().pop().map_or(Ok(()), Err)?;
+    let cookies: Vec<_> = (0..SESSIONS)
+        .map(|_| change(&manager, "", |session| put(session, 0)))
+        .collect::<Result<_, _>>()
+        .inspect_err(|_| drop(manager.uninstall()))?;
+    let (started, outcome) = (Instant::now(), Mutex::new(Outcome::default()));
+    let is_over = || {
+        let is_broken = !lock(&outcome).violations.is_empty();
+        is_broken || started.elapsed() >= time || signals.any()
+    };
+    let progress = Progress::begin();
+    thread::scope(|scope| {
+        for _ in 0..PROCESSES {
+            scope.spawn(|| {
+                while !is_over() {
+                    if let Err(error) = run_process(config, place, signals, &cookies, &outcome) {
+                        lock(&outcome).note(&format!("violation no process: {error}"));
+                    }
+                }
+            });
+        }
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        while !is_over() {
+            let (done, all) = (milliseconds(started.elapsed()), milliseconds(time));
+            let so_far = lock(&outcome);
+            progress.note(done, Some(all), || {
+                let (increments, killed) = (so_far.increments(), so_far.number("killed"));
+                let (increments, killed) = (HumanCount(increments), HumanCount(killed));
+                format!("{increments} increments, {killed} processes killed")
+            });
+            drop(so_far);
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    progress.end();
+    let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcome.elapsed = started.elapsed();
+    if !signals.any() {
+        judge(&manager, place, &cookies, &mut outcome)?;
+    }
+    let errors = manager.uninstall().errors;
+    let errors = errors.iter().map(cgi_session::Error::one_line);
+    outcome.violations.extend(errors);
+    Ok(outcome)
 }
 
-impl Trial<'_> {
-    /// Runs for this time or until there is a violation, and calls back how far it has come.
-    pub(super) fn run(&self, time: Duration, note: &dyn Fn(&Outcome)) -> Result<Outcome, Failure> {
-        let manager = scratch(self.config.clone(), self.place)?;
-        // In an engine there may be what a killed trial has left.
-        drop(manager.uninstall());
-        manager.install().pop().map_or(Ok(()), Err)?;
-        let cookies: Vec<_> = (0..SESSIONS)
-            .map(|_| change(&manager, "", |session| put(session, 0)))
-            .collect::<Result<_, _>>()
-            .inspect_err(|_| drop(manager.uninstall()))?;
-        let (started, outcome) = (Instant::now(), Mutex::new(Outcome::default()));
-        let is_over = || {
-            let is_broken = !lock(&outcome).violations.is_empty();
-            is_broken || started.elapsed() >= time || self.signals.any()
-        };
-        thread::scope(|scope| {
-            for _ in 0..PROCESSES {
-                scope.spawn(|| {
-                    while !is_over() {
-                        if let Err(error) = self.run_process(&cookies, &outcome) {
-                            lock(&outcome).note(&format!("violation no process: {error}"));
-                        }
-                    }
-                });
-            }
-            while !is_over() {
-                lock(&outcome).elapsed = started.elapsed();
-                note(&lock(&outcome));
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if !self.signals.any() {
-            self.judge(&manager, &cookies, &mut outcome)?;
-        }
-        let errors = manager.uninstall().errors;
-        let errors = errors.iter().map(cgi_session::Error::one_line);
-        outcome.violations.extend(errors);
-        Ok(outcome)
+/// Runs one process to its end.
+fn run_process(
+    config: &Config,
+    place: &Path,
+    signals: &Signals,
+    cookies: &[String],
+    outcome: &Mutex<Outcome>,
+) -> io::Result<()> {
+    let mut command = Command::new(this_program());
+    command.env(PLACE, place).env(COOKIES, cookies.join(" "));
+    if let Some(file) = config.file() {
+        command.env("CGI_SESSION_CONFIG", file);
     }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    lock(outcome).note("processes");
+    let output = child.stdout.take().map(BufReader::new);
+    for line in output.into_iter().flat_map(BufReader::lines) {
+        lock(outcome).note(&line?);
+    }
+    let status = child.wait()?;
+    if status.signal() == Some(Signal::KILL.as_raw()) {
+        lock(outcome).note("killed");
+    } else if !status.success() && !signals.any() {
+        lock(outcome).note(&format!("violation a process ended with {status}"));
+    }
+    Ok(())
+}
 
-    /// Runs one process to its end.
-    fn run_process(&self, cookies: &[String], outcome: &Mutex<Outcome>) -> io::Result<()> {
-        let mut command = Command::new(this_program());
-        command
-            .env(PLACE, self.place)
-            .env(COOKIES, cookies.join(" "));
-        if let Some(file) = self.config.file() {
-            command.env("CGI_SESSION_CONFIG", file);
+/// Compares what is stored with what the processes reported, when all have ended.
+fn judge(
+    manager: &SessionManager,
+    place: &Path,
+    cookies: &[String],
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    for (session, cookie) in cookies.iter().enumerate() {
+        let (begun, done) = (
+            outcome.number(&begun(session)),
+            outcome.number(&done(session)),
+        );
+        let found = manager
+            .existing(cookie)?
+            .and_then(|session| number(&session));
+        if found.is_none_or(|found| !(done..=begun).contains(&found)) {
+            outcome.violations.push(format!(
+                "a session holds {found:?} after {begun} increments, {done} of them acknowledged"
+            ));
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        lock(outcome).note("processes");
-        let output = child.stdout.take().map(BufReader::new);
-        for line in output.into_iter().flat_map(BufReader::lines) {
-            lock(outcome).note(&line?);
-        }
-        let status = child.wait()?;
-        if status.signal() == Some(Signal::KILL.as_raw()) {
-            lock(outcome).note("killed");
-        } else if !status.success() && !self.signals.any() {
-            lock(outcome).note(&format!("violation a process ended with {status}"));
-        }
-        Ok(())
     }
-
-    /// Compares what is stored with what the processes reported, when all have ended.
-    fn judge(
-        &self,
-        manager: &SessionManager,
-        cookies: &[String],
-        outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
-        for (session, cookie) in cookies.iter().enumerate() {
-            let (begun, done) = (
-                outcome.number(&begun(session)),
-                outcome.number(&done(session)),
-            );
-            let found = manager
-                .existing(cookie)?
-                .and_then(|session| number(&session));
-            if found.is_none_or(|found| !(done..=begun).contains(&found)) {
-                outcome.violations.push(format!(
-                    "a session holds {found:?} after {begun} increments, {done} of them acknowledged"
-                ));
-            }
+    // The second clean-up removes what was listed before the session to which it belongs.
+    for _ in 0..2 {
+        let later = SystemTime::now() + LONG;
+        let swept = manager.store().delete_expired(&Sweep::new(), later)?;
+        outcome.violations.extend(swept.failures);
+        if swept.busy > 0 {
+            let text = format!("{} sessions are locked by no process", swept.busy);
+            outcome.violations.push(text);
         }
-        // The second clean-up removes what was listed before the session to which it belongs.
-        for _ in 0..2 {
-            let later = SystemTime::now() + LONG;
-            let swept = manager.store().delete_expired(&Sweep::new(), later)?;
-            outcome.violations.extend(swept.failures);
-            if swept.busy > 0 {
-                let text = format!("{} sessions are locked by no process", swept.busy);
-                outcome.violations.push(text);
-            }
-        }
-        let mut left = files(&self.place.join("sessions"));
-        left.retain(|name| !matches!(name.as_str(), ".gc" | ".count"));
-        let left = left
-            .into_iter()
-            .map(|name| format!("{name} is left after a clean-up"));
-        outcome.violations.extend(left);
-        Ok(())
     }
+    let mut left = files(&place.join("sessions"));
+    left.retain(|name| !matches!(name.as_str(), ".gc" | ".count"));
+    let left = left
+        .into_iter()
+        .map(|name| format!("{name} is left after a clean-up"));
+    outcome.violations.extend(left);
+    Ok(())
 }
 
 fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
