@@ -13,6 +13,8 @@
 mod contest;
 #[path = "measured/mod.rs"]
 mod measured;
+#[path = "engines/relay.rs"]
+mod relay;
 #[path = "engines/settings.rs"]
 mod settings;
 #[path = "engines/subject.rs"]
@@ -21,13 +23,22 @@ mod subject;
 mod work;
 
 use std::env;
+use std::error::Error;
 use std::process::ExitCode;
 
+use cgi_session::{Program, Request, Response};
+use cgi_session_redis::REDIS;
+use cgi_session_sql::{MYSQL, POSTGRES};
+use cgi_session_sqlite::SQLITE;
 use measured::{Outcome, machine};
 use settings::Settings;
 use subject::Subject;
 
 fn main() -> ExitCode {
+    if env::var_os("ENGINES_PAGE").is_some() {
+        let program = Program::new().store(SQLITE).store(REDIS);
+        return program.store(POSTGRES).store(MYSQL).run(page);
+    }
     if !env::args().any(|argument| argument == "--bench") {
         // `cargo test --all-targets` starts benchmarks too, and has no time for them.
         println!("to measure: cargo bench --package campaigns --bench engines");
@@ -49,9 +60,24 @@ fn run() -> Outcome<()> {
     for subject in &subjects {
         println!("* {}: {}", subject.name, subject.version);
     }
+    println!(
+        "\n### Round trips of a page view\n\n| store | connects first | kept connection |\n|---|---:|---:|"
+    );
+    for subject in &subjects {
+        let [first, kept] = work::round_trips(subject)?;
+        println!("| {} | {first} | {kept} |", subject.name);
+    }
     for task in work::TASKS {
         eprintln!("measuring: {}", task.name);
         println!("\n{}", contest::table(task, &subjects, &settings)?);
     }
     Ok(())
+}
+
+/// What a CGI or FastCGI program of this benchmark answers with.
+fn page(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+    let session = request.session()?;
+    let views = session.get::<u64>("pageViews")?.unwrap_or_default() + 1;
+    session.insert("pageViews", views)?;
+    Ok(Response::text(views.to_string()))
 }

@@ -1,5 +1,9 @@
 //! [`Subject`]: a store under measurement, and the engine that it lives in.
 
+use std::any::Any;
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cgi_session::{Config, SessionManager};
@@ -19,16 +23,11 @@ pub(crate) struct Subject {
     pub(crate) version: String,
     pub(crate) manager: SessionManager,
     config: Config,
+    /// Where its server listens.
+    pub(crate) socket: Option<PathBuf>,
     places: AtomicU32,
-    _engine: Engine,
-}
-
-/// What must be there as long as the store.
-enum Engine {
-    Directory { _files: TempDir },
-    Redis { _server: RedisServer },
-    Postgres { _server: PostgresServer },
-    Mysql { _server: MysqlServer },
+    /// What must be there as long as the store.
+    _engine: Box<dyn Any + Sync>,
 }
 
 impl Subject {
@@ -54,19 +53,31 @@ impl Subject {
         Ok(all)
     }
 
-    fn new(name: &'static str, version: String, config: Config, engine: Engine) -> Outcome<Self> {
-        let manager = manager(config.clone())?;
-        if let Some(error) = manager.install().into_iter().next() {
-            return Err(error.one_line().into());
+    fn new(
+        name: &'static str,
+        version: String,
+        settings: &[(&str, String)],
+        engine: impl Any + Sync,
+    ) -> Outcome<Self> {
+        let mut config = Config::new();
+        for (key, value) in settings {
+            config = config.set(key, value)?;
         }
+        let manager = installed(config.clone())?;
         Ok(Subject {
             name,
             version,
             manager,
             config,
+            socket: None,
             places: AtomicU32::new(0),
-            _engine: engine,
+            _engine: Box::new(engine),
         })
+    }
+
+    fn at(self, socket: PathBuf) -> Self {
+        let socket = Some(socket);
+        Subject { socket, ..self }
     }
 
     /// The same store once more, which has connected to nothing yet.
@@ -74,21 +85,39 @@ impl Subject {
         Ok(manager(self.config.clone())?)
     }
 
+    /// The same, whose server is reached by a socket in another directory.
+    pub(crate) fn open_by(&self, own: &str, other: &str) -> Outcome<SessionManager> {
+        let database = self.config.database().unwrap_or_default();
+        let database = database.replace(own, other);
+        Ok(manager(self.config.clone().set("database", database)?)?)
+    }
+
     /// The same with nothing in it.
     pub(crate) fn place_of_its_own(&self) -> Outcome<SessionManager> {
         let number = self.places.fetch_add(1, Ordering::Relaxed);
         let config = self.config.clone();
-        let config = match self.config.get("storageFileDir") {
+        installed(match self.config.get("storageFileDir") {
             Some(directory) if !directory.is_empty() => {
                 config.set("storageFileDir", format!("{directory}-{number}"))?
             }
             _ => config.set("table", format!("place_{number}"))?,
-        };
-        let manager = manager(config)?;
-        if let Some(error) = manager.install().into_iter().next() {
-            return Err(error.one_line().into());
+        })
+    }
+
+    /// This program as a page with a session in the store.
+    pub(crate) fn page(&self) -> Outcome<Command> {
+        let mut command = Command::new(env::current_exe()?);
+        command.env_clear().env("ENGINES_PAGE", "1");
+        for (name, key) in [
+            ("CGI_SESSION_STORAGE_TYPE", "storageType"),
+            ("CGI_SESSION_STORAGE_FILE_DIR", "storageFileDir"),
+        ] {
+            let value = self.config.get(key).filter(|value| !value.is_empty());
+            command.envs(value.map(|value| (name, value)));
         }
-        Ok(manager)
+        let database = self.config.database().unwrap_or_default();
+        command.env("CGI_SESSION_DATABASE", database);
+        Ok(command)
     }
 }
 
@@ -96,67 +125,74 @@ fn manager(config: Config) -> cgi_session::Result<SessionManager> {
     SessionManager::with_kinds(config, &[SQLITE, REDIS, POSTGRES, MYSQL])
 }
 
+fn installed(config: Config) -> Outcome<SessionManager> {
+    let manager = manager(config)?;
+    match manager.install().into_iter().next() {
+        Some(error) => Err(error.one_line().into()),
+        None => Ok(manager),
+    }
+}
+
 fn directory() -> Outcome<TempDir> {
     Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
 }
 
+/// What is set for this kind of store.
+fn of(kind: &str, database: String) -> [(&'static str, String); 2] {
+    [("storageType", kind.to_owned()), ("database", database)]
+}
+
 fn files() -> Outcome<Subject> {
     let files = directory()?;
-    let config = Config::new().set("storageFileDir", files.path().join("sessions"))?;
+    let place = files.path().join("sessions").display().to_string();
     let version = "durability = none, below target".to_owned();
-    Subject::new("file", version, config, Engine::Directory { _files: files })
+    Subject::new("file", version, &[("storageFileDir", place)], files)
 }
 
 fn sqlite() -> Outcome<Subject> {
     let files = directory()?;
-    let config = Config::new().set("storageType", "sqlite")?;
-    let config = config.set("database", files.path().join("sessions.db"))?;
+    let place = files.path().join("sessions.db").display().to_string();
     let version = "durability = none, below target".to_owned();
-    Subject::new(
-        "sqlite",
-        version,
-        config,
-        Engine::Directory { _files: files },
-    )
+    Subject::new("sqlite", version, &of("sqlite", place), files)
 }
 
 fn redis() -> Outcome<Option<Subject>> {
     let Some(server) = RedisServer::start(&["--appendfsync", "everysec"]) else {
         return Ok(None);
     };
-    let config = Config::new().set("storageType", "redis")?;
-    let config = config.set("database", server.url())?;
     let information = server.tell(&["INFO", "server"]);
-    let version = information
-        .lines()
-        .find(|line| line.starts_with("redis_version"));
+    let mut lines = information.lines();
+    let version = lines.find(|line| line.starts_with("redis_version"));
     let version = format!(
         "{}, appendonly yes, appendfsync everysec, Unix socket",
         version.unwrap_or_default().trim()
     );
-    let engine = Engine::Redis { _server: server };
-    Subject::new("redis", version, config, engine).map(Some)
+    let (url, socket) = (server.url(), server.socket());
+    let subject = Subject::new("redis", version, &of("redis", url), server)?;
+    Ok(Some(subject.at(socket)))
 }
+
 fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
     let synchronous = format!("synchronous_commit={commit}");
     let Some(server) = PostgresServer::start(&["fsync=on", &synchronous]) else {
         return Ok(None);
     };
-    let config = Config::new().set("storageType", "postgres")?;
-    let config = config.set("database", server.socket_url())?;
     let version = server.ask("SHOW server_version").unwrap_or_default();
     let version =
         format!("PostgreSQL {version}, fsync = on, synchronous_commit = {commit}, Unix socket");
-    Subject::new(name, version, config, Engine::Postgres { _server: server }).map(Some)
+    let (url, socket) = (server.socket_url(), server.socket());
+    let subject = Subject::new(name, version, &of("postgres", url), server)?;
+    Ok(Some(subject.at(socket)))
 }
+
 fn mysql(name: &'static str, flush: u8) -> Outcome<Option<Subject>> {
     let flush = format!("innodb-flush-log-at-trx-commit={flush}");
     let Some(server) = MysqlServer::start(&[&format!("--{flush}")]) else {
         return Ok(None);
     };
-    let config = Config::new().set("storageType", "mysql")?;
-    let config = config.set("database", server.socket_url())?;
     let version = server.ask("SELECT VERSION()").unwrap_or_default();
     let version = format!("{version}, {flush}, Unix socket");
-    Subject::new(name, version, config, Engine::Mysql { _server: server }).map(Some)
+    let (url, socket) = (server.socket_url(), server.socket());
+    let subject = Subject::new(name, version, &of("mysql", url), server)?;
+    Ok(Some(subject.at(socket)))
 }

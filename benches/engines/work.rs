@@ -1,11 +1,18 @@
 //! What every store does: page views in sessions of some 500 bytes.
 
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::{Session, SessionId, SessionManager, Sweep};
+use rustix::fd::OwnedFd;
+use testkit::fastcgi::client::{Address, Client, visit};
+use testkit::outside::Killed;
+use testkit::program::Outcome as Page;
 
 use crate::measured::Outcome;
+use crate::relay;
 use crate::settings::Settings;
 use crate::subject::Subject;
 
@@ -33,6 +40,8 @@ pub(crate) const TASKS: &[Task] = &[
         "A page view of a process of its own, which connects first",
         first_page_view,
     ),
+    task("A page view of a CGI program", cgi),
+    task("A page view of a FastCGI program", fastcgi),
     task("Page views of four threads, each of its own session", own),
     task("Page views of four threads of one session", shared),
     Task {
@@ -95,6 +104,55 @@ fn creation(subject: &Subject, _: &Settings) -> Outcome<Duration> {
 fn first_page_view(subject: &Subject, _: &Settings) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     timed(TIMES, || count(subject.open()?.start(&cookie)?))
+}
+
+/// The page view of a process of its own: the program is started, and has ended.
+fn cgi(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookie = begin(&subject.manager)?;
+    timed(TIMES, || {
+        let mut page = subject.page()?;
+        page.env("GATEWAY_INTERFACE", "CGI/1.1");
+        page.env("REQUEST_METHOD", "GET")
+            .env("HTTP_COOKIE", &cookie);
+        let output = page.stdin(Stdio::null()).output()?;
+        let [out, log] = [output.stdout, output.stderr].map(String::from_utf8);
+        Page::parse(&out?, log?).expect(200, "");
+        Ok(())
+    })
+}
+
+/// The page view of a program that stays, from the request's bytes to the last of the answer.
+fn fastcgi(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+    let cookie = begin(&subject.manager)?;
+    let place = tempfile::tempdir()?;
+    let path = place.path().join("page.sock");
+    let listener = OwnedFd::from(UnixListener::bind(&path)?);
+    let _program = Killed(subject.page()?.stdin(Stdio::from(listener)).spawn()?);
+    let mut client = Client::connect(&Address::Unix(path))?;
+    let mut view = || {
+        let reply = client.ask(1, &visit(1, 1, "", &cookie));
+        let is_served = reply.status() == 200;
+        is_served.then_some(()).ok_or_else(|| reply.text().into())
+    };
+    view()?;
+    timed(TIMES, view)
+}
+
+/// How often a page view waits for the server's answer: the first on a connection of its own, and one on a kept one.
+pub(crate) fn round_trips(subject: &Subject) -> Outcome<[u64; 2]> {
+    let Some(socket) = &subject.socket else {
+        return Ok([0; 2]);
+    };
+    let (cookie, relay) = (begin(&subject.manager)?, relay::before(socket)?);
+    let own = socket.parent().ok_or("it has a directory")?;
+    let [own, other] = [own, relay.directory()].map(|path| path.display().to_string());
+    let manager = subject.open_by(&own, &other)?;
+    // The server learns the scripts.
+    count(subject.manager.start(&cookie)?)?;
+    count(manager.start(&cookie)?)?;
+    let first = relay.turns();
+    count(manager.start(&cookie)?)?;
+    Ok([first, relay.turns() - first])
 }
 
 /// Page views by as many threads as there are cookies. The time of one is that of all by their number.

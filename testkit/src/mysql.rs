@@ -136,7 +136,7 @@ impl MysqlServer {
         self.directory.path().join("data")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.directory.path().join("socket")
     }
 

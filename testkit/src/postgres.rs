@@ -129,6 +129,12 @@ impl PostgresServer {
         )
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.directory
+            .path()
+            .join(format!(".s.PGSQL.{}", self.port))
+    }
+
     /// The database, through the socket, where no password is asked for.
     pub fn socket_url(&self) -> String {
         let directory = self.directory.path().display();
