@@ -1,5 +1,5 @@
 //! Switch-overs below a FastCGI program under load: how many requests were refused, for how long none was served, and
-//! whether everything that was acknowledged is there.
+//! whether everything that was acknowledged is there, once.
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -27,8 +27,8 @@ use crate::subject::Subject;
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "switch-over",
     about: "FastCGI under load while Redis, PostgreSQL and MariaDB are restarted and replaced",
-    seconds: 60,
-    is_sampled: false,
+    seconds: 300,
+    is_sampled: true,
     cases,
 };
 
@@ -40,6 +40,15 @@ const LOCAL: &str = "127.0.0.1";
 
 fn cases() -> Vec<Case> {
     vec![
+        case("redis", "killed, without a log", |it| {
+            it.restarted(engine::Redis::start_forgetful)
+        })
+        .finding(&["lost: "]),
+        case("redis", "behind a proxy that asks twice", |it| {
+            it.asks_twice = true;
+            it.restarted(engine::Redis::start)
+        })
+        .finding(&["doubled: "]),
         case("redis", "killed, started again", |it| {
             it.restarted(engine::Redis::start)
         }),
@@ -95,7 +104,8 @@ fn of_sentinels(engine: &RedisSentinels) -> Vec<(&'static str, String)> {
 
 fn case(kind: &'static str, name: &str, attempt: fn(&mut SwitchOver<'_>) -> Option<()>) -> Case {
     Case::new(kind, name, move |trial| {
-        if attempt(&mut SwitchOver { trial }).is_none() {
+        let asks_twice = false;
+        if attempt(&mut SwitchOver { trial, asks_twice }).is_none() {
             trial.skip("not installed");
         }
     })
@@ -103,6 +113,8 @@ fn case(kind: &'static str, name: &str, attempt: fn(&mut SwitchOver<'_>) -> Opti
 
 struct SwitchOver<'a> {
     trial: &'a mut Trial,
+    /// Whether each request is sent twice.
+    asks_twice: bool,
 }
 
 /// What the clients have seen.
@@ -113,6 +125,7 @@ struct Seen {
     /// When each request was served.
     times: Mutex<Vec<Instant>>,
     wrong: Mutex<Vec<String>>,
+    asks_twice: bool,
 }
 
 impl SwitchOver<'_> {
@@ -153,7 +166,8 @@ impl SwitchOver<'_> {
         command.stdin(Stdio::from(listener)).stderr(Stdio::null());
         let _program = Process::spawn(&mut command).unwrap();
 
-        let (seen, is_over) = (Seen::default(), AtomicBool::new(false));
+        let (mut seen, is_over) = (Seen::default(), AtomicBool::new(false));
+        seen.asks_twice = self.asks_twice;
         let mut switched = (Instant::now(), Instant::now());
         thread::scope(|scope| {
             let over = Over(&is_over);
@@ -190,8 +204,11 @@ impl SwitchOver<'_> {
         self.trial.count("ms without service", millis(gap));
         self.trial
             .count("ms of the switch-over itself", millis(ended - began));
-        self.trial
-            .count("lost", u64::try_from(wrong.len()).unwrap_or(u64::MAX));
+        for kind in ["lost", "doubled"] {
+            let of_kind = wrong.iter().filter(|text| text.starts_with(kind));
+            let number = u64::try_from(of_kind.count()).unwrap_or(u64::MAX);
+            self.trial.count(kind, number);
+        }
         self.trial.violations(wrong);
     }
 }
@@ -208,18 +225,26 @@ impl Seen {
             };
             Client::connect(&address).unwrap().ask(1, &request)
         };
-        let (mut cookie, mut acknowledged) = (String::new(), 0);
+        let (mut cookie, mut acknowledged, mut refused) = (String::new(), 0, 0);
         loop {
             let is_last = is_over.load(Ordering::Relaxed);
+            if self.asks_twice {
+                ask(&cookie);
+            }
             let reply = ask(&cookie);
             match reply.status() {
                 200 => {
                     let count: u64 = reply.text().parse().unwrap();
-                    if count <= acknowledged {
-                        let text = format!("lost: {count} came after {acknowledged}");
-                        self.wrong.lock().unwrap().push(text);
-                    }
-                    acknowledged = count;
+                    // One that was refused may have been counted.
+                    let wrong = match count {
+                        count if count <= acknowledged => Some("lost"),
+                        count if count > acknowledged + refused + 1 => Some("doubled"),
+                        _ => None,
+                    };
+                    let text =
+                        wrong.map(|what| format!("{what}: {count} came after {acknowledged}"));
+                    self.wrong.lock().unwrap().extend(text);
+                    (acknowledged, refused) = (count, 0);
                     if let Some(new) = reply.cookie() {
                         new.clone_into(&mut cookie);
                     }
@@ -230,6 +255,7 @@ impl Seen {
                     }
                 }
                 503 => {
+                    refused += 1;
                     self.refused.fetch_add(1, Ordering::Relaxed);
                 }
                 other => {

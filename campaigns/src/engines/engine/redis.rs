@@ -15,15 +15,24 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start(address: &str) -> Option<Self> {
+        Redis::start_with(address, "yes")
+    }
+
+    /// One that has nothing on disk.
+    pub(crate) fn start_forgetful(address: &str) -> Option<Self> {
+        Redis::start_with(address, "no")
+    }
+
+    fn start_with(address: &str, log: &str) -> Option<Self> {
         let port = free_port();
-        let server = RedisServer::start(&[
-            "--bind",
-            address,
-            "--port",
-            &port.to_string(),
-            "--protected-mode",
-            "no",
-        ])?;
+        let own_port = port.to_string();
+        let server = RedisServer::start(
+            &[
+                &["--bind", address, "--port", &own_port, "--appendonly", log][..],
+                &["--protected-mode", "no"],
+            ]
+            .concat(),
+        )?;
         let url = format!("redis://{address}:{port}/0");
         Some(Redis { server, url })
     }
