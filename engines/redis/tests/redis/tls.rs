@@ -9,6 +9,7 @@ use cgi_session_redis::RedisStore;
 use crate::store::{config, says};
 use cgi_session::store_contract::{counted, create};
 use testkit::certificates::{Certificates, wrong_ones_are_told};
+use testkit::haproxy::HaProxy;
 use testkit::outside::free_port;
 use testkit::redis::RedisServer;
 use testkit::redis_sentinel::SERVICE;
@@ -47,26 +48,32 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
     let store = |ca: &str| RedisStore::new(&config(&url, &[("databaseCaFile", ca)]));
     let (id, lease) = create(&store(&authority).unwrap(), 1, SystemTime::now());
     drop(lease);
-    assert_eq!(counted(&store(&authority).unwrap(), &id.digest()), Some(1));
     assert_eq!(server.tell(&["DBSIZE"]), "1");
 
     let now = SystemTime::now();
     // Whatever the program has chosen, or nothing.
     assert!(rustls::crypto::CryptoProvider::get_default().is_some());
-    let error = store(&text("other.pem"))
-        .unwrap()
-        .read(&id.digest(), now)
-        .unwrap_err();
-    says(&error, &["certificate", "check databaseCaFile", &url]);
-    let of_the_system = RedisStore::new(&config(&url, &[])).unwrap();
-    let error = of_the_system.read(&id.digest(), now).unwrap_err();
-    says(&error, &["certificate", "check databaseCaFile"]);
-    let by_name = RedisStore::new(&config(
-        &format!("rediss://localhost:{port}/0"),
-        &[("databaseCaFile", &authority)],
-    ));
-    let error = by_name.unwrap().read(&id.digest(), now).unwrap_err();
-    says(&error, &["certificate", "names the host"]);
+    // What HAProxy passes on is encrypted from end to end.
+    let proxy = HaProxy::start(&[port.parse().unwrap()], "1h");
+    let by_proxy = proxy.as_ref().map(|proxy| proxy.port().to_string());
+    for port in [Some(port.clone()), by_proxy].into_iter().flatten() {
+        let url = format!("rediss://127.0.0.1:{port}/0");
+        let by_name = format!("rediss://localhost:{port}/0");
+        let store = |url: &str, ca: Option<&str>| {
+            let ca = ca.map(|ca| ("databaseCaFile", ca));
+            RedisStore::new(&config(url, ca.as_slice())).unwrap()
+        };
+        let own = store(&url, Some(&authority));
+        assert_eq!(counted(&own, &id.digest()), Some(1));
+        for (url, ca, word) in [
+            (&url, Some(&*text("other.pem")), "check databaseCaFile"),
+            (&url, None, "check databaseCaFile"),
+            (&by_name, Some(&*authority), "names the host"),
+        ] {
+            let error = store(url, ca).read(&id.digest(), now).unwrap_err();
+            says(&error, &["certificate", word, url]);
+        }
+    }
 
     fs::write(text("none.pem"), "nothing").unwrap();
     let error = store(&text("none.pem")).map(drop).unwrap_err();

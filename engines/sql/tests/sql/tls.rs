@@ -9,6 +9,7 @@ use crate::server::{open, own_servers_with, shared_servers};
 use crate::store::says;
 use cgi_session::store_contract::{counted, create};
 use testkit::certificates::{Certificates, wrong_ones_are_told};
+use testkit::haproxy::HaProxy;
 use testkit::postgres::give;
 use testkit::wait_until;
 
@@ -68,57 +69,65 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
     for server in servers {
         let kind = server.kind();
         server.installed("Session", &[]);
-        let encrypted = format!("{}?sslmode=verify-full", server.url());
-        let store = |url: &str, ca: &str| {
-            let settings = [("database", url), ("databaseCaFile", ca)];
-            open(kind, &settings[..if ca.is_empty() { 1 } else { 2 }])
-        };
-        let own = store(&encrypted, &text("ca.pem")).unwrap();
-        let now = SystemTime::now();
-        let (id, lease) = create(&*own, 1, now);
-        if kind == "postgres" {
-            // The one that has made the table may be about to end.
-            let question = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
-                            WHERE application_name LIKE 'cgi-session%'";
-            wait_until("what is open is encrypted", || {
-                server.ask(question).as_deref() == Some("t")
-            });
-        }
-        drop(lease);
-        assert_eq!(counted(&*own, &id.digest()), Some(1));
-
-        let refused = |url: &str, ca: &str, words: &[&str]| {
-            let error = store(url, ca).unwrap().read(&id.digest(), now).unwrap_err();
-            assert_eq!(error.status(), 500, "{error:?}");
-            says(&error, words);
-        };
-        refused(
-            &encrypted,
-            &text("other.pem"),
-            &["certificate", "check databaseCaFile"],
-        );
-        refused(&encrypted, "", &["certificate", "check databaseCaFile"]);
-        let by_name = encrypted.replace("127.0.0.1", "localhost");
-        refused(
-            &by_name,
-            &text("ca.pem"),
-            &["certificate", "names the host"],
-        );
-        for (ca, word) in [
-            (text("none.pem"), "no certificates"),
-            ("/nonexistent.pem".into(), "No such file"),
-        ] {
-            let error = store(&encrypted, &ca).map(drop).unwrap_err();
-            assert!(matches!(error, Error::Config(_)));
-            says(&error, &["databaseCaFile", &ca, word]);
-        }
-        if kind == "mysql" {
-            // Who does not encrypt learns nothing, and who does is let in.
-            server.tell("ALTER USER 'shop'@'%' REQUIRE SSL");
-            let plain = store(&server.url(), "").unwrap();
-            assert!(plain.read(&id.digest(), now).is_err());
+        // What HAProxy passes on is encrypted from end to end.
+        let proxy = HaProxy::start(&[server.port()], "1h");
+        let direct = server.url();
+        let port =
+            |port: u16| direct.replace(&format!(":{}/", server.port()), &format!(":{port}/"));
+        let by_proxy = proxy.as_ref().map(|proxy| port(proxy.port()));
+        for url in [Some(direct.clone()), by_proxy].into_iter().flatten() {
+            let encrypted = format!("{url}?sslmode=verify-full");
+            let store = |url: &str, ca: &str| {
+                let settings = [("database", url), ("databaseCaFile", ca)];
+                open(kind, &settings[..if ca.is_empty() { 1 } else { 2 }])
+            };
             let own = store(&encrypted, &text("ca.pem")).unwrap();
+            let now = SystemTime::now();
+            let (id, lease) = create(&*own, 1, now);
+            if kind == "postgres" {
+                // The one that has made the table may be about to end.
+                let question = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                            WHERE application_name LIKE 'cgi-session%'";
+                wait_until("what is open is encrypted", || {
+                    server.ask(question).as_deref() == Some("t")
+                });
+            }
+            drop(lease);
             assert_eq!(counted(&*own, &id.digest()), Some(1));
+
+            let refused = |url: &str, ca: &str, words: &[&str]| {
+                let error = store(url, ca).unwrap().read(&id.digest(), now).unwrap_err();
+                assert_eq!(error.status(), 500, "{error:?}");
+                says(&error, words);
+            };
+            refused(
+                &encrypted,
+                &text("other.pem"),
+                &["certificate", "check databaseCaFile"],
+            );
+            refused(&encrypted, "", &["certificate", "check databaseCaFile"]);
+            let by_name = encrypted.replace("127.0.0.1", "localhost");
+            refused(
+                &by_name,
+                &text("ca.pem"),
+                &["certificate", "names the host"],
+            );
+            for (ca, word) in [
+                (text("none.pem"), "no certificates"),
+                ("/nonexistent.pem".into(), "No such file"),
+            ] {
+                let error = store(&encrypted, &ca).map(drop).unwrap_err();
+                assert!(matches!(error, Error::Config(_)));
+                says(&error, &["databaseCaFile", &ca, word]);
+            }
+            if kind == "mysql" {
+                // Who does not encrypt learns nothing, and who does is let in.
+                server.tell("ALTER USER 'shop'@'%' REQUIRE SSL");
+                let plain = store(&url, "").unwrap();
+                assert!(plain.read(&id.digest(), now).is_err());
+                let own = store(&encrypted, &text("ca.pem")).unwrap();
+                assert_eq!(counted(&*own, &id.digest()), Some(1));
+            }
         }
     }
 }
