@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::store::{has_passed, unix_seconds};
+use cgi_session::store::{Expiry, has_passed, unix_seconds};
 use cgi_session::{Error, Record, RecordError, Result, SessionDigest, Stored};
 
 /// When that was used which a change of id left: no session is counted or evicted that has this time.
@@ -75,6 +75,30 @@ impl Loaded {
             }
             found => found.transpose(),
         }
+    }
+}
+
+/// A session that a reader has found, of which is noted that it was read (`renew`, from one end to a new one).
+/// What was read is right also where that fails.
+pub fn renewing(
+    found: Option<(Stored, u64)>,
+    expiry: &Expiry,
+    now: SystemTime,
+    renew: impl FnOnce(u64, u64) -> Result<()>,
+) -> Option<Stored> {
+    let (stored, end) = found?;
+    if let Some(new_end) = expiry.renewed(&stored.record, end, now) {
+        tell(renew(end, new_end));
+    }
+    Some(stored)
+}
+
+/// Tells the log why a use was not noted, unless another request was about to note one.
+pub fn tell(noted: Result<()>) {
+    if let Err(error) = noted
+        && !matches!(error, Error::Busy { .. })
+    {
+        log::warn!("{}", error.one_line());
     }
 }
 

@@ -1,9 +1,10 @@
 //! Rows of a table, in whatever database it is: listings show them some at a time, and clean-ups delete the expired.
 
 use std::fmt::Display;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use cgi_session::{Result, SessionDigest, Sweep, SweepEvent, SweepReport, Visitor};
+use cgi_session::store::unix_seconds;
+use cgi_session::{Config, Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport, Visitor};
 
 use crate::reading::{Loaded, NEVER, time};
 
@@ -15,6 +16,8 @@ pub const LAST_SWEEP: &str = "lastSweep";
 pub const PAGE: u64 = 256;
 /// So many expired rows go in one transaction.
 pub const BATCH: u64 = 100;
+/// At most so many sessions more than must go make room for new ones.
+pub const MAX_SPARE: u64 = 64;
 
 /// Shows the live sessions of a table. `page` loads the next [`PAGE`] live rows behind this name, in the order of
 /// their names.
@@ -61,9 +64,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Notes that it was deleted.
+    /// Notes that it was deleted, how long ago it was used, and why it went.
     pub fn note_deleted(&self, sweep: &Sweep<'_>, now: SystemTime, report: &mut SweepReport) {
-        let (age, reason) = self.farewell(now);
+        let (used, reason) = match self.used {
+            NEVER => (self.end, "left by a change of id"),
+            used => (used, "expired"),
+        };
+        let age = now.duration_since(time(used)).unwrap_or_default();
         sweep.note_deleted(report, &self.name, age, self.bytes, reason);
     }
 
@@ -81,16 +88,6 @@ impl Candidate {
             sweep.notify(SweepEvent::Kept { session, as_of });
         }
         is_kept
-    }
-
-    /// How long ago it was used, and why it goes.
-    fn farewell(&self, now: SystemTime) -> (Duration, &'static str) {
-        let (used, reason) = if self.used == NEVER {
-            (self.end, "left by a change of id")
-        } else {
-            (self.used, "expired")
-        };
-        (now.duration_since(time(used)).unwrap_or_default(), reason)
     }
 }
 
@@ -171,6 +168,36 @@ pub fn delete_expired(
             }
             sweep.notify(SweepEvent::Examined(report.examined - examined));
         }
+    }
+}
+
+/// Makes room for one session beside those that there are (`maxSessions`), and returns how many went. `delete` deletes up
+/// to so many sessions that are not in use, of those for which a condition holds, the least of a column first. With all
+/// in use there is one too many.
+///
+/// # Errors
+///
+/// [`Error::Full`] when none may go for it, and as `delete`.
+pub fn make_room(
+    config: &Config,
+    count: u64,
+    now: SystemTime,
+    mut delete: impl FnMut(&str, &str, u64) -> Result<u64>,
+) -> Result<u64> {
+    let limit = config.max_sessions();
+    let excess = count.saturating_add(1).saturating_sub(limit);
+    let mut delete = |which: &str, column: &str, wanted: u64| match wanted {
+        0 => Ok(0),
+        _ => delete(which, column, wanted.min(2 * MAX_SPARE)),
+    };
+    let expired = format!("expires < {} AND {IS_SESSION}", unix_seconds(now));
+    let of_expired = if config.keeps_expired() { 0 } else { excess };
+    let deleted = delete(&expired, "expires", of_expired)?;
+    match excess.saturating_sub(deleted) {
+        0 => Ok(deleted),
+        _ if config.refuses_when_full() => Err(Error::Full { limit }),
+        // Some more, so that not every creation has to look for one.
+        left => Ok(deleted + delete(IS_SESSION, "used", left + (limit / 16).min(MAX_SPARE))?),
     }
 }
 

@@ -28,15 +28,9 @@ pub(super) struct Cluster {
 #[derive(Default)]
 struct Map {
     nodes: Vec<Connections>,
-    ranges: Vec<Range>,
+    /// The slots from the first to the last, and the node that has them.
+    ranges: Vec<(u16, u16, Connections)>,
     asked: Option<Instant>,
-}
-
-/// The slots from the first to the last, and the node that has them.
-struct Range {
-    first: u16,
-    last: u16,
-    pool: Connections,
 }
 
 /// The slots from the first to the last, and the address of their node.
@@ -153,12 +147,9 @@ impl Cluster {
             .map_err(|error| link.node().explain("find the nodes of", &error))?;
         link.keep();
         let parts = answer.iter().filter_map(|part| read(part, host_of(pool)));
-        let ranges = parts.map(|(first, last, address)| Range {
-            first,
-            last,
-            pool: self.known(&address),
-        });
-        let ranges = ranges.collect();
+        let ranges = parts
+            .map(|(first, last, address)| (first, last, self.known(&address)))
+            .collect();
         let mut map = self.map();
         map.ranges = ranges;
         map.asked = Some(Instant::now());
@@ -168,7 +159,7 @@ impl Cluster {
     /// The connections to the node of this address.
     fn known(&self, address: &Address) -> Connections {
         let nodes = &mut self.map().nodes;
-        let is_it = |node: &&Connections| node.engine().address() == Some(address);
+        let is_it = |node: &&Connections| node.engine().address.as_ref() == Some(address);
         if let Some(known) = nodes.iter().find(is_it) {
             return Arc::clone(known);
         }
@@ -185,17 +176,15 @@ impl Cluster {
 
 impl Map {
     fn of(&self, slot: u16) -> Option<Connections> {
-        let range = self
-            .ranges
-            .iter()
-            .find(|range| (range.first..=range.last).contains(&slot));
-        range.map(|range| Arc::clone(&range.pool))
+        let mut ranges = self.ranges.iter();
+        let (.., pool) = ranges.find(|(first, last, _)| (*first..=*last).contains(&slot))?;
+        Some(Arc::clone(pool))
     }
 
     fn primaries(&self) -> Vec<Connections> {
         let has_slots = |node: &&Connections| {
             let mut ranges = self.ranges.iter();
-            ranges.any(|range| Arc::ptr_eq(&range.pool, node))
+            ranges.any(|(.., pool)| Arc::ptr_eq(pool, node))
         };
         self.nodes.iter().filter(has_slots).cloned().collect()
     }
@@ -211,7 +200,8 @@ fn target(error: &RedisError, from: &Link) -> Option<Address> {
 }
 
 fn host_of(node: &Connections) -> &str {
-    node.engine().address().map_or("", |(host, _)| host)
+    let address = node.engine().address.as_ref();
+    address.map_or("", |(host, _)| host)
 }
 
 /// A part of the answer to CLUSTER SLOTS: two slots, the primary's host, port and more, and its
@@ -269,17 +259,14 @@ mod tests {
             let node = vec![host, Value::Int(7001), Value::Nil];
             Value::Array(vec![Value::Int(0), Value::Int(9), Value::Array(node)])
         };
-        let told = Value::BulkString(b"10.0.0.1".to_vec());
-        assert_eq!(
-            read(&part(told), "h"),
-            Some((0, 9, ("10.0.0.1".into(), 7001)))
-        );
-        for untold in [
-            Value::Nil,
-            Value::BulkString(b"0.0.0.0".to_vec()),
-            Value::BulkString(b"::".to_vec()),
+        let text = |host: &str| Value::BulkString(host.into());
+        for (told, host) in [
+            (text("10.0.0.1"), "10.0.0.1"),
+            (text("0.0.0.0"), "h"),
+            (text("::"), "h"),
+            (Value::Nil, "h"),
         ] {
-            assert_eq!(read(&part(untold), "h"), Some((0, 9, ("h".into(), 7001))));
+            assert_eq!(read(&part(told), "h"), Some((0, 9, (host.into(), 7001))));
         }
         assert_eq!(read(&Value::Int(1), "h"), None);
     }

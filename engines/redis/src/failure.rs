@@ -48,21 +48,12 @@ fn cause(error: &RedisError) -> String {
 }
 
 /// The same error of a connection that was to be made, as that of what it was to be made for.
-pub(super) fn in_place_of(error: Error, action: &str, shown: &str) -> Error {
-    let action = format!("cannot {action} {shown}");
-    match error {
-        Error::Unavailable { hint, source, .. } => Error::Unavailable {
-            action,
-            hint,
-            source,
-        },
-        Error::Store { hint, source, .. } => Error::Store {
-            action,
-            hint,
-            source,
-        },
-        other => other,
+pub(super) fn in_place_of(mut error: Error, action: &str, shown: &str) -> Error {
+    if let Error::Unavailable { action: told, .. } | Error::Store { action: told, .. } = &mut error
+    {
+        *told = format!("cannot {action} {shown}");
     }
+    error
 }
 
 /// What it means when one of several servers says that another one has its place.

@@ -8,7 +8,6 @@ use cgi_session::{Error, Examination, Result, Uninstalled};
 use redis::InfoDict;
 
 use super::Shared;
-use super::names::Kind;
 use super::node::{self, Connections, WAITAOF};
 use super::server::At;
 
@@ -71,9 +70,9 @@ impl<'a> State<'a> {
     }
 
     fn place(&self) -> String {
-        let shown = self.shared.server.shown();
+        let shown = &self.shared.server.shown;
         match &*self.node.engine().name() {
-            "" => shown.to_owned(),
+            "" => shown.to_string(),
             name => format!("{shown} ({name})"),
         }
     }
@@ -95,7 +94,7 @@ impl<'a> State<'a> {
             "" => format!("Redis {version}"),
             version => format!("Valkey {version}"),
         };
-        if self.shared.server.is_durable() {
+        if self.shared.server.is_durable {
             engine += if self.has_waitaof() {
                 ", a commit waits for its disk (WAITAOF)"
             } else {
@@ -146,18 +145,10 @@ impl<'a> State<'a> {
         node::version(&self.information) >= WAITAOF
     }
 
-    /// Without the right to wait for the log each save would be stored, and yet be an error.
-    fn judge_rights(&mut self) {
-        let (server, at) = (&self.shared.server, At::Node(self.node));
-        let waited: Result<(u64, u64)> =
-            server.ask("wait for the disk of", at, "WAITAOF", (0, 0, 1));
-        self.found.problems.extend(waited.err());
-    }
-
     fn judge_persistence(&mut self) {
         let has_log = self.value("aof_enabled") == "1";
         let is = |name: &str, value: &str| self.setting(name).is_some_and(|it| it == value);
-        if !self.shared.server.is_durable() {
+        if !self.shared.server.is_durable {
             if !has_log && is("save", "") {
                 self.warn("keeps nothing on disk: all sessions end with it; set appendonly yes for others");
             }
@@ -167,7 +158,11 @@ impl<'a> State<'a> {
         let is_synced =
             has_log && !is("appendfsync", "no") && (waits || !is("appendfsync", "everysec"));
         if waits && has_log {
-            self.judge_rights();
+            // Without the right to wait for the log each save would be stored, and yet be an error.
+            let (server, at) = (&self.shared.server, At::Node(self.node));
+            let waited: Result<(u64, u64)> =
+                server.ask("wait for the disk of", at, "WAITAOF", (0, 0, 1));
+            self.found.problems.extend(waited.err());
         }
         if !is_synced && matches!(&*self.value("connected_slaves"), "" | "0") {
             let reason = "a commit is lost with its power, which durability = data excludes";
@@ -183,15 +178,13 @@ pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     let action = "remove the sessions from";
     let removed = shared.scan(&shared.names.all(), "", |keys| {
         for key in keys {
-            let kind = shared.names.kind(key);
-            if kind == Kind::Foreign {
+            let is_session = shared.names.session(key).is_some();
+            if !is_session && !shared.names.is_beside_records(key) {
                 done.foreign.push(format!("key {key}"));
                 continue;
             }
             let removed: bool = shared.server.ask(action, At::Key(key), "DEL", key)?;
-            if removed && kind != Kind::Other {
-                done.sessions += 1;
-            }
+            done.sessions += u64::from(removed && is_session);
         }
         Ok(ControlFlow::Continue(()))
     });

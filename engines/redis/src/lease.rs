@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
-use cgi_session_kit::reading::{self, head};
+use cgi_session_kit::reading::{self, head, tell};
 use redis::ToRedisArgs;
 
 use super::lock::Token;
@@ -25,7 +25,7 @@ pub(super) struct RedisLease {
     version: Vec<u8>,
     writes: u64,
     /// The times of the record, without its values.
-    head: Record,
+    pub(super) head: Record,
     end: u64,
     /// Whether there is a lock to give back.
     is_held: bool,
@@ -60,10 +60,6 @@ impl RedisLease {
         self.version.clone_from(&loaded.version);
         self.end = loaded.row.end;
         self.is_held = true;
-    }
-
-    pub(super) fn remember(&mut self, record: &Record) {
-        self.head = head(record);
     }
 
     /// Stores the first record; `false` when there is one. It is not stored twice: when it may have been,
@@ -144,7 +140,7 @@ impl RedisLease {
 
     /// The version of what this lease has last tried to write.
     fn last_version(&self) -> Vec<u8> {
-        format!("{}.{}", self.token.digits(), self.writes).into_bytes()
+        format!("{}.{}", self.token.0, self.writes).into_bytes()
     }
 
     fn write(
@@ -171,7 +167,7 @@ impl RedisLease {
                 "the session {} was lost in {} while it was in use: somebody deleted it by hand, or the \
                  server evicted it (see maxmemory-policy) or was started without it",
                 self.session,
-                self.shared.server.shown()
+                self.shared.server.shown
             );
         }
         Error::LeaseLost
@@ -179,7 +175,7 @@ impl RedisLease {
 
     /// An answer was lost, and what is stored now does not tell what it was.
     fn unknown(&self, action: &str) -> Error {
-        let action = format!("cannot {action} {}", self.shared.server.shown());
+        let action = format!("cannot {action} {}", self.shared.server.shown);
         let error = Error::unavailable(action, "the connection ended before the answer came");
         error.with_hint("whether it was done is not known")
     }
@@ -202,9 +198,10 @@ impl Lease for RedisLease {
         let arguments = (self.version.clone(), end, used, ttl_millis(end, now));
         // One that is gone or another's has no use of it, and nothing of it was to be saved.
         let action = "renew the time of a session in";
-        if let Err(error) = self.write(action, &TOUCH, self.lease(), arguments) {
-            log::warn!("{}", error.one_line());
-        }
+        tell(
+            self.write(action, &TOUCH, self.lease(), arguments)
+                .map(drop),
+        );
         self.end = end;
         Ok(())
     }

@@ -55,6 +55,7 @@ use cgi_session::{
     Sweep, SweepReport, Uninstalled, Visitor,
 };
 
+use cgi_session_kit::reading::{head, renewing};
 use lease::RedisLease;
 use lock::Token;
 use names::Names;
@@ -90,11 +91,9 @@ pub const REDIS: StoreKind =
 /// # What the server cannot promise
 ///
 /// * **A commit that was acknowledged can be lost** when the server dies before it has written it to
-///   disk, and when a replica takes over that had not received it. With `durability = data` a commit also
-///   waits until the server's log is on disk (from Redis 7.2 on; before that `appendfsync always` does it), and
-///   until a replica has confirmed it, as long as one is connected; when that does not happen in time, the answer
-///   is [`Error::Unavailable`], and the commit stays done at the server. No session is damaged by a loss, and none
-///   mixes two states.
+///   disk, and when a replica takes over that had not received it. With `durability = data` it waits for both; when
+///   that does not happen in time, the answer is [`Error::Unavailable`], and the commit stays done at the server. No
+///   session is damaged by a loss, and none mixes two states.
 /// * **Sessions can go before their time** when the server may evict keys: give it `maxmemory-policy
 ///   noeviction`. [`Store::install`] looks for that and for persistence that is off, and warns.
 /// * **A lock ends after `lockLease`**, whatever its holder does. A request that was too slow gets
@@ -171,25 +170,19 @@ impl Store for RedisStore {
         };
         let mut lease = RedisLease::new(shared, session, token, &Record::new(now));
         lease.hold(link, &loaded);
-        let Some(stored) = loaded.row.stored(session, &shared.server.shown())? else {
+        let Some(stored) = loaded.row.stored(session, &shared.server.shown)? else {
             return Ok(None);
         };
-        lease.remember(&stored.record);
+        lease.head = head(&stored.record);
         Ok(Some((stored, Box::new(lease))))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let shared = &self.shared;
-        let Some((stored, end)) = shared.find(session, now)? else {
-            return Ok(None);
-        };
-        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now)
-            && let Err(error) = shared.renew(session, end, new_end, now)
-        {
-            // What was read is right all the same.
-            log::warn!("{}", error.one_line());
-        }
-        Ok(Some(stored))
+        let (found, expiry) = (shared.find(session, now)?, &shared.expiry);
+        Ok(renewing(found, expiry, now, |end, new_end| {
+            shared.renew(session, end, new_end, now)
+        }))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
@@ -243,7 +236,7 @@ impl Shared {
             .server
             .ask("read a session in", At::Key(&key), "HMGET", arguments)?;
         let loaded = Loaded::from_fields(fields);
-        let shown = self.server.shown();
+        let shown = &self.server.shown;
         loaded.map_or(Ok(None), |loaded| loaded.row.live(session, &shown, now))
     }
 

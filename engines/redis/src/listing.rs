@@ -71,10 +71,7 @@ fn live(
         .zip(rows.into_iter().map(Loaded::from_fields));
     let live = loaded.filter_map(|(session, loaded)| {
         let loaded = loaded.filter(|loaded| !has_passed(loaded.row.end, now))?;
-        Some((
-            *session,
-            loaded.row.listed(session, &shared.server.shown())?,
-        ))
+        Some((*session, loaded.row.listed(session, &shared.server.shown)?))
     });
     Ok(live.collect())
 }

@@ -8,6 +8,7 @@ use cgi_session::{Error, Result, SessionDigest};
 use cgi_session_kit::waiting::Backoff;
 use cgi_session_kit::{name_of_process, random_digits};
 use redis::ToRedisArgs;
+use scopeguard::guard;
 
 use super::Shared;
 use super::node::{Link, millis};
@@ -21,24 +22,17 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// have ended by then, and nothing tells of the others.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What makes one lease different from every other.
-pub(super) struct Token(String);
+/// What makes one lease different from every other: 32 digits, which the scripts compare.
+pub(super) struct Token(pub(super) String);
 
 impl Token {
-    /// The number of random bytes; the scripts compare their digits.
-    const BYTES: usize = 16;
-
     pub(super) fn generate() -> Result<Self> {
-        random_digits::<{ Token::BYTES }>().map(Token)
-    }
-
-    pub(super) fn digits(&self) -> &str {
-        &self.0
+        random_digits::<16>().map(Token)
     }
 
     /// What the lock holds: the token, the server and its number for the connection, and the name of the process.
     pub(super) fn value(&self, link: &Link) -> String {
-        let (token, server, connection) = (&self.0, link.server(), link.id());
+        let (token, server, connection) = (&self.0, &link.connection.server, link.connection.id);
         let process = name_of_process();
         format!("{token}:{server}:{connection}:{process}")
     }
@@ -71,33 +65,18 @@ pub(super) enum Presence {
     Gone,
 }
 
-/// The lock of a user. Dropped, it is given up.
-struct UserLock {
-    shared: Arc<Shared>,
-    link: Option<Link>,
-    key: String,
-    token: Token,
-}
-
-impl Drop for UserLock {
-    fn drop(&mut self) {
-        self.shared.let_go(&mut self.link, &self.key, &self.token);
-    }
-}
-
 /// Waits for the lock of a user.
 pub(super) fn lock_user(shared: &Arc<Shared>, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
-    let action = "count the sessions of a user in";
-    let mut lock = UserLock {
-        shared: Arc::clone(shared),
-        link: None,
-        key: shared.names.lock(user),
-        token: Token::generate()?,
-    };
-    let UserLock {
-        link, key, token, ..
-    } = &mut lock;
-    shared.wait_for(link, key, token, wait, action, &HOLD, "alone")?;
+    let (action, key, token) = (
+        "count the sessions of a user in",
+        shared.names.lock(user),
+        Token::generate()?,
+    );
+    let mut link = None;
+    let waited = shared.wait_for(&mut link, &key, &token, wait, action, &HOLD, "alone");
+    let shared = Arc::clone(shared);
+    let lock = guard(link, move |mut link| shared.let_go(&mut link, &key, &token));
+    waited?;
     Ok(Box::new(lock))
 }
 
@@ -173,10 +152,10 @@ impl Shared {
         };
         let action = "look for the holder of a lock in";
         let presence = self.server.with(link, action, At::Key(key), |link| {
-            if link.server() != holder.server {
+            if link.connection.server != holder.server {
                 return Ok(Presence::Elsewhere);
             }
-            if link.id() == holder.connection {
+            if link.connection.id == holder.connection {
                 return Ok(Presence::Gone);
             }
             let mut command = redis::cmd("CLIENT");
@@ -208,7 +187,7 @@ impl Shared {
     pub(super) fn let_go(&self, link: &mut Option<Link>, key: &str, token: &Token) {
         // A lock whose connection has ended is free for the next request.
         if link.is_some()
-            && let Err(error) = self.unlock(link, key, token.digits())
+            && let Err(error) = self.unlock(link, key, &token.0)
         {
             log::warn!("{}", error.one_line());
             *link = None;

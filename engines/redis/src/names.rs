@@ -7,14 +7,6 @@ pub(super) struct Names {
     table: String,
 }
 
-/// What a key is for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Record(SessionDigest),
-    Other,
-    Foreign,
-}
-
 impl Names {
     pub(super) fn new(table: &str) -> Self {
         Names {
@@ -59,42 +51,9 @@ impl Names {
         SessionDigest::parse(name.strip_suffix('}')?.as_bytes())
     }
 
-    pub(super) fn kind(&self, key: &str) -> Kind {
-        if let Some(session) = self.session(key) {
-            return Kind::Record(session);
-        }
-        let is_of_user = [self.user(""), self.lock("")];
-        let is_of_user = is_of_user.iter().any(|begin| key.starts_with(begin));
-        if is_of_user || key == self.sweep() {
-            Kind::Other
-        } else {
-            Kind::Foreign
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_keys_are_told_from_those_of_others() {
-        let names = Names::new("Session");
-        let session = SessionDigest::parse(&[b'a'; 64]).unwrap();
-        assert_eq!(names.kind(&names.record(&session)), Kind::Record(session));
-        for own in [names.user("a:b"), names.lock("a:b"), names.sweep()] {
-            assert_eq!(names.kind(&own), Kind::Other, "{own}");
-        }
-        for other in [
-            "Session:x",
-            "Session:{a}",
-            "Session:{a}:lock",
-            "Sessions:user:a",
-            "Session:users",
-            "Session:locks",
-            "",
-        ] {
-            assert_eq!(names.kind(other), Kind::Foreign, "{other}");
-        }
+    /// Whether a key is ours, and no record.
+    pub(super) fn is_beside_records(&self, key: &str) -> bool {
+        let mut of_users = [self.user(""), self.lock("")].into_iter();
+        key == self.sweep() || of_users.any(|begin| key.starts_with(&begin))
     }
 }

@@ -28,15 +28,16 @@ pub(super) const WAITAOF: (u32, u32) = (7, 2);
 pub(super) struct Node {
     place: Arc<Place>,
     /// Where it is in a cluster; `None` for the server that `database` or the sentinels name.
-    address: Option<Address>,
+    pub(super) address: Option<Address>,
 }
 
 /// An open connection.
 pub(super) struct Connection {
     inner: redis::Connection,
-    /// What the server is called since it was started; empty when it does not tell.
-    server: String,
-    id: u64,
+    /// What tells this server from others, and from itself before it was restarted; empty when it does not tell.
+    pub(super) server: String,
+    /// The server's number for it; 0 when it does not tell.
+    pub(super) id: u64,
     /// The server's clock in milliseconds since 1970, and when it showed that.
     clock: (u64, Instant),
     has_waitaof: bool,
@@ -51,7 +52,7 @@ pub(super) type Connections = Arc<Pool<Node>>;
 
 /// A connection, and the pool that keeps it when it is no longer needed.
 pub(super) struct Link {
-    connection: Connection,
+    pub(super) connection: Connection,
     generation: u64,
     pub(super) pool: Connections,
 }
@@ -62,10 +63,6 @@ impl Node {
             place: Arc::clone(place),
             address,
         }
-    }
-
-    pub(super) fn address(&self) -> Option<&Address> {
-        self.address.as_ref()
     }
 
     /// What the whole is called: the server, the cluster or the service.
@@ -170,16 +167,6 @@ impl Link {
         self.pool.engine()
     }
 
-    /// What tells this server from others, and from itself before it was restarted.
-    pub(super) fn server(&self) -> &str {
-        &self.connection.server
-    }
-
-    /// The server's number for it; 0 when it does not tell.
-    pub(super) fn id(&self) -> u64 {
-        self.connection.id
-    }
-
     pub(super) fn connection(&mut self) -> &mut redis::Connection {
         self.connection.is_fresh = false;
         &mut self.connection.inner
@@ -217,14 +204,6 @@ impl Link {
         call.invoke(self.connection()).map(Reply::new)
     }
 
-    /// The answers to these questions, each of which may be an error of its own.
-    pub(super) fn answers<T: FromRedisValue>(
-        &mut self,
-        questions: &Pipeline,
-    ) -> RedisResult<Vec<RedisResult<T>>> {
-        answers(self.connection(), questions)
-    }
-
     /// Waits until what this connection wrote is on disk, where the server can tell, and a replica has it, if
     /// one is connected; `false` when that is not so in time.
     pub(super) fn is_lasting(&mut self) -> RedisResult<bool> {
@@ -235,7 +214,7 @@ impl Link {
         if self.connection.has_waitaof {
             questions.cmd("WAITAOF").arg(1).arg(0).arg(wait);
         }
-        let mut answers = self.answers::<Value>(&questions)?.into_iter();
+        let mut answers = answers::<Value>(self.connection(), &questions)?.into_iter();
         let has_replica = has_replica(&answers.next().transpose()?.unwrap_or(Value::Nil));
         match answers.next() {
             Some(Ok(answer)) if from_redis_value_ref::<(u64, u64)>(&answer)?.0 == 0 => {
@@ -270,9 +249,9 @@ pub(super) fn version(about: &InfoDict) -> (u32, u32) {
     (next(), next())
 }
 
-/// The client's own way to ask several questions waits for each answer, even when the first one does not
-/// come.
-fn answers<T: FromRedisValue>(
+/// The answers to these questions, each of which may be an error of its own. The client's own way to ask several
+/// waits for each answer, even when the first one does not come.
+pub(super) fn answers<T: FromRedisValue>(
     connection: &mut redis::Connection,
     questions: &Pipeline,
 ) -> RedisResult<Vec<RedisResult<T>>> {
@@ -331,13 +310,6 @@ pub(super) fn leaves_in_step(error: &RedisError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_signal_is_told_from_other_ends_of_a_wait() {
-        let error = |kind| RedisError::from(io::Error::from(kind));
-        assert!(is_interrupted(&error(io::ErrorKind::Interrupted)));
-        assert!(!is_interrupted(&error(io::ErrorKind::WouldBlock)));
-    }
 
     #[test]
     fn what_could_not_be_sent_was_not_done() {

@@ -9,7 +9,9 @@ use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind,
 
 use super::cluster::Cluster;
 use super::failure::in_place_of;
-use super::node::{Connections, Link, Node, is_interrupted, is_stale, leaves_in_step, may_be_done};
+use super::node::{
+    Connections, Link, Node, answers, is_interrupted, is_stale, leaves_in_step, may_be_done,
+};
 use super::place::Place;
 use super::scripts::{Reply, Script};
 
@@ -19,8 +21,10 @@ const MAX_TURNS: u32 = 6;
 /// The server, or a cluster of them.
 pub(super) struct Server {
     nodes: Nodes,
-    shown: Arc<str>,
-    is_durable: bool,
+    /// Where it is, without a password.
+    pub(super) shown: Arc<str>,
+    /// Whether a commit is to be confirmed by the log or a replica.
+    pub(super) is_durable: bool,
 }
 
 enum Nodes {
@@ -49,16 +53,6 @@ impl Server {
             shown,
             is_durable: config.is_durable(),
         })
-    }
-
-    /// Where the server is, without a password.
-    pub(super) fn shown(&self) -> &str {
-        &self.shown
-    }
-
-    /// Whether a commit is to be confirmed by a replica.
-    pub(super) fn is_durable(&self) -> bool {
-        self.is_durable
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -281,7 +275,9 @@ impl Server {
             for at in &places {
                 all.cmd("HMGET").arg(&keys[*at]).arg(fields);
             }
-            let answers = self.once(action, At::Node(&pool), |link| link.answers::<T>(&all))?;
+            let answers = self.once(action, At::Node(&pool), |link| {
+                answers::<T>(link.connection(), &all)
+            })?;
             for (at, answer) in places.into_iter().zip(answers) {
                 let key = &keys[at];
                 let again = || self.ask(action, At::Key(key), "HMGET", (key, fields));

@@ -6,15 +6,13 @@ use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Record, Result};
-use cgi_session_kit::rows::{IS_SESSION, length};
+use cgi_session_kit::rows::{IS_SESSION, MAX_SPARE, length, make_room};
 
 use super::engine::{Row, Script};
 use super::link::{Database, Link};
 use super::lock::Locked;
 use super::state::{COUNT, COUNTED};
 
-/// At most this many sessions more than must go.
-const MAX_SPARE: u64 = 64;
 /// So many seconds a count lasts: programs without `maxSessions` do not raise it.
 const LASTS: u64 = 60;
 const ACTION: &str = "make room in";
@@ -30,14 +28,14 @@ pub(super) struct Room {
 /// Makes room for this record. One that takes the place of another under a new id needs none: the other one is a
 /// marker soon.
 pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Result<Option<Room>> {
-    let max = database.max_sessions;
+    let max = database.config.max_sessions();
     if max == 0 || record.predecessor().is_some() {
         return Ok(None);
     }
     let (table, state) = (database.table(), database.state());
     let names = format!("name IN ('{COUNT}', '{COUNTED}')");
     let known = format!("SELECT name, value FROM {state} WHERE {names}");
-    let wait = database.lock_timeout;
+    let wait = database.config.lock_timeout();
     let (mut locked, known) = database.lock(None, "maxSessions", wait, ACTION, &known)?;
     let value = |name: &str| {
         let is_it = |row: &&Row| row.text(0) == Some(name);
@@ -50,30 +48,21 @@ pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Re
     }
     let count = Script::of(&format!("SELECT count(*) FROM {table} WHERE {IS_SESSION}"));
     let answers = database.ask_on(&mut locked.link, ACTION, &count)?;
-    let count = answers
-        .row(0)
-        .map_or(0, |row| row.number(0))
-        .saturating_add(1);
-    let excess = count.saturating_sub(max);
-    let expired = format!("expires < {seconds} AND {IS_SESSION}");
-    let mut deleted = if database.keeps_expired {
-        0
-    } else {
-        delete(database, &mut locked.link, &expired, "expires", excess)?
+    let count = answers.row(0).map_or(0, |row| row.number(0));
+    let link = &mut locked.link;
+    let room = make_room(&database.config, count, now, |which, column, wanted| {
+        delete(database, link, which, column, wanted)
+    });
+    let deleted = match room {
+        Err(full @ Error::Full { .. }) => {
+            locked.release(database);
+            return Err(full);
+        }
+        room => room?,
     };
-    let left = excess.saturating_sub(deleted);
-    if left > 0 && database.refuses_when_full {
-        locked.release(database);
-        return Err(Error::Full { limit: max });
-    }
-    if left > 0 {
-        // Some more, so that not every creation has to look for one. With all sessions in use, exceed the cap by one.
-        let wanted = left.saturating_add((max / 16).min(MAX_SPARE));
-        deleted += delete(database, &mut locked.link, IS_SESSION, "used", wanted)?;
-    }
     let note = format!(
         "UPDATE {state} SET value = CASE name WHEN '{COUNT}' THEN {} ELSE {seconds} END WHERE {names}",
-        count.saturating_sub(deleted)
+        (count + 1).saturating_sub(deleted)
     );
     Ok(Some(Room { locked, note }))
 }
@@ -86,11 +75,6 @@ fn delete(
     column: &str,
     wanted: u64,
 ) -> Result<u64> {
-    let wanted = wanted.min(2 * MAX_SPARE);
-    let mut deleted = 0;
-    if wanted == 0 {
-        return Ok(deleted);
-    }
     // Some of them may be in use.
     let script = Script::of(&format!(
         "SELECT session FROM {} WHERE {which} ORDER BY {column} LIMIT {}",
@@ -98,7 +82,7 @@ fn delete(
         wanted + 2 * MAX_SPARE
     ));
     let answers = database.ask_on(link, ACTION, &script)?;
-    let mut sessions = answers.sessions();
+    let (mut deleted, mut sessions) = (0, answers.sessions());
     while deleted < wanted && !sessions.is_empty() {
         let missing = usize::try_from(wanted - deleted).unwrap_or(usize::MAX);
         let next = sessions.split_off(missing.min(sessions.len()));

@@ -50,7 +50,7 @@ pub(super) fn create(
         version: Version::first(),
         now,
     };
-    let mut backoff = Backoff::new(database.lock_timeout);
+    let mut backoff = Backoff::new(database.config.lock_timeout());
     let failure = loop {
         match new.insert()? {
             Insertion::Done(lease) => return Ok(Some(lease)),
@@ -109,9 +109,9 @@ impl New<'_> {
             self.end,
             reading::used(self.record, self.now),
             database.user(self.record.user()),
-            self.version
+            self.version.0
         );
-        let mut script = Script::new();
+        let mut script = Script::default();
         let key = database.key(session);
         // No other request sees the row before the commit, so that none can have its lock.
         let mut statements = vec![insertion, engine.lock(&key, ROW_WAIT)];
@@ -145,7 +145,7 @@ impl New<'_> {
             .is_some_and(|row| row.number(0) == 1);
         let is_whole = answers.failure.is_none();
         // Without its lock it is stored, and cannot be changed by this request.
-        let locked = (is_had && is_whole).then(|| Locked::new(link, key));
+        let locked = (is_had && is_whole).then(|| Locked { link, key });
         Ok(Insertion::Done(self.lease(locked)))
     }
 

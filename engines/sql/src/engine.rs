@@ -27,9 +27,6 @@ pub(super) trait Engine: Send + Sync {
     /// Their waiting for rows and locks ends after about `wait`. Returns the number of the first one's answer.
     fn transaction(&self, script: &mut Script, wait: Duration, statements: &[String]) -> usize;
 
-    /// The key of the lock of this name, in statements.
-    fn key(&self, name: &str) -> String;
-
     /// A statement that waits for a lock, and answers 1 when it is had. An engine that waits for a time of its own
     /// returns when that is over, and is asked again.
     fn lock(&self, key: &str, wait: Duration) -> String;
@@ -46,32 +43,26 @@ pub(super) trait Engine: Send + Sync {
         self.transaction(script, wait, &statements)
     }
 
-    /// The value 1 when the lock is had at once.
-    fn try_lock(&self, key: &str) -> String;
-
-    /// The value 1 when the connection had the lock, which ends.
-    fn unlock(&self, key: &str) -> String;
-
-    /// The value ends all locks of the connection.
-    fn unlock_all(&self) -> &'static str;
-
-    /// Asks which process or connection has a lock.
-    fn holder(&self, key: &str) -> String;
-
-    /// What stands before and behind hexadecimal digits, so that they are a text, whatever the server's settings are.
-    fn around_digits(&self) -> [&'static str; 2];
-
-    /// The server and its version, for people, from what `SELECT version()` answers.
-    fn shown(&self, version: &str) -> String;
-
-    /// Why no sessions can be kept in a server of this version.
-    fn unfit(&self, version: &str) -> Option<String>;
-
-    fn schema(&self) -> &'static Schema;
+    fn dialect(&self) -> &'static Dialect;
 }
 
-/// How the two tables are made and examined.
-pub(super) struct Schema {
+/// What a server says in its own way, and how the two tables are made and examined.
+pub(super) struct Dialect {
+    /// The key of the lock of this name, in statements.
+    pub(super) key: fn(&str) -> String,
+    /// The value 1 when the lock of a key is had at once; and when the connection had it, which ends.
+    pub(super) try_lock: fn(&str) -> String,
+    pub(super) unlock: fn(&str) -> String,
+    /// The value ends all locks of the connection.
+    pub(super) unlock_all: &'static str,
+    /// Asks which process or connection has the lock of a key.
+    pub(super) holder: fn(&str) -> String,
+    /// What stands before and behind hexadecimal digits, so that they are a text, whatever the server's settings are.
+    pub(super) around_digits: [&'static str; 2],
+    /// The server and its version, for people, from what `SELECT version()` answers.
+    pub(super) shown: fn(&str) -> String,
+    /// Why no sessions can be kept in a server of this version.
+    pub(super) unfit: fn(&str) -> Option<String>,
     /// The columns of the table of the sessions, and of the table of states.
     pub(super) sessions: &'static str,
     pub(super) states: &'static str,
@@ -101,51 +92,30 @@ pub(super) trait Connection: Send {
 /// Statements that travel together.
 #[derive(Default)]
 pub(super) struct Script {
-    text: String,
-    /// Where each statement begins.
-    beginnings: Vec<usize>,
+    pub(super) statements: Vec<String>,
 }
 
-const BETWEEN: &str = "; ";
-
 impl Script {
-    pub(super) fn new() -> Self {
-        Script::default()
-    }
-
     pub(super) fn of(statement: &str) -> Self {
-        let mut script = Script::new();
+        let mut script = Script::default();
         script.push(statement);
         script
     }
 
     /// Adds a statement and returns the number of its answer.
     pub(super) fn push(&mut self, statement: &str) -> usize {
-        if !self.beginnings.is_empty() {
-            self.text.push_str(BETWEEN);
-        }
-        self.beginnings.push(self.text.len());
-        self.text.push_str(statement);
-        self.beginnings.len() - 1
+        self.statements.push(statement.to_owned());
+        self.last()
     }
 
     /// The number of the last statement's answer.
     pub(super) fn last(&self) -> usize {
-        self.beginnings.len().saturating_sub(1)
+        self.statements.len().saturating_sub(1)
     }
 
-    /// The statements one by one.
-    #[cfg(feature = "mysql")]
-    pub(super) fn statements(&self) -> impl Iterator<Item = &str> {
-        let ends = self.beginnings.iter().skip(1);
-        let ends = ends.map(|next| next - BETWEEN.len());
-        let ends = ends.chain([self.text.len()]);
-        let parts = self.beginnings.iter().zip(ends);
-        parts.map(|(beginning, end)| &self.text[*beginning..end])
-    }
-
-    pub(super) fn text(&self) -> &str {
-        &self.text
+    /// All in one message.
+    pub(super) fn text(&self) -> String {
+        self.statements.join("; ")
     }
 }
 
@@ -165,14 +135,6 @@ pub(super) struct Answer {
 }
 
 impl Answers {
-    /// Nothing was done.
-    pub(super) fn failed(failure: Failure) -> Self {
-        Answers {
-            done: Vec::new(),
-            failure: Some(failure),
-        }
-    }
-
     /// Whether this statement was carried out.
     pub(super) fn has(&self, statement: usize) -> bool {
         self.done.len() > statement

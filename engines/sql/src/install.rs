@@ -6,7 +6,7 @@ use std::time::Duration;
 use cgi_session::{Error, Examination, Result, Uninstalled};
 use cgi_session_kit::rows::{IS_SESSION, LAST_SWEEP};
 
-use super::engine::{Answers, Schema, Script};
+use super::engine::{Answers, Script};
 use super::link::{Database, Link};
 use super::state::{self, COUNT, COUNTED, SCHEMA, VERSION, version_of};
 
@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(60);
 pub(super) fn install(database: &Database) -> Result<()> {
     let mut tables = Tables::open(database, "make the table of the sessions in")?;
     let version = tables.server()?;
-    if let Some(reason) = database.engine().unfit(&version) {
+    if let Some(reason) = (database.dialect().unfit)(&version) {
         return Err(unfit(database, reason));
     }
     let (link, action) = (Some(tables.link), tables.action);
@@ -42,21 +42,21 @@ pub(super) fn look(database: &Database) -> Examination {
 }
 
 fn examine(database: &Database, found: &mut Examination) -> Result<()> {
-    let engine = database.engine();
+    let dialect = database.dialect();
     let mut tables = Tables::open(database, "examine")?;
     let version = tables.server()?;
-    found.engine = Some(engine.shown(&version));
-    if let Some(reason) = engine.unfit(&version) {
+    found.engine = Some((dialect.shown)(&version));
+    if let Some(reason) = (dialect.unfit)(&version) {
         found.problems.push(unfit(database, reason));
     }
-    let answers = tables.ask(engine.schema().connections)?;
+    let answers = tables.ask(dialect.connections)?;
     let connections = answers.row(0).map_or(0, |row| row.number(0));
     // As many workers as a FastCGI program has by itself.
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
-    let (workers, times) = (
-        u64::try_from(workers.max(16)).unwrap_or(u64::MAX),
-        database.links_per_request,
-    );
+    let workers = u64::try_from(workers.max(16)).unwrap_or(u64::MAX);
+    // When a request gives its session another id: those of both sessions, and of the lock of its user.
+    let limit = database.config.get("maxSessionsPerUser");
+    let times = 2 + u64::from(limit.is_some_and(|limit| limit != "0"));
     if connections < times * workers {
         found.warnings.push(format!(
             "the server allows {connections} connections: let max_connections be at least {times} times the number \
@@ -87,7 +87,6 @@ fn unfit(database: &Database, reason: String) -> Error {
 struct Tables<'a> {
     database: &'a Database,
     link: Link,
-    schema: &'static Schema,
     action: &'static str,
 }
 
@@ -96,7 +95,6 @@ impl<'a> Tables<'a> {
         Ok(Tables {
             database,
             link: database.take_unchecked()?,
-            schema: database.engine().schema(),
             action,
         })
     }
@@ -120,25 +118,26 @@ impl<'a> Tables<'a> {
 
     /// The names of a table's columns; of one that is missing, none.
     fn columns(&mut self, table: &str) -> Result<Vec<String>> {
-        self.names(&(self.schema.columns_of)(table))
+        self.names(&(self.database.dialect().columns_of)(table))
     }
 
     fn make(&mut self) -> Result<()> {
         let database = self.database;
-        let (table, state) = (&database.table, format!("{}_state", database.table));
+        let (table, dialect) = (&database.table, database.dialect());
+        let state = format!("{table}_state");
         if !self.is_ours()? {
-            self.create(table, self.schema.sessions)?;
+            self.create(table, dialect.sessions)?;
         }
         if self.columns(&state)?.is_empty() {
-            self.create(&state, self.schema.states)?;
+            self.create(&state, dialect.states)?;
         }
         let answers = self.ask(&version_of(table))?;
         let found = answers.row(0).map(|row| row.number(0));
         if found.is_some_and(|found| found > VERSION) {
             return state::check(table, database.engine().address(), found);
         }
-        let present = self.names(&(self.schema.indexes_of)(table))?;
-        for (column, rows) in [("expires", ""), ("used", ""), ("user", self.schema.users)] {
+        let present = self.names(&(dialect.indexes_of)(table))?;
+        for (column, rows) in [("expires", ""), ("used", ""), ("user", dialect.users)] {
             let name = format!("{table}_{column}");
             if !present.contains(&name) {
                 let index = format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\"){rows}");
@@ -180,7 +179,7 @@ impl<'a> Tables<'a> {
                 "the table {table} has no column {column}: it belongs to another program"
             ));
         }
-        if let Some(storage_of) = self.schema.storage_of {
+        if let Some(storage_of) = database.dialect().storage_of {
             let storage = self.names(&storage_of(table))?.pop().unwrap_or_default();
             if !storage.eq_ignore_ascii_case("InnoDB") {
                 return refused(format!(

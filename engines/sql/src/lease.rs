@@ -1,12 +1,11 @@
 //! [`SqlLease`]: the lock of one session, and the changes of its row.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
-use cgi_session_kit::reading::{self, head};
+use cgi_session_kit::reading::{self, head, tell};
 
 use super::engine::{Failure, Kind, Script};
 use super::link::{Database, ROW_WAIT};
@@ -30,12 +29,6 @@ impl Version {
 
     fn count(self) -> u64 {
         self.0 >> 32
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -73,7 +66,7 @@ impl SqlLease {
 
     /// The row, as long as no other request has written it.
     fn own_row(&self) -> String {
-        let (session, version) = (self.session, self.version);
+        let (session, Version(version)) = (self.session, self.version);
         format!("session = '{session}' AND version = {version}")
     }
 
@@ -85,13 +78,14 @@ impl SqlLease {
     /// Writes a record; with the `last` one the lock is given up.
     fn save(&mut self, record: &Record, now: SystemTime, is_last: bool) -> Result<()> {
         let database = &self.database;
-        check_size(record, database.max_record_bytes)?;
+        check_size(record, database.config.max_record_bytes())?;
         let (version, end) = (self.version.next(), database.expiry.end(record, now));
         let update = self.update(&format!(
-            "record = {}, expires = {end}, used = {}, \"user\" = {}, version = {version}",
+            "record = {}, expires = {end}, used = {}, \"user\" = {}, version = {}",
             database.text(record)?,
             reading::used(record, now),
             database.user(record.user()),
+            version.0
         ));
         self.write("save a session in", update, Some(version), is_last)?;
         (self.version, self.end, self.head) = (version, end, head(record));
@@ -109,16 +103,10 @@ impl SqlLease {
     ) -> Result<()> {
         let database = &self.database;
         let mut locked = self.locked.take().ok_or(Error::LeaseLost)?;
-        let mut script = Script::new();
+        let mut script = Script::default();
         let change = (database.engine()).transaction(&mut script, ROW_WAIT, &[statement]);
         let commit = script.last();
         let unlock = is_last.then(|| script.push(&locked.unlock(database)));
-        if locked.link.is_too_long(&script) {
-            // Nothing was sent.
-            let refused = locked.link.too_long();
-            self.locked = Some(locked);
-            return Err(database.explain(action, refused));
-        }
         let mut answers = locked.link.run(&script);
         let is_read_only = |failure: &Failure| failure.kind == Kind::ReadOnly;
         if !answers.has(commit) && answers.failure.as_ref().is_some_and(is_read_only) {
@@ -194,7 +182,7 @@ impl Database {
         action: &str,
     ) -> Result<(Locked, Option<Version>)> {
         let question = self.selection_of_version(session);
-        let wait = self.lock_timeout.max(ROW_WAIT);
+        let wait = self.config.lock_timeout().max(ROW_WAIT);
         let (locked, rows) = self.lock(None, session, wait, action, &question)?;
         Ok((locked, rows.first().map(|row| Version(row.number(0)))))
     }
@@ -217,7 +205,7 @@ impl Lease for SqlLease {
         // Without its lock nothing of it can be saved, and nothing was to be: it is noted as a reader's.
         let action = "renew the time of a session in";
         if (self.write(action, update, Some(self.version), false)).is_err() {
-            self.database.renew(&self.session, self.end, end, now);
+            tell(self.database.renew(&self.session, self.end, end, now));
         }
         self.end = end;
         Ok(())

@@ -58,6 +58,7 @@ use cgi_session::{
     Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, Stored, Sweep,
     SweepReport, Uninstalled, Visitor,
 };
+use cgi_session_kit::reading::renewing;
 use cgi_session_kit::{Pool, rows as table_rows};
 
 use engine::Engine;
@@ -103,12 +104,7 @@ impl SqlStore {
             pool: Pool::new(Connector::new(Box::new(engine), config)),
             table: table.to_owned(),
             expiry: Expiry::new(config),
-            max_record_bytes: config.max_record_bytes(),
-            max_sessions: config.max_sessions(),
-            refuses_when_full: config.refuses_when_full(),
-            keeps_expired: config.keeps_expired(),
-            lock_timeout: config.lock_timeout(),
-            links_per_request: links_per_request(config),
+            config: config.clone(),
         };
         Ok(SqlStore {
             database: Arc::new(database),
@@ -116,17 +112,10 @@ impl SqlStore {
     }
 }
 
-/// So many connections a request has at once when it gives its session another id: those of both sessions, and of the
-/// lock of its user.
-fn links_per_request(config: &Config) -> u64 {
-    let limit = config.get("maxSessionsPerUser");
-    2 + u64::from(limit.is_some_and(|limit| limit != "0"))
-}
-
 impl fmt::Debug for SqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlStore")
-            .field("database", self.database.engine().address())
+            .field("database", &self.database.engine().address().to_string())
             .field("table", &self.database.table)
             .finish_non_exhaustive()
     }
@@ -140,7 +129,7 @@ impl Store for SqlStore {
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
         let database = &self.database;
-        check_size(record, database.max_record_bytes)?;
+        check_size(record, database.config.max_record_bytes())?;
         let lease = creation::create(database, session, record, now)?;
         Ok(lease.map(|lease| lease as Box<dyn Lease>))
     }
@@ -157,13 +146,10 @@ impl Store for SqlStore {
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let database = &self.database;
-        let Some((stored, end)) = database.find(session, now)? else {
-            return Ok(None);
-        };
-        if let Some(new_end) = database.expiry.renewed(&stored.record, end, now) {
-            database.renew(session, end, new_end, now);
-        }
-        Ok(Some(stored))
+        let (found, expiry) = (database.find(session, now)?, &database.expiry);
+        Ok(renewing(found, expiry, now, |end, new_end| {
+            database.renew(session, end, new_end, now)
+        }))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {

@@ -6,7 +6,7 @@ use cgi_session::store::Expiry;
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::pool::{self, Pool};
 
-use super::engine::{Answers, Connection, Engine, Failure, Kind, Script};
+use super::engine::{Answers, Connection, Dialect, Engine, Failure, Kind, Script};
 use super::state;
 
 /// An answer may take so long, however short `lockTimeout` is, and no longer, however long it is.
@@ -29,12 +29,7 @@ pub(super) struct Database {
     pub(super) pool: Pool<Connector>,
     pub(super) table: String,
     pub(super) expiry: Expiry,
-    pub(super) max_record_bytes: usize,
-    pub(super) max_sessions: u64,
-    pub(super) refuses_when_full: bool,
-    pub(super) keeps_expired: bool,
-    pub(super) lock_timeout: Duration,
-    pub(super) links_per_request: u64,
+    pub(super) config: Config,
 }
 
 /// A connection that the pool may keep.
@@ -113,10 +108,17 @@ impl Link {
         self.run_within(script, self.patience)
     }
 
-    /// Runs a script whose answers may take so long.
+    /// Runs a script whose answers may take so long. What the server would not take is not sent.
     pub(super) fn run_within(&mut self, script: &Script, patience: Duration) -> Answers {
-        if self.is_too_long(script) {
-            return Answers::failed(self.too_long());
+        let longest = self.connection.longest_script();
+        if script.text().len() > longest {
+            let cause = format!("the server takes no statement of more than {longest} bytes");
+            let hint = "nothing was stored; lower maxRecordBytes, or raise the server's max_allowed_packet";
+            let failure = Some(Failure::new(Kind::Refused, cause).with_hint(hint));
+            return Answers {
+                failure,
+                ..Answers::default()
+            };
         }
         self.connection.run(script, patience)
     }
@@ -124,19 +126,6 @@ impl Link {
     /// Ends the transaction without its changes, if there is one; `false` when the connection is of no use any more.
     pub(super) fn roll_back(&mut self) -> bool {
         self.run(&Script::of("ROLLBACK")).failure.is_none()
-    }
-
-    /// Whether the server would not take a script, so that it is not sent.
-    pub(super) fn is_too_long(&self, script: &Script) -> bool {
-        script.text().len() > self.connection.longest_script()
-    }
-
-    pub(super) fn too_long(&self) -> Failure {
-        let longest = self.connection.longest_script();
-        let cause = format!("the server takes no statement of more than {longest} bytes");
-        Failure::new(Kind::Refused, cause).with_hint(
-            "nothing was stored; lower maxRecordBytes, or raise the server's max_allowed_packet",
-        )
     }
 }
 
@@ -153,6 +142,10 @@ impl Database {
 
     pub(super) fn engine(&self) -> &dyn Engine {
         self.pool.engine().engine.as_ref()
+    }
+
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        self.engine().dialect()
     }
 
     /// A connection that worked when it was last asked.

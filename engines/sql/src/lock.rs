@@ -8,6 +8,7 @@ use cgi_session::store::has_passed;
 use cgi_session::{Result, SessionDigest, Stored};
 use cgi_session_kit::push_hex;
 use cgi_session_kit::waiting::Backoff;
+use scopeguard::guard;
 
 use super::engine::{Answers, Kind, Row, Script};
 use super::lease::{SqlLease, Version};
@@ -17,18 +18,14 @@ use super::rows::loaded;
 /// A connection that has a lock. Dropped, it is closed, which ends the lock.
 pub(super) struct Locked {
     pub(super) link: Link,
-    key: String,
+    pub(super) key: String,
 }
 
 impl Locked {
-    pub(super) fn new(link: Link, key: String) -> Self {
-        Locked { link, key }
-    }
-
     /// The statement that gives up the lock. It must not be in one transaction with a change: the lock would end
     /// before the change is to be seen.
     pub(super) fn unlock(&self, database: &Database) -> String {
-        format!("SELECT {}", database.engine().unlock(&self.key))
+        format!("SELECT {}", (database.dialect().unlock)(&self.key))
     }
 
     /// Gives the connection back after a script whose statement `unlock` has given up the lock.
@@ -56,7 +53,7 @@ impl Locked {
 impl Database {
     /// The lock of a session or of something else, as the server knows it.
     pub(super) fn key(&self, name: impl Display) -> String {
-        self.engine().key(&format!("{}/{name}", self.table))
+        (self.dialect().key)(&format!("{}/{name}", self.table))
     }
 
     /// Waits for a lock, on this connection if one is given, and asks a question once it is had.
@@ -72,7 +69,7 @@ impl Database {
         let mut backoff = Backoff::new(wait);
         loop {
             let left = backoff.left();
-            let mut script = Script::new();
+            let mut script = Script::default();
             let lock = self
                 .engine()
                 .lock_and_ask(&mut script, &key, left, question);
@@ -85,14 +82,15 @@ impl Database {
             };
             match answers.failure.take() {
                 None if answers.row(lock).is_some_and(|row| row.number(0) == 1) => {
-                    return Ok((Locked::new(used, key), answers.take_rows(lock + 1)));
+                    let locked = Locked { link: used, key };
+                    return Ok((locked, answers.take_rows(lock + 1)));
                 }
                 None => link = Some(used),
                 Some(failure) if matches!(failure.kind, Kind::Locked | Kind::Conflict) => {
                     // It may have the lock all the same: PostgreSQL tells of the end of the wait also when the lock is
                     // given at that moment. Taken once more, the lock would outlast its release.
                     let mut clear = Script::of("ROLLBACK");
-                    clear.push(&format!("SELECT {}", self.engine().unlock_all()));
+                    clear.push(&format!("SELECT {}", self.dialect().unlock_all));
                     let cleared = used.run(&clear);
                     link = cleared.failure.is_none().then_some(used);
                 }
@@ -113,27 +111,13 @@ impl Database {
     }
 
     fn holder(&self, key: &str) -> Option<String> {
-        let question = Script::of(&self.engine().holder(key));
+        let question = Script::of(&(self.dialect().holder)(key));
         let answers = self.ask("ask who has a session in", &question, Duration::ZERO);
         Some(answers.ok()?.row(0)?.text(0)?.to_owned())
     }
 }
 
-/// The lock of a user, on a connection of its own. Dropped, it is given up.
-struct UserLock {
-    database: Arc<Database>,
-    locked: Option<Locked>,
-}
-
-impl Drop for UserLock {
-    fn drop(&mut self) {
-        if let Some(locked) = self.locked.take() {
-            locked.release(&self.database);
-        }
-    }
-}
-
-/// Waits for the lock of a user. What is taken while it is held is had without waiting, or is itself held for the
+/// Waits for the lock of a user, which has a connection of its own. What is taken while it is held is had without waiting, or is itself held for the
 /// time of a creation alone, so that two that wait never wait for each other.
 pub(super) fn lock_user(
     database: &Arc<Database>,
@@ -144,10 +128,9 @@ pub(super) fn lock_user(
     push_hex(&mut name, user.as_bytes());
     let action = "count the sessions of a user in";
     let (locked, _) = database.lock(None, name, wait, action, "SELECT 1")?;
-    Ok(Box::new(UserLock {
-        database: Arc::clone(database),
-        locked: Some(locked),
-    }))
+    let database = Arc::clone(database);
+    let lock = guard(locked, move |locked| locked.release(&database));
+    Ok(Box::new(lock))
 }
 
 /// Waits for a session's lock and loads what is stored.
@@ -170,12 +153,12 @@ pub(super) fn lock(
     let version = Version(row.number(3));
     let loaded = loaded(row, 0);
     let end = loaded.end;
-    if has_passed(end, now) && database.keeps_expired {
+    if has_passed(end, now) && database.config.keeps_expired() {
         locked.release(database);
         return Ok(None);
     }
     if has_passed(end, now) {
-        let mut script = Script::new();
+        let mut script = Script::default();
         let deletion = database.deletion(session);
         (database.engine()).transaction(&mut script, ROW_WAIT, &[deletion]);
         let unlock = script.push(&locked.unlock(database));

@@ -13,7 +13,7 @@ use mysql_async::{Opts, OptsBuilder};
 
 use super::SqlStore;
 use super::address::{Address, Place, Scheme};
-use super::engine::{Connection, Engine, Failure, Schema, Script};
+use super::engine::{Connection, Dialect, Engine, Failure, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
@@ -116,10 +116,6 @@ impl Engine for Mysql {
         first
     }
 
-    fn key(&self, name: &str) -> String {
-        format!("SHA1(CONCAT(DATABASE(), '/{name}'))")
-    }
-
     fn lock(&self, key: &str, wait: Duration) -> String {
         format!("SELECT GET_LOCK({key}, {})", u8::from(wait >= SECOND))
     }
@@ -137,44 +133,28 @@ impl Engine for Mysql {
         lock
     }
 
-    fn try_lock(&self, key: &str) -> String {
-        format!("GET_LOCK({key}, 0)")
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
     }
+}
 
-    fn unlock(&self, key: &str) -> String {
-        format!("RELEASE_LOCK({key})")
-    }
-
-    fn unlock_all(&self) -> &'static str {
-        "RELEASE_ALL_LOCKS()"
-    }
-
-    fn holder(&self, key: &str) -> String {
+const DIALECT: Dialect = Dialect {
+    key: |name| format!("SHA1(CONCAT(DATABASE(), '/{name}'))"),
+    try_lock: |key| format!("GET_LOCK({key}, 0)"),
+    unlock: |key| format!("RELEASE_LOCK({key})"),
+    unlock_all: "RELEASE_ALL_LOCKS()",
+    holder: |key| {
         format!(
             "SELECT CONCAT('connection ', id, ' from ', host) FROM information_schema.processlist \
              WHERE id = IS_USED_LOCK({key})"
         )
-    }
-
-    fn around_digits(&self) -> [&'static str; 2] {
-        ["_utf8mb4 X'", "'"]
-    }
-
-    fn shown(&self, version: &str) -> String {
+    },
+    around_digits: ["_utf8mb4 X'", "'"],
+    shown: |version| {
         let number = version.split('-').next().unwrap_or_default();
         format!("{} {number}", name_of(version))
-    }
-
-    fn unfit(&self, version: &str) -> Option<String> {
-        unfit(version)
-    }
-
-    fn schema(&self) -> &'static Schema {
-        &TABLES
-    }
-}
-
-const TABLES: Schema = Schema {
+    },
+    unfit,
     sessions: "(session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
                record longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, expires bigint NOT NULL, \
                used bigint NOT NULL, \"user\" varbinary(1020), version bigint NOT NULL DEFAULT 0) ENGINE=InnoDB",
@@ -255,14 +235,7 @@ mod tests {
                 "{reason}"
             );
         }
-        for new in [
-            "8.0.36",
-            "8.4.3",
-            "9.1.0",
-            "10.6.1-MariaDB",
-            "10.11.19-MariaDB-0+deb12u1",
-            "11.4.2-MariaDB",
-        ] {
+        for new in ["8.0.36", "9.1.0", "10.6.1-MariaDB", "11.4.2-MariaDB"] {
             assert_eq!(unfit(new), None);
         }
     }

@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::SqlStore;
 use super::address::{Address, Place, Scheme};
-use super::engine::{Connection, Engine, Failure, Schema, Script};
+use super::engine::{Connection, Dialect, Engine, Failure, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
@@ -172,57 +172,34 @@ impl Engine for Postgres {
         first
     }
 
-    fn key(&self, name: &str) -> String {
-        format!("hashtextextended(concat(current_schema(), '/{name}'), 0)")
-    }
-
     fn lock(&self, key: &str, wait: Duration) -> String {
         if wait.is_zero() {
-            return format!("SELECT {}", self.try_lock(key));
+            return format!("SELECT {}", (DIALECT.try_lock)(key));
         }
         format!("SELECT 1 FROM pg_advisory_lock({key})")
     }
 
-    fn try_lock(&self, key: &str) -> String {
-        format!("CAST(pg_try_advisory_lock({key}) AS int)")
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
     }
+}
 
-    fn unlock(&self, key: &str) -> String {
-        format!("CAST(pg_advisory_unlock({key}) AS int)")
-    }
-
-    fn unlock_all(&self) -> &'static str {
-        "pg_advisory_unlock_all()"
-    }
-
-    fn holder(&self, key: &str) -> String {
+const DIALECT: Dialect = Dialect {
+    key: |name| format!("hashtextextended(concat(current_schema(), '/{name}'), 0)"),
+    try_lock: |key| format!("CAST(pg_try_advisory_lock({key}) AS int)"),
+    unlock: |key| format!("CAST(pg_advisory_unlock({key}) AS int)"),
+    unlock_all: "pg_advisory_unlock_all()",
+    holder: |key| {
         format!(
             "SELECT replace(application_name, '{NAME}', '') FROM pg_stat_activity JOIN pg_locks USING (pid) \
              WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND CAST(classid AS bigint) << 32 | CAST(objid AS bigint) = {key}"
         )
-    }
-
-    fn around_digits(&self) -> [&'static str; 2] {
-        ["convert_from(decode('", "', 'hex'), 'UTF8')"]
-    }
-
-    fn shown(&self, version: &str) -> String {
-        let words: Vec<_> = version.split(' ').take(2).collect();
-        words.join(" ")
-    }
-
-    fn unfit(&self, version: &str) -> Option<String> {
-        unfit(version)
-    }
-
-    fn schema(&self) -> &'static Schema {
-        &TABLES
-    }
-}
-
-const TABLES: Schema = Schema {
+    },
+    around_digits: ["convert_from(decode('", "', 'hex'), 'UTF8')"],
+    shown: |version| version.split(' ').take(2).collect::<Vec<_>>().join(" "),
+    unfit,
     sessions: "(session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, expires bigint NOT NULL, \
                used bigint NOT NULL, \"user\" text, version bigint NOT NULL DEFAULT 0)",
     states: "(name varchar(64) NOT NULL PRIMARY KEY, value bigint NOT NULL)",

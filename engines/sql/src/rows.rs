@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::unix_seconds;
-use cgi_session::{Error, Record, Result, SessionDigest, Stored};
+use cgi_session::{Record, Result, SessionDigest, Stored};
 use cgi_session_kit::push_hex;
 use cgi_session_kit::reading::{self, Loaded};
 use cgi_session_kit::rows::PAGE;
@@ -65,20 +65,23 @@ impl Database {
 
     /// Notes that a session was read, unless another request has noted or written something meanwhile, or
     /// is about to: a reader waits for nothing.
-    pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
+    pub(super) fn renew(
+        &self,
+        session: &SessionDigest,
+        end: u64,
+        new_end: u64,
+        now: SystemTime,
+    ) -> Result<()> {
         let update = format!(
             "UPDATE {} SET expires = {new_end}, used = {} \
              WHERE session = '{session}' AND expires = {end}",
             self.table(),
             unix_seconds(now)
         );
-        let mut script = Script::new();
+        let mut script = Script::default();
         (self.engine()).transaction(&mut script, Duration::ZERO, &[update]);
-        match self.ask("renew the time of a session in", &script, Duration::ZERO) {
-            Ok(_) | Err(Error::Busy { .. }) => {}
-            // What was read is right all the same.
-            Err(error) => log::warn!("{}", error.one_line()),
-        }
+        let action = "renew the time of a session in";
+        self.ask(action, &script, Duration::ZERO).map(drop)
     }
 
     /// Shows whose write is in a row.
@@ -101,7 +104,7 @@ impl Database {
 
     /// A text as a literal that it cannot break out of.
     fn literal(&self, text: &str) -> String {
-        let [before, behind] = self.engine().around_digits();
+        let [before, behind] = self.dialect().around_digits;
         let mut literal = String::with_capacity(2 * text.len() + before.len() + behind.len());
         literal.push_str(before);
         push_hex(&mut literal, text.as_bytes());
@@ -129,12 +132,12 @@ impl Database {
         sessions: &[SessionDigest],
         condition: Option<&str>,
     ) -> Result<Vec<SessionDigest>> {
-        let engine = self.engine();
+        let dialect = self.dialect();
         let columns = |sessions: &[SessionDigest], of: &dyn Fn(&str) -> String| {
             let columns = sessions.iter().map(|session| of(&self.key(session)));
             format!("SELECT {}", columns.collect::<Vec<_>>().join(", "))
         };
-        let tries = columns(sessions, &|key| engine.try_lock(key));
+        let tries = columns(sessions, &|key| (dialect.try_lock)(key));
         let answers = self.ask_on(link, action, &Script::of(&tries))?;
         let is_had = |at| answers.row(0).is_some_and(|row| row.number(at) == 1);
         let had = sessions.iter().enumerate().filter(|(at, _)| is_had(*at));
@@ -146,10 +149,11 @@ impl Database {
             let one = |session| format!("{} AND {condition}", self.deletion(session));
             had.iter().map(one).collect::<Vec<_>>()
         };
-        let mut script = Script::new();
-        let first = condition
-            .map(|condition| engine.transaction(&mut script, ROW_WAIT, &deletion(condition)));
-        let unlock = columns(&had, &|key| engine.unlock(key));
+        let mut script = Script::default();
+        let first = condition.map(|condition| {
+            (self.engine()).transaction(&mut script, ROW_WAIT, &deletion(condition))
+        });
+        let unlock = columns(&had, &|key| (dialect.unlock)(key));
         script.push(&unlock);
         let mut answers = link.run(&script);
         match answers.failure.take() {

@@ -21,11 +21,11 @@ pub(super) const NEW: &str = "-new";
 /// The database and its open connections.
 #[derive(Debug)]
 pub(super) struct Database {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Our user, who must own the file.
     uid: u32,
     is_durable: bool,
-    busy_timeout: Duration,
+    pub(super) busy_timeout: Duration,
     idle: Mutex<Vec<Opened>>,
 }
 
@@ -49,10 +49,6 @@ impl Database {
             busy_timeout: config.lock_timeout().min(MAX_WAIT),
             idle: Mutex::default(),
         }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(super) fn shown(&self) -> Display<'_> {

@@ -40,18 +40,17 @@ fn make(shared: &Shared) -> Result<Opened> {
     let database = &shared.database;
     let failed = |error| database.explain("make the table of the sessions in", error);
     // Two that change to WAL mode at once would disturb each other in spite of the busy timeout.
-    let _lock = shared.locks.take(SCHEMA_LOCK, shared.lock_timeout)?;
+    let _lock = shared
+        .locks
+        .take(SCHEMA_LOCK, shared.config.lock_timeout())?;
     database.make_file()?;
     let Some(mut opened) = database.open_existing()? else {
         let gone = std::io::ErrorKind::NotFound.into();
-        return Err(Error::io("cannot open the database", database.path(), gone));
+        return Err(Error::io("cannot open the database", &database.path, gone));
     };
-    let mode = log_ahead(&opened.connection, shared.lock_timeout).map_err(failed)?;
+    let mode = log_ahead(&opened.connection, shared.config.lock_timeout()).map_err(failed)?;
     if !mode.eq_ignore_ascii_case("wal") {
-        let action = format!(
-            "cannot change {} to write-ahead logging",
-            database.path().display()
-        );
+        let action = format!("cannot change {} to write-ahead logging", database.shown());
         return Err(
             Error::store(action, format!("its journal mode stays {mode}"))
                 .with_hint("the database must lie on a local file system"),
@@ -92,23 +91,17 @@ fn log_ahead(connection: &Connection, wait: Duration) -> rusqlite::Result<String
 
 /// Makes the database and its table.
 pub(super) fn install(shared: &Shared) -> Vec<Error> {
-    match make(shared) {
-        Ok(opened) => {
-            shared.database.keep(opened);
-            Vec::new()
-        }
-        Err(error) => vec![error],
-    }
+    let made = make(shared).map(|opened| shared.database.keep(opened));
+    made.err().into_iter().collect()
 }
 
 /// Removes the table, the locks and, if nothing else is in it, the database.
 pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     let mut done = Uninstalled::default();
-    for remove in [remove_table, remove_locks] {
-        if let Err(error) = remove(shared, &mut done) {
-            done.errors.push(error);
-        }
-    }
+    let removed = remove_table(shared, &mut done);
+    let locks = shared.locks.uninstall(&mut done);
+    done.errors
+        .extend(removed.err().into_iter().chain(locks.err()));
     done
 }
 
@@ -121,7 +114,9 @@ fn remove_table(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
     let Some(mut opened) = shared.database.open_existing()? else {
         return Ok(());
     };
-    let _lock = shared.locks.take(SCHEMA_LOCK, shared.lock_timeout)?;
+    let _lock = shared
+        .locks
+        .take(SCHEMA_LOCK, shared.config.lock_timeout())?;
     let table = &shared.table;
     let has_table = has_table(shared, &opened)?;
     let transaction = database::begin(&mut opened).map_err(failed)?;
@@ -131,8 +126,8 @@ fn remove_table(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
         done.sessions = count.map_err(failed)?;
     }
     let sql = format!("DROP TABLE IF EXISTS \"{table}\"; DROP TABLE IF EXISTS \"{table}_state\";");
-    let removed = transaction.execute_batch(&sql);
-    removed
+    let done_so = transaction.execute_batch(&sql);
+    done_so
         .and_then(|()| transaction.commit())
         .map_err(failed)?;
     let foreign = other_tables(&opened).map_err(failed)?;
@@ -159,7 +154,7 @@ fn other_tables(opened: &Opened) -> rusqlite::Result<Vec<String>> {
 fn remove_files(shared: &Shared) -> Result<()> {
     shared.database.close();
     for suffix in ["", "-wal", "-shm", database::NEW] {
-        let mut path = shared.database.path().as_os_str().to_owned();
+        let mut path = shared.database.path.as_os_str().to_owned();
         path.push(suffix);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -169,8 +164,4 @@ fn remove_files(shared: &Shared) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn remove_locks(shared: &Shared, done: &mut Uninstalled) -> Result<()> {
-    shared.locks.uninstall(done)
 }

@@ -12,25 +12,38 @@ use super::Shared;
 
 /// The lock of one session.
 pub(super) struct SqliteLease {
-    pub(super) shared: Arc<Shared>,
-    pub(super) session: SessionDigest,
+    shared: Arc<Shared>,
+    session: SessionDigest,
     /// The times of the record, without its values.
-    pub(super) head: Record,
-    pub(super) end: u64,
-    pub(super) _lock: SessionLock,
+    head: Record,
+    end: u64,
+    _lock: SessionLock,
 }
 
 impl SqliteLease {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        session: &SessionDigest,
+        record: &Record,
+        end: u64,
+        lock: SessionLock,
+    ) -> Self {
+        SqliteLease {
+            shared: Arc::clone(shared),
+            session: *session,
+            head: head(record),
+            end,
+            _lock: lock,
+        }
+    }
+
     /// Changes the row, if it is still there.
     fn update(&self, action: &str, columns: &str, values: &[&dyn rusqlite::ToSql]) -> Result<bool> {
         let sql = format!(
             "UPDATE \"{}\" SET {columns} WHERE session = ?1",
             self.shared.table
         );
-        let rows = self
-            .shared
-            .with_table(action, |connection| connection.execute(&sql, values))?;
-        Ok(rows == Some(1))
+        Ok(self.shared.execute(action, &sql, values)? == 1)
     }
 
     /// No other request has its lock, so that it was no other session that took its place.
@@ -38,7 +51,7 @@ impl SqliteLease {
         log::warn!(
             "the session {} was lost in {} while it was in use: somebody deleted it by hand",
             self.session,
-            self.shared.database.path().display()
+            self.shared.database.shown()
         );
         Error::LeaseLost
     }
@@ -46,7 +59,7 @@ impl SqliteLease {
 
 impl Lease for SqliteLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        check_size(record, self.shared.max_record_bytes)?;
+        check_size(record, self.shared.config.max_record_bytes())?;
         let end = self.shared.expiry.end(record, now);
         let used = reading::used(record, now);
         let text = reading::text(record, &self.shared.database.shown())?;

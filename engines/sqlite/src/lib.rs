@@ -28,7 +28,7 @@ use cgi_session::{
 };
 use rusqlite::params;
 
-use cgi_session_kit::reading::head;
+use cgi_session_kit::reading::renewing;
 use cgi_session_kit::rows::{digests, for_each};
 
 use database::Database;
@@ -66,11 +66,7 @@ struct Shared {
     table: String,
     locks: SessionLocks,
     expiry: Expiry,
-    max_record_bytes: usize,
-    max_sessions: u64,
-    refuses_when_full: bool,
-    keeps_expired: bool,
-    lock_timeout: Duration,
+    config: Config,
 }
 
 impl SqliteStore {
@@ -88,11 +84,7 @@ impl SqliteStore {
             table: config.table().to_owned(),
             locks: SessionLocks::new(Path::new(&locks)),
             expiry: Expiry::new(config),
-            max_record_bytes: config.max_record_bytes(),
-            max_sessions: config.max_sessions(),
-            refuses_when_full: config.refuses_when_full(),
-            keeps_expired: config.keeps_expired(),
-            lock_timeout: config.lock_timeout(),
+            config: config.clone(),
         };
         Ok(SqliteStore {
             shared: Arc::new(shared),
@@ -102,7 +94,7 @@ impl SqliteStore {
     /// The database's file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.shared.database.path()
+        &self.shared.database.path
     }
 }
 
@@ -114,7 +106,7 @@ impl Store for SqliteStore {
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
         let shared = &self.shared;
-        check_size(record, shared.max_record_bytes)?;
+        check_size(record, shared.config.max_record_bytes())?;
         let Some(lock) = shared.locks.try_take(session.as_str())? else {
             // The holder of its lock has the session.
             return Ok(None);
@@ -123,13 +115,8 @@ impl Store for SqliteStore {
         if !shared.insert(session, record, end, now)? {
             return Ok(None);
         }
-        Ok(Some(Box::new(SqliteLease {
-            shared: Arc::clone(shared),
-            session: *session,
-            head: head(record),
-            end,
-            _lock: lock,
-        })))
+        let lease = SqliteLease::new(shared, session, record, end, lock);
+        Ok(Some(Box::new(lease)))
     }
 
     fn lock(
@@ -148,7 +135,7 @@ impl Store for SqliteStore {
             return Ok(None);
         };
         if has_passed(loaded.end, now) {
-            if !shared.keeps_expired {
+            if !shared.config.keeps_expired() {
                 shared.delete(session)?;
             }
             return Ok(None);
@@ -157,25 +144,16 @@ impl Store for SqliteStore {
         let Some((stored, end)) = loaded.live(session, &place, now)? else {
             return Ok(None);
         };
-        let lease = SqliteLease {
-            shared: Arc::clone(shared),
-            session: *session,
-            head: head(&stored.record),
-            end,
-            _lock: lock,
-        };
+        let lease = SqliteLease::new(shared, session, &stored.record, end, lock);
         Ok(Some((stored, Box::new(lease))))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let shared = &self.shared;
-        let Some((stored, end)) = shared.find(session, now)? else {
-            return Ok(None);
-        };
-        if let Some(new_end) = shared.expiry.renewed(&stored.record, end, now) {
-            shared.renew(session, end, new_end, now);
-        }
-        Ok(Some(stored))
+        let (found, expiry) = (shared.find(session, now)?, &shared.expiry);
+        Ok(renewing(found, expiry, now, |end, new_end| {
+            shared.renew(session, end, new_end, now)
+        }))
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
@@ -207,12 +185,9 @@ impl Store for SqliteStore {
             "SELECT session FROM \"{}\" WHERE user = ?1 AND expires >= ?2",
             shared.table
         );
-        let found = shared.with_table("list the sessions in", |connection| {
-            let mut statement = connection.prepare(&sql)?;
-            let names = statement.query_map(params![user, unix_seconds(now)], |row| row.get(0))?;
-            names.collect::<rusqlite::Result<Vec<String>>>()
-        })?;
-        Ok(digests(found.unwrap_or_default()).collect())
+        let (action, values) = ("list the sessions in", params![user, unix_seconds(now)]);
+        let names: Vec<String> = shared.query(action, &sql, values, |row| row.get(0))?;
+        Ok(digests(names).collect())
     }
 
     fn locks_users(&self) -> bool {

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::unix_seconds;
-use cgi_session::{Error, Record, Result, SessionDigest, Stored};
+use cgi_session::{Record, Result, SessionDigest, Stored};
 use cgi_session_kit::reading;
 use cgi_session_kit::reading::Loaded;
 use cgi_session_kit::rows::PAGE;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Params, Row, params};
 
 use super::{Shared, cap, database, install};
 
@@ -60,25 +60,40 @@ impl Shared {
         }
     }
 
+    /// What a query finds.
+    pub(super) fn query<T>(
+        &self,
+        action: &str,
+        sql: &str,
+        values: impl Params,
+        understand: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let found = self.with_table(action, |connection| {
+            let mut statement = connection.prepare(sql)?;
+            statement.query_map(values, understand)?.collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Changes rows, and returns how many.
+    pub(super) fn execute(&self, action: &str, sql: &str, values: impl Params) -> Result<usize> {
+        let changed = self.with_table(action, |connection| connection.execute(sql, values))?;
+        Ok(changed.unwrap_or_default())
+    }
+
     pub(super) fn contains(&self, session: &SessionDigest) -> Result<bool> {
         let sql = format!("SELECT 1 FROM \"{}\" WHERE session = ?1", self.table);
-        let found = self.with_table("read a session in", |connection| {
-            let found = connection.query_row(&sql, [session.as_str()], |_| Ok(()));
-            found.optional()
-        })?;
-        Ok(found.flatten().is_some())
+        let (action, values) = ("read a session in", [session.as_str()]);
+        Ok(!self.query(action, &sql, values, |_| Ok(()))?.is_empty())
     }
 
     pub(super) fn load(&self, session: &SessionDigest) -> Result<Option<Loaded>> {
-        let sql = format!(
-            "SELECT record, expires, used FROM \"{}\" WHERE session = ?1",
-            self.table
-        );
-        let loaded = self.with_table("read a session in", |connection| {
-            let row = connection.query_row(&sql, [session.as_str()], |row| loaded(row, 0));
-            row.optional()
-        })?;
-        Ok(loaded.flatten())
+        let table = &self.table;
+        let sql = format!("SELECT record, expires, used FROM \"{table}\" WHERE session = ?1");
+        let (action, values) = ("read a session in", [session.as_str()]);
+        Ok(self
+            .query(action, &sql, values, |row| loaded(row, 0))?
+            .pop())
     }
 
     /// A live session and its end.
@@ -99,14 +114,10 @@ impl Shared {
              WHERE session > ?1 AND expires >= ?2 ORDER BY session LIMIT {PAGE}",
             self.table
         );
-        let page = self.with_table("list the sessions in", |connection| {
-            let mut statement = connection.prepare(&sql)?;
-            let rows = statement.query_map(params![after, unix_seconds(now)], |row| {
-                Ok((row.get(0)?, loaded(row, 1)?))
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        Ok(page.unwrap_or_default())
+        let values = params![after, unix_seconds(now)];
+        self.query("list the sessions in", &sql, values, |row| {
+            Ok((row.get(0)?, loaded(row, 1)?))
+        })
     }
 
     /// Stores the first record of a session whose lock we have; `false` when there is one already.
@@ -144,15 +155,19 @@ impl Shared {
 
     pub(super) fn delete(&self, session: &SessionDigest) -> Result<()> {
         let sql = format!("DELETE FROM \"{}\" WHERE session = ?1", self.table);
-        let deleted = self.with_table("delete a session in", |connection| {
-            connection.execute(&sql, [session.as_str()])
-        });
-        deleted.map(|_| ())
+        let deleted = self.execute("delete a session in", &sql, [session.as_str()]);
+        deleted.map(drop)
     }
 
     /// Notes that a session was read, unless another request has noted or written something meanwhile, or
     /// is about to: a reader never waits.
-    pub(super) fn renew(&self, session: &SessionDigest, end: u64, new_end: u64, now: SystemTime) {
+    pub(super) fn renew(
+        &self,
+        session: &SessionDigest,
+        end: u64,
+        new_end: u64,
+        now: SystemTime,
+    ) -> Result<()> {
         let sql = format!(
             "UPDATE \"{}\" SET expires = ?3, used = ?4 WHERE session = ?1 AND expires = ?2",
             self.table
@@ -161,13 +176,9 @@ impl Shared {
         let renewed = self.with_table("renew the time of a session in", |connection| {
             connection.busy_timeout(Duration::ZERO)?;
             let renewed = connection.execute(&sql, values);
-            connection.busy_timeout(self.lock_timeout)?;
+            connection.busy_timeout(self.database.busy_timeout)?;
             renewed
         });
-        match renewed {
-            Ok(_) | Err(Error::Busy { .. }) => {}
-            // What was read is right all the same.
-            Err(error) => log::warn!("{}", error.one_line()),
-        }
+        renewed.map(drop)
     }
 }

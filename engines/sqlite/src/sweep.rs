@@ -6,7 +6,7 @@ use cgi_session::store::{age_of_sweep, unix_seconds};
 use cgi_session::{Result, SessionDigest, Sweep, SweepReport};
 use cgi_session_kit::reading::time;
 use cgi_session_kit::rows::{BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired};
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 
 use super::{Shared, database};
 
@@ -42,15 +42,10 @@ pub(super) fn run(shared: &Shared, sweep: &Sweep<'_>, now: SystemTime) -> Result
 
 /// How long ago the last clean-up ended.
 pub(super) fn last(shared: &Shared, now: SystemTime) -> Option<Duration> {
-    let sql = format!(
-        "SELECT value FROM \"{}_state\" WHERE name = ?1",
-        shared.table
-    );
-    let ended = shared.with_table("read", |connection| {
-        let ended = connection.query_row(&sql, [LAST_SWEEP], |row| row.get::<_, u64>(0));
-        ended.optional()
-    });
-    age_of_sweep(time(ended.ok()???), now)
+    let table = &shared.table;
+    let sql = format!("SELECT value FROM \"{table}_state\" WHERE name = ?1");
+    let ended = shared.query("read", &sql, [LAST_SWEEP], |row| row.get(0));
+    age_of_sweep(time(ended.ok()?.pop()?), now)
 }
 
 fn note(shared: &Shared, now: SystemTime) -> Result<()> {
@@ -59,10 +54,9 @@ fn note(shared: &Shared, now: SystemTime) -> Result<()> {
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         shared.table
     );
-    let noted = shared.with_table("note the clean-up in", |connection| {
-        connection.execute(&sql, params![LAST_SWEEP, unix_seconds(now)])
-    });
-    noted.map(|_| ())
+    let values = params![LAST_SWEEP, unix_seconds(now)];
+    let noted = shared.execute("note the clean-up in", &sql, values);
+    noted.map(drop)
 }
 
 /// The table of a clean-up at this time. While a batch is deleted no other connection can write.
@@ -80,22 +74,18 @@ impl Table for Rows<'_> {
              ORDER BY expires, session LIMIT {BATCH}",
             self.shared.table
         );
-        let found = self
-            .shared
-            .with_table("look for expired sessions in", |connection| {
-                let mut statement = connection.prepare(&sql)?;
-                let rows =
-                    statement.query_map(params![end, name, unix_seconds(self.now)], |row| {
-                        Ok(Candidate {
-                            name: row.get(0)?,
-                            end: row.get(1)?,
-                            used: row.get(2)?,
-                            bytes: row.get(3)?,
-                        })
-                    })?;
-                rows.collect::<rusqlite::Result<Vec<_>>>()
-            })?;
-        Ok(found.unwrap_or_default())
+        let (action, values) = (
+            "look for expired sessions in",
+            params![end, name, unix_seconds(self.now)],
+        );
+        self.shared.query(action, &sql, values, |row| {
+            Ok(Candidate {
+                name: row.get(0)?,
+                end: row.get(1)?,
+                used: row.get(2)?,
+                bytes: row.get(3)?,
+            })
+        })
     }
 
     fn count_live(&mut self) -> Result<u64> {
@@ -103,12 +93,9 @@ impl Table for Rows<'_> {
             "SELECT count(*) FROM \"{}\" WHERE expires >= ?1 AND {IS_SESSION}",
             self.shared.table
         );
-        let count = self
-            .shared
-            .with_table("count the sessions in", |connection| {
-                connection.query_row(&sql, [unix_seconds(self.now)], |row| row.get(0))
-            })?;
-        Ok(count.unwrap_or_default())
+        let (action, values) = ("count the sessions in", [unix_seconds(self.now)]);
+        let count: Vec<u64> = (self.shared).query(action, &sql, values, |row| row.get(0))?;
+        Ok(count.into_iter().sum())
     }
 
     fn delete(&mut self, sessions: &[SessionDigest]) -> Result<Vec<SessionDigest>> {

@@ -79,11 +79,11 @@ impl Connection for Wire {
         let is_node = self.is_node;
         let asked = self.driver.run(patience, async {
             if !is_node {
-                return ask(connection, script.text(), &mut answers).await;
+                return ask(connection, &script.text(), &mut answers).await;
             }
             // A node can acknowledge a COMMIT that another node's has overruled, if it was sent together
             // with its UPDATE (seen with MariaDB 10.11); sent alone, it fails as it should.
-            for statement in script.statements() {
+            for statement in &script.statements {
                 ask(connection, statement, &mut answers).await?;
             }
             Ok(())

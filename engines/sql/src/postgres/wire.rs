@@ -56,7 +56,8 @@ impl Wire {
 impl Connection for Wire {
     fn run(&mut self, script: &Script, patience: Duration) -> Answers {
         let mut answers = Answers::default();
-        let asking = ask(&self.client, script.text(), &mut answers);
+        let text = script.text();
+        let asking = ask(&self.client, &text, &mut answers);
         answers.failure = match self.driver.run(patience, asking) {
             Some(Ok(())) => None,
             Some(Err(error)) if error.is_closed() => {
