@@ -333,6 +333,17 @@ fn foreign_and_damaged_files_are_warnings() {
 }
 
 #[test]
+fn sessions_of_another_value_of_shards_are_a_warning() {
+    let site = Site::new();
+    site.session();
+    assert!(findings(&site, &[], "shards").is_empty());
+    fs::create_dir(site.directory.join("a1")).unwrap();
+    site.file(&format!("a1/{}", session_name()));
+    let found = finds(&site, &[], "shards", "warning", "cgi-session copy");
+    assert!(found["text"].as_str().unwrap().contains("1 file (a1/"));
+}
+
+#[test]
 fn a_link_with_a_sessions_name_is_a_problem() {
     let site = Site::new();
     symlink("/etc/hostname", site.directory.join(session_name())).unwrap();

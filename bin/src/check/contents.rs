@@ -23,7 +23,10 @@ pub(super) fn check(
     found: &mut Findings,
 ) -> Result<()> {
     let now = SystemTime::now();
-    let mut contents = Contents::default();
+    let mut contents = Contents {
+        is_sharded: config.get("shards").is_some_and(|shards| shards != "1"),
+        ..Contents::default()
+    };
     contents.add_directory(path, "", account);
     let sessions = counted(contents.sessions, "session file");
     found.add(Finding::fine("sessions", sessions));
@@ -38,7 +41,10 @@ pub(super) fn check(
 /// What was counted in the directory.
 #[derive(Default)]
 struct Contents {
+    is_sharded: bool,
     sessions: u64,
+    /// Sessions where the other value of `shards` has them.
+    misplaced: Examples,
     oldest: Option<SystemTime>,
     foreign: Examples,
     damaged: Examples,
@@ -63,13 +69,9 @@ impl Examples {
 
     /// `5 files (a, b, c ...)`
     fn said(&self) -> String {
-        let more = if self.names.len() < EXAMPLES || self.number == 3 {
-            ""
-        } else {
-            " ..."
-        };
-        let names = self.names.join(", ");
-        format!("{} ({names}{more})", counted(self.number, "file"))
+        let (files, names) = (counted(self.number, "file"), self.names.join(", "));
+        let has_more = self.number > self.names.len() as u64;
+        format!("{files} ({names}{})", if has_more { " ..." } else { "" })
     }
 }
 
@@ -104,6 +106,9 @@ impl Contents {
             Kind::Session if stat.mtime() == 0 => {}
             Kind::Session => {
                 self.sessions += 1;
+                if prefix.is_empty() == self.is_sharded {
+                    self.misplaced.add(&shown);
+                }
                 let modified = stat.modified().ok();
                 self.oldest = [self.oldest, modified].into_iter().flatten().min();
             }
@@ -131,6 +136,15 @@ impl Contents {
             );
             let remedy = format!("find {} -name '*.json' ! -type f -ls", shell_word(path));
             found.add(Finding::problem("irregular", text).at(path).remedy(remedy));
+        }
+        if self.misplaced.number > 0 {
+            let text = format!(
+                "{shown} holds {} that no program finds: they were made with another value of shards",
+                self.misplaced.said()
+            );
+            let remedy = "set shards as it was, and change it for a new directory alone, by cgi-session copy";
+            let finding = Finding::warning("shards", text).at(path);
+            found.add(finding.remedy(remedy.to_owned()));
         }
         if self.damaged.number > 0 {
             let text = format!(

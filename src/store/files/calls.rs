@@ -75,13 +75,12 @@ pub(in crate::store) fn make_directory(
 /// Gives the owner of a file that was just made the rights that the umask took. The first file tells for all.
 pub(in crate::store) fn grant(file: &OwnedFd) -> rustix::io::Result<()> {
     const RIGHTS: Mode = Mode::RUSR.union(Mode::WUSR);
-    static HAS_ALL: OnceLock<bool> = OnceLock::new();
-    let found = || stat(file).map(|stat| Mode::from_raw_mode(stat.st_mode).contains(RIGHTS));
-    let has_all = HAS_ALL.get().map_or_else(found, |has_all| Ok(*has_all))?;
-    if !HAS_ALL.get_or_init(|| has_all) {
-        retry_on_intr(|| rustix::fs::fchmod(file, RIGHTS))?;
+    static ARE_LEFT: OnceLock<bool> = OnceLock::new();
+    let has_all = |stat: Stat| Mode::from_raw_mode(stat.st_mode).contains(RIGHTS);
+    if *ARE_LEFT.get_or_init(|| stat(file).is_ok_and(has_all)) {
+        return Ok(());
     }
-    Ok(())
+    retry_on_intr(|| rustix::fs::fchmod(file, RIGHTS))
 }
 
 /// What an open file is.
