@@ -584,22 +584,14 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_from_rubbish() {
-        let read = |text: &str| Record::from_json(text.into()).unwrap_err();
-        let later = read(r#"{"v":2,"anything":true}"#);
-        assert_eq!(later, RecordError::LaterVersion(2));
+    fn what_is_no_json_or_has_a_member_twice_is_no_record() {
         for text in [
             r#"{"v":1,"created":5,"values":}x{}}"#,
-            "",
-            "[]",
-            "null",
-            r#"{"v":1}"#,
-            r#"{"v":1,"created":-1,"values":{}}"#,
-            r#"{"v":1,"created":1,"values":[]}"#,
             r#"{"v":1,"created":01,"values":{}}"#,
             r#"{"v":1,"created":1,"user":"a","user":"b","values":{}}"#,
         ] {
-            assert!(matches!(read(text), RecordError::Malformed(_)), "{text}");
+            let read = Record::from_json(text.into());
+            assert!(matches!(read, Err(RecordError::Malformed(_))), "{text}");
         }
     }
 }

@@ -345,12 +345,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_not_read() {
-        assert!(read(br#"{"":{"a":1,"a":2}}"#, "").is_err());
-        assert!(read(br#"{"":{},"":{"a":2}}"#, "").is_err());
-    }
-
-    #[test]
     fn an_application_without_values_leaves_no_trace() {
         let mut applications = Namespaces::new("", MAX_KEY_LENGTH);
         applications.namespace("shop").unwrap();

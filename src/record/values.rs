@@ -419,24 +419,6 @@ mod tests {
     }
 
     #[test]
-    fn any_unicode_survives_in_keys_and_values() {
-        let texts = [
-            "\"}{,\\",
-            "\0",
-            "é\u{10ffff}\u{feff}",
-            "a\tb\r\n",
-            " ",
-            "\u{2028}",
-        ];
-        let values = values(&texts.map(|text| (text, text)));
-        let text = serde_json::to_string(&values).unwrap();
-        let again: Values = serde_json::from_str(&text).unwrap();
-        for text in texts {
-            assert_eq!(again.require::<String>(text).unwrap(), text);
-        }
-    }
-
-    #[test]
     fn null_is_no_value_of_a_type_that_has_none() {
         let mut values = Values::default();
         values.insert("name", None::<String>).unwrap();
@@ -447,21 +429,6 @@ mod tests {
         assert!(matches!(missing, Error::MissingKey(key) if key == "name"));
         assert_eq!(values.take::<String>("name").unwrap(), None);
         assert!(!values.contains("name"));
-    }
-
-    #[test]
-    fn numbers_keep_every_digit() {
-        let mut values = Values::default();
-        values.insert("max", u64::MAX).unwrap();
-        values.insert("min", i64::MIN).unwrap();
-        assert_eq!(values.require::<u64>("max").unwrap(), u64::MAX);
-        assert_eq!(values.require::<i64>("min").unwrap(), i64::MIN);
-        let tiny = [9.693_748_642_028_899e-67, f64::MIN_POSITIVE, 1e-308];
-        for number in [0.1 + 0.2, f64::MAX, -0.0].into_iter().chain(tiny) {
-            values.insert("number", number).unwrap();
-            let back = values.require::<f64>("number").unwrap();
-            assert_eq!(back.to_bits(), number.to_bits(), "{number:e}");
-        }
     }
 
     #[test]
