@@ -112,6 +112,7 @@ struct Closed {
 /// What decides about the cookie of a session that was closed, and what the request knows of the session when it
 /// opens that again.
 struct ClosedCookie {
+    id: SessionId,
     value: String,
     max_age: Option<Duration>,
     is_old: bool,
@@ -119,6 +120,8 @@ struct ClosedCookie {
     /// None of a session that this request has made.
     last_access: Option<SystemTime>,
     rights: Rights,
+    /// The handler continued after it was closed: another request may have ended the session since.
+    is_early: bool,
 }
 
 /// Whether the Max-Age of the session's cookie is renewed in this request.
@@ -223,14 +226,17 @@ impl Session {
     fn close(mut self) -> Closed {
         let replaced = self.contents.namespaces.notes.flash.keys().cloned();
         self.flashes.used.get_mut().extend(replaced);
+        let cookie = self.id.clone().zip(self.cookie_value());
         Closed {
-            cookie: self.cookie_value().map(|value| ClosedCookie {
+            cookie: cookie.map(|(id, value)| ClosedCookie {
+                id,
                 value,
                 max_age: self.max_age(),
                 is_old: self.is_old(),
                 must_be_sent: self.must_be_sent(),
                 last_access: self.last_access(),
                 rights: self.rights,
+                is_early: true,
             }),
             flashes: *self.flashes,
             id: self.id,
@@ -466,7 +472,7 @@ impl Session {
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
         let namespaces = &mut self.contents.namespaces;
         // The record under the new id is written without it.
-        namespaces.note_change();
+        namespaces.changed = true;
         let token = namespaces.notes.csrf_token.take();
         let (grace, csrf_token) = match self.new_id.take() {
             // The stricter counts, and this request may have created a token since.

@@ -27,7 +27,7 @@ pub(crate) struct Namespaces {
     longest_key: usize,
     /// They may differ from what is stored: values were within reach of a change, which may be one of them as a
     /// whole, or notes were changed.
-    changed: bool,
+    pub(crate) changed: bool,
 }
 
 /// What the library itself keeps in a session.
@@ -163,21 +163,6 @@ impl Namespaces {
         self.filled().next().is_none() && self.notes.is_empty()
     }
 
-    /// Whether it may differ from what is stored.
-    pub(crate) fn has_changed(&self) -> bool {
-        self.changed
-    }
-
-    /// Notes that it may differ from what is stored.
-    pub(crate) fn note_change(&mut self) {
-        self.changed = true;
-    }
-
-    /// Notes that it is stored as it is.
-    pub(crate) fn note_saved(&mut self) {
-        self.changed = false;
-    }
-
     /// Notes which browser uses the session now.
     pub(crate) fn note_device(&mut self, device: Device) {
         match &mut self.notes.devices {
@@ -262,11 +247,9 @@ impl Namespaces {
 
     /// The notes as they are to be stored, if there are any.
     fn notes(&self) -> Option<Notes> {
-        let ending = self
-            .filled()
-            .filter(|(_, values)| !values.ends().is_empty());
+        let ending = self.filled().filter(|(_, values)| !values.ends.is_empty());
         let ends: BTreeMap<_, _> = ending
-            .map(|(name, values)| (name.to_owned(), values.ends().clone()))
+            .map(|(name, values)| (name.to_owned(), values.ends.clone()))
             .collect();
         (!ends.is_empty() || !self.notes.is_empty()).then(|| Notes {
             ends,
@@ -297,7 +280,7 @@ impl<'de> Visitor<'de> for &mut Namespaces {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut has_own = false;
         while let Some((name, mut values)) = map.next_entry::<String, Values>()? {
-            values.set_longest_key(self.longest_key);
+            values.longest_key = self.longest_key;
             if name == self.app {
                 if std::mem::replace(&mut has_own, true) {
                     return Err(twice(&name));
@@ -358,7 +341,7 @@ mod tests {
         for app in ["", "shop", "x", "y"] {
             let read = read(text, app).unwrap();
             assert_eq!(read.to_json(0).unwrap(), text, "{app}");
-            assert!(!read.has_changed());
+            assert!(!read.changed);
         }
     }
 

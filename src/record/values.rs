@@ -49,8 +49,8 @@ pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;
 pub struct Values {
     texts: Unique<Box<RawValue>>,
     /// When the values that end before the session do end, in seconds since 1970.
-    ends: BTreeMap<String, u64>,
-    longest_key: usize,
+    pub(super) ends: BTreeMap<String, u64>,
+    pub(super) longest_key: usize,
 }
 
 impl Default for Values {
@@ -316,14 +316,6 @@ impl Values {
         })
     }
 
-    pub(crate) fn set_longest_key(&mut self, bytes: usize) {
-        self.longest_key = bytes;
-    }
-
-    pub(crate) fn ends(&self) -> &BTreeMap<String, u64> {
-        &self.ends
-    }
-
     /// Says when single values end, and removes those whose end has come; tells whether there were any.
     pub(crate) fn set_ends(&mut self, ends: BTreeMap<String, u64>, now: SystemTime) -> bool {
         let now = unix_seconds(now);
@@ -506,13 +498,13 @@ mod tests {
             values.insert_for(key, 1, Duration::from_secs(9)).unwrap();
         }
         values.insert("anew", 2).unwrap();
-        assert!(values.ends().keys().eq(["not yet", "over"]));
+        assert!(values.ends.keys().eq(["not yet", "over"]));
         let ends = [("over", 100), ("not yet", 101), ("absent", 200)];
         let ends = ends.map(|(key, end)| (key.to_owned(), end));
         assert!(values.set_ends(ends.into(), at(100)));
         assert!(values.keys().eq(["anew", "not yet"]));
         values.remove("not yet");
-        assert!(!values.ends().contains_key("not yet"));
+        assert!(!values.ends.contains_key("not yet"));
     }
 
     #[test]
@@ -542,9 +534,9 @@ mod tests {
         values
             .insert_for("code", 4711, Duration::from_secs(1))
             .unwrap();
-        let ends = values.ends().clone();
+        let ends = values.ends.clone();
         values.edit(|login: &mut Login| login.rate = 1.5).unwrap();
-        assert_eq!(values.ends(), &ends);
+        assert_eq!(values.ends, ends);
         assert!(values.keys().eq(["code", "later", "name", "rate"]));
         let failed = values.edit(|login: &mut Login| (login.code, login.rate) = (None, f64::NAN));
         assert!(failed.is_err(), "it is changed in part");
@@ -553,12 +545,12 @@ mod tests {
             .edit(|login: &mut Login| (login.code, login.name) = (None, None))
             .unwrap();
         assert!(values.keys().eq(["later", "rate"]));
-        assert!(values.ends().is_empty());
+        assert!(values.ends.is_empty());
         values
             .edit(|login: &mut Login| login.code = Some(7))
             .unwrap();
         assert_eq!(values.get::<u32>("code").unwrap(), Some(7));
-        assert!(values.ends().is_empty());
+        assert!(values.ends.is_empty());
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Session {
     fn changed_values(&mut self) -> Result<Option<Vec<u8>>> {
         let namespaces = &self.contents.namespaces;
         let has_own_flash = !namespaces.notes.flash.is_empty();
-        if !namespaces.has_changed() && !has_own_flash && self.flashes.used.get_mut().is_empty() {
+        if !namespaces.changed && !has_own_flash && self.flashes.used.get_mut().is_empty() {
             return Ok(None);
         }
         let json = self.values_to_store()?;
@@ -232,7 +232,7 @@ impl Session {
 
     fn note_saved(&mut self, record: Record) {
         self.contents.record = record;
-        self.contents.namespaces.note_saved();
+        self.contents.namespaces.changed = false;
         self.metadata_changed = false;
     }
 

@@ -127,7 +127,7 @@ impl Session {
         let namespaces = &mut self.contents.namespaces;
         if namespaces.notes.csrf_token.is_none() {
             namespaces.notes.csrf_token = Some(SessionId::generate()?.secret().to_owned());
-            namespaces.note_change();
+            namespaces.changed = true;
         }
         Ok(namespaces.notes.csrf_token.as_deref().unwrap_or_default())
     }
@@ -171,7 +171,7 @@ impl Session {
     /// request asks [`Session::test_cookie_worked`].
     pub fn set_test_cookie(&mut self) {
         self.contents.namespaces.notes.test_cookie = true;
-        self.contents.namespaces.note_change();
+        self.contents.namespaces.changed = true;
     }
 
     /// Whether the client sent the cookie back that [`Session::set_test_cookie`] gave it. A client whose session a link
@@ -185,6 +185,6 @@ impl Session {
     /// Removes the mark of [`Session::set_test_cookie`].
     pub fn delete_test_cookie(&mut self) {
         self.contents.namespaces.notes.test_cookie = false;
-        self.contents.namespaces.note_change();
+        self.contents.namespaces.changed = true;
     }
 }

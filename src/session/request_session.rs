@@ -61,13 +61,8 @@ enum Cookie {
     Untouched,
     /// It read a session whose cookie may have to be sent again.
     Read(SessionId),
-    /// It closed a session that has this id.
-    Closed {
-        id: SessionId,
-        cookie: ClosedCookie,
-        /// The handler continued after it: another request may have ended the session since.
-        is_early: bool,
-    },
+    /// It closed a session.
+    Closed(ClosedCookie),
     /// It destroyed what the client showed.
     Destroyed(Due),
 }
@@ -373,8 +368,8 @@ impl RequestSession {
     /// as old as it was to it before.
     fn hold(&mut self, mut session: Session) {
         session.continue_with(self.flashes.take(), self.shown_as.page);
-        if let Cookie::Closed { id, cookie, .. } = &self.cookie
-            && session.id.as_ref() == Some(id)
+        if let Cookie::Closed(cookie) = &self.cookie
+            && session.id.as_ref() == Some(&cookie.id)
         {
             (session.contents.last_access, session.rights) = (cookie.last_access, cookie.rights);
         }
@@ -441,12 +436,8 @@ impl RequestSession {
             self.may_clean_up = true;
             self.look_up(vec![id.clone()]);
             if let Some(mut cookie) = closed.cookie {
-                if let Cookie::Closed {
-                    id: before,
-                    cookie: earlier,
-                    ..
-                } = &self.cookie
-                    && *before == id
+                if let Cookie::Closed(earlier) = &self.cookie
+                    && earlier.id == id
                 {
                     if !cookie.must_be_sent {
                         // What the last save made of it: since then it was only read.
@@ -454,11 +445,7 @@ impl RequestSession {
                     }
                     cookie.must_be_sent |= earlier.must_be_sent;
                 }
-                self.cookie = Cookie::Closed {
-                    id,
-                    cookie,
-                    is_early: true,
-                };
+                self.cookie = Cookie::Closed(cookie);
             }
         }
         Some(closed.flashes)
@@ -571,10 +558,10 @@ impl RequestSession {
     /// Changes an id that is old, once everything else is stored. Where that cannot be done now, the next page does
     /// it.
     fn rotate(&mut self) -> Result<()> {
-        if let (None, Cookie::Closed { id, cookie, .. }) = (&self.session, &self.cookie)
+        if let (None, Cookie::Closed(cookie)) = (&self.session, &self.cookie)
             && cookie.is_old
         {
-            let (id, manager) = (id.clone(), self.manager()?);
+            let (id, manager) = (cookie.id.clone(), self.manager()?);
             let mut again = Presented::one(id, By::Cookie);
             let found = manager.open(&mut again, Instant::now());
             if let Ok(Found::Live(session)) = found {
@@ -599,8 +586,8 @@ impl RequestSession {
         }
         let is_open = self.session.is_some();
         self.commit()?;
-        if let (true, Cookie::Closed { is_early, .. }) = (is_open, &mut self.cookie) {
-            *is_early = false;
+        if let (true, Cookie::Closed(cookie)) = (is_open, &mut self.cookie) {
+            cookie.is_early = false;
         }
         Ok(self.outcome())
     }
@@ -621,12 +608,9 @@ impl RequestSession {
             set_cookie: self.set_cookie(),
             is_logout: self.logout == Due::Remove,
             has_links,
-            cache_limiter: cache_limiter.map(|limiter| {
-                if has_links {
-                    CacheLimiter::Nocache
-                } else {
-                    limiter
-                }
+            cache_limiter: cache_limiter.map(|limiter| match self.links {
+                Links::CarryId => CacheLimiter::Nocache,
+                _ => limiter,
             }),
             manager: self.manager.clone().filter(|_| self.may_clean_up),
         }
@@ -650,17 +634,12 @@ impl RequestSession {
                     return None;
                 }
             },
-            Cookie::Closed {
-                id,
-                cookie,
-                is_early,
-            } => {
-                let shown = self
-                    .presented
-                    .shown(Some(&id), cookie.last_access.is_none());
+            Cookie::Closed(cookie) => {
+                let (id, is_new) = (&cookie.id, cookie.last_access.is_none());
+                let shown = self.presented.shown(Some(id), is_new);
                 let mut due = cookies::due(shown, Standing::Live, cookie.must_be_sent);
-                if due == Due::Set && is_early {
-                    due = cookies::due(shown, manager.standing(&id), cookie.must_be_sent);
+                if due == Due::Set && cookie.is_early {
+                    due = cookies::due(shown, manager.standing(id), cookie.must_be_sent);
                 }
                 (due, cookie.value, cookie.max_age)
             }
