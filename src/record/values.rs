@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::unix_seconds;
@@ -45,18 +45,21 @@ pub(crate) type Flashes = BTreeMap<String, Box<RawValue>>;
 /// names the key and the session's digest: `cgi-session show DIGEST` says what is stored, and
 /// `cgi-session unset --session DIGEST KEY` or `cgi-session destroy DIGEST` lets the visitor in again.
 /// [`Values::insert`] and [`Values::remove`] do not read what was there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
 pub struct Values {
     texts: Unique<Box<RawValue>>,
     /// When the values that end before the session do end, in seconds since 1970.
+    #[serde(skip)]
     pub(super) ends: BTreeMap<String, u64>,
+    #[serde(skip, default = "max_key_length")]
     pub(super) longest_key: usize,
 }
 
 impl Default for Values {
     fn default() -> Self {
         Values {
-            texts: Unique::default(),
+            texts: Unique(BTreeMap::new()),
             ends: BTreeMap::new(),
             longest_key: MAX_KEY_LENGTH,
         }
@@ -331,37 +334,14 @@ impl Values {
     }
 }
 
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let texts = Unique::deserialize(deserializer)?;
-        Ok(Values {
-            texts,
-            ..Values::default()
-        })
-    }
-}
-
-impl Serialize for Values {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.texts.serialize(serializer)
-    }
+fn max_key_length() -> usize {
+    MAX_KEY_LENGTH
 }
 
 /// A JSON object in which no name may come twice: with two, a value would vanish.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Unique<V>(pub(crate) BTreeMap<String, V>);
-
-impl<V> Default for Unique<V> {
-    fn default() -> Self {
-        Unique(BTreeMap::new())
-    }
-}
-
-impl<V: Serialize> Serialize for Unique<V> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -398,6 +378,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use serde::Serializer;
 
     use super::*;
 

@@ -530,13 +530,11 @@ impl RequestSession {
     /// Ends one of the sessions of the visitor's user; the visitor's own as a logout does.
     pub(crate) fn end_own(&mut self, session: &SessionDigest) -> Result<bool> {
         self.open_own()?;
-        let Some(open) = &self.session else {
+        let named = |open: &Session| Some((open.user()?.to_owned(), open.is_or_was(session)));
+        let Some((user, is_own)) = self.session.as_ref().and_then(named) else {
             return Ok(false);
         };
-        let Some(user) = open.user().map(str::to_owned) else {
-            return Ok(false);
-        };
-        if open.is_or_was(session) {
+        if is_own {
             self.destroy()?;
             return Ok(true);
         }
