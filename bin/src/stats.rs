@@ -124,7 +124,7 @@ impl Counts {
     fn text(&self, manager: &SessionManager) -> String {
         let at = |time: Option<SystemTime>| time.map_or("-".to_owned(), moment);
         let ago = |age: Duration| format!("{} ago", rough(age));
-        let [oldest, newest] = self.oldest_and_newest();
+        let (oldest, newest) = self.created.unzip();
         let clean_up = manager.last_clean_up();
         let mut lines = vec![
             ("sessions", self.sessions.to_string()),
@@ -150,14 +150,9 @@ impl Counts {
         lines.into_iter().map(line).collect()
     }
 
-    fn oldest_and_newest(&self) -> [Option<SystemTime>; 2] {
-        let (oldest, newest) = self.created.unzip();
-        [oldest, newest]
-    }
-
     /// What promtool takes: each metric with its help and type, times in seconds since 1970.
     fn metrics(&self, manager: &SessionManager) -> String {
-        let [oldest, newest] = self.oldest_and_newest();
+        let (oldest, newest) = self.created.unzip();
         let now = SystemTime::now();
         let clean_up = manager.last_clean_up().and_then(|age| now.checked_sub(age));
         let setting = manager.config().get("maxSessions").unwrap_or_default();
@@ -204,7 +199,7 @@ impl Counts {
 
     fn json(&self, manager: &SessionManager) -> String {
         let setting = |key: &str| manager.config().get(key).unwrap_or_default();
-        let [oldest, newest] = self.oldest_and_newest();
+        let (oldest, newest) = self.created.unzip();
         let object = json!({
             "sessions": self.sessions,
             "bytes": self.bytes,

@@ -12,14 +12,13 @@ use super::choice::{
     CacheLimiter, ClearSiteData, Durability, ErrorLog, ExpiredBy, FreeSpace, IdFrom, ProxyHeader,
     Secure, StorageType, WhenFull,
 };
-use super::names::MAX_KEY_LENGTH;
 use super::networks::Networks;
 use super::secret::{HIDDEN, Secret, without_passwords};
 use super::value::{
     APPLICATION, BOOLEAN, BUFFER, CLEAR_SITE_DATA, COOKIE_DOMAIN, COOKIE_PATH, DATABASE, ERROR_LOG,
-    FORM_FIELDS, FREE_SPACE, ID_FROM, KEY_LENGTH, MAX_AGE, NETWORKS, OPTIONAL_TIME, PASSWORD, PATH,
-    PROBABILITY, RATE, RECORD_BYTES, SECURE, SESSIONS, SHARDS, TABLE, TIME, TOKEN, choice,
-    has_comment,
+    FORM_FIELDS, FREE_SPACE, ID_FROM, KEY_LENGTH, MAX_AGE, MAX_KEY_LENGTH, NETWORKS, OPTIONAL_TIME,
+    PASSWORD, PATH, PROBABILITY, RATE, RECORD_BYTES, SECURE, SESSIONS, SHARDS, TABLE, TIME, TOKEN,
+    choice, has_comment,
 };
 use crate::error::{Error, Result, printable};
 

@@ -8,9 +8,15 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::choice::{ClearSiteData, ErrorLog, FreeSpace, IdFrom, Named, Secure};
-use super::names::{MAX_KEY_LENGTH, invalid_name_reason};
 use super::networks::Networks;
 use super::secret::{HIDDEN, Secret, without_passwords};
+
+/// The longest key, in bytes of UTF-8.
+pub const MAX_KEY_LENGTH: usize = 128;
+/// The longest name of an application, in bytes, as in lemon.session.
+const MAX_NAME: usize = 255;
+/// Before a module's reserved name. Alone it is the name of the library's own notes.
+pub(crate) const RESERVED: char = '@';
 
 /// The longest time, in seconds: 100 years. Times far beyond it are no times for clocks and file systems.
 pub(crate) const MAX_TIME: u64 = 100 * 366 * 24 * 3600;
@@ -380,4 +386,17 @@ fn list<const N: usize>(names: [&str; N], is_set: [bool; N]) -> String {
 pub(super) fn has_comment(value: &str) -> bool {
     let signs = [" #", "\t#", " ;", "\t;"];
     signs.iter().any(|sign| value.contains(sign))
+}
+
+/// Why a text cannot be the name of an application.
+pub(crate) fn invalid_name_reason(name: &str) -> Option<&'static str> {
+    if name.len() > MAX_NAME {
+        Some("must be at most 255 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("must hold no control characters")
+    } else if name.starts_with(RESERVED) {
+        Some("must not begin with @, which marks reserved names")
+    } else {
+        None
+    }
 }

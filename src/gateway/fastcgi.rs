@@ -14,6 +14,7 @@ mod stream;
 mod streams;
 mod workers;
 
+use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::error::{Error, Result};
@@ -99,7 +99,8 @@ fn serve(
         }
         pool.start_spare(scope);
         let maintenance = Maintenance::start(scope, manager, &workers.is_stopping);
-        let waited = wait_for(&stop);
+        // In the thread that is never busy with a request.
+        let waited = (&stop).read_exact(&mut [0]);
         workers.is_stopping.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
@@ -111,20 +112,11 @@ fn serve(
         if !(all_answered && has_ended) {
             std::process::exit(0);
         }
-        waited
+        waited.map_err(|error| Error::io("cannot wait for", "SIGTERM", error))
     })
 }
 
-/// Waits for the signal to stop, in the thread that is never busy with a request.
-fn wait_for(stop: &UnixStream) -> Result<()> {
-    let mut polled = [PollFd::new(stop, PollFlags::IN)];
-    let waited = rustix::io::retry_on_intr(|| poll(&mut polled, None));
-    waited
-        .map(drop)
-        .map_err(|errno| Error::io("cannot wait for", "SIGTERM", errno.into()))
-}
-
-/// A descriptor that becomes readable with a signal to end, and stays so. SIGHUP stays ignored where it is,
+/// What a signal to end writes to. SIGHUP stays ignored where it is,
 /// as by nohup(1).
 fn stop_signal() -> io::Result<UnixStream> {
     // A file that may not grow is an error of the one request that writes it, not the end of all.
