@@ -369,12 +369,8 @@ impl Record {
             since.is_ok_and(|since| since > grace)
         };
         let grace = self.changed().zip(self.timeout());
-        self.is_marker() || (self.is_copy() && grace.is_some_and(is_over))
-    }
-
-    /// Whether a change of id has left this to be read.
-    pub(crate) fn is_copy(&self) -> bool {
-        self.head.texts[REPLACED].as_deref() == Some(COPY)
+        let is_copy = self.head.texts[REPLACED].as_deref() == Some(COPY);
+        self.is_marker() || (is_copy && grace.is_some_and(is_over))
     }
 
     /// Whether only a program that gives the id itself opens it: no cookie, no link and no form does.

@@ -421,7 +421,7 @@ impl Session {
     /// they ask for a session to change it is [`Error::Replaced`] (503): the client has the new id when it tries again.
     /// When the request fails instead, the old id stays valid.
     pub fn regenerate_id(&mut self) {
-        self.end_copies();
+        self.ends_copies = true;
         self.ask_for_new_id(None);
     }
 
@@ -462,11 +462,6 @@ impl Session {
             self.new_id = None;
             log::warn!("the session keeps its id: {}", error.one_line());
         }
-    }
-
-    /// Lets the next commit end what can be read under the ids before.
-    fn end_copies(&mut self) {
-        self.ends_copies = true;
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {

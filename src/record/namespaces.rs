@@ -328,14 +328,6 @@ mod tests {
     }
 
     #[test]
-    fn an_application_without_values_leaves_no_trace() {
-        let mut applications = Namespaces::new("", MAX_KEY_LENGTH);
-        applications.namespace("shop").unwrap();
-        assert!(applications.is_empty());
-        assert_eq!(applications.to_json(0).unwrap(), b"{}");
-    }
-
-    #[test]
     fn the_own_namespace_stands_in_the_order_of_the_names() {
         let text = br#"{"":{"a":1},"shop":{"b":2},"x":{"c":3}}"#;
         for app in ["", "shop", "x", "y"] {

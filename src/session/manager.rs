@@ -358,7 +358,7 @@ impl SessionManager {
             return Ok(Found::Nothing);
         }
         let contents = Contents::parse(&shared.config, &digest, stored, now)?;
-        Ok(Found::Live((id.clone(), Snapshot::new(contents))))
+        Ok(Found::Live((id.clone(), Snapshot { contents })))
     }
 
     /// What the store says of a session now, for a request that closed it a while ago.

@@ -495,7 +495,7 @@ impl RequestSession {
         // No request may wait for it, this one included.
         if keeps_own {
             if let Some(session) = &mut self.session {
-                session.end_copies();
+                session.ends_copies = true;
             }
             self.commit()?;
         } else {

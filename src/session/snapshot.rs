@@ -17,14 +17,10 @@ use crate::session::contents::Contents;
 /// Reading one never waits. It cannot be changed; [`Values`] has its values.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    contents: Box<Contents>,
+    pub(super) contents: Box<Contents>,
 }
 
 impl Snapshot {
-    pub(super) fn new(contents: Box<Contents>) -> Self {
-        Snapshot { contents }
-    }
-
     /// When the session was made, to the second.
     #[must_use]
     pub fn created(&self) -> SystemTime {

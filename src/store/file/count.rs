@@ -40,7 +40,7 @@ impl Count {
         self.sessions.saturating_add(u64::from(self.misses(added)))
     }
 
-    /// Whether nobody has counted yet.
+    /// Whether no process has counted yet.
     pub(super) fn is_unknown(self) -> bool {
         self.sessions > UNKNOWN / 2
     }
