@@ -118,54 +118,45 @@ impl Contents {
     }
 
     fn report(&self, path: &Path, account: &Account, found: &mut Findings) {
-        let shown = path.display();
-        if self.of_others.number > 0 {
-            let text = format!(
-                "{shown} holds {} that {account} does not own and cannot use; did root run a program?",
-                self.of_others.said()
-            );
-            let word = shell_word(path);
-            let command = format!("chown -R {}:{} {word}", account.handle(), account.gid);
-            let remedy = unless_shared(path, command);
-            found.add(Finding::problem("owner", text).at(path).remedy(remedy));
-        }
-        if self.irregular.number > 0 {
-            let text = format!(
-                "{shown} holds {} named like a session, but no regular file, and never opened",
-                self.irregular.said()
-            );
-            let remedy = format!("find {} -name '*.json' ! -type f -ls", shell_word(path));
-            found.add(Finding::problem("irregular", text).at(path).remedy(remedy));
-        }
-        if self.misplaced.number > 0 {
-            let text = format!(
-                "{shown} holds {} that no program finds: they were made with another value of shards",
-                self.misplaced.said()
-            );
-            let remedy = "set shards as it was, and change it for a new directory alone, by cgi-session copy";
-            let finding = Finding::warning("shards", text).at(path);
-            found.add(finding.remedy(remedy.to_owned()));
-        }
-        if self.damaged.number > 0 {
-            let text = format!(
-                "{shown} holds {} damaged and set aside; what damaged the disk or the file?",
-                self.damaged.said()
-            );
-            let remedy = format!(
-                "look at the web server's error log and the disk, then: find {} -name '*.corrupt' -delete",
-                shell_word(path)
-            );
-            found.add(Finding::warning("damaged", text).at(path).remedy(remedy));
-        }
-        if self.foreign.number > 0 {
-            let text = format!(
-                "{shown} holds {} of other programs; what is no session is never touched",
-                self.foreign.said()
-            );
-            let remedy = "move it elsewhere; the directory should hold nothing but sessions";
-            let finding = Finding::warning("foreign", text).at(path);
-            found.add(finding.remedy(remedy.to_owned()));
-        }
+        type Make = fn(&'static str, String) -> Finding;
+        let mut tell = |make: Make, topic, files: &Examples, said: &str, remedy: String| {
+            if files.number > 0 {
+                let text = format!("{} holds {} {said}", path.display(), files.said());
+                found.add(make(topic, text).at(path).remedy(remedy));
+            }
+        };
+        let word = shell_word(path);
+        let said = format!("that {account} does not own and cannot use; did root run a program?");
+        let command = format!("chown -R {}:{} {word}", account.handle(), account.gid);
+        let remedy = unless_shared(path, command);
+        tell(Finding::problem, "owner", &self.of_others, &said, remedy);
+        let said = "named like a session, but no regular file, and never opened";
+        let remedy = format!("find {word} -name '*.json' ! -type f -ls");
+        tell(Finding::problem, "irregular", &self.irregular, said, remedy);
+        let said = "that no program finds: they were made with another value of shards";
+        let remedy =
+            "set shards as it was, and change it for a new directory alone, by cgi-session copy";
+        tell(
+            Finding::warning,
+            "shards",
+            &self.misplaced,
+            said,
+            remedy.to_owned(),
+        );
+        let said = "damaged and set aside; what damaged the disk or the file?";
+        let remedy = format!(
+            "look at the web server's error log and the disk, then: find {word} -name '*.corrupt' -delete"
+        );
+        tell(Finding::warning, "damaged", &self.damaged, said, remedy);
+        let said = "of other programs; what is no session is never touched";
+        let remedy = "move it elsewhere; the directory should hold nothing but sessions";
+        tell(
+            Finding::warning,
+            "foreign",
+            &self.foreign,
+            said,
+            remedy.to_owned(),
+        );
     }
 }
 
