@@ -79,9 +79,8 @@ impl Traced {
 /// The counter example as a web server starts it.
 fn page(task: &Task, cookie: &str) -> Command {
     let mut command = Command::new(testkit::example("counter"));
+    command.env_clear().env("GATEWAY_INTERFACE", "CGI/1.1");
     command
-        .env_clear()
-        .env("GATEWAY_INTERFACE", "CGI/1.1")
         .env("REQUEST_METHOD", "GET")
         .env("CGI_SESSION_STORAGE_FILE_DIR", &task.directory)
         .env("HTTP_COOKIE", cookie);

@@ -147,9 +147,8 @@ fn at_every_step(operation: Operation, kind: Kind) -> Case {
         let weathers = MOUNTS
             .into_iter()
             .flat_map(|options| [Cut::Everything, Cut::AllButTheJournal].map(|cut| (options, cut)));
-        let mut jobs: Vec<(&str, Cut, usize)> = weathers
-            .flat_map(|(options, cut)| (0..steps).map(move |at| (options, cut, at)))
-            .collect();
+        let jobs = weathers.flat_map(|(options, cut)| (0..steps).map(move |at| (options, cut, at)));
+        let mut jobs: Vec<(&str, Cut, usize)> = jobs.collect();
         fastrand::Rng::with_seed(trial.seed).shuffle(&mut jobs);
         trial.count("possible", jobs.len() as u64);
         for (options, cut, at) in jobs {

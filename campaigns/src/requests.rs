@@ -66,9 +66,8 @@ impl Requests {
     ) -> Result<bool> {
         let now = SystemTime::now();
         let record = Record::new(now).with_values(values(number));
-        let lease = self
-            .store()
-            .create(&id.digest(), &record.with_user(user), now)?;
+        let lease = self.store();
+        let lease = lease.create(&id.digest(), &record.with_user(user), now)?;
         Ok(lease.is_some())
     }
 

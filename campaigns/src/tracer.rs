@@ -118,10 +118,8 @@ impl Tracer {
     /// Starts a process that lets itself be traced and stops, and lets it run up to its first call that names
     /// this directory.
     pub(crate) fn start(mut command: Command, directory: &Path) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut tracer = Tracer {
             process: Process::spawn(&mut command).unwrap(),
             is_before_call: false,

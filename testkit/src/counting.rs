@@ -84,10 +84,8 @@ impl Tally {
 
 #[track_caller]
 fn expect_order(counts: &mut [Count]) {
-    let mut ended: Vec<_> = counts
-        .iter()
-        .map(|count| (count.ended, count.number))
-        .collect();
+    let ended = counts.iter().map(|count| (count.ended, count.number));
+    let mut ended: Vec<_> = ended.collect();
     ended.sort_unstable();
     counts.sort_unstable_by_key(|count| count.began);
     let mut ended = ended.into_iter().peekable();

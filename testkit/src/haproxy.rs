@@ -47,9 +47,8 @@ impl HaProxy {
         fs::write(&path, settings).unwrap();
         let mut command = Command::new("sh");
         command.env("PATH", path_with_sbin());
-        command
-            .args(["-c", WATCH, "haproxy", "-db", "-f"])
-            .arg(path);
+        command.args(["-c", WATCH, "haproxy", "-db", "-f"]);
+        command.arg(path);
         let proxy = HaProxy {
             port,
             _running: Watched::start(&mut command),

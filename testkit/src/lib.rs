@@ -76,12 +76,8 @@ fn build_if_missing(program: &Path, what: &[&str]) {
     if program.is_file() {
         return;
     }
-    assert_eq!(
-        env::var_os("PROGRAMS"),
-        None,
-        "{} is missing",
-        program.display()
-    );
+    let seen = env::var_os("PROGRAMS");
+    assert_eq!(seen, None, "{} is missing", program.display());
     let mut build = Command::new(env!("CARGO"));
     build.arg("build").args(what);
     match profile_directory().file_name().and_then(OsStr::to_str) {
@@ -124,12 +120,8 @@ pub fn repository(path: &str) -> PathBuf {
 #[track_caller]
 pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-R").arg(from).arg(to).status();
-    assert!(
-        copied.unwrap().success(),
-        "cannot copy {} to {}",
-        from.display(),
-        to.display()
-    );
+    let is_it = copied.unwrap().success();
+    assert!(is_it, "cannot copy {} to {}", from.display(), to.display());
 }
 
 /// Whether this process may do what only root may. If not, a test that must do it says so.

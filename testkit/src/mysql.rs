@@ -95,10 +95,8 @@ impl MysqlServer {
     pub fn run_with(&mut self, more: &[String]) {
         let place = self.directory.path();
         let mut command = Command::new("sh");
-        command
-            .args(["-c", WATCH])
-            .arg(place)
-            .arg(program("mariadbd"));
+        command.args(["-c", WATCH]);
+        command.arg(place).arg(program("mariadbd"));
         command.args(["--no-defaults", WITHOUT_AIO]);
         command.arg(format!("--datadir={}", self.data().display()));
         command.arg(format!("--socket={}", self.socket().display()));
@@ -164,11 +162,8 @@ impl MysqlServer {
 
     fn connect(&self, user: &str, password: &str, database: &str) -> mysql::Result<Conn> {
         let socket = self.socket();
-        let options = OptsBuilder::new()
-            .socket(socket.to_str())
-            .user(Some(user))
-            .pass(Some(password))
-            .db_name(Some(database));
+        let options = OptsBuilder::new().socket(socket.to_str()).user(Some(user));
+        let options = options.pass(Some(password)).db_name(Some(database));
         Conn::new(options)
     }
 

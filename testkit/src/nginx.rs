@@ -51,9 +51,8 @@ pub fn start(site: &Site, settings: &str) -> Option<Server> {
 pub fn cache() -> String {
     // The key is the one that the shipped file advises.
     let shipped = shipped("nginx-fastcgi.conf", &[]);
-    let mut lines = shipped
-        .lines()
-        .map(|line| line.trim_start_matches([' ', '#']));
+    let lines = shipped.lines();
+    let mut lines = lines.map(|line| line.trim_start_matches([' ', '#']));
     let key = lines.find(|line| line.starts_with("fastcgi_cache_key "));
     format!(
         "fastcgi_cache_path cache keys_zone=pages:1m;\nfastcgi_cache pages;\n\

@@ -156,11 +156,8 @@ impl Watched {
     /// Starts a shell that starts the server, says its number, and reads a line if the server's directory
     /// is to stay.
     pub fn start(shell: &mut Command) -> Self {
-        let mut watch = shell
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let watch = shell.stdin(Stdio::piped());
+        let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
         let mut pid = String::new();
         let said = watch.stdout.take().unwrap();
         BufReader::new(said).read_line(&mut pid).unwrap();

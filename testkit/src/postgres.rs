@@ -78,10 +78,8 @@ impl PostgresServer {
         command.args(["-c", WATCH]).arg(place);
         command.arg(self.programs.join("postgres"));
         command.arg("-D").arg(self.data());
-        command
-            .arg("-k")
-            .arg(place)
-            .args(["-p", &self.port.to_string()]);
+        command.arg("-k");
+        command.arg(place).args(["-p", &self.port.to_string()]);
         // What the machine has been given outlives the server, synced or not.
         for setting in [
             "listen_addresses=127.0.0.1",

@@ -35,9 +35,8 @@ impl RedisCluster {
     /// The same with more settings, and another one for the port of each node.
     #[track_caller]
     pub fn with(port_name: &str, settings: &[&str]) -> Option<Self> {
-        let ports: Vec<_> = (0..2 * PRIMARIES)
-            .map(|_| [free_port(), free_port()])
-            .collect();
+        let ports = (0..2 * PRIMARIES).map(|_| [free_port(), free_port()]);
+        let ports: Vec<_> = ports.collect();
         let nodes = ports.iter().map(|[port, bus]| {
             let (port, bus) = (port.to_string(), bus.to_string());
             RedisServer::start(

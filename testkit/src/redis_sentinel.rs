@@ -50,9 +50,8 @@ impl RedisSentinels {
             "sentinel monitor {SERVICE} {HOST} {first} 2\n\
              sentinel down-after-milliseconds {SERVICE} {down_after}\n"
         );
-        let sentinels = sentinel_ports
-            .iter()
-            .map(|port| RedisServer::sentinel(&file, *port, &[]));
+        let sentinels = sentinel_ports.iter();
+        let sentinels = sentinels.map(|port| RedisServer::sentinel(&file, *port, &[]));
         let sentinels = sentinels.collect::<Option<Vec<_>>>()?;
         for sentinel in &sentinels {
             wait_until("a sentinel knows the servers and the others", || {

@@ -42,10 +42,8 @@ impl Socket {
         let socket: OwnedFd = self.listener.try_clone().unwrap().into();
         let mut command = as_web_user(program);
         let log = log(&self.path.with_extension("log"));
-        let process = command
-            .process_group(0)
-            .env_clear()
-            .stdin(socket)
+        let process = command.process_group(0).env_clear().stdin(socket);
+        let process = process
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()

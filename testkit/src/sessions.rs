@@ -176,9 +176,8 @@ pub fn log_in_at_once(managers: [&SessionManager; 2], is_refused: bool) {
             });
             refused.count()
         };
-        let threads: Vec<_> = (0..8)
-            .map(|it| scope.spawn(move || enter_often(it)))
-            .collect();
+        let threads = (0..8).map(|it| scope.spawn(move || enter_often(it)));
+        let threads: Vec<_> = threads.collect();
         let refused: usize = threads.into_iter().map(|it| it.join().unwrap()).sum();
         is_over.store(true, Ordering::Relaxed);
         assert_eq!(refused, if is_refused { 37 } else { 0 });

@@ -90,9 +90,8 @@ fn named_tests(page: &str) -> impl Iterator<Item = &str> {
 fn tests_of(place: &str) -> Vec<(String, String)> {
     let place = repository(place);
     let sources = fs::read_to_string(&place).unwrap_or_else(|_| sources(&place));
-    let names = sources
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next());
+    let names = sources.lines();
+    let names = names.filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next());
     let sentences = names.filter(|name| name.matches('_').count() >= 3);
     sentences
         .map(|name| {
@@ -312,9 +311,8 @@ fn anchors(path: &Path) -> Vec<String> {
     headings
         .map(|line| {
             let text = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = text
-                .chars()
-                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            let kept = text.chars();
+            let kept = kept.filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             kept.collect::<String>().replace(' ', "-")
         })
         .collect()

@@ -171,9 +171,8 @@ fn expired_sessions_are_neither_kept_nor_found() {
     let aged = format!("{body}{{\"sessions\":1,\"h\":\"{hash:016x}\"}}\n");
     fs::write(place.snapshot(), aged).unwrap();
     let store = MemoryStore::new(&config).unwrap();
-    let report = store
-        .delete_expired(&Sweep::new(), SystemTime::now())
-        .unwrap();
+    let report = store.delete_expired(&Sweep::new(), SystemTime::now());
+    let report = report.unwrap();
     assert_eq!((report.examined, read_n(&store, &live)), (0, None));
 }
 
@@ -201,9 +200,8 @@ fn at_the_cap_room_is_made_for_many_new_sessions_at_once() {
     let store = capped("evictOldest");
     let now = SystemTime::now();
     let at = |second| now + Duration::from_secs(second);
-    let ids: Vec<_> = (0..1600)
-        .map(|second| create_at(&store, &record(1), at(second)))
-        .collect();
+    let ids = (0..1600).map(|second| create_at(&store, &record(1), at(second)));
+    let ids: Vec<_> = ids.collect();
     let (_, in_use) = store
         .lock(&ids[0].digest(), WAIT, at(1600))
         .unwrap()
@@ -400,10 +398,8 @@ fn a_store_that_is_removed_takes_its_snapshot_with_it() {
 
 /// What a change of id leaves now under the id before.
 fn marker(now: SystemTime) -> Record {
-    let now = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let now = now.duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
     let end = now + 61;
     let text =
         format!(r#"{{"v":1,"created":{now},"expires":{end},"replaced":"marker","values":{{}}}}"#);

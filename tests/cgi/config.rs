@@ -51,9 +51,8 @@ fn a_file_that_the_environment_names_comes_before_the_one_beside_the_program() {
 fn the_environment_overrides_single_keys() {
     let site = Site::with_settings("cookieMaxAge = 1h\n");
     let elsewhere = site.path().join("elsewhere");
-    let request = Cgi::new("counter", &site)
-        .variable("CGI_SESSION_STORAGE_FILE_DIR", &elsewhere)
-        .variable("CGI_SESSION_COOKIE_PATH", "/x");
+    let request = Cgi::new("counter", &site).variable("CGI_SESSION_STORAGE_FILE_DIR", &elsewhere);
+    let request = request.variable("CGI_SESSION_COOKIE_PATH", "/x");
     let answer = request.run().expect(200, "here 1 time");
     let cookie = answer.header("set-cookie").unwrap();
     assert!(cookie.ends_with("; Path=/x; Max-Age=3600"), "{cookie}");
@@ -90,11 +89,8 @@ fn a_directory_that_nobody_set_is_asked_for() {
     // Without a file, the one to write is named: under suexec no variable would arrive.
     fs::remove_file(&beside).unwrap();
     let answer = Cgi::at(&counter).run().expect_failure(500, &words);
-    assert!(
-        !answer.stderr.contains("set CGI_SESSION_"),
-        "{}",
-        answer.stderr
-    );
+    let lacks_it = !answer.stderr.contains("set CGI_SESSION_");
+    assert!(lacks_it, "{}", answer.stderr);
 }
 
 #[test]
@@ -132,10 +128,8 @@ fn the_cookie_is_secure_when_the_request_came_by_https() {
     let site = Site::with_settings("cookieSecure = true\ncookieName = __Host-id\n");
     let answer = Cgi::new("counter", &site).run();
     let cookie = answer.header("set-cookie").unwrap();
-    assert!(
-        cookie.starts_with("__Host-id=") && cookie.contains("; Secure"),
-        "{cookie}"
-    );
+    let has_it = cookie.starts_with("__Host-id=") && cookie.contains("; Secure");
+    assert!(has_it, "{cookie}");
 }
 
 #[test]
@@ -162,8 +156,7 @@ fn the_shipped_file_shows_every_key_with_its_default() {
 #[test]
 fn the_shipped_file_sets_nothing_but_the_directory() {
     let config = Config::load(&repository("examples/deploy/cgi-session.ini")).unwrap();
-    let set: Vec<_> = Config::keys()
-        .filter(|key| config.origin(key) != Origin::Default)
-        .collect();
+    let set = Config::keys().filter(|key| config.origin(key) != Origin::Default);
+    let set: Vec<_> = set.collect();
     assert_eq!(set, ["storageFileDir"]);
 }

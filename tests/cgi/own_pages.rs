@@ -88,10 +88,8 @@ fn a_logger_of_the_programs_own_gets_the_session_the_wait_and_the_holder() {
         let failed = request.query(&format!("mode={mode}")).run();
         let line = logged(&failed);
         let expected = format!("cgi_session::request: session={digest} text=");
-        assert!(
-            line.starts_with(&expected) && line.contains("on purpose"),
-            "{line}"
-        );
+        let has_it = line.starts_with(&expected) && line.contains("on purpose");
+        assert!(has_it, "{line}");
     }
     let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
     let held = manager.start(format!("sessionId={id}")).unwrap();

@@ -57,9 +57,8 @@ fn a_logout_says_what_the_browser_is_to_delete_and_nothing_else_does() {
     drop(silent.get("/").send(page));
     let seen = silent.get("/?do=log+out").send(page);
     assert_eq!(seen.headers().get(name), None);
-    let error = Config::new()
-        .set("clearSiteData", "cookies, everything")
-        .unwrap_err();
+    let error = Config::new().set("clearSiteData", "cookies, everything");
+    let error = error.unwrap_err();
     assert!(error.to_string().contains("clearSiteData"), "{error}");
 }
 
@@ -141,16 +140,13 @@ fn a_site_that_allows_it_takes_sessions_that_other_sites_begin() {
         ("idFrom", "header:X-Session-Id"),
     ] {
         let client = client(&[settings]);
-        let response = client
-            .post("/")
-            .header("Sec-Fetch-Site", "cross-site")
-            .send(page);
+        let response = client.post("/");
+        let response = response.header("Sec-Fetch-Site", "cross-site").send(page);
         assert_eq!(response.status(), StatusCode::OK, "{settings:?}");
     }
     let site = Site::new();
-    let refused = Cgi::new("counter", &site)
-        .form("")
-        .variable("HTTP_SEC_FETCH_SITE", "cross-site");
+    let refused = Cgi::new("counter", &site).form("");
+    let refused = refused.variable("HTTP_SEC_FETCH_SITE", "cross-site");
     refused
         .run()
         .expect_failure(403, &["allowCrossSiteStart = true"]);

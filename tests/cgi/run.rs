@@ -84,9 +84,8 @@ fn a_status_that_announces_another_response_is_an_error_and_saves_nothing() {
 fn a_failure_without_a_session_leaves_no_file_and_no_cookie() {
     for mode in ["panic", "error", "5xx"] {
         let site = Site::new();
-        let answer = Cgi::new("misbehave", &site)
-            .query(&format!("mode={mode}"))
-            .run();
+        let answer = Cgi::new("misbehave", &site).query(&format!("mode={mode}"));
+        let answer = answer.run();
         assert!(answer.status >= 500, "{answer:?}");
         assert_eq!(answer.header("set-cookie"), None);
         assert!(!site.sessions().exists());
@@ -116,16 +115,12 @@ fn a_log_that_nobody_reads_stops_no_request() {
         let request = Cgi::new("misbehave", &site).visitor(&id);
         let request = request.query(&format!("mode={mode}"));
         let mut command = request.command();
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(stderr);
         let child = command.spawn().unwrap();
         let (status, head, _) = end_of(child);
-        assert!(
-            status.success() && head.starts_with("Status: 500 "),
-            "{head}"
-        );
+        let is_it = status.success() && head.starts_with("Status: 500 ");
+        assert!(is_it, "{head}");
         drop(log);
     }
     let next = Cgi::new("counter", &site).visitor(&id);
@@ -405,10 +400,8 @@ fn closed_descriptors_disturb_nobody() {
         for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
             let mut shell = request.by_shell(&format!("exec \"$0\" {closed}"));
             let (status, _, stderr) = end_of(piped(&mut shell));
-            assert!(
-                status.success() && stderr.is_empty(),
-                "{program} {closed}: {status} {stderr}"
-            );
+            let is_it = status.success() && stderr.is_empty();
+            assert!(is_it, "{program} {closed}: {status} {stderr}");
         }
         expect_count(&site, &id, "here 7 time");
     }
@@ -430,10 +423,8 @@ fn a_program_that_no_server_started_explains_itself() {
         }
         // What is asked for is no error.
         let (status, help, stderr) = end_of(piped(command.arg("--help")));
-        assert_eq!(
-            (status.code(), help, stderr.as_str()),
-            (Some(0), explained, "")
-        );
+        let seen = (status.code(), help, stderr.as_str());
+        assert_eq!(seen, (Some(0), explained, ""));
     }
 }
 
@@ -446,9 +437,8 @@ fn a_program_in_a_terminal_explains_itself_there() {
     let mut command = Command::new("script");
     command
         .args(["--quiet", "--return", "--command"])
-        .arg(program)
-        .arg("/dev/null")
-        .env_remove("REQUEST_METHOD");
+        .arg(program);
+    command.arg("/dev/null").env_remove("REQUEST_METHOD");
     let (status, terminal, _) = end_of(piped(&mut command));
     assert_eq!(status.code(), Some(2), "{terminal}");
     assert!(terminal.contains("a web server starts it"), "{terminal}");

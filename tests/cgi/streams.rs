@@ -65,12 +65,8 @@ fn a_long_stream_needs_no_more_memory_than_a_short_one() {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("RssAnon:"));
-    let memory: u64 = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
+    let memory = line.unwrap();
+    let memory: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(memory < MEMORY, "{memory} KiB");
     // The client leaves, which is an error of the next write, and not one of the log.
     drop(out);

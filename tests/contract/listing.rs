@@ -112,10 +112,8 @@ fn the_sessions_of_a_user_are_found_and_no_others(contract: &StoreContract) {
     let found = |user, expected: &[&SessionId]| {
         let found = store.sessions_of(user, now).unwrap();
         assert_eq!(found.len(), expected.len(), "{name}: {user}");
-        assert!(
-            expected.iter().all(|id| shows(&found, id)),
-            "{name}: {user}"
-        );
+        let is_it = expected.iter().all(|id| shows(&found, id));
+        assert!(is_it, "{name}: {user}");
     };
     let (phone, phone_lease) = begin(Some("ada"));
     let (desk, mut desk_lease) = begin(Some("ada"));
@@ -173,9 +171,8 @@ fn sessions_that_are_counted_under_the_lock_of_a_user_are_never_more(contract: &
     let begin = || {
         // One that a login holds while it waits.
         let (_, own) = create(&*store, 1, now);
-        let _held = store
-            .lock_user("ada", Duration::from_secs(600))
-            .expect(name);
+        let held = store.lock_user("ada", Duration::from_secs(600));
+        let _held = held.expect(name);
         if store.sessions_of("ada", now).unwrap().len() == 3 {
             return;
         }
@@ -209,10 +206,8 @@ fn an_uninstalled_store_holds_nothing_leaves_nothing_and_can_be_used_again(
     assert!(store.install().is_empty(), "{name}");
     let ids = [create(&*store, 1, now).0, create(&*store, 2, now).0];
     let done = store.uninstall();
-    assert!(
-        done.errors.is_empty() && done.foreign.is_empty(),
-        "{name}: {done:?}"
-    );
+    let is_it = done.errors.is_empty() && done.foreign.is_empty();
+    assert!(is_it, "{name}: {done:?}");
     assert_eq!(done.sessions, 2, "{name}");
     for id in ids {
         assert!(contract.is_gone(&*store, &id.digest()), "{name}");

@@ -173,10 +173,8 @@ fn nothing_is_lost_while_processes_are_killed_and_others_clean_up(
     }
     let value = counted(&*processes.store, session).expect("a session");
     let acknowledged = processes.acknowledged();
-    assert!(
-        acknowledged <= value && value <= acknowledged + killed,
-        "{value}, acknowledged {acknowledged}"
-    );
+    let is_it = acknowledged <= value && value <= acknowledged + killed;
+    assert!(is_it, "{value}, acknowledged {acknowledged}");
     clean_up();
     assert_eq!(processes.locks(), [""; 0]);
 }

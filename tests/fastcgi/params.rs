@@ -161,9 +161,8 @@ fn lengths_that_lie_are_answered_400_on_a_connection_that_lives() {
 fn too_many_parameters_are_read_to_their_end_and_answered_400() {
     let server = server();
     let before = server.memory();
-    let named: Vec<u8> = (0..20_000)
-        .flat_map(|number| pair(format!("HTTP_X{number}").as_bytes(), b"v"))
-        .collect();
+    let named = (0..20_000).flat_map(|number| pair(format!("HTTP_X{number}").as_bytes(), b"v"));
+    let named: Vec<u8> = named.collect();
     let floods = [
         ("10,000 pairs", named[..named.len() / 2].to_vec()),
         ("20,000 pairs", named),

@@ -509,10 +509,8 @@ fn prlimit_of(process: &Child) -> Rlimit {
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"));
-    let mut numbers = line
-        .unwrap()
-        .split_ascii_whitespace()
-        .map(|it| it.parse().ok());
+    let numbers = line.unwrap();
+    let mut numbers = numbers.split_ascii_whitespace().map(|it| it.parse().ok());
     Rlimit {
         current: numbers.next().unwrap(),
         maximum: numbers.next().unwrap(),

@@ -98,9 +98,8 @@ fn a_second_responder_with_the_same_snapshot_serves_when_the_first_has_ended() {
     let cookie = begin_session(&server);
     let second = Setup::new("fastcgi_echo", Socket::StdinUnix)
         .variable("CGI_SESSION_STORAGE_TYPE", "ram")
-        .variable("CGI_SESSION_SNAPSHOT_FILE", snapshot.display())
-        .variable("CGI_SESSION_LOCK_TIMEOUT", "1s")
-        .start();
+        .variable("CGI_SESSION_SNAPSHOT_FILE", snapshot.display());
+    let second = second.variable("CGI_SESSION_LOCK_TIMEOUT", "1s").start();
     let reply = second.ask(&visit(1, 0, "mode=count", &cookie));
     assert_eq!(reply.status(), 500);
     let log = second.log();

@@ -19,15 +19,13 @@ fn main() -> ExitCode {
     let idle = milliseconds("ECHO_IDLE", 60_000);
     let read = milliseconds("ECHO_READ", 60_000);
     let write = milliseconds("ECHO_WRITE", 60_000);
-    let params = env::var("ECHO_PARAMS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let params = env::var("ECHO_PARAMS").ok();
+    let params = params.and_then(|text| text.parse().ok());
     let program = Program::new()
         .max_params_bytes(params.unwrap_or(512 << 10))
         .max_params(params.unwrap_or(1000))
-        .idle_timeout(idle)
-        .read_timeout(read)
-        .write_timeout(write);
+        .idle_timeout(idle);
+    let program = program.read_timeout(read).write_timeout(write);
     match env::var_os("ECHO_STORE") {
         Some(sign) => program.manager(move || store_behind(Path::new(&sign))),
         None => program,
@@ -118,9 +116,8 @@ fn echo(request: &mut Request) -> Outcome {
         }
         "read" => {
             let snapshot = request.read_session()?;
-            let count = snapshot
-                .map(|session| session.require::<u64>("count"))
-                .transpose()?;
+            let count = snapshot.map(|session| session.require::<u64>("count"));
+            let count = count.transpose()?;
             Ok(Response::text(format!("{}", count.unwrap_or_default())))
         }
         "count" => count(request).map(|count| Response::text(count.to_string())),

@@ -17,9 +17,8 @@ fn links(request: &mut Request) -> Result<Response> {
     match mode.as_str() {
         "read" => {
             let snapshot = request.read_session()?;
-            let views = snapshot
-                .map(|snapshot| snapshot.get::<u64>("pageViews"))
-                .transpose()?;
+            let views = snapshot.map(|snapshot| snapshot.get::<u64>("pageViews"));
+            let views = views.transpose()?;
             return page(request, &format!("read {views:?}"));
         }
         "none" => return page(request, "untouched"),

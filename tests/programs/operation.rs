@@ -15,9 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, operation, directory, durability, store, ids @ ..] = &arguments[..] else {
         return Err("usage: OPERATION DIRECTORY DURABILITY STORE [ID]".into());
     };
-    let config = Config::new()
-        .set("storageFileDir", directory)?
-        .set("durability", durability)?;
+    let config = Config::new().set("storageFileDir", directory)?;
+    let config = config.set("durability", durability)?;
     let manager = match Fault::parse(store) {
         Some(fault) => {
             let store = BrokenStore::open(fault, Path::new(directory));
@@ -45,9 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         unknown => return Err(format!("no operation {unknown}").into()),
     }
     let cookie = session.commit()?.map(|cookie| cookie.to_string());
-    let id = cookie
-        .as_deref()
-        .and_then(|cookie| cookie.split(['=', ';']).nth(1));
+    let id = cookie.as_deref();
+    let id = id.and_then(|cookie| cookie.split(['=', ';']).nth(1));
     say(&format!("done {}", id.unwrap_or_default()))
 }
 

@@ -22,11 +22,8 @@ fn main() -> ExitCode {
 
 fn page(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let mode = request.query("mode").unwrap_or_default();
-    let size: u64 = request
-        .query("size")
-        .unwrap_or_default()
-        .parse()
-        .unwrap_or(0);
+    let size = request.query("size");
+    let size: u64 = size.unwrap_or_default().parse().unwrap_or(0);
     if mode.is_empty() {
         return Ok(Response::text("ok"));
     }

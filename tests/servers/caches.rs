@@ -56,10 +56,8 @@ fn a_cache_stores_a_page_and_asks_the_program_only_whether_it_has_changed() {
         assert!(get().starts_with("MISS"));
         wait_until("the page is asked for again", || {
             let did = get();
-            assert!(
-                did.starts_with("HIT") || did.starts_with("REVALIDATE"),
-                "{did}"
-            );
+            let is_it = did.starts_with("HIT") || did.starts_with("REVALIDATE");
+            assert!(is_it, "{did}");
             did.starts_with("REVALIDATE")
         });
     });
@@ -81,10 +79,8 @@ fn no_cache_stores_a_page_with_a_cookie() {
                 let mut visitor = way.client();
                 let answer = visitor.get(&path).expect(200, "a page");
                 ids.push(visitor.id().map(str::to_owned));
-                assert!(
-                    cache_of(&answer).starts_with("MISS"),
-                    "{query}: {answer:#?}"
-                );
+                let is_it = cache_of(&answer).starts_with("MISS");
+                assert!(is_it, "{query}: {answer:#?}");
             }
             assert!(ids[0].is_some() && ids[0] != ids[1], "{query}: {ids:?}");
         }

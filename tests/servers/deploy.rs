@@ -21,10 +21,8 @@ fn cron_line() -> (Vec<String>, String, String) {
     let is_entry = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit() || c == '*');
     let entries: Vec<_> = table.lines().filter(is_entry).collect();
     assert_eq!(entries.len(), 1, "{entries:?}");
-    assert!(
-        table.ends_with('\n'),
-        "cron passes over a line without an end"
-    );
+    let is_it = table.ends_with('\n');
+    assert!(is_it, "cron passes over a line without an end");
     let mut fields = entries[0].splitn(7, ' ').map(str::to_owned);
     let times = fields.by_ref().take(5).collect();
     (times, fields.next().unwrap(), fields.next().unwrap())
@@ -55,20 +53,16 @@ fn cron_deletes_what_has_expired_and_prints_nothing() {
     let path = format!("{}:/usr/bin:/bin", tool.parent().unwrap().display());
     let cleaned = run_as_cron(&site, &path);
     assert!(cleaned.status.success(), "{cleaned:?}");
-    assert!(
-        cleaned.stdout.is_empty() && cleaned.stderr.is_empty(),
-        "{cleaned:?}"
-    );
+    let is_it = cleaned.stdout.is_empty() && cleaned.stderr.is_empty();
+    assert!(is_it, "{cleaned:?}");
     assert_ne!(site.only_file(), expired);
 }
 
 #[test]
 fn cron_is_silent_where_the_program_was_removed() {
     let cleaned = run_as_cron(&Site::new(), "/usr/bin:/bin");
-    assert!(
-        cleaned.stdout.is_empty() && cleaned.stderr.is_empty(),
-        "{cleaned:?}"
-    );
+    let is_it = cleaned.stdout.is_empty() && cleaned.stderr.is_empty();
+    assert!(is_it, "{cleaned:?}");
 }
 
 #[test]
@@ -132,14 +126,10 @@ fn the_site_says_what_is_missing_where_cgi_is_off() {
     );
     fs::write(site.path().join("httpd.conf"), text).unwrap();
     let mut check = Command::new("/usr/sbin/apache2");
-    let checked = check
-        .arg("-d")
-        .arg(site.path())
-        .args(["-f", "httpd.conf", "-t"]);
+    let checked = check.arg("-d");
+    let checked = checked.arg(site.path()).args(["-f", "httpd.conf", "-t"]);
     let checked = checked.output().unwrap();
     let said = String::from_utf8_lossy(&checked.stderr);
-    assert!(
-        !checked.status.success() && said.contains("run a2enmod cgid"),
-        "{said}"
-    );
+    let lacks_it = !checked.status.success() && said.contains("run a2enmod cgid");
+    assert!(lacks_it, "{said}");
 }

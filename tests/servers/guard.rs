@@ -70,11 +70,8 @@ fn ask(server: &Server, id: Option<&str>, path: &str) -> Answer {
     });
     let first = answers.next().unwrap();
     for answer in answers {
-        assert_eq!(
-            (answer.status, answer.body),
-            (first.status, first.body.clone()),
-            "{path}"
-        );
+        let seen = (answer.status, answer.body);
+        assert_eq!(seen, (first.status, first.body.clone()), "{path}");
     }
     first
 }
@@ -90,12 +87,9 @@ fn only_for_users(server: &Server, ids: &[String; 2], path: &str, refused: u16) 
         // Or a browser would ask for a password.
         assert_eq!(answer.header("www-authenticate"), None);
         if refused == 303 {
-            assert_eq!(
-                answer
-                    .header("location")
-                    .map(|it| it.ends_with("/app/login")),
-                Some(true)
-            );
+            let seen = answer.header("location");
+            let seen = seen.map(|it| it.ends_with("/app/login"));
+            assert_eq!(seen, Some(true));
         }
     }
     let answer = ask(server, Some(&ids[0]), path);
@@ -103,10 +97,8 @@ fn only_for_users(server: &Server, ids: &[String; 2], path: &str, refused: u16) 
     if path.contains("page.html") {
         // Apache keeps what the guard says itself.
         let cache = answer.header("cache-control").unwrap_or_default();
-        assert!(
-            ["private, no-cache", "no-store"].contains(&&*cache),
-            "{cache}"
-        );
+        let has_it = ["private, no-cache", "no-store"].contains(&&*cache);
+        assert!(has_it, "{cache}");
     }
     answer.body
 }

@@ -25,11 +25,8 @@ fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {
     );
     let Some(output) = run(&script) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let is_it = output.status.success();
+    assert!(is_it, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let seen = said.matches("you've been here 1 time(s)").count();
     assert_eq!(seen, 2, "{said}");
     assert_eq!(said.matches("\n0 problems, ").count(), 2, "{said}");
@@ -108,10 +105,8 @@ fn the_steps_for_shared_hosting_need_no_root_and_no_environment() {
     let Some(output) = run(&script) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("you've been here 1 time(s)"), "{output:?}");
-    assert!(
-        said.ends_with("ini 403\n700 plain\n600 plain\n"),
-        "{output:?}"
-    );
+    let is_it = said.ends_with("ini 403\n700 plain\n600 plain\n");
+    assert!(is_it, "{output:?}");
 }
 
 #[test]

@@ -37,10 +37,8 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}\n{said}");
     // It complains about units of the machine, too.
-    let complaints: Vec<_> = said
-        .lines()
-        .filter(|line| line.contains("cgi-session"))
-        .collect();
+    let complaints = said.lines().filter(|line| line.contains("cgi-session"));
+    let complaints: Vec<_> = complaints.collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert!(stdout.ends_with("\n0\n"), "{stdout}");
 }
@@ -53,14 +51,10 @@ fn the_units_can_reach_an_engine_and_are_never_skipped() {
         "cgi-session-guard.service",
     ] {
         let text = testkit::server::shipped(unit, &[]);
-        assert!(
-            !text.contains("PrivateNetwork=") && !text.contains("\nCondition"),
-            "{unit}"
-        );
-        assert!(
-            text.contains("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"),
-            "{unit}"
-        );
+        let lacks_it = !text.contains("PrivateNetwork=") && !text.contains("\nCondition");
+        assert!(lacks_it, "{unit}");
+        let is_so = text.contains("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n");
+        assert!(is_so, "{unit}");
         assert!(text.contains("StateDirectory=cgi-session\n"), "{unit}");
     }
 }

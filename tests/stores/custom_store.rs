@@ -112,11 +112,8 @@ fn failed(outcome: &Outcome, words: &[&str]) {
     assert_eq!(outcome.header("set-cookie"), None);
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     for word in words {
-        assert!(
-            outcome.stderr.contains(word),
-            "no {word} in {}",
-            outcome.stderr
-        );
+        let has_it = outcome.stderr.contains(word);
+        assert!(has_it, "no {word} in {}", outcome.stderr);
     }
 }
 
@@ -184,11 +181,8 @@ fn s5_a_table_that_is_missing_and_a_wrong_password_are_errors_that_say_so() {
         )
         .run();
     failed(&unreadable, &["no address of a database", "mysql://"]);
-    assert!(
-        !unreadable.stderr.contains("words"),
-        "{}",
-        unreadable.stderr
-    );
+    let lacks_it = !unreadable.stderr.contains("words");
+    assert!(lacks_it, "{}", unreadable.stderr);
     database.run("drop table session_data");
     failed(
         &request(&site, &database).run(),
@@ -207,8 +201,7 @@ fn s5_without_a_database_the_page_says_what_to_do() {
     assert!(site.files().is_empty());
     let reply = Setup::new("custom_store", Socket::StdinUnix)
         .variable("CGI_SESSION_CONFIG", site.config().display())
-        .variable("CGI_SESSION_STORAGE_FILE_DIR", site.sessions().display())
-        .start()
-        .ask(&get(1, 0, ""));
+        .variable("CGI_SESSION_STORAGE_FILE_DIR", site.sessions().display());
+    let reply = reply.start().ask(&get(1, 0, ""));
     assert_eq!(reply.status(), 503);
 }

@@ -55,10 +55,8 @@ fn a_session_lives_as_long_as_its_record_says_whoever_looks() {
         assert!(aged(id, 86_400 - 60, "1s"));
     }
     for (id, seconds) in [(&long, 86_400 + 62), (&by_hand, 86_400 + 62), (&short, 62)] {
-        assert!(
-            !aged(id, seconds, "30d"),
-            "whatever the file's time is taken for"
-        );
+        let is_it = !aged(id, seconds, "30d");
+        assert!(is_it, "whatever the file's time is taken for");
         assert_eq!(place.locked_n(id), None);
     }
     // Older than the configuration allows, and not than its own record does.

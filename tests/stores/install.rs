@@ -150,10 +150,8 @@ fn a_session_in_use_is_named_and_stays_with_its_index() {
     let (_, mut lease) = place.lock(&id).unwrap();
     let done = place.store.uninstall();
     let found = lines(&done.errors);
-    assert!(
-        found.len() == 1 && found[0].contains("is in use"),
-        "{found:?}"
-    );
+    let has_it = found.len() == 1 && found[0].contains("is in use");
+    assert!(has_it, "{found:?}");
     assert!(found[0].contains(&id.digest().to_string()), "{found:?}");
     assert_eq!(done.sessions, 1);
     assert!(!place.exists(&other));
@@ -178,10 +176,8 @@ fn nothing_is_removed_beside_a_clean_up() {
     sweep.lock().unwrap();
     let done = place.store.uninstall();
     let found = lines(&done.errors);
-    assert!(
-        found.len() == 1 && found[0].contains(".gc is in use"),
-        "{found:?}"
-    );
+    let has_it = found.len() == 1 && found[0].contains(".gc is in use");
+    assert!(has_it, "{found:?}");
     assert_eq!((done.sessions, place.locked_n(&id)), (0, Some(1)));
 }
 
@@ -196,10 +192,8 @@ fn a_link_under_a_sessions_name_is_named_and_not_followed() {
     symlink(&target, place.store.path(&id)).unwrap();
     let done = place.store.uninstall();
     let found = lines(&done.errors);
-    assert!(
-        found.len() == 1 && found[0].contains("symbolic link"),
-        "{found:?}"
-    );
+    let has_it = found.len() == 1 && found[0].contains("symbolic link");
+    assert!(has_it, "{found:?}");
     assert_eq!(fs::read(&target).unwrap(), b"precious");
     assert!(place.exists(&id));
 }

@@ -19,10 +19,8 @@ fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {
     let config = Config::new().set("storageFileDir", place.path()).unwrap();
     let store = FileStore::new(&config).unwrap();
     let (id, now) = (SessionId::generate().unwrap(), SystemTime::now());
-    let lease = store
-        .create(&id.digest(), &Record::new(now), now)
-        .unwrap()
-        .unwrap();
+    let lease = store.create(&id.digest(), &Record::new(now), now);
+    let lease = lease.unwrap().unwrap();
     let before = threads();
     for _ in 0..200 {
         let refused = store.lock(&id.digest(), Duration::from_millis(1), now);

@@ -68,10 +68,8 @@ impl Place {
     #[track_caller]
     pub(crate) fn create_record(&self, record: &Record) -> SessionId {
         let id = SessionId::generate().unwrap();
-        let lease = self
-            .store
-            .create(&id.digest(), record, SystemTime::now())
-            .unwrap();
+        let lease = self.store.create(&id.digest(), record, SystemTime::now());
+        let lease = lease.unwrap();
         assert!(lease.is_some());
         id
     }

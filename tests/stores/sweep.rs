@@ -219,9 +219,8 @@ fn the_numbers_of_the_report_are_exact() {
     let dry = Sweep::new().dry_run(true);
     let foreseen = place.store.delete_expired(&dry, SystemTime::now()).unwrap();
     assert_eq!(place.sessions(), 12);
-    let done = place
-        .store
-        .delete_expired(&Sweep::new().observer(&observer), SystemTime::now());
+    let watched = Sweep::new().observer(&observer);
+    let done = place.store.delete_expired(&watched, SystemTime::now());
     let done = done.unwrap();
     assert_eq!(foreseen, done);
     let found = (done.examined, done.deleted, done.live, done.busy);

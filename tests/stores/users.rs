@@ -271,10 +271,8 @@ fn refuses(put: impl FnOnce(&PathBuf), reason: &str) {
         (place, told)
     });
     for line in told {
-        assert!(
-            line.contains(reason) && line.contains("left alone"),
-            "{line}"
-        );
+        let has_it = line.contains(reason) && line.contains("left alone");
+        assert!(has_it, "{line}");
         assert!(line.contains(ADA), "{line}");
     }
     assert_eq!(place.sessions(), before);
@@ -392,11 +390,8 @@ fn expect_nobody_missing(place: &Place) {
         let record = stored.unwrap().record;
         let user = users.iter().position(|user| record.user() == Some(*user));
         let user = user.expect("every session here has a user");
-        assert!(
-            listed[user].contains(&session.to_string()),
-            "{}",
-            users[user]
-        );
+        let has_it = listed[user].contains(&session.to_string());
+        assert!(has_it, "{}", users[user]);
         ControlFlow::Continue(())
     };
     place.store.for_each(&mut visit, SystemTime::now()).unwrap();

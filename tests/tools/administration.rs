@@ -105,10 +105,8 @@ fn the_idle_times_that_programs_have_set_are_shown() {
     let patient = site.manager().config().clone().set("timeout", "30d");
     let patient = site.session_by(&SessionManager::new(patient.unwrap()).unwrap());
     let listed = site.run(&["list"]).exits_with(0);
-    let idle = listed
-        .stdout
-        .lines()
-        .map(|line| line.split_whitespace().nth(4));
+    let idle = listed.stdout;
+    let idle = idle.lines().map(|line| line.split_whitespace().nth(4));
     let mut idle: Vec<_> = idle.map(Option::unwrap).collect();
     idle.sort_unstable();
     assert_eq!(idle, ["30d", "60m"]);

@@ -155,9 +155,8 @@ fn a_program_that_cannot_be_started_ends_the_clean_up_and_is_no_try() {
             .complains("cannot run");
     }
     let mut command = site.about("cleanup");
-    command
-        .env("TMPDIR", "/nope")
-        .args(["--each", "true", "--each-tries", "1"]);
+    command.env("TMPDIR", "/nope");
+    command.args(["--each", "true", "--each-tries", "1"]);
     Finished::of(&mut command).exits_with(2).complains("/nope");
     assert_eq!(fs::read(&expired.path).unwrap(), before);
     each(&site, Path::new("true"), &[]).exits_with(0);
@@ -208,9 +207,8 @@ fn a_long_run_shows_its_progress_on_a_terminal_alone() {
     );
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &cleanup, "/dev/null"]);
-    let variables = tool
-        .get_envs()
-        .filter_map(|(name, value)| Some((name, value?)));
+    let variables = tool.get_envs();
+    let variables = variables.filter_map(|(name, value)| Some((name, value?)));
     let command = command.envs(variables).env("TERM", "xterm");
     Finished::of(command.stdin(Stdio::null()))
         .exits_with(0)
@@ -335,9 +333,8 @@ fn a_clean_up_that_is_ended_ends_its_program_and_counts_no_try() {
     let script = format!("echo $$ > {shown}.new; mv {shown}.new {shown}; exec sleep 1000");
     let program = program(&site, &script);
     let mut command = site.about("cleanup");
-    command
-        .args(["--each-timeout", "10m", "--each"])
-        .arg(&program);
+    command.args(["--each-timeout", "10m", "--each"]);
+    command.arg(&program);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the program runs", || pid.exists());
     let number = i32::try_from(child.id()).unwrap();

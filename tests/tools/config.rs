@@ -67,10 +67,8 @@ fn json_has_an_object_for_each_key() {
     let file = site.configuration("storageFileDir = /srv/a");
     // The file may be named before the subcommand as well.
     let mut command = testkit::tools::program(env!("CARGO_BIN_EXE_cgi-session"));
-    command
-        .arg("--config")
-        .arg(&file)
-        .args(["config", "--json"]);
+    command.arg("--config");
+    command.arg(&file).args(["config", "--json"]);
     let json = Finished::of(&mut command).exits_with(0).json();
     assert_eq!(json["storageFileDir"]["value"], "/srv/a");
     let seen = &json["storageFileDir"]["origin"];

@@ -400,10 +400,8 @@ fn nothing_is_lost(arguments: &[&str], stores: &[&str], last: &[&str]) {
             }
             for _ in 0..15 {
                 let mut command = pair.command("old", "new");
-                command
-                    .args(arguments)
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null());
+                command.args(arguments);
+                command.stdout(Stdio::null()).stderr(Stdio::null());
                 let mut child = command.spawn().unwrap();
                 thread::sleep(Duration::from_micros(fastrand::u64(..40_000)));
                 child.kill().unwrap();
@@ -441,11 +439,8 @@ fn an_interrupted_copy_exits_with_130_and_the_next_one_brings_the_rest() {
             store(&old, &record, 1);
         }
         let mut command = pair.command("old", "new");
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = command.stdout(Stdio::null());
+        let mut child = child.stderr(Stdio::null()).spawn().unwrap();
         wait_until("the first session arrives", || !all(&new).is_empty());
         // It may have ended by itself, and is not waited for yet.
         send(Signal::INT, &child);
@@ -492,9 +487,8 @@ fn what_cannot_be_brought_is_reported_and_left_where_it_is() {
     pair.configure("new", "sqlite", "maxRecordBytes = 256");
     let (old, new) = pair.both();
     let large = br#"{"":{"padding":""}}"#.to_vec();
-    let large = String::from_utf8(large)
-        .unwrap()
-        .replace("\"\"}", &format!("\"{}\"}}", "x".repeat(300)));
+    let large = String::from_utf8(large).unwrap();
+    let large = large.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(300)));
     store(
         &old,
         &Record::new(SystemTime::now()).with_values(large.into_bytes()),
@@ -573,9 +567,8 @@ fn root_copies_as_the_owner_and_leaves_nothing_of_roots() {
         ("third", SOMEBODY_ELSE),
     ] {
         let mut command = Command::new("chown");
-        command
-            .args(["-R", &format!("{uid}:{uid}")])
-            .arg(pair.path(name));
+        command.args(["-R", &format!("{uid}:{uid}")]);
+        command.arg(pair.path(name));
         assert!(command.status().unwrap().success());
     }
     pair.copy(&[]).exits_with(0);

@@ -84,9 +84,8 @@ fn a_check_names_the_engine_and_its_version_and_looks_for_no_files() {
     let checked = checked.says(&format!("ok       store: {url}, Redis "));
     checked.says("0 problems");
     let checked = site.run(&["check", "--json"]);
-    let of_files: Vec<_> = "directory trial place fileSystem space inodes"
-        .split(' ')
-        .collect();
+    let of_files = "directory trial place fileSystem space inodes".split(' ');
+    let of_files: Vec<_> = of_files.collect();
     assert_eq!(findings(&checked, &of_files), Vec::<Value>::new());
     assert_eq!(site.keys(), "", "a check changes nothing");
 }

@@ -235,10 +235,8 @@ fn it_needs_a_socket_and_sessions_that_another_program_can_read() {
     let file = site.configuration("storageType = ram");
     let listen = format!("unix:{}/guard.sock", site.parent().display());
     let mut command = site.tool("guard");
-    command
-        .args(["--listen", &listen])
-        .arg("--config")
-        .arg(file);
+    command.args(["--listen", &listen]);
+    command.arg("--config").arg(file);
     let refused = Finished::of(&mut command).exits_with(78);
     refused.complains("storageType = ram");
 }

@@ -101,10 +101,8 @@ fn no_advice_changes_a_directory_that_holds_other_things() {
             command.env("CGI_SESSION_STORAGE_FILE_DIR", directory);
             let said = Finished::of(&mut command);
             let text = format!("{}{}", said.stdout, said.stderr);
-            assert!(
-                !text.contains("chmod") && !text.contains("chown"),
-                "{said:#?}"
-            );
+            let lacks_it = !text.contains("chmod") && !text.contains("chown");
+            assert!(lacks_it, "{said:#?}");
             assert!(text.contains("name a directory of its own"), "{said:#?}");
         }
     }
@@ -139,15 +137,11 @@ fn uninstall_removes_what_is_ours_and_leaves_the_rest() {
         site.file("0123.json"),
     ];
     let removed = site.run(&["uninstall", "--yes"]).exits_with(0);
-    let removed = removed
-        .says("3 sessions removed")
-        .says("left alone: notes.txt");
+    let removed = removed.says("3 sessions removed");
+    let removed = removed.says("left alone: notes.txt");
     assert_eq!(removed.stdout.lines().count(), 4, "{removed:?}");
-    let left: BTreeSet<_> = site
-        .names()
-        .iter()
-        .map(|name| site.directory.join(name))
-        .collect();
+    let left = site.names();
+    let left: BTreeSet<_> = left.iter().map(|name| site.directory.join(name)).collect();
     assert_eq!(left, BTreeSet::from(foreign.clone()));
     for path in foreign {
         fs::remove_file(path).unwrap();
@@ -174,10 +168,8 @@ fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
 
     site.session();
     site.file("notes.txt");
-    let removed = site
-        .run(&["uninstall", "--yes", "--json"])
-        .exits_with(0)
-        .json();
+    let removed = site.run(&["uninstall", "--yes", "--json"]);
+    let removed = removed.exits_with(0).json();
     let seen = (&removed["store"], &removed["sessions"]);
     assert_eq!(seen, (&shown.into(), &1.into()));
     assert_eq!(removed["leftAlone"][0], "notes.txt");
@@ -267,10 +259,8 @@ fn a_file_that_holds_no_keys_is_left_alone() {
     set_mode(&keys, 0o644);
     for arguments in [&["init"][..], &["init", "--new-key"]] {
         let refused = run(arguments).exits_with(1).complains("128 digits");
-        assert!(
-            !refused.stderr.contains("chmod"),
-            "it may be any file: {refused:?}"
-        );
+        let lacks_it = !refused.stderr.contains("chmod");
+        assert!(lacks_it, "it may be any file: {refused:?}");
         assert!(!refused.stderr.contains("secret\n"));
     }
     let removed = run(&["uninstall", "--yes"]).exits_with(0);
@@ -329,14 +319,11 @@ fn where_another_user_could_replace_what_root_makes_that_user_makes_it() {
     // Where it is a directory of root's that all can write to, no command is advised: it may be one that others need.
     give(0);
     set_mode(site.parent(), 0o777);
-    let refused = run(&["uninstall", "--yes"])
-        .exits_with(1)
-        .complains("(mode 0777), so root does nothing");
+    let refused = run(&["uninstall", "--yes"]).exits_with(1);
+    let refused = refused.complains("(mode 0777), so root does nothing");
     let refused = refused.complains("choose another path");
-    assert!(
-        !refused.stderr.contains("chmod") && !refused.stderr.contains("chown"),
-        "{refused:?}"
-    );
+    let lacks_it = !refused.stderr.contains("chmod") && !refused.stderr.contains("chown");
+    assert!(lacks_it, "{refused:?}");
 }
 
 #[test]

@@ -18,9 +18,8 @@ fn cargo(project: &Path, subcommand: &str) -> Finished {
     let mut command = Command::new(env!("CARGO"));
     command.arg(subcommand).current_dir(project);
     command.env("CARGO_TARGET_DIR", profile_directory().parent().unwrap());
-    command
-        .env("CARGO_PROFILE_DEV_DEBUG", "none")
-        .env("CARGO_INCREMENTAL", "0");
+    command.env("CARGO_PROFILE_DEV_DEBUG", "none");
+    command.env("CARGO_INCREMENTAL", "0");
     Finished::of(&mut command).exits_with(0)
 }
 
@@ -54,14 +53,10 @@ fn a_new_project_builds_passes_its_own_test_and_counts() {
         let end = format!(" ms  {:.12}  GET /guestbook\n", id.digest().as_str());
         assert!(line.starts_with("200 ") && line.ends_with(&end), "{line}");
         let (line, end) = (server.line(), format!(r#"{{"":{{"pageViews":{views}}}}}"#));
-        assert!(
-            line.contains("stored ") && line.trim_end().ends_with(&end),
-            "{line}"
-        );
-        assert!(
-            page.body.contains(&format!("here {views} time(s)")),
-            "{page:#?}"
-        );
+        let has_it = line.contains("stored ") && line.trim_end().ends_with(&end);
+        assert!(has_it, "{line}");
+        let is_so = page.body.contains(&format!("here {views} time(s)"));
+        assert!(is_so, "{page:#?}");
     }
     // With a C main, which the lint for unsafe code does not mind.
     let main = project.join("src/main.rs");
@@ -92,10 +87,8 @@ fn a_program_for_fastcgi_has_units_for_systemd() {
         "Cargo.toml",
     ] {
         let text = read(name);
-        assert!(
-            text.contains("guest-book") && !text.contains("{{"),
-            "{text}"
-        );
+        let has_it = text.contains("guest-book") && !text.contains("{{");
+        assert!(has_it, "{text}");
     }
     assert!(read("README.md").contains("fastcgi_pass unix:/run/guest-book.sock"));
     assert!(!project.join(".cargo").exists());

@@ -50,9 +50,8 @@ fn no_command_looks_for_a_cookie_where_ids_come_in_a_header_field() {
     let site = Site::new();
     for arguments in OF_VISITOR {
         let mut command = site.about(arguments[0]);
-        command
-            .args(&arguments[1..])
-            .env("HTTP_COOKIE", "sessionId=x");
+        command.args(&arguments[1..]);
+        command.env("HTTP_COOKIE", "sessionId=x");
         command.env("CGI_SESSION_ID_FROM", "header:X-Session-Id");
         let refused = Finished::of(&mut command).exits_with(78);
         assert_eq!(refused.stdout, "");

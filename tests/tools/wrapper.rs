@@ -25,9 +25,8 @@ fn wrapper_with(site: &Site, cookie: &str, options: &[&str], script: &str) -> Co
         fs::create_dir(&temporary).unwrap();
     }
     let mut command = site.about("start");
+    command.args(options).args(["sh", "-c", script]);
     command
-        .args(options)
-        .args(["sh", "-c", script])
         .env("REQUEST_METHOD", "GET")
         .env("HTTP_COOKIE", cookie)
         .env("TMPDIR", temporary)
@@ -427,13 +426,9 @@ fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
         let ended = ended.complains("nothing was saved");
         assert_eq!(ended.stdout, "");
         assert!(has_ended(program.trim()));
-        assert_eq!(
-            site.read(&stored)
-                .unwrap()
-                .require::<u64>("pageViews")
-                .unwrap(),
-            7
-        );
+        let seen = site.read(&stored);
+        let seen = seen.unwrap().require::<u64>("pageViews").unwrap();
+        assert_eq!(seen, 7);
         expect_no_traces(&site);
     }
 }

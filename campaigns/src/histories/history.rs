@@ -137,9 +137,8 @@ impl History {
 
     /// All events by their time. Of events at one moment, questions come first: they may overlap.
     fn in_order(&self) -> Vec<(usize, &Event)> {
-        let mut all: Vec<_> = self
-            .events
-            .iter()
+        let all = self.events.iter();
+        let mut all: Vec<_> = all
             .flat_map(|(process, events)| events.iter().map(|event| (*process, event)))
             .collect();
         all.sort_by_key(|(_, event)| match event {

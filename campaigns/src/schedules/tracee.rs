@@ -125,11 +125,8 @@ impl Tracee {
             let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
             match waitpid(group, Some(flags)).unwrap() {
                 WaitStatus::StillAlive => {
-                    assert!(
-                        Instant::now() < deadline,
-                        "no call returns: {}",
-                        self.state()
-                    );
+                    let is_it = Instant::now() < deadline;
+                    assert!(is_it, "no call returns: {}", self.state());
                     thread::yield_now();
                 }
                 status => self.handle(status),

@@ -158,10 +158,9 @@ impl Account {
         if self.is_being_destroyed && are_forks(None) {
             return None;
         }
-        let reasons: Vec<Option<(Kind, String)>> = (0..found.len())
-            .filter(|main| are_forks(Some(*main)))
-            .map(|main| self.explain(found[main].1))
-            .collect();
+        let reasons = (0..found.len()).filter(|main| are_forks(Some(*main)));
+        let reasons: Vec<Option<(Kind, String)>> =
+            reasons.map(|main| self.explain(found[main].1)).collect();
         match reasons.first() {
             Some(_) if reasons.iter().any(Option::is_none) => None,
             Some(Some((kind, expected))) => {

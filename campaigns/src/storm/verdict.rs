@@ -210,9 +210,8 @@ fn check_sweep(store: &dyn Store, delay: Duration) -> Vec<String> {
             Err(error) => return vec![failure("the last clean-up", "to end", &error)],
         }
     };
-    let mut violations: Vec<String> = report
-        .failures
-        .iter()
+    let violations = report.failures.iter();
+    let mut violations: Vec<String> = violations
         .map(|found| Kind::Failed.violation("the last clean-up", "no failure", found))
         .collect();
     if report.busy > 0 {

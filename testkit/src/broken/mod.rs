@@ -135,9 +135,8 @@ impl Store for BrokenStore {
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         let entries = fs::read_dir(&self.0.directory);
         for entry in entries.map_err(|error| failed("list", &self.0.directory, error))? {
-            let name = entry
-                .map_err(|error| failed("list", &self.0.directory, error))?
-                .file_name();
+            let name = entry.map_err(|error| failed("list", &self.0.directory, error))?;
+            let name = name.file_name();
             let Some(digest) = place::session(&name) else {
                 continue;
             };

@@ -41,9 +41,8 @@ pub fn count_from_everywhere(servers: &[&Server], cookie: &str) -> Vec<u64> {
             })
         });
         let clients: Vec<_> = clients.collect();
-        let counts = clients
-            .into_iter()
-            .flat_map(|client| client.join().unwrap());
+        let counts = clients.into_iter();
+        let counts = counts.flat_map(|client| client.join().unwrap());
         counts.collect()
     });
     all.sort_unstable();

@@ -60,9 +60,8 @@ impl<'s> Browser<'s> {
 
     pub(crate) fn ask(&mut self, request: Cgi) -> Outcome {
         let pairs = self.cookies.iter();
-        let header: Vec<_> = pairs
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let header = pairs.map(|(name, value)| format!("{name}={value}"));
+        let header: Vec<_> = header.collect();
         let outcome = request.cookie(header.join("; ")).run();
         for (_, value) in outcome
             .headers

@@ -198,10 +198,8 @@ fn cookies_that_are_sent_again_and_again_do_not_undo_a_login() {
         // One of those that came before the login may have sent the old one again.
         let most = most_since(begun);
         assert!(seen.cookies.len() <= most, "{way:?}: {:?}", seen.cookies);
-        assert!(
-            seen.cookies.iter().all(|it| it.contains(&before)),
-            "{way:?}"
-        );
+        let has_it = seen.cookies.iter().all(|it| it.contains(&before));
+        assert!(has_it, "{way:?}");
         is_inside(&browser, way, &before);
     });
 }

@@ -314,9 +314,8 @@ fn a_user_sees_its_devices_and_ends_one_of_them() {
     let site = Site::with_settings("\nrecordClient = true\n");
     let mut here = Browser::inside(&site, ADA);
     here.sees("this one");
-    let page = Cgi::new("login", &site)
-        .variable("HTTP_USER_AGENT", "<Desk>/2.0")
-        .variable("REMOTE_ADDR", "192.0.2.77");
+    let page = Cgi::new("login", &site).variable("HTTP_USER_AGENT", "<Desk>/2.0");
+    let page = page.variable("REMOTE_ADDR", "192.0.2.77");
     let mut there = Browser::inside(&site, ADA);
     assert_eq!(there.ask(page).status, 200);
     Browser::inside(&site, CHARLES);

@@ -28,10 +28,8 @@ fn b2_every_file_is_its_owners_alone_from_the_first_moment_whatever_the_umask_is
         };
         let mut kinds = Vec::new();
         for call in trace.between(1, 2) {
-            assert!(
-                !call.contains("chmod") && !call.contains("umask("),
-                "{call}"
-            );
+            let lacks_it = !call.contains("chmod") && !call.contains("umask(");
+            assert!(lacks_it, "{call}");
             let path = call.split('"').nth(1).unwrap_or_default();
             if call.contains("mkdir") {
                 assert!(call.contains(", 0700)"), "{call}");

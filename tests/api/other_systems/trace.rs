@@ -22,9 +22,8 @@ impl Trace {
     #[track_caller]
     pub(crate) fn of(command: &Command, options: &[&str]) -> Option<Self> {
         let out = tempfile::NamedTempFile::new().unwrap();
-        let outcome = under_strace(command, options, out.path())?
-            .output()
-            .unwrap();
+        let outcome = under_strace(command, options, out.path())?.output();
+        let outcome = outcome.unwrap();
         let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
         assert!(outcome.status.success(), "{}: {said}", outcome.status);
         let text = fs::read_to_string(out.path()).unwrap();

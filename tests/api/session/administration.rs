@@ -30,10 +30,8 @@ fn an_administrator_waits_for_the_lock_and_not_for_ever() {
     let opened = site.manager().open_by_digest(&digest);
     assert!(matches!(opened, Err(Error::Busy { .. })));
     let destroyed = site.manager().destroy_by_digest(&digest);
-    assert!(
-        matches!(destroyed, Err(Error::Busy { .. })),
-        "{destroyed:?}"
-    );
+    let is_it = matches!(destroyed, Err(Error::Busy { .. }));
+    assert!(is_it, "{destroyed:?}");
     drop(held);
     assert!(site.manager().destroy_by_digest(&digest).unwrap());
     assert!(!site.manager().destroy_by_digest(&digest).unwrap());

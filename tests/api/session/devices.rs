@@ -154,9 +154,8 @@ fn a_session_that_another_request_holds_is_waited_for_and_two_that_end_each_othe
     let site = site(&[]);
     let manager = site.manager();
     let clients = [PHONE, DESK].map(|agent| login(&manager, "ada", agent, "192.0.2.77"));
-    let targets = clients
-        .each_ref()
-        .map(|client| says(client.get("/"), digests));
+    let targets = clients.each_ref();
+    let targets = targets.map(|client| says(client.get("/"), digests));
     let change_and_end = |request: &mut Request| {
         count(request.session()?);
         end(request)

@@ -12,9 +12,8 @@ fn let_pass(site: &Site, id: &SessionId, seconds: u64) {
     let config = Config::new().set("storageFileDir", site.path(id).parent().unwrap());
     let store = FileStore::new(config.unwrap()).unwrap();
     let now = SystemTime::now();
-    let found = store
-        .lock(&id.digest(), Duration::from_secs(9), now)
-        .unwrap();
+    let found = store.lock(&id.digest(), Duration::from_secs(9), now);
+    let found = found.unwrap();
     let (stored, mut lease) = found.unwrap();
     let mut values: serde_json::Value = serde_json::from_slice(stored.record.values()).unwrap();
     let ends = values["@"]["ends"].as_object_mut().unwrap();
@@ -137,11 +136,8 @@ fn a_value_ends_before_its_session_in_whichever_application_it_is() {
     // What has ended is not kept in the file either.
     let text = fs::read_to_string(site.path(&id)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let newest = json
-        .as_array()
-        .unwrap()
-        .iter()
-        .max_by_key(|slot| slot["g"].as_u64());
+    let newest = json.as_array();
+    let newest = newest.unwrap().iter().max_by_key(|slot| slot["g"].as_u64());
     let seen = newest.unwrap()["d"]["values"].to_string();
     assert_eq!(seen, r#"{"":{"stays":1}}"#);
 }

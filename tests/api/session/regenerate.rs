@@ -144,9 +144,8 @@ fn a_live_session_counts_before_and_after_a_marker() {
     session.regenerate_id();
     session.commit().unwrap();
     for header in [[&old, &other], [&other, &old]] {
-        let header = header
-            .map(|id| format!("sessionId={}", id.secret()))
-            .join("; ");
+        let header = header.map(|id| format!("sessionId={}", id.secret()));
+        let header = header.join("; ");
         let mut session = site.manager().start(header).unwrap();
         assert_eq!(session.id(), Some(&other));
         count(&mut session);
@@ -270,10 +269,8 @@ fn a_session_that_is_deleted_while_its_id_changes_does_not_go_on_under_the_new_o
     let mut session = manager.start(cookie(&old)).unwrap();
     session.regenerate_id();
     let refused = session.commit().unwrap_err();
-    assert!(
-        refused.one_line().contains("was deleted or replaced"),
-        "{refused}"
-    );
+    let has_it = refused.one_line().contains("was deleted or replaced");
+    assert!(has_it, "{refused}");
     assert_eq!(site.sessions(), 0);
 }
 
@@ -298,10 +295,8 @@ fn what_a_wrong_clock_has_left_turns_nobody_away_for_a_year() {
         let store = FileStore::new(site.manager().config()).unwrap();
         let wait = Duration::from_secs(1);
         let (stored, mut lease) = store.lock(&old.digest(), wait, now).unwrap().unwrap();
-        let seconds = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = seconds.unwrap().as_secs();
         let changed = seconds + 366 * 24 * 3600;
         let text = format!(
             r#"{{"v":1,"created":{seconds},"expires":{},"changed":{changed},"replaced":"{kind}","values":{}}}"#,

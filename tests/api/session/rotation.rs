@@ -47,11 +47,8 @@ fn rotates<E: std::error::Error + Send + Sync + 'static>(
     let client = visitor(manager);
     let before = client.cookie("sessionId").unwrap();
     let response = request(&client).send(handler);
-    assert!(
-        !response.status().is_server_error(),
-        "{}",
-        response.status()
-    );
+    let is_it = !response.status().is_server_error();
+    assert!(is_it, "{}", response.status());
     let after = client.cookie("sessionId").unwrap();
     assert_eq!(response.headers().contains_key(SET_COOKIE), after != before);
     after != before
@@ -134,10 +131,8 @@ fn the_session_its_forms_and_requests_under_way_go_on_under_the_new_id() {
     assert_eq!(sent.send(order).body_text(), "4");
     // Who still shows the old id reads, changes nothing, and learns nothing.
     let read = |request: &mut Request| {
-        let views = request
-            .existing_session()?
-            .unwrap()
-            .get::<u64>("pageViews")?;
+        let views = request.existing_session()?;
+        let views = views.unwrap().get::<u64>("pageViews")?;
         Ok::<_, cgi_session::Error>(Response::text(views.unwrap().to_string()))
     };
     assert_eq!(html(&late).send(read).body_text(), "2");

@@ -112,10 +112,8 @@ fn a_life_of_its_own_is_renewed_once_in_a_tenth_of_it() {
     session.set_cookie_life(Some(Duration::from_secs(20)));
     count(&mut session);
     let set_cookie = session.commit().unwrap().expect("a cookie");
-    assert!(
-        set_cookie.to_string().contains("Max-Age=20"),
-        "{set_cookie}"
-    );
+    let has_it = set_cookie.to_string().contains("Max-Age=20");
+    assert!(has_it, "{set_cookie}");
     let (id, sent) = (given_id(Some(set_cookie)), Instant::now());
     let renewed = || site.open(&id).commit().unwrap();
     let again = std::iter::repeat_with(|| (renewed(), sent.elapsed()));
@@ -123,10 +121,8 @@ fn a_life_of_its_own_is_renewed_once_in_a_tenth_of_it() {
         .inspect(|_| std::thread::sleep(Duration::from_millis(50)))
         .find_map(|(set_cookie, after)| Some((set_cookie?, after)))
         .unwrap();
-    assert!(
-        set_cookie.to_string().contains("Max-Age=20"),
-        "{set_cookie}"
-    );
+    let is_so = set_cookie.to_string().contains("Max-Age=20");
+    assert!(is_so, "{set_cookie}");
     assert_eq!(given_id(Some(set_cookie)), id);
     assert!(after >= Duration::from_secs(2), "{after:?}");
 }

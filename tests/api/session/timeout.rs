@@ -17,11 +17,8 @@ fn ago(seconds: u64) -> SystemTime {
 fn json(site: &Site, id: &SessionId) -> serde_json::Value {
     let slots: serde_json::Value =
         serde_json::from_slice(&fs::read(site.path(id)).unwrap()).unwrap();
-    let newest = slots
-        .as_array()
-        .unwrap()
-        .iter()
-        .max_by_key(|slot| slot["g"].as_u64());
+    let newest = slots.as_array();
+    let newest = newest.unwrap().iter().max_by_key(|slot| slot["g"].as_u64());
     newest.unwrap()["d"].clone()
 }
 
@@ -77,9 +74,8 @@ fn no_other_program_ends_a_session_before_its_own_does() {
     site.set_modified(&id, ago(2 * 3600));
     let stored = impatient.peek(&id.digest()).unwrap().unwrap();
     assert!(impatient.end_of(&stored) > SystemTime::now() + Duration::from_secs(20 * 3600));
-    let report = impatient
-        .delete_expired(&cgi_session::Sweep::new())
-        .unwrap();
+    let report = impatient.delete_expired(&cgi_session::Sweep::new());
+    let report = report.unwrap();
     assert_eq!((report.deleted, report.live), (0, 1));
     let mut session = impatient.start(cookie(&id)).unwrap();
     assert_eq!(count(&mut session), 2);

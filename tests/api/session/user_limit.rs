@@ -79,9 +79,8 @@ fn a_change_of_id_what_it_leaves_and_private_records_take_no_place() {
             let site = site(kind, "1", full);
             let manager = site.manager();
             let mut id = login(&manager, "ada").unwrap();
-            let mut token = manager
-                .start_with_id(&SessionId::generate().unwrap())
-                .unwrap();
+            let token = manager.start_with_id(&SessionId::generate().unwrap());
+            let mut token = token.unwrap();
             token.set_user(Some("ada")).unwrap();
             token.set_private();
             token.commit().unwrap();
@@ -244,10 +243,8 @@ fn of_two_sessions_that_become_each_others_user_one_does_and_the_other_is_told_t
             });
             let refused: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
             let refused = &refused[..];
-            assert!(
-                matches!(refused, [Error::Busy { .. }]),
-                "{kind:?}: {refused:?}"
-            );
+            let is_it = matches!(refused, [Error::Busy { .. }]);
+            assert!(is_it, "{kind:?}: {refused:?}");
             let says = refused[0].to_string();
             assert!(says.contains("maxSessionsPerUser"), "{says}");
             assert!(started.elapsed() < LONG, "{kind:?}");
@@ -298,10 +295,8 @@ fn a_request_waits_for_its_session_and_for_those_that_have_to_go_no_longer_than_
             panic!("{refused}")
         };
         // However slow the machine is; it would be `opened` above the timeout.
-        assert!(
-            opened + waited < TIMEOUT + opened.max(TIMEOUT / 3),
-            "{opened:?} {waited:?}"
-        );
+        let is_it = opened + waited < TIMEOUT + opened.max(TIMEOUT / 3);
+        assert!(is_it, "{opened:?} {waited:?}");
     }
 }
 
@@ -330,8 +325,6 @@ fn a_store_that_cannot_count_a_users_sessions_refuses_the_setting() {
     let config = config.unwrap();
     let store = CustomStore::new(&config, Nothing).unwrap();
     let refused = SessionManager::with_store(config, store).err().unwrap();
-    assert!(
-        refused.to_string().contains("maxSessionsPerUser"),
-        "{refused}"
-    );
+    let has_it = refused.to_string().contains("maxSessionsPerUser");
+    assert!(has_it, "{refused}");
 }

@@ -123,10 +123,8 @@ fn held_sessions_cost_one_wait_and_the_error_says_how_many_are_left() {
     assert!(matches!(failed, Error::SessionsLeft { left: 40, .. }));
     assert_eq!(failed.status(), http::StatusCode::SERVICE_UNAVAILABLE);
     let line = failed.one_line();
-    assert!(
-        line.starts_with("40 of the user's sessions") && line.contains("still locked"),
-        "{line}"
-    );
+    let has_it = line.starts_with("40 of the user's sessions") && line.contains("still locked");
+    assert!(has_it, "{line}");
     for id in &free {
         assert_eq!(site.views(id), None);
     }
@@ -149,10 +147,8 @@ fn a_session_that_is_given_up_in_time_is_ended_whatever_else_is_held() {
         wait_until("a thread waits", is_waiting);
         session.commit().unwrap();
         let failed = ending.join().unwrap().unwrap_err();
-        assert!(
-            matches!(failed, Error::SessionsLeft { left: 1, .. }),
-            "{failed}"
-        );
+        let is_it = matches!(failed, Error::SessionsLeft { left: 1, .. });
+        assert!(is_it, "{failed}");
     });
     drop(held);
     assert_eq!((site.views(&slow), site.views(&quick)), (Some(1), None));

@@ -34,9 +34,8 @@ impl WrongClock {
         let (shim, shift) = (site.path().join("clock.so"), site.path().join("shift"));
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-o"]).arg(&shim);
-        compile
-            .arg(repository("tests/api/surroundings/clock.c"))
-            .arg("-ldl");
+        compile.arg(repository("tests/api/surroundings/clock.c"));
+        compile.arg("-ldl");
         assert!(compile.status().unwrap().success());
         let clock = WrongClock { site, shim, shift };
         clock.set(0);
@@ -71,10 +70,8 @@ impl WrongClock {
     /// The library's operation of this name; the session's id, if it is given a new one.
     fn operation(&self, name: &str, id: &str) -> String {
         let mut command = Command::new(example("operation"));
-        command
-            .arg(name)
-            .arg(self.site.sessions())
-            .args(["none", "file", id]);
+        command.arg(name);
+        command.arg(self.site.sessions()).args(["none", "file", id]);
         let output = command.envs(self.variables()).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8(output.stdout).unwrap();

@@ -37,9 +37,8 @@ fn count(manager: &SessionManager, cookie: &str) -> Result<u64, Error> {
 
 /// The session of a visitor, in this directory; its cookie.
 fn begin(directory: &Path, n: u64) -> String {
-    let begun = manager(directory)
-        .update("", |session| session.insert("n", n))
-        .unwrap();
+    let begun = manager(directory).update("", |session| session.insert("n", n));
+    let begun = begun.unwrap();
     let cookie = begun.1.unwrap().to_string();
     cookie.split(';').next().unwrap().to_owned()
 }
@@ -113,10 +112,8 @@ fn a_directory_that_is_exchanged_for_a_link_again_and_again_lets_nothing_outside
     });
     assert_eq!(everything(&outside), before);
     let [counted, refused] = [counted, refused].map(AtomicU64::into_inner);
-    assert!(
-        counted > 0 && refused > 0,
-        "{counted} counted, {refused} refused"
-    );
+    let is_it = counted > 0 && refused > 0;
+    assert!(is_it, "{counted} counted, {refused} refused");
     assert_eq!(count(&manager(&inside), &cookie).unwrap(), counted + 1);
 }
 

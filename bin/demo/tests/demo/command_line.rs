@@ -33,9 +33,8 @@ fn a_taken_port_is_an_error_that_names_the_option() {
     let server = Server::start();
     let port = server.address.rsplit(':').next().unwrap();
     let mut second = program(binary());
-    second
-        .args(["serve", "--port", port, "--storage-file-dir"])
-        .arg(server.path("other"));
+    second.args(["serve", "--port", port, "--storage-file-dir"]);
+    second.arg(server.path("other"));
     let reason = fails(second);
     assert!(reason.contains(&server.address), "{reason}");
     assert!(reason.contains("--port"), "{reason}");

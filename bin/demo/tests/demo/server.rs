@@ -134,10 +134,8 @@ impl Server {
     }
 
     pub(crate) fn visitor(&self) -> Visitor {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(DEADLINE))
-            .build();
+        let agent = Agent::config_builder().http_status_as_error(false);
+        let agent = agent.timeout_global(Some(DEADLINE)).build();
         Visitor {
             agent: agent.into(),
             base: self.url(""),

@@ -31,10 +31,8 @@ impl Worker {
             return Ok(());
         };
         let digest = SessionId::generate().map_err(failed)?.digest();
-        let lease = self
-            .manager(Field::Lasting)
-            .store()
-            .create(&digest, &record, now);
+        let lease = self.manager(Field::Lasting);
+        let lease = lease.store().create(&digest, &record, now);
         if let Some(mut lease) = lease.map_err(failed)? {
             // For a store that goes by the last use alone.
             lease.touch(now - TIMEOUT - OVERDUE).map_err(failed)?;

@@ -265,9 +265,8 @@ fn launch(profile: &Path) -> Option<(Process, WebSocket<MaybeTlsStream<TcpStream
 }
 
 fn tab_address(port: &str) -> Option<String> {
-    let mut list = ureq::get(format!("http://127.0.0.1:{port}/json/list"))
-        .call()
-        .ok()?;
+    let list = ureq::get(format!("http://127.0.0.1:{port}/json/list")).call();
+    let mut list = list.ok()?;
     let tabs: Vec<Value> = serde_json::from_str(&list.body_mut().read_to_string().ok()?).ok()?;
     let tab = tabs.iter().find(|tab| tab["type"] == "page")?;
     tab["webSocketDebuggerUrl"].as_str().map(str::to_owned)

@@ -19,10 +19,8 @@ fn the_burst_in_a_browser_counts_all_fifty_and_the_session_file_shows_it() {
             browser.sees(&format!(
                 "50 of 50 requests were counted: {range}, none twice, none missing."
             ));
-            assert_eq!(
-                browser.evaluate("document.querySelectorAll('#answers li').length"),
-                50
-            );
+            let seen = browser.evaluate("document.querySelectorAll('#answers li').length");
+            assert_eq!(seen, 50);
         }
         // The page follows by itself.
         browser.sees("generation 102, current");

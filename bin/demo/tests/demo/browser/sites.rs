@@ -202,10 +202,8 @@ fn the_guard_opens_a_page_from_login_to_logout() {
         let refuses = |browser: &mut Browser| {
             browser.go(&page);
             browser.becomes(shows, &json!(refusal));
-            assert_eq!(
-                browser.evaluate("document.querySelector('h1')?.innerText == 'For members'"),
-                false
-            );
+            let seen = browser.evaluate("document.querySelector('h1')?.innerText == 'For members'");
+            assert_eq!(seen, false);
         };
         refuses(&mut browser);
         for (logout, said) in [
@@ -245,10 +243,8 @@ fn back_shows_a_page_as_it_was_left_where_the_cache_limiter_allows_that() {
                 assert!(!is_kept || shown == seen, "round {rounds}: {shown}");
                 is_kept
             };
-            assert!(
-                (1..=20).any(|round| is_kept(&round)),
-                "it is asked for anew each time"
-            );
+            let is_it = (1..=20).any(|round| is_kept(&round));
+            assert!(is_it, "it is asked for anew each time");
             // Its own reload asks the program again.
             let before = browser.evaluate("document.body.innerText");
             browser.call("Page.reload", &json!({}));
@@ -275,11 +271,8 @@ fn a_login_among_ten_requests_in_flight_ends_logged_in() {
                 await Promise.all(wishes.map(get));
                 return (await get('read')) + (await get('open'));
             })()";
-            assert_eq!(
-                browser.wait_for_promise(race),
-                "ada is here\n".repeat(2),
-                "{way:?}, round {round}"
-            );
+            let seen = browser.wait_for_promise(race);
+            assert_eq!(seen, "ada is here\n".repeat(2), "{way:?}, round {round}");
         }
     });
 }
@@ -362,10 +355,8 @@ fn a_cache_of_the_server_asks_whether_a_page_has_changed_and_keeps_none_with_a_c
         browser.sees("no session");
         let page = "statuses?etag=one&cache=public,max-age=1";
         let (text, cache) = fetch(browser, page, "default");
-        assert!(
-            text == "a page\ntrue" && cache.starts_with("MISS"),
-            "{text} {cache}"
-        );
+        let is_it = text == "a page\ntrue" && cache.starts_with("MISS");
+        assert!(is_it, "{text} {cache}");
         wait_for("the cache asks the program again", || {
             // The browser asks the cache for as much: it has the page, and learns that it may show it.
             let (text, cache) = fetch(browser, page, "no-cache");
