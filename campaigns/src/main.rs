@@ -72,11 +72,8 @@ fn main() -> ExitCode {
     let named = |campaign: &&Campaign| options.name.as_deref() == Some(campaign.name);
     let Some(campaign) = CAMPAIGNS.iter().find(named) else {
         let is_known = options.name.is_none();
-        for campaign in &CAMPAIGNS {
-            println!(
-                "{:<11} {} ({} s)",
-                campaign.name, campaign.about, campaign.seconds
-            );
+        for it in &CAMPAIGNS {
+            println!("{:<11} {} ({} s)", it.name, it.about, it.seconds);
         }
         return ExitCode::from(if is_known { 0 } else { 2 });
     };

@@ -130,10 +130,8 @@ impl Operation {
 
     /// Whether it is done with the cookie of `A`.
     fn uses_id(self) -> bool {
-        !matches!(
-            self,
-            Operation::First | Operation::Evict | Operation::FirstPage
-        )
+        let without = [Operation::First, Operation::Evict, Operation::FirstPage];
+        !without.contains(&self)
     }
 
     fn perform(self, manager: &SessionManager, cookie: &str) -> Outcome<Option<SetCookie>> {

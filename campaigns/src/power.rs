@@ -285,12 +285,9 @@ fn in_storms(kind: Kind) -> Case {
             let disk = disk.copy(rng.choice(MOUNTS).unwrap_or(MOUNTS[0]));
             disk.mount();
             let ledgers = process::memory();
-            let (hosts, stores) = (
-                Host::here(kind.subject.clone()),
-                disk.place().join("stores"),
-            );
-            let (place, seed) = (ledgers.path(), rng.u64(..));
-            let storm = Storm::begin(place, &stores, vec![hosts], seed, Manner::Strict);
+            let hosts = vec![Host::here(kind.subject.clone())];
+            let (stores, seed) = (disk.place().join("stores"), rng.u64(..));
+            let storm = Storm::begin(ledgers.path(), &stores, hosts, seed, Manner::Strict);
             let mut storm = storm.unwrap();
             let end = Instant::now() + Duration::from_millis(rng.u64(200..1500));
             while storm.turn().unwrap() && Instant::now() < end {}

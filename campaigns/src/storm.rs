@@ -262,13 +262,11 @@ fn cases() -> Vec<Case> {
         .map(|(fault, texts)| case(Subject::broken(*fault), "").finding(texts))
         .collect();
     let sharded = Subject::file().with("shards", "256");
+    let sharded = sharded.with("durability", "data");
     cases.extend([
         case(Subject::broken(Fault::Nothing), ""),
         case(Subject::file(), ""),
-        case(
-            sharded.with("durability", "data"),
-            "shards=256 durability=data",
-        ),
+        case(sharded, "shards=256 durability=data"),
         case(Subject::of("sqlite"), ""),
     ]);
     cases.extend(Subject::ENGINES.map(|engine| case(Subject::of(engine), "")));
@@ -303,14 +301,9 @@ fn case(subject: Subject, name: &str) -> Case {
             None | Some(Fault::LeaveTemporary) => tempfile::tempdir().unwrap(),
             Some(_) => process::memory(),
         };
-        let (host, stores) = (Host::here(subject.clone()), place.path().join("stores"));
-        let storm = Storm::begin(
-            place.path(),
-            &stores,
-            vec![host],
-            trial.seed,
-            Manner::Strict,
-        );
+        let hosts = vec![Host::here(subject.clone())];
+        let (stores, seed) = (place.path().join("stores"), trial.seed);
+        let storm = Storm::begin(place.path(), &stores, hosts, seed, Manner::Strict);
         let mut storm = storm.unwrap();
         let has_tried_all = |trial: &Trial| has_tried_all(trial, &subject);
         while storm.turn().unwrap() && trial.goes_on_until(has_tried_all(trial)) {

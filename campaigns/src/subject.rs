@@ -123,10 +123,7 @@ impl Subject {
     pub(crate) fn has_cap(&self) -> bool {
         match self.fault() {
             // Another fault would let new sessions find what something else is to find.
-            Some(fault) => matches!(
-                fault,
-                Fault::Nothing | Fault::NoCap | Fault::EvictWithoutLock
-            ),
+            Some(fault) => [Fault::Nothing, Fault::NoCap, Fault::EvictWithoutLock].contains(&fault),
             None => self.name != "redis",
         }
     }

@@ -96,10 +96,8 @@ pub(crate) struct Ended {
 impl Call {
     pub(crate) fn name(&self) -> String {
         let known = NAMES.iter().find(|(number, ..)| *number == self.number);
-        known.map_or_else(
-            || format!("call {}", self.number),
-            |(_, name, _)| (*name).to_owned(),
-        )
+        let name = known.map(|(_, name, _)| (*name).to_owned());
+        name.unwrap_or_else(|| format!("call {}", self.number))
     }
 
     /// Whether a disk may be another afterwards.

@@ -101,10 +101,19 @@ impl Site {
     }
 }
 
-fn set(config: Config, settings: &[(&str, &str)]) -> Config {
+/// A configuration with these settings, too.
+#[track_caller]
+pub fn set(config: Config, settings: &[(&str, &str)]) -> Config {
     settings.iter().fold(config, |config, (key, value)| {
         config.set(key, value).unwrap()
     })
+}
+
+/// A manager of sessions in memory, with these settings.
+#[track_caller]
+pub fn in_memory(settings: &[(&str, &str)]) -> SessionManager {
+    let config = set(Config::new(), &[("storageType", "ram")]);
+    SessionManager::new(set(config, settings)).unwrap()
 }
 
 /// The Cookie header of a visitor.

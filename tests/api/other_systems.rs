@@ -4,12 +4,11 @@
 
 mod answers;
 mod files;
-mod floods;
 mod ids;
 mod trace;
 mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cgi_session::{Config, SessionManager};
 
@@ -21,14 +20,9 @@ fn own_part() -> Option<PathBuf> {
     std::env::var_os(DIRECTORY).map(PathBuf::from)
 }
 
-fn manager(directory: impl AsRef<std::path::Path>, settings: &[(&str, &str)]) -> SessionManager {
-    let config = Config::new().set("storageFileDir", directory.as_ref());
-    let config = settings
-        .iter()
-        .fold(config.unwrap(), |config, (key, value)| {
-            config.set(key, value).unwrap()
-        });
-    SessionManager::new(config).unwrap()
+fn manager(directory: &Path) -> SessionManager {
+    let config = Config::new().set("storageFileDir", directory);
+    SessionManager::new(config.unwrap()).unwrap()
 }
 
 /// Numbers that are the same in every run (xorshift).

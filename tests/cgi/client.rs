@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use cgi_session::http::{HeaderValue, Method, StatusCode, header};
 use cgi_session::{Client, Config, Error, Request, Response, Result, SessionManager};
+use testkit::sessions::in_memory;
 use testkit::wait_until;
 
 fn counter(request: &mut Request) -> Result<Response> {
@@ -14,12 +15,6 @@ fn counter(request: &mut Request) -> Result<Response> {
     let views = session.get::<u64>("views")?.unwrap_or(0) + 1;
     session.insert("views", views)?;
     Ok(Response::text(views.to_string()))
-}
-
-fn in_memory(settings: &[(&str, &str)]) -> SessionManager {
-    let config = Config::new().set("storageType", "ram").unwrap();
-    let set = |config: Config, (key, value): &(&str, &str)| config.set(key, *value).unwrap();
-    SessionManager::new(settings.iter().fold(config, set)).unwrap()
 }
 
 #[test]

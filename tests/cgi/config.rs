@@ -18,9 +18,10 @@ fn counter_beside(site: &Site, settings: &str) -> PathBuf {
 }
 
 fn settings(site: &Site, more: &str) -> String {
+    let directory = site.sessions();
     format!(
         "[session]\nstorageFileDir = {}\n{more}",
-        site.sessions().display()
+        directory.display()
     )
 }
 
@@ -30,12 +31,8 @@ fn the_file_beside_the_program_is_found_without_any_environment() {
     let counter = counter_beside(&site, &settings(&site, "cookiePath = /shop\n"));
     // As suexec starts programs: no variable of ours gets through.
     let answer = Cgi::at(&counter).run().expect(200, "here 1 time");
-    assert!(
-        answer
-            .header("set-cookie")
-            .unwrap()
-            .ends_with("; Path=/shop")
-    );
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.ends_with("; Path=/shop"), "{cookie}");
     assert_eq!(site.files().len(), 1);
 }
 
@@ -66,10 +63,8 @@ fn the_environment_overrides_single_keys() {
 fn an_unknown_key_is_named_with_file_line_and_neighbour() {
     let site = Site::new();
     let counter = counter_beside(&site, &settings(&site, "\ntimeuot = 5\n"));
-    let place = format!(
-        "{}:4: timeuot",
-        counter.with_file_name("cgi-session.ini").display()
-    );
+    let file = counter.with_file_name("cgi-session.ini");
+    let place = format!("{}:4: timeuot", file.display());
     let words = [place.as_str(), "unknown key", "did you mean timeout?"];
     Cgi::at(&counter).run().expect_failure(500, &words);
     assert!(!site.sessions().exists());

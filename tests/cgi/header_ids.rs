@@ -3,14 +3,13 @@
 use cgi_session::http::{HeaderValue, StatusCode, header};
 use cgi_session::{Client, Config, Request, Response, Result, SessionManager};
 use testkit::program::Cgi;
+use testkit::sessions::in_memory;
 use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 
 fn client() -> Client {
-    let config = Config::new().set("storageType", "ram").unwrap();
-    let config = config.set("idFrom", "header:X-Session-Id").unwrap();
-    Client::new(SessionManager::new(config).unwrap())
+    Client::new(in_memory(&[("idFrom", "header:X-Session-Id")]))
 }
 
 fn counter(request: &mut Request) -> Result<Response> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cgi_session::{Client, Config, Error, Request, Response, SessionId, SessionManager};
+use cgi_session::{Client, Error, Request, Response, SessionId};
 use testkit::program::{Cgi, Outcome};
 use testkit::site::Site;
 
@@ -183,9 +183,7 @@ const ORIGINS: [(&str, &str, bool); 9] = [
 
 #[test]
 fn a_logout_ends_every_session_that_links_and_forms_show_whether_one_is_open_or_not() {
-    let config = Config::new().set("storageType", "ram").unwrap();
-    let config = config.set("idFrom", "cookie, query, form").unwrap();
-    let manager = SessionManager::new(config).unwrap();
+    let manager = testkit::sessions::in_memory(&[("idFrom", "cookie, query, form")]);
     for opens_before in [true, false] {
         let ids = [(); 2].map(|()| {
             let mut session = manager.start("").unwrap();

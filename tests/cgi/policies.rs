@@ -4,14 +4,13 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::http::{HeaderValue, StatusCode, header};
-use cgi_session::{Client, Config, Request, Response, Result, SessionId, SessionManager};
+use cgi_session::{Client, Config, Request, Response, Result, SessionId};
 use testkit::program::Cgi;
+use testkit::sessions::in_memory;
 use testkit::site::Site;
 
 fn client(settings: &[(&str, &str)]) -> Client {
-    let config = Config::new().set("storageType", "ram").unwrap();
-    let set = |config: Config, (key, value): &(&str, &str)| config.set(key, *value).unwrap();
-    Client::new(SessionManager::new(settings.iter().fold(config, set)).unwrap())
+    Client::new(in_memory(settings))
 }
 
 fn page(request: &mut Request) -> Result<Response> {
@@ -64,11 +63,8 @@ fn a_logout_says_what_the_browser_is_to_delete_and_nothing_else_does() {
 
 #[test]
 fn a_browser_may_keep_a_page_for_its_history_and_asks_again() {
-    assert!(
-        Config::new()
-            .set("cacheLimiter", "private,no-cache")
-            .is_ok()
-    );
+    let limiter = Config::new().set("cacheLimiter", "private,no-cache");
+    assert!(limiter.is_ok());
     let client = client(&[("cacheLimiter", "private, no-cache")]);
     for _ in 0..2 {
         let response = client.get("/").send(page);

@@ -1,14 +1,13 @@
 //! Behind proxies: whose word counts on where a request comes from.
 
 use cgi_session::http::header::SET_COOKIE;
-use cgi_session::{Client, Config, Error, Request, RequestBuilder, Response, SessionManager};
+use cgi_session::{Client, Config, Error, Request, RequestBuilder, Response};
 use testkit::program::Cgi;
+use testkit::sessions::in_memory;
 use testkit::site::Site;
 
 fn client(settings: &[(&str, &str)]) -> Client {
-    let config = Config::new().set("storageType", "ram").unwrap();
-    let set = |config: Config, (key, value): &(&str, &str)| config.set(key, *value).unwrap();
-    Client::new(SessionManager::new(settings.iter().fold(config, set)).unwrap())
+    Client::new(in_memory(settings))
 }
 
 /// The address and the scheme that a handler sees, which are those of the cookie, too.

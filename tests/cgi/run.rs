@@ -4,7 +4,7 @@ use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cgi_session::{Config, SessionId, SessionManager};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -251,51 +251,6 @@ fn who_ends_the_others_leaves_nothing_to_be_read_under_the_ids_before() {
 /// What another program of the site does.
 fn manager_of(site: &Site) -> SessionManager {
     SessionManager::new(Config::load(&site.config()).unwrap()).unwrap()
-}
-
-/// The logout of a browser that shows an id that leads nowhere, and these.
-fn log_out(site: &Site, mode: &str, ids: &[&str]) -> Outcome {
-    let dead = "0123456789abcdef0123456789abcdef01234567";
-    let pairs = [&[dead], ids].concat();
-    let pairs = pairs.iter().map(|id| format!("sessionId={id}"));
-    let request = Cgi::new("links", site).query(&format!("mode={mode}"));
-    request.cookie(pairs.collect::<Vec<_>>().join("; ")).run()
-}
-
-#[test]
-fn a_logout_ends_every_session_that_the_browser_shows_and_what_their_old_ids_show() {
-    let site = Site::new();
-    for mode in ["destroy", "commit+and+destroy"] {
-        let [old, other, third] = [(); 3].map(|()| counted_once(&site));
-        let mut session = manager_of(&site).start(format!("sessionId={old}")).unwrap();
-        session.regenerate_id_with_grace(Duration::from_secs(60));
-        session.save().unwrap();
-        let new = session.id().unwrap().secret().to_owned();
-        session.commit().unwrap();
-        let removal = log_out(&site, mode, &[&new, &other, &third]);
-        assert!(removal.header("set-cookie").unwrap().contains("Max-Age=0"));
-        assert!(site.files().is_empty(), "{mode}");
-    }
-}
-
-#[test]
-fn a_logout_with_a_session_that_is_held_ends_the_others_and_keeps_the_cookie() {
-    let site = Site::with_settings("lockTimeout = 1s\n");
-    let ids = [(); 4].map(|()| counted_once(&site));
-    let shown = ids.each_ref().map(String::as_str);
-    let manager = manager_of(&site);
-    let held = [0, 2].map(|at| manager.start(format!("sessionId={}", ids[at])).unwrap());
-    let started = Instant::now();
-    let refused = log_out(&site, "destroy", &shown);
-    refused.expect_failure(503, &["still locked after "]);
-    assert!(started.elapsed() < Duration::from_secs(20));
-    assert_eq!(site.files().len(), 2);
-    for session in held {
-        session.commit().unwrap();
-    }
-    let removal = log_out(&site, "destroy", &shown);
-    assert!(removal.header("set-cookie").unwrap().contains("Max-Age=0"));
-    assert!(site.files().is_empty());
 }
 
 #[test]

@@ -19,10 +19,8 @@ fn a_directory_that_cannot_be_used_is_a_whole_page_and_one_line_that_says_what_t
         request.run().expect_failure(500, &words);
     };
     let site = Site::new();
-    let remedy = format!(
-        "try: install -d -m 0700 -o {}",
-        rustix::process::geteuid().as_raw()
-    );
+    let uid = rustix::process::geteuid().as_raw();
+    let remedy = format!("try: install -d -m 0700 -o {uid}");
     let words = ["cannot create", "No such file", &remedy];
     let missing = site.path().join("no/such/directory");
     refused(&site, missing.to_str().unwrap(), &words);

@@ -77,10 +77,7 @@ fn a_body_of_any_cut_comes_whole() {
 
 /// Sends 100 MiB to a handler, and reads the response.
 fn send_much(server: &Server, query: &str) -> (String, u64) {
-    let mut client = server.connect();
-    client
-        .send(&declared(query, MANY.to_string().as_bytes()))
-        .unwrap();
+    let mut client = server.send(&declared(query, MANY.to_string().as_bytes()));
     let part = record(STDIN, 1, &vec![1; 65_528]);
     let mut most = 0;
     for number in 0..MANY / 65_528 {
@@ -118,10 +115,7 @@ fn a_hundred_mebibytes_that_nobody_reads_do_not_lose_the_response() {
 #[test]
 fn a_peer_that_reads_only_when_its_body_is_through_gets_its_response() {
     let server = server();
-    let mut client = server.connect();
-    client
-        .send(&post(1, 0, "mode=large&size=3000000", &vec![1; 3_000_000]))
-        .unwrap();
+    let mut client = server.send(&post(1, 0, "mode=large&size=3000000", &vec![1; 3_000_000]));
     let reply = client.reply(1).unwrap();
     assert_eq!((reply.body.len(), reply.end), (3_000_000, Some(0)));
     assert!(client.is_closed());
@@ -214,8 +208,7 @@ fn after_its_response_a_request_is_over_although_its_body_is_not() {
 fn what_is_asked_after_the_last_response_does_not_lose_it() {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
         let server = Server::new("fastcgi_echo", socket);
-        let mut client = server.connect();
-        client.send(&head(1, 0, &params("POST", "", LATE))).unwrap();
+        let mut client = server.send(&head(1, 0, &params("POST", "", LATE)));
         client.wait_for_word();
         let records = [
             record(GET_VALUES, 0, &pair(b"FCGI_MPXS_CONNS", b"")),
@@ -256,8 +249,7 @@ fn a_body_that_is_cut_off_is_an_error_for_whoever_reads_it() {
     for head in heads {
         let whole = [head.clone(), stream(STDIN, 1, &vec![b'b'; 50_000], 20_000)].concat();
         for missing in [1, 8, 9, 30_000] {
-            let mut client = server.connect();
-            client.send(&whole[..whole.len() - missing]).unwrap();
+            let mut client = server.send(&whole[..whole.len() - missing]);
             client.finish();
             if let Ok(reply) = client.reply(1)
                 && reply.end.is_some()
@@ -276,8 +268,7 @@ fn a_large_response_comes_whole_also_when_it_is_read_slowly() {
         let reply = server.ask(&get(1, 0, &format!("mode=large&size={size}")));
         assert_eq!((reply.body.len(), reply.end), (size, Some(0)));
     }
-    let mut client = server.connect();
-    client.send(&get(1, 0, "mode=large&size=10000000")).unwrap();
+    let mut client = server.send(&get(1, 0, "mode=large&size=10000000"));
     server.answers_at_once("a response that nobody reads yet");
     assert_eq!(client.reply(1).unwrap().body.len(), 10_000_000);
 }
@@ -298,8 +289,7 @@ fn a_head_larger_than_a_record_comes_whole() {
 fn a_peer_that_never_reads_is_given_up() {
     let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
     let server = setup.variable("ECHO_WRITE", 200).start();
-    let mut client = server.connect();
-    client.send(&get(1, 0, "mode=large&size=10000000")).unwrap();
+    let mut client = server.send(&get(1, 0, "mode=large&size=10000000"));
     server.answers_at_once("a peer that never reads");
     client.wait_for_end();
     let cut = client.reply(1);
@@ -361,16 +351,13 @@ fn peers_that_vanish_at_any_byte_harm_nobody() {
     let server = Server::new("fastcgi_echo", Socket::StdinTcp);
     let whole = post(1, KEEP, "mode=body", b"abcd");
     for length in 0..whole.len() {
-        let mut client = server.connect();
-        client.send(&whole[..length]).unwrap();
+        let client = server.send(&whole[..length]);
         if length % 2 == 0 {
             client.vanish();
         }
     }
     for _ in 0..20 {
-        let mut client = server.connect();
-        client.send(&get(1, 0, "mode=large&size=1000000")).unwrap();
-        client.vanish();
+        server.send(&get(1, 0, "mode=large&size=1000000")).vanish();
     }
     server.answers_at_once("resets");
 }

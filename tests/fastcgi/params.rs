@@ -185,8 +185,7 @@ fn parameters_without_end_keep_nobody_waiting() {
     let before = server.memory();
     let endless: Vec<_> = (0..100)
         .map(|_| {
-            let mut client = server.connect();
-            client.send(&begin(1, 0)).unwrap();
+            let mut client = server.send(&begin(1, 0));
             for _ in 0..16 {
                 client.send(&record(PARAMS, 1, &vec![0; 65_535])).unwrap();
             }

@@ -261,8 +261,7 @@ fn a_program_takes_the_place_of_one_that_is_to_end_while_that_finishes() {
     for socket in [Socket::ListenUnix, Socket::ListenTcp] {
         for signal in [Signal::TERM, Signal::HUP, Signal::USR1] {
             let mut old = Server::new("fastcgi_echo", socket);
-            let mut running = old.connect();
-            running.send(&get(1, 0, "mode=wait")).unwrap();
+            let mut running = old.send(&get(1, 0, "mode=wait"));
             until("the handler runs", || old.started() == 1);
             old.signal(signal);
             let is_free = || Client::connect(&old.address).is_err();
@@ -306,8 +305,7 @@ fn a_request_that_was_sent_in_time_is_answered_on_a_new_connection_and_on_a_kept
 fn a_long_body_of_a_connection_that_was_made_in_time_is_read_and_answered() {
     let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
     let mut server = setup.start();
-    let mut running = server.connect();
-    running.send(&get(1, 0, "mode=wait")).unwrap();
+    let mut running = server.send(&get(1, 0, "mode=wait"));
     until("the handler runs", || server.started() == 1);
     let mut client = server.connect();
     let length = [("CONTENT_LENGTH", &b"2000000"[..])];
@@ -397,8 +395,7 @@ fn a_program_that_was_stopped_goes_on() {
     let mut kept = server.connect();
     kept.ask(1, &get(1, KEEP, ""));
     server.signal(Signal::STOP);
-    let mut new = server.connect();
-    new.send(&get(1, 0, "")).unwrap();
+    let mut new = server.send(&get(1, 0, ""));
     kept.send(&get(2, KEEP, "")).unwrap();
     server.signal(Signal::CONT);
     assert_eq!(new.reply(1).unwrap().status(), 200);

@@ -91,11 +91,7 @@ fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) 
         lock.lock().unwrap();
     }
     let free = begin_session(&server);
-    let send = || {
-        let mut client = server.connect();
-        client.send(&ask_for(&held)).unwrap();
-        client
-    };
+    let send = || server.send(&ask_for(&held));
     let writers: Vec<_> = std::iter::repeat_with(send).take(WRITERS).collect();
     let ask = |request: &[u8]| {
         let mut client = server.connect();
@@ -149,11 +145,7 @@ fn no_more_than_a_quarter_of_the_connections_wait_for_sessions() {
     let locks: Vec<_> = locks.inspect(|file| file.lock().unwrap()).collect();
     assert_eq!(locks.len(), SESSIONS);
     let free = begin();
-    let send = |cookie| {
-        let mut client = server.connect();
-        client.send(&visit(1, 0, "mode=count", cookie)).unwrap();
-        client
-    };
+    let send = |cookie| server.send(&visit(1, 0, "mode=count", cookie));
     let mut writers: Vec<_> = cookies.iter().map(|cookie| send(cookie)).collect();
     until("a quarter waits", || {
         let refused = writers.iter().filter(|writer| writer.has_answer());
@@ -178,11 +170,7 @@ fn nobody_waits_for_a_session_longer_than_lock_timeout_whatever_the_workers_do()
     lock.lock().unwrap();
     let started = Instant::now();
     let mut writers: Vec<_> = (0..16)
-        .map(|_| {
-            let mut client = server.connect();
-            client.send(&visit(1, 0, "mode=count", &cookie)).unwrap();
-            client
-        })
+        .map(|_| server.send(&visit(1, 0, "mode=count", &cookie)))
         .collect();
     for client in &mut writers {
         assert_eq!(client.reply(1).unwrap().status(), 503);
@@ -208,9 +196,7 @@ fn a_thousand_requests_of_one_session_keep_nobody_else_waiting() {
     let mut expected = 1;
     let mut crowd = Vec::new();
     while crowd.len() < REQUESTS {
-        let mut client = server.connect();
-        client.send(&visit(1, KEEP, "mode=count", &cookie)).unwrap();
-        crowd.push(client);
+        crowd.push(server.send(&visit(1, KEEP, "mode=count", &cookie)));
         if crowd.len().is_multiple_of(103) {
             expected += 1;
             let asked = Instant::now();
@@ -245,8 +231,7 @@ fn a_request_that_is_aborted_or_cut_off_amid_its_body_saves_nothing() {
         assert_eq!((reply.head.as_str(), reply.end), ("", Some(0)));
         assert_eq!(aborted.ask(2, &get(2, 0, "")).text(), "ok");
 
-        let mut cut = server.connect();
-        cut.send(&[head.clone(), part].concat()).unwrap();
+        let mut cut = server.send(&[head.clone(), part].concat());
         cut.finish();
         let reply = cut.reply(1).unwrap();
         assert!(reply.end.is_none() || reply.status() == 400);

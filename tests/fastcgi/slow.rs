@@ -60,11 +60,7 @@ fn large(size: usize) -> Vec<u8> {
 
 /// So many clients that have sent this.
 fn clients(server: &Server, number: usize, sent: &[u8]) -> Vec<Client> {
-    let begin = |_| {
-        let mut client = server.connect();
-        client.send(sent).unwrap();
-        client
-    };
+    let begin = |_| server.send(sent);
     (0..number).map(begin).collect()
 }
 
@@ -128,8 +124,7 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
     let server = impatient("30000");
     for (length, sent) in BODIES {
         let cookie = begin_session(&server);
-        let mut client = server.connect();
-        client.send(&upload(&cookie, length)).unwrap();
+        let mut client = server.send(&upload(&cookie, length));
         let part = stream(STDIN, 1, &vec![b'b'; sent], 8_000);
         client.send(&part[..part.len() - 8]).unwrap();
         let mut slow = vec![client];
@@ -265,8 +260,7 @@ fn what_slow_clients_have_in_memory_is_bounded() {
 fn a_program_that_ends_lets_a_slow_reader_finish_and_refuses_what_is_being_collected() {
     let mut server = server("2").start();
     let cookie = begin_session(&server);
-    let mut reader = server.connect();
-    reader.send(&large(LARGE)).unwrap();
+    let mut reader = server.send(&large(LARGE));
     reader.wait_for_word();
     let mut upload = server.connect();
     let bytes = post(1, 0, "mode=count", b"");
@@ -284,8 +278,7 @@ fn a_program_that_ends_lets_a_slow_reader_finish_and_refuses_what_is_being_colle
 fn a_response_that_is_taken_slower_than_the_least_rate_is_cut_off() {
     let setup = server("2").variable("CGI_SESSION_RESPONSE_MIN_RATE", "1000000");
     let server = setup.variable("ECHO_WRITE", 3000).start();
-    let mut client = server.connect();
-    client.send(&large(4 * LARGE)).unwrap();
+    let mut client = server.send(&large(4 * LARGE));
     let started = Instant::now();
     // Less than 250,000 bytes a second.
     let cut = loop {

@@ -235,8 +235,7 @@ fn a_stream_whose_handler_fails_has_no_end_and_the_log_says_why() {
         ("mode=plain&announce=7", "longer than", "longer than"),
     ] {
         let server = start(&[]);
-        let mut client = server.connect();
-        client.send(&get(1, KEEP, query)).unwrap();
+        let mut client = server.send(&get(1, KEEP, query));
         let reply = client.reply(1).unwrap();
         assert_eq!((reply.status(), reply.end), (200, None), "{query}");
         let line = "a streamed response is cut off";
@@ -258,10 +257,7 @@ fn a_write_that_is_blocked_has_a_deadline_and_a_handler_that_is_silent_has_none(
     let server = setup.variable("STREAM_WRITE", 250).start();
     let reply = server.ask(&get(1, 0, "mode=silent"));
     expect_whole(&reply, "count 1\nspoke again\n");
-    let mut client = server.connect();
-    client
-        .send(&get(1, 0, "mode=blocks&size=10000000000000"))
-        .unwrap();
+    let _client = server.send(&get(1, 0, "mode=blocks&size=10000000000000"));
     let failed = server.directory().join("failed");
     until("the write fails", || failed.exists());
 }

@@ -84,41 +84,6 @@ fn the_form_is_begun_followed_and_closed() {
     });
 }
 
-#[test]
-fn a_visit_is_the_first_then_welcome_back_then_destroyed() {
-    by_every_way(|_, way| {
-        let visit = way.path("/visit");
-        let mut visitor = way.client();
-        visitor.get(&visit).expect(200, "first visit");
-        let id = visitor.id().unwrap().to_owned();
-        visitor.get(&visit).expect(200, "Welcome back");
-        let deleted = visitor.post(&visit, "destroy=True");
-        deleted.expect(200, "is deleted").expect_cookies(1);
-        visitor.get(&visit).expect(200, "first visit");
-        assert_ne!(visitor.id(), Some(id.as_str()));
-        let deleted = visitor.get(&way.path("/visit?destroy=True"));
-        deleted.expect(200, "is deleted").expect_cookies(1);
-    });
-}
-
-#[test]
-fn a_look_creates_nothing_unless_asked() {
-    by_every_way(|servers, way| {
-        let before = servers.site.files().len();
-        let mut visitor = way.client();
-        let looked = visitor.get(&way.path("/lookup"));
-        looked.expect(200, "no session").expect_cookies(0);
-        assert_eq!(servers.site.files().len(), before);
-        let created = visitor.get(&way.path("/lookup?create=1"));
-        created.expect(200, "my_data").expect_cookies(1);
-        let again = visitor.get(&way.path("/lookup?expire=1&create=1"));
-        again.expect(200, "my_data").expect_cookies(1);
-        let expired = visitor.get(&way.path("/lookup?expire=1"));
-        expired.expect(200, "no session").expect_cookies(1);
-        assert_eq!((visitor.id(), servers.site.files().len()), (None, before));
-    });
-}
-
 #[cfg(feature = "cookie-store")]
 #[test]
 fn a_session_of_four_kilobytes_in_its_cookie_passes_every_server() {

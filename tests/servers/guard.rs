@@ -30,10 +30,8 @@ fn site() -> (Site, [String; 2]) {
     let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env | grep -i remote.user=\n";
     fs::write(members.join("who.cgi"), script).unwrap();
     fs::set_permissions(members.join("who.cgi"), Permissions::from_mode(0o755)).unwrap();
-    testkit::copy(
-        &testkit::tool("cgi-session"),
-        &site.path().join("cgi-session"),
-    );
+    let tool = testkit::tool("cgi-session");
+    testkit::copy(&tool, &site.path().join("cgi-session"));
     for name in site.files() {
         give(&site.sessions().join(name), web_user());
     }
@@ -50,11 +48,8 @@ fn ask(server: &Server, id: Option<&str>, path: &str) -> Answer {
     let mut fields = Vec::new();
     for one in SEPARATORS.chars() {
         fields.push(format!("Remote{one}User: root\r\n"));
-        fields.extend(
-            SEPARATORS
-                .chars()
-                .map(|two| format!("x{one}REMOTE{two}user: root\r\n")),
-        );
+        let spelled = |two| format!("x{one}REMOTE{two}user: root\r\n");
+        fields.extend(SEPARATORS.chars().map(spelled));
     }
     let mut answers = fields.chunks(80).map(|fields| {
         let client = Client::new(server.ports[0]);

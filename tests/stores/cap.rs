@@ -313,19 +313,8 @@ fn a_creation_that_fails_is_not_counted() {
     let id = place.create(1);
     let large = crate::support::record_of_size(2, 3000);
     let other = SessionId::generate().unwrap();
-    assert!(
-        place
-            .store
-            .create(&other.digest(), &large, SystemTime::now())
-            .is_err()
-    );
-    assert!(
-        place
-            .store
-            .create(&id.digest(), &record(2), SystemTime::now())
-            .unwrap()
-            .is_none()
-    );
+    assert!(place.try_create(&other, &large).is_err());
+    assert!(!place.try_create(&id, &record(2)).unwrap());
     assert_eq!((place.sessions(), place.count()), (1, 1));
 }
 

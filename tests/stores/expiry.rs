@@ -70,10 +70,8 @@ fn a_session_lives_as_long_as_its_record_says_whoever_looks() {
 #[test]
 fn a_session_with_an_end_of_its_own_ends_then_whatever_the_files_time_says() {
     let place = Place::new();
-    let (live, over) = (
-        place.create_record(&record_until(1, ahead(60))),
-        place.create_record(&record_until(2, ago(2))),
-    );
+    let live = place.create_record(&record_until(1, ahead(60)));
+    let over = place.create_record(&record_until(2, ago(2)));
     place.set_modified(&live, ago(100 * IDLE));
     place.set_modified(&over, ahead(IDLE));
     assert_eq!((place.read_n(&live), place.read_n(&over)), (Some(1), None));

@@ -46,12 +46,8 @@ fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {
     // They all end when the holder lets go, and waiting works again.
     drop(lease);
     wait_until("the threads end", || threads() <= before);
-    assert!(
-        store
-            .lock(&id.digest(), Duration::from_secs(30), now)
-            .unwrap()
-            .is_some()
-    );
+    let locked = store.lock(&id.digest(), Duration::from_secs(30), now);
+    assert!(locked.unwrap().is_some());
 }
 
 fn threads() -> usize {

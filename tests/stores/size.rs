@@ -88,12 +88,8 @@ fn durable_sessions_read_back_and_share_no_sector() {
     place.commit(&id, &record(2));
     place.commit(&id, &record_of_size(3, 9000));
     assert_eq!(place.locked_n(&id), Some(3));
-    assert!(
-        fs::metadata(place.store.path(&id))
-            .unwrap()
-            .len()
-            .is_multiple_of(8192)
-    );
+    let length = fs::metadata(place.store.path(&id)).unwrap().len();
+    assert!(length.is_multiple_of(8192), "{length}");
     place.lock(&id).unwrap().1.destroy().unwrap();
     assert!(!place.exists(&id));
 }

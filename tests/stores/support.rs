@@ -68,9 +68,7 @@ impl Place {
     #[track_caller]
     pub(crate) fn create_record(&self, record: &Record) -> SessionId {
         let id = SessionId::generate().unwrap();
-        let lease = self.store.create(&id.digest(), record, SystemTime::now());
-        let lease = lease.unwrap();
-        assert!(lease.is_some());
+        assert!(self.try_create(&id, record).unwrap());
         id
     }
 
@@ -86,6 +84,12 @@ impl Place {
         self.store
             .lock(&id.digest(), DEADLINE, SystemTime::now())
             .unwrap()
+    }
+
+    /// Creates a session under an id; `false` where it is taken.
+    pub(crate) fn try_create(&self, id: &SessionId, record: &Record) -> cgi_session::Result<bool> {
+        let lease = self.store.create(&id.digest(), record, SystemTime::now())?;
+        Ok(lease.is_some())
     }
 
     /// What the next request finds, under the lock.

@@ -295,14 +295,10 @@ fn a_link_in_an_indexs_place_is_not_followed() {
     let target = elsewhere.path().join("target");
     fs::write(&target, "precious").unwrap();
     refuses(|path| symlink(&target, path).unwrap(), "is a symbolic link");
-    refuses(
-        |path| symlink("nothing", path).unwrap(),
-        "is a symbolic link",
-    );
-    refuses(
-        |path| fs::hard_link(&target, path).unwrap(),
-        "more than one name",
-    );
+    let link = |path: &PathBuf| symlink("nothing", path).unwrap();
+    refuses(link, "is a symbolic link");
+    let hard_link = |path: &PathBuf| fs::hard_link(&target, path).unwrap();
+    refuses(hard_link, "more than one name");
     assert_eq!(fs::read(&target).unwrap(), b"precious");
 }
 

@@ -70,14 +70,11 @@ fn a_check_leaves_nothing_behind() {
 fn the_text_says_what_it_is_and_what_to_do() {
     let site = Site::new();
     set_mode(&site.directory, 0o777);
-    let shown = site.directory.display();
+    let (shown, uid) = (site.directory.display(), owner(&site.directory));
     site.check(&[])
         .exits_with(1)
         .says("PROBLEM  directory: ")
-        .says(&format!(
-            "{shown} has mode 0777, uid {}",
-            owner(&site.directory)
-        ))
+        .says(&format!("{shown} has mode 0777, uid {uid}"))
         .says(&format!("try: chmod 0700 {shown}\n"));
 }
 
@@ -114,12 +111,8 @@ fn a_setting_that_a_redirect_renamed_is_a_warning() {
     let found = findings.as_array().unwrap().iter().find(is_about).unwrap();
     assert_eq!(found["level"], "warning");
     assert!(found["text"].as_str().unwrap().starts_with(renamed));
-    assert!(
-        found["remedy"]
-            .as_str()
-            .unwrap()
-            .contains("beside the program")
-    );
+    let remedy = found["remedy"].as_str().unwrap();
+    assert!(remedy.contains("beside the program"), "{remedy}");
 }
 
 #[test]
@@ -161,17 +154,13 @@ fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
     site.give_to(SOMEBODY);
     let user = SOMEBODY.to_string();
     // It is closed by root, as /etc/ssl/private is, and nothing of it is to be opened.
-    let found = finds_problem(
-        &site,
-        &["--as", &user],
-        "directory",
-        "a directory elsewhere",
-    );
+    let as_user = ["--as", &*user];
+    let found = finds_problem(&site, &as_user, "directory", "a directory elsewhere");
     assert_eq!(found["path"], closed.to_str().unwrap());
     chown(&closed, Some(SOMEBODY), None).unwrap();
     set_mode(&closed, 0o600);
-    let found = finds_problem(&site, &["--as", &user], "directory", "chmod u+x");
-    remedy_repairs(&site, &["--as", &user], &found);
+    let found = finds_problem(&site, &as_user, "directory", "chmod u+x");
+    remedy_repairs(&site, &as_user, &found);
 }
 
 #[test]
@@ -180,10 +169,8 @@ fn a_link_is_a_problem_and_its_target_is_named() {
     let real = site.parent().join("real");
     fs::rename(&site.directory, &real).unwrap();
     symlink(&real, &site.directory).unwrap();
-    let remedy = format!(
-        "storageFileDir = {}",
-        real.canonicalize().unwrap().display()
-    );
+    let real = real.canonicalize().unwrap();
+    let remedy = format!("storageFileDir = {}", real.display());
     finds_problem(&site, &[], "directory", &remedy);
 }
 
@@ -258,12 +245,8 @@ fn a_directory_where_nothing_can_be_made_is_a_problem() {
 #[test]
 fn a_directory_in_tmp_is_a_problem() {
     let site = Site::in_place(Path::new("/tmp"));
-    let found = finds_problem(
-        &site,
-        &[],
-        "temporary",
-        "storageFileDir = /var/lib/cgi-session",
-    );
+    let remedy = "storageFileDir = /var/lib/cgi-session";
+    let found = finds_problem(&site, &[], "temporary", remedy);
     assert!(found["text"].as_str().unwrap().contains("PrivateTmp"));
 }
 
@@ -323,12 +306,8 @@ fn foreign_and_damaged_files_are_warnings() {
     site.file("notes.txt");
     site.file(&format!("{}.corrupt", "b2".repeat(32)));
     let foreign = finds(&site, &[], "foreign", "warning", "elsewhere");
-    assert!(
-        foreign["text"]
-            .as_str()
-            .unwrap()
-            .contains("1 file (notes.txt)")
-    );
+    let text = foreign["text"].as_str().unwrap();
+    assert!(text.contains("1 file (notes.txt)"), "{text}");
     finds(&site, &[], "damaged", "warning", "error log");
 }
 
@@ -361,10 +340,8 @@ fn files_that_root_left_are_a_problem() {
 
 #[test]
 fn a_user_that_does_not_exist_is_a_wrong_command_line() {
-    Site::new()
-        .check(&["--as", "no such user"])
-        .exits_with(2)
-        .complains("no such user");
+    let checked = Site::new().check(&["--as", "no such user"]);
+    checked.exits_with(2).complains("no such user");
 }
 
 #[test]
@@ -372,7 +349,6 @@ fn other_stores_have_no_directory_to_check() {
     let site = Site::new();
     let mut command = site.tool("check");
     command.env("CGI_SESSION_STORAGE_TYPE", "ram");
-    Finished::of(&mut command)
-        .exits_with(0)
-        .says("storageType = ram");
+    let checked = Finished::of(&mut command).exits_with(0);
+    checked.says("storageType = ram");
 }

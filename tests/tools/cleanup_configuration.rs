@@ -10,10 +10,8 @@ use testkit::tools::{Finished, Site, cleanup_program, is_root, set_mode};
 fn the_configuration_names_the_directory_and_the_timeout() {
     let site = Site::new();
     let two_hours_old = site.expired_session();
-    let lines = format!(
-        "storageFileDir = {}\ntimeout = 3h",
-        site.directory.display()
-    );
+    let directory = site.directory.display();
+    let lines = format!("storageFileDir = {directory}\ntimeout = 3h");
     let file = site.configuration(&lines);
     Finished::of(cleanup_program().arg("--config").arg(&file))
         .exits_with(0)

@@ -85,11 +85,8 @@ fn the_program_of_cron_has_it_too_and_the_program_is_told_whose_session_it_is() 
     let digest = site.session_of("ada");
     set_age(&site.directory.join(format!("{digest}.json")), 2 * HOUR);
     let said = site.parent().join("said");
-    let script = format!(
-        "echo \"$SESSION_DIGEST $SESSION_USER\" > {}",
-        said.display()
-    );
-    let program = program(&site, &script);
+    let script = "echo \"$SESSION_DIGEST $SESSION_USER\"";
+    let program = program(&site, &format!("{script} > {}", said.display()));
     let report = site.cleanup(&["--json", "--each", program.to_str().unwrap()]);
     let report = report.exits_with(0).json();
     let seen = (&report["deleted"], &report["kept"]);
@@ -102,10 +99,8 @@ fn the_session_is_locked_while_the_program_runs() {
     let site = Site::new();
     let expired = site.expired_session();
     let path = expired.path.display();
-    let program = program(
-        &site,
-        &format!("flock --nonblock {path} true && exit 9; exit 0"),
-    );
+    let script = format!("flock --nonblock {path} true && exit 9; exit 0");
+    let program = program(&site, &script);
     each(&site, &program, &[]).exits_with(0).says_nothing();
     assert!(!expired.path.exists());
 }
@@ -139,9 +134,8 @@ fn a_session_whose_program_fails_is_kept_for_some_tries_and_its_time_stays() {
 fn a_program_that_cannot_be_started_ends_the_clean_up_and_is_no_try() {
     let site = Site::new();
     let nowhere = Path::new("/nope/program");
-    each(&site, nowhere, &[])
-        .exits_with(2)
-        .complains("cannot run /nope/program");
+    let refused = each(&site, nowhere, &[]).exits_with(2);
+    refused.complains("cannot run /nope/program");
     let expired = site.expired_session();
     let before = fs::read(&expired.path).unwrap();
     let closed = program(&site, "");
@@ -150,9 +144,8 @@ fn a_program_that_cannot_be_started_ends_the_clean_up_and_is_no_try() {
     fs::write(&strange, "#!/nope/interpreter\n").unwrap();
     set_mode(&strange, 0o755);
     for program in [nowhere, &closed, &strange, site.parent()] {
-        each(&site, program, &["--each-tries", "1"])
-            .exits_with(2)
-            .complains("cannot run");
+        let refused = each(&site, program, &["--each-tries", "1"]);
+        refused.exits_with(2).complains("cannot run");
     }
     let mut command = site.about("cleanup");
     command.env("TMPDIR", "/nope");
@@ -200,19 +193,15 @@ fn a_long_run_shows_its_progress_on_a_terminal_alone() {
     each(&site, &program, &[]).exits_with(0).says_nothing();
     site.expired_session();
     let tool = site.about("cleanup");
-    let cleanup = format!(
-        "{} cleanup --each {}",
-        tool.get_program().display(),
-        program.display()
-    );
+    let (tool_at, program) = (tool.get_program().display(), program.display());
+    let cleanup = format!("{tool_at} cleanup --each {program}");
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &cleanup, "/dev/null"]);
     let variables = tool.get_envs();
     let variables = variables.filter_map(|(name, value)| Some((name, value?)));
     let command = command.envs(variables).env("TERM", "xterm");
-    Finished::of(command.stdin(Stdio::null()))
-        .exits_with(0)
-        .says("1 deleted");
+    let shown = Finished::of(command.stdin(Stdio::null()));
+    shown.exits_with(0).says("1 deleted");
 }
 
 #[test]
@@ -287,10 +276,8 @@ fn with_expired_by_cleanup_only_the_clean_up_deletes_and_expired_sessions_are_in
     assert!(manager.existing(expired.cookie()).unwrap().is_none());
     let mut other = manager.start(expired.cookie()).unwrap();
     other.insert("pageViews", 1).unwrap();
-    assert!(matches!(
-        other.commit(),
-        Err(cgi_session::Error::Full { .. })
-    ));
+    let full = other.commit();
+    assert!(matches!(full, Err(cgi_session::Error::Full { .. })));
     site.prints(&["list"], "");
     assert!(expired.path.exists());
     let program = recorder(&site, 0);
@@ -353,20 +340,15 @@ fn a_store_that_deletes_by_itself_is_refused() {
     let site = Site::new();
     let file = site.configuration("storageType = ram\nexpiredBy = cleanup");
     let mut command = site.tool("cleanup");
-    Finished::of(command.arg("--config").arg(file))
-        .exits_with(78)
+    let refused = Finished::of(command.arg("--config").arg(file)).exits_with(78);
+    refused
         .complains("expiredBy")
         .complains("storageType = file");
     let file = site.configuration("storageType = ram");
     let mut command = site.tool("cleanup");
-    Finished::of(
-        command
-            .args(["--each", "/bin/true"])
-            .arg("--config")
-            .arg(file),
-    )
-    .exits_with(78)
-    .complains("storageType = ram");
+    command.args(["--each", "/bin/true"]);
+    let refused = Finished::of(command.arg("--config").arg(file)).exits_with(78);
+    refused.complains("storageType = ram");
 }
 
 #[test]

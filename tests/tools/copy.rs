@@ -478,22 +478,14 @@ fn what_cannot_be_brought_is_reported_and_left_where_it_is() {
     let pair = Pair::new("file", "sqlite");
     let small = client(&pair.manager("old"));
     let damaged = format!("{}.json", "b".repeat(64));
-    fs::write(
-        pair.path("old").join(session_name()),
-        session_of_a_later_version(),
-    )
-    .unwrap();
-    fs::write(pair.path("old").join(&damaged), "x".repeat(1024)).unwrap();
+    let put = |name: &str, text| fs::write(pair.path("old").join(name), text).unwrap();
+    put(&session_name(), session_of_a_later_version());
+    put(&damaged, "x".repeat(1024));
     pair.configure("new", "sqlite", "maxRecordBytes = 256");
     let (old, new) = pair.both();
-    let large = br#"{"":{"padding":""}}"#.to_vec();
-    let large = String::from_utf8(large).unwrap();
-    let large = large.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(300)));
-    store(
-        &old,
-        &Record::new(SystemTime::now()).with_values(large.into_bytes()),
-        0,
-    );
+    let large = format!(r#"{{"":{{"padding":"{}"}}}}"#, "x".repeat(300));
+    let large = Record::new(SystemTime::now()).with_values(large.into_bytes());
+    store(&old, &large, 0);
     let told = pair.copy(&["--move"]).exits_with(1);
     let told = told.complains("version 2").complains(&"b".repeat(64));
     let told = told.complains("maxRecordBytes is 256");
@@ -535,10 +527,8 @@ fn stores_that_cannot_be_copied_are_refused() {
         }
     }
     std::os::unix::fs::symlink(pair.path("old"), pair.path("link")).unwrap();
-    let text = format!(
-        "[session]\nstorageFileDir = {}\n",
-        pair.path("link/../old").display()
-    );
+    let directory = pair.path("link/../old");
+    let text = format!("[session]\nstorageFileDir = {}\n", directory.display());
     fs::write(pair.path("same.ini"), text).unwrap();
     let refused = Finished::of(&mut pair.command("old", "same"));
     refused.exits_with(2).complains("are the same store");
@@ -561,11 +551,8 @@ fn root_copies_as_the_owner_and_leaves_nothing_of_roots() {
     let pair = Pair::new("file", "sqlite");
     client(&pair.manager("old"));
     pair.configure("third", "file", "");
-    for (name, uid) in [
-        ("old", SOMEBODY),
-        ("new", SOMEBODY),
-        ("third", SOMEBODY_ELSE),
-    ] {
+    let third = ("third", SOMEBODY_ELSE);
+    for (name, uid) in [("old", SOMEBODY), ("new", SOMEBODY), third] {
         let mut command = Command::new("chown");
         command.args(["-R", &format!("{uid}:{uid}")]);
         command.arg(pair.path(name));

@@ -76,11 +76,8 @@ enum Role {
 
 fn request(role: Role, cookie: &str, flags: u8) -> Vec<u8> {
     // More fields than a page of the library takes: the page asked about is another program's.
-    let params = params(
-        "GET",
-        &"a=b&".repeat(1001),
-        &[("HTTP_COOKIE", cookie.as_bytes())],
-    );
+    let more = [("HTTP_COOKIE", cookie.as_bytes())];
+    let params = params("GET", &"a=b&".repeat(1001), &more);
     let mut bytes = head(1, flags, &params);
     bytes[9] = role as u8;
     match role {

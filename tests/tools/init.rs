@@ -67,18 +67,14 @@ fn what_stands_in_the_way_is_told() {
     fs::remove_file(&site.directory).unwrap();
 
     let mut orphan = init(&site);
-    orphan.env(
-        "CGI_SESSION_STORAGE_FILE_DIR",
-        site.parent().join("no/parent"),
-    );
-    Finished::of(&mut orphan)
-        .exits_with(1)
-        .complains("no/parent");
+    let nowhere = site.parent().join("no/parent");
+    orphan.env("CGI_SESSION_STORAGE_FILE_DIR", nowhere);
+    let refused = Finished::of(&mut orphan).exits_with(1);
+    refused.complains("no/parent");
     fs::create_dir(&site.directory).unwrap();
     set_mode(&site.directory, 0o777);
-    Finished::of(&mut init(&site))
-        .exits_with(1)
-        .complains("chmod 0700");
+    let refused = Finished::of(&mut init(&site)).exits_with(1);
+    refused.complains("chmod 0700");
     site.refuses(&["init", "--new-key"], 2, "storageType = cookie");
 }
 
@@ -87,17 +83,12 @@ fn no_advice_changes_a_directory_that_holds_other_things() {
     let site = Site::new();
     fs::write(site.directory.join("notes.txt"), "").unwrap();
     set_mode(&site.directory, 0o770);
-    let commands: [&[&str]; 5] = [
-        &["init"],
-        &["check"],
-        &["set", "key", "value"],
-        &["list"],
-        &["cleanup"],
-    ];
+    let commands = ["init", "check", "set key value", "list", "cleanup"];
     for directory in [site.directory.as_path(), Path::new("/tmp")] {
-        for arguments in commands {
-            let mut command = site.about(arguments[0]);
-            command.args(&arguments[1..]);
+        for line in commands {
+            let mut words = line.split(' ');
+            let mut command = site.about(words.next().unwrap());
+            command.args(words);
             command.env("CGI_SESSION_STORAGE_FILE_DIR", directory);
             let said = Finished::of(&mut command);
             let text = format!("{}{}", said.stdout, said.stderr);
@@ -131,11 +122,7 @@ fn uninstall_removes_what_is_ours_and_leaves_the_rest() {
     }
     site.expired_session();
     site.cleanup(&[]).exits_with(0);
-    let foreign = [
-        site.file("notes.txt"),
-        site.file(".tmp-upload"),
-        site.file("0123.json"),
-    ];
+    let foreign = ["notes.txt", ".tmp-upload", "0123.json"].map(|name| site.file(name));
     let removed = site.run(&["uninstall", "--yes"]).exits_with(0);
     let removed = removed.says("3 sessions removed");
     let removed = removed.says("left alone: notes.txt");

@@ -83,10 +83,8 @@ fn run_all(place: &Place, configuration: &PathBuf, variables: &[(&str, &str)]) -
         commands.push(command);
     }
     let files = place.0.path().join("files");
-    let other = place.file(
-        "files.ini",
-        &format!("[session]\nstorageFileDir = {}\n", files.display()),
-    );
+    let text = format!("[session]\nstorageFileDir = {}\n", files.display());
+    let other = place.file("files.ini", &text);
     fs::create_dir_all(&files).unwrap();
     set_mode(&files, 0o700);
     for (from, to) in [(configuration, &other), (&other, configuration)] {

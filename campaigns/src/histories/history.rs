@@ -117,10 +117,10 @@ impl History {
                     continue;
                 };
                 let (answered, is_refused) = match events.get(at + 1) {
-                    Some(Event::Answered(moment, answer)) => (
-                        *moment,
-                        matches!(answer, Answer::Busy | Answer::Created(false)),
-                    ),
+                    Some(Event::Answered(moment, answer)) => {
+                        let refusals = [Answer::Busy, Answer::Created(false)];
+                        (*moment, refusals.contains(answer))
+                    }
                     _ => (Moment::MAX, false),
                 };
                 all.push(Beginning {

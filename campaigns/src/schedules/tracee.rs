@@ -143,12 +143,8 @@ impl Tracee {
                 fs::read_to_string(path).unwrap_or_default()
             };
             let inside = self.inside.contains(thread);
-            let _ = write!(
-                state,
-                "\n{thread} {inside} {}{}",
-                about("stat"),
-                about("syscall")
-            );
+            let (stat, call) = (about("stat"), about("syscall"));
+            let _ = write!(state, "\n{thread} {inside} {stat}{call}");
         }
         state
     }
@@ -212,10 +208,8 @@ impl Drop for Tracee {
         let _ = self.child.child().kill();
         // Its threads must be waited for, too, or it would never have ended.
         let group = Pid::from_raw(-self.process.as_raw());
-        while !matches!(
-            waitpid(group, Some(WaitPidFlag::__WALL)),
-            Err(Errno::ECHILD)
-        ) {}
+        let wait = || waitpid(group, Some(WaitPidFlag::__WALL));
+        while wait() != Err(Errno::ECHILD) {}
     }
 }
 

@@ -98,11 +98,7 @@ fn check_sessions(
                     let sessions = stored.entry(content.counter).or_default();
                     sessions.push((*digest, content.number));
                 }
-                Ok(None) => violations.push(Kind::Torn.violation(
-                    name(),
-                    "a record of one process",
-                    "parts of two, or of one",
-                )),
+                Ok(None) => violations.push(Kind::torn(name())),
                 Err(error) => violations.push(failure(name(), "to be read", &error)),
             }
             ControlFlow::Continue(())
@@ -210,15 +206,12 @@ fn check_sweep(store: &dyn Store, delay: Duration) -> Vec<String> {
             Err(error) => return vec![failure("the last clean-up", "to end", &error)],
         }
     };
-    let violations = report.failures.iter();
-    let mut violations: Vec<String> = violations
-        .map(|found| Kind::Failed.violation("the last clean-up", "no failure", found))
-        .collect();
-    if report.busy > 0 {
-        let found = format!("{} locked", report.busy);
-        violations.push(Kind::Failed.violation("the last clean-up", "no locked session", found));
-    }
-    violations
+    let failed = |expected, found| Kind::Failed.violation("the last clean-up", expected, found);
+    let failures = report.failures.iter();
+    let failures = failures.map(|found| failed("no failure", found.clone()));
+    let busy = (report.busy > 0).then(|| format!("{} locked", report.busy));
+    let busy = busy.map(|found| failed("no locked session", found));
+    failures.chain(busy).collect()
 }
 
 /// The files below `directory` that are no part of an empty store.

@@ -41,6 +41,13 @@ impl Kind {
     }
 }
 
+impl Kind {
+    pub(super) fn torn(subject: impl fmt::Display) -> String {
+        let found = "parts of two, or of one";
+        Kind::Torn.violation(subject, "a record of one process", found)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

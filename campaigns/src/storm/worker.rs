@@ -358,8 +358,7 @@ fn whole(content: Option<Content>, entry: &Entry) -> Step<Content> {
 }
 
 fn torn(id: &SessionId) -> Stop {
-    let found = "parts of two, or of one";
-    Stop::Found(Kind::Torn.violation(shown(id), "a record of one process", found))
+    Stop::Found(Kind::torn(shown(id)))
 }
 
 /// Ends with a violation.

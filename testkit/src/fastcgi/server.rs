@@ -131,6 +131,14 @@ impl Server {
         Client::connect(&self.address).unwrap()
     }
 
+    /// A client that has sent this on a connection of its own.
+    #[track_caller]
+    pub fn send(&self, bytes: &[u8]) -> Client {
+        let mut client = self.connect();
+        client.send(bytes).unwrap();
+        client
+    }
+
     /// One request on a connection of its own.
     #[track_caller]
     pub fn ask(&self, request: &[u8]) -> Reply {

@@ -171,14 +171,10 @@ fn no_application_reaches_what_the_module_keeps() {
     let manager = SessionManager::new(Config::load(&site.config()).unwrap()).unwrap();
     let cookie = format!("{SESSION}={}", browser.cookie(SESSION));
     let mut session = manager.start(&cookie).unwrap();
-    assert!(matches!(
-        session.application("auth"),
-        Err(Error::Reserved(_))
-    ));
-    assert!(matches!(
-        session.application("@auth"),
-        Err(Error::Key { .. })
-    ));
+    let reserved = session.application("auth").map(drop);
+    assert!(matches!(reserved, Err(Error::Reserved(_))));
+    let no_name = session.application("@auth").map(drop);
+    assert!(matches!(no_name, Err(Error::Key { .. })));
     session.clear();
     session.insert("auth", "charles").unwrap();
     session.commit().unwrap();

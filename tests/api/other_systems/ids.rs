@@ -70,7 +70,7 @@ fn times(variable: &str, usual: usize) -> usize {
 }
 
 #[test]
-fn a1_no_hostile_id_leads_to_a_path_and_only_a_good_one_to_a_look_at_the_store() {
+fn a1_and_f_no_hostile_id_and_no_flood_leads_to_a_path_a_lock_or_a_file() {
     let place = tempfile::tempdir().unwrap();
     let mut child = testkit::again(module_path!(), "child_that_is_shown_hostile_ids");
     child.env(DIRECTORY, place.path().join("sessions"));
@@ -78,8 +78,17 @@ fn a1_no_hostile_id_leads_to_a_path_and_only_a_good_one_to_a_look_at_the_store()
     let Some(trace) = Trace::of(&child, &options) else {
         return;
     };
-    let for_hostile = trace.between(1, 2);
-    assert!(for_hostile.is_empty(), "{for_hostile:#?}");
+    // Nor does a flood of requests without a session, or a request with an unknown id that begins none.
+    for made in [trace.between(1, 2), trace.between(5, 6)] {
+        assert!(made.is_empty(), "{made:#?}");
+    }
+    let is_change = |call: &&String| {
+        ["flock", "O_CREAT", "write"]
+            .iter()
+            .any(|it| call.contains(it))
+    };
+    let forged: Vec<_> = trace.between(6, 7).iter().filter(is_change).collect();
+    assert!(forged.is_empty(), "{forged:#?}");
     // Once a second the directory itself is looked at, whether it still has its name.
     let is_of_directory = |call: &&String| call.contains("fstat");
     let for_unknown = trace.between(2, 3).iter();
@@ -105,7 +114,21 @@ const UNKNOWN: usize = 200;
 #[test]
 fn child_that_is_shown_hostile_ids() {
     let Some(directory) = own_part() else { return };
-    let manager = manager(&directory, &[]);
+    let manager = manager(&directory);
+    mark(5);
+    for _ in 0..50_000 {
+        let session = manager.start("").unwrap();
+        assert_eq!(session.get::<u64>("pageViews").unwrap(), None);
+        assert!(session.commit().unwrap().is_none());
+        assert!(manager.read("theme=dark").unwrap().is_none());
+    }
+    mark(6);
+    for number in 0..1000 {
+        let header = format!("sessionId={number:040x}");
+        assert!(manager.start(&header).unwrap().commit().unwrap().is_none());
+    }
+    mark(7);
+    assert!(!directory.exists());
     let mut session = manager.start("").unwrap();
     session.insert("a", 1).unwrap();
     session.commit().unwrap();

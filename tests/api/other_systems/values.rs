@@ -90,7 +90,7 @@ fn a_lock_is_given_up_by_its_holder_and_not_by_whoever_has_a_copy_of_the_descrip
 #[test]
 fn child_that_ends_its_requests() {
     let Some(directory) = own_part() else { return };
-    let manager = manager(directory, &[]);
+    let manager = manager(&directory);
     let mut session = manager.start("").unwrap();
     session.insert("a", 1).unwrap();
     let cookie = session.commit().unwrap().unwrap().to_string();

@@ -28,10 +28,8 @@ fn the_data_moves_and_the_old_id_is_dead_for_every_program() {
     assert_eq!((site.views(&new), site.sessions()), (Some(2), 1));
     assert!(elsewhere.existing(cookie(&old)).unwrap().is_none());
     assert!(elsewhere.read(cookie(&old)).unwrap().is_none());
-    assert!(matches!(
-        elsewhere.start(cookie(&old)),
-        Err(Error::Replaced)
-    ));
+    let opened = elsewhere.start(cookie(&old));
+    assert!(matches!(opened, Err(Error::Replaced)));
 }
 
 #[test]

@@ -109,13 +109,8 @@ fn a_timeout_of_its_own_slides_with_use() {
     let (site, id, mut session) = Site::opened();
     session.set_timeout(Some(Duration::from_secs(24 * 3600)));
     session.commit().unwrap();
-    let idle = || {
-        (
-            json(&site, &id)["timeout"].clone(),
-            json(&site, &id)["idle"].clone(),
-        )
-    };
-    assert_eq!(idle(), (86400.into(), 86400.into()));
+    let idle = || ["timeout", "idle"].map(|name| json(&site, &id)[name].clone());
+    assert_eq!(idle(), [86400; 2].map(serde_json::Value::from));
 
     // Used at once nothing is written.
     let before = fs::read(site.path(&id)).unwrap();

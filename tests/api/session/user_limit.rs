@@ -124,10 +124,8 @@ fn where_one_more_is_refused_the_visitor_stays_what_it_was() {
             assert_eq!((session.user(), views(&manager, &guest)), (None, Some(1)));
         }
         assert_eq!(views(&manager, &first), Some(1));
-        assert!(matches!(
-            login(&manager, "ada"),
-            Err(Error::UserFull { .. })
-        ));
+        let full = login(&manager, "ada");
+        assert!(matches!(full, Err(Error::UserFull { .. })));
         manager.start(cookie(&first)).unwrap().destroy().unwrap();
         login(&manager, "ada").unwrap();
     }

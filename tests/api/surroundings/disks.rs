@@ -111,14 +111,8 @@ fn a_disk_that_turns_read_only_under_a_new_session_gives_an_error_page() {
     disk::remount(&site.sessions(), "ro");
     let answer = holding.end();
     let path = site.sessions();
-    answer.expect_failure(
-        500,
-        &[
-            "Read-only file system",
-            path.to_str().unwrap(),
-            "remount,rw",
-        ],
-    );
+    let path = path.to_str().unwrap();
+    answer.expect_failure(500, &["Read-only file system", path, "remount,rw"]);
     disk::remount(&site.sessions(), "rw");
     assert_eq!(site.files(), [""; 0]);
     assert_eq!(newcomer(&site, ""), End::Served);
@@ -130,11 +124,8 @@ fn a_disk_whose_errors_make_it_read_only_under_a_request_keeps_the_old_state() {
     let Some(room) = Room::open() else { return };
     let site = Site::with_settings("cleanUpDelay = 0\ndurability = data\n");
     site.make_sessions(None);
-    let disk = Ext4::format(
-        &room.path().join("image"),
-        &site.sessions(),
-        &["-e", "remount-ro"],
-    );
+    let (image, options) = (room.path().join("image"), ["-e", "remount-ro"]);
+    let disk = Ext4::format(&image, &site.sessions(), &options);
     disk.mount();
     set_owner_alone(&site.sessions());
     let mut visitor = Visitor::begin(&site);

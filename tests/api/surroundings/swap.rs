@@ -51,11 +51,9 @@ fn everything(directory: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
         let name = entry.file_name().into_string().unwrap();
         (name, (fs::read(entry.path()).unwrap(), modified))
     });
-    let own = (
-        Vec::new(),
-        fs::metadata(directory).unwrap().modified().unwrap(),
-    );
-    seen.chain([(".".to_owned(), own)]).collect()
+    let modified = fs::metadata(directory).unwrap().modified().unwrap();
+    let own = (".".to_owned(), (Vec::new(), modified));
+    seen.chain([own]).collect()
 }
 
 #[test]

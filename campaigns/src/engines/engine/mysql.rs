@@ -130,11 +130,8 @@ impl ReplicatedMysql {
 
 impl Engine for ReplicatedMysql {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        let local = format!("127.0.0.1:{}", self.source.port());
-        let url = self.source.url();
-        settings(
-            "mysql",
-            &url.replace(&local, &self.relay.address().to_string()),
-        )
+        let local = local(self.source.port()).to_string();
+        let address = self.relay.address().to_string();
+        settings("mysql", &self.source.url().replace(&local, &address))
     }
 }

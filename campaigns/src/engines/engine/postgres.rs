@@ -110,11 +110,8 @@ impl ReplicatedPostgres {
 
 impl Engine for ReplicatedPostgres {
     fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        let local = format!("127.0.0.1:{}", self.primary.port());
-        let url = self.primary.url();
-        settings(
-            "postgres",
-            &url.replace(&local, &self.relay.address().to_string()),
-        )
+        let local = local(self.primary.port()).to_string();
+        let address = self.relay.address().to_string();
+        settings("postgres", &self.primary.url().replace(&local, &address))
     }
 }

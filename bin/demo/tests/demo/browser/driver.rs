@@ -203,14 +203,11 @@ impl Browser {
 
     /// Asks pages for `light` or `dark`, and for nothing that moves.
     pub(super) fn prefer(&mut self, scheme: &str) {
-        let features = json!([
+        let features = json!({ "features": [
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": "reduce" },
-        ]);
-        self.call(
-            "Emulation.setEmulatedMedia",
-            &json!({ "features": features }),
-        );
+        ] });
+        self.call("Emulation.setEmulatedMedia", &features);
     }
 
     /// What the window shows, as a PNG.
@@ -223,10 +220,8 @@ impl Browser {
 
     /// Lets the pages' own scripts run no more.
     pub(super) fn forbid_scripts(&mut self) {
-        self.call(
-            "Emulation.setScriptExecutionDisabled",
-            &json!({ "value": true }),
-        );
+        let disabled = json!({ "value": true });
+        self.call("Emulation.setScriptExecutionDisabled", &disabled);
     }
 
     pub(super) fn back(&mut self) {
