@@ -33,6 +33,8 @@ const FILES: [(&str, &str); 5] = [
 const DEPLOY_CGI: &str = include_str!("new/deploy_cgi.md");
 const DEPLOY_FASTCGI: &str = include_str!("new/deploy_fastcgi.md");
 const CARGO_CONFIG: &str = include_str!("new/cargo_config.toml");
+/// Made by `.ci/start-order`.
+const START: &str = include_str!("new/start.ld");
 /// Most of a CGI program's time is spent on bringing its code into memory.
 const SMALL: &str = "opt-level = \"s\" # Small code starts faster.\n";
 const WITHOUT: &str =
@@ -151,6 +153,7 @@ impl Project {
         }
         if self.musl.is_some() {
             write(".cargo/config.toml", CARGO_CONFIG)?;
+            write(".cargo/start.ld", START)?;
         }
         if self.is_fastcgi {
             for (end, text) in UNITS {

@@ -12,6 +12,8 @@ mod own_pages;
 mod policies;
 mod proxies;
 mod run;
+#[cfg(target_arch = "x86_64")]
+mod start;
 mod storage;
 mod streams;
 mod uploads;

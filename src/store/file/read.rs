@@ -65,7 +65,8 @@ impl FileStoreInner {
     fn find(&self, digest: &SessionDigest, now: SystemTime) -> Result<Found> {
         let name = self.directory.file_name(digest);
         loop {
-            let Some(file) = self.directory.open_file(&name, OFlags::RDONLY)? else {
+            let opened = self.directory.open_file_at(&name, OFlags::RDONLY, now)?;
+            let Some(file) = opened else {
                 return Ok(Found::Nothing);
             };
             // None, here and below: deleted or replaced since it was opened.

@@ -36,7 +36,7 @@ pub(in crate::store) struct Directory {
 #[derive(Debug)]
 struct Opened {
     handle: Arc<OwnedFd>,
-    checked: Instant,
+    checked: SystemTime,
 }
 
 /// When a wait begins; no clock is read for none.
@@ -86,23 +86,25 @@ impl Directory {
 
     /// The opened directory, which is created if there is none.
     pub(in crate::store) fn create(&self) -> Result<Arc<OwnedFd>> {
-        let opened = self.open(true)?;
+        let opened = self.open(true, SystemTime::now())?;
         opened.ok_or_else(|| self.failed("cannot open the directory", "", Errno::NOENT))
     }
 
     /// The opened directory, if there is one.
     pub(in crate::store) fn handle(&self) -> Result<Option<Arc<OwnedFd>>> {
-        self.open(false)
+        self.open(false, SystemTime::now())
     }
 
-    fn open(&self, creates: bool) -> Result<Option<Arc<OwnedFd>>> {
+    fn open(&self, creates: bool, now: SystemTime) -> Result<Option<Arc<OwnedFd>>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = opened.as_mut() {
-            if current.checked.elapsed() < RECHECK {
+            let age = now.duration_since(current.checked);
+            // Of two requests the one that looks later may have begun earlier.
+            if age.unwrap_or_else(|error| error.duration()) < RECHECK {
                 return Ok(Some(Arc::clone(&current.handle)));
             }
             if self.is_good_still(&current.handle) {
-                current.checked = Instant::now();
+                current.checked = now;
                 return Ok(Some(Arc::clone(&current.handle)));
             }
         }
@@ -113,7 +115,7 @@ impl Directory {
         let handle = Arc::new(handle);
         *opened = Some(Opened {
             handle: Arc::clone(&handle),
-            checked: Instant::now(),
+            checked: now,
         });
         Ok(Some(handle))
     }
@@ -204,7 +206,17 @@ impl Directory {
 
     /// Opens an existing session file for reading or writing; `None` when there is none.
     pub(in crate::store) fn open_file(&self, name: &str, access: OFlags) -> Result<Option<File>> {
-        let Some(directory) = self.handle()? else {
+        self.open_file_at(name, access, SystemTime::now())
+    }
+
+    /// The same for a caller who knows what time it is.
+    pub(in crate::store) fn open_file_at(
+        &self,
+        name: &str,
+        access: OFlags,
+        now: SystemTime,
+    ) -> Result<Option<File>> {
+        let Some(directory) = self.open(false, now)? else {
             return Ok(None);
         };
         match calls::open_at(&directory, name, access) {
