@@ -157,9 +157,13 @@ impl Explorer {
             let process = &mut self.processes[point.chosen];
             let shown = |call: Option<&Call>| call.map(ToString::to_string);
             let expected = shown(point.pending[point.chosen].as_ref());
-            let is_repeated = shown(process.pending()) == expected;
+            let seen = shown(process.pending());
             process.step();
-            assert!(is_repeated, "{pair}: no repetition:\n{}", self.order());
+            assert!(
+                seen == expected,
+                "{pair}: {seen:?}, not {expected:?}:\n{}",
+                self.order()
+            );
             depth += 1;
         }
         End::Outcome(self.outcome(&directory))
