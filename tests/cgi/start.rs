@@ -15,7 +15,7 @@ const WINDOW: u64 = 64 << 10;
 /// Where no static program ends yet; the kernel's own code lies above.
 const ELSEWHERE: u64 = 1 << 32;
 
-/// It enters 11. Where the linker orders no functions, it enters each of the 17 that there are.
+/// A dozen. Where the linker orders no functions, nearly each of the 19 that there are is entered for something.
 #[test]
 #[ignore = "for programs built as `.cargo/config.toml` says; PROGRAMS names their directory"]
 fn the_code_of_a_request_lies_in_few_windows() {
@@ -41,5 +41,5 @@ fn the_code_of_a_request_lies_in_few_windows() {
         ptrace::step(pid, None).unwrap();
     }
     windows.retain(|window| *window < ELSEWHERE / WINDOW);
-    assert!((2..=13).contains(&windows.len()), "{windows:x?}");
+    assert!((2..=15).contains(&windows.len()), "{windows:x?}");
 }
