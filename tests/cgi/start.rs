@@ -17,6 +17,7 @@ const ELSEWHERE: u64 = 1 << 32;
 
 /// A dozen. Where the linker orders no functions, nearly each of the 19 that there are is entered for something.
 #[test]
+#[expect(clippy::zombie_processes, reason = "waitpid waits for it")]
 #[ignore = "for programs built as `.cargo/config.toml` says; PROGRAMS names their directory"]
 fn the_code_of_a_request_lies_in_few_windows() {
     let site = Site::new();

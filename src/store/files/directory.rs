@@ -72,10 +72,15 @@ impl Directory {
 
     /// The name that a file would have with shards or without.
     pub(in crate::store) fn name_in(in_shards: bool, digest: &str, ending: &str) -> String {
-        match digest.get(..2) {
-            Some(shard) if in_shards => [shard, "/", digest, ending].concat(),
-            _ => [digest, ending].concat(),
+        // concat() takes three times as many instructions, at each opening.
+        let mut name = String::with_capacity(digest.len() + ending.len() + 3);
+        if let Some(shard) = digest.get(..2).filter(|_| in_shards) {
+            name.push_str(shard);
+            name.push('/');
         }
+        name.push_str(digest);
+        name.push_str(ending);
+        name
     }
 
     /// A new name for a file that will take the place of `name`, in the same directory as it.
