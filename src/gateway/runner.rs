@@ -49,7 +49,7 @@ pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) body: Body,
     pub(crate) manager: Option<SessionManager>,
-    /// That of a response that is a stream.
+    /// Of a response that may be a stream, for its log.
     pub(crate) session: Option<SessionDigest>,
     /// Of the request.
     pub(crate) params: Params,

@@ -514,9 +514,7 @@ pub(crate) fn cookie_header(params: &Params) -> Vec<u8> {
 /// Tells the log once that no proxy is believed, since the configuration that may name some cannot be used.
 fn log_distrust(error: &Error) {
     static LOGGED: Once = Once::new();
-    LOGGED.call_once(|| {
-        if !Config::find().is_ok_and(|config| config.trusted_proxies.is_empty()) {
-            log::error!("no proxy is trusted: {}", error.one_line());
-        }
-    });
+    if !Config::find().is_ok_and(|config| config.trusted_proxies.is_empty()) {
+        LOGGED.call_once(|| log::error!("no proxy is trusted: {}", error.one_line()));
+    }
 }

@@ -157,7 +157,10 @@ impl Site for Directory {
     }
 
     fn first_page(&self) -> Option<String> {
-        if matches!(find(&self.root, "/"), Found::File(..)) {
+        let mut roots = [Some(&self.root), self.documents.as_ref()]
+            .into_iter()
+            .flatten();
+        if roots.any(|root| matches!(find(root, "/"), Found::File(..))) {
             return None;
         }
         let entries = fs::read_dir(&self.root).ok()?.flatten();

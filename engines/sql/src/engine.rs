@@ -113,6 +113,12 @@ impl Script {
         self.statements.len().saturating_sub(1)
     }
 
+    /// The length of [`Script::text`].
+    pub(super) fn length(&self) -> usize {
+        let lengths: usize = self.statements.iter().map(String::len).sum();
+        lengths + 2 * self.last()
+    }
+
     /// All in one message.
     pub(super) fn text(&self) -> String {
         self.statements.join("; ")

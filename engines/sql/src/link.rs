@@ -111,7 +111,7 @@ impl Link {
     /// Runs a script whose answers may take so long. What the server would not take is not sent.
     pub(super) fn run_within(&mut self, script: &Script, patience: Duration) -> Answers {
         let longest = self.connection.longest_script();
-        if script.text().len() > longest {
+        if script.length() > longest {
             let cause = format!("the server takes no statement of more than {longest} bytes");
             let hint = "nothing was stored; lower maxRecordBytes, or raise the server's max_allowed_packet";
             let failure = Some(Failure::new(Kind::Refused, cause).with_hint(hint));

@@ -117,8 +117,8 @@ impl Database {
     }
 }
 
-/// Waits for the lock of a user, which has a connection of its own. What is taken while it is held is had without waiting, or is itself held for the
-/// time of a creation alone, so that two that wait never wait for each other.
+/// Waits for the lock of a user, which has a connection of its own. What is taken while it is held is had without
+/// waiting, or is itself held for the time of a creation alone, so that two that wait never wait for each other.
 pub(super) fn lock_user(
     database: &Arc<Database>,
     user: &str,

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -61,6 +60,7 @@ pub(in crate::store) fn make_directory(
     retry_on_intr(|| rustix::fs::mkdirat(&directory, name, Mode::RWXU))?;
     #[cfg(target_os = "linux")]
     {
+        use std::os::fd::AsRawFd as _;
         // Without rights it cannot be opened but as a path; no other may have come into its place.
         let flags = DIRECTORY.union(OFlags::PATH);
         let made = retry_on_intr(|| rustix::fs::openat(&directory, name, flags, Mode::empty()))?;

@@ -240,9 +240,13 @@ impl Directory {
                 OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::openat(&*directory, name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => {
-                    let granted = calls::grant(&file);
-                    granted.map_err(|errno| self.failed("cannot examine", name, errno))?;
-                    return Ok(Some(file.into()));
+                    return match calls::grant(&file) {
+                        Ok(()) => Ok(Some(file.into())),
+                        Err(errno) => {
+                            self.discard(name);
+                            Err(self.failed("cannot set the mode of", name, errno))
+                        }
+                    };
                 }
                 Err(Errno::EXIST) => return Ok(None),
                 Err(Errno::INTR) => {}
@@ -395,7 +399,11 @@ impl Directory {
         match self.handle() {
             Ok(Some(directory)) => call(&directory),
             Ok(None) => Err(Errno::NOENT),
-            Err(_) => Err(Errno::NOTDIR),
+            Err(error) => {
+                // The call has room for a number alone.
+                log::error!("{}", error.one_line());
+                Err(Errno::NOTDIR)
+            }
         }
     }
 
