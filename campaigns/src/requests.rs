@@ -202,7 +202,7 @@ impl Requests {
         self.with_lease(id, |_, mut lease| {
             let then = SystemTime::now() - 2 * TIMEOUT;
             if self.directory.is_none() {
-                // An engine believes what it is told of the time.
+                // An engine takes the time from its caller.
                 return lease.touch(then);
             }
             // One whose file is gone in spite of its lock has expired, too.

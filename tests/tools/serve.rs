@@ -245,6 +245,20 @@ fn a_session_is_shown_whichever_of_several_cookie_fields_names_it() {
 }
 
 #[test]
+fn the_address_that_is_printed_is_that_of_a_document_where_there_is_one() {
+    let site = Site::new();
+    let [programs, documents] = ["programs", "documents"].map(|name| site.parent().join(name));
+    for (directory, name) in [(&programs, "show"), (&documents, "index.html")] {
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join(name), "<p>Home").unwrap();
+    }
+    set_mode(&programs.join("show"), 0o755);
+    let server = Server::of(site, &programs);
+    assert_eq!(server.first_page, "");
+    server.answers("GET /", "200", "<p>Home");
+}
+
+#[test]
 fn documents_are_looked_for_after_the_programs_and_never_run() {
     let server = Server::start();
     server.answers("GET /about", "301", "location: /about/\r\n");

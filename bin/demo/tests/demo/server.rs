@@ -46,7 +46,7 @@ impl Server {
         Server::with(&[])
     }
 
-    /// The same, and somebody who visits it.
+    /// The same, and a visitor of it.
     pub(crate) fn visited() -> (Self, Visitor) {
         let server = Server::start();
         let visitor = server.visitor();
