@@ -88,10 +88,19 @@ impl Record {
     /// [`RecordError::LaterVersion`] for a format of the future, which must be left alone, and
     /// [`RecordError::Malformed`] for anything else that is not a record.
     pub fn from_json(text: Vec<u8>) -> Result<Self, RecordError> {
-        let (head, values) = match canonical_head(&text) {
+        let whole = 0..text.len();
+        Self::from_part(text, whole)
+    }
+
+    /// As [`Record::from_json`], of a part of a text.
+    pub(crate) fn from_part(text: Vec<u8>, part: Range<usize>) -> Result<Self, RecordError> {
+        let start = part.start;
+        let json = text.get(part).unwrap_or_default();
+        let (head, values) = match canonical_head(json) {
             Some(parts) => parts,
-            None => general_head(&text)?,
+            None => general_head(json)?,
         };
+        let values = start + values.start..start + values.end;
         Ok(Record { head, text, values })
     }
 

@@ -172,7 +172,7 @@ fn load_slots(mut reader: Reader<'_>, digest: &SessionDigest) -> io::Result<Cont
                 generation: header.generation,
                 seed,
             };
-            return Ok(match Record::from_json(reader.into_data(slot, &header)) {
+            return Ok(match reader.into_record(slot, &header) {
                 Ok(record) => Content::Record(Current {
                     record,
                     place,
@@ -220,13 +220,18 @@ impl<'a> Reader<'a> {
         self.part(place.start(self.cap) + DATA, header.length)
     }
 
-    /// What [`Reader::data`] has just returned, without reading or allocating again.
-    fn into_data(mut self, place: SlotPosition, header: &Header) -> Vec<u8> {
-        if self.is_whole {
-            self.bytes.drain(..place.start(self.cap) + DATA);
-            self.bytes.truncate(header.length);
-        }
-        self.bytes
+    /// The record in what [`Reader::data`] has just returned, which is neither read nor copied again.
+    fn into_record(
+        self,
+        place: SlotPosition,
+        header: &Header,
+    ) -> std::result::Result<Record, RecordError> {
+        let start = if self.is_whole {
+            place.start(self.cap) + DATA
+        } else {
+            0
+        };
+        Record::from_part(self.bytes, start..start + header.length)
     }
 
     fn part(&mut self, start: usize, length: usize) -> io::Result<&[u8]> {
