@@ -19,7 +19,7 @@ use crate::gateway::runner::{Answer, Handler, answer, report_cut};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
-use crate::http::stream::{StreamEnd, StreamSink};
+use crate::http::stream::StreamEnd;
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
 use crate::store::{StoreKind, Sweep};
@@ -77,7 +77,7 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
         return;
     }
     if let Some(body) = response.stream_body(head_only) {
-        match body.run(&mut Stdout, response.announced()) {
+        match body.run(&mut Stdout, &|| false, response.announced()) {
             StreamEnd::Whole => {}
             StreamEnd::ClientLeft => return,
             StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref(), session.as_ref())),
@@ -181,11 +181,5 @@ impl Write for Stdout {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl StreamSink for Stdout {
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
     }
 }

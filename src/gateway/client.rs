@@ -1,7 +1,6 @@
 //! [`Client`]: sends requests to a handler without a server, for its tests.
 
 use std::error::Error as StdError;
-use std::io;
 use std::sync::Arc;
 
 use http::Method;
@@ -13,7 +12,7 @@ use crate::http::jar::Jar;
 use crate::http::request::Request;
 use crate::http::request::builder::{RequestBuilder, in_memory};
 use crate::http::response::Response;
-use crate::http::stream::{StreamEnd, StreamSink};
+use crate::http::stream::StreamEnd;
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
 
@@ -143,7 +142,7 @@ impl RequestBuilder {
         let response = answer.response;
         let mut body = response.content(head_only).to_vec();
         if let Some(stream) = response.stream_body(head_only) {
-            match stream.run(&mut body, response.announced()) {
+            match stream.run(&mut body, &|| false, response.announced()) {
                 StreamEnd::Failed(reason) => {
                     drop(report_cut(reason.as_deref(), answer.session.as_ref()));
                 }
@@ -151,12 +150,5 @@ impl RequestBuilder {
             }
         }
         response.with_fields_as_sent(head_only).with_body(body)
-    }
-}
-
-impl StreamSink for Vec<u8> {
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.extend_from_slice(bytes);
-        Ok(())
     }
 }

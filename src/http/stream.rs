@@ -7,23 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Producer = Box<dyn FnOnce(&mut StreamWriter<'_>) -> io::Result<()> + Send>;
 
-/// Where the bytes of a streamed response go.
-pub(crate) trait StreamSink {
-    /// Takes all of the bytes, or fails because the client has left.
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
-
-    /// Whether the program is to end.
-    fn is_stopping(&self) -> bool {
-        false
-    }
-}
-
 /// The way to the client for a response of [`Response::stream`](crate::Response::stream).
 ///
 /// Every write goes out at once, as does what `write!` formats in one call, and waits until the client takes it.
 /// When the client has left, it is an error, and so is every write after that.
 pub struct StreamWriter<'a> {
-    sink: &'a mut dyn StreamSink,
+    /// Fails when the client has left.
+    sink: &'a mut dyn Write,
+    is_stopping: &'a dyn Fn() -> bool,
     /// What the response has announced and not sent.
     left: Option<u64>,
     has_left: bool,
@@ -34,7 +25,7 @@ impl StreamWriter<'_> {
     /// that has no end of its own looks at this between its writes.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.sink.is_stopping()
+        (self.is_stopping)()
     }
 }
 
@@ -50,7 +41,7 @@ impl Write for StreamWriter<'_> {
             let rest = left.checked_sub(bytes.len() as u64);
             *left = rest.ok_or_else(|| io::Error::other("it is longer than its Content-Length"))?;
         }
-        let sent = self.sink.send(bytes);
+        let sent = self.sink.write_all(bytes);
         self.has_left = sent.is_err();
         sent.map(|()| bytes.len())
     }
@@ -90,8 +81,13 @@ impl StreamBody {
         StreamBody(Arc::new(Mutex::new(Some(Box::new(produce)))))
     }
 
-    /// Writes the body, of which so many bytes were announced.
-    pub(crate) fn run(&self, sink: &mut dyn StreamSink, announced: Option<u64>) -> StreamEnd {
+    /// Writes the body, of which so many bytes were announced, in a program that `is_stopping` or not.
+    pub(crate) fn run(
+        &self,
+        sink: &mut dyn Write,
+        is_stopping: &dyn Fn() -> bool,
+        announced: Option<u64>,
+    ) -> StreamEnd {
         let produce = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let failed = |reason: String| StreamEnd::Failed(Some(reason));
         let Some(produce) = produce else {
@@ -99,6 +95,7 @@ impl StreamBody {
         };
         let mut writer = StreamWriter {
             sink,
+            is_stopping,
             left: announced,
             has_left: false,
         };

@@ -1,6 +1,6 @@
 //! A response that is written while it is sent, in its own thread.
 
-use std::io;
+use std::io::{self, Write};
 use std::mem;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use super::{Active, Connection, Input, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
 use crate::gateway::runner::report_cut;
 use crate::http::response::Response;
-use crate::http::stream::{StreamBody, StreamEnd, StreamSink};
+use crate::http::stream::{StreamBody, StreamEnd};
 use crate::id::SessionDigest;
 
 impl Connection {
@@ -40,11 +40,10 @@ impl Connection {
         let mut sink = RecordSink {
             connection: &mut self,
             request,
-            permit,
             out: Vec::new(),
         };
         let end = match sink.connection.write_all(request, &mut out) {
-            Ok(()) => body.run(&mut sink, response.announced()),
+            Ok(()) => body.run(&mut sink, &|| permit.is_stopping(), response.announced()),
             Err(_) => StreamEnd::ClientLeft,
         };
         out = Vec::new();
@@ -160,21 +159,20 @@ impl Connection {
 struct RecordSink<'a> {
     connection: &'a mut Connection,
     request: Active,
-    permit: &'a StreamPermit,
     out: Vec<u8>,
 }
 
-impl StreamSink for RecordSink<'_> {
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl Write for RecordSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for chunk in bytes.chunks(FULL) {
             self.out.clear();
             record::push_record(&mut self.out, Kind::STDOUT, self.request.id, chunk);
             self.connection.write_all(self.request, &mut self.out)?;
         }
-        Ok(())
+        Ok(bytes.len())
     }
 
-    fn is_stopping(&self) -> bool {
-        self.permit.is_stopping()
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
