@@ -91,13 +91,9 @@ pub(super) const BUFFER: Kind<usize> = Kind {
 pub(super) const FREE_SPACE: Kind<FreeSpace> = Kind {
     read: |value| match value.to_str()?.strip_suffix('%') {
         Some(percent) => whole(percent.as_ref(), 0..=100).map(FreeSpace::Percent),
-        None => size(value.to_str()?).map(|bytes| match bytes {
-            0 => FreeSpace::Any,
-            bytes => FreeSpace::Bytes(bytes),
-        }),
+        None => size(value.to_str()?).map(FreeSpace::Bytes),
     },
     show: |space| match space {
-        FreeSpace::Any => "0".to_owned(),
         FreeSpace::Bytes(bytes) => bytes.to_string(),
         FreeSpace::Percent(percent) => format!("{percent}%"),
     },

@@ -21,7 +21,7 @@ pub(super) fn admit(shared: &FileStoreInner, record: &Record) -> Result<()> {
 
 /// Whether there is as much space as there must be.
 pub(super) fn check(shared: &FileStoreInner) -> Result<()> {
-    if shared.config.min_free_space == FreeSpace::Any {
+    if shared.config.min_free_space == FreeSpace::Bytes(0) {
         return Ok(());
     }
     let path = shared.directory.path();
@@ -41,7 +41,6 @@ pub(super) fn check(shared: &FileStoreInner) -> Result<()> {
 fn shortage(floor: FreeSpace, system: &StatVfs) -> Option<String> {
     let free = u128::from(system.f_bavail) * u128::from(system.f_frsize);
     match floor {
-        FreeSpace::Any => None,
         FreeSpace::Bytes(floor) => {
             (free < u128::from(floor)).then(|| format!("{free} bytes are free, {floor} must be"))
         }
