@@ -190,7 +190,10 @@ pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<ParamsAndBody> {
                 crate::Response::text("ok")
             }
         };
-        if !connection.respond(&response, false, &[], &mut out) {
+        if !matches!(
+            connection.respond(&response, false, &[], &mut out),
+            Ok(true)
+        ) {
             return requests;
         }
     }

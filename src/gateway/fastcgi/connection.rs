@@ -314,11 +314,8 @@ impl Connection {
             return None;
         }
         let has_body = request.has_body;
-        let (stdin, bytes) = (
-            StdinStream::new(*request, self.limits),
-            std::mem::take(bytes),
-        );
-        let params = record::decode_params(bytes, self.limits.params);
+        let mut stdin = StdinStream::new(*request, self.limits);
+        let params = record::decode_params(mem::take(bytes), self.limits.params);
         let Some(params) = params.filter(|_| !*is_too_much) else {
             self.stage = Stage::Running(stdin);
             return Some(Progress::BadRequest);
@@ -329,7 +326,8 @@ impl Connection {
             (0, true)
         };
         if wanted == 0 {
-            self.stage = Stage::Running(stdin.whole());
+            stdin.is_whole = true;
+            self.stage = Stage::Running(stdin);
             return Some(Progress::Request(params));
         }
         self.stage = Stage::Early {
@@ -412,17 +410,6 @@ impl Connection {
     /// further: for another request, or because closing on unread input would reset it and lose the
     /// response.
     pub(super) fn respond(
-        &mut self,
-        response: &Response,
-        head_only: bool,
-        log: &[String],
-        out: &mut Vec<u8>,
-    ) -> bool {
-        self.try_respond(response, head_only, log, out)
-            .unwrap_or(false)
-    }
-
-    fn try_respond(
         &mut self,
         response: &Response,
         head_only: bool,
@@ -515,14 +502,18 @@ impl Connection {
         matches!(&self.stage, Stage::Running(stdin) if stdin.is_whole)
     }
 
-    /// Gives up the body that is collected, so that the request can be answered. `false` when none is.
-    pub(super) fn give_up_body(&mut self) -> bool {
-        let Stage::Early { stdin, .. } = &mut self.stage else {
-            return false;
-        };
-        let nothing = StdinStream::new(stdin.request, self.limits);
-        self.stage = Stage::Running(mem::replace(stdin, nothing));
-        true
+    /// Collects no more of a body, so that the request can be answered: its parameters. `None` when none is collected.
+    pub(super) fn end_early(&mut self) -> Option<Params> {
+        match mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Early { stdin, params, .. } => {
+                self.stage = Stage::Running(stdin);
+                Some(params)
+            }
+            stage => {
+                self.stage = stage;
+                None
+            }
+        }
     }
 }
 

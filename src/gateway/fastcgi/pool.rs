@@ -309,7 +309,7 @@ impl<'a> Pool<'a> {
                 Progress::Closed => return,
                 Progress::BadRequest => {
                     let page = self.page(Reason::Status(StatusCode::BAD_REQUEST));
-                    if !connection.respond(&page, false, &[], out) {
+                    if !matches!(connection.respond(&page, false, &[], out), Ok(true)) {
                         return;
                     }
                 }
@@ -399,7 +399,7 @@ impl<'a> Pool<'a> {
             finish(vec![connection]);
             return None;
         }
-        goes_on.then_some(connection)
+        matches!(goes_on, Ok(true)).then_some(connection)
     }
 
     /// Starts the thread of a stream, before anything is saved; what is to be streamed follows when it was. Dropped, it
@@ -441,7 +441,7 @@ impl<'a> Pool<'a> {
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
         for (_, mut connection) in overdue {
-            if connection.give_up_body() {
+            if connection.end_early().is_some() {
                 let page = self.page(Reason::Status(StatusCode::REQUEST_TIMEOUT));
                 self.refuse(connection, &page, out);
             }
@@ -464,7 +464,7 @@ impl<'a> Pool<'a> {
     }
 
     fn refuse(&self, mut connection: Connection, page: &Response, out: &mut Vec<u8>) {
-        if connection.respond(page, false, &[], out) {
+        if let Ok(true) = connection.respond(page, false, &[], out) {
             self.drive(connection, out);
         }
     }

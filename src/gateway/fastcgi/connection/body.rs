@@ -54,14 +54,6 @@ impl StdinStream {
         }
     }
 
-    /// Of a request that announces no body.
-    pub(super) fn whole(self) -> Self {
-        StdinStream {
-            is_whole: true,
-            ..self
-        }
-    }
-
     /// When a body that is collected has taken too long.
     pub(super) fn deadline(&self) -> Instant {
         self.since + self.pace.left()
@@ -79,9 +71,9 @@ impl Connection {
             let ready = self.body_ready()?;
             let Stage::Early {
                 stdin,
-                params,
                 wanted,
                 is_all,
+                ..
             } = &mut self.stage
             else {
                 return Ok(None);
@@ -110,10 +102,7 @@ impl Connection {
             let is_enough = stdin.early.len() >= *wanted;
             if ready == 0 || is_enough || !has_room {
                 stdin.is_whole = ready == 0 || is_enough && *is_all;
-                let params = std::mem::replace(params, Params::Pairs(Vec::new()));
-                let nothing = StdinStream::new(stdin.request, self.limits);
-                self.stage = Stage::Running(std::mem::replace(stdin, nothing));
-                return Ok(Some(Progress::Request(params)));
+                return Ok(self.end_early().map(Progress::Request));
             }
         }
     }

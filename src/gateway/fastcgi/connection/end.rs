@@ -50,10 +50,11 @@ fn events(open: &[Connection], pause: Duration) -> Vec<bool> {
 
 impl Connection {
     fn begin_end(&mut self) -> bool {
-        if self.give_up_body()
-            && !self.respond(&Reason::Unavailable.built_in(), false, &[], &mut Vec::new())
-        {
-            return false;
+        if self.end_early().is_some() {
+            let page = Reason::Unavailable.built_in();
+            if !matches!(self.respond(&page, false, &[], &mut Vec::new()), Ok(true)) {
+                return false;
+            }
         }
         if let Stage::Answered(stdin, _) = &mut self.stage {
             stdin.request.keeps_connection = false;
