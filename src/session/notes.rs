@@ -23,9 +23,11 @@ pub(super) fn digest_of_token(token: &str) -> String {
 }
 
 /// What was left under an id says of the token of the forms before.
-fn token_digest(left: &Namespaces) -> Option<String> {
-    let token = || left.notes.csrf_token.as_deref().map(digest_of_token);
-    left.notes.csrf_digest.clone().or_else(token)
+fn token_digest(left: &Record) -> Option<String> {
+    let read = Namespaces::from_json(left.values(), "", 0, SystemTime::UNIX_EPOCH);
+    let notes = read.ok()?.notes;
+    let token = notes.csrf_token.as_deref();
+    notes.csrf_digest.or(token.map(digest_of_token))
 }
 
 /// The name of the form field, and in lower case with a hyphen that of the header field, which
@@ -154,16 +156,13 @@ impl Session {
 
     /// Whether a marker of a change of id knows this as the token of the forms before.
     pub(super) fn was_csrf_token(marker: &Record, token: &str) -> bool {
-        let read = Namespaces::from_json(marker.values(), "", 0, SystemTime::UNIX_EPOCH);
-        let known = read.ok().and_then(|left| token_digest(&left));
-        known.is_some_and(|known| known == digest_of_token(token))
+        token_digest(marker).is_some_and(|known| known == digest_of_token(token))
     }
 
     /// The marker that takes the place of a copy.
     pub(super) fn marker_of(copy: &Record, now: SystemTime) -> Result<Record> {
-        let read = Namespaces::from_json(copy.values(), "", 0, SystemTime::UNIX_EPOCH);
         let mut left = Namespaces::new("", 0);
-        left.notes.csrf_digest = read.ok().and_then(|left| token_digest(&left));
+        left.notes.csrf_digest = token_digest(copy);
         Ok(copy.marker(left.to_json(0)?, now))
     }
 
