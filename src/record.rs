@@ -172,6 +172,17 @@ impl Record {
         idle.or(own).map(Duration::from_secs)
     }
 
+    /// How long the session lives unused; `timeout` counts for a record that says nothing.
+    pub(crate) fn idle_or(&self, timeout: Duration) -> Duration {
+        self.idle().unwrap_or(timeout)
+    }
+
+    /// When a session ends that was last used then; `None` for a moment that no clock will show.
+    pub(crate) fn end(&self, last_access: SystemTime, timeout: Duration) -> Option<SystemTime> {
+        let unused = || last_access.checked_add(self.idle_or(timeout));
+        self.expires().or_else(unused)
+    }
+
     /// Gives the session an idle time of its own, or takes it away: then it is no longer than this one of the
     /// configuration. Tells whether that changed something.
     pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>, configured: Duration) -> bool {

@@ -214,9 +214,8 @@ impl Session {
     }
 
     /// This session as opened by a client that presented `id`.
-    fn of_client(mut self, id: &SessionId, by: By) -> Self {
+    fn of_client(mut self, id: &SessionId) -> Self {
         self.id = Some(id.clone());
-        self.presented.by = by;
         self.flashes.values = std::mem::take(&mut self.contents.namespaces.notes.flash);
         self
     }
@@ -303,10 +302,7 @@ impl Session {
     /// The idle timeout: the session's own if it has one, else the longest `timeout` of the programs that saved it.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.contents
-            .record
-            .idle()
-            .unwrap_or(self.manager.config.timeout)
+        self.contents.record.idle_or(self.manager.config.timeout)
     }
 
     /// Gives this session an idle timeout of its own, in whole seconds from one to a hundred years, or

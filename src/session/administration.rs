@@ -84,10 +84,7 @@ impl SessionManager {
     pub fn end_of(&self, stored: &Stored) -> SystemTime {
         let config = &self.shared.config;
         let record = &stored.record;
-        let idle = record.expires().or_else(|| {
-            let timeout = record.idle().unwrap_or(config.timeout);
-            stored.last_access.checked_add(timeout)
-        });
+        let idle = record.end(stored.last_access, config.timeout);
         let absolute = record
             .lifetime(config.lifetime)
             .and_then(|lifetime| record.created().checked_add(lifetime));
@@ -235,7 +232,7 @@ impl SessionManager {
     /// How long a session was surely unused: the store notes a use at most once in `touchAfter`, or in
     /// a sixtieth of the session's own time. `None` for what a change of id leaves.
     fn unused(&self, stored: &Stored, now: SystemTime) -> Option<Duration> {
-        let own = stored.record.idle().unwrap_or(self.shared.config.timeout);
+        let own = stored.record.idle_or(self.shared.config.timeout);
         let unused = now.duration_since(stored.last_access).ok()?;
         let is_session = !stored.record.is_replaced();
         is_session.then(|| unused.saturating_sub(pause(self.shared.config.touch_after, own)))

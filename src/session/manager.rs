@@ -325,9 +325,7 @@ impl SessionManager {
             return Ok(Found::Marker(vec![locked.stored.record]));
         }
         let session = Session::open(&self.shared, &digest, locked)?;
-        Ok(session.map_or(Found::Nothing, |session| {
-            Found::Live(session.of_client(id, by))
-        }))
+        Ok(session.map_or(Found::Nothing, |session| Found::Live(session.of_client(id))))
     }
 
     /// Reads the first live session of those presented, as [`SessionManager::open`].
@@ -365,11 +363,7 @@ impl SessionManager {
     pub(super) fn standing(&self, id: &SessionId) -> Standing {
         let now = SystemTime::now();
         match self.shared.store.peek(&id.digest(), now) {
-            Ok(Some(stored))
-                if !stored.record.is_replaced() && !self.shared.is_too_old(&stored.record, now) =>
-            {
-                Standing::Live
-            }
+            Ok(Some(stored)) if self.shared.is_session(&stored.record, now) => Standing::Live,
             Ok(_) => Standing::Ended,
             Err(error) => {
                 // It was stored in this request: without its cookie it would be lost.

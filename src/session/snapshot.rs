@@ -43,7 +43,7 @@ impl Snapshot {
     /// Whether the cookie is to be sent again.
     pub(super) fn is_cookie_due(&self, config: &Config, now: SystemTime) -> bool {
         let record = &self.contents.record;
-        let idle = record.idle().unwrap_or(config.timeout);
+        let idle = record.idle_or(config.timeout);
         cookies::is_due_again(record.max_age(config), idle, record.sent(), now)
     }
 

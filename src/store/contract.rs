@@ -569,10 +569,6 @@ pub(super) fn has_expired(
     timeout: Duration,
     now: SystemTime,
 ) -> bool {
-    match record.expires() {
-        Some(expires) => expires < now,
-        None => now
-            .duration_since(last_access)
-            .is_ok_and(|unused| unused > record.idle().unwrap_or(timeout)),
-    }
+    let end = record.end(last_access, timeout);
+    end.is_some_and(|end| end < now)
 }

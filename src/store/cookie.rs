@@ -241,7 +241,7 @@ impl Lease for CookieLease {
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let config = &self.store.config;
-        let idle = self.stored.record.idle().unwrap_or(config.timeout);
+        let idle = self.stored.record.idle_or(config.timeout);
         if should_touch(config, idle, self.stored.last_access, now) {
             self.stored.last_access = now;
             self.keep();

@@ -25,15 +25,10 @@ impl Expiry {
         }
     }
 
-    /// How long a session lives unused.
-    fn idle(self, record: &Record) -> Duration {
-        record.idle().unwrap_or(self.idle)
-    }
-
     /// When a session ends that is used now.
     #[must_use]
     pub fn end(self, record: &Record, now: SystemTime) -> u64 {
-        let unused = || seconds_up(now).saturating_add(whole_seconds(self.idle(record)));
+        let unused = || seconds_up(now).saturating_add(whole_seconds(record.idle_or(self.idle)));
         let end = record.expires().map_or_else(unused, seconds_up);
         let longest = record
             .lifetime(self.lifetime)
@@ -46,14 +41,14 @@ impl Expiry {
     #[must_use]
     pub fn renewed(self, record: &Record, end: u64, now: SystemTime) -> Option<u64> {
         let new = self.end(record, now);
-        let pause = whole_seconds(pause(self.touch_after, self.idle(record)));
+        let pause = whole_seconds(pause(self.touch_after, record.idle_or(self.idle)));
         (new.abs_diff(end) > pause).then_some(new)
     }
 
     /// When a session with this end was last used, as far as that tells.
     #[must_use]
     pub fn last_access(self, record: &Record, end: u64, now: SystemTime) -> SystemTime {
-        let used = Duration::from_secs(end).checked_sub(self.idle(record));
+        let used = Duration::from_secs(end).checked_sub(record.idle_or(self.idle));
         let used = used.and_then(|used| UNIX_EPOCH.checked_add(used));
         // The end was rounded up, and that of the lifetime may have come first.
         used.unwrap_or(UNIX_EPOCH).max(record.created()).min(now)

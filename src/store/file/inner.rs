@@ -60,21 +60,10 @@ impl FileStoreInner {
         modified: SystemTime,
         now: SystemTime,
     ) -> bool {
-        match self.end(record, modified) {
+        match record.end(modified, self.config.timeout) {
             Some(end) if record.expires().is_some() => unix_seconds(end) < unix_seconds(now),
             end => end.is_some_and(|end| end < now),
         }
-    }
-
-    /// When a record ends whose file was modified at `modified`; `None` for a moment that no clock will show.
-    pub(super) fn end(&self, record: &Record, modified: SystemTime) -> Option<SystemTime> {
-        let idle_end = || modified.checked_add(self.idle(record));
-        record.expires().or_else(idle_end)
-    }
-
-    /// How long a session lives unused: what its record says, else `timeout`.
-    fn idle(&self, record: &Record) -> Duration {
-        record.idle().unwrap_or(self.config.timeout)
     }
 
     /// The time of the file of a record with an end of its own, so that a clean-up looks into it at that
@@ -85,13 +74,14 @@ impl FileStoreInner {
         if record.is_replaced() {
             return Some(UNCOUNTED);
         }
-        let time = expires.checked_sub(self.idle(record))?;
+        let time = expires.checked_sub(record.idle_or(self.config.timeout))?;
         Some(time.max(UNCOUNTED + Duration::from_secs(1)))
     }
 
     /// The idle time of a record whose end each use moves; `None` for an end of its own.
     pub(super) fn sliding(&self, record: &Record) -> Option<Duration> {
-        record.expires().is_none().then(|| self.idle(record))
+        let is_sliding = record.expires().is_none();
+        is_sliding.then(|| record.idle_or(self.config.timeout))
     }
 }
 

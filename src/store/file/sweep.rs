@@ -373,7 +373,8 @@ impl Run<'_> {
 
     /// Whether a record has ended, as it says itself. No request can be about to use a marker.
     fn has_ended(&self, record: &Record, stat: &Stat) -> bool {
-        let end = self.shared.end(record, directory::modified(stat));
+        let timeout = self.shared.config.timeout;
+        let end = record.end(directory::modified(stat), timeout);
         end.is_some_and(|end| self.is_past(end) || record.is_marker() && end < self.now)
     }
 
