@@ -25,7 +25,7 @@ use crate::http::params::{self, Params};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Device;
 use crate::session::lazy_manager::LazyManager;
-use crate::session::request_session::{RequestSession, ShownAs};
+use crate::session::request_session::{Purpose, RequestSession};
 use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, SessionManager, Snapshot, UserSession};
 
 #[cfg(fuzzing)]
@@ -53,12 +53,14 @@ pub struct Request {
 
 impl Request {
     pub(crate) fn new(params: Params, body: Body, manager: LazyManager, arrived: Instant) -> Self {
-        let shown_as = ShownAs {
+        let method = params.get("REQUEST_METHOD");
+        let purpose = Purpose {
             page: is_page(&params),
-            document: is_document(&params),
+            document: is_document(&params, method),
+            cross_site_write: is_cross_site_write(&params, method),
         };
         let header = cookie_header(&params);
-        let visit = RequestSession::new(manager, header, shown_as, arrived);
+        let visit = RequestSession::new(manager, header, purpose, arrived);
         Request {
             params,
             joined: OnceCell::new(),
@@ -408,13 +410,11 @@ impl Request {
     }
 
     pub(crate) fn into_parts(mut self) -> (Params, Body, RequestSession) {
-        if self.visit.rotates_ids() && is_navigation(&self.params) {
-            self.visit.allow_rotation();
-        }
+        self.visit.allow_rotation(|| is_navigation(&self.params));
         (self.params, self.body, self.visit)
     }
 
-    /// The visit, which knows the client's id if it came at all, and whether it may begin a session.
+    /// The visit, which knows the client's id if it came at all.
     fn visit(&mut self) -> Result<&mut RequestSession> {
         self.look_for_id()?;
         if self.visit.asks_for_device() {
@@ -422,19 +422,7 @@ impl Request {
             let device = Device::new(agent, self.client_address());
             self.visit.set_device(device);
         }
-        if self.visit.shows_no_cookie() && self.is_cross_site_write() {
-            self.visit.is_sent_by_another_site();
-        }
         Ok(&mut self.visit)
-    }
-
-    /// Whether a page of another site sent this, to change something.
-    fn is_cross_site_write(&self) -> bool {
-        let is_write = |method| method != "GET" && method != "HEAD";
-        self.param("REQUEST_METHOD").is_some_and(is_write)
-            && self
-                .param("HTTP_SEC_FETCH_SITE")
-                .is_some_and(|site| site == "cross-site")
     }
 
     fn look_for_id(&mut self) -> Result<()> {
@@ -482,13 +470,20 @@ fn is_page(params: &Params) -> bool {
 }
 
 /// Whether a browser shows the response as a page of its own (Fetch Metadata; without it every GET may be one).
-fn is_document(params: &Params) -> bool {
+fn is_document(params: &Params, method: Option<&OsStr>) -> bool {
     match params.get("HTTP_SEC_FETCH_DEST") {
         Some(destination) => destination == "document",
-        None => params
-            .get("REQUEST_METHOD")
-            .is_none_or(|method| method == "GET"),
+        None => method.is_none_or(|method| method == "GET"),
     }
+}
+
+/// Whether a page of another site sent this, to change something.
+fn is_cross_site_write(params: &Params, method: Option<&OsStr>) -> bool {
+    let is_write = method.is_some_and(|method| method != "GET" && method != "HEAD");
+    is_write
+        && params
+            .get("HTTP_SEC_FETCH_SITE")
+            .is_some_and(|site| site == "cross-site")
 }
 
 /// Whether a visitor opens a page, to which a new id is sure to arrive: not what a page or a script loads beside

@@ -82,8 +82,7 @@ impl ManagerInner {
         !record.is_replaced() && !self.is_too_old(record, now)
     }
 
-    /// Destroys a session and what changes of its id have left under the ids before: one after the other,
-    /// so that no two locks are held at once. Returns the first failure.
+    /// Destroys a session and what changes of its id have left under the ids before. Returns the first failure.
     pub(super) fn end(
         &self,
         record: &Record,
@@ -91,14 +90,29 @@ impl ManagerInner {
         deadline: Instant,
     ) -> Result<()> {
         lease.destroy()?;
-        let mut ended = Ok(());
-        let mut before: Vec<_> = record.predecessors().collect();
+        let before = record.predecessors().collect();
+        self.each_copy(before, deadline, |copy| copy.lease.destroy())
+    }
+
+    /// Does this to all that changes of its id have left of a session under the ids before: one after the other, so
+    /// that no two locks are held at once. Returns the first failure.
+    fn each_copy(
+        &self,
+        mut before: Vec<SessionDigest>,
+        deadline: Instant,
+        end: impl Fn(Locked) -> Result<()>,
+    ) -> Result<()> {
+        let (mut seen, mut ended) = (HashSet::new(), Ok(()));
         while let Some(session) = before.pop() {
+            // What one id has left names those before it, too.
+            if !seen.insert(session) {
+                continue;
+            }
             let found = self.lock(&session, deadline);
             ended = ended.and(found.and_then(|found| match found {
-                Some(Locked { stored, lease, .. }) if stored.record.is_replaced() => {
-                    before.extend(stored.record.predecessors());
-                    lease.destroy()
+                Some(copy) if copy.stored.record.is_replaced() => {
+                    before.extend(copy.stored.record.predecessors());
+                    end(copy)
                 }
                 _ => Ok(()),
             }));
@@ -132,33 +146,18 @@ impl ManagerInner {
     }
 
     /// Leaves nothing to be read under the ids that a session had: what was left there for requests under way
-    /// becomes a marker. One after the other; who holds one reads what it has loaded.
-    pub(super) fn end_copies(&self, mut before: Vec<SessionDigest>) -> Result<()> {
+    /// becomes a marker. Who holds one reads what it has loaded.
+    pub(super) fn end_copies(&self, before: Vec<SessionDigest>) -> Result<()> {
         if before.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + COPIES;
-        let (mut seen, mut ended) = (HashSet::new(), Ok(()));
-        while let Some(session) = before.pop() {
-            // What one id has left names those before it, too.
-            if !seen.insert(session) {
-                continue;
+        self.each_copy(before, Instant::now() + COPIES, |mut copy| {
+            if copy.stored.record.is_marker() {
+                return Ok(());
             }
-            let found = self.lock(&session, deadline);
-            ended = ended.and(found.and_then(|found| match found {
-                Some(mut locked) if locked.stored.record.is_replaced() => {
-                    let record = locked.stored.record;
-                    before.extend(record.predecessors());
-                    if record.is_marker() {
-                        return Ok(());
-                    }
-                    let marker = Session::marker_of(&record, locked.now)?;
-                    locked.lease.finish(&marker, locked.now)
-                }
-                _ => Ok(()),
-            }));
-        }
-        ended
+            let marker = Session::marker_of(&copy.stored.record, copy.now)?;
+            copy.lease.finish(&marker, copy.now)
+        })
     }
 
     /// Destroys every session that these ids lead to, one after the other, and returns the first failure.
@@ -237,6 +236,14 @@ pub(super) enum Found<T> {
 }
 
 impl<T> Found<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Found::Live(found) => Found::Live(change(found)),
+            Found::Marker(records) => Found::Marker(records),
+            Found::Nothing => Found::Nothing,
+        }
+    }
+
     pub(super) fn live(self) -> Option<T> {
         match self {
             Found::Live(found) => Some(found),

@@ -21,7 +21,7 @@ pub(crate) struct RequestSession {
     cookie_header: Vec<u8>,
     /// How long the request has waited so far, for a worker and for sessions.
     waited: Duration,
-    shown_as: ShownAs,
+    purpose: Purpose,
     /// What the client presented.
     presented: Presented,
     /// How many cookies lead nowhere, beside the ids of a link or form.
@@ -41,19 +41,20 @@ pub(crate) struct RequestSession {
     device: Option<Box<Device>>,
     /// Its response is one with which an old id may be changed.
     may_rotate: bool,
-    begin: Begin,
     /// A session was stored or found, so that there is a store to clean up.
     may_clean_up: bool,
     links: Links,
 }
 
-/// As what a browser shows the response, as far as the request tells.
+/// What a browser sends the request for, as far as that tells.
 #[derive(Clone, Copy)]
-pub(crate) struct ShownAs {
-    /// At all: only that uses up flash values.
+pub(crate) struct Purpose {
+    /// To show the response: only that uses up flash values.
     pub(crate) page: bool,
-    /// As a page of its own: only that renews the cookie.
+    /// To show it as a page of its own: only that renews the cookie.
     pub(crate) document: bool,
+    /// To change something for a page of another site: only with a cookie of ours.
+    pub(crate) cross_site_write: bool,
 }
 
 /// What this request did so far that may concern the cookie.
@@ -65,14 +66,6 @@ enum Cookie {
     Closed(ClosedCookie),
     /// It destroyed what the client showed.
     Destroyed(Due),
-}
-
-/// Whether the request may begin a session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Begin {
-    AsAsked,
-    /// It comes from a page of another site, and shows no cookie of ours.
-    IfCrossSiteIsAllowed,
 }
 
 /// What links and forms have to do with the id.
@@ -105,7 +98,7 @@ impl RequestSession {
     pub(crate) fn new(
         lazy_manager: LazyManager,
         cookie_header: Vec<u8>,
-        shown_as: ShownAs,
+        purpose: Purpose,
         arrived: Instant,
     ) -> Self {
         RequestSession {
@@ -113,7 +106,7 @@ impl RequestSession {
             lazy_manager,
             manager: None,
             cookie_header,
-            shown_as,
+            purpose,
             presented: Presented::none(By::Cookie),
             dead_cookies: 0,
             lookups: Presented::none(By::Cookie),
@@ -125,7 +118,6 @@ impl RequestSession {
             was_used: false,
             device: None,
             may_rotate: false,
-            begin: Begin::AsAsked,
             may_clean_up: false,
             links: Links::Unseen,
         }
@@ -169,8 +161,7 @@ impl RequestSession {
 
     /// Whether sessions are to remember the browser of this request, which is not known yet.
     pub(crate) fn asks_for_device(&self) -> bool {
-        let manager = self.manager.as_ref();
-        self.device.is_none() && manager.is_some_and(|manager| manager.config().record_client)
+        self.device.is_none() && self.config().is_some_and(|config| config.record_client)
     }
 
     pub(crate) fn set_device(&mut self, device: Device) {
@@ -216,13 +207,8 @@ impl RequestSession {
     }
 
     /// Whether the client has shown no cookie of ours. The id of a link or form can be another site's.
-    pub(crate) fn shows_no_cookie(&self) -> bool {
+    fn shows_no_cookie(&self) -> bool {
         self.dead_cookies == 0 && (self.presented.ids.is_empty() || self.has_link())
-    }
-
-    /// The request would change something for a page of another site.
-    pub(crate) fn is_sent_by_another_site(&mut self) {
-        self.begin = Begin::IfCrossSiteIsAllowed;
     }
 
     /// The id that a header field carried, which counts as one in a cookie does.
@@ -333,7 +319,8 @@ impl RequestSession {
     fn begin(&mut self) -> Result<()> {
         let manager = self.manager()?;
         let config = manager.config();
-        if self.begin == Begin::IfCrossSiteIsAllowed
+        if self.purpose.cross_site_write
+            && self.shows_no_cookie()
             && self.presented.by != By::Program
             && !config.allow_cross_site_start
             && config.id_from.header.is_none()
@@ -354,20 +341,13 @@ impl RequestSession {
         let mut lookups = self.lookups.clone();
         let found = self.waiting(|manager, deadline| manager.open(&mut lookups, deadline));
         self.lookups = lookups;
-        Ok(match found? {
-            Found::Live(session) => {
-                self.hold(session);
-                Found::Live(())
-            }
-            Found::Marker(markers) => Found::Marker(markers),
-            Found::Nothing => Found::Nothing,
-        })
+        Ok(found?.map(|session| self.hold(session)))
     }
 
     /// What this request leaves for the next is not used up when it opens its session again, which is as new and
     /// as old as it was to it before.
     fn hold(&mut self, mut session: Session) {
-        session.continue_with(self.flashes.take(), self.shown_as.page);
+        session.continue_with(self.flashes.take(), self.purpose.page);
         if let Cookie::Closed(cookie) = &self.cookie
             && session.id.as_ref() == Some(&cookie.id)
         {
@@ -375,7 +355,7 @@ impl RequestSession {
         }
         session.waited = self.waited;
         session.device.clone_from(&self.device);
-        self.session = Some(session.in_request(self.presented.clone(), self.shown_as.document));
+        self.session = Some(session.in_request(self.presented.clone(), self.purpose.document));
     }
 
     pub(crate) fn read(&mut self) -> Result<Option<Snapshot>> {
@@ -391,7 +371,7 @@ impl RequestSession {
         if matches!(self.cookie, Cookie::Untouched)
             && self.presented.by == By::Cookie
             && !snapshot.is_replaced()
-            && (manager.shared.is_of_client || (self.shown_as.document && is_due()))
+            && (manager.shared.is_of_client || (self.purpose.document && is_due()))
         {
             self.cookie = Cookie::Read(id);
         }
@@ -543,14 +523,12 @@ impl RequestSession {
         self.waiting(|manager, deadline| manager.shared.end_listed(&user, session, deadline))
     }
 
-    /// Whether ids are changed by themselves.
-    pub(crate) fn rotates_ids(&self) -> bool {
-        let manager = self.manager.as_ref();
-        manager.is_some_and(|manager| manager.config().rotate_after.is_some())
-    }
-
-    pub(crate) fn allow_rotation(&mut self) {
-        self.may_rotate = true;
+    /// Lets an old id be changed, where ids are changed by themselves, by a visitor who opens a page.
+    pub(crate) fn allow_rotation(&mut self, is_navigation: impl FnOnce() -> bool) {
+        let rotates = self
+            .config()
+            .is_some_and(|config| config.rotate_after.is_some());
+        self.may_rotate = rotates && is_navigation();
     }
 
     /// Changes an id that is old, once everything else is stored. Where that cannot be done now, the next page does
@@ -598,18 +576,17 @@ impl RequestSession {
     }
 
     fn outcome(&mut self) -> Outcome {
-        let config = self.manager.as_ref().filter(|_| self.was_used);
-        let cache_limiter = config.map(|manager| manager.config().cache_limiter);
+        let config = self.config().filter(|_| self.was_used);
         let has_links = self.links == Links::CarryId;
         Outcome {
-            id_header: config.and_then(|manager| manager.config().id_from.header.clone()),
+            id_header: config.and_then(|config| config.id_from.header.clone()),
+            cache_limiter: config.map(|config| match self.links {
+                Links::CarryId => CacheLimiter::Nocache,
+                _ => config.cache_limiter,
+            }),
             set_cookie: self.set_cookie(),
             is_logout: self.logout == Due::Remove,
             has_links,
-            cache_limiter: cache_limiter.map(|limiter| match self.links {
-                Links::CarryId => CacheLimiter::Nocache,
-                _ => limiter,
-            }),
             manager: self.manager.clone().filter(|_| self.may_clean_up),
         }
     }
@@ -621,7 +598,7 @@ impl RequestSession {
         let (due, value, max_age) = match std::mem::replace(&mut self.cookie, Cookie::Untouched) {
             Cookie::Untouched => return None,
             Cookie::Destroyed(due) => (due, String::new(), None),
-            Cookie::Read(id) => match manager.renew(&id, self.shown_as.document) {
+            Cookie::Read(id) => match manager.renew(&id, self.purpose.document) {
                 Ok(Some((value, max_age))) => {
                     let shown = self.presented.shown(Some(&id), false);
                     (cookies::due(shown, Standing::Live, true), value, max_age)
