@@ -101,6 +101,7 @@ mod error;
 mod gateway;
 pub mod http;
 mod id;
+mod mutex;
 mod record;
 mod session;
 pub mod store;

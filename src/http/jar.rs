@@ -1,11 +1,13 @@
 //! [`Jar`]: the cookies of a client in a test, as a browser keeps them (RFC 6265, 5.3 and 5.4).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use cookie::Cookie;
 use cookie::time::OffsetDateTime;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
+
+use crate::mutex::lock;
 
 /// The cookies of one host, those sent last at the end.
 #[derive(Default)]
@@ -87,7 +89,7 @@ impl Jar {
 
     /// Those whose end has not come.
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         let now = OffsetDateTime::now_utc();
         kept.retain(|cookie| cookie.end.is_none_or(|end| end > now));
         kept

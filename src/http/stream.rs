@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::mutex::lock;
 
 type Producer = Box<dyn FnOnce(&mut StreamWriter<'_>) -> io::Result<()> + Send>;
 
@@ -88,7 +90,7 @@ impl StreamBody {
         is_stopping: &dyn Fn() -> bool,
         announced: Option<u64>,
     ) -> StreamEnd {
-        let produce = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let produce = lock(&self.0).take();
         let failed = |reason: String| StreamEnd::Failed(Some(reason));
         let Some(produce) = produce else {
             return failed("a copy of the response was sent before".to_owned());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
+use crate::mutex::lock;
 use crate::record::Record;
 use crate::session::inner::ManagerInner;
 use crate::session::{Session, SessionManager};
@@ -280,8 +281,7 @@ impl SessionManager {
         let expired = Mutex::new(Vec::new());
         let observer = |event: SweepEvent<'_>| match event {
             SweepEvent::Kept { session, as_of } => {
-                let mut expired = expired.lock().unwrap_or_else(PoisonError::into_inner);
-                expired.push((*session, as_of));
+                lock(&expired).push((*session, as_of));
             }
             event => sweep.notify(event),
         };

@@ -6,12 +6,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
+use crate::mutex::lock;
 
 /// A thread that opened a session and asks for it again may have handed it to another thread, which is
 /// seen when that thread uses the session or closes it. After this time it counts as its own.
@@ -132,7 +133,7 @@ impl SessionGuard {
         let (key, number) = (session.short_key_bytes(), this_thread());
         let (mut started, mut place, mut refused) = (None, None::<WaitingPlace>, None);
         loop {
-            let mut queues = held.queues();
+            let mut queues = lock(&held.0);
             let queue = queues.get_or_insert(key);
             let position = queue.waiting.iter().position(|it| it.number == number);
             let is_own = queue.holder == Some(number);
@@ -189,7 +190,7 @@ impl SessionGuard {
     /// Waits for the session in the store, where another process holds it.
     pub(crate) fn wait_elsewhere<T>(&self, wait: impl FnOnce() -> Result<T>) -> Result<T> {
         let note = |is_held_elsewhere| {
-            if let Some(queue) = self.held.queues().get_mut(self.key) {
+            if let Some(queue) = lock(&self.held.0).get_mut(self.key) {
                 queue.is_held_elsewhere = is_held_elsewhere;
             }
         };
@@ -208,7 +209,7 @@ impl SessionGuard {
         if self.holder.replace(here) == here {
             return;
         }
-        if let Some(queue) = self.held.queues().get_mut(self.key) {
+        if let Some(queue) = lock(&self.held.0).get_mut(self.key) {
             queue.holder = Some(here);
             // The one that handed it over now waits as long as any other.
             for waiter in &queue.waiting {
@@ -220,7 +221,7 @@ impl SessionGuard {
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let mut queues = self.held.queues();
+        let mut queues = lock(&self.held.0);
         let Some(queue) = queues.get_mut(self.key) else {
             return;
         };
@@ -264,12 +265,6 @@ impl Queues {
 
     fn remove(&mut self, key: Key) {
         self.0.retain(|(held, _)| *held != key);
-    }
-}
-
-impl HeldSessions {
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,12 +1,13 @@
 //! [`LazyManager`]: the manager of a program, created when it is first needed.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
 use crate::error::{Error, Result};
+use crate::mutex::lock;
 use crate::session::SessionManager;
 
 /// How long a failure counts before the manager is tried to be created again.
@@ -79,10 +80,6 @@ impl LazyManager {
         let manager = created?;
         Ok(inner.created.get_or_init(|| manager).clone())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Failure {

@@ -4,7 +4,7 @@
 //! that was destroyed or changed can be played back; and two requests at once overwrite each other,
 //! because the client sends both what it had before. It is for a few values that may be lost.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cookie::{Cookie, CookieJar, Key};
@@ -19,6 +19,7 @@ use crate::config::{Config, secret_file};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
+use crate::mutex::lock;
 use crate::record::{Record, unix_seconds};
 
 /// The most that every browser keeps of a cookie: name, value and attributes (RFC 6265, 6.1).
@@ -302,9 +303,4 @@ fn key(digits: &str) -> Option<Key> {
     });
     let bytes: Option<Vec<u8>> = bytes.collect();
     Key::try_from(bytes?.as_slice()).ok()
-}
-
-/// A panic elsewhere leaves no half-made change behind: every one is a single assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

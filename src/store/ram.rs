@@ -12,8 +12,9 @@ use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, chec
 use crate::config::Config;
 use crate::error::Result;
 use crate::id::SessionDigest;
+use crate::mutex::lock;
 use crate::record::Record;
-use entry::{Entry, HeldEntry, MemoryLease, StoredRecord, lock};
+use entry::{Entry, HeldEntry, MemoryLease, StoredRecord};
 use inner::MemoryStoreInner;
 use snapshot::SnapshotFile;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::connection::{Connection, OpenConnections};
 use crate::gateway::error_log::report;
+use crate::mutex::lock;
 
 /// How many bytes of responses may wait to be taken.
 const MAX_OWED: usize = 64 << 20;
@@ -41,9 +42,7 @@ impl IdleConnections {
 
     /// The connections that are idle now.
     pub(super) fn now(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
-        self.by_number
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_number)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -16,7 +16,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::mutex::lock;
 use crate::session;
 use crate::session::lazy_manager::LazyManager;
 
@@ -244,7 +245,7 @@ impl<'a> Pool<'a> {
                 break;
             }
             match self.accept_one() {
-                Some(next) => self.late().extend(self.idle.hand_back(next)),
+                Some(next) => lock(&self.late).extend(self.idle.hand_back(next)),
                 None => break,
             }
         }
@@ -475,7 +476,7 @@ impl<'a> Pool<'a> {
         // Another program may keep the socket's directory for a while; until then the workers go on.
         let waiting = self.listener.end().into_iter();
         // The workers end when this list is empty.
-        let mut late = self.late();
+        let mut late = lock(&self.late);
         late.extend(waiting.filter_map(|socket| self.begin(socket)));
         self.stopped.get_or_init(Instant::now);
         let idle = self.idle.begin_stop().into_values();
@@ -491,11 +492,7 @@ impl<'a> Pool<'a> {
     }
 
     fn take_late(&self) -> Option<Connection> {
-        self.late().pop()
-    }
-
-    fn late(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.late).pop()
     }
 }
 

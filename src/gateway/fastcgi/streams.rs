@@ -2,9 +2,11 @@
 //! wait here, without a thread.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::mutex::lock;
 
 pub(super) struct Streams<J> {
     most: usize,
@@ -40,7 +42,7 @@ impl<J> Streams<J> {
 
     /// Adds a request behind those that wait.
     pub(super) fn add(&self, job: J) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.waiting.push_back((Instant::now(), job));
         self.has_waiting.store(true, Ordering::Relaxed);
     }
@@ -50,7 +52,7 @@ impl<J> Streams<J> {
         if !self.has_waiting.load(Ordering::Relaxed) {
             return None;
         }
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.running >= self.most {
             return None;
         }
@@ -62,7 +64,7 @@ impl<J> Streams<J> {
 
     /// Takes out those that have waited longer than this.
     pub(super) fn take_overdue(&self, longest: Duration) -> Vec<J> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let is_overdue = |(since, _): &(Instant, J)| since.elapsed() > longest;
         let overdue = state.waiting.iter().take_while(|it| is_overdue(it)).count();
         let overdue = state.waiting.drain(..overdue).map(|(_, job)| job).collect();
@@ -74,14 +76,10 @@ impl<J> Streams<J> {
         let has_waiting = !state.waiting.is_empty();
         self.has_waiting.store(has_waiting, Ordering::Relaxed);
     }
-
-    fn state(&self) -> MutexGuard<'_, State<J>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<J> Drop for Slot<'_, J> {
     fn drop(&mut self) {
-        self.0.state().running -= 1;
+        lock(&self.0.state).running -= 1;
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::gateway::limits::Limits;
+use crate::mutex::lock;
 use crate::session::WaitingPlaces;
 
 /// A spare thread that was not needed for this time ends, unless it is the last.
@@ -48,7 +49,7 @@ impl StreamPermit {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = lock(&self.0.state);
         state.streams -= 1;
         self.0.note(&state);
     }
@@ -108,7 +109,7 @@ impl Workers {
 
     /// A worker could not be started; tells how many are left.
     pub(super) fn lose_one(&self) -> usize {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.threads -= 1;
         state.serving -= 1;
         state.threads
@@ -119,7 +120,7 @@ impl Workers {
         if !self.is_uneven.load(Ordering::Relaxed) {
             return Turn::Serve;
         }
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.is_over {
             return Turn::Serve;
         }
@@ -139,7 +140,7 @@ impl Workers {
 
     /// A spare thread was started, or could not be. Tells whether that is news.
     pub(super) fn started(&self, is_started: bool) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let is_news = !is_started && state.failed.is_none();
         state.is_starting = false;
         if is_started {
@@ -155,7 +156,7 @@ impl Workers {
 
     /// The first turn of a spare thread.
     pub(super) fn first_turn(&self) -> Turn {
-        self.wait_for_call(self.state())
+        self.wait_for_call(lock(&self.state))
     }
 
     fn wait_for_call(&self, mut state: MutexGuard<'_, State>) -> Turn {
@@ -180,14 +181,14 @@ impl Workers {
 
     /// A thread ends.
     pub(super) fn end_one(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.threads -= 1;
         self.note(&state);
     }
 
     /// The right to one more stream, unless there are as many as may be.
     pub(super) fn take_stream(self: &Arc<Self>) -> Option<StreamPermit> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let is_free = state.streams < self.streams;
         state.streams += usize::from(is_free);
         is_free.then(|| StreamPermit(Arc::clone(self)))
@@ -195,7 +196,7 @@ impl Workers {
 
     /// Ends the spare threads; the others end by themselves.
     pub(super) fn begin_stop(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.is_over = true;
         self.called.notify_all();
         self.note(&state);
@@ -203,7 +204,7 @@ impl Workers {
 
     /// Waits until every thread has ended; `false` when that took too long.
     pub(super) fn wait_for_end(&self, deadline: Instant) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         while state.threads > 0 || state.streams > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -232,22 +233,18 @@ impl Workers {
             self.changed.notify_all();
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl WaitingPlaces for Workers {
     fn take(&self) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let is_free = state.waiting < self.places;
         state.waiting += usize::from(is_free);
         is_free
     }
 
     fn replace(&self) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         // The thread that was called last starts the next spare one before it serves.
         while state.spare == 0 && state.serving <= self.size && !state.is_over {
             if state.failed.is_some() {
@@ -267,7 +264,7 @@ impl WaitingPlaces for Workers {
     }
 
     fn give_back(&self, was_replaced: bool) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.waiting -= 1;
         state.serving += usize::from(was_replaced);
         self.note(&state);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
@@ -19,6 +19,7 @@ use super::Request;
 use super::fields::MAX_FORM;
 use crate::error::{Error, Result};
 use crate::http::body::{Body, too_large, unusable};
+use crate::mutex::lock;
 
 /// How much is asked of the body at once.
 const CHUNK: usize = 16 << 10;
@@ -53,7 +54,7 @@ impl Stream for Feed {
     type Item = io::Result<Vec<u8>>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut fed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fed = lock(&self.0);
         match fed.chunks.pop_front() {
             Some(chunk) => Poll::Ready(Some(Ok(chunk))),
             None if fed.has_ended => Poll::Ready(None),
@@ -353,7 +354,7 @@ fn drive<T>(
             }
         };
         left -= read;
-        let mut fed = fed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fed = lock(fed);
         if read == 0 {
             fed.has_ended = true;
         } else {

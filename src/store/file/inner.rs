@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::record::{Record, unix_seconds};
 use crate::store::Stored;
@@ -35,13 +35,9 @@ impl FileStoreInner {
         self.directory.failed(action, name, cause)
     }
 
-    pub(super) fn is_durable(&self) -> bool {
-        self.config.durability == Durability::Data
-    }
-
     /// Under `durability = data`, waits until the disk has the name of a file.
     pub(super) fn sync_name(&self, name: &str) -> Result<()> {
-        if self.is_durable() {
+        if self.config.is_durable() {
             self.directory.sync(name)
         } else {
             Ok(())
@@ -50,7 +46,7 @@ impl FileStoreInner {
 
     /// The unit of a slot's capacity. Under `durability = data` no disk sector holds parts of both.
     pub(super) fn unit(&self) -> usize {
-        if self.is_durable() { 4096 } else { 512 }
+        if self.config.is_durable() { 4096 } else { 512 }
     }
 
     /// Whether a record whose file was modified at `modified` has expired.

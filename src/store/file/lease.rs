@@ -227,7 +227,7 @@ impl FileLease {
     fn overwrite(&mut self, next: Place, slot: &[u8], record: &Record) -> Result<()> {
         let written = calls::write_all_at(&self.file, slot, next.start());
         let mut saved = written.map_err(|error| self.failed("cannot save the session in", error));
-        if saved.is_ok() && self.shared.is_durable() {
+        if saved.is_ok() && self.shared.config.is_durable() {
             let synced = self.file.sync_data();
             saved = synced.map_err(|error| self.failed("cannot sync", error));
         }
@@ -356,7 +356,7 @@ impl FileStoreInner {
         let Some(mut copy) = directory.create_file(&aside)? else {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         };
-        copy_all(file, &mut copy, self.is_durable()).map_err(failed)?;
+        copy_all(file, &mut copy, self.config.is_durable()).map_err(failed)?;
         self.sync_name(&aside)?;
         let path = self.path(name);
         log::warn!(
@@ -388,7 +388,7 @@ impl FileStoreInner {
         let action = "cannot write the session file";
         let failed = |error| self.failed(action, name, error);
         calls::write_all_at(file, image, 0).map_err(failed)?;
-        if self.is_durable() {
+        if self.config.is_durable() {
             file.sync_data().map_err(failed)?;
         }
         self.set_time(file, name, record)

@@ -21,6 +21,7 @@ use super::scan::{Folder, Kind, SWEEP_LOCK};
 use super::users::{Index, Occupancy};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
+use crate::mutex::lock;
 use crate::record::Record;
 use crate::store::files::directory::{self, Locked};
 use crate::store::files::{calls, lock::LockedFile};
@@ -114,7 +115,7 @@ impl FileStoreInner {
         let work = || {
             while let Some(prefix) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let report = run.folder(prefix);
-                let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut total = lock(&total);
                 match (total.as_mut(), report) {
                     (Ok(total), Ok(report)) => add(total, report),
                     (Ok(_), Err(error)) => *total = Err(error),

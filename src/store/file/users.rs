@@ -256,7 +256,7 @@ impl<'a> Index<'a> {
         let written = file.and_then(|file| {
             let file = file.ok_or(io::ErrorKind::AlreadyExists)?;
             calls::write_all_at(&file, text.as_bytes(), 0)?;
-            if self.shared.is_durable() {
+            if self.shared.config.is_durable() {
                 file.sync_data()?;
             }
             Ok(file)
@@ -297,7 +297,7 @@ impl<'a> Index<'a> {
 
     /// Under `durability = data` the disk has the index before it has the record.
     fn sync(&self) -> io::Result<()> {
-        if self.shared.is_durable() {
+        if self.shared.config.is_durable() {
             self.file.sync_data()
         } else {
             Ok(())

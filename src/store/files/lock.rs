@@ -8,13 +8,14 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::calls::retry;
 use crate::error::{Error, Result};
+use crate::mutex;
 
 /// Longer than a page, `/proc/locks` is read in parts, and what changes meanwhile may hide a lock.
 const LOOKS: usize = 5;
@@ -134,7 +135,7 @@ fn wait_for(file: &File, wait: Duration, (try_lock, lock): Calls) -> io::Result<
     let stat = file.metadata()?;
     let inode = (stat.dev(), stat.ino());
     let (of_this, of_all) = {
-        let abandoned = abandoned();
+        let abandoned = mutex::lock(&ABANDONED);
         let of_this = abandoned.get(&inode).copied();
         (of_this.unwrap_or(0), abandoned.values().sum::<usize>())
     };
@@ -182,7 +183,7 @@ fn wait_in_thread(
         if sender.send(locked).is_err() {
             // The caller waits no more. The unlock cannot fail on a lock that we hold.
             let _ = clone.unlock();
-            let mut abandoned = abandoned();
+            let mut abandoned = mutex::lock(&ABANDONED);
             if let Entry::Occupied(mut count) = abandoned.entry(inode) {
                 *count.get_mut() -= 1;
                 if *count.get() == 0 {
@@ -198,17 +199,13 @@ fn wait_in_thread(
     match receiver.recv_timeout(wait) {
         Ok(locked) => locked.map(|()| true),
         Err(RecvTimeoutError::Timeout) => {
-            *abandoned().entry(inode).or_default() += 1;
+            *mutex::lock(&ABANDONED).entry(inode).or_default() += 1;
             // Dropped after it was counted, for the helper to take itself off again.
             drop(receiver);
             Ok(false)
         }
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the waiting thread died")),
     }
-}
-
-fn abandoned() -> MutexGuard<'static, BTreeMap<Inode, usize>> {
-    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who holds the lock of this file, from `/proc/locks`: `process 123 (counter), running for 4 s`.

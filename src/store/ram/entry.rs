@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::inner::MemoryStoreInner;
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
+use crate::mutex::lock;
 use crate::record::Record;
 use crate::store::{Lease, Stored, check_size};
 
@@ -121,11 +122,6 @@ impl Lease for MemoryLease {
         self.shared.change();
         Ok(())
     }
-}
-
-/// A panic elsewhere leaves no half-made change behind: every one is a single assignment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use super::entry::{Entry, State, StoredRecord, lock};
+use super::entry::{Entry, State, StoredRecord};
 use super::snapshot::SnapshotFile;
 use crate::config::{Config, WhenFull};
 use crate::error::{Error, Result};
 use crate::id::SessionDigest;
+use crate::mutex::lock;
 use crate::store::{RECOUNT, Sweep, SweepReport, age_of_sweep, has_expired};
 
 pub(super) struct MemoryStoreInner {
