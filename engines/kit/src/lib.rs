@@ -1,5 +1,5 @@
-//! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`rows`] lists and deletes
-//! what is stored, [`reading`] turns it into records, [`access`], `url` and `tls` have the ways to a server, [`waiting`] the
+//! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`table`] and [`rows`] find,
+//! list and delete what is stored, [`reading`] turns it into records, [`access`], `url` and `tls` have the ways to a server, [`waiting`] the
 //! pauses between tries for a lock. Each uses nothing of cgi-session but what is public.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -8,6 +8,7 @@ pub mod access;
 pub mod pool;
 pub mod reading;
 pub mod rows;
+pub mod table;
 mod text;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -1,52 +1,58 @@
-//! Rows of a table, in whatever database it is: listings show them some at a time, and clean-ups delete the expired.
+//! Rows of a table, in whatever database it is: clean-ups delete the expired, and new sessions need room.
 
-use std::fmt::Display;
 use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
-use cgi_session::{Config, Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport, Visitor};
+use cgi_session::{Config, Error, Record, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
 
-use crate::reading::{Loaded, NEVER, time};
+use crate::reading::{NEVER, time};
+use crate::table::{Row, Table, key_literal, sessions};
 
 /// The condition that a row is a session, and not what a change of id left.
 pub const IS_SESSION: &str = "used > 0";
-/// The row of the table of states that holds the time of the last clean-up.
-pub const LAST_SWEEP: &str = "lastSweep";
-/// So many sessions are listed at a time.
-pub const PAGE: u64 = 256;
 /// So many expired rows go in one transaction.
-pub const BATCH: u64 = 100;
+const BATCH: u64 = 100;
 /// At most so many sessions more than must go make room for new ones.
-pub const MAX_SPARE: u64 = 64;
+const MAX_SPARE: u64 = 64;
+/// What is tried, as an error says it.
+pub const DELETE_EXPIRED: &str = "delete expired sessions from";
+const MAKE_ROOM: &str = "make room in";
 
-/// Shows the live sessions of a table. `page` loads the next [`PAGE`] live rows behind this name, in the order of
-/// their names.
-///
-/// # Errors
-///
-/// When a page cannot be loaded.
-pub fn for_each(
-    visit: &mut Visitor<'_>,
-    place: &dyn Display,
-    page: impl Fn(&str) -> Result<Vec<(String, Loaded)>>,
-) -> Result<()> {
-    let mut last = String::new();
-    loop {
-        let rows = page(&last)?;
-        let Some((name, _)) = rows.last() else {
-            return Ok(());
-        };
-        last.clone_from(name);
-        for (name, loaded) in rows {
-            // A row of another program has no digest of ours.
-            let Some(session) = SessionDigest::parse(name.as_bytes()) else {
-                continue;
-            };
-            let shown = loaded.listed(&session, place);
-            if shown.is_some_and(|stored| visit(&session, stored).is_break()) {
-                return Ok(());
-            }
-        }
+/// A connection to a database, on which sessions are deleted.
+pub trait Deleter {
+    /// The table that they are in.
+    fn table(&self) -> &impl Table;
+
+    /// Asks on this connection.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>>;
+
+    /// Deletes those of these sessions that no request holds and for which a condition holds, in one transaction, and
+    /// returns them. Without a condition nothing is deleted.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be deleted.
+    fn delete_free(
+        &mut self,
+        action: &str,
+        sessions: &[SessionDigest],
+        condition: Option<&str>,
+    ) -> Result<Vec<SessionDigest>>;
+
+    /// How many rows fulfil a condition.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deleter::ask`].
+    fn count(&mut self, condition: &str) -> Result<u64> {
+        let table = self.table().table();
+        let question = format!("SELECT count(*) FROM {table} WHERE {condition}");
+        let rows = self.ask("count the sessions in", &question)?;
+        Ok(rows.first().map_or(0, |row| row.number(0)))
     }
 }
 
@@ -91,57 +97,37 @@ impl Candidate {
     }
 }
 
-/// A table as a clean-up goes through it.
-pub trait Table {
-    /// The next [`BATCH`] expired rows behind this one, the longest expired first.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be read.
-    fn expired_after(&mut self, end: u64, name: &str) -> Result<Vec<Candidate>>;
-
-    /// How many sessions live.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be counted.
-    fn count_live(&mut self) -> Result<u64>;
-
-    /// Deletes those of these sessions that are expired and not in use, in one transaction, and returns
-    /// them. In a dry run it only returns them.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be deleted.
-    fn delete(&mut self, sessions: &[SessionDigest]) -> Result<Vec<SessionDigest>>;
-}
-
 /// Deletes what has expired, within the limits of a clean-up.
 ///
 /// # Errors
 ///
-/// As the functions of the table.
+/// As the functions of the deleter.
 pub fn delete_expired(
-    table: &mut impl Table,
+    rows: &mut impl Deleter,
     sweep: &Sweep<'_>,
     now: SystemTime,
-    report: &mut SweepReport,
-) -> Result<()> {
-    let clock = sweep.clock();
-    let (mut end, mut name) = (0, String::new());
+) -> Result<SweepReport> {
+    let (clock, mut report) = (sweep.clock(), SweepReport::default());
+    let is_expired = format!("expires < {}", unix_seconds(now));
+    let condition = (!sweep.is_dry_run()).then_some(&*is_expired);
+    let mut last = (0, String::new());
     loop {
-        let batch = table.expired_after(end, &name)?;
-        let Some(last) = batch.last() else {
-            report.live = table.count_live()?;
-            report.examined += report.live;
-            return Ok(());
-        };
-        (end, name) = (last.end, last.name.clone());
+        let batch = expired_after(rows, &last, &is_expired)?;
+        let next = batch.last().map(|last| (last.end, last.name.clone()));
+        match next {
+            Some(next) if next != last => last = next,
+            _ => {
+                let is_live = format!("expires >= {} AND {IS_SESSION}", unix_seconds(now));
+                report.live = rows.count(&is_live)?;
+                report.examined += report.live;
+                return Ok(report);
+            }
+        }
         let mut batch = batch.into_iter().peekable();
         while batch.peek().is_some() {
             report.stopped_early = clock.is_over() || sweep.is_enough(report.deleted);
             if report.stopped_early {
-                return Ok(());
+                return Ok(report);
             }
             let examined = report.examined;
             let mut chosen = Vec::new();
@@ -150,7 +136,7 @@ pub fn delete_expired(
                 report.examined += 1;
                 // A name that another program has made is none of ours.
                 match SessionDigest::parse(candidate.name.as_bytes()) {
-                    Some(session) if candidate.is_kept(&session, sweep, report) => {}
+                    Some(session) if candidate.is_kept(&session, sweep, &mut report) => {}
                     Some(session) => chosen.push((session, candidate)),
                     None => report.foreign += 1,
                 }
@@ -158,12 +144,12 @@ pub fn delete_expired(
             let sessions: Vec<_> = chosen.iter().map(|(session, _)| *session).collect();
             let deleted = match &*sessions {
                 [] => Vec::new(),
-                sessions => table.delete(sessions)?,
+                sessions => rows.delete_free(DELETE_EXPIRED, sessions, condition)?,
             };
             report.busy += length(&sessions) - length(&deleted);
             for (session, candidate) in chosen {
                 if deleted.contains(&session) {
-                    candidate.note_deleted(sweep, now, report);
+                    candidate.note_deleted(sweep, now, &mut report);
                 }
             }
             sweep.notify(SweepEvent::Examined(report.examined - examined));
@@ -171,34 +157,85 @@ pub fn delete_expired(
     }
 }
 
-/// Makes room for one session beside those that there are (`maxSessions`), and returns how many went. `delete` deletes up
-/// to so many sessions that are not in use, of those for which a condition holds, the least of a column first. With all
-/// in use there is one too many.
+/// The next expired rows behind this end and name, the longest expired first.
+fn expired_after(
+    rows: &mut impl Deleter,
+    (end, name): &(u64, String),
+    is_expired: &str,
+) -> Result<Vec<Candidate>> {
+    let table = rows.table();
+    let question = format!(
+        "SELECT session, expires, used, octet_length(record) FROM {} \
+         WHERE expires >= {end} AND (expires > {end} OR session > {}) AND {is_expired} \
+         ORDER BY expires, session LIMIT {BATCH}",
+        table.table(),
+        key_literal(table, name)
+    );
+    let found = rows.ask("look for expired sessions in", &question)?;
+    let candidate = |row: &Row| Candidate {
+        name: row.text(0).unwrap_or_default().to_owned(),
+        end: row.number(1),
+        used: row.number(2),
+        bytes: row.number(3),
+    };
+    Ok(found.iter().map(candidate).collect())
+}
+
+/// Whether room must be made for this record (`maxSessions`). One that takes the place of another under a new id needs
+/// none: the other one is a marker soon.
+#[must_use]
+pub fn needs_room(config: &Config, record: &Record) -> bool {
+    config.max_sessions() > 0 && record.predecessor().is_none()
+}
+
+/// Makes room for one session beside those that there are, and returns how many are left: of those
+/// that are not in use some go. With all in use there is one too many.
 ///
 /// # Errors
 ///
-/// [`Error::Full`] when none may go for it, and as `delete`.
-pub fn make_room(
-    config: &Config,
-    count: u64,
-    now: SystemTime,
-    mut delete: impl FnMut(&str, &str, u64) -> Result<u64>,
-) -> Result<u64> {
-    let limit = config.max_sessions();
+/// [`Error::Full`] when none may go for it, and as the functions of the deleter.
+pub fn make_room(rows: &mut impl Deleter, config: &Config, now: SystemTime) -> Result<u64> {
+    let (count, limit) = (rows.count(IS_SESSION)?, config.max_sessions());
     let excess = count.saturating_add(1).saturating_sub(limit);
-    let mut delete = |which: &str, column: &str, wanted: u64| match wanted {
-        0 => Ok(0),
-        _ => delete(which, column, wanted.min(2 * MAX_SPARE)),
-    };
     let expired = format!("expires < {} AND {IS_SESSION}", unix_seconds(now));
     let of_expired = if config.keeps_expired() { 0 } else { excess };
-    let deleted = delete(&expired, "expires", of_expired)?;
-    match excess.saturating_sub(deleted) {
-        0 => Ok(deleted),
-        _ if config.refuses_when_full() => Err(Error::Full { limit }),
+    let deleted = delete_least(rows, &expired, "expires", of_expired)?;
+    let more = match excess.saturating_sub(deleted) {
+        0 => 0,
+        _ if config.refuses_when_full() => return Err(Error::Full { limit }),
         // Some more, so that not every creation has to look for one.
-        left => Ok(deleted + delete(IS_SESSION, "used", left + (limit / 16).min(MAX_SPARE))?),
+        left => left + (limit / 16).min(MAX_SPARE),
+    };
+    let deleted = deleted + delete_least(rows, IS_SESSION, "used", more)?;
+    Ok(count.saturating_sub(deleted))
+}
+
+/// Deletes up to `wanted` sessions that are not in use and for which a condition holds, the least of a column first.
+fn delete_least(
+    rows: &mut impl Deleter,
+    condition: &str,
+    column: &str,
+    wanted: u64,
+) -> Result<u64> {
+    if wanted == 0 {
+        return Ok(0);
     }
+    let wanted = wanted.min(2 * MAX_SPARE);
+    // Some may be in use; the ones after them go instead.
+    let question = format!(
+        "SELECT session FROM {} WHERE {condition} ORDER BY {column} LIMIT {}",
+        rows.table().table(),
+        wanted + 2 * MAX_SPARE
+    );
+    let mut sessions = sessions(&rows.ask(MAKE_ROOM, &question)?);
+    let mut deleted = 0;
+    while deleted < wanted && !sessions.is_empty() {
+        let missing = usize::try_from(wanted - deleted).unwrap_or(usize::MAX);
+        let next = sessions.split_off(missing.min(sessions.len()));
+        deleted += length(&rows.delete_free(MAKE_ROOM, &sessions, Some(condition))?);
+        sessions = next;
+    }
+    Ok(deleted)
 }
 
 /// The sessions of these names; what another program has put there is none.

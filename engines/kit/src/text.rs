@@ -4,15 +4,13 @@ use std::process;
 
 use cgi_session::{Error, Result};
 
-const DIGITS: [char; 16] = [
-    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-];
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes bytes as hexadecimal digits.
 pub fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
 }
 

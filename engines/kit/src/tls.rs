@@ -1,12 +1,13 @@
 //! TLS to a server: what it is verified by, and what we show it when it asks who we are.
 
 use std::fs;
+use std::sync::Arc;
 
 use cgi_session::{Config, Error, Result};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::access::wrong;
@@ -17,10 +18,8 @@ const NO_PEM: &str =
 
 /// What a server may ask for, checked.
 pub struct Identity {
-    /// The certificate and those that vouch for it.
-    pub certificates: Vec<CertificateDer<'static>>,
-    /// The certificate's key.
-    pub key: PrivateKeyDer<'static>,
+    /// The certificate, those that vouch for it, and its key.
+    pub certified: CertifiedKey,
     /// Both as PEM.
     pub pem: [String; 2],
 }
@@ -57,12 +56,8 @@ pub fn identity(config: &Config) -> Result<Option<Identity>> {
         }
         _ => wrong(config, "databaseKeyFile", &NO_PEM),
     })?;
-    let both = CertifiedKey::from_der(
-        certificates.clone(),
-        key.clone_key(),
-        &ring::default_provider(),
-    );
-    both.map_err(|error| match error {
+    let certified = CertifiedKey::from_der(certificates, key, &ring::default_provider());
+    let certified = certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             let reason = "it is not the key of the certificate in databaseCertFile";
             wrong(config, "databaseKeyFile", &reason)
@@ -70,11 +65,7 @@ pub fn identity(config: &Config) -> Result<Option<Identity>> {
         rustls::Error::InvalidCertificate(_) => wrong(config, of_certificate, &error),
         error => wrong(config, "databaseKeyFile", &error),
     })?;
-    Ok(Some(Identity {
-        certificates,
-        key,
-        pem,
-    }))
+    Ok(Some(Identity { certified, pem }))
 }
 
 /// What encrypts, for a library that takes a configuration.
@@ -90,12 +81,12 @@ pub fn client(config: &Config) -> Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .with_root_certificates(roots);
-    match identity(config)? {
-        Some(own) => client
-            .with_client_auth_cert(own.certificates, own.key)
-            .map_err(failed),
-        None => Ok(client.with_no_client_auth()),
-    }
+    Ok(match identity(config)? {
+        Some(own) => {
+            client.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified)))
+        }
+        None => client.with_no_client_auth(),
+    })
 }
 
 /// The certificates of `databaseCaFile`, or the system's when it is not set.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{sleep, timeout};
 
+use super::engine::{Failure, Kind};
+
 /// Between two tries to connect to a server that has enough to do.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -17,27 +19,54 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Driver(Option<Runtime>);
 
 impl Driver {
-    pub(super) fn new() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Driver(Some(runtime)))
+    /// Connects. A Unix socket takes no more while enough wait at it, and is tried again.
+    pub(super) fn connect<T, E, F>(
+        patience: Duration,
+        connect: impl Fn() -> F + Send + Sync,
+        meaning: fn(&E) -> Failure,
+    ) -> Result<(Self, T), Failure>
+    where
+        T: Send,
+        E: StdError + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(Kind::Unavailable, error))?;
+        let driver = Driver(Some(runtime));
+        let work = async {
+            loop {
+                match connect().await {
+                    Err(error) if is_full(&error) => sleep(PAUSE).await,
+                    connected => return connected,
+                }
+            }
+        };
+        let connected = driver.run(patience, work, meaning)?;
+        Ok((driver, connected))
     }
 
-    /// Works until this is ready; `None` when it is not in time.
-    pub(super) fn run<T: Send>(
+    /// Works until this is ready, or the time is over. `meaning` explains its errors.
+    pub(super) fn run<T: Send, E: Send>(
         &self,
         patience: Duration,
-        work: impl Future<Output = T> + Send,
-    ) -> Option<T> {
-        let runtime = self.0.as_ref()?;
-        let wait = || runtime.block_on(async { timeout(patience, work).await.ok() });
-        if Handle::try_current().is_err() {
-            return wait();
-        }
-        // A thread that works for another runtime must not wait in it.
-        thread::scope(|scope| {
-            let started = thread::Builder::new().spawn_scoped(scope, wait);
-            started.ok()?.join().ok().flatten()
-        })
+        work: impl Future<Output = Result<T, E>> + Send,
+        meaning: fn(&E) -> Failure,
+    ) -> Result<T, Failure> {
+        let wait = || {
+            let runtime = self.0.as_ref()?;
+            runtime.block_on(async { timeout(patience, work).await.ok() })
+        };
+        let done = if Handle::try_current().is_err() {
+            wait()
+        } else {
+            // A thread that works for another runtime must not wait in it.
+            thread::scope(|scope| {
+                let started = thread::Builder::new().spawn_scoped(scope, wait);
+                started.ok()?.join().ok().flatten()
+            })
+        };
+        let done = done.ok_or_else(|| Failure::new(Kind::Late, "no answer in time"))?;
+        done.map_err(|error| meaning(&error))
     }
 
     /// Does this, too, whenever it works.
@@ -47,27 +76,6 @@ impl Driver {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<tokio::task::JoinHandle<T>> {
         self.0.as_ref().map(|runtime| runtime.spawn(work))
-    }
-
-    /// Connects. A Unix socket takes no more while enough wait at it, and is tried again.
-    pub(super) fn connect<T, E, F>(
-        &self,
-        patience: Duration,
-        connect: impl Fn() -> F + Send + Sync,
-    ) -> Option<Result<T, E>>
-    where
-        T: Send,
-        E: StdError + Send + 'static,
-        F: Future<Output = Result<T, E>> + Send,
-    {
-        self.run(patience, async {
-            loop {
-                match connect().await {
-                    Err(error) if is_full(&error) => sleep(PAUSE).await,
-                    connected => return connected,
-                }
-            }
-        })
     }
 }
 
@@ -81,9 +89,8 @@ fn is_full(error: &(dyn StdError + 'static)) -> bool {
 impl Drop for Driver {
     /// A name that is still being resolved is not waited for.
     fn drop(&mut self) {
-        self.0
-            .take()
-            .into_iter()
-            .for_each(Runtime::shutdown_background);
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }

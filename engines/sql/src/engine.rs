@@ -1,53 +1,38 @@
-//! [`Engine`] and [`Connection`]: what the store asks of a database server, and how a script for one is
+//! [`Dialect`] and [`Connection`]: what the store asks of a database server, and how a script for one is
 //! written and answered.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use cgi_session::SessionDigest;
-use cgi_session_kit::rows::digests;
+use cgi_session_kit::table::Row;
 
 use super::address::Address;
 
-/// A database server, and what its SQL says in its own way.
+/// Makes a new connection that has been asked nothing, before the time is over.
+pub(super) type Connect =
+    dyn Fn(&Address, Duration) -> Result<Box<dyn Connection>, Failure> + Send + Sync;
+
+/// Statements that travel together. Each has a number, which is that of its answer.
+pub(super) type Script = Vec<String>;
+
+/// What a server says in its own way, and how the two tables are made and examined.
 ///
 /// Identifiers stand in double quotes in all engines. A value is a number, a digest (which is nothing but
 /// digits), or a text as hexadecimal digits.
-pub(super) trait Engine: Send + Sync {
-    fn address(&self) -> &Address;
-
-    /// A new connection that has been asked nothing. No answer on it may take longer than `patience`.
-    fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure>;
-
-    /// What is said first: settings of the connection. The first answer is 1 where another client had the connection
-    /// before and its settings were not reset. The server ends a connection that is silent for longer than `lease`.
-    fn settings(&self, lease: Duration) -> Script;
-
-    /// Adds statements that are carried out together or not at all, and each of which sees what was committed before.
-    /// Their waiting for rows and locks ends after about `wait`. Returns the number of the first one's answer.
-    fn transaction(&self, script: &mut Script, wait: Duration, statements: &[String]) -> usize;
-
-    /// A statement that waits for a lock, and answers 1 when it is had. An engine that waits for a time of its own
-    /// returns when that is over, and is asked again.
-    fn lock(&self, key: &str, wait: Duration) -> String;
-
-    /// Adds the waiting for a lock and what is asked under it. Returns the number of the lock's answer.
-    fn lock_and_ask(
-        &self,
-        script: &mut Script,
-        key: &str,
-        wait: Duration,
-        question: &str,
-    ) -> usize {
-        let statements = [self.lock(key, wait), question.to_owned()];
-        self.transaction(script, wait, &statements)
-    }
-
-    fn dialect(&self) -> &'static Dialect;
-}
-
-/// What a server says in its own way, and how the two tables are made and examined.
 pub(super) struct Dialect {
+    /// What to do when the server does not answer.
+    pub(super) advice: &'static str,
+    /// What is said first: settings of the connection. The first answer is 1 where another client had the connection
+    /// before and its settings were not reset. The server ends a connection that is silent for longer than this.
+    pub(super) settings: fn(Duration) -> Script,
+    /// Statements that are carried out together or not at all, and each of which sees what was committed before.
+    /// Their waiting for rows and locks ends after about this time. With the number of the first one.
+    pub(super) transaction: fn(Duration, Vec<String>) -> (Script, usize),
+    /// A statement that waits for the lock of a key, and answers 1 when it is had. An engine that waits for a time of its
+    /// own returns when that is over, and is asked again.
+    pub(super) lock: fn(&str, Duration) -> String,
+    /// The waiting for a lock and what is asked under it. With the number of the lock.
+    pub(super) lock_and_ask: fn(&str, Duration, &str) -> (Script, usize),
     /// The key of the lock of this name, in statements.
     pub(super) key: fn(&str) -> String,
     /// The value 1 when the lock of a key is had at once; and when the connection had it, which ends.
@@ -80,49 +65,10 @@ pub(super) struct Dialect {
 pub(super) trait Connection: Send {
     /// Runs a script to its end, or to the first statement that fails. `patience` is how long its
     /// answers may take.
-    fn run(&mut self, script: &Script, patience: Duration) -> Answers;
-
-    /// Whether the server answers.
-    fn is_alive(&mut self) -> bool;
+    fn run(&mut self, script: &[String], patience: Duration) -> Answers;
 
     /// So long may the text of a script be.
     fn longest_script(&self) -> usize;
-}
-
-/// Statements that travel together.
-#[derive(Default)]
-pub(super) struct Script {
-    pub(super) statements: Vec<String>,
-}
-
-impl Script {
-    pub(super) fn of(statement: &str) -> Self {
-        let mut script = Script::default();
-        script.push(statement);
-        script
-    }
-
-    /// Adds a statement and returns the number of its answer.
-    pub(super) fn push(&mut self, statement: &str) -> usize {
-        self.statements.push(statement.to_owned());
-        self.last()
-    }
-
-    /// The number of the last statement's answer.
-    pub(super) fn last(&self) -> usize {
-        self.statements.len().saturating_sub(1)
-    }
-
-    /// The length of [`Script::text`].
-    pub(super) fn length(&self) -> usize {
-        let lengths: usize = self.statements.iter().map(String::len).sum();
-        lengths + 2 * self.last()
-    }
-
-    /// All in one message.
-    pub(super) fn text(&self) -> String {
-        self.statements.join("; ")
-    }
 }
 
 /// What a script was answered: statement by statement, up to the one that failed.
@@ -141,6 +87,18 @@ pub(super) struct Answer {
 }
 
 impl Answers {
+    /// The answers of a script that came to its end.
+    pub(super) fn whole(self) -> Result<Self, Failure> {
+        match self.failure {
+            None => Ok(self),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.failure.as_ref().map(|failure| failure.kind)
+    }
+
     /// Whether this statement was carried out.
     pub(super) fn has(&self, statement: usize) -> bool {
         self.done.len() > statement
@@ -150,49 +108,18 @@ impl Answers {
         self.done.get(statement).map_or(0, |answer| answer.changed)
     }
 
-    pub(super) fn rows(&self, statement: usize) -> &[Row] {
-        self.done
-            .get(statement)
-            .map_or(&[], |answer| answer.rows.as_slice())
+    pub(super) fn row(&self, statement: usize) -> Option<&Row> {
+        self.done.get(statement)?.rows.first()
+    }
+
+    /// The first number that this statement was answered; 0 when there is none.
+    pub(super) fn number(&self, statement: usize) -> u64 {
+        self.row(statement).map_or(0, |row| row.number(0))
     }
 
     pub(super) fn take_rows(&mut self, statement: usize) -> Vec<Row> {
         let answer = self.done.get_mut(statement);
         answer.map_or_else(Vec::new, |answer| std::mem::take(&mut answer.rows))
-    }
-
-    /// The digests in the first column that the first statement was answered. What another program has put there is
-    /// left alone.
-    pub(super) fn sessions(&self) -> Vec<SessionDigest> {
-        digests(self.rows(0).iter().filter_map(|row| row.text(0))).collect()
-    }
-
-    pub(super) fn row(&self, statement: usize) -> Option<&Row> {
-        self.rows(statement).first()
-    }
-}
-
-/// A row, column by column, as text.
-pub(super) struct Row(pub(super) Vec<Option<Vec<u8>>>);
-
-impl Row {
-    pub(super) fn take(&mut self, column: usize) -> Option<Vec<u8>> {
-        self.0.get_mut(column)?.take()
-    }
-
-    pub(super) fn text(&self, column: usize) -> Option<&str> {
-        std::str::from_utf8(self.0.get(column)?.as_deref()?).ok()
-    }
-
-    /// A number; a negative one, or none, is 0.
-    pub(super) fn number(&self, column: usize) -> u64 {
-        let number = self.text(column).and_then(|text| text.parse().ok());
-        number.unwrap_or_default()
-    }
-
-    #[cfg(feature = "mysql")]
-    pub(super) fn size(&self, column: usize) -> usize {
-        usize::try_from(self.number(column)).unwrap_or(usize::MAX)
     }
 }
 

@@ -4,11 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
-use cgi_session_kit::rows::{IS_SESSION, LAST_SWEEP};
+use cgi_session_kit::rows::{Deleter as _, IS_SESSION};
+use cgi_session_kit::table::{ADMINISTRATOR, LAST_SWEEP, Row, Table as _};
 
-use super::engine::{Answers, Script};
+use super::engine::Dialect;
 use super::link::{Database, Link};
-use super::state::{self, COUNT, COUNTED, SCHEMA, VERSION, version_of};
+use super::rows::Rows;
+use super::state::{COUNT, COUNTED, SCHEMA, VERSION};
 
 /// Without these columns a table is none of ours.
 const OWN_COLUMNS: [&str; 6] = ["session", "record", "expires", "used", "user", "version"];
@@ -17,9 +19,8 @@ const WAIT: Duration = Duration::from_secs(60);
 
 /// Makes the tables, or what is missing of them.
 pub(super) fn install(database: &Database) -> Result<()> {
-    let mut tables = Tables::open(database, "make the table of the sessions in")?;
-    let version = tables.server()?;
-    if let Some(reason) = (database.dialect().unfit)(&version) {
+    let (mut tables, version) = Tables::open(database, "make the table of the sessions in")?;
+    if let Some(reason) = (tables.dialect.unfit)(&version) {
         return Err(unfit(database, reason));
     }
     let (link, action) = (Some(tables.link), tables.action);
@@ -42,15 +43,13 @@ pub(super) fn look(database: &Database) -> Examination {
 }
 
 fn examine(database: &Database, found: &mut Examination) -> Result<()> {
-    let dialect = database.dialect();
-    let mut tables = Tables::open(database, "examine")?;
-    let version = tables.server()?;
-    found.engine = Some((dialect.shown)(&version));
-    if let Some(reason) = (dialect.unfit)(&version) {
+    let (mut tables, version) = Tables::open(database, "examine")?;
+    found.engine = Some((tables.dialect.shown)(&version));
+    if let Some(reason) = (tables.dialect.unfit)(&version) {
         found.problems.push(unfit(database, reason));
     }
-    let answers = tables.ask(dialect.connections)?;
-    let connections = answers.row(0).map_or(0, |row| row.number(0));
+    let connections = tables.number(tables.dialect.connections)?;
+    let connections = connections.unwrap_or_default();
     // As many workers as a FastCGI program has by itself.
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
     let workers = u64::try_from(workers.max(16)).unwrap_or(u64::MAX);
@@ -72,79 +71,83 @@ fn examine(database: &Database, found: &mut Examination) -> Result<()> {
 pub(super) fn uninstall(database: &Database) -> Uninstalled {
     let mut done = Uninstalled::default();
     let tables = Tables::open(database, "remove the table of the sessions from");
-    if let Err(error) = tables.and_then(|mut tables| tables.remove(&mut done)) {
+    if let Err(error) = tables.and_then(|(mut tables, _)| tables.remove(&mut done)) {
         done.errors.push(error);
     }
     done
 }
 
 fn unfit(database: &Database, reason: String) -> Error {
-    let address = database.engine().address();
-    Error::store(format!("cannot keep sessions in {address}"), reason)
+    let place = database.place();
+    Error::store(format!("cannot keep sessions in {place}"), reason)
 }
 
 /// The tables, which may be missing.
 struct Tables<'a> {
     database: &'a Database,
+    dialect: &'static Dialect,
     link: Link,
     action: &'static str,
 }
 
 impl<'a> Tables<'a> {
-    fn open(database: &'a Database, action: &'static str) -> Result<Self> {
-        Ok(Tables {
+    /// With the version of the server.
+    fn open(database: &'a Database, action: &'static str) -> Result<(Self, String)> {
+        let (server, question) = (database.server(), "SELECT version()".to_owned());
+        let (link, rows) = server.open(ADMINISTRATOR, ADMINISTRATOR, action, question)?;
+        let version = rows.first().and_then(|row| row.text(0));
+        let tables = Tables {
             database,
-            link: database.take_unchecked()?,
+            dialect: server.dialect,
+            link,
             action,
-        })
+        };
+        Ok((tables, version.unwrap_or_default().to_owned()))
     }
 
-    fn ask(&mut self, statement: &str) -> Result<Answers> {
-        let script = Script::of(statement);
-        self.database.ask_on(&mut self.link, self.action, &script)
+    fn ask(&mut self, statement: &str) -> Result<Vec<Row>> {
+        self.database.ask_on(&mut self.link, self.action, statement)
+    }
+
+    fn number(&mut self, question: &str) -> Result<Option<u64>> {
+        let rows = self.ask(question)?;
+        Ok(rows.first().map(|row| row.number(0)))
     }
 
     /// The first column of what is answered.
     fn names(&mut self, question: &str) -> Result<Vec<String>> {
-        let answers = self.ask(question)?;
-        let names = answers.rows(0).iter().filter_map(|row| row.text(0));
+        let rows = self.ask(question)?;
+        let names = rows.iter().filter_map(|row| row.text(0));
         Ok(names.map(str::to_owned).collect())
-    }
-
-    /// The version of the server.
-    fn server(&mut self) -> Result<String> {
-        Ok(self.names("SELECT version()")?.pop().unwrap_or_default())
     }
 
     /// The names of a table's columns; of one that is missing, none.
     fn columns(&mut self, table: &str) -> Result<Vec<String>> {
-        self.names(&(self.database.dialect().columns_of)(table))
+        self.names(&(self.dialect.columns_of)(table))
     }
 
     fn make(&mut self) -> Result<()> {
         let database = self.database;
-        let (table, dialect) = (&database.table, database.dialect());
-        let state = format!("{table}_state");
+        let (table, dialect) = (database.name(), self.dialect);
+        let (quoted, state) = (database.table(), database.state());
         if !self.is_ours()? {
-            self.create(table, dialect.sessions)?;
+            self.ask(&format!("CREATE TABLE {quoted} {}", dialect.sessions))?;
         }
-        if self.columns(&state)?.is_empty() {
-            self.create(&state, dialect.states)?;
+        if self.columns(&format!("{table}_state"))?.is_empty() {
+            self.ask(&format!("CREATE TABLE {state} {}", dialect.states))?;
         }
-        let answers = self.ask(&version_of(table))?;
-        let found = answers.row(0).map(|row| row.number(0));
+        let found = self.number(&database.server().selection_of_schema())?;
         if found.is_some_and(|found| found > VERSION) {
-            return state::check(table, database.engine().address(), found);
+            return database.server().check_schema(found);
         }
         let present = self.names(&(dialect.indexes_of)(table))?;
         for (column, rows) in [("expires", ""), ("used", ""), ("user", dialect.users)] {
             let name = format!("{table}_{column}");
             if !present.contains(&name) {
-                let index = format!("CREATE INDEX \"{name}\" ON \"{table}\" (\"{column}\"){rows}");
+                let index = format!("CREATE INDEX \"{name}\" ON {quoted} (\"{column}\"){rows}");
                 self.ask(&index)?;
             }
         }
-        let state = database.state();
         let present = self.names(&format!("SELECT name FROM {state}"))?;
         // The version comes last: without it no program uses the tables.
         let rows = [(LAST_SWEEP, 0), (COUNT, 0), (COUNTED, 0), (SCHEMA, VERSION)];
@@ -157,14 +160,9 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn create(&mut self, table: &str, columns: &str) -> Result<()> {
-        let creation = format!("CREATE TABLE \"{table}\" {columns}");
-        self.ask(&creation).map(drop)
-    }
-
     /// Whether there is a table of sessions. It must have our columns, and rows that are whole after a crash.
     fn is_ours(&mut self) -> Result<bool> {
-        let (database, table) = (self.database, &self.database.table);
+        let (database, table) = (self.database, self.database.name());
         let refused = |reason: String| {
             let error = unfit(database, reason);
             Err(error.with_hint("it was left as it is; choose another table"))
@@ -179,7 +177,7 @@ impl<'a> Tables<'a> {
                 "the table {table} has no column {column}: it belongs to another program"
             ));
         }
-        if let Some(storage_of) = database.dialect().storage_of {
+        if let Some(storage_of) = self.dialect.storage_of {
             let storage = self.names(&storage_of(table))?.pop().unwrap_or_default();
             if !storage.eq_ignore_ascii_case("InnoDB") {
                 return refused(format!(
@@ -193,8 +191,8 @@ impl<'a> Tables<'a> {
     fn remove(&mut self, done: &mut Uninstalled) -> Result<()> {
         let (table, state) = (self.database.table(), self.database.state());
         if self.is_ours()? {
-            let answers = self.ask(&format!("SELECT count(*) FROM {table} WHERE {IS_SESSION}"))?;
-            done.sessions = answers.row(0).map_or(0, |row| row.number(0));
+            let (database, link) = (self.database, &mut self.link);
+            done.sessions = Rows { database, link }.count(IS_SESSION)?;
             self.ask(&format!("DROP TABLE {table}"))?;
         }
         self.ask(&format!("DROP TABLE IF EXISTS {state}"))?;

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{self, head, tell};
+use cgi_session_kit::table::Table as _;
 
-use super::engine::{Failure, Kind, Script};
+use super::engine::{Failure, Kind};
 use super::link::{Database, ROW_WAIT};
 use super::lock::Locked;
 
@@ -34,36 +35,18 @@ impl Version {
 
 /// The lock of one session.
 pub(super) struct SqlLease {
-    database: Arc<Database>,
-    /// None when the lock was lost, or given up.
-    locked: Option<Locked>,
-    session: SessionDigest,
+    pub(super) database: Arc<Database>,
+    /// None when the lock was lost, or given up, or is to be had.
+    pub(super) locked: Option<Locked>,
+    pub(super) session: SessionDigest,
     /// The times of the record, without its values.
-    head: Record,
-    end: u64,
+    pub(super) head: Record,
+    pub(super) end: u64,
     /// That of the record which we loaded or wrote last.
-    version: Version,
+    pub(super) version: Version,
 }
 
 impl SqlLease {
-    pub(super) fn new(
-        database: &Arc<Database>,
-        locked: Option<Locked>,
-        session: &SessionDigest,
-        record: &Record,
-        end: u64,
-        version: Version,
-    ) -> Self {
-        SqlLease {
-            database: Arc::clone(database),
-            locked,
-            session: *session,
-            head: head(record),
-            end,
-            version,
-        }
-    }
-
     /// The row, as long as no other request has written it.
     fn own_row(&self) -> String {
         let (session, Version(version)) = (self.session, self.version);
@@ -103,13 +86,14 @@ impl SqlLease {
     ) -> Result<()> {
         let database = &self.database;
         let mut locked = self.locked.take().ok_or(Error::LeaseLost)?;
-        let mut script = Script::default();
-        let change = (database.engine()).transaction(&mut script, ROW_WAIT, &[statement]);
-        let commit = script.last();
-        let unlock = is_last.then(|| script.push(&locked.unlock(database)));
+        let transaction = database.server().dialect.transaction;
+        let (mut script, change) = transaction(ROW_WAIT, vec![statement]);
+        let commit = script.len() - 1;
+        if is_last {
+            script.push(locked.unlock(database));
+        }
         let mut answers = locked.link.run(&script);
-        let is_read_only = |failure: &Failure| failure.kind == Kind::ReadOnly;
-        if !answers.has(commit) && answers.failure.as_ref().is_some_and(is_read_only) {
+        if !answers.has(commit) && answers.kind() == Some(Kind::ReadOnly) {
             // Nothing was done. On the server that has its place by now the version tells what was written.
             // The same server would still have this connection's lock.
             drop(locked);
@@ -121,16 +105,16 @@ impl SqlLease {
             answers = locked.link.run(&script);
         }
         if answers.has(commit) && answers.changed(change) == 1 {
-            match unlock {
-                Some(unlock) => locked.unlocked(database, &answers, unlock),
-                None => self.locked = Some(locked),
+            if is_last {
+                locked.unlocked(database, &answers, commit + 1);
+            } else {
+                self.locked = Some(locked);
             }
             return Ok(());
         }
         let Some(failure) = answers.failure.take() else {
             return Err(Error::LeaseLost);
         };
-        database.give_up(&failure);
         match failure.kind {
             // Ended while it committed, it may have done so; a change that is one with its commit, too.
             Kind::Ended if change != commit && !answers.has(change) => Err(Error::LeaseLost),
@@ -144,7 +128,8 @@ impl SqlLease {
             },
             Kind::Late => Err(self.unknown(action, failure)),
             _ => {
-                if locked.link.roll_back() {
+                let rolled_back = locked.link.run(&["ROLLBACK".to_owned()]);
+                if rolled_back.failure.is_none() {
                     self.locked = Some(locked);
                 }
                 Err(self.database.explain(action, failure))
@@ -213,8 +198,8 @@ impl Lease for SqlLease {
 
     fn check(&mut self) -> Result<()> {
         let mut locked = self.locked.take().ok_or(Error::LeaseLost)?;
-        let question = Script::of(&self.database.selection_of_version(&self.session));
-        let answers = locked.link.run(&question);
+        let question = self.database.selection_of_version(&self.session);
+        let answers = locked.link.run(&[question]);
         let found = answers.row(0).map(|row| Version(row.number(0)));
         if found != Some(self.version) {
             return Err(Error::LeaseLost);

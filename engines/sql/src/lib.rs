@@ -53,15 +53,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{Expiry, check_size};
+use cgi_session::store::{Expiry, check_size, has_passed};
 use cgi_session::{
-    Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, Stored, Sweep,
-    SweepReport, Uninstalled, Visitor,
+    Error, Examination, Lease, Record, Result, SessionDigest, Store, Stored, Sweep, SweepReport,
+    Uninstalled, Visitor,
 };
-use cgi_session_kit::reading::renewing;
-use cgi_session_kit::{Pool, rows as table_rows};
+use cgi_session_kit::reading::head;
+use cgi_session_kit::table::Table as _;
+use cgi_session_kit::{Pool, push_hex};
+use scopeguard::guard;
 
-use engine::Engine;
+use address::Address;
+use engine::{Connection, Dialect, Failure};
+use lease::{SqlLease, Version};
 use link::{Connector, Database};
 
 #[cfg(feature = "mysql")]
@@ -92,7 +96,15 @@ pub struct SqlStore {
 }
 
 impl SqlStore {
-    fn new(config: &Config, engine: impl Engine + 'static) -> Result<Self> {
+    fn new(
+        address: Address,
+        dialect: &'static Dialect,
+        connect: impl Fn(&Address, Duration) -> Result<Box<dyn Connection>, Failure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<Self> {
+        let config = address.config.clone();
         let table = config.table();
         if table.len() > MAX_TABLE {
             return Err(Error::Config(format!(
@@ -101,10 +113,13 @@ impl SqlStore {
             )));
         }
         let database = Database {
-            pool: Pool::new(Connector::new(Box::new(engine), config)),
-            table: table.to_owned(),
-            expiry: Expiry::new(config),
-            config: config.clone(),
+            pool: Pool::new(Connector {
+                address,
+                dialect,
+                connect: Box::new(connect),
+            }),
+            expiry: Expiry::new(&config),
+            config,
         };
         Ok(SqlStore {
             database: Arc::new(database),
@@ -115,8 +130,8 @@ impl SqlStore {
 impl fmt::Debug for SqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlStore")
-            .field("database", &self.database.engine().address().to_string())
-            .field("table", &self.database.table)
+            .field("database", &self.database.place().to_string())
+            .field("table", &self.database.name())
             .finish_non_exhaustive()
     }
 }
@@ -130,8 +145,15 @@ impl Store for SqlStore {
     ) -> Result<Option<Box<dyn Lease>>> {
         let database = &self.database;
         check_size(record, database.config.max_record_bytes())?;
-        let lease = creation::create(database, session, record, now)?;
-        Ok(lease.map(|lease| lease as Box<dyn Lease>))
+        let mut lease = Box::new(SqlLease {
+            database: Arc::clone(database),
+            locked: None,
+            session: *session,
+            head: head(record),
+            end: database.expiry.end(record, now),
+            version: Version::first(),
+        });
+        Ok(lease.create(record, now)?.then_some(lease as _))
     }
 
     fn lock(
@@ -140,16 +162,41 @@ impl Store for SqlStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let locked = lock::lock(&self.database, session, wait, now)?;
-        Ok(locked.map(|(stored, lease)| (stored, Box::new(lease) as Box<dyn Lease>)))
+        let database = &self.database;
+        let question = format!(
+            "SELECT record, expires, used, version FROM {} WHERE session = '{session}'",
+            database.table()
+        );
+        let (locked, rows) = database.lock(None, session, wait, "open a session in", &question)?;
+        let Some(mut row) = rows.into_iter().next() else {
+            locked.release(database);
+            return Ok(None);
+        };
+        let loaded = row.take_loaded();
+        // Dropped, it gives up the lock.
+        let mut lease = Box::new(SqlLease {
+            database: Arc::clone(database),
+            locked: Some(locked),
+            session: *session,
+            head: Record::new(now),
+            end: loaded.end,
+            version: Version(row.number(3)),
+        });
+        if has_passed(loaded.end, now) {
+            if !database.config.keeps_expired() {
+                lease.destroy()?;
+            }
+            return Ok(None);
+        }
+        let stored = loaded.stored(session, &database.place())?;
+        Ok(stored.map(|stored| {
+            lease.head = head(&stored.record);
+            (stored, lease as _)
+        }))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let database = &self.database;
-        let (found, expiry) = (database.find(session, now)?, &database.expiry);
-        Ok(renewing(found, expiry, now, |end, new_end| {
-            database.renew(session, end, new_end, now)
-        }))
+        self.database.read(session, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
@@ -166,13 +213,11 @@ impl Store for SqlStore {
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
-        sweep::last(&self.database, now)
+        self.database.last_sweep(now)
     }
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
-        let database = &self.database;
-        let place = database.engine().address();
-        table_rows::for_each(visit, place, |last| database.page(last, now))
+        self.database.for_each(visit, now)
     }
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
@@ -183,8 +228,16 @@ impl Store for SqlStore {
         true
     }
 
+    /// It has a connection of its own. What is taken while it is held is had without waiting, or is itself held for the
+    /// time of a creation alone, so that two that wait never wait for each other.
     fn lock_user(&self, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
-        lock::lock_user(&self.database, user, wait)
+        let mut name = "user:".to_owned();
+        push_hex(&mut name, user.as_bytes());
+        let (database, action) = (&self.database, "count the sessions of a user in");
+        let (locked, _) = database.lock(None, name, wait, action, "SELECT 1")?;
+        let database = Arc::clone(database);
+        let lock = guard(locked, move |locked| locked.release(&database));
+        Ok(Box::new(lock))
     }
 
     fn install(&self) -> Vec<Error> {

@@ -9,11 +9,11 @@ use cgi_session::{Config, Result, StoreKind};
 #[cfg(feature = "tls")]
 use cgi_session_kit::tls;
 use cgi_session_kit::url::Grammar;
-use mysql_async::{Opts, OptsBuilder};
+use mysql_async::{Opts, OptsBuilder, SslOpts};
 
 use super::SqlStore;
-use super::address::{Address, Place, Scheme};
-use super::engine::{Connection, Dialect, Engine, Failure, Script};
+use super::address::{Address, Scheme, is_socket};
+use super::engine::{Dialect, Failure, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
@@ -44,101 +44,69 @@ impl SqlStore {
     /// [`Error::Config`](cgi_session::Error::Config) when `database` is no URL of a `MySQL` database.
     pub fn mysql(config: &Config) -> Result<Self> {
         let address = Address::of(config, &SCHEME)?;
+        #[cfg(not(feature = "tls"))]
+        let tls: Option<SslOpts> = None;
         #[cfg(feature = "tls")]
-        let tls = (address.is_encrypted).then(|| encryption(config));
-        let engine = Mysql {
-            address,
-            #[cfg(feature = "tls")]
-            tls: tls.transpose()?,
-        };
-        SqlStore::new(config, engine)
+        let tls = (address.is_encrypted.then(|| encryption(config))).transpose()?;
+        SqlStore::new(address, &DIALECT, move |address, patience| {
+            let options = options(address, tls.clone())?;
+            Ok(Box::new(Wire::connect(&options, patience)?))
+        })
     }
 }
 
-struct Mysql {
-    address: Address,
-    #[cfg(feature = "tls")]
-    tls: Option<mysql_async::SslOpts>,
+fn options(address: &Address, tls: Option<SslOpts>) -> Result<Opts, Failure> {
+    let options = OptsBuilder::default()
+        .user(address.user.as_deref())
+        .pass(address.password()?)
+        .db_name(Some(&address.database))
+        .ssl_opts(tls)
+        // The server may say of a socket that is not ours.
+        .prefer_socket(false)
+        .stmt_cache_size(0)
+        // So that it is not asked for them.
+        .max_allowed_packet(Some(1 << 30))
+        .wait_timeout(Some(1 << 30));
+    let (host, port) = &address.places[0];
+    Ok(if is_socket(host) {
+        options.socket(Some(host)).into()
+    } else {
+        options.ip_or_hostname(host).tcp_port(*port).into()
+    })
 }
 
-impl Mysql {
-    fn options(&self) -> Result<Opts, Failure> {
-        let address = &self.address;
-        let options = OptsBuilder::default()
-            .user(address.user.as_deref())
-            .pass(address.password()?)
-            .db_name(Some(&address.database))
-            // The server may say of a socket that is not ours.
-            .prefer_socket(false)
-            .stmt_cache_size(0)
-            // So that it is not asked for them.
-            .max_allowed_packet(Some(1 << 30))
-            .wait_timeout(Some(1 << 30));
-        #[cfg(feature = "tls")]
-        let options = options.ssl_opts(self.tls.clone());
-        let options = match &address.places[0] {
-            Place::Tcp { host, port } => options.ip_or_hostname(host).tcp_port(*port),
-            Place::Socket { path, .. } => options.socket(path.to_str()),
-        };
-        Ok(options.into())
-    }
+fn settings(lease: Duration) -> Script {
+    let seconds = lease.as_secs().clamp(1, 1 << 20);
+    let settings = format!(
+        "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, \
+         innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = {seconds}"
+    );
+    let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    vec![isolation.to_owned(), settings]
 }
 
-impl Engine for Mysql {
-    fn address(&self) -> &Address {
-        &self.address
+fn transaction(_: Duration, statements: Vec<String>) -> (Script, usize) {
+    // One alone is a transaction by itself.
+    if statements.len() == 1 {
+        return (statements, 0);
     }
+    let mut script = vec!["START TRANSACTION".to_owned()];
+    script.extend(statements);
+    script.push("COMMIT".to_owned());
+    (script, 1)
+}
 
-    fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure> {
-        Ok(Box::new(Wire::connect(&self.options()?, patience)?))
-    }
-
-    fn settings(&self, lease: Duration) -> Script {
-        let mut script = Script::of("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
-        let seconds = lease.as_secs().clamp(1, 1 << 20);
-        script.push(&format!(
-            "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, \
-             innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = {seconds}"
-        ));
-        script
-    }
-
-    fn transaction(&self, script: &mut Script, _: Duration, statements: &[String]) -> usize {
-        // One alone is a transaction by itself.
-        if let [statement] = statements {
-            return script.push(statement);
-        }
-        let first = 1 + script.push("START TRANSACTION");
-        for statement in statements {
-            script.push(statement);
-        }
-        script.push("COMMIT");
-        first
-    }
-
-    fn lock(&self, key: &str, wait: Duration) -> String {
-        format!("SELECT GET_LOCK({key}, {})", u8::from(wait >= SECOND))
-    }
-
-    /// Without a transaction each statement sees what was committed before.
-    fn lock_and_ask(
-        &self,
-        script: &mut Script,
-        key: &str,
-        wait: Duration,
-        question: &str,
-    ) -> usize {
-        let lock = script.push(&self.lock(key, wait));
-        script.push(question);
-        lock
-    }
-
-    fn dialect(&self) -> &'static Dialect {
-        &DIALECT
-    }
+fn lock(key: &str, wait: Duration) -> String {
+    format!("SELECT GET_LOCK({key}, {})", u8::from(wait >= SECOND))
 }
 
 const DIALECT: Dialect = Dialect {
+    advice: "is the server running, and does this program reach it? try: mariadb-admin ping",
+    settings,
+    transaction,
+    lock,
+    // Without a transaction each statement sees what was committed before.
+    lock_and_ask: |key, wait, question| (vec![lock(key, wait), question.to_owned()], 0),
     key: |name| format!("SHA1(CONCAT(DATABASE(), '/{name}'))"),
     try_lock: |key| format!("GET_LOCK({key}, 0)"),
     unlock: |key| format!("RELEASE_LOCK({key})"),
@@ -207,7 +175,7 @@ fn unfit(version: &str) -> Option<String> {
 
 /// What encrypts.
 #[cfg(feature = "tls")]
-fn encryption(config: &Config) -> Result<mysql_async::SslOpts> {
+fn encryption(config: &Config) -> Result<SslOpts> {
     tls::provide();
     let certificates = tls::authorities_or_those_of_the_system(config)?;
     let certificates = certificates.iter().map(|one| one.to_vec().into());
@@ -216,7 +184,7 @@ fn encryption(config: &Config) -> Result<mysql_async::SslOpts> {
         mysql_async::ClientIdentity::new(certificate, key)
     });
     // Each of them is a list in the library.
-    Ok(mysql_async::SslOpts::default()
+    Ok(SslOpts::default()
         .with_root_certs(certificates.collect())
         .with_client_identity(identity)
         .with_disable_built_in_roots(true))

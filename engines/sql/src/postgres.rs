@@ -11,12 +11,15 @@ use cgi_session_kit::name_of_process;
 use cgi_session_kit::tls;
 use cgi_session_kit::url::Grammar;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{NoTls, Socket};
 #[cfg(feature = "tls")]
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::SqlStore;
-use super::address::{Address, Place, Scheme};
-use super::engine::{Connection, Dialect, Engine, Failure, Script};
+use super::address::{Address, Scheme};
+use super::driver::Driver;
+use super::engine::{Connection, Dialect, Failure, Kind, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
@@ -60,131 +63,110 @@ impl SqlStore {
     pub fn postgres(config: &Config) -> Result<Self> {
         let address = Address::of(config, &SCHEME)?;
         #[cfg(feature = "tls")]
-        let tls = (address.is_encrypted).then(|| tls::client(config).map(MakeRustlsConnect::new));
-        let engine = Postgres {
-            address,
-            #[cfg(feature = "tls")]
-            tls: tls.transpose()?,
-        };
-        SqlStore::new(config, engine)
+        if address.is_encrypted {
+            let tls = MakeRustlsConnect::new(tls::client(config)?);
+            return SqlStore::new(address, &DIALECT, move |address, patience| {
+                connect(address, SslMode::Require, &tls, patience)
+            });
+        }
+        SqlStore::new(address, &DIALECT, |address, patience| {
+            connect(address, SslMode::Disable, &NoTls, patience)
+        })
     }
 }
 
-struct Postgres {
-    address: Address,
-    #[cfg(feature = "tls")]
-    tls: Option<MakeRustlsConnect>,
-}
-
-impl Postgres {
-    /// What a server is told of us.
-    fn login(&self) -> Result<tokio_postgres::Config, Failure> {
-        let mut login = tokio_postgres::Config::new();
-        login.dbname(&self.address.database);
-        login.application_name(format!("{NAME}{}", name_of_process()));
-        if let Some(user) = &self.address.user {
-            login.user(user);
-        }
-        if let Some(password) = self.address.password()? {
-            login.password(password);
-        }
-        if let Some(options) = &self.address.options {
-            login.options(options);
-        }
-        if self.address.is_primary {
-            login.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        Ok(login)
+/// Of several servers the first that lets us in; one that takes long leaves time for the others.
+fn connect<T>(
+    address: &Address,
+    mode: SslMode,
+    tls: &T,
+    patience: Duration,
+) -> Result<Box<dyn Connection>, Failure>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync,
+    T::Stream: Send + 'static,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let deadline = Instant::now() + patience;
+    let mut login = tokio_postgres::Config::new();
+    login.dbname(&address.database).ssl_mode(mode);
+    login.application_name(format!("{NAME}{}", name_of_process()));
+    if let Some(user) = &address.user {
+        login.user(user);
     }
-
-    #[cfg_attr(
-        not(feature = "tls"),
-        expect(clippy::unused_self, reason = "with TLS it is used")
-    )]
-    fn connect_to(
-        &self,
-        place: &Place,
-        mut login: tokio_postgres::Config,
-        patience: Duration,
-    ) -> Result<Wire, Failure> {
-        match place {
-            Place::Tcp { host, port } => login.host(host).port(*port),
-            Place::Socket { path, port } => login.host_path(path).port(*port),
-        };
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            login.ssl_mode(SslMode::Require);
-            return Wire::connect(&login, tls, patience);
-        }
-        login.ssl_mode(SslMode::Disable);
-        Wire::connect(&login, &tokio_postgres::NoTls, patience)
+    if let Some(password) = address.password()? {
+        login.password(password);
     }
-}
-
-impl Engine for Postgres {
-    fn address(&self) -> &Address {
-        &self.address
+    if let Some(options) = &address.options {
+        login.options(options);
     }
-
-    /// Of several servers the first that lets us in; one that takes long leaves time for the others.
-    fn connect(&self, patience: Duration) -> Result<Box<dyn Connection>, Failure> {
-        let deadline = Instant::now() + patience;
-        let login = self.login()?;
-        let mut failed = failure::late();
-        let mut left = u32::try_from(self.address.places.len()).unwrap_or(u32::MAX);
-        for place in &self.address.places {
-            let time = deadline.saturating_duration_since(Instant::now()) / left;
-            left -= 1;
-            match self.connect_to(place, login.clone(), time) {
-                Ok(wire) => return Ok(Box::new(wire)),
-                Err(failure) => failed = failure,
+    if address.is_primary {
+        login.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let mut failed = Failure::new(Kind::Refused, "database names no host");
+    let mut left = u32::try_from(address.places.len()).unwrap_or(u32::MAX);
+    for (host, port) in &address.places {
+        let time = deadline.saturating_duration_since(Instant::now()) / left;
+        left -= 1;
+        let mut login = login.clone();
+        login.host(host).port(*port);
+        let connect = || login.connect(tls.clone());
+        match Driver::connect(time, connect, failure::of_login) {
+            Ok((driver, (client, work))) => {
+                let work = driver.spawn(work);
+                return Ok(Box::new(Wire {
+                    driver,
+                    client,
+                    work,
+                }));
             }
+            Err(failure) => failed = failure,
         }
-        Err(failed)
     }
+    Err(failed)
+}
 
-    fn settings(&self, lease: Duration) -> Script {
-        let millis = milliseconds(lease);
-        let settings = [
-            (IS_USED, "yes"),
-            // A host that is gone frees its locks before that.
-            ("tcp_keepalives_idle", "15"),
-            ("tcp_keepalives_interval", "5"),
-            ("tcp_keepalives_count", "4"),
-            ("idle_session_timeout", &millis),
-        ];
-        let set = settings.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
-        let is_used = format!("SELECT CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");
-        let mut script = Script::of(&is_used);
-        script.push(&format!("SELECT {}", set.join(", ")));
-        script
-    }
+fn settings(lease: Duration) -> Script {
+    let millis = milliseconds(lease);
+    let settings = [
+        (IS_USED, "yes"),
+        // A host that is gone frees its locks before that.
+        ("tcp_keepalives_idle", "15"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "4"),
+        ("idle_session_timeout", &millis),
+    ];
+    let set = settings.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
+    let is_used = format!("SELECT CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");
+    vec![is_used, format!("SELECT {}", set.join(", "))]
+}
 
-    /// With the isolation of its own: under a stricter one the statement behind a lock would see what was before it.
-    fn transaction(&self, script: &mut Script, wait: Duration, statements: &[String]) -> usize {
-        script.push("BEGIN ISOLATION LEVEL READ COMMITTED");
-        let limit = milliseconds(wait);
-        let first = 1 + script.push(&format!("SET LOCAL lock_timeout = {limit}"));
-        for statement in statements {
-            script.push(statement);
-        }
-        script.push("COMMIT");
-        first
-    }
+/// With the isolation of its own: under a stricter one the statement behind a lock would see what was before it.
+fn transaction(wait: Duration, statements: Vec<String>) -> (Script, usize) {
+    let mut script = vec!["BEGIN ISOLATION LEVEL READ COMMITTED".to_owned()];
+    script.push(format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
+    let first = script.len();
+    script.extend(statements);
+    script.push("COMMIT".to_owned());
+    (script, first)
+}
 
-    fn lock(&self, key: &str, wait: Duration) -> String {
-        if wait.is_zero() {
-            return format!("SELECT {}", (DIALECT.try_lock)(key));
-        }
-        format!("SELECT 1 FROM pg_advisory_lock({key})")
+fn lock(key: &str, wait: Duration) -> String {
+    if wait.is_zero() {
+        return format!("SELECT {}", (DIALECT.try_lock)(key));
     }
-
-    fn dialect(&self) -> &'static Dialect {
-        &DIALECT
-    }
+    format!("SELECT 1 FROM pg_advisory_lock({key})")
 }
 
 const DIALECT: Dialect = Dialect {
+    advice: "is the server running, and does this program reach it? try: pg_isready",
+    settings,
+    transaction,
+    lock,
+    lock_and_ask: |key, wait, question| {
+        transaction(wait, vec![lock(key, wait), question.to_owned()])
+    },
     key: |name| format!("hashtextextended(concat(current_schema(), '/{name}'), 0)"),
     try_lock: |key| format!("CAST(pg_try_advisory_lock({key}) AS int)"),
     unlock: |key| format!("CAST(pg_advisory_unlock({key}) AS int)"),

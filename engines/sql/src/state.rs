@@ -2,7 +2,7 @@
 
 use cgi_session::{Error, Result};
 
-use super::address::Address;
+use super::link::Connector;
 
 /// The version of the tables that this release knows.
 pub(super) const VERSION: u64 = 1;
@@ -12,23 +12,29 @@ pub(super) const SCHEMA: &str = "schema";
 pub(super) const COUNT: &str = "count";
 pub(super) const COUNTED: &str = "counted";
 
-/// Asks for the version of the tables.
-pub(super) fn version_of(table: &str) -> String {
-    format!("SELECT value FROM \"{table}_state\" WHERE name = '{SCHEMA}'")
-}
+impl Connector {
+    /// Asks for the version of the tables.
+    pub(super) fn selection_of_schema(&self) -> String {
+        let table = self.address.config.table();
+        format!("SELECT value FROM \"{table}_state\" WHERE name = '{SCHEMA}'")
+    }
 
-/// Whether tables of the version that was found can be used.
-pub(super) fn check(table: &str, address: &Address, found: Option<u64>) -> Result<()> {
-    let (cause, hint) = match found {
-        Some(VERSION) => return Ok(()),
-        Some(later) if later > VERSION => (
-            format!("a later release of cgi-session has made the table {table} (version {later})"),
-            "it was left as it is; use that release here, too, or another table",
-        ),
-        _ => (
-            format!("the table {table} is not complete"),
-            "run `cgi-session init`",
-        ),
-    };
-    Err(Error::store(format!("cannot use the sessions in {address}"), cause).with_hint(hint))
+    /// Whether tables of the version that was found can be used.
+    pub(super) fn check_schema(&self, found: Option<u64>) -> Result<()> {
+        let (table, address) = (self.address.config.table(), &self.address);
+        let (cause, hint) = match found {
+            Some(VERSION) => return Ok(()),
+            Some(later) if later > VERSION => (
+                format!(
+                    "a later release of cgi-session has made the table {table} (version {later})"
+                ),
+                "it was left as it is; use that release here, too, or another table",
+            ),
+            _ => (
+                format!("the table {table} is not complete"),
+                "run `cgi-session init`",
+            ),
+        };
+        Err(Error::store(format!("cannot use the sessions in {address}"), cause).with_hint(hint))
+    }
 }

@@ -3,145 +3,53 @@
 
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{age_of_sweep, unix_seconds};
-use cgi_session::{Error, Result, SessionDigest, Sweep, SweepReport};
-use cgi_session_kit::reading::time;
-use cgi_session_kit::rows::{BATCH, Candidate, IS_SESSION, LAST_SWEEP, Table, delete_expired};
+use cgi_session::store::unix_seconds;
+use cgi_session::{Error, Result, Sweep, SweepReport};
+use cgi_session_kit::rows::{DELETE_EXPIRED, Deleter as _, delete_expired};
+use cgi_session_kit::table::{ADMINISTRATOR, LAST_SWEEP, Table as _};
 
-use super::engine::{Row, Script};
-use super::link::{Database, Link};
-
-const ACTION: &str = "delete expired sessions from";
+use super::link::Database;
+use super::rows::Rows;
 
 /// Runs a clean-up unless one is running.
 pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-    let mut report = SweepReport::default();
-    let mut link = database.take_patient()?;
+    let server = database.server();
+    // It may be silent for longer than an answer takes on another connection. It is not for the pool.
+    let mut link = server.open_checked(ADMINISTRATOR, 2 * ADMINISTRATOR)?;
     if sweep.is_dry_run() {
         // What changes nothing keeps no other out.
         let link = &mut link;
-        Rows {
-            database,
-            link,
-            sweep,
-            now,
-        }
-        .clean_up(&mut report)?;
-        return Ok(report);
+        return delete_expired(&mut Rows { database, link }, sweep, now);
     }
-    let question = last_sweep(database);
-    let locked = database.lock(Some(link), LAST_SWEEP, Duration::ZERO, ACTION, &question);
+    let (question, action) = (database.selection_of_last_sweep(), DELETE_EXPIRED);
+    let locked = database.lock(Some(link), LAST_SWEEP, Duration::ZERO, action, &question);
     let (mut locked, found) = match locked {
         Err(Error::Busy { .. }) => {
+            let mut report = SweepReport::default();
             report.already_running = true;
             return Ok(report);
         }
         locked => locked?,
     };
+    let (state, address) = (database.state(), &server.address);
     if found.is_empty() {
-        return Err(incomplete(database));
+        let cause = format!("the row {LAST_SWEEP} is missing in {state}");
+        let error = Error::store(format!("cannot {action} {address}"), cause);
+        return Err(error.with_hint("run `cgi-session init`"));
     }
     let link = &mut locked.link;
-    let mut rows = Rows {
-        database,
-        link,
-        sweep,
-        now,
-    };
-    rows.clean_up(&mut report)?;
-    match rows.note() {
+    let mut rows = Rows { database, link };
+    let mut report = delete_expired(&mut rows, sweep, now)?;
+    let ended = unix_seconds(now);
+    let note = format!("UPDATE {state} SET value = {ended} WHERE name = '{LAST_SWEEP}'");
+    match rows.ask("note the clean-up in", &note) {
         Err(error) if error.status() == 503 && !matches!(error, Error::Busy { .. }) => {
             return Err(error);
         }
         // What is deleted is deleted all the same.
         Err(error) => report.failures.push(error.one_line()),
-        Ok(()) => {}
+        Ok(_) => {}
     }
     locked.release(database);
     Ok(report)
-}
-
-fn last_sweep(database: &Database) -> String {
-    let state = database.state();
-    format!("SELECT value FROM {state} WHERE name = '{LAST_SWEEP}'")
-}
-
-fn incomplete(database: &Database) -> Error {
-    let (state, address) = (database.state(), database.engine().address());
-    let cause = format!("the row {LAST_SWEEP} is missing in {state}");
-    Error::store(format!("cannot {ACTION} {address}"), cause).with_hint("run `cgi-session init`")
-}
-
-/// How long ago the last clean-up ended.
-pub(super) fn last(database: &Database, now: SystemTime) -> Option<Duration> {
-    let script = Script::of(&last_sweep(database));
-    let answers = database.ask("read", &script, Duration::ZERO).ok()?;
-    let ended = answers.row(0)?.number(0);
-    (ended > 0).then(|| age_of_sweep(time(ended), now))?
-}
-
-/// The table of a clean-up at this time.
-struct Rows<'a> {
-    database: &'a Database,
-    link: &'a mut Link,
-    sweep: &'a Sweep<'a>,
-    now: SystemTime,
-}
-
-impl Rows<'_> {
-    fn clean_up(&mut self, report: &mut SweepReport) -> Result<()> {
-        delete_expired(self, self.sweep, self.now, report)
-    }
-
-    fn note(&mut self) -> Result<()> {
-        let note = format!(
-            "UPDATE {} SET value = {} WHERE name = '{LAST_SWEEP}'",
-            self.database.state(),
-            unix_seconds(self.now)
-        );
-        self.ask("note the clean-up in", &note).map(drop)
-    }
-
-    fn ask(&mut self, action: &str, statement: &str) -> Result<Vec<Row>> {
-        let script = Script::of(statement);
-        let mut answers = self.database.ask_on(self.link, action, &script)?;
-        Ok(answers.take_rows(0))
-    }
-}
-
-impl Table for Rows<'_> {
-    fn expired_after(&mut self, end: u64, name: &str) -> Result<Vec<Candidate>> {
-        let name = self.database.key_literal(name);
-        let question = format!(
-            "SELECT session, expires, used, octet_length(record) FROM {} \
-             WHERE expires >= {end} AND (expires > {end} OR session > {name}) AND expires < {} \
-             ORDER BY expires, session LIMIT {BATCH}",
-            self.database.table(),
-            unix_seconds(self.now)
-        );
-        let rows = self.ask("look for expired sessions in", &question)?;
-        let candidate = |row: &Row| Candidate {
-            name: row.text(0).unwrap_or_default().to_owned(),
-            end: row.number(1),
-            used: row.number(2),
-            bytes: row.number(3),
-        };
-        Ok(rows.iter().map(candidate).collect())
-    }
-
-    fn count_live(&mut self) -> Result<u64> {
-        let question = format!(
-            "SELECT count(*) FROM {} WHERE expires >= {} AND {IS_SESSION}",
-            self.database.table(),
-            unix_seconds(self.now)
-        );
-        let rows = self.ask("count the sessions in", &question)?;
-        Ok(rows.first().map_or(0, |row| row.number(0)))
-    }
-
-    fn delete(&mut self, sessions: &[SessionDigest]) -> Result<Vec<SessionDigest>> {
-        let is_expired = format!("expires < {}", unix_seconds(self.now));
-        let condition = (!self.sweep.is_dry_run()).then_some(&*is_expired);
-        (self.database).delete_free(self.link, ACTION, sessions, condition)
-    }
 }

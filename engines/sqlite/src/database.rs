@@ -1,15 +1,15 @@
 //! The database's file: found, checked and opened, and what its errors mean.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Display, Path, PathBuf};
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use cgi_session::store::{Expiry, SessionLocks};
 use cgi_session::{Config, Error, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 
 /// So many connections are kept for the next request.
 const KEPT: usize = 16;
@@ -18,14 +18,15 @@ const MAX_WAIT: Duration = Duration::from_millis((1 << 31) - 1);
 /// What the name of the database ends with until it is one.
 pub(super) const NEW: &str = "-new";
 
-/// The database and its open connections.
+/// What the store, its leases and its clean-up have in common: the database and its open connections, and the locks.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) path: PathBuf,
+    pub(super) locks: SessionLocks,
+    pub(super) expiry: Expiry,
+    pub(super) config: Config,
     /// Our user, who must own the file.
     uid: u32,
-    is_durable: bool,
-    pub(super) busy_timeout: Duration,
     idle: Mutex<Vec<Opened>>,
 }
 
@@ -41,18 +42,20 @@ pub(super) struct Opened {
 type FileNumber = (u64, u64);
 
 impl Database {
-    pub(super) fn new(path: PathBuf, config: &Config) -> Self {
-        Database {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let path = path(config)?;
+        Ok(Database {
+            locks: SessionLocks::new(&with_suffix(&path, ".locks")),
             path,
+            expiry: Expiry::new(config),
+            config: config.clone(),
             uid: rustix::process::geteuid().as_raw(),
-            is_durable: config.is_durable(),
-            busy_timeout: config.lock_timeout().min(MAX_WAIT),
             idle: Mutex::default(),
-        }
+        })
     }
 
-    pub(super) fn shown(&self) -> Display<'_> {
-        self.path.display()
+    pub(super) fn busy_timeout(&self) -> Duration {
+        self.config.lock_timeout().min(MAX_WAIT)
     }
 
     /// A connection to the database, or `None` when there is none: it is not made.
@@ -75,27 +78,25 @@ impl Database {
     /// Makes the file, empty and for us alone; one that is there already is left as it is. For one
     /// process at a time: it removes what another one has left that died here.
     pub(super) fn make_file(&self) -> Result<()> {
-        let failed = |errno: Errno| {
-            let error = Error::io("cannot create the database", &self.path, errno.into());
+        let failed = |error| {
+            let error = Error::io("cannot create the database", &self.path, error);
             error.with_hint(self.advice())
         };
-        let mut new = self.path.clone().into_os_string();
-        new.push(NEW);
-        let new = PathBuf::from(new);
-        match rustix::fs::unlink(&new) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed(errno)),
+        let new = with_suffix(&self.path, NEW);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
         }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&new, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&new);
         // Closed before its name is the database's: with any descriptor of the database, closing
         // takes away the locks that SQLite has on it in this process (fcntl(2)).
-        drop(file);
-        let linked = rustix::fs::link(&new, &self.path);
-        let unlinked = rustix::fs::unlink(&new);
+        drop(file.map_err(failed)?);
+        let linked = fs::hard_link(&new, &self.path);
+        let removed = fs::remove_file(&new);
         match linked {
-            Ok(()) | Err(Errno::EXIST) => unlinked.map_err(failed),
-            Err(errno) => Err(failed(errno)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
+            _ => removed.map_err(failed),
         }
     }
 
@@ -121,9 +122,10 @@ impl Database {
     fn connect(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(self.busy_timeout)?;
+        connection.busy_timeout(self.busy_timeout())?;
         // In WAL mode NORMAL can lose the last commits when power fails, but damages nothing.
-        let synchronous = if self.is_durable { "FULL" } else { "NORMAL" };
+        let is_durable = self.config.is_durable();
+        let synchronous = if is_durable { "FULL" } else { "NORMAL" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         Ok(connection)
     }
@@ -132,34 +134,34 @@ impl Database {
     fn examine(&self) -> Result<Option<FileNumber>> {
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => {
                 return Err(Error::io("cannot examine the database", &self.path, error)
                     .with_hint(self.advice()));
             }
         };
-        let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        let refused = |reason: &str, hint: &str| {
+            let error = Error::refused(&self.path, reason);
+            Err(error.with_hint(hint))
+        };
+        let (own, uid, mode) = (self.uid, metadata.uid(), metadata.mode() & 0o7777);
         let word = cgi_session::shell_word(&self.path);
-        let (reason, hint) = if metadata.is_dir() {
-            ("is a directory".to_owned(), "database must name a file")
+        if metadata.is_dir() {
+            refused("is a directory", "database must name a file")
         } else if !metadata.is_file() {
             let hint = "it was left alone; database must name a file, not a link to one";
-            ("is not a regular file".to_owned(), hint)
-        } else if uid != self.uid {
-            let reason = format!("belongs to uid {uid}");
-            let hint = format!(
-                "running as uid {}; if it holds sessions alone: chown {0} {word}",
-                self.uid
-            );
-            return Err(Error::refused(&self.path, reason).with_hint(hint));
+            refused("is not a regular file", hint)
+        } else if uid != own {
+            let running = format!("running as uid {own}");
+            let hint = format!("{running}; if it holds sessions alone: chown {own} {word}");
+            refused(&format!("belongs to uid {uid}"), &hint)
         } else if mode & 0o022 != 0 {
             let reason = format!("can be written by others (mode {mode:04o})");
             let hint = format!("if it holds sessions alone: chmod 0600 {word}");
-            return Err(Error::refused(&self.path, reason).with_hint(hint));
+            refused(&reason, &hint)
         } else {
-            return Ok(Some((metadata.dev(), metadata.ino())));
-        };
-        Err(Error::refused(&self.path, reason).with_hint(hint))
+            Ok(Some((metadata.dev(), metadata.ino())))
+        }
     }
 
     /// An error of SQLite's with what to do about it.
@@ -172,7 +174,7 @@ impl Database {
                 | ErrorCode::FileLockingProtocolFailed,
             ) => {
                 return Error::Busy {
-                    waited: self.busy_timeout,
+                    waited: self.busy_timeout(),
                     holder: Some(format!("a program that has the database {path} locked")),
                 };
             }
@@ -209,8 +211,15 @@ pub(super) fn begin(opened: &mut Opened) -> rusqlite::Result<Transaction<'_>> {
     opened.connection.transaction_with_behavior(behavior)
 }
 
+/// The path of a file beside the database.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
 /// The path in the configuration's `database`.
-pub(super) fn path(config: &Config) -> Result<PathBuf> {
+fn path(config: &Config) -> Result<PathBuf> {
     let database = config.database().unwrap_or_default();
     let path = database.strip_prefix("sqlite:").unwrap_or(database);
     // As a URL it may have an empty host.

@@ -6,13 +6,14 @@ use std::time::SystemTime;
 use cgi_session::store::{SessionLock, check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{self, head};
+use cgi_session_kit::table::Table as _;
 use rusqlite::params;
 
-use super::Shared;
+use super::database::Database;
 
 /// The lock of one session.
 pub(super) struct SqliteLease {
-    shared: Arc<Shared>,
+    database: Arc<Database>,
     session: SessionDigest,
     /// The times of the record, without its values.
     head: Record,
@@ -22,14 +23,14 @@ pub(super) struct SqliteLease {
 
 impl SqliteLease {
     pub(super) fn new(
-        shared: &Arc<Shared>,
+        database: &Arc<Database>,
         session: &SessionDigest,
         record: &Record,
         end: u64,
         lock: SessionLock,
     ) -> Self {
         SqliteLease {
-            shared: Arc::clone(shared),
+            database: Arc::clone(database),
             session: *session,
             head: head(record),
             end,
@@ -39,11 +40,9 @@ impl SqliteLease {
 
     /// Changes the row, if it is still there.
     fn update(&self, action: &str, columns: &str, values: &[&dyn rusqlite::ToSql]) -> Result<bool> {
-        let sql = format!(
-            "UPDATE \"{}\" SET {columns} WHERE session = ?1",
-            self.shared.table
-        );
-        Ok(self.shared.execute(action, &sql, values)? == 1)
+        let table = self.database.table();
+        let sql = format!("UPDATE {table} SET {columns} WHERE session = ?1");
+        Ok(self.database.execute(action, &sql, values)? == 1)
     }
 
     /// No other request has its lock, so that it was no other session that took its place.
@@ -51,7 +50,7 @@ impl SqliteLease {
         log::warn!(
             "the session {} was lost in {} while it was in use: somebody deleted it by hand",
             self.session,
-            self.shared.database.shown()
+            self.database.place()
         );
         Error::LeaseLost
     }
@@ -59,10 +58,10 @@ impl SqliteLease {
 
 impl Lease for SqliteLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        check_size(record, self.shared.config.max_record_bytes())?;
-        let end = self.shared.expiry.end(record, now);
+        check_size(record, self.database.config.max_record_bytes())?;
+        let end = self.database.expiry.end(record, now);
         let used = reading::used(record, now);
-        let text = reading::text(record, &self.shared.database.shown())?;
+        let text = reading::text(record, &self.database.place())?;
         let is_saved = self.update(
             "save a session in",
             "record = ?2, expires = ?3, used = ?4, user = ?5",
@@ -76,7 +75,7 @@ impl Lease for SqliteLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+        let Some(end) = self.database.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
         // One that was deleted by hand has ended, and nothing of it was to be saved.
@@ -90,11 +89,11 @@ impl Lease for SqliteLease {
     }
 
     fn check(&mut self) -> Result<()> {
-        let is_there = self.shared.contains(&self.session)?;
+        let is_there = self.database.contains(&self.session)?;
         is_there.then_some(()).ok_or_else(|| self.lost())
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
-        self.shared.delete(&self.session)
+        self.database.delete(&self.session)
     }
 }

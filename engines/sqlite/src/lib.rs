@@ -10,7 +10,6 @@
 //! A session's lock → the database's. The holder of the database's tries session locks and never
 //! waits for one. A row goes only under its session's lock, which is kept until the deletion is committed.
 
-mod cap;
 mod database;
 mod install;
 mod lease;
@@ -21,15 +20,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{Expiry, SessionLocks, check_size, has_passed, unix_seconds};
+use cgi_session::store::{check_size, has_passed};
 use cgi_session::{
     Config, Error, Lease, Record, Result, SessionDigest, Store, StoreKind, Stored, Sweep,
     SweepReport, Uninstalled, Visitor,
 };
-use rusqlite::params;
-
-use cgi_session_kit::reading::renewing;
-use cgi_session_kit::rows::{digests, for_each};
+use cgi_session_kit::table::Table as _;
 
 use database::Database;
 use lease::SqliteLease;
@@ -56,17 +52,7 @@ pub const SQLITE: StoreKind =
 /// `-wal` and `-shm` and the directory `<database>.locks`.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
-}
-
-/// What the store, its leases and its clean-up have in common.
-#[derive(Debug)]
-struct Shared {
-    database: Database,
-    table: String,
-    locks: SessionLocks,
-    expiry: Expiry,
-    config: Config,
+    database: Arc<Database>,
 }
 
 impl SqliteStore {
@@ -76,25 +62,15 @@ impl SqliteStore {
     ///
     /// [`Error::Config`] when `database` is not an absolute path, with or without `sqlite:` before it.
     pub fn new(config: &Config) -> Result<Self> {
-        let path = database::path(config)?;
-        let mut locks = path.clone().into_os_string();
-        locks.push(".locks");
-        let shared = Shared {
-            database: Database::new(path, config),
-            table: config.table().to_owned(),
-            locks: SessionLocks::new(Path::new(&locks)),
-            expiry: Expiry::new(config),
-            config: config.clone(),
-        };
         Ok(SqliteStore {
-            shared: Arc::new(shared),
+            database: Arc::new(Database::new(config)?),
         })
     }
 
     /// The database's file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.shared.database.path
+        &self.database.path
     }
 }
 
@@ -105,17 +81,17 @@ impl Store for SqliteStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        let shared = &self.shared;
-        check_size(record, shared.config.max_record_bytes())?;
-        let Some(lock) = shared.locks.try_take(session.as_str())? else {
+        let database = &self.database;
+        check_size(record, database.config.max_record_bytes())?;
+        let Some(lock) = database.locks.try_take(session.as_str())? else {
             // The holder of its lock has the session.
             return Ok(None);
         };
-        let end = shared.expiry.end(record, now);
-        if !shared.insert(session, record, end, now)? {
+        let end = database.expiry.end(record, now);
+        if !database.insert(session, record, end, now)? {
             return Ok(None);
         }
-        let lease = SqliteLease::new(shared, session, record, end, lock);
+        let lease = SqliteLease::new(database, session, record, end, lock);
         Ok(Some(Box::new(lease)))
     }
 
@@ -125,44 +101,37 @@ impl Store for SqliteStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let shared = &self.shared;
+        let database = &self.database;
         // No lock file is created for an id that leads to no session.
-        if !shared.contains(session)? {
+        if !database.contains(session)? {
             return Ok(None);
         }
-        let lock = shared.locks.take(session.as_str(), wait)?;
-        let Some(loaded) = shared.load(session)? else {
+        let lock = database.locks.take(session.as_str(), wait)?;
+        let Some(loaded) = database.load(session)? else {
             return Ok(None);
         };
-        if has_passed(loaded.end, now) {
-            if !shared.config.keeps_expired() {
-                shared.delete(session)?;
-            }
+        if has_passed(loaded.end, now) && !database.config.keeps_expired() {
+            database.delete(session)?;
             return Ok(None);
         }
-        let place = shared.database.shown();
-        let Some((stored, end)) = loaded.live(session, &place, now)? else {
+        let Some((stored, end)) = loaded.live(session, &database.place(), now)? else {
             return Ok(None);
         };
-        let lease = SqliteLease::new(shared, session, &stored.record, end, lock);
+        let lease = SqliteLease::new(database, session, &stored.record, end, lock);
         Ok(Some((stored, Box::new(lease))))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let shared = &self.shared;
-        let (found, expiry) = (shared.find(session, now)?, &shared.expiry);
-        Ok(renewing(found, expiry, now, |end, new_end| {
-            shared.renew(session, end, new_end, now)
-        }))
+        self.database.read(session, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let found = self.shared.find(session, now)?;
+        let found = self.database.find(session, now)?;
         Ok(found.map(|(stored, _)| stored))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-        sweep::run(&self.shared, sweep, now)
+        sweep::run(&self.database, sweep, now)
     }
 
     fn keeps_expired(&self) -> bool {
@@ -170,24 +139,15 @@ impl Store for SqliteStore {
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
-        sweep::last(&self.shared, now)
+        self.database.last_sweep(now)
     }
 
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
-        let shared = &self.shared;
-        let place = shared.database.shown();
-        for_each(visit, &place, |last| shared.page(last, now))
+        self.database.for_each(visit, now)
     }
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
-        let shared = &self.shared;
-        let sql = format!(
-            "SELECT session FROM \"{}\" WHERE user = ?1 AND expires >= ?2",
-            shared.table
-        );
-        let (action, values) = ("list the sessions in", params![user, unix_seconds(now)]);
-        let names: Vec<String> = shared.query(action, &sql, values, |row| row.get(0))?;
-        Ok(digests(names).collect())
+        self.database.sessions_of(user, now)
     }
 
     fn locks_users(&self) -> bool {
@@ -195,14 +155,20 @@ impl Store for SqliteStore {
     }
 
     fn lock_user(&self, _user: &str, wait: Duration) -> Result<Box<dyn Send>> {
-        Ok(Box::new(self.shared.locks.take(USERS_LOCK, wait)?))
+        Ok(Box::new(self.database.locks.take(USERS_LOCK, wait)?))
     }
 
     fn install(&self) -> Vec<Error> {
-        install::install(&self.shared)
+        let made = install::make(&self.database).map(|opened| self.database.keep(opened));
+        made.err().into_iter().collect()
     }
 
     fn uninstall(&self) -> Uninstalled {
-        install::uninstall(&self.shared)
+        let mut done = Uninstalled::default();
+        let removed = install::remove_table(&self.database, &mut done);
+        let locks = self.database.locks.uninstall(&mut done);
+        done.errors.extend(removed.err());
+        done.errors.extend(locks.err());
+        done
     }
 }

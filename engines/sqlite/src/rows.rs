@@ -1,78 +1,87 @@
 //! The rows of the table: found, understood, inserted and deleted.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::unix_seconds;
-use cgi_session::{Record, Result, SessionDigest, Stored};
+use cgi_session::store::{Expiry, SessionLock};
+use cgi_session::{Record, Result, SessionDigest};
 use cgi_session_kit::reading;
-use cgi_session_kit::reading::Loaded;
-use cgi_session_kit::rows::PAGE;
+use cgi_session_kit::rows::{Deleter, make_room, needs_room};
+use cgi_session_kit::table::{Row, Table};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 
-use super::{Shared, cap, database, install};
+use super::database::{self, Database};
+use super::install;
 
-/// What was loaded from the columns record, expires and used, the first of which is number `first`.
-fn loaded(row: &Row<'_>, first: usize) -> rusqlite::Result<Loaded> {
-    let columns = (
-        row.get_ref(first)?,
-        row.get_ref(first + 1)?,
-        row.get_ref(first + 2)?,
-    );
-    let (
-        ValueRef::Text(data) | ValueRef::Blob(data),
-        ValueRef::Integer(end),
-        ValueRef::Integer(used),
-    ) = columns
-    else {
-        // No record, as its reader will say. It is left alone.
-        return Ok(Loaded {
-            data: Vec::new(),
-            end: u64::MAX,
-            used: 0,
-        });
+/// What a question is answered.
+pub(super) fn answer(connection: &Connection, question: &str) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare(question)?;
+    let columns = statement.column_count();
+    let understand = |row: &rusqlite::Row<'_>| {
+        let column = |at| {
+            Ok(match row.get_ref(at)? {
+                ValueRef::Integer(number) => Some(number.to_string().into_bytes()),
+                ValueRef::Text(text) | ValueRef::Blob(text) => Some(text.to_vec()),
+                ValueRef::Null | ValueRef::Real(_) => None,
+            })
+        };
+        let columns = (0..columns).map(column);
+        columns.collect::<rusqlite::Result<_>>().map(Row)
     };
-    // A negative time is one of long ago.
-    let seconds = |seconds| u64::try_from(seconds).unwrap_or_default();
-    Ok(Loaded {
-        data: data.to_vec(),
-        end: seconds(end),
-        used: seconds(used),
-    })
+    statement.query_map([], understand)?.collect()
 }
 
-impl Shared {
+impl Table for Database {
+    fn name(&self) -> &str {
+        self.config.table()
+    }
+
+    fn place(&self) -> impl Display {
+        self.path.display()
+    }
+
+    fn expiry(&self) -> &Expiry {
+        &self.expiry
+    }
+
+    fn around_digits(&self) -> [&'static str; 2] {
+        ["CAST(X'", "' AS TEXT)"]
+    }
+
+    fn ask(&self, action: &str, question: &str, _patience: Duration) -> Result<Vec<Row>> {
+        let found = self.with_table(action, |connection| answer(connection, question))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn try_change(&self, action: &str, statement: &str) -> Result<()> {
+        let changed = self.with_table(action, |connection| {
+            connection.busy_timeout(Duration::ZERO)?;
+            let changed = connection.execute(statement, []);
+            connection.busy_timeout(self.busy_timeout())?;
+            changed
+        });
+        changed.map(drop)
+    }
+}
+
+impl Database {
     /// Runs a query, if there is a database with our table; nothing is made.
-    pub(super) fn with_table<T>(
+    fn with_table<T>(
         &self,
         action: &str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
-        let Some(opened) = self.database.open_existing()? else {
+        let Some(opened) = self.open_existing()? else {
             return Ok(None);
         };
         let found = query(&opened.connection);
-        self.database.keep(opened);
+        self.keep(opened);
         match found {
             Ok(found) => Ok(Some(found)),
             Err(error) if database::is_missing_table(&error) => Ok(None),
-            Err(error) => Err(self.database.explain(action, error)),
+            Err(error) => Err(self.explain(action, error)),
         }
-    }
-
-    /// What a query finds.
-    pub(super) fn query<T>(
-        &self,
-        action: &str,
-        sql: &str,
-        values: impl Params,
-        understand: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>> {
-        let found = self.with_table(action, |connection| {
-            let mut statement = connection.prepare(sql)?;
-            statement.query_map(values, understand)?.collect()
-        })?;
-        Ok(found.unwrap_or_default())
     }
 
     /// Changes rows, and returns how many.
@@ -82,42 +91,10 @@ impl Shared {
     }
 
     pub(super) fn contains(&self, session: &SessionDigest) -> Result<bool> {
-        let sql = format!("SELECT 1 FROM \"{}\" WHERE session = ?1", self.table);
-        let (action, values) = ("read a session in", [session.as_str()]);
-        Ok(!self.query(action, &sql, values, |_| Ok(()))?.is_empty())
-    }
-
-    pub(super) fn load(&self, session: &SessionDigest) -> Result<Option<Loaded>> {
-        let table = &self.table;
-        let sql = format!("SELECT record, expires, used FROM \"{table}\" WHERE session = ?1");
-        let (action, values) = ("read a session in", [session.as_str()]);
-        Ok(self
-            .query(action, &sql, values, |row| loaded(row, 0))?
-            .pop())
-    }
-
-    /// A live session and its end.
-    pub(super) fn find(
-        &self,
-        session: &SessionDigest,
-        now: SystemTime,
-    ) -> Result<Option<(Stored, u64)>> {
-        let place = self.database.shown();
-        let loaded = self.load(session)?;
-        loaded.map_or(Ok(None), |loaded| loaded.live(session, &place, now))
-    }
-
-    /// The next live rows in the order of their names.
-    pub(super) fn page(&self, after: &str, now: SystemTime) -> Result<Vec<(String, Loaded)>> {
-        let sql = format!(
-            "SELECT session, record, expires, used FROM \"{}\" \
-             WHERE session > ?1 AND expires >= ?2 ORDER BY session LIMIT {PAGE}",
-            self.table
-        );
-        let values = params![after, unix_seconds(now)];
-        self.query("list the sessions in", &sql, values, |row| {
-            Ok((row.get(0)?, loaded(row, 1)?))
-        })
+        let table = self.table();
+        let question = format!("SELECT 1 FROM {table} WHERE session = '{session}'");
+        let rows = self.ask("read a session in", &question, Duration::ZERO)?;
+        Ok(!rows.is_empty())
     }
 
     /// Stores the first record of a session whose lock we have; `false` when there is one already.
@@ -128,57 +105,100 @@ impl Shared {
         end: u64,
         now: SystemTime,
     ) -> Result<bool> {
-        let failed = |error| self.database.explain("store a session in", error);
-        let text = reading::text(record, &self.database.shown())?;
+        let failed = |error| self.explain("store a session in", error);
+        let text = reading::text(record, &self.place())?;
         let sql = format!(
-            "INSERT INTO \"{}\" (session, record, expires, used, user) VALUES (?1, ?2, ?3, ?4, ?5) \
+            "INSERT INTO {} (session, record, expires, used, user) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT DO NOTHING",
-            self.table
+            self.table()
         );
         let mut opened = install::prepared(self)?;
         let transaction = database::begin(&mut opened).map_err(failed)?;
-        // Kept until the deletions are committed.
-        let locks = cap::admit(self, &transaction, record, now)?;
-        let values = params![
-            session.as_str(),
-            text,
-            end,
-            reading::used(record, now),
-            record.user()
-        ];
-        let rows = transaction.execute(&sql, values).map_err(failed)?;
+        let mut rows = Rows::new(self, &transaction);
+        if needs_room(&self.config, record) {
+            make_room(&mut rows, &self.config, now)?;
+        }
+        let locks = rows.locks;
+        let used = reading::used(record, now);
+        let values = params![session.as_str(), text, end, used, record.user()];
+        let inserted = transaction.execute(&sql, values).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         drop(locks);
-        self.database.keep(opened);
-        Ok(rows == 1)
+        self.keep(opened);
+        Ok(inserted == 1)
     }
 
     pub(super) fn delete(&self, session: &SessionDigest) -> Result<()> {
-        let sql = format!("DELETE FROM \"{}\" WHERE session = ?1", self.table);
-        let deleted = self.execute("delete a session in", &sql, [session.as_str()]);
+        let deleted = self.execute("delete a session in", &self.deletion(session), []);
         deleted.map(drop)
     }
+}
 
-    /// Notes that a session was read, unless another request has noted or written something meanwhile, or
-    /// is about to: a reader never waits.
-    pub(super) fn renew(
-        &self,
-        session: &SessionDigest,
-        end: u64,
-        new_end: u64,
-        now: SystemTime,
-    ) -> Result<()> {
-        let sql = format!(
-            "UPDATE \"{}\" SET expires = ?3, used = ?4 WHERE session = ?1 AND expires = ?2",
-            self.table
-        );
-        let values = params![session.as_str(), end, new_end, unix_seconds(now)];
-        let renewed = self.with_table("renew the time of a session in", |connection| {
-            connection.busy_timeout(Duration::ZERO)?;
-            let renewed = connection.execute(&sql, values);
-            connection.busy_timeout(self.database.busy_timeout)?;
-            renewed
-        });
-        renewed.map(drop)
+/// The table, on one connection.
+pub(super) struct Rows<'a> {
+    database: &'a Database,
+    connection: &'a Connection,
+    /// Those of deleted sessions, kept until the deletions are committed.
+    locks: Vec<SessionLock>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(database: &'a Database, connection: &'a Connection) -> Self {
+        Rows {
+            database,
+            connection,
+            locks: Vec::new(),
+        }
+    }
+}
+
+impl Deleter for Rows<'_> {
+    fn table(&self) -> &impl Table {
+        self.database
+    }
+
+    fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>> {
+        let answered = answer(self.connection, question);
+        answered.map_err(|error| self.database.explain(action, error))
+    }
+
+    /// Meanwhile no other connection can write.
+    fn delete_free(
+        &mut self,
+        action: &str,
+        sessions: &[SessionDigest],
+        condition: Option<&str>,
+    ) -> Result<Vec<SessionDigest>> {
+        let (database, connection) = (self.database, self.connection);
+        let failed = |error| database.explain(action, error);
+        let mut deleted = Vec::new();
+        let Some(condition) = condition else {
+            for session in sessions {
+                if !database.locks.is_taken(session.as_str())? {
+                    deleted.push(*session);
+                }
+            }
+            return Ok(deleted);
+        };
+        // A creation has begun one.
+        let begin = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+        let own = connection.is_autocommit().then(begin).transpose();
+        let own = own.map_err(failed)?;
+        for session in sessions {
+            let Some(lock) = database.locks.try_take(session.as_str())? else {
+                continue;
+            };
+            self.locks.push(lock);
+            // It may have been used since it was found.
+            let deletion = format!("{} AND {condition}", database.deletion(session));
+            if connection.execute(&deletion, []).map_err(failed)? == 1 {
+                deleted.push(*session);
+            }
+        }
+        if let Some(own) = own {
+            own.commit().map_err(failed)?;
+            self.locks.clear();
+        }
+        Ok(deleted)
     }
 }

@@ -7,14 +7,8 @@ use mysql_async::{DriverError, Error, ServerError};
 
 use crate::engine::{Failure, Kind};
 
-const ADVICE: &str =
-    "is the server running, and does this program reach it? try: mariadb-admin ping";
 const ACCESS: &str = "check the user and the password in database, databasePasswordFile or databasePassword, and \
      databaseCertFile if the user must have a certificate (REQUIRE X509)";
-
-pub(super) fn unreachable(cause: Box<dyn StdError + Send + Sync>) -> Failure {
-    Failure::new(Kind::Unavailable, cause).with_hint(ADVICE)
-}
 
 /// Why one was not let in.
 pub(super) fn of_login(error: &Error) -> Failure {
@@ -29,7 +23,7 @@ pub(super) fn of_login(error: &Error) -> Failure {
             if let Some(hint) = hint_of_tls(&text) {
                 return Failure::new(Kind::Refused, text).with_hint(hint);
             }
-            unreachable(text.into())
+            Failure::new(Kind::Unavailable, text)
         }
     }
 }
@@ -39,10 +33,6 @@ pub(super) fn of_statement(error: &Error) -> Failure {
         Error::Server(reason) => of_server(reason),
         error => Failure::new(Kind::Broken, told(error)),
     }
-}
-
-pub(super) fn late() -> Failure {
-    Failure::new(Kind::Late, "no answer in time").with_hint(ADVICE)
 }
 
 /// The cause alone, without the names that the library has for its errors.

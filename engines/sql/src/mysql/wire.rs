@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use cgi_session_kit::table::Row;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error, Opts, Value};
 
 use super::failure;
 use crate::driver::Driver;
-use crate::engine::{Answer, Answers, Connection, Failure, Kind, Row, Script};
+use crate::engine::{Answer, Answers, Connection, Failure, Kind};
 
 /// The servers of a cluster know all of them, others fewer, and answer up to the first one that they do not know.
 const QUESTIONS: &str = "SELECT @@max_allowed_packet; SELECT @@wsrep_on; SELECT @@pxc_strict_mode";
 /// To say good-bye takes no longer.
 const GOOD_BYE: Duration = Duration::from_millis(100);
-/// A kept connection that does not answer in this time is given up.
-const LIVELY: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub(super) struct Wire {
@@ -28,31 +27,29 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn connect(options: &Opts, patience: Duration) -> Result<Self, Failure> {
-        let driver = Driver::new().map_err(|error| failure::unreachable(error.into()))?;
-        let connected = driver.connect(patience, || Conn::new(options.clone()));
-        let connection = connected
-            .ok_or_else(failure::late)?
-            .map_err(|error| failure::of_login(&error))?;
+        let connect = || Conn::new(options.clone());
+        let (driver, connection) = Driver::connect(patience, connect, failure::of_login)?;
         let mut wire = Wire {
             driver,
             connection: Some(connection),
             longest_script: usize::MAX,
             is_node: false,
         };
-        let mut answers = wire.run(&Script::of(QUESTIONS), patience);
-        let failed = answers.failure.take();
-        let Some(longest) = answers.row(0) else {
-            return Err(failed.unwrap_or_else(failure::late));
-        };
-        // A server that does not know what is asked refuses it, and has none of it.
-        if let Some(failure) =
-            failed.filter(|failure| matches!(failure.kind, Kind::Late | Kind::Broken | Kind::Ended))
-        {
-            return Err(failure);
+        let mut answers = wire.run(&[QUESTIONS.to_owned()], patience);
+        match answers.failure.take() {
+            // A server that does not know what is asked refuses it, and has none of it.
+            Some(failure)
+                if !answers.has(0)
+                    || matches!(failure.kind, Kind::Late | Kind::Broken | Kind::Ended) =>
+            {
+                return Err(failure);
+            }
+            _ => {}
         }
         // The command's own byte is part of the packet.
-        wire.longest_script = longest.size(0).saturating_sub(16);
-        wire.is_node = answers.row(1).is_some_and(|row| row.number(0) == 1);
+        let longest = answers.number(0).saturating_sub(16);
+        wire.longest_script = usize::try_from(longest).unwrap_or(usize::MAX);
+        wire.is_node = answers.number(1) == 1;
         let mode = answers.row(2).and_then(|row| row.text(0));
         if let Some(mode @ ("ENFORCING" | "MASTER")) = mode {
             let cause = format!("pxc_strict_mode = {mode} forbids the locks of sessions");
@@ -61,47 +58,34 @@ impl Wire {
         }
         if wire.is_node {
             // A request that comes from another node finds here what was committed there.
-            let wait = Script::of("SET SESSION wsrep_sync_wait = 1");
-            if let Some(failure) = wire.run(&wait, patience).failure {
-                return Err(failure);
-            }
+            let wait = "SET SESSION wsrep_sync_wait = 1".to_owned();
+            wire.run(&[wait], patience).whole()?;
         }
         Ok(wire)
     }
 }
 
 impl Connection for Wire {
-    fn run(&mut self, script: &Script, patience: Duration) -> Answers {
+    fn run(&mut self, script: &[String], patience: Duration) -> Answers {
         let mut answers = Answers::default();
         let Some(connection) = &mut self.connection else {
             return answers;
         };
         let is_node = self.is_node;
-        let asked = self.driver.run(patience, async {
+        let work = async {
             if !is_node {
-                return ask(connection, &script.text(), &mut answers).await;
+                return ask(connection, &script.join("; "), &mut answers).await;
             }
             // A node can acknowledge a COMMIT that another node's has overruled, if it was sent together
             // with its UPDATE (seen with MariaDB 10.11); sent alone, it fails as it should.
-            for statement in &script.statements {
+            for statement in script {
                 ask(connection, statement, &mut answers).await?;
             }
             Ok(())
-        });
-        answers.failure = match asked {
-            Some(Ok(())) => None,
-            Some(Err(error)) => Some(failure::of_statement(&error)),
-            None => Some(failure::late()),
         };
+        let asked = self.driver.run(patience, work, failure::of_statement);
+        answers.failure = asked.err();
         answers
-    }
-
-    fn is_alive(&mut self) -> bool {
-        let Some(connection) = &mut self.connection else {
-            return false;
-        };
-        let answered = self.driver.run(LIVELY, connection.ping());
-        answered.is_some_and(|pong| pong.is_ok())
     }
 
     fn longest_script(&self) -> usize {
@@ -113,7 +97,9 @@ impl Drop for Wire {
     /// The server notes what ends without a word.
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.driver.run(GOOD_BYE, connection.disconnect());
+            let said = connection.disconnect();
+            // It ends also if the server does not hear it.
+            let _ = self.driver.run(GOOD_BYE, said, failure::of_statement);
         }
     }
 }

@@ -1,22 +1,10 @@
 //! What the server's errors mean, and what to do about them.
 
-use std::error::Error as StdError;
-
 use cgi_session_kit::access::{self, hint_of_tls};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::engine::{Failure, Kind};
-
-const ADVICE: &str = "is the server running, and does this program reach it? try: pg_isready";
-
-pub(super) fn unreachable(cause: Box<dyn StdError + Send + Sync>) -> Failure {
-    Failure::new(Kind::Unavailable, cause).with_hint(ADVICE)
-}
-
-pub(super) fn late() -> Failure {
-    Failure::new(Kind::Late, "no answer in time").with_hint(ADVICE)
-}
 
 const READ_ONLY: &str =
     "this server is a standby, or set to read only; database must name the primary";
@@ -43,7 +31,7 @@ pub(super) fn of_login(error: &Error) -> Failure {
     if text.contains("password") {
         return Failure::new(Kind::Refused, text).with_hint(access::HINT);
     }
-    unreachable(text.into())
+    Failure::new(Kind::Unavailable, text)
 }
 
 /// Why a statement failed, or the connection with it.

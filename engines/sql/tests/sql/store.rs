@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{Error, Record, SessionDigest, SessionId, Store, Sweep};
+use cgi_session::{Config, Error, Record, SessionDigest, SessionId, Store, Sweep};
+use cgi_session_sql::SqlStore;
 
 use crate::server::{open, open_with, shared_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
@@ -219,6 +220,9 @@ fn who_is_not_let_in_is_told_so_without_his_password() {
         let elsewhere = url.replace("/shop", "/elsewhere");
         let store = open(server.kind(), &[("database", &elsewhere)]).unwrap();
         all_fail(&*store, 500, &["elsewhere"]);
+        let encoded = url.replace(":four-words-of-salt@", ":four%2Dwords-of-salt@");
+        let store = open(server.kind(), &[("database", &encoded), ("table", "given")]).unwrap();
+        assert!(store.install().is_empty());
         let bare = url.replace(":four-words-of-salt@", "@");
         let given = [
             ("database", &*bare),
@@ -259,6 +263,23 @@ fn a_table_name_that_leaves_no_room_for_more_is_refused() {
             .unwrap_err();
         assert!(matches!(error, Error::Config(_)));
         says(&error, &["table = ttt", "at most 55"]);
+    }
+}
+
+#[test]
+fn a_store_shows_the_hosts_or_the_socket_of_its_url_without_the_password() {
+    for (url, shown) in [
+        ("//ada:pw@db.example/app", "//ada@db.example:5432/app"),
+        ("//a%40b@h/x%20y", "//a@b@h:5432/x y"),
+        ("//ada@/app?host=/run/pg&port=5433", "//ada@/run/pg/app"),
+        ("//ada@%2Frun%2Fpg/app", "//ada@/run/pg/app"),
+        ("//a,b:5433,[::1]/app", "//a:5432,b:5433,[::1]:5432/app"),
+    ] {
+        let url = format!("postgresql:{url}");
+        let config = Config::new().set("database", &url).unwrap();
+        let store = format!("{:?}", SqlStore::postgres(&config).unwrap());
+        let shown = format!("database: \"postgres:{shown}\"");
+        assert!(store.contains(&shown), "{store}");
     }
 }
 

@@ -1,0 +1,251 @@
+//! [`Table`]: the table of the sessions in a database, whatever that is, and what it is asked in SQL that all of them
+//! understand.
+
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
+
+use cgi_session::store::{Expiry, age_of_sweep, unix_seconds};
+use cgi_session::{Result, SessionDigest, Stored, Visitor};
+
+use crate::push_hex;
+use crate::reading::{Loaded, NEVER, renewing, time};
+use crate::rows::digests;
+
+/// The row of the table of states that holds the time of the last clean-up.
+pub const LAST_SWEEP: &str = "lastSweep";
+/// What looks after all sessions may take longer than a request.
+pub const ADMINISTRATOR: Duration = Duration::from_secs(120);
+/// So many sessions are listed at a time.
+const PAGE: u64 = 256;
+
+/// A row that a database answers, column by column, as text.
+#[derive(Debug)]
+pub struct Row(pub Vec<Option<Vec<u8>>>);
+
+impl Row {
+    /// A text that is UTF-8.
+    #[must_use]
+    pub fn text(&self, column: usize) -> Option<&str> {
+        std::str::from_utf8(self.0.get(column)?.as_deref()?).ok()
+    }
+
+    /// A number; a negative one, or none, is 0.
+    #[must_use]
+    pub fn number(&self, column: usize) -> u64 {
+        self.seconds(column).unwrap_or_default()
+    }
+
+    /// A time; a negative one is of long ago.
+    fn seconds(&self, column: usize) -> Option<u64> {
+        let number: i64 = self.text(column)?.parse().ok()?;
+        Some(u64::try_from(number).unwrap_or_default())
+    }
+
+    /// What the columns record, expires and used hold, which are the first three.
+    pub fn take_loaded(&mut self) -> Loaded {
+        match (self.seconds(1), self.seconds(2)) {
+            (Some(end), Some(used)) => Loaded {
+                data: self
+                    .0
+                    .first_mut()
+                    .and_then(Option::take)
+                    .unwrap_or_default(),
+                end,
+                used,
+            },
+            // No record, as its reader will say. It is left alone.
+            _ => Loaded {
+                data: Vec::new(),
+                end: u64::MAX,
+                used: NEVER,
+            },
+        }
+    }
+}
+
+/// The table of the sessions, and the table of states beside it. Names stand in double quotes in every database.
+pub trait Table {
+    /// The name of the table.
+    fn name(&self) -> &str;
+
+    /// Where the database is.
+    fn place(&self) -> impl Display;
+
+    /// When sessions end.
+    fn expiry(&self) -> &Expiry;
+
+    /// What stands before and behind hexadecimal digits, so that they are a text.
+    fn around_digits(&self) -> [&'static str; 2];
+
+    /// Asks a question that may be asked twice. A server may take `patience` longer than for a request.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    fn ask(&self, action: &str, question: &str, patience: Duration) -> Result<Vec<Row>>;
+
+    /// Changes a row unless another program is about to: it is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be changed.
+    fn try_change(&self, action: &str, statement: &str) -> Result<()>;
+
+    /// The table in a statement.
+    fn table(&self) -> String {
+        format!("\"{}\"", self.name())
+    }
+
+    /// The table of states in a statement.
+    fn state(&self) -> String {
+        format!("\"{}_state\"", self.name())
+    }
+
+    /// A text as a literal that it cannot break out of.
+    fn literal(&self, text: &str) -> String {
+        let [before, behind] = self.around_digits();
+        let mut literal = String::with_capacity(2 * text.len() + before.len() + behind.len());
+        literal.push_str(before);
+        push_hex(&mut literal, text.as_bytes());
+        literal.push_str(behind);
+        literal
+    }
+
+    /// The statement that deletes a session.
+    fn deletion(&self, session: &SessionDigest) -> String {
+        format!("DELETE FROM {} WHERE session = '{session}'", self.table())
+    }
+
+    /// What is stored for a session.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::ask`].
+    fn load(&self, session: &SessionDigest) -> Result<Option<Loaded>> {
+        let (table, action) = (self.table(), "read a session in");
+        let question =
+            format!("SELECT record, expires, used FROM {table} WHERE session = '{session}'");
+        let rows = self.ask(action, &question, Duration::ZERO)?;
+        Ok(rows.into_iter().next().map(|mut row| row.take_loaded()))
+    }
+
+    /// A live session and its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loaded::live`].
+    fn find(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<(Stored, u64)>> {
+        let loaded = self.load(session)?;
+        loaded.map_or(Ok(None), |loaded| loaded.live(session, &self.place(), now))
+    }
+
+    /// A live session, of which is noted that it was read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::find`].
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
+        let (found, expiry) = (self.find(session, now)?, self.expiry());
+        Ok(renewing(found, expiry, now, |end, new_end| {
+            self.renew(session, end, new_end, now)
+        }))
+    }
+
+    /// Notes that a session was read, unless another request has noted or written something meanwhile, or is about to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::try_change`].
+    fn renew(
+        &self,
+        session: &SessionDigest,
+        end: u64,
+        new_end: u64,
+        now: SystemTime,
+    ) -> Result<()> {
+        let update = format!(
+            "UPDATE {} SET expires = {new_end}, used = {} WHERE session = '{session}' AND expires = {end}",
+            self.table(),
+            unix_seconds(now)
+        );
+        self.try_change("renew the time of a session in", &update)
+    }
+
+    /// Shows the live sessions in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::ask`].
+    fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
+        let mut last = String::new();
+        loop {
+            let question = format!(
+                "SELECT record, expires, used, session FROM {} WHERE session > {} AND expires >= {} \
+                 ORDER BY session LIMIT {PAGE}",
+                self.table(),
+                key_literal(self, &last),
+                unix_seconds(now)
+            );
+            let rows = self.ask("list the sessions in", &question, ADMINISTRATOR)?;
+            let next = rows.last().and_then(|row| row.text(3)).map(str::to_owned);
+            for mut row in rows {
+                let name = row.text(3).unwrap_or_default();
+                // A row of another program has no digest of ours.
+                let Some(session) = SessionDigest::parse(name.as_bytes()) else {
+                    continue;
+                };
+                let shown = row.take_loaded().listed(&session, &self.place());
+                if shown.is_some_and(|stored| visit(&session, stored).is_break()) {
+                    return Ok(());
+                }
+            }
+            match next {
+                Some(next) if next != last => last = next,
+                // At the end, or at names that are no text, which come behind all that are.
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The live sessions of a user.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::ask`].
+    fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
+        let question = format!(
+            "SELECT session FROM {} WHERE \"user\" = {} AND expires >= {}",
+            self.table(),
+            self.literal(user),
+            unix_seconds(now)
+        );
+        let rows = self.ask("list the sessions in", &question, Duration::ZERO)?;
+        Ok(sessions(&rows))
+    }
+
+    /// Asks when the last clean-up ended.
+    fn selection_of_last_sweep(&self) -> String {
+        let state = self.state();
+        format!("SELECT value FROM {state} WHERE name = '{LAST_SWEEP}'")
+    }
+
+    /// How long ago the last clean-up ended.
+    fn last_sweep(&self, now: SystemTime) -> Option<Duration> {
+        let rows = self.ask("read", &self.selection_of_last_sweep(), Duration::ZERO);
+        let ended = rows.ok()?.first()?.number(0);
+        (ended > 0).then(|| age_of_sweep(time(ended), now))?
+    }
+}
+
+/// A value of the primary key as a literal: a digest, or what another program has put there.
+pub(crate) fn key_literal(table: &(impl Table + ?Sized), name: &str) -> String {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return format!("'{name}'");
+    }
+    format!("CAST({} AS char(64))", table.literal(name))
+}
+
+/// The sessions in the first column. What another program has put there is none.
+pub(crate) fn sessions(rows: &[Row]) -> Vec<SessionDigest> {
+    digests(rows.iter().filter_map(|row| row.text(0))).collect()
+}
