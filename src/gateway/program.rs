@@ -39,7 +39,8 @@ const LONGEST: Duration = Duration::from_secs(crate::config::MAX_TIME);
 /// asks for a session, under FastCGI once, when the program starts. The session is committed
 /// before the first byte of the response goes out; when that fails, the handler fails, or it
 /// panics, nothing is saved, the client gets a complete error page, and the reason goes to stderr
-/// on one line, under FastCGI to the web server's log, too (`errorLog`). A response with a 5xx status saves nothing either.
+/// on one line, under FastCGI to the web server's log, too (`errorLog`). A response with a status from 500 on
+/// saves nothing either.
 ///
 /// It sets the process's panic hook, which writes that line, and a logger that writes the library's warnings to
 /// stderr unless the program has set its own. A program that wants its own hook sets it in the handler.

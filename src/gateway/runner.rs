@@ -92,7 +92,9 @@ pub(crate) fn answer(
             report(&line);
             Err(Failed::Page(broken, line))
         }
-        Ok(Ok(response)) if response.status().is_server_error() => Err(Failed::Answer(response)),
+        Ok(Ok(response)) if response.status() >= StatusCode::INTERNAL_SERVER_ERROR => {
+            Err(Failed::Answer(response))
+        }
         Ok(Ok(response)) => match visit.finish(response.status()) {
             Ok(outcome) => Ok((response, outcome)),
             Err(error) => Err(Failed::Error(error.into())),

@@ -168,12 +168,21 @@ fn failures_save_nothing_and_are_the_pages_that_a_server_sends() {
         match request.query("how").as_deref() {
             Some("panic") => panic!("on purpose"),
             Some("error") => Err("on purpose".into()),
-            _ => Ok(Response::text("down").with_status(StatusCode::BAD_GATEWAY)),
+            status => {
+                let status = status.map_or(Ok(502), str::parse)?;
+                Ok(Response::text("down").with_status(StatusCode::from_u16(status)?))
+            }
         }
     }
     let client = Client::default();
     assert_eq!(client.get("/").send(counter).body_text(), "1");
-    for (path, status) in [("/?how=panic", 500), ("/?how=error", 500), ("/", 502)] {
+    for (path, status) in [
+        ("/?how=panic", 500),
+        ("/?how=error", 500),
+        ("/", 502),
+        ("/?how=600", 600),
+        ("/?how=999", 999),
+    ] {
         let page = client.get(path).send(fails);
         assert_eq!(page.status().as_u16(), status);
         assert!(page.headers().contains_key(header::CACHE_CONTROL));
