@@ -143,8 +143,10 @@ fn a_part_belongs_to_the_file_that_the_client_has() {
         let fields = [("Range", "bytes=2-4"), ("If-Range", known)];
         files.get("/digits.txt", &fields).status().as_u16()
     };
-    assert_eq!((status(etag), status(date)), (206, 206));
+    assert_eq!(status(etag), 206);
     for other in [
+        // Within its second there may have been another file.
+        date,
         &format!("W/{etag}"),
         "\"other\"",
         "Thu, 01 Jan 1970 00:00:00 GMT",
