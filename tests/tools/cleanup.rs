@@ -74,6 +74,21 @@ fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() 
     }
 }
 
+#[test]
+fn what_has_expired_before_the_timeout_is_ended_on_purpose_too() {
+    let site = Site::new();
+    let hasty = site.manager().config().clone().set("timeout", "1m");
+    let expired = site.session_by(&SessionManager::new(hasty.unwrap()).unwrap());
+    set_age(&expired.path, HOUR / 2);
+    assert!(site.read(&expired).is_none());
+    for (more, exists) in [(&["--dry-run"][..], true), (&[], false)] {
+        let arguments = [&["--json", "--idle", "10m"], more].concat();
+        let report = site.cleanup(&arguments).exits_with(0).json();
+        assert_eq!(report["deleted"], 1, "{report}");
+        assert_eq!(expired.path.exists(), exists);
+    }
+}
+
 /// The name that a growing session's next file has before it takes the session's place.
 const OLD: &str = ".tmp-1-0123456789abcdef";
 

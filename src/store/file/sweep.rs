@@ -360,10 +360,12 @@ impl Run<'_> {
         }
     }
 
-    /// Whether a session's time is up, or so far ahead that the clock must have been wrong.
+    /// Whether a session's time is up, or so far ahead that the clock must have been wrong. One that was unused for as
+    /// long as is asked may have a shorter time of its own.
     fn is_due(&self, stat: &Stat) -> bool {
         let modified = directory::modified(stat);
-        let end = modified.checked_add(self.shared.config.timeout);
+        let timeout = self.shared.config.timeout;
+        let end = modified.checked_add(self.sweep.idle.map_or(timeout, |idle| idle.min(timeout)));
         let longest = self.shared.config.lifetime.unwrap_or(FAR_FUTURE);
         !is_counted(modified)
             || end.is_some_and(|end| self.is_past(end))
