@@ -1,7 +1,7 @@
 //! How a tool reports what happened: one line on stderr for each error, and its exit status.
 
 use std::env;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
@@ -122,6 +122,16 @@ pub fn output(text: &str) {
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush()),
     );
+}
+
+/// Writes what clients may have stored: as it is, but a terminal gets no control characters of theirs.
+pub(crate) fn output_stored(text: &str) {
+    if io::stdout().is_terminal() {
+        let lines = text.split('\n').map(printable);
+        output(&lines.collect::<Vec<_>>().join("\n"));
+    } else {
+        output(text);
+    }
 }
 
 /// Reports that stdout could not be written, for [`status_after`] too.

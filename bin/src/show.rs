@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         .map_err(|error| format!("cannot read the values of {session}: {error}"))?;
     let about = About::of(&manager, &session, &stored);
     let timeout = stored.record.timeout();
-    report::output(&if arguments.json {
+    report::output_stored(&if arguments.json {
         let mut object = about.json();
         object["timeout"] = timeout.map(|timeout| timeout.as_secs()).into();
         object["values"] = values;

@@ -19,8 +19,8 @@ Examples:
   # As the administrator
   cgi-session get --session 9692e67b8378 --json cart
 
-Text is printed as it is, anything else as JSON; --json prints text as JSON too. Reading waits for
-no lock; of the visitor's session it counts as use. Exit status: 0, 1 when there is no such value
+Text is printed as it is, anything else as JSON; --json prints text as JSON too. On a terminal control
+characters are escaped. Reading waits for no lock; of the visitor's session it counts as use. Exit status: 0, 1 when there is no such value
 (nothing is printed) or it could not be read (stderr says why), 2 wrong usage, 78 when the
 configuration cannot be used.";
 
@@ -125,7 +125,7 @@ pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
         Ok(Value::String(text)) if !arguments.json => text,
         _ => value.get().to_owned(),
     };
-    report::output(&format!("{text}\n"));
+    report::output_stored(&format!("{text}\n"));
     Ok(())
 }
 

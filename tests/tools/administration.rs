@@ -50,6 +50,51 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     site.prints(&["list", "--user", "nobody"], "");
 }
 
+/// A command as one types it.
+fn on_terminal(site: &Site, line: &str) -> Command {
+    let tool = site.about(line.split(' ').next().unwrap());
+    let program = format!("{} {line}", tool.get_program().display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &program, "/dev/null"]);
+    command.envs(variables_of(&tool)).env("TERM", "xterm");
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn what_a_client_has_stored_does_not_control_a_terminal() {
+    if !is_installed("script") {
+        return;
+    }
+    let site = Site::new();
+    let stored = site.session();
+    let hostile = "a\u{1b}[2J\u{9b}2J\u{202e}b\nc";
+    let set = site.run_for(stored.cookie(), &["set", "name", hostile]);
+    set.exits_with(0);
+    let digest = stored.digest();
+    for (line, shown) in [
+        (
+            format!("get --session {digest} name"),
+            "a\\u{1b}[2J\\u{9b}2J\\u{202e}b\r\nc\r\n",
+        ),
+        (
+            format!("get --session {digest} --json name"),
+            "\\u{9b}2J\\u{202e}b\\nc\"\r\n",
+        ),
+        (format!("show --json {digest}"), "\\u{9b}2J\\u{202e}b\\nc\""),
+    ] {
+        let printed = Finished::of(&mut on_terminal(&site, &line)).stdout;
+        assert!(printed.contains(shown), "{line}: {printed:?}");
+    }
+    // Anything else gets what was stored.
+    site.prints(
+        &["get", "--session", digest, "name"],
+        &format!("{hostile}\n"),
+    );
+    let json = site.run(&["show", "--json", digest]).exits_with(0).json();
+    assert_eq!(json["values"][""]["name"], hostile);
+}
+
 #[test]
 fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_refused() {
     if !is_installed("script") {
@@ -64,13 +109,8 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
     let set = site.run_for(stored.cookie(), &["set", "--app", name, "cart", "x"]);
     set.exits_with(0);
     let on_terminal = |subcommand: &str, no_color: &str| {
-        let tool = site.about(subcommand);
-        let program = format!("{} {subcommand}", tool.get_program().display());
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &program, "/dev/null"]);
-        command.envs(variables_of(&tool));
-        command.env("NO_COLOR", no_color).env("TERM", "xterm");
-        Finished::of(command.stdin(Stdio::null())).stdout
+        let mut command = on_terminal(&site, subcommand);
+        Finished::of(command.env("NO_COLOR", no_color)).stdout
     };
     let listed = on_terminal("list", "");
     assert!(listed.starts_with("\u{1b}[1mDIGEST"), "{listed}");
