@@ -9,17 +9,16 @@ use std::time::{Duration, Instant};
 use cgi_session::{Error, Result};
 use cgi_session_kit::pool::Pool;
 use crc::{CRC_16_XMODEM, Crc};
-use redis::{RedisError, Value, from_redis_value_ref};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value, from_redis_value_ref};
 
-use super::node::{Connections, Link, Node};
-use super::place::{Address, Place};
+use super::node::{Connections, Kept, Link, Node};
+use super::place::{Address, Place, first_answer};
 
 const SLOTS: u16 = 16384;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 /// An earlier question would get the same answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The nodes of a cluster.
 pub(super) struct Cluster {
     place: Arc<Place>,
     map: Mutex<Map>,
@@ -33,9 +32,6 @@ struct Map {
     asked: Option<Instant>,
 }
 
-/// The slots from the first to the last, and the address of their node.
-type Part = (u16, u16, Address);
-
 impl Cluster {
     pub(super) fn new(place: Arc<Place>) -> Self {
         Cluster {
@@ -44,20 +40,8 @@ impl Cluster {
         }
     }
 
-    /// A connection to the node that has this key.
-    pub(super) fn link(&self, key: &str) -> Result<Link> {
-        let pool = self.pool(key)?;
-        match Link::to(&pool) {
-            Err(error @ Error::Unavailable { .. }) => {
-                self.look_again(&pool, key).ok_or(error)?;
-                Link::to(&self.pool(key)?)
-            }
-            linked => linked,
-        }
-    }
-
     /// The node that has this key.
-    pub(super) fn pool(&self, key: &str) -> Result<Connections> {
+    pub(super) fn node(&self, key: &str) -> Result<Connections> {
         let slot = slot(key);
         if let Some(pool) = self.map().of(slot) {
             return Ok(pool);
@@ -65,9 +49,8 @@ impl Cluster {
         self.refresh(None)?;
         let pool = self.map().of(slot);
         pool.ok_or_else(|| {
-            let action = format!("cannot find a key in {}", self.place.shown);
-            Error::unavailable(action, format!("no node has slot {slot}"))
-                .with_hint("try: redis-cli cluster info")
+            let error = Error::unavailable("cannot find a key", format!("no node has slot {slot}"));
+            error.with_hint("try: redis-cli cluster info")
         })
     }
 
@@ -77,27 +60,39 @@ impl Cluster {
         Ok(self.map().primaries())
     }
 
-    /// Learns which node has a key whose node has failed; `None` if it is still the same one.
-    pub(super) fn look_again(&self, failed: &Connections, key: &str) -> Option<()> {
-        self.refresh(Some(failed)).ok()?;
-        let pool = self.map().of(slot(key))?;
-        (!Arc::ptr_eq(&pool, failed)).then_some(())
+    /// Learns which node has a key whose node has failed; `false` if it is still the same one.
+    pub(super) fn look_again(&self, failed: &Connections, key: &str) -> bool {
+        let is_asked = self.refresh(Some(failed)).is_ok();
+        let node = self.map().of(slot(key));
+        is_asked && node.is_some_and(|node| !Arc::ptr_eq(&node, failed))
     }
 
-    /// Learns the nodes of all slots from the node to which another one points.
-    pub(super) fn follow(&self, error: &RedisError, from: Link) -> Option<()> {
-        let address = target(error, &from)?;
-        from.keep();
-        self.ask_for_slots(&self.known(&address)).ok()
+    /// What a question is passed on with that a node has refused, if another one may have the key.
+    pub(super) fn pass_on(
+        &self,
+        error: &RedisError,
+        from: &Connections,
+        key: &str,
+    ) -> Option<Kept> {
+        use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
+        let target = || self.target(error, from);
+        match error.kind() {
+            ErrorKind::Server(Moved) => self.ask_for_slots(&target()?).ok().map(|()| None),
+            ErrorKind::Server(Ask) => Link::to(&target()?).ok()?.announced().ok().map(Some),
+            // Another node may have its place by now.
+            ErrorKind::Io | ErrorKind::Server(ReadOnly | ClusterDown | MasterDown) => {
+                self.look_again(from, key).then_some(None)
+            }
+            _ => None,
+        }
     }
 
-    /// A connection to the node to which another one points, which will answer one question there.
-    pub(super) fn ask(&self, error: &RedisError, from: Link) -> Option<Link> {
-        let address = target(error, &from)?;
-        from.keep();
-        let mut link = Link::to(&self.known(&address)).ok()?;
-        link.announce().ok()?;
-        Some(link)
+    /// The node that has the key, as an answer says.
+    fn target(&self, error: &RedisError, from: &Connections) -> Option<Connections> {
+        let (target, _) = error.redirect_node()?;
+        let (host, port) = target.rsplit_once(':')?;
+        let host = reachable(Some(host.trim_matches(['[', ']'])), host_of(from));
+        Some(self.known((host, port.parse().ok()?)))
     }
 
     /// Asks any node for the nodes of all slots, unless that was asked a moment ago.
@@ -110,24 +105,15 @@ impl Cluster {
             // Other requests continue with what is known.
             map.asked = Some(Instant::now());
         }
-        let mut last = None;
-        for pool in self.candidates(failed) {
-            match self.ask_for_slots(&pool) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::unavailable("cannot ask a cluster", "no node is known")))
+        let candidates = self.candidates(failed).into_iter();
+        first_answer(candidates, |node| self.ask_for_slots(&node))
     }
 
     /// The nodes to ask: those that are known, those that are named, and at last the one that failed.
     fn candidates(&self, failed: Option<&Connections>) -> Vec<Connections> {
         let mut candidates = self.map().primaries();
-        // A program that serves one request is not to wait each time for the first one, if that is away.
-        let hosts = &self.place.hosts;
-        let (later, first) = hosts.split_at(rand::random_range(0..hosts.len().max(1)));
-        for host in first.iter().chain(later) {
-            let pool = self.known(host);
+        for host in &self.place.hosts {
+            let pool = self.known(host.clone());
             if !candidates.iter().any(|known| Arc::ptr_eq(known, &pool)) {
                 candidates.push(pool);
             }
@@ -141,15 +127,13 @@ impl Cluster {
     fn ask_for_slots(&self, pool: &Connections) -> Result<()> {
         let mut link = Link::to(pool)?;
         let mut command = redis::cmd("CLUSTER");
-        let answer: Vec<Value> = command
-            .arg("SLOTS")
-            .query(link.connection())
-            .map_err(|error| link.node().explain("find the nodes of", &error))?;
+        let answer = command.arg("SLOTS").query(link.connection());
+        let answer: Vec<Value> =
+            answer.map_err(|error| pool.engine().explain("find the nodes of", &error))?;
         link.keep();
         let parts = answer.iter().filter_map(|part| read(part, host_of(pool)));
-        let ranges = parts
-            .map(|(first, last, address)| (first, last, self.known(&address)))
-            .collect();
+        let ranges = parts.map(|(first, last, address)| (first, last, self.known(address)));
+        let ranges = ranges.collect();
         let mut map = self.map();
         map.ranges = ranges;
         map.asked = Some(Instant::now());
@@ -157,16 +141,16 @@ impl Cluster {
     }
 
     /// The connections to the node of this address.
-    fn known(&self, address: &Address) -> Connections {
+    fn known(&self, address: Address) -> Connections {
         let nodes = &mut self.map().nodes;
-        let is_it = |node: &&Connections| node.engine().address.as_ref() == Some(address);
+        let is_it = |node: &&Connections| node.engine().address.as_ref() == Some(&address);
         if let Some(known) = nodes.iter().find(is_it) {
             return Arc::clone(known);
         }
-        let node = Node::new(&self.place, Some(address.clone()));
-        let pool = Arc::new(Pool::new(node));
-        nodes.push(Arc::clone(&pool));
-        pool
+        let (place, address) = (Arc::clone(&self.place), Some(address));
+        let node = Arc::new(Pool::new(Node { place, address }));
+        nodes.push(Arc::clone(&node));
+        node
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
@@ -190,15 +174,6 @@ impl Map {
     }
 }
 
-/// Where an answer says that the key is.
-fn target(error: &RedisError, from: &Link) -> Option<Address> {
-    let (target, _) = error.redirect_node()?;
-    let (host, port) = target.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let host = reachable(Some(host), host_of(&from.pool));
-    Some((host, port.parse().ok()?))
-}
-
 fn host_of(node: &Connections) -> &str {
     let address = node.engine().address.as_ref();
     address.map_or("", |(host, _)| host)
@@ -206,20 +181,17 @@ fn host_of(node: &Connections) -> &str {
 
 /// A part of the answer to CLUSTER SLOTS: two slots, the primary's host, port and more, and its
 /// replicas. A host that is not told is that of the node that was asked.
-fn read(answer: &Value, asked: &str) -> Option<Part> {
-    let Value::Array(answer) = answer else {
-        return None;
-    };
-    let [first, last, Value::Array(primary), ..] = &answer[..] else {
-        return None;
-    };
-    let [host, port, ..] = &primary[..] else {
-        return None;
-    };
-    let number = |value| from_redis_value_ref::<u16>(value).ok();
-    let host: Option<String> = from_redis_value_ref(host).ok()?;
-    let host = reachable(host.as_deref(), asked);
-    Some((number(first)?, number(last)?, (host, number(port)?)))
+fn read(answer: &Value, asked: &str) -> Option<(u16, u16, Address)> {
+    if let Value::Array(answer) = answer
+        && let [first, last, Value::Array(primary), ..] = &answer[..]
+        && let [host, port, ..] = &primary[..]
+    {
+        let number = |value| from_redis_value_ref::<u16>(value).ok();
+        let host: Option<String> = from_redis_value_ref(host).ok()?;
+        let host = reachable(host.as_deref(), asked);
+        return Some((number(first)?, number(last)?, (host, number(port)?)));
+    }
+    None
 }
 
 /// The host that was told; where none is, or that of a node which listens everywhere, the one that was asked.
@@ -240,18 +212,6 @@ fn slot(key: &str) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_has_the_slot_of_what_is_in_its_braces() {
-        assert_eq!(slot("123456789"), 0x31C3);
-        for key in ["{123456789}", "a{123456789}b{c}", "{123456789}}"] {
-            assert_eq!(slot(key), 0x31C3, "{key}");
-        }
-        // Nothing is in the first braces.
-        assert_eq!(slot("a{}{123456789}"), slot("a{}{123456789}"));
-        assert_ne!(slot("a{}{123456789}"), 0x31C3);
-        assert_eq!(slot(""), 0);
-    }
 
     #[test]
     fn a_host_that_is_not_told_is_that_of_who_was_asked() {

@@ -1,10 +1,8 @@
 //! Whether the server can keep sessions, and removing them from it.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
-
 use redis::InfoDict;
 
 use super::Shared;
@@ -27,14 +25,15 @@ pub(super) fn install(shared: &Shared) -> Vec<Error> {
 /// Looks at the server, or at every node of a cluster that has keys.
 pub(super) fn examine(shared: &Shared) -> Examination {
     let mut found = Examination::default();
-    let judged = shared.server.all(ASK).map(|nodes| {
-        for node in &nodes {
-            if let Err(error) = State::of(shared, node, &mut found).map(State::judge) {
-                found.problems.push(error);
-            }
-        }
+    let nodes = shared.server.all(ASK).unwrap_or_else(|error| {
+        found.problems.push(error);
+        Vec::new()
     });
-    found.problems.extend(judged.err());
+    for node in &nodes {
+        if let Err(error) = State::judge(shared, node, &mut found) {
+            found.problems.push(error);
+        }
+    }
     found
 }
 
@@ -43,18 +42,28 @@ struct State<'a> {
     shared: &'a Shared,
     node: &'a Connections,
     information: InfoDict,
+    /// What it is called.
+    place: String,
     found: &'a mut Examination,
 }
 
 impl<'a> State<'a> {
-    fn of(shared: &'a Shared, node: &'a Connections, found: &'a mut Examination) -> Result<Self> {
-        let information = (shared.server).ask(ASK, At::Node(node), "INFO", None::<u64>)?;
-        Ok(State {
+    fn judge(shared: &'a Shared, node: &'a Connections, found: &'a mut Examination) -> Result<()> {
+        let shown = &shared.server.shown;
+        let mut state = State {
+            information: (shared.server).ask(ASK, At::Node(node), "INFO", None::<u64>)?,
+            // The sentinels have named it by now.
+            place: match &*node.engine().name() {
+                "" => shown.to_string(),
+                name => format!("{shown} ({name})"),
+            },
             shared,
             node,
-            information,
             found,
-        })
+        };
+        state.judge_version();
+        state.judge_settings();
+        state.judge_persistence()
     }
 
     fn value(&self, name: &str) -> String {
@@ -69,26 +78,22 @@ impl<'a> State<'a> {
         asked.into_iter().nth(1)
     }
 
-    fn place(&self) -> String {
-        let shown = &self.shared.server.shown;
-        match &*self.node.engine().name() {
-            "" => shown.to_string(),
-            name => format!("{shown} ({name})"),
-        }
+    fn has(&self, setting: &str, value: &str) -> bool {
+        self.setting(setting).is_some_and(|it| it == value)
     }
 
     fn problem(&mut self, reason: impl Into<String>, hint: &str) {
-        let action = format!("cannot keep sessions in {}", self.place());
+        let action = format!("cannot keep sessions in {}", self.place);
         let problem = Error::store(action, reason.into()).with_hint(hint);
         self.found.problems.push(problem);
     }
 
     fn warn(&mut self, text: &str) {
-        let warning = format!("{} {text}", self.place());
+        let warning = format!("{} {text}", self.place);
         self.found.warnings.push(warning);
     }
 
-    fn judge(mut self) {
+    fn judge_version(&mut self) {
         let version = self.value("redis_version");
         let mut engine = match &*self.value("valkey_version") {
             "" => format!("Redis {version}"),
@@ -106,6 +111,9 @@ impl<'a> State<'a> {
             let reason = format!("its version is {version}");
             self.problem(reason, "version 6.2 or a later one is needed");
         }
+    }
+
+    fn judge_settings(&mut self) {
         if self.value("role") == "slave" {
             self.problem("it is a replica", "database must name the primary");
         }
@@ -120,20 +128,12 @@ impl<'a> State<'a> {
             let reason = format!("it ends the lock of a request that lasts for {timeout:?}");
             self.problem(reason, "set timeout 0, or lockLease below it");
         }
-        self.judge_cluster();
-        self.judge_persistence();
-    }
-
-    fn judge_cluster(&mut self) {
-        if !self.shared.server.is_cluster() {
+        if self.node.engine().address.is_none() {
             if self.value("cluster_enabled") == "1" {
                 let hint = "write redis+cluster:// in database";
                 self.problem("it is part of a cluster", hint);
             }
-            return;
-        }
-        let needs_all = self.setting("cluster-require-full-coverage");
-        if needs_all.is_some_and(|needs_all| needs_all == "yes") {
+        } else if self.has("cluster-require-full-coverage", "yes") {
             self.warn(
                 "refuses all sessions while one node is away; set cluster-require-full-coverage no",
             );
@@ -145,30 +145,29 @@ impl<'a> State<'a> {
         node::version(&self.information) >= WAITAOF
     }
 
-    fn judge_persistence(&mut self) {
+    fn judge_persistence(&mut self) -> Result<()> {
         let has_log = self.value("aof_enabled") == "1";
-        let is = |name: &str, value: &str| self.setting(name).is_some_and(|it| it == value);
         if !self.shared.server.is_durable {
-            if !has_log && is("save", "") {
+            if !has_log && self.has("save", "") {
                 self.warn("keeps nothing on disk: all sessions end with it; set appendonly yes for others");
             }
-            return;
+            return Ok(());
         }
         let waits = self.has_waitaof();
-        let is_synced =
-            has_log && !is("appendfsync", "no") && (waits || !is("appendfsync", "everysec"));
-        if waits && has_log {
-            // Without the right to wait for the log each save would be stored, and yet be an error.
-            let (server, at) = (&self.shared.server, At::Node(self.node));
-            let waited: Result<(u64, u64)> =
-                server.ask("wait for the disk of", at, "WAITAOF", (0, 0, 1));
-            self.found.problems.extend(waited.err());
-        }
+        let is_synced = has_log
+            && !self.has("appendfsync", "no")
+            && (waits || !self.has("appendfsync", "everysec"));
         if !is_synced && matches!(&*self.value("connected_slaves"), "" | "0") {
             let reason = "a commit is lost with its power, which durability = data excludes";
             let hint = "set appendonly yes and appendfsync always, or give it a replica";
             self.problem(reason, hint);
         }
+        if waits && has_log {
+            // Without the right to wait for the log each save would be stored, and yet be an error.
+            let (server, at) = (&self.shared.server, At::Node(self.node));
+            let _: (u64, u64) = server.ask("wait for the disk of", at, "WAITAOF", (0, 0, 1))?;
+        }
+        Ok(())
     }
 }
 
@@ -176,17 +175,20 @@ impl<'a> State<'a> {
 pub(super) fn uninstall(shared: &Shared) -> Uninstalled {
     let mut done = Uninstalled::default();
     let action = "remove the sessions from";
-    let removed = shared.scan(&shared.names.all(), "", |keys| {
+    let removed = shared.scan("*", "", |keys| {
         for key in keys {
-            let is_session = shared.names.session(key).is_some();
-            if !is_session && !shared.names.is_beside_records(key) {
+            let is_session = shared.session(key).is_some();
+            let name = shared.name(key).unwrap_or_default();
+            let is_beside =
+                name == "sweep" || name.starts_with("user:") || name.starts_with("lock:");
+            if !is_session && !is_beside {
                 done.foreign.push(format!("key {key}"));
                 continue;
             }
             let removed: bool = shared.server.ask(action, At::Key(key), "DEL", key)?;
             done.sessions += u64::from(removed && is_session);
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(true)
     });
     // A key that was shown twice.
     done.foreign.sort();

@@ -1,106 +1,120 @@
 //! [`RedisLease`]: the lock of one session for a time, and the changes of its record.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cgi_session::store::{check_size, unix_seconds};
-use cgi_session::{Error, Lease, Record, Result, SessionDigest};
+use cgi_session::{Error, Lease, Record, Result, SessionDigest, Stored};
 use cgi_session_kit::reading::{self, head, tell};
-use redis::ToRedisArgs;
 
-use super::lock::Token;
-use super::node::{Link, millis};
-use super::record::Loaded;
-use super::scripts::{CHECK, COMMIT, CREATE, DESTROY, Reply, Script, TOUCH};
-use super::server::{At, keep};
+use super::lock::{GRACE, Lock};
+use super::record::loaded;
+use super::scripts::{CHECK, COMMIT, CREATE, DESTROY, LOCK, Reply, Script, TOUCH};
+use super::server::At;
 use super::{Shared, ttl_millis};
 
-/// The lock of one session.
 pub(super) struct RedisLease {
     shared: Arc<Shared>,
-    link: Option<Link>,
+    lock: Lock,
     session: SessionDigest,
-    token: Token,
-    /// The version that is stored as far as we know.
+    /// The version that is stored as far as we know; before there is one, the time.
     version: Vec<u8>,
     writes: u64,
     /// The times of the record, without its values.
-    pub(super) head: Record,
+    head: Record,
     end: u64,
-    /// Whether there is a lock to give back.
-    is_held: bool,
     held_since: Instant,
 }
 
 impl RedisLease {
-    /// A lease without its lock.
-    pub(super) fn new(
+    fn new(shared: &Arc<Shared>, session: &SessionDigest, now: SystemTime) -> Result<Self> {
+        Ok(RedisLease {
+            shared: Arc::clone(shared),
+            lock: Lock::new(shared, shared.record(session))?,
+            session: *session,
+            version: unix_seconds(now).to_string().into_bytes(),
+            writes: 0,
+            head: Record::new(now),
+            end: 0,
+            held_since: Instant::now(),
+        })
+    }
+
+    /// Waits for the lock of a session and loads what is stored; `None` when there is nothing.
+    pub(super) fn open(
         shared: &Arc<Shared>,
         session: &SessionDigest,
-        token: Token,
-        record: &Record,
-    ) -> Self {
-        RedisLease {
-            shared: Arc::clone(shared),
-            link: None,
-            session: *session,
-            token,
-            version: Vec::new(),
-            writes: 0,
-            head: head(record),
-            end: 0,
-            is_held: false,
-            held_since: Instant::now(),
-        }
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Option<(Stored, Self)>> {
+        let mut lease = RedisLease::new(shared, session, now)?;
+        let reply = (lease.lock).wait(&LOCK, shared.lease, wait, GRACE, unix_seconds(now))?;
+        let Some((row, version)) = reply.rest.try_into().ok().and_then(loaded) else {
+            return Ok(None);
+        };
+        (lease.version, lease.end, lease.held_since) = (version, row.end, Instant::now());
+        let stored = row.stored(session, &shared.server.shown)?;
+        Ok(stored.map(|stored| {
+            lease.head = head(&stored.record);
+            (stored, lease)
+        }))
     }
 
-    /// From here on the lock is given back.
-    pub(super) fn hold(&mut self, link: Option<Link>, loaded: &Loaded) {
-        self.link = link;
-        self.version.clone_from(&loaded.version);
-        self.end = loaded.row.end;
-        self.is_held = true;
-    }
-
-    /// Stores the first record; `false` when there is one. It is not stored twice: when it may have been,
+    /// Stores the first record; `None` when there is one. It is not stored twice: when it may have been,
     /// and is not there, it may have been deleted since.
-    pub(super) fn create(&mut self, record: &Record, now: SystemTime) -> Result<bool> {
-        self.note_user(record, now)?;
-        let end = self.shared.expiry.end(record, now);
-        let arguments = (unix_seconds(now), self.content(record, end, now));
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        session: &SessionDigest,
+        record: &Record,
+        now: SystemTime,
+    ) -> Result<Option<Self>> {
+        let mut lease = RedisLease::new(shared, session, now)?;
         // The answer may be lost of what was done: then too there is a lock to give back.
-        self.is_held = true;
-        let action = "store a session in";
-        let reply = self.write(action, &CREATE, self.lease(), arguments)?;
-        if reply.word() == "absent" {
-            return Err(self.unknown(action));
+        lease.lock.is_held = true;
+        let reply = lease.save(&CREATE, record, now, shared.lease)?;
+        if reply.word == "absent" {
+            return Err(lease.unknown(&CREATE));
         }
-        self.is_held = reply.word() == "done";
-        (self.version, self.end) = (self.last_version(), end);
-        Ok(self.is_held)
+        lease.lock.is_held = reply.word == "done";
+        Ok(lease.lock.is_held.then_some(lease))
     }
 
-    /// Saves the record, and holds the lock for so long; for 0 it is released.
-    fn store(&mut self, record: &Record, now: SystemTime, lease: u64) -> Result<()> {
+    /// Saves the record, and holds the lock for so long; for no time it is released.
+    fn store(&mut self, record: &Record, now: SystemTime, lease: Duration) -> Result<()> {
+        let reply = self.save(&COMMIT, record, now, lease)?;
+        if reply.word == "done" {
+            return Ok(());
+        }
+        let lost = self.lost(&reply);
+        Err(if reply.is_repeated {
+            self.unknown(&COMMIT)
+        } else {
+            lost
+        })
+    }
+
+    fn save(
+        &mut self,
+        script: &Script,
+        record: &Record,
+        now: SystemTime,
+        lease: Duration,
+    ) -> Result<Reply> {
         check_size(record, self.shared.max_record_bytes)?;
         if record.user() != self.head.user() {
             self.note_user(record, now)?;
         }
+        self.writes += 1;
+        let version = format!("{}.{}", self.lock.token, self.writes).into_bytes();
         let end = self.shared.expiry.end(record, now);
-        let arguments = (self.version.clone(), self.content(record, end, now));
-        let action = "save a session in";
-        let reply = self.write(action, &COMMIT, lease, arguments)?;
-        if reply.word() != "done" {
-            let lost = self.lost(&reply);
-            return Err(if reply.is_repeated {
-                self.unknown(action)
-            } else {
-                lost
-            });
+        let times = (end, reading::used(record, now), ttl_millis(end, now));
+        let content = (&version, record.to_json(), record.user());
+        let reply = (self.lock).call(script, lease, (&self.version, times, content))?;
+        if reply.word == "done" {
+            (self.version, self.end, self.head) = (version, end, head(record));
+            self.lock.is_held = !lease.is_zero();
         }
-        (self.version, self.end, self.head) = (self.last_version(), end, head(record));
-        self.is_held = lease > 0;
-        Ok(())
+        Ok(reply)
     }
 
     /// Before the record names a user, the index of the user names the session.
@@ -108,60 +122,16 @@ impl RedisLease {
         let Some(user) = record.user() else {
             return Ok(());
         };
-        let key = self.shared.names.user(user);
+        let key = self.shared.key(&format!("user:{user}"));
         let arguments = (&key, unix_seconds(now), self.session.as_str());
-        let action = "note the user of a session in";
-        self.shared
-            .server
-            .ask(action, At::Key(&key), "ZADD", arguments)
-    }
-
-    /// What a script stores, and the user of it if it has one.
-    fn content<'a>(
-        &mut self,
-        record: &'a Record,
-        end: u64,
-        now: SystemTime,
-    ) -> impl ToRedisArgs + use<'a> {
-        self.writes += 1;
-        (
-            self.last_version(),
-            record.to_json(),
-            end,
-            reading::used(record, now),
-            ttl_millis(end, now),
-            record.user(),
-        )
-    }
-
-    fn lease(&self) -> u64 {
-        millis(self.shared.lease)
-    }
-
-    /// The version of what this lease has last tried to write.
-    fn last_version(&self) -> Vec<u8> {
-        format!("{}.{}", self.token.0, self.writes).into_bytes()
-    }
-
-    fn write(
-        &mut self,
-        action: &str,
-        script: &Script,
-        lease: u64,
-        arguments: impl ToRedisArgs,
-    ) -> Result<Reply> {
-        let shared = &self.shared;
-        let key = shared.names.record(&self.session);
-        let (link, token) = (&mut self.link, &self.token);
-        let first = |link: &Link| (token.value(link), lease);
-        let server = &shared.server;
-        server.call(link, action, script, &key, first, arguments)
+        let (action, at) = ("note the user of a session in", At::Key(&key));
+        self.shared.server.ask(action, at, "ZADD", arguments)
     }
 
     /// The session is not ours any more, and neither is its lock.
     fn lost(&mut self, reply: &Reply) -> Error {
-        self.is_held = false;
-        let is_missing = reply.word() == "gone" && !reply.is_repeated;
+        self.lock.is_held = false;
+        let is_missing = reply.word == "gone" && !reply.is_repeated;
         if is_missing && self.held_since.elapsed() < self.shared.lease {
             log::warn!(
                 "the session {} was lost in {} while it was in use: somebody deleted it by hand, or the \
@@ -174,8 +144,8 @@ impl RedisLease {
     }
 
     /// An answer was lost, and what is stored now does not tell what it was.
-    fn unknown(&self, action: &str) -> Error {
-        let action = format!("cannot {action} {}", self.shared.server.shown);
+    fn unknown(&self, script: &Script) -> Error {
+        let action = format!("cannot {} {}", script.action, self.shared.server.shown);
         let error = Error::unavailable(action, "the connection ended before the answer came");
         error.with_hint("whether it was done is not known")
     }
@@ -183,59 +153,43 @@ impl RedisLease {
 
 impl Lease for RedisLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.store(record, now, self.lease())
+        self.store(record, now, self.shared.lease)
     }
 
     fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.store(record, now, 0)
+        self.store(record, now, Duration::ZERO)
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
-        let used = unix_seconds(now);
-        let arguments = (self.version.clone(), end, used, ttl_millis(end, now));
+        let arguments = (&self.version, end, unix_seconds(now), ttl_millis(end, now));
+        let touched = self.lock.call(&TOUCH, self.shared.lease, arguments);
         // One that is gone or another's has no use of it, and nothing of it was to be saved.
-        let action = "renew the time of a session in";
-        tell(
-            self.write(action, &TOUCH, self.lease(), arguments)
-                .map(drop),
-        );
+        tell(touched.map(drop));
         self.end = end;
         Ok(())
     }
 
     fn check(&mut self) -> Result<()> {
-        let version = self.version.clone();
-        let reply = self.write("look at a session in", &CHECK, self.lease(), version)?;
-        if reply.word() == "done" {
+        let reply = (self.lock).call(&CHECK, self.shared.lease, &self.version)?;
+        if reply.word == "done" {
             return Ok(());
         }
         Err(self.lost(&reply))
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
-        let version = self.version.clone();
-        let reply = self.write("delete a session in", &DESTROY, self.lease(), version)?;
-        match reply.word() {
+        let reply = (self.lock).call(&DESTROY, self.shared.lease, &self.version)?;
+        match &*reply.word {
             "done" => {}
             // It was done the first time, and not heard of. Otherwise another request has ended it, or given
             // it another id.
             "gone" if reply.is_repeated => {}
             _ => return Err(self.lost(&reply)),
         }
-        self.is_held = false;
+        self.lock.is_held = false;
         Ok(())
-    }
-}
-
-impl Drop for RedisLease {
-    fn drop(&mut self) {
-        if self.is_held {
-            let key = self.shared.names.record(&self.session);
-            self.shared.let_go(&mut self.link, &key, &self.token);
-        }
-        keep(self.link.take());
     }
 }

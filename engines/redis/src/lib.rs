@@ -37,7 +37,6 @@ mod install;
 mod lease;
 mod listing;
 mod lock;
-mod names;
 mod node;
 mod place;
 mod record;
@@ -49,19 +48,17 @@ mod sweep;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{Expiry, check_size, unix_seconds};
+use cgi_session::store::{Expiry, unix_seconds};
 use cgi_session::{
     Config, Error, Examination, Lease, Record, Result, SessionDigest, Store, StoreKind, Stored,
     Sweep, SweepReport, Uninstalled, Visitor,
 };
 
-use cgi_session_kit::reading::{head, renewing};
+use cgi_session_kit::reading::renewing;
 use lease::RedisLease;
-use lock::Token;
-use names::Names;
-use record::Loaded;
-use scripts::RENEW;
-use server::{At, Server, keep};
+use lock::{GRACE, Lock};
+use scripts::{HOLD_USER, RENEW};
+use server::{At, Server};
 
 /// The store that `storageType = redis` chooses: `Program::new().store(cgi_session_redis::REDIS)`.
 pub const REDIS: StoreKind =
@@ -107,7 +104,8 @@ pub struct RedisStore {
 /// What the store, its leases and its clean-up have in common.
 struct Shared {
     server: Server,
-    names: Names,
+    /// What the keys begin with.
+    table: String,
     expiry: Expiry,
     lease: Duration,
     max_record_bytes: usize,
@@ -130,7 +128,7 @@ impl RedisStore {
         }
         let shared = Shared {
             server: Server::new(config)?,
-            names: Names::new(config.table()),
+            table: config.table().to_owned(),
             expiry: Expiry::new(config),
             lease: config.lock_lease(),
             max_record_bytes: config.max_record_bytes(),
@@ -148,10 +146,8 @@ impl Store for RedisStore {
         record: &Record,
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
-        let shared = &self.shared;
-        check_size(record, shared.max_record_bytes)?;
-        let mut lease = RedisLease::new(shared, session, Token::generate()?, record);
-        Ok(lease.create(record, now)?.then(|| Box::new(lease) as _))
+        let created = RedisLease::create(&self.shared, session, record, now)?;
+        Ok(created.map(|lease| Box::new(lease) as _))
     }
 
     fn lock(
@@ -160,28 +156,18 @@ impl Store for RedisStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let shared = &self.shared;
-        let token = Token::generate()?;
-        let mut link = None;
-        let found = shared.take_lock(&mut link, session, &token, wait, now);
-        let Ok(Some(loaded)) = found else {
-            keep(link);
-            return found.map(|_| None);
-        };
-        let mut lease = RedisLease::new(shared, session, token, &Record::new(now));
-        lease.hold(link, &loaded);
-        let Some(stored) = loaded.row.stored(session, &shared.server.shown)? else {
-            return Ok(None);
-        };
-        lease.head = head(&stored.record);
-        Ok(Some((stored, Box::new(lease))))
+        let opened = RedisLease::open(&self.shared, session, wait, now)?;
+        Ok(opened.map(|(stored, lease)| (stored, Box::new(lease) as _)))
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let shared = &self.shared;
-        let (found, expiry) = (shared.find(session, now)?, &shared.expiry);
-        Ok(renewing(found, expiry, now, |end, new_end| {
-            shared.renew(session, end, new_end, now)
+        let (shared, found) = (&self.shared, self.shared.find(session, now)?);
+        // Unless another request has noted or written something meanwhile.
+        Ok(renewing(found, &shared.expiry, now, |end, new_end| {
+            let (key, ttl) = (shared.record(session), ttl_millis(new_end, now));
+            let arguments = (end, new_end, unix_seconds(now), ttl);
+            let renewed = shared.server.call(&mut None, &RENEW, &key, arguments);
+            renewed.map(drop)
         }))
     }
 
@@ -211,7 +197,9 @@ impl Store for RedisStore {
     }
 
     fn lock_user(&self, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
-        lock::lock_user(&self.shared, user, wait)
+        let mut lock = Lock::new(&self.shared, self.shared.key(&format!("lock:{user}")))?;
+        lock.wait(&HOLD_USER, self.shared.lease, wait, GRACE, None::<u64>)?;
+        Ok(Box::new(lock))
     }
 
     fn install(&self) -> Vec<Error> {
@@ -230,29 +218,11 @@ impl Store for RedisStore {
 impl Shared {
     /// A live session and its end.
     fn find(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<(Stored, u64)>> {
-        let key = self.names.record(session);
-        let arguments = (&key, record::ALL);
-        let fields = self
-            .server
-            .ask("read a session in", At::Key(&key), "HMGET", arguments)?;
-        let loaded = Loaded::from_fields(fields);
+        let key = self.record(session);
+        let (action, at, fields) = ("read a session in", At::Key(&key), &record::ALL);
+        let fields = self.server.ask(action, at, "HMGET", (&key, fields))?;
         let shown = &self.server.shown;
-        loaded.map_or(Ok(None), |loaded| loaded.row.live(session, &shown, now))
-    }
-
-    /// Notes that a session was read, unless another request has noted or written something meanwhile.
-    fn renew(
-        &self,
-        session: &SessionDigest,
-        end: u64,
-        new_end: u64,
-        now: SystemTime,
-    ) -> Result<()> {
-        let key = self.names.record(session);
-        let action = "renew the time of a session in";
-        let arguments = (end, new_end, unix_seconds(now), ttl_millis(new_end, now));
-        let renewed = self.server.call_once(action, &RENEW, &key, arguments);
-        renewed.map(drop)
+        record::loaded(fields).map_or(Ok(None), |(row, _)| row.live(session, shown, now))
     }
 }
 

@@ -1,16 +1,16 @@
 //! All sessions of a store, and those of one user.
 
-use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use cgi_session::store::has_passed;
 use cgi_session::{Result, SessionDigest, Stored, Visitor};
 use cgi_session_kit::rows::digests;
-use redis::FromRedisValue;
 
 use super::Shared;
-use super::record::{self, Loaded};
+use super::node::{Link, answers};
+use super::record::{self, Field};
 use super::server::At;
 
 const ACTION: &str = "list the sessions in";
@@ -21,12 +21,9 @@ pub(super) const PAGE: usize = 500;
 
 pub(super) fn for_each(shared: &Shared, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
     shared.scan_sessions(|sessions| {
-        for (session, stored) in live(shared, &sessions, now)? {
-            if visit(&session, stored).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+        let mut live = live(shared, &sessions, now)?.into_iter();
+        let shown = live.try_for_each(|(session, stored)| visit(&session, stored));
+        Ok(shown.is_continue())
     })
 }
 
@@ -35,7 +32,7 @@ pub(super) fn sessions_of(
     user: &str,
     now: SystemTime,
 ) -> Result<Vec<SessionDigest>> {
-    let key = shared.names.user(user);
+    let key = shared.key(&format!("user:{user}"));
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for _ in 0..MAX_LISTINGS {
         let members: Vec<String> =
@@ -66,61 +63,79 @@ fn live(
     now: SystemTime,
 ) -> Result<Vec<(SessionDigest, Result<Stored>)>> {
     let rows = shared.load(ACTION, sessions, record::ALL)?;
-    let loaded = sessions
-        .iter()
-        .zip(rows.into_iter().map(Loaded::from_fields));
-    let live = loaded.filter_map(|(session, loaded)| {
-        let loaded = loaded.filter(|loaded| !has_passed(loaded.row.end, now))?;
-        Some((*session, loaded.row.listed(session, &shared.server.shown)?))
+    let live = rows.into_iter().filter_map(|(session, fields)| {
+        let (row, _) = record::loaded(fields).filter(|(row, _)| !has_passed(row.end, now))?;
+        Some((session, row.listed(&session, &shared.server.shown)?))
     });
     Ok(live.collect())
 }
 
 impl Shared {
-    /// These fields of these sessions.
-    pub(super) fn load<T: FromRedisValue>(
+    /// These fields of these sessions, those of one node at once.
+    pub(super) fn load<const N: usize>(
         &self,
         action: &str,
         sessions: &[SessionDigest],
-        fields: &[&str],
-    ) -> Result<Vec<T>> {
-        let keys = sessions.iter().map(|session| self.names.record(session));
-        let keys: Vec<_> = keys.collect();
-        self.server.load(action, &keys, fields)
+        fields: [&str; N],
+    ) -> Result<Vec<(SessionDigest, [Field; N])>> {
+        let server = &self.server;
+        let mut nodes = HashMap::new();
+        for session in sessions {
+            let key = self.record(session);
+            let node = server.node(action, At::Key(&key))?;
+            let of_node = nodes.entry(Arc::as_ptr(&node));
+            let (_, keys) = of_node.or_insert_with(|| (node, Vec::new()));
+            keys.push((*session, key));
+        }
+        let mut loaded = Vec::with_capacity(sessions.len());
+        for (node, keys) in nodes.into_values() {
+            let mut all = redis::pipe();
+            for (_, key) in &keys {
+                all.cmd("HMGET").arg(key).arg(&fields);
+            }
+            let ask = |link: &mut Link| answers(link.connection(), &all);
+            let answers = server.with(&mut None, action, At::Node(&node), ask)?;
+            for ((session, key), answer) in keys.into_iter().zip(answers) {
+                let again = |_| server.ask(action, At::Key(&key), "HMGET", (&key, &fields));
+                // Perhaps another node has it by now.
+                loaded.push((session, answer.or_else(again)?));
+            }
+        }
+        Ok(loaded)
     }
 
-    /// Shows all sessions, some at a time.
+    /// Shows all sessions, some at a time, as long as `visit` goes on.
     pub(super) fn scan_sessions(
         &self,
-        mut visit: impl FnMut(Vec<SessionDigest>) -> Result<ControlFlow<()>>,
+        mut visit: impl FnMut(Vec<SessionDigest>) -> Result<bool>,
     ) -> Result<()> {
         // The server may show a key twice.
         let mut seen = HashSet::new();
-        self.scan(&self.names.all_records(), "hash", |keys| {
-            let sessions = keys.iter().filter_map(|key| self.names.session(key));
+        self.scan("{*}", "hash", |keys| {
+            let sessions = keys.iter().filter_map(|key| self.session(key));
             visit(sessions.filter(|session| seen.insert(*session)).collect())
         })
     }
 
-    /// Shows the names of all keys of this pattern and type, some at a time and perhaps some twice.
+    /// Shows all keys whose names have this pattern, of this type, some at a time and perhaps some twice, as long
+    /// as `visit` goes on. The name of a table holds nothing that means something in a pattern.
     pub(super) fn scan(
         &self,
         pattern: &str,
         kind: &str,
-        mut visit: impl FnMut(&[String]) -> Result<ControlFlow<()>>,
+        mut visit: impl FnMut(&[String]) -> Result<bool>,
     ) -> Result<()> {
+        let pattern = self.key(pattern);
         let of_type = Some(("TYPE", kind)).filter(|_| !kind.is_empty());
         for node in self.server.all(ACTION)? {
             let mut cursor = 0_u64;
             loop {
-                let arguments = (cursor, "MATCH", pattern, "COUNT", PAGE, of_type);
-                let answer = self
-                    .server
-                    .ask(ACTION, At::Node(&node), "SCAN", arguments)?;
-                let (next, keys): (u64, Vec<Vec<u8>>) = answer;
+                let arguments = (cursor, "MATCH", &pattern, "COUNT", PAGE, of_type);
+                let (next, keys): (u64, Vec<Vec<u8>>) =
+                    (self.server).ask(ACTION, At::Node(&node), "SCAN", arguments)?;
                 // A key that is not UTF-8 is none of ours.
                 let keys: Vec<_> = keys.into_iter().flat_map(String::from_utf8).collect();
-                if !keys.is_empty() && visit(&keys)?.is_break() {
+                if !keys.is_empty() && !visit(&keys)? {
                     return Ok(());
                 }
                 if next == 0 {

@@ -1,18 +1,20 @@
 //! [`Node`]: one server, alone or of a cluster, and the connections to it.
 
-use std::error::Error as StdError;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{io, mem};
 
 use cgi_session::Result;
+use cgi_session_kit::name_of_process;
 use cgi_session_kit::pool::{Connect, Pool};
 use redis::{
-    ConnectionInfo, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Role,
+    ConnectionInfo, ErrorKind, FromRedisValue, InfoDict, Pipeline, RedisResult, Role,
     ServerErrorKind, ToRedisArgs, Value, from_redis_value, from_redis_value_ref,
 };
+use scopeguard::{OnSuccess, ScopeGuard, guard_on_success};
 
 use super::place::{Address, Place};
+use super::record::Field;
 use super::scripts::{Reply, Script};
 
 /// A kept connection that does not answer in this time is given up.
@@ -26,12 +28,11 @@ pub(super) const WAITAOF: (u32, u32) = (7, 2);
 
 /// A server that can be connected to.
 pub(super) struct Node {
-    place: Arc<Place>,
+    pub(super) place: Arc<Place>,
     /// Where it is in a cluster; `None` for the server that `database` or the sentinels name.
     pub(super) address: Option<Address>,
 }
 
-/// An open connection.
 pub(super) struct Connection {
     inner: redis::Connection,
     /// What tells this server from others, and from itself before it was restarted; empty when it does not tell.
@@ -57,19 +58,13 @@ pub(super) struct Link {
     pub(super) pool: Connections,
 }
 
+/// A connection that is kept when this is dropped, except by a panic, which may leave it out of step.
+type Guarded = ScopeGuard<Link, fn(Link), OnSuccess>;
+
+/// The connection for questions that follow each other, if there is one yet.
+pub(super) type Kept = Option<Guarded>;
+
 impl Node {
-    pub(super) fn new(place: &Arc<Place>, address: Option<Address>) -> Self {
-        Node {
-            place: Arc::clone(place),
-            address,
-        }
-    }
-
-    /// What the whole is called: the server, the cluster or the service.
-    pub(super) fn shown(&self) -> &str {
-        &self.place.shown
-    }
-
     /// What this one of several servers is called; empty for a server that is alone.
     pub(super) fn name(&self) -> String {
         let address = match &self.place.sentinels {
@@ -77,12 +72,6 @@ impl Node {
             None => self.address.clone(),
         };
         address.map_or_else(String::new, |(host, port)| format!("{host}:{port}"))
-    }
-
-    /// Whether the sentinels name another server by now.
-    pub(super) fn has_moved(&self) -> bool {
-        let sentinels = self.place.sentinels.as_ref();
-        sentinels.is_some_and(|sentinels| sentinels.has_moved(&self.place))
     }
 
     fn open(&self, server: ConnectionInfo) -> RedisResult<Connection> {
@@ -147,7 +136,6 @@ impl Connect for Node {
 }
 
 impl Link {
-    /// A connection to this node.
     pub(super) fn to(pool: &Connections) -> Result<Self> {
         let (connection, generation) = pool.take()?;
         Ok(Link {
@@ -163,8 +151,9 @@ impl Link {
         self.pool.keep(self.connection, self.generation);
     }
 
-    pub(super) fn node(&self) -> &Node {
-        self.pool.engine()
+    /// The same, as soon as it is dropped.
+    pub(super) fn guarded(self) -> Guarded {
+        guard_on_success(self, Link::keep)
     }
 
     pub(super) fn connection(&mut self) -> &mut redis::Connection {
@@ -172,43 +161,51 @@ impl Link {
         &mut self.connection.inner
     }
 
-    /// Tells the node that the next question concerns a key which is about to be its own.
-    pub(super) fn announce(&mut self) -> RedisResult<()> {
+    fn patience(&self) -> Duration {
+        self.pool.engine().place.patience
+    }
+
+    /// The same, when the node was told that the next question concerns a key which is about to be its own.
+    pub(super) fn announced(mut self) -> RedisResult<Guarded> {
         redis::cmd("ASKING").exec(self.connection())?;
         // Nothing may come between this and the question.
         self.connection.is_fresh = true;
-        Ok(())
+        Ok(self.guarded())
     }
 
-    /// What the server's clock will show when our patience is at an end. It is not later than that:
-    /// the clock had gone on when we learned what it showed.
-    fn deadline(&self) -> u64 {
-        let (shown, since) = self.connection.clock;
-        shown.saturating_add(millis(since.elapsed() + self.node().place.patience))
-    }
-
-    /// Runs a script, which the server may not know yet. Its arguments stand behind the moment at which
-    /// it is too late for it.
+    /// Runs a script, which the server may not know yet.
     pub(super) fn run(
         &mut self,
         script: &Script,
         key: &str,
-        first: impl ToRedisArgs,
-        rest: impl ToRedisArgs,
+        is_repeated: bool,
+        arguments: impl ToRedisArgs,
     ) -> RedisResult<Reply> {
         if script.is_careful && !self.connection.is_fresh {
             redis::cmd("PING").exec(self.connection())?;
         }
-        let mut call = script.code.key(key);
-        call.arg(self.deadline()).arg(first).arg(rest);
-        call.invoke(self.connection()).map(Reply::new)
+        let (server, id) = (&self.connection.server, self.connection.id);
+        let name = format!("{server}:{id}:{}", name_of_process());
+        // What the server's clock will show when our patience is at an end. It is not later than that: the clock had
+        // gone on when we learned what it showed.
+        let (shown, since) = self.connection.clock;
+        let deadline = shown.saturating_add(millis(since.elapsed() + self.patience()));
+        let mut call = script.code().key(key);
+        call.arg((deadline, is_repeated, name, arguments));
+        let mut parts = call.invoke::<Vec<Field>>(self.connection())?.into_iter();
+        let word = parts.next().flatten().unwrap_or_default();
+        Ok(Reply {
+            word: String::from_utf8_lossy(&word).into_owned(),
+            rest: parts.collect(),
+            is_repeated,
+        })
     }
 
     /// Waits until what this connection wrote is on disk, where the server can tell, and a replica has it, if
     /// one is connected; `false` when that is not so in time.
     pub(super) fn is_lasting(&mut self) -> RedisResult<bool> {
         // So that its answer comes before we give up.
-        let wait = millis(self.node().place.patience * 4 / 5);
+        let wait = millis(self.patience() * 4 / 5);
         let mut questions = redis::pipe();
         questions.cmd("ROLE");
         if self.connection.has_waitaof {
@@ -230,8 +227,7 @@ impl Link {
             return Ok(!before);
         }
         let mut command = redis::cmd("WAIT");
-        let command = command.arg(1).arg(wait);
-        let number: u64 = command.query(self.connection())?;
+        let number: u64 = command.arg(1).arg(wait).query(self.connection())?;
         Ok(number > 0)
     }
 }
@@ -266,56 +262,4 @@ pub(super) fn answers<T: FromRedisValue>(
 /// A time in milliseconds.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Whether the server has closed the connection, may only read by now, has lost its replicas, or cannot be
-/// reached, so that whatever was to be done there can be done again elsewhere.
-pub(super) fn is_stale(error: &RedisError) -> bool {
-    error.is_connection_dropped()
-        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-        || error.code() == Some("NOREPLICAS")
-}
-
-/// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of
-/// signals.
-pub(super) fn is_interrupted(error: &RedisError) -> bool {
-    kind(error) == Some(io::ErrorKind::Interrupted)
-}
-
-/// Whether the server may have done what was asked, or may still do it. It has not got the whole of
-/// what it would not take.
-pub(super) fn may_be_done(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)
-        && kind(error) != Some(io::ErrorKind::BrokenPipe)
-}
-
-/// What the system said of the connection.
-fn kind(error: &RedisError) -> Option<io::ErrorKind> {
-    type Cause = Arc<dyn StdError + Send + Sync>;
-    let cause = error.source()?.downcast_ref::<Cause>()?;
-    Some(cause.downcast_ref::<io::Error>()?.kind())
-}
-
-/// Whether the next answer on this connection will be that of the next question. To a server that may
-/// only read, one connects anew: another may have its place by then.
-pub(super) fn leaves_in_step(error: &RedisError) -> bool {
-    !matches!(
-        error.kind(),
-        ErrorKind::Io
-            | ErrorKind::Parse
-            | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading)
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_not_be_sent_was_not_done() {
-        let error = |kind| RedisError::from(io::Error::from(kind));
-        assert!(!may_be_done(&error(io::ErrorKind::BrokenPipe)));
-        assert!(may_be_done(&error(io::ErrorKind::ConnectionReset)));
-        assert!(may_be_done(&error(io::ErrorKind::WouldBlock)));
-    }
 }

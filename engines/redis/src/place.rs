@@ -8,8 +8,6 @@ use std::{io, thread};
 
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::access;
-#[cfg(feature = "tls")]
-use cgi_session_kit::tls;
 use cgi_session_kit::url::{DatabaseUrl, Grammar};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
@@ -46,19 +44,15 @@ const GRAMMAR: Grammar = Grammar {
               redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/NAME/0 or, with TLS, rediss://redis.example/0, \
               rediss+cluster:// and rediss+sentinel://",
 };
-const PORT: u16 = 6379;
 /// The limit of time for an answer, and for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-const SENTINEL_PORT: u16 = 26379;
-const NO_TLS: &str = "this program was built without the feature tls of cgi-session-redis";
 
 /// A server, a cluster or a service with sentinels, and how it is connected to.
 pub(super) struct Place {
     /// The server, or one of several.
     pub(super) server: ConnectionInfo,
-    /// The nodes of a cluster or the sentinels that `database` names.
+    /// The sentinels that `database` names, or the nodes of a cluster; none for a server that is alone.
     pub(super) hosts: Vec<Address>,
-    pub(super) is_cluster: bool,
     pub(super) sentinels: Option<Sentinels>,
     /// What may be said of it.
     pub(super) shown: Arc<str>,
@@ -66,8 +60,6 @@ pub(super) struct Place {
     pub(super) patience: Duration,
     has_connected: AtomicBool,
     config: Config,
-    #[cfg(feature = "tls")]
-    certificates: Option<redis::TlsCertificates>,
 }
 
 /// Host and port.
@@ -76,31 +68,40 @@ pub(super) type Address = (String, u16);
 impl Place {
     /// The server that `database` names.
     pub(super) fn of(config: &Config) -> Result<Self> {
-        let (server, hosts, sentinels) = GRAMMAR.read(config, understand)?;
+        let (server, mut hosts, sentinels) = GRAMMAR.read(config, understand)?;
         access::password(config, server.redis_settings().password().is_some())?;
         let is_encrypted = matches!(server.addr(), ConnectionAddr::TcpTls { .. });
         access::check_encryption(config, is_encrypted, "write rediss:// in database")?;
-        let place = Place {
-            is_cluster: sentinels.is_none() && !hosts.is_empty(),
+        #[cfg(feature = "tls")]
+        let server = with_certificates(config, server)?;
+        // A program that serves one request is not to wait each time for the first one, if that is away.
+        let first = rand::random_range(0..hosts.len().max(1));
+        hosts.rotate_left(first);
+        Ok(Place {
             sentinels,
-            #[cfg(feature = "tls")]
-            certificates: certificates(config)?,
             shown: Arc::from(config.get("database").unwrap_or_default()),
             patience: config.lock_timeout().min(PATIENCE),
             has_connected: AtomicBool::new(false),
             config: config.clone(),
             server,
             hosts,
-        };
-        // Certificates that cannot be used are found out here.
-        let client = place.client(place.server.clone());
-        client.map_err(|error| Error::Config(format!("no TLS to {}: {error}", place.shown)))?;
-        Ok(place)
+        })
     }
 
     /// The server of several that is there.
-    pub(super) fn at(&self, address: &Address) -> ConnectionInfo {
-        moved(&self.server, address)
+    pub(super) fn at(&self, (host, port): &Address) -> ConnectionInfo {
+        let mut address = self.server.addr().clone();
+        if let ConnectionAddr::Tcp(its_host, its_port)
+        | ConnectionAddr::TcpTls {
+            host: its_host,
+            port: its_port,
+            ..
+        } = &mut address
+        {
+            its_host.clone_from(host);
+            *its_port = *port;
+        }
+        self.server.clone().set_addr(address)
     }
 
     /// The same server with the password of the configuration, which may have changed since.
@@ -120,13 +121,14 @@ impl Place {
         server: ConnectionInfo,
         limit: Duration,
     ) -> RedisResult<redis::Connection> {
-        let is_first = !self.has_connected.swap(true, Ordering::Relaxed);
-        let has_limit = match address(&server) {
-            Some((host, _)) => host == "localhost" || host.parse::<IpAddr>().is_ok(),
+        let has_limit = match server.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+                host == "localhost" || host.parse::<IpAddr>().is_ok()
+            }
             // A program of one request would pay for the thread as much as for the rest.
-            None => is_first,
+            _ => !self.has_connected.swap(true, Ordering::Relaxed),
         };
-        let client = self.client(server)?;
+        let client = Client::open(server)?;
         if has_limit {
             return client.get_connection_with_timeout(limit);
         }
@@ -139,46 +141,22 @@ impl Place {
         let connected = receiver.recv_timeout(limit);
         connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
-
-    /// What connects to a server.
-    #[cfg_attr(
-        not(feature = "tls"),
-        expect(clippy::unused_self, reason = "only TLS needs more than the address")
-    )]
-    fn client(&self, node: ConnectionInfo) -> RedisResult<Client> {
-        #[cfg(feature = "tls")]
-        if let Some(certificates) = &self.certificates
-            && matches!(node.addr(), ConnectionAddr::TcpTls { .. })
-        {
-            return Client::build_with_tls(node, certificates.clone());
-        }
-        Client::open(node)
-    }
 }
 
-fn address(of: &ConnectionInfo) -> Option<Address> {
-    match of.addr() {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            Some((host.clone(), *port))
+/// What the first of several servers answers that can. One that answers otherwise knows more than one that is away.
+pub(super) fn first_answer<S, T>(
+    servers: impl Iterator<Item = S>,
+    mut ask: impl FnMut(S) -> Result<T>,
+) -> Result<T> {
+    let mut failure = None;
+    for server in servers {
+        match ask(server) {
+            Ok(answer) => return Ok(answer),
+            Err(_) if matches!(failure, Some(Error::Store { .. })) => {}
+            Err(error) => failure = Some(error),
         }
-        _ => None,
     }
-}
-
-/// The same server at another address.
-fn moved(server: &ConnectionInfo, (host, port): &Address) -> ConnectionInfo {
-    let mut address = server.addr().clone();
-    if let ConnectionAddr::Tcp(its_host, its_port)
-    | ConnectionAddr::TcpTls {
-        host: its_host,
-        port: its_port,
-        ..
-    } = &mut address
-    {
-        its_host.clone_from(host);
-        *its_port = *port;
-    }
-    server.clone().set_addr(address)
+    Err(failure.unwrap_or_else(|| Error::unavailable("cannot find a server", "none is known")))
 }
 
 /// The server, or the first of several, all of several, and the sentinels if it is these.
@@ -188,13 +166,11 @@ fn understand(
     let (base, kind) = url.scheme.split_once('+').unwrap_or((url.scheme, ""));
     let is_encrypted = base.ends_with("ss") || base.ends_with("ys");
     if is_encrypted && !cfg!(feature = "tls") {
-        return Err(NO_TLS.to_owned());
+        return Err(
+            "this program was built without the feature tls of cgi-session-redis".to_owned(),
+        );
     }
-    let port = if kind == "sentinel" {
-        SENTINEL_PORT
-    } else {
-        PORT
-    };
+    let port = if kind == "sentinel" { 26379 } else { 6379 };
     let hosts = url.hosts.into_iter();
     let hosts: Vec<Address> = hosts
         .map(|(host, own)| (host, own.unwrap_or(port)))
@@ -207,7 +183,11 @@ fn understand(
         ("sentinel", [service, path @ ..]) => (service.as_str(), path.join("/")),
         (_, path) => ("", path.join("/")),
     };
-    for (name, value) in url.parameters {
+    let own = [("user", url.user), ("pass", url.password)];
+    let own = own
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    for (name, value) in url.parameters.into_iter().chain(own) {
         match name.as_str() {
             "db" => database = value,
             "user" => settings = settings.set_username(value),
@@ -216,18 +196,11 @@ fn understand(
             _ => of_sentinel = of_sentinel.set_password(value),
         }
     }
-    let number = match database.trim_end_matches('/') {
-        "" => Ok(0),
-        number => number.parse::<u32>(),
+    let number: u32 = match database.trim_end_matches('/') {
+        "" => 0,
+        number => number.parse().map_err(|_| "Invalid database number")?,
     };
-    let number = number.map_err(|_| "Invalid database number")?;
     settings = settings.set_db(number.into());
-    if let Some(user) = &url.user {
-        settings = settings.set_username(user);
-    }
-    if let Some(password) = &url.password {
-        settings = settings.set_password(password);
-    }
     let address = match (kind, &hosts[..]) {
         ("unix", []) => ConnectionAddr::Unix(format!("/{}", url.path.join("/")).into()),
         ("unix", _) => return Err("a Unix socket has no host".to_owned()),
@@ -249,19 +222,22 @@ fn understand(
         },
         (_, [(host, port), ..]) => ConnectionAddr::Tcp(host.clone(), *port),
     };
-    let server = address
-        .into_connection_info()
-        .map_err(|error| error.to_string())?;
+    let server = address.into_connection_info();
+    let server = server.map_err(|error| error.to_string())?;
     let sentinels = (kind == "sentinel").then(|| Sentinels::new(service, of_sentinel));
     let hosts = if kind.is_empty() { Vec::new() } else { hosts };
     Ok((server.set_redis_settings(settings), hosts, sentinels))
 }
 
-/// What a server is verified by, unless that is what the system trusts, and what it may ask for.
+/// The server with what it is verified by, unless that is what the system trusts, and what it may ask for.
 #[cfg(feature = "tls")]
-fn certificates(config: &Config) -> Result<Option<redis::TlsCertificates>> {
+fn with_certificates(config: &Config, server: ConnectionInfo) -> Result<ConnectionInfo> {
+    use cgi_session_kit::tls;
     tls::provide();
     let (root_cert, own) = (tls::authorities(config)?, tls::identity(config)?);
+    if !matches!(server.addr(), ConnectionAddr::TcpTls { .. }) {
+        return Ok(server);
+    }
     let client_tls = own.map(|own| {
         let [client_cert, client_key] = own.pem.map(String::into_bytes);
         redis::ClientTlsConfig {
@@ -269,9 +245,12 @@ fn certificates(config: &Config) -> Result<Option<redis::TlsCertificates>> {
             client_key,
         }
     });
-    let is_any = root_cert.is_some() || client_tls.is_some();
-    Ok(is_any.then_some(redis::TlsCertificates {
+    let certificates = redis::TlsCertificates {
         client_tls,
         root_cert,
-    }))
+    };
+    let shown = config.get("database").unwrap_or_default();
+    let client = Client::build_with_tls(server, certificates);
+    let client = client.map_err(|error| Error::Config(format!("no TLS to {shown}: {error}")))?;
+    Ok(client.get_connection_info().clone())
 }

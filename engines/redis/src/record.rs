@@ -1,40 +1,48 @@
-//! [`Loaded`]: the hash of one session.
+//! What is stored: the names of the keys, and the hash of one session.
 
-use cgi_session_kit::reading;
+use cgi_session::SessionDigest;
+use cgi_session_kit::reading::Loaded;
 
-use super::scripts::Reply;
-
-/// A record and what stands beside it.
-pub(super) struct Loaded {
-    pub(super) row: reading::Loaded,
-    pub(super) version: Vec<u8>,
-}
+use super::Shared;
 
 /// A field of a hash, which may be missing.
 pub(super) type Field = Option<Vec<u8>>;
-/// The fields of a session, and what HMGET answers for them.
-pub(super) const ALL: &[&str] = &["record", "end", "used", "version"];
-pub(super) type Fields = (Field, Field, Field, Field);
+/// The fields that make a session.
+pub(super) const ALL: [&str; 4] = ["record", "end", "used", "version"];
 
-impl Loaded {
-    /// `None` when the session is not there, or is none.
-    pub(super) fn from_fields((data, end, used, version): Fields) -> Option<Self> {
-        let row = reading::Loaded {
-            data: data?,
-            end: parse(&end?)?,
-            used: parse(&used?)?,
-        };
-        let version = version?;
-        Some(Loaded { row, version })
-    }
-
-    pub(super) fn from_reply(reply: Reply) -> Option<Self> {
-        let mut parts = reply.into_parts().skip(1);
-        let fields = (parts.next(), parts.next(), parts.next(), parts.next());
-        Loaded::from_fields(fields)
-    }
+/// A record and its version; `None` when the session is not there, or is none.
+pub(super) fn loaded([data, end, used, version]: [Field; 4]) -> Option<(Loaded, Vec<u8>)> {
+    let loaded = Loaded {
+        data: data?,
+        end: number(end)?,
+        used: number(used)?,
+    };
+    Some((loaded, version?))
 }
 
-pub(super) fn parse(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+pub(super) fn number(digits: Field) -> Option<u64> {
+    String::from_utf8(digits?).ok()?.parse().ok()
+}
+
+impl Shared {
+    /// The key of this name among those of the store.
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}:{name}", self.table)
+    }
+
+    /// The key of a session. In a cluster the part in braces says which node has it.
+    pub(super) fn record(&self, session: &SessionDigest) -> String {
+        format!("{}:{{{session}}}", self.table)
+    }
+
+    /// The session whose record has this key.
+    pub(super) fn session(&self, key: &str) -> Option<SessionDigest> {
+        let name = self.name(key)?.strip_prefix('{')?;
+        SessionDigest::parse(name.strip_suffix('}')?.as_bytes())
+    }
+
+    /// The name of a key among those of the store.
+    pub(super) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.table)?.strip_prefix(':')
+    }
 }

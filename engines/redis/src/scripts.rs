@@ -1,27 +1,58 @@
-//! [`Scripts`]: what the server does as one step.
+//! [`Script`]: what the server does as one step.
 //!
-//! The first argument of each is the moment until which its caller waits, by the server's clock: what
-//! was reported as not saved must not be saved later, by a server that had stood still.
+//! The first arguments of each are the moment until which its caller waits, by the server's clock, since what
+//! was reported as not saved must not be saved later by a server that had stood still; whether it may have been
+//! carried out already; and the name of the connection. Those of the caller come next.
 //! The first write of a script is one that a full memory refuses, so that no script ends half-way.
 //! Each has one key: what lies on one key can never lie on two nodes of a cluster.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
-/// What the server does as one step.
+use super::record::Field;
+
 pub(super) struct Script {
-    pub(super) code: redis::Script,
+    /// What it is for, as errors say it.
+    pub(super) action: &'static str,
+    parts: &'static [&'static str],
+    code: OnceLock<redis::Script>,
     /// Whether it stores or deletes what must not be lost (`durability = data`).
     pub(super) is_lasting: bool,
     /// Whether it must not go to a connection that may have ended: what is not known of it afterwards
     /// cannot be found out.
     pub(super) is_careful: bool,
-    /// What is asked instead when it may have been carried out already.
-    pub(super) again: Option<Box<Script>>,
 }
 
-/// `holder` is the holder of the lock, unless its time is over. `hold` gives it to the caller for so long; a
-/// record that would expire meanwhile is kept as long as the lock.
+impl Script {
+    const fn new(action: &'static str, parts: &'static [&'static str]) -> Self {
+        Script {
+            action,
+            parts,
+            code: OnceLock::new(),
+            is_lasting: false,
+            is_careful: false,
+        }
+    }
+
+    const fn lasting(mut self) -> Self {
+        self.is_lasting = true;
+        self
+    }
+
+    const fn careful(mut self) -> Self {
+        self.is_careful = true;
+        self
+    }
+
+    pub(super) fn code(&self) -> &redis::Script {
+        let text = || [BEGINNING, &self.parts.concat()].concat();
+        self.code.get_or_init(|| redis::Script::new(&text()))
+    }
+}
+
+/// `holder` is the holder of the lock, unless its time is over. `hold` gives it to the caller for so long, and
+/// for 0 gives it up; a record that would expire meanwhile is kept as long as the lock.
 const BEGINNING: &str = r"
+local is_repeated, connection = ARGV[2] == '1', ARGV[3]
 local time = redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 if clock > tonumber(ARGV[1]) then
@@ -29,285 +60,228 @@ if clock > tonumber(ARGV[1]) then
 end
 local function holder()
     local found = redis.call('HMGET', KEYS[1], 'lock', 'until')
-    if found[1] and (tonumber(found[2]) or 0) > clock then
-        return found[1]
-    end
-    return false
-end
-local function is_own(holder, token)
-    return string.sub(holder, 1, 32) == string.sub(token, 1, 32)
+    return found[1] and (tonumber(found[2]) or 0) > clock and found[1]
 end
 local function is_anothers(holder, token)
-    return holder and not is_own(holder, token)
+    return holder and string.sub(holder, 1, 32) ~= token
 end
 local function hold(token, lease)
-    redis.call('HSET', KEYS[1], 'lock', token, 'until', string.format('%.0f', clock + lease))
+    if lease == '0' then
+        return redis.call('HDEL', KEYS[1], 'lock', 'until')
+    end
+    redis.call('HSET', KEYS[1], 'lock', token .. ':' .. connection, 'until', string.format('%.0f', clock + lease))
     local left = redis.call('PTTL', KEYS[1])
     if left >= 0 and left < tonumber(lease) then
         redis.call('PEXPIRE', KEYS[1], lease)
     end
 end
-local function let_go()
-    redis.call('HDEL', KEYS[1], 'lock', 'until')
-end
-local function keep_or_let_go(token, lease)
-    if lease == '0' then
-        let_go()
-    else
-        hold(token, lease)
-    end
-end
 ";
 
-/// Stores a record. ARGV: deadline, token, lease, version, new version, record, end, used, ttl, user or
-/// nothing. Without a lease the lock is given up.
-const STORE_TEXT: &str = r"
-redis.call('HSET', KEYS[1], 'record', ARGV[6], 'end', ARGV[7], 'used', ARGV[8], 'version', ARGV[5])
-if ARGV[10] then
-    redis.call('HSET', KEYS[1], 'user', ARGV[10])
+/// The arguments of what changes a session. Those that a script does not use may be left out from the end.
+const CHANGE: &str = r"
+local token, lease, version, last, used, ttl, new_version, record, user = unpack(ARGV, 4)
+";
+
+/// Stores a record.
+const STORE: &str = r"
+redis.call('HSET', KEYS[1], 'record', record, 'end', last, 'used', used, 'version', new_version)
+if user then
+    redis.call('HSET', KEYS[1], 'user', user)
 else
     redis.call('HDEL', KEYS[1], 'user')
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[9])
-keep_or_let_go(ARGV[2], ARGV[3])
-return {'done'}
+redis.call('PEXPIRE', KEYS[1], ttl)
 ";
 
 /// What is asked for a second time, because the answer was lost, is done. It is written once more, for
 /// a replica is asked whether it has what this connection wrote. The lock named the old connection;
 /// another request may have taken it since, and then has it.
-const AGAIN_TEXT: &str = r"
-if redis.call('HGET', KEYS[1], 'version') == ARGV[5] then
-    redis.call('HSET', KEYS[1], 'version', ARGV[5])
-    if not is_anothers(holder(), ARGV[2]) then
-        keep_or_let_go(ARGV[2], ARGV[3])
+const IS_DONE: &str = r"
+if redis.call('HGET', KEYS[1], 'version') == new_version then
+    redis.call('HSET', KEYS[1], 'version', new_version)
+    if not is_anothers(holder(), token) then
+        hold(token, lease)
     end
     return {'done'}
 end
 ";
 
-/// ARGV: as of [`STORE_TEXT`], with the time instead of the old version.
-const CREATE_TEXT: &str = r"
+/// With the time instead of a version. When the answer was lost, a record is not stored again: it may have been
+/// deleted.
+const IS_NEW: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
-    local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
-    if holder() or not last or last >= tonumber(ARGV[4]) then
+    local ended = tonumber(redis.call('HGET', KEYS[1], 'end'))
+    if is_repeated or holder() or not ended or ended >= tonumber(version) then
         return {'taken'}
     end
+elseif is_repeated then
+    return {'absent'}
 end
 ";
 
-/// Whether a record is there that was to be created, when the answer was lost: it is not stored again,
-/// for it may have been deleted. ARGV: as of [`CREATE_TEXT`].
-const LOOK_TEXT: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 1 then
-    return {'taken'}
+/// Whether a request may still write over the version that it has loaded: its time may be over, as
+/// long as no other came. A version of its own is older than the new one when it was not told of that; it
+/// is not when this is an old request to save, which was on its way for long.
+const IS_UNCHANGED: &str = r"
+local stored = redis.call('HGET', KEYS[1], 'version')
+if not stored then
+    return {'gone'}
 end
-return {'absent'}
+local is_expected = stored == version
+if string.sub(stored, 1, 32) == token then
+    local new = tonumber(string.sub(new_version or '', 34))
+    is_expected = not new or tonumber(string.sub(stored, 34)) < new
+end
+if not is_expected or is_anothers(holder(), token) then
+    return {'lost'}
+end
 ";
 
-/// ARGV: deadline, token, lease, now.
-pub(super) static LOCK: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
+/// Notes a use.
+const USE: &str = r"
+redis.call('HSET', KEYS[1], 'end', last, 'used', used)
+redis.call('PEXPIRE', KEYS[1], ttl)
+";
+
+const STAY: &str = r"
+hold(token, lease)
+return {'done'}
+";
+
+const DELETE: &str = r"
+redis.call('DEL', KEYS[1])
+return {'done'}
+";
+
+pub(super) static CREATE: Script = Script::new(
+    "store a session in",
+    &[CHANGE, IS_DONE, IS_NEW, STORE, STAY],
+)
+.lasting()
+.careful();
+pub(super) static COMMIT: Script = Script::new(
+    "save a session in",
+    &[CHANGE, IS_DONE, IS_UNCHANGED, STORE, STAY],
+)
+.lasting();
+pub(super) static TOUCH: Script = Script::new(
+    "renew the time of a session in",
+    &[CHANGE, IS_UNCHANGED, USE, STAY],
+);
+pub(super) static CHECK: Script =
+    Script::new("look at a session in", &[CHANGE, IS_UNCHANGED, STAY]);
+pub(super) static DESTROY: Script =
+    Script::new("delete a session in", &[CHANGE, IS_UNCHANGED, DELETE])
+        .lasting()
+        .careful();
+
+pub(super) static LOCK: Script = Script::new(
+    "open a session in",
+    &[r"
+local token, lease, now = unpack(ARGV, 4)
 local found = redis.call('HMGET', KEYS[1], 'record', 'end', 'used', 'version')
 if not (found[1] and tonumber(found[2]) and tonumber(found[3]) and found[4]) then
     return {'absent'}
 end
 local holder = holder()
-if is_anothers(holder, ARGV[2]) then
+if is_anothers(holder, token) then
     return {'busy', holder}
 end
-if tonumber(found[2]) < tonumber(ARGV[4]) then
+if tonumber(found[2]) < tonumber(now) then
     redis.call('DEL', KEYS[1])
     return {'absent'}
 end
-hold(ARGV[2], ARGV[3])
-return {'yours', found[1], found[2], found[3], found[4]}
-"])
-});
+hold(token, lease)
+return {'yours', unpack(found)}
+"],
+);
 
-/// Whether a request may still write over the version that it has loaded: its time may be over, as
-/// long as no other came. A version of its own is older than the new one when it was not told of that; it
-/// is not when this is an old request to save, which was on its way for long. ARGV: deadline, token,
-/// lease, version, new version or another.
-const CHECK_TEXT: &str = r"
-local version = redis.call('HGET', KEYS[1], 'version')
-if not version then
-    return {'gone'}
-end
-local is_expected = version == ARGV[4]
-if is_own(version, ARGV[2]) then
-    local new = tonumber(string.sub(ARGV[5] or '', 34))
-    is_expected = not new or tonumber(string.sub(version, 34)) < new
-end
-if not is_expected or is_anothers(holder(), ARGV[2]) then
-    return {'lost'}
-end
-";
-
-/// ARGV: deadline, token, lease, version, end, used, ttl.
-const TOUCH_TEXT: &str = r"
-redis.call('HSET', KEYS[1], 'end', ARGV[5], 'used', ARGV[6])
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
-hold(ARGV[2], ARGV[3])
-return {'done'}
-";
-
-/// Holds on to a session that is the caller's still. ARGV: deadline, token, lease, version.
-const STAY_TEXT: &str = r"
-hold(ARGV[2], ARGV[3])
-return {'done'}
-";
-
-/// ARGV: deadline, token, lease, version.
-const DESTROY_TEXT: &str = r"
-redis.call('DEL', KEYS[1])
-return {'done'}
-";
-
-/// ARGV: deadline, and the holder, or only its token.
-pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
+/// For a holder, or only its token.
+pub(super) static UNLOCK: Script = Script::new(
+    "unlock a session in",
+    &[r"
 local holder = redis.call('HGET', KEYS[1], 'lock')
-if holder and string.sub(holder, 1, string.len(ARGV[2])) == ARGV[2] then
-    let_go()
+if holder and string.sub(holder, 1, string.len(ARGV[4])) == ARGV[4] then
+    redis.call('HDEL', KEYS[1], 'lock', 'until')
 end
 return {'done'}
-"])
-});
+"],
+);
 
-/// ARGV: deadline, end, new end, used, ttl.
-pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
-if redis.call('HGET', KEYS[1], 'end') == ARGV[2] then
-    redis.call('HSET', KEYS[1], 'end', ARGV[3], 'used', ARGV[4])
-    redis.call('PEXPIRE', KEYS[1], math.max(ARGV[5], redis.call('PTTL', KEYS[1])))
+pub(super) static RENEW: Script = Script::new(
+    "renew the time of a session in",
+    &[r"
+local before, last, used, ttl = unpack(ARGV, 4)
+if redis.call('HGET', KEYS[1], 'end') == before then
+    redis.call('HSET', KEYS[1], 'end', last, 'used', used)
+    redis.call('PEXPIRE', KEYS[1], math.max(ttl, redis.call('PTTL', KEYS[1])))
 end
 return {'done'}
-"])
-});
+"],
+);
 
-/// ARGV: deadline, now, and anything when it is only to be said what would be done.
-pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
+/// With anything as the last argument it is only said what would be done.
+pub(super) static EXPIRE: Script = Script::new(
+    "clean up",
+    &[r"
+local _, _, now, is_dry_run = unpack(ARGV, 4)
 local last = tonumber(redis.call('HGET', KEYS[1], 'end'))
-if not last or last >= tonumber(ARGV[2]) then
+if not last or last >= tonumber(now) then
     return {'live'}
 end
 local holder = holder()
 if holder then
-    return {'busy', holder}
+    return {is_dry_run and 'held' or 'busy', holder}
 end
 local size = redis.call('HSTRLEN', KEYS[1], 'record')
-if not ARGV[3] then
+if not is_dry_run then
     redis.call('DEL', KEYS[1])
 end
 return {'done', tostring(size)}
-"])
-});
+"],
+);
 
-/// Takes a session out of the index of a user where it stood by a certain time. ARGV: deadline, time,
-/// session.
-pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
-local noted = redis.call('ZSCORE', KEYS[1], ARGV[3])
-if noted and tonumber(noted) <= tonumber(ARGV[2]) then
-    redis.call('ZREM', KEYS[1], ARGV[3])
+/// Takes a session out of the index of a user where it stood by a certain time.
+pub(super) static FORGET: Script = Script::new(
+    "clean up",
+    &[r"
+local limit, session = unpack(ARGV, 4)
+local noted = redis.call('ZSCORE', KEYS[1], session)
+if noted and tonumber(noted) <= tonumber(limit) then
+    redis.call('ZREM', KEYS[1], session)
 end
 return {'done'}
-"])
-});
+"],
+);
 
-/// Holds a key that has no record: until the clean-up is done, or the user's session is stored. ARGV: deadline,
-/// token, lease, and anything when nothing but the lock is on the key.
-pub(super) static HOLD: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
+/// Holds a key that has no record.
+const HOLD: &str = r"
+local token, lease = unpack(ARGV, 4)
 local holder = holder()
-if is_anothers(holder, ARGV[2]) then
+if is_anothers(holder, token) then
     return {'busy', holder}
 end
-hold(ARGV[2], ARGV[3])
-if ARGV[4] then
-    redis.call('PEXPIRE', KEYS[1], ARGV[3])
-end
-return {'yours'}
-"])
-});
+hold(token, lease)
+";
 
-/// ARGV: deadline, token, and the time when the clean-up came to its end.
-pub(super) static END_SWEEP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[r"
-if ARGV[3] then
-    redis.call('HSET', KEYS[1], 'ended', ARGV[3])
-end
-if not is_anothers(holder(), ARGV[2]) then
-    let_go()
-end
-return {'done'}
-"])
-});
+/// Nothing but the lock is on the key.
+const ALONE: &str = r"
+redis.call('PEXPIRE', KEYS[1], lease)
+";
 
-pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| Script {
-    is_careful: true,
-    again: Some(Box::new(Script::lasting(&[AGAIN_TEXT, LOOK_TEXT]))),
-    ..Script::lasting(&[CREATE_TEXT, STORE_TEXT])
-});
-pub(super) static COMMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::lasting(&[AGAIN_TEXT, CHECK_TEXT, STORE_TEXT]));
-pub(super) static TOUCH: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[CHECK_TEXT, TOUCH_TEXT]));
-pub(super) static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(&[CHECK_TEXT, STAY_TEXT]));
-pub(super) static DESTROY: LazyLock<Script> = LazyLock::new(|| Script {
-    is_careful: true,
-    ..Script::lasting(&[CHECK_TEXT, DESTROY_TEXT])
-});
+/// Until the clean-up is done.
+pub(super) static HOLD_SWEEP: Script = Script::new("clean up", &[HOLD, "return {'yours'}"]);
+/// Until the user's session is stored.
+pub(super) static HOLD_USER: Script = Script::new(
+    "count the sessions of a user in",
+    &[HOLD, ALONE, "return {'yours'}"],
+);
 
-impl Script {
-    fn new(parts: &[&str]) -> Self {
-        Script {
-            code: redis::Script::new(&[BEGINNING, &parts.concat()].concat()),
-            is_lasting: false,
-            is_careful: false,
-            again: None,
-        }
-    }
-
-    fn lasting(parts: &[&str]) -> Self {
-        Script {
-            is_lasting: true,
-            ..Script::new(parts)
-        }
-    }
-}
-
-/// What a script has answered: a word, and what belongs to it.
+/// What a script has answered.
 pub(super) struct Reply {
-    parts: Vec<Vec<u8>>,
+    pub(super) word: String,
+    /// What belongs to the word.
+    pub(super) rest: Vec<Field>,
     /// Whether it was asked for before, and may have been carried out then.
     pub(super) is_repeated: bool,
-}
-
-impl Reply {
-    pub(super) fn new(parts: Vec<Vec<u8>>) -> Self {
-        Reply {
-            parts,
-            is_repeated: false,
-        }
-    }
-
-    pub(super) fn word(&self) -> &str {
-        let word = self.part(0).unwrap_or_default();
-        std::str::from_utf8(word).unwrap_or_default()
-    }
-
-    pub(super) fn part(&self, at: usize) -> Option<&[u8]> {
-        self.parts.get(at).map(Vec::as_slice)
-    }
-
-    pub(super) fn into_parts(self) -> impl Iterator<Item = Vec<u8>> {
-        self.parts.into_iter()
-    }
-
-    pub(super) fn text(&self, at: usize) -> String {
-        String::from_utf8_lossy(self.part(at).unwrap_or_default()).into_owned()
-    }
 }

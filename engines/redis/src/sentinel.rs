@@ -12,7 +12,7 @@ use cgi_session::{Error, Result};
 use redis::{ErrorKind, RedisConnectionInfo, RedisResult};
 
 use super::failure::explain;
-use super::place::{Address, Place};
+use super::place::{Address, Place, first_answer};
 
 /// A sentinel that does not answer in this time is passed over.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) struct Sentinels {
 #[derive(Default)]
 struct State {
     /// The sentinel that answered last.
-    first: Option<usize>,
+    first: usize,
     primary: Option<Address>,
     asked: Option<Instant>,
     /// Another server has become the primary, and the connections to the one before are kept.
@@ -49,7 +49,7 @@ struct State {
 impl State {
     /// What the sentinel of this number has answered.
     fn note(&mut self, sentinel: usize, primary: &Address) {
-        (self.first, self.asked) = (Some(sentinel), Some(Instant::now()));
+        (self.first, self.asked) = (sentinel, Some(Instant::now()));
         let before = self.primary.replace(primary.clone());
         self.has_moved |= before.is_some_and(|before| before != *primary);
     }
@@ -91,21 +91,11 @@ impl Sentinels {
     /// Where the primary is, as the first sentinel says that answers.
     pub(super) fn primary(&self, place: &Place) -> Result<Address> {
         let (first, number) = (self.state().first, place.hosts.len());
-        // A program that serves one request is not to wait each time for the first one, if that is away.
-        let first = first.unwrap_or_else(|| rand::random_range(0..number.max(1)));
-        let mut failure = None;
-        for at in (0..number).map(|at| (first + at) % number) {
-            match self.ask(place, &place.hosts[at]) {
-                Ok(primary) => {
-                    self.state().note(at, &primary);
-                    return Ok(primary);
-                }
-                // One that answers knows more than one that is away.
-                Err(_) if matches!(failure, Some(Error::Store { .. })) => {}
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.unwrap_or_else(|| Error::unavailable("cannot ask a sentinel", "none is known")))
+        first_answer((0..number).map(|at| (first + at) % number), |at| {
+            let primary = self.ask(place, &place.hosts[at])?;
+            self.state().note(at, &primary);
+            Ok(primary)
+        })
     }
 
     fn ask(&self, place: &Place, sentinel: &Address) -> Result<Address> {

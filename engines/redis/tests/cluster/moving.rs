@@ -52,6 +52,11 @@ fn every_key_is_looked_for_where_the_cluster_has_it() {
         counter.count(&store).unwrap();
         assert_eq!(counter.value(&store), 1);
     }
+    // What is in the first braces says where a key is, unless that is nothing.
+    for user in ["ada", "a{b}c", "a{b}{c}", "{}", "{}{a}", "}{a}}", "{"] {
+        let sessions = store.sessions_of(user, SystemTime::now());
+        assert!(sessions.unwrap().is_empty(), "{user}");
+    }
     // No connection was sent on by a node: each was asked for what it has.
     let sent_on = (0..3).map(|at| cluster.node(at).tell(&["INFO", "errorstats"]));
     assert!(sent_on.into_iter().all(|told| !told.contains("MOVED")));
