@@ -94,7 +94,6 @@ impl SessionDigest {
         self.as_str().get(..SessionId::LENGTH).unwrap_or_default()
     }
 
-    /// The bytes of [`SessionDigest::short_key`].
     pub(crate) fn short_key_bytes(&self) -> [u8; SessionId::LENGTH] {
         self.0
             .first_chunk()
@@ -165,16 +164,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_id_is_well_formed_and_never_the_same() {
-        let (one, two) = (
-            SessionId::generate().unwrap(),
-            SessionId::generate().unwrap(),
-        );
-        assert_eq!(SessionId::parse(one.secret().as_bytes()), Some(one.clone()));
-        assert_ne!(one, two);
-    }
-
-    #[test]
     fn nothing_but_forty_lower_case_digits_is_an_id() {
         for (letter, length) in [
             (b'a', 0),
@@ -195,15 +184,5 @@ mod tests {
     fn debug_hides_the_id() {
         let id = SessionId::parse(&[b'7'; 40]).unwrap();
         assert!(!format!("{id:?}").contains('7'));
-    }
-
-    #[test]
-    fn the_digest_is_the_sha_256_of_the_text() {
-        // printf 0000000000000000000000000000000000000000 | sha256sum
-        let id = SessionId::parse(&[b'0'; 40]).unwrap();
-        assert_eq!(
-            id.digest().as_str(),
-            "9692e67b8378a6f6753f97782d458aa757e947eab2fbdf6b5c187b74561eb78f"
-        );
     }
 }

@@ -161,22 +161,3 @@ pub(crate) fn too_large() -> io::Error {
         "it is larger than this program accepts",
     )
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_counts_bytes_whatever_was_declared() {
-        let read = |bytes: &'static [u8], length: Option<&[u8]>, limit| {
-            let read = Body::new(Box::new(bytes), length).read_all(limit);
-            read.map_err(|error| error.status())
-        };
-        assert_eq!(read(b"abcdef", None, 6), Ok(b"abcdef".to_vec()));
-        let lengths: [Option<&[u8]>; 3] = [None, Some(b"6"), Some(b"99999999999999999999999")];
-        for length in lengths {
-            let refused = read(b"abcdef", length, 5);
-            assert_eq!(refused, Err(StatusCode::PAYLOAD_TOO_LARGE), "{length:?}");
-        }
-    }
-}

@@ -92,24 +92,3 @@ fn with_parameter(address: &str, name: &str, value: &str) -> String {
     let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
     format!("{path}?{others}{name}={value}{fragment}")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_stands_before_the_fragment_and_after_other_parameters() {
-        for (address, expected) in [
-            ("next", "next?id=7"),
-            ("next?", "next?id=7"),
-            ("next?a=1", "next?a=1&id=7"),
-            ("next?a=1#end", "next?a=1&id=7#end"),
-            ("#end", "?id=7#end"),
-            ("next?id=6", "next?id=7"),
-            ("next?id=5&a=1&i%64=6&id", "next?a=1&id=7"),
-            ("next?&a=%26?&b", "next?a=%26?&b&id=7"),
-        ] {
-            assert_eq!(with_parameter(address, "id", "7"), expected);
-        }
-    }
-}
