@@ -81,7 +81,7 @@ where
 /// # fn counter(_: &mut Request) -> Result<Response> { Ok(Response::text("")) }
 /// Program::new().workers(32).listen("unix:/run/app.sock").run(counter);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[must_use]
 pub struct Program {
     limits: Limits,
@@ -91,16 +91,15 @@ pub struct Program {
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
     has_own_arguments: bool,
-    error_page: OwnPage,
+    error_page: Option<Arc<Page>>,
 }
 
-/// The page of [`Program::error_page`].
-#[derive(Clone, Default)]
-struct OwnPage(Option<Arc<Page>>);
-
-impl fmt::Debug for OwnPage {
+impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_ref().map_or("None", |_| "Page"))
+        let mut program = f.debug_struct("Program");
+        program
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,7 +168,7 @@ impl Program {
         mut self,
         page: impl Fn(&ErrorPage<'_>) -> Response + Send + Sync + 'static,
     ) -> Self {
-        self.error_page = OwnPage(Some(Arc::new(page)));
+        self.error_page = Some(Arc::new(page));
         self
     }
 
@@ -267,7 +266,7 @@ impl Program {
         let call = |request: &mut Request| -> Result<Response, BoxError> {
             handler(request).map_err(Into::into)
         };
-        let error_page = self.error_page.0.clone();
+        let error_page = self.error_page.clone();
         let handler = Handler {
             call: &call,
             error_page: error_page.as_deref(),

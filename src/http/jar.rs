@@ -83,7 +83,7 @@ impl Jar {
 
     fn put(&self, cookie: Kept) {
         let mut kept = self.kept();
-        kept.retain(|known| !known.is_same(&cookie));
+        kept.retain(|known| (&known.name, &known.path) != (&cookie.name, &cookie.path));
         kept.push(cookie);
     }
 
@@ -93,12 +93,6 @@ impl Jar {
         let now = OffsetDateTime::now_utc();
         kept.retain(|cookie| cookie.end.is_none_or(|end| end > now));
         kept
-    }
-}
-
-impl Kept {
-    fn is_same(&self, other: &Kept) -> bool {
-        self.name == other.name && self.path == other.path
     }
 }
 

@@ -281,7 +281,9 @@ impl Session {
         if let (Err(error), Some(id)) = (&ended, &old_id)
             // The request that had it since has ended it, and not for a new id.
             && !matches!(error, Error::LeaseLost)
-            && self.has_ended(id, &left, now)
+            // The old id leads to what was to be left there alone.
+            && let Ok(Some(found)) = self.manager.store.peek(&id.digest(), now)
+            && found.record.has_head_of(&left)
         {
             // Gone for every request: without the new one the session would be lost.
             log::warn!(
@@ -298,14 +300,6 @@ impl Session {
             self.id = old_id;
         }
         ended
-    }
-
-    /// Whether an old id leads to what was to be left there alone.
-    fn has_ended(&self, old: &SessionId, left: &Record, now: SystemTime) -> bool {
-        match self.manager.store.peek(&old.digest(), now) {
-            Ok(Some(stored)) => stored.record.has_head_of(left),
-            Ok(None) | Err(_) => false,
-        }
     }
 
     /// What the old id still leads to for requests under way, never the new id and its token: a marker,

@@ -1,6 +1,5 @@
 //! [`LazyManager`]: the manager of a program, created when it is first needed.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -42,7 +41,6 @@ impl LazyManager {
         }))
     }
 
-    /// The manager, if it was created.
     #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     pub(crate) fn created(&self) -> Option<&SessionManager> {
         self.0.created.get()
@@ -90,11 +88,5 @@ impl Failure {
         } else {
             Error::Config(self.text.clone())
         }
-    }
-}
-
-impl fmt::Debug for LazyManager {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LazyManager")
     }
 }

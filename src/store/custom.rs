@@ -14,7 +14,7 @@ use super::files::locks::{SessionLock, SessionLocks};
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::id::SessionDigest;
+use crate::id::{SessionDigest, SessionId};
 use crate::record::{Record, RecordError, unix_seconds};
 
 use functions::EMPTY;
@@ -44,9 +44,6 @@ struct CustomStoreInner {
 }
 
 impl CustomStore {
-    /// The number of digits of a key.
-    const KEY_LENGTH: usize = 40;
-
     /// A store of these functions. Nothing is called or made yet.
     ///
     /// # Errors
@@ -120,7 +117,7 @@ impl Store for CustomStore {
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
         check_size(record, self.shared.max_record_bytes)?;
-        let key = key(session);
+        let key = session.short_key();
         let Some(lock) = self.shared.locks.try_take(key)? else {
             // The request that has its lock has the session.
             return Ok(None);
@@ -151,7 +148,7 @@ impl Store for CustomStore {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Option<(Stored, Box<dyn Lease>)>> {
-        let key = key(session);
+        let key = session.short_key();
         // No lock's file is created for an id that leads nowhere, or to a session that was destroyed.
         if self.shared.load(key)?.is_none_or(|(_, end)| end == 0) {
             return Ok(None);
@@ -173,7 +170,7 @@ impl Store for CustomStore {
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let key = key(session);
+        let key = session.short_key();
         let found = self.shared.find(key, now)?;
         if let Some((stored, row)) = &found
             && self
@@ -190,7 +187,7 @@ impl Store for CustomStore {
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let found = self.shared.find(key(session), now)?;
+        let found = self.shared.find(session.short_key(), now)?;
         Ok(found.map(|(stored, _)| stored))
     }
 
@@ -219,7 +216,7 @@ impl Store for CustomStore {
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         for key in self.keys()? {
             let session = SessionDigest::parse(format!("{key:0<64}").as_bytes());
-            let Some(session) = session.filter(|_| key.len() == Self::KEY_LENGTH) else {
+            let Some(session) = session.filter(|_| key.len() == SessionId::LENGTH) else {
                 continue;
             };
             let flow = match self.shared.find(&key, now) {
@@ -325,7 +322,6 @@ impl CustomStoreInner {
     }
 }
 
-/// What is known of a row.
 #[derive(Clone, Copy)]
 struct Row {
     /// None before there is one.
@@ -345,11 +341,6 @@ impl Row {
 /// A number that stands for the data of a row, of the bits that an SQL `bigint` has.
 fn version_of(data: &str) -> u64 {
     xxh3_64(data.as_bytes()) >> 1
-}
-
-/// What the functions call a session.
-fn key(session: &SessionDigest) -> &str {
-    session.short_key()
 }
 
 /// Reads the record of a row; what is no record at all is `None`.
@@ -375,7 +366,6 @@ fn failed<T>(
     result.map_err(|error| Error::store(format!("cannot {verb} the session {key}"), error))
 }
 
-/// The lock of one session.
 struct CustomLease {
     shared: Arc<CustomStoreInner>,
     key: String,

@@ -43,7 +43,6 @@ struct SocketName {
 }
 
 /// Where a socket of our own is, and who may connect to it.
-#[derive(Clone, Debug)]
 pub(crate) struct Bind {
     /// `unix:/path`, `/path`, or `address:port`.
     pub(crate) address: OsString,
@@ -84,7 +83,6 @@ impl Listener {
         Listener::new(tcp.ok_or_else(none)?.into())
     }
 
-    /// A socket of our own.
     pub(super) fn bind(bind: &Bind) -> Result<Self> {
         let text = bind.address.to_string_lossy();
         let path = text.strip_prefix("unix:").map(Path::new);

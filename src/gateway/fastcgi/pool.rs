@@ -309,7 +309,9 @@ impl<'a> Pool<'a> {
                 }
                 Progress::Closed => return,
                 Progress::BadRequest => {
-                    let page = self.page(Reason::Status(StatusCode::BAD_REQUEST));
+                    let page = self
+                        .handler
+                        .page(Reason::Status(StatusCode::BAD_REQUEST), None);
                     if !matches!(connection.respond(&page, false, &[], out), Ok(true)) {
                         return;
                     }
@@ -443,7 +445,9 @@ impl<'a> Pool<'a> {
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
         for (_, mut connection) in overdue {
             if connection.end_early().is_some() {
-                let page = self.page(Reason::Status(StatusCode::REQUEST_TIMEOUT));
+                let page = self
+                    .handler
+                    .page(Reason::Status(StatusCode::REQUEST_TIMEOUT), None);
                 self.refuse(connection, &page, out);
             }
         }
@@ -455,13 +459,12 @@ impl<'a> Pool<'a> {
             ));
         }
         for job in refused {
-            self.refuse(job.connection, &self.page(Reason::Unavailable), out);
+            self.refuse(
+                job.connection,
+                &self.handler.page(Reason::Unavailable, None),
+                out,
+            );
         }
-    }
-
-    /// A page for a request that no handler has.
-    fn page(&self, reason: Reason) -> Response {
-        self.handler.page(reason, None)
     }
 
     fn refuse(&self, mut connection: Connection, page: &Response, out: &mut Vec<u8>) {
@@ -503,7 +506,6 @@ struct Job {
     arrived: Instant,
 }
 
-/// What the thread of a stream does.
 type StreamWork = Box<dyn FnOnce(StreamPermit) + Send>;
 
 /// A request's body, as it comes over its connection.

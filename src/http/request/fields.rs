@@ -32,8 +32,7 @@ impl Request {
     /// [`Error::Body`] when the form is longer than 1 MiB, was cut off, or is of another type;
     /// [`Error::TooManyFields`] (400) when it holds more fields than `maxFormFields` says.
     pub fn form(&mut self, name: &str) -> Result<Option<String>> {
-        let pairs = self.pairs()?;
-        Ok(first(pairs, name))
+        Ok(self.form_values(name)?.into_iter().next())
     }
 
     /// The first value of a name in the form, or else in the query string, or else among what
@@ -43,13 +42,7 @@ impl Request {
     ///
     /// As [`Request::form`].
     pub fn field(&mut self, name: &str) -> Result<Option<String>> {
-        let posted = if self.method() == Method::POST {
-            self.form(name)?
-        } else {
-            None
-        };
-        let sent = posted.or_else(|| self.query(name));
-        Ok(sent.or_else(|| first(&self.loaded, name)))
+        Ok(self.fields(name)?.into_iter().next())
     }
 
     /// All values of a name, where [`Request::field`] finds the first: a group of check boxes, say.
@@ -60,7 +53,7 @@ impl Request {
     pub fn fields(&mut self, name: &str) -> Result<Vec<String>> {
         let mut sent = Vec::new();
         if self.method() == Method::POST {
-            sent = all(self.pairs()?, name);
+            sent = self.form_values(name)?;
         }
         if sent.is_empty() {
             sent.extend(self.query_values(name));
@@ -141,14 +134,12 @@ impl Request {
         Ok(())
     }
 
-    /// All values of a name in the query string.
     pub(super) fn query_values(&self, name: &str) -> impl Iterator<Item = String> {
         let parsed = form_urlencoded::parse(self.query_string());
         let values = parsed.filter(move |(known, _)| known == name);
         values.map(|(_, value)| value.into_owned())
     }
 
-    /// All values of a name in the form.
     pub(super) fn form_values(&mut self, name: &str) -> Result<Vec<String>> {
         Ok(all(self.pairs()?, name))
     }
@@ -175,7 +166,6 @@ impl Request {
         query.unwrap_or_default()
     }
 
-    /// What the form holds.
     fn pairs(&mut self) -> Result<&[(String, String)]> {
         #[cfg(feature = "multipart")]
         if self.is_multipart() {
@@ -236,11 +226,6 @@ fn grouped(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String
         groups.entry(name).or_default().push(value);
     }
     groups
-}
-
-fn first(pairs: &[(String, String)], name: &str) -> Option<String> {
-    let found = pairs.iter().find(|(known, _)| known == name);
-    found.map(|(_, value)| value.clone())
 }
 
 fn all(pairs: &[(String, String)], name: &str) -> Vec<String> {
