@@ -41,7 +41,6 @@ pub(crate) struct Presented {
     pub(crate) by: By,
 }
 
-/// How ids came.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     Cookie,

@@ -100,7 +100,6 @@ enum Rights {
     Changed,
 }
 
-/// What is left of a session that was closed.
 struct Closed {
     /// None when it was never stored.
     id: Option<SessionId>,
@@ -531,7 +530,6 @@ impl Session {
         }
     }
 
-    /// The cookie that the client needs, if any.
     fn cookie(&self) -> Option<SetCookie> {
         let shown = self.presented.shown(self.id.as_ref(), self.is_new());
         let value = self.cookie_value()?;

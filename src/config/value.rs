@@ -87,7 +87,6 @@ pub(super) const BUFFER: Kind<usize> = Kind {
     show: |bytes| shown(*bytes as u64, &SIZE_UNITS, 1),
     wrong: "must be a number of bytes such as 64k or 1m, at most 1g",
 };
-/// Bytes, or a part of the file system.
 pub(super) const FREE_SPACE: Kind<FreeSpace> = Kind {
     read: |value| match value.to_str()?.strip_suffix('%') {
         Some(percent) => whole(percent.as_ref(), 0..=100).map(FreeSpace::Percent),
@@ -251,7 +250,6 @@ pub(super) const NETWORKS: Kind<Networks> = Kind {
     show: Networks::to_string,
     wrong: "must be a list of addresses and networks such as 10.0.0.0/8, ::1",
 };
-/// Nothing, or a list of the types of Clear-Site-Data.
 pub(super) const CLEAR_SITE_DATA: Kind<ClearSiteData> = Kind {
     read: |value| {
         let [cache, cookies, storage] = listed(value, ["cache", "cookies", "storage"])?;
@@ -267,7 +265,6 @@ pub(super) const CLEAR_SITE_DATA: Kind<ClearSiteData> = Kind {
     },
     wrong: "must be a list of cache, cookies, storage, or empty",
 };
-/// `stderr`, `server`, or both.
 pub(super) const ERROR_LOG: Kind<ErrorLog> = Kind {
     read: |value| match listed(value, ["stderr", "server"])? {
         [false, false] => None,

@@ -31,7 +31,6 @@ const CLEAN_UP: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 
-/// Answers the one request of this process.
 pub(crate) fn run(
     handler: &Handler<'_>,
     manager: Option<LazyManager>,

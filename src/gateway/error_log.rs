@@ -86,7 +86,6 @@ fn take_kept() -> Vec<String> {
     ManuallyDrop::into_inner(KEPT.take()).unwrap_or_default()
 }
 
-/// Writes lines that were kept.
 pub(crate) fn write_all(lines: &[String]) {
     for line in lines {
         write(line);
@@ -116,7 +115,6 @@ pub(crate) fn program() -> OsString {
     env::args_os().next().or_else(file).unwrap_or_default()
 }
 
-/// The program's name.
 fn name() -> String {
     let program = program();
     let name = Path::new(&program).file_name().map(OsStr::to_string_lossy);

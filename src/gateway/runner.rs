@@ -51,7 +51,6 @@ pub(crate) struct Answer {
     pub(crate) manager: Option<SessionManager>,
     /// Of a response that may be a stream, for its log.
     pub(crate) session: Option<SessionDigest>,
-    /// Of the request.
     pub(crate) params: Params,
 }
 

@@ -264,7 +264,6 @@ impl OpenFile {
         if_range.is_none_or(|known| known == self.etag)
     }
 
-    /// The whole file.
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.copy(0, self.length, &mut bytes).map(|()| bytes)

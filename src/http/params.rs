@@ -55,7 +55,6 @@ impl Params {
         joined.collect()
     }
 
-    /// All variables, as names and values.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
         let count = match self {
             Params::Pairs(pairs) => pairs.len(),

@@ -61,7 +61,6 @@ impl Write for StreamWriter<'_> {
     }
 }
 
-/// How a stream ended.
 #[derive(Debug)]
 pub(crate) enum StreamEnd {
     Whole,

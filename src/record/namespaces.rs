@@ -176,12 +176,10 @@ impl Namespaces {
         self.changed = true;
     }
 
-    /// The values of the program's own namespace.
     pub(crate) fn own(&self) -> &Values {
         &self.own
     }
 
-    /// The same, to change them.
     pub(crate) fn own_mut(&mut self) -> &mut Values {
         self.changed = true;
         &mut self.own
@@ -216,7 +214,6 @@ impl Namespaces {
         })
     }
 
-    /// The values under a reserved name.
     pub(crate) fn reserved(&mut self, reservation: &Reservation) -> &mut Values {
         self.entry(reservation.stored_name.clone())
     }

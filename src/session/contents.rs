@@ -59,7 +59,6 @@ impl Contents {
         age.is_some_and(|age| age <= time)
     }
 
-    /// The values as they are to be stored.
     pub(super) fn to_json(&self) -> Result<Vec<u8>> {
         self.namespaces.to_json(self.record.values().len())
     }

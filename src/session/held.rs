@@ -203,7 +203,6 @@ impl SessionGuard {
         waited
     }
 
-    /// Notes which thread uses the session.
     pub(crate) fn note_use(&self) {
         let here = this_thread();
         if self.holder.replace(here) == here {

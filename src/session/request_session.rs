@@ -22,7 +22,6 @@ pub(crate) struct RequestSession {
     /// How long the request has waited so far, for a worker and for sessions.
     waited: Duration,
     purpose: Purpose,
-    /// What the client presented.
     presented: Presented,
     /// How many cookies lead nowhere, beside the ids of a link or form.
     dead_cookies: usize,
@@ -216,7 +215,6 @@ impl RequestSession {
         self.present(Presented::one(id, By::Cookie));
     }
 
-    /// Whether a link or a form carried the id.
     pub(crate) fn has_link(&self) -> bool {
         matches!(self.presented.by, By::Link { .. })
     }

@@ -40,7 +40,6 @@ impl Snapshot {
         self.contents.record.is_replaced()
     }
 
-    /// Whether the cookie is to be sent again.
     pub(super) fn is_cookie_due(&self, config: &Config, now: SystemTime) -> bool {
         let record = &self.contents.record;
         let idle = record.idle_or(config.timeout);

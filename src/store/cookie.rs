@@ -45,7 +45,6 @@ pub struct CookieStore {
 
 type ClientStore = Arc<Mutex<Option<(SessionDigest, Stored)>>>;
 
-/// What is in the seal.
 #[derive(Deserialize, Serialize)]
 struct Sealed<'a> {
     id: &'a str,
@@ -291,7 +290,6 @@ fn keys_of(config: &Config) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-/// The key of which these are the digits.
 fn key(digits: &str) -> Option<Key> {
     if digits.len() != DIGITS || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;

@@ -102,7 +102,6 @@ struct Active {
     has_body: bool,
 }
 
-/// The result of reading on.
 pub(super) enum Progress {
     /// Nothing more for now.
     Waiting,
@@ -229,7 +228,6 @@ impl Connection {
         }
     }
 
-    /// Takes a whole record out of the input.
     fn whole_record(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
         let ready = self.stream.ready();
         let header = Header::parse(ready)?;

@@ -40,7 +40,6 @@ impl IdleConnections {
         })
     }
 
-    /// The connections that are idle now.
     pub(super) fn now(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
         lock(&self.by_number)
     }

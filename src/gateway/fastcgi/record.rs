@@ -33,7 +33,6 @@ impl Kind {
     pub(super) const UNKNOWN_TYPE: Kind = Kind(11);
 }
 
-/// The header of a record.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
     pub(super) kind: Kind,
@@ -99,7 +98,6 @@ fn end_record(out: &mut Vec<u8>, start: usize, kind: Kind, id: u16) {
     out.extend_from_slice(&[0; 8][..usize::from(padding)]);
 }
 
-/// Appends the end of a request.
 pub(super) fn push_end(out: &mut Vec<u8>, id: u16, status: EndStatus) {
     let content = [0, 0, 0, 0, status as u8, 0, 0, 0];
     push_record(out, Kind::END_REQUEST, id, &content);
@@ -158,7 +156,6 @@ fn push_log(out: &mut Vec<u8>, beginning: usize, head: usize, id: u16, log: &[St
     out.splice(place..place, records);
 }
 
-/// Appends lines for the server's log.
 pub(super) fn push_lines(records: &mut Vec<u8>, id: u16, log: &[String]) {
     for line in log.iter().take(LOG_LINES) {
         let mut end = line.len().min(LOG_LINE);

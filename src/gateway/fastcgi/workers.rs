@@ -58,7 +58,6 @@ impl Drop for StreamPermit {
 #[derive(Default)]
 struct State {
     threads: usize,
-    /// Threads of streams.
     streams: usize,
     serving: usize,
     spare: usize,
@@ -154,7 +153,6 @@ impl Workers {
         is_news
     }
 
-    /// The first turn of a spare thread.
     pub(super) fn first_turn(&self) -> Turn {
         self.wait_for_call(lock(&self.state))
     }
@@ -179,7 +177,6 @@ impl Workers {
         }
     }
 
-    /// A thread ends.
     pub(super) fn end_one(&self) {
         let mut state = lock(&self.state);
         state.threads -= 1;
@@ -215,7 +212,6 @@ impl Workers {
         true
     }
 
-    /// Waits for a change.
     fn watch<'a>(&self, mut state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
         state.watching += 1;
         let waited = self.changed.wait_timeout(state, most);

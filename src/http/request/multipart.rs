@@ -26,7 +26,6 @@ const CHUNK: usize = 16 << 10;
 /// The most bytes in which the parser must find the next part: what comes before the first, or the head of one.
 const MAX_HEAD: usize = 64 << 10;
 
-/// A form that is being read.
 pub(super) struct Multipart {
     parser: multer::Multipart<'static>,
     fed: Arc<Mutex<Fed>>,

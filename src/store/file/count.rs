@@ -102,7 +102,6 @@ fn take_off(shared: &FileStoreInner, sessions: impl Fn(Count) -> u64) {
     }
 }
 
-/// What `.count` says.
 pub(super) fn read(shared: &FileStoreInner) -> Result<Count> {
     Ok(open(shared)?.1)
 }
@@ -130,7 +129,6 @@ fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(Locke
     written.map(|()| (file, count)).map_err(failed)
 }
 
-/// Locks and reads `.count`.
 fn open(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
     let directory = &shared.directory;
     let (file, _) = directory.lock_or_create(COUNT, shared.config.lock_timeout)?;

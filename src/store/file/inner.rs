@@ -49,7 +49,6 @@ impl FileStoreInner {
         if self.config.is_durable() { 4096 } else { 512 }
     }
 
-    /// Whether a record whose file was modified at `modified` has expired.
     pub(super) fn has_expired(
         &self,
         record: &Record,
@@ -86,7 +85,6 @@ pub(super) fn is_counted(modified: SystemTime) -> bool {
     modified != UNCOUNTED
 }
 
-/// A record from a file that was modified at `modified`.
 pub(super) fn stored(record: Record, modified: SystemTime) -> Stored {
     // The file of what a change of id leaves tells nothing else.
     let changed = record.changed().filter(|_| !is_counted(modified));

@@ -20,12 +20,10 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens the directory that a path names.
 pub(in crate::store) fn open_directory(path: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
     retry_on_intr(|| rustix::fs::open(path, DIRECTORY, Mode::empty()))
 }
 
-/// Opens a directory below another one.
 pub(in crate::store) fn open_directory_at(
     directory: impl AsFd,
     name: impl Arg + Copy,
@@ -33,7 +31,6 @@ pub(in crate::store) fn open_directory_at(
     retry_on_intr(|| rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty()))
 }
 
-/// Opens an existing file.
 pub(in crate::store) fn open_at(
     directory: impl AsFd,
     name: &str,
@@ -83,7 +80,6 @@ pub(in crate::store) fn grant(file: &OwnedFd) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::fchmod(file, RIGHTS))
 }
 
-/// What an open file is.
 pub(in crate::store) fn stat(file: impl AsFd) -> rustix::io::Result<Stat> {
     retry_on_intr(|| rustix::fs::fstat(&file))
 }
@@ -93,7 +89,6 @@ pub(in crate::store) fn stat_at(directory: impl AsFd, name: &str) -> rustix::io:
     retry_on_intr(|| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW))
 }
 
-/// Takes a name away.
 pub(in crate::store) fn unlink_at(directory: impl AsFd, name: &str) -> rustix::io::Result<()> {
     retry_on_intr(|| rustix::fs::unlinkat(&directory, name, AtFlags::empty()))
 }
@@ -125,7 +120,6 @@ pub(in crate::store) fn sync_path(path: &Path) -> rustix::io::Result<()> {
     })?)
 }
 
-/// Writes all of this at a place in a file.
 pub(in crate::store) fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     check_end(at.saturating_add(bytes.len() as u64))?;
     file.write_all_at(bytes, at)
@@ -143,7 +137,6 @@ pub(in crate::store) fn check_end(end: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the time of the last change.
 pub(in crate::store) fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
     retry(|| file.set_modified(time))
 }

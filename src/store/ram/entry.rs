@@ -86,7 +86,6 @@ impl Drop for HeldEntry {
     }
 }
 
-/// The lock of one session in memory.
 pub(super) struct MemoryLease {
     pub(super) shared: Arc<MemoryStoreInner>,
     pub(super) session: SessionDigest,

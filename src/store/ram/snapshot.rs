@@ -33,10 +33,8 @@ use crate::store::files::{calls, own};
 
 /// The version of the format that this library writes.
 const VERSION: u64 = 1;
-/// What to do with a file that cannot be loaded.
 const MOVE_AWAY: &str = "it was left as it is; move it away to begin without sessions";
 
-/// One session as it stands in a snapshot.
 type Saved = (SessionDigest, StoredRecord);
 
 /// The snapshot file of this process.

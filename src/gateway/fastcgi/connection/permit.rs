@@ -51,7 +51,6 @@ impl ConnectionPermit {
         true
     }
 
-    /// Gives back what the body took.
     pub(super) fn release_body(&mut self) {
         self.all.bodies.fetch_sub(self.body, Ordering::Relaxed);
         self.body = 0;
