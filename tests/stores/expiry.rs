@@ -172,6 +172,14 @@ fn a_session_that_loses_its_own_end_lives_by_its_idle_time_again() {
 }
 
 #[test]
+fn an_end_after_2038_is_an_end_for_a_processor_of_32_bits_too() {
+    let place = Place::new();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32);
+    let id = place.create_record(&record_until(1, end));
+    assert_eq!((place.read_n(&id), place.locked_n(&id)), (Some(1), Some(1)));
+}
+
+#[test]
 fn an_end_that_no_clock_will_show_is_no_end() {
     let place = Place::new();
     let text = format!(

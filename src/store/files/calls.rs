@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rlimit::{Resource, getrlimit};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
 
@@ -137,8 +137,17 @@ pub(in crate::store) fn check_end(end: u64) -> io::Result<()> {
     Ok(())
 }
 
+// That of std has 32 bits for it where a processor has, with musl.
 pub(in crate::store) fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
-    retry(|| file.set_modified(time))
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: since.try_into().map_err(|_| Errno::OVERFLOW)?,
+    };
+    Ok(retry_on_intr(|| rustix::fs::futimens(file, &times))?)
 }
 
 /// Does what a signal may interrupt.
