@@ -18,11 +18,15 @@ const HTML: &str = "text/html,application/xhtml+xml";
 
 /// A visitor who has an id for four hours: the session holds `pageViews` 1, and the token of a form.
 fn visitor(manager: &SessionManager) -> Client {
+    visitor_since(manager, SystemTime::now() - 4 * HOUR)
+}
+
+fn visitor_since(manager: &SessionManager, begun: SystemTime) -> Client {
     let id = SessionId::generate().unwrap();
     let now = SystemTime::now();
     let values =
         br#"{"":{"pageViews":1},"@":{"csrfToken":"0123456789012345678901234567890123456789"}}"#;
-    let record = Record::new(now - 4 * HOUR).with_values(values.to_vec());
+    let record = Record::new(begun).with_values(values.to_vec());
     let record = record.with_user(Some("ada"));
     drop(manager.store().create(&id.digest(), &record, now).unwrap());
     let client = Client::new(manager.clone());
@@ -101,6 +105,18 @@ fn an_id_that_is_old_is_changed_by_a_page_that_the_visitor_opens_and_by_nothing_
         assert!(!rotates(&never, html, views));
         let later = site.manager_with(&[("rotateAfter", "5h")]);
         assert!(!rotates(&later, html, views));
+    }
+}
+
+#[test]
+fn an_id_of_a_clock_that_was_ahead_is_old_when_it_was_far_ahead() {
+    let site = Site::with(&[("rotateAfter", "3h")]);
+    let manager = site.manager();
+    for (ahead, rotates) in [(4 * HOUR, true), (2 * HOUR, false)] {
+        let client = visitor_since(&manager, SystemTime::now() + ahead);
+        let before = client.cookie("sessionId");
+        assert_eq!(html(&client).send(views).body_text(), "2");
+        assert_eq!(client.cookie("sessionId") != before, rotates);
     }
 }
 
