@@ -140,12 +140,8 @@ impl<E: Connect> Pool<E> {
     /// Closes the idle connections, and those in use when they are given back: what was true
     /// of one of them is true of all.
     pub fn close(&self) {
-        let mut state = self.state();
-        state.generation += 1;
-        let idle = std::mem::take(&mut state.idle);
-        // Each may say good-bye, for which no other thread is to wait.
-        drop(state);
-        drop(idle);
+        self.state().generation += 1;
+        self.close_idle_since(Instant::now());
     }
 
     /// Also forgets that there was none.
@@ -159,6 +155,7 @@ impl<E: Connect> Pool<E> {
         let mut state = self.state();
         let older = state.idle.partition_point(|(_, kept)| *kept <= since);
         let older: Vec<_> = state.idle.drain(..older).collect();
+        // Each may say good-bye, for which no other thread is to wait.
         drop(state);
         drop(older);
     }
@@ -192,9 +189,8 @@ fn again(error: &Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
     use std::sync::{Arc, Weak};
-    use std::thread;
 
     use super::*;
 
@@ -203,20 +199,17 @@ mod tests {
     struct Counting {
         attempts: AtomicU32,
         is_down: AtomicBool,
-        /// Another thread tries, too, while this one does.
+        /// Another attempt begins and ends while this one lasts.
         is_joined: AtomicBool,
         pool: Weak<Pool<Counting>>,
     }
 
     /// A connection whose end takes a while, in which the others must be at hand.
-    struct Numbered {
-        number: u32,
-        pool: Weak<Pool<Counting>>,
-    }
+    struct Numbered(u32, Weak<Pool<Counting>>);
 
     impl Drop for Numbered {
         fn drop(&mut self) {
-            if let Some(pool) = self.pool.upgrade() {
+            if let Some(pool) = self.1.upgrade() {
                 assert!(pool.state.try_lock().is_ok(), "while the pool is locked");
             }
         }
@@ -226,19 +219,15 @@ mod tests {
         type Connection = Numbered;
 
         fn connect(&self) -> Result<Numbered> {
-            let number = self.attempts.fetch_add(1, Ordering::Relaxed);
-            if self.is_joined.swap(false, Ordering::Relaxed) {
+            let number = self.attempts.fetch_add(1, Relaxed);
+            if self.is_joined.swap(false, Relaxed) {
                 let pool = self.pool.upgrade().unwrap();
-                thread::spawn(move || pool.connect().map(drop).unwrap_err());
-                while self.pool.upgrade().unwrap().state().failure.is_none() {
-                    thread::yield_now();
-                }
+                pool.connect().map(drop).unwrap_err();
             }
-            if self.is_down.load(Ordering::Relaxed) {
+            if self.is_down.load(Relaxed) {
                 return Err(Error::unavailable("cannot connect", "refused").with_hint("start it"));
             }
-            let pool = self.pool.clone();
-            Ok(Numbered { number, pool })
+            Ok(Numbered(number, self.pool.clone()))
         }
 
         fn is_alive(&self, _: &mut Numbered) -> bool {
@@ -246,48 +235,36 @@ mod tests {
         }
     }
 
-    type Taken = (Numbered, u64);
-
-    impl Pool<Counting> {
-        fn counting() -> Arc<Self> {
-            Arc::new_cyclic(|pool| {
-                let pool = pool.clone();
-                Pool::new(Counting {
-                    pool,
-                    ..Counting::default()
-                })
+    fn counting() -> Arc<Pool<Counting>> {
+        Arc::new_cyclic(|pool| {
+            let pool = pool.clone();
+            Pool::new(Counting {
+                pool,
+                ..Counting::default()
             })
-        }
-
-        fn put(&self, (connection, generation): Taken) {
-            self.keep(connection, generation);
-        }
-
-        fn aged(&self, by: Duration) {
-            for (_, since) in &mut self.state().idle {
-                *since = since.checked_sub(by).unwrap();
-            }
-        }
+        })
     }
 
     #[test]
     fn what_lay_idle_for_long_is_closed_when_another_connection_is_given_back() {
-        let pool = Pool::counting();
-        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
-        let mut taken = taken.into_iter();
-        let in_use = taken.next().unwrap();
-        taken.for_each(|taken| pool.put(taken));
-        pool.aged(MAX_IDLE);
-        pool.put(in_use);
+        let pool = counting();
+        let keep = |(connection, generation)| pool.keep(connection, generation);
+        let [in_use, one, other] = [(); 3].map(|()| pool.take().unwrap());
+        keep(one);
+        keep(other);
+        for (_, since) in &mut pool.state().idle {
+            *since = since.checked_sub(MAX_IDLE).unwrap();
+        }
+        keep(in_use);
         assert_eq!(pool.state().idle.len(), 1);
-        assert_eq!(pool.take().unwrap().0.number, 0);
+        assert_eq!(pool.take().unwrap().0.0, 0);
     }
 
     #[test]
     fn after_a_failure_no_connection_is_tried_for_a_while_that_grows() {
-        let pool = Pool::counting();
+        let pool = counting();
         let failed = || pool.take().map(drop).unwrap_err();
-        pool.engine().is_down.store(true, Ordering::Relaxed);
+        pool.engine().is_down.store(true, Relaxed);
         for attempt in 1..9 {
             let error = failed();
             assert_eq!(error.one_line(), "cannot connect: refused; start it");
@@ -295,25 +272,25 @@ mod tests {
             // Nor when a connection of before has failed.
             pool.close();
             assert_eq!(failed().one_line(), error.one_line());
-            assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), attempt);
+            assert_eq!(pool.engine().attempts.load(Relaxed), attempt);
             let failure = &mut pool.state().failure;
             let failure = failure.as_mut().unwrap();
             let expected = FIRST_PAUSE * 2_u32.pow(attempt - 1);
             assert_eq!(failure.pause, expected.min(MAX_PAUSE));
             failure.since = failure.since.checked_sub(failure.pause).unwrap();
         }
-        pool.engine().is_down.store(false, Ordering::Relaxed);
+        pool.engine().is_down.store(false, Relaxed);
         drop(pool.take().unwrap());
         assert!(pool.state().failure.is_none());
     }
 
     #[test]
     fn attempts_that_fail_together_make_the_pause_longer_once() {
-        let pool = Pool::counting();
-        pool.engine().is_down.store(true, Ordering::Relaxed);
-        pool.engine().is_joined.store(true, Ordering::Relaxed);
+        let pool = counting();
+        pool.engine().is_down.store(true, Relaxed);
+        pool.engine().is_joined.store(true, Relaxed);
         pool.take().map(drop).unwrap_err();
-        assert_eq!(pool.engine().attempts.load(Ordering::Relaxed), 2);
+        assert_eq!(pool.engine().attempts.load(Relaxed), 2);
         let state = pool.state();
         assert_eq!(state.failure.as_ref().unwrap().pause, FIRST_PAUSE);
     }

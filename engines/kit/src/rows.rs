@@ -19,23 +19,20 @@ pub const DELETE_EXPIRED: &str = "delete expired sessions from";
 const MAKE_ROOM: &str = "make room in";
 
 /// A connection to a database, on which sessions are deleted.
+///
+/// # Errors
+///
+/// All functions fail when there is no answer.
+#[expect(clippy::missing_errors_doc, reason = "it is said for all of them")]
 pub trait Deleter {
     /// The table that they are in.
     fn table(&self) -> &impl Table;
 
     /// Asks on this connection.
-    ///
-    /// # Errors
-    ///
-    /// When there is no answer.
     fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>>;
 
     /// Deletes those of these sessions that no request holds and for which a condition holds, in one transaction, and
     /// returns them. Without a condition nothing is deleted.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be deleted.
     fn delete_free(
         &mut self,
         action: &str,
@@ -44,10 +41,6 @@ pub trait Deleter {
     ) -> Result<Vec<SessionDigest>>;
 
     /// How many rows fulfil a condition.
-    ///
-    /// # Errors
-    ///
-    /// As [`Deleter::ask`].
     fn count(&mut self, condition: &str) -> Result<u64> {
         let table = self.table().table();
         let question = format!("SELECT count(*) FROM {table} WHERE {condition}");
@@ -78,22 +71,6 @@ impl Candidate {
         };
         let age = now.duration_since(time(used)).unwrap_or_default();
         sweep.note_deleted(report, &self.name, age, self.bytes, reason);
-    }
-
-    /// Leaves it to the caller of the clean-up, if that has something to do with sessions that expire.
-    fn is_kept(
-        &self,
-        session: &SessionDigest,
-        sweep: &Sweep<'_>,
-        report: &mut SweepReport,
-    ) -> bool {
-        let is_kept = sweep.keeps_sessions() && self.used != NEVER;
-        if is_kept {
-            report.kept += 1;
-            let as_of = time(self.used.min(self.end));
-            sweep.notify(SweepEvent::Kept { session, as_of });
-        }
-        is_kept
     }
 }
 
@@ -136,7 +113,12 @@ pub fn delete_expired(
                 report.examined += 1;
                 // A name that another program has made is none of ours.
                 match SessionDigest::parse(candidate.name.as_bytes()) {
-                    Some(session) if candidate.is_kept(&session, sweep, &mut report) => {}
+                    // It is left to the caller of the clean-up, which has something to do with it.
+                    Some(session) if sweep.keeps_sessions() && candidate.used != NEVER => {
+                        report.kept += 1;
+                        let (session, as_of) = (&session, time(candidate.used.min(candidate.end)));
+                        sweep.notify(SweepEvent::Kept { session, as_of });
+                    }
                     Some(session) => chosen.push((session, candidate)),
                     None => report.foreign += 1,
                 }

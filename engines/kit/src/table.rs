@@ -43,27 +43,22 @@ impl Row {
 
     /// What the columns record, expires and used hold, which are the first three.
     pub fn take_loaded(&mut self) -> Loaded {
-        match (self.seconds(1), self.seconds(2)) {
-            (Some(end), Some(used)) => Loaded {
-                data: self
-                    .0
-                    .first_mut()
-                    .and_then(Option::take)
-                    .unwrap_or_default(),
-                end,
-                used,
-            },
+        let (data, end, used) = match (self.seconds(1), self.seconds(2)) {
+            (Some(end), Some(used)) => (self.0.first_mut().and_then(Option::take), end, used),
             // No record, as its reader will say. It is left alone.
-            _ => Loaded {
-                data: Vec::new(),
-                end: u64::MAX,
-                used: NEVER,
-            },
-        }
+            _ => (None, u64::MAX, NEVER),
+        };
+        let data = data.unwrap_or_default();
+        Loaded { data, end, used }
     }
 }
 
 /// The table of the sessions, and the table of states beside it. Names stand in double quotes in every database.
+///
+/// # Errors
+///
+/// All functions fail when there is no answer, and those that load one session when a later release wrote it.
+#[expect(clippy::missing_errors_doc, reason = "it is said for all of them")]
 pub trait Table {
     /// The name of the table.
     fn name(&self) -> &str;
@@ -71,24 +66,13 @@ pub trait Table {
     /// Where the database is.
     fn place(&self) -> impl Display;
 
-    /// When sessions end.
-    fn expiry(&self) -> &Expiry;
-
     /// What stands before and behind hexadecimal digits, so that they are a text.
     fn around_digits(&self) -> [&'static str; 2];
 
     /// Asks a question that may be asked twice. A server may take `patience` longer than for a request.
-    ///
-    /// # Errors
-    ///
-    /// When there is no answer.
     fn ask(&self, action: &str, question: &str, patience: Duration) -> Result<Vec<Row>>;
 
     /// Changes a row unless another program is about to: it is not waited for.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be changed.
     fn try_change(&self, action: &str, statement: &str) -> Result<()>;
 
     /// The table in a statement.
@@ -117,10 +101,6 @@ pub trait Table {
     }
 
     /// What is stored for a session.
-    ///
-    /// # Errors
-    ///
-    /// As [`Table::ask`].
     fn load(&self, session: &SessionDigest) -> Result<Option<Loaded>> {
         let (table, action) = (self.table(), "read a session in");
         let question =
@@ -130,52 +110,36 @@ pub trait Table {
     }
 
     /// A live session and its end.
-    ///
-    /// # Errors
-    ///
-    /// As [`Loaded::live`].
     fn find(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<(Stored, u64)>> {
         let loaded = self.load(session)?;
         loaded.map_or(Ok(None), |loaded| loaded.live(session, &self.place(), now))
     }
 
     /// A live session, of which is noted that it was read.
-    ///
-    /// # Errors
-    ///
-    /// As [`Table::find`].
-    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let (found, expiry) = (self.find(session, now)?, self.expiry());
+    fn read(
+        &self,
+        session: &SessionDigest,
+        expiry: &Expiry,
+        now: SystemTime,
+    ) -> Result<Option<Stored>> {
+        let found = self.find(session, now)?;
         Ok(renewing(found, expiry, now, |end, new_end| {
-            self.renew(session, end, new_end, now)
+            self.renew(session, [end, new_end], now)
         }))
     }
 
-    /// Notes that a session was read, unless another request has noted or written something meanwhile, or is about to.
-    ///
-    /// # Errors
-    ///
-    /// As [`Table::try_change`].
-    fn renew(
-        &self,
-        session: &SessionDigest,
-        end: u64,
-        new_end: u64,
-        now: SystemTime,
-    ) -> Result<()> {
+    /// Notes that a session was read, from one end to a new one, unless another request has noted or written something
+    /// meanwhile, or is about to.
+    fn renew(&self, session: &SessionDigest, ends: [u64; 2], now: SystemTime) -> Result<()> {
+        let (table, used, [end, new_end]) = (self.table(), unix_seconds(now), ends);
         let update = format!(
-            "UPDATE {} SET expires = {new_end}, used = {} WHERE session = '{session}' AND expires = {end}",
-            self.table(),
-            unix_seconds(now)
+            "UPDATE {table} SET expires = {new_end}, used = {used} \
+             WHERE session = '{session}' AND expires = {end}"
         );
         self.try_change("renew the time of a session in", &update)
     }
 
     /// Shows the live sessions in the order of their names.
-    ///
-    /// # Errors
-    ///
-    /// As [`Table::ask`].
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
         let mut last = String::new();
         loop {
@@ -208,10 +172,6 @@ pub trait Table {
     }
 
     /// The live sessions of a user.
-    ///
-    /// # Errors
-    ///
-    /// As [`Table::ask`].
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
         let question = format!(
             "SELECT session FROM {} WHERE \"user\" = {} AND expires >= {}",

@@ -1,5 +1,6 @@
 //! TLS to a server: what it is verified by, and what we show it when it asks who we are.
 
+use std::fmt::Display;
 use std::fs;
 use std::sync::Arc;
 
@@ -47,23 +48,19 @@ pub fn identity(config: &Config) -> Result<Option<Identity>> {
     let Some(pem) = config.database_identity()? else {
         return Ok(None);
     };
-    let of_certificate = "databaseCertFile";
-    let certificates = certificates(config, of_certificate, pem[0].as_bytes())?;
+    let wrong_key = |reason: &dyn Display| wrong(config, "databaseKeyFile", reason);
+    let certificates = certificates(config, "databaseCertFile", pem[0].as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(pem[1].as_bytes()).map_err(|error| match error {
-        pem::Error::NoItemsFound => {
-            let reason = "it holds no key (PEM, not encrypted)";
-            wrong(config, "databaseKeyFile", &reason)
-        }
-        _ => wrong(config, "databaseKeyFile", &NO_PEM),
+        pem::Error::NoItemsFound => wrong_key(&"it holds no key (PEM, not encrypted)"),
+        _ => wrong_key(&NO_PEM),
     })?;
     let certified = CertifiedKey::from_der(certificates, key, &ring::default_provider());
     let certified = certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            let reason = "it is not the key of the certificate in databaseCertFile";
-            wrong(config, "databaseKeyFile", &reason)
+            wrong_key(&"it is not the key of the certificate in databaseCertFile")
         }
-        rustls::Error::InvalidCertificate(_) => wrong(config, of_certificate, &error),
-        error => wrong(config, "databaseKeyFile", &error),
+        rustls::Error::InvalidCertificate(_) => wrong(config, "databaseCertFile", &error),
+        error => wrong_key(&error),
     })?;
     Ok(Some(Identity { certified, pem }))
 }

@@ -95,14 +95,12 @@ fn understand(url: DatabaseUrl, config: &Config, scheme: &Scheme) -> Result<Addr
             }
             _ => {
                 // As libpq has it, they take the place of those before the path.
-                let (host, port) = hosts.pop().unwrap_or_default();
-                hosts.push(match &*name {
-                    "port" => (
-                        host,
-                        Some(value.parse().map_err(|_| "the port is no number")?),
-                    ),
-                    _ => (of_a_server(value)?, port),
-                });
+                let mut place = hosts.pop().unwrap_or_default();
+                match &*name {
+                    "port" => place.1 = Some(value.parse().map_err(|_| "the port is no number")?),
+                    _ => place.0 = of_a_server(value)?,
+                }
+                hosts.push(place);
             }
         }
     }

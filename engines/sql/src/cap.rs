@@ -17,16 +17,13 @@ use super::state::{COUNT, COUNTED};
 /// So many seconds a count lasts: programs without `maxSessions` do not raise it.
 const LASTS: u64 = 60;
 
-/// Room for one session.
-pub(super) struct Room {
-    /// The connection to store it on, with the lock of those that count.
-    pub(super) locked: Locked,
-    /// The statement that notes it.
-    pub(super) note: String,
-}
-
-/// Makes room for this record, if it needs any.
-pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Result<Option<Room>> {
+/// Makes room for this record, if it needs any. With the connection to store it on, which has the lock of those that
+/// count, and the statement that notes it.
+pub(super) fn admit(
+    database: &Database,
+    record: &Record,
+    now: SystemTime,
+) -> Result<Option<(Locked, String)>> {
     let config = &database.config;
     if !needs_room(config, record) {
         return Ok(None);
@@ -44,7 +41,7 @@ pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Re
     let is_recent = (counted..counted.saturating_add(LASTS)).contains(&seconds);
     if is_recent && value(COUNT) < config.max_sessions() {
         let note = format!("UPDATE {state} SET value = value + 1 WHERE name = '{COUNT}'");
-        return Ok(Some(Room { locked, note }));
+        return Ok(Some((locked, note)));
     }
     let link = &mut locked.link;
     let count = match make_room(&mut Rows { database, link }, config, now) {
@@ -57,5 +54,5 @@ pub(super) fn admit(database: &Database, record: &Record, now: SystemTime) -> Re
     let note = format!(
         "UPDATE {state} SET value = CASE name WHEN '{COUNT}' THEN {count} ELSE {seconds} END WHERE {names}"
     );
-    Ok(Some(Room { locked, note }))
+    Ok(Some((locked, note)))
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cgi_session::{Record, Result};
-use cgi_session_kit::reading;
 use cgi_session_kit::table::Table as _;
 use cgi_session_kit::waiting::Backoff;
 
 use super::cap;
 use super::engine::{Failure, Kind};
-use super::lease::SqlLease;
+use super::lease::{SqlLease, Version};
 use super::link::ROW_WAIT;
 use super::lock::Locked;
 
@@ -22,7 +21,7 @@ enum Insertion {
     Taken,
     /// Another change was in the way, for longer than the server waits.
     Locked,
-    /// The connection broke, the server had ended it, or may only read by now.
+    /// The connection broke, the server had ended it, says nothing, or may only read by now.
     Unknown(Failure),
 }
 
@@ -48,6 +47,14 @@ impl SqlLease {
                 }
             }
         };
+        let hint = "whether it was stored is not known";
+        let unknown = |failure: Failure| match failure.kind {
+            Kind::ReadOnly => database.explain(ACTION, failure),
+            _ => database.explain(ACTION, failure.with_hint(hint)),
+        };
+        if failure.kind == Kind::Late {
+            return Err(unknown(failure));
+        }
         database.pool.close();
         let (locked, found) = database.lock_version(&self.session, ACTION)?;
         // No other creation draws our version.
@@ -59,14 +66,6 @@ impl SqlLease {
         if found.is_some() {
             return Ok(false);
         }
-        let unknown = |failure: Failure| {
-            let is_refused = failure.kind == Kind::ReadOnly;
-            let error = database.explain(ACTION, failure);
-            if is_refused {
-                return error;
-            }
-            error.with_hint("whether it was stored is not known")
-        };
         if failure.kind == Kind::Broken {
             // It may have been stored, and another request that knows the id may have destroyed it.
             return Err(unknown(failure));
@@ -80,28 +79,24 @@ impl SqlLease {
 
     fn insert(&mut self, record: &Record, now: SystemTime) -> Result<Insertion> {
         let (database, dialect) = (&self.database, self.database.server().dialect);
+        let [text, used, owner] = database.values(record, now)?;
+        let (session, end, Version(version)) = (self.session, self.end, self.version);
         let insertion = format!(
             "INSERT INTO {} (session, record, expires, used, \"user\", version) \
-             VALUES ('{}', {}, {}, {}, {}, {})",
-            database.table(),
-            self.session,
-            database.text(record)?,
-            self.end,
-            reading::used(record, now),
-            database.user(record.user()),
-            self.version.0
+             VALUES ('{session}', {text}, {end}, {used}, {owner}, {version})",
+            database.table()
         );
-        let key = database.key(self.session);
+        let key = database.key(session);
         // No other request sees the row before the commit, so that none can have its lock.
         let mut statements = vec![insertion, (dialect.lock)(&key, ROW_WAIT)];
         let room = cap::admit(database, record, now)?;
-        statements.extend(room.as_ref().map(|room| room.note.clone()));
+        statements.extend(room.as_ref().map(|(_, note)| note.clone()));
         let (mut script, insert) = (dialect.transaction)(ROW_WAIT, statements);
         let commit = script.len() - 1;
         let mut link = match room {
-            Some(room) => {
-                script.push(room.locked.unlock(database));
-                room.locked.link
+            Some((locked, _)) => {
+                script.push(locked.unlock(database));
+                locked.link
             }
             None => database.take_alive()?,
         };
@@ -113,10 +108,8 @@ impl SqlLease {
             return match failure.kind {
                 Kind::Duplicate => Ok(Insertion::Taken),
                 Kind::Locked | Kind::Conflict => Ok(Insertion::Locked),
-                Kind::Ended | Kind::Broken | Kind::ReadOnly => Ok(Insertion::Unknown(failure)),
-                Kind::Late => {
-                    let error = database.explain(ACTION, failure);
-                    Err(error.with_hint("whether it was stored is not known"))
+                Kind::Ended | Kind::Broken | Kind::Late | Kind::ReadOnly => {
+                    Ok(Insertion::Unknown(failure))
                 }
                 _ => Err(database.explain(ACTION, failure)),
             };

@@ -31,8 +31,8 @@ impl Driver {
         F: Future<Output = Result<T, E>> + Send,
     {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::new(Kind::Unavailable, error))?;
-        let driver = Driver(Some(runtime));
+        let runtime = runtime.map_err(|error| Failure::new(Kind::Unavailable, error));
+        let driver = Driver(Some(runtime?));
         let work = async {
             loop {
                 match connect().await {
@@ -67,15 +67,6 @@ impl Driver {
         };
         let done = done.ok_or_else(|| Failure::new(Kind::Late, "no answer in time"))?;
         done.map_err(|error| meaning(&error))
-    }
-
-    /// Does this, too, whenever it works.
-    #[cfg(feature = "postgres")]
-    pub(super) fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<tokio::task::JoinHandle<T>> {
-        self.0.as_ref().map(|runtime| runtime.spawn(work))
     }
 }
 

@@ -12,6 +12,10 @@ use super::address::Address;
 pub(super) type Connect =
     dyn Fn(&Address, Duration) -> Result<Box<dyn Connection>, Failure> + Send + Sync;
 
+/// What to do when the server has no connection left.
+pub(super) const TOO_MANY: &str =
+    "raise max_connections of the server, or lower the number of workers";
+
 /// Statements that travel together. Each has a number, which is that of its answer.
 pub(super) type Script = Vec<String>;
 

@@ -7,7 +7,6 @@ use cgi_session::{Error, Examination, Result, Uninstalled};
 use cgi_session_kit::rows::{Deleter as _, IS_SESSION};
 use cgi_session_kit::table::{ADMINISTRATOR, LAST_SWEEP, Row, Table as _};
 
-use super::engine::Dialect;
 use super::link::{Database, Link};
 use super::rows::Rows;
 use super::state::{COUNT, COUNTED, SCHEMA, VERSION};
@@ -20,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(60);
 /// Makes the tables, or what is missing of them.
 pub(super) fn install(database: &Database) -> Result<()> {
     let (mut tables, version) = Tables::open(database, "make the table of the sessions in")?;
-    if let Some(reason) = (tables.dialect.unfit)(&version) {
+    if let Some(reason) = (database.server().dialect.unfit)(&version) {
         return Err(unfit(database, reason));
     }
     let (link, action) = (Some(tables.link), tables.action);
@@ -34,22 +33,15 @@ pub(super) fn install(database: &Database) -> Result<()> {
 }
 
 /// Looks whether programs can use the tables.
-pub(super) fn look(database: &Database) -> Examination {
-    let mut found = Examination::default();
-    if let Err(error) = examine(database, &mut found) {
-        found.problems.push(error);
-    }
-    found
-}
-
-fn examine(database: &Database, found: &mut Examination) -> Result<()> {
+pub(super) fn examine(database: &Database, found: &mut Examination) -> Result<()> {
     let (mut tables, version) = Tables::open(database, "examine")?;
-    found.engine = Some((tables.dialect.shown)(&version));
-    if let Some(reason) = (tables.dialect.unfit)(&version) {
+    found.engine = Some((database.server().dialect.shown)(&version));
+    if let Some(reason) = (database.server().dialect.unfit)(&version) {
         found.problems.push(unfit(database, reason));
     }
-    let connections = tables.number(tables.dialect.connections)?;
-    let connections = connections.unwrap_or_default();
+    let connections = tables
+        .number(database.server().dialect.connections)?
+        .unwrap_or_default();
     // As many workers as a FastCGI program has by itself.
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
     let workers = u64::try_from(workers.max(16)).unwrap_or(u64::MAX);
@@ -68,13 +60,18 @@ fn examine(database: &Database, found: &mut Examination) -> Result<()> {
 }
 
 /// Removes the tables, if they are ours.
-pub(super) fn uninstall(database: &Database) -> Uninstalled {
-    let mut done = Uninstalled::default();
-    let tables = Tables::open(database, "remove the table of the sessions from");
-    if let Err(error) = tables.and_then(|(mut tables, _)| tables.remove(&mut done)) {
-        done.errors.push(error);
+pub(super) fn uninstall(database: &Database, done: &mut Uninstalled) -> Result<()> {
+    let (mut tables, _) = Tables::open(database, "remove the table of the sessions from")?;
+    let (table, state) = (database.table(), database.state());
+    if tables.is_ours()? {
+        let link = &mut tables.link;
+        done.sessions = Rows { database, link }.count(IS_SESSION)?;
+        tables.ask(&format!("DROP TABLE {table}"))?;
     }
-    done
+    tables.ask(&format!("DROP TABLE IF EXISTS {state}"))?;
+    // What is kept leads to tables that are gone.
+    database.pool.reset();
+    Ok(())
 }
 
 fn unfit(database: &Database, reason: String) -> Error {
@@ -85,7 +82,6 @@ fn unfit(database: &Database, reason: String) -> Error {
 /// The tables, which may be missing.
 struct Tables<'a> {
     database: &'a Database,
-    dialect: &'static Dialect,
     link: Link,
     action: &'static str,
 }
@@ -98,7 +94,6 @@ impl<'a> Tables<'a> {
         let version = rows.first().and_then(|row| row.text(0));
         let tables = Tables {
             database,
-            dialect: server.dialect,
             link,
             action,
         };
@@ -106,7 +101,8 @@ impl<'a> Tables<'a> {
     }
 
     fn ask(&mut self, statement: &str) -> Result<Vec<Row>> {
-        self.database.ask_on(&mut self.link, self.action, statement)
+        let (database, link) = (self.database, &mut self.link);
+        Rows { database, link }.ask(self.action, statement)
     }
 
     fn number(&mut self, question: &str) -> Result<Option<u64>> {
@@ -123,12 +119,12 @@ impl<'a> Tables<'a> {
 
     /// The names of a table's columns; of one that is missing, none.
     fn columns(&mut self, table: &str) -> Result<Vec<String>> {
-        self.names(&(self.dialect.columns_of)(table))
+        self.names(&(self.database.server().dialect.columns_of)(table))
     }
 
     fn make(&mut self) -> Result<()> {
         let database = self.database;
-        let (table, dialect) = (database.name(), self.dialect);
+        let (table, dialect) = (database.name(), database.server().dialect);
         let (quoted, state) = (database.table(), database.state());
         if !self.is_ours()? {
             self.ask(&format!("CREATE TABLE {quoted} {}", dialect.sessions))?;
@@ -177,7 +173,7 @@ impl<'a> Tables<'a> {
                 "the table {table} has no column {column}: it belongs to another program"
             ));
         }
-        if let Some(storage_of) = self.dialect.storage_of {
+        if let Some(storage_of) = database.server().dialect.storage_of {
             let storage = self.names(&storage_of(table))?.pop().unwrap_or_default();
             if !storage.eq_ignore_ascii_case("InnoDB") {
                 return refused(format!(
@@ -186,18 +182,5 @@ impl<'a> Tables<'a> {
             }
         }
         Ok(true)
-    }
-
-    fn remove(&mut self, done: &mut Uninstalled) -> Result<()> {
-        let (table, state) = (self.database.table(), self.database.state());
-        if self.is_ours()? {
-            let (database, link) = (self.database, &mut self.link);
-            done.sessions = Rows { database, link }.count(IS_SESSION)?;
-            self.ask(&format!("DROP TABLE {table}"))?;
-        }
-        self.ask(&format!("DROP TABLE IF EXISTS {state}"))?;
-        // What is kept leads to tables that are gone.
-        self.database.pool.reset();
-        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use cgi_session::store::{check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
-use cgi_session_kit::reading::{self, head, tell};
+use cgi_session_kit::reading::{head, tell};
 use cgi_session_kit::table::Table as _;
 
 use super::engine::{Failure, Kind};
@@ -18,11 +18,7 @@ use super::lock::Locked;
 pub(super) struct Version(pub(super) u64);
 
 impl Version {
-    pub(super) fn first() -> Self {
-        Version(u64::from(rand::random::<u32>()))
-    }
-
-    fn next(self) -> Self {
+    pub(super) fn next(self) -> Self {
         // What the column holds is not negative.
         let count = (self.count() + 1) & 0x7fff_ffff;
         Version(count << 32 | u64::from(rand::random::<u32>()))
@@ -47,15 +43,11 @@ pub(super) struct SqlLease {
 }
 
 impl SqlLease {
-    /// The row, as long as no other request has written it.
-    fn own_row(&self) -> String {
-        let (session, Version(version)) = (self.session, self.version);
-        format!("session = '{session}' AND version = {version}")
-    }
-
+    /// Changes the row, as long as no other request has written it.
     fn update(&self, columns: &str) -> String {
-        let (table, row) = (self.database.table(), self.own_row());
-        format!("UPDATE {table} SET {columns} WHERE {row}")
+        let (table, session, Version(version)) =
+            (self.database.table(), self.session, self.version);
+        format!("UPDATE {table} SET {columns} WHERE session = '{session}' AND version = {version}")
     }
 
     /// Writes a record; with the `last` one the lock is given up.
@@ -63,11 +55,9 @@ impl SqlLease {
         let database = &self.database;
         check_size(record, database.config.max_record_bytes())?;
         let (version, end) = (self.version.next(), database.expiry.end(record, now));
+        let [text, used, owner] = database.values(record, now)?;
         let update = self.update(&format!(
-            "record = {}, expires = {end}, used = {}, \"user\" = {}, version = {}",
-            database.text(record)?,
-            reading::used(record, now),
-            database.user(record.user()),
+            "record = {text}, expires = {end}, used = {used}, \"user\" = {owner}, version = {}",
             version.0
         ));
         self.write("save a session in", update, Some(version), is_last)?;
@@ -138,8 +128,8 @@ impl SqlLease {
     }
 
     fn unknown(&self, action: &str, failure: Failure) -> Error {
-        let error = self.database.explain(action, failure);
-        error.with_hint("whether it was carried out is not known")
+        let hint = "whether it was carried out is not known";
+        self.database.explain(action, failure.with_hint(hint))
     }
 
     /// Whether a write was carried out whose answer did not come: what is in the row says so, if no more
@@ -190,7 +180,7 @@ impl Lease for SqlLease {
         // Without its lock nothing of it can be saved, and nothing was to be: it is noted as a reader's.
         let action = "renew the time of a session in";
         if (self.write(action, update, Some(self.version), false)).is_err() {
-            tell(self.database.renew(&self.session, self.end, end, now));
+            tell(self.database.renew(&self.session, [self.end, end], now));
         }
         self.end = end;
         Ok(())
@@ -209,8 +199,8 @@ impl Lease for SqlLease {
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
-        let (table, row) = (self.database.table(), self.own_row());
-        let deletion = format!("DELETE FROM {table} WHERE {row}");
+        let (row, Version(version)) = (self.database.deletion(&self.session), self.version);
+        let deletion = format!("{row} AND version = {version}");
         self.write("delete a session in", deletion, None, true)
     }
 }

@@ -64,7 +64,7 @@ use cgi_session_kit::{Pool, push_hex};
 use scopeguard::guard;
 
 use address::Address;
-use engine::{Connection, Dialect, Failure};
+use engine::{Connect, Dialect};
 use lease::{SqlLease, Version};
 use link::{Connector, Database};
 
@@ -96,14 +96,7 @@ pub struct SqlStore {
 }
 
 impl SqlStore {
-    fn new(
-        address: Address,
-        dialect: &'static Dialect,
-        connect: impl Fn(&Address, Duration) -> Result<Box<dyn Connection>, Failure>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<Self> {
+    fn new(address: Address, dialect: &'static Dialect, connect: Box<Connect>) -> Result<Self> {
         let config = address.config.clone();
         let table = config.table();
         if table.len() > MAX_TABLE {
@@ -116,7 +109,7 @@ impl SqlStore {
             pool: Pool::new(Connector {
                 address,
                 dialect,
-                connect: Box::new(connect),
+                connect,
             }),
             expiry: Expiry::new(&config),
             config,
@@ -151,7 +144,7 @@ impl Store for SqlStore {
             session: *session,
             head: head(record),
             end: database.expiry.end(record, now),
-            version: Version::first(),
+            version: Version(0).next(),
         });
         Ok(lease.create(record, now)?.then_some(lease as _))
     }
@@ -196,7 +189,7 @@ impl Store for SqlStore {
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        self.database.read(session, now)
+        self.database.read(session, &self.database.expiry, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
@@ -245,10 +238,16 @@ impl Store for SqlStore {
     }
 
     fn examine(&self) -> Examination {
-        install::look(&self.database)
+        let mut found = Examination::default();
+        let failed = install::examine(&self.database, &mut found).err();
+        found.problems.extend(failed);
+        found
     }
 
     fn uninstall(&self) -> Uninstalled {
-        install::uninstall(&self.database)
+        let mut done = Uninstalled::default();
+        let failed = install::uninstall(&self.database, &mut done).err();
+        done.errors.extend(failed);
+        done
     }
 }

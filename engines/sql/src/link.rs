@@ -127,12 +127,8 @@ impl Link {
     /// Runs a script whose answers may take so much longer. What the server would not take is not sent.
     pub(super) fn run_within(&mut self, script: &[String], wait: Duration) -> Answers {
         let longest = self.connection.longest_script();
-        if script
-            .iter()
-            .map(|statement| statement.len() + 2)
-            .sum::<usize>()
-            > longest
-        {
+        let length: usize = script.iter().map(|statement| statement.len() + 2).sum();
+        if length > longest {
             let cause = format!("the server takes no statement of more than {longest} bytes");
             let hint = "nothing was stored; lower maxRecordBytes, or raise the server's max_allowed_packet";
             let failure = Some(Failure::new(Kind::Refused, cause).with_hint(hint));
@@ -189,11 +185,9 @@ impl Database {
     pub(super) fn run(&self, script: &[String], wait: Duration) -> Result<(Link, Answers)> {
         let mut link = self.take()?;
         let mut answers = link.run_within(script, wait);
-        let is_stale = matches!(
-            answers.kind(),
-            Some(Kind::Ended | Kind::Broken | Kind::ReadOnly)
-        );
-        if link.is_kept && is_stale {
+        if let Some(Kind::Ended | Kind::Broken | Kind::ReadOnly) = answers.kind()
+            && link.is_kept
+        {
             link = self.reconnect()?;
             answers = link.run_within(script, wait);
         }
@@ -212,18 +206,6 @@ impl Database {
         let answers = answers.map_err(|failure| self.explain(action, failure))?;
         self.keep(link);
         Ok(answers)
-    }
-
-    /// Runs a statement on a connection that is closed when it fails.
-    pub(super) fn ask_on(
-        &self,
-        link: &mut Link,
-        action: &str,
-        statement: &str,
-    ) -> Result<Vec<Row>> {
-        let answers = link.run(&[statement.to_owned()]).whole();
-        let mut answers = answers.map_err(|failure| self.explain(action, failure))?;
-        Ok(answers.take_rows(0))
     }
 
     /// A failure as an error. The other connections lead to the same server.

@@ -26,12 +26,6 @@ const SCHEME: Scheme = Scheme {
     port: 3306,
     several_hosts: false,
 };
-/// The server counts the time that it waits for a lock in whole seconds.
-const SECOND: Duration = Duration::from_secs(1);
-/// The oldest that are supported.
-const OLDEST_MARIADB: [u64; 2] = [10, 6];
-const OLDEST_MYSQL: [u64; 2] = [8, 0];
-
 /// The store that `storageType = mysql` chooses: `Program::new().store(cgi_session_sql::MYSQL)`.
 pub const MYSQL: StoreKind =
     StoreKind::new("mysql", |config| Ok(Box::new(SqlStore::mysql(config)?)));
@@ -48,10 +42,8 @@ impl SqlStore {
         let tls: Option<SslOpts> = None;
         #[cfg(feature = "tls")]
         let tls = (address.is_encrypted.then(|| encryption(config))).transpose()?;
-        SqlStore::new(address, &DIALECT, move |address, patience| {
-            let options = options(address, tls.clone())?;
-            Ok(Box::new(Wire::connect(&options, patience)?))
-        })
+        let connect = move |address: &_, time| Wire::connect(&options(address, tls.clone())?, time);
+        SqlStore::new(address, &DIALECT, Box::new(connect))
     }
 }
 
@@ -96,8 +88,9 @@ fn transaction(_: Duration, statements: Vec<String>) -> (Script, usize) {
     (script, 1)
 }
 
+/// The server counts the time that it waits in whole seconds.
 fn lock(key: &str, wait: Duration) -> String {
-    format!("SELECT GET_LOCK({key}, {})", u8::from(wait >= SECOND))
+    format!("SELECT GET_LOCK({key}, {})", wait.as_secs().min(1))
 }
 
 const DIALECT: Dialect = Dialect {
@@ -120,7 +113,7 @@ const DIALECT: Dialect = Dialect {
     around_digits: ["_utf8mb4 X'", "'"],
     shown: |version| {
         let number = version.split('-').next().unwrap_or_default();
-        format!("{} {number}", name_of(version))
+        format!("{} {number}", kind_of(version).0)
     },
     unfit,
     sessions: "(session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
@@ -144,29 +137,21 @@ fn question(what: &str, view: &str, table: &str) -> String {
     )
 }
 
-const MARIADB: &str = "MariaDB";
-
-fn name_of(version: &str) -> &'static str {
-    if version.contains(MARIADB) {
-        MARIADB
-    } else {
-        "MySQL"
+/// The name of a server, and the oldest of its versions that is supported.
+fn kind_of(version: &str) -> (&'static str, [u64; 2]) {
+    if version.contains("MariaDB") {
+        return ("MariaDB", [10, 6]);
     }
+    ("MySQL", [8, 0])
 }
 
 fn unfit(version: &str) -> Option<String> {
     if version.contains("TiDB") {
         return Some("TiDB does not keep locks as MySQL does".to_owned());
     }
-    let name = name_of(version);
-    let oldest = if name == MARIADB {
-        OLDEST_MARIADB
-    } else {
-        OLDEST_MYSQL
-    };
-    let mut numbers = version
-        .split(['.', '-'])
-        .map(|part| part.parse().unwrap_or(0));
+    let (name, oldest) = kind_of(version);
+    let numbers = version.split(['.', '-']);
+    let mut numbers = numbers.map(|part| part.parse().unwrap_or(0));
     let found = [numbers.next()?, numbers.next()?];
     let [major, minor] = oldest;
     (found < oldest)
@@ -188,23 +173,4 @@ fn encryption(config: &Config) -> Result<SslOpts> {
         .with_root_certs(certificates.collect())
         .with_client_identity(identity)
         .with_disable_built_in_roots(true))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_without_skip_locked_unfit() {
-        for old in ["5.7.44-log", "10.5.29-MariaDB-1", "5.5.5"] {
-            let reason = unfit(old).unwrap();
-            assert!(
-                reason.contains(old) && reason.contains("too old"),
-                "{reason}"
-            );
-        }
-        for new in ["8.0.36", "9.1.0", "10.6.1-MariaDB", "11.4.2-MariaDB"] {
-            assert_eq!(unfit(new), None);
-        }
-    }
 }

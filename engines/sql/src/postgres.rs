@@ -65,13 +65,11 @@ impl SqlStore {
         #[cfg(feature = "tls")]
         if address.is_encrypted {
             let tls = MakeRustlsConnect::new(tls::client(config)?);
-            return SqlStore::new(address, &DIALECT, move |address, patience| {
-                connect(address, SslMode::Require, &tls, patience)
-            });
+            let connect = move |address: &_, time| connect(address, SslMode::Require, &tls, time);
+            return SqlStore::new(address, &DIALECT, Box::new(connect));
         }
-        SqlStore::new(address, &DIALECT, |address, patience| {
-            connect(address, SslMode::Disable, &NoTls, patience)
-        })
+        let connect = |address: &_, time| connect(address, SslMode::Disable, &NoTls, time);
+        SqlStore::new(address, &DIALECT, Box::new(connect))
     }
 }
 
@@ -111,10 +109,12 @@ where
         left -= 1;
         let mut login = login.clone();
         login.host(host).port(*port);
-        let connect = || login.connect(tls.clone());
+        let connect = async || {
+            let (client, work) = login.connect(tls.clone()).await?;
+            Ok((client, Some(tokio::spawn(work))))
+        };
         match Driver::connect(time, connect, failure::of_login) {
             Ok((driver, (client, work))) => {
-                let work = driver.spawn(work);
                 return Ok(Box::new(Wire {
                     driver,
                     client,
@@ -219,29 +219,4 @@ fn unfit(version: &str) -> Option<String> {
     let found = number.split(|sign: char| !sign.is_ascii_digit()).next()?;
     let is_old = found.parse::<u64>().is_ok_and(|found| found < OLDEST);
     is_old.then(|| format!("PostgreSQL {number} is too old, it must be {OLDEST} or later"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_is_old_or_only_similar_is_unfit() {
-        for (version, reason) in [
-            ("PostgreSQL 13.22 (Debian 13.22-1) on x86_64", "too old"),
-            ("PostgreSQL 9.6.24 on x86_64", "too old"),
-            ("PostgreSQL 15.2-YB-2.25.2.0-b0 on x86_64", "locks"),
-            ("CockroachDB CCL v24.1.0 (x86_64)", "locks"),
-        ] {
-            let found = unfit(version).unwrap();
-            assert!(found.contains(reason), "{found}");
-        }
-        for version in [
-            "PostgreSQL 14.0 on x86_64",
-            "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64",
-            "PostgreSQL 19beta1 on aarch64",
-        ] {
-            assert_eq!(unfit(version), None);
-        }
-    }
 }

@@ -1,9 +1,8 @@
 //! The rows of the table: asked for, and deleted.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use cgi_session::store::Expiry;
 use cgi_session::{Record, Result, SessionDigest};
 use cgi_session_kit::reading;
 use cgi_session_kit::rows::Deleter;
@@ -19,10 +18,6 @@ impl Table for Database {
 
     fn place(&self) -> impl Display {
         &self.server().address
-    }
-
-    fn expiry(&self) -> &Expiry {
-        &self.expiry
     }
 
     fn around_digits(&self) -> [&'static str; 2] {
@@ -48,15 +43,13 @@ impl Database {
         format!("SELECT version FROM {table} WHERE session = '{session}'")
     }
 
-    /// A record as a literal.
-    pub(super) fn text(&self, record: &Record) -> Result<String> {
+    /// The values of the columns record, used and user.
+    pub(super) fn values(&self, record: &Record, now: SystemTime) -> Result<[String; 3]> {
         let text = reading::text(record, &self.place())?;
-        Ok(self.literal(&text))
-    }
-
-    /// A user, or none, as a literal.
-    pub(super) fn user(&self, user: Option<&str>) -> String {
-        user.map_or_else(|| "NULL".to_owned(), |user| self.literal(user))
+        let used = reading::used(record, now).to_string();
+        let owner = record.user().map(|user| self.literal(user));
+        let owner = owner.unwrap_or_else(|| "NULL".to_owned());
+        Ok([self.literal(&text), used, owner])
     }
 }
 
@@ -72,7 +65,9 @@ impl Deleter for Rows<'_> {
     }
 
     fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>> {
-        self.database.ask_on(self.link, action, question)
+        let answers = self.link.run(&[question.to_owned()]).whole();
+        let answers = answers.map_err(|failure| self.database.explain(action, failure));
+        Ok(answers?.take_rows(0))
     }
 
     fn delete_free(

@@ -34,12 +34,9 @@ pub(super) struct Database {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    /// The file that it leads to.
-    file: FileNumber,
+    /// Device and inode of the file that it leads to.
+    file: (u64, u64),
 }
-
-/// Device and inode.
-type FileNumber = (u64, u64);
 
 impl Database {
     pub(super) fn new(config: &Config) -> Result<Self> {
@@ -130,8 +127,8 @@ impl Database {
         Ok(connection)
     }
 
-    /// Checks the file: regular, and ours alone to write. `None` when there is none.
-    fn examine(&self) -> Result<Option<FileNumber>> {
+    /// Checks the file: regular, and ours alone to write. Its device and inode, or `None` when there is none.
+    fn examine(&self) -> Result<Option<(u64, u64)>> {
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -206,9 +203,8 @@ impl Database {
 }
 
 /// Begins to write: no other connection does until this is committed or dropped.
-pub(super) fn begin(opened: &mut Opened) -> rusqlite::Result<Transaction<'_>> {
-    let behavior = TransactionBehavior::Immediate;
-    opened.connection.transaction_with_behavior(behavior)
+pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Transaction<'_>> {
+    Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
 }
 
 /// The path of a file beside the database.

@@ -38,7 +38,7 @@ pub(super) fn make(database: &Database) -> Result<Opened> {
     // Two that change to WAL mode at once would disturb each other in spite of the busy timeout.
     let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
     database.make_file()?;
-    let Some(mut opened) = database.open_existing()? else {
+    let Some(opened) = database.open_existing()? else {
         let gone = std::io::ErrorKind::NotFound.into();
         return Err(Error::io("cannot open the database", &database.path, gone));
     };
@@ -58,7 +58,7 @@ pub(super) fn make(database: &Database) -> Result<Opened> {
          CREATE INDEX IF NOT EXISTS \"{table}_user\" ON \"{table}\" (user) WHERE user IS NOT NULL;\
          CREATE TABLE IF NOT EXISTS \"{table}_state\" (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL);"
     );
-    let transaction = database::begin(&mut opened).map_err(failed)?;
+    let transaction = database::begin(&opened.connection).map_err(failed)?;
     let done = transaction.execute_batch(&sql);
     done.and_then(|()| transaction.commit()).map_err(failed)?;
     Ok(opened)
@@ -83,13 +83,13 @@ fn log_ahead(connection: &Connection, mut backoff: Backoff) -> rusqlite::Result<
 /// Removes the table and, if nothing else is in it, the database.
 pub(super) fn remove_table(database: &Database, done: &mut Uninstalled) -> Result<()> {
     let failed = |error| database.explain("remove the table of the sessions from", error);
-    let Some(mut opened) = database.open_existing()? else {
+    let Some(opened) = database.open_existing()? else {
         return Ok(());
     };
     let (table, wait) = (database.config.table(), database.config.lock_timeout());
     let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
     let has_table = has_table(database, &opened.connection)?;
-    let transaction = database::begin(&mut opened).map_err(failed)?;
+    let transaction = database::begin(&opened.connection).map_err(failed)?;
     if has_table {
         done.sessions = Rows::new(database, &transaction).count(IS_SESSION)?;
     }

@@ -38,13 +38,6 @@ impl SqliteLease {
         }
     }
 
-    /// Changes the row, if it is still there.
-    fn update(&self, action: &str, columns: &str, values: &[&dyn rusqlite::ToSql]) -> Result<bool> {
-        let table = self.database.table();
-        let sql = format!("UPDATE {table} SET {columns} WHERE session = ?1");
-        Ok(self.database.execute(action, &sql, values)? == 1)
-    }
-
     /// No other request has its lock, so that it was no other session that took its place.
     fn lost(&self) -> Error {
         log::warn!(
@@ -62,12 +55,16 @@ impl Lease for SqliteLease {
         let end = self.database.expiry.end(record, now);
         let used = reading::used(record, now);
         let text = reading::text(record, &self.database.place())?;
-        let is_saved = self.update(
-            "save a session in",
-            "record = ?2, expires = ?3, used = ?4, user = ?5",
-            params![self.session.as_str(), text, end, used, record.user()],
-        )?;
-        if !is_saved {
+        let update = format!(
+            "UPDATE {} SET record = ?2, expires = ?3, used = ?4, user = ?5 WHERE session = ?1",
+            self.database.table()
+        );
+        let values = params![self.session.as_str(), text, end, used, record.user()];
+        if self
+            .database
+            .execute("save a session in", &update, values)?
+            == 0
+        {
             return Err(self.lost());
         }
         (self.end, self.head) = (end, head(record));
@@ -78,12 +75,13 @@ impl Lease for SqliteLease {
         let Some(end) = self.database.expiry.renewed(&self.head, self.end, now) else {
             return Ok(());
         };
+        let (table, session, used) = (self.database.table(), self.session, unix_seconds(now));
+        let update = format!(
+            "UPDATE {table} SET expires = {end}, used = {used} WHERE session = '{session}'"
+        );
+        let action = "renew the time of a session in";
         // One that was deleted by hand has ended, and nothing of it was to be saved.
-        self.update(
-            "renew the time of a session in",
-            "expires = ?2, used = ?3",
-            params![self.session.as_str(), end, unix_seconds(now)],
-        )?;
+        self.database.execute(action, &update, [])?;
         self.end = end;
         Ok(())
     }

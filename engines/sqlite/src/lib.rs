@@ -122,7 +122,7 @@ impl Store for SqliteStore {
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        self.database.read(session, now)
+        self.database.read(session, &self.database.expiry, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {

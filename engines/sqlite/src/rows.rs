@@ -3,13 +3,13 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{Expiry, SessionLock};
+use cgi_session::store::SessionLock;
 use cgi_session::{Record, Result, SessionDigest};
 use cgi_session_kit::reading;
 use cgi_session_kit::rows::{Deleter, make_room, needs_room};
 use cgi_session_kit::table::{Row, Table};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Params, params};
 
 use super::database::{self, Database};
 use super::install;
@@ -39,10 +39,6 @@ impl Table for Database {
 
     fn place(&self) -> impl Display {
         self.path.display()
-    }
-
-    fn expiry(&self) -> &Expiry {
-        &self.expiry
     }
 
     fn around_digits(&self) -> [&'static str; 2] {
@@ -112,8 +108,8 @@ impl Database {
              ON CONFLICT DO NOTHING",
             self.table()
         );
-        let mut opened = install::prepared(self)?;
-        let transaction = database::begin(&mut opened).map_err(failed)?;
+        let opened = install::prepared(self)?;
+        let transaction = database::begin(&opened.connection).map_err(failed)?;
         let mut rows = Rows::new(self, &transaction);
         if needs_room(&self.config, record) {
             make_room(&mut rows, &self.config, now)?;
@@ -181,7 +177,7 @@ impl Deleter for Rows<'_> {
             return Ok(deleted);
         };
         // A creation has begun one.
-        let begin = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+        let begin = || database::begin(connection);
         let own = connection.is_autocommit().then(begin).transpose();
         let own = own.map_err(failed)?;
         for session in sessions {

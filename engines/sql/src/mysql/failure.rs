@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use cgi_session_kit::access::hint_of_tls;
 use mysql_async::{DriverError, Error, ServerError};
 
-use crate::engine::{Failure, Kind};
+use crate::engine::{Failure, Kind, TOO_MANY};
 
 const ACCESS: &str = "check the user and the password in database, databasePasswordFile or databasePassword, and \
      databaseCertFile if the user must have a certificate (REQUIRE X509)";
@@ -20,10 +20,10 @@ pub(super) fn of_login(error: &Error) -> Failure {
         }
         error => {
             let text = told(error);
-            if let Some(hint) = hint_of_tls(&text) {
-                return Failure::new(Kind::Refused, text).with_hint(hint);
+            match hint_of_tls(&text) {
+                Some(hint) => Failure::new(Kind::Refused, text).with_hint(hint),
+                None => Failure::new(Kind::Unavailable, text),
             }
-            Failure::new(Kind::Unavailable, text)
         }
     }
 }
@@ -63,10 +63,7 @@ fn meaning(code: u16) -> (Kind, &'static str) {
         // ER_CONNECTION_KILLED, ER_SERVER_SHUTDOWN, ER_SESSION_WAS_KILLED, ER_CLIENT_INTERACTION_TIMEOUT
         1927 | 1053 | 3169 | 4031 => (Kind::Ended, "it will serve again by itself"),
         // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
-        1040 | 1203 | 1226 => (
-            Kind::Unavailable,
-            "raise max_connections of the server, or lower the number of workers",
-        ),
+        1040 | 1203 | 1226 => (Kind::Unavailable, TOO_MANY),
         // ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE
         1290 | 1792 | 1836 => (
             Kind::ReadOnly,

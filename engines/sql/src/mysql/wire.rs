@@ -26,25 +26,23 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn connect(options: &Opts, patience: Duration) -> Result<Self, Failure> {
+    pub(super) fn connect(
+        options: &Opts,
+        patience: Duration,
+    ) -> Result<Box<dyn Connection>, Failure> {
         let connect = || Conn::new(options.clone());
         let (driver, connection) = Driver::connect(patience, connect, failure::of_login)?;
-        let mut wire = Wire {
+        let mut wire = Box::new(Wire {
             driver,
             connection: Some(connection),
             longest_script: usize::MAX,
             is_node: false,
-        };
+        });
         let mut answers = wire.run(&[QUESTIONS.to_owned()], patience);
-        match answers.failure.take() {
-            // A server that does not know what is asked refuses it, and has none of it.
-            Some(failure)
-                if !answers.has(0)
-                    || matches!(failure.kind, Kind::Late | Kind::Broken | Kind::Ended) =>
-            {
-                return Err(failure);
-            }
-            _ => {}
+        // A server that does not know what is asked refuses it, and has none of it.
+        let is_refused = answers.has(0) && answers.kind() == Some(Kind::Refused);
+        if let Some(failure) = answers.failure.take_if(|_| !is_refused) {
+            return Err(failure);
         }
         // The command's own byte is part of the packet.
         let longest = answers.number(0).saturating_sub(16);

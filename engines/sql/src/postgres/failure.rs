@@ -4,7 +4,7 @@ use cgi_session_kit::access::{self, hint_of_tls};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::engine::{Failure, Kind};
+use crate::engine::{Failure, Kind, TOO_MANY};
 
 const READ_ONLY: &str =
     "this server is a standby, or set to read only; database must name the primary";
@@ -12,26 +12,23 @@ const READ_ONLY: &str =
 /// Why one was not let in.
 pub(super) fn of_login(error: &Error) -> Failure {
     if let Some(reason) = error.as_db_error() {
-        let failure = of_server(reason);
-        return match hint_of_tls(reason.message()) {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        };
+        let mut failure = of_server(reason);
+        failure.hint = hint_of_tls(reason.message()).unwrap_or(failure.hint);
+        return failure;
     }
     let text = cgi_session::one_line(error);
-    if text.contains("does not allow writes") {
-        return Failure::new(Kind::ReadOnly, text).with_hint(READ_ONLY);
-    }
-    if let Some(hint) = hint_of_tls(&text) {
-        return Failure::new(Kind::Refused, text).with_hint(hint);
-    }
-    if text.contains("TLS") {
-        return Failure::new(Kind::Refused, text).with_hint("have TLS set up there");
-    }
-    if text.contains("password") {
-        return Failure::new(Kind::Refused, text).with_hint(access::HINT);
-    }
-    Failure::new(Kind::Unavailable, text)
+    let (kind, hint) = if text.contains("does not allow writes") {
+        (Kind::ReadOnly, READ_ONLY)
+    } else if let Some(hint) = hint_of_tls(&text) {
+        (Kind::Refused, hint)
+    } else if text.contains("TLS") {
+        (Kind::Refused, "have TLS set up there")
+    } else if text.contains("password") {
+        (Kind::Refused, access::HINT)
+    } else {
+        (Kind::Unavailable, "")
+    };
+    Failure::new(kind, text).with_hint(hint)
 }
 
 /// Why a statement failed, or the connection with it.
@@ -44,11 +41,8 @@ pub(super) fn of_statement(error: &Error) -> Failure {
 
 fn of_server(reason: &DbError) -> Failure {
     let (kind, hint) = meaning(reason.code());
-    Failure::new(
-        kind,
-        format!("{} ({})", reason.message(), reason.code().code()),
-    )
-    .with_hint(hint)
+    let cause = format!("{} ({})", reason.message(), reason.code().code());
+    Failure::new(kind, cause).with_hint(hint)
 }
 
 fn meaning(code: &SqlState) -> (Kind, &'static str) {
@@ -63,10 +57,7 @@ fn meaning(code: &SqlState) -> (Kind, &'static str) {
         | &SqlState::CRASH_SHUTDOWN => (Kind::Ended, "it will serve again by itself"),
         &SqlState::CANNOT_CONNECT_NOW => (Kind::Unavailable, "it will serve again by itself"),
         &SqlState::READ_ONLY_SQL_TRANSACTION => (Kind::ReadOnly, READ_ONLY),
-        &SqlState::TOO_MANY_CONNECTIONS => (
-            Kind::Unavailable,
-            "raise max_connections of the server, or lower the number of workers",
-        ),
+        &SqlState::TOO_MANY_CONNECTIONS => (Kind::Unavailable, TOO_MANY),
         &SqlState::DISK_FULL => (Kind::Unavailable, "make room on the server's disk"),
         &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             (Kind::Refused, access::HINT)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cgi_session::Store;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use testkit::is_installed;
+use testkit::mysql::MysqlServer;
 use testkit::postgres::PostgresServer;
 
 use crate::server::{Server, open, own_servers_with, shared_servers};
@@ -89,6 +90,61 @@ fn tables_are_made_and_found_in_the_schema_that_the_url_names() {
     drop(lease);
     assert_eq!(counted(&*app, &id.digest()), Some(1));
     assert_eq!(counted(&*public, &id.digest()), None);
+}
+
+/// In the place of the server's own is a function of the schema that the URL names.
+#[test]
+fn a_postgres_that_is_old_or_only_similar_is_refused() {
+    let Some(server) = PostgresServer::start(&[]) else {
+        return;
+    };
+    let own: &dyn Server = &server;
+    let store = postgres(&format!(
+        "{}?options=-csearch_path%3Dapp%2Cpg_catalog",
+        own.url()
+    ));
+    own.run("CREATE SCHEMA app");
+    for (version, reason) in [
+        ("PostgreSQL 13.22 (Debian 13.22-1) on x86_64", "too old"),
+        ("PostgreSQL 9.6.24 on x86_64", "too old"),
+        ("PostgreSQL 15.2-YB-2.25.2.0-b0 on x86_64", "locks"),
+        ("CockroachDB CCL v24.1.0 (x86_64)", "locks"),
+        ("PostgreSQL 14.0 on x86_64", ""),
+        ("PostgreSQL 19beta1 on aarch64", ""),
+    ] {
+        own.run(&format!(
+            "CREATE OR REPLACE FUNCTION app.version() RETURNS text LANGUAGE sql AS \
+             $$SELECT '{version}'$$"
+        ));
+        is_refused_for(&*store, reason);
+    }
+}
+
+#[test]
+fn a_mysql_or_mariadb_that_is_old_is_refused() {
+    let Some(mut server) = MysqlServer::start(&[]) else {
+        return;
+    };
+    for (version, reason) in [
+        ("5.7.44-log", "too old"),
+        ("10.5.29-MariaDB-1", "too old"),
+        ("8.0.36", ""),
+        ("10.6.1-MariaDB", ""),
+    ] {
+        server.kill();
+        server.run_with(&[format!("--version={version}")]);
+        is_refused_for(&*(&server as &dyn Server).store("Session", &[]), reason);
+    }
+}
+
+/// No tables are made, for this reason; or they are, if there is none.
+#[track_caller]
+fn is_refused_for(store: &dyn Store, reason: &str) {
+    match &store.install()[..] {
+        [] if reason.is_empty() => assert!(store.uninstall().errors.is_empty()),
+        [problem] if !reason.is_empty() => says(problem, &["cannot keep sessions in", reason]),
+        problems => panic!("{problems:?}"),
+    }
 }
 
 /// Connects until the server takes no more.
