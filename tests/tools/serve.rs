@@ -173,6 +173,7 @@ fn executable_files_are_programs_that_find_the_sessions() {
     server.answers("GET /shop/basket.js", "201", "/shop/basket.js||");
     server.answers("GET /begin/", "201", "/begin/||");
     server.answers("GET /shop", "301", "location: /shop/\r\n");
+    server.answers("GET /shop?a=b", "301", "location: /shop/?a=b\r\n");
     server.answers("GET /silent", "502", "gave no answer");
 }
 

@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tokio::process::Command;
@@ -119,7 +119,7 @@ impl Directory {
         }
         let (file, end) = match found {
             Found::File(file, end) => (file, end),
-            Found::Unfinished => return Ok(moved(path)),
+            Found::Unfinished => return Ok(moved(&parts.uri)),
             Found::Nothing => {
                 let reason = format!("There is no program and no page {path}.");
                 return Err(Failure::new(StatusCode::NOT_FOUND, reason));
@@ -256,9 +256,12 @@ fn send(file: &Path, media_type: &'static str, method: &Method) -> Result<Reply,
 }
 
 /// Sends the client to the name with a slash at its end, from which relative links lead right.
-fn moved(path: &str) -> Reply {
+fn moved(uri: &Uri) -> Reply {
     let mut reply = whole(StatusCode::MOVED_PERMANENTLY, "");
-    if let Ok(location) = HeaderValue::try_from(format!("{path}/")) {
+    let query = uri
+        .query()
+        .map_or(String::new(), |query| format!("?{query}"));
+    if let Ok(location) = HeaderValue::try_from(format!("{}/{query}", uri.path())) {
         reply.headers_mut().insert(LOCATION, location);
     }
     reply
