@@ -48,16 +48,15 @@ impl ErrorPage<'_> {
 /// Why a request is answered by a page of the library's.
 #[derive(Clone, Copy)]
 pub(crate) enum Reason {
+    /// With 503 it may be sent again soon.
     Status(StatusCode),
-    /// It may be sent again soon.
-    Unavailable,
     /// Its session has another id by now, which the client has or is about to get.
-    Replaced {
-        is_get: bool,
-    },
+    Replaced { is_get: bool },
 }
 
 impl Reason {
+    pub(crate) const BUSY: Self = Reason::Status(StatusCode::SERVICE_UNAVAILABLE);
+
     /// The page of the program's own, if it has one and that does not fail; else the library's.
     pub(crate) fn page(self, own: Option<&Page>, params: Option<&Params>) -> Response {
         let (status, text) = self.words();
@@ -97,8 +96,10 @@ impl Reason {
             .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let after = |seconds| HeaderValue::from_static(seconds);
         match self {
+            Reason::Status(StatusCode::SERVICE_UNAVAILABLE) => {
+                page.with_header(RETRY_AFTER, after("5"))
+            }
             Reason::Status(_) => page,
-            Reason::Unavailable => page.with_header(RETRY_AFTER, after("5")),
             Reason::Replaced { is_get } => {
                 let page = page.with_header(RETRY_AFTER, after("1"));
                 if is_get {
@@ -111,28 +112,25 @@ impl Reason {
     }
 
     fn words(self) -> (StatusCode, &'static str) {
-        let busy = StatusCode::SERVICE_UNAVAILABLE;
         match self {
             Reason::Replaced { .. } => (
-                busy,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "Your session was renewed while this request was under way. Please reload the page.",
             ),
-            Reason::Unavailable => (busy, BUSY),
-            Reason::Status(status) if status == busy => (busy, BUSY),
-            Reason::Status(status) if status == StatusCode::CONFLICT => (
-                status,
-                "You are logged in as often as is allowed. Please log out in another browser first.",
-            ),
-            Reason::Status(status) if status.is_client_error() => {
-                (status, "The server cannot use this request.")
-            }
-            Reason::Status(status) => (
-                status,
-                "The server could not answer this request. Please try again later.",
-            ),
+            Reason::Status(status) => (status, text_of(status)),
         }
     }
 }
 
-const BUSY: &str =
-    "The server is busy, or cannot reach your session at the moment. Please try again.";
+fn text_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "The server is busy, or cannot reach your session at the moment. Please try again."
+        }
+        StatusCode::CONFLICT => {
+            "You are logged in as often as is allowed. Please log out in another browser first."
+        }
+        _ if status.is_client_error() => "The server cannot use this request.",
+        _ => "The server could not answer this request. Please try again later.",
+    }
+}

@@ -82,7 +82,7 @@ pub(crate) fn answer(
     let finished = match result {
         Ok(Ok(response)) if response.stream_body(is_head).is_some() && !may_stream() => {
             let line = "a response is not streamed: no other can be at the moment";
-            Err(Failed::Page(Reason::Unavailable, line.to_owned()))
+            Err(Failed::Page(Reason::BUSY, line.to_owned()))
         }
         Ok(Ok(response)) if response.status().is_informational() => {
             let status = response.status().as_u16();
@@ -271,7 +271,6 @@ fn failure(
     report_request(&line, Some(error), session.as_ref());
     match kind {
         Some(kind) if kind.is_replaced => Reason::Replaced { is_get },
-        Some(kind) if kind.status == StatusCode::SERVICE_UNAVAILABLE => Reason::Unavailable,
         Some(kind) => Reason::Status(kind.status),
         None => Reason::Status(StatusCode::INTERNAL_SERVER_ERROR),
     }

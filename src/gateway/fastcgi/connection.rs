@@ -383,7 +383,7 @@ impl Connection {
         if mem::replace(&mut self.has_hung_up, true) {
             return Ok(());
         }
-        Ok(rustix::net::shutdown(&self.stream, Shutdown::Write)?)
+        Ok(rustix::net::shutdown(&self.stream.socket, Shutdown::Write)?)
     }
 
     /// Ends a request that its server has given up.
@@ -517,6 +517,6 @@ impl Connection {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.stream.socket.as_fd()
     }
 }

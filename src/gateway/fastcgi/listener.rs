@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -27,7 +27,7 @@ const DIRECTORY_LOCK: Duration = Duration::from_secs(5);
 
 /// A socket that web servers connect to.
 pub(super) struct Listener {
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     /// `FCGI_WEB_SERVER_ADDRS`: which addresses may connect by TCP, when it is set.
     allowed: Option<Vec<IpAddr>>,
     /// A socket of our own is closed when the program is to end. One that was given stays open.
@@ -158,12 +158,6 @@ impl Listener {
             sockopt::set_tcp_nodelay(&socket, true)?;
         }
         Ok(Some(socket))
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

@@ -97,7 +97,13 @@ impl<'a> Pool<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let always = epoll::EventFlags::IN;
         let one = always | epoll::EventFlags::EXCLUSIVE | epoll::EventFlags::ET;
-        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), one).map_err(failed)?;
+        epoll::add(
+            &epoll,
+            &listener.socket,
+            epoll::EventData::new_u64(LISTENER),
+            one,
+        )
+        .map_err(failed)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
         let places = Arc::default();
@@ -113,7 +119,7 @@ impl<'a> Pool<'a> {
             waiting: AtomicUsize::new(0),
             may_be_more: AtomicBool::new(false),
             places,
-            streams: Streams::new(workers.size()),
+            streams: Streams::new(workers.size),
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             stopped: OnceLock::new(),
@@ -453,17 +459,13 @@ impl<'a> Pool<'a> {
         }
         let refused = self.streams.take_overdue(self.limits().body_timeout);
         if !refused.is_empty() {
-            let (refused, most) = (refused.len(), self.streams.most());
+            let (refused, most) = (refused.len(), self.streams.most);
             report(&format!(
                 "{refused} requests with long bodies are refused, {most} others of which are being read"
             ));
         }
         for job in refused {
-            self.refuse(
-                job.connection,
-                &self.handler.page(Reason::Unavailable, None),
-                out,
-            );
+            self.refuse(job.connection, &self.handler.page(Reason::BUSY, None), out);
         }
     }
 

@@ -5,13 +5,13 @@ use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 
 /// How much is asked of the socket at once.
 const READ: usize = 8 << 10;
 
 pub(super) struct Stream {
-    socket: File,
+    pub(super) socket: File,
     input: Vec<u8>,
     /// So much of `input` has been dealt with.
     used: usize,
@@ -113,11 +113,5 @@ impl Stream {
     pub(super) fn release(&mut self) {
         self.compact();
         self.input.shrink_to_fit();
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

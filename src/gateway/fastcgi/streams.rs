@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::mutex::lock;
 
 pub(super) struct Streams<J> {
-    most: usize,
+    /// How many may run at once.
+    pub(super) most: usize,
     state: Mutex<State<J>>,
     /// A request waits: a look at this takes no lock.
     has_waiting: AtomicBool,
@@ -35,11 +36,6 @@ impl<J> Streams<J> {
         }
     }
 
-    /// How many may run at once.
-    pub(super) fn most(&self) -> usize {
-        self.most
-    }
-
     /// Adds a request behind those that wait.
     pub(super) fn add(&self, job: J) {
         let mut state = lock(&self.state);
@@ -47,7 +43,6 @@ impl<J> Streams<J> {
         self.has_waiting.store(true, Ordering::Relaxed);
     }
 
-    /// The request that may run next.
     pub(super) fn next(&self) -> Option<(Slot<'_, J>, J)> {
         if !self.has_waiting.load(Ordering::Relaxed) {
             return None;

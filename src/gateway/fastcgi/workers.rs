@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Workers {
     /// How many threads serve.
-    size: usize,
+    pub(super) size: usize,
     /// How many may wait besides.
     places: usize,
     /// How many responses are streamed at once.
@@ -41,7 +41,6 @@ pub(super) struct Workers {
 pub(super) struct StreamPermit(Arc<Workers>);
 
 impl StreamPermit {
-    /// Whether the program is to end.
     pub(super) fn is_stopping(&self) -> bool {
         self.0.is_stopping.load(Ordering::Relaxed)
     }
@@ -100,10 +99,6 @@ impl Workers {
             is_uneven: AtomicBool::new(true),
             is_stopping: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn size(&self) -> usize {
-        self.size
     }
 
     /// A worker could not be started; tells how many are left.

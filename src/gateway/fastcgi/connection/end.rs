@@ -51,7 +51,7 @@ fn events(open: &[Connection], pause: Duration) -> Vec<bool> {
 impl Connection {
     fn begin_end(&mut self) -> bool {
         if self.end_early().is_some() {
-            let page = Reason::Unavailable.built_in();
+            let page = Reason::BUSY.built_in();
             if !matches!(self.respond(&page, false, &[], &mut Vec::new()), Ok(true)) {
                 return false;
             }
