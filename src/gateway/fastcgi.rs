@@ -89,7 +89,7 @@ fn serve(
     let workers = Arc::new(Workers::new(&limits));
     let pool = Pool::new(handler, manager.clone(), limits, &workers, listener)?;
     thread::scope(|scope| {
-        for number in 1..=workers.size() {
+        for number in 1..=workers.size {
             if let Err(error) = pool.start_worker(scope, format!("worker {number}"), false) {
                 report(&format!("cannot start worker {number}: {error}"));
                 if workers.lose_one() == 0 {
@@ -144,7 +144,8 @@ pub type ParamsAndBody = (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
 /// The requests that a connection reads out of records that come in these pieces, for the fuzz targets.
 /// Once the parameters are complete the rest of the bytes comes at once, as the body is waited for.
 #[cfg(fuzzing)]
-pub(crate) fn read_requests(pieces: &[&[u8]]) -> Vec<ParamsAndBody> {
+#[must_use]
+pub fn read_requests(pieces: &[&[u8]]) -> Vec<ParamsAndBody> {
     use connection::{Connection, ConnectionPermit, Progress};
     use std::io::Write as _;
     use std::net::Shutdown;

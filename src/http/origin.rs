@@ -19,7 +19,6 @@ pub(crate) fn client_address(params: &Params, config: Option<&Config>) -> Option
         .or_else(|| remote(params))
 }
 
-/// Whether the client came by HTTPS.
 pub(crate) fn is_https(params: &Params, config: Option<&Config>) -> bool {
     let told = config.and_then(|config| told(params, config));
     let is_on = |value: &std::ffi::OsStr| value.eq_ignore_ascii_case("on") || value == "1";

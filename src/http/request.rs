@@ -29,7 +29,7 @@ use crate::session::request_session::{Purpose, RequestSession};
 use crate::session::{CSRF_FIELD, MAX_CANDIDATES, Session, SessionManager, Snapshot, UserSession};
 
 #[cfg(fuzzing)]
-pub(crate) use links::link;
+pub use links::link;
 
 /// One request, as CGI (RFC 3875) and FastCGI hand it over, and the way to its session.
 ///

@@ -238,7 +238,6 @@ impl Response {
         }
     }
 
-    /// The answer when a file cannot be read.
     pub(crate) fn of_unreadable(reason: String) -> Self {
         let page = Response::text("The file cannot be read.\n");
         Response {

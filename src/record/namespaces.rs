@@ -57,7 +57,6 @@ pub(crate) struct Notes {
     unknown: Values,
 }
 
-/// The members of [`Notes`] in JSON.
 const KNOWN_NOTES: [&str; 6] = [
     "flash",
     "ends",
@@ -242,7 +241,6 @@ impl Namespaces {
             .filter(|(_, values)| !values.is_empty())
     }
 
-    /// The notes as they are to be stored, if there are any.
     fn notes(&self) -> Option<Notes> {
         let ending = self.filled().filter(|(_, values)| !values.ends.is_empty());
         let ends: BTreeMap<_, _> = ending

@@ -279,7 +279,6 @@ impl SessionManager {
         (manager, Presented { ids, by })
     }
 
-    /// A new session, for a client that presented this.
     pub(super) fn begin(&self, presented: Presented) -> Session {
         Session::new(Arc::clone(&self.shared), presented, SystemTime::now())
     }

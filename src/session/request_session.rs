@@ -493,7 +493,7 @@ impl RequestSession {
             None => match self.read()? {
                 Some(snapshot) => {
                     let shown = self.lookups.ids.first().map(SessionId::digest);
-                    let own = shown.map(|shown| snapshot.lineage(&shown));
+                    let own = shown.map(|shown| snapshot.contents.record.lineage(&shown));
                     (snapshot.user().map(str::to_owned), own)
                 }
                 None => (None, None),

@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use crate::config::Config;
 use crate::cookies;
 use crate::error::Result;
-use crate::id::SessionDigest;
 use crate::record::{Reservation, Values, typed};
 use crate::session::contents::Contents;
 
@@ -51,11 +50,6 @@ impl Snapshot {
     #[must_use]
     pub fn is_confirmed_within(&self, time: Duration) -> bool {
         self.contents.is_confirmed_within(time)
-    }
-
-    /// What tells the session that a client shows under this digest from all others.
-    pub(super) fn lineage(&self, session: &SessionDigest) -> String {
-        self.contents.record.lineage(session)
     }
 
     /// Whose session it is, as [`Session::set_user`](crate::Session::set_user) said.

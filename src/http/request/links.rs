@@ -57,7 +57,8 @@ impl Request {
 
 /// The address as [`Request::link`] makes it for a client that keeps no cookie, for the fuzz target.
 #[cfg(fuzzing)]
-pub(crate) fn link(address: &str, name: &str, id: &crate::id::SessionId) -> String {
+#[must_use]
+pub fn link(address: &str, name: &str, id: &crate::id::SessionId) -> String {
     if is_of_this_site(address) {
         with_parameter(address, name, id.secret())
     } else {

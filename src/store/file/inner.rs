@@ -25,7 +25,6 @@ impl FileStoreInner {
         self.directory.path().join(name)
     }
 
-    /// The error of a call on what has this name in the store.
     pub(super) fn failed(
         &self,
         action: &'static str,

@@ -383,7 +383,6 @@ impl FileStoreInner {
         }
     }
 
-    /// Fills a new file that is locked.
     fn write_new(&self, file: &File, name: &str, image: &[u8], record: &Record) -> Result<()> {
         let action = "cannot write the session file";
         let failed = |error| self.failed(action, name, error);

@@ -145,7 +145,6 @@ fn lines(file: &File) -> io::Result<Vec<Option<SessionDigest>>> {
     Ok(bytes.chunks_exact(LINE).map(digest).collect())
 }
 
-/// The locked index of one user.
 pub(super) struct Index<'a> {
     shared: &'a FileStoreInner,
     name: String,

@@ -57,7 +57,6 @@ impl<F> From<NotLocked<F>> for Error {
 }
 
 impl<F: Borrow<File>> LockedFile<F> {
-    /// Takes the exclusive lock if it is free.
     pub(crate) fn try_exclusive(file: F) -> io::Result<Option<Self>> {
         let is_free = attempt(|| file.borrow().try_lock())?;
         Ok(is_free.then_some(LockedFile(file)))

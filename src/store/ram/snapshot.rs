@@ -31,7 +31,6 @@ use crate::record::Record;
 use crate::store::files::lock::LockedFile;
 use crate::store::files::{calls, own};
 
-/// The version of the format that this library writes.
 const VERSION: u64 = 1;
 const MOVE_AWAY: &str = "it was left as it is; move it away to begin without sessions";
 
