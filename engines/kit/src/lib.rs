@@ -1,6 +1,6 @@
-//! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`table`] and [`rows`] find,
-//! list and delete what is stored, [`reading`] turns it into records, [`access`], `url` and `tls` have the ways to a server, [`waiting`] the
-//! pauses between tries for a lock. Each uses nothing of cgi-session but what is public.
+//! What the stores in databases and servers have in common: [`Pool`] keeps connections, [`table`] asks for what is
+//! stored, [`reading`] turns it into records, [`rows`] deletes them, [`access`], `url` and `tls` have the ways to a
+//! server, [`waiting`] the pauses between tries for a lock. Each uses nothing of cgi-session but what is public.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -429,6 +429,29 @@ fn a_row_that_is_no_record_is_no_session_and_is_shown_to_the_administrator() {
 }
 
 #[test]
+fn names_that_are_no_text_are_no_sessions_and_stay() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let now = SystemTime::now();
+    drop(create(&store, 1, now));
+    let insert = "INSERT INTO Session (session, record, expires, used) \
+                  VALUES (X'61', 'x', 5, 5), (X'FF', 'x', 5, 5), (X'62', 'x', 9999999999, 5)";
+    place.connect().execute(insert, []).unwrap();
+    let mut shown = 0;
+    let mut visit = |_: &_, _: Result<_, Error>| {
+        shown += 1;
+        std::ops::ControlFlow::Continue(())
+    };
+    store.for_each(&mut visit, now).unwrap();
+    assert_eq!(shown, 1);
+    let report = store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
+    assert_eq!((report.deleted, report.foreign), (1, 2));
+    let left = "SELECT count(*) FROM Session";
+    let left = place.connect().query_row(left, [], |row| row.get(0));
+    assert_eq!(left, Ok(3));
+}
+
+#[test]
 fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled() {
     let place = Place::new();
     let store = place.store(&[]);
