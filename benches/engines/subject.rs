@@ -157,10 +157,10 @@ fn sqlite() -> Outcome<Subject> {
 }
 
 fn redis() -> Outcome<Option<Subject>> {
-    let Some(server) = RedisServer::start(&["--appendfsync", "everysec"]) else {
+    let Some(server) = RedisServer::start(["--appendfsync", "everysec"]) else {
         return Ok(None);
     };
-    let information = server.tell(&["INFO", "server"]);
+    let information = server.tell(["INFO", "server"]);
     let mut lines = information.lines();
     let version = lines.find(|line| line.starts_with("redis_version"));
     let version = format!(

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::fmt::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
-use std::time::{Duration, Instant};
+
+use testkit::prelude::*;
 
 /// By then a control has been noticed, however slow the machine is.
 const CONTROL_LIMIT: Duration = Duration::from_secs(120);

@@ -1,11 +1,8 @@
 //! A storm in a cluster of Redis: primaries die, stand still and hand over their slots, and nothing is lost that was
 //! acknowledged with `durability = data`.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
+use testkit::prelude::*;
 use testkit::redis_cluster::RedisCluster;
-use testkit::wait_until;
 
 use crate::campaign::{Campaign, Case, Trial};
 use crate::process;
@@ -112,7 +109,7 @@ fn forget(it: &mut Scenario<'_>) -> Result<(), String> {
     it.cluster.node(HEIR).freeze();
     // Else it would find on the line what was sent to it.
     let replicas = ["CLIENT", "KILL", "TYPE", "replica"];
-    it.cluster.node(VICTIM).tell(&replicas);
+    it.cluster.node(VICTIM).tell(replicas);
     let waited = it.storm.wait(WHILE);
     it.cluster.kill(VICTIM);
     it.cluster.node(HEIR).resume();
@@ -141,26 +138,26 @@ impl Scenario<'_> {
     /// Hands the slots of some sessions over to another node, key by key, as `redis-cli --cluster reshard` does.
     fn hand_over(&mut self, from: usize, to: usize) -> Result<(), String> {
         let [source, target] = [from, to].map(|at| self.cluster.node(at));
-        let [source_id, target_id] = [source, target].map(|node| node.tell(&["CLUSTER", "MYID"]));
-        let keys = (0..4).map(|_| source.tell(&["RANDOMKEY"]));
+        let [source_id, target_id] = [source, target].map(|node| node.tell("CLUSTER MYID"));
+        let keys = (0..4).map(|_| source.tell("RANDOMKEY"));
         let keys = keys.filter(|key| !key.is_empty());
         let slots: BTreeSet<usize> = keys.map(|key| self.cluster.slot(&key)).collect();
         for slot in slots.iter().map(usize::to_string) {
-            target.tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]);
-            source.tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
+            target.tell(["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]);
+            source.tell(["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
             // A node that has just come does not know the scripts.
-            target.tell(&["SCRIPT", "FLUSH"]);
+            target.tell("SCRIPT FLUSH");
             loop {
-                let key = source.tell(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
+                let key = source.tell(["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
                 if key.is_empty() {
                     break;
                 }
                 let port = self.cluster.port(to);
-                source.tell(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+                source.tell(["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
                 self.storm.wait(Duration::from_millis(50))?;
             }
             for node in [target, source] {
-                node.tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]);
+                node.tell(["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]);
             }
         }
         Ok(())

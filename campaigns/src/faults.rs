@@ -4,12 +4,9 @@
 //! What is found afterwards must be a state that the operation may leave, the one after it if it was
 //! acknowledged; the next requests go on from there; a clean-up leaves nothing behind.
 
-use std::path::Path;
-use std::sync::Mutex;
-use std::thread;
-
 use nix::errno::Errno;
 use testkit::broken::Fault;
+use testkit::prelude::*;
 
 use crate::campaign::{Campaign, Case, Trial};
 use crate::operation::Operation;

@@ -5,13 +5,8 @@ mod history;
 mod specification;
 pub(crate) mod worker;
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Stdio};
+use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Duration;
 
 use crate::campaign::{Campaign, Case, Trial};
 use crate::process::{self, Process, Role, Task};
@@ -20,6 +15,7 @@ use crate::subject::Subject;
 use history::{Event, History, Moment};
 use specification::{Answer, Door, Name, Operation};
 use testkit::broken::Fault;
+use testkit::prelude::*;
 use worker::Round;
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {

@@ -1,15 +1,12 @@
 //! [`Operation`]: what is done to a session while something goes wrong, and what may be found afterwards.
 
 use std::error::Error;
-use std::io::{self, Write as _};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
-use std::time::Duration;
 
-use cgi_session::{SessionManager, SetCookie, Sweep};
+use cgi_session::SetCookie;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
+use testkit::prelude::*;
 
 use crate::process::Task;
 use crate::scene::{State, cookie};

@@ -4,12 +4,9 @@
 
 mod model;
 
-use std::fs;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
 use testkit::broken::Fault;
 use testkit::disk::{Cut, Ext4, Room};
+use testkit::prelude::*;
 
 use crate::campaign::{Campaign, Case, Trial};
 use crate::operation::Operation;

@@ -1,12 +1,10 @@
 //! [`Process`]: this program once more, with a [`Task`] of its own.
 
-use std::env;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus};
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::set_parent_process_death_signal;
 use serde::{Deserialize, Serialize};
+use testkit::prelude::*;
 
 use crate::subject::Subject;
 use crate::{engines, histories, operation, schedules, storm};

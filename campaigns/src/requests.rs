@@ -1,15 +1,8 @@
 //! [`Requests`]: what requests do with sessions that hold a number, each through the session manager, and some
 //! straight through the store.
 
-use std::fs::File;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{
-    Lease, Record, Result, Session, SessionDigest, SessionId, SessionManager, Store, Stored, Sweep,
-    SweepReport,
-};
+use cgi_session::{Result, Stored, SweepReport};
+use testkit::prelude::*;
 
 use crate::subject::{Subject, TIMEOUT};
 

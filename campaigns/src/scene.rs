@@ -1,17 +1,12 @@
 //! [`Scene`]: a directory of sessions as it is before an operation, and what the next requests must find after it.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
-use std::ops::ControlFlow;
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{
-    Error, Record, Result, SessionDigest, SessionId, SessionManager, Store, Stored, Sweep,
-};
-use serde_json::Value;
+use cgi_session::{Result, Stored};
 use testkit::broken::Fault;
+use testkit::prelude::*;
 
 use crate::operation::{LARGE, Operation, Traced, USER, id_in, text};
 use crate::process::{Role, Task};

@@ -13,10 +13,7 @@ mod troubles;
 mod verdict;
 mod visitor;
 
-use std::fs;
-use std::time::Duration;
-
-use testkit::is_installed;
+use testkit::prelude::*;
 
 use crate::campaign::{Campaign, Case, Trial};
 use run::{Control, Soak};

@@ -16,13 +16,8 @@ mod verdict;
 mod violation;
 mod worker;
 
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use cgi_session::SessionDigest;
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Campaign, Case, Trial};
@@ -32,6 +27,7 @@ use crew::Crew;
 use ground::{Field, Ground};
 use ledger::Operation;
 use testkit::broken::Fault;
+use testkit::prelude::*;
 use worker::{Stop, Worker};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {

@@ -1,10 +1,6 @@
 //! [`Subject`]: a store under test, which every process opens for itself.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
-
-use cgi_session::{Config, Result, SessionManager};
+use cgi_session::Result;
 use cgi_session_redis::REDIS;
 use cgi_session_sql::{MYSQL, POSTGRES};
 use cgi_session_sqlite::SQLITE;
@@ -12,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use testkit::broken::{BrokenStore, Fault};
 use testkit::engines;
+use testkit::prelude::*;
 
 /// How long a session lives unused in every subject.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3600);

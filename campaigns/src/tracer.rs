@@ -1,11 +1,7 @@
 //! [`Tracer`]: a process that stops before each of its system calls, of which any can be made to fail.
 
-use std::fs::{self, File};
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::libc::{self, user_regs_struct};
@@ -13,6 +9,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use testkit::prelude::*;
 
 use crate::process::Process;
 

@@ -6,7 +6,7 @@ use mysql::prelude::Queryable as _;
 
 use crate::mysql::MysqlServer;
 use crate::postgres::{self, PostgresServer};
-use crate::redis::RedisServer;
+use crate::redis::{RedisServer, redis};
 
 /// The password of the tables' user, which a URL of [`url`] holds.
 pub const PASSWORD: &str = postgres::PASSWORD;
@@ -52,7 +52,7 @@ pub fn tables(kind: &str) -> String {
 
 fn redis_server() -> Option<&'static RedisServer> {
     static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
-    SERVER.get_or_init(|| RedisServer::start(&[])).as_ref()
+    SERVER.get_or_init(redis).as_ref()
 }
 
 fn postgres_server() -> Option<&'static PostgresServer> {

@@ -31,6 +31,7 @@ pub mod nginx;
 pub mod outside;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod prelude;
 pub mod program;
 pub mod redis;
 pub mod redis_cluster;
@@ -41,7 +42,9 @@ pub mod servers;
 pub mod sessions;
 pub mod site;
 pub mod skip;
+pub mod stores;
 pub mod tools;
+pub mod words;
 
 use std::env;
 use std::ffi::OsStr;
@@ -51,6 +54,7 @@ use std::process::Command;
 pub use again::{again, is_alone};
 pub use outside::{DEADLINE, is_root, wait_until};
 pub use skip::{is_installed, not_installed, skip};
+pub use words::Words;
 
 /// A built example program.
 pub fn example(name: &str) -> PathBuf {

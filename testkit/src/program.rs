@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use rustix::process::{Pid, Signal};
 
 use crate::site::Site;
-use crate::{DEADLINE, example};
+use crate::{DEADLINE, Words, example};
 
 /// A request to one program.
 pub struct Cgi {
@@ -177,13 +177,13 @@ impl Outcome {
         self.expect_complete(text)
     }
 
-    /// Expects this status and one line on stderr with each of these words in it.
+    /// Expects this status and one line on stderr with each of these parts in it.
     #[track_caller]
-    pub fn expect_failure(self, status: u16, words: &[&str]) -> Self {
+    pub fn expect_failure(self, status: u16, parts: impl Words) -> Self {
         let seen = (self.status, self.stderr.lines().count());
         assert_eq!(seen, (status, 1), "{self:#?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "no {word:?} in {self:#?}");
+        for part in parts.parts() {
+            assert!(self.stderr.contains(part), "no {part:?} in {self:#?}");
         }
         assert_eq!(self.header("set-cookie"), None, "{self:#?}");
         self.expect_complete("</html>")

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::outside::Watched;
-use crate::{is_installed, repository, wait_until};
+use crate::{Words, is_installed, repository, wait_until};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -17,6 +17,12 @@ const WATCH: &str =
 
 /// The name and the password of the user whom [`RedisServer::let_in`] lets in, as a URL has them.
 pub const USER: &str = "app:PASSWORD";
+
+/// A server with the usual settings; `None` where there is none installed.
+#[track_caller]
+pub fn redis() -> Option<RedisServer> {
+    RedisServer::start("")
+}
 
 /// A server that does not outlive its test.
 pub struct RedisServer {
@@ -30,8 +36,8 @@ pub struct RedisServer {
 impl RedisServer {
     /// A server that writes everything to disk at once; `None` where there is none installed.
     #[track_caller]
-    pub fn start(settings: &[&str]) -> Option<Self> {
-        RedisServer::with_file(None, settings)
+    pub fn start(settings: impl Words) -> Option<Self> {
+        RedisServer::with_file(None, &settings.words())
     }
 
     /// A sentinel on this port, with these lines in its file.
@@ -69,20 +75,14 @@ impl RedisServer {
         let mut command = Command::new("sh");
         command.args(["-c", WATCH]).arg(self.directory.path());
         command.args(&self.file);
-        command.args([
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-        ]);
+        command.args(["--save", ""]);
+        command.args("--appendonly yes --appendfsync always".words());
         command.args(["--port", "0", "--unixsocket"]).arg(&socket);
         command.arg("--dir").arg(self.directory.path());
         command.args(&self.settings);
         self.running = Some(Watched::start(&mut command));
         wait_until("the Redis server answers", || {
-            self.ask(&["PING"]).is_some_and(|answer| answer == "PONG")
+            self.ask("PING").is_some_and(|answer| answer == "PONG")
         });
     }
 
@@ -99,25 +99,18 @@ impl RedisServer {
     }
 
     /// What the server answers to a command, if it does.
-    pub fn ask(&self, words: &[&str]) -> Option<String> {
+    pub fn ask(&self, words: impl Words) -> Option<String> {
         let mut command = Command::new("redis-cli");
-        let password = self
-            .settings
-            .iter()
-            .skip_while(|name| *name != "--requirepass");
-        command.envs(
-            password
-                .skip(1)
-                .take(1)
-                .map(|password| ("REDISCLI_AUTH", password)),
-        );
-        command.arg("-s").arg(self.socket()).arg("-e").args(words);
+        let mut settings = self.settings.iter();
+        if settings.any(|name| name == "--requirepass") {
+            command.env("REDISCLI_AUTH", settings.next().unwrap());
+        }
+        command.arg("-s").arg(self.socket()).arg("-e");
+        command.args(words.words());
         let output = command.stdin(Stdio::null()).output().unwrap();
         let answer = String::from_utf8(output.stdout).unwrap();
-        output
-            .status
-            .success()
-            .then(|| answer.trim_end().to_owned())
+        let is_answered = output.status.success();
+        is_answered.then(|| answer.trim_end().to_owned())
     }
 
     /// Lets in the user of [`USER`] with the rights that docs/engines.md tells, to the keys of this pattern.
@@ -126,16 +119,16 @@ impl RedisServer {
         let text = fs::read_to_string(repository("docs/engines.md")).unwrap();
         let line = text.lines().find(|line| line.starts_with("ACL SETUSER"));
         let line = line.unwrap().replace("~Session:*", keys);
-        let words: Vec<_> = line.split(' ').collect();
-        assert_eq!(self.tell(&words), "OK");
+        assert_eq!(self.tell(line.as_str()), "OK");
         // A server that does not know the command does not know the right.
-        self.ask(&["ACL", "SETUSER", "app", "+waitaof"]);
+        self.ask("ACL SETUSER app +waitaof");
     }
 
     /// As [`RedisServer::ask`], of a server that must answer.
     #[track_caller]
-    pub fn tell(&self, words: &[&str]) -> String {
-        let answer = self.ask(words);
+    pub fn tell(&self, words: impl Words) -> String {
+        let words = words.words();
+        let answer = self.ask(&words);
         answer.unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 

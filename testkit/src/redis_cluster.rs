@@ -40,7 +40,7 @@ impl RedisCluster {
         let nodes = ports.iter().map(|[port, bus]| {
             let (port, bus) = (port.to_string(), bus.to_string());
             RedisServer::start(
-                &[
+                [
                     &[port_name, &port, "--bind", HOST, "--cluster-port", &bus],
                     &["--cluster-enabled", "yes"][..],
                     &["--cluster-node-timeout", NODE_TIMEOUT],
@@ -60,27 +60,27 @@ impl RedisCluster {
 
     fn join(&self) {
         for (at, node) in self.nodes.iter().enumerate() {
-            node.tell(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
+            node.tell(["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
         }
         for (at, node) in self.nodes[..PRIMARIES].iter().enumerate() {
             let [first, end] = [at, at + 1].map(|part| part * SLOTS / PRIMARIES);
             let (first, last) = (first.to_string(), (end - 1).to_string());
-            node.tell(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+            node.tell(["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
         for [port, bus] in &self.ports[1..] {
             let (port, bus) = (port.to_string(), bus.to_string());
-            self.nodes[0].tell(&["CLUSTER", "MEET", HOST, &port, &bus]);
+            self.nodes[0].tell(["CLUSTER", "MEET", HOST, &port, &bus]);
         }
         for (at, replica) in self.nodes[PRIMARIES..].iter().enumerate() {
-            let primary = self.nodes[at].tell(&["CLUSTER", "MYID"]);
+            let primary = self.nodes[at].tell("CLUSTER MYID");
             wait_until("a replica knows its primary", || {
-                let done = replica.ask(&["CLUSTER", "REPLICATE", &primary]);
+                let done = replica.ask(["CLUSTER", "REPLICATE", &primary]);
                 done.is_some_and(|answer| answer == "OK")
             });
         }
         for node in &self.nodes {
             wait_until("the cluster serves", || {
-                let state = node.tell(&["CLUSTER", "INFO"]);
+                let state = node.tell("CLUSTER INFO");
                 let signs = [
                     "cluster_state:ok".to_owned(),
                     "cluster_known_nodes:6".to_owned(),
@@ -91,7 +91,7 @@ impl RedisCluster {
         }
         for replica in &self.nodes[PRIMARIES..] {
             wait_until("a replica has what its primary has", || {
-                let state = replica.tell(&["INFO", "replication"]);
+                let state = replica.tell("INFO replication");
                 state.contains("master_link_status:up")
             });
         }
@@ -134,7 +134,7 @@ impl RedisCluster {
     }
 
     pub fn slot(&self, key: &str) -> usize {
-        let slot = self.nodes[0].tell(&["CLUSTER", "KEYSLOT", key]);
+        let slot = self.nodes[0].tell(["CLUSTER", "KEYSLOT", key]);
         slot.parse().unwrap()
     }
 
@@ -147,6 +147,6 @@ impl RedisCluster {
     }
 
     pub fn is_primary(&self, at: usize) -> bool {
-        self.nodes[at].tell(&["ROLE"]).starts_with("master")
+        self.nodes[at].tell("ROLE").starts_with("master")
     }
 }

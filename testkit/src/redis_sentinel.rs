@@ -37,12 +37,12 @@ impl RedisSentinels {
         ];
         let servers = ports.iter().enumerate().map(|(at, port)| {
             let (port, replica) = (port.to_string(), &of_replica[..5 * at]);
-            RedisServer::start(&[&["--port", &port, "--bind", HOST][..], replica].concat())
+            RedisServer::start([&["--port", &port, "--bind", HOST][..], replica].concat())
         });
         let servers = servers.collect::<Option<Vec<_>>>()?;
         let replica = &servers[1];
         wait_until("the replica has what its primary has", || {
-            let state = replica.tell(&["INFO", "replication"]);
+            let state = replica.tell("INFO replication");
             state.contains("master_link_status:up")
         });
         let sentinel_ports: Vec<_> = (0..SENTINELS).map(|_| free_port()).collect();
@@ -56,7 +56,7 @@ impl RedisSentinels {
         for sentinel in &sentinels {
             wait_until("a sentinel knows the servers and the others", || {
                 let knows = |question: &[&str], number| {
-                    let answer = sentinel.ask(&[&["SENTINEL"], question, &[SERVICE]].concat());
+                    let answer = sentinel.ask([&["SENTINEL"], question, &[SERVICE]].concat());
                     let names = answer.unwrap_or_default();
                     names.lines().filter(|line| *line == "runid").count() == number
                 };
@@ -85,9 +85,9 @@ impl RedisSentinels {
     /// is lost until the sentinels make it a replica.
     pub fn fail_over(&self) {
         let (old, replica) = (&self.servers[0], &self.servers[1]);
-        old.tell(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+        old.tell("CLIENT PAUSE 60000 WRITE");
         let offset = |server: &RedisServer| {
-            let told = server.tell(&["INFO", "replication"]);
+            let told = server.tell("INFO replication");
             let line = told
                 .lines()
                 .find(|line| line.starts_with("master_repl_offset:"));
@@ -96,7 +96,7 @@ impl RedisSentinels {
         wait_until("the replica has everything", || {
             offset(old) == offset(replica)
         });
-        let ask = || self.sentinels[0].ask(&["SENTINEL", "FAILOVER", SERVICE]);
+        let ask = || self.sentinels[0].ask(["SENTINEL", "FAILOVER", SERVICE]);
         wait_until("the sentinels begin", || {
             ask().is_some_and(|answer| answer == "OK")
         });
@@ -113,7 +113,7 @@ impl RedisSentinels {
         let old = self.ports[0].to_string();
         for sentinel in &self.sentinels {
             wait_until("a sentinel names the new primary", || {
-                let told = sentinel.tell(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+                let told = sentinel.tell(["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
                 told.lines().nth(1) != Some(&old)
             });
         }

@@ -13,6 +13,8 @@ use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Snapshot
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::Words;
+use crate::sessions::set;
 pub use crate::skip::{is_installed, not_installed, skip};
 
 /// A user that is not root, by number: it needs no entry in the system's list.
@@ -91,8 +93,13 @@ impl Site {
     }
 
     pub fn manager(&self) -> SessionManager {
+        self.manager_with(&[])
+    }
+
+    /// A program of the site with settings of its own.
+    pub fn manager_with(&self, settings: &[(&str, &str)]) -> SessionManager {
         let config = Config::new().set("storageFileDir", &self.directory);
-        SessionManager::new(config.unwrap()).unwrap()
+        SessionManager::new(set(config.unwrap(), settings)).unwrap()
     }
 
     /// Stores a session that is fresh.
@@ -198,35 +205,50 @@ impl Site {
 
     /// The same, run to its end.
     #[track_caller]
-    pub fn run(&self, arguments: &[&str]) -> Finished {
-        let (subcommand, rest) = arguments.split_first().unwrap();
-        Finished::of(self.about(subcommand).args(rest))
+    pub fn run(&self, arguments: impl Words) -> Finished {
+        self.run_with(&[], arguments)
     }
 
     /// The same, started by a CGI program that has a visitor with this Cookie header.
     #[track_caller]
-    pub fn run_for(&self, cookie: &str, arguments: &[&str]) -> Finished {
+    pub fn run_for(&self, cookie: &str, arguments: impl Words) -> Finished {
+        self.run_with(&[("HTTP_COOKIE", cookie)], arguments)
+    }
+
+    /// The same with these variables.
+    #[track_caller]
+    pub fn run_with(&self, variables: &[(&str, &str)], arguments: impl Words) -> Finished {
+        let arguments = arguments.words();
         let (subcommand, rest) = arguments.split_first().unwrap();
         let mut command = self.about(subcommand);
-        Finished::of(command.env("HTTP_COOKIE", cookie).args(rest))
+        Finished::of(command.envs(variables.iter().copied()).args(rest))
+    }
+
+    /// `cgi-session` with a configuration file of these lines.
+    #[track_caller]
+    pub fn run_under(&self, lines: &str, arguments: impl Words) -> Finished {
+        let file = self.configuration(lines);
+        let arguments = arguments.words();
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        Finished::of(tool(subcommand).arg("--config").arg(file).args(rest))
     }
 
     /// Runs a command that prints exactly this.
     #[track_caller]
-    pub fn prints(&self, arguments: &[&str], expected: &str) {
+    pub fn prints(&self, arguments: impl Words, expected: &str) {
         self.run(arguments).exits_with(0).prints(expected);
     }
 
     /// The same for a visitor.
     #[track_caller]
-    pub fn prints_for(&self, cookie: &str, arguments: &[&str], expected: &str) {
+    pub fn prints_for(&self, cookie: &str, arguments: impl Words, expected: &str) {
         let finished = self.run_for(cookie, arguments);
         finished.exits_with(0).prints(expected);
     }
 
     /// Runs a command that fails, and says why.
     #[track_caller]
-    pub fn refuses(&self, arguments: &[&str], status: i32, complaint: &str) {
+    pub fn refuses(&self, arguments: impl Words, status: i32, complaint: &str) {
         let finished = self.run(arguments);
         finished.exits_with(status).complains(complaint);
     }
@@ -243,17 +265,17 @@ impl Site {
     }
 
     /// The clean-up of this directory.
-    pub fn cleanup(&self, arguments: &[&str]) -> Finished {
+    pub fn cleanup(&self, arguments: impl Words) -> Finished {
         let mut command = self.cleanup_program();
         let directory = command.arg("--storage-file-dir").arg(&self.directory);
-        Finished::of(directory.args(arguments))
+        Finished::of(directory.args(arguments.words()))
     }
 
     /// `cgi-session check` of this directory.
-    pub fn check(&self, arguments: &[&str]) -> Finished {
+    pub fn check(&self, arguments: impl Words) -> Finished {
         let mut command = self.tool("check");
         let command = command.env("CGI_SESSION_STORAGE_FILE_DIR", &self.directory);
-        Finished::of(command.args(arguments))
+        Finished::of(command.args(arguments.words()))
     }
 }
 
@@ -321,6 +343,35 @@ impl Finished {
     #[track_caller]
     pub fn prints(self, expected: &str) -> Self {
         assert_eq!((self.stdout.as_str(), self.stderr.as_str()), (expected, ""));
+        self
+    }
+
+    /// Expects a text nowhere.
+    #[track_caller]
+    pub fn lacks(self, text: &str) -> Self {
+        let said = [&self.stdout, &self.stderr];
+        assert!(
+            !said.iter().any(|it| it.contains(text)),
+            "{text}: {self:#?}"
+        );
+        self
+    }
+
+    /// Expects so many lines on stdout and on stderr.
+    #[track_caller]
+    pub fn has_lines(self, out: usize, err: usize) -> Self {
+        let seen = (self.stdout.lines().count(), self.stderr.lines().count());
+        assert_eq!(seen, (out, err), "{self:#?}");
+        self
+    }
+
+    /// Expects these members in the JSON on stdout, such as `{"live": 1}`.
+    #[track_caller]
+    pub fn reports(self, members: &Value) -> Self {
+        let report = self.json();
+        for (name, expected) in members.as_object().unwrap() {
+            assert_eq!(&report[name], expected, "{name}: {report:#}");
+        }
         self
     }
 

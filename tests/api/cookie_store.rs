@@ -1,15 +1,8 @@
 //! `storageType = cookie`: the client keeps its session itself, sealed.
 #![cfg(feature = "cookie-store")]
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{
-    Client, Config, CookieStore, Error, Record, Request, Response, Result, SessionId,
-    SessionManager, SetCookie, Store as _,
-};
+use cgi_session::{Client, CookieStore, Result, SetCookie, Store as _};
+use testkit::prelude::*;
 
 /// A file of keys, and managers that use it.
 struct Site {
@@ -246,12 +239,12 @@ fn a_new_id_keeps_the_values() {
 
 /// Checks that no manager can be made, and that the reason names the file and these words.
 #[track_caller]
-fn refused(site: &Site, words: &[&str]) {
+fn refused(site: &Site, words: impl Words) {
     let Err(Error::Config(reason)) = SessionManager::new(site.config(&[])).map(drop) else {
         panic!("the keys were accepted");
     };
     let file = site.key_file();
-    for word in words.iter().chain([&file.to_str().unwrap()]) {
+    for word in words.parts().into_iter().chain(file.to_str()) {
         assert!(reason.contains(word), "{word} is not in {reason}");
     }
 }
@@ -272,14 +265,14 @@ fn a_file_of_keys_that_cannot_be_used_is_refused_with_what_to_do() {
     }
     site.write_keys(&[1]);
     fs::set_permissions(site.key_file(), Permissions::from_mode(0o640)).unwrap();
-    refused(&site, &["others can read it (mode 0640)", "mode 0600"]);
+    refused(&site, "others can read it (mode 0640)*mode 0600");
     fs::remove_file(site.key_file()).unwrap();
-    refused(&site, &["no such file", "cgi-session init"]);
+    refused(&site, "no such file*cgi-session init");
     fs::create_dir(site.key_file()).unwrap();
-    refused(&site, &["no regular file"]);
+    refused(&site, "no regular file");
     fs::remove_dir(site.key_file()).unwrap();
     symlink(Path::new("/dev/zero"), site.key_file()).unwrap();
-    refused(&site, &["no regular file"]);
+    refused(&site, "no regular file");
 }
 
 #[test]

@@ -20,13 +20,11 @@ mod session_file;
 #[path = "../../fuzz/src/values.rs"]
 mod values;
 
-use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use testkit::program::Cgi;
-use testkit::repository;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// No file of a corpus is longer.

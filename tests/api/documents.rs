@@ -1,11 +1,7 @@
 //! The documents: the rows of docs/seeds.md and docs/internals/faults.md, of which none is missing and each names tests
 //! that exist; the keys in docs/configuration.md; the links between all documents.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use cgi_session::Config;
-use testkit::repository;
+use testkit::prelude::*;
 
 /// How many rows each older system has, by its letter.
 const PROMISES: [(char, usize); 4] = [('K', 16), ('C', 23), ('W', 10), ('L', 28)];

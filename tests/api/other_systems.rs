@@ -8,9 +8,7 @@ mod ids;
 mod trace;
 mod values;
 
-use std::path::{Path, PathBuf};
-
-use cgi_session::{Config, SessionManager};
+use testkit::prelude::*;
 
 /// Where a child process finds the directory that it works in.
 const DIRECTORY: &str = "FAULTS_DIRECTORY";

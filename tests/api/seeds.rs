@@ -1,15 +1,10 @@
 //! What the four older systems promised, row by row of docs/seeds.md: a test whose name begins
 //! with a row's number proves what no other test does.
 
-use std::fs::File;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{Config, Error, SessionManager};
 use testkit::fastcgi::client::{get, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket};
-use testkit::program::{Cgi, Outcome};
-use testkit::sessions::{self};
+use testkit::prelude::*;
+use testkit::sessions;
 use testkit::site::Site;
 
 /// Makes what lies there so many seconds older than now.

@@ -1,6 +1,7 @@
 //! Settings by themselves: how values are understood, and which are refused, alone or together.
 
-use cgi_session::{Config, Error, MemoryStore, SessionManager};
+use cgi_session::MemoryStore;
+use testkit::prelude::*;
 
 #[test]
 fn a_value_is_shown_as_it_was_understood() {

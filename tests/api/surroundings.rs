@@ -12,9 +12,9 @@ mod resident;
 mod swap;
 mod visitor;
 
-use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
+use testkit::prelude::*;
 use testkit::program::{end_of, piped};
 
 /// Cleans up by the tool, as cron would: how it ended, and what it said.

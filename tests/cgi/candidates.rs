@@ -1,11 +1,7 @@
 //! Which of several ids of a request counts: the first that leads to a live session, whatever stands before it.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
 use crate::links::begins;
-use testkit::program::Cgi;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// Ids that lead nowhere.

@@ -1,14 +1,11 @@
 //! Handlers called without a server, and what their client keeps between two requests.
 
-use std::fs;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use cgi_session::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use cgi_session::{Client, Config, Error, Request, Response, Result, SessionManager};
+use cgi_session::{Client, Result};
+use testkit::prelude::*;
 use testkit::sessions::in_memory;
-use testkit::wait_until;
 
 fn counter(request: &mut Request) -> Result<Response> {
     let session = request.session()?;

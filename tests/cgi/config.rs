@@ -1,12 +1,9 @@
 //! Where a CGI program finds its settings, and what it says about wrong ones.
 
-use std::fs;
-use std::path::PathBuf;
-
-use cgi_session::{Config, Origin};
-use testkit::program::Cgi;
+use cgi_session::Origin;
+use testkit::copy;
+use testkit::prelude::*;
 use testkit::site::Site;
-use testkit::{copy, example, repository};
 
 /// A copy of the counter in a directory of its own, with this file beside it.
 fn counter_beside(site: &Site, settings: &str) -> PathBuf {
@@ -56,7 +53,7 @@ fn the_environment_overrides_single_keys() {
     assert!(elsewhere.is_dir() && !site.sessions().exists());
     let request = Cgi::new("counter", &site).variable("CGI_SESSION_TIMEUOT", "1");
     let words = ["CGI_SESSION_TIMEUOT", "did you mean timeout?"];
-    request.run().expect_failure(500, &words);
+    request.run().expect_failure(500, words);
 }
 
 #[test]
@@ -66,7 +63,7 @@ fn an_unknown_key_is_named_with_file_line_and_neighbour() {
     let file = counter.with_file_name("cgi-session.ini");
     let place = format!("{}:4: timeuot", file.display());
     let words = [place.as_str(), "unknown key", "did you mean timeout?"];
-    Cgi::at(&counter).run().expect_failure(500, &words);
+    Cgi::at(&counter).run().expect_failure(500, words);
     assert!(!site.sessions().exists());
 }
 
@@ -80,10 +77,10 @@ fn a_directory_that_nobody_set_is_asked_for() {
         "storageFileDir = /var/lib/cgi-session",
         beside.to_str().unwrap(),
     ];
-    Cgi::at(&counter).run().expect_failure(500, &words);
+    Cgi::at(&counter).run().expect_failure(500, words);
     // Without a file, the one to write is named: under suexec no variable would arrive.
     fs::remove_file(&beside).unwrap();
-    let answer = Cgi::at(&counter).run().expect_failure(500, &words);
+    let answer = Cgi::at(&counter).run().expect_failure(500, words);
     let lacks_it = !answer.stderr.contains("set CGI_SESSION_");
     assert!(lacks_it, "{}", answer.stderr);
 }
@@ -102,7 +99,7 @@ fn a_setting_that_a_redirect_renamed_is_told_and_not_obeyed() {
     let beside = counter.with_file_name("cgi-session.ini");
     fs::remove_file(&beside).unwrap();
     let words = ["storageFileDir is not set", &told, beside.to_str().unwrap()];
-    request().run().expect_failure(500, &words);
+    request().run().expect_failure(500, words);
     assert!(!elsewhere.exists());
 }
 
@@ -112,7 +109,7 @@ fn a_file_that_is_named_but_missing_is_an_error() {
     let missing = site.path().join("missing.ini");
     let request = Cgi::new("counter", &site).variable("CGI_SESSION_CONFIG", &missing);
     let words = ["cannot read the configuration", missing.to_str().unwrap()];
-    request.run().expect_failure(500, &words);
+    request.run().expect_failure(500, words);
 }
 
 #[test]

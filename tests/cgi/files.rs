@@ -1,15 +1,8 @@
 //! Files of a directory as responses: which are sent, and how much of them.
 
-use std::fs::{self, File};
-use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, SystemTime};
-
+use cgi_session::Client;
 use cgi_session::http::{StatusCode, header};
-use cgi_session::{Client, Error, Request, Response};
-use tempfile::TempDir;
+use testkit::prelude::*;
 
 const DIGITS: &str = "0123456789";
 

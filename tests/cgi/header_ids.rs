@@ -1,8 +1,8 @@
 //! Ids in a header field, for clients without cookies.
 
 use cgi_session::http::{HeaderValue, StatusCode, header};
-use cgi_session::{Client, Config, Request, Response, Result, SessionManager};
-use testkit::program::Cgi;
+use cgi_session::{Client, Result};
+use testkit::prelude::*;
 use testkit::sessions::in_memory;
 use testkit::site::Site;
 

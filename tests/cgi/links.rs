@@ -1,9 +1,7 @@
 //! Ids in links, hidden fields and code; forms over several pages; forms that others send.
 
-use std::fs;
-
-use cgi_session::{Client, Error, Request, Response, SessionId};
-use testkit::program::{Cgi, Outcome};
+use cgi_session::Client;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";

@@ -1,9 +1,6 @@
 //! Error pages and a logger of the program's own.
 
-use std::fs;
-
-use cgi_session::{Config, SessionId, SessionManager};
-use testkit::program::{Cgi, Outcome};
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// Expects the program's page, and what the library's says besides.

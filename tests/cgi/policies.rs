@@ -1,11 +1,8 @@
 //! Settings about browsers: what they keep, what they delete, and which requests begin a session.
 
-use std::fs::File;
-use std::time::{Duration, SystemTime};
-
 use cgi_session::http::{HeaderValue, StatusCode, header};
-use cgi_session::{Client, Config, Request, Response, Result, SessionId};
-use testkit::program::Cgi;
+use cgi_session::{Client, Result};
+use testkit::prelude::*;
 use testkit::sessions::in_memory;
 use testkit::site::Site;
 
@@ -145,7 +142,7 @@ fn a_site_that_allows_it_takes_sessions_that_other_sites_begin() {
     let refused = refused.variable("HTTP_SEC_FETCH_SITE", "cross-site");
     refused
         .run()
-        .expect_failure(403, &["allowCrossSiteStart = true"]);
+        .expect_failure(403, "allowCrossSiteStart = true");
     assert!(site.files().is_empty());
 }
 

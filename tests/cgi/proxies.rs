@@ -1,8 +1,8 @@
 //! Behind proxies: whose word counts on where a request comes from.
 
 use cgi_session::http::header::SET_COOKIE;
-use cgi_session::{Client, Config, Error, Request, RequestBuilder, Response};
-use testkit::program::Cgi;
+use cgi_session::{Client, RequestBuilder};
+use testkit::prelude::*;
 use testkit::sessions::in_memory;
 use testkit::site::Site;
 

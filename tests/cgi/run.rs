@@ -1,20 +1,14 @@
 //! The CGI runner, without a server: what a program answers when it fails, waits, or is started by hand.
 
-use std::env;
-use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use cgi_session::{Config, SessionId, SessionManager};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::ioctl_fionread;
-use rustix::process::Signal;
 use testkit::holding::Holding;
-use testkit::outside::{full_pipe, send};
-use testkit::program::{Cgi, Outcome, end_of, piped};
+use testkit::outside::full_pipe;
+use testkit::prelude::*;
+use testkit::program::{end_of, piped};
 use testkit::site::Site;
-use testkit::{example, is_installed, wait_until};
 
 /// A visitor whom the counter has counted once.
 fn counted_once(site: &Site) -> String {
@@ -42,7 +36,7 @@ fn a_panic_saves_nothing_and_is_answered_with_500() {
         let id = counted_once(&site);
         let request = Cgi::new(program, &site).visitor(&id).query("mode=panic");
         let line = format!("{program}: panicked at");
-        request.run().expect_failure(500, &[&line, "on purpose"]);
+        request.run().expect_failure(500, [&line, "on purpose"]);
         expect_count(&site, &id, "here 2 time");
     }
 }
@@ -52,7 +46,7 @@ fn an_error_saves_nothing_and_is_answered_with_500() {
     let site = Site::new();
     let id = counted_once(&site);
     let refused = misbehave(&site, &id, "error");
-    refused.expect_failure(500, &["misbehave: an error of two lines"]);
+    refused.expect_failure(500, "misbehave: an error of two lines");
     expect_count(&site, &id, "here 2 time");
 }
 
@@ -132,7 +126,7 @@ fn what_was_committed_before_a_panic_stays() {
     let site = Site::new();
     let id = counted_once(&site);
     let refused = misbehave(&site, &id, "commit+and+panic");
-    refused.expect_failure(500, &["after the commit"]);
+    refused.expect_failure(500, "after the commit");
     expect_count(&site, &id, "here 1001 time");
 }
 
@@ -223,7 +217,7 @@ fn under_a_replaced_id_no_other_session_of_the_user_is_ended() {
     let new = session.commit().unwrap().unwrap().to_string();
     let new = &new["sessionId=".len()..][..40];
     let refused = misbehave(&site, &old, "log+out+elsewhere");
-    refused.expect_failure(503, &["the session has a new id"]);
+    refused.expect_failure(503, "the session has a new id");
     let kept = manager.read(format!("sessionId={new}")).unwrap();
     assert_eq!(kept.unwrap().user(), Some("ada"));
 }
@@ -258,7 +252,7 @@ fn a_session_that_another_manager_of_the_request_opens_is_busy() {
     let site = Site::with_settings("lockTimeout = 1s\n");
     let id = counted_once(&site);
     let refused = misbehave(&site, &id, "twice");
-    refused.expect_failure(503, &["the session was still locked after"]);
+    refused.expect_failure(503, "the session was still locked after");
     expect_count(&site, &id, "here 2 time");
 }
 

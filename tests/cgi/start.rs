@@ -1,13 +1,9 @@
 //! What a start costs, beyond what `cargo bench --bench floor` measures.
 
-use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::process::Stdio;
-
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use testkit::program::Cgi;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// What the kernel maps at one page fault in a file that is in memory.

@@ -1,27 +1,22 @@
 //! What becomes of a request when `storageFileDir` is not what it should be: a complete page, one line
 //! in the log that says what to do, and whatever was stored before is whole.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::time::{Duration, SystemTime};
-
-use testkit::is_root;
-use testkit::program::Cgi;
+use testkit::prelude::*;
 use testkit::site::Site;
 use testkit::tools::set_mode;
 
 #[test]
 fn a_directory_that_cannot_be_used_is_a_whole_page_and_one_line_that_says_what_to_do() {
-    let refused = |site: &Site, directory: &str, words: &[&str]| {
+    let refused = |site: &Site, directory: &str, words: &str| {
         let request = Cgi::new("counter", site);
         let request = request.variable("CGI_SESSION_STORAGE_FILE_DIR", directory);
-        let words = [&[directory.trim_end_matches('/')], words].concat();
-        request.run().expect_failure(500, &words);
+        let parts = format!("{}*{words}", directory.trim_end_matches('/'));
+        request.run().expect_failure(500, &*parts);
     };
     let site = Site::new();
     let uid = rustix::process::geteuid().as_raw();
     let remedy = format!("try: install -d -m 0700 -o {uid}");
-    let words = ["cannot create", "No such file", &remedy];
+    let words = format!("cannot create*No such file*{remedy}");
     let missing = site.path().join("no/such/directory");
     refused(&site, missing.to_str().unwrap(), &words);
     assert!(!site.path().join("no").exists());
@@ -32,17 +27,17 @@ fn a_directory_that_cannot_be_used_is_a_whole_page_and_one_line_that_says_what_t
     symlink(&elsewhere, site.sessions()).unwrap();
     let link = site.sessions().into_os_string().into_string().unwrap();
     for directory in [&link, &format!("{link}/")] {
-        refused(&site, directory, &["is a symbolic link"]);
+        refused(&site, directory, "is a symbolic link");
     }
     set_mode(&elsewhere, 0o702);
     let elsewhere = elsewhere.to_str().unwrap();
-    let words = ["written by others", "(mode 0702)", "try: chmod 0700"];
-    refused(&site, elsewhere, &words);
+    let words = "written by others*(mode 0702)*try: chmod 0700";
+    refused(&site, elsewhere, words);
     // Root may write anywhere.
     if !is_root() {
         set_mode(elsewhere.as_ref(), 0o500);
-        let words = ["cannot create a session file in", "Permission denied"];
-        refused(&site, elsewhere, &[&words[..], &["try: "]].concat());
+        let words = "cannot create a session file in*Permission denied*try: ";
+        refused(&site, elsewhere, words);
     }
     assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
 }

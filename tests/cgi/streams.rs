@@ -1,12 +1,10 @@
 //! Responses that are written while they are sent, by a program of one request.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout};
+use std::process::ChildStdout;
 
-use testkit::program::{Cgi, Outcome, piped};
+use testkit::prelude::*;
+use testkit::program::piped;
 use testkit::site::Site;
-use testkit::wait_until;
 
 /// How much memory of its own a program may have while it streams, in KiB.
 const MEMORY: u64 = 8 << 10;

@@ -2,17 +2,12 @@
 //! FastCGI program: the program stays small, answers the next request, and saves nothing of a
 //! request that was not complete.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::Shutdown;
 
 use testkit::client::Client;
 use testkit::fastcgi::client::AT_ONCE;
-use testkit::servers::{Servers, Way};
-use testkit::{is_installed, skip, wait_until};
+use testkit::prelude::*;
+use testkit::servers::Way;
 
 const LARGE: u64 = 64 << 20;
 /// KiB that the program may use at the most, whatever it was sent: its own code is most of it, for it

@@ -1,14 +1,12 @@
 //! Bodies and responses: streamed, read away, cut off, slow.
 
-use std::thread;
-use std::time::Duration;
-
 use testkit::fastcgi::client::{
     CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, STDIN, UNKNOWN_ROLE, begin, get,
     head, pair, params, post, record, stream,
 };
 use testkit::fastcgi::counting::{begin_session, count};
-use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::fastcgi::server::{Server, Socket, echo, until};
+use testkit::prelude::*;
 
 /// How much a program may grow by what passes through it, in KiB.
 const GROWTH: u64 = 2 << 10;
@@ -18,7 +16,7 @@ const MANY: usize = 1_600 * 65_528;
 const LATE: &[(&str, &[u8])] = &[("CONTENT_LENGTH", b"0")];
 
 fn server() -> Server {
-    Server::new("fastcgi_echo", Socket::StdinUnix)
+    echo(Socket::StdinUnix).start()
 }
 
 /// The head of a request with a body of this declared length.
@@ -147,8 +145,7 @@ fn what_is_asked_amid_a_response_is_answered_after_it() {
 
 #[test]
 fn a_peer_that_only_asks_amid_a_response_is_given_up_in_constant_memory() {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix).variable("ECHO_WRITE", 500);
-    let server = setup.start();
+    let server = echo(Socket::StdinUnix).variable("ECHO_WRITE", 500).start();
     let mut client = server.connect();
     let request = head(1, KEEP, &params("POST", "mode=large&size=3000000", LATE));
     client.send(&request).unwrap();
@@ -167,7 +164,7 @@ fn a_peer_that_only_asks_amid_a_response_is_given_up_in_constant_memory() {
 #[test]
 fn a_body_that_comes_after_the_response_is_read_away() {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
-        let server = Server::new("fastcgi_echo", socket);
+        let server = echo(socket).start();
         let mut client = server.connect();
         let reply = client.ask(1, &head(1, 0, &params("POST", "", LATE)));
         assert_eq!(reply.text(), "ok");
@@ -207,7 +204,7 @@ fn after_its_response_a_request_is_over_although_its_body_is_not() {
 #[test]
 fn what_is_asked_after_the_last_response_does_not_lose_it() {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
-        let server = Server::new("fastcgi_echo", socket);
+        let server = echo(socket).start();
         let mut client = server.send(&head(1, 0, &params("POST", "", LATE)));
         client.wait_for_word();
         let records = [
@@ -287,7 +284,7 @@ fn a_head_larger_than_a_record_comes_whole() {
 
 #[test]
 fn a_peer_that_never_reads_is_given_up() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let setup = echo(Socket::ListenUnix).arguments("--workers 1");
     let server = setup.variable("ECHO_WRITE", 200).start();
     let mut client = server.send(&get(1, 0, "mode=large&size=10000000"));
     server.answers_at_once("a peer that never reads");
@@ -298,7 +295,7 @@ fn a_peer_that_never_reads_is_given_up() {
 
 #[test]
 fn a_body_that_stalls_is_given_up() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let setup = echo(Socket::ListenUnix).arguments("--workers 1");
     // However long the first byte may take.
     let setup = setup.variable("CGI_SESSION_BODY_TIMEOUT", "1h");
     let server = setup.variable("ECHO_READ", 200).start();
@@ -313,8 +310,7 @@ fn a_body_that_stalls_is_given_up() {
 
 #[test]
 fn a_connection_that_is_silent_too_long_is_closed() {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix).variable("ECHO_IDLE", 4000);
-    let server = setup.start();
+    let server = echo(Socket::StdinUnix).variable("ECHO_IDLE", 4000).start();
     let whole = get(1, KEEP, "");
     let begun = [0, 5, 16, 40].map(|length| {
         let mut client = server.connect();
@@ -348,7 +344,7 @@ fn a_request_byte_by_byte_is_answered() {
 
 #[test]
 fn peers_that_vanish_at_any_byte_harm_nobody() {
-    let server = Server::new("fastcgi_echo", Socket::StdinTcp);
+    let server = echo(Socket::StdinTcp).start();
     let whole = post(1, KEEP, "mode=body", b"abcd");
     for length in 0..whole.len() {
         let client = server.send(&whole[..length]);

@@ -1,10 +1,8 @@
 //! The records that the fuzz target began with and found, sent to a real responder.
 
-use std::fs;
-use std::path::Path;
-
 use testkit::fastcgi::client::Client;
-use testkit::fastcgi::server::{Server, Socket};
+use testkit::fastcgi::server::{Socket, echo};
+use testkit::prelude::*;
 
 #[expect(
     unreachable_pub,
@@ -24,7 +22,7 @@ fn said(client: &mut Client) -> Vec<(u8, u16, Vec<u8>)> {
 
 #[test]
 fn what_fuzzing_found_is_answered_the_same_in_any_pieces_and_harms_nobody() {
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/fastcgi_records");
     let mut tried = 0;
     for entry in fs::read_dir(corpus).unwrap() {

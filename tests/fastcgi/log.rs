@@ -4,7 +4,7 @@ use std::thread;
 
 use testkit::fastcgi::client::{get, visit};
 use testkit::fastcgi::counting::{begin_session, count};
-use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::fastcgi::server::{Socket, echo};
 use testkit::outside::{full_pipe, read_all};
 
 /// What the program says when it panics or fails.
@@ -18,7 +18,7 @@ fn errors_of_a_request_go_to_stderr_and_to_the_servers_log_as_the_setting_says()
         ("server", false, true),
         ("server, stderr", true, true),
     ] {
-        let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+        let setup = echo(Socket::StdinUnix);
         let setup = match setting {
             "" => setup,
             setting => setup.variable("CGI_SESSION_ERROR_LOG", setting),
@@ -40,7 +40,7 @@ fn errors_of_a_request_go_to_stderr_and_to_the_servers_log_as_the_setting_says()
 
 #[test]
 fn what_the_servers_log_is_told_is_short_and_of_one_line_each() {
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     for head in [0, 3_000, 100_000] {
         let query = format!("mode=warn&size={head}");
         let reply = server.ask(&get(1, 0, &query));
@@ -57,8 +57,7 @@ fn what_the_servers_log_is_told_is_short_and_of_one_line_each() {
 #[test]
 fn a_log_that_nobody_reads_stops_no_worker_and_its_next_line_counts_what_is_lost() {
     let (mut log, stderr) = full_pipe();
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
-    let server = setup.stderr(stderr).start();
+    let server = echo(Socket::StdinUnix).stderr(stderr).start();
     let cookie = begin_session(&server);
     thread::scope(|scope| {
         for query in ["mode=count-and-panic", "mode=count-and-fail"] {

@@ -3,13 +3,13 @@
 use testkit::fastcgi::client::{
     KEEP, PARAMS, Reply, STDIN, begin, get, head, pair, params, record, stream,
 };
-use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::fastcgi::server::{Server, Socket, echo};
 
 /// How much a program may grow while it is sent more than it accepts, in KiB.
 const GROWTH: u64 = 6 << 10;
 
 fn server() -> Server {
-    Server::new("fastcgi_echo", Socket::StdinUnix)
+    echo(Socket::StdinUnix).start()
 }
 
 /// Asks what the parameter `X` is, in records of `size` bytes.
@@ -121,7 +121,7 @@ fn of_duplicates_the_last_counts_and_cookies_are_all_looked_at() {
 
 #[test]
 fn the_process_environment_is_no_part_of_a_request() {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix).variable("X", "of the process");
+    let setup = echo(Socket::StdinUnix).variable("X", "of the process");
     let server = setup.start();
     assert_eq!(ask_in(&server, &with_x(&[]), 100).text(), "(absent)");
 }

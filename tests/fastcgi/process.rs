@@ -1,23 +1,14 @@
 //! The life of the process: how it gets its socket, how it ends, and what it survives.
 
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
-use std::{env, thread};
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixDatagram;
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use tempfile::TempDir;
+use rustix::process::{Resource, Rlimit, prlimit};
 
-use testkit::example;
 use testkit::fastcgi::client::{Address, Client, KEEP, STDIN, get, head, params, stream, visit};
-use testkit::fastcgi::server::{Server, Setup, Socket, until};
-use testkit::outside::{Killed, free_port, send};
+use testkit::fastcgi::server::{Server, Setup, Socket, echo, until};
+use testkit::prelude::*;
 use testkit::responder;
 
 /// How much a program may grow over all its requests, in KiB.
@@ -88,7 +79,7 @@ fn a_socket_of_another_kind_is_not_taken_away() {
 
 #[test]
 fn a_name_that_is_another_socket_by_now_stays() {
-    let mut server = Server::new("fastcgi_echo", Socket::ListenUnix);
+    let mut server = echo(Socket::ListenUnix).start();
     let path = path_of(&server);
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
@@ -105,8 +96,8 @@ fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
     let line = groups.lines().find(|line| line.contains(&field));
     let name = line.and_then(|line| line.split(':').next());
     for group in [Some(&*group.to_string()), name].into_iter().flatten() {
-        let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
-        let server = setup.arguments(&["--socket-mode", "606", "--socket-group", group]);
+        let setup = echo(Socket::ListenUnix);
+        let server = setup.arguments(["--socket-mode", "606", "--socket-group", group]);
         let server = server.start();
         let found = fs::symlink_metadata(path_of(&server)).unwrap();
         assert_eq!(found.permissions().mode() & 0o777, 0o606);
@@ -194,7 +185,7 @@ fn systemd_hands_over_a_socket_as_descriptor_three() {
 #[test]
 fn only_the_web_servers_that_are_named_may_connect() {
     for (list, is_served) in [("127.0.0.1", true), ("10.0.0.1, 127.0.0.1", true)] {
-        let setup = Setup::new("fastcgi_echo", Socket::StdinTcp);
+        let setup = echo(Socket::StdinTcp);
         let server = setup.variable("FCGI_WEB_SERVER_ADDRS", list).start();
         assert_eq!(server.ask(&get(1, 0, "")).status() == 200, is_served);
     }
@@ -231,7 +222,7 @@ fn a_list_of_web_servers_that_makes_no_sense_ends_the_program() {
 #[test]
 fn a_signal_ends_an_idle_program_with_success() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1] {
-        let mut server = Server::new("fastcgi_echo", Socket::ListenUnix);
+        let mut server = echo(Socket::ListenUnix).start();
         let mut kept = server.connect();
         kept.ask(1, &get(1, KEEP, ""));
         server.signal(signal);
@@ -260,7 +251,7 @@ fn a_program_that_nohup_started_survives_its_terminal() {
 fn a_program_takes_the_place_of_one_that_is_to_end_while_that_finishes() {
     for socket in [Socket::ListenUnix, Socket::ListenTcp] {
         for signal in [Signal::TERM, Signal::HUP, Signal::USR1] {
-            let mut old = Server::new("fastcgi_echo", socket);
+            let mut old = echo(socket).start();
             let mut running = old.send(&get(1, 0, "mode=wait"));
             until("the handler runs", || old.started() == 1);
             old.signal(signal);
@@ -279,8 +270,7 @@ fn a_program_takes_the_place_of_one_that_is_to_end_while_that_finishes() {
 #[test]
 fn a_request_that_was_sent_in_time_is_answered_on_a_new_connection_and_on_a_kept_one() {
     for socket in [Socket::ListenUnix, Socket::ListenTcp] {
-        let setup = Setup::new("fastcgi_echo", socket);
-        let mut server = setup.arguments(&["--workers", "1"]).start();
+        let mut server = echo(socket).arguments("--workers 1").start();
         let mut waiting: Vec<_> = (0..20).map(|_| server.connect()).collect();
         for client in &mut waiting {
             assert_eq!(client.ask(1, &get(1, KEEP, "")).text(), "ok");
@@ -303,8 +293,7 @@ fn a_request_that_was_sent_in_time_is_answered_on_a_new_connection_and_on_a_kept
 
 #[test]
 fn a_long_body_of_a_connection_that_was_made_in_time_is_read_and_answered() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
-    let mut server = setup.start();
+    let mut server = echo(Socket::ListenUnix).arguments("--workers 1").start();
     let mut running = server.send(&get(1, 0, "mode=wait"));
     until("the handler runs", || server.started() == 1);
     let mut client = server.connect();
@@ -327,7 +316,7 @@ fn a_long_body_of_a_connection_that_was_made_in_time_is_read_and_answered() {
 
 #[test]
 fn sigterm_lets_what_runs_finish_and_answers_nothing_new() {
-    let mut server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let mut server = echo(Socket::StdinUnix).start();
     let cookie = server.ask(&get(1, 0, "mode=count"));
     let cookie = cookie.cookie().unwrap().to_owned();
     let mut running = server.connect();
@@ -356,8 +345,7 @@ fn sigterm_lets_what_runs_finish_and_answers_nothing_new() {
 
 #[test]
 fn sigterm_ends_a_program_whose_workers_are_all_busy_for_too_long() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
-    let mut server = setup.start();
+    let mut server = echo(Socket::ListenUnix).arguments("--workers 1").start();
     let first = server.ask(&get(1, 0, "mode=count"));
     let cookie = first.cookie().unwrap().to_owned();
     let mut stuck = server.connect();
@@ -373,7 +361,7 @@ fn sigterm_ends_a_program_whose_workers_are_all_busy_for_too_long() {
 
 #[test]
 fn sigterm_does_not_wait_for_each_of_many_bodies_that_do_not_come() {
-    let mut server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let mut server = echo(Socket::StdinUnix).start();
     let unread = head(1, 0, &params("POST", "", &[("CONTENT_LENGTH", b"0")]));
     let ask = |_| {
         let mut client = server.connect();
@@ -391,7 +379,7 @@ fn sigterm_does_not_wait_for_each_of_many_bodies_that_do_not_come() {
 
 #[test]
 fn a_program_that_was_stopped_goes_on() {
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     let mut kept = server.connect();
     kept.ask(1, &get(1, KEEP, ""));
     server.signal(Signal::STOP);
@@ -456,7 +444,7 @@ fn files_that_may_not_grow_are_an_error_of_one_request_and_end_no_program() {
 #[test]
 fn no_socket_is_left_to_the_programs_that_a_handler_starts() {
     for socket in [Socket::ListenUnix, Socket::StdinUnix, Socket::StdinTcp] {
-        let server = Server::new("fastcgi_echo", socket);
+        let server = echo(socket).start();
         let mut kept = server.connect();
         kept.ask(1, &get(1, KEEP, ""));
         let process = PathBuf::from(format!("/proc/{}", server.pid()));
@@ -516,8 +504,7 @@ fn prlimit_of(process: &Child) -> Rlimit {
 
 #[test]
 fn having_no_descriptors_left_is_survived() {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
-    let mut server = setup.descriptors(64).start();
+    let mut server = echo(Socket::StdinUnix).descriptors(64).start();
     let held: Vec<_> = (0..200).map(|_| server.connect()).collect();
     server.answers_at_once("200 connections under a limit of 64");
     let first = server.ask(&get(1, 0, "mode=count"));
@@ -554,7 +541,7 @@ fn idle_connections(server: &Server, wanted: usize) -> Vec<Client> {
 
 #[test]
 fn thousands_of_idle_connections_starve_nobody() {
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     let before = server.memory();
     let some = idle_connections(&server, 500);
     server.answers_at_once("500 idle connections");
@@ -572,7 +559,7 @@ fn thousands_of_idle_connections_starve_nobody() {
 fn memory_does_not_grow_with_the_number_of_requests() {
     let requests = env::var("FASTCGI_REQUESTS").ok();
     let requests: u32 = requests.map_or(20_000, |text| text.parse().unwrap());
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     let first = server.ask(&get(1, 0, "mode=count"));
     let cookie = first.cookie().unwrap().to_owned();
     let ask = |number: u32| {
@@ -602,8 +589,7 @@ fn memory_does_not_grow_with_the_number_of_requests() {
 
 #[test]
 fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_server_too() {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
-    let server = setup.arguments(&["--workers", "3"]).start();
+    let server = echo(Socket::StdinUnix).arguments("--workers 3").start();
     assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
     let workers = || {
         let names = server.threads().into_iter();
@@ -616,7 +602,7 @@ fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_ser
 
 #[test]
 fn a_program_that_stays_cleans_up_by_itself() {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let setup = echo(Socket::StdinUnix);
     let server = setup.variable("CGI_SESSION_CLEAN_UP_DELAY", "1s").start();
     assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
     let file = server.session_file();
@@ -631,7 +617,7 @@ fn a_program_that_stays_cleans_up_by_itself() {
 fn a_store_that_is_away_at_the_start_is_used_when_it_is_there() {
     let directory = TempDir::new().unwrap();
     let sign = directory.path().join("store");
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let setup = echo(Socket::StdinUnix);
     let started = Instant::now();
     let server = setup.variable("ECHO_STORE", sign.display()).start();
     for _ in 0..100 {

@@ -7,9 +7,8 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, MemoryStore, Record, SessionId, SessionManager, Store as _};
+use cgi_session::{MemoryStore, Store as _};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::value::RawValue;
@@ -17,7 +16,8 @@ use serde_json::value::RawValue;
 use testkit::fastcgi::client::{
     GET_VALUES, PARAMS, STDIN, begin, head, pair, params, record, stream,
 };
-use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::fastcgi::server::{Server, Setup, Socket, echo};
+use testkit::prelude::*;
 
 const SHORT: usize = 256 << 10;
 const MEGABYTE: usize = 1 << 20;
@@ -75,7 +75,7 @@ fn counted(text: &str, length: usize) -> Vec<u8> {
 }
 
 fn started(settings: &[(&'static str, &str)]) -> Server {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix)
+    let setup = echo(Socket::StdinUnix)
         .variable("ECHO_PARAMS", 4 << 20)
         .variable("CGI_SESSION_ERROR_LOG", "stderr")
         .variable("CGI_SESSION_CLEAN_UP_DELAY", "0");

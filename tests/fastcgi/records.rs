@@ -4,7 +4,7 @@ use testkit::fastcgi::client::{
     ABORT, BEGIN, Client, DATA, END, GET_VALUES, GET_VALUES_RESULT, KEEP, PARAMS, Record, STDERR,
     STDIN, STDOUT, UNKNOWN_TYPE, begin, get, head, padded, pair, params, record, stream,
 };
-use testkit::fastcgi::server::{Server, Socket};
+use testkit::fastcgi::server::{Socket, echo};
 
 /// How much a program may grow while it is sent nonsense, in KiB.
 const GROWTH: u64 = 4 << 10;
@@ -36,7 +36,7 @@ fn rest(id: u16) -> Vec<u8> {
 /// Tries each case, on both kinds of socket; after each a good request is answered at once.
 fn check(cases: &[Case]) {
     for socket in [Socket::StdinUnix, Socket::StdinTcp] {
-        let server = Server::new("fastcgi_echo", socket);
+        let server = echo(socket).start();
         let before = server.memory();
         let mut held = Vec::new();
         for case in cases {
@@ -259,7 +259,7 @@ fn one_request_at_a_time_is_served_and_others_do_not_reach_it() {
         case("the same id", second(1), &once),
         case("amid a body", amid_body.concat(), &answered),
     ]);
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     assert_eq!(server.connect().ask(1, &parts).text(), "(absent)");
 }
 
@@ -371,7 +371,7 @@ fn a_response_is_not_lost_to_what_the_server_sends_too_much() {
 
 #[test]
 fn a_small_response_is_one_stdout_record_padded_to_eight() {
-    let server = Server::new("fastcgi_echo", Socket::StdinUnix);
+    let server = echo(Socket::StdinUnix).start();
     let mut client = server.send(&get(3, 0, ""));
     let records = std::iter::from_fn(|| client.record().unwrap());
     let kinds = records.map(|record| (record.kind, record.content.is_empty()));

@@ -1,19 +1,14 @@
 //! Sessions over FastCGI: the same promises as under CGI.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
 use testkit::fastcgi::client::{
     ABORT, AT_ONCE, Client, KEEP, STDIN, get, head, params, post, record, stream, visit,
 };
 use testkit::fastcgi::counting::{CONNECTIONS, begin_session, count};
-use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::fastcgi::server::{Server, Socket, echo, until};
+use testkit::prelude::*;
 
 fn server() -> Server {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let setup = echo(Socket::StdinUnix);
     setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start()
 }
 
@@ -77,7 +72,7 @@ fn a_session_that_is_held_keeps_only_its_own_writers_waiting() {
 /// Holds a session, as another program or by a request, and lets many requests wait for it.
 fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) -> Vec<u8>) {
     const WRITERS: usize = 40;
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", workers]);
+    let setup = echo(Socket::ListenUnix).arguments(["--workers", workers]);
     let setup = setup.variable("CGI_SESSION_ID_FROM", "cookie, query, form");
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
     let held = begin_session(&server);
@@ -134,8 +129,8 @@ fn check_that_others_go_on(workers: &str, holds_itself: bool, ask_for: fn(&str) 
 #[test]
 fn no_more_than_a_quarter_of_the_connections_wait_for_sessions() {
     const SESSIONS: usize = 12;
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
-    let setup = setup.arguments(&["--workers", "2", "--connections", "32"]);
+    let setup = echo(Socket::ListenUnix);
+    let setup = setup.arguments("--workers 2 --connections 32");
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
     let begin = || begin_session(&server);
     let cookies: Vec<_> = std::iter::repeat_with(begin).take(SESSIONS).collect();
@@ -163,7 +158,7 @@ fn no_more_than_a_quarter_of_the_connections_wait_for_sessions() {
 
 #[test]
 fn nobody_waits_for_a_session_longer_than_lock_timeout_whatever_the_workers_do() {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix).arguments(&["--workers", "1"]);
+    let setup = echo(Socket::ListenUnix).arguments("--workers 1");
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "2s").start();
     let cookie = begin_session(&server);
     let lock = File::open(server.session_file()).unwrap();
@@ -186,7 +181,7 @@ fn nobody_waits_for_a_session_longer_than_lock_timeout_whatever_the_workers_do()
 #[test]
 fn a_thousand_requests_of_one_session_keep_nobody_else_waiting() {
     const REQUESTS: usize = 1030;
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+    let setup = echo(Socket::ListenUnix);
     let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
     let (cookie, other) = (begin_session(&server), begin_session(&server));
     let mut holder = server.connect();
@@ -272,7 +267,7 @@ fn nothing_of_one_request_is_seen_in_the_next() {
 
 #[test]
 fn settings_hold_for_the_first_and_the_thousandth_request_of_a_process() {
-    let server = Setup::new("fastcgi_echo", Socket::StdinUnix)
+    let server = echo(Socket::StdinUnix)
         .variable("CGI_SESSION_COOKIE_SAME_SITE", "Strict")
         .variable("CGI_SESSION_COOKIE_MAX_AGE", "2h")
         .variable("CGI_SESSION_COOKIE_PATH", "/program")

@@ -1,17 +1,11 @@
 //! Clients that send or take a byte now and then: others go on, and they themselves come to an end.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
-
 use testkit::fastcgi::client::{
     AT_ONCE, Client, STDIN, get, head, params, post, record, stream, visit,
 };
 use testkit::fastcgi::counting::begin_session;
-use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::fastcgi::server::{Server, Setup, Socket, echo, until};
+use testkit::prelude::*;
 
 /// How large a response is that no socket takes at once.
 const LARGE: usize = 2_000_000;
@@ -26,8 +20,7 @@ const BODIES: [(Option<usize>, usize); 4] = [
 ];
 
 fn server(workers: &str) -> Setup {
-    let setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
-    setup.arguments(&["--workers", workers])
+    echo(Socket::ListenUnix).arguments(["--workers", workers])
 }
 
 /// The head of a request with a body that the handler reads while it has a session.

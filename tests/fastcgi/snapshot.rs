@@ -1,22 +1,16 @@
 //! Sessions in the memory of a responder, and the file that keeps them over its end.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
-use rustix::process::Signal;
-use tempfile::TempDir;
-
 use testkit::fastcgi::client::{get, visit};
 use testkit::fastcgi::counting::{
     CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
 };
-use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::fastcgi::server::{Server, Socket, echo, until};
 use testkit::outside::is_waited_for;
+use testkit::prelude::*;
 
 /// A responder whose sessions live in its memory.
 fn responder(snapshot: &Path, delay: &str) -> Server {
-    let setup = Setup::new("fastcgi_echo", Socket::StdinUnix);
+    let setup = echo(Socket::StdinUnix);
     let setup = setup.variable("CGI_SESSION_STORAGE_TYPE", "ram");
     let setup = setup.variable("CGI_SESSION_SNAPSHOT_FILE", snapshot.display());
     let setup = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s");
@@ -96,7 +90,7 @@ fn a_second_responder_with_the_same_snapshot_serves_when_the_first_has_ended() {
     let snapshot = place.path().join("snapshot");
     let server = responder(&snapshot, "1d");
     let cookie = begin_session(&server);
-    let second = Setup::new("fastcgi_echo", Socket::StdinUnix)
+    let second = echo(Socket::StdinUnix)
         .variable("CGI_SESSION_STORAGE_TYPE", "ram")
         .variable("CGI_SESSION_SNAPSHOT_FILE", snapshot.display());
     let second = second.variable("CGI_SESSION_LOCK_TIMEOUT", "1s").start();

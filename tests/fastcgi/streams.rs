@@ -1,12 +1,11 @@
 //! Responses that are written while they are sent.
 
-use std::fs;
-
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Resource, Rlimit, prlimit};
 use testkit::fastcgi::client::{
     ABORT, Client, END, KEEP, Reply, STDIN, STDOUT, get, head, params, post, record, visit,
 };
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
+use testkit::prelude::*;
 
 /// How much a program may grow while it streams, in KiB.
 const GROWTH: u64 = 4 << 10;
@@ -48,7 +47,7 @@ fn expect_whole(reply: &Reply, text: &str) {
 fn the_session_is_saved_and_released_before_the_first_byte_and_every_write_goes_out_at_once() {
     for socket in [Socket::ListenUnix, Socket::ListenTcp] {
         let setup = Setup::new("streams", socket);
-        let server = setup.arguments(&["--workers", "1"]).start();
+        let server = setup.arguments("--workers 1").start();
         let mut client = server.connect();
         let head = read_until(&mut client, &get(1, 0, "mode=wait"), "count 1\n");
         assert!(head.starts_with("Status: 200 OK\r\nContent-Type: text/plain\r\n"));

@@ -2,10 +2,10 @@
 //! ask whether it is still good.
 
 use testkit::client::{Answer, Client};
-use testkit::program::Cgi;
-use testkit::servers::{Servers, Way, by_every_way};
+use testkit::prelude::*;
+use testkit::servers::{Way, by_every_way};
 use testkit::site::Site;
-use testkit::{apache, nginx, wait_until};
+use testkit::{apache, nginx};
 
 #[test]
 fn a_status_without_content_reaches_the_client_without_any_by_every_way() {

@@ -1,15 +1,10 @@
 //! The other files of examples/deploy: what cron and systemd make of them.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::process::Output;
 
 use testkit::apache::web_user;
-use testkit::program::Cgi;
-use testkit::servers::Servers;
+use testkit::prelude::*;
 use testkit::site::Site;
-use testkit::{is_installed, may_act_as_root, repository, tool};
 
 fn shipped(name: &str) -> String {
     fs::read_to_string(repository("examples/deploy").join(name)).unwrap()

@@ -1,14 +1,11 @@
 //! The examples behind every server, with the settings that are shipped: the same program as CGI and
 //! as FastCGI.
 
-use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
+use std::io::Seek as _;
 
 use testkit::client::Client;
-use testkit::is_installed;
-use testkit::servers::{Servers, by_every_way};
-use testkit::wait_until;
+use testkit::prelude::*;
+use testkit::servers::by_every_way;
 
 #[test]
 fn a_visitor_is_counted_and_gets_one_cookie() {

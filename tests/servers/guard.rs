@@ -1,13 +1,10 @@
 //! The shipped settings with which nginx, Apache and lighttpd ask `cgi-session guard`.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-
-use cgi_session::{Config, SessionManager};
 use testkit::apache::web_user;
 use testkit::client::{Answer, Client};
 use testkit::guarded::{self, Guard};
 use testkit::outside::give;
+use testkit::prelude::*;
 use testkit::server::Server;
 use testkit::site::Site;
 

@@ -1,10 +1,8 @@
 //! The programs of examples/languages behind a real Apache, as its site file runs them.
 
-use std::fs;
-use std::thread;
-
-use testkit::servers::{Servers, Way};
-use testkit::{copy, is_installed, repository, tool};
+use testkit::copy;
+use testkit::prelude::*;
+use testkit::servers::Way;
 
 /// What of these is installed runs beside the counter in Rust; sh always is.
 const LANGUAGES: [(&str, &str); 4] = [

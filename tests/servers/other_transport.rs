@@ -1,11 +1,9 @@
 //! Sessions under the `fastcgi` crate behind nginx, and why that crate is not what `run` is made of.
 
-use std::process::{Command, Stdio};
-
-use rustix::process::Signal;
 use testkit::client::{Answer, Client};
-use testkit::servers::{Servers, Way};
-use testkit::{copy, example};
+use testkit::copy;
+use testkit::prelude::*;
+use testkit::servers::Way;
 
 const OURS: &str = "app";
 const OTHER: &str = "other_transport";

@@ -1,9 +1,7 @@
 //! The steps of the README and of docs/deploy.md, carried out as they are.
 
-use std::path::Path;
-
 use testkit::machine::{block_in, run};
-use testkit::not_installed;
+use testkit::prelude::*;
 
 #[test]
 fn the_steps_put_a_site_behind_apache_and_leave_the_readers_own_site_alone() {

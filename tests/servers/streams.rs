@@ -1,9 +1,8 @@
 //! Streams and files through real servers: what is passed on at once, and the parts of a file.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::Read as _;
 
+use testkit::prelude::*;
 use testkit::servers::by_every_way;
 
 #[test]

@@ -1,18 +1,13 @@
 //! Every server at once on one directory of sessions, CGI and FastCGI mixed: each increment counts
 //! once, also while servers and programs are restarted or killed.
 
-use std::fs::File;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicUsize;
 
-use rustix::process::Signal;
 use testkit::client::Client;
 use testkit::counting::Tally;
 use testkit::outside::Over;
-use testkit::servers::{Servers, Way};
-use testkit::tool;
+use testkit::prelude::*;
+use testkit::servers::Way;
 
 const CLIENTS: usize = 64;
 /// No more than a responder lets wait for one session.

@@ -1,13 +1,8 @@
 //! `maxSessions`: who goes, who stays, and a count that heals.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, FileStore, Record, SessionId, Store, Sweep};
+use testkit::prelude::*;
 
 use crate::support::{
     DEADLINE, IDLE, Place, ago, ahead, marker, record, record_until, set_modified, unix,

@@ -1,8 +1,8 @@
 //! The library's own stores keep the contract.
 
 use cgi_session::store_contract::{StoreContract, count, record};
-use cgi_session::{CustomFunctions as _, CustomStore, FileStore, MemoryStore, Record};
-use std::time::SystemTime;
+use cgi_session::{CustomFunctions as _, CustomStore, MemoryStore};
+use testkit::prelude::*;
 
 use crate::rows::Rows;
 

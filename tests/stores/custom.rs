@@ -1,19 +1,14 @@
 //! What is particular to functions of a program's own: they fail, panic, and know no locks.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::AtomicU8;
+use std::time::UNIX_EPOCH;
 
-use cgi_session::{
-    Config, CustomFunctions, CustomResult, CustomStore, Error, Record, Store, Sweep,
-};
+use cgi_session::{CustomFunctions, CustomResult, CustomStore};
 
 use crate::rows::Rows;
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
+use testkit::prelude::*;
 
 /// Functions that do as they are told: 0 works, 1 fails, 2 panics.
 struct Moody {

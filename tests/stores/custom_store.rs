@@ -1,13 +1,12 @@
 //! `CherryPy`'s custom storage on a real database: scenario S5 of docs/seeds.md.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use mysql::prelude::Queryable as _;
-use testkit::example;
 use testkit::fastcgi::client::get;
 use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::mysql::{MysqlServer, PASSWORD, USER};
-use testkit::program::{Cgi, Outcome};
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// As the example's first lines have it.
@@ -105,18 +104,6 @@ fn responder(site: &Site, database: &Database) -> Server {
         .start()
 }
 
-/// A 500 page without a cookie, and one line in the log that holds these words.
-#[track_caller]
-fn failed(outcome: &Outcome, words: &[&str]) {
-    assert_eq!(outcome.status, 500, "{outcome:?}");
-    assert_eq!(outcome.header("set-cookie"), None);
-    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-    for word in words {
-        let has_it = outcome.stderr.contains(word);
-        assert!(has_it, "no {word} in {}", outcome.stderr);
-    }
-}
-
 #[test]
 fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwards() {
     let Some(mut database) = Database::start() else {
@@ -129,11 +116,12 @@ fn s5_a_database_that_is_away_gives_an_error_page_and_the_count_goes_on_afterwar
     let ask = || responder.ask(&testkit::fastcgi::client::visit(1, 0, "", &cookie));
     assert_eq!(number(&ask().text()), 2);
     database.0.as_mut().unwrap().stop();
-    failed(
-        &request(&site, &database).visitor(&id).run(),
-        &["cannot load", "cannot connect", &database.place()],
-    );
-    failed(&request(&site, &database).run(), &["cannot"]);
+    let place = database.place();
+    let lost = request(&site, &database).visitor(&id).run();
+    lost.expect_failure(500, ["cannot load", "cannot connect", &place]);
+    request(&site, &database)
+        .run()
+        .expect_failure(500, "cannot");
     let reply = ask();
     assert_eq!(reply.status(), 500);
     assert!(!reply.head.contains("Set-Cookie"), "{}", reply.head);
@@ -169,25 +157,23 @@ fn s5_a_table_that_is_missing_and_a_wrong_password_are_errors_that_say_so() {
         return;
     };
     let site = Site::new();
-    let wrong = request(&site, &database)
-        .variable("CGI_SESSION_DATABASE", database.url_with("five-words"))
-        .run();
-    failed(&wrong, &["Access denied", &database.place()]);
+    let under = |url: String| {
+        let request = request(&site, &database);
+        request.variable("CGI_SESSION_DATABASE", url).run()
+    };
+    let wrong = under(database.url_with("five-words"));
+    let wrong = wrong.expect_failure(500, ["Access denied", &database.place()]);
     assert!(!wrong.stderr.contains("five-words"), "{}", wrong.stderr);
-    let unreadable = request(&site, &database)
-        .variable(
-            "CGI_SESSION_DATABASE",
-            database.url_with("five?words=secret"),
-        )
-        .run();
-    failed(&unreadable, &["no address of a database", "mysql://"]);
-    let lacks_it = !unreadable.stderr.contains("words");
-    assert!(lacks_it, "{}", unreadable.stderr);
-    database.run("drop table session_data");
-    failed(
-        &request(&site, &database).run(),
-        &["session_data", "doesn't exist"],
+    let unreadable = under(database.url_with("five?words=secret"));
+    let unreadable = unreadable.expect_failure(500, "no address of a database*mysql://");
+    assert!(
+        !unreadable.stderr.contains("words"),
+        "{}",
+        unreadable.stderr
     );
+    database.run("drop table session_data");
+    let refused = request(&site, &database).run();
+    refused.expect_failure(500, "session_data*doesn't exist");
 }
 
 #[test]

@@ -1,14 +1,6 @@
 //! Every row of the table "What the next request sees after a death" in `src/store/file.rs`.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
-use std::time::SystemTime;
-
-use cgi_session::{Config, FileStore, SessionId, Store, Sweep};
-
-use testkit::outside::Killed;
+use testkit::prelude::*;
 
 use crate::support::{
     DEADLINE, IDLE, Place, ago, ahead, data, file, is_index, marker, no_slot, record, record_until,
@@ -115,8 +107,7 @@ fn death_in_a_growth_before_the_rename_leaves_the_record_before_and_clean_up_tak
         fs::write(&orphan, image).unwrap();
         finds(&place, &id, 1);
 
-        let young = place.store.delete_expired(&Sweep::new(), SystemTime::now());
-        assert_eq!(young.unwrap().temporary, 0);
+        assert_eq!(place.sweep(SystemTime::now()).temporary, 0);
         assert!(orphan.exists());
         let old = place.sweep(ahead(62));
         assert_eq!((old.temporary, old.deleted, old.live), (1, 0, 1));
@@ -139,8 +130,7 @@ fn death_in_a_creation_leaves_a_damaged_file_that_nobody_sees_and_clean_up_takes
         let id = place.plant(|digest| whole(digest)[..written].to_vec());
         assert_eq!(place.read_n(&id), None, "{written}");
         place.set_modified(&id, ago(IDLE + 62));
-        let report = place.store.delete_expired(&Sweep::new(), SystemTime::now());
-        assert_eq!(report.unwrap().deleted, 1, "{written}");
+        assert_eq!(place.sweep(SystemTime::now()).deleted, 1, "{written}");
         assert!(!place.exists(&id));
     }
 }
@@ -150,8 +140,7 @@ fn death_after_a_creation_leaves_a_session_that_nobody_knows_until_it_expires() 
     let place = Place::new();
     let id = place.create(1);
     place.set_modified(&id, ago(IDLE + 62));
-    let report = place.store.delete_expired(&Sweep::new(), SystemTime::now());
-    assert_eq!(report.unwrap().deleted, 1);
+    assert_eq!(place.sweep(SystemTime::now()).deleted, 1);
     assert!(!place.exists(&id));
 }
 
@@ -184,8 +173,7 @@ fn death_in_a_change_of_id_leaves_the_old_id_with_the_old_record() {
     drop(lease);
     finds(&place, &old, 1);
     place.set_modified(&new, ago(IDLE + 62));
-    let report = place.sweep(SystemTime::now());
-    assert_eq!((report.deleted, report.live), (1, 1));
+    assert_eq!(place.swept(SystemTime::now()), (1, 1));
 }
 
 /// A session that had another id before; the request that changed it has died with the old one's lock.
@@ -212,11 +200,9 @@ fn death_after_the_marker_is_written_leaves_it_for_sixty_seconds_and_the_session
 {
     let (place, old, new) = marked(&[]);
     assert!(is_marked(&place, &old));
-    let report = place.store.delete_expired(&Sweep::new(), ahead(58));
-    assert_eq!(report.unwrap().live, 1);
+    assert_eq!(place.sweep(ahead(58)).live, 1);
     assert!(is_marked(&place, &old));
-    let report = place.store.delete_expired(&Sweep::new(), ahead(63));
-    assert_eq!(report.unwrap().live, 1);
+    assert_eq!(place.sweep(ahead(63)).live, 1);
     assert!(!place.exists(&old));
     finds(&place, &new, 2);
 }
@@ -230,8 +216,7 @@ fn death_before_the_time_of_a_marker_is_set_leaves_it_and_the_next_lock_and_clea
     assert!(is_marked(&place, &old));
     assert!(place.lock(&old).unwrap().0.record.is_marker());
     assert_eq!(place.modified(&old), SystemTime::UNIX_EPOCH);
-    let report = place.store.delete_expired(&Sweep::new(), SystemTime::now());
-    assert_eq!((report.unwrap().live, place.count()), (1, 1));
+    assert_eq!((place.sweep(SystemTime::now()).live, place.count()), (1, 1));
     finds(&place, &new, 2);
 }
 
@@ -303,8 +288,7 @@ fn death_while_an_index_is_made_smaller_leaves_the_old_one_and_clean_up_takes_th
     let orphan = place.file(".tmp-4711-0123456789abcdef");
     fs::write(&orphan, &fs::read(&index).unwrap()[..40]).unwrap();
     finds_of_user(&place, &[&id]);
-    let report = place.store.delete_expired(&Sweep::new(), ahead(62));
-    assert_eq!(report.unwrap().temporary, 1);
+    assert_eq!(place.sweep(ahead(62)).temporary, 1);
     assert!(!orphan.exists() && index.exists());
     finds_of_user(&place, &[&id]);
 }

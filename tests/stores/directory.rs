@@ -1,13 +1,8 @@
 //! The directory itself: made, moved away, removed, replaced.
 
-use std::fs;
-use std::thread;
-use std::time::SystemTime;
-
-use cgi_session::{SessionId, Store};
+use testkit::prelude::*;
 
 use crate::support::{Place, record, record_of_size};
-use testkit::wait_until;
 
 #[test]
 fn the_directory_is_made_by_the_first_creation_and_by_nothing_else() {
@@ -51,8 +46,7 @@ fn a_clean_up_of_a_directory_that_was_removed_finds_nothing() {
     let place = Place::new();
     place.create(1);
     fs::remove_dir_all(place.path()).unwrap();
-    let report = place.sweep(SystemTime::now());
-    assert_eq!(report.examined, 0);
+    assert_eq!(place.sweep(SystemTime::now()).examined, 0);
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! When a session ends, and what counts as use.
 
-use std::ops::ControlFlow;
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{Record, Result, SessionDigest, SessionId, Store, Stored, Sweep};
+use cgi_session::{Result, Stored};
+use testkit::prelude::*;
 
 use crate::support::{DEADLINE, IDLE, Place, ago, ahead, record, record_until, unix};
 

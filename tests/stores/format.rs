@@ -1,11 +1,9 @@
 //! The bytes of a session file: read for ever, and never taken for what they are not.
 
-use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use cgi_session::{Error, Record, Result, SessionDigest, SessionId, Store, Stored, SweepReport};
+use cgi_session::{Result, Stored, SweepReport};
+use testkit::prelude::*;
 
 use crate::support::{
     DEADLINE, IDLE, Place, ago, data, file, no_slot, not_installed, record, record_of_size, seed,

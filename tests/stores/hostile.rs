@@ -1,17 +1,12 @@
 //! What lies under a session's name and is no session: nothing is followed, nothing hangs, nothing
 //! is touched.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::time::SystemTime;
+use std::os::unix::fs::FileExt as _;
 
-use cgi_session::{Error, SessionId, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
+use testkit::prelude::*;
 
 use crate::support::{DEADLINE, IDLE, Place, ago, ends, skip};
-use testkit::wait_until;
 
 /// What lock, read and clean-up say to `put` under a session's name.
 struct Answers {

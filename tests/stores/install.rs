@@ -1,13 +1,10 @@
 //! The directory made beforehand, and everything of ours removed again.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::time::SystemTime;
-
-use cgi_session::{Error, Store};
+use std::os::unix::fs::chown;
 
 use crate::support::{Place, record, skip};
 use testkit::disk::SmallDisk;
+use testkit::prelude::*;
 
 #[track_caller]
 fn lines(errors: &[Error]) -> Vec<String> {

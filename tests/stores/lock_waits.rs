@@ -1,13 +1,8 @@
 //! A lock that is held for ever costs a bounded number of threads, and no other session its waits. In a process
 //! of its own, because it counts its threads.
 
-use std::fs;
-use std::thread;
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{Config, Error, FileStore, Record, SessionId, Store};
 use testkit::outside::is_waited_for;
-use testkit::wait_until;
+use testkit::prelude::*;
 
 #[test]
 fn a_lock_that_is_held_for_ever_costs_a_bounded_number_of_threads() {

@@ -1,11 +1,7 @@
 //! Functions of a custom store over something real: one file for each row, replaced by rename.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use cgi_session::{CustomFunctions, CustomResult};
+use testkit::prelude::*;
 
 /// Rows in a directory: `expires` and `version`, a line end, and the data.
 pub(crate) struct Rows {

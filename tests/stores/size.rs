@@ -1,16 +1,11 @@
 //! Records that outgrow their file or leave it half empty, and commits that fail.
 
-use std::fs;
-use std::thread;
-use std::time::SystemTime;
-
-use cgi_session::{Config, FileStore, SessionId, Store};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::support::{DEADLINE, IDLE, Place, again_after, ago, ahead, n, record, record_of_size};
 use testkit::disk::SmallDisk;
 use testkit::outside::is_waited_for;
-use testkit::wait_until;
+use testkit::prelude::*;
 
 const DIRECTORY: &str = "STORE_TEST_FULL_DIRECTORY";
 const ID: &str = "STORE_TEST_FULL_ID";

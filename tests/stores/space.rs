@@ -1,13 +1,10 @@
 //! `minFreeSpace`: no new session of nobody on a disk that is nearly full.
 
-use std::fs;
-use std::path::Path;
-use std::time::SystemTime;
-
-use cgi_session::{Error, FileStore, Lease, Record, Result, SessionId, Store};
+use cgi_session::Result;
 
 use crate::support::{DEADLINE, Place, n, record, record_of_size};
 use testkit::disk::SmallDisk;
+use testkit::prelude::*;
 
 /// A store with this floor below `directory`.
 fn store(directory: &Path, floor: &str) -> FileStore {

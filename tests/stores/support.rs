@@ -1,13 +1,9 @@
 //! A store in a directory of its own, session files made byte by byte, and child processes.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, FileStore, Lease, Record, SessionId, Store, Stored, Sweep, SweepReport};
+use cgi_session::{Stored, SweepReport};
+use testkit::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(crate) use testkit::skip::{not_installed, skip};
@@ -115,6 +111,13 @@ impl Place {
     #[track_caller]
     pub(crate) fn sweep(&self, now: SystemTime) -> SweepReport {
         self.store.delete_expired(&Sweep::new(), now).unwrap()
+    }
+
+    /// How many sessions such a clean-up deletes, and how many live.
+    #[track_caller]
+    pub(crate) fn swept(&self, now: SystemTime) -> (u64, u64) {
+        let report = self.sweep(now);
+        (report.deleted, report.live)
     }
 
     /// So many new sessions.

@@ -1,11 +1,9 @@
 //! Clean-up: what it deletes, and what it leaves alone.
 
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{SessionId, Store, Sweep, SweepEvent, SweepReport};
+use cgi_session::{SweepEvent, SweepReport};
+use testkit::prelude::*;
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -32,8 +30,7 @@ fn a_session_with_an_end_of_its_own_goes_sixty_seconds_after_it() {
     // The times say nothing: a backup was restored.
     place.set_modified(&young, ago(100 * IDLE));
     place.set_modified(&old, ago(100 * IDLE));
-    let report = place.sweep(SystemTime::now());
-    assert_eq!((report.deleted, report.live), (1, 1));
+    assert_eq!(place.swept(SystemTime::now()), (1, 1));
     assert!(place.exists(&young) && !place.exists(&old));
 }
 
@@ -44,8 +41,7 @@ fn a_wrong_time_of_a_session_with_an_end_of_its_own_is_mended() {
     let id = place.create_record(&record_until(1, end));
     let right = place.modified(&id);
     place.set_modified(&id, ago(100 * IDLE));
-    let report = place.sweep(SystemTime::now());
-    assert_eq!((report.deleted, report.live), (0, 1));
+    assert_eq!(place.swept(SystemTime::now()), (0, 1));
     assert_eq!(place.modified(&id), right);
     assert_eq!(place.locked_n(&id), Some(1));
 }
@@ -56,11 +52,9 @@ fn a_time_that_only_a_wrong_clock_can_have_set_is_now() {
     let now = SystemTime::now();
     let id = place.create_record(&cgi_session::Record::new(now));
     place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
-    let report = place.sweep(now);
-    assert_eq!((report.deleted, report.live), (0, 1));
+    assert_eq!(place.swept(now), (0, 1));
     assert_eq!(unix(place.modified(&id)), unix(now));
-    let report = place.sweep(ahead(IDLE + 62));
-    assert_eq!(report.deleted, 1);
+    assert_eq!(place.sweep(ahead(IDLE + 62)).deleted, 1);
 }
 
 #[test]
@@ -76,11 +70,9 @@ fn an_end_that_only_a_wrong_clock_can_have_set_keeps_no_session_beyond_its_lifet
     };
     let (begun_ahead, begun_before) = (of(ahead(years)), of(ago(60)));
     let now = SystemTime::now();
-    let report = place.sweep(now);
-    assert_eq!((report.deleted, report.live), (1, 1));
+    assert_eq!(place.swept(now), (1, 1));
     assert!(!place.exists(&begun_ahead));
-    let report = place.sweep(ahead(month));
-    assert_eq!((report.deleted, report.live), (1, 0));
+    assert_eq!(place.swept(ahead(month)), (1, 0));
     assert!(!place.exists(&begun_before));
 }
 

@@ -1,19 +1,7 @@
 //! The index by user: every session of a user is found by it, whatever happens meanwhile.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::ops::ControlFlow;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::thread;
-use std::time::SystemTime;
-
-use cgi_session::{Config, FileStore, Record, SessionDigest, SessionId, Store, Sweep};
 use rustix::fs::{CWD, FileType, Mode};
-
-use testkit::outside::Killed;
+use testkit::prelude::*;
 
 use crate::support::{DEADLINE, IDLE, Place, ago, ahead, ends, is_index, record};
 

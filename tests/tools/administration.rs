@@ -1,17 +1,9 @@
 //! `cgi-session list`, `show`, `stats` and `destroy`, as administrators use them.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{Record, SessionId, SessionManager};
-use serde_json::json;
-use testkit::tools::{
-    Finished, HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, owner, set_age, tool,
-};
+use testkit::prelude::*;
+use testkit::tools::{HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, owner, set_age};
 use unicode_width::UnicodeWidthStr as _;
 
 /// Puts a session of a later release beside the others; its name and content fit together.
@@ -33,7 +25,7 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     let stored = site.session();
     let of_ada = site.session_of("ada");
     site.expired_session();
-    let listed = site.run(&["list"]).exits_with(0);
+    let listed = site.run("list").exits_with(0);
     assert_eq!(listed.stdout.lines().count(), 2, "{listed:#?}");
     let line = |digest: &str| -> Vec<String> {
         let line = listed.stdout.lines().find(|line| line.starts_with(digest));
@@ -43,11 +35,11 @@ fn a_live_session_is_listed_with_its_whole_digest_and_its_users_name() {
     assert_eq!(&line(stored.digest())[6..], ["-", "\"\""]);
     assert_eq!(&line(&of_ada)[6..], ["ada", "-"]);
 
-    let of_user = site.run(&["list", "--user", "ada", "--json"]);
+    let of_user = site.run("list --user ada --json");
     let of_user = of_user.exits_with(0).json();
     assert_eq!(of_user[0]["digest"], of_ada.as_str());
     assert_eq!(of_user.as_array().unwrap().len(), 1);
-    site.prints(&["list", "--user", "nobody"], "");
+    site.prints("list --user nobody", "");
 }
 
 /// A command as one types it.
@@ -106,7 +98,7 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
     // Each of these characters takes two columns.
     site.session_of("漢字漢字漢字漢字漢字漢字");
     let name = "an application with a name that is long and takes a line for itself alone, too";
-    let set = site.run_for(stored.cookie(), &["set", "--app", name, "cart", "x"]);
+    let set = site.run_for(stored.cookie(), ["set", "--app", name, "cart", "x"]);
     set.exits_with(0);
     let on_terminal = |subcommand: &str, no_color: &str| {
         let mut command = on_terminal(&site, subcommand);
@@ -142,18 +134,17 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
 fn the_idle_times_that_programs_have_set_are_shown() {
     let site = Site::new();
     site.session();
-    let patient = site.manager().config().clone().set("timeout", "30d");
-    let patient = site.session_by(&SessionManager::new(patient.unwrap()).unwrap());
-    let listed = site.run(&["list"]).exits_with(0);
+    let patient = site.session_by(&site.manager_with(&[("timeout", "30d")]));
+    let listed = site.run("list").exits_with(0);
     let idle = listed.stdout;
     let idle = idle.lines().map(|line| line.split_whitespace().nth(4));
     let mut idle: Vec<_> = idle.map(Option::unwrap).collect();
     idle.sort_unstable();
     assert_eq!(idle, ["30d", "60m"]);
-    let shown = site.run(&["show", "--json", patient.digest()]);
+    let shown = site.run(["show", "--json", patient.digest()]);
     assert_eq!(shown.exits_with(0).json()["idle"], 30 * 24 * 3600);
     let times = "unused for 60m (1 session), 30d (1 session); timeout is 60m here";
-    site.check(&[]).says(times);
+    site.check("").says(times);
 }
 
 #[test]
@@ -180,15 +171,15 @@ fn a_session_that_cannot_be_read_is_said_on_stderr_and_the_others_are_listed() {
     let stored = site.session();
     let later = file_of_a_later_version(&site);
     let digest = later.file_stem().unwrap().to_str().unwrap();
-    let listed = site.run(&["list"]).exits_with(1).says(stored.digest());
-    let listed = listed.complains(digest).complains("version 2");
-    let seen = (listed.stdout.lines().count(), listed.stderr.lines().count());
-    assert_eq!(seen, (1, 1));
-    let counted = site.run(&["stats"]).exits_with(1);
-    let counted = counted.says("sessions       1");
+    let listed = site.run("list").exits_with(1).says(stored.digest());
+    listed
+        .complains(digest)
+        .complains("version 2")
+        .has_lines(1, 1);
+    let counted = site.run("stats").exits_with(1).says("sessions       1");
     counted.complains("1 session could not");
-    site.refuses(&["show", digest], 1, "version 2");
-    site.refuses(&["destroy", digest], 1, "version 2");
+    site.refuses(["show", digest], 1, "version 2");
+    site.refuses(["destroy", digest], 1, "version 2");
     assert!(later.exists());
 }
 
@@ -197,21 +188,20 @@ fn a_session_is_shown_with_everything_in_it() {
     let site = Site::new();
     let stored = site.session();
     let cart = ["set", "--app", "shop", "--json", "cart", "[17]"];
-    site.prints_for(stored.cookie(), &["set", "name", "A\u{1b}[2J"], "");
-    site.prints_for(stored.cookie(), &cart, "");
-    let shown = site.run(&["show", stored.digest()]).exits_with(0);
+    site.prints_for(stored.cookie(), ["set", "name", "A\u{1b}[2J"], "");
+    site.prints_for(stored.cookie(), cart, "");
+    let shown = site.run(["show", stored.digest()]).exits_with(0);
     let shown = shown.says("\"pageViews\": 7").says("application  shop");
-    let shown = shown.says("\\u001b[2J");
-    assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
+    // The id is nobody's business.
     let id = stored.cookie().split_once('=').unwrap().1;
-    assert!(!shown.stdout.contains(id), "the id is nobody's business");
+    shown.says("\\u001b[2J").lacks("\u{1b}").lacks(id);
 
-    let json = site.run(&["show", "--json", &stored.digest()[..12]]);
+    let json = site.run(["show", "--json", &stored.digest()[..12]]);
     let json = json.exits_with(0).json();
     assert_eq!(json["digest"], stored.digest());
     let values = json!({"": {"pageViews": 7, "name": "A\u{1b}[2J"}, "shop": {"cart": [17]}});
     assert_eq!(json["values"], values);
-    let visitor = site.run_for(stored.cookie(), &["show", "--json"]);
+    let visitor = site.run_for(stored.cookie(), "show --json");
     assert_eq!(visitor.exits_with(0).json(), json);
 }
 
@@ -221,21 +211,21 @@ fn a_digest_that_names_no_session_or_several_is_refused() {
     let digest = site.session().digest().to_owned();
     for command in ["show", "destroy"] {
         let unknown = "0".repeat(64);
-        site.refuses(&[command, &unknown], 1, "there is no session");
-        site.refuses(&[command, "0123456789"], 1, "there is no session");
+        site.refuses([command, &unknown], 1, "there is no session");
+        site.refuses([command, "0123456789"], 1, "there is no session");
         for bad in ["abc", "../../../etc/passwd", "", &"a".repeat(65)] {
-            site.refuses(&[command, bad], 2, "is no digest");
+            site.refuses([command, bad], 2, "is no digest");
         }
-        site.refuses(&[command], 2, "HTTP_COOKIE");
+        site.refuses([command], 2, "HTTP_COOKIE");
     }
     // A second session whose digest begins in the same way; what is in it does not matter.
     let other = format!("{}{}", &digest[..20], "0".repeat(44));
     fs::write(site.directory.join(format!("{other}.json")), "").unwrap();
-    site.run(&["show", &digest[..20]]).exits_with(0);
+    site.run(["show", &digest[..20]]).exits_with(0);
     let path = site.directory.join(format!("{other}.json"));
     fs::remove_file(path).unwrap();
-    site.prints(&["destroy", &digest.to_uppercase()[..20]], "");
-    site.prints(&["list"], "");
+    site.prints(["destroy", &digest.to_uppercase()[..20]], "");
+    site.prints("list", "");
 }
 
 #[test]
@@ -252,10 +242,10 @@ fn the_beginning_of_two_digests_is_ambiguous() {
         drop(created.unwrap().unwrap());
     }
     for command in ["show", "destroy"] {
-        site.refuses(&[command, "ababab"], 2, "2 digests");
+        site.refuses([command, "ababab"], 2, "2 digests");
     }
     for digest in digests {
-        site.prints(&["destroy", &digest[..21]], "");
+        site.prints(["destroy", &digest[..21]], "");
     }
 }
 
@@ -291,15 +281,15 @@ fn the_statistics_count_sessions_bytes_and_applications() {
     let stored = site.session();
     site.session();
     site.expired_session();
-    site.run_for(stored.cookie(), &["set", "--app", "shop", "cart", "x"])
+    site.run_for(stored.cookie(), "set --app shop cart x")
         .exits_with(0);
-    let json = site.run(&["stats", "--json"]).exits_with(0).json();
-    let seen = (&json["sessions"], &json["maxSessions"]);
-    assert_eq!(seen, (&json!(2), &json!(0)));
-    assert_eq!(json["applications"], json!({"": 2, "shop": 1}));
+    let counted = site.run("stats --json").exits_with(0);
+    let applications = json!({"": 2, "shop": 1});
+    let expected = json!({"sessions": 2, "maxSessions": 0, "applications": applications});
+    let json = counted.reports(&expected).json();
     assert!(json["bytes"].as_u64().unwrap() > 100 && json["lastCleanUpSecondsAgo"].is_null());
-    site.cleanup(&[]).exits_with(0);
-    let said = site.run(&["stats"]).exits_with(0);
+    site.cleanup("").exits_with(0);
+    let said = site.run("stats").exits_with(0);
     let mut lines = said.stdout.lines();
     let clean_up = lines.find_map(|line| line.strip_prefix("last clean-up  "));
     let age = clean_up.and_then(|text| text.strip_suffix("s ago"));
@@ -318,22 +308,22 @@ fn the_sessions_of_a_user_are_listed_with_the_browsers_that_were_recorded() {
     let manager = site.manager();
     drop(manager.store().create(&id.digest(), &record, now).unwrap());
     site.session_of("grace");
-    let listed = site.run(&["list", "--user", "ada"]).exits_with(0);
+    let listed = site.run("list --user ada").exits_with(0);
     assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
     let listed = listed.says("    made by 192.0.2.0/24 Phone/1\n");
     listed.says("    used by - D\\u{1b}esk/2\n");
-    let json = site.run(&["list", "--json", "--user", "ada"]).json();
+    let json = site.run("list --json --user ada").json();
     assert_eq!(json[0]["devices"]["first"]["agent"], "Phone/1");
-    assert_eq!(site.run(&["list"]).stdout.lines().count(), 2);
+    assert_eq!(site.run("list").stdout.lines().count(), 2);
 }
 
 #[test]
 fn a_site_without_sessions_has_an_empty_list() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
-    site.prints(&["list"], "");
-    site.prints(&["list", "--json"], "[]\n");
-    site.run(&["stats"]).exits_with(0).says("sessions       0");
+    site.prints("list", "");
+    site.prints("list --json", "[]\n");
+    site.run("stats").exits_with(0).says("sessions       0");
     assert!(!site.directory.exists());
 }
 
@@ -341,9 +331,11 @@ fn a_site_without_sessions_has_an_empty_list() {
 fn a_time_to_wait_that_is_none_is_refused_by_the_name_of_its_option() {
     let site = Site::new();
     for wrong in ["soon", "0"] {
-        let refused = site.run(&["destroy", "--user", "ada", "--wait", wrong]);
-        let refused = refused.exits_with(2).complains("--wait");
-        assert!(!refused.stderr.contains("lockTimeout"), "{refused:?}");
+        let refused = site.run(["destroy", "--user", "ada", "--wait", wrong]);
+        refused
+            .exits_with(2)
+            .complains("--wait")
+            .lacks("lockTimeout");
     }
 }
 
@@ -353,9 +345,8 @@ fn destroy_waits_for_the_request_that_holds_the_session_and_not_for_ever() {
     let stored = site.session();
     let manager = site.manager();
     let held = manager.start(stored.cookie()).unwrap();
-    let mut impatient = site.about("destroy");
-    impatient.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
-    let refused = Finished::of(impatient.arg(stored.digest()));
+    let soon = [("CGI_SESSION_LOCK_TIMEOUT", "1s")];
+    let refused = site.run_with(&soon, ["destroy", stored.digest()]);
     refused.exits_with(75).complains("still locked");
 
     let mut patient = site.about("destroy").arg(stored.digest()).spawn().unwrap();
@@ -372,14 +363,14 @@ fn all_sessions_of_a_user_are_destroyed_and_those_of_others_stay() {
     for user in ["ada", "ada", "bob"] {
         site.session_of(user);
     }
-    site.prints(&["destroy", "--user", "ada"], "");
-    let left = site.run(&["list", "--json"]).exits_with(0).json();
+    site.prints("destroy --user ada", "");
+    let left = site.run("list --json").exits_with(0).json();
     let seen = (left.as_array().unwrap().len(), &left[0]["user"]);
     assert_eq!(seen, (1, &json!("bob")));
-    let again = site.run(&["destroy", "--user", "ada"]).exits_with(0);
-    assert_eq!(again.complains("no session of user \"ada\"").stdout, "");
+    let again = site.run("destroy --user ada").exits_with(0).has_lines(0, 1);
+    again.complains("no session of user \"ada\"");
     for wrong in [&["ada", "0123456789"][..], &[""]] {
-        site.refuses(&[&["destroy", "--user"], wrong].concat(), 2, "--user");
+        site.refuses([&["destroy", "--user"], wrong].concat(), 2, "--user");
     }
 }
 
@@ -392,22 +383,20 @@ fn a_user_whose_session_is_held_is_waited_for_longer_and_all_others_end() {
     held.set_user(Some("ada")).unwrap();
     held.save().unwrap();
     site.refuses(
-        &["destroy", "--user", "ada", "--wait", "1s"],
+        "destroy --user ada --wait 1s",
         75,
         "1 of the user's sessions could not be ended, all others are: the session was",
     );
-    site.run(&["show", &other]).exits_with(1);
+    site.run(["show", &other]).exits_with(1);
 
-    let impatient = |command: &str| {
-        let mut command = site.about(command);
-        command.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
-        command
-    };
-    let mut patient = impatient("destroy");
-    let mut patient = patient.args(["--user", "ada"]).spawn().unwrap();
+    let soon = ("CGI_SESSION_LOCK_TIMEOUT", "1s");
+    let mut patient = site.about("destroy");
+    let patient = patient.env(soon.0, soon.1).args(["--user", "ada"]);
+    let mut patient = patient.spawn().unwrap();
     // Twice as long as what it would have waited for one session.
     for _ in 0..2 {
-        Finished::of(impatient("destroy").arg(stored.digest())).exits_with(75);
+        let refused = site.run_with(&[soon], ["destroy", stored.digest()]);
+        refused.exits_with(75);
     }
     assert!(patient.try_wait().unwrap().is_none());
     held.commit().unwrap();
@@ -439,11 +428,11 @@ fn what_an_old_id_still_shows_ends_with_the_session_and_with_its_user() {
             assert_eq!(digests.len(), 1, "{listed}");
             assert_eq!(digests[0]["digest"], *new);
         }
-        assert_eq!(site.run(&["stats", "--json"]).json()["sessions"], 1);
+        assert_eq!(site.run("stats --json").json()["sessions"], 1);
         let which: &[&str] = if by_user { &["--user", "ada"] } else { &[&new] };
-        site.run(&[&["destroy"], which].concat()).exits_with(0);
+        site.run([&["destroy"], which].concat()).exits_with(0);
         assert!(site.read(&old).is_none());
-        site.prints(&["list", "--json"], "[]\n");
+        site.prints("list --json", "[]\n");
     }
 }
 
@@ -451,14 +440,14 @@ fn what_an_old_id_still_shows_ends_with_the_session_and_with_its_user() {
 fn a_visitor_is_logged_out_with_the_cookie_that_removes_the_cookie() {
     let site = Site::new();
     let stored = site.session();
-    let removal = site.run_for(stored.cookie(), &["destroy"]).exits_with(0);
+    let removal = site.run_for(stored.cookie(), "destroy").exits_with(0);
     removal.says("sessionId=;").says("Max-Age=0");
     assert!(site.read(&stored).is_none());
     // The cookie of a session that is gone goes too; of rubbish there is nothing to remove.
-    let again = site.run_for(stored.cookie(), &["destroy"]).exits_with(0);
+    let again = site.run_for(stored.cookie(), "destroy").exits_with(0);
     again.says("sessionId=;");
-    site.prints_for("sessionId=../../x; \u{fffd}", &["destroy"], "");
-    site.prints_for("", &["destroy"], "");
+    site.prints_for("sessionId=../../x; \u{fffd}", ["destroy"], "");
+    site.prints_for("", "destroy", "");
 }
 
 #[test]
@@ -466,13 +455,13 @@ fn root_acts_as_the_owner_of_the_directory() {
     let Some(site) = Site::as_root() else { return };
     let stored = site.session();
     site.give_to(SOMEBODY);
-    site.run(&["list"]).exits_with(0).says(stored.digest());
+    site.run("list").exits_with(0).says(stored.digest());
     let padding = "x".repeat(5000);
     let set = ["set", "--session", stored.digest(), "padding", &padding];
-    site.prints(&set, "");
+    site.prints(set, "");
     let seen = owner(&stored.path);
     assert_eq!(seen, SOMEBODY, "a file that grew is a new file");
-    site.run(&["destroy", stored.digest()]).exits_with(0);
+    site.run(["destroy", stored.digest()]).exits_with(0);
     assert!(!stored.path.exists());
 }
 
@@ -502,20 +491,12 @@ fn a_directory_of_somebody_else_is_not_looked_into() {
 #[test]
 fn a_configuration_that_cannot_be_used_is_78() {
     let site = Site::new();
-    for command in [
-        "list", "show", "stats", "destroy", "get", "set", "unset", "start", "init",
-    ] {
-        let mut command = site.tool(command);
-        // The third argument is what the command needs; the configuration is looked at first.
-        let needed = match command.get_args().next().unwrap().to_str().unwrap() {
-            "show" | "destroy" => &["0123456789"][..],
-            "get" | "unset" => &["key"],
-            "set" => &["key", "value"],
-            _ => &[],
-        };
-        let refused = Finished::of(command.args(needed)).exits_with(78);
+    let commands = "list,show 0123456789,stats,destroy 0123456789,get key,set key value,\
+        unset key,start,init";
+    for command in commands.split(',') {
+        let refused = site.run_under("", command).exits_with(78);
         refused.complains("storageFileDir is not set");
     }
-    let missing = Finished::of(tool("list").args(["--config", "/nonexistent/site.ini"]));
+    let missing = site.run("list --config /nonexistent/site.ini");
     missing.exits_with(78).complains("/nonexistent/site.ini");
 }

@@ -1,19 +1,14 @@
 //! `cgi-session check`: each thing that breaks a deployment is found and named.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{chown, symlink};
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::chown;
 
-use serde_json::Value;
-use testkit::tools::{DAY, Finished, SOMEBODY, SOMEBODY_ELSE, Site, is_root, owner, session_name};
+use testkit::prelude::*;
+use testkit::tools::{DAY, SOMEBODY, Site, is_root, owner, session_name};
 use testkit::tools::{set_age, set_mode, tool};
 
 /// The findings of a check about one topic that are not `ok`.
-fn findings(site: &Site, arguments: &[&str], topic: &str) -> Vec<Value> {
-    let mut all = vec!["--json"];
-    all.extend(arguments);
-    let finished = site.check(&all);
+fn findings(site: &Site, arguments: &str, topic: &str) -> Vec<Value> {
+    let finished = site.check(format!("--json {arguments}").as_str());
     let report = finished.json();
     let problems = report["problems"].as_u64().unwrap();
     let seen = finished.status;
@@ -24,7 +19,7 @@ fn findings(site: &Site, arguments: &[&str], topic: &str) -> Vec<Value> {
 }
 
 #[track_caller]
-fn finds(site: &Site, arguments: &[&str], topic: &str, level: &str, remedy: &str) -> Value {
+fn finds(site: &Site, arguments: &str, topic: &str, level: &str, remedy: &str) -> Value {
     let found = findings(site, arguments, topic);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(found[0]["level"], level, "{found:#?}");
@@ -34,18 +29,31 @@ fn finds(site: &Site, arguments: &[&str], topic: &str, level: &str, remedy: &str
 }
 
 #[track_caller]
-fn finds_problem(site: &Site, arguments: &[&str], topic: &str, remedy: &str) -> Value {
+fn finds_problem(site: &Site, arguments: &str, topic: &str, remedy: &str) -> Value {
     finds(site, arguments, topic, "problem", remedy)
+}
+
+/// Finds nothing about a topic.
+#[track_caller]
+fn is_sound(site: &Site, arguments: &str, topic: &str) {
+    assert_eq!(findings(site, arguments, topic), Vec::<Value>::new());
 }
 
 /// Runs the command that a finding advises, and looks again.
 #[track_caller]
-fn remedy_repairs(site: &Site, arguments: &[&str], finding: &Value) {
+fn remedy_repairs(site: &Site, arguments: &str, finding: &Value) {
     let command = finding["remedy"].as_str().unwrap();
     let status = Command::new("sh").args(["-c", command]).status().unwrap();
     assert!(status.success(), "{command}");
-    let topic = finding["topic"].as_str().unwrap();
-    assert_eq!(findings(site, arguments, topic), Vec::<Value>::new());
+    is_sound(site, arguments, finding["topic"].as_str().unwrap());
+}
+
+/// Finds a problem, which its remedy repairs.
+#[track_caller]
+fn finds_and_repairs(site: &Site, arguments: &str, topic: &str, remedy: &str) -> Value {
+    let found = finds_problem(site, arguments, topic, remedy);
+    remedy_repairs(site, arguments, &found);
+    found
 }
 
 #[test]
@@ -54,15 +62,14 @@ fn a_sound_directory_has_no_problem() {
         return;
     };
     site.session();
-    let said = site.check(&[]).exits_with(0).says("0 problems");
-    assert!(!said.stdout.contains("PROBLEM"), "{said:#?}");
-    assert_eq!(said.stderr, "");
+    let said = site.check("").exits_with(0).says("0 problems");
+    assert_eq!(said.lacks("PROBLEM").stderr, "");
 }
 
 #[test]
 fn a_check_leaves_nothing_behind() {
     let site = Site::new();
-    site.check(&[]);
+    site.check("");
     assert!(site.names().is_empty());
 }
 
@@ -71,7 +78,7 @@ fn the_text_says_what_it_is_and_what_to_do() {
     let site = Site::new();
     set_mode(&site.directory, 0o777);
     let (shown, uid) = (site.directory.display(), owner(&site.directory));
-    site.check(&[])
+    site.check("")
         .exits_with(1)
         .says("PROBLEM  directory: ")
         .says(&format!("{shown} has mode 0777, uid {uid}"))
@@ -91,21 +98,18 @@ fn the_configuration_file_is_named() {
 fn a_configuration_that_everybody_can_write_is_a_problem() {
     let site = Site::new();
     let file = site.configuration("timeout = 5");
-    let arguments = ["--config", file.to_str().unwrap()];
-    assert!(findings(&site, &arguments, "configuration").is_empty());
+    let arguments = format!("--config {}", file.display());
+    is_sound(&site, &arguments, "configuration");
     set_mode(&file, 0o666);
-    let finding = finds_problem(&site, &arguments, "configuration", "chmod o-w ");
-    remedy_repairs(&site, &arguments, &finding);
+    finds_and_repairs(&site, &arguments, "configuration", "chmod o-w ");
 }
 
 #[test]
 fn a_setting_that_a_redirect_renamed_is_a_warning() {
     let site = Site::new();
-    let mut command = site.tool("check");
-    command.env("CGI_SESSION_STORAGE_FILE_DIR", &site.directory);
     let renamed = "REDIRECT_REDIRECT_CGI_SESSION_TIMEOUT";
-    command.env(renamed, "5").arg("--json");
-    let finished = Finished::of(&mut command).complains("is ignored");
+    let finished = site.run_with(&[(renamed, "5")], "check --json");
+    let finished = finished.complains("is ignored");
     let findings = finished.json()["findings"].clone();
     let is_about = |finding: &&Value| finding["topic"] == "redirect";
     let found = findings.as_array().unwrap().iter().find(is_about).unwrap();
@@ -119,26 +123,23 @@ fn a_setting_that_a_redirect_renamed_is_a_warning() {
 fn a_directory_to_be_made_is_a_warning() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
-    let found = finds(&site, &[], "directory", "warning", "install -d -m 0700 -o");
-    remedy_repairs(&site, &[], &found);
+    let found = finds(&site, "", "directory", "warning", "install -d -m 0700 -o");
+    remedy_repairs(&site, "", &found);
 }
 
 #[test]
 fn a_missing_parent_is_a_problem() {
     let mut site = Site::new();
     site.directory = site.parent().join("not/there");
-    let found = finds_problem(&site, &[], "directory", "install -d -m 0700 -o");
-    remedy_repairs(&site, &[], &found);
+    finds_and_repairs(&site, "", "directory", "install -d -m 0700 -o");
 }
 
 #[test]
 fn a_parent_in_which_the_programs_cannot_write_is_a_problem() {
     let Some(site) = Site::as_root() else { return };
     fs::remove_dir(&site.directory).unwrap();
-    let user = SOMEBODY.to_string();
-    let command = format!("install -d -m 0700 -o {user} -g {user} ");
-    let found = finds_problem(&site, &["--as", &user], "directory", &command);
-    remedy_repairs(&site, &["--as", &user], &found);
+    let command = format!("install -d -m 0700 -o {SOMEBODY} -g {SOMEBODY} ");
+    finds_and_repairs(&site, "--as 4711", "directory", &command);
 }
 
 #[test]
@@ -152,15 +153,12 @@ fn a_parent_that_is_closed_to_the_programs_is_a_problem() {
     set_mode(&site.directory, 0o700);
     set_mode(&closed, 0o700);
     site.give_to(SOMEBODY);
-    let user = SOMEBODY.to_string();
     // It is closed by root, as /etc/ssl/private is, and nothing of it is to be opened.
-    let as_user = ["--as", &*user];
-    let found = finds_problem(&site, &as_user, "directory", "a directory elsewhere");
+    let found = finds_problem(&site, "--as 4711", "directory", "a directory elsewhere");
     assert_eq!(found["path"], closed.to_str().unwrap());
     chown(&closed, Some(SOMEBODY), None).unwrap();
     set_mode(&closed, 0o600);
-    let found = finds_problem(&site, &as_user, "directory", "chmod u+x");
-    remedy_repairs(&site, &as_user, &found);
+    finds_and_repairs(&site, "--as 4711", "directory", "chmod u+x");
 }
 
 #[test]
@@ -171,7 +169,7 @@ fn a_link_is_a_problem_and_its_target_is_named() {
     symlink(&real, &site.directory).unwrap();
     let real = real.canonicalize().unwrap();
     let remedy = format!("storageFileDir = {}", real.display());
-    finds_problem(&site, &[], "directory", &remedy);
+    finds_problem(&site, "", "directory", &remedy);
 }
 
 #[test]
@@ -179,19 +177,18 @@ fn a_file_in_the_directorys_place_is_a_problem() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
     fs::write(&site.directory, "").unwrap();
-    finds_problem(&site, &[], "directory", "name a directory of its own");
+    finds_problem(&site, "", "directory", "name a directory of its own");
 }
 
 #[test]
 fn another_owner_is_a_problem() {
     let Some(site) = Site::as_root() else { return };
     site.give_to(SOMEBODY);
-    let user = SOMEBODY_ELSE.to_string();
-    let found = finds_problem(&site, &["--as", &user], "directory", "chown -R 4712:4712 ");
+    let found = finds_problem(&site, "--as 4712", "directory", "chown -R 4712:4712 ");
     assert_eq!(found["uid"], SOMEBODY);
     assert_eq!(found["mode"], "0700");
     assert_eq!(found["path"], site.directory.to_str().unwrap());
-    remedy_repairs(&site, &["--as", &user], &found);
+    remedy_repairs(&site, "--as 4712", &found);
 }
 
 #[test]
@@ -199,7 +196,7 @@ fn root_checks_as_the_owner_and_leaves_nothing_of_roots() {
     let Some(site) = Site::as_root() else { return };
     site.session();
     site.give_to(SOMEBODY);
-    let report = site.check(&["--json"]).json();
+    let report = site.check("--json").json();
     assert_eq!(report["uid"], SOMEBODY);
     for name in site.names() {
         assert_eq!(owner(&site.directory.join(name)), SOMEBODY);
@@ -211,20 +208,18 @@ fn a_directory_that_others_can_write_is_a_problem() {
     let site = Site::new();
     for mode in [0o770, 0o722, 0o777] {
         set_mode(&site.directory, mode);
-        let found = finds_problem(&site, &[], "directory", "chmod 0700");
-        remedy_repairs(&site, &[], &found);
+        finds_and_repairs(&site, "", "directory", "chmod 0700");
     }
     set_mode(&site.directory, 0o755);
-    finds(&site, &[], "directory", "warning", "chmod 0700");
+    finds(&site, "", "directory", "warning", "chmod 0700");
 }
 
 #[test]
 fn a_parent_that_everybody_can_write_is_a_problem() {
     let site = Site::new();
-    assert_eq!(findings(&site, &[], "parent"), Vec::<Value>::new());
+    is_sound(&site, "", "parent");
     set_mode(site.parent(), 0o777);
-    let found = finds_problem(&site, &[], "parent", "chmod +t");
-    remedy_repairs(&site, &[], &found);
+    finds_and_repairs(&site, "", "parent", "chmod +t");
 }
 
 #[test]
@@ -235,8 +230,7 @@ fn a_directory_where_nothing_can_be_made_is_a_problem() {
         site.give_to(SOMEBODY);
     }
     set_mode(&site.directory, 0o500);
-    let found = finds_problem(&site, &[], "trial", "install -d -m 0700");
-    remedy_repairs(&site, &[], &found);
+    let found = finds_and_repairs(&site, "", "trial", "install -d -m 0700");
     let text = found["text"].as_str().unwrap();
     assert!(text.contains("cannot create a file"), "{text}");
     assert!(text.contains("Permission denied"), "{text}");
@@ -246,7 +240,7 @@ fn a_directory_where_nothing_can_be_made_is_a_problem() {
 fn a_directory_in_tmp_is_a_problem() {
     let site = Site::in_place(Path::new("/tmp"));
     let remedy = "storageFileDir = /var/lib/cgi-session";
-    let found = finds_problem(&site, &[], "temporary", remedy);
+    let found = finds_problem(&site, "", "temporary", remedy);
     assert!(found["text"].as_str().unwrap().contains("PrivateTmp"));
 }
 
@@ -260,7 +254,7 @@ fn a_directory_in_memory_is_a_warning() {
         return;
     }
     let site = Site::in_place(memory);
-    let found = finds(&site, &[], "fileSystem", "warning", "on a disk");
+    let found = finds(&site, "", "fileSystem", "warning", "on a disk");
     assert!(found["text"].as_str().unwrap().contains("tmpfs"));
 }
 
@@ -269,35 +263,35 @@ fn a_directory_in_a_document_root_is_a_problem() {
     let Some(site) = Site::outside_tmp() else {
         return;
     };
-    assert_eq!(findings(&site, &[], "documentRoot"), Vec::<Value>::new());
+    is_sound(&site, "", "documentRoot");
     for sign in ["index.html", ".htaccess"] {
         let sign = site.parent().join(sign);
         fs::write(&sign, "").unwrap();
-        finds_problem(&site, &[], "documentRoot", "storageFileDir = ");
+        finds_problem(&site, "", "documentRoot", "storageFileDir = ");
         fs::remove_file(sign).unwrap();
     }
     let mut below = site;
     below.directory = below.parent().join("public_html/sessions");
     fs::create_dir_all(&below.directory).unwrap();
-    finds_problem(&below, &[], "documentRoot", "storageFileDir = ");
+    finds_problem(&below, "", "documentRoot", "storageFileDir = ");
 }
 
 #[test]
 fn a_day_without_clean_up_is_a_problem() {
     let site = Site::new();
-    assert!(findings(&site, &[], "cleanUp").is_empty());
+    is_sound(&site, "", "cleanUp");
     set_age(&site.file(".gc"), 2 * DAY);
-    let found = finds_problem(&site, &[], "cleanUp", "cgi-session-cleanup");
+    let found = finds_problem(&site, "", "cleanUp", "cgi-session-cleanup");
     assert!(found["text"].as_str().unwrap().contains("2d ago"));
-    site.cleanup(&[]).exits_with(0);
-    assert!(findings(&site, &[], "cleanUp").is_empty());
+    site.cleanup("").exits_with(0);
+    is_sound(&site, "", "cleanUp");
 }
 
 #[test]
 fn old_sessions_that_nobody_ever_cleaned_are_a_problem() {
     let site = Site::new();
     set_age(&site.session().path, 2 * DAY);
-    finds_problem(&site, &[], "cleanUp", "cgi-session-cleanup");
+    finds_problem(&site, "", "cleanUp", "cgi-session-cleanup");
 }
 
 #[test]
@@ -305,20 +299,20 @@ fn foreign_and_damaged_files_are_warnings() {
     let site = Site::new();
     site.file("notes.txt");
     site.file(&format!("{}.corrupt", "b2".repeat(32)));
-    let foreign = finds(&site, &[], "foreign", "warning", "elsewhere");
+    let foreign = finds(&site, "", "foreign", "warning", "elsewhere");
     let text = foreign["text"].as_str().unwrap();
     assert!(text.contains("1 file (notes.txt)"), "{text}");
-    finds(&site, &[], "damaged", "warning", "error log");
+    finds(&site, "", "damaged", "warning", "error log");
 }
 
 #[test]
 fn sessions_of_another_value_of_shards_are_a_warning() {
     let site = Site::new();
     site.session();
-    assert!(findings(&site, &[], "shards").is_empty());
+    is_sound(&site, "", "shards");
     fs::create_dir(site.directory.join("a1")).unwrap();
     site.file(&format!("a1/{}", session_name()));
-    let found = finds(&site, &[], "shards", "warning", "cgi-session copy");
+    let found = finds(&site, "", "shards", "warning", "cgi-session copy");
     assert!(found["text"].as_str().unwrap().contains("1 file (a1/"));
 }
 
@@ -326,7 +320,7 @@ fn sessions_of_another_value_of_shards_are_a_warning() {
 fn a_link_with_a_sessions_name_is_a_problem() {
     let site = Site::new();
     symlink("/etc/hostname", site.directory.join(session_name())).unwrap();
-    finds_problem(&site, &[], "irregular", "! -type f");
+    finds_problem(&site, "", "irregular", "! -type f");
 }
 
 #[test]
@@ -334,21 +328,18 @@ fn files_that_root_left_are_a_problem() {
     let Some(site) = Site::as_root() else { return };
     site.give_to(SOMEBODY);
     File::create(site.directory.join(".gc")).unwrap();
-    let found = finds_problem(&site, &[], "owner", "chown -R 4711");
-    remedy_repairs(&site, &[], &found);
+    finds_and_repairs(&site, "", "owner", "chown -R 4711");
 }
 
 #[test]
 fn a_user_that_does_not_exist_is_a_wrong_command_line() {
-    let checked = Site::new().check(&["--as", "no such user"]);
+    let checked = Site::new().check(["--as", "no such user"]);
     checked.exits_with(2).complains("no such user");
 }
 
 #[test]
 fn other_stores_have_no_directory_to_check() {
     let site = Site::new();
-    let mut command = site.tool("check");
-    command.env("CGI_SESSION_STORAGE_TYPE", "ram");
-    let checked = Finished::of(&mut command).exits_with(0);
-    checked.says("storageType = ram");
+    let checked = site.run_under("storageType = ram", "check");
+    checked.exits_with(0).says("storageType = ram");
 }

@@ -1,10 +1,7 @@
 //! `cgi-session-cleanup`: its command line and its configuration.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
-use testkit::tools::{Finished, Site, cleanup_program, is_root, set_mode};
+use testkit::prelude::*;
+use testkit::tools::{Site, cleanup_program, is_root, set_mode};
 
 #[test]
 fn the_configuration_names_the_directory_and_the_timeout() {
@@ -92,13 +89,13 @@ fn a_directory_of_other_things_is_78_and_left_as_it_is() {
 fn a_directory_that_is_open_to_others_a_link_or_none_is_78() {
     let site = Site::new();
     set_mode(&site.directory, 0o777);
-    site.cleanup(&[]).exits_with(78).complains("chmod 0700");
+    site.cleanup("").exits_with(78).complains("chmod 0700");
     fs::rename(&site.directory, site.parent().join("real")).unwrap();
     symlink("real", &site.directory).unwrap();
-    site.cleanup(&[]).exits_with(78).complains("symbolic link");
+    site.cleanup("").exits_with(78).complains("symbolic link");
     fs::remove_file(&site.directory).unwrap();
     fs::write(&site.directory, "").unwrap();
-    let refused = site.cleanup(&[]).exits_with(78);
+    let refused = site.cleanup("").exits_with(78);
     refused.complains("not a directory");
 }
 

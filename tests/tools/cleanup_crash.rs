@@ -1,10 +1,7 @@
 //! `cgi-session-cleanup`, killed at any moment.
 
-use std::process::Stdio;
-
-use testkit::outside::Killed;
+use testkit::prelude::*;
 use testkit::tools::Site;
-use testkit::wait_until;
 
 const SESSIONS: usize = 2000;
 const KILLS: usize = 12;
@@ -33,7 +30,7 @@ fn killed_anywhere_it_leaves_nothing_broken_and_the_next_run_finishes() {
             assert!(site.read(session).is_some());
         }
     }
-    site.cleanup(&[]).exits_with(0).says_nothing();
+    site.cleanup("").exits_with(0).says_nothing();
     assert!(site.names().is_disjoint(&expired));
     for session in &live {
         let views = site.read(session).unwrap().get::<u64>("pageViews").unwrap();

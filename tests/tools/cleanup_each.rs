@@ -1,17 +1,8 @@
 //! `cgi-session cleanup --each PROGRAM` and `expiredBy = cleanup`.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Instant;
-
-use serde_json::{Value, json};
 use testkit::machine::block_in;
-use testkit::tools::{
-    Finished, HOUR, SOMEBODY, Site, Stored, is_installed, owner, set_age, set_mode,
-};
-use testkit::wait_until;
+use testkit::prelude::*;
+use testkit::tools::{HOUR, SOMEBODY, Site, Stored, is_installed, owner, set_age, set_mode};
 
 /// Writes a program in sh beside the sessions.
 fn program(site: &Site, script: &str) -> PathBuf {
@@ -22,17 +13,16 @@ fn program(site: &Site, script: &str) -> PathBuf {
 }
 
 /// `cgi-session cleanup` of this site with that program.
-fn each(site: &Site, program: &Path, more: &[&str]) -> Finished {
-    let mut command = site.about("cleanup");
-    Finished::of(command.arg("--each").arg(program).args(more))
+fn each(site: &Site, program: &Path, more: impl Words) -> Finished {
+    let program = ["cleanup", "--each", program.to_str().unwrap()];
+    site.run([&program[..], &more.words()].concat())
 }
 
 /// What a program that appends its stdin to `said` was given, one object for each call.
 fn given(site: &Site) -> Vec<Value> {
     let said = fs::read_to_string(site.parent().join("said")).unwrap_or_default();
-    said.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    let calls = said.lines().map(serde_json::from_str);
+    calls.map(Result::unwrap).collect()
 }
 
 /// A program that appends its stdin to `said`.
@@ -42,7 +32,7 @@ fn recorder(site: &Site, status: u8) -> PathBuf {
     program(site, &format!("cat >> {said}; exit {status}"))
 }
 
-fn time_of(stored: &Stored) -> std::time::SystemTime {
+fn time_of(stored: &Stored) -> SystemTime {
     fs::metadata(&stored.path).unwrap().modified().unwrap()
 }
 
@@ -51,12 +41,12 @@ fn each_expired_session_is_handed_over_once_and_then_deleted() {
     let site = Site::new();
     let (fresh, expired) = (site.session(), site.expired_session());
     let program = recorder(&site, 0);
-    each(&site, &program, &["--dry-run"]).exits_with(0);
+    each(&site, &program, "--dry-run").exits_with(0);
     assert_eq!((given(&site).len(), expired.path.exists()), (0, true));
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
     assert!(fresh.path.exists() && !expired.path.exists());
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert_eq!(given(&site).len(), 1);
 }
 
@@ -73,7 +63,7 @@ fn the_program_of_the_guide_returns_a_basket() {
     set_age(&expired.path, 2 * HOUR);
     let place = site.parent().to_str().unwrap();
     let program = program(&site, &script.replace("/var/log/shop", place));
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     let baskets = fs::read_to_string(site.parent().join("baskets")).unwrap();
     let digest = expired.digest();
     assert_eq!(baskets, format!("{digest} of a guest gives back tea\n"));
@@ -87,10 +77,8 @@ fn the_program_of_cron_has_it_too_and_the_program_is_told_whose_session_it_is() 
     let said = site.parent().join("said");
     let script = "echo \"$SESSION_DIGEST $SESSION_USER\"";
     let program = program(&site, &format!("{script} > {}", said.display()));
-    let report = site.cleanup(&["--json", "--each", program.to_str().unwrap()]);
-    let report = report.exits_with(0).json();
-    let seen = (&report["deleted"], &report["kept"]);
-    assert_eq!(seen, (&1.into(), &0.into()));
+    let cleaned = site.cleanup(["--json", "--each", program.to_str().unwrap()]);
+    cleaned.reports(&json!({"deleted": 1, "kept": 0}));
     assert_eq!(fs::read_to_string(said).unwrap(), format!("{digest} ada\n"));
 }
 
@@ -101,7 +89,7 @@ fn the_session_is_locked_while_the_program_runs() {
     let path = expired.path.display();
     let script = format!("flock --nonblock {path} true && exit 9; exit 0");
     let program = program(&site, &script);
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert!(!expired.path.exists());
 }
 
@@ -111,21 +99,15 @@ fn a_session_whose_program_fails_is_kept_for_some_tries_and_its_time_stays() {
     let expired = site.expired_session();
     let before = time_of(&expired);
     let program = recorder(&site, 3);
-    let limit = ["--each-tries", "3", "--json"];
+    let limited = || each(&site, &program, "--each-tries 3 --json").exits_with(1);
     for attempt in 1..=2 {
-        let failed = each(&site, &program, &limit).exits_with(1);
-        let report = failed.json();
-        let seen = (&report["deleted"], &report["kept"]);
-        assert_eq!(seen, (&0.into(), &1.into()));
+        let failed = limited().reports(&json!({"deleted": 0, "kept": 1}));
         failed.complains(&format!("exited with 3 (try {attempt} of 3)"));
         assert_eq!(time_of(&expired), before);
         assert!(site.read(&expired).is_none());
     }
-    let failed = each(&site, &program, &limit).exits_with(1);
-    let report = failed.json();
+    let failed = limited().reports(&json!({"deleted": 1, "kept": 0}));
     failed.complains("(try 3 of 3); it is deleted");
-    let seen = (&report["deleted"], &report["kept"]);
-    assert_eq!(seen, (&1.into(), &0.into()));
     assert!(!expired.path.exists());
     assert_eq!(given(&site), vec![json!({ "pageViews": 7 }); 3]);
 }
@@ -134,7 +116,7 @@ fn a_session_whose_program_fails_is_kept_for_some_tries_and_its_time_stays() {
 fn a_program_that_cannot_be_started_ends_the_clean_up_and_is_no_try() {
     let site = Site::new();
     let nowhere = Path::new("/nope/program");
-    let refused = each(&site, nowhere, &[]).exits_with(2);
+    let refused = each(&site, nowhere, "").exits_with(2);
     refused.complains("cannot run /nope/program");
     let expired = site.expired_session();
     let before = fs::read(&expired.path).unwrap();
@@ -144,15 +126,14 @@ fn a_program_that_cannot_be_started_ends_the_clean_up_and_is_no_try() {
     fs::write(&strange, "#!/nope/interpreter\n").unwrap();
     set_mode(&strange, 0o755);
     for program in [nowhere, &closed, &strange, site.parent()] {
-        let refused = each(&site, program, &["--each-tries", "1"]);
+        let refused = each(&site, program, "--each-tries 1");
         refused.exits_with(2).complains("cannot run");
     }
-    let mut command = site.about("cleanup");
-    command.env("TMPDIR", "/nope");
-    command.args(["--each", "true", "--each-tries", "1"]);
-    Finished::of(&mut command).exits_with(2).complains("/nope");
+    let nowhere = [("TMPDIR", "/nope")];
+    let refused = site.run_with(&nowhere, "cleanup --each true --each-tries 1");
+    refused.exits_with(2).complains("/nope");
     assert_eq!(fs::read(&expired.path).unwrap(), before);
-    each(&site, Path::new("true"), &[]).exits_with(0);
+    each(&site, Path::new("true"), "").exits_with(0);
     assert!(!expired.path.exists());
 }
 
@@ -166,7 +147,7 @@ fn a_program_that_hangs_is_ended_and_the_other_sessions_have_their_turn() {
     let script = format!("sleep 600 & echo $! >> {}; wait", child.display());
     let program = program(&site, &script);
     let started = Instant::now();
-    let failed = each(&site, &program, &["--each-timeout", "1s"]).exits_with(1);
+    let failed = each(&site, &program, "--each-timeout 1s").exits_with(1);
     assert!(started.elapsed() < HOUR / 6, "{failed:?}");
     assert_eq!(failed.stderr.matches("after 1s").count(), 2, "{failed:?}");
     // Beside the lock of the clean-up.
@@ -190,7 +171,7 @@ fn a_long_run_shows_its_progress_on_a_terminal_alone() {
     // A run of a second needs no bar.
     let program = program(&site, "sleep 1.5");
     site.expired_session();
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     site.expired_session();
     let tool = site.about("cleanup");
     let (tool_at, program) = (tool.get_program().display(), program.display());
@@ -214,7 +195,7 @@ fn values_that_the_program_does_not_read_are_no_failure() {
         set_age(&site.directory.join(name), 2 * HOUR);
     }
     let program = program(&site, "exit 0");
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert_eq!(site.names().len(), 1);
 }
 
@@ -225,14 +206,12 @@ fn a_session_in_use_is_left_for_the_next_time_and_so_is_what_is_beyond_the_limit
     let held = site.expired_session();
     let holder = File::open(&held.path).unwrap();
     holder.lock().unwrap();
-    let report = each(&site, &program, &["--json"]).exits_with(0).json();
-    let seen = (&report["busy"], &report["deleted"]);
-    assert_eq!(seen, (&1.into(), &0.into()));
+    let left = each(&site, &program, "--json").exits_with(0);
+    left.reports(&json!({"busy": 1, "deleted": 0}));
     holder.unlock().unwrap();
     let _others = (site.expired_session(), site.expired_session());
-    let report = each(&site, &program, &["--json", "--max-files", "2"]).json();
-    let seen = (&report["deleted"], &report["kept"], &report["stoppedEarly"]);
-    assert_eq!(seen, (&2.into(), &1.into(), &true.into()));
+    let limited = each(&site, &program, "--json --max-files 2");
+    limited.reports(&json!({"deleted": 2, "kept": 1, "stoppedEarly": true}));
     assert_eq!(given(&site).len(), 2);
 }
 
@@ -247,9 +226,9 @@ fn logging_out_and_the_marker_of_a_changed_id_call_nothing() {
     let mut changed = manager.start(&cookie).unwrap();
     changed.regenerate_id();
     changed.commit().unwrap();
-    site.run(&["destroy", ended.digest()]).exits_with(0);
+    site.run(["destroy", ended.digest()]).exits_with(0);
     let program = recorder(&site, 0);
-    let report = each(&site, &program, &["--json"]).exits_with(0).json();
+    let report = each(&site, &program, "--json").exits_with(0).json();
     assert_eq!((&report["live"], given(&site).len()), (&1.into(), 0));
 }
 
@@ -260,7 +239,7 @@ fn as_root_the_program_runs_as_the_owner_of_the_directory() {
     site.give_to(SOMEBODY);
     set_mode(site.parent(), 0o777);
     let program = recorder(&site, 0);
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert_eq!(owner(&site.parent().join("said")), SOMEBODY);
 }
 
@@ -268,20 +247,17 @@ fn as_root_the_program_runs_as_the_owner_of_the_directory() {
 fn with_expired_by_cleanup_only_the_clean_up_deletes_and_expired_sessions_are_invisible() {
     let site = Site::new();
     let expired = site.expired_session();
-    let config = site.manager().config().clone();
-    let config = config.set("expiredBy", "cleanup").unwrap();
-    let config = config.set("maxSessions", "1").unwrap();
-    let config = config.set("whenFull", "refuse").unwrap();
-    let manager = cgi_session::SessionManager::new(config).unwrap();
+    let by_cleanup = ("expiredBy", "cleanup");
+    let manager = site.manager_with(&[by_cleanup, ("maxSessions", "1"), ("whenFull", "refuse")]);
     assert!(manager.existing(expired.cookie()).unwrap().is_none());
     let mut other = manager.start(expired.cookie()).unwrap();
     other.insert("pageViews", 1).unwrap();
     let full = other.commit();
-    assert!(matches!(full, Err(cgi_session::Error::Full { .. })));
-    site.prints(&["list"], "");
+    assert!(matches!(full, Err(Error::Full { .. })));
+    site.prints("list", "");
     assert!(expired.path.exists());
     let program = recorder(&site, 0);
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
     assert!(!expired.path.exists());
 }
@@ -289,10 +265,7 @@ fn with_expired_by_cleanup_only_the_clean_up_deletes_and_expired_sessions_are_in
 #[test]
 fn with_expired_by_cleanup_a_request_leaves_what_its_lifetime_has_ended_to_the_clean_up() {
     let site = Site::new();
-    let config = site.manager().config().clone();
-    let config = config.set("expiredBy", "cleanup").unwrap();
-    let config = config.set("lifetime", "1s").unwrap();
-    let manager = cgi_session::SessionManager::new(config).unwrap();
+    let manager = site.manager_with(&[("expiredBy", "cleanup"), ("lifetime", "1s")]);
     let mut session = manager.start("").unwrap();
     session.insert("pageViews", 7).unwrap();
     session.save().unwrap();
@@ -303,10 +276,10 @@ fn with_expired_by_cleanup_a_request_leaves_what_its_lifetime_has_ended_to_the_c
     assert!(manager.existing(&cookie).unwrap().is_none());
     manager.start(&cookie).unwrap().destroy().unwrap();
     assert!(!manager.destroy_by_digest(&id.digest()).unwrap());
-    let store = cgi_session::FileStore::new(manager.config()).unwrap();
+    let store = FileStore::new(manager.config()).unwrap();
     set_age(&store.path(&id), 2 * HOUR);
     let program = recorder(&site, 0);
-    each(&site, &program, &[]).exits_with(0).says_nothing();
+    each(&site, &program, "").exits_with(0).says_nothing();
     assert_eq!(given(&site), [json!({ "pageViews": 7 })]);
 }
 
@@ -324,12 +297,9 @@ fn a_clean_up_that_is_ended_ends_its_program_and_counts_no_try() {
     command.arg(&program);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the program runs", || pid.exists());
-    let number = i32::try_from(child.id()).unwrap();
-    let number = rustix::process::Pid::from_raw(number).unwrap();
-    rustix::process::kill_process(number, rustix::process::Signal::TERM).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("was interrupted"));
+    send(Signal::TERM, &child);
+    let ended = Finished::from(child.wait_with_output().unwrap());
+    ended.exits_with(1).complains("was interrupted");
     let pid = fs::read_to_string(pid).unwrap();
     assert!(!Path::new("/proc").join(pid.trim()).exists());
     assert_eq!(fs::read(&expired.path).unwrap(), before);
@@ -338,26 +308,19 @@ fn a_clean_up_that_is_ended_ends_its_program_and_counts_no_try() {
 #[test]
 fn a_store_that_deletes_by_itself_is_refused() {
     let site = Site::new();
-    let file = site.configuration("storageType = ram\nexpiredBy = cleanup");
-    let mut command = site.tool("cleanup");
-    let refused = Finished::of(command.arg("--config").arg(file)).exits_with(78);
-    refused
-        .complains("expiredBy")
-        .complains("storageType = file");
-    let file = site.configuration("storageType = ram");
-    let mut command = site.tool("cleanup");
-    command.args(["--each", "/bin/true"]);
-    let refused = Finished::of(command.arg("--config").arg(file)).exits_with(78);
-    refused.complains("storageType = ram");
+    let lines = "storageType = ram\nexpiredBy = cleanup";
+    let refused = site.run_under(lines, "cleanup").exits_with(78);
+    let refused = refused.complains("expiredBy");
+    refused.complains("storageType = file");
+    let refused = site.run_under("storageType = ram", "cleanup --each /bin/true");
+    refused.exits_with(78).complains("storageType = ram");
 }
 
 #[test]
 fn an_id_that_a_program_gives_is_free_once_its_expired_session_was_cleaned_up() {
     let site = Site::new();
     let expired = site.expired_session();
-    let config = site.manager().config().clone();
-    let config = config.set("expiredBy", "cleanup").unwrap();
-    let manager = cgi_session::SessionManager::new(config).unwrap();
+    let manager = site.manager_with(&[("expiredBy", "cleanup")]);
     let secret = expired.cookie().split_once('=').unwrap().1.to_owned();
     let id = cgi_session::SessionId::parse(secret.as_bytes()).unwrap();
     let again = || {
@@ -367,6 +330,6 @@ fn an_id_that_a_program_gives_is_free_once_its_expired_session_was_cleaned_up() 
     };
     let refused = again().unwrap_err();
     assert!(refused.one_line().contains("expiredBy"), "{refused}");
-    each(&site, &recorder(&site, 0), &[]).exits_with(0);
+    each(&site, &recorder(&site, 0), "").exits_with(0);
     again().unwrap();
 }

@@ -1,23 +1,11 @@
 //! `cgi-session copy`: sessions arrive as they were, nothing newer is overwritten, and what cannot be brought is reported.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{Config, Record, SessionDigest, SessionId, SessionManager};
-use rustix::process::Signal;
-use tempfile::TempDir;
-use testkit::outside::send;
+use testkit::engines;
+use testkit::prelude::*;
 use testkit::tools::{
-    Finished, SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name, session_of_a_later_version,
-    set_age, set_mode, tool,
+    SOMEBODY, SOMEBODY_ELSE, is_root, owner, session_name, session_of_a_later_version, set_age,
+    set_mode, tool,
 };
-use testkit::{engines, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -89,15 +77,15 @@ impl Pair {
     }
 
     #[track_caller]
-    fn copy(&self, arguments: &[&str]) -> Finished {
-        Finished::of(self.command("old", "new").args(arguments))
+    fn copy(&self, arguments: impl Words) -> Finished {
+        Finished::of(self.command("old", "new").args(arguments.words()))
     }
 
     /// Copies, and compares the numbers that are not zero.
     #[track_caller]
-    fn counts(&self, arguments: &[&str], expected: &[(&str, u64)]) {
-        let finished = self.copy(&[arguments, &["--json"]].concat()).exits_with(0);
-        let report = finished.json();
+    fn counts(&self, arguments: &str, expected: &[(&str, u64)]) {
+        let finished = self.copy(&*format!("{arguments} --json"));
+        let report = finished.exits_with(0).json();
         let members = report.as_object().unwrap().iter();
         let numbers = members.filter_map(|(name, value)| Some((name.as_str(), value.as_u64()?)));
         let found = numbers.filter(|it| it.1 > 0 && it.0 != "examined");
@@ -200,7 +188,7 @@ fn sessions_arrive_whole_in_another_store_and_in_files_again() {
         let mut session = old.start(&replaced.cookie).unwrap();
         session.regenerate_id_with_grace(10 * MINUTE);
         session.commit().unwrap();
-        pair.counts(&[], &[("copied", 7)]);
+        pair.counts("", &[("copied", 7)]);
         assert_eq!(all(&old), all(&new));
         let id = new.existing(&replaced.cookie).unwrap().unwrap();
         assert!(id.is_replaced());
@@ -219,10 +207,10 @@ fn a_repeated_copy_brings_what_is_new_or_was_used_and_overwrites_nothing_newer()
     let pair = Pair::new("file", "sqlite");
     let (old, new) = pair.both();
     let [changed, newer, same] = [(); 3].map(|()| client(&old));
-    pair.counts(&["--dry-run"], &[("copied", 3)]);
+    pair.counts("--dry-run", &[("copied", 3)]);
     assert!(!pair.path("new/sessions.db").exists());
-    pair.counts(&[], &[("copied", 3)]);
-    pair.counts(&[], &[("unchanged", 3)]);
+    pair.counts("", &[("copied", 3)]);
+    pair.counts("", &[("unchanged", 3)]);
     assert!(changed.count(&old) && newer.count(&old));
     assert!(newer.count(&new) && newer.count(&new) && newer.count(&new));
     // Its use in the old store was before that in the new one.
@@ -230,15 +218,15 @@ fn a_repeated_copy_brings_what_is_new_or_was_used_and_overwrites_nothing_newer()
     set_age(&path, 2 * MINUTE);
     let added = client(&old);
     let expected = ["copied", "updated", "unchanged", "newerThere"].map(|name| (name, 1));
-    pair.counts(&["--dry-run"], &expected);
-    pair.counts(&[], &expected);
+    pair.counts("--dry-run", &expected);
+    pair.counts("", &expected);
     let counted = [&changed, &newer, &same, &added].map(|it| it.counted(&new));
     assert_eq!(counted, [Some(1), Some(3), Some(0), Some(0)]);
     let expected = [("moved", 4), ("unchanged", 3), ("newerThere", 1)];
-    pair.counts(&["--move"], &expected);
+    pair.counts("--move", &expected);
     assert!(all(&old).is_empty());
     assert_eq!(newer.counted(&new), Some(3));
-    pair.counts(&[], &[]);
+    pair.counts("", &[]);
 }
 
 #[test]
@@ -247,7 +235,7 @@ fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_r
         let pair = Pair::new(old, new);
         let (old, new) = pair.both();
         let [saved, read, named] = [(); 3].map(|()| client(&old));
-        pair.copy(&[]).exits_with(0);
+        pair.copy("").exits_with(0);
         let now = SystemTime::now();
         // Saved in the new store, without a change of its values.
         let mut session = new.start(&named.cookie).unwrap();
@@ -260,7 +248,7 @@ fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_r
         // Saved in the new store, and read in the old one later.
         assert!(saved.count(&new));
         old.store().read(&saved.digest, now + 5 * MINUTE).unwrap();
-        for arguments in [&["--dry-run"][..], &[], &["--move"]] {
+        for arguments in ["--dry-run", "", "--move"] {
             let told = pair.copy(arguments).exits_with(1);
             let told = told.complains(saved.digest.as_str()).complains("destroy");
             told.says("left out: 1 in conflict");
@@ -271,7 +259,7 @@ fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_r
         let named = new.peek(&named.digest).unwrap().unwrap();
         assert_eq!(named.record.user(), Some("ada"));
         new.destroy_by_digest(&saved.digest).unwrap();
-        pair.counts(&["--move"], &[("copied", 1), ("moved", 1)]);
+        pair.counts("--move", &[("copied", 1), ("moved", 1)]);
         assert_eq!(counted(&new), [Some(0), Some(1)]);
     }
 }
@@ -283,10 +271,10 @@ fn a_session_lives_as_long_as_its_last_use_and_the_rules_of_the_new_store_say() 
     let (old, new) = pair.both();
     let record = Record::new(SystemTime::now() - 60 * MINUTE);
     let used = [10, 45, 55].map(|minutes| store(&old, &record, minutes))[1];
-    pair.counts(&[], &[("copied", 2), ("expired", 1)]);
+    pair.counts("", &[("copied", 2), ("expired", 1)]);
     let now = SystemTime::now();
     old.store().read(&used, now).unwrap().unwrap();
-    pair.counts(&[], &[("renewed", 1), ("unchanged", 1), ("expired", 1)]);
+    pair.counts("", &[("renewed", 1), ("unchanged", 1), ("expired", 1)]);
     let stored = new.peek(&used).unwrap().unwrap();
     let apart = now.duration_since(stored.last_access);
     assert!(apart.is_ok_and(|apart| apart < 3 * MINUTE));
@@ -299,7 +287,7 @@ fn what_has_ended_in_the_old_store_ends_in_the_new_one_when_that_is_asked_for() 
     let record = Record::new(SystemTime::now() - 60 * MINUTE);
     let [ended, _] = [30, 5].map(|minutes| store(&old, &record, minutes));
     let [saved_there, renamed_there, damaged] = [(); 3].map(|()| client(&old));
-    pair.copy(&[]).exits_with(0);
+    pair.copy("").exits_with(0);
     let mut session = new.start(&renamed_there.cookie).unwrap();
     session.regenerate_id();
     session.commit().unwrap();
@@ -314,18 +302,17 @@ fn what_has_ended_in_the_old_store_ends_in_the_new_one_when_that_is_asked_for() 
     // The copy is the only one that can be read.
     let path = pair.path("old").join(format!("{}.json", damaged.digest));
     fs::write(path, "x".repeat(1024)).unwrap();
-    for arguments in [&["--dry-run", "--delete-gone"][..], &[]] {
+    for arguments in ["--dry-run --delete-gone", ""] {
         let told = pair.copy(arguments).exits_with(1);
         told.says("alone: 1 session; only if no program uses it yet, --delete-gone");
     }
-    let told = pair.copy(&["--delete-gone", "--json"]).exits_with(1).json();
-    let seen = (&told["gone"], &told["goneDeleted"]);
-    assert_eq!(seen, (&1.into(), &1.into()));
+    let told = pair.copy("--delete-gone --json").exits_with(1);
+    told.reports(&json!({"gone": 1, "goneDeleted": 1}));
     for kept in [&saved_there, &damaged, &created_there] {
         assert!(kept.counted(&new).is_some());
     }
     assert_eq!(all(&new).len(), 6);
-    pair.copy(&["--move", "--delete-gone"]).exits_with(2);
+    pair.copy("--move --delete-gone").exits_with(2);
 }
 
 #[test]
@@ -333,10 +320,10 @@ fn a_session_that_was_moved_is_no_copy_that_has_lost_its_session() {
     let pair = Pair::new("file", "sqlite");
     let (old, new) = pair.both();
     let [before, after] = [(); 2].map(|()| client(&old));
-    pair.copy(&[]).exits_with(0);
-    pair.counts(&["--move"], &[("unchanged", 2), ("moved", 2)]);
+    pair.copy("").exits_with(0);
+    pair.counts("--move", &[("unchanged", 2), ("moved", 2)]);
     client(&old);
-    pair.counts(&["--delete-gone"], &[("copied", 1)]);
+    pair.counts("--delete-gone", &[("copied", 1)]);
     let counted = [before, after].map(|it| it.counted(&new));
     assert_eq!(counted, [Some(0), Some(0)]);
 }
@@ -346,17 +333,17 @@ fn a_session_whose_move_was_cut_off_is_no_copy() {
     let pair = Pair::new("file", "file");
     let (old, new) = pair.both();
     let moved = client(&old);
-    pair.copy(&[]).exits_with(0);
+    pair.copy("").exits_with(0);
     // As if the program had been killed before the session ended here.
     let text = fs::read(pair.path("old").join(moved.file())).unwrap();
-    pair.counts(&["--move"], &[("unchanged", 1), ("moved", 1)]);
+    pair.counts("--move", &[("unchanged", 1), ("moved", 1)]);
     fs::write(pair.path("old").join(moved.file()), &text).unwrap();
-    pair.counts(&["--move"], &[("unchanged", 1), ("moved", 1)]);
+    pair.counts("--move", &[("unchanged", 1), ("moved", 1)]);
     fs::write(pair.path("old").join(moved.file()), &text).unwrap();
     assert!(moved.count(&old));
-    pair.counts(&["--move"], &[("updated", 1), ("moved", 1)]);
+    pair.counts("--move", &[("updated", 1), ("moved", 1)]);
     client(&old);
-    pair.counts(&["--delete-gone"], &[("copied", 1)]);
+    pair.counts("--delete-gone", &[("copied", 1)]);
     assert_eq!(moved.counted(&new), Some(1));
 }
 
@@ -366,13 +353,13 @@ fn a_copy_that_is_in_use_is_left_and_all_others_without_a_session_are_deleted() 
     pair.configure("new", "file", "lockTimeout = 1s");
     let (old, new) = pair.both();
     let clients = [(); 4].map(|()| client(&old));
-    pair.copy(&[]).exits_with(0);
+    pair.copy("").exits_with(0);
     let [kept, held, others @ ..] = &clients;
     for client in &clients[1..] {
         old.destroy_by_digest(&client.digest).unwrap();
     }
     let lease = held.hold(&new);
-    let told = pair.copy(&["--delete-gone"]).exits_with(75);
+    let told = pair.copy("--delete-gone").exits_with(75);
     let told = told.complains(held.digest.as_str());
     told.says("2 deleted there; left out: 1 busy");
     drop(lease);
@@ -381,7 +368,7 @@ fn a_copy_that_is_in_use_is_left_and_all_others_without_a_session_are_deleted() 
 }
 
 /// Clients that count in every store in which they find their sessions, while copies are killed at any moment.
-fn nothing_is_lost(arguments: &[&str], stores: &[&str], last: &[&str]) {
+fn nothing_is_lost(arguments: &str, stores: &str, last: &str) {
     for (old, new) in pairs() {
         let pair = Pair::new(old, new);
         let old = pair.manager("old");
@@ -390,7 +377,11 @@ fn nothing_is_lost(arguments: &[&str], stores: &[&str], last: &[&str]) {
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    let managers: Vec<_> = stores.iter().map(|name| pair.manager(name)).collect();
+                    let managers: Vec<_> = stores
+                        .words()
+                        .into_iter()
+                        .map(|name| pair.manager(name))
+                        .collect();
                     while !is_over.load(Ordering::Relaxed) {
                         let (client, counted) = &clients[fastrand::usize(..clients.len())];
                         assert!(managers.iter().any(|manager| client.count(manager)));
@@ -400,7 +391,7 @@ fn nothing_is_lost(arguments: &[&str], stores: &[&str], last: &[&str]) {
             }
             for _ in 0..15 {
                 let mut command = pair.command("old", "new");
-                command.args(arguments);
+                command.args(arguments.words());
                 command.stdout(Stdio::null()).stderr(Stdio::null());
                 let mut child = command.spawn().unwrap();
                 thread::sleep(Duration::from_micros(fastrand::u64(..40_000)));
@@ -420,12 +411,12 @@ fn nothing_is_lost(arguments: &[&str], stores: &[&str], last: &[&str]) {
 
 #[test]
 fn what_is_counted_in_the_old_store_meanwhile_is_in_the_new_one_after_the_last_run() {
-    nothing_is_lost(&[], &["old"], &[]);
+    nothing_is_lost("", "old", "");
 }
 
 #[test]
 fn what_is_counted_in_both_stores_during_a_move_is_in_the_new_one_after_it() {
-    nothing_is_lost(&["--move"], &["old", "new"], &["--move"]);
+    nothing_is_lost("--move", "old new", "--move");
 }
 
 #[test]
@@ -450,7 +441,7 @@ fn an_interrupted_copy_exits_with_130_and_the_next_one_brings_the_rest() {
         }
         assert_eq!(code, Some(130));
         assert!(all(&new).len() < sessions);
-        pair.copy(&[]).exits_with(0);
+        pair.copy("").exits_with(0);
         assert_eq!(all(&new).len(), sessions);
         return;
     }
@@ -464,12 +455,12 @@ fn a_session_that_is_in_use_is_reported_and_brought_the_next_time() {
     let (old, new) = pair.both();
     let [held, free] = [(); 2].map(|()| client(&old));
     let lease = held.hold(&old);
-    let told = pair.copy(&[]).exits_with(75);
+    let told = pair.copy("").exits_with(75);
     let told = told.complains(held.digest.as_str());
     told.complains("still locked").says("left out: 1 busy");
     assert_eq!((held.counted(&new), free.counted(&new)), (None, Some(0)));
     drop(lease);
-    pair.copy(&[]).exits_with(0);
+    pair.copy("").exits_with(0);
     assert_eq!(held.counted(&new), Some(0));
 }
 
@@ -486,7 +477,7 @@ fn what_cannot_be_brought_is_reported_and_left_where_it_is() {
     let large = format!(r#"{{"":{{"padding":"{}"}}}}"#, "x".repeat(300));
     let large = Record::new(SystemTime::now()).with_values(large.into_bytes());
     store(&old, &large, 0);
-    let told = pair.copy(&["--move"]).exits_with(1);
+    let told = pair.copy("--move").exits_with(1);
     let told = told.complains("version 2").complains(&"b".repeat(64));
     let told = told.complains("maxRecordBytes is 256");
     assert_eq!(told.stderr.lines().count(), 3, "{told:#?}");
@@ -504,9 +495,7 @@ fn a_new_store_is_filled_and_nothing_in_it_evicted() {
     for _ in 0..5 {
         client(&old);
     }
-    pair.copy(&["--move"])
-        .exits_with(75)
-        .complains("maxSessions");
+    pair.copy("--move").exits_with(75).complains("maxSessions");
     assert_eq!((all(&new).len(), all(&old).len()), (3, 3));
     assert_eq!(there.counted(&new), Some(0));
 }
@@ -540,7 +529,7 @@ fn stores_that_cannot_be_copied_are_refused() {
     let refused = pair.copy(&["--config", old.to_str().unwrap()]);
     refused.exits_with(2).complains("--from");
     fs::remove_dir(pair.path("old")).unwrap();
-    pair.copy(&[]).exits_with(1).complains("does not exist");
+    pair.copy("").exits_with(1).complains("does not exist");
 }
 
 #[test]
@@ -558,7 +547,7 @@ fn root_copies_as_the_owner_and_leaves_nothing_of_roots() {
         command.arg(pair.path(name));
         assert!(command.status().unwrap().success());
     }
-    pair.copy(&[]).exits_with(0);
+    pair.copy("").exits_with(0);
     for name in ["old", "new"] {
         for entry in fs::read_dir(pair.path(name)).unwrap() {
             assert_eq!(owner(&entry.unwrap().path()), SOMEBODY);

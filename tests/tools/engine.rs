@@ -1,19 +1,8 @@
 //! The tools and a store in an engine: they say where it is and what is wrong with it, and look for no files.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
-
-use cgi_session::{Config, Error, Record, SessionId};
 use cgi_session_tools::stores::manager;
-use rustix::process::Signal;
-use serde_json::Value;
-use tempfile::TempDir;
-use testkit::outside::send;
-use testkit::redis::RedisServer;
-use testkit::tools::{Finished, HOUR, program, set_mode};
-use testkit::wait_until;
+use testkit::prelude::*;
+use testkit::tools::{HOUR, program, set_mode};
 
 /// A server, and the configuration of a site that keeps its sessions there.
 struct Site {
@@ -23,7 +12,7 @@ struct Site {
 
 impl Site {
     /// `None` where there is no server and nobody insists on one.
-    fn new(settings: &[&str]) -> Option<Self> {
+    fn new(settings: &str) -> Option<Self> {
         let server = RedisServer::start(settings)?;
         let place = tempfile::tempdir().unwrap();
         let site = Site { place, server };
@@ -38,20 +27,20 @@ impl Site {
         self.place.path().join("site.ini")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &str) -> Command {
         let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
         command.env("CGI_SESSION_CONFIG", self.configuration());
-        command.args(arguments);
+        command.args(arguments.words());
         command
     }
 
     #[track_caller]
-    fn run(&self, arguments: &[&str]) -> Finished {
+    fn run(&self, arguments: &str) -> Finished {
         Finished::of(&mut self.command(arguments))
     }
 
     #[track_caller]
-    fn refuses(&self, arguments: &[&str], status: i32, complaint: &str) {
+    fn refuses(&self, arguments: &str, status: i32, complaint: &str) {
         let finished = self.run(arguments);
         finished.exits_with(status).complains(complaint);
     }
@@ -64,7 +53,7 @@ impl Site {
     }
 
     fn keys(&self) -> String {
-        self.server.tell(&["KEYS", "*"])
+        self.server.tell("KEYS *")
     }
 }
 
@@ -78,12 +67,12 @@ fn findings(finished: &Finished, topics: &[&str]) -> Vec<Value> {
 
 #[test]
 fn a_check_names_the_engine_and_its_version_and_looks_for_no_files() {
-    let Some(site) = Site::new(&[]) else { return };
+    let Some(site) = Site::new("") else { return };
     let url = site.server.url();
-    let checked = site.run(&["check"]).exits_with(0);
+    let checked = site.run("check").exits_with(0);
     let checked = checked.says(&format!("ok       store: {url}, Redis "));
     checked.says("0 problems");
-    let checked = site.run(&["check", "--json"]);
+    let checked = site.run("check --json");
     let of_files = "directory trial place fileSystem space inodes".split(' ');
     let of_files: Vec<_> = of_files.collect();
     assert_eq!(findings(&checked, &of_files), Vec::<Value>::new());
@@ -92,11 +81,10 @@ fn a_check_names_the_engine_and_its_version_and_looks_for_no_files() {
 
 #[test]
 fn a_check_says_what_is_wrong_with_the_engine_and_what_to_do() {
-    let settings = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
-    let Some(site) = Site::new(&settings) else {
+    let Some(site) = Site::new("--maxmemory 100mb --maxmemory-policy allkeys-lru") else {
         return;
     };
-    let checked = site.run(&["check", "--json"]).exits_with(1);
+    let checked = site.run("check --json").exits_with(1);
     let found = findings(&checked, &["store"]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["level"], "problem");
@@ -106,25 +94,25 @@ fn a_check_says_what_is_wrong_with_the_engine_and_what_to_do() {
     let settings = fs::read_to_string(site.configuration()).unwrap();
     let files = "databaseCertFile = /absent.pem\ndatabaseKeyFile = /absent.key\n";
     fs::write(site.configuration(), format!("{settings}{files}")).unwrap();
-    site.run(&["check"])
+    site.run("check")
         .exits_with(1)
         .says("databaseCertFile = /absent.pem");
     fs::write(site.configuration(), settings).unwrap();
 
     let mut site = site;
     site.server.kill();
-    let checked = site.run(&["check"]).exits_with(1);
+    let checked = site.run("check").exits_with(1);
     checked.says("PROBLEM  store: ").says(&site.server.url());
-    site.refuses(&["stats"], 75, &site.server.url());
-    site.run(&["init", "--json"]).exits_with(1);
+    site.refuses("stats", 75, &site.server.url());
+    site.run("init --json").exits_with(1);
 }
 
 #[test]
 fn a_server_that_keeps_nothing_on_disk_is_a_warning() {
-    let Some(site) = Site::new(&["--appendonly", "no"]) else {
+    let Some(site) = Site::new("--appendonly no") else {
         return;
     };
-    let found = findings(&site.run(&["check", "--json"]).exits_with(0), &["store"]);
+    let found = findings(&site.run("check --json").exits_with(0), &["store"]);
     let levels: Vec<_> = found.iter().map(|finding| &finding["level"]).collect();
     assert_eq!(levels, ["ok", "warning"], "{found:?}");
     let text = found[1]["text"].as_str().unwrap();
@@ -133,54 +121,49 @@ fn a_server_that_keeps_nothing_on_disk_is_a_warning() {
 
 #[test]
 fn init_and_uninstall_say_as_json_what_they_did() {
-    let Some(site) = Site::new(&[]) else { return };
+    let Some(site) = Site::new("") else { return };
     let url = site.server.url();
-    let made = site.run(&["init", "--json"]).exits_with(0).json();
-    let seen = (&made["store"], &made["isReady"]);
-    assert_eq!(seen, (&url.as_str().into(), &true.into()));
+    let made = site.run("init --json").exits_with(0);
+    made.reports(&json!({"store": url, "isReady": true}));
     site.store_session();
-    site.server.tell(&["SET", "other", "1"]);
-    site.server.tell(&["SET", "Session:mine", "1"]);
-    site.refuses(&["uninstall"], 2, &url);
-    let removed = site.run(&["uninstall", "--yes", "--json"]);
-    let removed = removed.exits_with(0).json();
-    let seen = (&removed["store"], &removed["sessions"]);
-    assert_eq!(seen, (&url.as_str().into(), &1.into()));
-    let seen = removed["leftAlone"].as_array().unwrap().len();
-    assert_eq!(seen, 1, "{removed}");
+    site.server.tell("SET other 1");
+    site.server.tell("SET Session:mine 1");
+    site.refuses("uninstall", 2, &url);
+    let removed = site.run("uninstall --yes --json").exits_with(0);
+    let left = json!(["key Session:mine"]);
+    removed.reports(&json!({"store": url, "sessions": 1, "leftAlone": left}));
     assert!(site.keys().contains("other"));
 }
 
 #[test]
 fn a_clean_up_names_the_engine() {
-    let Some(site) = Site::new(&[]) else { return };
+    let Some(site) = Site::new("") else { return };
     site.store_session();
     let mut command = program(env!("CARGO_BIN_EXE_cgi-session-cleanup"));
     command.env("CGI_SESSION_CONFIG", site.configuration());
     let url = site.server.url();
     let cleaned = Finished::of(command.arg("-v")).exits_with(0);
     cleaned.says(&format!("{url}: 0 sessions deleted (0 B), 1 live"));
-    let report = Finished::of(command.arg("--json")).json();
-    assert_eq!(report["store"], url.as_str());
+    Finished::of(command.arg("--json")).reports(&json!({"store": url}));
 }
 
 /// A trial that is long enough for this machine.
 #[track_caller]
-fn trial(run: impl Fn(&[&str]) -> Finished) -> Finished {
+fn trial(run: impl Fn(&str) -> Finished) -> Finished {
     let seconds = ["3", "12", "60"].into_iter();
-    let trials = seconds.map(|seconds| run(&["check", "--stress", "--seconds", seconds]));
+    let trials = seconds.map(|seconds| run(&format!("check --stress --seconds {seconds}")));
     let mut enough = trials.skip_while(|it| it.stdout.contains("too little was tried"));
     enough.next().expect("a trial").exits_with(0)
 }
 
 #[test]
 fn a_trial_names_the_engine_and_leaves_nothing_in_it() {
-    let Some(site) = Site::new(&[]) else { return };
+    let Some(site) = Site::new("") else { return };
     site.store_session();
     let before = site.keys();
     // As a trial that was killed would leave it.
-    let left = ["HSET", "Session_storm_sessions:sweep", "ended", "1"];
-    site.server.tell(&left);
+    let left = "HSET Session_storm_sessions:sweep ended 1";
+    site.server.tell(left);
     let tried = trial(|arguments| site.run(arguments));
     let expected = format!("stress: sessions are safe on {} (Redis ", site.server.url());
     tried.says(&expected).says("none lost, none doubled");
@@ -189,8 +172,8 @@ fn a_trial_names_the_engine_and_leaves_nothing_in_it() {
 
 #[test]
 fn an_interrupted_trial_leaves_nothing_in_the_engine_either() {
-    let Some(site) = Site::new(&[]) else { return };
-    let mut command = site.command(&["check", "--stress", "--seconds", "600"]);
+    let Some(site) = Site::new("") else { return };
+    let mut command = site.command("check --stress --seconds 600");
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     wait_until("the trial begins", || {
@@ -206,7 +189,7 @@ fn interrupted(mut child: Child) -> Option<i32> {
 }
 
 /// The tool, about tables in an engine of this kind.
-fn about_tables(place: &TempDir, kind: &str, arguments: &[&str]) -> Finished {
+fn about_tables(place: &TempDir, kind: &str, arguments: &str) -> Finished {
     let url = testkit::engines::url(kind).unwrap();
     let file = place.path().join("site.ini");
     let lines = format!("[session]\nstorageType = {kind}\ndatabase = {url}\ntable = Tools\n");
@@ -214,7 +197,7 @@ fn about_tables(place: &TempDir, kind: &str, arguments: &[&str]) -> Finished {
     set_mode(&file, 0o600);
     let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
     command.env("CGI_SESSION_CONFIG", file);
-    Finished::of(command.args(arguments))
+    Finished::of(command.args(arguments.words()))
 }
 
 /// The tables of this test: others use the server at the same time.
@@ -246,13 +229,13 @@ fn an_expired_row_is_handed_over_before_it_is_deleted_and_kept_while_that_fails(
         let rules = "expiredBy = cleanup\nmaxSessions = 1\nwhenFull = refuse\n";
         fs::write(&file, lines + rules).unwrap();
         set_mode(&file, 0o600);
-        let run = |arguments: &[&str]| {
+        let run = |arguments: &str| {
             let mut command = program(env!("CARGO_BIN_EXE_cgi-session"));
             command.env("CGI_SESSION_CONFIG", &file);
-            Finished::of(command.args(arguments))
+            Finished::of(command.args(arguments.words()))
         };
         if kind != "sqlite" {
-            run(&["init"]).exits_with(0);
+            run("init").exits_with(0);
         }
         let manager = manager(Config::load(&file).unwrap()).unwrap();
         let (id, past) = (SessionId::generate().unwrap(), SystemTime::now() - 3 * HOUR);
@@ -265,20 +248,22 @@ fn an_expired_row_is_handed_over_before_it_is_deleted_and_kept_while_that_fails(
         other.insert("pageViews", 1).unwrap();
         assert!(matches!(other.commit(), Err(Error::Full { .. })), "{kind}");
         let each = |status, tries| {
-            let program = program_of(status);
-            let each = ["--each", program.to_str().unwrap(), "--each-tries", tries];
-            run(&[&["cleanup", "--json"][..], &each].concat())
+            let each = format!(
+                "--each {} --each-tries {tries}",
+                program_of(status).display()
+            );
+            run(&format!("cleanup --json {each}"))
         };
-        let report = each(3, "2").exits_with(1).complains("(try 1 of 2)").json();
-        assert_eq!([&report["kept"], &report["deleted"]], [1, 0], "{kind}");
+        let cleaned = each(3, "2").exits_with(1).complains("(try 1 of 2)");
+        cleaned.reports(&json!({"kept": 1, "deleted": 0}));
         let found = manager.existing(format!("sessionId={}", id.secret()));
         assert!(found.unwrap().is_none());
-        let report = each(0, "2").exits_with(0).json();
-        assert_eq!([&report["kept"], &report["deleted"]], [0, 1], "{kind}");
+        let cleaned = each(0, "2").exits_with(0);
+        cleaned.reports(&json!({"kept": 0, "deleted": 1}));
         let seen = fs::read_to_string(&said).unwrap();
         assert_eq!(seen, "{\"pageViews\":7}\n".repeat(2));
         fs::remove_file(&said).unwrap();
-        run(&["uninstall", "--yes"]).exits_with(0);
+        run("uninstall --yes").exits_with(0);
     }
 }
 
@@ -289,24 +274,24 @@ fn tables_are_checked_made_tried_and_removed() {
             continue;
         }
         let place = tempfile::tempdir().unwrap();
-        let run = |arguments: &[&str]| about_tables(&place, kind, arguments);
+        let run = |arguments: &str| about_tables(&place, kind, arguments);
         let before = own_tables(kind);
-        let checked = run(&["check"]).exits_with(1).says("PROBLEM  store: ");
+        let checked = run("check").exits_with(1).says("PROBLEM  store: ");
         checked.says("run `cgi-session init`");
         assert_eq!(own_tables(kind), before, "a check makes nothing");
-        let made = run(&["init", "--json"]).exits_with(0).json();
-        assert_eq!(made["isReady"], true);
-        run(&["check"]).exits_with(0).says(&format!(", {name}"));
-        run(&["start"]).exits_with(0).says("sessionId=");
-        run(&["stats"]).exits_with(0).says("sessions       1");
+        let made = run("init --json").exits_with(0);
+        made.reports(&json!({"isReady": true}));
+        run("check").exits_with(0).says(&format!(", {name}"));
+        run("start").exits_with(0).says("sessionId=");
+        run("stats").exits_with(0).says("sessions       1");
 
         let made = own_tables(kind);
         let tried = trial(run);
         let tried = tried.says("stress: sessions are safe on ");
         tried.says(name).says("none lost, none doubled");
         assert_eq!(own_tables(kind), made, "of a trial nothing is left");
-        run(&["stats"]).exits_with(0).says("sessions       1");
-        let removed = run(&["uninstall", "--yes"]).exits_with(0);
+        run("stats").exits_with(0).says("sessions       1");
+        let removed = run("uninstall --yes").exits_with(0);
         removed.says("1 session removed");
         assert_eq!(own_tables(kind), before);
     }

@@ -1,14 +1,10 @@
 //! `cgi-session guard`, asked as nginx asks (a Responder) and as Apache and lighttpd do (an Authorizer).
 
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{Record, Session, SessionId, SessionManager};
 use testkit::fastcgi::client::{Address, Client, KEEP, Reply, STDIN, head, params, record};
-use testkit::tools::{Finished, Site};
-use testkit::wait_until;
+use testkit::prelude::*;
+use testkit::tools::Site;
 
 /// A running guard, ended with the test.
 struct Guard {
@@ -18,16 +14,16 @@ struct Guard {
 }
 
 impl Guard {
-    fn start(more: &[&str]) -> Self {
+    fn start(more: &str) -> Self {
         Guard::start_with(more, "cookie")
     }
 
-    fn start_with(more: &[&str], id_from: &str) -> Self {
+    fn start_with(more: &str, id_from: &str) -> Self {
         let site = Site::new();
         let socket = site.parent().join("guard.sock");
         let mut command = site.about("guard");
         let listen = format!("unix:{}", socket.display());
-        command.args(["--listen", &listen]).args(more);
+        command.args(["--listen", &listen]).args(more.words());
         command.env("CGI_SESSION_ID_FROM", id_from);
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         wait_until("the guard listens", || UnixStream::connect(&socket).is_ok());
@@ -97,14 +93,9 @@ fn of_user(user: &'static str) -> impl FnOnce(&mut Session) {
     move |session| session.set_user(Some(user)).unwrap()
 }
 
-fn manager_with(guard: &Guard, key: &str, value: &str) -> SessionManager {
-    let config = guard.site.manager().config().clone();
-    SessionManager::new(config.set(key, value).unwrap()).unwrap()
-}
-
 #[test]
 fn a_session_with_a_user_is_200_and_names_the_user() {
-    let guard = Guard::start(&[]);
+    let guard = Guard::start("");
     let ada = guard.session(of_user("ada"));
     let reply = guard.answer(&ada);
     assert_eq!(reply.status(), 200);
@@ -124,7 +115,7 @@ fn a_session_with_a_user_is_200_and_names_the_user() {
 
 #[test]
 fn what_opens_no_session_of_a_user_is_401() {
-    let guard = Guard::start(&[]);
+    let guard = Guard::start("");
     let anonymous = guard.session(|_| ());
     let private = guard.session(|session| {
         of_user("ada")(session);
@@ -158,7 +149,7 @@ fn what_opens_no_session_of_a_user_is_401() {
 
 #[test]
 fn a_user_whose_name_would_be_another_one_in_a_header_is_403() {
-    let guard = Guard::start(&[]);
+    let guard = Guard::start("");
     let users = "ada\n|ada\r\nX: y|\u{1}|a\tb|ada\u{7f}|\u{85}ada| ada|ada ";
     for user in users.split('|') {
         // A program in another language may have stored what the library refuses.
@@ -175,7 +166,7 @@ fn a_user_whose_name_would_be_another_one_in_a_header_is_403() {
 
 #[test]
 fn an_id_in_a_header_field_counts_where_the_configuration_says_so() {
-    let guard = Guard::start_with(&[], "header:X-Session-Id");
+    let guard = Guard::start_with("", "header:X-Session-Id");
     let ada = guard.session(of_user("ada"));
     let id = ada.strip_prefix("sessionId=").unwrap();
     for (name, value, status) in [("HTTP_X_SESSION_ID", id, 200), ("HTTP_COOKIE", &*ada, 401)] {
@@ -190,7 +181,7 @@ fn an_id_in_a_header_field_counts_where_the_configuration_says_so() {
 #[test]
 fn a_connection_is_kept_between_requests_of_either_role() {
     use Role::{Authorizer, Responder};
-    let guard = Guard::start(&[]);
+    let guard = Guard::start("");
     let ada = guard.session(of_user("ada"));
     let mut client = Client::connect(&Address::Unix(guard.socket.clone())).unwrap();
     for role in [Authorizer, Responder, Authorizer, Authorizer] {
@@ -200,7 +191,7 @@ fn a_connection_is_kept_between_requests_of_either_role() {
 
 #[test]
 fn being_asked_about_counts_as_use_and_waits_for_no_lock() {
-    let guard = Guard::start(&[]);
+    let guard = Guard::start("");
     let ada = guard.session(of_user("ada"));
     let names = guard.site.names();
     // Beside the user's index.
@@ -208,7 +199,7 @@ fn being_asked_about_counts_as_use_and_waits_for_no_lock() {
     let name = names.iter().find(is_session);
     let path = guard.site.directory.join(name.unwrap());
     testkit::tools::set_age(&path, testkit::tools::HOUR / 2);
-    let patient = manager_with(&guard, "lockTimeout", "60s");
+    let patient = guard.site.manager_with(&[("lockTimeout", "60s")]);
     let _held = patient.start(&ada).unwrap();
     assert_eq!(guard.answer(&ada).status(), 200);
     let used = path.metadata().unwrap().modified().unwrap();
@@ -217,7 +208,7 @@ fn being_asked_about_counts_as_use_and_waits_for_no_lock() {
 
 #[test]
 fn with_login_it_redirects() {
-    let guard = Guard::start(&["--login", "/login"]);
+    let guard = Guard::start("--login /login");
     let reply = guard.answer("");
     assert_eq!(reply.status(), 303);
     let head = reply.head.to_ascii_lowercase();
@@ -229,11 +220,7 @@ fn it_needs_a_socket_and_sessions_that_another_program_can_read() {
     let site = Site::new();
     let refused = Finished::of(site.about("guard").stdin(Stdio::null()));
     refused.exits_with(2).complains("--listen");
-    let file = site.configuration("storageType = ram");
     let listen = format!("unix:{}/guard.sock", site.parent().display());
-    let mut command = site.tool("guard");
-    command.args(["--listen", &listen]);
-    command.arg("--config").arg(file);
-    let refused = Finished::of(&mut command).exits_with(78);
-    refused.complains("storageType = ram");
+    let refused = site.run_under("storageType = ram", ["guard", "--listen", &listen]);
+    refused.exits_with(78).complains("storageType = ram");
 }

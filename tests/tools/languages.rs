@@ -1,8 +1,7 @@
 //! Programs in other languages that fail; those of examples/languages count behind a server in tests/servers.
 
-use std::process::Stdio;
-
-use testkit::tools::{Finished, Site};
+use testkit::prelude::*;
+use testkit::tools::Site;
 
 struct Language {
     interpreter: &'static str,

@@ -1,8 +1,7 @@
 //! The help, the manual pages and the completions of `cgi-session`.
 
-use std::fs;
-
-use testkit::tools::{Finished, program, tool};
+use testkit::prelude::*;
+use testkit::tools::{program, tool};
 
 fn commands() -> impl Iterator<Item = &'static str> {
     let all = "new serve config check stats list show destroy get set unset start copy cleanup \

@@ -1,14 +1,9 @@
 //! `cgi-session new`: a project that builds, passes its own test and counts behind `cgi-session serve`.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
-use cgi_session::SessionId;
 use testkit::client::Client;
-use testkit::program::Cgi;
-use testkit::tools::{Finished, Site, tool};
-use testkit::{copy, profile_directory, repository};
+use testkit::prelude::*;
+use testkit::tools::{Site, tool};
+use testkit::{copy, profile_directory};
 
 use crate::serve::Server;
 

@@ -38,16 +38,16 @@ fn sessions_are_metrics_that_a_scraper_takes() {
     let stored = site.session();
     site.session();
     set_age(&stored.path, HOUR / 2);
-    let before = site.run(&["stats", "--prometheus"]).exits_with(0).stdout;
+    let before = site.run("stats --prometheus").exits_with(0).stdout;
     assert!(!samples(&before).contains_key("cgi_session_last_clean_up_timestamp_seconds"));
-    site.cleanup(&[]).exits_with(0);
+    site.cleanup("").exits_with(0);
     for app in ["shop", "a \"b\" \\c"] {
-        site.run_for(stored.cookie(), &["set", "--app", app, "cart", "x"])
+        site.run_for(stored.cookie(), ["set", "--app", app, "cart", "x"])
             .exits_with(0);
     }
-    let text = site.run(&["stats", "--prometheus"]).exits_with(0).stdout;
+    let text = site.run("stats --prometheus").exits_with(0).stdout;
     let found = samples(&text);
-    let json = site.run(&["stats", "--json"]).json();
+    let json = site.run("stats --json").json();
     for (name, expected) in [
         ("cgi_session_sessions", 2),
         ("cgi_session_unreadable_sessions", 0),
@@ -77,11 +77,11 @@ fn sessions_are_metrics_that_a_scraper_takes() {
 #[test]
 fn a_site_without_sessions_has_metrics_and_what_cannot_be_read_is_counted() {
     let site = Site::new();
-    let empty = site.run(&["stats", "--prometheus"]).exits_with(0).stdout;
+    let empty = site.run("stats --prometheus").exits_with(0).stdout;
     assert_eq!(samples(&empty)["cgi_session_sessions"], 0);
     let stored = site.session();
     std::fs::write(&stored.path, testkit::tools::session_of_a_later_version()).unwrap();
-    let text = site.run(&["stats", "--prometheus"]).exits_with(0).stdout;
+    let text = site.run("stats --prometheus").exits_with(0).stdout;
     assert_eq!(samples(&text)["cgi_session_unreadable_sessions"], 1);
-    site.run(&["stats", "--prometheus", "--json"]).exits_with(2);
+    site.run("stats --prometheus --json").exits_with(2);
 }

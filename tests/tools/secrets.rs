@@ -1,13 +1,7 @@
 //! Passwords of databases: no tool ever says one, whatever goes well or wrong, and whoever asks.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
-use tempfile::TempDir;
-use testkit::outside::free_port;
-use testkit::redis::RedisServer;
-use testkit::tools::{Finished, program, set_mode};
+use testkit::prelude::*;
+use testkit::tools::{program, set_mode};
 
 /// What no tool may say.
 const RIGHT: &str = testkit::engines::PASSWORD;

@@ -1,16 +1,11 @@
 //! `cgi-session serve`: a directory of one's own CGI programs and files behind a small server.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::ChildStdout;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
-use testkit::DEADLINE;
-use testkit::tools::{Finished, Site, set_mode};
+use testkit::outside::send_to;
+use testkit::prelude::*;
+use testkit::tools::{Site, set_mode};
 
 /// A running server, ended with the test.
 pub(crate) struct Server {
@@ -71,14 +66,7 @@ impl Server {
     pub(crate) fn of(site: Site, programs: &Path) -> Self {
         let mut command = site.about("serve");
         command.env("GIVEN", "here").env("KEPT_BACK", "here");
-        command.args([
-            "--env",
-            "GIVEN",
-            "--env",
-            "REMOTE_USER=ada=1",
-            "--env",
-            "EMPTY=",
-        ]);
+        command.args("--env GIVEN --env REMOTE_USER=ada=1 --env EMPTY=".words());
         command.args(["--port", "0", "--programs"]).arg(programs);
         let documents = site.parent().join("documents");
         if documents.exists() {
@@ -187,9 +175,8 @@ fn programs_get_of_the_environment_what_the_command_line_names() {
         assert!(answer.contains(&format!("\n{line}")), "{line}: {answer}");
     }
     assert!(!answer.contains("KEPT_BACK"), "{answer}");
-    let arguments = ["serve", "--programs", ".", "--env", "ABSENT"];
-    let refused = server.site.run(&arguments).exits_with(2);
-    refused.complains("write NAME=VALUE");
+    let arguments = "serve --programs . --env ABSENT";
+    server.site.refuses(arguments, 2, "write NAME=VALUE");
 }
 
 #[test]
@@ -231,8 +218,8 @@ fn stderr_that_another_process_keeps_open_is_on_the_page_all_the_same() {
     let server = Server::start();
     server.answers("GET /detached", "502", "<pre>no &lt;database&gt;\n</pre>");
     let child = fs::read_to_string(server.site.parent().join("programs/child")).unwrap();
-    let child = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    let child = Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+    send_to(child, Signal::KILL);
 }
 
 #[test]
@@ -268,10 +255,9 @@ fn documents_are_looked_for_after_the_programs_and_never_run() {
     server.answers("GET /tool", "403", "tool is not served");
     let missing = server.site.parent().join("missing");
     let programs = server.site.parent().to_str().unwrap();
-    let mut command = server.site.about("serve");
-    command.args(["--programs", programs, "--documents"]);
-    let refused = Finished::of(command.arg(missing)).exits_with(1);
-    refused.complains("--documents");
+    let missing = missing.to_str().unwrap();
+    let arguments = ["serve", "--programs", programs, "--documents", missing];
+    server.site.refuses(arguments, 1, "--documents");
 }
 
 #[test]
@@ -311,16 +297,14 @@ fn a_site_that_cannot_be_served_is_an_error_that_says_what_to_do() {
     let site = Site::new();
     let missing = site.parent().join("missing");
     let missing = missing.to_str().unwrap();
-    site.refuses(&["serve"], 2, "--programs");
-    let refused = site.run(&["serve", "--programs", missing]).exits_with(1);
-    refused.complains("No such file");
+    site.refuses("serve", 2, "--programs");
+    site.refuses(["serve", "--programs", missing], 1, "No such file");
     let programs = site.parent().to_str().unwrap();
-    let mut command = site.tool("serve");
-    command.args(["--port", "0", "--programs", programs]);
-    let refused = Finished::of(&mut command).exits_with(1);
+    let arguments = ["serve", "--port", "0", "--programs", programs];
+    let refused = site.run_under("", arguments).exits_with(1);
     refused.complains("; or pass --storage-file-dir DIR or --config FILE");
     let server = Server::start();
     let port = server.address.rsplit(':').next().unwrap();
-    let refused = site.run(&["serve", "--programs", programs, "--port", port]);
+    let refused = site.run(["serve", "--programs", programs, "--port", port]);
     refused.exits_with(1).complains("--port 8081");
 }

@@ -1,21 +1,13 @@
 //! `cgi-session check --stress`: one line says whether sessions are safe, and nothing is left of the
 //! trial, however it ends.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
 
-use rustix::process::Signal;
-use serde_json::Value;
 use testkit::disk::SmallDisk;
-use testkit::outside::send;
-use testkit::tools::{Finished, SOMEBODY, Site, is_root, owner, set_mode, tool};
+use testkit::prelude::*;
+use testkit::tools::{SOMEBODY, Site, is_root, owner, set_mode};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -39,9 +31,9 @@ fn is_as_before(site: &Site) {
     assert_eq!(site.names(), BTreeSet::new());
 }
 
-fn stress(site: &Site, arguments: &[&str]) -> Command {
+fn stress(site: &Site, arguments: &str) -> Command {
     let mut command = site.about("check");
-    command.arg("--stress").args(arguments);
+    command.arg("--stress").args(arguments.words());
     command
 }
 
@@ -64,9 +56,8 @@ fn has_a_verdict(finished: &Finished) -> bool {
 }
 
 /// A trial that goes on until it is ended, and has begun.
-fn begin(site: &Site, arguments: &[&str]) -> Child {
-    let mut command = stress(site, arguments);
-    command.args(["--seconds", "600"]);
+fn begin(site: &Site) -> Child {
+    let mut command = stress(site, "--seconds 600");
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = || {
         let mut places = places(site);
@@ -96,7 +87,7 @@ fn a_trial_says_in_one_line_that_sessions_are_safe_and_leaves_nothing() {
         return;
     };
     let session = site.session();
-    let said = trial(|| stress(&site, &[]), has_a_verdict).exits_with(0);
+    let said = trial(|| stress(&site, ""), has_a_verdict).exits_with(0);
     let line = said.stdout.lines().find(|line| line.contains("stress: "));
     let line = line.unwrap_or_else(|| panic!("{said:#?}"));
     assert!(line.contains("stress: sessions are safe on "), "{line}");
@@ -111,7 +102,7 @@ fn a_trial_says_in_one_line_that_sessions_are_safe_and_leaves_nothing() {
 fn a_trial_counts_for_programs_what_it_did() {
     let site = Site::new();
     let command = || {
-        let mut command = stress(&site, &["--json"]);
+        let mut command = stress(&site, "--json");
         // Its own durability and shards are what counts.
         command.env("CGI_SESSION_SHARDS", "256");
         command.env("CGI_SESSION_DURABILITY", "data");
@@ -138,7 +129,7 @@ fn a_trial_counts_for_programs_what_it_did() {
 fn a_trial_that_is_interrupted_leaves_nothing() {
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let site = Site::new();
-        let child = begin(&site, &[]);
+        let child = begin(&site);
         send(signal, &child);
         let (ended, said) = ended(child);
         assert_eq!(ended.code(), Some(status), "{said}");
@@ -149,13 +140,13 @@ fn a_trial_that_is_interrupted_leaves_nothing() {
 #[test]
 fn what_a_killed_trial_left_is_removed_by_the_next_and_no_trial_that_runs() {
     let site = Site::new();
-    let under_way = begin(&site, &[]);
+    let under_way = begin(&site);
     let living = places(&site);
-    let killed = begin(&site, &[]);
+    let killed = begin(&site);
     send(Signal::KILL, &killed);
     assert_eq!(ended(killed).0.signal(), Some(9));
     assert_eq!(places(&site).len(), 2);
-    trial(|| stress(&site, &[]), has_a_verdict).says("sessions are safe on ");
+    trial(|| stress(&site, ""), has_a_verdict).says("sessions are safe on ");
     assert_eq!(places(&site), living);
     send(Signal::TERM, &under_way);
     assert_eq!(ended(under_way).0.code(), Some(143));
@@ -164,7 +155,7 @@ fn what_a_killed_trial_left_is_removed_by_the_next_and_no_trial_that_runs() {
 fn root_tries_as_the_owner_of_the_directory() {
     let Some(site) = Site::as_root() else { return };
     site.give_to(SOMEBODY);
-    let child = begin(&site, &[]);
+    let child = begin(&site);
     let place = places(&site).remove(0);
     assert_eq!(owner(&place.join("sessions")), SOMEBODY);
     let mode = fs::metadata(&place).unwrap().mode() & 0o7777;
@@ -173,9 +164,7 @@ fn root_tries_as_the_owner_of_the_directory() {
     assert_eq!(ended(child).0.code(), Some(143));
     is_as_before(&site);
 
-    let user = SOMEBODY.to_string();
-    let command = || stress(&site, &["--json", "--as", &user]);
-    let finished = trial(command, has_a_verdict);
+    let finished = trial(|| stress(&site, "--json --as 4711"), has_a_verdict);
     assert_eq!(finding(&finished)["level"], "ok", "{finished:#?}");
     assert_eq!(finished.json()["uid"], SOMEBODY);
     is_as_before(&site);
@@ -185,7 +174,7 @@ fn root_tries_as_the_owner_of_the_directory() {
 fn root_makes_no_trial_of_its_own_where_another_user_could_replace_it() {
     let Some(site) = Site::as_root() else { return };
     chown(site.parent(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
-    let finished = Finished::of(&mut stress(&site, &["--json"])).exits_with(1);
+    let finished = Finished::of(&mut stress(&site, "--json")).exits_with(1);
     let found = finding(&finished);
     assert_eq!(found["level"], "problem", "{found:#}");
     let remedy = format!("cgi-session check --stress --as {SOMEBODY}");
@@ -199,7 +188,7 @@ fn a_directory_in_which_the_user_cannot_write_is_a_problem() {
         site.give_to(SOMEBODY);
     }
     set_mode(&site.directory, 0o500);
-    let finished = Finished::of(&mut stress(&site, &["--json"])).exits_with(1);
+    let finished = Finished::of(&mut stress(&site, "--json")).exits_with(1);
     let found = finding(&finished);
     assert_eq!(found["level"], "problem", "{found:#}");
     let text = found["text"].as_str().unwrap();
@@ -214,7 +203,7 @@ fn a_trial_is_made_in_the_file_system_that_is_mounted_for_the_sessions() {
     };
     let directory = site.directory.display();
     let expected = format!("sessions are safe on {directory} (tmpfs): ");
-    trial(|| stress(&site, &[]), has_a_verdict).says(&expected);
+    trial(|| stress(&site, ""), has_a_verdict).says(&expected);
     is_as_before(&site);
 }
 
@@ -225,14 +214,11 @@ fn where_locks_do_nothing_a_trial_says_what_is_wrong_and_what_to_do() {
     let library = site.parent().join("no_lock.so");
     let source = site.parent().join("no_lock.c");
     fs::write(&source, "int flock(int file, int how) { return 0; }\n").unwrap();
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source)
-        .status();
-    assert!(compiled.unwrap().success());
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
+    assert!(compiler.arg(&source).status().unwrap().success());
 
-    let mut command = stress(&site, &["--seconds", "60", "--json"]);
+    let mut command = stress(&site, "--seconds 60 --json");
     let finished = Finished::of(command.env("LD_PRELOAD", &library)).exits_with(1);
     let found = finding(&finished);
     assert_eq!(found["level"], "problem", "{found:#}");
@@ -250,12 +236,12 @@ fn where_locks_do_nothing_a_trial_says_what_is_wrong_and_what_to_do() {
 
 #[test]
 fn seconds_are_from_one_to_a_week_and_of_a_trial() {
+    let site = Site::new();
     for wrong in ["0", "604801", "-1", "soon"] {
-        Finished::of(tool("check").args(["--stress", "--seconds", wrong])).exits_with(2);
+        site.run(["check", "--stress", "--seconds", wrong])
+            .exits_with(2);
     }
-    Finished::of(tool("check").args(["--seconds", "5"]))
-        .exits_with(2)
-        .complains("--stress");
+    site.refuses("check --seconds 5", 2, "--stress");
 }
 
 #[test]
@@ -266,9 +252,9 @@ fn stores_without_files_have_nothing_to_try() {
         ("custom", "none that this tool has"),
     ] {
         let site = Site::new();
-        let mut command = stress(&site, &["--json"]);
-        command.env("CGI_SESSION_STORAGE_TYPE", kind);
-        let found = finding(&Finished::of(&mut command).exits_with(0));
+        let storage = [("CGI_SESSION_STORAGE_TYPE", kind)];
+        let told = site.run_with(&storage, "check --stress --json");
+        let found = finding(&told.exits_with(0));
         let text = found["text"].as_str().unwrap();
         assert!(text.contains(reason), "{text}");
         assert!(text.contains("nothing to try"), "{text}");

@@ -1,13 +1,11 @@
 //! `cgi-session start`, `get`, `set` and `unset`, as CGI programs in other languages call them.
 
-use std::fs;
-
-use cgi_session::SessionManager;
-use testkit::tools::{Finished, Site};
+use testkit::prelude::*;
+use testkit::tools::Site;
 
 /// Begins a session as `set_cookie=$(cgi-session start)` does, whose text is the Cookie header too.
 fn start(site: &Site) -> String {
-    let started = site.run(&["start"]).exits_with(0);
+    let started = site.run("start").exits_with(0);
     assert_eq!(started.stdout.lines().count(), 1, "{started:?}");
     started.stdout.trim_end().to_owned()
 }
@@ -19,7 +17,7 @@ fn start_makes_a_session_that_holds_nothing_yet() {
     assert!(cookie.starts_with("sessionId="), "{cookie}");
     assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/"));
     assert_eq!(site.names().len(), 1);
-    site.prints_for(&cookie, &["start"], "");
+    site.prints_for(&cookie, "start", "");
     assert!(site.manager().read(&cookie).unwrap().unwrap().is_empty());
 }
 
@@ -27,35 +25,30 @@ fn start_makes_a_session_that_holds_nothing_yet() {
 fn start_renews_the_age_of_the_cookie_and_knows_https() {
     let site = Site::new();
     let cookie = start(&site);
-    let mut again = site.about("start");
-    again.env("HTTP_COOKIE", &cookie).env("HTTPS", "on");
-    again.env("CGI_SESSION_COOKIE_MAX_AGE", "1d");
-    let again = Finished::of(&mut again).exits_with(0);
-    let again = again.says(&cookie[..50]).says("; Secure");
-    again.says("; Max-Age=86400");
+    let day = ("CGI_SESSION_COOKIE_MAX_AGE", "1d");
+    let again = site.run_with(&[("HTTP_COOKIE", &cookie), ("HTTPS", "on"), day], "start");
+    let again = again.exits_with(0).says(&cookie[..50]);
+    again.says("; Secure").says("; Max-Age=86400");
 }
 
 /// The commands about the session of a visitor.
-const OF_VISITOR: [&[&str]; 6] = [
-    &["start"],
-    &["set", "key", "value"],
-    &["get", "key"],
-    &["unset", "key"],
-    &["show"],
-    &["destroy"],
+const OF_VISITOR: [&str; 6] = [
+    "start",
+    "set key value",
+    "get key",
+    "unset key",
+    "show",
+    "destroy",
 ];
 
 #[test]
 fn no_command_looks_for_a_cookie_where_ids_come_in_a_header_field() {
     let site = Site::new();
-    for arguments in OF_VISITOR {
-        let mut command = site.about(arguments[0]);
-        command.args(&arguments[1..]);
-        command.env("HTTP_COOKIE", "sessionId=x");
-        command.env("CGI_SESSION_ID_FROM", "header:X-Session-Id");
-        let refused = Finished::of(&mut command).exits_with(78);
+    let header = ("CGI_SESSION_ID_FROM", "header:X-Session-Id");
+    for command in OF_VISITOR {
+        let refused = site.run_with(&[("HTTP_COOKIE", "sessionId=x"), header], command);
+        let refused = refused.exits_with(78).complains("idFrom = header:");
         assert_eq!(refused.stdout, "");
-        refused.complains("idFrom = header:");
     }
     assert!(site.names().is_empty());
 }
@@ -63,41 +56,32 @@ fn no_command_looks_for_a_cookie_where_ids_come_in_a_header_field() {
 #[test]
 fn a_store_in_the_memory_of_another_program_is_refused() {
     let site = Site::new();
-    let file = site.configuration("storageType = ram");
-    let others: [&[&str]; 5] = [
-        &["list"],
-        &["stats"],
-        &["cleanup"],
-        &["destroy", "--user", "ada"],
-        &["destroy", "012345"],
-    ];
-    for arguments in OF_VISITOR.iter().chain(&others) {
-        let mut command = site.tool(arguments[0]);
-        command.arg("--config").arg(&file).args(&arguments[1..]);
-        let refused = Finished::of(&mut command).exits_with(78);
-        assert_eq!(refused.stdout, "");
-        refused.complains("storageType = ram");
+    let others = "list,stats,cleanup,destroy --user ada,destroy 012345";
+    for command in OF_VISITOR.into_iter().chain(others.split(',')) {
+        let refused = site.run_under("storageType = ram", command).exits_with(78);
+        assert_eq!(refused.complains("storageType = ram").stdout, "");
     }
 }
 
 #[test]
 fn what_another_sites_page_sends_without_a_cookie_begins_no_session() {
     let site = Site::new();
-    let run = |arguments: &[&str], cookie: &str, allowed: &str| {
-        let mut command = site.about(arguments[0]);
-        command.args(&arguments[1..]).env("HTTP_COOKIE", cookie);
-        command.env("CGI_SESSION_ALLOW_CROSS_SITE_START", allowed);
-        command.env("REQUEST_METHOD", "POST");
-        Finished::of(command.env("HTTP_SEC_FETCH_SITE", "cross-site"))
+    let run = |command: &str, cookie: &str, allowed: &str| {
+        let variables = [
+            ("HTTP_COOKIE", cookie),
+            ("CGI_SESSION_ALLOW_CROSS_SITE_START", allowed),
+            ("REQUEST_METHOD", "POST"),
+            ("HTTP_SEC_FETCH_SITE", "cross-site"),
+        ];
+        site.run_with(&variables, command)
     };
-    for arguments in &OF_VISITOR[..2] {
-        let refused = run(arguments, "", "false").exits_with(1);
-        assert_eq!(refused.stdout, "");
-        refused.complains("allowCrossSiteStart");
+    for command in &OF_VISITOR[..2] {
+        let refused = run(command, "", "false").exits_with(1);
+        assert_eq!(refused.complains("allowCrossSiteStart").stdout, "");
         assert!(site.names().is_empty());
     }
-    let begun = run(&["start"], "", "true").exits_with(0).says("sessionId=");
-    let set = run(&["set", "key", "value"], begun.stdout.trim_end(), "false");
+    let begun = run("start", "", "true").exits_with(0).says("sessionId=");
+    let set = run("set key value", begun.stdout.trim_end(), "false");
     set.exits_with(0).says_nothing();
 }
 
@@ -105,11 +89,13 @@ fn what_another_sites_page_sends_without_a_cookie_begins_no_session() {
 fn a_proxy_that_the_configuration_trusts_says_that_the_client_came_by_https() {
     for (trusted, is_secure) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
         let site = Site::new();
-        let mut start = site.about("start");
-        start.env("CGI_SESSION_TRUSTED_PROXIES", trusted);
-        start.env("REMOTE_ADDR", "127.0.0.1");
-        start.env("HTTP_X_FORWARDED_PROTO", "https");
-        let told = Finished::of(&mut start).exits_with(0).says("sessionId=");
+        let proxies = ("CGI_SESSION_TRUSTED_PROXIES", trusted);
+        let proxy = ("REMOTE_ADDR", "127.0.0.1");
+        let told = site.run_with(
+            &[proxies, proxy, ("HTTP_X_FORWARDED_PROTO", "https")],
+            "start",
+        );
+        let told = told.exits_with(0).says("sessionId=");
         assert_eq!(told.stdout.contains("; Secure"), is_secure, "{told:?}");
     }
 }
@@ -120,13 +106,13 @@ fn an_id_of_no_session_is_never_adopted() {
     let forged = format!("sessionId={}", "a".repeat(40));
     let path = "sessionId=../../../etc/passwd";
     for cookie in [&forged, path, "", ";;=;,sessionId"] {
-        let nothing = site.run_for(cookie, &["get", "name"]).exits_with(1);
-        nothing.says_nothing();
-        site.prints_for(cookie, &["unset", "name"], "");
+        site.run_for(cookie, "get name")
+            .exits_with(1)
+            .says_nothing();
+        site.prints_for(cookie, "unset name", "");
         assert!(site.names().is_empty(), "{cookie}");
-        let set = site.run_for(cookie, &["set", "name", "Ada"]);
-        let set = set.exits_with(0).says("sessionId=");
-        assert!(!set.stdout.contains(&forged), "{set:?}");
+        let set = site.run_for(cookie, "set name Ada");
+        set.exits_with(0).says("sessionId=").lacks(&forged);
         fs::remove_file(site.directory.join(site.names().first().unwrap())).unwrap();
     }
 }
@@ -135,21 +121,20 @@ fn an_id_of_no_session_is_never_adopted() {
 fn text_is_printed_as_it_is_and_other_values_as_json() {
     let site = Site::new();
     let cookie = start(&site);
-    let set = |arguments: &[&str]| site.run_for(&cookie, arguments).exits_with(0).prints("");
-    let get = |arguments: &[&str]| site.run_for(&cookie, arguments).exits_with(0).stdout;
+    let set = |arguments: &dyn Words| site.run_for(&cookie, arguments).exits_with(0).prints("");
+    let get = |command: &str| site.run_for(&cookie, command).exits_with(0).stdout;
     set(&["set", "name", "Ada \"the first\"\n--"]);
-    assert_eq!(get(&["get", "name"]), "Ada \"the first\"\n--\n");
-    let seen = get(&["get", "--json", "name"]);
+    assert_eq!(get("get name"), "Ada \"the first\"\n--\n");
+    let seen = get("get --json name");
     assert_eq!(seen, "\"Ada \\\"the first\\\"\\n--\"\n");
     let cart = "[17, {\"n\": 18446744073709551615}]";
     set(&["set", "--json", "cart", cart]);
-    assert_eq!(get(&["get", "cart"]), format!("{cart}\n"));
-    set(&["set", "number", "5"]);
-    assert_eq!(get(&["get", "--json", "number"]), "\"5\"\n");
-    set(&["unset", "name"]);
-    for arguments in [&["get", "name"][..], &["get", "--json", "name"]] {
-        let nothing = site.run_for(&cookie, arguments).exits_with(1);
-        nothing.says_nothing();
+    assert_eq!(get("get cart"), format!("{cart}\n"));
+    set(&"set number 5");
+    assert_eq!(get("get --json number"), "\"5\"\n");
+    set(&"unset name");
+    for command in ["get name", "get --json name"] {
+        site.run_for(&cookie, command).exits_with(1).says_nothing();
     }
 }
 
@@ -158,37 +143,36 @@ fn what_follows_the_key_is_a_value_whatever_it_begins_with() {
     let site = Site::new();
     let cookie = start(&site);
     for value in ["--session=0", "--help", "-5", "--", "", "-"] {
-        site.prints_for(&cookie, &["set", "x", value], "");
-        site.prints_for(&cookie, &["get", "x"], &format!("{value}\n"));
+        site.prints_for(&cookie, ["set", "x", value], "");
+        site.prints_for(&cookie, "get x", &format!("{value}\n"));
     }
 }
 
 #[test]
 fn set_without_a_session_makes_one_and_prints_its_cookie() {
     let site = Site::new();
-    let cookie = site.run(&["set", "name", "Ada"]).exits_with(0).stdout;
-    site.prints_for(cookie.trim_end(), &["get", "name"], "Ada\n");
-    let counted = site.run(&["set", "--add", "1", "pageViews"]).exits_with(0);
+    let cookie = site.run("set name Ada").exits_with(0).stdout;
+    site.prints_for(cookie.trim_end(), "get name", "Ada\n");
+    let counted = site.run("set --add 1 pageViews").exits_with(0);
     let lines: Vec<_> = counted.stdout.lines().collect();
     assert_eq!((lines.len(), lines[0]), (2, "1"));
-    site.prints_for(lines[1], &["set", "--add", "1", "pageViews"], "2\n");
+    site.prints_for(lines[1], "set --add 1 pageViews", "2\n");
 }
 
 #[test]
 fn a_number_is_added_to_a_number_alone() {
     let site = Site::new();
     let cookie = start(&site);
-    let add = |number: &str| site.run_for(&cookie, &["set", "--add", number, "n"]);
+    let add = |number: &str| site.run_for(&cookie, ["set", "--add", number, "n"]);
     add("2.5").exits_with(0).prints("2.5\n");
     add("-0.5").exits_with(0).prints("2.0\n");
     add("1e400").exits_with(2);
     add("x").exits_with(2);
-    site.run_for(&cookie, &["set", "--json", "n", "18446744073709551615"])
-        .exits_with(0);
+    site.prints_for(&cookie, "set --json n 18446744073709551615", "");
     add("1").exits_with(1).complains("64 bits");
-    site.run_for(&cookie, &["set", "n", "text"]).exits_with(0);
+    site.run_for(&cookie, "set n text").exits_with(0);
     add("1").exits_with(1).complains("\"n\"");
-    site.prints_for(&cookie, &["get", "n"], "text\n");
+    site.prints_for(&cookie, "get n", "text\n");
 }
 
 #[test]
@@ -213,11 +197,11 @@ fn bad_keys_and_values_are_wrong_usage_and_change_nothing() {
         (&["get"], 2, "KEY"),
         (&["set", "x", &"y".repeat(1 << 16)], 1, "maxRecordBytes"),
     ] {
-        let (subcommand, rest) = arguments.split_first().unwrap();
-        let mut command = site.about(subcommand);
-        command.env("CGI_SESSION_MAX_RECORD_BYTES", "10000");
-        command.env("HTTP_COOKIE", &cookie);
-        let finished = Finished::of(command.args(rest)).exits_with(status);
+        let variables = [
+            ("HTTP_COOKIE", &*cookie),
+            ("CGI_SESSION_MAX_RECORD_BYTES", "10000"),
+        ];
+        let finished = site.run_with(&variables, arguments).exits_with(status);
         assert_eq!(finished.complains(complaint).stdout, "");
     }
     let after = fs::read(site.directory.join(site.names().first().unwrap())).unwrap();
@@ -228,12 +212,11 @@ fn bad_keys_and_values_are_wrong_usage_and_change_nothing() {
 fn an_application_has_values_of_its_own() {
     let site = Site::new();
     let cookie = start(&site);
-    site.prints_for(&cookie, &["set", "--app", "shop", "x", "1"], "");
-    let nothing = site.run_for(&cookie, &["get", "x"]).exits_with(1);
+    site.prints_for(&cookie, "set --app shop x 1", "");
+    let nothing = site.run_for(&cookie, "get x").exits_with(1);
     nothing.says_nothing();
-    site.prints_for(&cookie, &["get", "--app", "shop", "x"], "1\n");
-    let config = site.manager().config().clone().set("app", "shop").unwrap();
-    let shop = SessionManager::new(config).unwrap();
+    site.prints_for(&cookie, "get --app shop x", "1\n");
+    let shop = site.manager_with(&[("app", "shop")]);
     let seen = shop.read(&cookie).unwrap().unwrap();
     assert_eq!(seen.require::<String>("x").unwrap(), "1");
 }
@@ -243,20 +226,18 @@ fn an_administrator_reads_and_changes_by_digest() {
     let site = Site::new();
     let stored = site.session();
     let digest = stored.digest();
-    site.prints(&["get", "--session", digest, "pageViews"], "7\n");
-    site.prints(&["set", "--session", &digest[..9], "theme", "dark"], "");
+    site.prints(["get", "--session", digest, "pageViews"], "7\n");
+    site.prints(["set", "--session", &digest[..9], "theme", "dark"], "");
     let add = ["set", "--session", digest, "--add", "1", "pageViews"];
-    site.prints(&add, "8\n");
-    site.prints(&["unset", "--session", digest, "theme"], "");
+    site.prints(add, "8\n");
+    site.prints(["unset", "--session", digest, "theme"], "");
     let seen = site.read(&stored).unwrap();
     let found = (seen.require::<u64>("pageViews").unwrap(), seen.len());
     assert_eq!(found, (8, 1));
     let nobody = "0".repeat(64);
-    for arguments in [
-        &["get", "--session", &nobody, "x"][..],
-        &["set", "--session", &nobody, "x", "y"],
-    ] {
-        site.refuses(arguments, 1, "there is no session");
+    for command in ["get --session ID x", "set --session ID x y"] {
+        let command = command.replace("ID", &nobody);
+        site.refuses(command.as_str(), 1, "there is no session");
     }
 }
 
@@ -265,17 +246,14 @@ fn a_session_that_a_request_holds_is_75() {
     let site = Site::new();
     let stored = site.session();
     let held = site.manager().start(stored.cookie()).unwrap();
-    for line in ["set x y", "unset x", "start", "destroy"] {
-        let mut rest = line.split(' ');
-        let subcommand = rest.next().unwrap();
-        let mut command = site.about(subcommand);
-        command.env("CGI_SESSION_LOCK_TIMEOUT", "1s");
-        command.env("HTTP_COOKIE", stored.cookie());
-        let finished = Finished::of(command.args(rest)).exits_with(75);
-        assert_eq!(finished.complains("still locked").stdout, "");
+    let soon = ("CGI_SESSION_LOCK_TIMEOUT", "1s");
+    for command in ["set x y", "unset x", "start", "destroy"] {
+        let finished = site.run_with(&[soon, ("HTTP_COOKIE", stored.cookie())], command);
+        let finished = finished.exits_with(75).complains("still locked");
+        assert_eq!(finished.stdout, "");
     }
     // A reader waits for nobody.
-    site.prints_for(stored.cookie(), &["get", "pageViews"], "7\n");
+    site.prints_for(stored.cookie(), "get pageViews", "7\n");
     drop(held);
 }
 
@@ -286,8 +264,8 @@ fn root_makes_no_directory_that_the_programs_could_not_open() {
     }
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
-    for arguments in [&["start"][..], &["set", "x", "y"]] {
-        site.refuses(arguments, 78, "init --owner");
+    for command in ["start", "set x y"] {
+        site.refuses(command, 78, "init --owner");
     }
     assert!(!site.directory.exists());
 }

@@ -1,31 +1,26 @@
 //! `cgi-session start PROGRAM`: a whole request, answered by a program in any language.
 
-use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ChildStdout;
 
-use rustix::process::{Pid, Signal, kill_process};
-use testkit::outside::send;
+use rustix::process::kill_process;
+use testkit::prelude::*;
 use testkit::program::{end_of, piped};
-use testkit::tools::{Finished, Site};
-use testkit::wait_until;
+use testkit::tools::Site;
 
 const TYPE: &str = "printf 'Content-Type: text/plain\\n\\n'";
 
 /// The wrapper around a script in sh, as a server starts it, with a temporary directory of its own.
 fn wrapper(site: &Site, cookie: &str, script: &str) -> Command {
-    wrapper_with(site, cookie, &[], script)
+    wrapper_with(site, cookie, "", script)
 }
 
-fn wrapper_with(site: &Site, cookie: &str, options: &[&str], script: &str) -> Command {
+fn wrapper_with(site: &Site, cookie: &str, options: &str, script: &str) -> Command {
     let temporary = site.parent().join("temporary");
     if !temporary.exists() {
         fs::create_dir(&temporary).unwrap();
     }
     let mut command = site.about("start");
-    command.args(options).args(["sh", "-c", script]);
+    command.args(options.words()).args(["sh", "-c", script]);
     command
         .env("REQUEST_METHOD", "GET")
         .env("HTTP_COOKIE", cookie)
@@ -110,7 +105,7 @@ fn the_values_are_stored_and_the_cookie_is_put_into_the_header_block() {
     let first = answer(&site, "", &script).is("200", "page\n");
     let cookie = first.cookie();
     assert!(first.head.contains("Cache-Control: no-store"), "{first:#?}");
-    site.prints_for(&cookie, &["get", "n"], "[1, 2]\n");
+    site.prints_for(&cookie, "get n", "[1, 2]\n");
     let script = format!("{TYPE}; cat \"$SESSION_VALUES\"");
     let second = answer(&site, &cookie, &script).is("200", "{\"n\":[1, 2]}\n");
     assert!(!second.head.contains("Set-Cookie"), "{second:#?}");
@@ -193,10 +188,9 @@ fn a_program_that_fails_saves_nothing_and_the_client_gets_a_complete_page() {
         answer(&site, stored.cookie(), &script).fails("500", reason);
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{script}");
     }
-    let mut missing = site.about("start");
-    missing.env("REQUEST_METHOD", "GET");
-    missing.args(["/nonexistent/program", "--help"]);
-    page(Finished::of(&mut missing)).fails("500", "/nonexistent/program");
+    let get = [("REQUEST_METHOD", "GET")];
+    let missing = site.run_with(&get, "start /nonexistent/program --help");
+    page(missing).fails("500", "/nonexistent/program");
     expect_no_traces(&site);
 }
 
@@ -205,7 +199,7 @@ fn an_empty_array_is_no_values() {
     let site = Site::new();
     let stored = site.session();
     for text in ["[]", " [ ]\n"] {
-        site.prints_for(stored.cookie(), &["set", "a", "b"], "");
+        site.prints_for(stored.cookie(), "set a b", "");
         let script =
             format!("{TYPE}; printf '{text}' > $SESSION_VALUES; $cgi_session get a || echo none");
         answer(&site, stored.cookie(), &script).is("200", "none\n");
@@ -310,13 +304,10 @@ fn a_cookie_of_the_sessions_name_is_left_out_and_all_others_are_sent() {
     let sent: Vec<_> = sent.map(|it| &it["Set-Cookie: ".len()..]).collect();
     assert_eq!(sent[..2], fields[1..], "{page:#?}");
     let own = sent[2].split(';').next().unwrap();
-    site.prints_for(own, &["get", "a"], "b\n");
+    site.prints_for(own, "get a", "b\n");
     assert_eq!(sent.len(), 3, "{page:#?}");
-    assert!(
-        page.stderr.contains("sh sets the cookie sessionId"),
-        "{page:#?}"
-    );
-    assert_eq!(page.stderr.lines().count(), 1, "{page:#?}");
+    let is_told = page.stderr.contains("sh sets the cookie sessionId");
+    assert!(is_told && page.stderr.lines().count() == 1, "{page:#?}");
 }
 
 #[test]
@@ -423,12 +414,10 @@ fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
         send(signal, &first);
         let ended = Finished::from(first.wait_with_output().unwrap());
         let ended = ended.exits_with(128 + signal.as_raw());
-        let ended = ended.complains("nothing was saved");
-        assert_eq!(ended.stdout, "");
+        assert_eq!(ended.complains("nothing was saved").stdout, "");
         assert!(has_ended(program.trim()));
-        let seen = site.read(&stored);
-        let seen = seen.unwrap().require::<u64>("pageViews").unwrap();
-        assert_eq!(seen, 7);
+        let views = site.read(&stored).unwrap().require::<u64>("pageViews");
+        assert_eq!(views.unwrap(), 7);
         expect_no_traces(&site);
     }
 }
@@ -471,20 +460,21 @@ fn under_an_id_that_was_changed_no_program_is_run_and_no_tool_finds_a_session() 
     let script = format!("{TYPE}; touch {}", ran.display());
     answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
     assert!(!ran.exists());
-    for arguments in [&["get", "pageViews"][..], &["set", "pageViews", "1"]] {
-        let finished = site.run_for(stored.cookie(), arguments);
+    let digest = stored.digest();
+    for arguments in ["get pageViews", "set pageViews 1"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(["show", "destroy"].map(|command| format!("{command} {digest}")))
+    {
+        let finished = site.run_for(stored.cookie(), arguments.as_str());
         assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
     }
-    for arguments in [["show", stored.digest()], ["destroy", stored.digest()]] {
-        let finished = site.run(&arguments);
-        assert_ne!(finished.status, Some(0), "{arguments:?}: {finished:?}");
-    }
-    assert_eq!(site.run(&["stats", "--json"]).json()["sessions"], 1);
-    let listed = site.run(&["list", "--json"]).stdout;
+    assert_eq!(site.run("stats --json").json()["sessions"], 1);
+    let listed = site.run("list --json").stdout;
     assert_eq!(listed.matches("digest").count(), 1);
     // Neither was changed by any of this.
     answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
-    site.run_for(new, &["get", "pageViews"]).exits_with(0);
+    site.run_for(new, "get pageViews").exits_with(0);
 }
 
 #[test]
@@ -511,14 +501,16 @@ fn error_page_body() -> String {
 #[test]
 fn started_by_hand_it_says_how_to_try_it() {
     let site = Site::new();
-    let mut command = site.about("start");
-    let finished = Finished::of(command.args(["sh", "script"])).exits_with(2);
-    finished.complains("REQUEST_METHOD=GET cgi-session start sh");
+    site.refuses(
+        "start sh script",
+        2,
+        "REQUEST_METHOD=GET cgi-session start sh",
+    );
 }
 
 /// A wrapper that passes the output on, and what it sends, behind the header block.
 fn stream(site: &Site, cookie: &str, script: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut child = piped(&mut wrapper_with(site, cookie, &["--stream"], script));
+    let mut child = piped(&mut wrapper_with(site, cookie, "--stream", script));
     let mut sent = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while line != "\r\n" {
@@ -538,20 +530,20 @@ fn a_stream_is_passed_on_as_it_comes_once_its_values_are_stored() {
          $cgi_session $late 2>&1; echo $?; done | sort -ru; head -c 70000000 /dev/zero"
     );
     let (child, mut sent) = stream(&site, stored.cookie(), &script);
-    let mut line = String::new();
-    sent.read_line(&mut line).unwrap();
-    assert_eq!(line, "first\n");
+    let mut next = || {
+        let mut line = String::new();
+        sent.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(next(), "first\n");
     // It is stored, and held no more.
-    let values = site.run_for(stored.cookie(), &["get", "a"]).exits_with(0);
+    let values = site.run_for(stored.cookie(), "get a").exits_with(0);
     values.says("b");
     fs::write(site.parent().join("temporary/go"), "").unwrap();
-    line.clear();
-    sent.read_line(&mut line).unwrap();
-    assert_eq!(line, "b\n");
-    for expected in ["nothing can be changed any more", "1"] {
-        line.clear();
-        sent.read_line(&mut line).unwrap();
-        assert!(line.ends_with(&format!("{expected}\n")), "{line}");
+    assert_eq!(next(), "b\n");
+    for expected in ["nothing can be changed any more\n", "1\n"] {
+        let line = next();
+        assert!(line.ends_with(expected), "{line}");
     }
     assert_eq!(io::copy(&mut sent, &mut io::sink()).unwrap(), 70_000_000);
     let (status, _, stderr) = end_of(child);
@@ -581,7 +573,7 @@ fn a_stream_that_nobody_reads_ends_its_program() {
 fn a_program_that_fails_before_its_head_has_no_stream_and_later_a_cut_one() {
     let site = Site::new();
     let begin = |script: &str| {
-        let mut wrapper = wrapper_with(&site, "", &["--stream"], script);
+        let mut wrapper = wrapper_with(&site, "", "--stream", script);
         page(Finished::of(&mut wrapper))
     };
     begin("$cgi_session set a 1; exit 3").fails("500", "exited with 3; nothing was saved");
@@ -592,7 +584,7 @@ fn a_program_that_fails_before_its_head_has_no_stream_and_later_a_cut_one() {
     ));
     assert_eq!(cut.body, "some\n");
     assert!(cut.stderr.contains("cut off: sh exited with 3"), "{cut:#?}");
-    let listed = site.run(&["list", "--json"]).exits_with(0).json();
+    let listed = site.run("list --json").exits_with(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     expect_no_traces(&site);
 }

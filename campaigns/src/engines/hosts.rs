@@ -1,9 +1,6 @@
 //! [`Network`]: hosts of the test's own, which are network namespaces behind a bridge.
 
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use testkit::{is_installed, may_act_as_root};
+use testkit::prelude::*;
 
 /// How many this process has made: each has a name of its own.
 static NETWORKS: AtomicU32 = AtomicU32::new(0);

@@ -1,9 +1,9 @@
 //! [`Relay`]: an address that stays the same when another server takes over, as a proxy gives it.
 
-use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::net::Shutdown;
+use std::sync::{MutexGuard, PoisonError};
+
+use testkit::prelude::*;
 
 /// Passes every connection on to one server. It lives as long as its process.
 pub(crate) struct Relay {

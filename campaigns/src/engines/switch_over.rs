@@ -1,22 +1,16 @@
 //! Switch-overs below a FastCGI program under load: how many requests were refused, for how long none was served, and
 //! whether everything that was acknowledged is there, once.
 
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::{ExitCode, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
-use cgi_session::{Program, Request, Response, SessionManager};
+use cgi_session::Program;
 use cgi_session_redis::REDIS;
 use cgi_session_sql::{MYSQL, POSTGRES};
 use rustix::fd::OwnedFd;
 use testkit::fastcgi::client::{Address, Client, Reply, get, visit};
 use testkit::outside::Over;
+use testkit::prelude::*;
 use testkit::redis_sentinel::{RedisSentinels, SOON};
-use testkit::wait_until;
 
 use super::engine::{self, Engine, settings};
 use super::relay::Relay;

@@ -2,14 +2,12 @@
 //! when and with what answer.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::io::{self, BufRead as _};
 use std::panic::{self, AssertUnwindSafe};
-use std::thread;
 
-use cgi_session::{Error, Result, SessionId};
+use cgi_session::Result;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use testkit::prelude::*;
 
 use super::history::{Event, Moment};
 use super::specification::{Answer, Door, Name, Operation};

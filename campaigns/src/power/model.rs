@@ -1,10 +1,7 @@
 //! What a file system may leave that orders nothing by itself: of what is not synced each sector may
 //! be there or not, and each change of a name. Renames are taken to be whole, and times are not looked at.
 
-use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use testkit::prelude::*;
 
 use crate::tracer::Tracer;
 

@@ -1,12 +1,11 @@
 //! A system call that concerns the sessions: what it looks at and what it changes.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
 
 use nix::libc::{self, c_long, user_regs_struct};
 use nix::unistd::Pid;
+use testkit::prelude::*;
 
 use super::outcome;
 

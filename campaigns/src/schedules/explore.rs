@@ -4,9 +4,9 @@
 //! point sleeps in the branches beside it until a call is made with which it does not commute
 //! (Godefroid's sleep sets). Every result that some order has is still reached.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+
+use testkit::prelude::*;
 
 use super::call::Call;
 use super::outcome;

@@ -1,9 +1,6 @@
 //! What two processes have left behind: the live sessions, and every file that should not be there.
 
-use std::fs;
-use std::path::Path;
-
-use cgi_session::SessionDigest;
+use testkit::prelude::*;
 
 use super::task::id;
 use crate::requests::Requests;

@@ -1,16 +1,15 @@
 //! [`Pair`]: two tasks at once, what there is before, and what may come of it; and the process that does one.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
-use std::io::{self, BufRead as _, Write as _};
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
 
-use cgi_session::{Error, Result, SessionId};
+use cgi_session::Result;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use testkit::prelude::*;
 
 use crate::operation::USER;
 use crate::process::{self, Task};

@@ -2,13 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, ChildStdout};
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long};
@@ -16,6 +10,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use testkit::prelude::*;
 
 use super::call::Call;
 use super::task::Order;

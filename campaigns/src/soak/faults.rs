@@ -1,21 +1,11 @@
 //! [`Faults`]: what is broken while the traffic goes on, one thing after the other.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
-
-use rustix::process::Signal;
-
 use super::troubles::Troubles;
 use testkit::apache::web_user;
 use testkit::disk::{remount, try_remount};
 use testkit::outside::give;
+use testkit::prelude::*;
 use testkit::responder::as_web_user;
-use testkit::servers::Servers;
 
 const FLOOD: usize = 50;
 const BREATH: Duration = Duration::from_secs(1);

@@ -1,15 +1,9 @@
 //! [`Gauge`]: what must stay level — files, memory, descriptors, threads, processes.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::time::Instant;
-
-use rustix::process::Pid;
 use serde::Serialize;
 
+use testkit::prelude::*;
 use testkit::responder::{Responder, processes_of};
-use testkit::servers::Servers;
 
 /// What was there at one moment.
 #[derive(Debug, Serialize)]

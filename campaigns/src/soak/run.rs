@@ -1,12 +1,7 @@
 //! [`Soak`]: servers, traffic, faults and the gauge, together for a given time.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::faults::Faults;
 use super::gauge::{Gauge, Sample};
@@ -14,12 +9,13 @@ use super::traffic::Traffic;
 use super::troubles::Troubles;
 use testkit::apache::web_user;
 use testkit::client::Client;
+use testkit::copy;
 use testkit::counting::Tally;
 use testkit::disk::SmallDisk;
 use testkit::outside::Over;
+use testkit::prelude::*;
 use testkit::responder::Responder;
-use testkit::servers::{Servers, Way};
-use testkit::{DEADLINE, copy, example, is_root, tool};
+use testkit::servers::Way;
 
 /// Sessions in which every thread counts.
 const SHARED: usize = 4;

@@ -1,18 +1,12 @@
 //! [`Traffic`]: what visitors do, in one thread, and what they must be answered.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
 use http::StatusCode;
 
 use super::troubles::Troubles;
 use super::visitor::Visitor;
-use testkit::DEADLINE;
 use testkit::client::{Answer, Client};
 use testkit::counting::Tally;
+use testkit::prelude::*;
 use testkit::servers::Way;
 
 /// So many visitors take turns in each thread.

@@ -1,7 +1,6 @@
 //! [`Troubles`]: when something was broken on purpose, and what went wrong besides.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use testkit::prelude::*;
 
 /// After a fault the servers need a moment to be themselves again.
 const AFTERMATH: Duration = Duration::from_secs(5);

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use cgi_session::{Record, Result, Session, Values};
+use cgi_session::{Result, Values};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use testkit::prelude::*;
 
 const KEY: &str = "storm";
 

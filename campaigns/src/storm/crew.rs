@@ -1,10 +1,10 @@
 //! [`Crew`]: the processes of a storm, killed at random times and replaced at once.
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use testkit::prelude::*;
 
 use super::ground::Ground;
 use super::ledger::{self, Operation, Step};

@@ -1,11 +1,9 @@
 //! [`Ground`]: where a storm takes place, and what its processes leave there for each other.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 
-use cgi_session::SessionId;
+use testkit::prelude::*;
 
 use crate::subject::Subject;
 

@@ -1,11 +1,10 @@
 //! [`Ledger`]: what one process has done, kept outside the sessions. A line before each operation and
 //! another after it tell what was under way when the process was killed.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::fs::OpenOptions;
 
 use serde::{Deserialize, Serialize};
+use testkit::prelude::*;
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,8 +1,6 @@
 //! [`Tally`]: all ledgers together, and whether what is stored at the end agrees with them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use cgi_session::SessionDigest;
+use testkit::prelude::*;
 
 use super::ledger::{Line, Operation, Step};
 use super::violation::Kind;

@@ -1,16 +1,9 @@
 //! What must hold when the storm is over and its processes have ended.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
-use std::io;
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::HashSet;
 
-use cgi_session::{
-    Result, SessionDigest, SessionId, SessionManager, Snapshot, Store, Stored, Sweep,
-};
+use cgi_session::{Result, Snapshot, Stored};
+use testkit::prelude::*;
 
 use super::content::{Content, EXPIRED};
 use super::ground::{Field, Former, Ground};

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use cgi_session::{Error, SessionId, printable};
+use cgi_session::printable;
+use testkit::prelude::*;
 
 use super::worker::Stop;
 

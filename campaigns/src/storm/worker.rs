@@ -5,13 +5,9 @@ mod crowding;
 mod reading;
 mod sweeping;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use cgi_session::{Error, Session, SessionId, SessionManager};
+use testkit::prelude::*;
 
 use super::content::{Content, SIZES};
 use super::ground::{Entry, Field, Former, Ground};

@@ -13,6 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::Words;
 use crate::fastcgi::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
 use crate::outside::{free_port, send};
 
@@ -39,6 +40,11 @@ pub struct Setup {
     stderr: Option<Stdio>,
 }
 
+/// How to start `fastcgi_echo`.
+pub fn echo(socket: Socket) -> Setup {
+    Setup::new("fastcgi_echo", socket)
+}
+
 impl Setup {
     pub fn new(program: &'static str, socket: Socket) -> Self {
         Setup {
@@ -53,8 +59,9 @@ impl Setup {
     }
 
     /// Arguments are read only with `--listen`.
-    pub fn arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments = arguments.iter().map(ToString::to_string).collect();
+    pub fn arguments(mut self, arguments: impl Words) -> Self {
+        let words = arguments.words().into_iter();
+        self.arguments = words.map(str::to_owned).collect();
         self
     }
 
@@ -65,7 +72,7 @@ impl Setup {
 
     /// A program that listens where this one does.
     pub fn in_the_place_of(program: &Server) -> Self {
-        let mut setup = Setup::new("fastcgi_echo", Socket::ListenUnix);
+        let mut setup = echo(Socket::ListenUnix);
         setup.address = Some(program.address.clone());
         setup
     }

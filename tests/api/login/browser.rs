@@ -1,8 +1,6 @@
 //! [`Browser`]: a visitor of the login page.
 
-use std::collections::BTreeMap;
-
-use testkit::program::{Cgi, Outcome};
+use testkit::prelude::*;
 use testkit::site::Site;
 
 pub(crate) const ADA: &str = "name=ada&password=lovelace";
@@ -97,7 +95,7 @@ impl<'s> Browser<'s> {
     #[track_caller]
     pub(crate) fn is_to_reload(&mut self) {
         let page = self.visit();
-        let page = page.expect_failure(503, &["the session has a new id"]);
+        let page = page.expect_failure(503, "the session has a new id");
         assert_eq!(page.header("refresh"), Some("1"));
         assert!(page.body.contains("reload the page"));
     }

@@ -3,14 +3,12 @@
 //!
 //! `LOGIN_RACES` says how often, by every way; without it a few run by two ways.
 
-use std::env;
-use std::sync::{Barrier, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Barrier;
 
 use super::browser::ADA;
 use testkit::client::{Answer, Client};
-use testkit::servers::{Servers, Way};
+use testkit::prelude::*;
+use testkit::servers::Way;
 
 const RACES: &str = "LOGIN_RACES";
 /// The shortest login, in milliseconds: no answer before it is still on its way after it.

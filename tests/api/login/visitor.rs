@@ -1,12 +1,8 @@
 //! Who logs in and out, and what of the session changes with that.
 
-use std::thread;
-
-use cgi_session::{Config, Error, SessionManager};
-
 use super::WRONG;
 use super::browser::{ADA, Browser, CHARLES, REMEMBERED, SESSION};
-use testkit::program::Cgi;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// Whether there is a session of this id, as any program would look for it.

@@ -1,12 +1,7 @@
 //! Files: what lies under a session's name, and what others may do with ours.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-use cgi_session::{Config, FileStore, Record, SessionId, Store as _, Sweep};
+use cgi_session::Store as _;
+use testkit::prelude::*;
 
 use super::trace::{Trace, mark};
 use super::{DIRECTORY, own_part};

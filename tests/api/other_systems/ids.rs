@@ -1,12 +1,8 @@
 //! Ids: what a client sends as one, and what the library makes.
 
-use std::{env, fs};
-
-use cgi_session::SessionId;
-
 use super::trace::{Trace, mark, under_strace};
 use super::{DIRECTORY, Numbers, manager, own_part};
-use testkit::program::Cgi;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// Parts of ids that mean something to file systems, shells, headers, SQL or URLs.

@@ -1,10 +1,6 @@
 //! The system calls of a child process, between two marks that it sets.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
-use testkit::is_installed;
+use testkit::prelude::*;
 
 /// A path that never exists: looking at it is a mark in the trace.
 const MARK: &str = "/no-such-place/mark-";

@@ -1,9 +1,7 @@
 //! Values: what is stored, and what is no JSON.
 
-use std::fs;
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{Config, Error, MemoryStore, Record, SessionId, SessionManager, Store as _};
+use cgi_session::{MemoryStore, Store as _};
+use testkit::prelude::*;
 
 use super::trace::{Trace, mark};
 use super::{DIRECTORY, manager, own_part};

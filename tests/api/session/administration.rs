@@ -1,9 +1,6 @@
 //! What an administrator does, who knows no id.
 
-use std::time::SystemTime;
-
-use cgi_session::{Error, SessionId};
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie};
 
 #[test]

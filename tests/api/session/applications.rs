@@ -1,10 +1,8 @@
 //! Values: typed, by application, and as a struct of one's own.
 
-use std::fs;
-
-use cgi_session::Error;
 use serde::{Deserialize, Serialize};
 
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, given_id};
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]

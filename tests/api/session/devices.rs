@@ -1,14 +1,9 @@
 //! "Your devices": the sessions of a visitor's user, the browsers that use them, and the end of one.
 
-use std::thread;
-use std::time::Duration;
-
 use cgi_session::http::StatusCode;
-use cgi_session::{
-    Client, Device, Error, Request, RequestBuilder, Response, Result, SessionDigest, SessionId,
-    SessionManager, UserSession,
-};
+use cgi_session::{Client, Device, RequestBuilder, Result, UserSession};
 
+use testkit::prelude::*;
 use testkit::sessions::{Site, count};
 
 const PHONE: &str = "Phone/1.0 (small)";

@@ -1,12 +1,7 @@
 //! One session, one request at a time; and a session that has ended stays ended.
 
-use std::thread;
-use std::time::Duration;
-
-use cgi_session::Error;
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, is_waiting, spawn_waiter};
-use testkit::wait_until;
 
 #[test]
 fn opening_a_session_twice_in_one_thread_is_an_error_at_once() {

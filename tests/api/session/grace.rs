@@ -1,12 +1,7 @@
 //! A new id with a grace for requests that are under way with the old one.
 
-use std::fs;
-use std::time::Duration;
-
-use cgi_session::{Error, Session, SessionId};
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id};
-use testkit::wait_until;
 
 /// A session whose id was replaced with a grace: the old id and the new one.
 fn replaced(site: &Site, grace: u64) -> (SessionId, SessionId) {

@@ -1,7 +1,6 @@
 //! Several applications in one session, and names that only a module reaches.
 
-use cgi_session::{Error, Session};
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, given_id};
 
 /// What an application sees under a name.

@@ -1,10 +1,8 @@
 //! Flash values, values with an end of their own, the token of forms, and the test cookie.
 
-use std::fs;
-use std::time::{Duration, SystemTime};
+use cgi_session::Client;
 
-use cgi_session::{Client, Config, Error, FileStore, Request, Response, Session, SessionId, Store};
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, given_id};
 
 /// Rewrites the stored record as if `seconds` had passed since its values were put in.

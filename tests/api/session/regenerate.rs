@@ -1,17 +1,9 @@
 //! A new id for the same session.
 
-use std::fs;
-use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, SystemTime};
+use cgi_session::{Result, Stored, SweepReport, Uninstalled, Visitor};
 
-use cgi_session::{
-    Error, FileStore, Lease, Record, Result, Session, SessionDigest, SessionManager, Store, Stored,
-    Sweep, SweepReport, Uninstalled, Visitor,
-};
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
-use testkit::wait_until;
 
 #[test]
 fn the_data_moves_and_the_old_id_is_dead_for_every_program() {

@@ -1,16 +1,12 @@
 //! `rotateAfter`: an id that is old is changed by itself, at a page that the visitor opens.
 
-use std::ops::ControlFlow;
 use std::sync::Barrier;
-use std::thread;
-use std::time::{Duration, SystemTime};
 
 use cgi_session::http::StatusCode;
 use cgi_session::http::header::SET_COOKIE;
-use cgi_session::{
-    Client, Record, Request, RequestBuilder, Response, Result, Session, SessionId, SessionManager,
-};
+use cgi_session::{Client, RequestBuilder, Result};
 
+use testkit::prelude::*;
 use testkit::sessions::{Site, count};
 
 const HOUR: Duration = Duration::from_secs(3600);

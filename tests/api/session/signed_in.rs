@@ -1,10 +1,11 @@
 //! "Keep me signed in": the life of one session's cookie; and proofs of identity, which have an age.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use cgi_session::http::header::SET_COOKIE;
-use cgi_session::{Client, Record, Request, Response, Result, SessionId, SessionManager};
+use cgi_session::{Client, Result};
 
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

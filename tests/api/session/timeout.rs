@@ -1,14 +1,11 @@
 //! When a session ends, as an application sees it.
 
-use std::fs;
 use std::iter;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::{FileStore, Record, SessionId, Store as _};
+use cgi_session::Store as _;
 
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id};
-use testkit::wait_until;
 
 fn ago(seconds: u64) -> SystemTime {
     SystemTime::now() - Duration::from_secs(seconds)

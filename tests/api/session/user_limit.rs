@@ -1,18 +1,13 @@
 //! `maxSessionsPerUser`: a user never has more sessions than that.
 
-use std::sync::{Barrier, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Barrier;
 
-use cgi_session::{
-    Client, Config, CustomFunctions, CustomResult, CustomStore, Error, Request, Response,
-    SessionId, SessionManager,
-};
+use cgi_session::{Client, CustomFunctions, CustomResult, CustomStore};
 
+use testkit::prelude::*;
 use testkit::sessions::{
     Site, cookie, count, given_id, is_waiting, log_in_at_once, login, spawn_waiter,
 };
-use testkit::wait_until;
 
 /// Stores of each kind that has the setting; in memory, only one manager has the sessions.
 const KINDS: [&[(&str, &str)]; 3] = [

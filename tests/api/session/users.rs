@@ -1,15 +1,9 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
-use std::fs;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use cgi_session::{Config, Error, SessionId, SessionManager};
-
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
-use testkit::wait_until;
 
 fn login(site: &Site, user: &str) -> SessionId {
     let mut session = site.manager().start(b"").unwrap();

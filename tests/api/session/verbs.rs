@@ -1,11 +1,10 @@
 //! The table of verbs in `src/session.rs`, and lazy creation.
 
-use std::fs;
 use std::mem;
-use std::time::{Duration, Instant};
 
-use cgi_session::{Error, Session, SessionId, Values};
+use cgi_session::Values;
 
+use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id};
 
 /// Whether the session's lock is free.

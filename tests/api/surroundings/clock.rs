@@ -1,16 +1,10 @@
 //! Clocks that are wrong, and that jump while a request is under way. Programs of another C library
 //! than glibc ask no library for the time, and are not reached.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use std::time::SystemTime;
-
 use super::clean_up;
 use testkit::holding::Holding;
-use testkit::program::{Cgi, Outcome};
+use testkit::prelude::*;
 use testkit::site::Site;
-use testkit::{example, repository};
 
 const HOUR: i64 = 3600;
 const YEARS: i64 = 10 * 365 * 24 * HOUR;

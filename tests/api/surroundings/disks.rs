@@ -1,14 +1,9 @@
 //! Disks that are full, have no inodes left, or turn read-only while a request is under way.
 
-use std::fs;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
-
 use super::visitor::{End, Visitor, newcomer};
 use testkit::disk::{self, Ext4, Room};
-use testkit::example;
 use testkit::holding::Holding;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 /// Fills a disk, but for so many bytes.

@@ -1,16 +1,12 @@
 //! Holders of a lock that are stopped, and descriptors that outlive the handler.
 
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::visitor::{End, Visitor, newcomer};
 use testkit::holding::Holding;
-use testkit::outside::send;
-use testkit::program::Cgi;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 #[test]
@@ -71,7 +67,7 @@ fn a_child_that_a_killed_handler_left_behind_keeps_the_lock_while_it_lives_and_o
     holding.child.kill().unwrap();
     holding.child.wait().unwrap();
     let refused = Cgi::new("counter", &site).visitor(visitor.id()).run();
-    refused.expect_failure(503, &["still locked after "]);
+    refused.expect_failure(503, "still locked after ");
     drop(copy);
     visitor.goes_on();
 }

@@ -2,19 +2,15 @@
 //! may open: nothing is followed, hangs, or is changed, and the others are served and cleaned up.
 
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::Command;
-use std::time::SystemTime;
+use std::os::unix::fs::chown;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 
 use super::clean_up;
 use super::visitor::{End, Visitor, newcomer};
 use testkit::disk::{Ext4, Room};
+use testkit::prelude::*;
 use testkit::site::Site;
 
 type Plant = fn(&Path, &Path);

@@ -1,18 +1,9 @@
 //! A directory that is exchanged for a link, or removed, while it is in use.
 
-use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::SystemTime;
-
-use cgi_session::{Config, Error, SessionManager, Sweep};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use testkit::prelude::*;
 
 use super::clean_up;
-use testkit::wait_until;
 
 const SWAPS: usize = 4_000;
 /// What only the directory outside has.

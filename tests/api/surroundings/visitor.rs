@@ -1,7 +1,8 @@
 //! A visitor who keeps a ledger: what the site has acknowledged must be there when the trouble is
 //! over, and a page that is no success must say so in full, and in the log why.
 
-use testkit::program::{Cgi, Outcome, end_of, piped};
+use testkit::prelude::*;
+use testkit::program::{end_of, piped};
 use testkit::site::Site;
 
 pub(crate) struct Visitor<'a> {

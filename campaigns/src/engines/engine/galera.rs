@@ -1,11 +1,9 @@
 //! Galera: three nodes, each of which takes writes and has what the others have committed.
 
-use std::path::Path;
-
 use super::{Engine, settings};
 use testkit::mysql::MysqlServer;
-use testkit::outside::{free_port, user_of_root};
-use testkit::{is_installed, wait_until};
+use testkit::outside::user_of_root;
+use testkit::prelude::*;
 
 const NODES: usize = 3;
 const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";

@@ -1,9 +1,9 @@
 //! `PostgreSQL`: a server, and one with a standby that has everything before a commit is acknowledged.
 
+use testkit::prelude::*;
+
 use super::{Engine, Server, local, settings};
 use crate::engines::relay::Relay;
-use testkit::postgres::PostgresServer;
-use testkit::wait_until;
 
 pub(crate) struct Postgres {
     server: PostgresServer,

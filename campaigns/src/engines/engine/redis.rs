@@ -1,12 +1,9 @@
 //! Redis: a server, and two of which one follows the other.
 
-use std::net::SocketAddr;
+use testkit::prelude::*;
 
 use super::{Engine, Server, local, settings};
 use crate::engines::relay::Relay;
-use testkit::outside::free_port;
-use testkit::redis::RedisServer;
-use testkit::wait_until;
 
 pub(crate) struct Redis {
     server: RedisServer,
@@ -27,7 +24,7 @@ impl Redis {
         let port = free_port();
         let own_port = port.to_string();
         let server = RedisServer::start(
-            &[
+            [
                 &["--bind", address, "--port", &own_port, "--appendonly", log][..],
                 &["--protected-mode", "no"],
             ]
@@ -47,7 +44,7 @@ impl Engine for Redis {
 impl Server for Redis {
     fn stop(&mut self) {
         // It answers nothing, and ends.
-        let _ = self.server.ask(&["SHUTDOWN"]);
+        let _ = self.server.ask("SHUTDOWN");
         self.server.kill();
     }
 
@@ -78,9 +75,9 @@ impl ReplicatedRedis {
     pub(crate) fn start(address: &str) -> Option<Self> {
         let servers = [start_local()?, start_local()?];
         let port = servers[0].1.port().to_string();
-        servers[1].0.tell(&["REPLICAOF", "127.0.0.1", &port]);
+        servers[1].0.tell(["REPLICAOF", "127.0.0.1", &port]);
         wait_until("the replica has everything", || {
-            let state = servers[1].0.tell(&["INFO", "replication"]);
+            let state = servers[1].0.tell("INFO replication");
             state.contains("master_link_status:up")
         });
         let relay = Relay::open(address, servers[0].1);
@@ -93,11 +90,11 @@ impl ReplicatedRedis {
         let (old, (new, address)) = (&self.servers[from].0, &self.servers[1 - from]);
         // Only a replica that is in step can take over.
         wait_until("the replica is in step", || {
-            old.tell(&["INFO", "replication"]).contains("state=online")
+            old.tell("INFO replication").contains("state=online")
         });
-        old.tell(&["FAILOVER"]);
+        old.tell("FAILOVER");
         wait_until("the replica takes over", || {
-            let role = |server: &RedisServer| server.tell(&["ROLE"]);
+            let role = |server: &RedisServer| server.tell("ROLE");
             role(new).starts_with("master") && role(old).starts_with("slave")
         });
         turn(&self.relay, *address);
@@ -112,6 +109,6 @@ impl Engine for ReplicatedRedis {
 
 fn start_local() -> Option<(RedisServer, SocketAddr)> {
     let address = local(free_port());
-    let server = RedisServer::start(&["--port", &address.port().to_string()])?;
+    let server = RedisServer::start(["--port", &address.port().to_string()])?;
     Some((server, address))
 }

@@ -1,10 +1,7 @@
 //! Creating sessions where there is a cap: a new one evicts the one that was unused longest, and none that is
 //! in use.
 
-use std::thread;
-use std::time::Duration;
-
-use cgi_session::Error;
+use testkit::prelude::*;
 
 use super::{BRIEF_SIZE, Step, Worker, failed, id_of};
 use crate::storm::content::Content;

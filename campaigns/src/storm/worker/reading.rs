@@ -1,9 +1,8 @@
 //! Reading without a lock: what a process that counts sees of its own work, and what one sees that only
 //! reads.
 
-use std::time::{Duration, Instant};
-
-use cgi_session::{Error, SessionId, Snapshot};
+use cgi_session::Snapshot;
+use testkit::prelude::*;
 
 use super::{Step, Worker, failed, put, stop, torn};
 use crate::storm::Manner;

@@ -1,9 +1,8 @@
 //! Cleaning up, and making what there is to clean up.
 
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use cgi_session::{Error, Record, SessionId, Sweep};
+use testkit::prelude::*;
 
 use super::{Step, Stop, Worker, failed};
 use crate::storm::content::EXPIRED;

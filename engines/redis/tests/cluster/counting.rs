@@ -1,12 +1,10 @@
 //! [`Counter`]: a session that counts, and what was acknowledged of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
-
+use cgi_session::Result;
 use cgi_session::store_contract::{WAIT, count, counted, record};
-use cgi_session::{Config, Result, SessionDigest, SessionId, Store};
 use cgi_session_redis::RedisStore;
 
+use testkit::prelude::*;
 use testkit::redis_cluster::RedisCluster;
 
 /// A store in a cluster, with these settings.

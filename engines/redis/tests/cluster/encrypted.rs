@@ -1,11 +1,8 @@
 //! `rediss+cluster://`: every node must be one for whom the certificates vouch.
 
-use std::time::SystemTime;
-
-use cgi_session::Store;
-
 use crate::counting::{Counter, store_at};
 use testkit::certificates::Certificates;
+use testkit::prelude::*;
 use testkit::redis_cluster::RedisCluster;
 
 #[test]

@@ -1,14 +1,11 @@
 //! A primary dies, and its replica takes its place: with `durability = data` nothing is acknowledged that no replica
 //! has. What goes on meanwhile is a campaign.
 
-use std::time::SystemTime;
-
 use cgi_session::store_contract::record;
-use cgi_session::{Error, SessionDigest, SessionId, Store};
 
 use crate::counting::{Counter, store};
+use testkit::prelude::*;
 use testkit::redis_cluster::RedisCluster;
-use testkit::wait_until;
 
 /// The node that fails, and the one that takes its place.
 const VICTIM: usize = 1;
@@ -44,9 +41,7 @@ fn what_no_replica_has_is_lost_in_a_failover_and_with_durability_is_not_acknowle
     assert!(matches!(created.map(drop), Err(Error::Unavailable { .. })));
 
     // Else it would find on the line what was sent to it.
-    cluster
-        .node(VICTIM)
-        .tell(&["CLIENT", "KILL", "TYPE", "replica"]);
+    cluster.node(VICTIM).tell("CLIENT KILL TYPE replica");
     for _ in 0..10 {
         fast_counter.count(&fast).unwrap();
     }

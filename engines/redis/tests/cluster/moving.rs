@@ -1,19 +1,15 @@
 //! Where the keys of a cluster are. That they are handed over in mid-traffic is a campaign.
 
-use std::time::SystemTime;
-
-use cgi_session::Store;
-
 use crate::counting::{Counter, store, store_at};
 use cgi_session::store_contract::{WAIT, record};
-use testkit::redis::RedisServer;
+use testkit::prelude::*;
 use testkit::redis_cluster::RedisCluster;
 
 /// Begins to hand a slot over to another node, whose name it returns.
 fn begin(source: &RedisServer, target: &RedisServer, slot: &str) -> String {
-    let [source_id, target_id] = [source, target].map(|node| node.tell(&["CLUSTER", "MYID"]));
-    target.tell(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source_id]);
-    source.tell(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target_id]);
+    let [source_id, target_id] = [source, target].map(|node| node.tell("CLUSTER MYID"));
+    target.tell(["CLUSTER", "SETSLOT", slot, "IMPORTING", &source_id]);
+    source.tell(["CLUSTER", "SETSLOT", slot, "MIGRATING", &target_id]);
     target_id
 }
 
@@ -33,9 +29,9 @@ fn a_session_is_begun_and_ended_where_its_slot_is_about_to_be() {
     // The later ones on kept connections.
     for _ in 0..3 {
         let lease = store.create(&moved.session, &record(1, now), now).unwrap();
-        assert_eq!(target.tell(&["DBSIZE"]), "1");
+        assert_eq!(target.tell("DBSIZE"), "1");
         lease.unwrap().destroy().unwrap();
-        assert_eq!(target.tell(&["DBSIZE"]), "0");
+        assert_eq!(target.tell("DBSIZE"), "0");
     }
 }
 
@@ -48,7 +44,7 @@ fn every_key_is_looked_for_where_the_cluster_has_it() {
     assert!(store.install().is_empty(), "{:?}", store.install());
     for counter in Counter::on_each(&cluster, &store, 5) {
         let node = cluster.node(counter.primary);
-        assert_eq!(node.tell(&["EXISTS", &counter.key()]), "1");
+        assert_eq!(node.tell(["EXISTS", &counter.key()]), "1");
         counter.count(&store).unwrap();
         assert_eq!(counter.value(&store), 1);
     }
@@ -58,8 +54,8 @@ fn every_key_is_looked_for_where_the_cluster_has_it() {
         assert!(sessions.unwrap().is_empty(), "{user}");
     }
     // No connection was sent on by a node: each was asked for what it has.
-    let sent_on = (0..3).map(|at| cluster.node(at).tell(&["INFO", "errorstats"]));
+    let sent_on = (0..3).map(|at| cluster.node(at).tell("INFO errorstats"));
     assert!(sent_on.into_iter().all(|told| !told.contains("MOVED")));
     assert!(store.uninstall().sessions >= 15);
-    assert!((0..3).all(|at| cluster.node(at).tell(&["DBSIZE"]) == "0"));
+    assert!((0..3).all(|at| cluster.node(at).tell("DBSIZE") == "0"));
 }

@@ -1,24 +1,17 @@
 //! A server that is killed, stands still, is full or may only read: one clear error each, and nothing
 //! that was saved is lost, nor anything saved of which the opposite was said.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
-
-use cgi_session::{Error, SessionDigest, SessionId, Store};
 use cgi_session_redis::RedisStore;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::store::{config, says, store};
+use crate::store::{config, store};
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
-use testkit::outside::free_port;
-use testkit::redis::RedisServer;
-use testkit::wait_until;
+use testkit::prelude::*;
 
 /// A commit, a lock, a read and a creation each fail as if the server will be back.
 #[track_caller]
-pub(crate) fn is_away(outcome: Result<(), Error>, words: &[&str]) {
+pub(crate) fn is_away(outcome: Result<(), Error>, words: impl Words) {
     let error = outcome.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert_eq!(error.status(), 503);
@@ -27,34 +20,31 @@ pub(crate) fn is_away(outcome: Result<(), Error>, words: &[&str]) {
 
 #[test]
 fn a_server_that_is_killed_has_kept_what_was_saved_and_is_found_again() {
-    let Some(mut server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(mut server) = redis() else { return };
     let store = store(&server, &[]);
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 1, now);
     lease.commit(&record(2, now), now).unwrap();
-    let (other, other_lease) = create(&store, 7, now);
-    drop(other_lease);
+    let other = stored(&store, 7);
     server.kill();
 
     let session = id.digest();
     is_away(
         lease.commit(&record(3, now), now),
-        &["redis.sock", "is the server running"],
+        "redis.sock*is the server running",
     );
     is_away(
         store.read(&session, now).map(drop),
-        &["cannot read a session in"],
+        "cannot read a session in",
     );
     is_away(
         store.lock(&other.digest(), WAIT, now).map(drop),
-        &["cannot open a session in"],
+        "cannot open a session in",
     );
     let new = SessionId::generate().unwrap().digest();
     is_away(
         store.create(&new, &record(1, now), now).map(drop),
-        &["cannot store a session in"],
+        "cannot store a session in",
     );
 
     server.run();
@@ -72,7 +62,7 @@ fn a_server_that_is_killed_has_kept_what_was_saved_and_is_found_again() {
 
 #[test]
 fn a_socket_that_takes_no_more_connections_is_given_up_in_time() {
-    let Some(server) = RedisServer::start(&["--tcp-backlog", "1"]) else {
+    let Some(server) = RedisServer::start("--tcp-backlog 1") else {
         return;
     };
     let store = store(&server, &[("lockTimeout", "2s")]);
@@ -91,7 +81,7 @@ fn a_socket_that_takes_no_more_connections_is_given_up_in_time() {
     let started = Instant::now();
     // First on the connection that is kept.
     for _ in 0..2 {
-        is_away(read(), &["no answer in time", "is the server running"]);
+        is_away(read(), "no answer in time*is the server running");
     }
     assert!(started.elapsed() < Duration::from_secs(30));
     drop(waiting);
@@ -102,7 +92,7 @@ fn a_socket_that_takes_no_more_connections_is_given_up_in_time() {
 #[test]
 fn a_restart_between_two_requests_is_not_noticed() {
     let port = free_port().to_string();
-    let Some(mut server) = RedisServer::start(&["--port", &port, "--bind", "127.0.0.1"]) else {
+    let Some(mut server) = RedisServer::start(["--port", &port, "--bind", "127.0.0.1"]) else {
         return;
     };
     // What is said on a socket whose other end is closed does not always fail at once.
@@ -132,7 +122,7 @@ fn a_restart_between_two_requests_is_not_noticed() {
 
 #[test]
 fn a_commit_that_a_server_without_its_memory_does_not_know_saves_nothing() {
-    let Some(mut server) = RedisServer::start(&["--appendonly", "no"]) else {
+    let Some(mut server) = RedisServer::start("--appendonly no") else {
         return;
     };
     let store = store(&server, &[]);
@@ -140,18 +130,15 @@ fn a_commit_that_a_server_without_its_memory_does_not_know_saves_nothing() {
     let (id, mut lease) = create(&store, 1, now);
     server.kill();
     server.run();
-    let error = lease.commit(&record(2, now), now).unwrap_err();
-    assert!(matches!(error, Error::LeaseLost), "{error:?}");
+    is_lost(lease.commit(&record(2, now), now));
     drop(lease);
     assert_eq!(counted(&store, &id.digest()), None);
-    assert_eq!(server.tell(&["DBSIZE"]), "0");
+    assert_eq!(server.tell("DBSIZE"), "0");
 }
 
 #[test]
 fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_on() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let store = store(&server, &[("lockTimeout", "3s")]);
     let now = SystemTime::now();
     // The scripts are known to the server, and there is a connection for another request.
@@ -161,11 +148,11 @@ fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_
     let session = id.digest();
     server.freeze();
     let started = Instant::now();
-    is_away(lease.commit(&record(2, now), now), &["no answer in time"]);
+    is_away(lease.commit(&record(2, now), now), "no answer in time");
     let new = SessionId::generate().unwrap().digest();
     is_away(
         store.create(&new, &record(1, now), now).map(drop),
-        &["no answer in time"],
+        "no answer in time",
     );
     assert!(
         started.elapsed() < Duration::from_secs(30),
@@ -175,14 +162,14 @@ fn a_server_that_stands_still_is_given_up_in_time_and_does_nothing_when_it_goes_
     drop(lease);
     server.resume();
     // Commands are carried out in the order in which they came: by now those of before were.
-    let ask = || server.ask(&["HGET", &format!("Session:{{{session}}}"), "version"]);
+    let ask = || server.ask(["HGET", &format!("Session:{{{session}}}"), "version"]);
     assert!(ask().is_some());
     wait_until("the server is found again", || {
         store.read(&session, now).is_ok()
     });
     assert_eq!(counted(&store, &session), Some(1));
     assert_eq!(counted(&store, &new), None);
-    assert_eq!(server.tell(&["EXISTS", &format!("Session:{{{new}}}")]), "0");
+    assert_eq!(server.tell(["EXISTS", &format!("Session:{{{new}}}")]), "0");
 }
 
 /// Names the server to [`program`].
@@ -190,9 +177,7 @@ const SERVER: &str = "CONTRACT_AWAY";
 
 #[test]
 fn a_program_that_is_stopped_while_it_waits_for_an_answer_goes_on_waiting() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let mut program = Command::new(std::env::current_exe().unwrap())
         .args(["away::program", "--exact", "--nocapture"])
         .env(SERVER, server.url())
@@ -235,33 +220,28 @@ fn program() {
 
 #[test]
 fn a_server_whose_memory_is_full_saves_nothing_and_keeps_what_it_has() {
-    let Some(server) = RedisServer::start(&["--maxmemory-policy", "noeviction"]) else {
+    let Some(server) = RedisServer::start("--maxmemory-policy noeviction") else {
         return;
     };
     let store = store(&server, &[]);
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 1, now);
-    server.tell(&["CONFIG", "SET", "maxmemory", "1"]);
-    is_away(
-        lease.commit(&record(2, now), now),
-        &["OOM", "raise maxmemory"],
-    );
+    server.tell("CONFIG SET maxmemory 1");
+    is_away(lease.commit(&record(2, now), now), "OOM*raise maxmemory");
     let new = SessionId::generate().unwrap().digest();
-    is_away(store.create(&new, &record(1, now), now).map(drop), &["OOM"]);
+    is_away(store.create(&new, &record(1, now), now).map(drop), "OOM");
     assert_eq!(counted(&store, &id.digest()), Some(1));
     assert_eq!(counted(&store, &new), None);
     drop(lease);
     let key = format!("Session:{{{}}}", id.digest());
-    assert_eq!(server.tell(&["HEXISTS", &key, "lock"]), "0");
-    server.tell(&["CONFIG", "SET", "maxmemory", "0"]);
-    let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-    lease.commit(&record(3, now), now).unwrap();
-    assert_eq!(counted(&store, &id.digest()), Some(3));
+    assert_eq!(server.tell(["HEXISTS", &key, "lock"]), "0");
+    server.tell("CONFIG SET maxmemory 0");
+    saves(&store, &id.digest(), 3);
 }
 
 #[test]
 fn a_record_that_is_larger_than_the_server_takes_leaves_the_old_one() {
-    let Some(server) = RedisServer::start(&["--proto-max-bulk-len", "1mb"]) else {
+    let Some(server) = RedisServer::start("--proto-max-bulk-len 1mb") else {
         return;
     };
     let store = store(&server, &[("maxRecordBytes", "4194304")]);
@@ -269,7 +249,7 @@ fn a_record_that_is_larger_than_the_server_takes_leaves_the_old_one() {
     let (id, mut lease) = create(&store, 1, now);
     let values = format!(r#"{{"":{{"text":"{}"}}}}"#, "x".repeat(2 << 20));
     let large = record(2, now).with_values(values.into_bytes());
-    is_away(lease.commit(&large, now), &["cannot save a session in"]);
+    is_away(lease.commit(&large, now), "cannot save a session in");
     assert_eq!(counted(&store, &id.digest()), Some(1));
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(3));
@@ -277,24 +257,24 @@ fn a_record_that_is_larger_than_the_server_takes_leaves_the_old_one() {
 
 #[test]
 fn a_replica_is_read_and_never_written() {
-    let Some(server) = RedisServer::start(&["--replica-serve-stale-data", "yes"]) else {
+    let Some(server) = RedisServer::start("--replica-serve-stale-data yes") else {
         return;
     };
     let store = store(&server, &[]);
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 1, now);
     // Of a primary that is never there.
-    server.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+    server.tell("REPLICAOF 127.0.0.1 1");
     is_away(
         lease.commit(&record(2, now), now),
-        &["READONLY", "database must name the primary"],
+        "READONLY*database must name the primary",
     );
     is_away(
         store.lock(&id.digest(), Duration::ZERO, now).map(drop),
-        &["READONLY"],
+        "READONLY",
     );
     assert_eq!(counted(&store, &id.digest()), Some(1));
-    server.tell(&["REPLICAOF", "NO", "ONE"]);
+    server.tell("REPLICAOF NO ONE");
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(3));
 }
@@ -303,10 +283,8 @@ fn a_replica_is_read_and_never_written() {
 #[test]
 fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
     let ports = [(); 2].map(|()| free_port().to_string());
-    let start = |port: &str| RedisServer::start(&["--port", port, "--bind", "127.0.0.1"]);
-    let Some(old) = start(&ports[0]) else {
-        return;
-    };
+    let start = |port: &str| RedisServer::start(["--port", port, "--bind", "127.0.0.1"]);
+    let Some(old) = start(&ports[0]) else { return };
     let new = start(&ports[1]).unwrap();
     let name = old.directory().join("primary");
     let lead_to = |server: &RedisServer| {
@@ -315,9 +293,9 @@ fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
         std::fs::rename(next, &name).unwrap();
     };
     let follow = |replica: &RedisServer, primary: &str| {
-        replica.tell(&["REPLICAOF", "127.0.0.1", primary]);
+        replica.tell(["REPLICAOF", "127.0.0.1", primary]);
         wait_until("the replica follows", || {
-            let told = replica.tell(&["INFO", "replication"]);
+            let told = replica.tell("INFO replication");
             told.contains("master_link_status:up")
         });
     };
@@ -331,7 +309,7 @@ fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
     // In use while it happens.
     let (_, mut lease) = store.lock(&ids[0], WAIT, now).unwrap().unwrap();
     follow(&new, &ports[0]);
-    new.tell(&["REPLICAOF", "NO", "ONE"]);
+    new.tell("REPLICAOF NO ONE");
     follow(&old, &ports[1]);
     lead_to(&new);
 
@@ -342,9 +320,9 @@ fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
     drop(create(&store, 12, now));
     let (_, lease) = store.lock(&ids[2], WAIT, now).unwrap().unwrap();
     lease.destroy().unwrap();
-    assert_eq!(new.tell(&["DBSIZE"]), "6");
+    assert_eq!(new.tell("DBSIZE"), "6");
     // Nor does a reader.
-    old.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+    old.tell("REPLICAOF 127.0.0.1 1");
     let (_, mut lease) = store.lock(&ids[3], WAIT, now).unwrap().unwrap();
     lease.finish(&record(13, now), now).unwrap();
     drop(lease);

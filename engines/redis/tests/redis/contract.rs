@@ -1,14 +1,14 @@
 //! The Redis store keeps the contract, on a server and on a cluster, as a user who may do what the documentation
 //! says and no more.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
+use cgi_session::Origin;
 use cgi_session::store_contract::StoreContract;
-use cgi_session::{Config, Origin};
 use cgi_session_redis::RedisStore;
 
-use testkit::redis::{RedisServer, USER};
+use testkit::prelude::*;
+use testkit::redis::USER;
 use testkit::redis_cluster::RedisCluster;
 
 /// Names the server or the cluster to the processes that a test starts.
@@ -40,7 +40,7 @@ fn url(name: &str) -> Option<String> {
         return Some(url);
     }
     if name == "redis" {
-        let server = SERVER.get_or_init(|| RedisServer::start(&[])).as_ref()?;
+        let server = SERVER.get_or_init(|| redis()).as_ref()?;
         server.let_in(KEYS);
         let (user, password) = USER.split_once(':').unwrap();
         return Some(format!("{}?user={user}&pass={password}", server.url()));

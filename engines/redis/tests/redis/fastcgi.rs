@@ -1,16 +1,12 @@
 //! Sessions in a Redis server over FastCGI: connections that are kept, and made again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::Instant;
-
 use testkit::fastcgi::client::{PATIENCE, visit};
 use testkit::fastcgi::counting::{
     CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
 };
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
 use testkit::outside::Over;
-use testkit::redis::RedisServer;
+use testkit::prelude::*;
 
 fn program(redis: &RedisServer) -> Server {
     setup(&redis.url())
@@ -26,7 +22,7 @@ pub(crate) fn setup(url: &str) -> Setup {
 }
 
 fn connections(redis: &RedisServer) -> u64 {
-    let told = redis.tell(&["INFO", "stats"]);
+    let told = redis.tell("INFO stats");
     let name = "total_connections_received:";
     let line = told.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap().trim().parse().unwrap()
@@ -34,9 +30,7 @@ fn connections(redis: &RedisServer) -> u64 {
 
 #[test]
 fn two_programs_that_count_in_one_session_lose_nothing_and_keep_their_connections() {
-    let Some(redis) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(redis) = redis() else { return };
     let programs = [program(&redis), program(&redis)];
     let cookie = begin_session(&programs[0]);
     let before = connections(&redis);
@@ -48,9 +42,7 @@ fn two_programs_that_count_in_one_session_lose_nothing_and_keep_their_connection
 
 #[test]
 fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_answered() {
-    let Some(mut redis) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(mut redis) = redis() else { return };
     let program = program(&redis);
     let cookie = begin_session(&program);
     let (is_over, answered) = (AtomicBool::new(false), AtomicU64::new(1));
@@ -120,9 +112,7 @@ pub(crate) fn count_again(program: &Server, cookie: &str) -> u64 {
 
 #[test]
 fn a_program_that_stands_still_is_waited_for_no_longer_than_its_lease() {
-    let Some(redis) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(redis) = redis() else { return };
     let slow = setup(&redis.url())
         .variable("CGI_SESSION_LOCK_LEASE", "2s")
         .start();

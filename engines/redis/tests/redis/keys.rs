@@ -1,35 +1,26 @@
 //! What lies in a server: its sessions until they have expired, what a clean-up takes away, and the keys of
 //! others.
 
-use std::time::SystemTime;
-
-use cgi_session::{SessionId, Store, Sweep};
-
-use crate::store::{says, store};
+use crate::store::store;
 use cgi_session::store_contract::{WAIT, counted, create, later, record};
-use testkit::redis::RedisServer;
-use testkit::wait_until;
+use testkit::prelude::*;
 
 #[test]
 fn the_server_deletes_what_has_expired_and_not_what_is_in_use() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let quick = store(&server, &[("timeout", "4s"), ("lockLease", "1s")]);
     let store = store(&server, &[("timeout", "4s")]);
     let now = SystemTime::now();
     let (in_use, mut lease) = create(&store, 1, now);
     drop(create(&quick, 2, now));
-    wait_until("one is deleted", || server.tell(&["DBSIZE"]) == "1");
+    wait_until("one is deleted", || server.tell("DBSIZE") == "1");
     lease.commit(&record(3, now), SystemTime::now()).unwrap();
     assert_eq!(counted(&store, &in_use.digest()), Some(3));
 }
 
 #[test]
 fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let store = store(&server, &[("timeout", "600")]);
     let now = SystemTime::now();
     let [ended, live] = [1, 2].map(|number| {
@@ -40,20 +31,18 @@ fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
     });
     ended.1.destroy().unwrap();
     drop(live.1);
-    assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "2");
+    assert_eq!(server.tell("ZCARD Session:user:ada"), "2");
     // Somebody could be about to save the one that is not there.
     store.delete_expired(&Sweep::new(), now).unwrap();
-    assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "2");
+    assert_eq!(server.tell("ZCARD Session:user:ada"), "2");
     store.delete_expired(&Sweep::new(), later(now, 61)).unwrap();
-    assert_eq!(server.tell(&["ZCARD", "Session:user:ada"]), "1");
+    assert_eq!(server.tell("ZCARD Session:user:ada"), "1");
     assert_eq!(store.sessions_of("ada", now).unwrap(), [live.0.digest()]);
 }
 
 #[test]
 fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let store = store(&server, &[]);
     let now = SystemTime::now();
     assert!(
@@ -63,13 +52,13 @@ fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
             .already_running
     );
     let until = "99999999999999";
-    let id = server.tell(&["CLIENT", "ID"]);
-    let run = server.tell(&["INFO", "server"]);
+    let id = server.tell("CLIENT ID");
+    let run = server.tell("INFO server");
     let run = run.lines().find_map(|line| line.strip_prefix("run_id:"));
     let holder = |id: &str| format!("{:032}:{}:{id}:process 1 on a host", 0, run.unwrap().trim());
     // The program that asked for this number is gone.
     let dead = holder(&id);
-    server.tell(&["HSET", "Session:sweep", "lock", &dead, "until", until]);
+    server.tell(["HSET", "Session:sweep", "lock", &dead, "until", until]);
     assert!(
         !store
             .delete_expired(&Sweep::new(), now)
@@ -83,56 +72,49 @@ fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
         .query(&mut connection)
         .unwrap();
     let living = holder(&id.to_string());
-    server.tell(&["HSET", "Session:sweep", "lock", &living, "until", until]);
+    server.tell(["HSET", "Session:sweep", "lock", &living, "until", until]);
     assert!(
         store
             .delete_expired(&Sweep::new(), now)
             .unwrap()
             .already_running
     );
-    assert_eq!(server.tell(&["HGET", "Session:sweep", "lock"]), living);
+    assert_eq!(server.tell("HGET Session:sweep lock"), living);
 }
 
 #[test]
 fn the_keys_of_others_are_neither_shown_nor_removed() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let store = store(&server, &[]);
     let now = SystemTime::now();
-    let (_, lease) = create(&store, 1, now);
-    drop(lease);
+    let _ = stored(&store, 1);
     for key in ["Session:x", "Session:{y}", "Sessions:user:z", "other"] {
-        server.tell(&["SET", key, "1"]);
+        server.tell(["SET", key, "1"]);
     }
     let report = store.delete_expired(&Sweep::new(), now).unwrap();
     assert_eq!((report.live, report.deleted), (1, 0));
     let done = store.uninstall();
     assert_eq!(done.sessions, 1);
     assert_eq!(done.foreign, ["key Session:x", "key Session:{y}"]);
-    assert_eq!(server.tell(&["DBSIZE"]), "4");
+    assert_eq!(server.tell("DBSIZE"), "4");
 }
 
 #[test]
 fn what_somebody_else_wrote_under_the_name_of_a_session_is_neither_served_nor_changed() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let store = store(&server, &[]);
     let now = SystemTime::now();
     let session = SessionId::generate().unwrap().digest();
     let key = format!("Session:{{{session}}}");
-    server.tell(&["SET", &key, "1"]);
+    server.tell(["SET", &key, "1"]);
     for outcome in [
         store.read(&session, now).map(drop),
         store.lock(&session, WAIT, now).map(drop),
         store.create(&session, &record(1, now), now).map(drop),
     ] {
-        let error = outcome.unwrap_err();
-        assert_eq!(error.status(), 500);
-        says(&error, &["WRONGTYPE", "choose another table"]);
+        fails(outcome, 500, "WRONGTYPE*choose another table");
     }
-    server.tell(&["DEL", &key]);
+    server.tell(["DEL", &key]);
 
     let text = record(1, now).to_json();
     let text = std::str::from_utf8(&text).unwrap();
@@ -143,9 +125,9 @@ fn what_somebody_else_wrote_under_the_name_of_a_session_is_neither_served_nor_ch
         &["record", text, "end", "soon", "used", "1", "version", "1"],
         &["record", text, "end", end, "used", "1"],
     ] {
-        server.tell(&[&["HSET", key.as_str()], fields].concat());
+        server.tell([&["HSET", key.as_str()], fields].concat());
         let all = || {
-            let all = server.tell(&["HGETALL", &key]);
+            let all = server.tell(["HGETALL", &key]);
             let mut lines: Vec<_> = all.lines().map(str::to_owned).collect();
             lines.sort();
             lines
@@ -159,6 +141,6 @@ fn what_somebody_else_wrote_under_the_name_of_a_session_is_neither_served_nor_ch
             .delete_expired(&Sweep::new(), later(now, 600))
             .unwrap();
         assert_eq!(all(), before);
-        server.tell(&["DEL", &key]);
+        server.tell(["DEL", &key]);
     }
 }

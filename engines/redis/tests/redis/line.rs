@@ -1,22 +1,14 @@
 //! A line to a server that fails: whoever is cut off is told in time, and what was not heard of is found
 //! done.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::os::unix::net::UnixStream;
 
-use cgi_session::{Error, SessionId, Store};
 use cgi_session_redis::RedisStore;
 
 use crate::away::is_away;
 use crate::store::{config, scripts, store};
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
-use testkit::redis::RedisServer;
-use testkit::{DEADLINE, wait_until};
+use testkit::prelude::*;
 
 /// Passes on what is said to a server and, when told to, cuts the line instead of an answer, or is silent.
 struct Line {
@@ -141,9 +133,7 @@ fn has_script(said: &[u8]) -> bool {
 
 #[test]
 fn whoever_is_cut_off_is_told_in_time_and_waited_for_no_longer_than_his_lease() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let settings = [("lockLease", "8s"), ("lockTimeout", "3s")];
     let (line, far) = Line::to(&server, &settings);
     let near = store(&server, &settings);
@@ -152,10 +142,10 @@ fn whoever_is_cut_off_is_told_in_time_and_waited_for_no_longer_than_his_lease() 
     let session = id.digest();
     line.silence(true);
     let started = Instant::now();
-    is_away(slow.commit(&record(10, now), now), &["no answer in time"]);
+    is_away(slow.commit(&record(10, now), now), "no answer in time");
     is_away(
         far.read(&session, now).map(drop),
-        &["cannot read a session in"],
+        "cannot read a session in",
     );
     let told = started.elapsed();
     assert!(told < Duration::from_secs(30), "{told:?}");
@@ -180,9 +170,7 @@ fn whoever_is_cut_off_is_told_in_time_and_waited_for_no_longer_than_his_lease() 
 
 #[test]
 fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let (line, store) = Line::to(&server, &[]);
     let near = crate::store::store(&server, &[]);
     let now = SystemTime::now();
@@ -216,14 +204,12 @@ fn what_was_done_and_not_heard_of_is_asked_for_again_and_found_done() {
     lease.destroy().unwrap();
     assert!(line.has_cut());
     assert_eq!(counted(&store, &id.digest()), None);
-    assert_eq!(server.tell(&["DBSIZE"]), "1", "the first session");
+    assert_eq!(server.tell("DBSIZE"), "1", "the first session");
 }
 
 #[test]
 fn a_session_that_is_destroyed_before_its_maker_hears_of_it_is_not_stored_again() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let (line, far) = Line::to(&server, &[]);
     let near = store(&server, &[]);
     let now = SystemTime::now();
@@ -235,16 +221,14 @@ fn a_session_that_is_destroyed_before_its_maker_hears_of_it_is_not_stored_again(
         lease.destroy().unwrap();
     });
     let words = ["cannot store a session in", "whether it was done"];
-    is_away(far.create(&session, &record(1, now), now).map(drop), &words);
+    is_away(far.create(&session, &record(1, now), now).map(drop), words);
     assert!(line.has_cut());
     assert_eq!(counted(&near, &session), None);
 }
 
 #[test]
 fn what_somebody_else_did_before_an_answer_is_asked_for_again_is_not_undone() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let (line, far) = Line::to(&server, &[]);
     let near = store(&server, &[]);
     let now = SystemTime::now();
@@ -262,7 +246,7 @@ fn what_somebody_else_did_before_an_answer_is_asked_for_again_is_not_undone() {
     let (stored, mut quick) = taken.recv().unwrap();
     assert_eq!(count(&stored.record), 3);
     let refused = lease.commit(&record(4, now), now);
-    assert!(matches!(refused, Err(Error::LeaseLost)), "{refused:?}");
+    is_lost(refused);
     quick.commit(&record(5, now), now).unwrap();
     drop((lease, quick));
 
@@ -274,15 +258,13 @@ fn what_somebody_else_did_before_an_answer_is_asked_for_again_is_not_undone() {
         lease.finish(&record(7, now), now).unwrap();
     });
     let words = ["cannot save a session in", "whether it was done"];
-    is_away(lease.finish(&record(6, now), now), &words);
+    is_away(lease.finish(&record(6, now), now), words);
     assert_eq!(counted(&near, &session), Some(7));
 }
 
 #[test]
 fn what_was_on_its_way_for_long_does_not_undo_what_was_saved_since() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let (line, store) = Line::to(&server, &[]);
     let now = SystemTime::now();
     let (id, mut lease) = create(&store, 0, now);

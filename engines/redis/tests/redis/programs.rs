@@ -1,8 +1,7 @@
 //! Real programs whose sessions are in a server, as CGI: one connection
 //! for a request, and 503 when there is a session to be had and the server is away.
 
-use testkit::program::Cgi;
-use testkit::redis::RedisServer;
+use testkit::prelude::*;
 use testkit::site::Site;
 
 fn site(server: &RedisServer) -> Site {
@@ -12,7 +11,7 @@ fn site(server: &RedisServer) -> Site {
 
 /// How many connections there have been, without the one that asks.
 fn connections(server: &RedisServer) -> u64 {
-    let told = server.tell(&["INFO", "stats"]);
+    let told = server.tell("INFO stats");
     let line = told
         .lines()
         .find_map(|line| line.strip_prefix("total_connections_received:"));
@@ -21,9 +20,7 @@ fn connections(server: &RedisServer) -> u64 {
 
 #[test]
 fn a_program_counts_in_the_server_with_one_connection_a_request() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(server) = redis() else { return };
     let site = site(&server);
     let first = Cgi::new("redis_pages", &site)
         .run()
@@ -44,9 +41,7 @@ fn a_program_counts_in_the_server_with_one_connection_a_request() {
 
 #[test]
 fn a_page_without_session_is_answered_while_the_server_is_away() {
-    let Some(mut server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(mut server) = redis() else { return };
     let site = site(&server);
     server.kill();
     let outcome = Cgi::new("redis_pages", &site).query("mode=none").run();
@@ -56,9 +51,7 @@ fn a_page_without_session_is_answered_while_the_server_is_away() {
 
 #[test]
 fn a_program_whose_server_is_away_says_503_and_why_and_counts_on_when_it_is_back() {
-    let Some(mut server) = RedisServer::start(&[]) else {
-        return;
-    };
+    let Some(mut server) = redis() else { return };
     let site = site(&server);
     let id = Cgi::new("redis_pages", &site)
         .run()
@@ -72,7 +65,7 @@ fn a_program_whose_server_is_away_says_503_and_why_and_counts_on_when_it_is_back
     Cgi::new("redis_pages", &site)
         .visitor(&id)
         .run()
-        .expect_failure(503, &words);
+        .expect_failure(503, words);
     server.run();
     Cgi::new("redis_pages", &site)
         .visitor(&id)

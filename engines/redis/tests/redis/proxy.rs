@@ -1,21 +1,16 @@
 //! `HAProxy` between the programs and the server.
 
-use std::time::SystemTime;
-
-use cgi_session::store_contract::{WAIT, counted, create, record};
-use cgi_session::{Error, SessionId, Store};
+use cgi_session::store_contract::{WAIT, counted, record};
 use cgi_session_redis::RedisStore;
 use testkit::haproxy::HaProxy;
-use testkit::outside::free_port;
-use testkit::redis::RedisServer;
-use testkit::wait_until;
+use testkit::prelude::*;
 
 use crate::store::{config, store};
 
 /// A server on a port.
 fn server() -> Option<(RedisServer, u16)> {
     let port = free_port();
-    let server = RedisServer::start(&["--bind", "127.0.0.1", "--port", &port.to_string()])?;
+    let server = RedisServer::start(["--bind", "127.0.0.1", "--port", &port.to_string()])?;
     Some((server, port))
 }
 
@@ -34,12 +29,11 @@ fn a_connection_that_haproxy_ends_for_its_silence_is_made_anew_and_costs_no_requ
         return;
     };
     let now = SystemTime::now();
-    let (id, lease) = create(&store(&server, &[]), 1, now);
-    drop(lease);
+    let id = stored(&store(&server, &[]), 1);
     let session = id.digest();
     let has_ended = || {
         wait_until("HAProxy has ended the connection", || {
-            !server.tell(&["CLIENT", "LIST"]).contains("addr=127.0.0.1:")
+            !server.tell("CLIENT LIST").contains("addr=127.0.0.1:")
         });
     };
     let store = behind(&proxy);
@@ -79,7 +73,7 @@ fn a_server_that_haproxy_puts_in_the_place_of_another_is_used_from_then_on() {
         } else {
             // It is up, and may only read.
             proxy.retire(0);
-            first.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+            first.tell("REPLICAOF 127.0.0.1 1");
         }
         let value = 3 + u64::from(is_killed);
         wait_until("the second server is used", || match save(value) {
@@ -92,7 +86,7 @@ fn a_server_that_haproxy_puts_in_the_place_of_another_is_used_from_then_on() {
         assert_eq!(counted(&direct[1], &session), Some(value));
         if !is_killed {
             assert_eq!(counted(&direct[0], &session), Some(2));
-            first.tell(&["REPLICAOF", "NO", "ONE"]);
+            first.tell("REPLICAOF NO ONE");
         }
     }
 }

@@ -1,17 +1,12 @@
 //! `rediss://`: a server is believed when a certificate of `databaseCaFile` vouches for it, and else not.
 
-use std::fs;
-use std::time::SystemTime;
-
-use cgi_session::{SessionId, Store};
 use cgi_session_redis::RedisStore;
 
-use crate::store::{config, says};
-use cgi_session::store_contract::{counted, create};
+use crate::store::config;
+use cgi_session::store_contract::counted;
 use testkit::certificates::{Certificates, wrong_ones_are_told};
 use testkit::haproxy::HaProxy;
-use testkit::outside::free_port;
-use testkit::redis::RedisServer;
+use testkit::prelude::*;
 use testkit::redis_sentinel::SERVICE;
 
 /// A server that encrypts, and asks for a certificate or does not; its port and its URL.
@@ -19,7 +14,7 @@ fn encrypted(certificates: &Certificates, asks: &str) -> Option<(RedisServer, St
     let port = free_port().to_string();
     let [certificate, key, authority] =
         ["server.pem", "server.key", "ca.pem"].map(|name| certificates.path(name));
-    let server = RedisServer::start(&[
+    let server = RedisServer::start([
         "--tls-port",
         &port,
         "--tls-cert-file",
@@ -46,9 +41,8 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
         return;
     };
     let store = |ca: &str| RedisStore::new(&config(&url, &[("databaseCaFile", ca)]));
-    let (id, lease) = create(&store(&authority).unwrap(), 1, SystemTime::now());
-    drop(lease);
-    assert_eq!(server.tell(&["DBSIZE"]), "1");
+    let id = stored(&store(&authority).unwrap(), 1);
+    assert_eq!(server.tell("DBSIZE"), "1");
 
     let now = SystemTime::now();
     // Whatever the program has chosen, or nothing.
@@ -70,18 +64,19 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
             (&url, None, "check databaseCaFile"),
             (&by_name, Some(&*authority), "names the host"),
         ] {
-            let error = store(url, ca).read(&id.digest(), now).unwrap_err();
-            says(&error, &["certificate", word, url]);
+            says(
+                &store(url, ca).read(&id.digest(), now).unwrap_err(),
+                ["certificate", word, url],
+            );
         }
     }
 
     fs::write(text("none.pem"), "nothing").unwrap();
     let error = store(&text("none.pem")).map(drop).unwrap_err();
-    says(&error, &["databaseCaFile", "none.pem"]);
-    let error = store("/nonexistent.pem").map(drop).unwrap_err();
+    says(&error, "databaseCaFile*none.pem");
     says(
-        &error,
-        &["databaseCaFile = /nonexistent.pem", "No such file"],
+        &store("/nonexistent.pem").map(drop).unwrap_err(),
+        "databaseCaFile = /nonexistent.pem*No such file",
     );
     // Who does not encrypt learns nothing.
     let plain = RedisStore::new(&config(&format!("redis://127.0.0.1:{port}/0"), &[])).unwrap();
@@ -104,7 +99,7 @@ fn sentinels_and_the_primary_that_they_name_are_both_spoken_to_with_tls() {
     .concat();
     let (port, sentinel_port) = (free_port(), free_port());
     let [own, of_sentinel] = [port, sentinel_port].map(|port| port.to_string());
-    let Some(server) = RedisServer::start(&[&["--tls-port", &own][..], &common].concat()) else {
+    let Some(server) = RedisServer::start([&["--tls-port", &own][..], &common].concat()) else {
         return;
     };
     let file = format!("sentinel monitor {SERVICE} 127.0.0.1 {port} 1\n");
@@ -112,14 +107,12 @@ fn sentinels_and_the_primary_that_they_name_are_both_spoken_to_with_tls() {
     let _sentinel = RedisServer::sentinel(&file, sentinel_port, &settings).unwrap();
     let url = format!("rediss+sentinel://127.0.0.1:{sentinel_port}/{SERVICE}/0");
     let store = |ca: &str| RedisStore::new(&config(&url, &[("databaseCaFile", ca)])).unwrap();
-    let (id, lease) = create(&store(&authority), 1, SystemTime::now());
-    drop(lease);
-    assert_eq!(server.tell(&["DBSIZE"]), "1");
+    let id = stored(&store(&authority), 1);
+    assert_eq!(server.tell("DBSIZE"), "1");
     let deceived = store(&text("other.pem"));
-    let error = deceived.read(&id.digest(), SystemTime::now()).unwrap_err();
     says(
-        &error,
-        &["sentinel 127.0.0.1", "certificate", "check databaseCaFile"],
+        &deceived.read(&id.digest(), SystemTime::now()).unwrap_err(),
+        "sentinel 127.0.0.1*certificate*check databaseCaFile",
     );
 }
 
@@ -145,13 +138,12 @@ fn a_server_that_asks_for_a_certificate_is_shown_one_and_what_is_wrong_with_it_i
         ])
     };
     let own = store("client.pem", "client.key").unwrap();
-    let (id, lease) = create(&own, 1, SystemTime::now());
-    drop(lease);
+    let id = stored(&own, 1);
     assert_eq!(counted(&own, &id.digest()), Some(1));
-    assert_eq!(server.tell(&["DBSIZE"]), "1");
+    assert_eq!(server.tell("DBSIZE"), "1");
     for unknown in [open(&[]), store("other.pem", "other.key")] {
         let error = unknown.unwrap().read(&id.digest(), SystemTime::now());
-        says(&error.unwrap_err(), &["alert", "databaseCertFile"]);
+        says(&error.unwrap_err(), "alert*databaseCertFile");
     }
     wrong_ones_are_told(&certificates, store);
     let plain = format!("redis://127.0.0.1:{port}/0");
@@ -160,6 +152,5 @@ fn a_server_that_asks_for_a_certificate_is_shown_one_and_what_is_wrong_with_it_i
         ("databaseKeyFile", &*text("client.key")),
     ];
     let error = RedisStore::new(&config(&plain, &settings));
-    let error = error.map(drop).unwrap_err();
-    says(&error, &["databaseCertFile", "rediss://"]);
+    says(&error.map(drop).unwrap_err(), "databaseCertFile*rediss://");
 }

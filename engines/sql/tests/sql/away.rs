@@ -1,22 +1,12 @@
 //! A server that is killed, stands still, ends connections or may only read: one clear error each, and nothing
 //! that was saved is lost, nor anything saved of which the opposite was said.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-use cgi_session::{Error, SessionDigest, SessionId, Store};
-use rustix::process::{Pid, Signal};
+use std::net::Shutdown;
 
 use crate::server::{Server, open, own_servers};
-use crate::store::says;
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::outside::send_to;
-use testkit::postgres::PostgresServer;
-use testkit::{DEADLINE, wait_until};
+use testkit::prelude::*;
 
 /// The server is found again, and the session counts this.
 #[track_caller]
@@ -26,13 +16,6 @@ fn is_found_again(store: &dyn Store, session: &SessionDigest, expected: u64) {
         store.read(session, SystemTime::now()).is_ok()
     });
     assert_eq!(counted(store, session), Some(expected));
-}
-
-#[track_caller]
-fn is_lost(outcome: Result<(), Error>) {
-    let error = outcome.unwrap_err();
-    assert!(matches!(error, Error::LeaseLost), "{error:?}");
-    assert_eq!(error.status(), 503);
 }
 
 #[test]
@@ -59,8 +42,7 @@ fn a_server_that_is_killed_in_mid_request_is_503_keeps_what_was_saved_and_is_fou
         let now = SystemTime::now();
         let (id, mut lease) = create(&*store, 1, now);
         lease.commit(&record(2, now), now).unwrap();
-        let (other, other_lease) = create(&*store, 7, now);
-        drop(other_lease);
+        let other = stored(&*store, 7);
         server.kill();
 
         let session = id.digest();
@@ -71,16 +53,14 @@ fn a_server_that_is_killed_in_mid_request_is_503_keeps_what_was_saved_and_is_fou
             store.lock(&other.digest(), WAIT, now).map(drop),
             store.create(&new, &record(1, now), now).map(drop),
         ] {
-            assert_eq!(outcome.unwrap_err().status(), 503);
+            fails(outcome, 503, "");
         }
         drop(lease);
         server.start();
         is_found_again(&*store, &session, 2);
         assert_eq!(counted(&*store, &other.digest()), Some(7));
         assert_eq!(counted(&*store, &new), None);
-        let (_, mut lease) = store.lock(&session, WAIT, now).unwrap().unwrap();
-        lease.finish(&record(4, now), now).unwrap();
-        assert_eq!(counted(&*store, &session), Some(4));
+        saves(&*store, &session, 4);
     }
 }
 
@@ -102,9 +82,7 @@ fn a_server_that_stands_still_is_given_up_in_time_and_the_session_is_whole_when_
             ),
         ] {
             let (outcome, time) = outcome;
-            let error = outcome.unwrap_err();
-            assert_eq!(error.status(), 503, "{name}: {error:?}");
-            says(&error, &["no answer in time"]);
+            fails(outcome, 503, "no answer in time");
             assert!(
                 time < Duration::from_secs(30),
                 "{}: {name} took {time:?}",
@@ -138,8 +116,7 @@ fn a_holder_whose_connection_the_server_ends_has_lost_the_session_and_stores_not
     for server in own_servers() {
         let store = server.installed("Session", &[]);
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         let lock = || store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
         for end in ["finish", "commit", "destroy"] {
             let mut lease = lock();
@@ -174,8 +151,7 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
     for server in own_servers() {
         let store = server.installed("Session", &[]);
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         let (off, on) = match server.kind() {
             "postgres" => (
                 "ALTER DATABASE shop SET default_transaction_read_only = off",
@@ -186,25 +162,22 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
         server.tell(on);
         server.end_connections();
         let new = SessionId::generate().unwrap().digest();
-        let error = store
-            .create(&new, &record(1, now), now)
-            .map(drop)
-            .unwrap_err();
-        assert_eq!(error.status(), 503);
-        says(&error, &["must name the primary"]);
+        fails(
+            store.create(&new, &record(1, now), now),
+            503,
+            "must name the primary",
+        );
         assert_eq!(counted(&*store, &id.digest()), Some(1));
         // One engine refuses to lock what cannot be written, the other to write it.
         let changed = store.lock(&id.digest(), WAIT, now).and_then(|found| {
             let (_, mut lease) = found.unwrap();
             lease.finish(&record(2, now), now)
         });
-        says(&changed.unwrap_err(), &["must name the primary"]);
+        says(&changed.unwrap_err(), "must name the primary");
         assert_eq!(counted(&*store, &id.digest()), Some(1));
         server.tell(off);
         server.end_connections();
-        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-        lease.finish(&record(3, now), now).unwrap();
-        assert_eq!(counted(&*store, &id.digest()), Some(3));
+        saves(&*store, &id.digest(), 3);
         assert_eq!(counted(&*store, &new), None);
     }
 }
@@ -225,8 +198,7 @@ fn after_a_switch_over_no_request_stays_with_the_server_that_may_only_read() {
         };
         let now = SystemTime::now();
         for change in ["create", "finish", "commit", "destroy", "read"] {
-            let (id, lease) = create(&*first, 1, now);
-            drop(lease);
+            let id = stored(&*first, 1);
             let session = id.digest();
             server.tell(&on);
             let store = server.store("Session", &[]);
@@ -375,8 +347,7 @@ fn what_was_done_and_not_heard_of_is_looked_for_and_found_done() {
         let line = Line::to(server);
         let store = line.store(server);
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         let lock = || store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         let cut = || line.cuts.answer.store(1, Ordering::SeqCst);
         let has_cut = || line.cuts.answer.load(Ordering::SeqCst) == 0;
@@ -429,7 +400,7 @@ fn a_new_session_that_is_not_found_after_its_answer_was_lost_is_503() {
         assert_eq!(line.cuts.question.load(Ordering::SeqCst), 0);
         let error = stored.unwrap_err();
         assert_eq!(error.status(), 503, "{}", server.kind());
-        says(&error, &["whether it was stored is not known"]);
+        says(&error, "whether it was stored is not known");
         assert_eq!(counted(&*store, &session), None);
     }
 }
@@ -442,8 +413,7 @@ fn what_never_reached_the_server_is_not_said_to_be_done() {
         let line = Line::to(server);
         let store = line.store(server);
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         let lock = || store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
         for end in ["finish", "commit", "destroy"] {
             let mut lease = lock();
@@ -453,12 +423,7 @@ fn what_never_reached_the_server_is_not_said_to_be_done() {
                 "commit" => lease.commit(&record(9, now), now),
                 _ => lease.destroy(),
             };
-            assert_eq!(
-                outcome.unwrap_err().status(),
-                503,
-                "{}: {end}",
-                server.kind()
-            );
+            fails(outcome, 503, "");
             assert_eq!(line.cuts.question.load(Ordering::SeqCst), 0);
             assert_eq!(
                 counted(&*store, &id.digest()),

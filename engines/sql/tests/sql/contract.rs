@@ -1,10 +1,8 @@
 //! The stores in `PostgreSQL` and `MySQL` keep the contract.
 
-use std::path::Path;
-
-use cgi_session::Config;
 use cgi_session::store_contract::StoreContract;
 use cgi_session_sql::SqlStore;
+use testkit::prelude::*;
 
 use crate::server::{counting_without_lock, shared_url, variable};
 

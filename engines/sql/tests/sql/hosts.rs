@@ -1,23 +1,14 @@
 //! Which server is connected to, for how long that is tried, and from where.
 
-use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
-use cgi_session::Store;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use testkit::is_installed;
 use testkit::mysql::MysqlServer;
-use testkit::postgres::PostgresServer;
 
 use crate::server::{Server, open, own_servers_with, shared_servers};
-use crate::store::says;
 use cgi_session::store_contract::{WAIT, count, counted, create, record};
+use testkit::prelude::*;
 
 /// The URL of the first server, with these hosts in the place of its own.
 fn url_of(servers: &[&PostgresServer], ports: &[u16]) -> String {
@@ -49,9 +40,11 @@ fn of_several_hosts_the_first_is_used_that_is_up_and_takes_writes() {
     assert_eq!(counted(&*store, &id.digest()), Some(2));
 
     let no_primary = postgres(&url_of(&[&primary], &[down, standby.port()]));
-    let error = no_primary.read(&id.digest(), now).unwrap_err();
-    assert_eq!(error.status(), 503);
-    says(&error, &["must name the primary"]);
+    fails(
+        no_primary.read(&id.digest(), now),
+        503,
+        "must name the primary",
+    );
 
     // One that stands still leaves time for the others.
     standby.freeze();
@@ -83,11 +76,9 @@ fn tables_are_made_and_found_in_the_schema_that_the_url_names() {
     let public = own.installed("Session", &[]);
     let url = format!("{}?options=-csearch_path%3Dapp", own.url());
     let app = postgres(&url);
-    says(&app.examine().problems[0], &["run `cgi-session init`"]);
+    says(&app.examine().problems[0], "run `cgi-session init`");
     assert!(app.install().is_empty());
-    let now = SystemTime::now();
-    let (id, lease) = create(&*app, 1, now);
-    drop(lease);
+    let id = stored(&*app, 1);
     assert_eq!(counted(&*app, &id.digest()), Some(1));
     assert_eq!(counted(&*public, &id.digest()), None);
 }
@@ -169,16 +160,13 @@ fn a_server_whose_socket_takes_no_more_is_given_up_in_time_and_found_again() {
         let settings = [("database", &*url), ("lockTimeout", "1s")];
         let store = open(server.kind(), &settings).unwrap();
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         let store = open(server.kind(), &settings).unwrap();
         server.freeze();
         let waiting = fill(&server.socket());
         assert!(!waiting.is_empty());
         let started = Instant::now();
-        let error = store.read(&id.digest(), now).unwrap_err();
-        assert_eq!(error.status(), 503);
-        says(&error, &["no answer in time"]);
+        fails(store.read(&id.digest(), now), 503, "no answer in time");
         assert!(started.elapsed() < Duration::from_secs(20));
         drop(waiting);
         server.resume();
@@ -218,9 +206,7 @@ fn a_password_that_changes_in_its_file_is_used_from_then_on() {
         let file = path.to_str().unwrap();
         let settings = [("database", &*url), ("databasePasswordFile", file)];
         let store = open(server.kind(), &settings).unwrap();
-        let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         server.tell(match server.kind() {
             "postgres" => "ALTER ROLE shop PASSWORD 'four-words-of-pepper'",
             _ => "ALTER USER 'shop'@'%' IDENTIFIED BY 'four-words-of-pepper'",
@@ -276,9 +262,11 @@ fn is_given_up() {
         let started = Instant::now();
         let store = open(kind, &[("database", &url), ("lockTimeout", "1s")]).unwrap();
         let session = cgi_session::SessionId::generate().unwrap().digest();
-        let error = store.read(&session, SystemTime::now()).unwrap_err();
-        assert_eq!(error.status(), 503);
-        says(&error, &["no answer in time"]);
+        fails(
+            store.read(&session, SystemTime::now()),
+            503,
+            "no answer in time",
+        );
         drop(store);
         assert!(started.elapsed() < Duration::from_secs(20));
     }

@@ -1,13 +1,9 @@
 //! What a server does not take: too large a value, too many connections.
 
-use std::time::SystemTime;
-
-use cgi_session::SessionId;
-
 use crate::server::{Server, own_servers_with, shared_servers};
-use crate::store::says;
-use cgi_session::store_contract::{WAIT, counted, create, record};
+use cgi_session::store_contract::{counted, create, record};
 use testkit::mysql::MysqlServer;
+use testkit::prelude::*;
 
 #[test]
 fn a_value_that_the_server_refuses_leaves_the_record_before() {
@@ -20,9 +16,7 @@ fn a_value_that_the_server_refuses_leaves_the_record_before() {
             .map(|_| SessionId::generate().unwrap().digest().to_string())
             .collect();
         let refused = record(2, now).with_user(Some(&user));
-        let error = lease.finish(&refused, now).unwrap_err();
-        assert_eq!(error.status(), 500, "{error:?}");
-        says(&error, &["cannot save a session in"]);
+        fails(lease.finish(&refused, now), 500, "cannot save a session in");
         assert_eq!(counted(&*store, &id.digest()), Some(1));
         // The lock outlives the transaction.
         lease.finish(&record(3, now), now).unwrap();
@@ -31,9 +25,7 @@ fn a_value_that_the_server_refuses_leaves_the_record_before() {
         assert_eq!(error.status(), 500, "{error:?}");
         assert_eq!(counted(&*store, &id.digest()), Some(3));
         assert_eq!(counted(&*store, &other), None);
-        let (_, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
-        lease.finish(&record(4, now), now).unwrap();
-        assert_eq!(counted(&*store, &id.digest()), Some(4));
+        saves(&*store, &id.digest(), 4);
     }
 }
 
@@ -55,11 +47,10 @@ fn a_record_that_is_larger_than_a_packet_is_not_sent_and_the_lock_is_kept() {
             lease.finish(&large, now),
             store.create(&other, &large, now).map(drop),
         ] {
-            let error = outcome.unwrap_err();
-            assert_eq!(error.status(), 500);
-            says(
-                &error,
-                &["takes no statement of more than", "max_allowed_packet"],
+            fails(
+                outcome,
+                500,
+                "takes no statement of more than*max_allowed_packet",
             );
         }
         assert_eq!(counted(&*store, &id.digest()), Some(1));
@@ -90,13 +81,12 @@ fn where_there_are_too_many_connections_a_request_is_503_until_one_ends() {
             }
         };
         assert_eq!(error.status(), 503);
-        says(&error, &["raise max_connections"]);
+        says(&error, "raise max_connections");
         let mut lease = held.pop().unwrap();
         lease.finish(&record(2, now), now).unwrap();
         drop(lease);
         // Its connection is the next one's.
-        let (id, lease) = create(&*store, 3, now);
-        drop(lease);
+        let id = stored(&*store, 3);
         assert_eq!(counted(&*store, &id.digest()), Some(3));
     }
 }
@@ -109,8 +99,7 @@ fn a_server_that_knows_tables_in_lower_case_alone_is_as_good() {
     let server: &dyn Server = &server;
     drop(server.installed("Session", &[]));
     let store = server.installed("Session", &[]);
-    let (id, lease) = create(&*store, 1, SystemTime::now());
-    drop(lease);
+    let id = stored(&*store, 1);
     assert_eq!(counted(&*store, &id.digest()), Some(1));
     let removed = store.uninstall();
     assert_eq!((removed.sessions, removed.errors.len()), (1, 0));
@@ -129,5 +118,5 @@ fn a_server_that_logs_statements_says_what_to_set() {
     let server: &dyn Server = &server;
     let problems = server.store("Session", &[]).install();
     assert_eq!(problems.len(), 1);
-    says(&problems[0], &["binlog_format to ROW or MIXED"]);
+    says(&problems[0], "binlog_format to ROW or MIXED");
 }

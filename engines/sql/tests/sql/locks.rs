@@ -1,17 +1,12 @@
 //! The lock of a session: waiting for it, keeping it from one save to the next, and giving it up.
 
 use std::iter;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-use cgi_session::{Error, SessionId, Store};
 
 use testkit::outside::Over;
 
 use crate::server::{Server, own_servers, own_servers_with, shared_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
+use testkit::prelude::*;
 
 /// So often a slow machine is given a chance to be in time.
 const TRIES: usize = 10;
@@ -86,8 +81,7 @@ fn a_waiter_has_the_session_as_soon_as_it_is_let_go() {
 /// and how often the saver lost it.
 fn saves_among_waiters(store: &dyn Store) -> (u64, u64) {
     let now = SystemTime::now();
-    let (id, lease) = create(store, 0, now);
-    drop(lease);
+    let id = stored(store, 0);
     let (is_held, is_done) = (AtomicBool::new(false), AtomicBool::new(false));
     let intrusions = Mutex::new(0);
     let mut lost = 0;
@@ -164,8 +158,7 @@ fn no_connection_keeps_a_lock_for_which_the_wait_is_over() {
     for server in shared_servers() {
         let store = server.installed("over", &[("lockTimeout", "60s")]);
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 1, now);
-        drop(lease);
+        let id = stored(&*store, 1);
         let lock = |wait: u64| store.lock(&id.digest(), Duration::from_millis(wait), now);
         thread::scope(|scope| {
             for wait in [1, 1, 2, 3] {
@@ -209,8 +202,7 @@ fn a_new_holder_loads_what_was_saved_last_whatever_the_isolation_of_the_server_i
     for server in own_servers_with(&[postgres], &["--transaction-isolation=SERIALIZABLE"]) {
         let store = server.installed("strict", &[("lockTimeout", "60s")]);
         let now = SystemTime::now();
-        let (id, lease) = create(&*store, 0, now);
-        drop(lease);
+        let id = stored(&*store, 0);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -287,12 +279,7 @@ fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
         let patient = server.store("lasts", &[]);
         let (_, mut other) = patient.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         other.finish(&record(2, now), now).unwrap();
-        let lost = lease.finish(&record(9, now), now).unwrap_err();
-        assert!(
-            matches!(lost, Error::LeaseLost),
-            "{}: {lost:?}",
-            server.kind()
-        );
+        is_lost(lease.finish(&record(9, now), now));
         assert_eq!(counted(&*store, &id.digest()), Some(2));
     }
 }

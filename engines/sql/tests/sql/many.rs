@@ -1,13 +1,10 @@
 //! Clean-up, and the greatest number of sessions.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::SystemTime;
-
-use cgi_session::{SessionId, Sweep, SweepEvent};
+use cgi_session::SweepEvent;
 
 use crate::server::{Server, shared_servers};
 use cgi_session::store_contract::create;
+use testkit::prelude::*;
 
 #[test]
 fn many_expired_sessions_go_in_one_clean_up() {

@@ -1,11 +1,8 @@
 //! New sessions, and new ids, when another program is in the way.
 
-use std::time::{Duration, Instant, SystemTime};
-
-use cgi_session::{Config, Error, SessionManager};
-
 use crate::server::{Server, own_servers, shared_servers};
-use cgi_session::store_contract::{count, create};
+use cgi_session::store_contract::count;
+use testkit::prelude::*;
 use testkit::sessions::log_in_at_once;
 
 fn manager(server: &dyn Server, table: &str, settings: &[(&str, &str)]) -> SessionManager {
@@ -61,8 +58,7 @@ fn a_new_id_brings_back_no_session_that_was_destroyed_meanwhile() {
         let server = &**server;
         for (grace, is_cut) in [(None, false), (Some(60), false), (None, true)] {
             let store = server.installed("revived", &[]);
-            let (id, lease) = create(&*store, 1, SystemTime::now());
-            drop(lease);
+            let id = stored(&*store, 1);
             let slow = manager(server, "revived", &[("lockLease", "1s")]);
             let mut session = slow.start(format!("sessionId={}", id.secret())).unwrap();
             if is_cut {
@@ -74,8 +70,7 @@ fn a_new_id_brings_back_no_session_that_was_destroyed_meanwhile() {
                 Some(seconds) => session.regenerate_id_with_grace(Duration::from_secs(seconds)),
                 None => session.regenerate_id(),
             }
-            let lost = session.commit().unwrap_err();
-            assert!(matches!(lost, Error::LeaseLost), "{lost:?}");
+            is_lost(session.commit());
             assert_eq!(rows(server, "revived"), "0", "{}", server.kind());
         }
     }
@@ -85,8 +80,7 @@ fn a_new_id_brings_back_no_session_that_was_destroyed_meanwhile() {
 fn a_new_id_takes_along_what_was_saved_last() {
     for server in shared_servers() {
         let store = server.installed("moved", &[]);
-        let (id, lease) = create(&*store, 1, SystemTime::now());
-        drop(lease);
+        let id = stored(&*store, 1);
         let manager = manager(server, "moved", &[]);
         let mut session = manager.start(format!("sessionId={}", id.secret())).unwrap();
         session.insert("count", 2).unwrap();

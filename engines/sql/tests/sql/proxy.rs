@@ -1,17 +1,11 @@
 //! `PgBouncer` and `HAProxy` between the programs and the server.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use cgi_session::{Error, Store};
 use testkit::haproxy::HaProxy;
 use testkit::pgbouncer::PgBouncer;
-use testkit::postgres::PostgresServer;
-use testkit::wait_until;
 
 use crate::server::{Server, open, own_servers};
-use crate::store::says;
 use cgi_session::store_contract::{WAIT, counted, create, record};
+use testkit::prelude::*;
 
 #[test]
 fn a_proxy_that_keeps_a_connection_for_each_client_is_no_hindrance() {
@@ -32,9 +26,7 @@ fn a_proxy_that_keeps_a_connection_for_each_client_is_no_hindrance() {
     // What ends the connection ends the lock, which the next client of the same one must not have.
     Server::end_connections(&server);
     drop(lease);
-    let (_, mut lease) = stores[0].lock(&id.digest(), WAIT, now).unwrap().unwrap();
-    lease.finish(&record(4, now), now).unwrap();
-    assert_eq!(counted(&*stores[0], &id.digest()), Some(4));
+    saves(&*stores[0], &id.digest(), 4);
 }
 
 #[test]
@@ -49,11 +41,9 @@ fn a_proxy_that_passes_connections_on_is_refused_by_check_and_by_the_next_connec
     let [problem] = &examined.problems[..] else {
         panic!("{:?}", examined.problems);
     };
-    says(problem, &words);
+    says(problem, words);
     let session = cgi_session::SessionId::generate().unwrap().digest();
-    let error = open().read(&session, SystemTime::now()).unwrap_err();
-    assert_eq!(error.status(), 500, "{error:?}");
-    says(&error, &words);
+    fails(open().read(&session, SystemTime::now()), 500, words);
 }
 
 /// A server with a table, and a proxy before it; `None` where one of them is not installed.
@@ -104,7 +94,7 @@ fn a_connection_that_haproxy_ends_for_its_silence_is_made_anew_and_costs_only_th
         let (_, mut lease) = store.lock(&session, WAIT, now).unwrap().unwrap();
         has_ended();
         let lost = lease.finish(&record(9, now), now);
-        assert!(matches!(lost, Err(Error::LeaseLost)), "{lost:?}");
+        is_lost(lost);
         assert_eq!(counted(&*store, &session), Some(1));
     }
 }

@@ -1,16 +1,14 @@
 //! The database servers that hold sessions, as the tests see them.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::sync::OnceLock;
 
-use cgi_session::{Config, Error, Record, SessionDigest, Store};
 use cgi_session_sql::SqlStore;
 use mysql::prelude::Queryable as _;
 
 use cgi_session::store_contract::{count, record};
 use testkit::mysql::MysqlServer;
-use testkit::postgres::{self, PostgresServer};
+use testkit::postgres;
+use testkit::prelude::*;
 
 /// A server of any kind, with a database of the programs.
 pub(crate) trait Server: Sync {
