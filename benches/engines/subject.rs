@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::measured::Outcome;
 use crate::settings::Settings;
+use testkit::database::DatabaseServer as _;
 use testkit::mysql::MysqlServer;
 use testkit::postgres::PostgresServer;
 use testkit::redis::RedisServer;

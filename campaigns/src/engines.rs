@@ -13,8 +13,9 @@ use crate::campaign::{Campaign, Case, Trial};
 use crate::process;
 use crate::storm::{Host, Manner, Storm};
 use crate::subject::Subject;
-use engine::{Engine, Galera, Server};
+use engine::{Engine, Galera, Single};
 use hosts::Network;
+use testkit::database::DatabaseServer;
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "engines",
@@ -37,11 +38,9 @@ fn cases() -> Vec<Case> {
         ]),
         case("redis", "", Manner::Troubled, redis),
         case("postgres", "", Manner::Troubled, |it| {
-            it.single(engine::Postgres::start)
+            it.single(engine::postgres)
         }),
-        case("mysql", "", Manner::Troubled, |it| {
-            it.single(engine::Mysql::start)
-        }),
+        case("mysql", "", Manner::Troubled, |it| it.single(engine::mysql)),
         case("redis", "replicated", Manner::Troubled, replicated_redis),
         case(
             "postgres",
@@ -55,7 +54,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn redis(it: &mut Scenario<'_>) -> Option<()> {
-    it.single(engine::Redis::start)
+    it.single(engine::redis)
 }
 
 /// A network, an engine in it and a storm on the engine; `None` where one of them cannot be.
@@ -147,7 +146,7 @@ impl Scenario<'_> {
     }
 
     /// Troubles a single server in every way that all engines know, as often as there is time.
-    fn single<S: Server>(&mut self, start: fn(&str) -> Option<S>) -> Option<()> {
+    fn single(&mut self, start: fn(&str) -> Option<Single>) -> Option<()> {
         let mut engine = start(self.network.address())?;
         let mut traffic = self.traffic(&engine);
         traffic.goes_on(None, "before any trouble");
@@ -165,7 +164,7 @@ impl Scenario<'_> {
             if !traffic.is_calm() || !self.trial.goes_on_until(has_tried_one) {
                 break;
             }
-            self.trouble(&mut engine, &mut traffic, trouble);
+            self.trouble(&mut *engine.server, &mut traffic, trouble);
             self.trial.count("troubles", 1);
             has_tried_one = true;
         }
@@ -173,17 +172,17 @@ impl Scenario<'_> {
         Some(())
     }
 
-    fn trouble(&self, engine: &mut dyn Server, traffic: &mut Traffic, which: usize) {
+    fn trouble(&self, engine: &mut dyn DatabaseServer, traffic: &mut Traffic, which: usize) {
         let hosts = self.network.hosts();
         match which {
             0 => {
                 engine.stop();
-                engine.start();
+                engine.run();
                 traffic.goes_on(None, "after the engine was restarted");
             }
             1 => {
                 engine.kill();
-                engine.start();
+                engine.run();
                 traffic.goes_on(None, "after the engine was killed");
             }
             2 | 3 => {
@@ -206,7 +205,7 @@ impl Scenario<'_> {
                 traffic.wait(SHORT);
                 hosts.iter().for_each(hosts::Host::reconnect);
                 traffic.wait(SHORT);
-                engine.start();
+                engine.run();
                 traffic.goes_on(None, "after everything failed");
             }
         }

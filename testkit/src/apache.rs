@@ -1,17 +1,12 @@
 //! Apache with the shipped sites: FastCGI by two modules, and CGI by threads and by processes.
 
-use std::env;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
 use http::StatusCode;
 
 use crate::client::Client;
 use crate::outside::user_of_root;
+use crate::prelude::*;
 use crate::server::{Server, has_file, shipped};
 use crate::site::Site;
-use crate::{is_installed, is_root, wait_until};
 
 pub(crate) const MODULES: &str = "/usr/lib/apache2/modules";
 /// Settings for a cache as [`nginx::cache`](crate::nginx::cache) has them.

@@ -1,9 +1,6 @@
 //! Caddy, with the shipped site.
 
-use std::fs;
-use std::process::Command;
-
-use crate::is_installed;
+use crate::prelude::*;
 use crate::server::{Server, shipped};
 use crate::site::Site;
 

@@ -1,13 +1,6 @@
 //! An authority of a test's own, and what it vouches for.
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-use cgi_session::Error;
-use tempfile::TempDir;
-
-use crate::is_installed;
+use crate::prelude::*;
 use crate::tools::set_mode;
 
 #[track_caller]

@@ -1,13 +1,10 @@
 //! A browser without a face: HTTP/1.1 over one connection per request, and a cookie jar.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
-
 use cookie::time::Duration;
 use cookie::{Cookie, CookieJar};
 use http::StatusCode;
 
-use crate::DEADLINE;
+use crate::prelude::*;
 
 /// One visitor.
 #[derive(Clone)]

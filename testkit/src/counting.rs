@@ -1,9 +1,7 @@
 //! Numbers that many clients got at once, and what must be true of them.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
-
 use crate::client::Client;
+use crate::prelude::*;
 
 /// An answered request: when it began and ended, and the number it got in its session.
 pub struct Count {

@@ -1,6 +1,8 @@
 //! The URLs that no engine understands.
 
-use cgi_session::{Config, Error, Result};
+use cgi_session::Result;
+
+use crate::prelude::*;
 
 /// What stands for the scheme, and for all behind the hosts.
 const MALFORMED: &[(&str, &str)] = &[

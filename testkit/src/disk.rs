@@ -1,16 +1,11 @@
 //! Disks of a test's own: mounted where no other process sees them, and gone with the last thread
 //! and process of the test, however it ends.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use tempfile::TempDir;
 
-use crate::{is_root, wait_until};
+use crate::prelude::*;
 
 /// A directory in memory for the disks of one test, in mounts that only this thread sees and what
 /// it starts from now on.

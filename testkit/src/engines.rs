@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use mysql::prelude::Queryable as _;
 
 use crate::mysql::MysqlServer;
-use crate::postgres::{self, PostgresServer};
-use crate::redis::{RedisServer, redis};
+use crate::postgres;
+use crate::prelude::*;
 
 /// The password of the tables' user, which a URL of [`url`] holds.
 pub const PASSWORD: &str = postgres::PASSWORD;
@@ -20,9 +20,9 @@ pub fn installed() -> impl Iterator<Item = &'static str> {
 /// Where the engine of this kind is; `None` where there is none and nobody insists on one.
 pub fn url(kind: &str) -> Option<String> {
     match kind {
-        "redis" => redis_server().map(RedisServer::url),
-        "postgres" => postgres_server().map(PostgresServer::url),
-        "mysql" => mysql_server().map(MysqlServer::url),
+        "redis" => redis_server().map(DatabaseServer::url),
+        "postgres" => postgres_server().map(DatabaseServer::url),
+        "mysql" => mysql_server().map(DatabaseServer::url),
         kind => panic!("no engine {kind}"),
     }
 }

@@ -1,20 +1,14 @@
 //! Web servers with the shipped settings that ask `cgi-session guard`, and what stands behind them.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::{Child, Command};
 
 use crate::apache::{self, web_user};
 use crate::outside::give;
+use crate::prelude::*;
 use crate::responder::as_web_user;
 use crate::server::{Server, has_file, log, shipped, stop};
 use crate::site::Site;
-use crate::{is_installed, lighttpd, nginx};
+use crate::{lighttpd, nginx};
 
 /// A running `cgi-session guard`; dropped, it is stopped.
 pub struct Guard(Child);

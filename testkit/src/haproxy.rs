@@ -1,13 +1,9 @@
 //! `HAProxy` before servers of a test's own, passing on what programs and servers say to each other.
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 
-use crate::outside::{Watched, free_port};
-use crate::{is_installed, wait_until};
+use crate::outside::Watched;
+use crate::prelude::*;
 
 /// Ends the proxy when its own input ends, which it does with the test, however that ends.
 const WATCH: &str =

@@ -1,9 +1,9 @@
 //! A request whose handler holds its session until it is told to go on.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, ChildStderr};
+use std::process::ChildStderr;
 
-use crate::program::{Cgi, Outcome, piped};
+use crate::prelude::*;
+use crate::program::piped;
 use crate::site::Site;
 
 pub struct Holding {

@@ -17,6 +17,7 @@ pub mod caddy;
 pub mod certificates;
 pub mod client;
 pub mod counting;
+pub mod database;
 pub mod database_urls;
 pub mod disk;
 pub mod engines;
@@ -51,10 +52,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use again::{again, is_alone};
+pub use again::{again, is_alone, kill_after};
 pub use outside::{DEADLINE, is_root, wait_until};
 pub use skip::{is_installed, not_installed, skip};
-pub use words::Words;
+pub use words::{Words, holds};
 
 /// A built example program.
 pub fn example(name: &str) -> PathBuf {

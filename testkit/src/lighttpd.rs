@@ -1,11 +1,8 @@
 //! lighttpd, with the shipped settings.
 
-use std::fs;
-use std::process::Command;
-
+use crate::prelude::*;
 use crate::server::{Server, shipped};
 use crate::site::Site;
-use crate::{is_installed, is_root};
 
 /// Starts lighttpd, if it is installed. `settings` are lighttpd's own; `SITE` is the site's directory.
 pub fn start(site: &Site, settings: &str) -> Option<Server> {

@@ -1,11 +1,10 @@
 //! This machine as it is after some commands of an administrator: a copy of its directories in namespaces of
 //! their own, gone when the commands have ended.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::{copy, example, is_installed, may_act_as_root, repository, skip, tool};
+use crate::copy;
+use crate::prelude::*;
 
 /// Where the commands expect what a release build makes.
 const BUILT: &str = "target/x86_64-unknown-linux-musl/release";

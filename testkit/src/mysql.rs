@@ -1,15 +1,12 @@
 //! A `MariaDB` server of a test's own: on a port and a socket in a directory that goes with it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
-use rustix::process::Signal;
 
-use crate::outside::{Watched, free_port, give, run_as};
-use crate::{is_installed, is_root, wait_until};
+use crate::outside::{Watched, give, run_as};
+use crate::prelude::*;
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -84,12 +81,6 @@ impl MysqlServer {
         self.tell(&format!("GRANT ALL ON {USER}.* TO '{USER}'@'%'"));
     }
 
-    /// Starts the server again in the same place.
-    #[track_caller]
-    pub fn run(&mut self) {
-        self.run_with(&[]);
-    }
-
     /// The same with more settings.
     #[track_caller]
     pub fn run_with(&mut self, more: &[String]) {
@@ -146,11 +137,6 @@ impl MysqlServer {
         self.port
     }
 
-    /// The database, through the port.
-    pub fn url(&self) -> String {
-        format!("mysql://{USER}:{PASSWORD}@127.0.0.1:{}/{USER}", self.port)
-    }
-
     /// The database, through the socket.
     pub fn socket_url(&self) -> String {
         let socket = self.socket();
@@ -188,29 +174,41 @@ impl MysqlServer {
         row.get(row.len() - 1)
     }
 
-    /// Ends the server as its administrator would.
-    pub fn stop(&mut self) {
+    fn signal(&self, signal: Signal) {
+        self.running.as_ref().unwrap().signal(signal);
+    }
+}
+
+impl DatabaseServer for MysqlServer {
+    fn kind(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn url(&self) -> String {
+        format!("mysql://{USER}:{PASSWORD}@127.0.0.1:{}/{USER}", self.port)
+    }
+
+    #[track_caller]
+    fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    fn stop(&mut self) {
         self.signal(Signal::TERM);
         self.running.iter().for_each(Watched::has_ended);
         self.kill();
     }
 
-    /// Ends the server as if the machine had stopped.
-    pub fn kill(&mut self) {
+    fn kill(&mut self) {
         self.running = None;
     }
 
-    /// Stops every step of the server, until it is resumed.
-    pub fn freeze(&self) {
+    fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    pub fn resume(&self) {
+    fn resume(&self) {
         self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.running.as_ref().unwrap().signal(signal);
     }
 }
 

@@ -1,12 +1,9 @@
 //! nginx, with both shipped sites.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
+use crate::copy;
+use crate::prelude::*;
 use crate::server::{Server, shipped};
 use crate::site::Site;
-use crate::{copy, is_installed, is_root};
 
 /// Starts nginx, if it is installed; its first port is the FastCGI site's, the second the CGI site's.
 /// `settings` are nginx's own, for all sites.

@@ -1,18 +1,12 @@
 //! What lies outside of a test: programs that may be missing, and others that take their time.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
-use std::net::TcpListener;
+use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt as _, chown};
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::chown;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal};
+
+use crate::prelude::*;
 
 /// After this time something has gone wrong, however slow the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(120);

@@ -1,11 +1,8 @@
 //! `PgBouncer` before a `PostgreSQL` server of a test's own.
 
-use std::fs;
-use std::process::Command;
-
-use crate::outside::{Watched, free_port};
-use crate::postgres::{PASSWORD, PostgresServer, USER, as_its_user, give};
-use crate::{is_installed, wait_until};
+use crate::outside::Watched;
+use crate::postgres::{PASSWORD, USER, as_its_user, give};
+use crate::prelude::*;
 
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 /// Ends the proxy when its own input ends, which it does with the test, however that ends.

@@ -1,14 +1,7 @@
 //! A `PostgreSQL` server of a test's own: on a port and a socket in a directory that goes with it.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use rustix::process::{Pid, Signal};
-
-use crate::outside::{self, Watched, free_port, send_to, user_of_root};
-use crate::{is_installed, wait_until};
+use crate::outside::{self, Watched, send_to, user_of_root};
+use crate::prelude::*;
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -70,34 +63,6 @@ impl PostgresServer {
         }
     }
 
-    /// Starts the server again in the same place.
-    #[track_caller]
-    pub fn run(&mut self) {
-        let place = self.directory.path();
-        let mut command = self.command(Path::new("sh"));
-        command.args(["-c", WATCH]).arg(place);
-        command.arg(self.programs.join("postgres"));
-        command.arg("-D").arg(self.data());
-        command.arg("-k");
-        command.arg(place).args(["-p", &self.port.to_string()]);
-        // What the machine has been given outlives the server, synced or not.
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "max_connections=300",
-            "fsync=off",
-            "shared_buffers=16MB",
-        ] {
-            command.args(["-c", setting]);
-        }
-        for setting in &self.settings {
-            command.args(["-c", setting]);
-        }
-        self.running = Some(Watched::start(&mut command));
-        wait_until("PostgreSQL answers", || {
-            self.connect(OWNER, "postgres").is_ok()
-        });
-    }
-
     /// A command as a user who may run a server, which root may not.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
@@ -117,14 +82,6 @@ impl PostgresServer {
 
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// The database, through the port and with the password.
-    pub fn url(&self) -> String {
-        format!(
-            "postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{USER}",
-            self.port
-        )
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -185,34 +142,6 @@ impl PostgresServer {
         standby
     }
 
-    /// Ends the server as its administrator would.
-    pub fn stop(&mut self) {
-        self.signal(Signal::INT);
-        self.running.iter().for_each(Watched::has_ended);
-        self.kill();
-    }
-
-    /// Ends the server as if the machine had stopped.
-    pub fn kill(&mut self) {
-        self.running = None;
-    }
-
-    /// Stops every step of the server, until it is resumed.
-    pub fn freeze(&self) {
-        // From then on it has no more children.
-        self.signal(Signal::STOP);
-        for child in self.children() {
-            send_to(child, Signal::STOP);
-        }
-    }
-
-    pub fn resume(&self) {
-        for child in self.children() {
-            send_to(child, Signal::CONT);
-        }
-        self.signal(Signal::CONT);
-    }
-
     fn signal(&self, signal: Signal) {
         self.running.as_ref().unwrap().signal(signal);
     }
@@ -223,6 +152,71 @@ impl PostgresServer {
         let children = fs::read_to_string(tasks).unwrap();
         let children = children.split_whitespace().map(|child| child.parse().ok());
         children.flatten().filter_map(Pid::from_raw).collect()
+    }
+}
+
+impl DatabaseServer for PostgresServer {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn url(&self) -> String {
+        format!(
+            "postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{USER}",
+            self.port
+        )
+    }
+
+    #[track_caller]
+    fn run(&mut self) {
+        let place = self.directory.path();
+        let mut command = self.command(Path::new("sh"));
+        command.args(["-c", WATCH]).arg(place);
+        command.arg(self.programs.join("postgres"));
+        command.arg("-D").arg(self.data());
+        command.arg("-k");
+        command.arg(place).args(["-p", &self.port.to_string()]);
+        // What the machine has been given outlives the server, synced or not.
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "max_connections=300",
+            "fsync=off",
+            "shared_buffers=16MB",
+        ] {
+            command.args(["-c", setting]);
+        }
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        self.running = Some(Watched::start(&mut command));
+        wait_until("PostgreSQL answers", || {
+            self.connect(OWNER, "postgres").is_ok()
+        });
+    }
+
+    fn stop(&mut self) {
+        self.signal(Signal::INT);
+        self.running.iter().for_each(Watched::has_ended);
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        self.running = None;
+    }
+
+    fn freeze(&self) {
+        // From then on it has no more children.
+        self.signal(Signal::STOP);
+        for child in self.children() {
+            send_to(child, Signal::STOP);
+        }
+    }
+
+    fn resume(&self) {
+        for child in self.children() {
+            send_to(child, Signal::CONT);
+        }
+        self.signal(Signal::CONT);
     }
 }
 

@@ -23,14 +23,16 @@ pub use rustix::process::{Pid, Signal};
 pub use serde_json::{Value, json};
 pub use tempfile::TempDir;
 
+pub use crate::database::DatabaseServer;
 pub use crate::outside::{Killed, free_port, send};
 pub use crate::postgres::PostgresServer;
 pub use crate::program::{Cgi, Outcome};
 pub use crate::redis::{RedisServer, redis};
 pub use crate::servers::Servers;
+pub use crate::sessions::{change, header_of, set};
 pub use crate::stores::{fails, is_lost, saves, says, stored};
 pub use crate::tools::Finished;
 pub use crate::{
-    DEADLINE, Words, example, is_installed, is_root, may_act_as_root, not_installed, repository,
-    skip, tool, wait_until,
+    DEADLINE, Words, example, holds, is_installed, is_root, may_act_as_root, not_installed,
+    repository, skip, tool, wait_until,
 };

@@ -1,15 +1,11 @@
 //! A CGI program started as a server would, but without one.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::mpsc::channel;
 
-use rustix::process::{Pid, Signal};
-
+use crate::prelude::*;
 use crate::site::Site;
-use crate::{DEADLINE, Words, example};
 
 /// A request to one program.
 pub struct Cgi {

@@ -1,13 +1,7 @@
 //! A Redis server of a test's own: on a socket and a port in a directory that goes with it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use rustix::process::Signal;
-
 use crate::outside::Watched;
-use crate::{Words, is_installed, repository, wait_until};
+use crate::prelude::*;
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.
@@ -68,34 +62,12 @@ impl RedisServer {
         })
     }
 
-    /// Starts the server again in the same place.
-    #[track_caller]
-    pub fn run(&mut self) {
-        let socket = self.socket();
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCH]).arg(self.directory.path());
-        command.args(&self.file);
-        command.args(["--save", ""]);
-        command.args("--appendonly yes --appendfsync always".words());
-        command.args(["--port", "0", "--unixsocket"]).arg(&socket);
-        command.arg("--dir").arg(self.directory.path());
-        command.args(&self.settings);
-        self.running = Some(Watched::start(&mut command));
-        wait_until("the Redis server answers", || {
-            self.ask("PING").is_some_and(|answer| answer == "PONG")
-        });
-    }
-
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 
     pub fn directory(&self) -> &Path {
         self.directory.path()
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket().display())
     }
 
     /// What the server answers to a command, if it does.
@@ -132,23 +104,54 @@ impl RedisServer {
         answer.unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 
-    /// Kills the server as if the machine had stopped.
-    pub fn kill(&mut self) {
+    fn signal(&self, signal: Signal) {
+        self.running.as_ref().unwrap().signal(signal);
+    }
+}
+
+impl DatabaseServer for RedisServer {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    #[track_caller]
+    fn run(&mut self) {
+        let socket = self.socket();
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH]).arg(self.directory.path());
+        command.args(&self.file);
+        command.args(["--save", ""]);
+        command.args("--appendonly yes --appendfsync always".words());
+        command.args(["--port", "0", "--unixsocket"]).arg(&socket);
+        command.arg("--dir").arg(self.directory.path());
+        command.args(&self.settings);
+        self.running = Some(Watched::start(&mut command));
+        wait_until("the Redis server answers", || {
+            self.ask("PING").is_some_and(|answer| answer == "PONG")
+        });
+    }
+
+    fn stop(&mut self) {
+        // It answers nothing, and ends.
+        let _ = self.ask("SHUTDOWN");
+        self.kill();
+    }
+
+    fn kill(&mut self) {
         self.running = None;
         // Else a connection would wait for the next server that listens there.
         let _ = fs::remove_file(self.socket());
     }
 
-    /// Stops every step of the server, until it is resumed.
-    pub fn freeze(&self) {
+    fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    pub fn resume(&self) {
+    fn resume(&self) {
         self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.running.as_ref().unwrap().signal(signal);
     }
 }

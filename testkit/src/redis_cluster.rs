@@ -1,7 +1,8 @@
 //! A Redis cluster of a test's own: three primaries, each with a replica.
 
-use crate::outside::{free_port, wait_until};
-use crate::redis::{RedisServer, USER};
+use crate::outside::wait_until;
+use crate::prelude::*;
+use crate::redis::USER;
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16384;

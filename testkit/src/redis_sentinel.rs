@@ -1,7 +1,7 @@
 //! A Redis primary with a replica, and three sentinels that watch them.
 
-use crate::outside::{free_port, wait_until};
-use crate::redis::RedisServer;
+use crate::outside::wait_until;
+use crate::prelude::*;
 
 /// The name under which the sentinels know the primary.
 pub const SERVICE: &str = "mymaster";

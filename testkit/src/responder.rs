@@ -1,17 +1,13 @@
 //! FastCGI programs on a socket that outlives them, as systemd would start them.
 
-use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::ExitStatus;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::apache::web_user;
 use crate::outside::{give, run_as, send_to};
+use crate::prelude::*;
 use crate::server::{log, stop};
 
 /// A listening socket for one program.

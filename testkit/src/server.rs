@@ -1,17 +1,7 @@
 //! A web server in the foreground, with the shipped settings on ports of its own.
 
-use std::fs::{self, File};
-use std::net::TcpStream;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal};
-
-use crate::outside::{free_port, send};
+use crate::prelude::*;
 use crate::site::Site;
-use crate::{is_installed, repository, wait_until};
 
 /// A running server; dropped, it is stopped.
 pub struct Server {

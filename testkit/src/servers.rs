@@ -1,18 +1,17 @@
 //! Every server that is installed, at once, on one directory of sessions.
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::pidfd_send_signal;
 
 use crate::apache::{self, web_user};
 use crate::client::Client;
 use crate::outside::give;
+use crate::prelude::*;
 use crate::responder::{Responder, Socket, processes_of};
 use crate::server::{Server, log};
 use crate::site::Site;
-use crate::{caddy, copy, example, is_installed, lighttpd, nginx, repository};
+use crate::{caddy, copy, lighttpd, nginx};
 
 /// fcgiwrap runs one program for each of its processes.
 const WRAPPERS: usize = 4;

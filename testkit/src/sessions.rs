@@ -1,13 +1,11 @@
 //! A manager in a directory of its own, and a visitor with a cookie.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::SystemTime;
+use std::thread::{Scope, ScopedJoinHandle};
 
-use cgi_session::{Config, Error, FileStore, Session, SessionId, SessionManager, SetCookie};
+use cgi_session::SetCookie;
+
+use crate::prelude::*;
 
 /// A site: one directory, and as many managers as there are programs.
 pub struct Site {
@@ -89,6 +87,12 @@ impl Site {
         self.manager().start(cookie(id)).unwrap()
     }
 
+    /// A request of a visitor that changes the session; the cookie that it is given.
+    #[track_caller]
+    pub fn change(&self, id: &SessionId, change: impl FnOnce(&mut Session)) -> Option<SetCookie> {
+        self::change(&self.manager(), cookie(id), change)
+    }
+
     /// The values as a reader finds them.
     pub fn views(&self, id: &SessionId) -> Option<u64> {
         let snapshot = self.manager().read(cookie(id)).unwrap();
@@ -116,17 +120,35 @@ pub fn in_memory(settings: &[(&str, &str)]) -> SessionManager {
     SessionManager::new(set(config, settings)).unwrap()
 }
 
+/// A request with this Cookie header that changes its session; the cookie that it is given.
+#[track_caller]
+pub fn change(
+    manager: &SessionManager,
+    cookie: impl AsRef<[u8]>,
+    change: impl FnOnce(&mut Session),
+) -> Option<SetCookie> {
+    let mut session = manager.start(cookie).unwrap();
+    change(&mut session);
+    session.commit().unwrap()
+}
+
 /// The Cookie header of a visitor.
 pub fn cookie(id: &SessionId) -> String {
     format!("other=1; sessionId={}", id.secret())
 }
 
+/// The Cookie header of a client that was given this.
+#[track_caller]
+pub fn header_of(set_cookie: Option<SetCookie>) -> String {
+    let text = set_cookie.expect("a cookie").to_string();
+    text.split(';').next().unwrap().to_owned()
+}
+
 /// The id that a Set-Cookie header gives.
 #[track_caller]
 pub fn given_id(set_cookie: Option<SetCookie>) -> SessionId {
-    let text = set_cookie.expect("a cookie").to_string();
-    let value = text.strip_prefix("sessionId=").unwrap();
-    let value = value.split(';').next().unwrap();
+    let header = header_of(set_cookie);
+    let value = header.strip_prefix("sessionId=").unwrap();
     SessionId::parse(value.as_bytes()).expect("an id")
 }
 

@@ -1,11 +1,7 @@
 //! A directory with sessions and the configuration that names it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
 use crate::outside::give;
-use crate::repository;
+use crate::prelude::*;
 
 /// A site's files, deleted with the value.
 pub struct Site {

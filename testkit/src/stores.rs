@@ -1,10 +1,8 @@
 //! Stores whose sessions count, and what they say where something fails.
 
-use std::time::SystemTime;
-
-use crate::Words;
 use cgi_session::store_contract::{WAIT, counted, create, record};
-use cgi_session::{Error, SessionDigest, SessionId, Store};
+
+use crate::prelude::*;
 
 /// Parts of the passwords that tests set, which no error may show.
 const SECRETS: [&str; 2] = ["four-words", "s3cret"];

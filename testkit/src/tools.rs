@@ -1,20 +1,13 @@
 //! What the tests of the tools share: a real store in a directory of its own, and real programs.
 
-use std::collections::BTreeSet;
-use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::os::unix::fs::chown;
+use std::process::Output;
 
-use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Snapshot, Store as _};
-use serde_json::Value;
-use tempfile::TempDir;
+use cgi_session::Snapshot;
 
-use crate::Words;
-use crate::sessions::set;
+use crate::prelude::*;
+use crate::sessions::{header_of, set};
 pub use crate::skip::{is_installed, not_installed, skip};
 
 /// A user that is not root, by number: it needs no entry in the system's list.
@@ -112,8 +105,7 @@ impl Site {
         let before = self.names();
         let mut session = manager.start("").unwrap();
         session.insert("pageViews", 7).unwrap();
-        let cookie = session.commit().unwrap().unwrap().to_string();
-        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let cookie = header_of(session.commit().unwrap());
         let name = self.names().difference(&before).next().cloned();
         let path = self.directory.join(name.unwrap());
         Stored { path, cookie }

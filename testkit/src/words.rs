@@ -47,3 +47,12 @@ impl<T: Words + ?Sized> Words for &T {
         (**self).parts()
     }
 }
+
+/// Expects these parts in a text.
+#[track_caller]
+pub fn holds(text: impl AsRef<str>, parts: impl Words) {
+    let text = text.as_ref();
+    for part in parts.parts() {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+}

@@ -478,39 +478,21 @@ fn a_writer_killed_at_any_moment_leaves_a_whole_snapshot() {
     let id = create(&store, 0);
     // Large enough for a snapshot to take a while.
     let filler = format!(r#"{{"":{{"x":"{}"}}}}"#, "x".repeat(1000));
+    let filler = record(0).with_values(filler.into_bytes());
     for _ in 0..300 {
-        create_at(
-            &store,
-            &record(0).with_values(filler.clone().into_bytes()),
-            SystemTime::now(),
-        );
+        create_at(&store, &filler, SystemTime::now());
     }
     store.flush().unwrap();
     drop(store);
     let mut kept = 0;
-    for killing in 0..12u32 {
-        let mut child = testkit::again(
-            module_path!(),
-            "child_that_writes_snapshots_until_it_is_killed",
-        )
-        .env(SNAPSHOT, place.snapshot())
-        .env(ID, id.secret())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map(Killed)
-        .unwrap();
-        let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        let mut numbers = lines
-            .map_while(Result::ok)
-            .filter_map(|line| line.strip_prefix("kept ")?.parse::<u64>().ok());
-        kept = numbers.nth(usize::try_from(killing % 3).unwrap()).unwrap();
+    let child = "child_that_writes_snapshots_until_it_is_killed";
+    for killing in 0..12u8 {
+        let mut child = testkit::again(module_path!(), child);
+        let child = child.env(SNAPSHOT, place.snapshot()).env(ID, id.secret());
         // Somewhere in the next one: each time a little later.
-        for _ in 0..killing * 2000 {
-            std::hint::spin_loop();
-        }
-        child.0.kill().unwrap();
-        child.0.wait().unwrap();
-        kept = numbers.last().unwrap_or(kept);
+        let spins = u32::from(killing) * 2000;
+        let last = testkit::kill_after(child, "kept ", (killing % 3).into(), spins);
+        kept = last.parse().unwrap();
         let found = read_n(&place.store(), &id).unwrap();
         assert!(found == kept || found == kept + 1, "{found} after {kept}");
     }

@@ -20,7 +20,7 @@ fn page(request: &mut Request) -> Result<Response> {
         Some("begin anew") => {
             request.fresh_session()?;
         }
-        Some("read and use the program's id") => {
+        Some("use its own id") => {
             request.read_session()?;
             request.use_session_id(SessionId::generate()?)?;
             request.session()?.insert("seen", true)?;
@@ -85,12 +85,7 @@ fn another_sites_page_begins_no_session_by_a_request_that_may_change_something()
         ("DELETE", "cross-site", "/?do=update", 403),
         ("POST", "cross-site", "/?do=begin+anew", 403),
         ("POST", "cross-site", "/?do=look", 200),
-        (
-            "POST",
-            "cross-site",
-            "/?do=read+and+use+the+program's+id",
-            200,
-        ),
+        ("POST", "cross-site", "/?do=use+its+own+id", 200),
         ("GET", "cross-site", "/", 200),
         ("HEAD", "cross-site", "/", 200),
         ("POST", "same-site", "/", 200),

@@ -69,7 +69,7 @@ fn a_status_that_announces_another_response_is_an_error_and_saves_nothing() {
     for status in ["100", "101", "103", "199"] {
         let query = format!("session=1&status={status}");
         let words = [&*format!("status {status}")];
-        request().query(&query).run().expect_failure(500, &words);
+        request().query(&query).run().expect_failure(500, words);
     }
     assert!(site.files().is_empty());
 }
@@ -94,7 +94,7 @@ fn what_a_client_stored_does_nothing_to_the_terminal_of_who_reads_the_log() {
         let answer = request.run();
         let escaped =
             [r"\u{1b}]0;x\u{7}\u{1b}[2J\u{9b}31m\u{7f}\u{85}\u{2028}\u{202e}  forged:  line"];
-        let answer = answer.expect_failure(500, &escaped);
+        let answer = answer.expect_failure(500, escaped);
         let line = answer.stderr.trim_end_matches('\n');
         assert!(!line.contains(char::is_control), "{line:?}");
     }
@@ -173,7 +173,7 @@ fn a_type_that_no_longer_fits_is_reported_with_the_session_and_the_key() {
     for mode in ["another+type", "another+struct"] {
         let refused = misbehave(&site, &id, mode);
         let words = ["\"pageViews\" does not fit", digest.as_str()];
-        refused.expect_failure(500, &words);
+        refused.expect_failure(500, words);
     }
 }
 
@@ -362,9 +362,10 @@ fn a_program_that_no_server_started_explains_itself() {
         let mut command = Command::new(example(program));
         let (status, stdout, explained) = end_of(piped(command.env_clear()));
         assert_eq!((status.code(), stdout.as_str()), (Some(2), ""));
-        for part in ["a web server starts it", "REQUEST_METHOD=GET", "cgi-bin"] {
-            assert!(explained.contains(part), "{explained}");
-        }
+        holds(
+            &explained,
+            "a web server starts it*REQUEST_METHOD=GET*cgi-bin",
+        );
         // musl tells a C main's program none of its arguments. PROGRAMS are static ones.
         let is_musl = cfg!(target_env = "musl") || env::var_os("PROGRAMS").is_some();
         if program == "counter_c" && is_musl {

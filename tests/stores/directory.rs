@@ -84,8 +84,7 @@ fn a_session_whose_file_was_removed_by_hand_does_not_come_back() {
     fs::remove_file(place.store.path(&id)).unwrap();
     // It outgrows its file, and the new one would take the name.
     let grown = lease.commit(&record_of_size(2, 9000), SystemTime::now());
-    let line = grown.expect_err("an error").one_line();
-    assert!(line.contains("deleted or replaced"), "{line}");
+    says(&grown.expect_err("an error"), "deleted or replaced");
     drop(lease);
     assert!(!place.exists(&id));
     assert_eq!(place.names(), [""; 0]);
@@ -107,11 +106,8 @@ fn a_session_that_was_moved_away_does_not_come_back_in_the_new_directory() {
             .unwrap();
         place.exists(&unknown)
     });
-    assert!(
-        lease
-            .commit(&record_of_size(2, 9000), SystemTime::now())
-            .is_err()
-    );
+    let grown = lease.commit(&record_of_size(2, 9000), SystemTime::now());
+    assert!(grown.is_err());
     assert!(!place.exists(&id));
 }
 

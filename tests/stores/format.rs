@@ -32,20 +32,16 @@ fn a_file_of_version_1_is_read_for_ever() {
     assert_eq!((stored.record.timeout(), stored.record.idle()), (day, day));
     assert_eq!(stored.record.lifetime(day), None);
     assert_eq!(stored.record.user(), Some("ada"));
-    assert_eq!(
-        std::str::from_utf8(stored.record.values()).unwrap(),
-        r#"{"":{"name":"Ada","pageViews":3},"shop":{"basket":["bücher",1.5,null]}}"#
-    );
+    let values = r#"{"":{"name":"Ada","pageViews":3},"shop":{"basket":["bücher",1.5,null]}}"#;
+    assert_eq!(stored.record.values(), values.as_bytes());
     let changed = stored.record.with_values(br#"{"":{"n":4}}"#.to_vec());
     lease.commit(&changed, SystemTime::now()).unwrap();
     drop(lease);
     assert_eq!(place.read_n(&id), Some(4));
     // The record before is still in the place that was current.
     let bytes = fs::read(place.file(&name)).unwrap();
-    assert_eq!(
-        bytes[..512],
-        fs::read(fixtures().join(&name)).unwrap()[..512]
-    );
+    let before = fs::read(fixtures().join(&name)).unwrap();
+    assert_eq!(bytes[..512], before[..512]);
 }
 
 #[test]
@@ -193,10 +189,8 @@ fn a_new_file_whose_maker_was_killed_while_he_wrote_it_is_shown_to_nobody() {
         shown.count()
     };
     assert_eq!(cut_off(1), 0);
-    assert!(
-        cut_off(3) > 4000,
-        "a session that was there before is damaged"
-    );
+    // A session that was there before is damaged.
+    assert!(cut_off(3) > 4000);
 }
 
 #[test]
@@ -278,10 +272,8 @@ fn is_refused_and_untouched(place: &Place, id: &SessionId, says: &str) -> SweepR
     }
     let report = place.sweep(now);
     assert_eq!((report.deleted, report.live), (0, 1));
-    assert_eq!(
-        (fs::read(&path).unwrap(), place.modified(id)),
-        (before, time)
-    );
+    let after = (fs::read(&path).unwrap(), place.modified(id));
+    assert_eq!(after, (before, time));
     // It is locked by nobody afterwards.
     assert!(fs::File::open(&path).unwrap().try_lock().is_ok());
     report
@@ -327,12 +319,9 @@ fn a_whole_slot_that_holds_no_record_is_damaged() {
     ] {
         let place = Place::new();
         let id = place.plant(|digest| file(slot(digest, true, 1, 512, text), no_slot(512)));
-        assert!(place.read_n(&id).is_none(), "{text}");
-        assert!(place.locked_n(&id).is_none(), "{text}");
-        assert!(
-            place.file(&format!("{}.corrupt", id.digest())).exists(),
-            "{text}"
-        );
+        let aside = place.file(&format!("{}.corrupt", id.digest()));
+        let found = (place.read_n(&id), place.locked_n(&id), aside.exists());
+        assert_eq!(found, (None, None, true), "{text}");
     }
 }
 
@@ -408,22 +397,14 @@ fn fenced(page: &str, language: &str) -> Vec<String> {
 fn the_page_about_the_format_gives_the_right_checksums() {
     let page = include_str!("../../docs/format.md");
     let json = fenced(page, "json");
-    for (id, seed, generation, data, hash) in [
-        (
-            [b'0'; 40].as_slice(),
-            0x0123_4567_89ab_cdef,
-            1,
-            &json[1],
-            "cb324717d1cf12ae",
-        ),
-        (
-            FIXTURE_ID,
-            0xfedc_ba98_7654_3210,
-            3,
-            &json[2],
-            "8f5aaeb585b1e9e6",
-        ),
-    ] {
+    let first = (
+        &[b'0'; 40][..],
+        0x0123_4567_89ab_cdef,
+        1,
+        "cb324717d1cf12ae",
+    );
+    let second = (FIXTURE_ID, 0xfedc_ba98_7654_3210, 3, "8f5aaeb585b1e9e6");
+    for ((id, seed, generation, hash), data) in [first, second].into_iter().zip(&json[1..]) {
         let digest = SessionId::parse(id).unwrap().digest();
         let bytes = seeded_slot(seed, digest.as_str(), true, generation, 512, data);
         let text = String::from_utf8(bytes).unwrap();
@@ -433,10 +414,8 @@ fn the_page_about_the_format_gives_the_right_checksums() {
         }
         let (n, g) = (format!("{:10}", data.len()), format!("{generation:20}"));
         for field in [n, g] {
-            assert!(
-                page.contains(&format!("`{}`", field.replace(' ', "·"))),
-                "{field}"
-            );
+            let shown = format!("`{}`", field.replace(' ', "·"));
+            assert!(page.contains(&shown), "{field}");
         }
     }
 }
@@ -460,10 +439,7 @@ fn the_jq_line_of_the_page_prints_a_session() {
     for n in 2..5 {
         let line = fenced(page, "sh").remove(0);
         let line = line.replace("NAME.json", place.store.path(&id).to_str().unwrap());
-        let output = std::process::Command::new("sh")
-            .args(["-c", &line])
-            .output()
-            .unwrap();
+        let output = Command::new("sh").args(["-c", &line]).output().unwrap();
         if output.status.code() == Some(127) {
             not_installed("jq");
             return;

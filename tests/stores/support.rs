@@ -31,10 +31,8 @@ impl Place {
 
     pub(crate) fn below(parent: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
         let config = Config::new().set("storageFileDir", parent.path().join("sessions"));
-        let mut config = config.unwrap().set("timeout", format!("{IDLE}s")).unwrap();
-        for (key, value) in settings {
-            config = config.set(key, value).unwrap();
-        }
+        let config = config.unwrap().set("timeout", format!("{IDLE}s")).unwrap();
+        let config = set(config, settings);
         Place {
             store: FileStore::new(&config).unwrap(),
             config,
@@ -44,11 +42,7 @@ impl Place {
 
     /// A second store in the same directory, as another process would have it.
     pub(crate) fn another(&self, settings: &[(&str, &str)]) -> FileStore {
-        let mut config = self.config.clone();
-        for (key, value) in settings {
-            config = config.set(key, value).unwrap();
-        }
-        FileStore::new(&config).unwrap()
+        FileStore::new(set(self.config.clone(), settings)).unwrap()
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -321,12 +321,8 @@ fn child_that_logs_in_and_out_until_it_is_killed() {
     for round in 0.. {
         let (id, mut lease) = create("ada");
         lease.commit(&of("grace"), now).unwrap();
-        lease
-            .commit(
-                &crate::support::record_of_size(1, 3000).with_user(Some("ada")),
-                now,
-            )
-            .unwrap();
+        let large = crate::support::record_of_size(1, 3000);
+        lease.commit(&large.with_user(Some("ada")), now).unwrap();
         drop(lease);
         kept.push((id, round));
         if kept.len() > 4 {
@@ -341,27 +337,13 @@ fn child_that_logs_in_and_out_until_it_is_killed() {
 #[test]
 fn whenever_a_process_is_killed_no_session_is_missing_from_its_users_index() {
     let place = Place::new();
-    for killing in 0..40u32 {
-        let mut child = testkit::again(
-            module_path!(),
-            "child_that_logs_in_and_out_until_it_is_killed",
-        )
-        .env(DIRECTORY, place.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(Killed)
-        .unwrap();
-        let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        let rounds = lines.map_while(Result::ok);
-        let mut rounds = rounds.filter(|line| line.starts_with("round"));
-        assert!(rounds.nth(usize::try_from(killing % 7).unwrap()).is_some());
+    let child = "child_that_logs_in_and_out_until_it_is_killed";
+    for killing in 0..40u8 {
+        let mut child = testkit::again(module_path!(), child);
+        let child = child.env(DIRECTORY, place.path());
         // Somewhere in the next round: each time a little later.
-        for _ in 0..killing * 500 {
-            std::hint::spin_loop();
-        }
-        child.0.kill().unwrap();
-        child.0.wait().unwrap();
+        let spins = u32::from(killing) * 500;
+        testkit::kill_after(child, "round ", (killing % 7).into(), spins);
         expect_nobody_missing(&place);
     }
 }

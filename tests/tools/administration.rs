@@ -61,7 +61,7 @@ fn what_a_client_has_stored_does_not_control_a_terminal() {
     let site = Site::new();
     let stored = site.session();
     let hostile = "a\u{1b}[2J\u{9b}2J\u{202e}b\nc";
-    let set = site.run_for(stored.cookie(), &["set", "name", hostile]);
+    let set = site.run_for(stored.cookie(), ["set", "name", hostile]);
     set.exits_with(0);
     let digest = stored.digest();
     for (line, shown) in [
@@ -80,10 +80,10 @@ fn what_a_client_has_stored_does_not_control_a_terminal() {
     }
     // Anything else gets what was stored.
     site.prints(
-        &["get", "--session", digest, "name"],
+        ["get", "--session", digest, "name"],
         &format!("{hostile}\n"),
     );
-    let json = site.run(&["show", "--json", digest]).exits_with(0).json();
+    let json = site.run(["show", "--json", digest]).exits_with(0).json();
     assert_eq!(json["values"][""]["name"], hostile);
 }
 
@@ -253,18 +253,11 @@ fn the_beginning_of_two_digests_is_ambiguous() {
 fn output_that_is_lost_is_a_failure_and_a_reader_that_has_seen_enough_is_none() {
     let site = Site::new();
     site.session();
-    let commands: [&[&str]; 7] = [
-        &["stats", "--prometheus"],
-        &["list", "--json"],
-        &["set", "key", "value"],
-        &["config"],
-        &["cleanup", "--verbose"],
-        &["cleanup", "--dry-run"],
-        &["man"],
-    ];
-    for arguments in commands {
+    let commands = "stats --prometheus,list --json,set key value,config,cleanup --verbose,\
+        cleanup --dry-run,man";
+    for arguments in commands.split(',').map(|it| it.words()) {
         let mut command = site.about(arguments[0]);
-        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
         command.args(&arguments[1..]).stdout(full);
         let failed = Finished::of(&mut command).exits_with(1);
         failed.complains("cannot write to stdout: No space left on device");
@@ -382,11 +375,8 @@ fn a_user_whose_session_is_held_is_waited_for_longer_and_all_others_end() {
     let mut held = manager.start(stored.cookie()).unwrap();
     held.set_user(Some("ada")).unwrap();
     held.save().unwrap();
-    site.refuses(
-        "destroy --user ada --wait 1s",
-        75,
-        "1 of the user's sessions could not be ended, all others are: the session was",
-    );
+    let left = "1 of the user's sessions could not be ended, all others are: the session was";
+    site.refuses("destroy --user ada --wait 1s", 75, left);
     site.run(["show", &other]).exits_with(1);
 
     let soon = ("CGI_SESSION_LOCK_TIMEOUT", "1s");

@@ -116,9 +116,7 @@ fn a_wrong_command_line_is_2() {
 #[test]
 fn the_help_names_every_exit_status() {
     let help = Finished::of(cleanup_program().arg("--help")).exits_with(0);
-    for status in ["  0 ", "  1 ", "  2 ", "  75 ", "  78 ", "Examples:"] {
-        assert!(help.stdout.contains(status), "{status}");
-    }
+    holds(&help.stdout, "  0 *  1 *  2 *  75 *  78 *Examples:");
 }
 
 #[test]

@@ -223,9 +223,7 @@ fn logging_out_and_the_marker_of_a_changed_id_call_nothing() {
     let mut changed = manager.start("").unwrap();
     changed.insert("pageViews", 1).unwrap();
     let cookie = changed.commit().unwrap().unwrap().to_string();
-    let mut changed = manager.start(&cookie).unwrap();
-    changed.regenerate_id();
-    changed.commit().unwrap();
+    change(&manager, &cookie, cgi_session::Session::regenerate_id);
     site.run(["destroy", ended.digest()]).exits_with(0);
     let program = recorder(&site, 0);
     let report = each(&site, &program, "--json").exits_with(0).json();

@@ -74,12 +74,10 @@ fn json_has_an_object_for_each_key() {
 fn a_configuration_that_cannot_be_used_is_78_with_one_line() {
     let site = Site::new();
     let insecure = "storageFileDir = /a\ncookieName = __Host-x";
+    let unknown = "site.ini:2: timeuot: unknown key; did you mean timeout?";
     for (lines, complaint) in [
         ("timeout = 5", "storageFileDir is not set"),
-        (
-            "timeuot = 5",
-            "site.ini:2: timeuot: unknown key; did you mean timeout?",
-        ),
+        ("timeuot = 5", unknown),
         ("timeout = soon", "not a time"),
         ("storageFileDir = sessions", "absolute"),
         (insecure, "cookieSecure = true"),
@@ -129,11 +127,9 @@ fn what_moves_the_cursor_is_shown_escaped() {
     finished.says(r"/a\u{2028}b");
     let finished = site.run_under(separator, "check");
     finished.says(r"/a\u{2028}b").lacks("\u{2028}");
+    let directory = "storageFileDir = /\u{1b}[2J\u{7}\u{9b}\u{2028}x";
     for (line, shown) in [
-        (
-            "storageFileDir = /\u{1b}[2J\u{7}\u{9b}\u{2028}x",
-            r"\u{1b}[2J\u{7}\u{9b}\u{2028}x",
-        ),
+        (directory, r"\u{1b}[2J\u{7}\u{9b}\u{2028}x"),
         ("\u{1b}[2J\u{7}\u{9b}x = 1", r"\u{1b}[2J\u{7}\u{9b}x"),
     ] {
         let finished = site.run_under(line, "config").exits_with(78);

@@ -95,10 +95,7 @@ impl Pair {
 }
 
 fn client(manager: &SessionManager) -> Client {
-    let mut session = manager.start("").unwrap();
-    session.insert("count", 0).unwrap();
-    let cookie = session.commit().unwrap().unwrap().to_string();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let cookie = header_of(change(&manager, "", |it| it.insert("count", 0).unwrap()));
     let digest = manager.session_id(&cookie).unwrap().digest();
     Client { digest, cookie }
 }
@@ -238,9 +235,7 @@ fn what_was_saved_in_the_new_store_is_not_overwritten_when_the_old_one_is_only_r
         pair.copy("").exits_with(0);
         let now = SystemTime::now();
         // Saved in the new store, without a change of its values.
-        let mut session = new.start(&named.cookie).unwrap();
-        session.set_user(Some("ada")).unwrap();
-        session.commit().unwrap();
+        change(&new, &named.cookie, |it| it.set_user(Some("ada")).unwrap());
         new.store().read(&named.digest, now + 5 * MINUTE).unwrap();
         // Read in the new store and saved in the old one before: the copy is of an older state.
         assert!(read.count(&old));
@@ -295,9 +290,7 @@ fn what_has_ended_in_the_old_store_ends_in_the_new_one_when_that_is_asked_for() 
     old.destroy_by_digest(&saved_there.digest).unwrap();
     assert!(saved_there.count(&new));
     // What a change of id leaves under the old one is not copied.
-    let mut session = old.start(client(&old).cookie).unwrap();
-    session.regenerate_id();
-    session.commit().unwrap();
+    change(&old, client(&old).cookie, |it| it.regenerate_id());
     let created_there = client(&new);
     // The copy is the only one that can be read.
     let path = pair.path("old").join(format!("{}.json", damaged.digest));

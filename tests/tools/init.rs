@@ -127,8 +127,7 @@ fn as_json_both_say_what_they_did_and_what_stands_in_the_way() {
     set_mode(&site.directory, 0o777);
     let refused = init(&site, "--json").exits_with(1);
     let refused = refused.reports(&json!({"isReady": false}));
-    let problem = refused.json()["problems"][0].to_string();
-    assert!(problem.contains("chmod 0700"), "{problem}");
+    holds(refused.json()["problems"][0].to_string(), "chmod 0700");
     set_mode(&site.directory, 0o700);
 
     site.session();

@@ -27,7 +27,9 @@ impl Server {
         fs::create_dir_all(site.parent().join("documents/about")).unwrap();
         let script = "#!/bin/sh\nprintf 'Status: 201 Created\\nContent-Type: text/plain\\n\\n'\n\
                       echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
+        let shown = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env\n";
         let loud = "#!/bin/sh\necho 'no <database>' >&2\n";
+        let detached = format!("{loud}sleep 600 > /dev/null &\necho $! > child\n");
         for (name, text, mode) in [
             ("show", script, 0o755),
             ("shop/index.cgi", script, 0o755),
@@ -36,18 +38,10 @@ impl Server {
             ("begin/index.html", script, 0o755),
             ("shop/.hidden/notes.txt", "secret", 0o644),
             ("source.py", "print('secret')", 0o644),
-            (
-                "environment",
-                "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env\n",
-                0o755,
-            ),
+            ("environment", shown, 0o755),
             ("silent", "#!/bin/sh\n", 0o755),
             ("loud", &format!("{loud}exit 3\n"), 0o755),
-            (
-                "detached",
-                &format!("{loud}sleep 600 > /dev/null &\necho $! > child\n"),
-                0o755,
-            ),
+            ("detached", &detached, 0o755),
             ("my page.cgi", script, 0o755),
             ("shop/100%+é", script, 0o755),
             ("two words/a b.txt", "spaces", 0o644),

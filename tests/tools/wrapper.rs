@@ -144,8 +144,7 @@ fn a_value_that_the_program_leaves_as_it_is_keeps_its_end() {
         let begun = Instant::now();
         session.insert_for("code", [4, 7], life).unwrap();
         session.insert_for("other", 1, life).unwrap();
-        let cookie = session.commit().unwrap().unwrap().to_string();
-        let cookie = cookie.split(';').next().unwrap();
+        let cookie = &header_of(session.commit().unwrap());
         let json = "{\\\"code\\\": [4, 7], \\\"other\\\": 2}";
         let script = format!("{TYPE}; echo \"{json}\" > \"$SESSION_VALUES\"");
         answer(&site, cookie, &script).is("200", "");
@@ -247,11 +246,9 @@ fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
 fn values_that_are_no_file_or_have_no_end_are_refused_at_once() {
     let site = Site::new();
     let stored = site.session();
+    let pipe = "rm \"$SESSION_VALUES\"; mkfifo \"$SESSION_VALUES\"";
     for (change, reason) in [
-        (
-            "rm \"$SESSION_VALUES\"; mkfifo \"$SESSION_VALUES\"",
-            "no regular file",
-        ),
+        (pipe, "no regular file"),
         ("ln -sf /dev/zero \"$SESSION_VALUES\"", "no regular file"),
         ("truncate -s 100M \"$SESSION_VALUES\"", "longer than 64 MiB"),
     ] {
@@ -452,10 +449,9 @@ fn started(site: &Site, cookie: &str) -> (Child, PathBuf) {
 fn under_an_id_that_was_changed_no_program_is_run_and_no_tool_finds_a_session() {
     let site = Site::new();
     let stored = site.session();
-    let mut session = site.manager().start(stored.cookie()).unwrap();
-    session.regenerate_id();
-    let new = session.commit().unwrap().unwrap().to_string();
-    let new = new.split(';').next().unwrap();
+    let new = &header_of(change(&site.manager(), stored.cookie(), |it| {
+        it.regenerate_id();
+    }));
     let ran = site.parent().join("ran");
     let script = format!("{TYPE}; touch {}", ran.display());
     answer(&site, stored.cookie(), &script).fails("503", "the session has a new id");
@@ -501,11 +497,8 @@ fn error_page_body() -> String {
 #[test]
 fn started_by_hand_it_says_how_to_try_it() {
     let site = Site::new();
-    site.refuses(
-        "start sh script",
-        2,
-        "REQUEST_METHOD=GET cgi-session start sh",
-    );
+    let advice = "REQUEST_METHOD=GET cgi-session start sh";
+    site.refuses("start sh script", 2, advice);
 }
 
 /// A wrapper that passes the output on, and what it sends, behind the header block.

@@ -7,10 +7,12 @@ mod redis;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use testkit::database::DatabaseServer;
+
 pub(crate) use galera::Galera;
-pub(crate) use mysql::{Mysql, ReplicatedMysql};
-pub(crate) use postgres::{Postgres, ReplicatedPostgres};
-pub(crate) use redis::{Redis, ReplicatedRedis};
+pub(crate) use mysql::{ReplicatedMysql, mysql};
+pub(crate) use postgres::{ReplicatedPostgres, postgres};
+pub(crate) use redis::{ReplicatedRedis, forgetful_redis, redis};
 
 /// Where sessions are kept.
 pub(crate) trait Engine {
@@ -18,14 +20,23 @@ pub(crate) trait Engine {
     fn settings(&self, host: usize) -> Vec<(&'static str, String)>;
 }
 
-/// What a single server can be made to suffer.
-pub(crate) trait Server: Engine {
-    /// Ends it as its administrator would.
-    fn stop(&mut self);
-    fn kill(&mut self);
-    fn start(&mut self);
-    fn freeze(&self);
-    fn resume(&self);
+/// A single server.
+pub(crate) struct Single {
+    pub(crate) server: Box<dyn DatabaseServer>,
+    url: String,
+}
+
+impl Single {
+    fn new(server: impl DatabaseServer + 'static, url: String) -> Self {
+        let server = Box::new(server);
+        Single { server, url }
+    }
+}
+
+impl Engine for Single {
+    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
+        settings(self.server.kind(), &self.url)
+    }
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -12,7 +12,7 @@ use testkit::outside::Over;
 use testkit::prelude::*;
 use testkit::redis_sentinel::{RedisSentinels, SOON};
 
-use super::engine::{self, Engine, settings};
+use super::engine::{self, Engine, Single, settings};
 use super::relay::Relay;
 use crate::campaign::{Campaign, Case, Trial};
 use crate::process::{self, Process, Role, Task};
@@ -35,22 +35,22 @@ const LOCAL: &str = "127.0.0.1";
 fn cases() -> Vec<Case> {
     vec![
         case("redis", "killed, without a log", |it| {
-            it.restarted(engine::Redis::start_forgetful)
+            it.restarted(engine::forgetful_redis)
         })
         .finding(&["lost: "]),
         case("redis", "behind a proxy that asks twice", |it| {
             it.asks_twice = true;
-            it.restarted(engine::Redis::start)
+            it.restarted(engine::redis)
         })
         .finding(&["doubled: "]),
         case("redis", "killed, started again", |it| {
-            it.restarted(engine::Redis::start)
+            it.restarted(engine::redis)
         }),
         case("postgres", "killed, started again", |it| {
-            it.restarted(engine::Postgres::start)
+            it.restarted(engine::postgres)
         }),
         case("mysql", "killed, started again", |it| {
-            it.restarted(engine::Mysql::start)
+            it.restarted(engine::mysql)
         }),
         case("redis", "planned, the old one up", |it| {
             let engine = engine::ReplicatedRedis::start(LOCAL)?;
@@ -123,22 +123,19 @@ struct Seen {
 }
 
 impl SwitchOver<'_> {
-    fn restarted<S: engine::Server>(&mut self, start: fn(&str) -> Option<S>) -> Option<()> {
+    fn restarted(&mut self, start: fn(&str) -> Option<Single>) -> Option<()> {
         let mut engine = start(LOCAL)?;
         self.measure(&engine.settings(0), || {
-            engine.kill();
-            engine.start();
+            engine.server.kill();
+            engine.server.run();
         });
         Some(())
     }
 
     /// Requests before, while and after the server is switched over.
     fn measure(&mut self, settings: &[(&'static str, String)], switch_over: impl FnOnce()) {
-        let config = settings
-            .iter()
-            .fold(cgi_session::Config::new(), |config, (key, value)| {
-                config.set(key, value).unwrap()
-            });
+        let set = |config: Config, (key, value): &(&str, String)| config.set(key, value).unwrap();
+        let config = settings.iter().fold(Config::new(), set);
         let manager = SessionManager::with_kinds(config, &[REDIS, POSTGRES, MYSQL]);
         for problem in manager.unwrap().install() {
             self.trial.violation(problem.one_line());

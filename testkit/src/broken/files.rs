@@ -1,11 +1,12 @@
 //! Single files: opened, read, written, compared with their names.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::Seek as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
-use cgi_session::{Record, Stored};
+use cgi_session::Stored;
+
+use crate::prelude::*;
 
 pub(super) fn write_in_steps(mut file: &File, text: &[u8]) -> io::Result<()> {
     file.rewind()?;

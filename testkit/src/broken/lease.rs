@@ -1,17 +1,14 @@
 //! [`BrokenLease`]: a session that is locked, or believed to be.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::fs::OpenOptions;
 
-use cgi_session::{Lease, Record, Result};
+use cgi_session::Result;
 
 use super::failed;
 use super::fault::Fault;
 use super::files::{forget, found, write_in_steps};
 use super::place::Place;
+use crate::prelude::*;
 
 pub(super) struct BrokenLease {
     place: Arc<Place>,

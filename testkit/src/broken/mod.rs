@@ -6,22 +6,15 @@ mod lease;
 mod place;
 
 use std::error::Error as StdError;
-use std::fs::{self, File};
-use std::io;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{
-    Error, Lease, Record, Result, SessionDigest, Store, Stored, Sweep, SweepReport, Uninstalled,
-    Visitor,
-};
+use cgi_session::{Result, Stored, SweepReport, Uninstalled, Visitor};
 
 pub use fault::Fault;
 use files::{forget, load_named};
 use lease::BrokenLease;
 use place::{Place, has_expired};
+
+use crate::prelude::*;
 
 /// One file `<digest>.json` for each session, which expires an hour after its last change.
 pub struct BrokenStore(Arc<Place>);

@@ -1,19 +1,15 @@
 //! [`Place`]: a directory of sessions, who waits there for whom, and who has to go.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, SystemTime};
 
-use cgi_session::{Record, SessionDigest, Stored};
+use cgi_session::Stored;
 
 use super::fault::Fault;
 use super::files::{forget, found, is_named, load, load_named, open, open_or_make};
+use crate::prelude::*;
 
 const SUFFIX: &str = ".json";
 const IDLE: Duration = Duration::from_secs(3600);

@@ -1,21 +1,13 @@
 //! A program of this project, started as a FastCGI responder, and stopped with the test.
 
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::Ipv4Addr;
+use std::process::ExitStatus;
 
 use rustix::fd::OwnedFd;
-use rustix::process::Signal;
-use tempfile::TempDir;
 
-use crate::Words;
 use crate::fastcgi::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
-use crate::outside::{free_port, send};
+use crate::prelude::*;
 
 /// Where the listening socket comes from.
 #[derive(Clone, Copy, Debug)]

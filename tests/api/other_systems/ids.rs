@@ -125,9 +125,7 @@ fn child_that_is_shown_hostile_ids() {
     }
     mark(7);
     assert!(!directory.exists());
-    let mut session = manager.start("").unwrap();
-    session.insert("a", 1).unwrap();
-    session.commit().unwrap();
+    change(&manager, "", |it| it.insert("a", 1).unwrap());
     let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
     mark(1);
     for _ in 0..times("HOSTILE_IDS", 100_000) {

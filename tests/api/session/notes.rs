@@ -203,9 +203,11 @@ fn a_client_that_sends_the_test_cookie_back_is_told_from_one_that_does_not() {
 #[test]
 fn a_client_whose_session_a_link_has_opened_sent_no_test_cookie_back() {
     let site = Site::with(&[("idFrom", "cookie, query")]);
-    let mut session = site.manager().start(b"").unwrap();
-    session.set_test_cookie();
-    let id = given_id(session.commit().unwrap());
+    let id = given_id(change(
+        &site.manager(),
+        b"",
+        cgi_session::Session::set_test_cookie,
+    ));
     let worked = |request: &mut Request| {
         let session = request.session()?;
         let text = format!("{} {}", session.is_new(), session.test_cookie_worked());

@@ -130,9 +130,7 @@ fn destroy_after_a_change_of_id_leaves_nothing() {
 fn a_live_session_counts_before_and_after_a_marker() {
     let site = Site::new();
     let (old, other) = (site.visitor(), site.visitor());
-    let mut session = site.open(&old);
-    session.regenerate_id();
-    session.commit().unwrap();
+    site.change(&old, cgi_session::Session::regenerate_id);
     for header in [[&old, &other], [&other, &old]] {
         let header = header.map(|id| format!("sessionId={}", id.secret()));
         let header = header.join("; ");
@@ -150,9 +148,7 @@ fn a_marker_is_no_session_for_those_who_look_after_the_store() {
     session.set_user(Some("ada")).unwrap();
     let old = given_id(session.commit().unwrap());
     // At the cap a change of id is no new session.
-    let mut session = site.open(&old);
-    session.regenerate_id();
-    let new = given_id(session.commit().unwrap());
+    let new = given_id(site.change(&old, cgi_session::Session::regenerate_id));
     let manager = site.manager();
     let mut listed = Vec::new();
     let list = |digest: &cgi_session::SessionDigest, _| {
@@ -269,9 +265,7 @@ fn an_id_that_changes_forty_times_in_five_minutes_takes_as_long_each_time() {
     let site = Site::new();
     let mut id = site.visitor();
     for _ in 0..40 {
-        let mut session = site.open(&id);
-        session.regenerate_id();
-        id = given_id(session.commit().unwrap());
+        id = given_id(site.change(&id, cgi_session::Session::regenerate_id));
     }
     assert_eq!(site.views(&id), Some(1));
 }

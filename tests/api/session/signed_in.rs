@@ -229,9 +229,7 @@ fn a_proof_of_identity_is_stored_with_its_time_and_counts_for_its_user_alone() {
         session.set_user(Some("ada")).unwrap();
         session.commit().unwrap();
         assert!(!within(&id, DAY));
-        let mut session = site.open(&id);
-        session.confirm_identity();
-        session.commit().unwrap();
+        site.change(&id, cgi_session::Session::confirm_identity);
         assert!(within(&id, DAY));
     }
     let mut session = site.open(&id);

@@ -133,9 +133,7 @@ fn a_timeout_of_its_own_can_be_taken_back() {
     let site = Site::new();
     let id = site.visitor();
     for timeout in [Some(Duration::from_secs(90)), None] {
-        let mut session = site.open(&id);
-        session.set_timeout(timeout);
-        session.commit().unwrap();
+        site.change(&id, |it| it.set_timeout(timeout));
     }
     let json = json(&site, &id);
     assert!(json.get("timeout").is_none(), "{json}");

@@ -54,9 +54,7 @@ fn a_session_belongs_to_the_user_it_named_last_under_whichever_id() {
     assert_eq!(site.manager().destroy_sessions_of("ada", None).unwrap(), 0);
     let snapshot = site.manager().read(cookie(&new)).unwrap().unwrap();
     assert_eq!(snapshot.user(), Some("grace"));
-    let mut session = site.open(&new);
-    session.set_user(None).unwrap();
-    session.commit().unwrap();
+    site.change(&new, |it| it.set_user(None).unwrap());
     let seen = site.manager().destroy_sessions_of("grace", None).unwrap();
     assert_eq!(seen, 0);
     assert_eq!(site.views(&new), Some(1));

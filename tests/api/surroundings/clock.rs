@@ -12,13 +12,13 @@ const DAY: i64 = 24 * HOUR;
 const LIFETIME: i64 = 30 * DAY;
 
 /// A site whose programs see a clock of its own.
-struct WrongClock {
+struct Clock {
     site: Site,
     shim: PathBuf,
     shift: PathBuf,
 }
 
-impl WrongClock {
+impl Clock {
     fn new() -> Option<Self> {
         if !cfg!(target_env = "gnu") {
             testkit::skip("programs here do not ask glibc for the time");
@@ -31,7 +31,7 @@ impl WrongClock {
         compile.arg(repository("tests/api/surroundings/clock.c"));
         compile.arg("-ldl");
         assert!(compile.status().unwrap().success());
-        let clock = WrongClock { site, shim, shift };
+        let clock = Clock { site, shim, shift };
         clock.set(0);
         Some(clock)
     }
@@ -92,9 +92,7 @@ fn shifts() -> [i64; 6] {
 
 #[test]
 fn with_a_wrong_clock_a_visitor_goes_on_or_begins_again() {
-    let Some(clock) = WrongClock::new() else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     for shift in shifts() {
         clock.set(0);
         let id = clock.count(None).id();
@@ -118,9 +116,7 @@ fn with_a_wrong_clock_a_visitor_goes_on_or_begins_again() {
 
 #[test]
 fn what_a_wrong_clock_has_begun_ends_when_it_is_used_no_more() {
-    let Some(clock) = WrongClock::new() else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     for shift in shifts() {
         // An idle time of its own is kept in the record, any other in the time of the file.
         for own_time in [false, true] {
@@ -146,9 +142,7 @@ fn what_a_wrong_clock_has_begun_ends_when_it_is_used_no_more() {
 
 #[test]
 fn what_a_wrong_clock_has_begun_is_not_used_for_longer_than_any_session() {
-    let Some(clock) = WrongClock::new() else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     for shift in shifts() {
         clock.set(shift);
         // It keeps its own end, which the kernel's clock does not touch.
@@ -163,9 +157,7 @@ fn what_a_wrong_clock_has_begun_is_not_used_for_longer_than_any_session() {
 
 #[test]
 fn a_clock_that_jumps_between_loading_and_saving_harms_nothing() {
-    let Some(clock) = WrongClock::new() else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     for shift in shifts() {
         clock.set(0);
         let id = clock.count(None).id();
@@ -184,9 +176,7 @@ fn a_clock_that_jumps_between_loading_and_saving_harms_nothing() {
 
 #[test]
 fn the_shim_shifts_the_clock() {
-    let Some(clock) = WrongClock::new() else {
-        return;
-    };
+    let Some(clock) = Clock::new() else { return };
     clock.set(-YEARS);
     let id = clock.operation("begin", "");
     assert!(!id.is_empty());

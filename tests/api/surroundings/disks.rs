@@ -107,7 +107,7 @@ fn a_disk_that_turns_read_only_under_a_new_session_gives_an_error_page() {
     let answer = holding.end();
     let path = site.sessions();
     let path = path.to_str().unwrap();
-    answer.expect_failure(500, &["Read-only file system", path, "remount,rw"]);
+    answer.expect_failure(500, ["Read-only file system", path, "remount,rw"]);
     disk::remount(&site.sessions(), "rw");
     assert_eq!(site.files(), [""; 0]);
     assert_eq!(newcomer(&site, ""), End::Served);
@@ -129,7 +129,7 @@ fn a_disk_whose_errors_make_it_read_only_under_a_request_keeps_the_old_state() {
     disk.fail();
     let answer = holding.end();
     let path = site.sessions();
-    answer.expect_failure(500, &[path.to_str().unwrap()]);
+    answer.expect_failure(500, [path.to_str().unwrap()]);
     disk.unmount();
     disk.mount();
     visitor.goes_on();

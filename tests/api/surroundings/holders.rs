@@ -21,7 +21,7 @@ fn a_stopped_holder_costs_others_of_its_session_the_lock_timeout_and_nobody_else
     assert!((1..20).contains(&waited.as_secs()), "{waited:?}");
     assert_eq!(refused.header("retry-after"), Some("5"));
     let holder = format!("process {} (misbehave), running for ", holding.child.id());
-    refused.expect_failure(503, &["still locked after ", &holder]);
+    refused.expect_failure(503, ["still locked after ", &holder]);
     for _ in 0..10 {
         other.goes_on();
         assert_eq!(newcomer(&site, ""), End::Served);

@@ -3,6 +3,7 @@
 use testkit::disk::{self, Room};
 use testkit::fastcgi::client::{Reply, get, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket};
+use testkit::prelude::*;
 use testkit::site::Site;
 
 #[track_caller]
@@ -50,14 +51,10 @@ fn a_responder_goes_on_from_what_was_saved_when_its_disk_is_writable_again() {
     let log = responder.log();
     let id = cookie.split_once('=').unwrap().1;
     assert!(!log.contains(id), "{log}");
-    for text in [
-        "Read-only file system",
-        "remount,rw",
-        "No space left on device",
-        "df -i",
-    ] {
-        assert!(log.contains(text), "no {text:?} in {log}");
-    }
+    holds(
+        &log,
+        "Read-only file system*remount,rw*No space left on device*df -i",
+    );
     drop(responder);
     disk::unmount(&site.sessions());
 }

@@ -29,9 +29,7 @@ fn count(manager: &SessionManager, cookie: &str) -> Result<u64, Error> {
 /// The session of a visitor, in this directory; its cookie.
 fn begin(directory: &Path, n: u64) -> String {
     let begun = manager(directory).update("", |session| session.insert("n", n));
-    let begun = begun.unwrap();
-    let cookie = begun.1.unwrap().to_string();
-    cookie.split(';').next().unwrap().to_owned()
+    header_of(begun.unwrap().1)
 }
 
 /// Everything in a directory: contents and times.

@@ -133,7 +133,7 @@ fn send(site: &Site, request: &Cgi, prepare: &str, expected: &str) -> (End, Opti
     let path = site.path().to_str().unwrap();
     assert!(log.contains(path), "no path in {log}");
     assert!([500, 503].contains(&status), "{answer:#?}");
-    answer.expect_failure(status, &[path]);
+    answer.expect_failure(status, [path]);
     (End::Refused(status), Some(log))
 }
 

@@ -1,49 +1,14 @@
 //! `MariaDB`: a server, and one with a replica that has everything before a commit is acknowledged.
 
-use super::{Engine, Server, local, settings};
+use super::{Engine, Single, local, settings};
 use crate::engines::relay::Relay;
 use testkit::mysql::{MysqlServer, PASSWORD, USER};
-use testkit::wait_until;
+use testkit::prelude::*;
 
-pub(crate) struct Mysql {
-    server: MysqlServer,
-    url: String,
-}
-
-impl Mysql {
-    pub(crate) fn start(address: &str) -> Option<Self> {
-        let server = MysqlServer::start(&[&format!("--bind-address={address}")])?;
-        let url = server.url().replace("127.0.0.1", address);
-        Some(Mysql { server, url })
-    }
-}
-
-impl Engine for Mysql {
-    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings("mysql", &self.url)
-    }
-}
-
-impl Server for Mysql {
-    fn stop(&mut self) {
-        self.server.stop();
-    }
-
-    fn kill(&mut self) {
-        self.server.kill();
-    }
-
-    fn start(&mut self) {
-        self.server.run();
-    }
-
-    fn freeze(&self) {
-        self.server.freeze();
-    }
-
-    fn resume(&self) {
-        self.server.resume();
-    }
+pub(crate) fn mysql(address: &str) -> Option<Single> {
+    let server = MysqlServer::start(&[&format!("--bind-address={address}")])?;
+    let url = server.url().replace("127.0.0.1", address);
+    Some(Single::new(server, url))
 }
 
 /// A server with a replica, behind one address.

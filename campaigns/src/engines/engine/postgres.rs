@@ -2,48 +2,13 @@
 
 use testkit::prelude::*;
 
-use super::{Engine, Server, local, settings};
+use super::{Engine, Single, local, settings};
 use crate::engines::relay::Relay;
 
-pub(crate) struct Postgres {
-    server: PostgresServer,
-    url: String,
-}
-
-impl Postgres {
-    pub(crate) fn start(address: &str) -> Option<Self> {
-        let server = PostgresServer::start(&[&format!("listen_addresses={address}")])?;
-        let url = server.url().replace("127.0.0.1", address);
-        Some(Postgres { server, url })
-    }
-}
-
-impl Engine for Postgres {
-    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings("postgres", &self.url)
-    }
-}
-
-impl Server for Postgres {
-    fn stop(&mut self) {
-        self.server.stop();
-    }
-
-    fn kill(&mut self) {
-        self.server.kill();
-    }
-
-    fn start(&mut self) {
-        self.server.run();
-    }
-
-    fn freeze(&self) {
-        self.server.freeze();
-    }
-
-    fn resume(&self) {
-        self.server.resume();
-    }
+pub(crate) fn postgres(address: &str) -> Option<Single> {
+    let server = PostgresServer::start(&[&format!("listen_addresses={address}")])?;
+    let url = server.url().replace("127.0.0.1", address);
+    Some(Single::new(server, url))
 }
 
 /// A server with a standby, behind one address.

@@ -2,67 +2,24 @@
 
 use testkit::prelude::*;
 
-use super::{Engine, Server, local, settings};
+use super::{Engine, Single, local, settings};
 use crate::engines::relay::Relay;
 
-pub(crate) struct Redis {
-    server: RedisServer,
-    url: String,
+pub(crate) fn redis(address: &str) -> Option<Single> {
+    redis_with(address, "yes")
 }
 
-impl Redis {
-    pub(crate) fn start(address: &str) -> Option<Self> {
-        Redis::start_with(address, "yes")
-    }
-
-    /// One that has nothing on disk.
-    pub(crate) fn start_forgetful(address: &str) -> Option<Self> {
-        Redis::start_with(address, "no")
-    }
-
-    fn start_with(address: &str, log: &str) -> Option<Self> {
-        let port = free_port();
-        let own_port = port.to_string();
-        let server = RedisServer::start(
-            [
-                &["--bind", address, "--port", &own_port, "--appendonly", log][..],
-                &["--protected-mode", "no"],
-            ]
-            .concat(),
-        )?;
-        let url = format!("redis://{address}:{port}/0");
-        Some(Redis { server, url })
-    }
+/// One that has nothing on disk.
+pub(crate) fn forgetful_redis(address: &str) -> Option<Single> {
+    redis_with(address, "no")
 }
 
-impl Engine for Redis {
-    fn settings(&self, _: usize) -> Vec<(&'static str, String)> {
-        settings("redis", &self.url)
-    }
-}
-
-impl Server for Redis {
-    fn stop(&mut self) {
-        // It answers nothing, and ends.
-        let _ = self.server.ask("SHUTDOWN");
-        self.server.kill();
-    }
-
-    fn kill(&mut self) {
-        self.server.kill();
-    }
-
-    fn start(&mut self) {
-        self.server.run();
-    }
-
-    fn freeze(&self) {
-        self.server.freeze();
-    }
-
-    fn resume(&self) {
-        self.server.resume();
-    }
+fn redis_with(address: &str, log: &str) -> Option<Single> {
+    let port = free_port();
+    let settings = format!("--bind {address} --port {port} --appendonly {log}");
+    let server = RedisServer::start(format!("{settings} --protected-mode no").as_str())?;
+    let url = format!("redis://{address}:{port}/0");
+    Some(Single::new(server, url))
 }
 
 /// Two servers, of which one follows the other, behind one address.

@@ -32,12 +32,8 @@ impl Counter {
     pub(crate) fn new(cluster: &RedisCluster, store: &RedisStore) -> Self {
         let session = SessionId::generate().unwrap().digest();
         let now = SystemTime::now();
-        drop(
-            store
-                .create(&session, &record(0, now), now)
-                .unwrap()
-                .unwrap(),
-        );
+        let lease = store.create(&session, &record(0, now), now);
+        drop(lease.unwrap().unwrap());
         Counter {
             session,
             primary: cluster.primary_of(&key(&session)),

@@ -30,8 +30,7 @@ fn what_no_replica_has_is_lost_in_a_failover_and_with_durability_is_not_acknowle
     cluster.node(HEIR).freeze();
     let error = durable_counter.count(&durable).unwrap_err();
     assert_eq!(error.status(), 503);
-    let line = error.one_line();
-    assert!(line.contains("a replica has not confirmed"), "{line}");
+    says(&error, "a replica has not confirmed");
     let news = std::iter::repeat_with(|| SessionId::generate().unwrap().digest());
     let is_victims =
         |new: &SessionDigest| cluster.primary_of(&format!("Session:{{{new}}}")) == VICTIM;

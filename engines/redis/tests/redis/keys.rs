@@ -45,12 +45,9 @@ fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
     let Some(server) = redis() else { return };
     let store = store(&server, &[]);
     let now = SystemTime::now();
-    assert!(
-        !store
-            .delete_expired(&Sweep::new(), now)
-            .unwrap()
-            .already_running
-    );
+    let sweep = || store.delete_expired(&Sweep::new(), now);
+    let is_running = || sweep().unwrap().already_running;
+    assert!(!is_running());
     let until = "99999999999999";
     let id = server.tell("CLIENT ID");
     let run = server.tell("INFO server");
@@ -59,12 +56,7 @@ fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
     // The program that asked for this number is gone.
     let dead = holder(&id);
     server.tell(["HSET", "Session:sweep", "lock", &dead, "until", until]);
-    assert!(
-        !store
-            .delete_expired(&Sweep::new(), now)
-            .unwrap()
-            .already_running
-    );
+    assert!(!is_running());
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_connection().unwrap();
     let id: u64 = redis::cmd("CLIENT")
@@ -73,12 +65,7 @@ fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
         .unwrap();
     let living = holder(&id.to_string());
     server.tell(["HSET", "Session:sweep", "lock", &living, "until", until]);
-    assert!(
-        store
-            .delete_expired(&Sweep::new(), now)
-            .unwrap()
-            .already_running
-    );
+    assert!(is_running());
     assert_eq!(server.tell("HGET Session:sweep lock"), living);
 }
 

@@ -11,10 +11,7 @@ use testkit::redis::USER;
 use testkit::sessions::log_in_at_once;
 
 pub(crate) fn config(url: &str, settings: &[(&str, &str)]) -> Config {
-    let config = Config::new().set("database", url).unwrap();
-    settings.iter().fold(config, |config, (key, value)| {
-        config.set(key, value).unwrap()
-    })
+    set(Config::new().set("database", url).unwrap(), settings)
 }
 
 pub(crate) fn store(server: &RedisServer, settings: &[(&str, &str)]) -> RedisStore {
@@ -56,26 +53,18 @@ fn a_server_is_named_by_a_url_and_by_nothing_else() {
             RedisStore::new(config).map(drop)
         });
     }
+    let (number, name) = ("Invalid database number", "under which name");
     for (url, words) in [
-        ("redis://ada:s3cret@h/x", "Invalid database number"),
-        ("redis://ada:s3cret@h/-1", "Invalid database number"),
-        (
-            "redis+unix:///r.sock?db=-1&pass=s3cret",
-            "Invalid database number",
-        ),
+        ("redis://ada:s3cret@h/x", number),
+        ("redis://ada:s3cret@h/-1", number),
+        ("redis+unix:///r.sock?db=-1&pass=s3cret", number),
         ("redis://ada:s3cret@h,k/0", "several hosts"),
         ("redis+unix://ada:s3cret@h/r.sock", "no host"),
         ("redis+unix:///r.sock?db=1&db=2", "two parameters db"),
         ("redis+cluster://ada:s3cret@h:7001/1", "no database but 0"),
-        ("redis+sentinel://ada:s3cret@h:26379", "under which name"),
-        (
-            "redis+sentinel://ada:s3cret@h:26379/?sentinelPass=s3cret",
-            "under which name",
-        ),
-        (
-            "redis+sentinel://ada:s3cret@h/mymaster/x",
-            "Invalid database number",
-        ),
+        ("redis+sentinel://ada:s3cret@h:26379", name),
+        ("redis+sentinel://ada:s3cret@h/?sentinelPass=s3cret", name),
+        ("redis+sentinel://ada:s3cret@h/mymaster/x", number),
     ] {
         is_refused(&config(url, &[]), [words, example]);
     }
@@ -112,19 +101,15 @@ fn a_password_is_taken_from_the_url_or_from_a_file_and_never_shown() {
     says(&error, "NOAUTH*redis.sock*databasePasswordFile");
     assert_eq!(error.status(), 500);
     let wrong = RedisStore::new(&config(&format!("{}?pass=s3cretX", server.url()), &[]));
-    says(
-        &wrong.unwrap().read(&id.digest(), now).unwrap_err(),
-        ["authentication failed", "pass=***"],
-    );
+    let error = wrong.unwrap().read(&id.digest(), now).unwrap_err();
+    says(&error, ["authentication failed", "pass=***"]);
 
     // The file is read again for every connection.
     fs::write(&path, "s3cretX\n").unwrap();
     let settings = [("databasePasswordFile", &*path)];
     let from_file = RedisStore::new(&config(&server.url(), &settings)).unwrap();
-    says(
-        &from_file.read(&id.digest(), now).unwrap_err(),
-        "authentication failed*databasePasswordFile",
-    );
+    let error = from_file.read(&id.digest(), now).unwrap_err();
+    says(&error, "authentication failed*databasePasswordFile");
     fs::write(&path, "s3cret\n").unwrap();
     wait_until("the new password is taken", || {
         from_file.read(&id.digest(), now).is_ok()
@@ -147,17 +132,11 @@ fn a_manager_keeps_its_sessions_in_the_server_that_the_configuration_names() {
         &[("storageType", "redis"), ("table", "visitors")],
     );
     let manager = SessionManager::with_kinds(config, &[cgi_session_redis::REDIS]).unwrap();
-    let mut session = manager.start(b"").unwrap();
-    session.insert("n", 1).unwrap();
-    let cookie = session.commit().unwrap().unwrap().to_string();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let cookie = header_of(change(&manager, b"", |it| it.insert("n", 1).unwrap()));
     let id = SessionId::parse(cookie.split_once('=').unwrap().1.as_bytes()).unwrap();
     let key = format!("visitors:{{{}}}", id.digest());
-    assert_eq!(
-        server.tell("KEYS *"),
-        key,
-        "no more than one key, and no lock"
-    );
+    // No more than one key, and no lock.
+    assert_eq!(server.tell("KEYS *"), key);
     let text = server.tell(["HGET", &key, "record"]);
     assert!(text.ends_with(r#""values":{"":{"n":1}}}"#), "{text}");
     let session: Session = manager.existing(&cookie).unwrap().unwrap();
@@ -316,8 +295,7 @@ fn a_request_that_changes_its_session_asks_the_server_twice() {
     let manager = SessionManager::with_kinds(config, &[cgi_session_redis::REDIS]).unwrap();
     let mut session = manager.start(b"").unwrap();
     session.insert("n", 1).unwrap();
-    let cookie = session.commit().unwrap().unwrap().to_string();
-    let cookie = cookie.split(';').next().unwrap();
+    let cookie = &header_of(session.commit().unwrap());
     let count = || {
         let before = scripts(&server);
         let mut session = manager.existing(cookie).unwrap().unwrap();
@@ -349,10 +327,8 @@ fn a_server_that_cannot_keep_sessions_is_told_when_it_is_installed() {
     let durable = crate::store::store(&server, &[("durability", "data")]);
     assert!(durable.install().is_empty());
     server.tell("CONFIG SET appendfsync no");
-    says(
-        &durable.install()[0],
-        "durability = data*appendfsync always",
-    );
+    let words = "durability = data*appendfsync always";
+    says(&durable.install()[0], words);
     server.tell("CONFIG SET timeout 30");
     says(&store.install()[0], "lasts for 30s*set timeout 0");
     let short = crate::store::store(&server, &[("lockLease", "30s")]);
@@ -435,10 +411,8 @@ fn a_user_with_the_documented_rights_can_do_everything_and_with_less_is_told_wha
         says(&durable.examine().problems[0], words);
     }
     server.tell(["ACL", "SETUSER", user, "-evalsha", "-info"]);
-    says(
-        &durable.lock(&id.digest(), WAIT, now).map(drop).unwrap_err(),
-        words,
-    );
+    let error = durable.lock(&id.digest(), WAIT, now).map(drop).unwrap_err();
+    says(&error, words);
     says(&durable.install()[0], words);
 }
 
@@ -457,11 +431,7 @@ fn with_durability_a_commit_waits_for_a_replica_if_there_is_one() {
     });
     lease.commit(&record(2, now), now).unwrap();
     let key = format!("Session:{{{}}}", id.digest());
-    assert!(
-        replica
-            .tell(["HGET", &key, "record"])
-            .contains(r#""count":2"#)
-    );
+    holds(replica.tell(["HGET", &key, "record"]), r#""count":2"#);
     replica.freeze();
     fails(
         lease.commit(&record(3, now), now),

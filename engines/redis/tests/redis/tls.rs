@@ -64,20 +64,16 @@ fn a_server_is_believed_for_whom_the_certificates_vouch_and_no_other() {
             (&url, None, "check databaseCaFile"),
             (&by_name, Some(&*authority), "names the host"),
         ] {
-            says(
-                &store(url, ca).read(&id.digest(), now).unwrap_err(),
-                ["certificate", word, url],
-            );
+            let error = store(url, ca).read(&id.digest(), now).unwrap_err();
+            says(&error, ["certificate", word, url]);
         }
     }
 
     fs::write(text("none.pem"), "nothing").unwrap();
     let error = store(&text("none.pem")).map(drop).unwrap_err();
     says(&error, "databaseCaFile*none.pem");
-    says(
-        &store("/nonexistent.pem").map(drop).unwrap_err(),
-        "databaseCaFile = /nonexistent.pem*No such file",
-    );
+    let error = store("/nonexistent.pem").map(drop).unwrap_err();
+    says(&error, "databaseCaFile = /nonexistent.pem*No such file");
     // Who does not encrypt learns nothing.
     let plain = RedisStore::new(&config(&format!("redis://127.0.0.1:{port}/0"), &[])).unwrap();
     let session = SessionId::generate().unwrap().digest();

@@ -27,7 +27,7 @@ fn a_restart_between_two_requests_is_not_noticed() {
         let id = kept[2].0.clone();
         drop(kept);
         server.kill();
-        server.start();
+        server.run();
         let (stored, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         assert_eq!(count(&stored.record), 2);
         lease.finish(&record(5, now), now).unwrap();
@@ -56,7 +56,7 @@ fn a_server_that_is_killed_in_mid_request_is_503_keeps_what_was_saved_and_is_fou
             fails(outcome, 503, "");
         }
         drop(lease);
-        server.start();
+        server.run();
         is_found_again(&*store, &session, 2);
         assert_eq!(counted(&*store, &other.digest()), Some(7));
         assert_eq!(counted(&*store, &new), None);
@@ -83,11 +83,7 @@ fn a_server_that_stands_still_is_given_up_in_time_and_the_session_is_whole_when_
         ] {
             let (outcome, time) = outcome;
             fails(outcome, 503, "no answer in time");
-            assert!(
-                time < Duration::from_secs(30),
-                "{}: {name} took {time:?}",
-                server.kind()
-            );
+            assert!(time < Duration::from_secs(30), "{name} took {time:?}");
         }
         drop(lease);
         server.resume();
@@ -129,12 +125,8 @@ fn a_holder_whose_connection_the_server_ends_has_lost_the_session_and_stores_not
                 "commit" => lease.commit(&record(9, now), now),
                 _ => lease.destroy(),
             });
-            assert_eq!(
-                counted(&*store, &id.digest()),
-                Some(2),
-                "{}: {end}",
-                server.kind()
-            );
+            let found = counted(&*store, &id.digest());
+            assert_eq!(found, Some(2), "{}: {end}", server.kind());
         }
         // No other request came in between: it is lost all the same.
         let mut lease = lock();
@@ -162,11 +154,8 @@ fn a_server_that_may_only_read_is_503_and_keeps_what_it_has() {
         server.tell(on);
         server.end_connections();
         let new = SessionId::generate().unwrap().digest();
-        fails(
-            store.create(&new, &record(1, now), now),
-            503,
-            "must name the primary",
-        );
+        let outcome = store.create(&new, &record(1, now), now);
+        fails(outcome, 503, "must name the primary");
         assert_eq!(counted(&*store, &id.digest()), Some(1));
         // One engine refuses to lock what cannot be written, the other to write it.
         let changed = store.lock(&id.digest(), WAIT, now).and_then(|found| {
@@ -425,12 +414,8 @@ fn what_never_reached_the_server_is_not_said_to_be_done() {
             };
             fails(outcome, 503, "");
             assert_eq!(line.cuts.question.load(Ordering::SeqCst), 0);
-            assert_eq!(
-                counted(&*store, &id.digest()),
-                Some(1),
-                "{}: {end}",
-                server.kind()
-            );
+            let found = counted(&*store, &id.digest());
+            assert_eq!(found, Some(1), "{}: {end}", server.kind());
         }
     }
 }

@@ -17,7 +17,7 @@ fn url_of(servers: &[&PostgresServer], ports: &[u16]) -> String {
         .iter()
         .map(|port| format!("127.0.0.1:{port}"))
         .collect();
-    PostgresServer::url(servers[0]).replace(&own, &hosts.join(","))
+    servers[0].url().replace(&own, &hosts.join(","))
 }
 
 fn postgres(url: &str) -> Arc<dyn Store> {
@@ -40,11 +40,8 @@ fn of_several_hosts_the_first_is_used_that_is_up_and_takes_writes() {
     assert_eq!(counted(&*store, &id.digest()), Some(2));
 
     let no_primary = postgres(&url_of(&[&primary], &[down, standby.port()]));
-    fails(
-        no_primary.read(&id.digest(), now),
-        503,
-        "must name the primary",
-    );
+    let outcome = no_primary.read(&id.digest(), now);
+    fails(outcome, 503, "must name the primary");
 
     // One that stands still leaves time for the others.
     standby.freeze();
@@ -94,7 +91,7 @@ fn a_postgres_that_is_old_or_only_similar_is_refused() {
         "{}?options=-csearch_path%3Dapp%2Cpg_catalog",
         own.url()
     ));
-    own.run("CREATE SCHEMA app");
+    own.execute("CREATE SCHEMA app");
     for (version, reason) in [
         ("PostgreSQL 13.22 (Debian 13.22-1) on x86_64", "too old"),
         ("PostgreSQL 9.6.24 on x86_64", "too old"),
@@ -103,7 +100,7 @@ fn a_postgres_that_is_old_or_only_similar_is_refused() {
         ("PostgreSQL 14.0 on x86_64", ""),
         ("PostgreSQL 19beta1 on aarch64", ""),
     ] {
-        own.run(&format!(
+        own.execute(&format!(
             "CREATE OR REPLACE FUNCTION app.version() RETURNS text LANGUAGE sql AS \
              $$SELECT '{version}'$$"
         ));
@@ -133,7 +130,7 @@ fn a_mysql_or_mariadb_that_is_old_is_refused() {
 fn is_refused_for(store: &dyn Store, reason: &str) {
     match &store.install()[..] {
         [] if reason.is_empty() => assert!(store.uninstall().errors.is_empty()),
-        [problem] if !reason.is_empty() => says(problem, &["cannot keep sessions in", reason]),
+        [problem] if !reason.is_empty() => says(problem, ["cannot keep sessions in", reason]),
         problems => panic!("{problems:?}"),
     }
 }
@@ -262,11 +259,8 @@ fn is_given_up() {
         let started = Instant::now();
         let store = open(kind, &[("database", &url), ("lockTimeout", "1s")]).unwrap();
         let session = cgi_session::SessionId::generate().unwrap().digest();
-        fails(
-            store.read(&session, SystemTime::now()),
-            503,
-            "no answer in time",
-        );
+        let outcome = store.read(&session, SystemTime::now());
+        fails(outcome, 503, "no answer in time");
         drop(store);
         assert!(started.elapsed() < Duration::from_secs(20));
     }

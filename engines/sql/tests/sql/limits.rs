@@ -65,11 +65,8 @@ fn where_there_are_too_many_connections_a_request_is_503_until_one_ends() {
     for server in own_servers_with(&["max_connections=12"], &["--max-connections=10"]) {
         let store = server.installed("Session", &[]);
         let warnings = store.examine().warnings;
-        assert!(
-            warnings
-                .iter()
-                .any(|warning| warning.contains("max_connections"))
-        );
+        let is_told = |it: &String| it.contains("max_connections");
+        assert!(warnings.iter().any(is_told));
         let now = SystemTime::now();
         let mut held = Vec::new();
         let error = loop {

@@ -14,10 +14,8 @@ fn many_expired_sessions_go_in_one_clean_up() {
         fill(server, "many", 250);
         let (_, _held) = create(&*store, 1, now);
         let report = store.delete_expired(&Sweep::new(), now).unwrap();
-        assert_eq!(
-            (report.deleted, report.live, report.examined),
-            (250, 1, 251)
-        );
+        let seen = (report.deleted, report.live, report.examined);
+        assert_eq!(seen, (250, 1, 251));
     }
 }
 
@@ -53,7 +51,7 @@ fn fill(server: &dyn Server, table: &str, number: u64) {
         format!("('{session}', '{{}}', 5, 5)")
     });
     let rows: Vec<_> = rows.collect();
-    server.run(&format!(
+    server.execute(&format!(
         "INSERT INTO \"{table}\" (session, record, expires, used) VALUES {}",
         rows.join(", ")
     ));
@@ -71,7 +69,7 @@ fn a_clean_up_that_cannot_note_its_end_tells_what_it_has_deleted() {
                  'BEGIN RAISE EXCEPTION $$no$$; END'",
                 &format!("{trigger} EXECUTE FUNCTION refuse()"),
             ]),
-            _ => server.run(&format!("{trigger} SIGNAL SQLSTATE '45000'")),
+            _ => server.execute(&format!("{trigger} SIGNAL SQLSTATE '45000'")),
         }
         let now = SystemTime::now();
         let report = store.delete_expired(&Sweep::new(), now).unwrap();
@@ -98,11 +96,8 @@ fn at_the_cap_many_who_create_at_once_are_never_too_many() {
                 });
             }
         });
-        let left: u64 = server
-            .ask("SELECT count(*) FROM \"cap\"")
-            .unwrap()
-            .parse()
-            .unwrap();
+        let left = server.ask("SELECT count(*) FROM \"cap\"").unwrap();
+        let left: u64 = left.parse().unwrap();
         assert!((1..=5).contains(&left), "{}: {left}", server.kind());
     }
 }
@@ -117,16 +112,13 @@ fn the_table_is_not_counted_for_each_new_session() {
             server.ask("SELECT value FROM \"counted_state\" WHERE name = 'count'")
         };
         assert_eq!(count().as_deref(), Some("1"));
-        server.run("DELETE FROM \"counted\"");
+        server.execute("DELETE FROM \"counted\"");
         assert_eq!(count().as_deref(), Some("2"));
-        server.run("UPDATE \"counted_state\" SET value = 10 WHERE name = 'count'");
-        assert_eq!(
-            count().as_deref(),
-            Some("2"),
-            "the number says that it is full"
-        );
-        server.run("DELETE FROM \"counted\"");
-        server.run("UPDATE \"counted_state\" SET value = value - 60 WHERE name = 'counted'");
+        server.execute("UPDATE \"counted_state\" SET value = 10 WHERE name = 'count'");
+        // The number says that it is full.
+        assert_eq!(count().as_deref(), Some("2"));
+        server.execute("DELETE FROM \"counted\"");
+        server.execute("UPDATE \"counted_state\" SET value = value - 60 WHERE name = 'counted'");
         assert_eq!(count().as_deref(), Some("1"), "it is a minute old");
     }
 }

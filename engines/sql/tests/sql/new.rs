@@ -10,12 +10,8 @@ fn manager(server: &dyn Server, table: &str, settings: &[(&str, &str)]) -> Sessi
     let mut all = vec![("storageType", server.kind()), ("database", url.as_str())];
     all.push(("table", table));
     all.extend(settings);
-    let set = |config: Config, (key, value): &(&str, &str)| config.set(key, value).unwrap();
-    SessionManager::with_kinds(
-        all.iter().fold(Config::new(), set),
-        &[cgi_session_sql::POSTGRES, cgi_session_sql::MYSQL],
-    )
-    .unwrap()
+    let kinds = [cgi_session_sql::POSTGRES, cgi_session_sql::MYSQL];
+    SessionManager::with_kinds(set(Config::new(), &all), &kinds).unwrap()
 }
 
 fn rows(server: &dyn Server, table: &str) -> String {

@@ -11,9 +11,7 @@ use testkit::postgres;
 use testkit::prelude::*;
 
 /// A server of any kind, with a database of the programs.
-pub(crate) trait Server: Sync {
-    fn kind(&self) -> &'static str;
-    fn url(&self) -> String;
+pub(crate) trait Server: DatabaseServer + Sync {
     fn socket_url(&self) -> String;
     fn socket(&self) -> PathBuf;
     fn port(&self) -> u16;
@@ -32,15 +30,10 @@ pub(crate) trait Server: Sync {
 
     /// Ends every connection of the programs, and waits until the server has done it.
     fn end_connections(&self);
-
-    fn kill(&mut self);
-    fn start(&mut self);
-    fn freeze(&self);
-    fn resume(&self);
 }
 
 impl dyn Server + '_ {
-    pub(crate) fn run(&self, statement: &str) {
+    pub(crate) fn execute(&self, statement: &str) {
         self.run_all(&[statement]);
     }
 
@@ -63,10 +56,7 @@ impl dyn Server + '_ {
 
 /// A store of this kind.
 pub(crate) fn open(kind: &str, settings: &[(&str, &str)]) -> Result<Arc<dyn Store>, Error> {
-    let config = settings.iter().fold(Config::new(), |config, (key, value)| {
-        config.set(key, value).unwrap()
-    });
-    open_with(kind, &config)
+    open_with(kind, &set(Config::new(), settings))
 }
 
 pub(crate) fn open_with(kind: &str, config: &Config) -> Result<Arc<dyn Store>, Error> {
@@ -82,8 +72,8 @@ pub(crate) fn shared_url(kind: &str) -> Option<String> {
         return Some(url);
     }
     match kind {
-        "postgres" => shared_postgres().map(PostgresServer::url),
-        _ => shared_mysql().map(MysqlServer::url),
+        "postgres" => shared_postgres().map(DatabaseServer::url),
+        _ => shared_mysql().map(DatabaseServer::url),
     }
 }
 
@@ -126,14 +116,6 @@ pub(crate) fn own_servers_with(postgres: &[&str], mysql: &[&str]) -> Vec<Box<dyn
 }
 
 impl Server for PostgresServer {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
-    fn url(&self) -> String {
-        PostgresServer::url(self)
-    }
-
     fn socket_url(&self) -> String {
         PostgresServer::socket_url(self)
     }
@@ -175,33 +157,9 @@ impl Server for PostgresServer {
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}"
         ));
     }
-
-    fn kill(&mut self) {
-        PostgresServer::kill(self);
-    }
-
-    fn start(&mut self) {
-        PostgresServer::run(self);
-    }
-
-    fn freeze(&self) {
-        PostgresServer::freeze(self);
-    }
-
-    fn resume(&self) {
-        PostgresServer::resume(self);
-    }
 }
 
 impl Server for MysqlServer {
-    fn kind(&self) -> &'static str {
-        "mysql"
-    }
-
-    fn url(&self) -> String {
-        MysqlServer::url(self)
-    }
-
     fn socket_url(&self) -> String {
         MysqlServer::socket_url(self)
     }
@@ -262,22 +220,6 @@ impl Server for MysqlServer {
                 .unwrap();
             left == Some(0)
         });
-    }
-
-    fn kill(&mut self) {
-        MysqlServer::kill(self);
-    }
-
-    fn start(&mut self) {
-        MysqlServer::run(self);
-    }
-
-    fn freeze(&self) {
-        MysqlServer::freeze(self);
-    }
-
-    fn resume(&self) {
-        MysqlServer::resume(self);
     }
 }
 

@@ -66,13 +66,13 @@ fn a_table_that_is_not_complete_is_refused_until_it_is_and_keeps_its_rows() {
 fn a_table_of_a_later_version_is_refused_and_left_as_it_is() {
     for server in shared_servers() {
         let id = stored(&*server.installed("later", &[]), 7);
-        server.run("UPDATE \"later_state\" SET value = 2 WHERE name = 'schema'");
+        server.execute("UPDATE \"later_state\" SET value = 2 WHERE name = 'schema'");
         let store = server.store("later", &[]);
         all_fail(&*store, 500, "a later release*version 2");
         let problems = store.install();
         assert_eq!(problems.len(), 1);
         says(&problems[0], "a later release*left as it is");
-        server.run("UPDATE \"later_state\" SET value = 1 WHERE name = 'schema'");
+        server.execute("UPDATE \"later_state\" SET value = 1 WHERE name = 'schema'");
         assert_eq!(counted(&*server.store("later", &[]), &id.digest()), Some(7));
     }
 }
@@ -89,10 +89,8 @@ fn a_table_of_another_program_is_neither_made_ours_nor_removed() {
             assert_eq!(problems.len(), 1);
             says(&problems[0], "notes*another program*another table");
         }
-        assert_eq!(
-            server.ask("SELECT note FROM \"notes\"").as_deref(),
-            Some("b")
-        );
+        let note = server.ask("SELECT note FROM \"notes\"");
+        assert_eq!(note.as_deref(), Some("b"));
     }
 }
 
@@ -114,10 +112,8 @@ fn what_another_program_put_into_the_table_is_no_session_and_stays() {
         ]);
         assert!(store.lock(&rubbish, WAIT, now).unwrap().is_none());
         assert!(store.read(&rubbish, now).unwrap().is_none());
-        says(
-            &store.lock(&future, WAIT, now).map(drop).unwrap_err(),
-            "a later release*left as it is",
-        );
+        let error = store.lock(&future, WAIT, now).map(drop).unwrap_err();
+        says(&error, "a later release*left as it is");
         let shown = RefCell::new(Vec::new());
         let mut visit = |session: &SessionDigest, stored: Result<_, Error>| {
             shown
@@ -133,10 +129,8 @@ fn what_another_program_put_into_the_table_is_no_session_and_stays() {
         assert_eq!(shown.len(), 2);
         let report = store.delete_expired(&Sweep::new(), now).unwrap();
         assert_eq!((report.deleted, report.foreign, report.busy), (0, 1, 0));
-        assert_eq!(
-            server.ask("SELECT count(*) FROM \"foreign\"").as_deref(),
-            Some("4")
-        );
+        let rows = server.ask("SELECT count(*) FROM \"foreign\"");
+        assert_eq!(rows.as_deref(), Some("4"));
     }
 }
 
@@ -175,11 +169,8 @@ fn whatever_a_record_or_a_user_holds_comes_back_as_it_was() {
             sessions.push((user, session));
         }
         for (user, session) in sessions {
-            assert_eq!(
-                store.sessions_of(&user, now).unwrap(),
-                [session],
-                "{user:?}"
-            );
+            let found = store.sessions_of(&user, now).unwrap();
+            assert_eq!(found, [session], "{user:?}");
         }
     }
 }
@@ -190,11 +181,8 @@ fn who_is_not_let_in_is_told_so_without_his_password() {
         let url = server.url();
         let wrong = url.replace(":four-words-of-salt@", ":four-words-of-pepper@");
         let store = open(server.kind(), &[("database", &wrong)]).unwrap();
-        all_fail(
-            &*store,
-            500,
-            "check the user and the password*shop@127.0.0.1",
-        );
+        let words = "check the user and the password*shop@127.0.0.1";
+        all_fail(&*store, 500, words);
         let elsewhere = url.replace("/shop", "/elsewhere");
         let store = open(server.kind(), &[("database", &elsewhere)]).unwrap();
         all_fail(&*store, 500, "elsewhere");
@@ -221,11 +209,8 @@ fn a_server_that_is_not_there_is_503_at_once_and_the_error_says_where() {
         let store = open(kind, &[("database", &url), ("lockTimeout", "90s")]).unwrap();
         let started = Instant::now();
         let place = format!("127.0.0.1:{port}/shop");
-        all_fail(
-            &*store,
-            503,
-            ["cannot connect to", &place, "is the server running"],
-        );
+        let words = ["cannot connect to", &place, "is the server running"];
+        all_fail(&*store, 503, words);
         // Six requests that wait for an answer give up after a minute.
         assert!(started.elapsed() < Duration::from_secs(40));
     }

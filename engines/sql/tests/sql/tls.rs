@@ -17,25 +17,14 @@ fn a_server_is_found_on_its_socket() {
         let id = stored(&*store, 3);
         assert_eq!(counted(&*store, &id.digest()), Some(3));
     }
-    for (kind, url, word) in [
-        (
-            "postgres",
-            "postgres://ada@/shop?host=/nowhere",
-            "/nowhere/shop",
-        ),
-        (
-            "mysql",
-            "mysql://ada@localhost/shop?socket=/nowhere",
-            "/nowhere/shop",
-        ),
+    for (kind, url) in [
+        ("postgres", "postgres://ada@/shop?host=/nowhere"),
+        ("mysql", "mysql://ada@localhost/shop?socket=/nowhere"),
     ] {
         let store = open(kind, &[("database", url)]).unwrap();
-        let session = cgi_session::SessionId::generate().unwrap().digest();
-        fails(
-            store.read(&session, SystemTime::now()),
-            503,
-            [word, "is the server running"],
-        );
+        let session = SessionId::generate().unwrap().digest();
+        let read = store.read(&session, SystemTime::now());
+        fails(read, 503, "/nowhere/shop*is the server running");
     }
 }
 
@@ -184,11 +173,8 @@ fn a_server_that_asks_for_a_certificate_is_shown_one_and_what_is_wrong_with_it_i
         assert_eq!(counted(&*own, &id.digest()), Some(1));
         let unknown = store("other.pem", "other.key");
         for refused in [open_at(&encrypted, &[]), unknown] {
-            fails(
-                refused.unwrap().read(&id.digest(), now),
-                500,
-                "databaseCertFile",
-            );
+            let outcome = refused.unwrap().read(&id.digest(), now);
+            fails(outcome, 500, "databaseCertFile");
         }
         wrong_ones_are_told(&certificates, store);
         let alone = files("client.pem", "client.key");

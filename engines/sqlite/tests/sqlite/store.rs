@@ -115,12 +115,8 @@ fn what_a_process_left_that_died_while_it_made_the_database_is_gone_with_the_fir
         let store = place.store(&[]);
         let digest = SessionId::generate().unwrap().digest();
         let now = SystemTime::now();
-        drop(
-            store
-                .create(&digest, &record(1, now), now)
-                .unwrap()
-                .unwrap(),
-        );
+        let lease = store.create(&digest, &record(1, now), now);
+        drop(lease.unwrap().unwrap());
         assert!(store.read(&digest, now).unwrap().is_some());
         assert!(!left.exists(), "{has_name}");
     }
@@ -149,9 +145,7 @@ fn a_manager_keeps_its_sessions_in_the_database_that_the_configuration_names() {
     let config = config.set("database", place.path()).unwrap();
     let config = config.set("table", "visitors").unwrap();
     let manager = SessionManager::with_kinds(config, &[cgi_session_sqlite::SQLITE]).unwrap();
-    let mut session = manager.start(b"").unwrap();
-    session.insert("n", 1).unwrap();
-    session.commit().unwrap();
+    change(&manager, b"", |it| it.insert("n", 1).unwrap());
     let sql = "SELECT record, length(session), user FROM visitors";
     let row = place
         .connect()
@@ -283,11 +277,7 @@ fn a_database_in_a_directory_that_is_not_there_is_an_error_only_for_whoever_stor
         .create(&digest, &record(1, now), now)
         .map(drop)
         .unwrap_err();
-    assert!(
-        error.one_line().contains("missing/app.db"),
-        "{}",
-        error.one_line()
-    );
+    says(&error, "missing/app.db");
 }
 
 #[test]
@@ -334,11 +324,7 @@ fn on_a_full_disk_a_commit_fails_and_the_record_before_stays() {
     let error = lease
         .commit(&record(2, now).with_values(text.into_bytes()), now)
         .unwrap_err();
-    assert!(
-        error.one_line().contains("make room"),
-        "{}",
-        error.one_line()
-    );
+    says(&error, "make room");
     assert_eq!(counted(&store, &id.digest()), Some(1));
     lease.commit(&record(3, now), now).unwrap();
     assert_eq!(counted(&store, &id.digest()), Some(3));
@@ -444,10 +430,8 @@ fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled
         .unwrap();
     let done = store.uninstall();
     assert!(done.errors.is_empty(), "{done:?}");
-    assert_eq!(
-        (done.sessions, done.foreign),
-        (1, vec!["table notes".to_owned()])
-    );
+    assert_eq!(done.sessions, 1);
+    assert_eq!(done.foreign, ["table notes"]);
     let tables = "SELECT group_concat(name) FROM sqlite_schema";
     let tables = place
         .connect()
