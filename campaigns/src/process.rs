@@ -1,6 +1,6 @@
 //! [`Process`]: this program once more, with a [`Task`] of its own.
 
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 
 use rustix::process::set_parent_process_death_signal;
 use serde::{Deserialize, Serialize};

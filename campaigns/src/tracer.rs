@@ -1,8 +1,5 @@
 //! [`Tracer`]: a process that stops before each of its system calls, of which any can be made to fail.
 
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
-
 use nix::errno::Errno;
 use nix::libc::{self, user_regs_struct};
 use nix::sys::ptrace::{self, Options};

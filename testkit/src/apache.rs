@@ -1,12 +1,11 @@
 //! Apache with the shipped sites: FastCGI by two modules, and CGI by threads and by processes.
 
+use crate::prelude::*;
 use http::StatusCode;
 
 use crate::client::Client;
 use crate::outside::user_of_root;
-use crate::prelude::*;
 use crate::server::{Server, has_file, shipped};
-use crate::site::Site;
 
 pub(crate) const MODULES: &str = "/usr/lib/apache2/modules";
 /// Settings for a cache as [`nginx::cache`](crate::nginx::cache) has them.

@@ -1,8 +1,8 @@
 //! Caddy, with the shipped site.
 
 use crate::prelude::*;
+
 use crate::server::{Server, shipped};
-use crate::site::Site;
 
 /// Starts Caddy, if it is installed.
 pub fn start(site: &Site) -> Option<Server> {

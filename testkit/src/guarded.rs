@@ -1,13 +1,10 @@
 //! Web servers with the shipped settings that ask `cgi-session guard`, and what stands behind them.
 
-use std::os::fd::OwnedFd;
+use crate::prelude::*;
 
 use crate::apache::{self, web_user};
-use crate::outside::give;
-use crate::prelude::*;
 use crate::responder::as_web_user;
 use crate::server::{Server, has_file, log, shipped, stop};
-use crate::site::Site;
 use crate::{lighttpd, nginx};
 
 /// A running `cgi-session guard`; dropped, it is stopped.

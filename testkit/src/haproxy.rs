@@ -1,9 +1,8 @@
 //! `HAProxy` before servers of a test's own, passing on what programs and servers say to each other.
 
-use std::os::unix::net::UnixStream;
+use crate::prelude::*;
 
 use crate::outside::Watched;
-use crate::prelude::*;
 
 /// Ends the proxy when its own input ends, which it does with the test, however that ends.
 const WATCH: &str =

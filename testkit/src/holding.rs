@@ -3,8 +3,8 @@
 use std::process::ChildStderr;
 
 use crate::prelude::*;
+
 use crate::program::piped;
-use crate::site::Site;
 
 pub struct Holding {
     pub child: Child,

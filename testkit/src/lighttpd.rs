@@ -1,8 +1,8 @@
 //! lighttpd, with the shipped settings.
 
 use crate::prelude::*;
+
 use crate::server::{Server, shipped};
-use crate::site::Site;
 
 /// Starts lighttpd, if it is installed. `settings` are lighttpd's own; `SITE` is the site's directory.
 pub fn start(site: &Site, settings: &str) -> Option<Server> {

@@ -2,11 +2,11 @@
 
 use std::sync::PoisonError;
 
+use crate::prelude::*;
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 
-use crate::outside::{Watched, give, run_as};
-use crate::prelude::*;
+use crate::outside::{Watched, run_as};
 
 /// Ends the server when its own input ends, which it does with the test, however that ends. The directory
 /// goes too, unless a line says that it stays.

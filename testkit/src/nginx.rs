@@ -1,9 +1,9 @@
 //! nginx, with both shipped sites.
 
-use crate::copy;
 use crate::prelude::*;
+
+use crate::copy;
 use crate::server::{Server, shipped};
-use crate::site::Site;
 
 /// Starts nginx, if it is installed; its first port is the FastCGI site's, the second the CGI site's.
 /// `settings` are nginx's own, for all sites.

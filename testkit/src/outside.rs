@@ -2,11 +2,9 @@
 
 use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::AsFd;
-use std::os::unix::fs::chown;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// After this time something has gone wrong, however slow the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(120);

@@ -1,11 +1,9 @@
 //! A CGI program started as a server would, but without one.
 
-use std::ffi::{OsStr, OsString};
-use std::process::ExitStatus;
+use std::ffi::OsString;
 use std::sync::mpsc::channel;
 
 use crate::prelude::*;
-use crate::site::Site;
 
 /// A request to one program.
 pub struct Cgi {

@@ -1,13 +1,10 @@
 //! FastCGI programs on a socket that outlives them, as systemd would start them.
 
-use std::os::fd::OwnedFd;
-use std::process::ExitStatus;
-
+use crate::prelude::*;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::apache::web_user;
-use crate::outside::{give, run_as, send_to};
-use crate::prelude::*;
+use crate::outside::{run_as, send_to};
 use crate::server::{log, stop};
 
 /// A listening socket for one program.

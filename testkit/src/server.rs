@@ -1,7 +1,6 @@
 //! A web server in the foreground, with the shipped settings on ports of its own.
 
 use crate::prelude::*;
-use crate::site::Site;
 
 /// A running server; dropped, it is stopped.
 pub struct Server {

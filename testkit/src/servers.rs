@@ -2,15 +2,13 @@
 
 use std::fmt;
 
+use crate::prelude::*;
 use rustix::process::pidfd_send_signal;
 
 use crate::apache::{self, web_user};
 use crate::client::Client;
-use crate::outside::give;
-use crate::prelude::*;
 use crate::responder::{Responder, Socket, processes_of};
 use crate::server::{Server, log};
-use crate::site::Site;
 use crate::{caddy, copy, lighttpd, nginx};
 
 /// fcgiwrap runs one program for each of its processes.

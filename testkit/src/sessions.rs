@@ -1,11 +1,9 @@
 //! A manager in a directory of its own, and a visitor with a cookie.
 
-use std::sync::Barrier;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use cgi_session::SetCookie;
-
 use crate::prelude::*;
+use cgi_session::SetCookie;
 
 /// A site: one directory, and as many managers as there are programs.
 pub struct Site {

@@ -1,6 +1,5 @@
 //! A directory with sessions and the configuration that names it.
 
-use crate::outside::give;
 use crate::prelude::*;
 
 /// A site's files, deleted with the value.

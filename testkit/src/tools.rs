@@ -1,12 +1,10 @@
 //! What the tests of the tools share: a real store in a directory of its own, and real programs.
 
-use std::ffi::OsStr;
-use std::os::unix::fs::chown;
 use std::process::Output;
 
+use crate::prelude::*;
 use cgi_session::Snapshot;
 
-use crate::prelude::*;
 use crate::sessions::{header_of, set};
 pub use crate::skip::{is_installed, not_installed, skip};
 

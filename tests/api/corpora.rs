@@ -25,7 +25,6 @@ use std::panic::{self, AssertUnwindSafe};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// No file of a corpus is longer.
 const LONGEST: usize = 4096;

@@ -1,7 +1,5 @@
 //! The memory store and its snapshot file: what a new store finds, and what it refuses.
 
-use std::os::unix::fs::chown;
-
 use cgi_session::MemoryStore;
 use rustix::fs::{CWD, FileType, Mode};
 use testkit::prelude::*;

@@ -5,7 +5,6 @@ use testkit::fastcgi::client::{get, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::prelude::*;
 use testkit::sessions;
-use testkit::site::Site;
 
 /// Makes what lies there so many seconds older than now.
 fn make_older(path: &Path, seconds: u64) {

@@ -12,8 +12,6 @@ mod resident;
 mod swap;
 mod visitor;
 
-use std::process::ExitStatus;
-
 use testkit::prelude::*;
 use testkit::program::{end_of, piped};
 

@@ -2,7 +2,6 @@
 
 use crate::links::begins;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// Ids that lead nowhere.
 const DEAD: [&str; 8] = [

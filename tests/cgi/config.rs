@@ -3,7 +3,6 @@
 use cgi_session::Origin;
 use testkit::copy;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// A copy of the counter in a directory of its own, with this file beside it.
 fn counter_beside(site: &Site, settings: &str) -> PathBuf {

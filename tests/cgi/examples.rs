@@ -1,7 +1,6 @@
 //! The examples that can be copied alone, each run as a server runs it. Others have tests of their own.
 
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// The token in a page's form.
 #[track_caller]

@@ -4,7 +4,6 @@ use cgi_session::http::{HeaderValue, StatusCode, header};
 use cgi_session::{Client, Result};
 use testkit::prelude::*;
 use testkit::sessions::in_memory;
-use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -1,11 +1,7 @@
 //! What a client may send: cookies, bodies and bytes of every kind, and what comes of each.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -2,7 +2,6 @@
 
 use cgi_session::Client;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 

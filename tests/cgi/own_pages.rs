@@ -1,7 +1,6 @@
 //! Error pages and a logger of the program's own.
 
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// Expects the program's page, and what the library's says besides.
 #[track_caller]

@@ -4,7 +4,6 @@ use cgi_session::http::{HeaderValue, StatusCode, header};
 use cgi_session::{Client, Result};
 use testkit::prelude::*;
 use testkit::sessions::in_memory;
-use testkit::site::Site;
 
 fn client(settings: &[(&str, &str)]) -> Client {
     Client::new(in_memory(settings))

@@ -4,7 +4,6 @@ use cgi_session::http::header::SET_COOKIE;
 use cgi_session::{Client, RequestBuilder};
 use testkit::prelude::*;
 use testkit::sessions::in_memory;
-use testkit::site::Site;
 
 fn client(settings: &[(&str, &str)]) -> Client {
     Client::new(in_memory(settings))

@@ -1,14 +1,10 @@
 //! The CGI runner, without a server: what a program answers when it fails, waits, or is started by hand.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::ioctl_fionread;
-use testkit::holding::Holding;
 use testkit::outside::full_pipe;
 use testkit::prelude::*;
 use testkit::program::{end_of, piped};
-use testkit::site::Site;
 
 /// A visitor whom the counter has counted once.
 fn counted_once(site: &Site) -> String {

@@ -4,7 +4,6 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// What the kernel maps at one page fault in a file that is in memory.
 const WINDOW: u64 = 64 << 10;

@@ -2,7 +2,6 @@
 //! in the log that says what to do, and whatever was stored before is whole.
 
 use testkit::prelude::*;
-use testkit::site::Site;
 use testkit::tools::set_mode;
 
 #[test]

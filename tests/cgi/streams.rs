@@ -4,7 +4,6 @@ use std::process::ChildStdout;
 
 use testkit::prelude::*;
 use testkit::program::piped;
-use testkit::site::Site;
 
 /// How much memory of its own a program may have while it streams, in KiB.
 const MEMORY: u64 = 8 << 10;

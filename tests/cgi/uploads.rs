@@ -2,8 +2,6 @@
 //! FastCGI program: the program stays small, answers the next request, and saves nothing of a
 //! request that was not complete.
 
-use std::net::Shutdown;
-
 use testkit::client::Client;
 use testkit::fastcgi::client::AT_ONCE;
 use testkit::prelude::*;

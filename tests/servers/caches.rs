@@ -4,7 +4,6 @@
 use testkit::client::{Answer, Client};
 use testkit::prelude::*;
 use testkit::servers::{Way, by_every_way};
-use testkit::site::Site;
 use testkit::{apache, nginx};
 
 #[test]

@@ -4,7 +4,6 @@ use std::process::Output;
 
 use testkit::apache::web_user;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 fn shipped(name: &str) -> String {
     fs::read_to_string(repository("examples/deploy").join(name)).unwrap()

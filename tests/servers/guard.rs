@@ -3,10 +3,8 @@
 use testkit::apache::web_user;
 use testkit::client::{Answer, Client};
 use testkit::guarded::{self, Guard};
-use testkit::outside::give;
 use testkit::prelude::*;
 use testkit::server::Server;
-use testkit::site::Site;
 
 /// A site whose pages below /members/ are for users, with the id of a session of ada's and that of one without a user.
 fn site() -> (Site, [String; 2]) {

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicUsize;
 
 use testkit::client::Client;
 use testkit::counting::Tally;
-use testkit::outside::Over;
 use testkit::prelude::*;
 use testkit::servers::Way;
 

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU8;
-use std::time::UNIX_EPOCH;
 
 use cgi_session::{CustomFunctions, CustomResult, CustomStore};
 

@@ -7,7 +7,6 @@ use testkit::fastcgi::client::get;
 use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::mysql::{MysqlServer, PASSWORD, USER};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// As the example's first lines have it.
 const TABLE: &str = "create table session_data (sessionId varchar(50) not null primary key, \

@@ -1,7 +1,5 @@
 //! The bytes of a session file: read for ever, and never taken for what they are not.
 
-use std::time::UNIX_EPOCH;
-
 use cgi_session::{Result, Stored, SweepReport};
 use testkit::prelude::*;
 

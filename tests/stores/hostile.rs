@@ -1,8 +1,6 @@
 //! What lies under a session's name and is no session: nothing is followed, nothing hangs, nothing
 //! is touched.
 
-use std::os::unix::fs::FileExt as _;
-
 use rustix::fs::{CWD, FileType, Mode};
 use testkit::prelude::*;
 

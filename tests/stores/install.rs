@@ -1,9 +1,6 @@
 //! The directory made beforehand, and everything of ours removed again.
 
-use std::os::unix::fs::chown;
-
 use crate::support::{Place, record, skip};
-use testkit::disk::SmallDisk;
 use testkit::prelude::*;
 
 #[track_caller]

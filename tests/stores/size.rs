@@ -3,7 +3,6 @@
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::support::{DEADLINE, IDLE, Place, again_after, ago, ahead, n, record, record_of_size};
-use testkit::disk::SmallDisk;
 use testkit::outside::is_waited_for;
 use testkit::prelude::*;
 

@@ -3,7 +3,6 @@
 use cgi_session::Result;
 
 use crate::support::{DEADLINE, Place, n, record, record_of_size};
-use testkit::disk::SmallDisk;
 use testkit::prelude::*;
 
 /// A store with this floor below `directory`.

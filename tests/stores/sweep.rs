@@ -1,7 +1,5 @@
 //! Clean-up: what it deletes, and what it leaves alone.
 
-use std::os::fd::OwnedFd;
-
 use cgi_session::{SweepEvent, SweepReport};
 use testkit::prelude::*;
 

@@ -1,7 +1,5 @@
 //! `cgi-session list`, `show`, `stats` and `destroy`, as administrators use them.
 
-use std::ffi::OsStr;
-
 use testkit::prelude::*;
 use testkit::tools::{HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, owner, set_age};
 use unicode_width::UnicodeWidthStr as _;

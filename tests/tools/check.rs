@@ -1,7 +1,5 @@
 //! `cgi-session check`: each thing that breaks a deployment is found and named.
 
-use std::os::unix::fs::chown;
-
 use testkit::prelude::*;
 use testkit::tools::{DAY, SOMEBODY, Site, is_root, owner, session_name};
 use testkit::tools::{set_age, set_mode, tool};

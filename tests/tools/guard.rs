@@ -1,7 +1,5 @@
 //! `cgi-session guard`, asked as nginx asks (a Responder) and as Apache and lighttpd do (an Authorizer).
 
-use std::os::unix::net::UnixStream;
-
 use testkit::fastcgi::client::{Address, Client, KEEP, Reply, STDIN, head, params, record};
 use testkit::prelude::*;
 use testkit::tools::Site;

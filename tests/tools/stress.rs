@@ -1,11 +1,6 @@
 //! `cgi-session check --stress`: one line says whether sessions are safe, and nothing is left of the
 //! trial, however it ends.
 
-use std::os::unix::fs::chown;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
-
-use testkit::disk::SmallDisk;
 use testkit::prelude::*;
 use testkit::tools::{SOMEBODY, Site, is_root, owner, set_mode};
 

@@ -1,6 +1,5 @@
 //! [`Relay`]: an address that stays the same when another server takes over, as a proxy gives it.
 
-use std::net::Shutdown;
 use std::sync::{MutexGuard, PoisonError};
 
 use testkit::prelude::*;

@@ -8,7 +8,6 @@ use cgi_session_redis::REDIS;
 use cgi_session_sql::{MYSQL, POSTGRES};
 use rustix::fd::OwnedFd;
 use testkit::fastcgi::client::{Address, Client, Reply, get, visit};
-use testkit::outside::Over;
 use testkit::prelude::*;
 use testkit::redis_sentinel::{RedisSentinels, SOON};
 

@@ -1,7 +1,6 @@
 //! A system call that concerns the sessions: what it looks at and what it changes.
 
 use std::fmt;
-use std::os::unix::fs::FileExt as _;
 
 use nix::libc::{self, c_long, user_regs_struct};
 use nix::unistd::Pid;

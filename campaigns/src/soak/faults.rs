@@ -3,7 +3,6 @@
 use super::troubles::Troubles;
 use testkit::apache::web_user;
 use testkit::disk::{remount, try_remount};
-use testkit::outside::give;
 use testkit::prelude::*;
 use testkit::responder::as_web_user;
 

@@ -1,6 +1,5 @@
 //! [`Soak`]: servers, traffic, faults and the gauge, together for a given time.
 
-use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::faults::Faults;
@@ -11,8 +10,6 @@ use testkit::apache::web_user;
 use testkit::client::Client;
 use testkit::copy;
 use testkit::counting::Tally;
-use testkit::disk::SmallDisk;
-use testkit::outside::Over;
 use testkit::prelude::*;
 use testkit::responder::Responder;
 use testkit::servers::Way;

@@ -1,9 +1,5 @@
 //! [`Crew`]: the processes of a storm, killed at random times and replaced at once.
 
-use std::fs::OpenOptions;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
-
 use testkit::prelude::*;
 
 use super::ground::Ground;

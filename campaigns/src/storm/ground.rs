@@ -1,8 +1,5 @@
 //! [`Ground`]: where a storm takes place, and what its processes leave there for each other.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt as _;
-
 use testkit::prelude::*;
 
 use crate::subject::Subject;

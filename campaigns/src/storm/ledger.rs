@@ -1,8 +1,6 @@
 //! [`Ledger`]: what one process has done, kept outside the sessions. A line before each operation and
 //! another after it tell what was under way when the process was killed.
 
-use std::fs::OpenOptions;
-
 use serde::{Deserialize, Serialize};
 use testkit::prelude::*;
 

@@ -1,12 +1,10 @@
 //! Single files: opened, read, written, compared with their names.
 
-use std::fs::OpenOptions;
 use std::io::Seek as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use cgi_session::Stored;
-
 use crate::prelude::*;
+use cgi_session::Stored;
 
 pub(super) fn write_in_steps(mut file: &File, text: &[u8]) -> io::Result<()> {
     file.rewind()?;

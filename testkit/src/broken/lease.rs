@@ -1,14 +1,12 @@
 //! [`BrokenLease`]: a session that is locked, or believed to be.
 
-use std::fs::OpenOptions;
-
+use crate::prelude::*;
 use cgi_session::Result;
 
 use super::failed;
 use super::fault::Fault;
 use super::files::{forget, found, write_in_steps};
 use super::place::Place;
-use crate::prelude::*;
 
 pub(super) struct BrokenLease {
     place: Arc<Place>,

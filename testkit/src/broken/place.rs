@@ -1,15 +1,13 @@
 //! [`Place`]: a directory of sessions, who waits there for whom, and who has to go.
 
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process;
 
+use crate::prelude::*;
 use cgi_session::Stored;
 
 use super::fault::Fault;
 use super::files::{forget, found, is_named, load, load_named, open, open_or_make};
-use crate::prelude::*;
 
 const SUFFIX: &str = ".json";
 const IDLE: Duration = Duration::from_secs(3600);

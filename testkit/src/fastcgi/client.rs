@@ -1,13 +1,11 @@
 //! A web server's side of FastCGI, record by record.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 
+use crate::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{Shutdown, sockopt};
-
-use crate::prelude::*;
 
 pub const BEGIN: u8 = 1;
 pub const ABORT: u8 = 2;

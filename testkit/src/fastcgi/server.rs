@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 use std::net::Ipv4Addr;
-use std::process::ExitStatus;
 
+use crate::prelude::*;
 use rustix::fd::OwnedFd;
 
 use crate::fastcgi::client::{AT_ONCE, Address, Client, PATIENCE, Reply, get};
-use crate::prelude::*;
 
 /// Where the listening socket comes from.
 #[derive(Clone, Copy, Debug)]

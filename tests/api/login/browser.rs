@@ -1,7 +1,6 @@
 //! [`Browser`]: a visitor of the login page.
 
 use testkit::prelude::*;
-use testkit::site::Site;
 
 pub(crate) const ADA: &str = "name=ada&password=lovelace";
 pub(crate) const CHARLES: &str = "name=charles&password=babbage";

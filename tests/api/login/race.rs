@@ -3,8 +3,6 @@
 //!
 //! `LOGIN_RACES` says how often, by every way; without it a few run by two ways.
 
-use std::sync::Barrier;
-
 use super::browser::ADA;
 use testkit::client::{Answer, Client};
 use testkit::prelude::*;

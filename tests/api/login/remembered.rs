@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use testkit::prelude::*;
+
 use super::browser::{ADA, Browser, CHARLES, REMEMBERED, SESSION};
-use testkit::site::Site;
 
 #[test]
 fn a_remembered_visitor_is_let_in_without_a_session_and_gets_a_new_validator() {

@@ -3,7 +3,6 @@
 use super::WRONG;
 use super::browser::{ADA, Browser, CHARLES, REMEMBERED, SESSION};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// Whether there is a session of this id, as any program would look for it.
 fn lives(site: &Site, id: &str) -> bool {

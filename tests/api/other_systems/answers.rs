@@ -1,11 +1,8 @@
 //! Answers: what a client, a cache or another site gets to see.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-
 use super::trace::{Trace, under_strace};
+use testkit::prelude::*;
 use testkit::program::Cgi;
-use testkit::site::Site;
 
 #[test]
 fn g1_no_byte_of_what_a_client_calls_its_id_is_in_the_answer_or_the_log() {

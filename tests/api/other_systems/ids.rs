@@ -3,7 +3,6 @@
 use super::trace::{Trace, mark, under_strace};
 use super::{DIRECTORY, Numbers, manager, own_part};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// Parts of ids that mean something to file systems, shells, headers, SQL or URLs.
 const PARTS: [&str; 30] = [

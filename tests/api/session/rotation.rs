@@ -1,7 +1,5 @@
 //! `rotateAfter`: an id that is old is changed by itself, at a page that the visitor opens.
 
-use std::sync::Barrier;
-
 use cgi_session::http::StatusCode;
 use cgi_session::http::header::SET_COOKIE;
 use cgi_session::{Client, RequestBuilder, Result};

@@ -1,7 +1,5 @@
 //! "Keep me signed in": the life of one session's cookie; and proofs of identity, which have an age.
 
-use std::time::UNIX_EPOCH;
-
 use cgi_session::http::header::SET_COOKIE;
 use cgi_session::{Client, Result};
 

@@ -1,7 +1,5 @@
 //! `maxSessionsPerUser`: a user never has more sessions than that.
 
-use std::sync::Barrier;
-
 use cgi_session::{Client, CustomFunctions, CustomResult, CustomStore};
 
 use testkit::prelude::*;

@@ -1,7 +1,5 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
-use std::sync::Barrier;
-
 use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
 

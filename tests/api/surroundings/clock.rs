@@ -2,9 +2,7 @@
 //! than glibc ask no library for the time, and are not reached.
 
 use super::clean_up;
-use testkit::holding::Holding;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 const HOUR: i64 = 3600;
 const YEARS: i64 = 10 * 365 * 24 * HOUR;

@@ -2,9 +2,7 @@
 
 use super::visitor::{End, Visitor, newcomer};
 use testkit::disk::{self, Ext4, Room};
-use testkit::holding::Holding;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// Fills a disk, but for so many bytes.
 fn fill(place: &Path, but: u64) {

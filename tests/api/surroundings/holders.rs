@@ -1,13 +1,9 @@
 //! Holders of a lock that are stopped, and descriptors that outlive the handler.
 
-use std::os::fd::OwnedFd;
-
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::visitor::{End, Visitor, newcomer};
-use testkit::holding::Holding;
 use testkit::prelude::*;
-use testkit::site::Site;
 
 #[test]
 fn a_stopped_holder_costs_others_of_its_session_the_lock_timeout_and_nobody_else_anything() {

@@ -2,7 +2,6 @@
 
 use super::visitor::{End, Visitor, newcomer};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 /// Comes back under each of these conditions; how often a request ended how.
 #[track_caller]

@@ -1,17 +1,12 @@
 //! What does not belong into a directory of sessions, under every name that a session or the clean-up
 //! may open: nothing is followed, hangs, or is changed, and the others are served and cleaned up.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::chown;
-
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
 
 use super::clean_up;
 use super::visitor::{End, Visitor, newcomer};
 use testkit::disk::{Ext4, Room};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 type Plant = fn(&Path, &Path);
 

@@ -4,7 +4,6 @@ use testkit::disk::{self, Room};
 use testkit::fastcgi::client::{Reply, get, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket};
 use testkit::prelude::*;
-use testkit::site::Site;
 
 #[track_caller]
 fn counts(responder: &Server, cookie: &str, views: u64) -> Reply {

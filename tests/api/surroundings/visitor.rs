@@ -3,7 +3,6 @@
 
 use testkit::prelude::*;
 use testkit::program::{end_of, piped};
-use testkit::site::Site;
 
 pub(crate) struct Visitor<'a> {
     site: &'a Site,

@@ -1,7 +1,5 @@
 //! Cleaning up, and making what there is to clean up.
 
-use std::time::UNIX_EPOCH;
-
 use testkit::prelude::*;
 
 use super::{Step, Stop, Worker, failed};

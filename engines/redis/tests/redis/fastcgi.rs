@@ -5,7 +5,6 @@ use testkit::fastcgi::counting::{
     CONNECTIONS, INCREMENTS, begin_session, count, count_from_everywhere,
 };
 use testkit::fastcgi::server::{Server, Setup, Socket, until};
-use testkit::outside::Over;
 use testkit::prelude::*;
 
 fn program(redis: &RedisServer) -> Server {

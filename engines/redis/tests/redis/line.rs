@@ -1,8 +1,6 @@
 //! A line to a server that fails: whoever is cut off is told in time, and what was not heard of is found
 //! done.
 
-use std::os::unix::net::UnixStream;
-
 use cgi_session_redis::RedisStore;
 
 use crate::away::is_away;

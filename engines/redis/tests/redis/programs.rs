@@ -2,7 +2,6 @@
 //! for a request, and 503 when there is a session to be had and the server is away.
 
 use testkit::prelude::*;
-use testkit::site::Site;
 
 fn site(server: &RedisServer) -> Site {
     let url = server.url();

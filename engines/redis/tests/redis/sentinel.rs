@@ -5,7 +5,6 @@ use cgi_session_redis::RedisStore;
 use cgi_session::store_contract::{counted, create};
 use testkit::fastcgi::counting::begin_session;
 use testkit::fastcgi::server::until;
-use testkit::outside::Over;
 use testkit::prelude::*;
 use testkit::redis_sentinel::{PATIENT, RedisSentinels, SERVICE, SOON};
 

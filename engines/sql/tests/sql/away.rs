@@ -1,8 +1,6 @@
 //! A server that is killed, stands still, ends connections or may only read: one clear error each, and nothing
 //! that was saved is lost, nor anything saved of which the opposite was said.
 
-use std::net::Shutdown;
-
 use crate::server::{Server, open, own_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::outside::send_to;

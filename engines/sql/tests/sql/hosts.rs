@@ -1,7 +1,6 @@
 //! Which server is connected to, for how long that is tried, and from where.
 
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use testkit::mysql::MysqlServer;

@@ -2,8 +2,6 @@
 
 use std::iter;
 
-use testkit::outside::Over;
-
 use crate::server::{Server, own_servers, own_servers_with, shared_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::prelude::*;

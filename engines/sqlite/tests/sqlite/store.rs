@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use cgi_session_sqlite::SqliteStore;
 use rusqlite::Connection;
 
-use testkit::disk::{SmallDisk, remount};
+use testkit::disk::remount;
 
 use cgi_session::store_contract::{WAIT, counted, create, later, record};
 use testkit::prelude::*;
