@@ -95,7 +95,7 @@ impl Pair {
 }
 
 fn client(manager: &SessionManager) -> Client {
-    let cookie = header_of(change(&manager, "", |it| it.insert("count", 0).unwrap()));
+    let cookie = header_of(change(manager, "", |it| it.insert("count", 0).unwrap()));
     let digest = manager.session_id(&cookie).unwrap().digest();
     Client { digest, cookie }
 }
@@ -290,7 +290,7 @@ fn what_has_ended_in_the_old_store_ends_in_the_new_one_when_that_is_asked_for() 
     old.destroy_by_digest(&saved_there.digest).unwrap();
     assert!(saved_there.count(&new));
     // What a change of id leaves under the old one is not copied.
-    change(&old, client(&old).cookie, |it| it.regenerate_id());
+    change(&old, client(&old).cookie, Session::regenerate_id);
     let created_there = client(&new);
     // The copy is the only one that can be read.
     let path = pair.path("old").join(format!("{}.json", damaged.digest));
@@ -519,7 +519,7 @@ fn stores_that_cannot_be_copied_are_refused() {
     let refused = Finished::of(&mut command).exits_with(2);
     refused.complains("CGI_SESSION_STORAGE_TYPE is set");
     let old = pair.path("old.ini");
-    let refused = pair.copy(&["--config", old.to_str().unwrap()]);
+    let refused = pair.copy(["--config", old.to_str().unwrap()]);
     refused.exits_with(2).complains("--from");
     fs::remove_dir(pair.path("old")).unwrap();
     pair.copy("").exits_with(1).complains("does not exist");

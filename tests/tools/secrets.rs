@@ -85,7 +85,7 @@ fn run_all(place: &Place, configuration: &PathBuf, variables: &[(&str, &str)]) -
 /// A server that wants a password, and its address.
 fn server() -> Option<(RedisServer, String)> {
     let port = free_port();
-    let server = RedisServer::start(&["--requirepass", RIGHT, "--port", &port.to_string()])?;
+    let server = RedisServer::start(["--requirepass", RIGHT, "--port", &port.to_string()])?;
     Some((server, format!("127.0.0.1:{port}")))
 }
 
