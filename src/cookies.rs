@@ -294,28 +294,6 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_known_by_how_it_came() {
-        let (id, other) = (
-            SessionId::generate().unwrap(),
-            SessionId::generate().unwrap(),
-        );
-        let by = |by| Presented::one(id.clone(), by);
-        assert_eq!(by(By::Cookie).shown(Some(&id), false), Shown::This);
-        assert_eq!(by(By::Cookie).shown(Some(&other), true), Shown::Others);
-        assert_eq!(
-            Presented::none(By::Cookie).shown(Some(&other), true),
-            Shown::Nothing
-        );
-        let link = |is_same_origin| by(By::Link { is_same_origin });
-        assert_eq!(link(true).shown(Some(&id), false), Shown::Elsewhere);
-        // A changed id, and a new session.
-        assert_eq!(link(true).shown(Some(&other), false), Shown::Nothing);
-        assert_eq!(link(false).shown(Some(&other), false), Shown::Elsewhere);
-        assert_eq!(link(false).shown(Some(&other), true), Shown::Nothing);
-        assert_eq!(by(By::Program).shown(Some(&other), true), Shown::Elsewhere);
-    }
-
-    #[test]
     fn a_max_age_is_renewed_once_in_a_tenth_of_it() {
         let age = |seconds| Some(Duration::from_secs(seconds));
         let now = SystemTime::now();

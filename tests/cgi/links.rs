@@ -123,6 +123,7 @@ fn an_unknown_id_in_a_link_is_not_adopted() {
         let outcome = request(&site).query(&query).run();
         begins(&outcome, "views 1");
         assert_ne!(linked_id(&outcome), text);
+        assert_eq!(linked_id(&outcome), outcome.id());
     }
 }
 
