@@ -132,9 +132,7 @@ fn is_socket() -> bool {
 fn is_readable(pause: Duration) -> bool {
     let stdin = rustix::stdio::stdin();
     let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
-    let Ok(pause) = Timespec::try_from(pause) else {
-        return false;
-    };
+    let pause = Timespec::try_from(pause).unwrap_or_default();
     poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
 }
 

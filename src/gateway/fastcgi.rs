@@ -105,7 +105,7 @@ fn serve(
         let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
         let all_answered = workers.wait_for_end(deadline);
-        let has_ended = maintenance.end(deadline);
+        let has_ended = maintenance.end(manager, deadline);
         if !all_answered {
             report("ends with requests that took longer than 10 s; they are not answered");
         }

@@ -15,24 +15,20 @@ use crate::store::Sweep;
 const CLEAN_UP_CHECK: Duration = Duration::from_secs(60);
 
 /// The thread that does it.
-pub(super) struct Maintenance<'a> {
-    manager: &'a LazyManager,
+pub(super) struct Maintenance {
     /// Dropped, it ends the thread.
     stop: Sender<()>,
     /// Its other end is dropped by the thread.
     ended: Receiver<()>,
 }
 
-impl<'a> Maintenance<'a> {
+impl Maintenance {
     /// Starts the thread. `is_over` ends a clean-up that it is doing.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
-        manager: &'a LazyManager,
+        manager: &'scope LazyManager,
         is_over: &'scope AtomicBool,
-    ) -> Self
-    where
-        'a: 'scope,
-    {
+    ) -> Self {
         let (stop, stopped) = channel();
         let (ending, ended) = channel();
         let thread = thread::Builder::new().name("maintenance".to_owned());
@@ -45,21 +41,17 @@ impl<'a> Maintenance<'a> {
                 "cannot start the clean-up and the snapshots: {error}"
             ));
         }
-        Maintenance {
-            manager,
-            stop,
-            ended,
-        }
+        Maintenance { stop, ended }
     }
 
     /// Ends the thread, and keeps what the last requests have left in memory. Tells whether the thread has
     /// ended before `deadline`.
-    pub(super) fn end(self, deadline: Instant) -> bool {
+    pub(super) fn end(self, manager: &LazyManager, deadline: Instant) -> bool {
         drop(self.stop);
         let left = deadline.saturating_duration_since(Instant::now());
         let has_ended = self.ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout);
         // A manager that could not be created has been reported, and has nothing to keep.
-        if let Some(manager) = self.manager.created()
+        if let Some(manager) = manager.created()
             && let Err(error) = manager.flush()
         {
             report(&error.one_line());

@@ -4,7 +4,6 @@
 //! is locked without waiting, and whether it has expired is judged again under that lock.
 
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -266,8 +265,8 @@ impl Run<'_> {
             // Its time is up, whatever it once held.
             Content::Damaged(reason) => {
                 let is_unfinished = content::is_unfinished(&file, directory::size(&stat));
-                let is_unfinished =
-                    is_unfinished.map_err(|error| self.failed("cannot read", &entry, error))?;
+                let is_unfinished = is_unfinished
+                    .map_err(|error| self.shared.failed("cannot read", &stored, error))?;
                 damage = (!is_unfinished).then_some(reason);
                 "damaged and expired"
             }
@@ -398,7 +397,7 @@ impl Run<'_> {
         match calls::open_at(&entry.folder.handle, entry.name, OFlags::RDWR) {
             Ok(file) => directory.lock_file(file, &entry.stored(), None, Duration::ZERO),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.failed("cannot open", entry, errno)),
+            Err(errno) => Err(self.shared.failed("cannot open", &entry.stored(), errno)),
         }
     }
 
@@ -414,7 +413,10 @@ impl Run<'_> {
             return Ok(());
         }
         let set = calls::set_time(file, right);
-        set.map_err(|error| self.failed("cannot set the time of", entry, error))
+        set.map_err(|error| {
+            self.shared
+                .failed("cannot set the time of", &entry.stored(), error)
+        })
     }
 
     /// Deletes a file under its lock, if that is free: one of another owner is none of ours, whatever its name.
@@ -440,7 +442,7 @@ impl Run<'_> {
             if let Err(errno) = calls::unlink_at(&entry.folder.handle, entry.name)
                 && errno != Errno::NOENT
             {
-                return Err(self.failed("cannot delete", entry, errno));
+                return Err(self.shared.failed("cannot delete", &entry.stored(), errno));
             }
         }
         self.sweep.notify(SweepEvent::Deleted {
@@ -450,15 +452,6 @@ impl Run<'_> {
             reason,
         });
         Ok(true)
-    }
-
-    fn failed(
-        &self,
-        action: &'static str,
-        entry: &Entry<'_>,
-        cause: impl Into<io::Error>,
-    ) -> Error {
-        self.shared.failed(action, &entry.stored(), cause)
     }
 }
 
