@@ -140,8 +140,12 @@ impl<E: Connect> Pool<E> {
     /// Closes the idle connections, and those in use when they are given back: what was true
     /// of one of them is true of all.
     pub fn close(&self) {
-        self.state().generation += 1;
-        self.close_idle_since(Instant::now());
+        let mut state = self.state();
+        // In one step: one that is taken in between would be kept as of the new generation.
+        state.generation += 1;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        drop(idle);
     }
 
     /// Also forgets that there was none.
