@@ -17,7 +17,7 @@ pub(super) struct RedisLease {
     shared: Arc<Shared>,
     lock: Lock,
     session: SessionDigest,
-    /// The version that is stored as far as we know; before there is one, the time.
+    /// The version that is stored as far as we know; before there is one, the time by which others have expired.
     version: Vec<u8>,
     writes: u64,
     /// The times of the record, without its values.

@@ -173,6 +173,14 @@ impl Link {
         Ok(self.guarded())
     }
 
+    /// Asks whether the connection has ended before a careful script is sent: when it has, nothing was done.
+    pub(super) fn probe(&mut self, script: &Script) -> RedisResult<()> {
+        if script.is_careful && !self.connection.is_fresh {
+            redis::cmd("PING").exec(self.connection())?;
+        }
+        Ok(())
+    }
+
     /// Runs a script, which the server may not know yet.
     pub(super) fn run(
         &mut self,
@@ -181,9 +189,6 @@ impl Link {
         is_repeated: bool,
         arguments: impl ToRedisArgs,
     ) -> RedisResult<Reply> {
-        if script.is_careful && !self.connection.is_fresh {
-            redis::cmd("PING").exec(self.connection())?;
-        }
         let (server, id) = (&self.connection.server, self.connection.id);
         let name = format!("{server}:{id}:{}", name_of_process());
         // What the server's clock will show when our patience is at an end. It is not later than that: the clock had

@@ -64,14 +64,16 @@ impl Server {
         let must_last = self.is_durable && script.is_lasting;
         let mut is_repeated = false;
         let mut attempt = |link: &mut Link| {
-            // Both on one connection: another server may have the place of the one that has done it.
+            link.probe(script)?;
             let done = link.run(script, key, is_repeated, &arguments);
-            let done = done.and_then(|reply| {
-                let is_witnessed = !must_last || reply.word != "done" || link.is_lasting()?;
-                Ok((reply, is_witnessed))
-            });
             is_repeated |= done.as_ref().is_err_and(may_be_done);
-            done
+            let reply = done?;
+            if !must_last || reply.word != "done" {
+                return Ok((reply, true));
+            }
+            // It stays done when this fails. The same connection is asked: another server may have its place by now.
+            is_repeated = true;
+            Ok((reply, link.is_lasting()?))
         };
         let (action, at) = (script.action, At::Key(key));
         let (mut reply, mut is_witnessed) = self.with(link, action, at, &mut attempt)?;

@@ -100,8 +100,10 @@ fn a_restart_between_two_requests_is_not_noticed() {
         restart();
         lease.commit(&record(2, now), now).unwrap();
         drop(lease);
-        let (stored, _lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+        let (stored, lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
         assert_eq!(count(&stored.record), 2);
+        // The next one begins with the connection of this one.
+        drop(lease);
         restart();
         let (id, lease) = create(&store, 3, now);
         assert_eq!(counted(&store, &id.digest()), Some(3));

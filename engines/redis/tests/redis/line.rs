@@ -16,6 +16,9 @@ struct Line {
 #[derive(Default)]
 struct Faults {
     cuts: AtomicBool,
+    /// Whether the answer is passed on before the line is cut.
+    is_heard: AtomicBool,
+    loses: AtomicBool,
     /// Whether the question has passed whose answer is to be cut off.
     is_asked: AtomicBool,
     meanwhile: Mutex<Option<Meanwhile>>,
@@ -64,8 +67,20 @@ impl Line {
         self.cut_the_next_answer();
     }
 
+    /// The same, but the answer is heard. Nothing can be sent from then on.
+    fn cut_after_the_next_answer_and(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        self.faults.is_heard.store(true, Ordering::SeqCst);
+        self.cut_the_next_answer_and(meanwhile);
+    }
+
+    /// The line is cut when something is sent next, which does not arrive.
+    fn cut_the_next_question(&self) {
+        self.faults.loses.store(true, Ordering::SeqCst);
+    }
+
     fn has_cut(&self) -> bool {
-        !self.faults.cuts.load(Ordering::SeqCst)
+        let is_to_be = [&self.faults.cuts, &self.faults.loses];
+        !is_to_be.iter().any(|it| it.load(Ordering::SeqCst))
     }
 
     /// The next script is on its way for long, and the line is cut meanwhile.
@@ -100,6 +115,11 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream, faults: &Faults, is_answer:
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return,
         };
+        if !is_answer && faults.loses.swap(false, Ordering::SeqCst) {
+            from.shutdown(std::net::Shutdown::Both).unwrap();
+            to.shutdown(std::net::Shutdown::Both).unwrap();
+            return;
+        }
         let is_script = !is_answer && has_script(&said[..length]);
         if is_script && faults.holds.swap(false, Ordering::SeqCst) {
             *faults.held.lock().unwrap() = Some((to, said[..length].to_vec()));
@@ -110,10 +130,14 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream, faults: &Faults, is_answer:
             faults.is_asked.store(true, Ordering::SeqCst);
         }
         if is_answer && faults.is_asked.swap(false, Ordering::SeqCst) {
-            // It was carried out, and nobody hears of it.
+            // It was carried out, and nobody hears of it, or can ask anything after it.
             from.shutdown(std::net::Shutdown::Both).unwrap();
             if let Some(meanwhile) = faults.meanwhile.lock().unwrap().take() {
                 meanwhile();
+            }
+            if faults.is_heard.swap(false, Ordering::SeqCst) {
+                to.shutdown(std::net::Shutdown::Read).unwrap();
+                to.write_all(&said[..length]).unwrap();
             }
             to.shutdown(std::net::Shutdown::Both).unwrap();
             return;
@@ -212,6 +236,47 @@ fn a_session_that_is_destroyed_before_its_maker_hears_of_it_is_not_stored_again(
     let session = SessionId::generate().unwrap().digest();
     let other = near.clone();
     line.cut_the_next_answer_and(move || {
+        let (_, lease) = other.lock(&session, WAIT, now).unwrap().unwrap();
+        lease.destroy().unwrap();
+    });
+    let words = ["cannot store a session in", "whether it was done"];
+    is_away(far.create(&session, &record(1, now), now), words);
+    assert!(line.has_cut());
+    assert_eq!(counted(&near, &session), None);
+}
+
+#[test]
+fn what_was_never_sent_is_done_on_another_connection_as_if_for_the_first_time() {
+    let Some(server) = redis() else { return };
+    let (line, store) = Line::to(&server, &[]);
+    let now = SystemTime::now();
+    // There is a connection for the next request.
+    drop(create(&store, 1, now));
+    line.cut_the_next_question();
+    let (id, lease) = create(&store, 1, now);
+    assert!(line.has_cut());
+    server.tell(["DEL", &format!("Session:{{{}}}", id.digest())]);
+    line.cut_the_next_question();
+    is_lost(lease.destroy());
+    assert!(line.has_cut());
+}
+
+#[test]
+fn what_was_heard_to_be_done_is_not_done_again_when_its_disk_cannot_be_asked() {
+    let Some(server) = redis() else { return };
+    let (line, far) = Line::to(&server, &[("durability", "data")]);
+    let near = store(&server, &[]);
+    let now = SystemTime::now();
+    create(&far, 1, now).1.destroy().unwrap();
+    let (id, lease) = create(&far, 1, now);
+    line.cut_after_the_next_answer_and(|| {});
+    lease.destroy().unwrap();
+    assert!(line.has_cut());
+    assert_eq!(counted(&near, &id.digest()), None);
+
+    let session = SessionId::generate().unwrap().digest();
+    let other = near.clone();
+    line.cut_after_the_next_answer_and(move || {
         let (_, lease) = other.lock(&session, WAIT, now).unwrap().unwrap();
         lease.destroy().unwrap();
     });
