@@ -151,7 +151,7 @@ fn expired_after(
          WHERE expires >= {end} AND (expires > {end} OR session > {}) AND {is_expired} \
          ORDER BY expires, session LIMIT {BATCH}",
         table.table(),
-        key_literal(table, name)
+        key_literal(table, name.as_bytes())
     );
     let found = rows.ask("look for expired sessions in", &question)?;
     let candidate = |row: &Row| Candidate {

@@ -23,10 +23,16 @@ const PAGE: u64 = 256;
 pub struct Row(pub Vec<Option<Vec<u8>>>);
 
 impl Row {
+    /// A text, which another program may have put there.
+    #[must_use]
+    pub fn bytes(&self, column: usize) -> Option<&[u8]> {
+        self.0.get(column)?.as_deref()
+    }
+
     /// A text that is UTF-8.
     #[must_use]
     pub fn text(&self, column: usize) -> Option<&str> {
-        std::str::from_utf8(self.0.get(column)?.as_deref()?).ok()
+        str::from_utf8(self.bytes(column)?).ok()
     }
 
     /// A number; a negative one, or none, is 0.
@@ -86,11 +92,11 @@ pub trait Table {
     }
 
     /// A text as a literal that it cannot break out of.
-    fn literal(&self, text: &str) -> String {
-        let [before, behind] = self.around_digits();
+    fn literal(&self, text: impl AsRef<[u8]>) -> String {
+        let (text, [before, behind]) = (text.as_ref(), self.around_digits());
         let mut literal = String::with_capacity(2 * text.len() + before.len() + behind.len());
         literal.push_str(before);
-        push_hex(&mut literal, text.as_bytes());
+        push_hex(&mut literal, text);
         literal.push_str(behind);
         literal
     }
@@ -141,7 +147,7 @@ pub trait Table {
 
     /// Shows the live sessions in the order of their names.
     fn for_each(&self, visit: &mut Visitor<'_>, now: SystemTime) -> Result<()> {
-        let mut last = String::new();
+        let mut last = Vec::new();
         loop {
             let question = format!(
                 "SELECT record, expires, used, session FROM {} WHERE session > {} AND expires >= {} \
@@ -151,11 +157,10 @@ pub trait Table {
                 unix_seconds(now)
             );
             let rows = self.ask("list the sessions in", &question, ADMINISTRATOR)?;
-            let next = rows.last().and_then(|row| row.text(3)).map(str::to_owned);
+            let next = rows.last().and_then(|row| row.bytes(3)).map(<[u8]>::to_vec);
             for mut row in rows {
-                let name = row.text(3).unwrap_or_default();
                 // A row of another program has no digest of ours.
-                let Some(session) = SessionDigest::parse(name.as_bytes()) else {
+                let Some(session) = row.bytes(3).and_then(SessionDigest::parse) else {
                     continue;
                 };
                 let shown = row.take_loaded().listed(&session, &self.place());
@@ -198,11 +203,11 @@ pub trait Table {
 }
 
 /// A value of the primary key as a literal: a digest, or what another program has put there.
-pub(crate) fn key_literal(table: &(impl Table + ?Sized), name: &str) -> String {
-    if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return format!("'{name}'");
+pub(crate) fn key_literal(table: &(impl Table + ?Sized), name: &[u8]) -> String {
+    match str::from_utf8(name) {
+        Ok(name) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => format!("'{name}'"),
+        _ => format!("CAST({} AS char(64))", table.literal(name)),
     }
-    format!("CAST({} AS char(64))", table.literal(name))
 }
 
 /// The sessions in the first column. What another program has put there is none.
