@@ -492,7 +492,7 @@ pub enum SweepEvent<'a> {
 pub struct SweepReport {
     /// Another clean-up was running, and this one did nothing.
     pub already_running: bool,
-    /// A limit was reached before everything had been looked at.
+    /// A limit was reached before everything had been looked at; the numbers are of what had been.
     pub stopped_early: bool,
     /// Session files looked at.
     pub examined: u64,

@@ -90,7 +90,7 @@ impl Progress<'_> {
             }
             if self.sweep.is_enough(self.report.deleted) || self.clock.is_over() {
                 self.report.stopped_early = true;
-                return Ok(());
+                continue;
             }
             if let Some(bytes) = self.delete(&session)? {
                 let name = session.to_string();

@@ -41,6 +41,22 @@ fn a_clean_up_forgets_the_ended_sessions_of_a_user_and_no_others() {
 }
 
 #[test]
+fn a_clean_up_that_stops_has_counted_what_it_looked_at() {
+    let Some(server) = redis() else { return };
+    let store = store(&server, &[]);
+    let (before, now) = (SystemTime::now(), later(SystemTime::now(), 600));
+    for number in 0..8 {
+        drop(create(&store, number, before));
+        drop(create(&store, number, now));
+    }
+    let report = store.delete_expired(&Sweep::new().max_files(1), now);
+    let report = report.unwrap();
+    assert!(report.stopped_early, "{report:?}");
+    let counted = (report.examined, report.live, report.deleted);
+    assert_eq!(counted, (16, 8, 1));
+}
+
+#[test]
 fn of_two_clean_ups_one_does_nothing_unless_the_other_has_died() {
     let Some(server) = redis() else { return };
     let store = store(&server, &[]);
