@@ -52,8 +52,6 @@ pub trait Deleter {
 /// An expired row: no more of it is read than a report needs.
 #[derive(Debug)]
 pub struct Candidate {
-    /// The name of the session.
-    pub name: String,
     /// When it ended, in seconds since 1970.
     pub end: u64,
     /// When it was last used, in seconds since 1970.
@@ -64,13 +62,19 @@ pub struct Candidate {
 
 impl Candidate {
     /// Notes that it was deleted, how long ago it was used, and why it went.
-    pub fn note_deleted(&self, sweep: &Sweep<'_>, now: SystemTime, report: &mut SweepReport) {
+    pub fn note_deleted(
+        &self,
+        session: &SessionDigest,
+        sweep: &Sweep<'_>,
+        now: SystemTime,
+        report: &mut SweepReport,
+    ) {
         let (used, reason) = match self.used {
             NEVER => (self.end, "left by a change of id"),
             used => (used, "expired"),
         };
         let age = now.duration_since(time(used)).unwrap_or_default();
-        sweep.note_deleted(report, &self.name, age, self.bytes, reason);
+        sweep.note_deleted(report, session.as_str(), age, self.bytes, reason);
     }
 }
 
@@ -87,20 +91,21 @@ pub fn delete_expired(
     let (clock, mut report) = (sweep.clock(), SweepReport::default());
     let is_expired = format!("expires < {}", unix_seconds(now));
     let condition = (!sweep.is_dry_run()).then_some(&*is_expired);
-    let mut last = (0, String::new());
+    let mut after = (0, Vec::new());
     loop {
-        let batch = expired_after(rows, &last, &is_expired)?;
-        let next = batch.last().map(|last| (last.end, last.name.clone()));
-        match next {
-            Some(next) if next != last => last = next,
-            _ => {
-                let is_live = format!("expires >= {} AND {IS_SESSION}", unix_seconds(now));
-                report.live = rows.count(&is_live)?;
-                report.examined += report.live;
-                return Ok(report);
-            }
-        }
-        let mut batch = batch.into_iter().peekable();
+        let batch = expired_after(rows, &after, &is_expired)?;
+        let Some(last) = batch.last() else {
+            let is_live = format!("expires >= {} AND {IS_SESSION}", unix_seconds(now));
+            report.live = rows.count(&is_live)?;
+            report.examined += report.live;
+            return Ok(report);
+        };
+        after = match (last.number(1), last.bytes(0)) {
+            (end, Some(name)) => (end, name.to_vec()),
+            // Names that are no text come behind all that are.
+            (end, None) => (end + 1, Vec::new()),
+        };
+        let mut batch = batch.iter().peekable();
         while batch.peek().is_some() {
             report.stopped_early = clock.is_over() || sweep.is_enough(report.deleted);
             if report.stopped_early {
@@ -109,10 +114,12 @@ pub fn delete_expired(
             let examined = report.examined;
             let mut chosen = Vec::new();
             let is_enough = |chosen: &[_], deleted| sweep.is_enough(deleted + length(chosen));
-            while let Some(candidate) = batch.next_if(|_| !is_enough(&chosen, report.deleted)) {
+            while let Some(row) = batch.next_if(|_| !is_enough(&chosen, report.deleted)) {
                 report.examined += 1;
+                let [end, used, bytes] = [1, 2, 3].map(|column| row.number(column));
+                let candidate = Candidate { end, used, bytes };
                 // A name that another program has made is none of ours.
-                match SessionDigest::parse(candidate.name.as_bytes()) {
+                match row.bytes(0).and_then(SessionDigest::parse) {
                     // It is left to the caller of the clean-up, which has something to do with it.
                     Some(session) if sweep.keeps_sessions() && candidate.used != NEVER => {
                         report.kept += 1;
@@ -131,7 +138,7 @@ pub fn delete_expired(
             report.busy += length(&sessions) - length(&deleted);
             for (session, candidate) in chosen {
                 if deleted.contains(&session) {
-                    candidate.note_deleted(sweep, now, &mut report);
+                    candidate.note_deleted(&session, sweep, now, &mut report);
                 }
             }
             sweep.notify(SweepEvent::Examined(report.examined - examined));
@@ -139,28 +146,22 @@ pub fn delete_expired(
     }
 }
 
-/// The next expired rows behind this end and name, the longest expired first.
+/// The next expired rows behind this end, which may be the whole part of a time, and name; the longest expired first.
 fn expired_after(
     rows: &mut impl Deleter,
-    (end, name): &(u64, String),
+    (end, name): &(u64, Vec<u8>),
     is_expired: &str,
-) -> Result<Vec<Candidate>> {
+) -> Result<Vec<Row>> {
     let table = rows.table();
     let question = format!(
         "SELECT session, expires, used, octet_length(record) FROM {} \
-         WHERE expires >= {end} AND (expires > {end} OR session > {}) AND {is_expired} \
+         WHERE expires >= {end} AND (expires >= {} OR session > {}) AND {is_expired} \
          ORDER BY expires, session LIMIT {BATCH}",
         table.table(),
-        key_literal(table, name.as_bytes())
+        end + 1,
+        key_literal(table, name)
     );
-    let found = rows.ask("look for expired sessions in", &question)?;
-    let candidate = |row: &Row| Candidate {
-        name: row.text(0).unwrap_or_default().to_owned(),
-        end: row.number(1),
-        used: row.number(2),
-        bytes: row.number(3),
-    };
-    Ok(found.iter().map(candidate).collect())
+    rows.ask("look for expired sessions in", &question)
 }
 
 /// Whether room must be made for this record (`maxSessions`). One that takes the place of another under a new id needs

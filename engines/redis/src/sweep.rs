@@ -93,14 +93,8 @@ impl Progress<'_> {
                 continue;
             }
             if let Some(bytes) = self.delete(&session)? {
-                let name = session.to_string();
-                let candidate = Candidate {
-                    name,
-                    end,
-                    used,
-                    bytes,
-                };
-                candidate.note_deleted(self.sweep, self.now, &mut self.report);
+                let candidate = Candidate { end, used, bytes };
+                candidate.note_deleted(&session, self.sweep, self.now, &mut self.report);
             }
         }
         Ok(())

@@ -22,12 +22,13 @@ pub(super) fn answer(connection: &Connection, question: &str) -> rusqlite::Resul
         let column = |at| {
             Ok(match row.get_ref(at)? {
                 ValueRef::Integer(number) => Some(number.to_string().into_bytes()),
+                ValueRef::Real(number) => Some(number.trunc().to_string().into_bytes()),
                 ValueRef::Text(text) => Some(text.to_vec()),
                 // As a name it is no text, and comes behind all texts, whatever it holds.
                 ValueRef::Blob(text) if row.as_ref().column_name(at)? == "record" => {
                     Some(text.to_vec())
                 }
-                ValueRef::Blob(_) | ValueRef::Null | ValueRef::Real(_) => None,
+                ValueRef::Blob(_) | ValueRef::Null => None,
             })
         };
         let columns = (0..columns).map(column);

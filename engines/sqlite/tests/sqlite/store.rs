@@ -443,6 +443,34 @@ fn names_that_are_no_text_are_no_sessions_and_stay() {
 }
 
 #[test]
+fn a_clean_up_comes_to_its_end_once_whatever_the_names_and_times_are() {
+    let of_names = "(X'61', 'x', 5, 5), (X'FF', 'x', 5, 5), (CAST(X'FF' AS TEXT), 'x', 5, 5)";
+    for (others, expected) in [
+        (of_names, (150, 3)),
+        ("(printf('%064x', 151), 'x', 7.5, 5)", (151, 0)),
+        ("('of another', 'x', 7.5, 5.5)", (150, 1)),
+    ] {
+        let place = Place::new();
+        let store = place.store(&[]);
+        assert!(store.install().is_empty());
+        let insert = format!(
+            "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 150) \
+             INSERT INTO Session (session, record, expires, used) \
+             SELECT printf('%064x', n), 'x', 5, 5 FROM number UNION ALL VALUES {others}"
+        );
+        place.connect().execute(&insert, []).unwrap();
+        // It stops by itself: the time is for one that does not.
+        let sweep = Sweep::new().max_time(Duration::from_secs(10));
+        for dry_run in [true, false] {
+            let report = store.delete_expired(&sweep.dry_run(dry_run), SystemTime::now());
+            let report = report.unwrap();
+            assert_eq!((report.deleted, report.foreign), expected, "{others}");
+            assert!(!report.stopped_early, "{others}");
+        }
+    }
+}
+
+#[test]
 fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled() {
     let place = Place::new();
     let store = place.store(&[]);
