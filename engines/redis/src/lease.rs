@@ -82,15 +82,11 @@ impl RedisLease {
     /// Saves the record, and holds the lock for so long; for no time it is released.
     fn store(&mut self, record: &Record, now: SystemTime, lease: Duration) -> Result<()> {
         let reply = self.save(&COMMIT, record, now, lease)?;
-        if reply.word == "done" {
-            return Ok(());
+        let saved = self.outcome(&reply);
+        if saved.is_err() && reply.is_repeated {
+            return Err(self.unknown(&COMMIT));
         }
-        let lost = self.lost(&reply);
-        Err(if reply.is_repeated {
-            self.unknown(&COMMIT)
-        } else {
-            lost
-        })
+        saved
     }
 
     fn save(
@@ -128,8 +124,12 @@ impl RedisLease {
         self.shared.server.ask(action, at, "ZADD", arguments)
     }
 
-    /// The session is not ours any more, and neither is its lock.
-    fn lost(&mut self, reply: &Reply) -> Error {
+    /// What was not done is not ours any more, and neither is its lock: another request has ended the session,
+    /// changed it, or given it another id.
+    fn outcome(&mut self, reply: &Reply) -> Result<()> {
+        if reply.word == "done" {
+            return Ok(());
+        }
         self.lock.is_held = false;
         let is_missing = reply.word == "gone" && !reply.is_repeated;
         if is_missing && self.held_since.elapsed() < self.shared.lease {
@@ -140,7 +140,7 @@ impl RedisLease {
                 self.shared.server.shown
             );
         }
-        Error::LeaseLost
+        Err(Error::LeaseLost)
     }
 
     /// An answer was lost, and what is stored now does not tell what it was.
@@ -174,21 +174,12 @@ impl Lease for RedisLease {
 
     fn check(&mut self) -> Result<()> {
         let reply = (self.lock).call(&CHECK, self.shared.lease, &self.version)?;
-        if reply.word == "done" {
-            return Ok(());
-        }
-        Err(self.lost(&reply))
+        self.outcome(&reply)
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
         let reply = (self.lock).call(&DESTROY, self.shared.lease, &self.version)?;
-        match &*reply.word {
-            "done" => {}
-            // It was done the first time, and not heard of. Otherwise another request has ended it, or given
-            // it another id.
-            "gone" if reply.is_repeated => {}
-            _ => return Err(self.lost(&reply)),
-        }
+        self.outcome(&reply)?;
         self.lock.is_held = false;
         Ok(())
     }

@@ -106,6 +106,13 @@ if redis.call('HGET', KEYS[1], 'version') == new_version then
 end
 ";
 
+/// The same of what is gone: it is deleted once more.
+const IS_GONE: &str = r"
+if is_repeated and redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('HSET', KEYS[1], 'version', version)
+end
+";
+
 /// With the time instead of a version. When the answer was lost, a record is not stored again: it may have been
 /// deleted.
 const IS_NEW: &str = r"
@@ -170,10 +177,12 @@ pub(super) static TOUCH: Script = Script::new(
 );
 pub(super) static CHECK: Script =
     Script::new("look at a session in", &[CHANGE, IS_UNCHANGED, STAY]);
-pub(super) static DESTROY: Script =
-    Script::new("delete a session in", &[CHANGE, IS_UNCHANGED, DELETE])
-        .lasting()
-        .careful();
+pub(super) static DESTROY: Script = Script::new(
+    "delete a session in",
+    &[CHANGE, IS_GONE, IS_UNCHANGED, DELETE],
+)
+.lasting()
+.careful();
 
 pub(super) static LOCK: Script = Script::new(
     "open a session in",

@@ -287,6 +287,28 @@ fn what_was_heard_to_be_done_is_not_done_again_when_its_disk_cannot_be_asked() {
 }
 
 #[test]
+fn what_was_destroyed_and_not_heard_of_is_waited_for_as_well() {
+    let port = free_port().to_string();
+    let Some(server) = RedisServer::start(["--port", &port, "--bind", "127.0.0.1"]) else {
+        return;
+    };
+    let settings = [("durability", "data"), ("lockTimeout", "4s")];
+    let (line, far) = Line::to(&server, &settings);
+    let now = SystemTime::now();
+    create(&far, 1, now).1.destroy().unwrap();
+    let (_, lease) = create(&far, 1, now);
+    let replica = RedisServer::start(["--replicaof", "127.0.0.1", &port]).unwrap();
+    wait_until("the replica follows", || {
+        server.tell("INFO replication").contains("state=online")
+    });
+    replica.freeze();
+    line.cut_the_next_answer();
+    let words = ["cannot delete a session in", "a replica has not confirmed"];
+    is_away(lease.destroy(), words);
+    assert!(line.has_cut());
+}
+
+#[test]
 fn what_somebody_else_did_before_an_answer_is_asked_for_again_is_not_undone() {
     let Some(server) = redis() else { return };
     let (line, far) = Line::to(&server, &[]);
