@@ -71,6 +71,12 @@ pub(super) trait Connection: Send {
     /// answers may take.
     fn run(&mut self, script: &[String], patience: Duration) -> Answers;
 
+    /// Whether it still works, as a round trip tells that waits for no other server.
+    fn is_alive(&mut self, patience: Duration) -> bool {
+        let answers = self.run(&["SELECT 1".to_owned()], patience);
+        answers.failure.is_none()
+    }
+
     /// So long may the text of a script be.
     fn longest_script(&self) -> usize;
 }

@@ -114,8 +114,7 @@ impl pool::Connect for Connector {
     }
 
     fn is_alive(&self, link: &mut Link) -> bool {
-        let answers = link.connection.run(&["SELECT 1".to_owned()], LIVELY);
-        answers.failure.is_none()
+        link.connection.is_alive(LIVELY)
     }
 }
 

@@ -86,6 +86,14 @@ impl Connection for Wire {
         answers
     }
 
+    /// A node answers a question when it has what the others have committed, and a ping at once.
+    fn is_alive(&mut self, patience: Duration) -> bool {
+        self.connection.as_mut().is_some_and(|connection| {
+            let pinged = (self.driver).run(patience, connection.ping(), failure::of_statement);
+            pinged.is_ok()
+        })
+    }
+
     fn longest_script(&self) -> usize {
         self.longest_script
     }

@@ -3,6 +3,7 @@
 
 use crate::server::{Server, open, own_servers};
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
+use testkit::mysql::MysqlServer;
 use testkit::outside::send_to;
 use testkit::prelude::*;
 
@@ -254,6 +255,23 @@ fn kept_connections_that_are_dead_cost_one_wait_and_not_one_each() {
         assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!(counted(&*store, &id.digest()), Some(0));
     }
+}
+
+#[test]
+fn a_connection_to_mysql_is_asked_by_a_ping_whether_it_works() {
+    let Some(server) = MysqlServer::start(&[]) else {
+        return;
+    };
+    let store = (&server as &dyn Server).installed("Session", &[]);
+    let pings = || {
+        let pings = server.ask("SHOW GLOBAL STATUS LIKE 'Com_admin_commands'");
+        pings.unwrap().parse::<u64>().unwrap()
+    };
+    stored(&*store, 1);
+    let before = pings();
+    // A creation makes sure of a connection that was used before.
+    stored(&*store, 2);
+    assert_eq!(pings(), before + 1);
 }
 
 /// A server that has said nothing for so long has done what it was asked.
