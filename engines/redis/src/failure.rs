@@ -100,7 +100,7 @@ fn meaning(error: &RedisError, cause: &str, is_one_of_several: bool) -> (bool, &
 pub(super) fn is_stale(error: &RedisError) -> bool {
     error.is_connection_dropped()
         || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-        || error.code() == Some("NOREPLICAS")
+        || matches!(error.code(), Some("NOREPLICAS" | "UNBLOCKED"))
 }
 
 /// Whether a signal has ended the wait for an answer: with a limit of time it does, whatever was said of

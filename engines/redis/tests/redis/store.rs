@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use cgi_session_redis::RedisStore;
 
+use crate::away::is_away;
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
 use testkit::database_urls;
 use testkit::prelude::*;
@@ -442,6 +443,31 @@ fn with_durability_a_commit_waits_for_a_replica_if_there_is_one() {
     lease.commit(&record(4, now), now).unwrap();
     lease.destroy().unwrap();
     assert_eq!(replica.tell(["EXISTS", &key]), "0");
+}
+
+#[test]
+fn a_server_that_becomes_a_replica_while_a_commit_waits_for_one_is_away() {
+    let port = free_port().to_string();
+    let Some(server) = RedisServer::start(["--port", &port, "--bind", "127.0.0.1"]) else {
+        return;
+    };
+    let replica = RedisServer::start(["--replicaof", "127.0.0.1", &port]).unwrap();
+    wait_until("the replica follows", || {
+        server.tell("INFO replication").contains("state=online")
+    });
+    let store = store(&server, &[("durability", "data")]);
+    let now = SystemTime::now();
+    let (_, mut lease) = create(&store, 1, now);
+    replica.freeze();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until("the commit waits", || {
+                server.tell("INFO clients").contains("blocked_clients:1")
+            });
+            server.tell("REPLICAOF 127.0.0.1 1");
+        });
+        is_away(lease.commit(&record(2, now), now), "READONLY");
+    });
 }
 
 #[test]
