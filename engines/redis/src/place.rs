@@ -171,10 +171,8 @@ fn understand(
         );
     }
     let port = if kind == "sentinel" { 26379 } else { 6379 };
-    let hosts = url.hosts.into_iter();
-    let hosts: Vec<Address> = hosts
-        .map(|(host, own)| (host, own.unwrap_or(port)))
-        .collect();
+    let with_port = |(host, own): (String, Option<u16>)| (host, own.unwrap_or(port));
+    let hosts: Vec<Address> = url.hosts.into_iter().map(with_port).collect();
     // One answer less to be waited for.
     let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
     let mut of_sentinel = settings.clone();
