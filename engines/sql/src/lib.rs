@@ -176,10 +176,17 @@ impl Store for SqlStore {
             version: Version(row.number(3)),
         });
         if has_passed(loaded.end, now) {
-            if !database.config.keeps_expired() {
-                lease.destroy()?;
+            if database.config.keeps_expired() {
+                return Ok(None);
             }
-            return Ok(None);
+            return match lease.destroy() {
+                // Through another node of a cluster it was renewed meanwhile.
+                Err(Error::LeaseLost) if database.find(session, now)?.is_some() => {
+                    self.lock(session, wait, now)
+                }
+                Ok(()) | Err(Error::LeaseLost) => Ok(None),
+                Err(error) => Err(error),
+            };
         }
         let stored = loaded.stored(session, &database.place())?;
         Ok(stored.map(|stored| {

@@ -277,3 +277,34 @@ fn a_request_that_takes_longer_than_the_lock_lasts_has_lost_it() {
         assert_eq!(counted(&*store, &id.digest()), Some(2));
     }
 }
+
+/// Between the question and the deletion of an expired session, another node of a cluster may have deleted or
+/// renewed it.
+#[test]
+fn an_expired_session_that_cannot_be_deleted_is_none_or_live_again() {
+    let Some(server) = PostgresServer::start(&[]) else {
+        return;
+    };
+    let server: &dyn Server = &server;
+    let (store, now) = (server.installed("Session", &[]), SystemTime::now());
+    let id = stored(&*store, 7);
+    let keep = |change: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql \
+             AS 'BEGIN {change} RETURN NULL; END'"
+        )
+    };
+    server.run_all(&[
+        "UPDATE \"Session\" SET expires = 5",
+        &keep(""),
+        "CREATE TRIGGER keep BEFORE DELETE ON \"Session\" FOR EACH ROW EXECUTE FUNCTION keep()",
+    ]);
+    let found = store.lock(&id.digest(), WAIT, now).unwrap();
+    assert!(found.is_none());
+    server.execute(&keep(
+        "UPDATE \"Session\" SET expires = 9999999999, version = version + 1;",
+    ));
+    let (found, mut lease) = store.lock(&id.digest(), WAIT, now).unwrap().unwrap();
+    assert_eq!(count(&found.record), 7);
+    lease.finish(&record(8, now), now).unwrap();
+}
