@@ -83,10 +83,12 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         let shown = arguments.user.as_ref().and_then(|_| row.devices_line());
         shown.unwrap_or_default()
     };
-    report::output(&if arguments.json {
+    if arguments.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
-        format!("{}\n", Value::from(rows))
-    } else if screen.is_terminal && !rows.is_empty() {
+        report::output_stored(&format!("{}\n", Value::from(rows)));
+        return Ended::unless(is_well);
+    }
+    let text: String = if screen.is_terminal && !rows.is_empty() {
         let now = SystemTime::now();
         let rows = rows.iter();
         let rows = rows.map(|row| row.short_line(now) + &screen_cut(&devices(row)));
@@ -95,7 +97,8 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         iter::once(titles + "\n").chain(rows).collect()
     } else {
         rows.iter().map(|row| row.line() + &devices(row)).collect()
-    });
+    };
+    report::output(&text);
     Ended::unless(is_well)
 }
 

@@ -78,13 +78,13 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         }
         ControlFlow::Continue(())
     })?;
-    report::output(&if arguments.json {
-        counts.json(&manager)
+    if arguments.json {
+        report::output_stored(&counts.json(&manager));
     } else if arguments.prometheus {
-        counts.metrics(&manager)
+        report::output_stored(&counts.metrics(&manager));
     } else {
-        counts.text(&manager)
-    });
+        report::output(&counts.text(&manager));
+    }
     if counts.unreadable == 0 || arguments.prometheus {
         return Ok(());
     }

@@ -19,10 +19,10 @@ Examples:
   # As the administrator
   cgi-session get --session 9692e67b8378 --json cart
 
-Text is printed as it is, anything else as JSON; --json prints text as JSON too. On a terminal control
-characters are escaped. Reading waits for no lock; of the visitor's session it counts as use. Exit status: 0, 1 when there is no such value
-(nothing is printed) or it could not be read (stderr says why), 2 wrong usage, 78 when the
-configuration cannot be used.";
+Text is printed as it is, anything else as JSON; --json prints text as JSON too. On a terminal
+control characters are escaped, and a tab is a space. Reading waits for no lock; of the visitor's
+session it counts as use. Exit status: 0, 1 when there is no such value (nothing is printed) or it
+could not be read (stderr says why), 2 wrong usage, 78 when the configuration cannot be used.";
 
 const SET_EXAMPLES: &str = "\
 Examples:

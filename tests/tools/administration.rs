@@ -61,6 +61,7 @@ fn what_a_client_has_stored_does_not_control_a_terminal() {
     let hostile = "a\u{1b}[2J\u{9b}2J\u{202e}b\nc";
     let set = site.run_for(stored.cookie(), ["set", "name", hostile]);
     set.exits_with(0);
+    site.session_of("ada\u{202e}x");
     let digest = stored.digest();
     for (line, shown) in [
         (
@@ -72,6 +73,7 @@ fn what_a_client_has_stored_does_not_control_a_terminal() {
             "\\u{9b}2J\\u{202e}b\\nc\"\r\n",
         ),
         (format!("show --json {digest}"), "\\u{9b}2J\\u{202e}b\\nc\""),
+        ("list --json".to_owned(), "ada\\u{202e}x"),
     ] {
         let printed = Finished::of(&mut on_terminal(&site, &line)).stdout;
         assert!(printed.contains(shown), "{line}: {printed:?}");
