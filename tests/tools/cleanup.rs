@@ -82,6 +82,13 @@ fn what_has_expired_before_the_timeout_is_ended_on_purpose_too() {
         assert_eq!(report["deleted"], 1, "{report}");
         assert_eq!(expired.path.exists(), exists);
     }
+    // One that lives stays as long as it is held.
+    let live = site.session();
+    set_age(&live.path, HOUR / 2);
+    let held = File::open(&live.path).unwrap();
+    held.lock().unwrap();
+    let cleaned = site.cleanup("--json --idle 10m").exits_with(0);
+    cleaned.reports(&json!({"deleted": 0, "live": 1, "busy": 0}));
 }
 
 /// The name that a growing session's next file has before it takes the session's place.

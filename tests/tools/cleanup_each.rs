@@ -78,7 +78,9 @@ fn the_program_of_cron_has_it_too_and_the_program_is_told_whose_session_it_is() 
     let script = "echo \"$SESSION_DIGEST $SESSION_USER\"";
     let program = program(&site, &format!("{script} > {}", said.display()));
     let cleaned = site.cleanup(["--json", "--each", program.to_str().unwrap()]);
-    cleaned.reports(&json!({"deleted": 1, "kept": 0}));
+    cleaned
+        .exits_with(0)
+        .reports(&json!({"deleted": 1, "kept": 0}));
     assert_eq!(fs::read_to_string(said).unwrap(), format!("{digest} ada\n"));
 }
 

@@ -1,7 +1,8 @@
 //! Clean-up: deletes what has expired and is unused.
 //!
-//! The file's time selects candidates, so that a live session is never even opened. A candidate
-//! is locked without waiting, and whether it has expired is judged again under that lock.
+//! The file's time selects candidates, so that a session used within `timeout`, or within what is asked
+//! for, is never even opened. A candidate is locked without waiting, and whether it has expired is judged
+//! again under that lock.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -242,7 +243,12 @@ impl Run<'_> {
         let stored = entry.stored();
         let locked = match self.lock(entry) {
             Err(Error::Busy { .. }) => {
-                report.busy += u64::from(is_counted(directory::modified(&entry.stat)));
+                let counted = u64::from(is_counted(directory::modified(&entry.stat)));
+                if self.is_over(&entry.stat, self.shared.config.timeout) {
+                    report.busy += counted;
+                } else {
+                    report.live += counted;
+                }
                 return Ok(());
             }
             locked => locked?,
@@ -362,9 +368,14 @@ impl Run<'_> {
     /// Whether a session's time is up, or so far ahead that the clock must have been wrong. One that was unused for as
     /// long as is asked may have a shorter time of its own.
     fn is_due(&self, stat: &Stat) -> bool {
-        let modified = directory::modified(stat);
         let timeout = self.shared.config.timeout;
-        let end = modified.checked_add(self.sweep.idle.map_or(timeout, |idle| idle.min(timeout)));
+        let unused = self.sweep.idle.map_or(timeout, |idle| idle.min(timeout));
+        self.is_over(stat, unused)
+    }
+
+    fn is_over(&self, stat: &Stat, unused: Duration) -> bool {
+        let modified = directory::modified(stat);
+        let end = modified.checked_add(unused);
         let longest = self.shared.config.lifetime.unwrap_or(FAR_FUTURE);
         !is_counted(modified)
             || end.is_some_and(|end| self.is_past(end))
