@@ -5,6 +5,7 @@ mod head;
 mod namespaces;
 mod values;
 
+use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,7 +52,7 @@ pub(crate) use values::{Flashes, typed};
 ///
 /// A store moves records; it never needs to look into the values, and they are not parsed
 /// until a program asks for one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Record {
     // Apart, since records are moved from hand to hand.
     head: Box<Head>,
@@ -443,6 +444,16 @@ impl Record {
     /// Whether two records differ in nothing but their values.
     pub(crate) fn has_head_of(&self, other: &Record) -> bool {
         self.head == other.head
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text may be that of a whole file, with values of before.
+        f.debug_struct("Record")
+            .field("head", &self.head)
+            .field("values", &String::from_utf8_lossy(self.values()))
+            .finish_non_exhaustive()
     }
 }
 
