@@ -116,7 +116,7 @@ pub(crate) enum Secure {
 /// `minFreeSpace`: below how much free space no new session is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FreeSpace {
-    /// 0 is however little there is.
+    /// With 0, however little is free.
     Bytes(u64),
     /// Of the file system's space, and of its inodes.
     Percent(u8),

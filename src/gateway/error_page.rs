@@ -48,7 +48,7 @@ impl ErrorPage<'_> {
 /// Why a request is answered by a page of the library's.
 #[derive(Clone, Copy)]
 pub(crate) enum Reason {
-    /// With 503 it may be sent again soon.
+    /// 503 is sent with `Retry-After`.
     Status(StatusCode),
     /// Its session has another id by now, which the client has or is about to get.
     Replaced { is_get: bool },

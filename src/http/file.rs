@@ -85,7 +85,8 @@ impl Response {
     /// [`Response::with_header`].
     ///
     /// The response has `ETag` and `Last-Modified`. A client that has the file already is answered 304, one that
-    /// asks for a part (`Range`) gets 206 with that part or 416; one that asks for several parts gets the whole.
+    /// asks for a part (`Range`) gets 206 with that part or 416; one that asks for several parts gets the whole, as does
+    /// one whose `If-Range` is not this `ETag`.
     /// A long file is a stream, as [`Response::stream`] has it. Where the session was used, `cacheLimiter`
     /// says how the file may be cached, unless the response has a Cache-Control of its own.
     ///

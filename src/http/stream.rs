@@ -82,7 +82,7 @@ impl StreamBody {
         StreamBody(Arc::new(Mutex::new(Some(Box::new(produce)))))
     }
 
-    /// Writes the body, of which so many bytes were announced, in a program that `is_stopping` or not.
+    /// Writes the body, of which so many bytes were announced, until it is complete or the program `is_stopping`.
     pub(crate) fn run(
         &self,
         sink: &mut dyn Write,

@@ -16,6 +16,13 @@ use crate::store::{Lease, Stored};
 /// How often a taken id is drawn again. A collision of 160 random bits means that the store is wrong.
 const MAX_DRAWS: u32 = 8;
 
+/// What becomes of the lock once the changes are stored.
+#[derive(Clone, Copy)]
+enum AfterSave {
+    Keep,
+    Release,
+}
+
 impl Session {
     /// Stores the changes now and keeps the session open and locked.
     ///
@@ -26,11 +33,10 @@ impl Session {
     ///
     /// When the changes could not be stored. What was stored before is untouched.
     pub fn save(&mut self) -> Result<()> {
-        self.store(false)
+        self.store(AfterSave::Keep)
     }
 
-    /// Stores the changes, for the last time if `is_last`: a store may give up the lock with that.
-    fn store(&mut self, is_last: bool) -> Result<()> {
+    fn store(&mut self, then: AfterSave) -> Result<()> {
         let ended = if self.ends_copies {
             self.contents.record.predecessors().collect()
         } else {
@@ -38,10 +44,10 @@ impl Session {
         };
         if let Ownership::Changed { had_user } = self.ownership {
             let _admission = self.admit_to_user(had_user)?;
-            self.store_changes(is_last)?;
+            self.store_changes(then)?;
             self.ownership = Ownership::Kept;
         } else {
-            self.store_changes(is_last)?;
+            self.store_changes(then)?;
         }
         self.ends_copies = false;
         if let Err(error) = self.manager.end_copies(ended) {
@@ -51,11 +57,11 @@ impl Session {
         Ok(())
     }
 
-    fn store_changes(&mut self, is_last: bool) -> Result<()> {
+    fn store_changes(&mut self, then: AfterSave) -> Result<()> {
         self.note_use();
         let now = SystemTime::now();
         if self.lease.is_some() {
-            self.save_stored(is_last, now)
+            self.save_stored(then, now)
         } else if self.guard.is_some() || !self.is_new() {
             Err(Error::Ended)
         } else if self.is_worth_storing() {
@@ -113,14 +119,14 @@ impl Session {
     ///
     /// As [`Session::save`].
     pub fn commit(mut self) -> Result<Option<SetCookie>> {
-        self.store(true)?;
+        self.store(AfterSave::Release)?;
         Ok(self.cookie())
         // The lease ends here, once the new record is in place.
     }
 
     /// As [`Session::commit`], for a caller that closes the session itself.
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.store(true)
+        self.store(AfterSave::Release)
     }
 
     /// Gives up the lock without storing what changed since the last [`Session::save`].
@@ -129,7 +135,7 @@ impl Session {
         self.cookie()
     }
 
-    fn save_stored(&mut self, is_last: bool, now: SystemTime) -> Result<()> {
+    fn save_stored(&mut self, then: AfterSave, now: SystemTime) -> Result<()> {
         if !self.is_replaced() {
             self.note_device();
         }
@@ -161,11 +167,10 @@ impl Session {
             return self.move_to_new_id(record, new_id, now);
         }
         let lease = self.lease.as_mut().ok_or(Error::Ended)?;
-        if is_last {
-            lease.finish(&record, now)?;
-        } else {
-            lease.commit(&record, now)?;
-        }
+        match then {
+            AfterSave::Keep => lease.commit(&record, now),
+            AfterSave::Release => lease.finish(&record, now),
+        }?;
         self.note_saved(record);
         if must_renew {
             self.renewal = Renewal::Done;

@@ -94,13 +94,13 @@ impl ManagerInner {
         self.each_copy(before, deadline, |copy| copy.lease.destroy())
     }
 
-    /// Does this to all that changes of its id have left of a session under the ids before: one after the other, so
+    /// Changes all that changes of its id have left of a session under the ids before: one after the other, so
     /// that no two locks are held at once. Returns the first failure.
     fn each_copy(
         &self,
         mut before: Vec<SessionDigest>,
         deadline: Instant,
-        end: impl Fn(Locked) -> Result<()>,
+        change: impl Fn(Locked) -> Result<()>,
     ) -> Result<()> {
         let (mut seen, mut ended) = (HashSet::new(), Ok(()));
         while let Some(session) = before.pop() {
@@ -112,7 +112,7 @@ impl ManagerInner {
             ended = ended.and(found.and_then(|found| match found {
                 Some(copy) if copy.stored.record.is_replaced() => {
                     before.extend(copy.stored.record.predecessors());
-                    end(copy)
+                    change(copy)
                 }
                 _ => Ok(()),
             }));

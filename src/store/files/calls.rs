@@ -137,7 +137,7 @@ pub(in crate::store) fn check_end(end: u64) -> io::Result<()> {
     Ok(())
 }
 
-// That of std has 32 bits for it where a processor has, with musl.
+/// Sets the time of the last change. `File::set_modified` has seconds of 32 bits with musl on 32 bits.
 pub(in crate::store) fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let times = Timestamps {

@@ -4,7 +4,7 @@ use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -15,6 +15,7 @@ use super::lock::LockedFile;
 use super::{calls, own};
 use crate::error::{Error, Result, shell_word};
 use crate::id::SessionDigest;
+use crate::mutex;
 use crate::store::age_of_sweep;
 
 /// How long an opened directory is trusted to be the one that the path names. Within this time
@@ -101,7 +102,7 @@ impl Directory {
     }
 
     fn open(&self, creates: bool, now: SystemTime) -> Result<Option<Arc<OwnedFd>>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = mutex::lock(&self.opened);
         if let Some(current) = opened.as_mut() {
             let age = now.duration_since(current.checked);
             // Of two requests the one that looks later may have begun earlier.
@@ -151,7 +152,7 @@ impl Directory {
 
     /// Forgets the opened directory, so that the path is looked up again.
     pub(in crate::store) fn reopen(&self) {
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *mutex::lock(&self.opened) = None;
     }
 
     /// Removes the directory, in which nothing is left.
