@@ -85,7 +85,7 @@ impl<E: Connect> Pool<E> {
                 return Ok((connection, generation));
             }
             // Then neither do those that lay there for longer, and each would be waited for.
-            self.close_idle_since(since);
+            Self::close_idle_since(since, self.state());
         }
         self.connect()
     }
@@ -131,9 +131,8 @@ impl<E: Connect> Pool<E> {
         if state.idle.len() < KEPT && state.generation == generation {
             state.idle.push((connection, Instant::now()));
         }
-        drop(state);
         if let Some(then) = Instant::now().checked_sub(MAX_IDLE) {
-            self.close_idle_since(then);
+            Self::close_idle_since(then, state);
         }
     }
 
@@ -143,9 +142,7 @@ impl<E: Connect> Pool<E> {
         let mut state = self.state();
         // In one step: one that is taken in between would be kept as of the new generation.
         state.generation += 1;
-        let idle = std::mem::take(&mut state.idle);
-        drop(state);
-        drop(idle);
+        Self::close_idle_since(Instant::now(), state);
     }
 
     /// Also forgets that there was none.
@@ -155,8 +152,7 @@ impl<E: Connect> Pool<E> {
     }
 
     /// Closes the connections that were given back then or before.
-    fn close_idle_since(&self, since: Instant) {
-        let mut state = self.state();
+    fn close_idle_since(since: Instant, mut state: MutexGuard<'_, State<E::Connection>>) {
         let older = state.idle.partition_point(|(_, kept)| *kept <= since);
         let older: Vec<_> = state.idle.drain(..older).collect();
         // Each may say good-bye, for which no other thread is to wait.

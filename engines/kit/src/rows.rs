@@ -221,14 +221,6 @@ fn delete_least(
     Ok(deleted)
 }
 
-/// The sessions of these names; what another program has put there is none.
-pub fn digests<T: AsRef<[u8]>>(
-    names: impl IntoIterator<Item = T>,
-) -> impl Iterator<Item = SessionDigest> {
-    let digests = names.into_iter();
-    digests.filter_map(|name| SessionDigest::parse(name.as_ref()))
-}
-
 /// Their number.
 #[must_use]
 pub fn length<T>(rows: &[T]) -> u64 {

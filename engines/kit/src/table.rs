@@ -9,7 +9,6 @@ use cgi_session::{Result, SessionDigest, Stored, Visitor};
 
 use crate::push_hex;
 use crate::reading::{Loaded, NEVER, renewing, time};
-use crate::rows::digests;
 
 /// The row of the table of states that holds the time of the last clean-up.
 pub const LAST_SWEEP: &str = "lastSweep";
@@ -35,21 +34,21 @@ impl Row {
         str::from_utf8(self.bytes(column)?).ok()
     }
 
-    /// A number; a negative one, or none, is 0.
+    /// A number; a negative one, or none, is 0: as a time, long ago.
     #[must_use]
     pub fn number(&self, column: usize) -> u64 {
-        self.seconds(column).unwrap_or_default()
+        self.known_number(column).unwrap_or_default()
     }
 
-    /// A time; a negative one is of long ago.
-    fn seconds(&self, column: usize) -> Option<u64> {
+    /// The same, and `None` for what is no number.
+    fn known_number(&self, column: usize) -> Option<u64> {
         let number: i64 = self.text(column)?.parse().ok()?;
         Some(u64::try_from(number).unwrap_or_default())
     }
 
     /// What the columns record, expires and used hold, which are the first three.
     pub fn take_loaded(&mut self) -> Loaded {
-        let (data, end, used) = match (self.seconds(1), self.seconds(2)) {
+        let (data, end, used) = match (self.known_number(1), self.known_number(2)) {
             (Some(end), Some(used)) => (self.0.first_mut().and_then(Option::take), end, used),
             // No record, as its reader will say. It is left alone.
             _ => (None, u64::MAX, NEVER),
@@ -212,5 +211,6 @@ pub(crate) fn key_literal(table: &(impl Table + ?Sized), name: &[u8]) -> String 
 
 /// The sessions in the first column. What another program has put there is none.
 pub(crate) fn sessions(rows: &[Row]) -> Vec<SessionDigest> {
-    digests(rows.iter().filter_map(|row| row.text(0))).collect()
+    let names = rows.iter().filter_map(|row| row.bytes(0));
+    names.filter_map(SessionDigest::parse).collect()
 }

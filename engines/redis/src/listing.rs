@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use cgi_session::store::has_passed;
 use cgi_session::{Result, SessionDigest, Stored, Visitor};
-use cgi_session_kit::rows::digests;
 
 use super::Shared;
 use super::node::{Link, answers};
@@ -37,7 +36,8 @@ pub(super) fn sessions_of(
     for _ in 0..MAX_LISTINGS {
         let members: Vec<String> =
             (shared.server).ask(ACTION, At::Key(&key), "ZRANGE", (&key, 0, -1))?;
-        let sessions: Vec<_> = digests(&members).filter(|it| seen.insert(*it)).collect();
+        let sessions = (members.iter()).filter_map(|it| SessionDigest::parse(it.as_bytes()));
+        let sessions: Vec<_> = sessions.filter(|it| seen.insert(*it)).collect();
         let mut has_moved = false;
         for page in sessions.chunks(PAGE) {
             for (session, stored) in live(shared, page, now)? {

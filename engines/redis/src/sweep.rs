@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::{SweepClock, age_of_sweep, has_passed, unix_seconds};
 use cgi_session::{Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
 use cgi_session_kit::reading::{NEVER, tell, time};
-use cgi_session_kit::rows::{Candidate, digests, length};
+use cgi_session_kit::rows::{Candidate, length};
 
 use super::Shared;
 use super::listing::PAGE;
@@ -137,7 +137,8 @@ impl Progress<'_> {
         let limit = unix_seconds(self.now).saturating_sub(SAVING.as_secs());
         let arguments = (key, "-inf", limit);
         let members: Vec<String> = server.ask(ACTION, At::Key(key), "ZRANGEBYSCORE", arguments)?;
-        let sessions: Vec<_> = digests(&members).collect();
+        let sessions = (members.iter()).filter_map(|it| SessionDigest::parse(it.as_bytes()));
+        let sessions: Vec<_> = sessions.collect();
         for page in sessions.chunks(PAGE) {
             for (session, [named]) in shared.load(ACTION, page, ["user"])? {
                 if named.as_deref() != user.map(str::as_bytes) {

@@ -35,13 +35,12 @@ pub(super) fn install(database: &Database) -> Result<()> {
 /// Looks whether programs can use the tables.
 pub(super) fn examine(database: &Database, found: &mut Examination) -> Result<()> {
     let (mut tables, version) = Tables::open(database, "examine")?;
-    found.engine = Some((database.server().dialect.shown)(&version));
-    if let Some(reason) = (database.server().dialect.unfit)(&version) {
+    let dialect = database.server().dialect;
+    found.engine = Some((dialect.shown)(&version));
+    if let Some(reason) = (dialect.unfit)(&version) {
         found.problems.push(unfit(database, reason));
     }
-    let connections = tables
-        .number(database.server().dialect.connections)?
-        .unwrap_or_default();
+    let connections = tables.number(dialect.connections)?.unwrap_or_default();
     // As many workers as a FastCGI program has by itself.
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
     let workers = u64::try_from(workers.max(16)).unwrap_or(u64::MAX);

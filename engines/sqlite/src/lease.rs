@@ -60,11 +60,8 @@ impl Lease for SqliteLease {
             self.database.table()
         );
         let values = params![self.session.as_str(), text, end, used, record.user()];
-        if self
-            .database
-            .execute("save a session in", &update, values)?
-            == 0
-        {
+        let action = "save a session in";
+        if self.database.execute(action, &update, values)? == 0 {
             return Err(self.lost());
         }
         (self.end, self.head) = (end, head(record));

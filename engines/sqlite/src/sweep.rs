@@ -24,11 +24,7 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         lock = database.locks.sweep()?;
         report.already_running = lock.is_none();
     }
-    if report.already_running {
-        database.keep(opened);
-        return Ok(report);
-    }
-    if install::has_table(database, &opened.connection)? {
+    if !report.already_running && install::has_table(database, &opened.connection)? {
         let mut rows = Rows::new(database, &opened.connection);
         report = delete_expired(&mut rows, sweep, now)?;
     }

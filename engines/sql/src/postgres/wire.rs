@@ -28,22 +28,19 @@ impl Connection for Wire {
     fn run(&mut self, script: &[String], patience: Duration) -> Answers {
         let mut answers = Answers::default();
         let (client, work) = (&self.client, &mut self.work);
-        let asked = self.driver.run(
-            patience,
-            async {
-                match ask(client, &script.join("; "), &mut answers).await {
-                    // That the connection has ended is all that is heard there.
-                    Err(error) if error.is_closed() => {
-                        let Some(work) = work.take() else {
-                            return Err(error);
-                        };
-                        Err(work.await.ok().and_then(Result::err).unwrap_or(error))
-                    }
-                    asked => asked,
+        let question = async {
+            match ask(client, &script.join("; "), &mut answers).await {
+                // That the connection has ended is all that is heard there.
+                Err(error) if error.is_closed() => {
+                    let Some(work) = work.take() else {
+                        return Err(error);
+                    };
+                    Err(work.await.ok().and_then(Result::err).unwrap_or(error))
                 }
-            },
-            failure::of_statement,
-        );
+                asked => asked,
+            }
+        };
+        let asked = (self.driver).run(patience, question, failure::of_statement);
         answers.failure = asked.err();
         answers
     }
