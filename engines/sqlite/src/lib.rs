@@ -2,8 +2,8 @@
 //!
 //! SQLite locks a whole database, and only while it writes. That a request holds its session from
 //! loading to committing, and disturbs no other session by it, is the work of lock files in
-//! `<database>.locks`; a transaction never lasts longer than one statement or one batch of a
-//! clean-up. The database is in WAL mode, in which readers never wait.
+//! `<database>.locks`; a transaction lasts for one statement, for one batch of a clean-up, or for a
+//! creation and the room that is made for it. The database is in WAL mode, in which readers never wait.
 //!
 //! # Lock order
 //!
