@@ -25,8 +25,8 @@ const MAKE_ROOM: &str = "make room in";
 /// All functions fail when there is no answer.
 #[expect(clippy::missing_errors_doc, reason = "it is said for all of them")]
 pub trait Deleter {
-    /// The table that they are in.
-    fn table(&self) -> &impl Table;
+    /// The database with their table.
+    fn database(&self) -> &impl Table;
 
     /// Asks on this connection.
     fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>>;
@@ -42,7 +42,7 @@ pub trait Deleter {
 
     /// How many rows fulfil a condition.
     fn count(&mut self, condition: &str) -> Result<u64> {
-        let table = self.table().table();
+        let table = self.database().table();
         let question = format!("SELECT count(*) FROM {table} WHERE {condition}");
         let rows = self.ask("count the sessions in", &question)?;
         Ok(rows.first().map_or(0, |row| row.number(0)))
@@ -152,14 +152,14 @@ fn expired_after(
     (end, name): &(u64, Vec<u8>),
     is_expired: &str,
 ) -> Result<Vec<Row>> {
-    let table = rows.table();
+    let database = rows.database();
     let question = format!(
         "SELECT session, expires, used, octet_length(record) FROM {} \
          WHERE expires >= {end} AND (expires >= {} OR session > {}) AND {is_expired} \
          ORDER BY expires, session LIMIT {BATCH}",
-        table.table(),
+        database.table(),
         end + 1,
-        key_literal(table, name)
+        key_literal(database, name)
     );
     rows.ask("look for expired sessions in", &question)
 }
@@ -207,7 +207,7 @@ fn delete_least(
     // Some may be in use; the ones after them go instead.
     let question = format!(
         "SELECT session FROM {} WHERE {condition} ORDER BY {column} LIMIT {}",
-        rows.table().table(),
+        rows.database().table(),
         wanted + 2 * MAX_SPARE
     );
     let mut sessions = sessions(&rows.ask(MAKE_ROOM, &question)?);

@@ -60,7 +60,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl Deleter for Rows<'_> {
-    fn table(&self) -> &impl Table {
+    fn database(&self) -> &impl Table {
         self.database
     }
 

@@ -154,7 +154,7 @@ impl<'a> Rows<'a> {
 }
 
 impl Deleter for Rows<'_> {
-    fn table(&self) -> &impl Table {
+    fn database(&self) -> &impl Table {
         self.database
     }
 
