@@ -6,7 +6,7 @@ use cgi_session::{Config, Result};
 use cgi_session_kit::access;
 use cgi_session_kit::url::{DatabaseUrl, Grammar, of_a_server};
 
-use super::engine::{Failure, Kind};
+use super::dialect::{Failure, Kind};
 
 /// What a kind of server is named by.
 pub(super) struct Scheme {

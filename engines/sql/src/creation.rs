@@ -8,7 +8,7 @@ use cgi_session_kit::table::Table as _;
 use cgi_session_kit::waiting::Backoff;
 
 use super::cap;
-use super::engine::{Failure, Kind};
+use super::dialect::{Failure, Kind};
 use super::lease::{SqlLease, Version};
 use super::link::ROW_WAIT;
 use super::lock::Locked;

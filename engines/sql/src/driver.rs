@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{sleep, timeout};
 
-use super::engine::{Failure, Kind};
+use super::dialect::{Failure, Kind};
 
 /// Between two tries to connect to a server that has enough to do.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -8,7 +8,7 @@ use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{head, tell};
 use cgi_session_kit::table::Table as _;
 
-use super::engine::{Failure, Kind};
+use super::dialect::{Failure, Kind};
 use super::link::{Database, ROW_WAIT};
 use super::lock::Locked;
 

@@ -35,8 +35,8 @@
 mod address;
 mod cap;
 mod creation;
+mod dialect;
 mod driver;
-mod engine;
 mod install;
 mod lease;
 mod link;
@@ -64,7 +64,7 @@ use cgi_session_kit::{Pool, push_hex};
 use scopeguard::guard;
 
 use address::Address;
-use engine::{Connect, Dialect};
+use dialect::{Connect, Dialect};
 use lease::{SqlLease, Version};
 use link::{Connector, Database};
 

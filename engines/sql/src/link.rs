@@ -8,7 +8,7 @@ use cgi_session_kit::pool::{self, Pool};
 use cgi_session_kit::table::Row;
 
 use super::address::Address;
-use super::engine::{Answers, Connect, Connection, Dialect, Failure, Kind};
+use super::dialect::{Answers, Connect, Connection, Dialect, Failure, Kind};
 
 /// An answer may take so long, however short `lockTimeout` is, and no longer, however long it is.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];

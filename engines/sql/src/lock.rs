@@ -7,7 +7,7 @@ use cgi_session::Result;
 use cgi_session_kit::table::{Row, Table as _};
 use cgi_session_kit::waiting::Backoff;
 
-use super::engine::{Answers, Kind};
+use super::dialect::{Answers, Kind};
 use super::link::{Database, Link};
 
 /// A connection that has a lock. Dropped, it is closed, which ends the lock.

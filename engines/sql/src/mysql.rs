@@ -13,7 +13,7 @@ use mysql_async::{Opts, OptsBuilder, SslOpts};
 
 use super::SqlStore;
 use super::address::{Address, Scheme, is_socket};
-use super::engine::{Dialect, Failure, Script};
+use super::dialect::{Dialect, Failure, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {

@@ -18,8 +18,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::SqlStore;
 use super::address::{Address, Scheme};
+use super::dialect::{Connection, Dialect, Failure, Kind, Script};
 use super::driver::Driver;
-use super::engine::{Connection, Dialect, Failure, Kind, Script};
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {

@@ -8,7 +8,7 @@ use cgi_session_kit::reading;
 use cgi_session_kit::rows::Deleter;
 use cgi_session_kit::table::{Row, Table};
 
-use super::engine::Kind;
+use super::dialect::Kind;
 use super::link::{Database, Link, ROW_WAIT};
 
 impl Table for Database {

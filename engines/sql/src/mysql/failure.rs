@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use cgi_session_kit::access::hint_of_tls;
 use mysql_async::{DriverError, Error, ServerError};
 
-use crate::engine::{Failure, Kind, TOO_MANY};
+use crate::dialect::{Failure, Kind, TOO_MANY};
 
 const ACCESS: &str = "check the user and the password in database, databasePasswordFile or databasePassword, and \
      databaseCertFile if the user must have a certificate (REQUIRE X509)";

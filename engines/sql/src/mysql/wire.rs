@@ -7,8 +7,8 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error, Opts, Value};
 
 use super::failure;
+use crate::dialect::{Answer, Answers, Connection, Failure, Kind};
 use crate::driver::Driver;
-use crate::engine::{Answer, Answers, Connection, Failure, Kind};
 
 /// The servers of a cluster know all of them, others fewer, and answer up to the first one that they do not know.
 const QUESTIONS: &str = "SELECT @@max_allowed_packet; SELECT @@wsrep_on; SELECT @@pxc_strict_mode";

@@ -4,7 +4,7 @@ use cgi_session_kit::access::{self, hint_of_tls};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::engine::{Failure, Kind, TOO_MANY};
+use crate::dialect::{Failure, Kind, TOO_MANY};
 
 const READ_ONLY: &str =
     "this server is a standby, or set to read only; database must name the primary";

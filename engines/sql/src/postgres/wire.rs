@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::failure;
+use crate::dialect::{Answer, Answers, Connection};
 use crate::driver::Driver;
-use crate::engine::{Answer, Answers, Connection};
 
 /// A message to the server has at most so many bytes.
 const LONGEST: usize = (1 << 30) - (1 << 16);
