@@ -418,7 +418,7 @@ fn a_listing_comes_to_its_end_once_whatever_the_names_are() {
     // A page ends with a text that is not UTF-8, and the last one with what is no text.
     let insert = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 300) \
                   INSERT INTO Session (session, record, expires, used) \
-                  SELECT printf('%c%063x', iif(n < 256, 'c', 'd'), n), 'x', 9999999999, 5 FROM number \
+                  SELECT printf('%c%063x', substr('cd', 1 + (n >= 256), 1), n), 'x', 9999999999, 5 FROM number \
                   UNION ALL VALUES (CAST(X'63FF' AS TEXT), 'x', 9999999999, 5), (X'62', 'x', 9999999999, 5)";
     place.connect().execute(insert, []).unwrap();
     assert_eq!(shown(&store, SystemTime::now()), 300);
