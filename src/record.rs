@@ -611,6 +611,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_beside_a_record_in_its_buffer_is_not_shown() {
+        let text = br#"secret{"v":1,"created":5,"values":{"":{"a":1}}}secret"#.to_vec();
+        let part = 6..text.len() - 6;
+        let shown = format!("{:?}", Record::from_part(text, part).unwrap());
+        assert!(shown.contains(":1}}"), "{shown}");
+        // Neither as text nor byte by byte.
+        let is_hidden = !shown.contains("secret") && !shown.contains("115, 101, 99");
+        assert!(is_hidden, "{shown}");
+    }
+
+    #[test]
     fn what_is_no_json_or_has_a_member_twice_is_no_record() {
         for text in [
             r#"{"v":1,"created":5,"values":}x{}}"#,
