@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
     };
     if arguments.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
-        report::output_stored(&format!("{}\n", Value::from(rows)));
+        report::output_json(&format!("{}\n", Value::from(rows)));
         return Ended::unless(is_well);
     }
     let text: String = if screen.is_terminal && !rows.is_empty() {

@@ -134,6 +134,20 @@ pub(crate) fn output_stored(text: &str) {
     }
 }
 
+/// Writes JSON of what clients may have stored: what [`output_stored`] escapes, in JSON's own way.
+pub(crate) fn output_json(text: &str) {
+    let shown = |letter: char| match printable(letter.encode_utf8(&mut [0; 4])) {
+        _ if letter == '\n' => "\n".to_owned(),
+        escaped if escaped.starts_with("\\u{") => format!("\\u{:04x}", u32::from(letter)),
+        plain => plain,
+    };
+    if io::stdout().is_terminal() {
+        output(&text.chars().map(shown).collect::<String>());
+    } else {
+        output(text);
+    }
+}
+
 /// Reports that stdout could not be written, for [`status_after`] too.
 pub(crate) fn written(result: io::Result<()>) {
     // `cgi-session ... | head` closes the pipe when it has seen enough.

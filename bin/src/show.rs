@@ -46,14 +46,14 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         .map_err(|error| format!("cannot read the values of {session}: {error}"))?;
     let about = About::of(&manager, &session, &stored);
     let timeout = stored.record.timeout();
-    report::output_stored(&if arguments.json {
+    if arguments.json {
         let mut object = about.json();
         object["timeout"] = timeout.map(|timeout| timeout.as_secs()).into();
         object["values"] = values;
-        format!("{object}\n")
+        report::output_json(&format!("{object}\n"));
     } else {
-        text(&about, timeout, &values)
-    });
+        report::output_stored(&text(&about, timeout, &values));
+    }
     Ok(())
 }
 

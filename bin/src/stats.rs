@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         ControlFlow::Continue(())
     })?;
     if arguments.json {
-        report::output_stored(&counts.json(&manager));
+        report::output_json(&counts.json(&manager));
     } else if arguments.prometheus {
         report::output_stored(&counts.metrics(&manager));
     } else {

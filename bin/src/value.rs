@@ -121,11 +121,10 @@ pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
     let Some(value) = values.get::<Box<RawValue>>(&arguments.key)? else {
         return Ended::unless(false);
     };
-    let text = match serde_json::from_str(value.get()) {
-        Ok(Value::String(text)) if !arguments.json => text,
-        _ => value.get().to_owned(),
-    };
-    report::output_stored(&format!("{text}\n"));
+    match serde_json::from_str(value.get()) {
+        Ok(Value::String(text)) if !arguments.json => report::output_stored(&format!("{text}\n")),
+        _ => report::output_json(&format!("{value}\n")),
+    }
     Ok(())
 }
 

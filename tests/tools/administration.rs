@@ -62,22 +62,35 @@ fn what_a_client_has_stored_does_not_control_a_terminal() {
     let set = site.run_for(stored.cookie(), ["set", "name", hostile]);
     set.exits_with(0);
     site.session_of("ada\u{202e}x");
+    let app = "shop\u{202e}";
+    let set = site.run_for(stored.cookie(), ["set", "--app", app, "cart", "x"]);
+    set.exits_with(0);
     let digest = stored.digest();
-    for (line, shown) in [
+    let printed = |line: &str| Finished::of(&mut on_terminal(&site, line)).stdout;
+    assert_eq!(
+        printed(&format!("get --session {digest} name")),
+        "a\\u{1b}[2J\\u{9b}2J\\u{202e}b\r\nc\r\n"
+    );
+    // JSON stays JSON.
+    for (line, place, value) in [
+        (format!("get --session {digest} --json name"), "", hostile),
+        (format!("show --json {digest}"), "/values//name", hostile),
         (
-            format!("get --session {digest} name"),
-            "a\\u{1b}[2J\\u{9b}2J\\u{202e}b\r\nc\r\n",
+            "list --user ada\u{202e}x --json".to_owned(),
+            "/0/user",
+            "ada\u{202e}x",
         ),
-        (
-            format!("get --session {digest} --json name"),
-            "\\u{9b}2J\\u{202e}b\\nc\"\r\n",
-        ),
-        (format!("show --json {digest}"), "\\u{9b}2J\\u{202e}b\\nc\""),
-        ("list --json".to_owned(), "ada\\u{202e}x"),
     ] {
-        let printed = Finished::of(&mut on_terminal(&site, &line)).stdout;
-        assert!(printed.contains(shown), "{line}: {printed:?}");
+        let printed = printed(&line);
+        assert!(!printed.contains(['\u{9b}', '\u{202e}']), "{printed:?}");
+        let json: serde_json::Value = serde_json::from_str(&printed).expect(&printed);
+        assert_eq!(json.pointer(place).unwrap(), value, "{line}");
     }
+    let counted = printed("stats --json");
+    assert!(
+        counted.contains("{\"\":1,\"shop\\u202e\":1}"),
+        "{counted:?}"
+    );
     // Anything else gets what was stored.
     site.prints(
         ["get", "--session", digest, "name"],
