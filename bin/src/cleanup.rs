@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use cgi_session::{
     Config, Error, Result, SessionDigest, SessionManager, Stored, Sweep, SweepEvent,
 };
-use clap::Parser as _;
 use indicatif::HumanCount;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -36,7 +35,7 @@ const EACH_LEASE: Duration = Duration::from_secs(15);
 /// The program `cgi-session-cleanup`.
 #[must_use]
 pub fn cgi_session_cleanup() -> ExitCode {
-    let Program { config, arguments } = Program::parse();
+    let Program { config, arguments } = report::command_line();
     report::show_warnings();
     report::status_after(&clean_up(&arguments, config.as_deref()))
 }
@@ -238,6 +237,8 @@ fn sweep(arguments: &Arguments) -> Sweep<'static> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]

@@ -84,7 +84,7 @@ pub fn cgi_session() -> ExitCode {
     if let Some(code) = check::take_part_in_trial() {
         return code;
     }
-    let arguments = Arguments::parse();
+    let arguments: Arguments = report::command_line();
     report::show_warnings();
     let file = arguments.config.as_deref();
     let done = match &arguments.command {

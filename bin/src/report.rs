@@ -4,11 +4,12 @@ use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus};
+use std::process::{self, ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{Error, printable};
+use clap::Parser;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -157,6 +158,18 @@ pub(crate) fn written(result: io::Result<()>) {
     {
         error(&format!("cannot write to stdout: {failed}"));
     }
+}
+
+/// Reads the command line. Where clap says something instead, such as the help, that is the end of the program.
+pub(crate) fn command_line<T: Parser>() -> T {
+    T::try_parse().unwrap_or_else(|said| {
+        if !said.use_stderr() {
+            written(said.print());
+            // clap takes help that could not be written as a success.
+            process::exit(IS_OUTPUT_LOST.load(Ordering::Relaxed).into());
+        }
+        said.exit()
+    })
 }
 
 /// How a program should end whose work has ended so: output that is lost is a failure.

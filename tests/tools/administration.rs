@@ -267,7 +267,7 @@ fn output_that_is_lost_is_a_failure_and_a_reader_that_has_seen_enough_is_none() 
     let site = Site::new();
     site.session();
     let commands = "stats --prometheus,list --json,set key value,config,cleanup --verbose,\
-        cleanup --dry-run,man";
+        cleanup --dry-run,man,list --help,--version";
     for arguments in commands.split(',').map(|it| it.words()) {
         let mut command = site.about(arguments[0]);
         let full = File::options().write(true).open("/dev/full").unwrap();
