@@ -1,21 +1,21 @@
 //! [`Response::file`]: a file of a directory, whole, in part, or not at all when the client has it.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cookie::time::OffsetDateTime;
-use cookie::time::format_description::well_known::Rfc2822;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use httpdate::HttpDate;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
 use super::request::Request;
@@ -73,7 +73,7 @@ pub(crate) struct OpenFile {
     file: File,
     length: u64,
     etag: String,
-    modified: Option<OffsetDateTime>,
+    modified: Option<HttpDate>,
 }
 
 impl Response {
@@ -201,21 +201,25 @@ impl OpenFile {
             ) => return Ok(None),
             Err(errno) => return Err(failed(errno.into())),
         };
-        let metadata = file.metadata().map_err(failed)?;
-        Ok(metadata.is_file().then(|| OpenFile::new(file, &metadata)))
+        // Not by std, which on 32 bits knows no time after January 2038.
+        let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
+        let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+        Ok(is_file.then(|| OpenFile::new(file, &stat)))
     }
 
-    fn new(file: File, metadata: &Metadata) -> Self {
-        let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-        let (inode, length) = (metadata.ino(), metadata.len());
+    fn new(file: File, stat: &Stat) -> Self {
+        let (seconds, nanoseconds) = (stat.st_mtime, stat.st_mtime_nsec);
+        let (inode, length) = (stat.st_ino, u64::try_from(stat.st_size).unwrap_or_default());
+        let since = u64::try_from(seconds).map(Duration::from_secs).ok();
+        let modified = since.and_then(|since| UNIX_EPOCH.checked_add(since));
         OpenFile {
             file,
             length,
             etag: format!("\"{inode:x}-{length:x}-{seconds:x}.{nanoseconds:x}\""),
             // A date to come tells a cache nothing (RFC 9110, 8.8.2.1).
-            modified: OffsetDateTime::from_unix_timestamp(seconds)
-                .ok()
-                .filter(|modified| *modified <= OffsetDateTime::now_utc()),
+            modified: modified
+                .filter(|modified| *modified <= SystemTime::now())
+                .map(HttpDate::from),
         }
     }
 
@@ -227,8 +231,8 @@ impl OpenFile {
         let content_type = known.map_or(OTHER_TYPE, |(_, content_type)| content_type);
         let mut response = Response::new(HeaderValue::from_static(content_type), "");
         response.insert(ETAG, &self.etag);
-        if let Some(date) = self.modified.and_then(|time| time.format(&Rfc2822).ok()) {
-            response.insert(LAST_MODIFIED, &date.replace("+0000", "GMT"));
+        if let Some(date) = self.modified {
+            response.insert(LAST_MODIFIED, &date.to_string());
         }
         response.insert(ACCEPT_RANGES, "bytes");
         response.insert(X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -318,10 +322,9 @@ fn open_without_links(mut directory: OwnedFd, path: &Path) -> Result<OwnedFd, Er
     Ok(directory)
 }
 
-/// Reads a date as HTTP has it; older forms count as none.
-fn date(text: &str) -> Option<OffsetDateTime> {
-    let text = text.strip_suffix("GMT")?;
-    OffsetDateTime::parse(&format!("{text}+0000"), &Rfc2822).ok()
+/// Reads a date in any form that HTTP has had (RFC 9110, 5.6.7).
+fn date(text: &str) -> Option<HttpDate> {
+    text.parse().ok()
 }
 
 enum Part {
