@@ -241,6 +241,23 @@ fn no_id_is_in_a_snapshot() {
     assert_eq!(mode & 0o7777, 0o600);
 }
 
+#[test]
+fn a_snapshot_and_its_lock_are_0600_whatever_the_umask_is() {
+    let test = "a_snapshot_and_its_lock_are_0600_whatever_the_umask_is";
+    if !testkit::is_alone(module_path!(), test) {
+        return;
+    }
+    let place = Place::new();
+    rustix::process::umask(Mode::from_raw_mode(0o777));
+    let store = place.store();
+    create(&store, 1);
+    store.flush().unwrap();
+    for name in ["snapshot", "snapshot.lock"] {
+        let mode = fs::metadata(place.0.path().join(name)).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+}
+
 /// A store that cannot be made says why, and leaves what is there as it is.
 #[track_caller]
 fn refused(place: &Place, parts: &str) {

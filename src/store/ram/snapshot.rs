@@ -143,8 +143,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 fn open(path: &Path, flags: OFlags) -> Result<File> {
     let safe = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let uid = rustix::process::geteuid().as_raw();
-    let mode = Mode::RUSR | Mode::WUSR;
-    let opened = retry_on_intr(|| rustix::fs::open(path, flags | safe, mode));
+    let rights = Mode::RUSR | Mode::WUSR;
+    let opened = retry_on_intr(|| rustix::fs::open(path, flags | safe, rights));
     let file = opened.map(File::from).map_err(|errno| {
         own::refusal(path, errno).unwrap_or_else(|| {
             Error::io("cannot open", path, errno.into()).with_hint(format!(
@@ -159,6 +159,11 @@ fn open(path: &Path, flags: OFlags) -> Result<File> {
         let reason = format!("is open to others (mode {:04o})", mode.bits());
         let hint = format!("if it is unchanged: chmod 0600 {}", shell_word(path));
         return Err(Error::refused(path, reason).with_hint(hint));
+    }
+    if flags.contains(OFlags::CREATE) && mode != rights {
+        // What the umask took.
+        retry_on_intr(|| rustix::fs::fchmod(&file, rights))
+            .map_err(|errno| Error::io("cannot set the mode of", path, errno.into()))?;
     }
     Ok(file)
 }
