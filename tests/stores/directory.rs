@@ -134,3 +134,37 @@ fn destroying_what_was_moved_away_deletes_nothing_else() {
     assert!(place.exists(&id), "the backup was somebody else's");
     assert!(place.lock(&id).is_some());
 }
+
+/// What the library logs in this process.
+static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn that_a_directory_was_opened_to_others_while_a_session_was_held_is_logged() {
+    log::set_logger(&Logger).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    let place = Place::new();
+    let (_, lease) = place.lock(&place.create(1)).unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o777)).unwrap();
+    let unknown = SessionId::generate().unwrap().digest();
+    let read = || place.store.read(&unknown, SystemTime::now());
+    wait_until("it is noticed", || read().is_err());
+    lease.destroy().unwrap_err();
+    let line = format!(
+        "{} can be written by others (mode 0777)",
+        place.path().display()
+    );
+    let logged = LOGGED.lock().unwrap();
+    assert!(logged.iter().any(|it| it.contains(&line)), "{logged:?}");
+}

@@ -3,7 +3,7 @@
 use cgi_session::Store as _;
 use testkit::prelude::*;
 
-use super::trace::{Trace, mark};
+use super::trace::{Trace, mark, under_strace};
 use super::{DIRECTORY, own_part};
 
 const ID: &str = "2f1c0e5d9a8b7c6d5e4f30213243546576879800";
@@ -44,6 +44,29 @@ fn b2_every_file_is_its_owners_alone_from_the_first_moment_whatever_the_umask_is
             assert!(kinds.contains(&kind), "no {kind} among {kinds:?}");
         }
     }
+}
+
+#[test]
+fn a_file_whose_mode_cannot_be_set_does_not_stay() {
+    let (site, out) = (Site::new(), tempfile::NamedTempFile::new().unwrap());
+    let request = Cgi::new("counter", &site);
+    let options = ["-e", "trace=fchmod", "-e", "inject=fchmod:error=EPERM"];
+    let Some(traced) = under_strace(&request.command(), &options, out.path()) else {
+        return;
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 777; exec \"$0\" \"$@\""]);
+    command.arg(traced.get_program()).args(traced.get_args());
+    command.envs(
+        traced
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let outcome = request.run_by(command);
+    assert_eq!(outcome.status, 500, "{outcome:?}");
+    let stderr = outcome.stderr;
+    assert!(stderr.contains("cannot set the mode of"), "{stderr}");
+    assert_eq!(site.files(), [""; 0]);
 }
 
 /// The child's part.
