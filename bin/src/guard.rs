@@ -25,7 +25,8 @@ Answers FastCGI requests, as Responder and as Authorizer, by the session that th
 with `idFrom = header:NAME`:
 
   200  it has a user, whom the header Variable-REMOTE_USER names
-  401  there is no such session, or it has no user; with --login a redirect
+  401  there is no such session, or it has no user; with --login a redirect. No WWW-Authenticate goes with
+       it: the browser would ask for a password
   403  the user's name holds a control character, or begins or ends with a space: as a header
        it would be another name
   503  the sessions cannot be read
