@@ -37,6 +37,28 @@ fn creators_at_once_are_all_refused_by_a_full_store() {
 }
 
 #[test]
+fn no_new_session_waits_for_a_clean_up() {
+    for (policy, is_refused) in [("evictOldest", false), ("refuse", true)] {
+        let settings = [("maxSessions", "2"), ("whenFull", policy)];
+        let place = Place::with(&settings);
+        place.create_many(2);
+        place.sweep(SystemTime::now());
+        let sweep = fs::File::open(place.file(".gc")).unwrap();
+        sweep.lock().unwrap();
+        for _ in 0..20 {
+            let error = full_error(&place, SystemTime::now());
+            assert_eq!(matches!(error, Some(Error::Full { .. })), is_refused);
+            assert_eq!(error.is_some(), is_refused, "{error:?}");
+        }
+        drop(sweep);
+        // The next one makes room for all of them.
+        let error = full_error(&place, SystemTime::now());
+        assert_eq!(error.is_some(), is_refused, "{error:?}");
+        assert_eq!((place.sessions(), place.count()), (2, 2));
+    }
+}
+
+#[test]
 fn sessions_with_an_end_far_ahead_make_room_too() {
     let place = Place::with(&[("maxSessions", "10")]);
     for n in 0..40 {

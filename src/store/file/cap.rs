@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::content;
 use super::count::{self, Count};
@@ -19,6 +19,8 @@ use crate::store::{RECOUNT, Sweep};
 
 /// So far above the cap a creator does not wait for an eviction that another process is doing.
 const SLACK: u64 = 8;
+/// Further above it waits for so long, and then exceeds the cap by one more.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl FileStoreInner {
     /// Counts a session that is about to be created, and makes room for it or refuses it. The lock that is returned is
@@ -35,76 +37,70 @@ impl FileStoreInner {
         if max == 0 {
             return Ok(None);
         }
+        let has_place = record.predecessor().is_some();
+        if self.config.when_full == WhenFull::Refuse && !has_place {
+            return self.admit_or_refuse(now).map(Some);
+        }
         let (locked, added) = count::add(self)?;
-        if added.sessions <= max || record.predecessor().is_some() {
+        if added.sessions <= max || has_place {
             return Ok(Some((locked, added)));
         }
         drop(locked);
-        let made_room = self.make_room(added, now);
+        let made_room = self.make_room(added);
         if made_room.is_err() {
             count::withdraw(self, added);
         }
         made_room.map(Some)
     }
 
-    /// Makes room for a session that was `added`, which a recount meanwhile may have left out.
-    fn make_room(&self, added: Count, now: SystemTime) -> Result<(LockedFile, Count)> {
-        let config = &self.config;
-        let max = config.max_sessions;
+    /// A session that is refused is never counted, also while another process counts.
+    fn admit_or_refuse(&self, now: SystemTime) -> Result<(LockedFile, Count)> {
+        let limit = self.config.max_sessions;
+        if let Some(added) = count::add_below(self, limit)? {
+            return Ok(added);
+        }
         // Before .gc is created, which would look like a clean-up of this moment.
         let last_sweep = self.last_sweep(now);
+        if let Some(sweep_lock) = self.directory.try_lock_or_create(SWEEP_LOCK)?
+            && self.counted()?.sessions >= limit
+            && !self.config.keeps_expired()
+            && last_sweep.is_none_or(|age| age >= RECOUNT)
+        {
+            self.sweep_locked(&sweep_lock, &Sweep::new(), now)?;
+        }
+        count::add_below(self, limit)?.ok_or(Error::Full { limit })
+    }
+
+    /// Makes room for a session that was `added`, which a recount meanwhile may have left out.
+    fn make_room(&self, added: Count) -> Result<(LockedFile, Count)> {
+        let max = self.config.max_sessions;
         let is_near = count::read(self)?.sessions <= max.saturating_add(SLACK);
-        let sweep_lock = if is_near && config.when_full == WhenFull::EvictOldest {
-            match self.directory.try_lock_or_create(SWEEP_LOCK)? {
-                Some(sweep_lock) => sweep_lock,
-                // Another process is making room already.
-                None => return count::add_again(self, added),
-            }
-        } else {
-            let wait = config.lock_timeout;
-            self.directory.lock_or_create(SWEEP_LOCK, wait)?.0
-        };
-        let full = || Err(Error::Full { limit: max });
-        let mut counted = count::read(self)?;
-        let is_recounted = counted.recounts != added.recounts;
-        if counted.is_unknown() {
-            let mut total = 0;
-            self.each_session(|folder, session| {
-                total += u64::from(modified(folder, session).is_some());
-                ControlFlow::Continue(())
-            })?;
-            count::recount(self, total, counted)?;
-            counted = count::read(self)?;
-        }
-        if counted.with(added) > max {
-            match config.when_full {
-                WhenFull::EvictOldest => self.evict(counted)?,
-                WhenFull::Refuse
-                    if config.keeps_expired()
-                        || is_recounted
-                        || last_sweep.is_some_and(|age| age < RECOUNT) =>
-                {
-                    return full();
-                }
-                WhenFull::Refuse => {
-                    // Deletes what has expired, and refuses if nothing had.
-                    let report = self.sweep_locked(&sweep_lock, &Sweep::new(), now)?;
-                    if report.live + report.busy >= max {
-                        return full();
-                    }
-                }
+        let wait = if is_near { Duration::ZERO } else { PAUSE };
+        let locked = directory::if_free(self.directory.lock_or_create(SWEEP_LOCK, wait))?;
+        // Else another process is making room already, or cleans up.
+        if locked.is_some() {
+            let counted = self.counted()?;
+            if counted.with(added) > max {
+                self.evict(counted)?;
             }
         }
-        // While `.gc` is locked: who waits for it sees this session.
-        let (locked, again) = count::add_again(self, added)?;
-        if config.when_full == WhenFull::Refuse && again.sessions > max {
-            drop(locked);
-            if again.misses(added) {
-                count::withdraw(self, again);
-            }
-            return full();
+        // While `.gc` is locked: the next process that takes it sees this session.
+        count::add_again(self, added)
+    }
+
+    /// What `.count` says or, if it is unknown, the directory, under the lock of `.gc`.
+    fn counted(&self) -> Result<Count> {
+        let counted = count::read(self)?;
+        if !counted.is_unknown() {
+            return Ok(counted);
         }
-        Ok((locked, again))
+        let mut total = 0;
+        self.each_session(|folder, session| {
+            total += u64::from(modified(folder, session).is_some());
+            ControlFlow::Continue(())
+        })?;
+        count::recount(self, total, counted)?;
+        count::read(self)
     }
 
     /// Deletes the least recently used sessions.

@@ -21,7 +21,7 @@ pub(super) struct Count {
     /// How many were created since the file was created.
     created: u64,
     /// How often the sessions were counted anew since then.
-    pub(super) recounts: u64,
+    recounts: u64,
     /// How many had been created when that began the last time.
     seen: u64,
 }
@@ -30,8 +30,13 @@ pub(super) struct Count {
 const UNKNOWN: u64 = 1 << 63;
 
 impl Count {
+    fn add(&mut self) {
+        self.sessions = self.sessions.saturating_add(1);
+        self.created = self.created.wrapping_add(1);
+    }
+
     /// Whether a recount has left out a session that was `added` before it and does not exist yet.
-    pub(super) fn misses(self, added: Count) -> bool {
+    fn misses(self, added: Count) -> bool {
         self.recounts != added.recounts && added.created <= self.seen
     }
 
@@ -49,10 +54,19 @@ impl Count {
 /// Counts a session that is about to be created. Below the cap the lock is kept until its file exists, so that
 /// a later recount finds every session whose increment it has read.
 pub(super) fn add(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
-    change(shared, |count| {
-        count.sessions = count.sessions.saturating_add(1);
-        count.created = count.created.wrapping_add(1);
-    })
+    change(shared, open(shared)?, Count::add)
+}
+
+/// The same, unless there are so many already.
+pub(super) fn add_below(
+    shared: &FileStoreInner,
+    limit: u64,
+) -> Result<Option<(LockedFile, Count)>> {
+    let opened = open(shared)?;
+    if opened.1.sessions >= limit {
+        return Ok(None);
+    }
+    change(shared, opened, Count::add).map(Some)
 }
 
 /// Counts a session once more whose file a recount since [`add`] may have missed. The lock is kept as there.
@@ -62,7 +76,7 @@ pub(super) fn add_again(shared: &FileStoreInner, added: Count) -> Result<(Locked
         // For a recount under way.
         count.created = count.created.wrapping_add(1);
     };
-    change(shared, add)
+    change(shared, open(shared)?, add)
 }
 
 /// Takes deleted sessions off, unless a recount since `.count` said `before` may have left them out. That it
@@ -97,7 +111,8 @@ fn take_off(shared: &FileStoreInner, sessions: impl Fn(Count) -> u64) {
     let remove = |count: &mut Count| {
         count.sessions = count.sessions.saturating_sub(sessions(*count));
     };
-    if let Err(error) = change(shared, remove) {
+    let removed = open(shared).and_then(|opened| change(shared, opened, remove));
+    if let Err(error) = removed {
         log::warn!("{}", error.one_line());
     }
 }
@@ -115,12 +130,15 @@ pub(super) fn recount(shared: &FileStoreInner, sessions: u64, before: Count) -> 
         count.recounts = count.recounts.wrapping_add(1);
         count.seen = before.created;
     };
-    change(shared, found).map(drop)
+    change(shared, open(shared)?, found).map(drop)
 }
 
-/// Changes `.count` under its lock, which is returned with what it says then.
-fn change(shared: &FileStoreInner, change: impl Fn(&mut Count)) -> Result<(LockedFile, Count)> {
-    let (file, mut count) = open(shared)?;
+/// Changes the opened `.count`, whose lock is returned with what it says then.
+fn change(
+    shared: &FileStoreInner,
+    (file, mut count): (LockedFile, Count),
+    change: impl Fn(&mut Count),
+) -> Result<(LockedFile, Count)> {
     change(&mut count);
     let numbers = [count.sessions, count.created, count.recounts, count.seen];
     let numbers = numbers.map(u64::to_le_bytes);
