@@ -471,6 +471,22 @@ fn a_clean_up_comes_to_its_end_once_whatever_the_names_and_times_are() {
 }
 
 #[test]
+fn a_use_that_a_clock_ahead_has_noted_counts_as_one_of_now_where_idle_times_count() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    create(&place.store(&[]), 1, later(now, 10 * 24 * 60));
+    let config = Config::new().set("storageType", "sqlite").unwrap();
+    let config = config.set("database", place.path()).unwrap();
+    let manager = SessionManager::with_kinds(config, &[cgi_session_sqlite::SQLITE]).unwrap();
+    let sweep = Sweep::new().idle(Duration::from_secs(1800));
+    assert_eq!(manager.delete_expired(&sweep).unwrap().deleted, 0);
+    let end = "SELECT expires FROM Session";
+    let end = place.connect().query_row(end, [], |row| row.get(0));
+    let hours = later(now, 120).duration_since(UNIX_EPOCH).unwrap();
+    assert!(end.is_ok_and(|end: u64| end < hours.as_secs()));
+}
+
+#[test]
 fn what_else_is_in_the_database_stays_and_is_named_when_the_store_is_uninstalled() {
     let place = Place::new();
     let store = place.store(&[]);
