@@ -15,8 +15,6 @@ mod contest;
 mod measured;
 #[path = "engines/relay.rs"]
 mod relay;
-#[path = "engines/settings.rs"]
-mod settings;
 #[path = "engines/subject.rs"]
 mod subject;
 #[path = "engines/work.rs"]
@@ -30,33 +28,24 @@ use cgi_session::{Program, Request, Response};
 use cgi_session_redis::REDIS;
 use cgi_session_sql::{MYSQL, POSTGRES};
 use cgi_session_sqlite::SQLITE;
-use measured::{Outcome, machine};
-use settings::Settings;
+use measured::{Outcome, machine, number};
 use subject::Subject;
+
+/// So many rounds of what takes long.
+const LONG_ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
     if env::var_os("ENGINES_PAGE").is_some() {
         let program = Program::new().store(SQLITE).store(REDIS);
         return program.store(POSTGRES).store(MYSQL).run(page);
     }
-    if !env::args().any(|argument| argument == "--bench") {
-        // `cargo test --all-targets` starts benchmarks too, and has no time for them.
-        println!("to measure: cargo bench --package campaigns --bench engines");
-        return ExitCode::SUCCESS;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("engines: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    measured::main("cargo bench --package campaigns --bench engines", run)
 }
 
 fn run() -> Outcome<()> {
-    let settings = Settings::from_environment()?;
-    let subjects = Subject::all(&settings)?;
-    println!("{}. Rounds: {}.\n", machine::description(), settings.rounds);
+    let rounds = number("ENGINES_ROUNDS", 20)?;
+    let subjects = Subject::all()?;
+    println!("{}. Rounds: {rounds}.\n", machine::description());
     for subject in &subjects {
         println!("* {}: {}", subject.name, subject.version);
     }
@@ -67,9 +56,14 @@ fn run() -> Outcome<()> {
         let [first, kept] = work::round_trips(subject)?;
         println!("| {} | {first} | {kept} |", subject.name);
     }
-    for task in work::TASKS {
-        eprintln!("measuring: {}", task.name);
-        println!("\n{}", contest::table(task, &subjects, &settings)?);
+    let long = [(work::CLEAN_UP, rounds.min(LONG_ROUNDS))];
+    for (task, rounds) in work::TASKS
+        .map(|task| (task, rounds))
+        .into_iter()
+        .chain(long)
+    {
+        eprintln!("measuring: {}", task.0);
+        println!("\n{}", contest::table(task, &subjects, rounds)?);
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ use std::env;
 use std::process::ExitCode;
 
 use measure::{Outcome, Row};
+use measured::machine;
 use place::Place;
 
 type Group = fn(&Place) -> Outcome<Vec<Row>>;
@@ -44,37 +45,23 @@ const GROUPS: [(&str, Group); 8] = [
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        // `cargo test --all-targets` starts benchmarks too, and has no time for them.
-        println!("to measure: cargo bench");
-        return ExitCode::SUCCESS;
-    }
-    let chosen: Vec<&str> = arguments
-        .iter()
-        .map(String::as_str)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    match run(&chosen) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("floor: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    measured::main("cargo bench --bench floor", run)
 }
 
-fn run(chosen: &[&str]) -> Outcome<()> {
-    let unknown = |name: &&&str| GROUPS.iter().all(|(group, _)| group != *name);
+fn run() -> Outcome<()> {
+    let arguments = env::args().skip(1);
+    let chosen: Vec<String> = arguments.filter(|it| !it.starts_with('-')).collect();
+    let unknown = |name: &&String| GROUPS.iter().all(|(group, _)| group != name);
     if let Some(name) = chosen.iter().find(unknown) {
         return Err(format!("there is no group {name}").into());
     }
     let places = place::all()?;
-    println!("{}\n", measure::conditions(&places));
+    let names: Vec<&str> = places.iter().map(Place::name).collect();
+    println!("{}; {}.\n", machine::description(), names.join(" and "));
     println!("| what | on | raw system calls | library | ratio (quartiles) | target | |");
     println!("|---|---|---:|---:|---:|---:|---|");
     for (name, group) in GROUPS {
-        if !chosen.is_empty() && !chosen.contains(&name) {
+        if !chosen.is_empty() && !chosen.iter().any(|it| it == name) {
             continue;
         }
         for place in &places {

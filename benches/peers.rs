@@ -50,65 +50,50 @@ mod visitor;
 #[path = "peers/workshop.rs"]
 mod workshop;
 
-use std::env;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use contest::Section;
 use measured::{Outcome, machine};
-use settings::{Group, Settings};
+use settings::Settings;
 use workshop::{Installed, Workshop};
 
+type Group = fn(&Settings, &[Installed]) -> Outcome<Section>;
+
+const GROUPS: [(&str, Group); 6] = [
+    ("fastcgi", throughput::fastcgi),
+    ("cgi", throughput::cgi),
+    ("flood", throughput::flood),
+    ("cleanup", clean_up::clean_ups),
+    ("lost", counting::undisturbed),
+    ("killed", counting::killed),
+];
+
 fn main() -> ExitCode {
-    if !env::args().any(|argument| argument == "--bench") {
-        // `cargo test --all-targets` starts benchmarks too, and has no time for them.
-        println!("to measure: cargo bench --bench peers");
-        return ExitCode::SUCCESS;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("peers: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    measured::main("cargo bench --bench peers", run)
 }
 
 fn run() -> Outcome<()> {
     let settings = Settings::from_environment()?;
     debian::need(&[("nginx", "nginx-light"), ("wrk", "wrk")])?;
     let installed = Workshop::open()?.install(&settings);
-    println!(
-        "{}. Rounds: {}, of {} s.\n",
-        machine::description(),
-        settings.rounds,
-        settings.seconds
-    );
+    let (machine, rounds, seconds) = (machine::description(), settings.rounds, settings.seconds);
+    println!("{machine}. Rounds: {rounds}, of {seconds} s.\n");
     for peer in &installed {
         println!("* {}: {}", peer.peer.name(), peer.version);
     }
-    for group in &settings.groups {
-        eprintln!("measuring {}", group.name());
+    for (name, group) in GROUPS {
+        if !settings.wants_group(name) {
+            continue;
+        }
+        eprintln!("measuring {name}");
         let started = Instant::now();
-        let sections = measure(*group, &settings, &installed)?;
-        eprintln!("{} took {:.0?}", group.name(), started.elapsed());
-        for section in sections {
-            println!("\n{section}");
-            if let Some(directory) = &settings.plots {
-                section.draw(directory)?;
-            }
+        let section = group(&settings, &installed)?;
+        eprintln!("{name} took {:.0?}", started.elapsed());
+        println!("\n{section}");
+        if let Some(directory) = &settings.plots {
+            section.draw(directory)?;
         }
     }
     Ok(())
-}
-
-fn measure(group: Group, settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
-    match group {
-        Group::FastCgi => throughput::fastcgi(settings, installed),
-        Group::Cgi => throughput::cgi(settings, installed),
-        Group::Flood => throughput::flood(settings, installed),
-        Group::CleanUp => clean_up::clean_ups(settings, installed),
-        Group::Lost => counting::undisturbed(settings, installed),
-        Group::Killed => counting::killed(settings, installed),
-    }
 }

@@ -2,59 +2,25 @@
 
 use std::fmt::Write as _;
 
-use rand::seq::SliceRandom as _;
-
-use crate::measured::Outcome;
-use crate::measured::spread::Spread;
-use crate::settings::Settings;
+use crate::measured::spread::{Spread, time};
+use crate::measured::{Outcome, in_turns};
 use crate::subject::Subject;
 use crate::work::Task;
 
-/// So many rounds of what takes long.
-const LONG_ROUNDS: usize = 3;
-
-pub(crate) fn table(task: &Task, subjects: &[Subject], settings: &Settings) -> Outcome<String> {
-    let rounds = if task.is_long {
-        settings.rounds.min(LONG_ROUNDS)
-    } else {
-        settings.rounds
-    };
-    let mut times = vec![Vec::new(); subjects.len()];
-    let mut order: Vec<usize> = (0..subjects.len()).collect();
-    // The first round warms up.
-    for round in 0..=rounds {
-        order.shuffle(&mut rand::rng());
-        for &at in &order {
-            let time = (task.run)(&subjects[at], settings)?.as_secs_f64();
-            if round > 0 || task.is_long {
-                times[at].push(time);
-            }
-        }
-    }
-    let mut table = format!(
-        "### {}\n\n| store | time (quartiles) | to files |\n|---|---:|---:|",
-        task.name
-    );
+pub(crate) fn table((name, task): Task, subjects: &[Subject], rounds: usize) -> Outcome<String> {
+    let run = |at: usize| Ok(task(&subjects[at])?.as_secs_f64());
+    // A first round warms up.
+    in_turns(subjects.len(), 1, run)?;
+    let times = in_turns(subjects.len(), rounds, run)?;
+    let mut table =
+        format!("### {name}\n\n| store | time (quartiles) | to files |\n|---|---:|---:|");
     for (subject, own) in subjects.iter().zip(&times) {
         let ratios = own.iter().zip(&times[0]).map(|(own, files)| own / files);
+        let ratio = Spread::of(ratios.collect()).median;
         let Spread { low, median, high } = Spread::of(own.clone());
-        write!(
-            table,
-            "\n| {} | {} ({}–{}) | {:.1} |",
-            subject.name,
-            time(median),
-            time(low),
-            time(high),
-            Spread::of(ratios.collect()).median
-        )?;
+        let [low, median, high] = [low, median, high].map(time);
+        let name = subject.name;
+        write!(table, "\n| {name} | {median} ({low}–{high}) | {ratio:.1} |")?;
     }
     Ok(table + "\n")
-}
-
-fn time(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
 }

@@ -11,45 +11,27 @@ use testkit::fastcgi::client::{Address, Client, visit};
 use testkit::outside::Killed;
 use testkit::program::Outcome as Page;
 
-use crate::measured::Outcome;
+use crate::measured::{Outcome, number};
 use crate::relay;
-use crate::settings::Settings;
 use crate::subject::Subject;
 
-/// Something that is timed: it tells how long one of it took.
-pub(crate) struct Task {
-    pub(crate) name: &'static str,
-    pub(crate) run: fn(&Subject, &Settings) -> Outcome<Duration>,
-    /// It takes long, and is done in fewer rounds.
-    pub(crate) is_long: bool,
-}
+/// Something that is timed, by its name: it tells how long one of it took.
+pub(crate) type Task = (&'static str, fn(&Subject) -> Outcome<Duration>);
 
-const fn task(name: &'static str, run: fn(&Subject, &Settings) -> Outcome<Duration>) -> Task {
-    Task {
-        name,
-        run,
-        is_long: false,
-    }
-}
-
-pub(crate) const TASKS: &[Task] = &[
-    task("A page view: open, count, commit", page_view),
-    task("A snapshot", snapshot),
-    task("A new session", creation),
-    task(
+pub(crate) const TASKS: [Task; 8] = [
+    ("A page view: open, count, commit", page_view),
+    ("A snapshot", snapshot),
+    ("A new session", creation),
+    (
         "A page view of a process of its own, which connects first",
         first_page_view,
     ),
-    task("A page view of a CGI program", cgi),
-    task("A page view of a FastCGI program", fastcgi),
-    task("Page views of four threads, each of its own session", own),
-    task("Page views of four threads of one session", shared),
-    Task {
-        name: "A clean-up, a tenth expired",
-        run: clean_up,
-        is_long: true,
-    },
+    ("A page view of a CGI program", cgi),
+    ("A page view of a FastCGI program", fastcgi),
+    ("Page views of four threads, each of its own session", own),
+    ("Page views of four threads of one session", shared),
 ];
+pub(crate) const CLEAN_UP: Task = ("A clean-up, a tenth expired", clean_up);
 
 const THREADS: u32 = 4;
 const TIMES: u32 = 50;
@@ -72,22 +54,27 @@ fn count(mut session: Session) -> Outcome<()> {
     Ok(())
 }
 
-/// A new session of the usual size, and its cookie.
-fn begin(manager: &SessionManager) -> Outcome<String> {
+/// A new session of the usual size.
+fn make(manager: &SessionManager) -> Outcome<SessionId> {
     let mut session = manager.start("")?;
     session.insert("padding", "x".repeat(PADDING))?;
     session.insert("pageViews", 0)?;
     session.save()?;
-    let id = session.id().ok_or("a session that was saved has an id")?;
-    Ok(format!("sessionId={}", id.secret()))
+    let id = session.id().cloned();
+    Ok(id.ok_or("a session that was saved has an id")?)
 }
 
-fn page_view(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+/// The cookie of a new session.
+fn begin(manager: &SessionManager) -> Outcome<String> {
+    Ok(format!("sessionId={}", make(manager)?.secret()))
+}
+
+fn page_view(subject: &Subject) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     timed(TIMES, || count(subject.manager.start(&cookie)?))
 }
 
-fn snapshot(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn snapshot(subject: &Subject) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     timed(TIMES, || {
         let snapshot = subject.manager.read(&cookie)?.ok_or("it is gone")?;
@@ -97,17 +84,17 @@ fn snapshot(subject: &Subject, _: &Settings) -> Outcome<Duration> {
     })
 }
 
-fn creation(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn creation(subject: &Subject) -> Outcome<Duration> {
     timed(TIMES, || begin(&subject.manager).map(drop))
 }
 
-fn first_page_view(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn first_page_view(subject: &Subject) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     timed(TIMES, || count(subject.open()?.start(&cookie)?))
 }
 
 /// The page view of a process of its own: the program is started, and has ended.
-fn cgi(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn cgi(subject: &Subject) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     timed(TIMES, || {
         let mut page = subject.page()?;
@@ -122,7 +109,7 @@ fn cgi(subject: &Subject, _: &Settings) -> Outcome<Duration> {
 }
 
 /// The page view of a program that stays, from the request's bytes to the last of the answer.
-fn fastcgi(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn fastcgi(subject: &Subject) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     let place = tempfile::tempdir()?;
     let path = place.path().join("page.sock");
@@ -177,12 +164,12 @@ fn crowd(subject: &Subject, cookies: &[String]) -> Outcome<Duration> {
     Ok(started.elapsed() / (THREADS * TIMES))
 }
 
-fn own(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn own(subject: &Subject) -> Outcome<Duration> {
     let cookies = (0..THREADS).map(|_| begin(&subject.manager));
     crowd(subject, &cookies.collect::<Outcome<Vec<_>>>()?)
 }
 
-fn shared(subject: &Subject, _: &Settings) -> Outcome<Duration> {
+fn shared(subject: &Subject) -> Outcome<Duration> {
     let cookie = begin(&subject.manager)?;
     let cookies = vec![cookie.clone(); THREADS as usize];
     let time = crowd(subject, &cookies)?;
@@ -203,26 +190,20 @@ fn expire(manager: &SessionManager, id: &SessionId) -> Outcome<()> {
     Ok(())
 }
 
-fn clean_up(subject: &Subject, settings: &Settings) -> Outcome<Duration> {
+fn clean_up(subject: &Subject) -> Outcome<Duration> {
     let manager = subject.place_of_its_own()?;
-    let expired = settings.sessions / 10;
-    for number in 0..settings.sessions {
-        let mut session = manager.start("")?;
-        session.insert("padding", "x".repeat(PADDING))?;
-        session.save()?;
-        let id = session
-            .id()
-            .cloned()
-            .ok_or("a session that was saved has an id")?;
-        drop(session);
-        if number < expired {
+    let sessions = number("ENGINES_SESSIONS", 20_000)?;
+    let expired = sessions / 10;
+    for at in 0..sessions {
+        let id = make(&manager)?;
+        if at < expired {
             expire(&manager, &id)?;
         }
     }
     let started = Instant::now();
     let report = manager.delete_expired(&Sweep::new())?;
     let time = started.elapsed();
-    let live = settings.sessions - expired;
+    let live = sessions - expired;
     if report.live != live {
         return Err(format!("{}: {} live, not {live}", subject.name, report.live).into());
     }

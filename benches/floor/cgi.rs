@@ -92,7 +92,7 @@ pub(crate) fn requests(place: &Place) -> Outcome<Vec<Row>> {
 pub(crate) fn memory(place: &Place) -> Outcome<Vec<Row>> {
     let what = "memory of a CGI request at its peak, static musl build";
     Ok(vec![match Programs::build()? {
-        Some(programs) => Row::memory(what, place, peak(&programs, place)?, Some(3072)),
+        Some(programs) => Row::memory(what, place, peak(&programs, place)?, 3072),
         None => Row::skipped(what, place, NOT_INSTALLED),
     }])
 }
@@ -113,8 +113,7 @@ impl Programs {
             return Ok(None);
         }
         let what = "--package cgi-session --features dlmalloc --example empty --example counter --example counter_c";
-        let what: Vec<&str> = what.split(' ').collect();
-        let examples = build::release(&what, Some(build::STATIC))?.join("examples");
+        let examples = build::release(what, Some(build::STATIC))?.join("examples");
         let directory = TempDir::new_in(build::target_directory())?;
         let install = |name: &str| -> Outcome<PathBuf> {
             let program = directory.path().join(name);

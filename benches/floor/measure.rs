@@ -3,11 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rand::seq::SliceRandom as _;
-
 pub(crate) use crate::measured::Outcome;
-use crate::measured::machine;
-use crate::measured::spread::Spread;
+use crate::measured::in_turns;
+use crate::measured::spread::{Spread, time};
 use crate::place::Place;
 
 /// Something to be measured: runs once and tells how long that took.
@@ -28,18 +26,10 @@ pub(crate) fn compare<const N: usize>(
     rounds: usize,
     mut contenders: [Contender<'_>; N],
 ) -> Outcome<[Vec<f64>; N]> {
-    let mut order: [usize; N] = std::array::from_fn(|at| at);
-    let mut times = [const { Vec::new() }; N];
-    for contender in &mut contenders {
-        contender()?;
-    }
-    for _ in 0..rounds {
-        order.shuffle(&mut rand::rng());
-        for at in order {
-            times[at].push(contenders[at]()?.as_secs_f64());
-        }
-    }
-    Ok(times)
+    let mut run = |at: usize| Ok(contenders[at]()?.as_secs_f64());
+    in_turns(N, 1, &mut run)?;
+    let times = in_turns(N, rounds, run)?;
+    times.try_into().map_err(|_| "a time is missing".into())
 }
 
 /// A line of the table.
@@ -58,59 +48,45 @@ impl Row {
         [floor, measured]: [&[f64]; 2],
         target: Option<f64>,
     ) -> Self {
-        let ratios = measured
-            .iter()
-            .zip(floor)
-            .map(|(measured, floor)| measured / floor);
-        let Spread {
-            low,
-            median: ratio,
-            high,
-        } = Spread::of(ratios.collect());
-        let median = |times: &[f64]| time(Spread::of(times.to_vec()).median);
-        Row {
-            what: what.into(),
-            on: place.name().to_owned(),
-            figures: [
-                median(floor),
-                median(measured),
-                format!("{ratio:.2} ({low:.2}–{high:.2})"),
-                target.map(|target| format!("{target}")).unwrap_or_default(),
-            ],
-            verdict: target.map_or("for information", |target| verdict(ratio, target)),
-        }
+        let ratios = measured.iter().zip(floor);
+        let ratios = ratios.map(|(measured, floor)| measured / floor);
+        let Spread { low, median, high } = Spread::of(ratios.collect());
+        let seconds = |times: &[f64]| time(Spread::of(times.to_vec()).median);
+        let figures = [
+            seconds(floor),
+            seconds(measured),
+            format!("{median:.2} ({low:.2}–{high:.2})"),
+            target.map(|target| target.to_string()).unwrap_or_default(),
+        ];
+        let verdict = target.map_or("for information", |target| verdict(median <= target));
+        Row::new(what, place, figures, verdict)
     }
 
     /// An amount of memory in KiB.
-    pub(crate) fn memory(
-        what: impl Into<String>,
-        place: &Place,
-        measured: u32,
-        target: Option<u32>,
-    ) -> Self {
+    pub(crate) fn memory(what: &str, place: &Place, measured: u32, target: u32) -> Self {
         let text = |kib: u32| format!("{:.2} MiB", f64::from(kib) / 1024.0);
-        Row {
-            what: what.into(),
-            on: place.name().to_owned(),
-            figures: [
-                String::new(),
-                text(measured),
-                String::new(),
-                target.map(text).unwrap_or_default(),
-            ],
-            verdict: target.map_or("for information", |target| {
-                verdict(f64::from(measured), f64::from(target))
-            }),
-        }
+        let [none, nothing] = [const { String::new() }; 2];
+        let figures = [none, text(measured), nothing, text(target)];
+        Row::new(what, place, figures, verdict(measured <= target))
     }
 
     /// A row that could not be measured, and why.
-    pub(crate) fn skipped(what: impl Into<String>, place: &Place, reason: &'static str) -> Self {
+    pub(crate) fn skipped(what: &str, place: &Place, reason: &'static str) -> Self {
+        Row::new(what, place, [const { String::new() }; 4], reason)
+    }
+
+    fn new(
+        what: impl Into<String>,
+        place: &Place,
+        figures: [String; 4],
+        verdict: &'static str,
+    ) -> Self {
+        let (what, on) = (what.into(), place.name().to_owned());
         Row {
-            what: what.into(),
-            on: place.name().to_owned(),
-            figures: [const { String::new() }; 4],
-            verdict: reason,
+            what,
+            on,
+            figures,
+            verdict,
         }
     }
 }
@@ -126,24 +102,6 @@ impl fmt::Display for Row {
     }
 }
 
-fn verdict(measured: f64, target: f64) -> &'static str {
-    if measured <= target {
-        "met"
-    } else {
-        "**missed**"
-    }
-}
-
-fn time(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.2} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
-}
-
-/// Where and on what all this was measured.
-pub(crate) fn conditions(places: &[Place]) -> String {
-    let names: Vec<&str> = places.iter().map(Place::name).collect();
-    format!("{}; {}.", machine::description(), names.join(" and "))
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "**missed**" }
 }

@@ -1,7 +1,6 @@
 //! Programs of this workspace, built as the profile `release` says.
 
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,21 +19,26 @@ pub(crate) fn can_be_static() -> Outcome<bool> {
 }
 
 /// Builds what the arguments name, and returns the directory that it then lies in.
-pub(crate) fn release(what: &[&str], target: Option<&str>) -> Outcome<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release"]).args(what);
-    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+pub(crate) fn release(what: &str, target: Option<&str>) -> Outcome<PathBuf> {
+    let mut build = cargo(what);
     build.arg("--target-dir").arg(target_directory());
     if let Some(target) = target {
         build.args(["--target", target]);
     }
     if !build.status()?.success() {
-        return Err(format!("cargo build {} fails", what.join(" ")).into());
+        return Err(format!("cargo build {what} fails").into());
     }
-    Ok(target_directory()
-        .join(target.unwrap_or_default())
-        .join("release"))
+    let target = target_directory().join(target.unwrap_or_default());
+    Ok(target.join("release"))
+}
+
+/// A release build of what the arguments name.
+pub(crate) fn cargo(what: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--release"]);
+    cargo.args(what.split(' '));
+    cargo
 }
 
 /// The directory that the benchmark itself was built in.

@@ -20,3 +20,13 @@ impl Spread {
         }
     }
 }
+
+/// A time in the unit that suits it.
+#[allow(dead_code, reason = "not every benchmark measures times")]
+pub(crate) fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.2} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}

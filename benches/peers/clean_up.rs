@@ -3,11 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use rand::seq::SliceRandom as _;
-
-use crate::contest::{Better, Chart, Contest, Sample, Section};
+use crate::contest::{Better, Contest, FIGURE, PROGRAM, RATIO, Sample, Section};
 use crate::crowd::Crowd;
-use crate::measured::Outcome;
+use crate::measured::{Outcome, in_turns};
 use crate::peer::Peer;
 use crate::server;
 use crate::settings::Settings;
@@ -20,7 +18,7 @@ struct Cleaner {
     crowd: Crowd,
 }
 
-pub(crate) fn clean_ups(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+pub(crate) fn clean_ups(settings: &Settings, installed: &[Installed]) -> Outcome<Section> {
     let expired = settings.sessions / 10;
     let live = settings.sessions - expired;
     let mut cleaners = cleaners(installed)?;
@@ -29,33 +27,22 @@ pub(crate) fn clean_ups(settings: &Settings, installed: &[Installed]) -> Outcome
         eprintln!("making sessions for {}", cleaner.name);
         cleaner.crowd.add_live(live)?;
     }
-    let mut contest = Contest::default();
-    for _ in 0..settings.rounds {
-        cleaners.shuffle(&mut rand::rng());
-        for cleaner in &mut cleaners {
-            cleaner.crowd.add_expired(expired)?;
-            let sample = cleaner.run(live, expired)?;
-            contest.add(&cleaner.name, sample);
-        }
-    }
-    contest.sort_like(&names);
+    let samples = in_turns(cleaners.len(), settings.rounds, |at| {
+        let cleaner = &mut cleaners[at];
+        cleaner.crowd.add_expired(expired)?;
+        cleaner.run(live, expired)
+    })?;
     let title = format!(
         "Clean-up of {} sessions, {expired} of them expired",
         settings.sessions
     );
-    let rows = contest.rows(Better::Less, 3).into_iter();
-    Ok(vec![Section {
-        head: vec!["program", "seconds (quartiles)", "its time to ours"],
-        rows: rows
-            .map(|[name, figure, _, ratio, _]| vec![name, figure, ratio])
-            .collect(),
-        charts: vec![Chart {
-            name: "peers-cleanup".to_owned(),
-            title: format!("{title}: seconds"),
-            bars: contest.bars(),
-        }],
-        title,
-    }])
+    let columns = [
+        ("program", PROGRAM),
+        ("seconds (quartiles)", FIGURE),
+        ("its time to ours", RATIO),
+    ];
+    let chart = ("peers-cleanup", format!("{title}: seconds"));
+    Ok(Contest::new(&names, samples, Better::Less, 3).section(&title, &columns, chart))
 }
 
 fn cleaners(installed: &[Installed]) -> Outcome<Vec<Cleaner>> {
@@ -96,11 +83,8 @@ impl Cleaner {
         // Nobody pays for what was written before.
         rustix::fs::sync();
         let started = Instant::now();
-        let status = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()?;
+        let command = self.command.stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status()?;
         let took = started.elapsed();
         if !status.success() {
             return Err(format!("the clean-up of {name} fails").into());

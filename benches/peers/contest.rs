@@ -18,47 +18,79 @@ pub(crate) struct Sample {
 }
 
 /// Which figure is the better one.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Better {
     Greater,
     Less,
 }
 
 /// Programs and their samples by round. The first one is ours.
-#[derive(Default)]
 pub(crate) struct Contest {
     programs: Vec<(String, Vec<Sample>)>,
+    better: Better,
+    /// Of a figure in the table.
+    decimals: usize,
 }
 
+/// The columns of a contest's rows.
+pub(crate) const PROGRAM: usize = 0;
+pub(crate) const FIGURE: usize = 1;
+pub(crate) const BESIDE: usize = 2;
+/// How many times as good ours is.
+pub(crate) const RATIO: usize = 3;
+pub(crate) const WRONG: usize = 4;
+
 impl Contest {
-    pub(crate) fn add(&mut self, program: &str, sample: Sample) {
-        match self.programs.iter_mut().find(|(name, _)| name == program) {
-            Some((_, samples)) => samples.push(sample),
-            None => self.programs.push((program.to_owned(), vec![sample])),
+    pub(crate) fn new(
+        names: &[String],
+        samples: Vec<Vec<Sample>>,
+        better: Better,
+        decimals: usize,
+    ) -> Self {
+        let programs = names.iter().cloned().zip(samples).collect();
+        Contest {
+            programs,
+            better,
+            decimals,
         }
     }
 
-    /// The programs in the order that `names` has them.
-    pub(crate) fn sort_like(&mut self, names: &[String]) {
-        let place = |name: &String| names.iter().position(|other| other == name);
-        self.programs.sort_by_key(|(name, _)| place(name));
+    /// A table of these columns, and a chart.
+    pub(crate) fn section(
+        &self,
+        title: &str,
+        columns: &[(&'static str, usize)],
+        (chart, chart_title): (&str, String),
+    ) -> Section {
+        let cells = |row: [String; 5]| columns.iter().map(|(_, at)| row[*at].clone()).collect();
+        Section {
+            title: title.to_owned(),
+            head: columns.iter().map(|(head, _)| *head).collect(),
+            rows: self.rows().into_iter().map(cells).collect(),
+            charts: vec![Chart {
+                name: chart.to_owned(),
+                title: chart_title,
+                bars: self.bars(),
+            }],
+        }
     }
 
-    /// For each program: name, figure with quartiles, what is beside it, ratio of ours to it (how many times
-    /// as good ours is), and wrong answers.
-    pub(crate) fn rows(&self, better: Better, decimals: usize) -> Vec<[String; 5]> {
-        let ours = self
-            .programs
-            .first()
-            .map_or(&[][..], |(_, samples)| samples);
+    /// For each program its columns.
+    pub(crate) fn rows(&self) -> Vec<[String; 5]> {
+        let decimals = self.decimals;
+        let ours = self.programs.iter().take(1);
+        let ours: Vec<&Sample> = ours.flat_map(|(_, samples)| samples).collect();
         let row = |(name, samples): &(String, Vec<Sample>)| {
             let Spread { low, median, high } = spread(samples);
             let beside = Spread::of(samples.iter().map(|sample| sample.beside).collect()).median;
             let wrong: u64 = samples.iter().map(|sample| sample.wrong).sum();
-            let ratios = ours.iter().zip(samples).map(|(ours, its)| match better {
-                Better::Greater => ours.figure / its.figure,
-                Better::Less => its.figure / ours.figure,
-            });
+            let ratios = ours
+                .iter()
+                .zip(samples)
+                .map(|(ours, its)| match self.better {
+                    Better::Greater => ours.figure / its.figure,
+                    Better::Less => its.figure / ours.figure,
+                });
             [
                 name.clone(),
                 format!("{median:.decimals$} ({low:.decimals$}–{high:.decimals$})"),
@@ -121,11 +153,8 @@ impl fmt::Display for Section {
         writeln!(f, "### {}\n", self.title)?;
         writeln!(f, "| {} |", self.head.join(" | "))?;
         writeln!(f, "|{}", "---|".repeat(self.head.len()))?;
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|row| format!("| {} |", row.join(" | ")))
-            .collect();
+        let rows = self.rows.iter();
+        let rows: Vec<_> = rows.map(|row| format!("| {} |", row.join(" | "))).collect();
         write!(f, "{}", rows.join("\n"))
     }
 }

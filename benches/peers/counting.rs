@@ -40,7 +40,7 @@ struct Loss {
     kills: u64,
 }
 
-pub(crate) fn undisturbed(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+pub(crate) fn undisturbed(settings: &Settings, installed: &[Installed]) -> Outcome<Section> {
     let rows = each(installed, Peer::Unlocked, |site, server| {
         let loss = count(site, server, CLIENTS * settings.requests, false)?;
         expect_kept(server, &loss)?;
@@ -51,15 +51,15 @@ pub(crate) fn undisturbed(settings: &Settings, installed: &[Installed]) -> Outco
             loss.unanswered.to_string(),
         ])
     })?;
-    Ok(vec![Section {
+    Ok(Section {
         title: "Eight clients count in one session, workers: 4".to_owned(),
         head: vec!["program", "acknowledged", "lost of these", "not answered"],
         rows,
         charts: Vec::new(),
-    }])
+    })
 }
 
-pub(crate) fn killed(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+pub(crate) fn killed(settings: &Settings, installed: &[Installed]) -> Outcome<Section> {
     let rows = each(installed, Peer::Torn, |site, server| {
         let loss = count(site, server, 5 * CLIENTS * settings.requests, true)?;
         expect_kept(server, &loss)?;
@@ -76,7 +76,7 @@ pub(crate) fn killed(settings: &Settings, installed: &[Installed]) -> Outcome<Ve
             survived,
         ])
     })?;
-    Ok(vec![Section {
+    Ok(Section {
         title: "The same while workers are killed at random (SIGKILL)".to_owned(),
         head: vec![
             "program",
@@ -88,7 +88,7 @@ pub(crate) fn killed(settings: &Settings, installed: &[Installed]) -> Outcome<Ve
         ],
         rows,
         charts: Vec::new(),
-    }])
+    })
 }
 
 /// Runs it for every peer, and for a broken one that must lose something.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::contest::Sample;
 use crate::measured::Outcome;
 
 pub(crate) const CONNECTIONS: usize = 8;
@@ -18,10 +19,21 @@ pub(crate) enum Expected {
 }
 
 pub(crate) struct Load {
-    pub(crate) per_second: f64,
-    pub(crate) requests: f64,
+    per_second: f64,
+    requests: f64,
     /// Answers without the right number, and requests without an answer.
-    pub(crate) wrong: u64,
+    wrong: u64,
+}
+
+impl Load {
+    /// The requests per second, and how much of something there was for each.
+    pub(crate) fn sample(&self, beside: f64) -> Sample {
+        Sample {
+            figure: self.per_second,
+            beside: beside / self.requests.max(1.0),
+            wrong: self.wrong,
+        }
+    }
 }
 
 /// Lets eight visitors ask for a page, each with one of the cookies.

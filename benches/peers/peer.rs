@@ -31,36 +31,28 @@ impl Peer {
         Peer::Tower,
     ];
 
-    /// What it is called in a table.
-    pub(crate) fn name(self) -> &'static str {
+    /// What it is called in `PEERS_ONLY` and in the names of files, and what in a table.
+    fn names(self) -> [&'static str; 2] {
         match self {
-            Peer::Ours => "cgi-session",
-            Peer::C => "C, in place",
-            Peer::Php => "PHP, files handler",
-            Peer::Perl => "Perl, CGI::Session",
-            Peer::CherryPy => "CherryPy, file sessions",
-            Peer::Django => "Django, file sessions",
-            Peer::Gorilla => "Go, gorilla/sessions",
-            Peer::Tower => "Rust, tower-sessions",
-            Peer::Unlocked => "control: C without its lock",
-            Peer::Torn => "control: C, truncating first",
+            Peer::Ours => ["ours", "cgi-session"],
+            Peer::C => ["c", "C, in place"],
+            Peer::Php => ["php", "PHP, files handler"],
+            Peer::Perl => ["perl", "Perl, CGI::Session"],
+            Peer::CherryPy => ["cherrypy", "CherryPy, file sessions"],
+            Peer::Django => ["django", "Django, file sessions"],
+            Peer::Gorilla => ["gorilla", "Go, gorilla/sessions"],
+            Peer::Tower => ["tower", "Rust, tower-sessions"],
+            Peer::Unlocked => ["unlocked", "control: C without its lock"],
+            Peer::Torn => ["torn", "control: C, truncating first"],
         }
     }
 
-    /// What it is called in `PEERS_ONLY` and in the names of files.
     pub(crate) fn key(self) -> &'static str {
-        match self {
-            Peer::Ours => "ours",
-            Peer::C => "c",
-            Peer::Php => "php",
-            Peer::Perl => "perl",
-            Peer::CherryPy => "cherrypy",
-            Peer::Django => "django",
-            Peer::Gorilla => "gorilla",
-            Peer::Tower => "tower",
-            Peer::Unlocked => "unlocked",
-            Peer::Torn => "torn",
-        }
+        self.names()[0]
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.names()[1]
     }
 
     /// Whether its server is asked by HTTP; by FastCGI if not.

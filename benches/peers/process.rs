@@ -51,52 +51,30 @@ impl Drop for Process {
     }
 }
 
-/// A process of the system, as /proc tells.
-struct Entry {
-    id: u32,
-    parent: u32,
-    /// Processor time in hundredths of a second.
-    ticks: u64,
-}
-
 /// The children of a process.
 pub(crate) fn children(parent: u32) -> Outcome<Vec<u32>> {
-    let children = entries()?
-        .into_iter()
-        .filter(|entry| entry.parent == parent);
-    Ok(children.map(|entry| entry.id).collect())
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    let children = children.split_ascii_whitespace();
+    children.map(|id| Ok(id.parse()?)).collect()
 }
 
 /// The processor time of some processes and their children.
 pub(crate) fn processor_time(ids: &[u32]) -> Outcome<Duration> {
-    let theirs = entries()?
-        .into_iter()
-        .filter(|entry| ids.contains(&entry.id) || ids.contains(&entry.parent));
-    Ok(Duration::from_millis(
-        10 * theirs.map(|entry| entry.ticks).sum::<u64>(),
-    ))
-}
-
-fn entries() -> Outcome<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for process in fs::read_dir("/proc")?.flatten() {
-        // It may have ended meanwhile.
-        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        entries.extend(entry(&stat));
+    let mut all = ids.to_vec();
+    for id in ids {
+        all.extend(children(*id)?);
     }
-    Ok(entries)
-}
-
-fn entry(stat: &str) -> Option<Entry> {
-    // A program's name may have blanks and parentheses.
-    let (before, after) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = after.split_ascii_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some(Entry {
-        id: before.split(' ').next()?.parse().ok()?,
-        parent: fields.get(1)?.parse().ok()?,
-        ticks: ticks(11)? + ticks(12)?,
-    })
+    let hundredths = |id: &u32| -> u64 {
+        // It may have ended meanwhile.
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // A program's name may have blanks and parentheses.
+        let fields = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        let times = fields.split_ascii_whitespace().skip(11).take(2);
+        times.filter_map(|time| time.parse::<u64>().ok()).sum()
+    };
+    Ok(Duration::from_millis(
+        10 * all.iter().map(hundredths).sum::<u64>(),
+    ))
 }
 
 /// Waits until somebody listens on the port.

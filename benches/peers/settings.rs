@@ -2,46 +2,14 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use crate::measured::Outcome;
+use crate::GROUPS;
+use crate::measured::{Outcome, number};
 use crate::peer::Peer;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
-    FastCgi,
-    Cgi,
-    Flood,
-    CleanUp,
-    Lost,
-    Killed,
-}
-
-impl Group {
-    const ALL: [Group; 6] = [
-        Group::FastCgi,
-        Group::Cgi,
-        Group::Flood,
-        Group::CleanUp,
-        Group::Lost,
-        Group::Killed,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Group::FastCgi => "fastcgi",
-            Group::Cgi => "cgi",
-            Group::Flood => "flood",
-            Group::CleanUp => "cleanup",
-            Group::Lost => "lost",
-            Group::Killed => "killed",
-        }
-    }
-}
-
 pub(crate) struct Settings {
-    pub(crate) groups: Vec<Group>,
-    pub(crate) peers: Vec<Peer>,
+    /// The names of the chosen groups and peers.
+    only: Vec<String>,
     /// How long one load lasts.
     pub(crate) seconds: u64,
     pub(crate) rounds: usize,
@@ -56,50 +24,44 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn from_environment() -> Outcome<Self> {
         let only = env::var("PEERS_ONLY").unwrap_or_default();
-        let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
-        let is_known = |name: &str| {
-            Group::ALL.iter().any(|group| group.name() == name)
-                || Peer::ALL.iter().any(|peer| peer.key() == name)
-        };
-        if let Some(name) = only.iter().find(|name| !is_known(name)) {
+        let only = only.split(',').filter(|name| !name.is_empty());
+        let only: Vec<String> = only.map(str::to_owned).collect();
+        let known: Vec<&str> = group_names().chain(peer_keys()).collect();
+        if let Some(name) = only.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(format!("PEERS_ONLY: there is no group or peer {name}").into());
         }
-        let mut groups = Group::ALL.to_vec();
-        if only
-            .iter()
-            .any(|name| groups.iter().any(|group| group.name() == *name))
-        {
-            groups.retain(|group| only.contains(&group.name()));
-        }
-        let mut peers = Peer::ALL.to_vec();
-        if only
-            .iter()
-            .any(|name| peers.iter().any(|peer| peer.key() == *name))
-        {
-            // All ratios are to ours.
-            peers.retain(|peer| *peer == Peer::Ours || only.contains(&peer.key()));
-        }
+        // Cargo starts a benchmark in the directory of its package.
+        let in_package = |plots| Path::new(env!("CARGO_MANIFEST_DIR")).join(plots);
         Ok(Settings {
-            groups,
-            peers,
+            only,
             seconds: number("PEERS_SECONDS", 2)?,
             rounds: number("PEERS_ROUNDS", 3)?,
             sessions: number("PEERS_SESSIONS", 200_000)?,
             requests: number("PEERS_REQUESTS", 200)?,
-            // Cargo starts a benchmark in the directory of its package.
-            plots: env::var_os("PEERS_PLOTS")
-                .map(|plots| Path::new(env!("CARGO_MANIFEST_DIR")).join(plots)),
+            plots: env::var_os("PEERS_PLOTS").map(in_package),
         })
+    }
+
+    pub(crate) fn wants_group(&self, name: &str) -> bool {
+        self.wants(name, group_names())
+    }
+
+    pub(crate) fn wants_peer(&self, peer: Peer) -> bool {
+        // All ratios are to ours.
+        peer == Peer::Ours || self.wants(peer.key(), peer_keys())
+    }
+
+    /// Whether one of these was chosen, or none of them.
+    fn wants(&self, name: &str, mut all: impl Iterator<Item = &'static str>) -> bool {
+        let is_chosen = |name: &str| self.only.iter().any(|only| only == name);
+        is_chosen(name) || !all.any(is_chosen)
     }
 }
 
-/// A positive number, by default this one.
-fn number<T: FromStr + PartialOrd + Default>(name: &str, default: T) -> Outcome<T> {
-    let Ok(text) = env::var(name) else {
-        return Ok(default);
-    };
-    match text.parse() {
-        Ok(number) if number > T::default() => Ok(number),
-        _ => Err(format!("{name} is not a positive number: {text}").into()),
-    }
+fn group_names() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().map(|(name, _)| *name)
+}
+
+fn peer_keys() -> impl Iterator<Item = &'static str> {
+    Peer::ALL.iter().map(|peer| peer.key())
 }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use rand::seq::SliceRandom as _;
-
 use crate::apache::{self, Apache};
-use crate::contest::{Better, Chart, Contest, Sample, Section};
+use crate::contest::{
+    BESIDE, Better, Chart, Contest, FIGURE, PROGRAM, RATIO, Sample, Section, WRONG,
+};
 use crate::load::{CONNECTIONS, Expected, load};
-use crate::measured::Outcome;
+use crate::measured::{Outcome, in_turns};
 use crate::nginx::{self, Site};
 use crate::peer::Peer;
 use crate::server::{Deployment, Server};
@@ -34,62 +34,40 @@ struct Contestant<'a> {
     name: String,
 }
 
-pub(crate) fn fastcgi(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+pub(crate) fn fastcgi(settings: &Settings, installed: &[Installed]) -> Outcome<Section> {
     let all: Vec<&Installed> = installed.iter().collect();
     let site = Site::start(&all, &[ONE_WORKER, FOUR_WORKERS])?;
+    let head = "workers|sessions|program|requests/s (quartiles)|processor µs/request|ours to it|wrong answers";
     let mut section = Section {
         title: "Behind nginx".to_owned(),
-        head: vec![
-            "workers",
-            "sessions",
-            "program",
-            "requests/s (quartiles)",
-            "processor µs/request",
-            "ours to it",
-            "wrong answers",
-        ],
+        head: head.split('|').collect(),
         ..Section::default()
     };
     for workers in [1, 4] {
         let contestants = contestants(&site, workers);
         let names: Vec<String> = contestants.iter().map(|one| one.name.clone()).collect();
-        let (mut own, mut one) = (Contest::default(), Contest::default());
-        for _ in 0..settings.rounds {
-            let mut order: Vec<&Contestant> = contestants.iter().collect();
-            order.shuffle(&mut rand::rng());
-            for it in order {
-                // New ones, for what a load leaves unfinished may still count in the old ones.
-                let cookies = (0..CONNECTIONS).map(|_| site.first_visit(it.server));
-                let cookies = cookies.collect::<Outcome<Vec<_>>>()?;
-                own.add(
-                    &it.name,
-                    it.sample(&site, settings, Expected::Next, &cookies)?,
-                );
-                one.add(
-                    &it.name,
-                    it.sample(&site, settings, Expected::Any, &cookies[..1])?,
-                );
+        let samples = in_turns(names.len(), settings.rounds, |at| {
+            let it = &contestants[at];
+            // New ones, for what a load leaves unfinished may still count in the old ones.
+            let cookies = (0..CONNECTIONS).map(|_| site.first_visit(it.server));
+            let cookies = cookies.collect::<Outcome<Vec<_>>>()?;
+            let own = it.sample(&site, settings, Expected::Next, &cookies)?;
+            let one = it.sample(&site, settings, Expected::Any, &cookies[..1])?;
+            Ok([own, one])
+        })?;
+        let kinds = [
+            ("own", "a session for each client"),
+            ("one", "one session for all"),
+        ];
+        for (which, (sessions, kind)) in kinds.into_iter().enumerate() {
+            let of_kind = |its: &Vec<[Sample; 2]>| its.iter().map(|both| both[which]).collect();
+            let samples = samples.iter().map(of_kind).collect();
+            let contest = Contest::new(&names, samples, Better::Greater, 0);
+            for [name, figure, cost, ratio, wrong] in contest.rows() {
+                let (workers, sessions) = (workers.to_string(), sessions.to_owned());
+                let row = vec![workers, sessions, name, figure, cost, ratio, wrong];
+                section.rows.push(row);
             }
-        }
-        for (sessions, mut contest) in [("own", own), ("one", one)] {
-            contest.sort_like(&names);
-            for row in contest.rows(Better::Greater, 0) {
-                let [name, figure, cost, ratio, wrong] = row;
-                let workers = workers.to_string();
-                section.rows.push(vec![
-                    workers,
-                    sessions.to_owned(),
-                    name,
-                    figure,
-                    cost,
-                    ratio,
-                    wrong,
-                ]);
-            }
-            let kind = match sessions {
-                "own" => "a session for each client",
-                _ => "one session for all",
-            };
             section.charts.push(Chart {
                 name: format!("peers-fastcgi-{workers}-{sessions}"),
                 title: format!("Requests/s behind nginx, workers: {workers}, {kind}"),
@@ -97,7 +75,7 @@ pub(crate) fn fastcgi(settings: &Settings, installed: &[Installed]) -> Outcome<V
             });
         }
     }
-    Ok(vec![section])
+    Ok(section)
 }
 
 /// Those with so many workers, without and then with connections that nginx keeps.
@@ -132,60 +110,35 @@ impl Contestant<'_> {
         let before = self.server.processor_time()?;
         let load = load(&url, settings.seconds, expected, cookies)?;
         let spent = self.server.processor_time()?.saturating_sub(before);
-        Ok(Sample {
-            figure: load.per_second,
-            beside: spent.as_secs_f64() * 1e6 / load.requests.max(1.0),
-            wrong: load.wrong,
-        })
+        Ok(load.sample(spent.as_secs_f64() * 1e6))
     }
 }
 
-pub(crate) fn cgi(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+pub(crate) fn cgi(settings: &Settings, installed: &[Installed]) -> Outcome<Section> {
     let programs: Vec<&Installed> = installed.iter().filter(|peer| peer.cgi.is_some()).collect();
     let apache = Apache::start(&programs)?;
-    let mut order: Vec<Peer> = programs.iter().map(|program| program.peer).collect();
-    let names: Vec<String> = programs
-        .iter()
-        .map(|one| one.peer.name().to_owned())
-        .collect();
-    let mut contest = Contest::default();
-    for _ in 0..settings.rounds {
-        order.shuffle(&mut rand::rng());
-        for peer in &order {
-            let url = url(apache.port, &apache::path(*peer));
-            let cookies = first_visits(&apache, *peer)?;
-            let load = load(&url, settings.seconds, Expected::Next, &cookies)?;
-            contest.add(
-                peer.name(),
-                Sample {
-                    figure: load.per_second,
-                    beside: load.requests,
-                    wrong: load.wrong,
-                },
-            );
-        }
-    }
-    contest.sort_like(&names);
+    let samples = in_turns(programs.len(), settings.rounds, |at| {
+        let peer = programs[at].peer;
+        let url = url(apache.port, &apache::path(peer));
+        let cookies = first_visits(&apache, peer)?;
+        let load = load(&url, settings.seconds, Expected::Next, &cookies)?;
+        Ok(load.sample(0.0))
+    })?;
     let title = "CGI behind Apache (mod_cgid), a session for each client";
-    Ok(vec![Section {
-        title: title.to_owned(),
-        head: vec![
-            "program",
-            "requests/s (quartiles)",
-            "ours to it",
-            "wrong answers",
-        ],
-        rows: contest
-            .rows(Better::Greater, 1)
-            .into_iter()
-            .map(|[name, figure, _, ratio, wrong]| vec![name, figure, ratio, wrong])
-            .collect(),
-        charts: vec![Chart {
-            name: "peers-cgi".to_owned(),
-            title: format!("Requests/s, {title}"),
-            bars: contest.bars(),
-        }],
-    }])
+    let columns = [
+        ("program", PROGRAM),
+        ("requests/s (quartiles)", FIGURE),
+        ("ours to it", RATIO),
+        ("wrong answers", WRONG),
+    ];
+    let chart = ("peers-cgi", format!("Requests/s, {title}"));
+    let contest = Contest::new(&names(&programs), samples, Better::Greater, 1);
+    Ok(contest.section(title, &columns, chart))
+}
+
+fn names(installed: &[&Installed]) -> Vec<String> {
+    let names = installed.iter().map(|one| one.peer.name().to_owned());
+    names.collect()
 }
 
 /// New sessions, for what a load leaves unfinished may still count in the old ones.
@@ -199,51 +152,28 @@ fn first_visits(apache: &Apache, peer: Peer) -> Outcome<Vec<String>> {
     visits.collect()
 }
 
-pub(crate) fn flood(settings: &Settings, installed: &[Installed]) -> Outcome<Vec<Section>> {
+pub(crate) fn flood(settings: &Settings, installed: &[Installed]) -> Outcome<Section> {
     let all: Vec<&Installed> = installed.iter().collect();
     let site = Site::start(&all, &[FOUR_WORKERS])?;
-    let names: Vec<String> = all.iter().map(|one| one.peer.name().to_owned()).collect();
-    let mut contest = Contest::default();
-    for _ in 0..settings.rounds {
-        let mut servers: Vec<&Server> = site.servers.iter().collect();
-        servers.shuffle(&mut rand::rng());
-        for server in servers {
-            // Nobody pays for what the one before left to the disk.
-            rustix::fs::sync();
-            let url = url(site.port, &nginx::path(server, false));
-            let load = load(&url, settings.seconds, Expected::First, &[])?;
-            contest.add(
-                server.peer.name(),
-                Sample {
-                    figure: load.per_second,
-                    beside: 1000.0 * empty(&server.sessions)? / load.requests.max(1.0),
-                    wrong: load.wrong,
-                },
-            );
-        }
-    }
-    contest.sort_like(&names);
+    let samples = in_turns(all.len(), settings.rounds, |at| {
+        let server = &site.servers[at];
+        // Nobody pays for what the one before left to the disk.
+        rustix::fs::sync();
+        let url = url(site.port, &nginx::path(server, false));
+        let load = load(&url, settings.seconds, Expected::First, &[])?;
+        Ok(load.sample(1000.0 * empty(&server.sessions)?))
+    })?;
+    let columns = [
+        ("program", PROGRAM),
+        ("sessions/s (quartiles)", FIGURE),
+        ("files per 1,000 sessions", BESIDE),
+        ("ours to it", RATIO),
+        ("wrong answers", WRONG),
+    ];
     let title = "Every request makes a session: behind nginx, workers: 4";
-    Ok(vec![Section {
-        title: title.to_owned(),
-        head: vec![
-            "program",
-            "sessions/s (quartiles)",
-            "files per 1,000 sessions",
-            "ours to it",
-            "wrong answers",
-        ],
-        rows: contest
-            .rows(Better::Greater, 0)
-            .into_iter()
-            .map(Vec::from)
-            .collect(),
-        charts: vec![Chart {
-            name: "peers-flood".to_owned(),
-            title: "New sessions/s behind nginx, workers: 4".to_owned(),
-            bars: contest.bars(),
-        }],
-    }])
+    let chart = "New sessions/s behind nginx, workers: 4".to_owned();
+    let contest = Contest::new(&names(&all), samples, Better::Greater, 0);
+    Ok(contest.section(title, &columns, ("peers-flood", chart)))
 }
 
 /// Deletes what is in a directory, and tells how many files that were.
@@ -253,11 +183,7 @@ fn empty(directory: &Path) -> Outcome<f64> {
         let file = file?;
         if file.file_type()?.is_file() {
             // A server may just have renamed it.
-            files += if fs::remove_file(file.path()).is_ok() {
-                1.0
-            } else {
-                0.0
-            };
+            files += f64::from(u8::from(fs::remove_file(file.path()).is_ok()));
         }
     }
     Ok(files)

@@ -48,8 +48,8 @@ impl Workshop {
     /// The chosen peers, without those that cannot be had.
     pub(crate) fn install(&self, settings: &Settings) -> Vec<Installed> {
         let mut installed = Vec::new();
-        for peer in &settings.peers {
-            match self.install_one(*peer) {
+        for peer in Peer::ALL.into_iter().filter(|it| settings.wants_peer(*it)) {
+            match self.install_one(peer) {
                 Ok(peer) => installed.push(peer),
                 Err(error) => eprintln!("left out: {}: {error}", peer.name()),
             }
@@ -76,29 +76,17 @@ impl Workshop {
     }
 
     fn ours(&self) -> Outcome<Installed> {
-        let page_views = [
-            "--package",
-            "cgi-session",
-            "--example",
-            "page_views",
-            "--features",
-            "dlmalloc",
-        ];
-        let tool = [
-            "--package",
-            "cgi-session-tools",
-            "--bin",
-            "cgi-session-cleanup",
-        ];
-        let server = build::release(&page_views, None)?.join("examples/page_views");
+        let page_views = "--package cgi-session --example page_views --features dlmalloc";
+        let tool = "--package cgi-session-tools --bin cgi-session-cleanup";
+        let server = build::release(page_views, None)?.join("examples/page_views");
         let (kind, target) = if build::can_be_static()? {
             ("static", Some(build::STATIC))
         } else {
             ("glibc", None)
         };
-        let built = build::release(&page_views, target)?.join("examples/page_views");
+        let built = build::release(page_views, target)?.join("examples/page_views");
         let cgi = self.copy(&built, "ours")?;
-        let clean_up = build::release(&tool, target)?.join("cgi-session-cleanup");
+        let clean_up = build::release(tool, target)?.join("cgi-session-cleanup");
         let version = env!("CARGO_PKG_VERSION");
         Ok(Installed {
             peer: Peer::Ours,
@@ -194,11 +182,9 @@ impl Workshop {
             fs::copy(source(name), self.programs().join(name))?;
         }
         // Who runs the programs may not write there.
-        said(
-            Command::new(&python)
-                .args(["-m", "compileall", "-q"])
-                .arg(self.programs()),
-        )?;
+        let mut compiler = Command::new(&python);
+        compiler.args(["-m", "compileall", "-q"]);
+        said(compiler.arg(self.programs()))?;
         let script = format!(
             "import platform; from importlib.metadata import version as v\n\
              print(platform.python_version(), '{package}', v('{package}'), 'gunicorn', v('gunicorn'))"
@@ -233,15 +219,9 @@ impl Workshop {
             let directory = self.directory.join("python");
             said(Command::new(system).args(["-m", "venv"]).arg(directory))?;
         }
-        let mut pip = Command::new(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ]);
-        said(pip.arg("--requirement").arg(source("requirements.txt")))?;
+        let pip = "-m pip install --quiet --disable-pip-version-check --requirement";
+        let mut install = Command::new(&python);
+        said(install.args(pip.split(' ')).arg(source("requirements.txt")))?;
         Ok(python)
     }
 
@@ -251,14 +231,11 @@ impl Workshop {
         debian::need(&[("go", "golang-go"), (library, package)])?;
         let built = self.directory.join("gorilla");
         let mut go = Command::new("go");
-        go.args(["build", "-o"])
-            .arg(&built)
-            .arg(source("gorilla/main.go"));
+        go.args(["build", "-o"]).arg(&built);
         // Debian's libraries are no modules.
-        said(
-            go.env("GO111MODULE", "off")
-                .env("GOPATH", "/usr/share/gocode"),
-        )?;
+        go.env("GO111MODULE", "off");
+        go.env("GOPATH", "/usr/share/gocode");
+        said(go.arg(source("gorilla/main.go")))?;
         let program = self.copy(&built, "gorilla")?;
         let compiler = said(Command::new("go").arg("version"))?;
         Ok(Installed {
@@ -273,15 +250,8 @@ impl Workshop {
     fn tower(&self) -> Outcome<Installed> {
         let manifest = source("tower/Cargo.toml");
         let target = self.directory.join("tower");
-        let what = [
-            "--locked",
-            "--manifest-path",
-            &manifest.display().to_string(),
-        ]
-        .map(str::to_owned);
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut cargo = Command::new(cargo);
-        cargo.args(["build", "--quiet", "--release"]).args(what);
+        let mut cargo = build::cargo("--locked --manifest-path");
+        cargo.arg(&manifest);
         if !debian::may_install() {
             cargo.arg("--offline");
         }
@@ -297,9 +267,7 @@ impl Workshop {
         Ok(Installed {
             peer: Peer::Tower,
             version: names
-                .iter()
-                .filter_map(|name| version(name))
-                .collect::<Vec<_>>()
+                .map(|name| version(name).unwrap_or_default())
                 .join(", "),
             serving: Serving::Threads(program.clone()),
             cgi: None,
