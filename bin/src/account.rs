@@ -98,6 +98,12 @@ impl Account {
         }
     }
 
+    /// The command that gives this user a directory and all that is in it.
+    pub(crate) fn chown(&self, path: &Path) -> String {
+        let word = cgi_session::shell_word(path);
+        format!("chown -R {}:{} {word}", self.handle(), self.gid)
+    }
+
     /// This program as this user, without arguments yet. It reads the configuration that was read
     /// before.
     pub(crate) fn command(&self, config: &Config) -> Command {

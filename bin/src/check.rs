@@ -7,8 +7,6 @@ mod finding;
 mod medium;
 mod stress;
 mod surroundings;
-mod timeouts;
-mod trial;
 
 use std::env;
 use std::fs;
@@ -22,7 +20,7 @@ use crate::account::Account;
 use crate::location::Location;
 use crate::report::{self, Ended, counted};
 use crate::screen::Screen;
-use finding::{Finding, Findings};
+use finding::Findings;
 pub use stress::take_part as take_part_in_trial;
 
 const EXAMPLES: &str = "\
@@ -96,11 +94,11 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> std::result::Re
             return Err(Ended::saying(line, report::INTERRUPTED | signal));
         }
     }
-    report::output(&if arguments.json {
-        found.json()
+    if arguments.json {
+        report::output_json(&found.json());
     } else {
-        found.text(Screen::of_stdout())
-    });
+        report::output(&found.text(Screen::of_stdout()));
+    }
     Ended::unless(found.problems() == 0)
 }
 
@@ -134,41 +132,39 @@ fn act_as(arguments: &Arguments, config: &Config) -> std::result::Result<(), End
 
 fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let mut found = Findings::default();
-    found.add(configuration(config));
-    if let Some(finding) = redirected() {
-        found.add(finding);
-    }
+    configuration(config, &mut found);
+    redirected(&mut found);
     let account = Account::current();
     if account.is_root() && !is_as_asked {
         let text = "checked as root, but web servers run programs as another user";
-        let finding = Finding::warning("user", text.to_owned());
         let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
-        found.add(finding.remedy(format!("cgi-session check --as {user}")));
+        let remedy = format!("cgi-session check --as {user}");
+        found.warning("user", text).remedy(remedy);
     }
-    found.add(clock(SystemTime::now()));
+    clock(SystemTime::now(), &mut found);
     let location = Location::of(config);
     if location.kind() == "sqlite" || location.is_in_engine() {
         engine::check(config, &account, &mut found);
-        timeouts::check(config, &mut found);
+        contents::timeouts(config, &mut found);
         return Ok(found);
     }
     if location.kind() != "file" {
         let text = format!("{location}: there are no session files to check");
-        found.add(Finding::fine("directory", text));
+        found.fine("directory", text);
         return Ok(found);
     }
     let path: PathBuf = config.storage_file_dir()?.components().collect();
     let is_usable = directory::check(&path, &account, &mut found);
-    if is_usable && trial::check(&path, &account, &mut found) {
+    if is_usable && directory::try_out(&path, &account, &mut found) {
         contents::check(&path, config, &account, &mut found)?;
-        timeouts::check(config, &mut found);
+        contents::timeouts(config, &mut found);
     }
     surroundings::check(&path, &account, &mut found);
     medium::check(&path, &mut found);
     Ok(found)
 }
 
-fn configuration(config: &Config) -> Finding {
+fn configuration(config: &Config, found: &mut Findings) {
     let is_set = |key: &&str| config.origin(key) != Origin::Default;
     let set = Config::keys().filter(is_set).fold(0, |count, _| count + 1);
     let source = config.file().map_or_else(
@@ -179,46 +175,44 @@ fn configuration(config: &Config) -> Finding {
         },
         |file| file.display().to_string(),
     );
-    let text = format!(
-        "{source} ({} set; cgi-session config shows them)",
-        counted(set, "key")
-    );
-    match config.file().filter(|file| is_writable_by_all(file)) {
-        Some(file) => {
-            let remedy = format!("chmod o-w {}", shell_word(file));
-            let text = format!("{text}: every user can change it, and say where sessions are");
-            Finding::problem("configuration", text)
-                .at(file)
-                .remedy(remedy)
-        }
-        None => Finding::fine("configuration", text),
-    }
+    let set = counted(set, "key");
+    let text = format!("{source} ({set} set; cgi-session config shows them)");
+    let Some(file) = config.file().filter(|file| is_writable_by_all(file)) else {
+        found.fine("configuration", text);
+        return;
+    };
+    let text = format!("{text}: every user can change it, and say where sessions are");
+    let remedy = format!("chmod o-w {}", shell_word(file));
+    found.problem("configuration", text).at(file).remedy(remedy);
 }
 
 fn is_writable_by_all(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|found| found.mode() & 0o002 != 0)
 }
 
-/// Settings that a web server has renamed, and that no program obeys.
-fn redirected() -> Option<Finding> {
+/// Finds settings that a web server has renamed, and that no program obeys.
+fn redirected(found: &mut Findings) {
     let mut names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let is_renamed = |name: &String| {
         let meant = name.trim_start_matches("REDIRECT_");
         meant != name && meant.starts_with("CGI_SESSION_") && env::var_os(meant).is_none()
     };
-    let name = names.find(is_renamed)?;
-    let text = format!("{name} is set by a redirect or rewrite of the server, and not obeyed");
-    let remedy = "write the setting into cgi-session.ini beside the program";
-    Some(Finding::warning("redirect", text).remedy(remedy.to_owned()))
+    if let Some(name) = names.find(is_renamed) {
+        let text = format!("{name} is set by a redirect or rewrite of the server, and not obeyed");
+        let remedy = "write the setting into cgi-session.ini beside the program";
+        found.warning("redirect", text).remedy(remedy);
+    }
 }
 
-fn clock(now: SystemTime) -> Finding {
+fn clock(now: SystemTime, found: &mut Findings) {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     if since >= EARLIEST {
-        return Finding::fine("clock", "shows a plausible time".to_owned());
+        found.fine("clock", "shows a plausible time");
+        return;
     }
     let text = "shows a time before 2020: sessions would all expire when it is put right";
-    Finding::problem("clock", text.to_owned()).remedy("timedatectl set-ntp true".to_owned())
+    let finding = found.problem("clock", text);
+    finding.remedy("timedatectl set-ntp true");
 }
 
 #[cfg(test)]
@@ -227,9 +221,12 @@ mod tests {
 
     #[test]
     fn a_clock_before_2020_is_a_problem() {
-        assert!(clock(UNIX_EPOCH).is_problem());
-        assert!(clock(UNIX_EPOCH + EARLIEST - Duration::from_secs(1)).is_problem());
-        assert!(!clock(UNIX_EPOCH + EARLIEST).is_problem());
-        assert!(!clock(SystemTime::now()).is_problem());
+        let problems = |now| {
+            let mut found = Findings::default();
+            clock(now, &mut found);
+            found.problems()
+        };
+        assert_eq!(problems(UNIX_EPOCH + EARLIEST - Duration::from_secs(1)), 1);
+        assert_eq!(problems(UNIX_EPOCH + EARLIEST), 0);
     }
 }

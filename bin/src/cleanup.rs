@@ -17,6 +17,7 @@ use cgi_session::{
     Config, Error, Result, SessionDigest, SessionManager, Stored, Sweep, SweepEvent,
 };
 use indicatif::HumanCount;
+use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -101,6 +102,7 @@ fn for_each(arguments: &Arguments, config: Config) -> Result<Config> {
 }
 
 fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(), Ended> {
+    let config = manager.config();
     if !arguments.dry_run {
         private::remove_left(&env::temp_dir(), private::START, usize::MAX);
     }
@@ -109,7 +111,7 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
     let progress = Progress::begin();
     let (examined, deleted) = (AtomicU64::new(0), AtomicU64::new(0));
     let total = Arc::new(AtomicU64::new(0));
-    if let Some(directory) = files_of(manager.config()).filter(|_| progress.is_shown()) {
+    if let Some(directory) = files_of(config).filter(|_| progress.is_shown()) {
         count_meanwhile(directory.to_owned(), Arc::clone(&total));
     }
     let observer = |event: SweepEvent<'_>| {
@@ -134,26 +136,22 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
         });
     };
     let stop = Arc::new(AtomicBool::new(false));
-    if arguments.each.is_some() {
+    let program = arguments.each.as_deref();
+    let each = program.map(|program| Each::new(program, arguments, config, &stop));
+    if let Some(problem) = each.as_ref().and_then(Each::problem) {
+        return Err(Ended::saying(problem, report::USAGE));
+    }
+    let call = |session: &SessionDigest, stored: &Stored| {
+        let each = each.as_ref();
+        each.map_or(Ok(()), |each| each.call(session, stored))
+    };
+    let mut sweep = sweep(arguments).observer(&observer);
+    if each.is_some() {
         // The program, which has a group of its own, is ended before this process.
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             flag::register(signal, Arc::clone(&stop))
                 .map_err(|error| Error::io("cannot catch signals", "", error))?;
         }
-    }
-    let each = arguments
-        .each
-        .as_deref()
-        .map(|program| Each::new(program, arguments, manager.config(), &stop));
-    if let Some(problem) = each.as_ref().and_then(Each::problem) {
-        return Err(Ended::saying(problem, report::USAGE));
-    }
-    let call = |session: &SessionDigest, stored: &Stored| match &each {
-        Some(each) => each.call(session, stored),
-        None => Ok(()),
-    };
-    let mut sweep = sweep(arguments).observer(&observer);
-    if each.is_some() {
         sweep = sweep.each(&call).each_tries(arguments.each_tries);
         sweep = sweep.stop_when(&stop);
     }
@@ -169,23 +167,27 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
     for failure in &swept.failures {
         report::error(failure);
     }
-    let summary = listing::Summary {
-        config: manager.config(),
-        report: &swept,
-        elapsed: started.elapsed(),
-    };
+    let (store, seconds) = (Location::of(config), started.elapsed().as_secs_f64());
     if arguments.json {
-        report::output(&summary.json(arguments.dry_run.then(|| listing.entries())));
+        let mut object = json!(swept);
+        object["store"] = store.to_string().into();
+        object["storageFileDir"] = config.get("storageFileDir").into();
+        object["dryRun"] = arguments.dry_run.into();
+        object["seconds"] = seconds.into();
+        if arguments.dry_run {
+            object["entries"] = listing.entries().into();
+        }
+        report::output_json(&object);
     } else if arguments.dry_run {
         report::output(&listing.total());
     } else if arguments.verbose {
-        report::output(&summary.line());
+        report::output(&listing::line(&swept, &store, seconds));
     }
     if unusable.is_some() {
         return Ended::with(report::USAGE.into());
     }
     if swept.already_running && arguments.fail_if_running {
-        let line = format!("another clean-up of {} is running", summary.store());
+        let line = format!("another clean-up of {store} is running");
         return Err(Ended::saying(&line, report::TRY_AGAIN));
     }
     Ended::unless(swept.failures.is_empty())
@@ -210,13 +212,12 @@ fn entries(directory: &Path, with_shards: bool) -> u64 {
         return 0;
     };
     let count = |entry: fs::DirEntry| {
-        let is_shard = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let below = if is_shard && with_shards {
+        let is_shard = with_shards && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        1 + if is_shard {
             entries(&entry.path(), false)
         } else {
             0
-        };
-        1 + below
+        }
     };
     listed.flatten().map(count).sum()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cgi_session::{Config, Origin, printable};
+use cgi_session::{Config, printable};
 use serde_json::{Map, Value, json};
 
 use crate::report::{self, Ended};
@@ -28,60 +28,34 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let config = Config::find_with(file, &[])?;
-    let settings: Vec<Setting> = Config::keys().map(|key| setting(&config, key)).collect();
-    report::output(&if arguments.json {
-        object(&settings)
-    } else {
-        table(&settings)
+    let settings = Config::keys().map(|key| {
+        let value = config.get(key).unwrap_or_default();
+        (key, value, config.origin(key).to_string())
     });
+    if arguments.json {
+        let entry = |(key, value, origin): (&str, String, String)| {
+            (key.to_owned(), json!({ "value": value, "origin": origin }))
+        };
+        let object: Map<String, Value> = settings.map(entry).collect();
+        report::output_json(&Value::from(object));
+    } else {
+        report::output(&table(settings));
+    }
     Ok(())
 }
 
-struct Setting {
-    key: &'static str,
-    value: String,
-    origin: Origin,
-}
-
-fn setting(config: &Config, key: &'static str) -> Setting {
-    Setting {
-        key,
-        value: config.get(key).unwrap_or_default(),
-        origin: config.origin(key),
-    }
-}
-
-fn object(settings: &[Setting]) -> String {
-    let entry = |setting: &Setting| {
-        let origin = setting.origin.to_string();
-        let value = json!({ "value": setting.value, "origin": origin });
-        (setting.key.to_owned(), value)
+fn table(settings: impl Iterator<Item = (&'static str, String, String)>) -> String {
+    let shown = |(key, value, origin): (_, String, String)| {
+        let value = match value.as_str() {
+            "" => "(none)".to_owned(),
+            value => printable(value),
+        };
+        (key, value, printable(&origin))
     };
-    let object: Map<String, Value> = settings.iter().map(entry).collect();
-    format!("{}\n", Value::Object(object))
-}
-
-fn table(settings: &[Setting]) -> String {
-    let rows: Vec<_> = settings
-        .iter()
-        .map(|setting| {
-            let value = match setting.value.as_str() {
-                "" => "(none)".to_owned(),
-                value => printable(value),
-            };
-            (setting.key, value, printable(&setting.origin.to_string()))
-        })
-        .collect();
-    let widest = |length: fn(&(&str, String, String)) -> usize| {
-        rows.iter().map(length).max().unwrap_or_default()
-    };
-    let (keys, values) = (
-        widest(|row| row.0.len()),
-        widest(|row| row.1.chars().count()),
-    );
-    let line = |(key, value, origin): &(&str, String, String)| {
-        format!("{key:<keys$}  {value:<values$}  {origin}\n")
-    };
-    let lines: Vec<_> = rows.iter().map(line).collect();
-    lines.concat()
+    let rows: Vec<(&str, String, String)> = settings.map(shown).collect();
+    let keys = rows.iter().map(|row| row.0.len()).max();
+    let values = rows.iter().map(|row| row.1.chars().count()).max();
+    let (keys, values) = (keys.unwrap_or_default(), values.unwrap_or_default());
+    let line = |(key, value, origin)| format!("{key:<keys$}  {value:<values$}  {origin}\n");
+    rows.into_iter().map(line).collect()
 }

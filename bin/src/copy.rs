@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::HumanCount;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::progress::Progress;
 use crate::report::{self, Ended, counted};
 use crate::signals::Signals;
-use pass::{Number, Outcome, Pass};
+use pass::{DONE, LEFT, Outcome, Pass};
 use stores::Stores;
 
 const EXAMPLES: &str = "\
@@ -118,11 +118,11 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
     for problem in &outcome.problems {
         report::error(&format!("{}: {}", problem.session, problem.text));
     }
-    report::output(&if arguments.json {
-        json(arguments, &stores, &outcome, elapsed)
+    if arguments.json {
+        report::output_json(&json(arguments, &stores, &outcome, elapsed));
     } else {
-        text(arguments, &stores, &outcome, elapsed)
-    });
+        report::output(&text(arguments, &stores, &outcome, elapsed));
+    }
     if let Some(error) = outcome.stopped {
         return Err(error.into());
     }
@@ -140,26 +140,24 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
 
 /// The line for people: `A -> B: 12 sessions copied, 3 updated, 40 as before; left out: 2 busy; 0.31 s`.
 fn text(arguments: &Arguments, stores: &Stores, outcome: &Outcome, elapsed: f64) -> String {
-    let (done, left) = outcome.numbers();
-    let shown = |numbers: &[Number]| {
-        let numbers = numbers.iter().filter(|(.., number)| *number > 0);
-        let numbers = numbers.map(|(_, what, number)| format!(", {number} {what}"));
+    let shown = |numbers: &[(u64, &str)]| {
+        let numbers = numbers.iter().filter(|(number, _)| *number > 0);
+        let numbers = numbers.map(|(number, what)| format!(", {number} {what}"));
         numbers.collect::<String>()
     };
+    let done = shown(&DONE.map(|(key, what)| (outcome.number(key), what)));
+    let left = shown(&LEFT.map(|(reason, _, what)| (outcome.problems_of(reason), what)));
+    let left = left.strip_prefix(", ");
+    let left = left.map_or(String::new(), |left| format!("; left out: {left}"));
     let (old, new) = (&stores.old, &stores.new);
-    let copied = counted(outcome.copied, "session");
-    let left = match shown(&left).strip_prefix(", ") {
-        Some(left) => format!("; left out: {left}"),
-        None => String::new(),
-    };
+    let copied = counted(outcome.number("copied"), "session");
     let dry = if arguments.dry_run {
         "; nothing was done, this was a dry run"
     } else {
         ""
     };
-    let done = shown(&done);
     let line = format!("{old} -> {new}: {copied} copied{done}{left}{dry}; {elapsed:.2} s\n");
-    match outcome.gone - outcome.gone_deleted {
+    match outcome.number("gone") - outcome.number("goneDeleted") {
         0 => line,
         still => format!(
             "{line}copied before and now in {new} alone: {}; only if no program uses it yet, --delete-gone deletes them\n",
@@ -168,7 +166,7 @@ fn text(arguments: &Arguments, stores: &Stores, outcome: &Outcome, elapsed: f64)
     }
 }
 
-fn json(arguments: &Arguments, stores: &Stores, outcome: &Outcome, elapsed: f64) -> String {
+fn json(arguments: &Arguments, stores: &Stores, outcome: &Outcome, elapsed: f64) -> Value {
     let problems = outcome.problems.iter();
     let problems: Vec<_> = problems
         .map(|it| json!({ "digest": it.session.as_str(), "reason": it.reason, "text": it.text }))
@@ -178,16 +176,18 @@ fn json(arguments: &Arguments, stores: &Stores, outcome: &Outcome, elapsed: f64)
         "to": stores.new.to_string(),
         "dryRun": arguments.dry_run,
         "move": arguments.is_move,
-        "examined": outcome.examined,
-        "copied": outcome.copied,
-        "gone": outcome.gone,
         "isComplete": outcome.stopped.is_none() && outcome.signal == 0,
         "problems": problems,
         "seconds": elapsed,
     });
-    let (done, left) = outcome.numbers();
-    for (key, _, number) in done.into_iter().chain(left) {
-        object[key] = number.into();
+    for key in ["examined", "copied", "gone"]
+        .into_iter()
+        .chain(DONE.map(|(key, _)| key))
+    {
+        object[key] = outcome.number(key).into();
     }
-    format!("{object}\n")
+    for (reason, key, _) in LEFT {
+        object[key] = outcome.problems_of(reason).into();
+    }
+    object
 }

@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
             "isReady": problems.is_empty(),
             "problems": problems,
         });
-        report::output(&format!("{object}\n"));
+        report::output_json(&object);
     }
     Ended::unless(problems.is_empty())
 }

@@ -78,25 +78,31 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         })?,
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.about.last_access));
+    if arguments.json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        report::output_json(&Value::from(rows));
+        return Ended::unless(is_well);
+    }
     let screen = Screen::of_stdout();
     let devices = |row: &Row| {
         let shown = arguments.user.as_ref().and_then(|_| row.devices_line());
         shown.unwrap_or_default()
     };
-    if arguments.json {
-        let rows: Vec<_> = rows.iter().map(Row::json).collect();
-        report::output_json(&format!("{}\n", Value::from(rows)));
-        return Ended::unless(is_well);
-    }
     let text: String = if screen.is_terminal && !rows.is_empty() {
         let now = SystemTime::now();
-        let rows = rows.iter();
-        let rows = rows.map(|row| row.short_line(now) + &screen_cut(&devices(row)));
-        let titles = short_line(TITLES);
+        let since = |time| rough(now.duration_since(time).unwrap_or_default());
+        let left = |end: SystemTime| rough(end.duration_since(now).unwrap_or_default());
+        let rows = rows.iter().map(|row| {
+            let cells =
+                row.cells(|[created, used, ends]| [since(created), since(used), left(ends)]);
+            short_line(&cells) + &screen_cut(&devices(row))
+        });
+        let titles = short_line(&TITLES.map(str::to_owned));
         let titles = screen.painted(titles.trim_end(), Style::Bold);
         iter::once(titles + "\n").chain(rows).collect()
     } else {
-        rows.iter().map(|row| row.line() + &devices(row)).collect()
+        let line = |row: &Row| line(&row.cells(|times| times.map(moment))) + &devices(row);
+        rows.iter().map(line).collect()
     };
     report::output(&text);
     Ended::unless(is_well)
@@ -130,49 +136,23 @@ impl Row {
         Some(format!("    made by {first}\n    used by {last}\n"))
     }
 
-    fn line(&self) -> String {
-        let [user, applications] = self.names();
-        let About {
-            digest,
-            idle,
-            bytes,
-            ..
-        } = &self.about;
-        let [created, last_access, ends] = self.times().map(moment);
-        let idle = rough(*idle);
-        format!(
-            "{digest}  {created}  {last_access}  {ends}  {idle:>4}  {bytes:>7}  {user}  {applications}\n"
-        )
-    }
-
-    fn short_line(&self, now: SystemTime) -> String {
-        let [created, last_access, ends] = self.times();
-        let since = |time| rough(now.duration_since(time).unwrap_or_default());
-        let left = ends.duration_since(now).unwrap_or_default();
-        let [user, applications] = self.names();
-        short_line([
-            self.about.digest.as_str(),
-            &since(created),
-            &since(last_access),
-            &rough(left),
-            &rough(self.about.idle),
-            &self.about.bytes.to_string(),
-            &user,
-            &applications,
-        ])
-    }
-
-    fn times(&self) -> [SystemTime; 3] {
-        [self.about.created, self.about.last_access, self.about.ends]
-    }
-
-    /// The user and the applications.
-    fn names(&self) -> [String; 2] {
-        let user = self.about.user.as_deref().unwrap_or("-");
+    /// What a line has of the session, the times as `shown` has them.
+    fn cells(&self, shown: impl Fn([SystemTime; 3]) -> [String; 3]) -> [String; 8] {
+        let about = &self.about;
+        let [created, used, ends] = shown([about.created, about.last_access, about.ends]);
         let applications = self.applications.iter().map(|app| sessions::shown_app(app));
         let applications = applications.collect::<Vec<_>>().join(",");
         let none = applications.is_empty().then(|| "-".to_owned());
-        [printable(user), none.unwrap_or(applications)]
+        [
+            about.digest.to_string(),
+            created,
+            used,
+            ends,
+            rough(about.idle),
+            about.bytes.to_string(),
+            printable(about.user.as_deref().unwrap_or("-")),
+            none.unwrap_or(applications),
+        ]
     }
 
     fn json(&self) -> Value {
@@ -191,8 +171,27 @@ fn screen_cut(lines: &str) -> String {
     lines.collect()
 }
 
+fn line(
+    [
+        digest,
+        created,
+        last_use,
+        ends,
+        idle,
+        bytes,
+        user,
+        applications,
+    ]: &[String; 8],
+) -> String {
+    format!(
+        "{digest}  {created}  {last_use}  {ends}  {idle:>4}  {bytes:>7}  {user}  {applications}\n"
+    )
+}
+
 /// A line of at most 80 columns.
-fn short_line([digest, age, unused, left, idle, bytes, user, applications]: [&str; 8]) -> String {
+fn short_line(
+    [digest, age, unused, left, idle, bytes, user, applications]: &[String; 8],
+) -> String {
     let (user, applications) = (cut(user, 12), cut(applications, 13));
     let padding = 14 - user.width();
     format!(

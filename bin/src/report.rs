@@ -1,6 +1,7 @@
 //! How a tool reports what happened: one line on stderr for each error, and its exit status.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -135,18 +136,17 @@ pub(crate) fn output_stored(text: &str) {
     }
 }
 
-/// Writes JSON of what clients may have stored: what [`output_stored`] escapes, in JSON's own way.
-pub(crate) fn output_json(text: &str) {
+/// Writes a line of JSON: what [`output_stored`] escapes, in JSON's own way.
+pub(crate) fn output_json(json: &impl Display) {
     let shown = |letter: char| match printable(letter.encode_utf8(&mut [0; 4])) {
-        _ if letter == '\n' => "\n".to_owned(),
         escaped if escaped.starts_with("\\u{") => format!("\\u{:04x}", u32::from(letter)),
         plain => plain,
     };
+    let mut line = json.to_string();
     if io::stdout().is_terminal() {
-        output(&text.chars().map(shown).collect::<String>());
-    } else {
-        output(text);
+        line = line.chars().map(shown).collect();
     }
+    output(&(line + "\n"));
 }
 
 /// Reports that stdout could not be written, for [`status_after`] too.

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         let mut object = about.json();
         object["timeout"] = timeout.map(|timeout| timeout.as_secs()).into();
         object["values"] = values;
-        report::output_json(&format!("{object}\n"));
+        report::output_json(&object);
     } else {
         report::output_stored(&text(&about, timeout, &values));
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{SessionManager, Stored};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::report::{self, Ended, moment, rough};
 use crate::screen::{Screen, Style};
@@ -32,28 +32,15 @@ cannot be read (stderr says how many; with --prometheus it is 0, and a metric sa
 const INDENT: usize = 15;
 
 /// The metrics of single numbers, and what each is.
-const METRICS: [(&str, &str); 8] = [
-    ("sessions", "Live sessions."),
-    ("size_bytes", "Size of the live sessions."),
-    ("unreadable_sessions", "Sessions that cannot be read."),
-    ("max_sessions", "The setting maxSessions; 0 is no limit."),
-    (
-        "oldest_created_timestamp_seconds",
-        "When the oldest live session was created.",
-    ),
-    (
-        "newest_created_timestamp_seconds",
-        "When the newest live session was created.",
-    ),
-    (
-        "last_used_timestamp_seconds",
-        "When a session was last used.",
-    ),
-    (
-        "last_clean_up_timestamp_seconds",
-        "When the last clean-up ended.",
-    ),
-];
+const METRICS: &str = "\
+sessions: Live sessions.
+size_bytes: Size of the live sessions.
+unreadable_sessions: Sessions that cannot be read.
+max_sessions: The setting maxSessions; 0 is no limit.
+oldest_created_timestamp_seconds: When the oldest live session was created.
+newest_created_timestamp_seconds: When the newest live session was created.
+last_used_timestamp_seconds: When a session was last used.
+last_clean_up_timestamp_seconds: When the last clean-up ended.";
 
 /// Count the live sessions: number, bytes, oldest, newest, applications, clean-up, cap
 #[derive(Debug, clap::Args)]
@@ -156,17 +143,7 @@ impl Counts {
         let now = SystemTime::now();
         let clean_up = manager.last_clean_up().and_then(|age| now.checked_sub(age));
         let setting = manager.config().get("maxSessions").unwrap_or_default();
-        let mut text = String::new();
-        let mut gauge = |name: &str, help: &str, samples: &[(String, u64)]| {
-            let name = format!("cgi_session_{name}");
-            if samples.is_empty() {
-                return;
-            }
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-            for (labels, value) in samples {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-        };
+        let head = |name: &str, help: &str| format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
         let values = [
             Some(self.sessions),
             Some(self.bytes),
@@ -177,30 +154,29 @@ impl Counts {
             self.last_access.map(unix_seconds),
             clean_up.map(unix_seconds),
         ];
-        for ((name, help), value) in METRICS.into_iter().zip(values) {
-            let sample = value.map(|value| (String::new(), value));
-            gauge(name, help, sample.as_slice());
+        let mut text = String::new();
+        for (metric, value) in METRICS.lines().zip(values) {
+            if let (Some((name, help)), Some(value)) = (metric.split_once(": "), value) {
+                let name = format!("cgi_session_{name}");
+                let _ = writeln!(text, "{}{name} {value}", head(&name, help));
+            }
         }
-        let escaped = |app: &str| {
-            app.replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n")
-        };
-        let of_app =
-            |(app, number): (&String, &u64)| (format!("{{app=\"{}\"}}", escaped(app)), *number);
-        let samples: Vec<_> = self.applications.iter().map(of_app).collect();
-        gauge(
-            "application_sessions",
-            "Live sessions with values of an application.",
-            &samples,
-        );
+        let name = "cgi_session_application_sessions";
+        if !self.applications.is_empty() {
+            text += &head(name, "Live sessions with values of an application.");
+        }
+        for (app, number) in &self.applications {
+            let app = app.replace('\\', "\\\\").replace('"', "\\\"");
+            let app = app.replace('\n', "\\n");
+            let _ = writeln!(text, "{name}{{app=\"{app}\"}} {number}");
+        }
         text
     }
 
-    fn json(&self, manager: &SessionManager) -> String {
+    fn json(&self, manager: &SessionManager) -> Value {
         let setting = |key: &str| manager.config().get(key).unwrap_or_default();
         let (oldest, newest) = self.created.unzip();
-        let object = json!({
+        json!({
             "sessions": self.sessions,
             "bytes": self.bytes,
             "unreadable": self.unreadable,
@@ -211,8 +187,7 @@ impl Counts {
             "maxSessions": setting("maxSessions").parse::<u64>().ok(),
             "whenFull": setting("whenFull"),
             "applications": self.applications,
-        });
-        format!("{object}\n")
+        })
     }
 }
 

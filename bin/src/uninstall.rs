@@ -86,7 +86,7 @@ fn report_on(store: &str, done: &Uninstalled, as_json: bool) -> Result<(), Ended
             "leftAlone": done.foreign,
             "problems": problems,
         });
-        report::output(&format!("{object}\n"));
+        report::output_json(&object);
     } else {
         report::output(&format!("{} removed\n", counted(done.sessions, "session")));
         for foreign in &done.foreign {

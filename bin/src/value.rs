@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use cgi_session::{Error, SessionManager, Values};
-use serde_json::value::RawValue;
+use cgi_session::{Error, SessionManager, SetCookie, Values};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Number, Value};
 
 use crate::report::{self, Ended};
@@ -113,17 +113,13 @@ pub(crate) struct Unset {
 }
 
 pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
-    let values = match arguments.place.values_file()? {
-        Some(file) => file.values()?,
-        None => arguments.place.read(file)?,
-    };
-    let values = values.unwrap_or_default();
+    let values = arguments.place.read(file)?.unwrap_or_default();
     let Some(value) = values.get::<Box<RawValue>>(&arguments.key)? else {
         return Ended::unless(false);
     };
     match serde_json::from_str(value.get()) {
         Ok(Value::String(text)) if !arguments.json => report::output_stored(&format!("{text}\n")),
-        _ => report::output_json(&format!("{value}\n")),
+        _ => report::output_json(&value),
     }
     Ok(())
 }
@@ -131,11 +127,8 @@ pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
 pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<(), Ended> {
     let (key, change) = arguments.change()?;
     let change = |values: &mut Values| change.make(values, &key);
-    let (sum, set_cookie) = match arguments.place.values_file()? {
-        Some(file) => (file.change(change)?, None),
-        None => arguments.place.change(file, change)?,
-    };
-    for line in sum.iter().chain(&set_cookie) {
+    let (sum, set_cookie) = arguments.place.change(file, change)?;
+    for line in sum.into_iter().chain(set_cookie.map(|it| it.to_string())) {
         report::output(&format!("{line}\n"));
     }
     Ok(())
@@ -143,34 +136,27 @@ pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<(), Ended> {
 
 pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended> {
     let remove = |values: &mut Values| Ok(values.remove(&arguments.key));
-    match arguments.place.values_file()? {
-        Some(file) => file.change(remove)?,
-        // A new session in which nothing was put is not stored, and so gets no cookie.
-        None => arguments.place.change(file, remove)?.0,
-    };
-    Ok(())
+    // A new session in which nothing was put is not stored, and so gets no cookie.
+    arguments.place.change(file, remove).map(drop)
 }
 
 /// What `set` does with a value.
 enum Change {
-    Text(String),
-    Json(Box<RawValue>),
+    Store(Box<RawValue>),
     Add(Number),
 }
 
 impl Change {
     /// Makes the change and returns what is to be printed.
     fn make(&self, values: &mut Values, key: &str) -> cgi_session::Result<Option<String>> {
-        match self {
-            Change::Text(text) => values.insert(key, text).map(|()| None),
-            Change::Json(json) => values.insert(key, json).map(|()| None),
-            Change::Add(number) => {
-                let before = values.get::<Number>(key)?.unwrap_or_else(|| 0.into());
-                let sum = sum(&before, number).ok_or_else(|| too_large(key))?;
-                values.insert(key, &sum)?;
-                Ok(Some(sum.to_string()))
-            }
-        }
+        let number = match self {
+            Change::Store(value) => return values.insert(key, value).map(|()| None),
+            Change::Add(number) => number,
+        };
+        let before = values.get::<Number>(key)?.unwrap_or_else(|| 0.into());
+        let sum = sum(&before, number).ok_or_else(|| too_large(key))?;
+        values.insert(key, &sum)?;
+        Ok(Some(sum.to_string()))
     }
 }
 
@@ -198,14 +184,17 @@ impl Set {
             let text = argument.to_str();
             texts.push(text.ok_or_else(|| usage("key and value must be text in UTF-8"))?);
         }
+        let not_json = |error| usage(&format!("VALUE is not JSON: {error}"));
         match (texts.as_slice(), &self.add) {
             ([key], Some(number)) => Ok(((*key).to_owned(), Change::Add(number.clone()))),
-            ([key, value], None) if self.json => {
-                let json: Box<RawValue> = serde_json::from_str(value)
-                    .map_err(|error| usage(&format!("VALUE is not JSON: {error}")))?;
-                Ok(((*key).to_owned(), Change::Json(json)))
+            ([key, value], None) => {
+                let value = if self.json {
+                    serde_json::from_str(value)
+                } else {
+                    to_raw_value(value)
+                };
+                Ok(((*key).to_owned(), Change::Store(value.map_err(not_json)?)))
             }
-            ([key, value], None) => Ok(((*key).to_owned(), Change::Text((*value).to_owned()))),
             (_, Some(_)) => Err(usage("with --add there is a KEY and no VALUE")),
             ([_, _, more, ..], None) => Err(usage(&format!(
                 "{more:?} follows KEY and VALUE: options stand before KEY"
@@ -231,6 +220,9 @@ impl Place {
     }
 
     fn read(&self, file: Option<&Path>) -> Result<Option<Values>, Ended> {
+        if let Some(values) = self.values_file()? {
+            return values.values();
+        }
         let manager = sessions::manager(file, self.app.as_deref())?;
         let Some(digest) = &self.session else {
             let header = sessions::cookie_header(&manager)?;
@@ -252,14 +244,17 @@ impl Place {
         &self,
         file: Option<&Path>,
         change: impl FnOnce(&mut Values) -> cgi_session::Result<T>,
-    ) -> Result<(T, Option<String>), Ended> {
+    ) -> Result<(T, Option<SetCookie>), Ended> {
+        if let Some(values) = self.values_file()? {
+            return Ok((values.change(change)?, None));
+        }
         let manager = sessions::manager_for_writing(file, self.app.as_deref())?;
         let mut session = self.open(&manager)?;
         let is_new = session.is_new();
         let result = change(&mut session)?;
         let set_cookie = session.commit()?.filter(|_| is_new);
-        let set_cookie = set_cookie.map(|cookie| cookie.over_https(sessions::is_https(&manager)));
-        Ok((result, set_cookie.map(|cookie| cookie.to_string())))
+        let is_https = sessions::is_https(&manager);
+        Ok((result, set_cookie.map(|cookie| cookie.over_https(is_https))))
     }
 
     fn open(&self, manager: &SessionManager) -> Result<cgi_session::Session, Ended> {

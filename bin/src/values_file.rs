@@ -34,13 +34,7 @@ pub(crate) struct ValuesFile {
 pub(crate) struct Unfit {
     /// The key that cannot be stored, or whose value cannot; `None` when the text as a whole is wrong.
     pub(crate) key: Option<String>,
-    reason: String,
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
+    pub(crate) reason: String,
 }
 
 impl ValuesFile {
@@ -124,7 +118,7 @@ impl ValuesFile {
     /// As [`ValuesFile::read`], for a command.
     pub(crate) fn values(&self) -> Result<Option<Values>, Ended> {
         let read = self.read().map_err(|error| self.failed("read", &error))?;
-        Ok(read.map_err(|unfit| self.failed("read", &unfit))?)
+        Ok(read.map_err(|unfit| self.failed("read", &unfit.reason))?)
     }
 
     /// Deletes the file, so that the session ends.

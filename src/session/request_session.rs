@@ -1,6 +1,5 @@
 //! [`RequestSession`]: the one session of one request, and the one cookie that comes of it.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, StatusCode};
@@ -384,13 +383,11 @@ impl RequestSession {
         if self.session.is_some() {
             return Err(Error::AlreadyOpen);
         }
-        let session = self.session()?;
-        match panic::catch_unwind(AssertUnwindSafe(|| change(session))) {
-            Ok(Ok(result)) => self.commit().map(|()| result),
-            // A handler may catch the panic and go on.
-            failed => {
+        match change(self.session()?) {
+            Ok(result) => self.commit().map(|()| result),
+            Err(error) => {
                 self.close();
-                failed.unwrap_or_else(|panic| panic::resume_unwind(panic))
+                Err(error)
             }
         }
     }

@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::Record;
@@ -487,7 +489,8 @@ pub enum SweepEvent<'a> {
 }
 
 /// What a clean-up did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SweepReport {
     /// Another clean-up was running, and this one did nothing.

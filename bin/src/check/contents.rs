@@ -1,6 +1,8 @@
-//! What lies in the directory, and whether it is cleaned up.
+//! What lies in the directory, whether it is cleaned up, and how long sessions live.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirEntry, Metadata};
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -8,11 +10,13 @@ use std::time::{Duration, SystemTime};
 use cgi_session::{Config, FileStore, Result, SessionDigest, Store as _, shell_word};
 
 use super::directory::unless_shared;
-use super::finding::{Finding, Findings};
+use super::finding::{Findings, Level};
 use crate::account::Account;
 use crate::report::{counted, rough};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// So many sessions are looked into.
+const MAX_SESSIONS: u64 = 10_000;
 /// So many names are shown as examples.
 const EXAMPLES: usize = 3;
 
@@ -29,12 +33,12 @@ pub(super) fn check(
     };
     contents.add_directory(path, "", account);
     let sessions = counted(contents.sessions, "session file");
-    found.add(Finding::fine("sessions", sessions));
+    found.fine("sessions", sessions);
     contents.report(path, account, found);
     let last = FileStore::new(config)?.last_sweep(now);
     let oldest = contents.oldest;
     let oldest = oldest.and_then(|oldest| now.duration_since(oldest).ok());
-    found.add(clean_up(last, oldest, account));
+    clean_up(last, oldest, account, found);
     Ok(())
 }
 
@@ -118,45 +122,55 @@ impl Contents {
     }
 
     fn report(&self, path: &Path, account: &Account, found: &mut Findings) {
-        type Make = fn(&'static str, String) -> Finding;
-        let mut tell = |make: Make, topic, files: &Examples, said: &str, remedy: String| {
-            if files.number > 0 {
-                let text = format!("{} holds {} {said}", path.display(), files.said());
-                found.add(make(topic, text).at(path).remedy(remedy));
-            }
-        };
-        let word = shell_word(path);
-        let said = format!("that {account} does not own and cannot use; did root run a program?");
-        let command = format!("chown -R {}:{} {word}", account.handle(), account.gid);
-        let remedy = unless_shared(path, command);
-        tell(Finding::problem, "owner", &self.of_others, &said, remedy);
-        let said = "named like a session, but no regular file, and never opened";
-        let remedy = format!("find {word} -name '*.json' ! -type f -ls");
-        tell(Finding::problem, "irregular", &self.irregular, said, remedy);
-        let said = "that no program finds: they were made with another value of shards";
-        let remedy =
-            "set shards as it was, and change it for a new directory alone, by cgi-session copy";
-        tell(
-            Finding::warning,
-            "shards",
-            &self.misplaced,
-            said,
-            remedy.to_owned(),
-        );
-        let said = "damaged and set aside; what damaged the disk or the file?";
-        let remedy = format!(
+        let (shown, word) = (path.display(), shell_word(path));
+        let theirs = format!("that {account} does not own and cannot use; did root run a program?");
+        let chown = unless_shared(path, account.chown(path));
+        let look = format!(
             "look at the web server's error log and the disk, then: find {word} -name '*.corrupt' -delete"
         );
-        tell(Finding::warning, "damaged", &self.damaged, said, remedy);
-        let said = "of other programs; what is no session is never touched";
-        let remedy = "move it elsewhere; the directory should hold nothing but sessions";
-        tell(
-            Finding::warning,
-            "foreign",
-            &self.foreign,
-            said,
-            remedy.to_owned(),
-        );
+        let find = format!("find {word} -name '*.json' ! -type f -ls");
+        for (level, topic, files, said, remedy) in [
+            (
+                Level::Problem,
+                "owner",
+                &self.of_others,
+                theirs.as_str(),
+                chown.as_str(),
+            ),
+            (
+                Level::Problem,
+                "irregular",
+                &self.irregular,
+                "named like a session, but no regular file, and never opened",
+                &find,
+            ),
+            (
+                Level::Warning,
+                "shards",
+                &self.misplaced,
+                "that no program finds: they were made with another value of shards",
+                "set shards as it was, and change it for a new directory alone, by cgi-session copy",
+            ),
+            (
+                Level::Warning,
+                "damaged",
+                &self.damaged,
+                "damaged and set aside; what damaged the disk or the file?",
+                &look,
+            ),
+            (
+                Level::Warning,
+                "foreign",
+                &self.foreign,
+                "of other programs; what is no session is never touched",
+                "move it elsewhere; the directory should hold nothing but sessions",
+            ),
+        ] {
+            if files.number > 0 {
+                let text = format!("{shown} holds {} {said}", files.said());
+                found.add(level, topic, text).at(path).remedy(remedy);
+            }
+        }
     }
 }
 
@@ -188,29 +202,73 @@ fn kind(name: &[u8], is_top: bool) -> Kind {
 }
 
 /// Judges when the last clean-up ended and, if none ever did, how old the oldest session is.
-fn clean_up(last: Option<Duration>, oldest: Option<Duration>, account: &Account) -> Finding {
-    const TOPIC: &str = "cleanUp";
-    let cron = format!("09,39 * * * * {} cgi-session-cleanup", account.handle());
-    let remedy = format!("put this line into /etc/cron.d/cgi-session: {cron}");
-    match (last, oldest) {
-        (Some(last), _) if last <= DAY => {
-            Finding::fine(TOPIC, format!("the last one was {} ago", rough(last)))
+fn clean_up(
+    last: Option<Duration>,
+    oldest: Option<Duration>,
+    account: &Account,
+    found: &mut Findings,
+) {
+    let (level, text) = match (last.map(rough), oldest.map(rough)) {
+        (Some(ago), _) if last <= Some(DAY) => (Level::Ok, format!("the last one was {ago} ago")),
+        (Some(ago), _) => {
+            let text = format!("the last one was {ago} ago; expired sessions pile up");
+            (Level::Problem, text)
         }
-        (Some(last), _) => {
-            let last = rough(last);
-            let text = format!("the last one was {last} ago; expired sessions pile up");
-            Finding::problem(TOPIC, text).remedy(remedy)
-        }
-        (None, Some(oldest)) if oldest > DAY => {
-            let text = format!(
-                "none was ever seen, and the oldest session was last used {} ago",
-                rough(oldest)
-            );
-            Finding::problem(TOPIC, text).remedy(remedy)
+        (None, Some(ago)) if oldest > Some(DAY) => {
+            let text =
+                format!("none was ever seen, and the oldest session was last used {ago} ago");
+            (Level::Problem, text)
         }
         (None, _) => {
             let text = "none yet, and nothing old enough to need one";
-            Finding::fine(TOPIC, text.to_owned())
+            (Level::Ok, text.to_owned())
         }
+    };
+    let finding = found.add(level, "cleanUp", text);
+    if level == Level::Problem {
+        let cron = format!("09,39 * * * * {} cgi-session-cleanup", account.handle());
+        finding.remedy(format!(
+            "put this line into /etc/cron.d/cgi-session: {cron}"
+        ));
+    }
+}
+
+/// How long the sessions live unused, as their records say. What keeps a store from being listed has been found
+/// elsewhere.
+pub(super) fn timeouts(config: &Config, found: &mut Findings) {
+    let (mut times, mut sessions, mut unreadable) = (BTreeMap::new(), 0, 0);
+    let listed = crate::stores::manager(config.clone()).and_then(|manager| {
+        manager.for_each(|_, stored| {
+            sessions += 1;
+            match stored {
+                Ok(stored) => {
+                    let idle = stored.record.idle().unwrap_or(config.timeout());
+                    *times.entry(idle).or_insert(0) += 1;
+                }
+                Err(_) => unreadable += 1,
+            }
+            if sessions < MAX_SESSIONS {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+    });
+    if listed.is_err() || sessions == 0 {
+        return;
+    }
+    let shown: Vec<_> = times
+        .iter()
+        .map(|(idle, number)| format!("{} ({})", rough(*idle), counted(*number, "session")))
+        .collect();
+    if !shown.is_empty() {
+        let (shown, own) = (shown.join(", "), rough(config.timeout()));
+        let text = format!("sessions live unused for {shown}; timeout is {own} here");
+        found.fine("timeouts", text);
+    }
+    if unreadable > 0 {
+        let text = format!("{} cannot be read", counted(unreadable, "session"));
+        let finding = found.warning("unreadable", text);
+        finding.remedy("cgi-session list says why");
     }
 }

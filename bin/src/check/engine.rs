@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use cgi_session::{Config, Error, Origin};
 
-use super::finding::{Finding, Findings};
+use super::finding::Findings;
 use crate::account::Account;
 use crate::location::Location;
 
@@ -18,12 +18,12 @@ pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
     let location = Location::of(config);
     let manager = match crate::stores::manager(config.clone()) {
         Ok(manager) => manager,
-        Err(error) => return found.add(problem(&error)),
+        Err(error) => return problem(&error, found),
     };
     let examined = manager.store().examine();
     let is_fit = examined.problems.is_empty();
     for error in &examined.problems {
-        found.add(problem(error));
+        problem(error, found);
     }
     let engine = examined
         .engine
@@ -31,26 +31,27 @@ pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
     if location.is_missing() && is_fit {
         let text = format!("{location} does not exist yet; the first session makes it");
         let remedy = format!("cgi-session init --owner {}", account.handle());
-        found.add(Finding::warning(TOPIC, text).remedy(remedy));
+        found.warning(TOPIC, text).remedy(remedy);
     } else if is_fit {
         let text = format!("{location}{engine}: it answers, and is fit for sessions");
-        found.add(Finding::fine(TOPIC, text));
+        found.fine(TOPIC, text);
     }
     for warning in examined.warnings {
-        found.add(Finding::warning(TOPIC, warning));
+        found.warning(TOPIC, warning);
     }
 }
 
 /// An error of the store, with what to do about it in the place for that.
-fn problem(error: &Error) -> Finding {
-    let (line, hint) = (error.one_line(), error.hint());
-    let before = hint.and_then(|hint| line.strip_suffix(hint));
-    let text = before.map_or(line.as_str(), |before| before.trim_end_matches("; "));
-    let finding = Finding::problem(TOPIC, text.to_owned());
-    match hint {
-        Some(hint) => finding.remedy(hint.to_owned()),
-        None => finding,
-    }
+fn problem(error: &Error, found: &mut Findings) {
+    let line = error.one_line();
+    let Some(hint) = error.hint() else {
+        found.problem(TOPIC, line);
+        return;
+    };
+    let text = line
+        .strip_suffix(hint)
+        .map(|text| text.trim_end_matches("; "));
+    found.problem(TOPIC, text.unwrap_or(&line)).remedy(hint);
 }
 
 /// A file that everybody can read is no place for a password.
@@ -76,8 +77,7 @@ fn secrets(config: &Config, account: &Account, found: &mut Findings) {
                 "chgrp {} {word} && chmod 0640 {word}, or databasePasswordFile",
                 account.gid
             );
-            let finding = Finding::warning("password", text).at(&path);
-            found.add(finding.remedy(remedy));
+            found.warning("password", text).at(&path).remedy(remedy);
         }
     }
 }

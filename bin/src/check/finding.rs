@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use cgi_session::printable;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::account::Account;
@@ -14,10 +15,13 @@ use crate::screen::{Screen, Style};
 /// Where the text of a finding begins.
 const INDENT: usize = 9;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    Fine,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Level {
+    Ok,
+    /// It works, but should be looked at.
     Warning,
+    /// It fails, loses sessions, or lets others at them.
     Problem,
 }
 
@@ -34,67 +38,34 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn fine(topic: &'static str, text: String) -> Self {
-        Finding {
-            level: Level::Fine,
-            topic,
-            text,
-            place: None,
-            remedy: None,
-            figures: None,
-        }
-    }
-
-    /// It works, but should be looked at.
-    pub(crate) fn warning(topic: &'static str, text: String) -> Self {
-        Finding {
-            level: Level::Warning,
-            ..Finding::fine(topic, text)
-        }
-    }
-
-    /// It fails, loses sessions, or lets others at them.
-    pub(crate) fn problem(topic: &'static str, text: String) -> Self {
-        Finding {
-            level: Level::Problem,
-            ..Finding::fine(topic, text)
-        }
-    }
-
     /// Names the path that the finding is about; owner and mode are shown with it.
-    pub(crate) fn at(mut self, path: &Path) -> Self {
+    pub(crate) fn at(&mut self, path: &Path) -> &mut Self {
         let found = fs::symlink_metadata(path).ok();
         self.place = found.map(|found| (path.to_owned(), found));
         self
     }
 
     /// The command or line of configuration that repairs it.
-    pub(crate) fn remedy(mut self, remedy: String) -> Self {
-        self.remedy = Some(remedy);
+    pub(crate) fn remedy(&mut self, remedy: impl Into<String>) -> &mut Self {
+        self.remedy = Some(remedy.into());
         self
     }
 
     /// What was counted, for programs.
-    pub(crate) fn figures(mut self, figures: Value) -> Self {
+    pub(crate) fn figures(&mut self, figures: Value) {
         self.figures = Some(figures);
-        self
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_problem(&self) -> bool {
-        self.level == Level::Problem
     }
 
     fn text(&self, screen: Screen) -> String {
         let (level, style) = match self.level {
-            Level::Fine => ("ok", Style::Green),
+            Level::Ok => ("ok", Style::Green),
             Level::Warning => ("warning", Style::Yellow),
             Level::Problem => ("PROBLEM", Style::Red),
         };
         let text = printable(&format!("{}: {}", self.topic, self.text));
         let mut lines = screen.wrapped(&text, INDENT);
         let place = self.place.as_ref();
-        if let Some((path, about)) = place.filter(|_| self.level != Level::Fine) {
+        if let Some((path, about)) = place.filter(|_| self.level != Level::Ok) {
             let (path, uid, gid) = (path.display(), about.uid(), about.gid());
             let text = format!("{path} has mode {}, uid {uid}, gid {gid}", mode(about));
             lines.extend(screen.wrapped(&printable(&text), INDENT));
@@ -107,14 +78,9 @@ impl Finding {
     }
 
     fn json(&self) -> Value {
-        let level = match self.level {
-            Level::Fine => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "problem",
-        };
         let place = self.place.as_ref();
         let mut object = json!({
-            "level": level,
+            "level": self.level,
             "topic": self.topic,
             "text": self.text,
             "path": place.map(|(path, _)| path.to_string_lossy()),
@@ -139,8 +105,34 @@ fn mode(about: &Metadata) -> String {
 pub(crate) struct Findings(Vec<Finding>);
 
 impl Findings {
-    pub(crate) fn add(&mut self, finding: Finding) {
-        self.0.push(finding);
+    pub(crate) fn fine(&mut self, topic: &'static str, text: impl Into<String>) -> &mut Finding {
+        self.add(Level::Ok, topic, text)
+    }
+
+    pub(crate) fn warning(&mut self, topic: &'static str, text: impl Into<String>) -> &mut Finding {
+        self.add(Level::Warning, topic, text)
+    }
+
+    pub(crate) fn problem(&mut self, topic: &'static str, text: impl Into<String>) -> &mut Finding {
+        self.add(Level::Problem, topic, text)
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        level: Level,
+        topic: &'static str,
+        text: impl Into<String>,
+    ) -> &mut Finding {
+        let at = self.0.len();
+        self.0.push(Finding {
+            level,
+            topic,
+            text: text.into(),
+            place: None,
+            remedy: None,
+            figures: None,
+        });
+        &mut self.0[at]
     }
 
     pub(crate) fn problems(&self) -> u64 {
@@ -159,16 +151,15 @@ impl Findings {
         text
     }
 
-    pub(crate) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> Value {
         let account = Account::current();
-        let object = json!({
+        json!({
             "uid": account.uid,
             "user": account.name,
             "problems": self.problems(),
             "warnings": self.count(Level::Warning),
             "findings": self.0.iter().map(Finding::json).collect::<Vec<_>>(),
-        });
-        format!("{object}\n")
+        })
     }
 
     fn count(&self, level: Level) -> u64 {

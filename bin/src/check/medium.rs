@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::HumanBytes;
 
-use super::finding::{Finding, Findings};
+use super::finding::{Findings, Level};
 
 const MIN_BYTES: u64 = 64 << 20;
 const MIN_INODES: u64 = 1000;
@@ -17,34 +17,42 @@ pub(super) fn check(path: &Path, found: &mut Findings) {
         return;
     };
     if let Some(magic) = magic(place) {
-        found.add(kind_finding(magic, path));
+        file_system_of(magic, path, found);
     }
     let Ok(stat) = rustix::fs::statvfs(place) else {
         return;
     };
-    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    found.add(room(
-        "space",
-        &Room {
-            free: bytes(stat.f_bavail),
-            total: bytes(stat.f_blocks),
-            floor: MIN_BYTES,
-        },
-        |free| format!("{} free", HumanBytes(free)),
-        &format!("df -h {}", place.display()),
-    ));
+    let shown = place.display();
+    let [free, total] = [stat.f_bavail, stat.f_blocks].map(|it| it.saturating_mul(stat.f_frsize));
+    let text = format!("{} free", HumanBytes(free));
+    let level = room(free, total, MIN_BYTES);
+    add_room(level, "space", text, &format!("df -h {shown}"), found);
     // Some file systems make inodes as they need them, and say that there are none.
     if stat.f_files > 0 {
-        found.add(room(
-            "inodes",
-            &Room {
-                free: stat.f_favail,
-                total: stat.f_files,
-                floor: MIN_INODES,
-            },
-            |free| format!("{free} inodes free; each session takes one"),
-            &format!("df -i {}", place.display()),
-        ));
+        let text = format!("{} inodes free; each session takes one", stat.f_favail);
+        let level = room(stat.f_favail, stat.f_files, MIN_INODES);
+        add_room(level, "inodes", text, &format!("df -i {shown}"), found);
+    }
+}
+
+fn room(free: u64, total: u64, floor: u64) -> Level {
+    if free < floor {
+        Level::Problem
+    } else if free / MIN_PERCENT < total / 100 {
+        Level::Warning
+    } else {
+        Level::Ok
+    }
+}
+
+fn add_room(level: Level, topic: &'static str, text: String, look: &str, found: &mut Findings) {
+    let text = match level {
+        Level::Warning => format!("{text}, less than {MIN_PERCENT} % of all"),
+        _ => text,
+    };
+    let finding = found.add(level, topic, text);
+    if level != Level::Ok {
+        finding.remedy(format!("make room; {look}"));
     }
 }
 
@@ -77,25 +85,6 @@ pub(super) fn is_network(path: &Path) -> bool {
 fn magic(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statfs(path).ok()?;
     u64::try_from(stat.f_type).ok()
-}
-
-struct Room {
-    free: u64,
-    total: u64,
-    floor: u64,
-}
-
-fn room(topic: &'static str, room: &Room, say: impl Fn(u64) -> String, look: &str) -> Finding {
-    let text = say(room.free);
-    let is_short = room.free / MIN_PERCENT < room.total / 100;
-    if room.free < room.floor {
-        Finding::problem(topic, text).remedy(format!("make room; {look}"))
-    } else if is_short {
-        let text = format!("{text}, less than {MIN_PERCENT} % of all");
-        Finding::warning(topic, text).remedy(format!("make room; {look}"))
-    } else {
-        Finding::fine(topic, text)
-    }
 }
 
 /// How a file system serves as a place for sessions.
@@ -134,54 +123,49 @@ fn kind(magic: u64) -> Kind {
     known.map_or(Kind::Local, |(_, kind)| *kind)
 }
 
-fn kind_finding(magic: u64, path: &Path) -> Finding {
+fn file_system_of(magic: u64, path: &Path, found: &mut Findings) {
     const TOPIC: &str = "fileSystem";
     let shown = path.display();
-    match kind(magic) {
-        Kind::Local => Finding::fine(TOPIC, "a local file system".to_owned()),
-        Kind::Network(name) => Finding::problem(
-            TOPIC,
-            format!("{shown} is on {name}, a network file system, where locks are not dependable: updates can be lost"),
-        )
-        .remedy("storageFileDir on a local disk".to_owned()),
-        Kind::Memory(name) => Finding::warning(
-            TOPIC,
-            format!("{shown} is on {name}, in memory: all sessions are gone when the machine restarts"),
-        )
-        .remedy("storageFileDir on a disk, unless that is what you want".to_owned()),
-        Kind::Fuse => Finding::warning(
-            TOPIC,
-            format!("{shown} is on a FUSE file system, which may be a network in disguise"),
-        )
-        .remedy(format!("findmnt -T {shown}")),
-        Kind::Overlay => Finding::warning(
-            TOPIC,
-            format!("{shown} is on an overlay, probably a container's: the sessions are gone with the container"),
-        )
-        .remedy(format!("mount a volume at {shown}")),
-    }
+    let (said, remedy) = match kind(magic) {
+        Kind::Local => {
+            found.fine(TOPIC, "a local file system");
+            return;
+        }
+        Kind::Network(name) => {
+            let said = "a network file system, where locks are not dependable: updates can be lost";
+            let text = format!("{shown} is on {name}, {said}");
+            let finding = found.problem(TOPIC, text);
+            finding.remedy("storageFileDir on a local disk");
+            return;
+        }
+        Kind::Memory(name) => (
+            format!("{name}, in memory: all sessions are gone when the machine restarts"),
+            "storageFileDir on a disk, unless that is what you want".to_owned(),
+        ),
+        Kind::Fuse => (
+            "a FUSE file system, which may be a network in disguise".to_owned(),
+            format!("findmnt -T {shown}"),
+        ),
+        Kind::Overlay => (
+            "an overlay, probably a container's: the sessions are gone with the container"
+                .to_owned(),
+            format!("mount a volume at {shown}"),
+        ),
+    };
+    let text = format!("{shown} is on {said}");
+    found.warning(TOPIC, text).remedy(remedy);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn finding(free: u64, total: u64) -> String {
-        let room = Room {
-            free,
-            total,
-            floor: 1000,
-        };
-        let finding = super::room("inodes", &room, |free| free.to_string(), "");
-        format!("{finding:?}")
-    }
-
     #[test]
     fn little_room_is_a_problem_and_a_small_share_a_warning() {
-        assert!(finding(999, 2000).contains("Problem"));
-        assert!(finding(1000, 2000).contains("Fine"));
-        assert!(finding(49_999, 1_000_000).contains("Warning"));
-        assert!(finding(50_000, 1_000_000).contains("Fine"));
+        assert_eq!(room(999, 2000, 1000), Level::Problem);
+        assert_eq!(room(1000, 2000, 1000), Level::Ok);
+        assert_eq!(room(49_999, 1_000_000, 1000), Level::Warning);
+        assert_eq!(room(50_000, 1_000_000, 1000), Level::Ok);
     }
 
     #[test]
@@ -199,10 +183,15 @@ mod tests {
 
     #[test]
     fn network_file_systems_are_problems_and_named() {
-        let said = |magic| kind_finding(magic, Path::new("/x"));
-        assert!(said(0x6969).is_problem());
-        assert!(format!("{:?}", said(0xff53_4d42)).contains("CIFS"));
-        assert!(!said(0x0102_1994).is_problem());
-        assert!(format!("{:?}", said(0xef53)).contains("Fine"));
+        let said = |magic| {
+            let mut found = Findings::default();
+            file_system_of(magic, Path::new("/x"), &mut found);
+            found.json().to_string()
+        };
+        assert!(said(0xff53_4d42).contains("CIFS"));
+        let levels = [0x6969, 0x0102_1994, 0xef53].map(said);
+        for (said, level) in levels.iter().zip(["problem", "warning", "ok"]) {
+            assert!(said.contains(&format!("\"level\":\"{level}\"")), "{said}");
+        }
     }
 }

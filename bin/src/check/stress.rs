@@ -13,7 +13,8 @@ use cgi_session::{Config, one_line};
 use indicatif::HumanCount;
 use serde_json::json;
 
-use super::finding::{Finding, Findings};
+use super::directory::make_room;
+use super::finding::Findings;
 use super::medium;
 use crate::account::Account;
 use crate::location::Location;
@@ -33,13 +34,13 @@ const MAX_REPORTED: usize = 5;
 /// Tries the store; returns the signal that ended the trial early.
 pub(super) fn check(config: &Config, time: Duration, found: &mut Findings) -> Option<u8> {
     let Some(home) = home(config) else {
-        found.add(nothing_to_try(config));
+        nothing_to_try(config, found);
         return None;
     };
     match run(config, &home, time) {
         Ok((_, signal)) if signal != 0 => return u8::try_from(signal).ok(),
         Ok((outcome, _)) => report(config, &home, &outcome, found),
-        Err(failure) => found.add(cannot_run(config, &home, &failure)),
+        Err(failure) => cannot_run(config, &home, &failure, found),
     }
     None
 }
@@ -55,14 +56,14 @@ fn home(config: &Config) -> Option<PathBuf> {
     }
 }
 
-fn nothing_to_try(config: &Config) -> Finding {
+fn nothing_to_try(config: &Config, found: &mut Findings) {
     let kind = config.get("storageType").unwrap_or_default();
     let reason = match kind.as_str() {
         "ram" => "the sessions are in the memory of one program: there is nothing to try",
         "cookie" => "the sessions are at the clients: there is nothing to try",
         _ => "the store is none that this tool has: there is nothing to try",
     };
-    Finding::fine(TOPIC, format!("storageType = {kind}: {reason}"))
+    found.fine(TOPIC, format!("storageType = {kind}: {reason}"));
 }
 
 /// Runs a trial in a directory of its own, and tells which signal has interrupted it, if not zero.
@@ -83,16 +84,17 @@ fn run(config: &Config, home: &Path, time: Duration) -> Result<(Outcome, usize),
     }
 }
 
-fn cannot_run(config: &Config, home: &Path, failure: &Failure) -> Finding {
+fn cannot_run(config: &Config, home: &Path, failure: &Failure, found: &mut Findings) {
     let location = Location::of(config);
     let failure: &(dyn StdError + 'static) = &**failure;
     let reason = one_line(failure);
     if location.is_in_engine() {
         let text = format!("cannot try sessions out in {location}: {reason}");
-        return Finding::problem(TOPIC, text);
+        found.problem(TOPIC, text);
+        return;
     }
-    let (account, home_shown) = (Account::current(), home.display());
-    let text = format!("{account} cannot try sessions out in {home_shown}: {reason}");
+    let (account, shown) = (Account::current(), home.display());
+    let text = format!("{account} cannot try sessions out in {shown}: {reason}");
     let mut causes = iter::successors(Some(failure), |error| (*error).source());
     let error = causes.find_map(|error| error.downcast_ref::<io::Error>());
     let remedy = match error.map(io::Error::kind) {
@@ -104,13 +106,12 @@ fn cannot_run(config: &Config, home: &Path, failure: &Failure) -> Finding {
             let user = user.map_or("USER".to_owned(), |user| user.handle());
             format!("cgi-session check --stress --as {user}")
         }
-        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            format!("make room: df -h {home_shown}; df -i {home_shown}")
-        }
         Some(io::ErrorKind::NotFound) => "cgi-session init".to_owned(),
-        _ => format!("findmnt -T {home_shown}"),
+        kind => kind
+            .and_then(|kind| make_room(kind, home))
+            .unwrap_or_else(|| format!("findmnt -T {shown}")),
     };
-    Finding::problem(TOPIC, text).at(home).remedy(remedy)
+    found.problem(TOPIC, text).at(home).remedy(remedy);
 }
 
 /// One line that says whether sessions are safe there, and one for each further violation.
@@ -130,25 +131,26 @@ fn report(config: &Config, home: &Path, outcome: &Outcome, found: &mut Findings)
     for key in FIGURES.split(' ') {
         figures[key] = outcome.number(key).into();
     }
-    let Some(first) = outcome.violations.first() else {
-        found.add(if outcome.increments() == 0 {
+    let mut violations = outcome.violations.iter().take(MAX_REPORTED);
+    let Some(first) = violations.next() else {
+        if outcome.increments() == 0 {
             let text = format!("too little was tried on {place}: {what}");
-            let remedy = "cgi-session check --stress --seconds 60".to_owned();
-            Finding::warning(TOPIC, text).remedy(remedy)
+            let finding = found.warning(TOPIC, text);
+            finding.remedy("cgi-session check --stress --seconds 60");
         } else {
             let text = format!(
                 "sessions are safe on {place}: {what}; none lost, none doubled, nothing left behind"
             );
-            Finding::fine(TOPIC, text).figures(figures)
-        });
+            found.fine(TOPIC, text).figures(figures);
+        }
         return;
     };
     let number = counted(outcome.violations.len() as u64, "broken promise");
     let text = format!("sessions are NOT safe on {place}: {number} after {what}; {first}");
-    let finding = Finding::problem(TOPIC, text);
-    found.add(finding.remedy(remedy.to_owned()).figures(figures));
-    for violation in outcome.violations.iter().take(MAX_REPORTED).skip(1) {
-        found.add(Finding::problem(TOPIC, violation.clone()));
+    let finding = found.problem(TOPIC, text).remedy(remedy);
+    finding.figures(figures);
+    for violation in violations {
+        found.problem(TOPIC, violation);
     }
 }
 
@@ -184,8 +186,8 @@ mod tests {
         let failure = cgi_session::Error::io("cannot create", "/sessions", cause).into();
         let mut found = Findings::default();
         let config = Config::new().set("storageFileDir", "/sessions").unwrap();
-        found.add(cannot_run(&config, Path::new("/sessions"), &failure));
-        let said = found.json();
+        cannot_run(&config, Path::new("/sessions"), &failure, &mut found);
+        let said = found.json().to_string();
         assert!(
             said.contains("cannot create /sessions: no storage space"),
             "{said}"

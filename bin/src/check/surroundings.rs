@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::directory::install;
-use super::finding::{Finding, Findings};
+use super::finding::Findings;
 use crate::account::Account;
 use crate::location::resolved;
 
@@ -28,27 +28,19 @@ const BETTER: &str = "/var/lib/cgi-session";
 
 pub(super) fn check(path: &Path, account: &Account, found: &mut Findings) {
     let path = resolved(path);
-    let remedy = format!(
-        "{}, and storageFileDir = {BETTER}",
-        install(Path::new(BETTER), account)
-    );
-    let reason = if let Some(top) = TEMPORARY.iter().find(|top| path.starts_with(top)) {
-        Some(("temporary", format!("{} {}", path.display(), fate(top))))
+    let shown = path.display();
+    let (topic, text) = if let Some(top) = TEMPORARY.iter().find(|top| path.starts_with(top)) {
+        ("temporary", format!("{shown} {}", fate(top)))
+    } else if let Some(reason) = served_by(&path) {
+        let text = format!("{shown} {reason}: a web server may hand the session files out");
+        ("documentRoot", text)
     } else {
-        served_by(&path).map(|reason| {
-            (
-                "documentRoot",
-                format!(
-                    "{} {reason}: a web server may hand the session files out",
-                    path.display()
-                ),
-            )
-        })
+        found.fine("place", "neither in a document root nor in /tmp");
+        return;
     };
-    found.add(match reason {
-        Some((topic, text)) => Finding::problem(topic, text).at(&path).remedy(remedy),
-        None => Finding::fine("place", "neither in a document root nor in /tmp".to_owned()),
-    });
+    let install = install(Path::new(BETTER), account);
+    let remedy = format!("{install}, and storageFileDir = {BETTER}");
+    found.problem(topic, text).at(&path).remedy(remedy);
 }
 
 fn fate(top: &str) -> String {
@@ -67,11 +59,10 @@ fn fate(top: &str) -> String {
 
 /// The unit of an installed web server that has a /tmp of its own.
 fn private_unit() -> Option<PathBuf> {
-    let files = UNIT_DIRECTORIES.iter().flat_map(|directory| {
-        UNITS.map(|unit| Path::new(directory).join(format!("{unit}.service")))
-    });
-    let has_private = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| is_private(&text));
-    files.into_iter().find(has_private)
+    let in_directory =
+        |directory| UNITS.map(|unit| PathBuf::from(format!("{directory}/{unit}.service")));
+    let mut files = UNIT_DIRECTORIES.into_iter().flat_map(in_directory);
+    files.find(|file| fs::read_to_string(file).is_ok_and(|text| is_private(&text)))
 }
 
 fn is_private(unit: &str) -> bool {

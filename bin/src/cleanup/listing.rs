@@ -2,9 +2,8 @@
 
 use std::io::{self, BufWriter, Stdout, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use cgi_session::{Config, SweepEvent, SweepReport};
+use cgi_session::{SweepEvent, SweepReport};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
@@ -26,16 +25,13 @@ struct Found {
 
 impl Listing {
     pub(crate) fn new(as_json: bool) -> Self {
-        let found = Found {
+        let found = Mutex::new(Found {
             files: 0,
             bytes: 0,
             output: BufWriter::new(io::stdout()),
             entries: Vec::new(),
-        };
-        Listing {
-            as_json,
-            found: Mutex::new(found),
-        }
+        });
+        Listing { as_json, found }
     }
 
     pub(crate) fn note(&self, event: SweepEvent<'_>) {
@@ -83,76 +79,29 @@ impl Listing {
     }
 }
 
-/// A finished run.
-pub(crate) struct Summary<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) report: &'a SweepReport,
-    pub(crate) elapsed: Duration,
-}
-
-impl Summary<'_> {
-    pub(crate) fn store(&self) -> Location {
-        Location::of(self.config)
+/// A finished run: `/var/lib/cgi-session: 3 sessions deleted (3.00 KiB), 12 live; 0.02 s`
+pub(crate) fn line(report: &SweepReport, store: &Location, seconds: f64) -> String {
+    if report.already_running {
+        return format!("{store}: another clean-up is running; nothing done\n");
     }
-
-    /// `/var/lib/cgi-session: 3 sessions deleted (3.00 KiB), 12 live; 0.02 s`
-    pub(crate) fn line(&self) -> String {
-        let report = self.report;
-        let store = self.store();
-        if report.already_running {
-            return format!("{store}: another clean-up is running; nothing done\n");
-        }
-        let mut parts = vec![
-            format!(
-                "{} deleted ({})",
-                counted(report.deleted, "session"),
-                HumanBytes(report.deleted_bytes)
-            ),
-            format!("{} live", report.live),
-        ];
-        let others = [
-            (report.busy, "expired but in use"),
-            (report.kept, "expired and kept"),
-            (report.temporary, "temporary deleted"),
-            (report.set_aside, "damaged set aside"),
-            (report.foreign, "not ours"),
-        ];
-        let others = others.into_iter().filter(|(number, _)| *number > 0);
-        parts.extend(others.map(|(number, what)| format!("{number} {what}")));
-        if !report.failures.is_empty() {
-            parts.push(format!("{} failed", report.failures.len()));
-        }
-        if report.stopped_early {
-            parts.push("stopped at the limit".to_owned());
-        }
-        let seconds = self.elapsed.as_secs_f64();
-        format!("{store}: {}; {seconds:.2} s\n", parts.join(", "))
+    let deleted = counted(report.deleted, "session");
+    let (bytes, live) = (HumanBytes(report.deleted_bytes), report.live);
+    let mut parts = vec![
+        format!("{deleted} deleted ({bytes})"),
+        format!("{live} live"),
+    ];
+    let others = [
+        (report.busy, "expired but in use"),
+        (report.kept, "expired and kept"),
+        (report.temporary, "temporary deleted"),
+        (report.set_aside, "damaged set aside"),
+        (report.foreign, "not ours"),
+        (report.failures.len() as u64, "failed"),
+    ];
+    let others = others.into_iter().filter(|(number, _)| *number > 0);
+    parts.extend(others.map(|(number, what)| format!("{number} {what}")));
+    if report.stopped_early {
+        parts.push("stopped at the limit".to_owned());
     }
-
-    /// One object; `entries` are those of a dry run.
-    pub(crate) fn json(&self, entries: Option<Vec<Value>>) -> String {
-        let report = self.report;
-        let mut object = json!({
-            "store": self.store().to_string(),
-            "storageFileDir": self.config.get("storageFileDir"),
-            "dryRun": entries.is_some(),
-            "alreadyRunning": report.already_running,
-            "stoppedEarly": report.stopped_early,
-            "examined": report.examined,
-            "deleted": report.deleted,
-            "deletedBytes": report.deleted_bytes,
-            "live": report.live,
-            "busy": report.busy,
-            "kept": report.kept,
-            "temporary": report.temporary,
-            "setAside": report.set_aside,
-            "foreign": report.foreign,
-            "failures": report.failures,
-            "seconds": self.elapsed.as_secs_f64(),
-        });
-        if let (Some(object), Some(entries)) = (object.as_object_mut(), entries) {
-            object.insert("entries".to_owned(), Value::Array(entries));
-        }
-        format!("{object}\n")
-    }
+    format!("{store}: {}; {seconds:.2} s\n", parts.join(", "))
 }

@@ -5,7 +5,7 @@
 //! changes the head. What has a mark may be overwritten, and is deleted where the session has ended in the old
 //! store, unless the mark says that it was to end there; all else was saved in the new store, and is left.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
@@ -24,26 +24,29 @@ const ROUNDING: Duration = Duration::from_secs(2);
 const MARK: &[u8] = b"{\t";
 const MARK_BITS: usize = 16;
 
+/// What a pass does besides copying, by its JSON key, in words.
+pub(super) const DONE: [(&str, &str); 7] = [
+    ("updated", "updated"),
+    ("renewed", "used since"),
+    ("unchanged", "as before"),
+    ("newerThere", "newer there"),
+    ("expired", "too old for it"),
+    ("moved", "ended here"),
+    ("goneDeleted", "deleted there"),
+];
+/// Why sessions are left out, with the JSON key of their number and in words.
+pub(super) const LEFT: [(&str, &str, &str); 4] = [
+    ("busy", "busy", "busy"),
+    ("unreadable", "unreadable", "unreadable"),
+    ("conflict", "conflicts", "in conflict"),
+    ("failed", "failed", "failed"),
+];
+
 /// What a pass did or, in a dry run, would do.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) examined: u64,
-    /// Not in the new store before.
-    pub(super) copied: u64,
-    /// A copy of an older state before.
-    pub(super) updated: u64,
-    /// The same there, but used here later.
-    pub(super) renewed: u64,
-    pub(super) unchanged: u64,
-    /// Saved and used there later, and left as it is.
-    pub(super) newer: u64,
-    /// Expired by the rules of the new store.
-    pub(super) expired: u64,
-    /// Destroyed here because it is there.
-    pub(super) moved: u64,
-    /// Copies that are there alone.
-    pub(super) gone: u64,
-    pub(super) gone_deleted: u64,
+    /// How many sessions were examined, copied, gone from the old store, and what else [`DONE`] names.
+    numbers: BTreeMap<&'static str, u64>,
     /// What was left out.
     pub(super) problems: Vec<Problem>,
     /// What ended the pass early.
@@ -52,9 +55,6 @@ pub(super) struct Outcome {
     pub(super) signal: usize,
     failures_in_a_row: u64,
 }
-
-/// A key for programs, words for people, and how many.
-pub(super) type Number = (&'static str, &'static str, u64);
 
 /// A session that was left out: why, for programs and in a line.
 #[derive(Debug)]
@@ -65,30 +65,14 @@ pub(super) struct Problem {
 }
 
 impl Outcome {
+    pub(super) fn number(&self, key: &str) -> u64 {
+        self.numbers.get(key).copied().unwrap_or_default()
+    }
+
     /// How many sessions were left out for this reason.
     pub(super) fn problems_of(&self, reason: &str) -> u64 {
         let same = self.problems.iter().filter(|it| it.reason == reason);
         same.fold(0, |count, _| count + 1)
-    }
-
-    /// What was done besides copying, and what was left out, each with its JSON key and its words.
-    pub(super) fn numbers(&self) -> ([Number; 7], [Number; 4]) {
-        let done = [
-            ("updated", "updated", self.updated),
-            ("renewed", "used since", self.renewed),
-            ("unchanged", "as before", self.unchanged),
-            ("newerThere", "newer there", self.newer),
-            ("expired", "too old for it", self.expired),
-            ("moved", "ended here", self.moved),
-            ("goneDeleted", "deleted there", self.gone_deleted),
-        ];
-        let left = [
-            ("busy", "busy", self.problems_of("busy")),
-            ("unreadable", "unreadable", self.problems_of("unreadable")),
-            ("conflicts", "in conflict", self.problems_of("conflict")),
-            ("failed", "failed", self.problems_of("failed")),
-        ];
-        (done, left)
     }
 
     fn note(&mut self, session: &SessionDigest, reason: &'static str, text: String) {
@@ -99,19 +83,23 @@ impl Outcome {
         });
     }
 
+    fn add(&mut self, key: &'static str) {
+        *self.numbers.entry(key).or_default() += 1;
+    }
+
     fn count(&mut self, session: &SessionDigest, decision: Decision) {
-        *match decision {
-            Decision::Create => &mut self.copied,
-            Decision::Update => &mut self.updated,
-            Decision::Renew => &mut self.renewed,
-            Decision::Keep => &mut self.unchanged,
-            Decision::KeepNewer => &mut self.newer,
+        self.add(match decision {
+            Decision::Create => "copied",
+            Decision::Update => "updated",
+            Decision::Renew => "renewed",
+            Decision::Keep => "unchanged",
+            Decision::KeepNewer => "newerThere",
             Decision::Conflict => {
                 let text = "was saved in the new store and used in the old one as late or later: end the wrong one of \
                             the two with cgi-session destroy";
                 return self.note(session, "conflict", text.to_owned());
             }
-        } += 1;
+        });
     }
 }
 
@@ -171,8 +159,8 @@ impl Pass<'_> {
             if self.bring(session, Duration::ZERO)? {
                 busy.push(*session);
             }
-            self.outcome.examined += 1;
-            progress(self.outcome.examined, total);
+            self.outcome.add("examined");
+            progress(self.outcome.number("examined"), total);
         }
         // By now most of them are free.
         let wait = self.from.config().lock_timeout();
@@ -231,7 +219,7 @@ impl Pass<'_> {
             return Ok(());
         };
         if self.to.end_of(&here) < now {
-            self.outcome.expired += 1;
+            self.outcome.add("expired");
             return Ok(());
         }
         let decision = self.decide(&here, to.peek(session, now)?.as_ref());
@@ -242,7 +230,9 @@ impl Pass<'_> {
         };
         if self.is_dry || is_left {
             self.outcome.count(session, decision);
-            self.outcome.moved += u64::from(self.is_move && decision != Decision::Conflict);
+            if self.is_move && decision != Decision::Conflict {
+                self.outcome.add("moved");
+            }
             return Ok(());
         }
         let Some((here, lease)) = from.lock(session, wait, now)?.filter(|it| is_live(&it.0)) else {
@@ -271,7 +261,7 @@ impl Pass<'_> {
             }
             if self.is_move && decision != Decision::Conflict {
                 lease.destroy()?;
-                self.outcome.moved += 1;
+                self.outcome.add("moved");
             }
             self.outcome.count(session, decision);
             return Ok(());
@@ -284,12 +274,7 @@ impl Pass<'_> {
 
     /// What is stored there: with a mark that later runs know, unless that makes it too large.
     fn copy_of(&self, record: &Record) -> Record {
-        let mark = if self.is_move {
-            Mark::Moved
-        } else {
-            Mark::Copied
-        };
-        let copy = marked(record, mark);
+        let copy = marked(record, self.is_move);
         if copy.to_json().len() <= self.to.config().max_record_bytes() {
             copy
         } else {
@@ -310,7 +295,7 @@ impl Pass<'_> {
             };
         }
         match later {
-            _ if has_mark(&there.record, Mark::Copied) || has_mark(&there.record, Mark::Moved) => {
+            _ if has_mark(&there.record, COPIED) || has_mark(&there.record, MOVED) => {
                 Decision::Update
             }
             // Its id was changed there.
@@ -330,8 +315,7 @@ impl Pass<'_> {
     fn find_gone(&mut self, here: &HashSet<SessionDigest>) -> Result<()> {
         let (mut gone, signals) = (Vec::new(), self.signals);
         let mut visit = |session: &SessionDigest, stored: Result<Stored>| {
-            if !here.contains(session) && stored.is_ok_and(|it| has_mark(&it.record, Mark::Copied))
-            {
+            if !here.contains(session) && stored.is_ok_and(|it| has_mark(&it.record, COPIED)) {
                 gone.push(*session);
             }
             end_if(signals.any())
@@ -353,55 +337,43 @@ impl Pass<'_> {
             return Ok(());
         }
         if self.is_dry || !self.deletes_gone {
-            self.outcome.gone += 1;
+            self.outcome.add("gone");
             return Ok(());
         }
         let wait = self.to.config().lock_timeout();
         let found = self.to.store().lock(session, wait, SystemTime::now())?;
-        if let Some((_, lease)) = found.filter(|(stored, _)| has_mark(&stored.record, Mark::Copied))
-        {
+        if let Some((_, lease)) = found.filter(|(stored, _)| has_mark(&stored.record, COPIED)) {
             lease.destroy()?;
-            self.outcome.gone += 1;
-            self.outcome.gone_deleted += 1;
+            self.outcome.add("gone");
+            self.outcome.add("goneDeleted");
         }
         Ok(())
     }
 }
 
-/// What a mark says of the session in the old store.
-#[derive(Clone, Copy)]
-enum Mark {
-    /// It went on.
-    Copied,
-    /// It was to end at once.
-    Moved,
-}
+/// What a mark says of the session in the old store: it went on, or was to end at once.
+const COPIED: bool = false;
+const MOVED: bool = true;
 
-fn has_mark(record: &Record, mark: Mark) -> bool {
-    record.values().starts_with(&marking(record, mark))
+fn has_mark(record: &Record, is_moved: bool) -> bool {
+    record.values().starts_with(&marking(record, is_moved))
 }
 
 /// How the values of a record with this head and mark begin.
-fn marking(record: &Record, mark: Mark) -> Vec<u8> {
+fn marking(record: &Record, is_moved: bool) -> Vec<u8> {
     let hash = Sha256::digest(record.with_values(b"{}".to_vec()).to_json());
     let bits = hash
         .iter()
         .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
-    let bits = bits.map(|bit| {
-        if bit == matches!(mark, Mark::Moved) {
-            b' '
-        } else {
-            b'\t'
-        }
-    });
+    let bits = bits.map(|bit| if bit == is_moved { b' ' } else { b'\t' });
     MARK.iter().copied().chain(bits.take(MARK_BITS)).collect()
 }
 
 /// The record with a mark.
-fn marked(record: &Record, mark: Mark) -> Record {
+fn marked(record: &Record, is_moved: bool) -> Record {
     let record = plain(record);
     match record.values().strip_prefix(b"{") {
-        Some(values) => record.with_values([&marking(&record, mark), values].concat()),
+        Some(values) => record.with_values([&marking(&record, is_moved), values].concat()),
         None => record,
     }
 }

@@ -22,20 +22,12 @@ pub(crate) const LONGEST: u64 = 64 << 20;
 /// How long a program may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What became of a program.
-pub(super) enum Outcome {
-    Ended {
-        status: ExitStatus,
-        output: Vec<u8>,
-    },
-    /// It has said enough to begin the response, and goes on.
-    Streams(Streaming),
-}
-
-/// A program whose output is passed on. It ends with this value.
-pub(super) struct Streaming {
+/// A program whose output is kept or passed on. It ends with this value.
+pub(super) struct Started {
     /// What has come and was not passed on.
     pub(super) output: Vec<u8>,
+    /// How it has ended, if it has.
+    pub(super) status: Option<ExitStatus>,
     reader: PipeReader,
     child: Child,
     handle: Arc<OwnedFd>,
@@ -48,7 +40,7 @@ pub(super) fn run(
     command: &mut Command,
     private: &Path,
     is_enough: fn(&[u8]) -> bool,
-) -> io::Result<Outcome> {
+) -> io::Result<Started> {
     let watched = Watched::begin()?;
     let (reader, writer) = io::pipe()?;
     command.stdout(writer);
@@ -63,48 +55,77 @@ pub(super) fn run(
         loss: "nothing was saved",
     });
     drop(slot);
-    let mut output = Vec::new();
-    let mut has_ended = Ok(false);
-    while matches!(has_ended, Ok(false)) && !is_enough(&output) {
-        has_ended = read_some(&reader, &handle, &mut output).and_then(limited(&output));
-    }
-    match has_ended {
-        Ok(false) => {
-            return Ok(Outcome::Streams(Streaming {
-                output,
-                reader,
-                child,
-                handle,
-                watched,
-            }));
+    let mut started = Started {
+        output: Vec::new(),
+        status: None,
+        reader,
+        child,
+        handle,
+        watched,
+    };
+    while started.status.is_none() && !is_enough(&started.output) {
+        let read = started.read_some().and_then(|()| started.limited());
+        if let Err(error) = read {
+            started.child.kill()?;
+            return Err(error);
         }
-        Ok(true) => {}
-        Err(_) => child.kill()?,
     }
-    let status = child.wait()?;
-    // While a signal is at work on the program, this waits: the process is about to end.
-    *watched.lock() = None;
-    has_ended.map(|_| Outcome::Ended { status, output })
+    if started.status.is_some() {
+        // While a signal is at work on the program, this waits: the process is about to end.
+        *started.watched.lock() = None;
+    }
+    Ok(started)
 }
 
-impl Streaming {
+impl Started {
     /// Passes on what the program writes until it has ended, and says how.
     pub(super) fn pass_on(mut self, out: &mut impl Write) -> io::Result<ExitStatus> {
         if let Some(running) = self.watched.lock().as_mut() {
             running.loss = "its response is cut off";
         }
-        let mut has_ended = false;
         loop {
             out.write_all(&mem::take(&mut self.output))?;
-            if has_ended {
-                return self.child.wait();
+            if let Some(status) = self.status {
+                return Ok(status);
             }
-            has_ended = read_some(&self.reader, &self.handle, &mut self.output)?;
+            self.read_some()?;
         }
+    }
+
+    /// Waits until the program writes something or has ended, and reads what is there. What a process of its own
+    /// writes later is not waited for.
+    fn read_some(&mut self) -> io::Result<()> {
+        let events = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut polled = [events(self.reader.as_fd()), events(self.handle.as_fd())];
+        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+        let [has_output, has_ended] = polled.map(|polled| !polled.revents().is_empty());
+        if has_output {
+            let mut buffer = [0; 1 << 14];
+            let length = self.reader.read(&mut buffer)?;
+            let read = buffer.get(..length).unwrap_or_default();
+            self.output.extend_from_slice(read);
+            if length > 0 {
+                return Ok(());
+            }
+        }
+        if has_output || has_ended {
+            // It may have closed its output, and do something yet.
+            self.status = Some(self.child.wait()?);
+        }
+        Ok(())
+    }
+
+    /// Refuses an output that is too long to be kept.
+    fn limited(&self) -> io::Result<()> {
+        if u64::try_from(self.output.len()).is_ok_and(|length| length <= LONGEST) {
+            return Ok(());
+        }
+        let reason = "its output is longer than 64 MiB; for that use cgi-session start --stream";
+        Err(io::Error::other(reason))
     }
 }
 
-impl Drop for Streaming {
+impl Drop for Started {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             end(&self.handle);
@@ -124,40 +145,6 @@ pub(crate) fn handle_of(child: &mut Child) -> io::Result<OwnedFd> {
         child.wait()?;
     }
     Ok(opened?)
-}
-
-/// Waits until the program writes something or has ended, and reads what is there; `true` when it has ended. What a
-/// process of its own writes later is not waited for.
-fn read_some(mut reader: &PipeReader, handle: &OwnedFd, output: &mut Vec<u8>) -> io::Result<bool> {
-    let events = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-    let mut polled = [events(reader.as_fd()), events(handle.as_fd())];
-    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
-    let [has_output, has_ended] = polled.map(|polled| !polled.revents().is_empty());
-    if has_output {
-        let mut buffer = [0; 1 << 14];
-        let length = reader.read(&mut buffer)?;
-        output.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        if length > 0 {
-            return Ok(false);
-        }
-        // It has closed its output, and may do something yet.
-        rustix::io::retry_on_intr(|| poll(&mut [events(handle.as_fd())], None))?;
-        return Ok(true);
-    }
-    Ok(has_ended)
-}
-
-/// Refuses an output that is too long to be kept.
-fn limited(output: &[u8]) -> impl FnOnce(bool) -> io::Result<bool> {
-    let is_too_long = u64::try_from(output.len()).is_ok_and(|length| length > LONGEST);
-    move |has_ended| {
-        if is_too_long {
-            let reason =
-                "its output is longer than 64 MiB; for that use cgi-session start --stream";
-            return Err(io::Error::other(reason));
-        }
-        Ok(has_ended)
-    }
 }
 
 /// What a signal has to end before this process.

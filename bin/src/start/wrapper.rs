@@ -4,6 +4,7 @@ use std::env;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::child::{self, Outcome};
+use super::child;
 use crate::head::Head;
 use crate::owner;
 use crate::private::{self, PrivateDirectory};
@@ -88,36 +89,31 @@ fn answer(
         .env(values_file::VARIABLE, values.path());
     let shown = program.to_string_lossy().into_owned();
     let is_enough = if streams { has_head } else { |_: &[u8]| false };
-    let outcome = child::run(&mut command, directory.path(), is_enough)
+    let mut started = child::run(&mut command, directory.path(), is_enough)
         .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
-    let head_of = |output: &mut Vec<u8>| {
-        let head = take_head(output);
-        let head = head.map(|head| without_our_cookie(head, &shown, manager.config()));
-        head.map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))
+    if let Some(status) = started.status.filter(|status| !status.success()) {
+        let how = report::how_it_ended(status);
+        return Err(format!("{shown} {how}; nothing was saved").into());
+    }
+    let head = take_head(&mut started.output)
+        .map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))?;
+    let head = without_our_cookie(head, &shown, manager.config());
+    let response = if started.status.is_some() {
+        Response::text(mem::take(&mut started.output))
+    } else {
+        let name = shown.clone();
+        Response::stream("text/plain", move |out| {
+            // Commands of the program find its values as long as it runs.
+            let _directory = directory;
+            let status = started.pass_on(out)?;
+            let failed = || io::Error::other(format!("{name} {}", report::how_it_ended(status)));
+            status.success().then_some(()).ok_or_else(failed)
+        })
     };
-    let response = match outcome {
-        Outcome::Ended { status, .. } if !status.success() => {
-            let how = report::how_it_ended(status);
-            return Err(format!("{shown} {how}; nothing was saved").into());
-        }
-        Outcome::Ended { mut output, .. } => {
-            let head = head_of(&mut output)?;
-            with_head(Response::text(output), head)
-        }
-        Outcome::Streams(mut streaming) => {
-            let head = head_of(&mut streaming.output)?;
-            let name = shown.clone();
-            let body = Response::stream("text/plain", move |out| {
-                // Commands of the program find its values as long as it runs.
-                let _directory = directory;
-                let status = streaming.pass_on(out)?;
-                let failed =
-                    || io::Error::other(format!("{name} {}", report::how_it_ended(status)));
-                status.success().then_some(()).ok_or_else(failed)
-            });
-            with_head(body, head)
-        }
-    };
+    // The status is sent in any case: a bare `Location: /page` makes a server answer with that page itself, and
+    // the cookie would be lost.
+    let mut response = response.with_status(head.status);
+    *response.headers_mut() = head.headers;
     let left = if streams {
         values.read_last()
     } else {
@@ -166,17 +162,12 @@ fn without_our_cookie(mut head: Head, program: &str, config: &Config) -> Head {
     head
 }
 
-/// The response with this head. The status is sent in any case: a bare `Location: /page` makes a server answer
-/// with that page itself, and the cookie would be lost.
-fn with_head(response: Response, head: Head) -> Response {
-    let mut response = response.with_status(head.status);
-    *response.headers_mut() = head.headers;
-    response
-}
-
 /// A key or value that cannot be stored often comes from the request: text that is no Unicode, or too long.
 fn refuse(program: &str, unfit: Unfit, session: Option<&SessionId>) -> Result<Response, BoxError> {
-    let line = format!("cannot use the values that {program} left: {unfit}; nothing was saved");
+    let line = format!(
+        "cannot use the values that {program} left: {}; nothing was saved",
+        unfit.reason
+    );
     let Some(key) = unfit.key else {
         return Err(line.into());
     };
