@@ -77,7 +77,8 @@ impl Limits {
         most - most / 4
     }
 
-    /// How many requests wait for sessions at once: the other connections are for those that do not.
+    /// How many requests wait for sessions at once, and how many with long bodies for workers: the other connections are
+    /// for those that do not.
     pub(crate) fn places(&self) -> usize {
         (self.connections / 4).max(1)
     }

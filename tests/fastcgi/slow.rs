@@ -203,6 +203,30 @@ fn long_bodies_hold_half_of_the_workers_and_others_are_refused_in_time() {
 }
 
 #[test]
+fn long_bodies_wait_on_a_quarter_of_the_connections_as_long_as_their_peers() {
+    let setup = echo(Socket::ListenUnix).arguments("--workers 2 --connections 16");
+    let server = setup.variable("CGI_SESSION_BODY_TIMEOUT", "1h").start();
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    let before = descriptors().count();
+    let more = [("CONTENT_LENGTH", &b"2000000"[..])];
+    let begun = [
+        head(1, 0, &params("POST", "mode=body", &more)),
+        record(STDIN, 1, &vec![1; 40_000]),
+    ];
+    // One is read, and four wait.
+    let mut uploads = clients(&server, 8, &begun.concat());
+    until("those beyond are refused", || {
+        let refused = uploads.extract_if(.., |client| client.has_answer());
+        for mut client in refused {
+            assert_eq!(client.reply(1).unwrap().status(), 503);
+        }
+        uploads.len() == 5
+    });
+    drop(uploads);
+    until("none waits", || descriptors().count() <= before);
+}
+
+#[test]
 fn slow_readers_keep_no_visitor_waiting_and_get_their_pages() {
     let server = server("2").start();
     let mut slow = clients(&server, 20, &large(LARGE));

@@ -180,6 +180,11 @@ impl Connection {
         self.stream.wait(PollFlags::IN, pause).is_ok()
     }
 
+    /// Whether its peer has closed a Unix socket or reset the connection, so that no answer reaches it.
+    pub(super) fn is_left(&self) -> bool {
+        self.stream.wait(PollFlags::empty(), Duration::ZERO).is_ok()
+    }
+
     /// Deals with what has been read; `Ok(None)` when more must be read.
     fn step(&mut self) -> io::Result<Option<Progress>> {
         self.flush()?;

@@ -119,7 +119,7 @@ impl<'a> Pool<'a> {
             waiting: AtomicUsize::new(0),
             may_be_more: AtomicBool::new(false),
             places,
-            streams: Streams::new(workers.size),
+            streams: Streams::new(workers.size, limits.places()),
             workers: Arc::clone(workers),
             last_tick: Mutex::new(Instant::now()),
             stopped: OnceLock::new(),
@@ -329,10 +329,13 @@ impl<'a> Pool<'a> {
                         params,
                         arrived,
                     };
-                    if !job.connection.has_whole_body() {
-                        return self.streams.add(job);
-                    }
-                    match self.handle(job, out) {
+                    let next = if job.connection.has_whole_body() {
+                        self.handle(job, out)
+                    } else {
+                        let refused = self.streams.add(job);
+                        refused.and_then(|job| self.refuse_long_body(job, out))
+                    };
+                    match next {
                         Some(again) => connection = again,
                         None => return,
                     }
@@ -457,7 +460,9 @@ impl<'a> Pool<'a> {
                 self.refuse(connection, &page, out);
             }
         }
-        let refused = self.streams.take_overdue(self.limits().body_timeout);
+        let is_left = |job: &Job| job.connection.is_left();
+        let timeout = self.limits().body_timeout;
+        let refused = self.streams.take_overdue(timeout, is_left);
         if !refused.is_empty() {
             let (refused, most) = (refused.len(), self.streams.most);
             report(&format!(
@@ -467,6 +472,16 @@ impl<'a> Pool<'a> {
         for job in refused {
             self.refuse(job.connection, &self.handler.page(Reason::BUSY, None), out);
         }
+    }
+
+    /// Answers a request whose body would have to wait behind too many others. Returns the connection if there is more
+    /// to read.
+    fn refuse_long_body(&self, job: Job, out: &mut Vec<u8>) -> Option<Connection> {
+        report("a request with a long body is refused: too many others wait (--connections)");
+        let page = self.handler.page(Reason::BUSY, Some(&job.params));
+        let mut connection = job.connection;
+        let goes_on = connection.respond(&page, false, &[], out);
+        matches!(goes_on, Ok(true)).then_some(connection)
     }
 
     fn refuse(&self, mut connection: Connection, page: &Response, out: &mut Vec<u8>) {

@@ -1,5 +1,5 @@
 //! Which requests may read their bodies in workers: those of half the workers at most. Further ones
-//! wait here, without a thread.
+//! wait here, without a thread, as long as they are not too many.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -11,6 +11,8 @@ use crate::mutex::lock;
 pub(super) struct Streams<J> {
     /// How many may run at once.
     pub(super) most: usize,
+    /// How many may wait.
+    places: usize,
     state: Mutex<State<J>>,
     /// A request waits: a look at this takes no lock.
     has_waiting: AtomicBool,
@@ -25,9 +27,10 @@ struct State<J> {
 pub(super) struct Slot<'a, J>(&'a Streams<J>);
 
 impl<J> Streams<J> {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize, places: usize) -> Self {
         Streams {
             most: (workers / 2).max(1),
+            places,
             state: Mutex::new(State {
                 running: 0,
                 waiting: VecDeque::new(),
@@ -36,11 +39,15 @@ impl<J> Streams<J> {
         }
     }
 
-    /// Adds a request behind those that wait.
-    pub(super) fn add(&self, job: J) {
+    /// Adds a request behind those that wait. Returns it when there is no place.
+    pub(super) fn add(&self, job: J) -> Option<J> {
         let mut state = lock(&self.state);
+        if state.waiting.len() >= self.places {
+            return Some(job);
+        }
         state.waiting.push_back((Instant::now(), job));
         self.has_waiting.store(true, Ordering::Relaxed);
+        None
     }
 
     pub(super) fn next(&self) -> Option<(Slot<'_, J>, J)> {
@@ -57,9 +64,10 @@ impl<J> Streams<J> {
         Some((Slot(self), job))
     }
 
-    /// Takes out those that have waited longer than this.
-    pub(super) fn take_overdue(&self, longest: Duration) -> Vec<J> {
+    /// Forgets those that nobody waits for, and takes out those that have waited longer than this.
+    pub(super) fn take_overdue(&self, longest: Duration, is_left: impl Fn(&J) -> bool) -> Vec<J> {
         let mut state = lock(&self.state);
+        state.waiting.retain(|(_, job)| !is_left(job));
         let is_overdue = |(since, _): &(Instant, J)| since.elapsed() > longest;
         let overdue = state.waiting.iter().take_while(|it| is_overdue(it)).count();
         let overdue = state.waiting.drain(..overdue).map(|(_, job)| job).collect();
