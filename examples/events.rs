@@ -1,6 +1,7 @@
 //! Server-sent events about a session: a page that shows the count of `hello` while other tabs count.
 //!
-//! The stream holds no session. It looks at the session by snapshots, which wait for no other request.
+//! The stream holds no session. It looks at the session by snapshots, which wait for no other request, and count as
+//! use: an open tab keeps the session alive beyond `timeout`, up to `lifetime`.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

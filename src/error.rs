@@ -388,7 +388,8 @@ impl fmt::Display for Error {
                 write!(f, "{left} of the user's sessions could not be ended, all others are")
             }
             Error::LowSpace { path, reason } => {
-                write!(f, "no new session in {}: {reason} (minFreeSpace)", path.display())
+                let path = path.display();
+                write!(f, "no new session in {path}: {reason}; make room, or lower minFreeSpace")
             }
             Error::Reserved(name) => write!(f, "the name {name:?} is reserved"),
             Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),

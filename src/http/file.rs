@@ -80,9 +80,9 @@ impl Response {
     /// A file below the directory `root`, by a path that may come from a client: `request.path_info()`, say. Nothing
     /// of a client, not even the name of a user, belongs into `root`: a `..` there would count.
     ///
-    /// Only a regular file is sent. What does not exist, is another kind of file, or lies outside of `root`, by `..`
-    /// or by a symbolic link, is answered 404. The type follows from the name; set another with
-    /// [`Response::with_header`].
+    /// Only a regular file is sent, also one whose name begins with a dot. What does not exist, is another kind of
+    /// file, or lies outside of `root`, by `..` or by a symbolic link, is answered 404. The type follows from the name; set
+    /// another with [`Response::with_header`].
     ///
     /// The response has `ETag` and `Last-Modified`. A client that has the file already is answered 304, one that
     /// asks for a part (`Range`) gets 206 with that part or 416; one that asks for several parts gets the whole, as does

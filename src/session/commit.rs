@@ -113,7 +113,8 @@ impl Session {
         self.is_kept_empty || record.user().is_some() || !namespaces.is_empty()
     }
 
-    /// Stores the changes, gives up the lock, and returns the cookie to send, if the client needs one.
+    /// Stores the changes, gives up the lock, and returns the cookie to send, if the client needs one. Send it at once:
+    /// a later request may replace the id that it holds.
     ///
     /// # Errors
     ///

@@ -176,7 +176,8 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// As [`SessionManager::start`] and [`Session::commit`], and whatever `change` returns.
+    /// As [`SessionManager::start`] and [`Session::commit`], and whatever `change` returns: an error of the program's
+    /// own as [`Error::store`].
     pub fn update<T>(
         &self,
         cookie_header: impl AsRef<[u8]>,
