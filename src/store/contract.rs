@@ -396,6 +396,12 @@ impl<'a> Sweep<'a> {
         self.max_files.is_some_and(|max| deleted >= max)
     }
 
+    /// Whether all live sessions are to be counted: not in a limited time for which there is no observer.
+    #[must_use]
+    pub fn counts_live(&self) -> bool {
+        self.max_time.is_none() || self.observer.is_some()
+    }
+
     /// Whether [`Sweep::stop_when`] has become true.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
@@ -503,7 +509,7 @@ pub struct SweepReport {
     pub deleted: u64,
     /// Bytes of the files deleted.
     pub deleted_bytes: u64,
-    /// Sessions that still live.
+    /// Sessions that still live, if they are counted ([`Sweep::counts_live`]).
     pub live: u64,
     /// Expired by their time but locked by a request: left alone.
     pub busy: u64,

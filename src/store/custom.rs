@@ -195,7 +195,7 @@ impl Store for CustomStore {
         if sweep.dry_run {
             return self.count_expired(now);
         }
-        let mut report = SweepReport::default();
+        let (clock, mut report) = (sweep.clock(), SweepReport::default());
         let Some(lock) = self.shared.locks.sweep()? else {
             report.already_running = true;
             return Ok(report);
@@ -204,7 +204,7 @@ impl Store for CustomStore {
         report.deleted =
             deleted.map_err(|error| Error::store("cannot clean up the sessions", error))?;
         report.examined = report.deleted;
-        report.temporary = self.shared.locks.remove_abandoned()?;
+        report.temporary = self.shared.locks.remove_abandoned(clock)?;
         lock.note(now)?;
         Ok(report)
     }

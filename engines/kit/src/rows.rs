@@ -95,9 +95,11 @@ pub fn delete_expired(
     loop {
         let batch = expired_after(rows, &after, &is_expired)?;
         let Some(last) = batch.last() else {
-            let is_live = format!("expires >= {} AND {IS_SESSION}", unix_seconds(now));
-            report.live = rows.count(&is_live)?;
-            report.examined += report.live;
+            if sweep.counts_live() {
+                let is_live = format!("expires >= {} AND {IS_SESSION}", unix_seconds(now));
+                report.live = rows.count(&is_live)?;
+                report.examined += report.live;
+            }
             return Ok(report);
         };
         after = match (last.number(1), last.bytes(0)) {

@@ -13,7 +13,7 @@ use super::rows::Rows;
 
 /// Runs a clean-up unless one is running.
 pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-    let mut report = SweepReport::default();
+    let (clock, mut report) = (sweep.clock(), SweepReport::default());
     let Some(opened) = database.open_existing()? else {
         // Nothing was ever stored.
         return Ok(report);
@@ -33,7 +33,7 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         return Ok(report);
     }
     // What is deleted is deleted, whatever comes of the rest.
-    match database.locks.remove_abandoned() {
+    match database.locks.remove_abandoned(clock) {
         Ok(removed) => report.temporary = removed,
         Err(error) => report.failures.push(error.one_line()),
     }

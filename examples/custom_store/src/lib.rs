@@ -200,7 +200,7 @@ impl Store for PlainStore {
         if !sweep.is_dry_run()
             && let Some(lock) = self.0.locks.sweep()?
         {
-            report.temporary = self.0.locks.remove_abandoned()?;
+            report.temporary = self.0.locks.remove_abandoned(clock)?;
             lock.note(now)?;
         }
         Ok(report)

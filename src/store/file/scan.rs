@@ -75,21 +75,15 @@ pub(super) struct Folder {
 }
 
 impl FileStoreInner {
-    /// The names of all folders of the store: nothing for the store itself, then its shards. Both are
-    /// looked at whatever `shards` says now, because it may have said otherwise before.
+    /// The names that the folders of the store have: nothing for the store itself, then those of its shards. They
+    /// are looked at whatever `shards` says now, because it may have said otherwise before.
     pub(super) fn folder_names(&self) -> Result<Vec<String>> {
         let mut names = vec![String::new()];
         if let Some(root) = self.open_folder("")?
             && may_have_subdirectories(&root)
         {
-            self.each_entry(&root, |name, kind| {
-                if matches!(kind, Kind::Shard) {
-                    names.push(format!("{name}/"));
-                }
-                ControlFlow::Continue(())
-            })?;
+            names.extend((0..=u8::MAX).map(|shard| format!("{shard:02x}/")));
         }
-        names.sort();
         Ok(names)
     }
 
@@ -153,7 +147,7 @@ impl FileStoreInner {
 }
 
 /// Most file systems count a directory's `..` entries in its links: with two links it has no
-/// subdirectory, and need not be listed to look for one. Those that do not count say 1.
+/// subdirectory. Those that do not count say 1.
 fn may_have_subdirectories(folder: &Folder) -> bool {
     calls::stat(&folder.handle).map_or(true, |stat| stat.st_nlink != 2)
 }

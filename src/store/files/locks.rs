@@ -19,7 +19,7 @@ use super::calls;
 use super::directory::Directory;
 use super::lock::LockedFile;
 use crate::error::{Error, Result};
-use crate::store::Uninstalled;
+use crate::store::{SweepClock, Uninstalled};
 
 /// The lock of the clean-up; its time is that of the last one.
 const SWEEP_LOCK: &str = ".sweep";
@@ -120,14 +120,15 @@ impl SessionLocks {
         self.directory.age_of_sweep(SWEEP_LOCK, now)
     }
 
-    /// Deletes what holders that died have left behind, and returns how many.
+    /// Deletes what holders that died have left behind, as long as there is time, and returns how many.
     ///
     /// # Errors
     ///
     /// When the directory cannot be read, or one of the files not be deleted.
-    pub fn remove_abandoned(&self) -> Result<u64> {
+    pub fn remove_abandoned(&self, clock: SweepClock<'_>) -> Result<u64> {
         let mut removed = 0;
-        for name in self.names()?.into_iter().filter(|name| is_lock(name)) {
+        let names = self.names()?.into_iter().filter(|name| is_lock(name));
+        for name in names.take_while(|_| !clock.is_over()) {
             if let Some((file, _)) = self.directory.try_lock(&name)? {
                 drop(self.held(name, file));
                 removed += 1;
@@ -216,6 +217,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::store::Sweep;
 
     const WAIT: Duration = Duration::from_secs(60);
 
@@ -254,7 +256,9 @@ mod tests {
         for name in ["b.lock", "c.lock", "notes.txt", "B.lock", ".lock"] {
             fs::write(locks.directory.path().join(name), "").unwrap();
         }
-        assert_eq!(locks.remove_abandoned().unwrap(), 2);
+        let removed = |sweep: Sweep<'_>| locks.remove_abandoned(sweep.clock()).unwrap();
+        assert_eq!(removed(Sweep::new().max_time(Duration::ZERO)), 0);
+        assert_eq!(removed(Sweep::new()), 2);
         let mut left = names(&locks);
         left.sort();
         assert_eq!(left, [".lock", "B.lock", "a.lock", "notes.txt"]);

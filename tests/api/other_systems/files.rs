@@ -47,6 +47,36 @@ fn b2_every_file_is_its_owners_alone_from_the_first_moment_whatever_the_umask_is
 }
 
 #[test]
+fn a_clean_up_that_has_no_time_lists_no_more_than_it_must() {
+    let place = tempfile::tempdir().unwrap();
+    let mut child = testkit::again(module_path!(), "child_that_has_no_time_to_clean_up");
+    child.env(DIRECTORY, place.path().join("sessions"));
+    let Some(trace) = Trace::of(&child, &["-e", "trace=%file,getdents64"]) else {
+        return;
+    };
+    let is_listing = |call: &&String| call.contains("getdents64");
+    let listings = trace.between(1, 2).iter().filter(is_listing);
+    assert_eq!(listings.count(), 1);
+}
+
+/// The child's part.
+#[test]
+fn child_that_has_no_time_to_clean_up() {
+    let Some(directory) = own_part() else { return };
+    let config = Config::new().set("storageFileDir", &directory).unwrap();
+    let store = FileStore::new(config).unwrap();
+    assert!(store.install().is_empty());
+    fs::create_dir(directory.join("lost+found")).unwrap();
+    for number in 0..1000 {
+        fs::write(directory.join(format!("{number:064}.json")), "").unwrap();
+    }
+    let sweep = Sweep::new().max_time(Duration::ZERO);
+    mark(1);
+    store.delete_expired(&sweep, SystemTime::now()).unwrap();
+    mark(2);
+}
+
+#[test]
 fn a_file_whose_mode_cannot_be_set_does_not_stay() {
     let (site, out) = (Site::new(), tempfile::NamedTempFile::new().unwrap());
     let request = Cgi::new("counter", &site);

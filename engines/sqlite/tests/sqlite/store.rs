@@ -95,6 +95,18 @@ fn a_clean_up_that_cannot_note_its_end_tells_what_it_has_deleted() {
 }
 
 #[test]
+fn a_clean_up_in_limited_time_counts_the_live_for_an_observer_alone() {
+    let place = Place::new();
+    let store = place.store(&[]);
+    let now = SystemTime::now();
+    drop(create(&store, 1, now));
+    let live = |sweep: Sweep<'_>| store.delete_expired(&sweep, now).unwrap().live;
+    let limited = Sweep::new().max_time(Duration::MAX);
+    let lives = [Sweep::new(), limited, limited.observer(&|_| {})].map(live);
+    assert_eq!(lives, [1, 0, 1]);
+}
+
+#[test]
 fn a_lock_may_be_waited_for_longer_than_sqlite_can_count() {
     let place = Place::new();
     let store = place.store(&[("lockTimeout", "36500d")]);
