@@ -250,7 +250,6 @@ impl SessionManager {
     /// A manager for one client, and what its cookies present.
     pub(super) fn client(&self, cookie_header: &[u8]) -> (SessionManager, Presented) {
         let mut manager = self.clone();
-        let mut most = MAX_CANDIDATES;
         if let Some(store) = self.shared.store.for_client() {
             let config = self.shared.config.clone();
             let held = Arc::clone(&self.shared.held);
@@ -260,8 +259,6 @@ impl SessionManager {
                 held,
                 is_of_client: true,
             });
-            // Such a store recognizes only what is live.
-            most = 1;
         }
         let (shared, now) = (&manager.shared, SystemTime::now());
         let mut ids = Vec::new();
@@ -269,10 +266,14 @@ impl SessionManager {
         let header = if is_cookie { cookie_header } else { b"" };
         let values = cookies::values(header, &shared.config.cookie_name);
         for id in values.filter_map(|value| shared.store.recognize(value, now)) {
+            if shared.is_of_client {
+                // Such a store recognizes only what is live and was used later than the one before.
+                ids.clear();
+            }
             if !ids.contains(&id) {
                 ids.push(id);
             }
-            if ids.len() == most {
+            if ids.len() == MAX_CANDIDATES {
                 break;
             }
         }

@@ -173,7 +173,8 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// The id that the value of a cookie stands for; `None` for one that stands for nothing.
+    /// The id that the value of a cookie stands for; `None` for one that stands for nothing. Of several that a store
+    /// for one client recognizes, the last counts.
     fn recognize(&self, cookie_value: &str, _now: SystemTime) -> Option<SessionId> {
         SessionId::parse(cookie_value.as_bytes())
     }

@@ -200,11 +200,16 @@ impl Store for CookieStore {
     fn recognize(&self, cookie_value: &str, now: SystemTime) -> Option<SessionId> {
         let mut keys = self.keys.iter();
         let (id, stored) = keys.find_map(|key| opened(&self.open(key, cookie_value)?))?;
-        // A copy of an expired cookie stands for nothing.
-        if self.has_expired(&stored, now) {
+        let mut client = lock(&self.client);
+        let is_older = |held: &(_, Stored)| held.1.last_access > stored.last_access;
+        // A copy of an expired cookie stands for nothing, nor does one that was used before another.
+        if self.has_expired(&stored, now)
+            || stored.record.is_too_old(self.config.lifetime, now)
+            || client.as_ref().is_some_and(is_older)
+        {
             return None;
         }
-        *lock(&self.client) = Some((id.digest(), stored));
+        *client = Some((id.digest(), stored));
         Some(id)
     }
 }

@@ -161,6 +161,34 @@ fn the_end_is_inside_the_seal_whatever_the_client_plays_back() {
     assert!(store.recognize(value, after(11)).is_none());
 }
 
+/// The value of a cookie with a session that began and was last used so many minutes ago.
+fn sealed(site: &Site, created: u64, used: u64) -> String {
+    let store = CookieStore::new(site.config(&[])).unwrap();
+    let store = store.for_client().unwrap();
+    let ago = |minutes| SystemTime::now() - Duration::from_secs(60 * minutes);
+    let id = SessionId::generate().unwrap();
+    let values = format!(r#"{{"":{{"used":{used}}}}}"#);
+    let record = Record::new(ago(created)).with_values(values.into());
+    let lease = store.create(&id.digest(), &record, ago(used));
+    lease.unwrap().unwrap().cookie_value(&id).unwrap()
+}
+
+#[test]
+fn of_several_cookies_the_one_that_was_used_last_counts() {
+    let site = Site::new();
+    let manager = site.manager_with(&[("lifetime", "50m")]);
+    // The last one is too old.
+    let cookies = [(40, 40), (20, 20), (30, 30), (55, 10)];
+    let cookies =
+        cookies.map(|(created, used)| format!("sessionId={}", sealed(&site, created, used)));
+    for first in 0..4 {
+        let mut cookies = cookies.clone();
+        cookies.rotate_left(first);
+        let found = manager.read(cookies.join("; ")).unwrap().unwrap();
+        assert_eq!(found.get::<u64>("used").unwrap(), Some(20));
+    }
+}
+
 #[test]
 fn a_session_that_does_not_fit_into_a_cookie_is_refused_and_the_old_one_stays() {
     let site = Site::new();
@@ -331,14 +359,8 @@ fn a_new_id_with_a_grace_leaves_no_copy_in_the_place_of_the_session() {
 #[test]
 fn a_session_that_is_only_read_is_in_use() {
     let site = Site::new();
-    let store = CookieStore::new(site.config(&[])).unwrap();
-    let store = store.for_client().unwrap();
-    let long_ago = SystemTime::now() - Duration::from_secs(40 * 60);
-    let id = SessionId::generate().unwrap();
-    let lease = store.create(&id.digest(), &Record::new(long_ago), long_ago);
-    let value = lease.unwrap().unwrap().cookie_value(&id).unwrap();
     let client = Client::new(site.manager());
-    client.set_cookie("sessionId", &value);
+    client.set_cookie("sessionId", &sealed(&site, 40, 40));
     let reads = |request: &mut Request| {
         let snapshot = request.read_session()?.expect("a session");
         let age = snapshot.last_access().elapsed().unwrap_or_default();
