@@ -77,9 +77,10 @@ impl Response {
     /// takes it; memory stays the same however long the body is. When the client has left, the next
     /// write is an error; return it. An answer to HEAD has the head alone, and `produce` is not called.
     ///
-    /// When `produce` fails or panics, the error is logged, and a FastCGI responder closes the connection without the
-    /// end of the request, so that the web server sees that the response is cut off. A CGI program can only end: a
-    /// client notices that when the response has a Content-Length, which may be set by [`Response::with_header`].
+    /// When `produce` fails or panics, the error is logged, and a FastCGI responder breaks off the request, upon which
+    /// nginx and Apache's `mod_proxy_fcgi` break off the response, too. Other servers take that for its end: a client
+    /// notices it when the response has a Content-Length, which may be set by [`Response::with_header`]. A CGI program
+    /// can only end, and Apache passes its Content-Length not on.
     ///
     /// A FastCGI responder runs `produce` in a thread of its own, of which there are
     /// [`Program::streams`](crate::Program::streams); a request beyond is answered 503 and its session is not saved.

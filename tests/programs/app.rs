@@ -13,7 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use cgi_session::{Request, Response};
-use http::StatusCode;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, StatusCode};
 
 #[expect(dead_code, reason = "its main belongs to another program")]
 #[path = "../../examples/older/begin.rs"]
@@ -78,17 +79,28 @@ pub(crate) fn app(request: &mut Request) -> Result<Response, Box<dyn Error + Sen
     }
 }
 
-/// A response whose second part comes when the file is there that the query names.
+/// A response whose second part comes when the file is there that the query names, or never with `?fails`, whose
+/// value is what it announces.
 fn stream(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
     let mark = beside(&request.query("mark").unwrap_or_default())?;
     request.session()?.insert("streamed", true)?;
-    Ok(Response::stream("text/plain", move |out| {
+    let fails = request.query("fails");
+    let announced = HeaderValue::try_from(fails.as_deref().unwrap_or_default())?;
+    let response = Response::stream("text/plain", move |out| {
         out.write_all(b"first\n")?;
+        if fails.is_some() {
+            return Err(io::Error::other("as the query asks"));
+        }
         while !mark.exists() {
             thread::sleep(Duration::from_millis(5));
         }
         out.write_all(b"second\n")
-    }))
+    });
+    Ok(if announced.is_empty() {
+        response
+    } else {
+        response.with_header(CONTENT_LENGTH, announced)
+    })
 }
 
 /// A file in the directory of the program.

@@ -31,6 +31,29 @@ fn every_server_passes_on_what_a_stream_has_written() {
 }
 
 #[test]
+fn a_stream_that_fails_is_no_whole_response_for_the_client_of_a_fastcgi_server() {
+    by_every_way(|_, way| {
+        if way.prefix().starts_with("/cgi-bin") {
+            return;
+        }
+        // Others take the end of the connection for that of the response.
+        let sees_cut = way.is_server("nginx") || way.is_server("Apache, mod_proxy_fcgi");
+        for length in ["", "100"].into_iter().skip(usize::from(!sees_cut)) {
+            let path = way.path(&format!("/stream?fails={length}"));
+            let head = format!("GET {path} HTTP/1.1\r\n");
+            let answer = way.client().try_request(head.as_bytes(), b"");
+            let error = answer.expect_err(&format!("{way:?} {length}")).kind();
+            // Not a timeout.
+            let is_cut = matches!(
+                error,
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            );
+            assert!(is_cut, "{way:?} {length}: {error}");
+        }
+    });
+}
+
+#[test]
 fn a_part_of_a_file_comes_through_every_server() {
     by_every_way(|servers, way| {
         let mut data = String::new();

@@ -216,7 +216,8 @@ impl Client {
         sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO)).unwrap();
     }
 
-    /// The next record; `None` when the program has closed the connection.
+    /// The next record; `None` when the program has closed the connection, or says by a record of no version that a
+    /// response is cut off.
     pub fn record(&mut self) -> io::Result<Option<Record>> {
         let mut header = [0; 8];
         // A read with a timeout is interrupted even by signals that nobody handles: signal(7).
@@ -225,6 +226,9 @@ impl Client {
             return Ok(None);
         }
         self.socket.read_exact(&mut header[1..])?;
+        if header == [0; 8] {
+            return Ok(None);
+        }
         let [version, kind, id1, id0, content1, content0, padding, _] = header;
         assert_eq!(version, 1);
         let length = usize::from(u16::from_be_bytes([content1, content0]));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use super::super::record::{self, EndStatus, FULL, Header, Kind};
+use super::super::record::{self, EndStatus, FULL, HEADER, Header, Kind};
 use super::super::workers::StreamPermit;
 use super::{Active, Connection, Input, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
@@ -56,7 +56,6 @@ impl Connection {
                     return self.end_stream();
                 }
             }
-            // A connection that is closed without END_REQUEST is what tells the server.
             StreamEnd::Failed(reason) => {
                 let (line, lines) = error_log::keep(|| report_cut(reason.as_deref(), session));
                 if reports.0 {
@@ -64,9 +63,12 @@ impl Connection {
                 }
                 if reports.1 {
                     record::push_lines(&mut out, request.id, &[line]);
-                    // The server may be gone by now.
-                    let _ = self.write_all(request, &mut out);
                 }
+                // Without END_REQUEST the response is not whole. nginx, which takes the end of the connection for that
+                // of a response that it does not buffer, gives up at a version that there is not.
+                out.extend([0; HEADER]);
+                // The server may be gone by now.
+                let _ = self.write_all(request, &mut out);
             }
         }
         None
