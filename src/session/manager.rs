@@ -307,11 +307,7 @@ impl SessionManager {
     ) -> Result<Found<Session>> {
         let by = presented.by;
         let open = |id: &SessionId| self.open_one(id, by, deadline);
-        if by == By::Program {
-            // Another process may create a session of this id at any time.
-            return first_live(&mut presented.ids.clone(), open, Session::is_replaced);
-        }
-        first_live(&mut presented.ids, open, Session::is_replaced)
+        first_live(presented, open, Session::is_replaced)
     }
 
     fn open_one(&self, id: &SessionId, by: By, deadline: Instant) -> Result<Found<Session>> {
@@ -336,9 +332,7 @@ impl SessionManager {
     ) -> Result<Found<(SessionId, Snapshot)>> {
         let by = presented.by;
         let read = |id: &SessionId| self.read_one(id, by);
-        first_live(&mut presented.ids, read, |(_, snapshot)| {
-            snapshot.is_replaced()
-        })
+        first_live(presented, read, |(_, snapshot)| snapshot.is_replaced())
     }
 
     fn read_one(&self, id: &SessionId, by: By) -> Result<Found<(SessionId, Snapshot)>> {
@@ -403,7 +397,7 @@ pub(crate) const MAX_CANDIDATES: usize = 8;
 /// that lead nowhere are taken out, and with something live those that cannot be read: none of them is
 /// looked up twice.
 fn first_live<T>(
-    ids: &mut Vec<SessionId>,
+    Presented { ids, by }: &mut Presented,
     mut find: impl FnMut(&SessionId) -> Result<Found<T>>,
     is_second: impl Fn(&T) -> bool,
 ) -> Result<Found<T>> {
@@ -431,6 +425,8 @@ fn first_live<T>(
                 markers.extend(records);
                 position += 1;
             }
+            // Another process may create a session of this id at any time.
+            Ok(Found::Nothing) if *by == By::Program => position += 1,
             Ok(Found::Nothing) => {
                 ids.remove(position);
             }

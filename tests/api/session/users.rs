@@ -1,5 +1,7 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
+use cgi_session::Client;
+
 use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
 
@@ -254,4 +256,19 @@ fn of_two_who_begin_the_same_id_at_once_one_is_told_to_try_again() {
         assert!(matches!(second.commit(), Err(Error::Busy { .. })));
     }
     assert_eq!(site.views(&id), Some(1));
+}
+
+#[test]
+fn an_id_that_the_program_gives_leads_to_a_new_session_though_it_was_read_and_found_expired() {
+    let site = Site::new();
+    let id = site.visitor();
+    site.set_modified(&id, SystemTime::now() - Duration::from_secs(7200));
+    let begins = |request: &mut Request| {
+        request.use_session_id(id.clone())?;
+        assert!(request.read_session()?.is_none());
+        request.session()?.insert("pageViews", 9)?;
+        Ok::<_, Error>(Response::text(""))
+    };
+    let page = Client::new(site.manager()).get("/").send(begins);
+    assert_eq!((page.status().as_u16(), site.views(&id)), (200, Some(9)));
 }
