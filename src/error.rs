@@ -357,7 +357,10 @@ impl fmt::Display for Error {
             Error::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
             Error::Refused { path, reason, .. } => write!(f, "{} {reason}", path.display()),
             Error::Busy { waited, holder } => {
-                write!(f, "the session was still locked after {:.1} s", waited.as_secs_f32())?;
+                match waited.as_secs_f32() {
+                    0.0 => f.write_str("the session is locked"),
+                    seconds => write!(f, "the session was still locked after {seconds:.1} s"),
+                }?;
                 holder.as_ref().map_or(Ok(()), |holder| write!(f, ", by {holder}"))
             }
             Error::TooManyWaiting => {

@@ -227,7 +227,7 @@ impl Session {
         // Another process made it since this one looked: tried again, it is found.
         Error::Busy {
             waited: Duration::ZERO,
-            holder: None,
+            holder: Some("another request, which has just begun it".to_owned()),
         }
     }
 

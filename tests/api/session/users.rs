@@ -253,7 +253,9 @@ fn of_two_who_begin_the_same_id_at_once_one_is_told_to_try_again() {
     }
     first.commit().unwrap();
     if let Ok(second) = second {
-        assert!(matches!(second.commit(), Err(Error::Busy { .. })));
+        let taken = second.commit().unwrap_err();
+        assert!(matches!(taken, Error::Busy { .. }));
+        testkit::stores::says(&taken, "is locked, by*has just begun it");
     }
     assert_eq!(site.views(&id), Some(1));
 }
