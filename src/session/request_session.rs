@@ -294,6 +294,9 @@ impl RequestSession {
         self.commit()?;
         self.manager()?;
         self.look_up(Vec::new());
+        if self.presented.by == By::Program {
+            self.presented.ids.clear();
+        }
         self.flashes = None;
         self.begin()?;
         let session = self.session.as_mut().ok_or(Error::Ended)?;
@@ -348,6 +351,7 @@ impl RequestSession {
         session.continue_with(self.flashes.take(), self.purpose.page);
         if let Cookie::Closed(cookie) = &self.cookie
             && session.id.as_ref() == Some(&cookie.id)
+            && session.lease.is_some()
         {
             (session.contents.last_access, session.rights) = (cookie.last_access, cookie.rights);
         }

@@ -274,3 +274,23 @@ fn an_id_that_the_program_gives_leads_to_a_new_session_though_it_was_read_and_fo
     let page = Client::new(site.manager()).get("/").send(begins);
     assert_eq!((page.status().as_u16(), site.views(&id)), (200, Some(9)));
 }
+
+#[test]
+fn a_program_that_gives_the_id_begins_a_session_again_and_another_beside_it() {
+    let site = Site::new();
+    let (manager, id) = (site.manager(), SessionId::generate().unwrap());
+    let begins = |request: &mut Request| {
+        request.use_session_id(id.clone())?;
+        for _ in 0..2 {
+            assert_eq!(count(request.session()?), 1);
+            request.commit_session()?;
+            manager.destroy_by_digest(&id.digest())?;
+        }
+        count(request.session()?);
+        assert_eq!(count(request.fresh_session()?), 1);
+        Ok::<_, Error>(Response::text(""))
+    };
+    let page = Client::new(site.manager()).get("/").send(begins);
+    assert_eq!((page.status().as_u16(), site.views(&id)), (200, Some(1)));
+    assert_eq!(site.sessions(), 2);
+}
