@@ -30,7 +30,7 @@ pub(crate) struct RequestSession {
     /// What the client presented beside that, for when it logs out.
     others: Vec<SessionId>,
     session: Option<Session>,
-    /// What earlier requests left for a page, once this one has committed.
+    /// What earlier requests left for a page, once this one has opened a session, as of its last commit.
     flashes: Option<Flashed>,
     cookie: Cookie,
     /// What it is to a browser that the request has destroyed what that showed, whatever followed.
@@ -349,6 +349,8 @@ impl RequestSession {
     /// as old as it was to it before.
     fn hold(&mut self, mut session: Session) {
         session.continue_with(self.flashes.take(), self.purpose.page);
+        // For when nothing is saved.
+        self.flashes = Some((*session.flashes).clone());
         if let Cookie::Closed(cookie) = &self.cookie
             && session.id.as_ref() == Some(&cookie.id)
             && session.lease.is_some()
