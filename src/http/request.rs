@@ -289,7 +289,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyOpen`] while this request holds a session.
+    /// [`Error::AlreadyOpen`] while this request holds a session, and as [`SessionManager::start_with_id`].
     pub fn use_session_id(&mut self, id: SessionId) -> Result<()> {
         self.visit.give(id)
     }

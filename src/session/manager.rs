@@ -130,8 +130,10 @@ impl SessionManager {
     /// # Errors
     ///
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
-    /// is [`Error::Busy`]: tried again, it is found.
+    /// is [`Error::Busy`]: tried again, it is found. With `storageType = cookie` only a client has its session:
+    /// [`Error::Unsupported`].
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
+        self.check_takes_ids()?;
         self.start_by(Presented::one(id.clone(), By::Program))
     }
 
@@ -291,6 +293,15 @@ impl SessionManager {
             Found::Marker(_) => Err(Error::Replaced),
             Found::Nothing => Ok(self.begin(presented)),
         }
+    }
+
+    /// Whether a program may give an id.
+    pub(super) fn check_takes_ids(&self) -> Result<()> {
+        let only_clients = "with storageType = cookie only the clients have the sessions";
+        let is_of_client = self.shared.store.for_client().is_some();
+        (!is_of_client)
+            .then_some(())
+            .ok_or(Error::Unsupported(only_clients))
     }
 
     /// When a wait that begins now must be over.

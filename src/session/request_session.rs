@@ -127,6 +127,7 @@ impl RequestSession {
         if self.session.is_some() {
             return Err(Error::AlreadyOpen);
         }
+        self.manager()?.check_takes_ids()?;
         self.present(Presented::one(id, By::Program));
         Ok(())
     }
