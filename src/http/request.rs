@@ -289,7 +289,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyOpen`] while this request holds a session, and as [`SessionManager::start_with_id`].
+    /// [`Error::AlreadyOpen`] while this request holds a session, and once it has committed or destroyed the
+    /// client's, whose cookie is to be sent; and as [`SessionManager::start_with_id`].
     pub fn use_session_id(&mut self, id: SessionId) -> Result<()> {
         self.visit.give(id)
     }

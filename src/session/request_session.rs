@@ -124,7 +124,9 @@ impl RequestSession {
 
     /// The program gives the id; what the client shows does not matter.
     pub(crate) fn give(&mut self, id: SessionId) -> Result<()> {
-        if self.session.is_some() {
+        let is_client = self.presented.by != By::Program;
+        let has_cookie = matches!(self.cookie, Cookie::Closed(_) | Cookie::Destroyed(_));
+        if self.session.is_some() || (is_client && has_cookie) {
             return Err(Error::AlreadyOpen);
         }
         self.manager()?.check_takes_ids()?;

@@ -294,3 +294,23 @@ fn a_program_that_gives_the_id_begins_a_session_again_and_another_beside_it() {
     assert_eq!((page.status().as_u16(), site.views(&id)), (200, Some(1)));
     assert_eq!(site.sessions(), 2);
 }
+
+#[test]
+fn no_id_is_given_in_the_place_of_a_session_whose_cookie_is_to_be_sent() {
+    let client = Client::default();
+    let gives = |request: &mut Request| {
+        count(request.session()?);
+        if request.query("logout").is_some() {
+            request.destroy_session()?;
+        } else {
+            request.commit_session()?;
+        }
+        let refused = request.use_session_id(SessionId::generate()?);
+        assert!(matches!(refused, Err(Error::AlreadyOpen)), "{refused:?}");
+        Ok::<_, Error>(Response::text(""))
+    };
+    for (path, has_cookie) in [("/", true), ("/?logout", false)] {
+        assert_eq!(client.get(path).send(gives).status(), 200);
+        assert_eq!(client.cookie("sessionId").is_some(), has_cookie);
+    }
+}
