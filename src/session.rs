@@ -542,13 +542,15 @@ impl Session {
         self.contents.record.max_age(&self.manager.config)
     }
 
-    /// What a cookie must hold that leads to this session; `None` when it is not stored or was replaced.
+    /// What a cookie must hold that leads to this session; `None` when it was never stored or was replaced. A change of
+    /// its id that failed may have ended the lease alone.
     fn cookie_value(&self) -> Option<String> {
-        let (id, lease) = (self.id.as_ref()?, self.lease.as_ref()?);
+        let id = self.id.as_ref().filter(|_| self.guard.is_some())?;
         if self.is_replaced() {
             return None;
         }
-        let value = lease.cookie_value(id);
+        let lease = self.lease.as_ref();
+        let value = lease.and_then(|lease| lease.cookie_value(id));
         Some(value.unwrap_or_else(|| id.secret().to_owned()))
     }
 
