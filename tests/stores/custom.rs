@@ -351,3 +351,8 @@ fn a_first_visit_keeps_its_session(is_saved: bool) {
 fn a_client_learns_the_id_of_its_session_though_the_change_of_that_fails() {
     a_first_visit_keeps_its_session(false);
 }
+
+#[test]
+fn a_session_whose_old_id_was_ended_without_an_answer_goes_on_under_the_new_one() {
+    a_first_visit_keeps_its_session(true);
+}
