@@ -542,11 +542,12 @@ impl Session {
         self.contents.record.max_age(&self.manager.config)
     }
 
-    /// What a cookie must hold that leads to this session; `None` when it was never stored or was replaced. A change of
-    /// its id that failed may have ended the lease alone.
+    /// What a cookie must hold that leads to this session; `None` when it was never stored or was replaced, or when no
+    /// cookie leads to it. A change of its id that failed may have ended the lease alone.
     fn cookie_value(&self) -> Option<String> {
         let id = self.id.as_ref().filter(|_| self.guard.is_some())?;
-        if self.is_replaced() {
+        let is_hidden = self.contents.record.is_private() && self.presented.by != By::Program;
+        if self.is_replaced() || is_hidden {
             return None;
         }
         let lease = self.lease.as_ref();
