@@ -461,6 +461,10 @@ impl Session {
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
+        if self.lease.is_none() {
+            // It gets its first id with the commit.
+            return;
+        }
         let namespaces = &mut self.contents.namespaces;
         // The record under the new id is written without it.
         namespaces.changed = true;

@@ -267,3 +267,12 @@ fn a_commit_that_fails_and_is_survived_loses_no_flash_value() {
         assert_eq!(client.get("/").send(shows).body_text(), "Some(7)");
     }
 }
+
+#[test]
+fn a_token_of_forms_goes_into_the_session_that_begins_with_a_new_id() {
+    let (site, mut session) = Site::begun();
+    let token = session.csrf_token().unwrap().to_owned();
+    session.regenerate_id();
+    let id = given_id(session.commit().unwrap());
+    assert!(site.open(&id).is_csrf_token(&token));
+}
