@@ -398,8 +398,8 @@ impl fmt::Display for Error {
             Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),
             Error::Store { action, .. } | Error::Unavailable { action, .. } => f.write_str(action),
             Error::LeaseLost => f.write_str(
-                "the session's lock ended before the request did, and another request may have changed the \
-                 session; nothing of this one was saved (see lockLease)",
+                "another machine has changed the session meanwhile, or its lock ended before the request did (see \
+                 lockLease); nothing of this request was saved: try again",
             ),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())

@@ -356,3 +356,17 @@ fn a_client_learns_the_id_of_its_session_though_the_change_of_that_fails() {
 fn a_session_whose_old_id_was_ended_without_an_answer_goes_on_under_the_new_one() {
     a_first_visit_keeps_its_session(true);
 }
+
+#[test]
+fn a_request_that_only_reads_succeeds_though_another_machine_has_saved() {
+    let place = tempfile::tempdir().unwrap();
+    let [here, there] = two_machines(place.path(), Rows::comparing);
+    let now = SystemTime::now();
+    let (id, _) = create(&here, 1, now);
+    let take = |store: &CustomStore| store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
+    let mut late = take(&there);
+    take(&here).commit(&record(2, now), now).unwrap();
+    late.touch(now + Duration::from_secs(600)).unwrap();
+    let refused = late.commit(&record(9, now), now).unwrap_err();
+    says(&refused, "another machine*try again");
+}
