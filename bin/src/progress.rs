@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A run that ends sooner needs no bar.
 const HIDDEN_TIME: Duration = Duration::from_secs(1);
+const WITHOUT_TOTAL: &str = "{msg}";
 const WITH_TOTAL: &str = "[{wide_bar}] {msg}, {eta} left";
 
 /// Shows how far a run has come; nothing at all where stderr is no terminal.
@@ -18,13 +19,13 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins without a total.
     pub(crate) fn begin() -> Self {
-        let bar = || {
+        let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-            set_style(&bar, "{msg}");
+            set_style(&bar, WITHOUT_TOTAL);
             bar
-        };
+        });
         Progress {
-            bar: io::stderr().is_terminal().then(bar),
+            bar,
             started: Instant::now(),
         }
     }

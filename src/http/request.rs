@@ -264,8 +264,7 @@ impl Request {
     ///
     /// It is for a login, after the password was checked, when [`Request::session`] is [`Error::Replaced`] because
     /// another request of the same visitor (a double click, a login whose answer was lost) has just changed the
-    /// id. A session that this request has open is committed before. No values are copied. After
-    /// [`Request::use_session_id`] the id is new as well, and no cookie is sent.
+    /// id. A session that this request has open is committed before. No values are copied.
     ///
     /// # Errors
     ///
@@ -289,8 +288,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyOpen`] while this request holds a session, and once it has committed or destroyed the
-    /// client's, whose cookie is to be sent; and as [`SessionManager::start_with_id`].
+    /// [`Error::AlreadyOpen`] while this request holds a session.
     pub fn use_session_id(&mut self, id: SessionId) -> Result<()> {
         self.visit.give(id)
     }

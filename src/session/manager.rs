@@ -130,10 +130,8 @@ impl SessionManager {
     /// # Errors
     ///
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
-    /// is [`Error::Busy`]: tried again, it is found. With `storageType = cookie` only a client has its session:
-    /// [`Error::Unsupported`].
+    /// is [`Error::Busy`]: tried again, it is found.
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
-        self.check_takes_ids()?;
         self.start_by(Presented::one(id.clone(), By::Program))
     }
 
@@ -295,15 +293,6 @@ impl SessionManager {
         }
     }
 
-    /// Whether a program may give an id.
-    pub(super) fn check_takes_ids(&self) -> Result<()> {
-        let only_clients = "with storageType = cookie only the clients have the sessions";
-        let is_of_client = self.shared.store.for_client().is_some();
-        (!is_of_client)
-            .then_some(())
-            .ok_or(Error::Unsupported(only_clients))
-    }
-
     /// When a wait that begins now must be over.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.shared.config.lock_timeout
@@ -318,7 +307,11 @@ impl SessionManager {
     ) -> Result<Found<Session>> {
         let by = presented.by;
         let open = |id: &SessionId| self.open_one(id, by, deadline);
-        first_live(presented, open, Session::is_replaced)
+        if by == By::Program {
+            // Another process may create a session of this id at any time.
+            return first_live(&mut presented.ids.clone(), open, Session::is_replaced);
+        }
+        first_live(&mut presented.ids, open, Session::is_replaced)
     }
 
     fn open_one(&self, id: &SessionId, by: By, deadline: Instant) -> Result<Found<Session>> {
@@ -343,7 +336,9 @@ impl SessionManager {
     ) -> Result<Found<(SessionId, Snapshot)>> {
         let by = presented.by;
         let read = |id: &SessionId| self.read_one(id, by);
-        first_live(presented, read, |(_, snapshot)| snapshot.is_replaced())
+        first_live(&mut presented.ids, read, |(_, snapshot)| {
+            snapshot.is_replaced()
+        })
     }
 
     fn read_one(&self, id: &SessionId, by: By) -> Result<Found<(SessionId, Snapshot)>> {
@@ -408,7 +403,7 @@ pub(crate) const MAX_CANDIDATES: usize = 8;
 /// that lead nowhere are taken out, and with something live those that cannot be read: none of them is
 /// looked up twice.
 fn first_live<T>(
-    Presented { ids, by }: &mut Presented,
+    ids: &mut Vec<SessionId>,
     mut find: impl FnMut(&SessionId) -> Result<Found<T>>,
     is_second: impl Fn(&T) -> bool,
 ) -> Result<Found<T>> {
@@ -436,8 +431,6 @@ fn first_live<T>(
                 markers.extend(records);
                 position += 1;
             }
-            // Another process may create a session of this id at any time.
-            Ok(Found::Nothing) if *by == By::Program => position += 1,
             Ok(Found::Nothing) => {
                 ids.remove(position);
             }

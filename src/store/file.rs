@@ -59,7 +59,7 @@ mod inner;
 mod install;
 mod lease;
 mod read;
-pub(in crate::store) mod scan;
+mod scan;
 mod slots;
 mod space;
 mod sweep;

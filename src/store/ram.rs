@@ -154,14 +154,8 @@ impl Store for MemoryStore {
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-        let swept = self
-            .shared
-            .sweep(&mut lock(&self.shared.entries), sweep, now);
-        let (mut report, deleted) = swept;
-        for (session, age, bytes) in deleted {
-            sweep.note_deleted(&mut report, session.as_str(), age, bytes, "expired");
-        }
-        Ok(report)
+        let mut entries = lock(&self.shared.entries);
+        Ok(self.shared.sweep(&mut entries, sweep, now))
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {

@@ -84,16 +84,14 @@ impl MemoryStoreInner {
         last.and_then(|ended| age_of_sweep(ended, now))
     }
 
-    /// The clean-up, for which requests that begin meanwhile wait. What it deletes is noted without their locks: each
-    /// session's digest, age and size.
+    /// The clean-up, for which requests that begin meanwhile wait.
     pub(super) fn sweep(
         &self,
         entries: &mut Entries,
         sweep: &Sweep<'_>,
         now: SystemTime,
-    ) -> (SweepReport, Vec<(SessionDigest, Duration, u64)>) {
+    ) -> SweepReport {
         let (mut report, clock) = (SweepReport::default(), sweep.clock());
-        let mut deleted = Vec::new();
         entries.retain(|digest, entry| {
             let mut state = lock(&entry.state);
             let is_locked = state.is_locked;
@@ -113,13 +111,13 @@ impl MemoryStoreInner {
                 report.busy += stored.counts();
                 return true;
             }
-            if clock.is_over() || sweep.is_enough(deleted.len() as u64) {
+            if clock.is_over() || sweep.is_enough(report.deleted) {
                 report.stopped_early = true;
                 return true;
             }
             let bytes = stored.record.json_len() as u64;
             let age = now.duration_since(stored.last_access).unwrap_or_default();
-            deleted.push((*digest, age, bytes));
+            sweep.note_deleted(&mut report, digest.as_str(), age, bytes, "expired");
             if !sweep.dry_run {
                 self.put(&mut state, None);
             }
@@ -128,7 +126,7 @@ impl MemoryStoreInner {
         if !sweep.dry_run {
             *lock(&self.last_sweep) = Some(now);
         }
-        (report, deleted)
+        report
     }
 
     /// Makes room for one more session and for some that come after it, or refuses it.
