@@ -78,7 +78,7 @@ fn file_system_among(mounts: &str, path: &Path) -> Option<String> {
 
 /// Whether this path is on a file system whose locks are not dependable.
 pub(super) fn is_network(path: &Path) -> bool {
-    magic(path).is_some_and(|magic| matches!(kind(magic), Kind::Network(_)))
+    magic(path).is_some_and(|magic| name_in(&NETWORKS, magic).is_some())
 }
 
 /// The number of the file system that holds this path (statfs(2)).
@@ -87,70 +87,56 @@ fn magic(path: &Path) -> Option<u64> {
     u64::try_from(stat.f_type).ok()
 }
 
-/// How a file system serves as a place for sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Local,
-    Network(&'static str),
-    Memory(&'static str),
-    Fuse,
-    Overlay,
-}
-
-/// The file systems that matter, by their number in statfs(2).
-const KINDS: [(u64, Kind); 17] = [
-    (0x6969, Kind::Network("NFS")),
-    (0x517b, Kind::Network("SMB")),
-    (0xff53_4d42, Kind::Network("CIFS")),
-    (0xfe53_4d42, Kind::Network("SMB 2")),
-    (0x5346_414f, Kind::Network("AFS")),
-    (0x6b41_4653, Kind::Network("AFS")),
-    (0x7375_7245, Kind::Network("Coda")),
-    (0x00c3_6400, Kind::Network("Ceph")),
-    (0x0116_1970, Kind::Network("GFS2")),
-    (0x7461_636f, Kind::Network("OCFS2")),
-    (0x0bd0_0bd0, Kind::Network("Lustre")),
-    (0x0102_1997, Kind::Network("9P")),
-    (0x564c, Kind::Network("NCP")),
-    (0x0102_1994, Kind::Memory("tmpfs")),
-    (0x8584_58f6, Kind::Memory("ramfs")),
-    (0x6573_5546, Kind::Fuse),
-    (0x794c_7630, Kind::Overlay),
+/// File systems whose locks are not dependable, by their number in statfs(2).
+const NETWORKS: [(u64, &str); 13] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB 2"),
+    (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+    (0x7375_7245, "Coda"),
+    (0x00c3_6400, "Ceph"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636f, "OCFS2"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x0102_1997, "9P"),
+    (0x564c, "NCP"),
 ];
+/// Those in memory.
+const MEMORIES: [(u64, &str); 2] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs")];
+const FUSE: u64 = 0x6573_5546;
+const OVERLAY: u64 = 0x794c_7630;
 
-fn kind(magic: u64) -> Kind {
-    let known = KINDS.iter().find(|(number, _)| *number == magic);
-    known.map_or(Kind::Local, |(_, kind)| *kind)
+fn name_in(table: &[(u64, &'static str)], magic: u64) -> Option<&'static str> {
+    let known = table.iter().find(|(number, _)| *number == magic);
+    known.map(|(_, name)| *name)
 }
 
+/// How a file system serves as a place for sessions.
 fn file_system_of(magic: u64, path: &Path, found: &mut Findings) {
     const TOPIC: &str = "fileSystem";
     let shown = path.display();
-    let (said, remedy) = match kind(magic) {
-        Kind::Local => {
-            found.fine(TOPIC, "a local file system");
-            return;
-        }
-        Kind::Network(name) => {
-            let said = "a network file system, where locks are not dependable: updates can be lost";
-            let text = format!("{shown} is on {name}, {said}");
-            let finding = found.problem(TOPIC, text);
-            finding.remedy("storageFileDir on a local disk");
-            return;
-        }
-        Kind::Memory(name) => (
+    if let Some(name) = name_in(&NETWORKS, magic) {
+        let said = "a network file system, where locks are not dependable: updates can be lost";
+        let finding = found.problem(TOPIC, format!("{shown} is on {name}, {said}"));
+        finding.remedy("storageFileDir on a local disk");
+        return;
+    }
+    let (said, remedy) = if let Some(name) = name_in(&MEMORIES, magic) {
+        (
             format!("{name}, in memory: all sessions are gone when the machine restarts"),
             "storageFileDir on a disk, unless that is what you want".to_owned(),
-        ),
-        Kind::Fuse => (
-            "a FUSE file system, which may be a network in disguise".to_owned(),
-            format!("findmnt -T {shown}"),
-        ),
-        Kind::Overlay => (
-            "an overlay, probably a container's: the sessions are gone with the container"
-                .to_owned(),
-            format!("mount a volume at {shown}"),
-        ),
+        )
+    } else if magic == FUSE {
+        let said = "a FUSE file system, which may be a network in disguise";
+        (said.to_owned(), format!("findmnt -T {shown}"))
+    } else if magic == OVERLAY {
+        let said = "an overlay, probably a container's: the sessions are gone with the container";
+        (said.to_owned(), format!("mount a volume at {shown}"))
+    } else {
+        found.fine(TOPIC, "a local file system");
+        return;
     };
     let text = format!("{shown} is on {said}");
     found.warning(TOPIC, text).remedy(remedy);
