@@ -16,6 +16,7 @@ pub mod fuzzing;
     expect(dead_code, reason = "responders run on Linux")
 )]
 mod limits;
+mod pace;
 mod program;
 mod runner;
 

@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::BorrowedFd;
 use rustix::fs::{FileType, OFlags, fcntl_getfl};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Config, is_setting};
 use crate::gateway::error_log::{self, report};
+use crate::gateway::limits::Limits;
+use crate::gateway::pace::Pace;
 use crate::gateway::runner::{Answer, Handler, answer, report_cut};
 use crate::http::body::Body;
 use crate::http::params::Params;
@@ -33,6 +34,7 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(
     handler: &Handler<'_>,
+    limits: Limits,
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
 ) -> ExitCode {
@@ -44,20 +46,30 @@ pub(crate) fn run(
     let params = Params::Pairs(variables);
     let content_length = params.get("CONTENT_LENGTH").map(OsStr::as_bytes);
     let has_length = content_length.is_some_and(|length| !length.is_empty());
-    let body = Body::new(Box::new(StandardInput), content_length);
+    // What has neither has no body (RFC 3875, 4.1.2; RFC 9112, 6.3).
+    let has_body = has_length || params.get("HTTP_TRANSFER_ENCODING").is_some();
+    let content_length = if has_body {
+        content_length
+    } else {
+        Some(&b"0"[..])
+    };
     let find = move || SessionManager::with_kinds(Config::find_among(&settings)?, &kinds);
     let manager = manager.unwrap_or_else(|| LazyManager::new(find));
-    // What has neither has no body (RFC 9112, 6.3).
-    let has_body = has_length || params.get("HTTP_TRANSFER_ENCODING").is_some();
+    let stdin = StandardInput {
+        limits,
+        manager: manager.clone(),
+        pace: None,
+    };
+    let body = Body::new(Box::new(stdin), content_length);
     let request = Request::new(params, body, manager, Instant::now());
     let method = request.method();
     let (answer, lines) = error_log::keep(|| answer(handler, request, || true));
     error_log::write_all(&lines);
-    send(answer, method == http::Method::HEAD, has_body);
+    send(answer, method == http::Method::HEAD);
     ExitCode::SUCCESS
 }
 
-fn send(answer: Answer, head_only: bool, has_body: bool) {
+fn send(answer: Answer, head_only: bool) {
     let Answer {
         response,
         body,
@@ -68,8 +80,12 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
     // The end of the process is the end of all it holds.
     mem::forget(params);
     // Before the response: a server that is still writing the body reads nothing of ours.
-    let left = body.remaining();
-    let has_ended = drain(left, has_body);
+    let left = match body.check() {
+        // It is waited for no longer.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Some(0),
+        _ => body.remaining(),
+    };
+    let has_ended = drain(left);
     let sent = Stdout.write_all(&response.to_bytes(head_only));
     if sent.is_err() {
         // The client is gone. What was committed stays committed.
@@ -90,7 +106,7 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
     }
     if !has_ended {
         // What has come since.
-        drain(Some(0), true);
+        drain(Some(0));
     }
 }
 
@@ -98,7 +114,7 @@ fn send(answer: Answer, head_only: bool, has_body: bool) {
 /// exits with unread bytes in it resets the connection: the response would be lost. An input filter of
 /// Apache's may send more than the length that was announced, and then all there is to its end is read.
 /// Tells whether nothing can come any more.
-fn drain(mut left: Option<u64>, waits: bool) -> bool {
+fn drain(mut left: Option<u64>) -> bool {
     if left == Some(0) && !is_socket() {
         return true;
     }
@@ -107,14 +123,13 @@ fn drain(mut left: Option<u64>, waits: bool) -> bool {
     while started.elapsed() < DRAIN {
         let pause = match left {
             Some(0) => Duration::ZERO,
-            _ if waits => DRAIN_PAUSE,
-            _ => Duration::ZERO,
+            _ => DRAIN_PAUSE,
         };
         if !is_readable(pause) {
             return false;
         }
-        match StandardInput.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+            Err(Errno::INTR) => {}
             // There is nothing more to read, or nothing more that can be read.
             Ok(0) | Err(_) => return true,
             Ok(read) => left = left.and_then(|left| left.checked_sub(read as u64)),
@@ -133,37 +148,32 @@ fn is_readable(pause: Duration) -> bool {
     let stdin = rustix::stdio::stdin();
     let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
     let pause = Timespec::try_from(pause).unwrap_or_default();
-    poll(&mut polled, Some(&pause)).is_ok_and(|ready| ready > 0)
+    retry_on_intr(|| poll(&mut polled, Some(&pause))).is_ok_and(|ready| ready > 0)
 }
 
-/// Reads or writes, and waits for that where a descriptor does not wait by itself: its open file is shared with the
-/// server, which may have made it so.
-fn when_ready(
-    descriptor: BorrowedFd<'_>,
-    event: PollFlags,
-    mut transfer: impl FnMut() -> rustix::io::Result<usize>,
-) -> io::Result<usize> {
-    loop {
-        match transfer() {
-            // Or the time is over that the server has set for its socket.
-            Err(Errno::AGAIN) if fcntl_getfl(descriptor)?.contains(OFlags::NONBLOCK) => {
-                let mut polled = [PollFd::from_borrowed_fd(descriptor, event)];
-                retry_on_intr(|| poll(&mut polled, None))?;
-            }
-            transferred => return Ok(transferred?),
-        }
-    }
+/// The request's body, unbuffered: its readers have buffers. While it comes, a handler may hold a session.
+struct StandardInput {
+    limits: Limits,
+    manager: LazyManager,
+    pace: Option<Pace>,
 }
-
-/// The request's body, unbuffered: its readers have buffers.
-struct StandardInput;
 
 impl Read for StandardInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let stdin = rustix::stdio::stdin();
-        when_ready(stdin, PollFlags::IN, || {
-            rustix::io::read(stdin, &mut *buffer)
-        })
+        let pace = self.pace.get_or_insert_with(|| {
+            let limits = self.limits.configured(&self.manager);
+            Pace::of_body(&limits)
+        });
+        let started = Instant::now();
+        if !is_readable(pace.left()) {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it came too slowly",
+            ));
+        }
+        let read = rustix::io::read(rustix::stdio::stdin(), buffer)?;
+        pace.moved(started.elapsed(), read);
+        Ok(read)
     }
 }
 
@@ -171,9 +181,20 @@ impl Read for StandardInput {
 struct Stdout;
 
 impl Write for Stdout {
+    /// Waits where the descriptor does not wait by itself: its open file is shared with the server, which may have made
+    /// it so.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let stdout = rustix::stdio::stdout();
-        when_ready(stdout, PollFlags::OUT, || rustix::io::write(stdout, bytes))
+        loop {
+            match rustix::io::write(stdout, bytes) {
+                // Or the time is over that the server has set for its socket.
+                Err(Errno::AGAIN) if fcntl_getfl(stdout)?.contains(OFlags::NONBLOCK) => {
+                    let mut polled = [PollFd::new(&stdout, PollFlags::OUT)];
+                    retry_on_intr(|| poll(&mut polled, None))?;
+                }
+                written => return Ok(written?),
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

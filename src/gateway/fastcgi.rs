@@ -7,7 +7,6 @@ mod connection;
 mod idle;
 pub(crate) mod listener;
 mod maintenance;
-mod pace;
 mod pool;
 mod record;
 mod stream;

@@ -1,9 +1,11 @@
-//! [`Limits`]: what a FastCGI responder accepts.
+//! [`Limits`]: what a program accepts, most of them a FastCGI responder.
 
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{BODY_BUFFER, BODY_TIMEOUT, Config, MIN_RATE};
+use crate::config::{BODY_BUFFER, BODY_TIMEOUT, MIN_RATE};
+use crate::session::SessionManager;
+use crate::session::lazy_manager::LazyManager;
 
 /// What a responder accepts; [`Program`](crate::Program) documents each.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +49,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Takes over the limits that the configuration sets.
-    pub(crate) fn configured(self, config: &Config) -> Self {
+    /// Takes over the limits that the configuration sets, if it is known.
+    pub(crate) fn configured(self, manager: &LazyManager) -> Self {
+        let Some(config) = manager.created().map(SessionManager::config) else {
+            return self;
+        };
         Limits {
             body_buffer: config.body_buffer,
             body_timeout: config.body_timeout,

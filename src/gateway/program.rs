@@ -283,7 +283,7 @@ impl Program {
         if env::var_os("REQUEST_METHOD").is_some() {
             report_everything();
             // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
-            return cgi::run(&handler, self.manager, self.kinds);
+            return cgi::run(&handler, self.limits, self.manager, self.kinds);
         }
         self.start_by_hand(&handler)
     }

@@ -41,7 +41,6 @@ impl LazyManager {
         }))
     }
 
-    #[cfg(all(target_os = "linux", feature = "fastcgi"))]
     pub(crate) fn created(&self) -> Option<&SessionManager> {
         self.0.created.get()
     }

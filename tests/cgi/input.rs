@@ -2,6 +2,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use testkit::prelude::*;
+use testkit::program::piped;
 
 const UNKNOWN: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -194,12 +195,41 @@ fn a_body_is_read_to_its_content_length_and_no_further() {
 
 #[test]
 fn a_content_length_that_is_no_number_is_as_good_as_none() {
-    for length in ["", "-1", "abc", "0x17"] {
+    for length in ["-1", "abc", "0x17"] {
         let site = Site::new();
         let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
         let answer = request.variable("CONTENT_LENGTH", length).run();
         answer.expect(200, "Your name is Doe");
     }
+}
+
+#[test]
+fn a_request_that_tells_of_no_body_has_none() {
+    let site = Site::new();
+    let request = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
+    let request = request.variable("CONTENT_LENGTH", "");
+    let chunked = Cgi::new("begin", &site).form("myname=Doe&firstname=Jo");
+    let chunked = chunked.variable("CONTENT_LENGTH", "");
+    let chunked = chunked.variable("HTTP_TRANSFER_ENCODING", "chunked");
+    let seen = [request, chunked].map(|it| it.run().expect(200, "Your name is"));
+    assert_eq!(seen.map(|it| it.body.contains("Doe")), [false, true]);
+}
+
+#[test]
+fn a_body_that_is_too_slow_is_answered_with_408_and_saves_nothing() {
+    let site = Site::with_settings("bodyTimeout = 1s\nbodyMinRate = 1000\n");
+    let request = Cgi::new("app", &site).variable("PATH_INFO", "/upload");
+    let request = request.method("POST").variable("CONTENT_LENGTH", "1000");
+    let mut child = piped(&mut request.command());
+    let mut stdin = child.stdin.take().unwrap();
+    let drip = thread::spawn(move || {
+        while stdin.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    Outcome::of(child).expect_failure(408, "it came too slowly");
+    drip.join().unwrap();
+    assert!(site.files().is_empty());
 }
 
 /// How long a request with this variable takes whose server leaves stdin open and writes nothing.

@@ -19,11 +19,11 @@ use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::Shutdown;
 
-use super::pace::Pace;
 use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
 use crate::gateway::error_page::Reason;
 use crate::gateway::limits::Limits;
+use crate::gateway::pace::Pace;
 use crate::http::params::Params;
 use crate::http::response::Response;
 use body::StdinStream;

@@ -297,10 +297,7 @@ impl<'a> Pool<'a> {
     }
 
     fn limits(&self) -> Limits {
-        match self.manager.created() {
-            Some(manager) => self.limits.configured(manager.config()),
-            None => self.limits,
-        }
+        self.limits.configured(&self.manager)
     }
 
     /// Reads a connection, and handles every request that is complete.

@@ -35,11 +35,6 @@ pub(super) struct StdinStream {
 
 impl StdinStream {
     pub(super) fn new(request: Active, limits: Limits) -> Self {
-        let pace = Pace::new(
-            limits.body_timeout,
-            limits.read_timeout,
-            limits.body_min_rate,
-        );
         StdinStream {
             request,
             early: Vec::new(),
@@ -49,7 +44,7 @@ impl StdinStream {
             is_last_record: false,
             is_aborted: false,
             is_whole: false,
-            pace,
+            pace: Pace::of_body(&limits),
             since: Instant::now(),
         }
     }

@@ -4,9 +4,9 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::super::pace::Pace;
 use super::super::stream::Stream;
 use crate::gateway::limits::Limits;
+use crate::gateway::pace::Pace;
 
 pub(super) struct Output {
     bytes: Vec<u8>,

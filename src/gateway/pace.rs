@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::gateway::limits::Limits;
+
 /// The time that a peer has left. Waiting takes from it, and every byte that moves adds to it, so that
 /// a peer keeps to a least rate and makes no long pause.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     left: Duration,
     longest_pause: Duration,
     /// In bytes per second; 0 is any.
@@ -14,7 +16,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The first byte may take as long as `first`, and what moves earns no longer pause than `longest_pause`.
-    pub(super) fn new(first: Duration, longest_pause: Duration, least_rate: u64) -> Self {
+    pub(crate) fn new(first: Duration, longest_pause: Duration, least_rate: u64) -> Self {
         Pace {
             left: first,
             longest_pause,
@@ -22,12 +24,21 @@ impl Pace {
         }
     }
 
-    pub(super) fn left(&self) -> Duration {
+    /// What a request's body has to keep to.
+    pub(crate) fn of_body(limits: &Limits) -> Self {
+        Pace::new(
+            limits.body_timeout,
+            limits.read_timeout,
+            limits.body_min_rate,
+        )
+    }
+
+    pub(crate) fn left(&self) -> Duration {
         self.left
     }
 
     /// Counts bytes that were transferred after a wait.
-    pub(super) fn moved(&mut self, waited: Duration, bytes: usize) {
+    pub(crate) fn moved(&mut self, waited: Duration, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let earned = match (bytes, self.least_rate) {
             (0, _) => Duration::ZERO,
