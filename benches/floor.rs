@@ -13,6 +13,8 @@
 
 #[path = "floor/cgi.rs"]
 mod cgi;
+#[path = "floor/crowd.rs"]
+mod crowd;
 #[path = "floor/many.rs"]
 mod many;
 #[path = "floor/measure.rs"]

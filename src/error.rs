@@ -357,7 +357,10 @@ impl fmt::Display for Error {
             Error::Io { action, path, .. } => write!(f, "{action} {}", path.display()),
             Error::Refused { path, reason, .. } => write!(f, "{} {reason}", path.display()),
             Error::Busy { waited, holder } => {
-                write!(f, "the session was still locked after {:.1} s", waited.as_secs_f32())?;
+                match waited.as_secs_f32() {
+                    0.0 => f.write_str("the session is locked"),
+                    seconds => write!(f, "the session was still locked after {seconds:.1} s"),
+                }?;
                 holder.as_ref().map_or(Ok(()), |holder| write!(f, ", by {holder}"))
             }
             Error::TooManyWaiting => {
@@ -395,8 +398,8 @@ impl fmt::Display for Error {
             Error::Unsupported(what) => write!(f, "this store cannot do that: {what}"),
             Error::Store { action, .. } | Error::Unavailable { action, .. } => f.write_str(action),
             Error::LeaseLost => f.write_str(
-                "the session's lock ended before the request did, and another request may have changed the \
-                 session; nothing of this one was saved (see lockLease)",
+                "another machine has changed the session meanwhile, or its lock ended before the request did (see \
+                 lockLease); nothing of this request was saved: try again",
             ),
             Error::Format { path, reason } => {
                 write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())

@@ -461,6 +461,10 @@ impl Session {
     }
 
     fn ask_for_new_id(&mut self, grace: Option<Duration>) {
+        if self.lease.is_none() {
+            // It gets its first id with the commit.
+            return;
+        }
         let namespaces = &mut self.contents.namespaces;
         // The record under the new id is written without it.
         namespaces.changed = true;
@@ -542,13 +546,16 @@ impl Session {
         self.contents.record.max_age(&self.manager.config)
     }
 
-    /// What a cookie must hold that leads to this session; `None` when it is not stored or was replaced.
+    /// What a cookie must hold that leads to this session; `None` when it was never stored or was replaced, or when no
+    /// cookie leads to it. A change of its id that failed may have ended the lease alone.
     fn cookie_value(&self) -> Option<String> {
-        let (id, lease) = (self.id.as_ref()?, self.lease.as_ref()?);
-        if self.is_replaced() {
+        let id = self.id.as_ref().filter(|_| self.guard.is_some())?;
+        let is_hidden = self.contents.record.is_private() && self.presented.by != By::Program;
+        if self.is_replaced() || is_hidden {
             return None;
         }
-        let value = lease.cookie_value(id);
+        let lease = self.lease.as_ref();
+        let value = lease.and_then(|lease| lease.cookie_value(id));
         Some(value.unwrap_or_else(|| id.secret().to_owned()))
     }
 

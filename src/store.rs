@@ -30,6 +30,8 @@ pub use cookie::CookieStore;
 pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use expiry::{Expiry, has_passed};
 pub use file::FileStore;
+#[doc(hidden)]
+pub use file::scan::Kind as FileKind;
 pub use files::directory::is_dedicated;
 pub use files::locks::{SessionLock, SessionLocks, SweepLock};
 pub use open::StoreKind;

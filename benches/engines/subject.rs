@@ -10,7 +10,6 @@ use cgi_session::{Config, SessionManager};
 use cgi_session_redis::REDIS;
 use cgi_session_sql::{MYSQL, POSTGRES};
 use cgi_session_sqlite::SQLITE;
-use tempfile::TempDir;
 
 use crate::measured::Outcome;
 use testkit::database::DatabaseServer as _;
@@ -35,9 +34,9 @@ impl Subject {
     pub(crate) fn all() -> Outcome<Vec<Self>> {
         let only = env::var("ENGINES_ONLY").unwrap_or_default();
         let wants = |name: &str| only.is_empty() || only.split(',').any(|it| name.starts_with(it));
-        let mut all = vec![files()?];
+        let mut all = vec![below_target("file", "storageFileDir", "sessions")?];
         if wants("sqlite") {
-            all.push(sqlite()?);
+            all.push(below_target("sqlite", "database", "sessions.db")?);
         }
         if wants("redis") {
             all.extend(redis()?);
@@ -58,28 +57,23 @@ impl Subject {
     fn new(
         name: &'static str,
         version: String,
-        settings: &[(&str, String)],
+        settings: [(&str, &str); 2],
+        socket: Option<PathBuf>,
         engine: impl Any + Sync,
     ) -> Outcome<Self> {
         let mut config = Config::new();
         for (key, value) in settings {
             config = config.set(key, value)?;
         }
-        let manager = installed(config.clone())?;
         Ok(Subject {
             name,
             version,
-            manager,
+            manager: installed(config.clone())?,
             config,
-            socket: None,
+            socket,
             places: AtomicU32::new(0),
             _engine: Box::new(engine),
         })
-    }
-
-    fn at(self, socket: PathBuf) -> Self {
-        let socket = Some(socket);
-        Subject { socket, ..self }
     }
 
     /// The same store once more, which has connected to nothing yet.
@@ -135,27 +129,13 @@ fn installed(config: Config) -> Outcome<SessionManager> {
     }
 }
 
-fn directory() -> Outcome<TempDir> {
-    Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
-}
-
-/// What is set for this kind of store.
-fn of(kind: &str, database: String) -> [(&'static str, String); 2] {
-    [("storageType", kind.to_owned()), ("database", database)]
-}
-
-fn files() -> Outcome<Subject> {
-    let files = directory()?;
-    let place = files.path().join("sessions").display().to_string();
+/// A store in files below `target`.
+fn below_target(kind: &'static str, key: &str, name: &str) -> Outcome<Subject> {
+    let files = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let place = files.path().join(name).display().to_string();
+    let settings = [("storageType", kind), (key, &place)];
     let version = "durability = none, below target".to_owned();
-    Subject::new("file", version, &[("storageFileDir", place)], files)
-}
-
-fn sqlite() -> Outcome<Subject> {
-    let files = directory()?;
-    let place = files.path().join("sessions.db").display().to_string();
-    let version = "durability = none, below target".to_owned();
-    Subject::new("sqlite", version, &of("sqlite", place), files)
+    Subject::new(kind, version, settings, None, files)
 }
 
 fn redis() -> Outcome<Option<Subject>> {
@@ -170,8 +150,8 @@ fn redis() -> Outcome<Option<Subject>> {
         version.unwrap_or_default().trim()
     );
     let (url, socket) = (server.url(), server.socket());
-    let subject = Subject::new("redis", version, &of("redis", url), server)?;
-    Ok(Some(subject.at(socket)))
+    let settings = [("storageType", "redis"), ("database", &url)];
+    Subject::new("redis", version, settings, Some(socket), server).map(Some)
 }
 
 fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
@@ -183,8 +163,8 @@ fn postgres(name: &'static str, commit: &str) -> Outcome<Option<Subject>> {
     let version =
         format!("PostgreSQL {version}, fsync = on, synchronous_commit = {commit}, Unix socket");
     let (url, socket) = (server.socket_url(), server.socket());
-    let subject = Subject::new(name, version, &of("postgres", url), server)?;
-    Ok(Some(subject.at(socket)))
+    let settings = [("storageType", "postgres"), ("database", &url)];
+    Subject::new(name, version, settings, Some(socket), server).map(Some)
 }
 
 fn mysql(name: &'static str, flush: u8) -> Outcome<Option<Subject>> {
@@ -195,6 +175,6 @@ fn mysql(name: &'static str, flush: u8) -> Outcome<Option<Subject>> {
     let version = server.ask("SELECT VERSION()").unwrap_or_default();
     let version = format!("{version}, {flush}, Unix socket");
     let (url, socket) = (server.socket_url(), server.socket());
-    let subject = Subject::new(name, version, &of("mysql", url), server)?;
-    Ok(Some(subject.at(socket)))
+    let settings = [("storageType", "mysql"), ("database", &url)];
+    Subject::new(name, version, settings, Some(socket), server).map(Some)
 }

@@ -1,14 +1,15 @@
 //! One session saved or read, against the system calls that no store can do without.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use cgi_session::{Config, FileStore, Record, SessionId, SessionManager, Store as _};
+use cgi_session::{SessionId, SessionManager, Store as _};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tempfile::TempDir;
 
 use crate::cgi;
+use crate::crowd::Crowd;
 use crate::measure::{Contender, Outcome, Row, compare, timed};
 use crate::place::Place;
 
@@ -16,7 +17,6 @@ use crate::place::Place;
 const ROUNDS: usize = 400;
 /// So many sessions take turns, so that no single one is always in the processor's cache.
 const SESSIONS: usize = 64;
-const WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn saves(place: &Place) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
@@ -155,68 +155,51 @@ impl Raw {
 
 /// As many sessions, whose records are as long as the raw files.
 pub(crate) struct Sessions {
-    _home: TempDir,
-    store: FileStore,
+    crowd: Crowd,
     manager: SessionManager,
-    ids: Vec<SessionId>,
     cookies: Vec<String>,
     next: usize,
 }
 
 impl Sessions {
     pub(crate) fn new(place: &Place, durability: &str, size: usize) -> Outcome<Self> {
-        let home = place.directory()?;
-        let config = config(home.path())?.set("durability", durability)?;
-        let store = FileStore::new(&config)?;
-        let now = SystemTime::now();
-        let record = record(size, now);
-        let mut ids = Vec::new();
-        for _ in 0..SESSIONS {
-            let id = SessionId::generate()?;
-            store.create(&id.digest(), &record, now)?;
-            ids.push(id);
-        }
-        let cookies = ids.iter().map(|id| format!("sessionId={}", id.secret()));
+        let mut crowd = Crowd::new(place, size, &[("durability", durability)])?;
+        crowd.fill(SESSIONS)?;
+        let ids = crowd.ids.iter();
+        let cookies = ids.map(|id| format!("sessionId={}", id.secret()));
         Ok(Sessions {
-            _home: home,
             cookies: cookies.collect(),
-            store,
-            manager: SessionManager::new(config)?,
-            ids,
+            manager: SessionManager::new(crowd.config.clone())?,
+            crowd,
             next: 0,
         })
     }
 
     pub(crate) fn directory(&self) -> &Path {
-        self.store.directory()
+        self.crowd.directory()
     }
 
     /// One after the other.
     pub(crate) fn next(&mut self) -> &SessionId {
         self.next = (self.next + 1) % SESSIONS;
-        &self.ids[self.next]
+        &self.crowd.ids[self.next]
     }
 
     fn save(&mut self) -> Outcome<()> {
-        self.next = (self.next + 1) % SESSIONS;
-        let now = SystemTime::now();
-        let found = self.store.lock(&self.ids[self.next].digest(), WAIT, now)?;
-        let (stored, mut lease) = found.ok_or("a session is gone")?;
-        Ok(lease.commit(&stored.record, now)?)
+        let id = self.next().digest();
+        self.crowd.save(&id)
     }
 
     fn read(&mut self) -> Outcome<()> {
-        self.next = (self.next + 1) % SESSIONS;
-        let found = self
-            .store
-            .read(&self.ids[self.next].digest(), SystemTime::now())?;
+        let id = self.next().digest();
+        let found = self.crowd.store.read(&id, SystemTime::now())?;
         found.map(drop).ok_or_else(|| "a session is gone".into())
     }
 
     /// One page view of one of the visitors.
     pub(crate) fn count(&mut self, program: &Path) -> Outcome<()> {
         self.next = (self.next + 1) % SESSIONS;
-        cgi::count(program, self.store.directory(), &self.ids[self.next])
+        cgi::count(program, self.directory(), &self.crowd.ids[self.next])
     }
 
     fn existing(&mut self) -> Outcome<()> {
@@ -237,20 +220,4 @@ impl Sessions {
         session.commit()?;
         Ok(())
     }
-}
-
-/// The settings of a store that only looks after `directory`.
-pub(crate) fn config(directory: &Path) -> Outcome<Config> {
-    Ok(Config::new().set("storageFileDir", directory)?)
-}
-
-/// A counter and one long text: a record of `size` bytes.
-pub(crate) fn record(size: usize, now: SystemTime) -> Record {
-    let with_text = |length| {
-        let text = "x".repeat(length);
-        let values = format!(r#"{{"":{{"pageViews":1000000,"text":"{text}"}}}}"#);
-        Record::new(now).with_values(values.into_bytes())
-    };
-    let rest = with_text(0).to_json().len();
-    with_text(size.saturating_sub(rest))
 }

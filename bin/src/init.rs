@@ -82,24 +82,18 @@ fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ende
     if Account::current().is_root() {
         match location.kind() {
             "file" => make_directory(config, owner)?,
-            "sqlite" if location.is_missing() => make_as(&location, owner, config)?,
+            // It is made by the user whose programs will use it.
+            "sqlite" if location.is_missing() => match owner {
+                None => return Err(unowned(&location)),
+                Some(owner) if owner.is_root() => {}
+                Some(owner) => return Err(owner.run_this_program(config).into()),
+            },
             _ => {}
         }
     }
     owner::act_as_owner(config)?;
     let problems = crate::stores::manager(config.clone())?.install();
     Ok(problems.iter().map(Error::one_line).collect())
-}
-
-/// Goes on as the user whose programs will use a database that is still to be made.
-fn make_as(location: &Location, owner: Option<&Account>, config: &Config) -> Result<(), Ended> {
-    let Some(owner) = owner else {
-        return Err(unowned(location));
-    };
-    if owner.is_root() {
-        return Ok(());
-    }
-    Err(owner.run_this_program(config).into())
 }
 
 fn unowned(what: impl std::fmt::Display) -> Ended {
@@ -138,22 +132,16 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
         let given = give(directory, owner);
         return Ok(given.map_err(|error| format!("cannot make {shown} for {owner}: {error}"))?);
     };
-    match owner {
-        Some(owner) if owner.uid != existing.uid => {
-            let handle = owner.handle();
-            let advice = if cgi_session::is_dedicated(directory) {
-                format!(
-                    "to give it away: chown -R {handle} {}",
-                    cgi_session::shell_word(directory)
-                )
-            } else {
-                "it is not for sessions alone: name a directory of its own in storageFileDir"
-                    .to_owned()
-            };
-            Err(format!("{shown} belongs to {existing}; {advice}").into())
-        }
-        _ => Ok(()),
-    }
+    let Some(owner) = owner.filter(|owner| owner.uid != existing.uid) else {
+        return Ok(());
+    };
+    let advice = if cgi_session::is_dedicated(directory) {
+        let word = cgi_session::shell_word(directory);
+        format!("to give it away: chown -R {} {word}", owner.handle())
+    } else {
+        "it is not for sessions alone: name a directory of its own in storageFileDir".to_owned()
+    };
+    Err(format!("{shown} belongs to {existing}; {advice}").into())
 }
 
 fn give(directory: &Path, owner: &Account) -> io::Result<()> {

@@ -176,30 +176,37 @@ mod tests {
     #[test]
     fn one_store_is_known_by_all_its_names() {
         let files = |path: &str| location(&[("storageFileDir", path)]);
-        assert!(files("/tmp/a/").is(&files("/tmp//a")));
-        assert!(files("/proc/self/cwd/a").is(&files(&format!(
-            "{}/a",
-            std::env::current_dir().unwrap().display()
-        ))));
-        assert!(!files("/tmp/a").is(&files("/tmp/b")));
-        let sqlite = |path: &str| engine("sqlite", path);
-        assert!(sqlite("sqlite:///tmp/a").is(&sqlite("/tmp/a")));
-        assert!(!sqlite("/tmp/a").is(&files("/tmp/a")));
-        for other in ["redis://localhost", "redis://u:p@127.0.0.1:6379/0?x=1"] {
-            assert!(engine("redis", other).is(&engine("redis", "redis://LOCALHOST:6379/0")));
-        }
-        for other in ["redis://127.0.0.1/1", "redis://127.0.0.1:6380", "redis://b"] {
-            assert!(!engine("redis", other).is(&engine("redis", "redis://127.0.0.1")));
-        }
+        let here = std::env::current_dir().unwrap().join("a");
+        let sqlite = |path| engine("sqlite", path);
+        let redis = |url| engine("redis", url);
         let socket = |place: &str| engine("postgres", &format!("postgres://u@/x?host={place}"));
-        assert!(socket("/run/a").is(&socket("/run/a&connect_timeout=1")));
-        assert!(!socket("/run/a").is(&socket("/run/b")));
         let table = |name| {
             let url = ("database", "mysql://h/x");
             location(&[("storageType", "mysql"), url, ("table", name)])
         };
-        assert!(!table("a").is(&table("b")));
-        assert!(table("a").is(&table("a")));
+        let one = redis("redis://LOCALHOST:6379/0");
+        for (name, other, is_same) in [
+            (files("/tmp/a/"), files("/tmp//a"), true),
+            (
+                files("/proc/self/cwd/a"),
+                files(here.to_str().unwrap()),
+                true,
+            ),
+            (files("/tmp/a"), files("/tmp/b"), false),
+            (sqlite("sqlite:///tmp/a"), sqlite("/tmp/a"), true),
+            (sqlite("/tmp/a"), files("/tmp/a"), false),
+            (redis("redis://localhost"), one.clone(), true),
+            (redis("redis://u:p@127.0.0.1:6379/0?x=1"), one.clone(), true),
+            (redis("redis://127.0.0.1/1"), one.clone(), false),
+            (redis("redis://127.0.0.1:6380"), one.clone(), false),
+            (redis("redis://b"), one, false),
+            (socket("/run/a"), socket("/run/a&connect_timeout=1"), true),
+            (socket("/run/a"), socket("/run/b"), false),
+            (table("a"), table("b"), false),
+            (table("a"), table("a"), true),
+        ] {
+            assert_eq!(name.is(&other), is_same, "{name} and {other}");
+        }
     }
 
     #[test]

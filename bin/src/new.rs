@@ -223,21 +223,17 @@ mod tests {
             checkout: None,
             musl: Some(("m68k-unknown-linux-musl", false)),
         };
-        let manifest = project.filled(FILES[0].1);
         let version = env!("CARGO_PKG_VERSION");
-        let line = format!(
+        let dependency = format!(
             "cgi-session = {{ version = \"{version}\", default-features = false, features = [\"dlmalloc\"] }}\n"
         );
-        assert!(manifest.contains(&line), "{manifest}");
-        let config = project.filled(CARGO_CONFIG);
-        assert!(
-            config.contains("\n#target = \"m68k-unknown-linux-musl\"\n"),
-            "{config}"
-        );
-        assert!(
-            project
-                .filled(FILES[4].1)
-                .contains("--programs target/release ")
-        );
+        for (template, line) in [
+            (FILES[0].1, dependency.as_str()),
+            (CARGO_CONFIG, "\n#target = \"m68k-unknown-linux-musl\"\n"),
+            (FILES[4].1, "--programs target/release "),
+        ] {
+            let text = project.filled(template);
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

@@ -7,7 +7,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A run that ends sooner needs no bar.
 const HIDDEN_TIME: Duration = Duration::from_secs(1);
-const WITHOUT_TOTAL: &str = "{msg}";
 const WITH_TOTAL: &str = "[{wide_bar}] {msg}, {eta} left";
 
 /// Shows how far a run has come; nothing at all where stderr is no terminal.
@@ -19,13 +18,13 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins without a total.
     pub(crate) fn begin() -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
+        let bar = || {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-            set_style(&bar, WITHOUT_TOTAL);
+            set_style(&bar, "{msg}");
             bar
-        });
+        };
         Progress {
-            bar,
+            bar: io::stderr().is_terminal().then(bar),
             started: Instant::now(),
         }
     }

@@ -71,27 +71,33 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         done.errors
             .retain(|error| !is_about(error, directory.as_deref()));
     }
-    report_on(&location.to_string(), &done, arguments.json)
+    let removed = format!("{} removed", counted(done.sessions, "session"));
+    report_on(&location.to_string(), &done, Some(&removed), arguments.json)
 }
 
-fn report_on(store: &str, done: &Uninstalled, as_json: bool) -> Result<(), Ended> {
+fn report_on(
+    store: &str,
+    done: &Uninstalled,
+    removed: Option<&str>,
+    as_json: bool,
+) -> Result<(), Ended> {
     let problems: Vec<_> = done.errors.iter().map(Error::one_line).collect();
     for problem in &problems {
         report::error(problem);
     }
     if as_json {
-        let object = json!({
+        report::output_json(&json!({
             "store": store,
             "sessions": done.sessions,
             "leftAlone": done.foreign,
             "problems": problems,
-        });
-        report::output_json(&object);
-    } else {
-        report::output(&format!("{} removed\n", counted(done.sessions, "session")));
-        for foreign in &done.foreign {
-            report::output(&format!("left alone: {}\n", printable(foreign)));
-        }
+        }));
+        return Ended::unless(problems.is_empty());
+    }
+    let left = |foreign: &String| format!("left alone: {}", printable(foreign));
+    let left = done.foreign.iter().map(left);
+    for line in removed.map(str::to_owned).into_iter().chain(left) {
+        report::output(&(line + "\n"));
     }
     Ended::unless(problems.is_empty())
 }
@@ -124,19 +130,10 @@ fn ask(what: &str) -> Result<(), Ended> {
 fn remove_keys(config: &Config, as_json: bool) -> Result<(), Ended> {
     let path = key_file::path(config)?;
     let shown = printable(&path.display().to_string());
-    let is_removed = key_file::remove(config)?;
+    let removed = key_file::remove(config)?.then(|| format!("{shown} removed"));
     let mut done = Uninstalled::default();
     done.foreign.extend(path.exists().then(|| shown.clone()));
-    if as_json {
-        return report_on(&shown, &done, true);
-    }
-    if is_removed {
-        report::output(&format!("{shown} removed\n"));
-    }
-    for left in done.foreign {
-        report::output(&format!("left alone: {left}\n"));
-    }
-    Ok(())
+    report_on(&shown, &done, removed.as_deref(), as_json)
 }
 
 /// Removes the sessions as their owner, and then, as root, the directory: its owner may not be
@@ -165,18 +162,12 @@ fn as_owner(
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         return Ended::with(code.unwrap_or(report::FAILED).into());
     }
-    match fs::remove_dir(directory) {
+    let removed = fs::remove_dir(directory).or_else(|error| match error.kind() {
         // What is in it has been listed.
-        Err(error)
-            if !matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Err(failed(error, "remove").into())
-        }
-        _ => Ok(()),
-    }
+        ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty => Ok(()),
+        _ => Err(failed(error, "remove")),
+    });
+    Ok(removed?)
 }
 
 fn is_about(error: &Error, directory: Option<&Path>) -> bool {

@@ -264,7 +264,8 @@ impl Request {
     ///
     /// It is for a login, after the password was checked, when [`Request::session`] is [`Error::Replaced`] because
     /// another request of the same visitor (a double click, a login whose answer was lost) has just changed the
-    /// id. A session that this request has open is committed before. No values are copied.
+    /// id. A session that this request has open is committed before. No values are copied. After
+    /// [`Request::use_session_id`] the id is new as well, and no cookie is sent.
     ///
     /// # Errors
     ///
@@ -288,7 +289,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyOpen`] while this request holds a session.
+    /// [`Error::AlreadyOpen`] while this request holds a session, and once it has committed or destroyed the
+    /// client's, whose cookie is to be sent; and as [`SessionManager::start_with_id`].
     pub fn use_session_id(&mut self, id: SessionId) -> Result<()> {
         self.visit.give(id)
     }

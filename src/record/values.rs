@@ -248,7 +248,9 @@ impl Values {
                 edited.remove(key);
                 nulls.push(key);
             } else {
-                edited.insert(key, value)?;
+                // Its end stays.
+                let text = edited.storable(key, value)?;
+                edited.texts.0.insert(key.clone(), text);
             }
         }
         if !nulls.is_empty() && edited.to_struct::<T>().is_err() {
@@ -518,11 +520,14 @@ mod tests {
             .unwrap();
         let ends = values.ends.clone();
         values.edit(|login: &mut Login| login.rate = 1.5).unwrap();
+        values
+            .edit(|login: &mut Login| login.code = Some(4712))
+            .unwrap();
         assert_eq!(values.ends, ends);
         assert!(values.keys().eq(["code", "later", "name", "rate"]));
         let failed = values.edit(|login: &mut Login| (login.code, login.rate) = (None, f64::NAN));
         assert!(failed.is_err(), "it is changed in part");
-        assert_eq!(values.get::<u32>("code").unwrap(), Some(4711));
+        assert_eq!(values.get::<u32>("code").unwrap(), Some(4712));
         values
             .edit(|login: &mut Login| (login.code, login.name) = (None, None))
             .unwrap();

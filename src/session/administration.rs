@@ -272,6 +272,11 @@ impl SessionManager {
     /// Deletes what has expired, and calls [`Sweep::each`] for each session before.
     pub(super) fn delete_each(&self, sweep: &Sweep<'_>) -> Result<SweepReport> {
         let (store, now, clock) = (&self.shared.store, SystemTime::now(), sweep.clock());
+        if sweep.idle.is_some() {
+            let reason =
+                "a clean-up that calls for each expired session cannot end unused ones, too";
+            return Err(Error::Config(reason.to_owned()));
+        }
         if !store.keeps_expired() {
             let kind = self.shared.config.get("storageType").unwrap_or_default();
             return Err(Error::Config(format!(

@@ -227,7 +227,7 @@ impl Session {
         // Another process made it since this one looked: tried again, it is found.
         Error::Busy {
             waited: Duration::ZERO,
-            holder: None,
+            holder: Some("another request, which has just begun it".to_owned()),
         }
     }
 
@@ -287,13 +287,14 @@ impl Session {
         if let (Err(error), Some(id)) = (&ended, &old_id)
             // The request that had it since has ended it, and not for a new id.
             && !matches!(error, Error::LeaseLost)
-            // The old id leads to what was to be left there alone.
-            && let Ok(Some(found)) = self.manager.store.peek(&id.digest(), now)
-            && found.record.has_head_of(&left)
+            // The old id leads to what was to be left there alone, as far as that can be seen.
+            && self.manager.store.peek(&id.digest(), now).map_or(true, |found| {
+                found.is_some_and(|found| found.record.has_head_of(&left))
+            })
         {
             // Gone for every request: without the new one the session would be lost.
             log::warn!(
-                "a replaced id may come back after a power failure: {}",
+                "a replaced id may lead to its session still, or after a power failure: {}",
                 error.one_line()
             );
             return Ok(());

@@ -130,8 +130,10 @@ impl SessionManager {
     /// # Errors
     ///
     /// As [`SessionManager::start`]. The commit of a session that another process began meanwhile
-    /// is [`Error::Busy`]: tried again, it is found.
+    /// is [`Error::Busy`]: tried again, it is found. With `storageType = cookie` only a client has its session:
+    /// [`Error::Unsupported`].
     pub fn start_with_id(&self, id: &SessionId) -> Result<Session> {
+        self.check_takes_ids()?;
         self.start_by(Presented::one(id.clone(), By::Program))
     }
 
@@ -293,6 +295,15 @@ impl SessionManager {
         }
     }
 
+    /// Whether a program may give an id.
+    pub(super) fn check_takes_ids(&self) -> Result<()> {
+        let only_clients = "with storageType = cookie only the clients have the sessions";
+        let is_of_client = self.shared.store.for_client().is_some();
+        (!is_of_client)
+            .then_some(())
+            .ok_or(Error::Unsupported(only_clients))
+    }
+
     /// When a wait that begins now must be over.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.shared.config.lock_timeout
@@ -307,11 +318,7 @@ impl SessionManager {
     ) -> Result<Found<Session>> {
         let by = presented.by;
         let open = |id: &SessionId| self.open_one(id, by, deadline);
-        if by == By::Program {
-            // Another process may create a session of this id at any time.
-            return first_live(&mut presented.ids.clone(), open, Session::is_replaced);
-        }
-        first_live(&mut presented.ids, open, Session::is_replaced)
+        first_live(presented, open, Session::is_replaced)
     }
 
     fn open_one(&self, id: &SessionId, by: By, deadline: Instant) -> Result<Found<Session>> {
@@ -336,9 +343,7 @@ impl SessionManager {
     ) -> Result<Found<(SessionId, Snapshot)>> {
         let by = presented.by;
         let read = |id: &SessionId| self.read_one(id, by);
-        first_live(&mut presented.ids, read, |(_, snapshot)| {
-            snapshot.is_replaced()
-        })
+        first_live(presented, read, |(_, snapshot)| snapshot.is_replaced())
     }
 
     fn read_one(&self, id: &SessionId, by: By) -> Result<Found<(SessionId, Snapshot)>> {
@@ -403,7 +408,7 @@ pub(crate) const MAX_CANDIDATES: usize = 8;
 /// that lead nowhere are taken out, and with something live those that cannot be read: none of them is
 /// looked up twice.
 fn first_live<T>(
-    ids: &mut Vec<SessionId>,
+    Presented { ids, by }: &mut Presented,
     mut find: impl FnMut(&SessionId) -> Result<Found<T>>,
     is_second: impl Fn(&T) -> bool,
 ) -> Result<Found<T>> {
@@ -431,6 +436,8 @@ fn first_live<T>(
                 markers.extend(records);
                 position += 1;
             }
+            // Another process may create a session of this id at any time.
+            Ok(Found::Nothing) if *by == By::Program => position += 1,
             Ok(Found::Nothing) => {
                 ids.remove(position);
             }

@@ -30,7 +30,7 @@ pub(crate) struct RequestSession {
     /// What the client presented beside that, for when it logs out.
     others: Vec<SessionId>,
     session: Option<Session>,
-    /// What earlier requests left for a page, once this one has committed.
+    /// What earlier requests left for a page, once this one has opened a session, as of its last commit.
     flashes: Option<Flashed>,
     cookie: Cookie,
     /// What it is to a browser that the request has destroyed what that showed, whatever followed.
@@ -124,9 +124,12 @@ impl RequestSession {
 
     /// The program gives the id; what the client shows does not matter.
     pub(crate) fn give(&mut self, id: SessionId) -> Result<()> {
-        if self.session.is_some() {
+        let is_client = self.presented.by != By::Program;
+        let has_cookie = matches!(self.cookie, Cookie::Closed(_) | Cookie::Destroyed(_));
+        if self.session.is_some() || (is_client && has_cookie) {
             return Err(Error::AlreadyOpen);
         }
+        self.manager()?.check_takes_ids()?;
         self.present(Presented::one(id, By::Program));
         Ok(())
     }
@@ -294,6 +297,9 @@ impl RequestSession {
         self.commit()?;
         self.manager()?;
         self.look_up(Vec::new());
+        if self.presented.by == By::Program {
+            self.presented.ids.clear();
+        }
         self.flashes = None;
         self.begin()?;
         let session = self.session.as_mut().ok_or(Error::Ended)?;
@@ -346,8 +352,11 @@ impl RequestSession {
     /// as old as it was to it before.
     fn hold(&mut self, mut session: Session) {
         session.continue_with(self.flashes.take(), self.purpose.page);
+        // For when nothing is saved.
+        self.flashes = Some((*session.flashes).clone());
         if let Cookie::Closed(cookie) = &self.cookie
             && session.id.as_ref() == Some(&cookie.id)
+            && session.lease.is_some()
         {
             (session.contents.last_access, session.rights) = (cookie.last_access, cookie.rights);
         }

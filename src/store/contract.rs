@@ -335,7 +335,7 @@ impl<'a> Sweep<'a> {
     /// Ends also sessions that were unused for so long, whatever their records say. Only
     /// [`SessionManager::delete_expired`](crate::SessionManager::delete_expired) does that, for any store that can
     /// be listed; a use that the store has not noted yet, which it does each sixtieth of a session's idle
-    /// time or at most once in `touchAfter`, is allowed for.
+    /// time or at most once in `touchAfter`, is allowed for. It does not go together with [`Sweep::each`].
     #[must_use]
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);

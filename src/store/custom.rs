@@ -387,7 +387,12 @@ impl Lease for CustomLease {
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let shared = &self.shared;
         if let Some(end) = shared.expiry.renewed(&self.record, self.row.end, now) {
-            self.row = shared.save(&self.key, self.row.version, &self.record, end)?;
+            match shared.save(&self.key, self.row.version, &self.record, end) {
+                Ok(row) => self.row = row,
+                // What another machine has saved is newer, and nothing of this request was to be saved.
+                Err(Error::LeaseLost) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

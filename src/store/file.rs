@@ -59,7 +59,7 @@ mod inner;
 mod install;
 mod lease;
 mod read;
-mod scan;
+pub(in crate::store) mod scan;
 mod slots;
 mod space;
 mod sweep;

@@ -154,8 +154,14 @@ impl Store for MemoryStore {
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
-        let mut entries = lock(&self.shared.entries);
-        Ok(self.shared.sweep(&mut entries, sweep, now))
+        let swept = self
+            .shared
+            .sweep(&mut lock(&self.shared.entries), sweep, now);
+        let (mut report, deleted) = swept;
+        for (session, age, bytes) in deleted {
+            sweep.note_deleted(&mut report, session.as_str(), age, bytes, "expired");
+        }
+        Ok(report)
     }
 
     fn last_sweep(&self, now: SystemTime) -> Option<Duration> {

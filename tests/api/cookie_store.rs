@@ -375,3 +375,16 @@ fn a_session_that_is_only_read_is_in_use() {
     assert_eq!(second.body_text(), "false");
     assert!(!second.headers().contains_key("set-cookie"));
 }
+
+#[test]
+fn a_program_that_gives_an_id_is_told_that_only_clients_have_sessions() {
+    let (manager, id) = (Site::new().manager(), SessionId::generate().unwrap());
+    let refused = manager.start_with_id(&id).map(drop);
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+    let gives = |request: &mut Request| {
+        let refused = request.use_session_id(id.clone());
+        assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+        Ok::<_, Error>(Response::text(""))
+    };
+    assert_eq!(Client::new(manager).get("/").send(gives).status(), 200);
+}

@@ -1,6 +1,8 @@
 //! The memory store and its snapshot file: what a new store finds, and what it refuses.
 
-use cgi_session::MemoryStore;
+use std::sync::mpsc;
+
+use cgi_session::{MemoryStore, SweepEvent};
 use rustix::fs::{CWD, FileType, Mode};
 use testkit::prelude::*;
 
@@ -512,4 +514,19 @@ fn a_writer_killed_at_any_moment_leaves_a_whole_snapshot() {
         assert!(found == kept || found == kept + 1, "{found} after {kept}");
     }
     assert!(kept > 12);
+}
+
+#[test]
+fn an_observer_of_a_clean_up_may_use_the_store() {
+    let store = Place::new().store();
+    let long_ago = SystemTime::now() - Duration::from_secs(2 * 3600);
+    let id = create_at(&store, &record(1), long_ago);
+    let (over, is_over) = mpsc::channel();
+    thread::spawn(move || {
+        let now = SystemTime::now();
+        let looks = |_: SweepEvent<'_>| assert!(store.peek(&id.digest(), now).unwrap().is_none());
+        let report = store.delete_expired(&Sweep::new().observer(&looks), now);
+        over.send(report.unwrap().deleted).unwrap();
+    });
+    assert_eq!(is_over.recv_timeout(DEADLINE), Ok(1));
 }

@@ -296,6 +296,7 @@ fn a_form_or_a_query_of_too_many_fields_is_answered_with_400() {
 #[test]
 fn a_form_that_was_refused_is_refused_again() {
     let multipart = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n";
+    let named = multipart.replace("\"a\"", &format!("{:?}", "a".repeat(4000))) + "\r\n";
     let long = "a=1&".to_owned() + &"b".repeat(2 << 20) + "&a=2";
     for (content_type, length, body, status) in [
         ("", "1000", "a=1", 400),
@@ -314,6 +315,12 @@ fn a_form_that_was_refused_is_refused_again() {
             "",
             &multipart.repeat(1001),
             400,
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            "",
+            &named.repeat(300),
+            413,
         ),
     ] {
         // Without the feature it is no form at all, which is 415.

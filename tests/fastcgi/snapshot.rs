@@ -95,7 +95,7 @@ fn a_second_responder_with_the_same_snapshot_serves_when_the_first_has_ended() {
         .variable("CGI_SESSION_SNAPSHOT_FILE", snapshot.display());
     let second = second.variable("CGI_SESSION_LOCK_TIMEOUT", "1s").start();
     let reply = second.ask(&visit(1, 0, "mode=count", &cookie));
-    assert_eq!(reply.status(), 500);
+    assert_eq!(reply.status(), 503);
     let log = second.log();
     assert!(log.contains("is the snapshot of"), "{log}");
     assert!(log.contains("storageType = file"), "{log}");

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU8;
 
-use cgi_session::{CustomFunctions, CustomResult, CustomStore};
+use cgi_session::{Client, CustomFunctions, CustomResult, CustomStore};
 
 use crate::rows::Rows;
 use cgi_session::store_contract::{WAIT, count, counted, create, later, record};
@@ -288,4 +288,85 @@ fn what_another_machine_has_changed_or_ended_is_neither_saved_nor_destroyed() {
     drop(late);
     let again = there.create(&id.digest(), &record(1, now), now).unwrap();
     assert!(again.is_some(), "what has ended is in the way");
+}
+
+/// Functions whose third save fails: it has saved nothing, or has and cannot say so, nor what is there.
+struct Broken {
+    rows: Rows,
+    saves: AtomicU32,
+    is_saved: bool,
+}
+
+impl CustomFunctions for Broken {
+    fn save(&self, key: &str, data: &str, expires: u64) -> CustomResult<()> {
+        let is_third = self.saves.fetch_add(1, Ordering::Relaxed) == 2;
+        if !is_third || self.is_saved {
+            self.rows.save(key, data, expires)?;
+        }
+        feel(&AtomicU8::new(is_third.into()))
+    }
+
+    fn load(&self, key: &str) -> CustomResult<Option<(String, u64)>> {
+        let once = || {
+            self.saves
+                .compare_exchange(3, 4, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        feel(&AtomicU8::new((self.is_saved && once().is_ok()).into()))?;
+        self.rows.load(key)
+    }
+
+    fn clean_up(&self, now: u64) -> CustomResult<u64> {
+        self.rows.clean_up(now)
+    }
+}
+
+#[track_caller]
+fn a_first_visit_keeps_its_session(is_saved: bool) {
+    let place = tempfile::tempdir().unwrap();
+    let functions = Broken {
+        rows: rows(place.path()),
+        saves: AtomicU32::new(0),
+        is_saved,
+    };
+    let config = config(place.path());
+    let store = CustomStore::new(&config, functions).unwrap();
+    let client = Client::new(SessionManager::with_store(config, store).unwrap());
+    let visits = |request: &mut Request| {
+        let session = request.session()?;
+        session.insert("n", 1)?;
+        session.save()?;
+        session.regenerate_id();
+        Ok::<_, Error>(Response::text(""))
+    };
+    let status = if is_saved { 200 } else { 500 };
+    assert_eq!(client.get("/").send(visits).status(), status);
+    let reads = |request: &mut Request| {
+        let snapshot = request.read_session()?.expect("a session");
+        Ok::<_, Error>(Response::text(snapshot.require::<u64>("n")?.to_string()))
+    };
+    assert_eq!(client.get("/").send(reads).body_text(), "1");
+}
+
+#[test]
+fn a_client_learns_the_id_of_its_session_though_the_change_of_that_fails() {
+    a_first_visit_keeps_its_session(false);
+}
+
+#[test]
+fn a_session_whose_old_id_was_ended_without_an_answer_goes_on_under_the_new_one() {
+    a_first_visit_keeps_its_session(true);
+}
+
+#[test]
+fn a_request_that_only_reads_succeeds_though_another_machine_has_saved() {
+    let place = tempfile::tempdir().unwrap();
+    let [here, there] = two_machines(place.path(), Rows::comparing);
+    let now = SystemTime::now();
+    let (id, _) = create(&here, 1, now);
+    let take = |store: &CustomStore| store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
+    let mut late = take(&there);
+    take(&here).commit(&record(2, now), now).unwrap();
+    late.touch(now + Duration::from_secs(600)).unwrap();
+    let refused = late.commit(&record(9, now), now).unwrap_err();
+    says(&refused, "another machine*try again");
 }

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use cgi_session_tools::serve::{Connection, Failure, Gateway, Reply, Site, variables};
-use http::header::{ALLOW, COOKIE, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use hyper::body::Incoming;
 
 use crate::programs::{Program, Programs};
@@ -95,7 +94,7 @@ impl Site for DemoSite {
             return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, reason));
         }
         if matches!(path, "/inspect" | "/inspect/file") {
-            let file = self.storage.file_of(&cookies(&parts.headers));
+            let file = self.storage.file_of(&variables::cookies(&parts.headers));
             let limits = self.storage.limits();
             return Ok(if path == "/inspect" {
                 inspect::page(file, limits).await
@@ -108,21 +107,6 @@ impl Site for DemoSite {
 
     fn page(&self, failure: &Failure) -> Reply {
         let (title, text) = failure.page();
-        let mut reply = pages::framed(failure.status, title, &text);
-        if failure.status == StatusCode::METHOD_NOT_ALLOWED {
-            let methods = HeaderValue::from_static("GET, HEAD");
-            reply.headers_mut().insert(ALLOW, methods);
-        }
-        reply
+        pages::framed(failure.status, title, &text)
     }
-}
-
-/// All Cookie headers as one.
-fn cookies(headers: &HeaderMap) -> Vec<u8> {
-    let values: Vec<&[u8]> = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    values.join(&b"; "[..])
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Config, FileStore, Result, SessionDigest, Store as _, shell_word};
+use cgi_session::store::FileKind;
+use cgi_session::{Config, FileStore, Result, Store as _, shell_word};
 
 use super::directory::unless_shared;
 use super::finding::{Findings, Level};
@@ -47,13 +48,9 @@ pub(super) fn check(
 struct Contents {
     is_sharded: bool,
     sessions: u64,
-    /// Sessions where the other value of `shards` has them.
-    misplaced: Examples,
     oldest: Option<SystemTime>,
-    foreign: Examples,
-    damaged: Examples,
-    of_others: Examples,
-    irregular: Examples,
+    /// What is to be reported, by topic.
+    files: BTreeMap<&'static str, Examples>,
 }
 
 /// How many there are, and the names of the first.
@@ -61,22 +58,6 @@ struct Contents {
 struct Examples {
     number: u64,
     names: Vec<String>,
-}
-
-impl Examples {
-    fn add(&mut self, name: &str) {
-        self.number += 1;
-        if self.names.len() < EXAMPLES {
-            self.names.push(name.to_owned());
-        }
-    }
-
-    /// `5 files (a, b, c ...)`
-    fn said(&self) -> String {
-        let (files, names) = (counted(self.number, "file"), self.names.join(", "));
-        let has_more = self.number > self.names.len() as u64;
-        format!("{files} ({names}{})", if has_more { " ..." } else { "" })
-    }
 }
 
 impl Contents {
@@ -91,113 +72,86 @@ impl Contents {
     }
 
     fn add(&mut self, entry: &DirEntry, stat: &Metadata, prefix: &str, account: &Account) {
-        let file_name = entry.file_name();
+        let (file_name, is_top) = (entry.file_name(), prefix.is_empty());
         let shown = format!("{prefix}{}", file_name.to_string_lossy());
-        let kind = kind(file_name.as_encoded_bytes(), prefix.is_empty());
-        if matches!(kind, Kind::Foreign) {
-            self.foreign.add(&shown);
-            return;
+        let kind = match FileKind::of(file_name.as_encoded_bytes()) {
+            FileKind::Shard if !is_top => FileKind::Foreign,
+            kind => kind,
+        };
+        if matches!(kind, FileKind::Foreign) {
+            return self.note("foreign", shown);
         }
         if stat.uid() != account.uid {
-            self.of_others.add(&shown);
+            self.note("owner", shown.clone());
         }
         match kind {
-            Kind::Shard if stat.is_dir() => {
+            FileKind::Shard if stat.is_dir() => {
                 self.add_directory(&entry.path(), &format!("{shown}/"), account);
             }
-            _ if !stat.is_file() => self.irregular.add(&shown),
+            _ if !stat.is_file() => self.note("irregular", shown),
             // The time of what a change of id leaves for a moment.
-            Kind::Session if stat.mtime() == 0 => {}
-            Kind::Session => {
+            FileKind::Session(_) if stat.mtime() == 0 => {}
+            FileKind::Session(_) => {
                 self.sessions += 1;
-                if prefix.is_empty() == self.is_sharded {
-                    self.misplaced.add(&shown);
+                if is_top == self.is_sharded {
+                    self.note("shards", shown);
                 }
                 let modified = stat.modified().ok();
                 self.oldest = [self.oldest, modified].into_iter().flatten().min();
             }
-            Kind::Damaged => self.damaged.add(&shown),
-            Kind::Shard | Kind::Own | Kind::Foreign => {}
+            FileKind::SetAside => self.note("damaged", shown),
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, topic: &'static str, name: String) {
+        let files = self.files.entry(topic).or_default();
+        files.number += 1;
+        if files.names.len() < EXAMPLES {
+            files.names.push(name);
         }
     }
 
     fn report(&self, path: &Path, account: &Account, found: &mut Findings) {
         let (shown, word) = (path.display(), shell_word(path));
-        let theirs = format!("that {account} does not own and cannot use; did root run a program?");
-        let chown = unless_shared(path, account.chown(path));
-        let look = format!(
-            "look at the web server's error log and the disk, then: find {word} -name '*.corrupt' -delete"
-        );
-        let find = format!("find {word} -name '*.json' ! -type f -ls");
-        for (level, topic, files, said, remedy) in [
-            (
-                Level::Problem,
-                "owner",
-                &self.of_others,
-                theirs.as_str(),
-                chown.as_str(),
-            ),
-            (
-                Level::Problem,
-                "irregular",
-                &self.irregular,
-                "named like a session, but no regular file, and never opened",
-                &find,
-            ),
-            (
-                Level::Warning,
-                "shards",
-                &self.misplaced,
-                "that no program finds: they were made with another value of shards",
-                "set shards as it was, and change it for a new directory alone, by cgi-session copy",
-            ),
-            (
-                Level::Warning,
-                "damaged",
-                &self.damaged,
-                "damaged and set aside; what damaged the disk or the file?",
-                &look,
-            ),
-            (
-                Level::Warning,
-                "foreign",
-                &self.foreign,
-                "of other programs; what is no session is never touched",
-                "move it elsewhere; the directory should hold nothing but sessions",
-            ),
-        ] {
-            if files.number > 0 {
-                let text = format!("{shown} holds {} {said}", files.said());
-                found.add(level, topic, text).at(path).remedy(remedy);
-            }
+        for topic in ["owner", "irregular", "shards", "damaged", "foreign"] {
+            let Some(files) = self.files.get(topic) else {
+                continue;
+            };
+            let (level, said, remedy) = match topic {
+                "owner" => (
+                    Level::Problem,
+                    &*format!("that {account} does not own and cannot use; did root run a program?"),
+                    unless_shared(path, account.chown(path)),
+                ),
+                "irregular" => (
+                    Level::Problem,
+                    "named like a session, but no regular file, and never opened",
+                    format!("find {word} -name '*.json' ! -type f -ls"),
+                ),
+                "shards" => (
+                    Level::Warning,
+                    "that no program finds: they were made with another value of shards",
+                    "set shards as it was, and change it for a new directory alone, by cgi-session copy".to_owned(),
+                ),
+                "damaged" => (
+                    Level::Warning,
+                    "damaged and set aside; what damaged the disk or the file?",
+                    format!("look at the web server's error log and the disk, then: find {word} -name '*.corrupt' -delete"),
+                ),
+                _ => (
+                    Level::Warning,
+                    "of other programs; what is no session is never touched",
+                    "move it elsewhere; the directory should hold nothing but sessions".to_owned(),
+                ),
+            };
+            // `5 files (a, b, c ...)`
+            let (number, names) = (counted(files.number, "file"), files.names.join(", "));
+            let has_more = files.number > files.names.len() as u64;
+            let more = if has_more { " ..." } else { "" };
+            let text = format!("{shown} holds {number} ({names}{more}) {said}");
+            found.add(level, topic, text).at(path).remedy(remedy);
         }
-    }
-}
-
-/// What a name in the directory stands for.
-enum Kind {
-    Session,
-    Damaged,
-    Shard,
-    /// Made by the store for itself.
-    Own,
-    Foreign,
-}
-
-fn kind(name: &[u8], is_top: bool) -> Kind {
-    let is_digest = |suffix: &[u8]| {
-        let digest = name.strip_suffix(suffix);
-        digest.and_then(SessionDigest::parse).is_some()
-    };
-    let is_hex = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-    match name {
-        b".gc" | b".count" | b".users" if is_top => Kind::Own,
-        _ if name.starts_with(b".tmp-") => Kind::Own,
-        [_, _] if is_top && name.iter().all(is_hex) => Kind::Shard,
-        _ if is_digest(b".user") => Kind::Own,
-        _ if is_digest(b".json") => Kind::Session,
-        _ if is_digest(b".corrupt") => Kind::Damaged,
-        _ => Kind::Foreign,
     }
 }
 

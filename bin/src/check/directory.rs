@@ -193,8 +193,8 @@ pub(super) fn make_room(kind: ErrorKind, directory: &Path) -> Option<String> {
 fn run(directory: &Path) -> Result<(), (&'static str, io::Error)> {
     let at = |step: &'static str| move |error| (step, error);
     // Should this process be killed, the next clean-up takes the files away.
-    let one = Trace(directory.join(format!(".tmp-check-{}", process::id())));
-    let two = Trace(directory.join(format!(".tmp-check-{}-renamed", process::id())));
+    let file = |number: u64| Trace(directory.join(format!(".tmp-{}-{number:016x}", process::id())));
+    let (one, two) = (file(1), file(2));
     let mut options = File::options();
     options.read(true).write(true).create_new(true).mode(0o600);
     let mut file = options.open(&one.0).map_err(at("create a file"))?;

@@ -27,11 +27,9 @@ const STEP: Duration = Duration::from_millis(200);
 /// A program that is run for each expired session.
 pub(super) struct Each<'a> {
     program: &'a Path,
-    timeout: Duration,
+    arguments: &'a Arguments,
     /// Whose values it is given.
     app: String,
-    /// Whether stdout is this program's alone.
-    is_quiet: bool,
     /// Whether the clean-up is to end.
     stop: &'a AtomicBool,
     /// Why the program cannot be started for any session.
@@ -41,15 +39,14 @@ pub(super) struct Each<'a> {
 impl<'a> Each<'a> {
     pub(super) fn new(
         program: &'a Path,
-        arguments: &Arguments,
+        arguments: &'a Arguments,
         config: &Config,
         stop: &'a AtomicBool,
     ) -> Self {
         Each {
             program,
-            timeout: arguments.each_timeout,
+            arguments,
             app: config.get("app").unwrap_or_default(),
-            is_quiet: arguments.json,
             stop,
             unusable: OnceLock::new(),
         }
@@ -103,7 +100,10 @@ impl<'a> Each<'a> {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("{program} {}", how_it_ended(status))),
             None if self.is_stopped() => Err(format!("{program} was interrupted")),
-            None => Err(format!("{program} was ended after {}", rough(self.timeout))),
+            None => {
+                let time = rough(self.arguments.each_timeout);
+                Err(format!("{program} was ended after {time}"))
+            }
         }
     }
 
@@ -141,13 +141,14 @@ impl<'a> Each<'a> {
         };
         // It is not started by `cgi-session start`, whatever this program is.
         command.env_remove(values_file::VARIABLE);
-        if self.is_quiet {
+        if self.arguments.json {
+            // Stdout is this program's alone.
             command.stdout(Stdio::from(io::stderr()));
         }
         let mut child = command.spawn()?;
         let handle = child::handle_of(&mut child)?;
         let started = Instant::now();
-        while let Some(left) = self.timeout.checked_sub(started.elapsed())
+        while let Some(left) = self.arguments.each_timeout.checked_sub(started.elapsed())
             && !self.is_stopped()
         {
             let step = Timespec::try_from(left.min(STEP)).map_err(io::Error::other)?;

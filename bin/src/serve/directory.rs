@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -188,11 +188,8 @@ impl Site for Directory {
              <h1>{title}</h1>\n{text}\n</html>\n"
         );
         let mut reply = whole(failure.status, page);
-        let headers = reply.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(HTML));
-        if failure.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
+        let html = HeaderValue::from_static(HTML);
+        reply.headers_mut().insert(CONTENT_TYPE, html);
         reply
     }
 }
@@ -250,8 +247,8 @@ fn send(file: &Path, media_type: &'static str, method: &Method) -> Result<Reply,
         Failure::new(StatusCode::FORBIDDEN, "The file cannot be read.")
     })?;
     let mut reply = whole(StatusCode::OK, bytes);
-    let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    let media_type = HeaderValue::from_static(media_type);
+    reply.headers_mut().insert(CONTENT_TYPE, media_type);
     Ok(reply)
 }
 

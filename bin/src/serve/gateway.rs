@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::reply::{Failure, Reply};
@@ -78,13 +78,11 @@ impl Gateway {
         let copied = copied.map(|it| tokio::spawn(copy_errors(it, Arc::clone(&errors))));
         let (head_sender, head) = oneshot::channel();
         let (output_sender, output) = mpsc::channel(1);
-        let run = Run {
-            child,
-            head: head_sender,
-            output: output_sender,
-            head_only: method == Method::HEAD,
-        };
-        tokio::spawn(run.supervise(place));
+        let head_only = method == Method::HEAD;
+        tokio::spawn(async move {
+            supervise(child, head_sender, output_sender, head_only).await;
+            drop(place);
+        });
         // A client who goes away now drops this future and `output` with it, which ends the run.
         let head = head.await.unwrap_or_else(|_| {
             let reason = format!("it did not answer within {} s", MAX_RUN.as_secs());
@@ -137,46 +135,36 @@ async fn feed(stdin: ChildStdin, mut body: Incoming) {
 /// A part of a body, or its end.
 type Part = Option<Bytes>;
 
-/// A running program, and the ends of the channels that lead to its client.
-struct Run {
-    child: Child,
+/// Passes the answer of a running program on to the channels of its client, and sees the program end.
+async fn supervise(
+    mut child: Child,
     head: oneshot::Sender<Result<Head, Failure>>,
     output: mpsc::Sender<Part>,
     head_only: bool,
-}
-
-impl Run {
-    async fn supervise(self, _place: OwnedSemaphorePermit) {
-        let Run {
-            mut child,
-            head,
-            output,
-            head_only,
-        } = self;
-        let Some(mut stdout) = child.stdout.take() else {
-            return;
-        };
-        let process = child.id().unwrap_or_default();
-        let end = Instant::now() + MAX_RUN;
-        let has_answered = tokio::select! {
-            // In this order: a client who has everything does not count as one who went away.
-            biased;
-            has_answered = relay(&mut child, &mut stdout, head, &output, head_only) => has_answered,
-            () = output.closed() => false,
-            () = sleep_until(end) => {
-                let limit = MAX_RUN.as_secs();
-                report::error(&format!("process {process} has not answered within {limit} s and is killed"));
-                false
-            }
-        };
-        drop(output);
-        if has_answered {
-            // Whether it ends in time or not, it has ended after the next line.
-            let _ = timeout_at(end, finish(&mut child, &mut stdout)).await;
+) {
+    let Some(mut stdout) = child.stdout.take() else {
+        return;
+    };
+    let process = child.id().unwrap_or_default();
+    let end = Instant::now() + MAX_RUN;
+    let has_answered = tokio::select! {
+        // In this order: a client who has everything does not count as one who went away.
+        biased;
+        has_answered = relay(&mut child, &mut stdout, head, &output, head_only) => has_answered,
+        () = output.closed() => false,
+        () = sleep_until(end) => {
+            let limit = MAX_RUN.as_secs();
+            report::error(&format!("process {process} has not answered within {limit} s and is killed"));
+            false
         }
-        // Fails for a program that has ended, which is as well.
-        let _ = child.kill().await;
+    };
+    drop(output);
+    if has_answered {
+        // Whether it ends in time or not, it has ended after the next line.
+        let _ = timeout_at(end, finish(&mut child, &mut stdout)).await;
     }
+    // Fails for a program that has ended, which is as well.
+    let _ = child.kill().await;
 }
 
 /// Passes a program's answer on, and returns whether all of it was.

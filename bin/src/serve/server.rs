@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{ALLOW, HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Request, StatusCode, Version};
@@ -152,7 +152,14 @@ async fn answer(site: &impl Site, request: Request<Incoming>, connection: Connec
         let reason = "This server answers under its address alone, or as localhost.";
         Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, reason))
     };
-    answered.unwrap_or_else(|failure| site.page(&failure))
+    answered.unwrap_or_else(|failure| {
+        let mut reply = site.page(&failure);
+        if failure.status == StatusCode::METHOD_NOT_ALLOWED {
+            let methods = HeaderValue::from_static("GET, HEAD");
+            reply.headers_mut().insert(ALLOW, methods);
+        }
+        reply
+    })
 }
 
 /// Whether a request is meant for this server: under a name of their own, other sites could have a visitor's

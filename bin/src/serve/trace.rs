@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use cgi_session::{SessionDigest, SessionManager, printable};
-use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{Method, Uri};
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
 use super::reply::{Failure, Reply};
+use super::variables;
 use crate::report;
 use crate::screen::cut;
 
@@ -30,9 +31,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) async fn begin(manager: &SessionManager, parts: &Parts) -> Self {
-        let fields = parts.headers.get_all(COOKIE).iter();
-        let fields: Vec<_> = fields.map(HeaderValue::as_bytes).collect();
-        let cookies = fields.join(&b"; "[..]);
+        let cookies = variables::cookies(&parts.headers);
         let asked = manager.session_id(cookies).map(|id| id.digest());
         Trace {
             manager: manager.clone(),

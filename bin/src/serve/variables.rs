@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::reply::{Connection, Failure};
@@ -76,16 +76,24 @@ pub fn of(
     Ok(variables)
 }
 
+/// All Cookie headers as one.
+#[must_use]
+pub fn cookies(headers: &HeaderMap) -> Vec<u8> {
+    joined(headers, &COOKIE, b"; ")
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName, separator: &[u8]) -> Vec<u8> {
+    let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    values.collect::<Vec<_>>().join(separator)
+}
+
 /// The header fields, each name once: Cookie headers are joined as RFC 6265 joins cookies.
 fn headers(headers: &HeaderMap) -> impl Iterator<Item = (OsString, OsString)> + '_ {
     headers.keys().filter_map(|name| {
         let variable = variable(name.as_str())?;
-        let is_cookie = name == http::header::COOKIE;
-        let separator: &[u8] = if is_cookie { b"; " } else { b", " };
-        let values = headers.get_all(name).iter();
-        let values: Vec<_> = values.map(http::HeaderValue::as_bytes).collect();
-        let value = values.join(separator);
-        Some((variable.into(), OsStr::from_bytes(&value).to_owned()))
+        let separator = if name == COOKIE { b"; " } else { b", " };
+        let value = joined(headers, name, separator);
+        Some((variable.into(), OsString::from_vec(value)))
     })
 }
 

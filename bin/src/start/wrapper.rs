@@ -5,10 +5,10 @@ use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use cgi_session::{Config, Program, Request, Response, SessionId, SessionManager, Values};
+use cgi_session::{Config, Program, Request, Response, SessionId, Values};
 use http::header::SET_COOKIE;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
@@ -46,25 +46,23 @@ pub(super) fn run(
     // A configuration that cannot be used is found again, and reported to the client, with the session.
     let found = Config::find_with(file, &[]);
     let refused = found.map_or(Ok(()), |config| owner::act_as_owner(&config));
-    let maker = manager_maker(file.map(Path::to_owned), app.map(str::to_owned));
-    Ended::with(Program::new().manager(maker).run(|request: &mut Request| {
-        refused.clone()?;
-        answer(request, program, arguments, streams)
-    }))
-}
-
-fn manager_maker(
-    file: Option<PathBuf>,
-    app: Option<String>,
-) -> impl Fn() -> cgi_session::Result<SessionManager> {
-    move || {
+    let (file, app) = (file.map(Path::to_owned), app.map(str::to_owned));
+    let manager = move || {
         let mut config = Config::find_with(file.as_deref(), &[])?;
         if let Some(app) = &app {
             config = config.set("app", app)?;
         }
         sessions::refuse_to_own(&config)?;
         sessions::open(config)
-    }
+    };
+    Ended::with(
+        Program::new()
+            .manager(manager)
+            .run(|request: &mut Request| {
+                refused.clone()?;
+                answer(request, program, arguments, streams)
+            }),
+    )
 }
 
 fn answer(

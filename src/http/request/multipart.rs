@@ -258,12 +258,16 @@ impl Request {
                 form.has_failed = false;
                 return Ok(());
             }
-            let mut text = Vec::new();
-            while let Some(chunk) = form.chunk(&mut self.body)? {
-                form.in_memory += chunk.len() as u64;
+            let (mut text, mut length) = (Vec::new(), name.len());
+            loop {
+                form.in_memory += length as u64;
                 if form.in_memory > MAX_FORM {
                     return Err(unusable(self.body.fail(too_large())));
                 }
+                let Some(chunk) = form.chunk(&mut self.body)? else {
+                    break;
+                };
+                length = chunk.len();
                 text.extend_from_slice(&chunk);
             }
             if is_file.is_none() {

@@ -18,8 +18,10 @@ pub(super) const COUNT: &str = ".count";
 /// The lock under which sessions become a user's while there is a limit to them.
 pub(super) const USERS_LOCK: &str = ".users";
 
-/// What a name in the directory stands for.
-pub(super) enum Kind {
+/// What a name in the directory of a [`FileStore`](super::FileStore) stands for.
+#[derive(Debug)]
+pub enum Kind {
+    /// A session's file.
     Session(SessionDigest),
     /// A file that was to take a session's place.
     Temporary,
@@ -31,21 +33,27 @@ pub(super) enum Kind {
     Shard,
     /// `.gc`, `.count`, `.users`, and the directory's own two names.
     Own,
+    /// Anything else.
     Foreign,
 }
 
-fn kind(name: &[u8]) -> Kind {
-    match name {
-        b"." | b".." | b".gc" | b".count" | b".users" => Kind::Own,
-        [a, b] if is_hex(*a) && is_hex(*b) => Kind::Shard,
-        _ if is_temporary(name) => Kind::Temporary,
-        _ => {
-            let digest = |ending: &[u8]| name.strip_suffix(ending).and_then(SessionDigest::parse);
-            match digest(b".json") {
-                Some(session) => Kind::Session(session),
-                None if digest(b".corrupt").is_some() => Kind::SetAside,
-                None if digest(b".user").is_some() => Kind::Index,
-                None => Kind::Foreign,
+impl Kind {
+    /// By the name alone.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"." | b".." | b".gc" | b".count" | b".users" => Kind::Own,
+            [a, b] if is_hex(*a) && is_hex(*b) => Kind::Shard,
+            _ if is_temporary(name) => Kind::Temporary,
+            _ => {
+                let digest =
+                    |ending: &[u8]| name.strip_suffix(ending).and_then(SessionDigest::parse);
+                match digest(b".json") {
+                    Some(session) => Kind::Session(session),
+                    None if digest(b".corrupt").is_some() => Kind::SetAside,
+                    None if digest(b".user").is_some() => Kind::Index,
+                    None => Kind::Foreign,
+                }
             }
         }
     }
@@ -117,7 +125,7 @@ impl FileStoreInner {
         mut visit: impl FnMut(&str, Kind) -> ControlFlow<()>,
     ) -> Result<()> {
         let listed = calls::each_name(&folder.handle, |name| {
-            visit(&String::from_utf8_lossy(name), kind(name))
+            visit(&String::from_utf8_lossy(name), Kind::of(name))
         });
         listed.map_err(|errno| self.failed("cannot list", &folder.prefix, errno))
     }

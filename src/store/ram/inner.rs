@@ -84,14 +84,16 @@ impl MemoryStoreInner {
         last.and_then(|ended| age_of_sweep(ended, now))
     }
 
-    /// The clean-up, for which requests that begin meanwhile wait.
+    /// The clean-up, for which requests that begin meanwhile wait. What it deletes is noted without their locks: each
+    /// session's digest, age and size.
     pub(super) fn sweep(
         &self,
         entries: &mut Entries,
         sweep: &Sweep<'_>,
         now: SystemTime,
-    ) -> SweepReport {
+    ) -> (SweepReport, Vec<(SessionDigest, Duration, u64)>) {
         let (mut report, clock) = (SweepReport::default(), sweep.clock());
+        let mut deleted = Vec::new();
         entries.retain(|digest, entry| {
             let mut state = lock(&entry.state);
             let is_locked = state.is_locked;
@@ -111,13 +113,13 @@ impl MemoryStoreInner {
                 report.busy += stored.counts();
                 return true;
             }
-            if clock.is_over() || sweep.is_enough(report.deleted) {
+            if clock.is_over() || sweep.is_enough(deleted.len() as u64) {
                 report.stopped_early = true;
                 return true;
             }
             let bytes = stored.record.json_len() as u64;
             let age = now.duration_since(stored.last_access).unwrap_or_default();
-            sweep.note_deleted(&mut report, digest.as_str(), age, bytes, "expired");
+            deleted.push((*digest, age, bytes));
             if !sweep.dry_run {
                 self.put(&mut state, None);
             }
@@ -126,7 +128,7 @@ impl MemoryStoreInner {
         if !sweep.dry_run {
             *lock(&self.last_sweep) = Some(now);
         }
-        report
+        (report, deleted)
     }
 
     /// Makes room for one more session and for some that come after it, or refuses it.

@@ -55,7 +55,8 @@ impl SnapshotFile {
             _lock: locked.map_err(|failure| match failure.into() {
                 Error::Busy { holder, .. } => {
                     let holder = holder.unwrap_or_else(|| "another process".to_owned());
-                    Error::refused(path, format!("is the snapshot of {holder}")).with_hint(
+                    let cause = format!("{} is the snapshot of {holder}", path.display());
+                    Error::unavailable("cannot load the sessions", cause).with_hint(
                         "sessions in memory belong to one process: give each its own snapshotFile, or use storageType = file",
                     )
                 }

@@ -75,3 +75,12 @@ fn an_expired_session_whose_call_fails_has_three_tries_where_nothing_else_is_sai
     };
     assert_eq!([deleted(), deleted(), deleted()], [0, 0, 1]);
 }
+
+#[test]
+fn a_clean_up_that_calls_for_each_expired_session_ends_none_that_was_only_unused() {
+    let site = Site::new();
+    let manager = site.manager();
+    let sweep = Sweep::new().each(&|_, _| Ok(()));
+    let refused = manager.delete_expired(&sweep.idle(Duration::from_secs(60)));
+    assert!(matches!(refused, Err(Error::Config(_))), "{refused:?}");
+}

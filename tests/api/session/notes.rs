@@ -240,3 +240,39 @@ fn a_session_stays_new_to_the_request_that_made_it_however_often_that_opens_it()
         assert_eq!(client.get("/").send(opens_again).body_text(), expected);
     }
 }
+
+#[test]
+fn a_commit_that_fails_and_is_survived_loses_no_flash_value() {
+    let client = Client::default();
+    let leaves = |request: &mut Request| {
+        request.session()?.flash("notice", 7)?;
+        if request.query("save").is_some() {
+            request.session()?.save()?;
+            request.session()?.insert("x", "x".repeat(2 << 20))?;
+            assert!(request.commit_session().is_err());
+        } else {
+            request.commit_session()?;
+            let failed = request.update_session(|_| Err::<(), _>(Error::Ended));
+            assert!(failed.is_err());
+        }
+        assert_eq!(request.session()?.flashed::<u8>("notice")?, None);
+        Ok::<_, Error>(Response::text(""))
+    };
+    let shows = |request: &mut Request| {
+        let notice = request.session()?.flashed::<u8>("notice")?;
+        Ok::<_, Error>(Response::text(format!("{notice:?}")))
+    };
+    for path in ["/", "/?save"] {
+        assert_eq!(client.get(path).send(leaves).status(), 200);
+        assert_eq!(client.get("/").send(shows).body_text(), "Some(7)");
+    }
+}
+
+#[test]
+fn a_token_of_forms_goes_into_the_session_that_begins_with_a_new_id() {
+    let (site, mut session) = Site::begun();
+    let token = session.csrf_token().unwrap().to_owned();
+    session.regenerate_id();
+    let id = given_id(session.commit().unwrap());
+    assert!(site.open(&id).is_csrf_token(&token));
+}

@@ -296,3 +296,12 @@ fn what_a_wrong_clock_has_left_turns_nobody_away_for_a_year() {
         assert_ne!(given_id(session.commit().unwrap()), old, "{kind}");
     }
 }
+
+#[test]
+fn a_session_that_becomes_private_gives_its_client_no_cookie() {
+    let (site, mut session) = Site::begun();
+    session.set_private();
+    count(&mut session);
+    assert!(session.commit().unwrap().is_none());
+    assert_eq!(site.sessions(), 1);
+}

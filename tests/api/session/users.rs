@@ -1,5 +1,7 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
+use cgi_session::Client;
+
 use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
 
@@ -251,7 +253,64 @@ fn of_two_who_begin_the_same_id_at_once_one_is_told_to_try_again() {
     }
     first.commit().unwrap();
     if let Ok(second) = second {
-        assert!(matches!(second.commit(), Err(Error::Busy { .. })));
+        let taken = second.commit().unwrap_err();
+        assert!(matches!(taken, Error::Busy { .. }));
+        testkit::stores::says(&taken, "is locked, by*has just begun it");
     }
     assert_eq!(site.views(&id), Some(1));
+}
+
+#[test]
+fn an_id_that_the_program_gives_leads_to_a_new_session_though_it_was_read_and_found_expired() {
+    let site = Site::new();
+    let id = site.visitor();
+    site.set_modified(&id, SystemTime::now() - Duration::from_secs(7200));
+    let begins = |request: &mut Request| {
+        request.use_session_id(id.clone())?;
+        assert!(request.read_session()?.is_none());
+        request.session()?.insert("pageViews", 9)?;
+        Ok::<_, Error>(Response::text(""))
+    };
+    let page = Client::new(site.manager()).get("/").send(begins);
+    assert_eq!((page.status().as_u16(), site.views(&id)), (200, Some(9)));
+}
+
+#[test]
+fn a_program_that_gives_the_id_begins_a_session_again_and_another_beside_it() {
+    let site = Site::new();
+    let (manager, id) = (site.manager(), SessionId::generate().unwrap());
+    let begins = |request: &mut Request| {
+        request.use_session_id(id.clone())?;
+        for _ in 0..2 {
+            assert_eq!(count(request.session()?), 1);
+            request.commit_session()?;
+            manager.destroy_by_digest(&id.digest())?;
+        }
+        count(request.session()?);
+        assert_eq!(count(request.fresh_session()?), 1);
+        Ok::<_, Error>(Response::text(""))
+    };
+    let page = Client::new(site.manager()).get("/").send(begins);
+    assert_eq!((page.status().as_u16(), site.views(&id)), (200, Some(1)));
+    assert_eq!(site.sessions(), 2);
+}
+
+#[test]
+fn no_id_is_given_in_the_place_of_a_session_whose_cookie_is_to_be_sent() {
+    let client = Client::default();
+    let gives = |request: &mut Request| {
+        count(request.session()?);
+        if request.query("logout").is_some() {
+            request.destroy_session()?;
+        } else {
+            request.commit_session()?;
+        }
+        let refused = request.use_session_id(SessionId::generate()?);
+        assert!(matches!(refused, Err(Error::AlreadyOpen)), "{refused:?}");
+        Ok::<_, Error>(Response::text(""))
+    };
+    for (path, has_cookie) in [("/", true), ("/?logout", false)] {
+        assert_eq!(client.get(path).send(gives).status(), 200);
+        assert_eq!(client.cookie("sessionId").is_some(), has_cookie);
+    }
 }
