@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use cgi_session::store::{SessionLock, check_size, unix_seconds};
 use cgi_session::{Error, Lease, Record, Result, SessionDigest};
-use cgi_session_kit::reading::{self, head};
+use cgi_session_kit::reading::{self, head, tell};
 use cgi_session_kit::table::Table as _;
 use rusqlite::params;
 
@@ -77,8 +77,8 @@ impl Lease for SqliteLease {
             "UPDATE {table} SET expires = {end}, used = {used} WHERE session = '{session}'"
         );
         let action = "renew the time of a session in";
-        // One that was deleted by hand has ended, and nothing of it was to be saved.
-        self.database.execute(action, &update, [])?;
+        // Nothing of it was to be saved, so that no other program's change is waited for.
+        tell(self.database.try_change(action, &update));
         self.end = end;
         Ok(())
     }
