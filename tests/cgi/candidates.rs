@@ -86,7 +86,7 @@ const SPOILS: [fn(&Path); 4] = [
     },
     |file| {
         let file = fs::File::options().write(true).open(file).unwrap();
-        file.set_len(100 << 20).unwrap();
+        file.set_len(5 << 30).unwrap();
     },
 ];
 

@@ -63,9 +63,9 @@ fn who_waits_for_a_file_that_is_replaced_goes_on_to_the_new_one() {
 
 #[test]
 fn a_lower_limit_locks_nobody_out() {
-    let place = Place::new();
+    let place = Place::with(&[("maxRecordBytes", "16777216")]);
     let id = place.create(0);
-    place.commit(&id, &record_of_size(1, 1_000_000));
+    place.commit(&id, &record_of_size(1, 6_000_000));
     let lowered = place.another(&[("maxRecordBytes", "2000")]);
     let (stored, mut lease) = lowered
         .lock(&id.digest(), DEADLINE, SystemTime::now())

@@ -19,8 +19,8 @@ use crate::store::files::{calls, directory};
 const WHOLE: usize = 16 << 10;
 /// Slots are made of whole sectors of this size.
 const SECTOR: u64 = 512;
-/// The default of `maxRecordBytes`: what it may have been before it was lowered.
-const USUAL_MAX_RECORD: usize = 1 << 20;
+/// No session makes a larger file, whatever `maxRecordBytes` (at most 1 GiB) was before it was lowered.
+const LARGEST_FILE: u64 = 4 << 30;
 
 /// What a session file holds.
 pub(super) enum Content {
@@ -79,10 +79,7 @@ impl FileStoreInner {
         name: &str,
     ) -> Result<Content> {
         let size = directory::size(stat);
-        // A file that no record can have made so large is a mistake. Four times as large as needed, so that a
-        // lowered maxRecordBytes excludes no session.
-        let largest = self.config.max_record_bytes.max(USUAL_MAX_RECORD);
-        if size > 4 * 2 * slots::capacity(largest, 4096) as u64 {
+        if size > LARGEST_FILE {
             let refused = Error::refused(&self.path(name), format!("has {size} bytes"));
             return Err(refused.with_hint("no session can be so large; it was left alone"));
         }
