@@ -402,7 +402,7 @@ impl fmt::Display for Error {
                  lockLease); nothing of this request was saved: try again",
             ),
             Error::Format { path, reason } => {
-                write!(f, "cannot read the session in {}: {reason}; the file was left as it is", path.display())
+                write!(f, "cannot read the session in {}: {reason}; it was left as it is", path.display())
             }
             Error::MissingKey(key) => write!(f, "the session holds no value for {key:?}"),
             Error::Key { key, reason } => write!(f, "{key:?} cannot be a key: {reason}"),

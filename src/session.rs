@@ -269,7 +269,8 @@ impl Session {
         })
     }
 
-    /// The session's id, or `None` while nothing has been stored.
+    /// The session's id, or `None` while nothing has been stored, unless the program gave it
+    /// ([`SessionManager::start_with_id`]).
     #[must_use]
     pub fn id(&self) -> Option<&SessionId> {
         self.id.as_ref()
@@ -318,8 +319,8 @@ impl Session {
     }
 
     /// "Keep me signed in": gives this session's cookie a Max-Age of its own, in whole seconds, and the session an idle
-    /// timeout of at least that; `None` is the configuration's again, for both. [`Session::set_timeout`] after this
-    /// sets another idle timeout.
+    /// timeout of at least that; `None` is the configuration's again, for both, but an idle timeout of another length
+    /// stays. [`Session::set_timeout`] after this sets another idle timeout.
     ///
     /// If this changes the life, the response after the commit sends the cookie; later ones renew it as they would
     /// `cookieMaxAge`.
@@ -423,7 +424,7 @@ impl Session {
     /// Gives the session a new id, while requests under way can still read it under the old one, for at most
     /// five minutes.
     ///
-    /// They read the session as it was at this moment, and never learn the new id. A request that wants to change or
+    /// They read the session as it is at the next commit, and never learn the new id. A request that wants to change or
     /// destroy it gets [`Error::Replaced`] (503). After the grace they are answered as after
     /// [`Session::regenerate_id`]. This is for a new id now and then in a page that sends several
     /// requests at once, and not for a login: in a request that has called [`Session::regenerate_id`],

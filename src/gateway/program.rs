@@ -147,8 +147,9 @@ impl Program {
     /// Makes the error pages: for a session that is busy, a handler's error, a form that is too large.
     ///
     /// `page` gets the status and the sentence that the library's own page has, which may be translated, and
-    /// returns a body with its type. Status, `Retry-After` and `Cache-Control: no-store` are those of the library's
-    /// page; a cookie is not sent. When `page` panics, or returns a stream, the client gets the library's page. A response with a status from
+    /// returns a body with its type. The status is that of the library's page, and so are `Retry-After` and
+    /// `Cache-Control: no-store` unless `page` sets its own. It sends no cookie but that of a session that was saved.
+    /// When `page` panics, or returns a stream, the client gets the library's page. A response with a status from
     /// 500 on that the handler returned itself is the handler's own page already.
     ///
     /// ```no_run

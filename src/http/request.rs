@@ -35,7 +35,7 @@ pub use links::link;
 ///
 /// [`Request::session`] opens the visitor's session and holds it until the response is ready; it is
 /// then committed, and the cookie is sent if the client needs one. What is not UTF-8 in a request
-/// becomes U+FFFD where text is asked for.
+/// becomes U+FFFD where text is asked for; a cookie whose value is not is passed over.
 pub struct Request {
     params: Params,
     /// The header fields that came as several variables.

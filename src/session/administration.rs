@@ -116,7 +116,8 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// As [`SessionManager::open_by_digest`]; the session is then still there.
+    /// As [`SessionManager::open_by_digest`]; the session is then still there, or what a change of its id has left to
+    /// be read is.
     pub fn destroy_by_digest(&self, session: &SessionDigest) -> Result<bool> {
         let is_session = |record: &Record| !record.is_marker();
         let ended = self.shared.end_if(session, self.deadline(), is_session);

@@ -130,7 +130,8 @@ impl Session {
         self.store(AfterSave::Release)
     }
 
-    /// Gives up the lock without storing what changed since the last [`Session::save`].
+    /// Gives up the lock without storing what changed since the last [`Session::save`], nor that the session was used:
+    /// that does not keep it from expiring.
     #[must_use = "a session that was saved before may need this cookie"]
     pub fn release(self) -> Option<SetCookie> {
         self.cookie()

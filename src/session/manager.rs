@@ -106,7 +106,7 @@ impl SessionManager {
     ///
     /// Of several cookies of the session's name (browsers send two after `cookiePath` has changed, say) the
     /// first of the first eight well-formed ids that leads to a live session counts. Where ids come in a header
-    /// field (`idFrom = header:`) this looks at cookies still: such a client is known by [`Request`](crate::Request).
+    /// field (`idFrom = header:`) no cookie counts: such a client is known by [`Request`](crate::Request).
     ///
     /// # Errors
     ///

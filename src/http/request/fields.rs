@@ -18,7 +18,7 @@ impl Request {
     /// The first value of a name in the query string.
     ///
     /// A request whose query string holds more fields than `maxFormFields` says is answered 400
-    /// before the handler is called.
+    /// before the handler is called, except by an [authorizer](crate::Program::authorizer).
     #[must_use]
     pub fn query(&self, name: &str) -> Option<String> {
         self.query_values(name).next()
@@ -68,7 +68,8 @@ impl Request {
     /// Puts fields of this request into the session, each under its own name, for a form that
     /// goes over several pages; no names are all of them. Fields that the request does not hold stay
     /// as they are. One value becomes a text, several become an array of texts. With no names, a field
-    /// whose own name cannot be a key is passed over: any client can send one.
+    /// whose own name cannot be a key is passed over: any client can send one, and can overwrite any value of the
+    /// session. Name the fields where it holds anything else.
     ///
     /// ```no_run
     /// # use cgi_session::{Request, Response, Result};
