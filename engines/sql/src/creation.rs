@@ -91,7 +91,7 @@ impl SqlLease {
         let mut statements = vec![insertion, (dialect.lock)(&key, ROW_WAIT)];
         let room = cap::admit(database, record, now)?;
         statements.extend(room.as_ref().map(|(_, note)| note.clone()));
-        let (mut script, insert) = (dialect.transaction)(ROW_WAIT, statements);
+        let (mut script, insert) = dialect.transaction(ROW_WAIT, statements);
         let commit = script.len() - 1;
         let mut link = match room {
             Some((locked, _)) => {

@@ -76,14 +76,12 @@ impl SqlLease {
     ) -> Result<()> {
         let database = &self.database;
         let mut locked = self.locked.take().ok_or(Error::LeaseLost)?;
-        let transaction = database.server().dialect.transaction;
-        let (mut script, change) = transaction(ROW_WAIT, vec![statement]);
-        let commit = script.len() - 1;
+        let mut script = vec![statement];
         if is_last {
-            script.push(locked.unlock(database));
+            script = (database.server().dialect.finish)(&script[0], &locked.key);
         }
         let mut answers = locked.link.run(&script);
-        if !answers.has(commit) && answers.kind() == Some(Kind::ReadOnly) {
+        if !answers.has(0) && answers.kind() == Some(Kind::ReadOnly) {
             // Nothing was done. On the server that has its place by now the version tells what was written.
             // The same server would still have this connection's lock.
             drop(locked);
@@ -94,9 +92,9 @@ impl SqlLease {
             };
             answers = locked.link.run(&script);
         }
-        if answers.has(commit) && answers.changed(change) == 1 {
+        if answers.changed(0) == 1 {
             if is_last {
-                locked.unlocked(database, &answers, commit + 1);
+                locked.unlocked(database, &answers, script.len() - 1);
             } else {
                 self.locked = Some(locked);
             }
@@ -106,8 +104,6 @@ impl SqlLease {
             return Err(Error::LeaseLost);
         };
         match failure.kind {
-            // Ended while it committed, it may have done so; a change that is one with its commit, too.
-            Kind::Ended if change != commit && !answers.has(change) => Err(Error::LeaseLost),
             // What only notes a use is noted again without the lock.
             Kind::Ended | Kind::Broken if next == Some(self.version) => Err(Error::LeaseLost),
             Kind::Conflict => Err(Error::LeaseLost),
@@ -118,10 +114,7 @@ impl SqlLease {
             },
             Kind::Late => Err(self.unknown(action, failure)),
             _ => {
-                let rolled_back = locked.link.run(&["ROLLBACK".to_owned()]);
-                if rolled_back.failure.is_none() {
-                    self.locked = Some(locked);
-                }
+                self.locked = Some(locked);
                 Err(self.database.explain(action, failure))
             }
         }

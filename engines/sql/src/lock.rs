@@ -46,7 +46,8 @@ impl Locked {
 impl Database {
     /// The lock of a session or of something else, as the server knows it.
     pub(super) fn key(&self, name: impl Display) -> String {
-        (self.server().dialect.key)(&format!("{}/{name}", self.name()))
+        let server = self.server();
+        (server.dialect.key)(&server.address, &format!("{}/{name}", self.name()))
     }
 
     /// Waits for a lock, on this connection if one is given, and asks a question once it is had.
@@ -62,8 +63,8 @@ impl Database {
         let mut backoff = Backoff::new(wait);
         loop {
             let left = backoff.left();
-            let (script, lock) = (dialect.lock_and_ask)(&key, left, question);
-            let (mut used, mut answers) = match link.take() {
+            let (script, lock) = dialect.lock_and_ask(&key, left, question);
+            let (used, mut answers) = match link.take() {
                 Some(mut link) => {
                     let answers = link.run_within(&script, left);
                     (link, answers)
@@ -76,12 +77,10 @@ impl Database {
                     return Ok((locked, answers.take_rows(lock + 1)));
                 }
                 None => link = Some(used),
+                // It may have the lock all the same: PostgreSQL tells of the end of the wait also when the lock is
+                // given at that moment. Taken once more, the lock would outlast its release.
                 Some(failure) if matches!(failure.kind, Kind::Locked | Kind::Conflict) => {
-                    // It may have the lock all the same: PostgreSQL tells of the end of the wait also when the lock is
-                    // given at that moment. Taken once more, the lock would outlast its release.
-                    let unlock = format!("SELECT {}", dialect.unlock_all);
-                    let cleared = used.run(&["ROLLBACK".to_owned(), unlock]);
-                    link = cleared.failure.is_none().then_some(used);
+                    drop(used);
                 }
                 Some(failure) => return Err(self.explain(action, failure)),
             }

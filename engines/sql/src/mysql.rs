@@ -6,10 +6,12 @@ mod wire;
 use std::time::Duration;
 
 use cgi_session::{Config, Result, StoreKind};
+use cgi_session_kit::push_hex;
 #[cfg(feature = "tls")]
 use cgi_session_kit::tls;
 use cgi_session_kit::url::Grammar;
 use mysql_async::{Opts, OptsBuilder, SslOpts};
+use sha2::{Digest as _, Sha256};
 
 use super::SqlStore;
 use super::address::{Address, Scheme, is_socket};
@@ -77,33 +79,24 @@ fn settings(lease: Duration) -> Script {
     vec![isolation.to_owned(), settings]
 }
 
-fn transaction(_: Duration, statements: Vec<String>) -> (Script, usize) {
-    // One alone is a transaction by itself.
-    if statements.len() == 1 {
-        return (statements, 0);
-    }
-    let mut script = vec!["START TRANSACTION".to_owned()];
-    script.extend(statements);
-    script.push("COMMIT".to_owned());
-    (script, 1)
-}
-
-/// The server counts the time that it waits in whole seconds.
-fn lock(key: &str, wait: Duration) -> String {
-    format!("SELECT GET_LOCK({key}, {})", wait.as_secs().min(1))
+/// All databases share the names of locks, which are short. In their own, capital letters may make no difference.
+fn key(address: &Address, name: &str) -> String {
+    let name = format!("{}/{name}", address.database).to_lowercase();
+    let mut key = "'".to_owned();
+    push_hex(&mut key, &Sha256::digest(name)[..20]);
+    key + "'"
 }
 
 const DIALECT: Dialect = Dialect {
     advice: "is the server running, and does this program reach it? try: mariadb-admin ping",
     settings,
-    transaction,
-    lock,
-    // Without a transaction each statement sees what was committed before.
-    lock_and_ask: |key, wait, question| (vec![lock(key, wait), question.to_owned()], 0),
-    key: |name| format!("SHA1(CONCAT(DATABASE(), '/{name}'))"),
+    limit: |_| None,
+    // The server counts the time that it waits in whole seconds.
+    lock: |key, wait| format!("SELECT GET_LOCK({key}, {})", wait.as_secs().min(1)),
+    finish: |change, key| vec![change.to_owned(), format!("SELECT RELEASE_LOCK({key})")],
+    key,
     try_lock: |key| format!("GET_LOCK({key}, 0)"),
     unlock: |key| format!("RELEASE_LOCK({key})"),
-    unlock_all: "RELEASE_ALL_LOCKS()",
     holder: |key| {
         format!(
             "SELECT CONCAT('connection ', id, ' from ', host) FROM information_schema.processlist \

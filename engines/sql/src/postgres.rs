@@ -20,6 +20,7 @@ use super::SqlStore;
 use super::address::{Address, Scheme};
 use super::dialect::{Connection, Dialect, Failure, Kind, Script};
 use super::driver::Driver;
+use super::link::ROW_WAIT;
 use wire::Wire;
 
 const SCHEME: Scheme = Scheme {
@@ -128,49 +129,36 @@ where
 }
 
 fn settings(lease: Duration) -> Script {
-    let millis = milliseconds(lease);
+    let (lease, wait) = (milliseconds(lease), milliseconds(ROW_WAIT));
     let settings = [
         (IS_USED, "yes"),
         // A host that is gone frees its locks before that.
         ("tcp_keepalives_idle", "15"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "4"),
-        ("idle_session_timeout", &millis),
+        ("idle_session_timeout", &lease),
+        ("lock_timeout", &wait),
+        ("default_transaction_isolation", "read committed"),
     ];
     let set = settings.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
     let is_used = format!("SELECT CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");
     vec![is_used, format!("SELECT {}", set.join(", "))]
 }
 
-/// With the isolation of its own: under a stricter one the statement behind a lock would see what was before it.
-fn transaction(wait: Duration, statements: Vec<String>) -> (Script, usize) {
-    let mut script = vec!["BEGIN ISOLATION LEVEL READ COMMITTED".to_owned()];
-    script.push(format!("SET LOCAL lock_timeout = {}", milliseconds(wait)));
-    let first = script.len();
-    script.extend(statements);
-    script.push("COMMIT".to_owned());
-    (script, first)
-}
-
-fn lock(key: &str, wait: Duration) -> String {
-    if wait.is_zero() {
-        return format!("SELECT {}", (DIALECT.try_lock)(key));
-    }
-    format!("SELECT 1 FROM pg_advisory_lock({key})")
-}
-
 const DIALECT: Dialect = Dialect {
     advice: "is the server running, and does this program reach it? try: pg_isready",
     settings,
-    transaction,
-    lock,
-    lock_and_ask: |key, wait, question| {
-        transaction(wait, vec![lock(key, wait), question.to_owned()])
+    limit: |wait| Some(format!("SET LOCAL lock_timeout = {}", milliseconds(wait))),
+    lock: |key, _| format!("SELECT 1 FROM pg_advisory_lock({key})"),
+    // The transaction takes the lock over from the connection, and gives it up when others can see what it did.
+    finish: |change, key| {
+        let unlock = (DIALECT.unlock)(key);
+        let unlock = format!("CASE WHEN pg_try_advisory_xact_lock({key}) THEN {unlock} END");
+        vec![format!("{change} RETURNING {unlock}")]
     },
-    key: |name| format!("hashtextextended(concat(current_schema(), '/{name}'), 0)"),
+    key: |_, name| format!("hashtextextended(CAST(current_schema() AS text) || '/{name}', 0)"),
     try_lock: |key| format!("CAST(pg_try_advisory_lock({key}) AS int)"),
     unlock: |key| format!("CAST(pg_advisory_unlock({key}) AS int)"),
-    unlock_all: "pg_advisory_unlock_all()",
     holder: |key| {
         format!(
             "SELECT replace(application_name, '{NAME}', '') FROM pg_stat_activity JOIN pg_locks USING (pid) \

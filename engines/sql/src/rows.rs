@@ -30,8 +30,8 @@ impl Table for Database {
     }
 
     fn try_change(&self, action: &str, statement: &str) -> Result<()> {
-        let transaction = self.server().dialect.transaction;
-        let (script, _) = transaction(Duration::ZERO, vec![statement.to_owned()]);
+        let dialect = self.server().dialect;
+        let (script, _) = dialect.transaction(Duration::ZERO, vec![statement.to_owned()]);
         self.complete(action, &script, Duration::ZERO).map(drop)
     }
 }
@@ -90,7 +90,7 @@ impl Deleter for Rows<'_> {
         }
         let deletions = condition.map(|condition| {
             let one = |session| format!("{} AND {condition}", database.deletion(session));
-            (dialect.transaction)(ROW_WAIT, had.iter().map(one).collect())
+            dialect.transaction(ROW_WAIT, had.iter().map(one).collect())
         });
         let (mut script, mut statement) = deletions.unwrap_or_default();
         let unlock = columns(&had, dialect.unlock);

@@ -31,12 +31,10 @@ impl Connection for Wire {
         let question = async {
             match ask(client, &script.join("; "), &mut answers).await {
                 // That the connection has ended is all that is heard there.
-                Err(error) if error.is_closed() => {
-                    let Some(work) = work.take() else {
-                        return Err(error);
-                    };
-                    Err(work.await.ok().and_then(Result::err).unwrap_or(error))
-                }
+                Err(error) if error.is_closed() => match work.take() {
+                    Some(work) => Err(work.await.ok().and_then(Result::err).unwrap_or(error)),
+                    None => Err(error),
+                },
                 asked => asked,
             }
         };
