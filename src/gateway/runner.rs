@@ -181,7 +181,9 @@ fn with_session_headers(
         // The addresses of the site's pages hold the id.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
-    let has_session_cookie = outcome.set_cookie.is_some();
+    if let Some(name) = outcome.cookie_name {
+        leave_out_cookie(headers, &name);
+    }
     if let Some(set_cookie) = outcome.set_cookie {
         let text = set_cookie.over_https(is_https(params, config)).to_string();
         let value = HeaderValue::try_from(text).map_err(|_| {
@@ -192,7 +194,7 @@ fn with_session_headers(
         headers.append(SET_COOKIE, value);
     }
     if headers.contains_key(CACHE_CONTROL) {
-        if has_session_cookie && !says(headers, &["private", "no-store"]) {
+        if headers.contains_key(SET_COOKIE) && !says(headers, &["private", "no-store"]) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
         }
         return Ok(response);
@@ -217,6 +219,22 @@ fn with_session_headers(
         headers.insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
+}
+
+/// Leaves out the handler's cookie of the session's name: a client keeps one of that name, and it must be the session's.
+fn leave_out_cookie(headers: &mut HeaderMap, name: &str) {
+    let is_ours = |cookie: &HeaderValue| {
+        let named = cookie.as_bytes().split(|byte| *byte == b'=').next();
+        named.is_some_and(|named| named.trim_ascii() == name.as_bytes())
+    };
+    if headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        log::warn!("the handler sets the cookie {name}, which is its session's: it is left out");
+        let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+        headers.remove(SET_COOKIE);
+        for cookie in cookies.into_iter().filter(|cookie| !is_ours(cookie)) {
+            headers.append(SET_COOKIE, cookie);
+        }
+    }
 }
 
 /// The data that a browser is to delete at a logout: other cookies only where the session's goes, too, and not

@@ -81,6 +81,8 @@ enum Links {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) set_cookie: Option<SetCookie>,
+    /// The name of the session's cookie, if a session was used that cookies lead to.
+    pub(crate) cookie_name: Option<String>,
     /// The client has been logged out, and may have a new session.
     pub(crate) is_logout: bool,
     /// The header field that ids come and go in, in place of cookies.
@@ -591,6 +593,9 @@ impl RequestSession {
                 Links::CarryId => CacheLimiter::Nocache,
                 _ => config.cache_limiter,
             }),
+            cookie_name: config
+                .filter(|it| it.id_from.header.is_none() && self.presented.by != By::Program)
+                .map(|config| config.cookie_name.clone()),
             set_cookie: self.set_cookie(),
             is_logout: self.logout == Due::Remove,
             has_links,

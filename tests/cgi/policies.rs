@@ -68,11 +68,46 @@ fn a_browser_may_keep_a_page_for_its_history_and_asks_again() {
         assert_eq!(seen, "private, no-cache");
         assert_eq!(response.headers().get(header::PRAGMA), None);
     }
-    let own = client.get("/").send(|request: &mut Request| {
+    let public = |request: &mut Request| {
         let public = HeaderValue::from_static("public");
         page(request).map(|page| page.with_header(header::CACHE_CONTROL, public))
-    });
+    };
+    let own = client.get("/").send(public);
     assert_eq!(own.headers()[header::CACHE_CONTROL], "public");
+    let with_cookie = client.get("/").send(|request: &mut Request| {
+        let theme = HeaderValue::from_static("theme=dark");
+        public(request).map(|page| page.with_header(header::SET_COOKIE, theme))
+    });
+    assert_eq!(with_cookie.headers()[header::CACHE_CONTROL], "private");
+}
+
+#[test]
+fn a_handlers_cookie_of_the_sessions_name_is_left_out_and_all_others_are_sent() {
+    let client = client(&[]);
+    for sent in [
+        ["theme=dark", "sessionIds=1", "sessionId="],
+        ["theme=dark", "sessionIds=1", ""],
+    ] {
+        let response = client.get("/").send(|request: &mut Request| {
+            let mut page = page(request)?;
+            for cookie in ["sessionId=theirs; Path=/", "theme=dark", "sessionIds=1"] {
+                let cookie = HeaderValue::from_static(cookie);
+                page.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            Ok::<_, Error>(page)
+        });
+        let cookies = response.headers().get_all(header::SET_COOKIE).iter();
+        let cookies: Vec<_> = cookies.map(|it| it.to_str().unwrap()).collect();
+        let expected = sent.iter().filter(|it| !it.is_empty());
+        assert!(
+            cookies
+                .iter()
+                .zip(expected.clone())
+                .all(|(it, start)| it.starts_with(start))
+        );
+        assert_eq!(cookies.len(), expected.count(), "{cookies:?}");
+        assert!(!cookies.iter().any(|it| it.contains("theirs")));
+    }
 }
 
 #[test]

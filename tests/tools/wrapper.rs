@@ -303,7 +303,7 @@ fn a_cookie_of_the_sessions_name_is_left_out_and_all_others_are_sent() {
     let own = sent[2].split(';').next().unwrap();
     site.prints_for(own, "get a", "b\n");
     assert_eq!(sent.len(), 3, "{page:#?}");
-    let is_told = page.stderr.contains("sh sets the cookie sessionId");
+    let is_told = page.stderr.contains("sets the cookie sessionId");
     assert!(is_told && page.stderr.lines().count() == 1, "{page:#?}");
 }
 

@@ -9,8 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cgi_session::{Config, Program, Request, Response, SessionId, Values};
-use http::header::SET_COOKIE;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -80,7 +79,6 @@ fn answer(
     private::remove_left(&parent, private::START, MAX_LOOKED_AT);
     let directory = PrivateDirectory::create(&parent, private::START)?;
     let values = ValuesFile::create(directory.path(), request.session()?)?;
-    let manager = request.session_manager()?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -95,7 +93,6 @@ fn answer(
     }
     let head = take_head(&mut started.output)
         .map_err(|reason| format!("{shown} sent no response: {reason}; nothing was saved"))?;
-    let head = without_our_cookie(head, &shown, manager.config());
     let response = if started.status.is_some() {
         Response::text(mem::take(&mut started.output))
     } else {
@@ -140,24 +137,6 @@ fn take_head(output: &mut Vec<u8>) -> Result<Head, String> {
     let (head, length) = parsed.ok_or("there is no empty line after its header block")?;
     output.drain(..length);
     Ok(head)
-}
-
-/// The head without a cookie of the session's name: a client keeps one of that name, and it must be the session's.
-fn without_our_cookie(mut head: Head, program: &str, config: &Config) -> Head {
-    let name = config.cookie_name();
-    let is_ours = |cookie: &HeaderValue| {
-        let named = cookie.as_bytes().split(|byte| *byte == b'=').next();
-        named.is_some_and(|named| named.trim_ascii() == name.as_bytes())
-    };
-    let cookies: Vec<_> = head.headers.get_all(SET_COOKIE).iter().cloned().collect();
-    if !sessions::is_by_header(config) && cookies.iter().any(is_ours) {
-        log::warn!("{program} sets the cookie {name}, which is its session's: it is left out");
-        head.headers.remove(SET_COOKIE);
-        for cookie in cookies.into_iter().filter(|cookie| !is_ours(cookie)) {
-            head.headers.append(SET_COOKIE, cookie);
-        }
-    }
-    head
 }
 
 /// A key or value that cannot be stored often comes from the request: text that is no Unicode, or too long.
