@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use cgi_session::{Error, SessionManager, SetCookie, Values};
+use cgi_session::{Error, SessionManager, Values};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Number, Value};
 
@@ -36,9 +36,10 @@ Examples:
   # As the administrator
   cgi-session set --session 9692e67b8378 theme dark
 
-Where the visitor has no session, one is made, and the value of the Set-Cookie header to send is
-printed; with --add it follows the new number on a line of its own. (`cgi-session start` before it
-makes the session first, so that only the number is printed.)
+Where the visitor has no session, one is made. The value of the Set-Cookie header to send is printed
+if one is due: for a new session, when its Max-Age is renewed, and with storageType = cookie after
+every change. With --add it follows the new number on a line of its own. (Except with
+storageType = cookie, `cgi-session start` before it prints it first, so that only the number is left.)
 
 Options come before KEY: what follows is taken as it is, whatever it begins with. Exit status: 0, 1
 when the value could not be stored or `allowCrossSiteStart` forbids a session, 2 wrong usage, 75 when the session was held for `lockTimeout`,
@@ -49,7 +50,8 @@ Examples:
   cgi-session unset cart
   cgi-session unset --session 9692e67b8378 cart
 
-That there is no such value or no session is no error: afterwards there is none. Exit status: 0, 1
+That there is no such value or no session is no error: afterwards there is none. The value of the
+Set-Cookie header to send is printed if one is due, as by `set`. Exit status: 0, 1
 when it could not be removed, 2 wrong usage, 75 when the session was held for `lockTimeout`, 78
 when the configuration cannot be used.";
 
@@ -127,17 +129,16 @@ pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
 pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<(), Ended> {
     let (key, change) = arguments.change()?;
     let change = |values: &mut Values| change.make(values, &key);
-    let (sum, set_cookie) = arguments.place.change(file, change)?;
-    for line in sum.into_iter().chain(set_cookie.map(|it| it.to_string())) {
-        report::output(&format!("{line}\n"));
-    }
-    Ok(())
+    arguments.place.change(file, change)
 }
 
 pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended> {
-    let remove = |values: &mut Values| Ok(values.remove(&arguments.key));
+    let remove = |values: &mut Values| {
+        values.remove(&arguments.key);
+        Ok(None)
+    };
     // A new session in which nothing was put is not stored, and so gets no cookie.
-    arguments.place.change(file, remove).map(drop)
+    arguments.place.change(file, remove)
 }
 
 /// What `set` does with a value.
@@ -238,23 +239,27 @@ impl Place {
         Ok(applications.remove(&app))
     }
 
-    /// Changes the values under the session's lock. Returns also the cookie of a session that is new;
-    /// that of an old one is renewed by `start`.
-    fn change<T>(
+    /// Changes the values under the session's lock, and prints the line that `change` returns and the
+    /// cookie, if one is due.
+    fn change(
         &self,
         file: Option<&Path>,
-        change: impl FnOnce(&mut Values) -> cgi_session::Result<T>,
-    ) -> Result<(T, Option<SetCookie>), Ended> {
-        if let Some(values) = self.values_file()? {
-            return Ok((values.change(change)?, None));
+        change: impl FnOnce(&mut Values) -> cgi_session::Result<Option<String>>,
+    ) -> Result<(), Ended> {
+        let (line, set_cookie) = if let Some(values) = self.values_file()? {
+            (values.change(change)?, None)
+        } else {
+            let manager = sessions::manager_for_writing(file, self.app.as_deref())?;
+            let mut session = self.open(&manager)?;
+            let line = change(&mut session)?;
+            let is_https = sessions::is_https(&manager);
+            let set_cookie = session.commit()?.map(|cookie| cookie.over_https(is_https));
+            (line, set_cookie.map(|cookie| cookie.to_string()))
+        };
+        for line in line.into_iter().chain(set_cookie) {
+            report::output(&format!("{line}\n"));
         }
-        let manager = sessions::manager_for_writing(file, self.app.as_deref())?;
-        let mut session = self.open(&manager)?;
-        let is_new = session.is_new();
-        let result = change(&mut session)?;
-        let set_cookie = session.commit()?.filter(|_| is_new);
-        let is_https = sessions::is_https(&manager);
-        Ok((result, set_cookie.map(|cookie| cookie.over_https(is_https))))
+        Ok(())
     }
 
     fn open(&self, manager: &SessionManager) -> Result<cgi_session::Session, Ended> {

@@ -10,11 +10,14 @@ fail() {
     exit
 }
 
-# Prints what to send as Set-Cookie, if anything. The same text is a Cookie header for what follows.
-set_cookie=$(cgi-session start) || fail
-[ -z "$set_cookie" ] || export HTTP_COOKIE="$set_cookie"
-
-views=$(cgi-session set --add 1 pageViews) || fail
+# Prints the new number, and on a second line what to send as Set-Cookie, if anything. For further
+# commands: export HTTP_COOKIE="$set_cookie"
+counted=$(cgi-session set --add 1 pageViews) || fail
+newline='
+'
+views=${counted%%"$newline"*}
+set_cookie=${counted#"$views"}
+set_cookie=${set_cookie#"$newline"}
 
 echo 'Content-Type: text/plain; charset=utf-8'
 echo 'Cache-Control: no-store'

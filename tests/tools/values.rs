@@ -1,7 +1,7 @@
 //! `cgi-session start`, `get`, `set` and `unset`, as CGI programs in other languages call them.
 
 use testkit::prelude::*;
-use testkit::tools::Site;
+use testkit::tools::{Site, set_mode};
 
 /// Begins a session as `set_cookie=$(cgi-session start)` does, whose text is the Cookie header too.
 fn start(site: &Site) -> String {
@@ -157,6 +157,39 @@ fn set_without_a_session_makes_one_and_prints_its_cookie() {
     let lines: Vec<_> = counted.stdout.lines().collect();
     assert_eq!((lines.len(), lines[0]), (2, "1"));
     site.prints_for(lines[1], "set --add 1 pageViews", "2\n");
+}
+
+#[test]
+fn a_change_prints_the_cookie_whenever_one_is_due() {
+    let site = Site::new();
+    let day = ("CGI_SESSION_COOKIE_MAX_AGE", "1d");
+    for command in ["set name Ada", "unset name"] {
+        let cookie = start(&site);
+        let run = || site.run_with(&[("HTTP_COOKIE", &cookie), day], command);
+        run().exits_with(0).says("; Max-Age=86400");
+        run().exits_with(0).prints("");
+    }
+    let keys = site.parent().join("keys");
+    fs::write(&keys, "0".repeat(128)).unwrap();
+    set_mode(&keys, 0o600);
+    let keys = keys.to_str().unwrap();
+    let run = |cookie: &str, command: &str| {
+        let variables = [
+            ("HTTP_COOKIE", cookie),
+            ("CGI_SESSION_STORAGE_TYPE", "cookie"),
+            ("CGI_SESSION_SECRET_KEY_FILE", keys),
+        ];
+        site.run_with(&variables, command).exits_with(0).stdout
+    };
+    let empty = run("", "start");
+    let named = run(empty.trim_end(), "set name Ada");
+    assert_eq!(run(named.trim_end(), "get name"), "Ada\n");
+    let counted = run(named.trim_end(), "set --add 1 n");
+    let counted = counted.strip_prefix("1\n").unwrap().trim_end();
+    assert_eq!(run(counted, "set --add 1 n").lines().next(), Some("2"));
+    let without = run(counted, "unset name");
+    assert_eq!(run(without.trim_end(), "get n"), "1\n");
+    assert_eq!(run(without.trim_end(), "unset name"), "");
 }
 
 #[test]
