@@ -22,5 +22,6 @@ mod runner;
 
 pub use c_main::start_by_c;
 pub use client::Client;
+pub use error_log::report_everything;
 pub use error_page::ErrorPage;
 pub use program::{Program, run};

@@ -123,9 +123,9 @@ pub use error::shell_word;
 pub use error::{Error, Result, one_line, printable};
 #[cfg(all(fuzzing, target_os = "linux", feature = "fastcgi"))]
 pub use gateway::fuzzing;
-#[doc(hidden)]
-pub use gateway::start_by_c;
 pub use gateway::{Client, ErrorPage, Program, run};
+#[doc(hidden)]
+pub use gateway::{report_everything, start_by_c};
 pub use id::{SessionDigest, SessionId};
 pub use record::{Device, Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot, UserSession};

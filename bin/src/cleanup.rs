@@ -37,7 +37,7 @@ const EACH_LEASE: Duration = Duration::from_secs(15);
 #[must_use]
 pub fn cgi_session_cleanup() -> ExitCode {
     let Program { config, arguments } = report::command_line();
-    report::show_warnings();
+    cgi_session::report_everything();
     report::status_after(&clean_up(&arguments, config.as_deref()))
 }
 

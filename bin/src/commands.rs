@@ -85,7 +85,7 @@ pub fn cgi_session() -> ExitCode {
         return code;
     }
     let arguments: Arguments = report::command_line();
-    report::show_warnings();
+    cgi_session::report_everything();
     let file = arguments.config.as_deref();
     let done = match &arguments.command {
         Command::New(arguments) => new::run(arguments),

@@ -181,13 +181,6 @@ pub(crate) fn status_after(done: &Result<(), Ended>) -> ExitCode {
     }
 }
 
-/// Lets warnings of the library appear on stderr.
-pub fn show_warnings() {
-    if log::set_logger(&StderrLog).is_ok() {
-        log::set_max_level(log::LevelFilter::Warn);
-    }
-}
-
 /// A time as an administrator reads it: `95s`, `12m`, `5h`, `3d`.
 #[must_use]
 pub fn rough(time: Duration) -> String {
@@ -213,23 +206,6 @@ pub(crate) fn how_it_ended(status: ExitStatus) -> String {
 pub fn counted(number: u64, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{ending}")
-}
-
-struct StderrLog;
-
-impl log::Log for StderrLog {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        // Errors of requests the library writes to stderr itself.
-        metadata.level() <= log::Level::Warn && metadata.target() != "cgi_session::request"
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            error(&record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ fn my_turn() -> Option<impl Drop> {
 }
 
 /// Panics and the library's warnings go to stderr, on one line each, from now on.
-pub(crate) fn report_everything() {
+pub fn report_everything() {
     panic::set_hook(Box::new(report_panic));
     if log::set_logger(&StderrLog).is_ok() {
         log::set_max_level(log::LevelFilter::Warn);

@@ -3,6 +3,7 @@
 use std::process::ChildStdout;
 
 use rustix::process::kill_process;
+use testkit::outside::full_pipe;
 use testkit::prelude::*;
 use testkit::program::{end_of, piped};
 use testkit::tools::Site;
@@ -240,6 +241,20 @@ fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{key}");
     }
     expect_no_traces(&site);
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_session_locked() {
+    let site = Site::new();
+    let (_log, stderr) = full_pipe();
+    let script = format!("{TYPE}; echo '{{\"a\": NaN}}' > $SESSION_VALUES");
+    let mut command = wrapper(&site, site.session().cookie(), &script);
+    let child = command.stdout(Stdio::piped()).stderr(stderr).spawn();
+    let (status, head, _) = end_of(child.unwrap());
+    assert!(
+        status.success() && head.starts_with("Status: 400"),
+        "{head}"
+    );
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn refuse(program: &str, unfit: Unfit, session: Option<&SessionId>) -> Result<Re
         return Err(line.into());
     };
     let session = session.map(|id| format!(" (session {})", id.digest()));
-    report::error(&(line + &session.unwrap_or_default()));
+    log::warn!("{line}{}", session.unwrap_or_default());
     let key = html_escape::encode_text(&key).into_owned();
     let page = Response::html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>400 Bad Request</title>\
