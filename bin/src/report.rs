@@ -79,8 +79,8 @@ pub fn error(line: &str) {
 /// How a program should end that met this error of the library.
 ///
 /// A configuration that cannot be used, and a directory that no session may be kept in, are
-/// [`CONFIGURATION`]; a session that is held, no room for one, or an engine that cannot be
-/// reached is [`TRY_AGAIN`]; a key that cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
+/// [`CONFIGURATION`]; a session that is held or has another id by now, no room for one, or an
+/// engine that cannot be reached is [`TRY_AGAIN`]; a key that cannot be one is [`USAGE`]; what the system refused is [`FAILED`].
 #[must_use]
 pub fn status_of(failed: &Error) -> ExitCode {
     if let Error::SessionsLeft { source, .. } = failed {
@@ -92,7 +92,9 @@ pub fn status_of(failed: &Error) -> ExitCode {
         | Error::Full { .. }
         | Error::LowSpace { .. }
         | Error::Unavailable { .. }
-        | Error::LeaseLost => TRY_AGAIN,
+        | Error::LeaseLost
+        | Error::Replaced
+        | Error::TooManyWaiting => TRY_AGAIN,
         Error::Key { .. } => USAGE,
         _ => FAILED,
     })

@@ -291,6 +291,17 @@ fn a_session_that_a_request_holds_is_75() {
 }
 
 #[test]
+fn a_session_that_has_another_id_by_now_is_75() {
+    let site = Site::new();
+    let stored = site.session();
+    let mut session = site.manager().start(stored.cookie()).unwrap();
+    session.regenerate_id();
+    session.commit().unwrap();
+    let finished = site.run_for(stored.cookie(), "set x y").exits_with(75);
+    assert_eq!(finished.stdout, "");
+}
+
+#[test]
 fn root_makes_no_directory_that_the_programs_could_not_open() {
     if !testkit::tools::is_root() {
         return;
