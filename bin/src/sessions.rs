@@ -20,6 +20,8 @@ use crate::report::{self, Ended, moment};
 
 /// The fewest digits that may stand for a session.
 const FEWEST_DIGITS: usize = 6;
+/// So many ids of a Cookie header are looked at, as by the library.
+const MAX_CANDIDATES: usize = 8;
 
 /// What is said of every session.
 pub(crate) struct About {
@@ -142,6 +144,18 @@ pub(crate) fn cookie_header(manager: &SessionManager) -> Result<Option<Vec<u8>>,
         return Err(Ended::saying(line, report::CONFIGURATION));
     }
     Ok(env::var_os("HTTP_COOKIE").map(OsStringExt::into_vec))
+}
+
+/// The session that a Cookie header opens: that of the first id that leads to a live one, as a program finds it,
+/// or of the first that cannot be read. It does not count as use.
+pub(crate) fn of_cookies(manager: &SessionManager, header: &[u8]) -> Option<SessionDigest> {
+    let cookies = header.split(|byte| *byte == b';');
+    let ids = cookies.filter_map(|cookie| manager.session_id(cookie));
+    let mut sessions = ids.map(|id| id.digest()).take(MAX_CANDIDATES);
+    sessions.find(|session| match manager.peek(session) {
+        Ok(stored) => stored.is_some_and(|stored| !stored.record.is_private()),
+        Err(_) => true,
+    })
 }
 
 /// Opens the session of the request that this program was started for, or begins one if it may.

@@ -58,8 +58,12 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
 }
 
 fn of_visitor(manager: &SessionManager) -> Result<SessionDigest, Ended> {
-    let id = sessions::cookie_header(manager)?.and_then(|header| manager.session_id(header));
-    id.map(|id| id.digest()).ok_or_else(|| {
+    let header = sessions::cookie_header(manager)?.unwrap_or_default();
+    let session = sessions::of_cookies(manager, &header);
+    session.ok_or_else(|| {
+        if manager.session_id(header).is_some() {
+            return "HTTP_COOKIE leads to no session".to_owned().into();
+        }
         let line = "which session? write its digest, as cgi-session list shows it; \
                     HTTP_COOKIE names none";
         Ended::saying(line, report::USAGE)

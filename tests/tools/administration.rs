@@ -219,6 +219,26 @@ fn a_session_is_shown_with_everything_in_it() {
 }
 
 #[test]
+fn the_session_of_a_visitor_is_shown_as_a_program_finds_it() {
+    let site = Site::new();
+    let stored = site.session();
+    let token = SessionId::generate().unwrap();
+    let mut private = site.manager().start_with_id(&token).unwrap();
+    private.insert("validator", "secret").unwrap();
+    private.set_private();
+    private.commit().unwrap();
+    let private = format!("sessionId={}", token.secret());
+    let dead = format!("sessionId={}", "a".repeat(SessionId::LENGTH));
+    for cookies in [&private, &dead] {
+        let refused = site.run_for(cookies, "show").exits_with(1);
+        refused.complains("leads to no session").lacks("secret");
+        let both = format!("{cookies}; {}", stored.cookie());
+        let shown = site.run_for(&both, "show").exits_with(0);
+        shown.says(stored.digest()).says("pageViews");
+    }
+}
+
+#[test]
 fn a_digest_that_names_no_session_or_several_is_refused() {
     let site = Site::new();
     let digest = site.session().digest().to_owned();

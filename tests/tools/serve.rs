@@ -220,7 +220,11 @@ fn stderr_that_another_process_keeps_open_is_on_the_page_all_the_same() {
 fn a_session_is_shown_whichever_of_several_cookie_fields_names_it() {
     let server = Server::start();
     let stored = server.site.session();
-    let fields = format!("Cookie: theme=dark\r\nCookie: {}\r\n", stored.cookie());
+    let dead = "a".repeat(40);
+    let fields = format!(
+        "Cookie: sessionId={dead}\r\nCookie: {}\r\n",
+        stored.cookie()
+    );
     server.ask_with("GET /show", &fields, "");
     let line = server.line();
     assert!(line.contains(&stored.digest()[..12]), "{line}");

@@ -13,6 +13,7 @@ use super::reply::{Failure, Reply};
 use super::variables;
 use crate::report;
 use crate::screen::cut;
+use crate::sessions;
 
 /// How much of a session's digest is printed.
 const DIGITS: usize = 12;
@@ -32,7 +33,9 @@ pub(super) struct Trace {
 impl Trace {
     pub(super) async fn begin(manager: &SessionManager, parts: &Parts) -> Self {
         let cookies = variables::cookies(&parts.headers);
-        let asked = manager.session_id(cookies).map(|id| id.digest());
+        let finder = manager.clone();
+        let asked = spawn_blocking(move || sessions::of_cookies(&finder, &cookies)).await;
+        let asked = asked.ok().flatten();
         Trace {
             manager: manager.clone(),
             method: parts.method.clone(),
