@@ -131,6 +131,9 @@ pub use record::{Device, Record, RecordError, Reservation, Values};
 pub use session::{Session, SessionManager, Snapshot, UserSession};
 #[cfg(feature = "cookie-store")]
 pub use store::CookieStore;
+#[cfg(feature = "cookie-store")]
+#[doc(hidden)]
+pub use store::holds_keys;
 #[doc(hidden)]
 pub use store::is_dedicated;
 pub use store::{

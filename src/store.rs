@@ -26,7 +26,7 @@ pub use contract::{
 };
 use contract::{RECOUNT, check_length, has_expired};
 #[cfg(feature = "cookie-store")]
-pub use cookie::CookieStore;
+pub use cookie::{CookieStore, holds_keys};
 pub use custom::{CustomFunctions, CustomResult, CustomStore};
 pub use expiry::{Expiry, has_passed};
 pub use file::FileStore;

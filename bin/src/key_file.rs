@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use cgi_session::Config;
+use cgi_session::{Config, holds_keys};
 use tempfile::NamedTempFile;
 
 use crate::account::Account;
@@ -63,7 +63,7 @@ pub(crate) fn remove(config: &Config) -> Result<bool, Ended> {
     let failed = |error: io::Error| format!("cannot remove the file of keys {shown}: {error}");
     let is_ours = open(&path)
         .map_err(failed)?
-        .is_some_and(|it| it.holds_keys());
+        .is_some_and(|it| holds_keys(&it.text));
     if is_ours {
         fs::remove_file(&path).map_err(failed)?;
     }
@@ -86,26 +86,18 @@ struct Found {
 }
 
 impl Found {
-    fn holds_keys(&self) -> bool {
-        let is_key = |line: &str| {
-            let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-            line.len() == 2 * BYTES && line.bytes().all(is_digit)
-        };
-        !self.text.is_empty() && self.text.lines().all(is_key)
-    }
-
     fn problems(&self, path: &Path, owner: Option<&Account>) -> Vec<String> {
         let shown = path.display();
         let word = cgi_session::shell_word(path);
         let mut problems = Vec::new();
-        if !self.holds_keys() {
+        // Another file's mode and owner are not for us to change.
+        let is_ours = holds_keys(&self.text);
+        if !is_ours {
             problems.push(format!(
-                "{shown} is no file of keys: each line must be {} digits 0-9a-f; it was left alone",
+                "{shown} is no file of keys: each line that is no comment must be {} digits 0-9a-f; it was left alone",
                 2 * BYTES
             ));
         }
-        // Another file's mode and owner are not for us to change.
-        let is_ours = self.holds_keys();
         if is_ours && self.about.mode() & 0o077 != 0 {
             let mode = self.about.mode() & 0o7777;
             problems.push(format!(
@@ -130,6 +122,8 @@ fn open(path: &Path) -> io::Result<Option<Found>> {
     };
     let about = file.metadata()?;
     let text = io::read_to_string(file)?;
+    // Some editors write a byte order mark first.
+    let text = text.trim_start_matches('\u{feff}').to_owned();
     Ok(Some(Found { text, about }))
 }
 

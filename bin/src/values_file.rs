@@ -162,8 +162,10 @@ impl ValuesFile {
     }
 }
 
-/// Reads values as any language writes them: PHP writes an empty array, `[]`, for no values at all.
+/// Reads values as any language writes them: PHP writes an empty array, `[]`, for no values at all, and PowerShell
+/// a byte order mark first.
 fn parse(text: &[u8], none: Values) -> Result<Values, Unfit> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let inside = text.trim_ascii().strip_prefix(b"[");
     let inside = inside.and_then(|rest| rest.strip_suffix(b"]"));
     if inside.is_some_and(|inside| inside.trim_ascii().is_empty()) {

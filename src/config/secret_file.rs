@@ -52,5 +52,7 @@ pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<St
             stat.st_uid
         ));
     }
-    String::from_utf8(text).map_err(|error| error.to_string())
+    let text = String::from_utf8(text).map_err(|error| error.to_string())?;
+    // Some editors write a byte order mark first.
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }

@@ -282,17 +282,27 @@ fn keys_of(config: &Config) -> Result<Vec<Key>> {
         "put a new key into it with: cgi-session init --new-key",
     );
     let text = text.map_err(|reason| fail(&reason))?;
+    keys_in(&text).map_err(|reason| fail(&format!("{reason}; {MAKE_ONE}")))
+}
+
+fn keys_in(text: &str) -> std::result::Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
         if !line.is_empty() && !line.starts_with('#') {
-            let reason = format!("line {number} holds no key of {DIGITS} hexadecimal digits");
-            keys.push(key(line).ok_or_else(|| fail(&format!("{reason}; {MAKE_ONE}")))?);
+            let reason = || format!("line {number} holds no key of {DIGITS} hexadecimal digits");
+            keys.push(key(line).ok_or_else(reason)?);
         }
     }
     if keys.is_empty() {
-        return Err(fail(&format!("it holds no key; {MAKE_ONE}")));
+        return Err("it holds no key".to_owned());
     }
     Ok(keys)
+}
+
+/// Whether a `secretKeyFile` with this text can be used.
+#[must_use]
+pub fn holds_keys(text: &str) -> bool {
+    keys_in(text).is_ok()
 }
 
 fn key(digits: &str) -> Option<Key> {

@@ -200,6 +200,22 @@ fn a_missing_file_of_keys_is_made_and_a_new_key_comes_first() {
 }
 
 #[test]
+fn a_file_of_keys_is_read_as_the_programs_read_it() {
+    let site = Site::new();
+    let (keys, run) = with_keys(&site);
+    let key = "aB".repeat(64);
+    fs::write(&keys, format!("\u{feff}# ours\r\n\n {key}\r\n")).unwrap();
+    set_mode(&keys, 0o600);
+    run("start").exits_with(0).says("sessionId=");
+    run("init").exits_with(0).says_nothing();
+    run("init --new-key").exits_with(0).says_nothing();
+    assert_eq!(lines(&keys)[1], "# ours");
+    run("start").exits_with(0).says("sessionId=");
+    run("uninstall --yes").exits_with(0).says("removed");
+    assert!(!keys.exists());
+}
+
+#[test]
 fn a_file_that_holds_no_keys_is_left_alone() {
     let site = Site::new();
     let (keys, run) = with_keys(&site);

@@ -95,7 +95,8 @@ fn no_tool_says_the_password_of_a_store_that_it_uses() {
         return;
     };
     let place = Place::new();
-    let file = place.file("password", &format!("{RIGHT}\n"));
+    // As an editor writes it that puts a byte order mark first.
+    let file = place.file("password", &format!("\u{feff}{RIGHT}\n"));
     let url = format!("storageType = redis\ndatabase = redis://{address}/0");
     let with_url = format!("storageType = redis\ndatabase = redis://:{RIGHT}@{address}/0");
     let from_file = format!("{url}\ndatabasePasswordFile = {}", file.display());

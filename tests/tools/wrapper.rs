@@ -198,7 +198,8 @@ fn a_program_that_fails_saves_nothing_and_the_client_gets_a_complete_page() {
 fn an_empty_array_is_no_values() {
     let site = Site::new();
     let stored = site.session();
-    for text in ["[]", " [ ]\n"] {
+    // With a byte order mark, too.
+    for text in ["[]", " [ ]\n", "\\357\\273\\277[]"] {
         site.prints_for(stored.cookie(), "set a b", "");
         let script =
             format!("{TYPE}; printf '{text}' > $SESSION_VALUES; $cgi_session get a || echo none");
