@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use cgi_session::{Error, Values};
-use serde::Deserializer as _;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 
@@ -195,6 +195,15 @@ struct Reading {
     key: Option<String>,
 }
 
+/// Reads a key as it is written: as text, one that is no Unicode would be nameless.
+impl<'de> DeserializeSeed<'de> for &mut Reading {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<(), D::Error> {
+        key.deserialize_bytes(self)
+    }
+}
+
 impl<'de> Visitor<'de> for &mut Reading {
     type Value = ();
 
@@ -202,12 +211,18 @@ impl<'de> Visitor<'de> for &mut Reading {
         f.write_str("a JSON object")
     }
 
+    fn visit_bytes<E: serde::de::Error>(self, key: &[u8]) -> Result<(), E> {
+        self.key = Some(String::from_utf8_lossy(key).into_owned());
+        str::from_utf8(key).map(drop).map_err(E::custom)
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
+        while map.next_key_seed(&mut *self)?.is_some() {
+            let key = self.key.clone().unwrap_or_default();
             if self.values.contains(&key) {
+                self.key = None;
                 return Err(A::Error::custom(format!("{key:?} is there twice")));
             }
-            self.key = Some(key.clone());
             let text: Box<RawValue> = map.next_value()?;
             match self.values.insert(&key, &text) {
                 Ok(()) => self.key = None,

@@ -232,6 +232,10 @@ fn a_key_or_value_that_cannot_be_stored_is_named_to_the_log_and_the_client() {
         page.fails("400", &in_session);
         assert_eq!(fs::read(&stored.path).unwrap(), before, "{value}");
     }
+    for key in ["\\\\udcff", "\\377"] {
+        let script = format!("{TYPE}; printf '{{\"{key}\": 1}}' > $SESSION_VALUES");
+        answer(&site, stored.cookie(), &script).fails("400", "utf-8");
+    }
     for (key, reason) in [("", "it is empty"), ("longer", "6 bytes, of at most 5")] {
         let script = format!("{TYPE}; echo '{{\"ok\": 1, \"{key}\": 1}}' > $SESSION_VALUES");
         let mut command = wrapper(&site, stored.cookie(), &script);
