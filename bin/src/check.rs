@@ -154,7 +154,7 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
         return Ok(found);
     }
     let path: PathBuf = config.storage_file_dir()?.components().collect();
-    let is_usable = directory::check(&path, &account, &mut found);
+    let is_usable = directory::check(&path, &account, is_as_asked, &mut found);
     if is_usable && directory::try_out(&path, &account, &mut found) {
         contents::check(&path, config, &account, &mut found)?;
         contents::timeouts(config, &mut found);

@@ -500,14 +500,24 @@ fn a_directory_of_somebody_else_is_not_looked_into() {
         .arg(&program)
         .status();
     assert!(copied.unwrap().success());
-    for command in ["list", "stats"] {
+    let owner = "sudo -u '#4711'";
+    for (command, advice) in [
+        ("list", owner),
+        ("stats", owner),
+        ("init", owner),
+        ("check", "try: sudo cgi-session check --as 4711"),
+    ] {
         let about = site.about(command);
         let mut other = Command::new(&program);
         other.args(about.get_args());
         other.envs(variables_of(&about));
         let finished = Finished::of(other.uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE));
         assert_ne!(finished.status, Some(0), "{finished:?}");
-        finished.complains("sessions");
+        let said = finished.stdout + &finished.stderr;
+        assert!(said.contains("sessions") && said.contains(advice), "{said}");
+        // The programs of the site would lose it.
+        let given_away = format!("-g {SOMEBODY_ELSE} {}", site.directory.display());
+        assert!(!said.contains(&given_away), "{said}");
     }
 }
 

@@ -19,11 +19,17 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 const OPEN_TO_OTHERS: u32 = 0o077;
 
-/// Looks at `path`; `true` when session files could lie there.
-pub(super) fn check(path: &Path, account: &Account, found: &mut Findings) -> bool {
+/// Looks at `path`; `true` when session files could lie there. That programs run as `account` is known only if
+/// `is_as_asked`.
+pub(super) fn check(
+    path: &Path,
+    account: &Account,
+    is_as_asked: bool,
+    found: &mut Findings,
+) -> bool {
     ancestors(path, found);
     let error = match fs::symlink_metadata(path) {
-        Ok(stat) => return existing(path, &stat, account, found),
+        Ok(stat) => return existing(path, &stat, account, is_as_asked, found),
         Err(error) => error,
     };
     match error.kind() {
@@ -50,7 +56,13 @@ pub(super) fn install(path: &Path, account: &Account) -> String {
     )
 }
 
-fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Findings) -> bool {
+fn existing(
+    path: &Path,
+    stat: &Metadata,
+    account: &Account,
+    is_as_asked: bool,
+    found: &mut Findings,
+) -> bool {
     let (shown, word) = (path.display(), shell_word(path));
     if stat.file_type().is_symlink() {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -70,11 +82,15 @@ fn existing(path: &Path, stat: &Metadata, account: &Account, found: &mut Finding
     }
     let is_ours = stat.uid() == account.uid;
     if !is_ours {
-        let uid = stat.uid();
+        let owner = Account::of_uid(stat.uid(), stat.gid());
         let text = format!(
-            "{shown} belongs to uid {uid}, but programs run as {account}; the directory must be theirs"
+            "{shown} belongs to {owner}, not to {account}; it must be that of the user whom programs run as"
         );
-        let remedy = unless_shared(path, account.chown(path));
+        let remedy = if is_as_asked {
+            unless_shared(path, account.chown(path))
+        } else {
+            format!("sudo cgi-session check --as {}", owner.handle())
+        };
         found.problem(TOPIC, text).at(path).remedy(remedy);
     }
     let is_writable = stat.mode() & WRITABLE_BY_OTHERS != 0;

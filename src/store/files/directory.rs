@@ -522,8 +522,8 @@ fn directory_problems(path: &Path, stat: &Stat, uid: u32) -> impl Iterator<Item 
         }
     };
     let owner = (stat.st_uid != uid).then(|| {
-        let command = format!("running as uid {uid}; try: chown {uid}");
-        problem(format!("belongs to uid {}", stat.st_uid), command)
+        let reason = format!("belongs to uid {}", stat.st_uid);
+        problem(reason, wrong_owner(stat.st_uid, uid))
     });
     let mode = Mode::from_raw_mode(stat.st_mode);
     let mode = mode.intersects(Mode::WGRP | Mode::WOTH).then(|| {
@@ -544,6 +544,9 @@ fn advice(path: &Path, errno: Errno) -> String {
     }
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
+    if let Some(stat) = rustix::fs::stat(path).ok().filter(|it| it.st_uid != uid) {
+        return format!("{} {}", wrong_owner(stat.st_uid, uid), shell_word(path));
+    }
     let described = path.ancestors().find_map(|path| {
         let stat = rustix::fs::stat(path).ok()?;
         Some(ownership(&path.display().to_string(), &stat))
@@ -551,6 +554,16 @@ fn advice(path: &Path, errno: Errno) -> String {
     let described = described.unwrap_or_else(|| format!("running as uid {uid}"));
     let path = shell_word(path);
     format!("{described}; try: install -d -m 0700 -o {uid} -g {gid} {path}")
+}
+
+/// What to do about a directory of another user, up to its name: given away, it is lost to the programs that use
+/// it. Root's should be nobody's.
+fn wrong_owner(owner: u32, uid: u32) -> String {
+    let first = match owner {
+        0 => "try:".to_owned(),
+        _ => format!("run it as uid {owner}: sudo -u '#{owner}' …; or, if nothing else uses that:"),
+    };
+    format!("running as uid {uid}; {first} chown -R {uid}")
 }
 
 /// What to do about a failure that has nothing to do with owners and modes.
