@@ -29,7 +29,10 @@ impl Location {
         let (kind, table) = (value("storageType"), value("table"));
         let path = match kind.as_str() {
             "file" => config.storage_file_dir().ok().map(Path::to_owned),
-            "sqlite" => Some(database_file(&value("database"))),
+            // An empty path: what opens the store says that `database` is not set.
+            "sqlite" => {
+                Some(database_file(&value("database"))).filter(|path| path != Path::new(""))
+            }
             _ => None,
         };
         let shown = match &path {

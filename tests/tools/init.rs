@@ -215,6 +215,16 @@ fn a_file_of_keys_is_read_as_the_programs_read_it() {
     assert!(!keys.exists());
 }
 
+#[cfg(feature = "sqlite")]
+#[test]
+fn sqlite_without_a_database_is_said_to_have_none() {
+    let site = Site::new();
+    for command in ["init", "cleanup", "list"] {
+        let refused = site.run_under("storageType = sqlite", command);
+        refused.exits_with(78).complains("database is not set");
+    }
+}
+
 #[test]
 fn a_file_that_holds_no_keys_is_left_alone() {
     let site = Site::new();
