@@ -29,6 +29,7 @@ impl Server {
                       echo \"$SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$CGI_SESSION_STORAGE_FILE_DIR|$(cat)\"\n";
         let shown = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; env\n";
         let loud = "#!/bin/sh\necho 'no <database>' >&2\n";
+        let bodiless = "#!/bin/sh\nprintf 'Status: %s\\nContent-Type: text/plain\\nContent-Length: 8\\n\\nleft out' $QUERY_STRING\n";
         let detached = format!("{loud}sleep 600 > /dev/null &\necho $! > child\n");
         for (name, text, mode) in [
             ("show", script, 0o755),
@@ -42,6 +43,7 @@ impl Server {
             ("silent", "#!/bin/sh\n", 0o755),
             ("loud", &format!("{loud}exit 3\n"), 0o755),
             ("detached", &detached, 0o755),
+            ("without-body", bodiless, 0o755),
             ("my page.cgi", script, 0o755),
             ("shop/100%+é", script, 0o755),
             ("two words/a b.txt", "spaces", 0o644),
@@ -138,6 +140,24 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_status_without_a_body_has_none_and_no_length() {
+    let server = Server::start();
+    for status in ["204", "205", "304"] {
+        let answer = server.ask(&format!("GET /without-body?{status}"), "");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(!answer.contains("left out"), "{answer}");
+        let head = head.to_lowercase();
+        let lacks = |name: &str| !head.contains(name);
+        assert!(
+            lacks("content-length: 8") && lacks("content-type"),
+            "{head}"
+        );
+        assert!(["", "0\r\n\r\n"].contains(&body), "{answer}");
     }
 }
 

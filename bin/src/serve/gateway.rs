@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -26,6 +27,12 @@ use crate::report;
 
 /// How many programs run at once; further requests wait.
 const MAX_PROGRAMS: usize = 64;
+/// With these statuses a response has no body.
+const BODILESS: [StatusCode; 3] = [
+    StatusCode::NO_CONTENT,
+    StatusCode::RESET_CONTENT,
+    StatusCode::NOT_MODIFIED,
+];
 /// No program runs longer than this.
 const MAX_RUN: Duration = Duration::from_secs(60);
 /// How much of a program's stderr a page shows, and how long it is waited for when the program has ended.
@@ -175,7 +182,7 @@ async fn relay(
     output: &mpsc::Sender<Part>,
     head_only: bool,
 ) -> bool {
-    let (head, mut chunk) = match read_head(child, stdout).await {
+    let (mut head, mut chunk) = match read_head(child, stdout).await {
         Ok(found) => found,
         Err(reason) => {
             // A client who went away misses nothing.
@@ -183,8 +190,12 @@ async fn relay(
             return false;
         }
     };
-    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-    let has_no_body = head_only || bodiless.contains(&head.status);
+    let is_bodiless = BODILESS.contains(&head.status);
+    if is_bodiless {
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.remove(CONTENT_TYPE);
+    }
+    let has_no_body = head_only || is_bodiless;
     let mut left = has_no_body.then_some(0).or(head.content_length());
     if head_sender.send(Ok(head)).is_err() {
         return false;
