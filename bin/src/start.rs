@@ -20,6 +20,7 @@ Examples:
   # A whole request: the first line of a CGI program
   #!/usr/bin/env -S cgi-session start sh
   #!/usr/bin/env -S cgi-session start python3
+  #!/usr/bin/env -S cgi-session start --config /var/www/shop.ini python3
 
 Without PROGRAM it opens or creates the session of HTTP_COOKIE, and prints the value of the
 Set-Cookie header to send if one is due. The same text may be exported as HTTP_COOKIE, for the
