@@ -188,6 +188,21 @@ fn another_owner_is_a_problem() {
 }
 
 #[test]
+fn sessions_that_live_longer_than_the_timeout_are_a_warning() {
+    let site = Site::new();
+    site.session();
+    assert_eq!(findings(&site, "", "timeouts"), Vec::<Value>::new());
+    site.session_by(&site.manager_with(&[("timeout", "2h")]));
+    finds(
+        &site,
+        "",
+        "timeouts",
+        "warning",
+        "cgi-session-cleanup --idle 60m",
+    );
+}
+
+#[test]
 fn root_checks_as_the_owner_and_leaves_nothing_of_roots() {
     let Some(site) = Site::as_root() else { return };
     site.session();

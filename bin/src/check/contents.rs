@@ -191,6 +191,7 @@ fn clean_up(
 /// elsewhere.
 pub(super) fn timeouts(config: &Config, found: &mut Findings) {
     let (mut times, mut sessions, mut unreadable) = (BTreeMap::new(), 0, 0);
+    let mut has_longer = false;
     let listed = crate::stores::manager(config.clone()).and_then(|manager| {
         manager.for_each(|_, stored| {
             sessions += 1;
@@ -198,6 +199,7 @@ pub(super) fn timeouts(config: &Config, found: &mut Findings) {
                 Ok(stored) => {
                     let idle = stored.record.idle().unwrap_or(config.timeout());
                     *times.entry(idle).or_insert(0) += 1;
+                    has_longer |= stored.record.timeout().is_none() && idle > config.timeout();
                 }
                 Err(_) => unreadable += 1,
             }
@@ -218,7 +220,16 @@ pub(super) fn timeouts(config: &Config, found: &mut Findings) {
     if !shown.is_empty() {
         let (shown, own) = (shown.join(", "), rough(config.timeout()));
         let text = format!("sessions live unused for {shown}; timeout is {own} here");
-        found.fine("timeouts", text);
+        if has_longer {
+            let text =
+                format!("{text}; a session keeps the longest of the programs that have saved it");
+            let remedy = format!(
+                "give all programs one timeout; {own} for those that are there: cgi-session-cleanup --idle {own}"
+            );
+            found.warning("timeouts", text).remedy(remedy);
+        } else {
+            found.fine("timeouts", text);
+        }
     }
     if unreadable > 0 {
         let text = format!("{} cannot be read", counted(unreadable, "session"));
