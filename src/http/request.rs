@@ -239,7 +239,7 @@ impl Request {
     }
 
     /// Opens the session, lets `change` change it, and commits at once: the session is locked only
-    /// while `change` runs.
+    /// while `change` runs. Nothing is saved when that fails or panics.
     ///
     /// # Errors
     ///

@@ -210,8 +210,10 @@ impl SessionManager {
     ) -> Result<()> {
         let now = SystemTime::now();
         let mut chosen = Vec::new();
+        let is_chosen =
+            |stored: Stored| stored.last_access >= now || self.unused(&stored, now) > Some(idle);
         let mut choose = |session: &SessionDigest, stored: Result<Stored>| {
-            if stored.is_ok_and(|stored| self.unused(&stored, now) > Some(idle)) {
+            if stored.is_ok_and(is_chosen) {
                 chosen.push(*session);
             }
             ControlFlow::Continue(())
@@ -222,7 +224,7 @@ impl SessionManager {
                 report.stopped_early = true;
                 break;
             }
-            match self.end_idle(&session, idle, sweep, now, report) {
+            match self.end_idle(&session, idle, sweep, report) {
                 // In use, and counted as live or as busy already.
                 Ok(()) | Err(Error::Busy { .. }) => {}
                 Err(error) => report.failures.push(error.one_line()),
@@ -240,16 +242,15 @@ impl SessionManager {
         is_session.then(|| unused.saturating_sub(pause(self.shared.config.touch_after, own)))
     }
 
-    /// Deletes a session unless it was used meanwhile.
+    /// Deletes a session unless it was used meanwhile. A use that was noted by a clock ahead counts as one of now.
     fn end_idle(
         &self,
         session: &SessionDigest,
         idle: Duration,
         sweep: &Sweep<'_>,
-        now: SystemTime,
         report: &mut SweepReport,
     ) -> Result<()> {
-        let store = &self.shared.store;
+        let (store, now) = (&self.shared.store, SystemTime::now());
         let found = if sweep.dry_run {
             store.peek(session, now)?.map(|stored| (stored, None))
         } else {
@@ -260,7 +261,8 @@ impl SessionManager {
             return Ok(());
         };
         let Some(age) = self.unused(&stored, now).filter(|unused| *unused > idle) else {
-            return Ok(());
+            let lease = lease.filter(|_| stored.last_access >= now);
+            return lease.map_or(Ok(()), |mut lease| lease.touch(now));
         };
         lease.map_or(Ok(()), Lease::destroy)?;
         let bytes = stored.record.json_len() as u64;

@@ -1,5 +1,6 @@
 //! [`RequestSession`]: the one session of one request, and the one cookie that comes of it.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, StatusCode};
@@ -394,11 +395,13 @@ impl RequestSession {
         if self.session.is_some() {
             return Err(Error::AlreadyOpen);
         }
-        match change(self.session()?) {
-            Ok(result) => self.commit().map(|()| result),
-            Err(error) => {
+        let session = self.session()?;
+        match panic::catch_unwind(AssertUnwindSafe(|| change(session))) {
+            Ok(Ok(result)) => self.commit().map(|()| result),
+            // A handler may catch the panic and go on.
+            failed => {
                 self.close();
-                Err(error)
+                failed.unwrap_or_else(|panic| panic::resume_unwind(panic))
             }
         }
     }

@@ -70,6 +70,22 @@ fn a_session_lives_as_long_as_its_program_wants_unless_it_is_ended_on_purpose() 
 }
 
 #[test]
+fn a_use_that_a_clock_ahead_has_noted_counts_as_one_of_now_where_idle_times_count() {
+    let site = Site::new();
+    let stored = site.session();
+    let file = File::open(&stored.path).unwrap();
+    file.set_modified(SystemTime::now() + 10 * HOUR).unwrap();
+    for (dry, is_ahead) in [("--dry-run", true), ("", false)] {
+        let cleaned = site.cleanup(&*format!("--json --idle 30m {dry}"));
+        cleaned
+            .exits_with(0)
+            .reports(&json!({"deleted": 0, "live": 1}));
+        let used = file.metadata().unwrap().modified().unwrap();
+        assert_eq!(used > SystemTime::now(), is_ahead);
+    }
+}
+
+#[test]
 fn what_has_expired_before_the_timeout_is_ended_on_purpose_too() {
     let site = Site::new();
     let hasty = site.manager().config().clone().set("timeout", "1m");

@@ -71,12 +71,14 @@ fn fields_and_files_are_read_in_their_order() {
 }
 
 /// Each row: what the head of a part says, and the names that come of it.
-const NAMES: [(&[u8], &str); 6] = [
+const NAMES: [(&[u8], &str); 8] = [
     (b"name=\"a\"; filename=\"x\xe9.txt\"", "a/x\u{fffd}.txt"),
     (b"name=\"a\"; filename=\"x\\\"", "a/x\\"),
     (b"NAME=a ;FileName = x.txt ; more", "a/x.txt"),
     (b"filename=\"x; name=b\"; name=\"a\"", "a/x; name=b"),
     (b"flag; name=\"a\"; filename=\"=\\\"\"", "a/=\""),
+    (b"filename=\"x\\\\\"; name=\"a\"", "a/x\\"),
+    (b"filename=\"x\\\"; name=a", "/x\"; name=a"),
     (
         b"name=\"a\"; filename*=UTF-8''na%C3%AFve%20%22.txt",
         "a/na\u{ef}ve \".txt",

@@ -305,8 +305,8 @@ fn file_name(part: &Field<'_>) -> Option<String> {
     })
 }
 
-/// What the head of a part says by this parameter, as browsers write it: a backslash stands for itself unless a
-/// quotation mark of the value follows, and bytes of any character set may come.
+/// What the head of a part says by this parameter, as browsers and others write it: a backslash stands for itself unless
+/// a quotation mark of the value or another backslash follows, and bytes of any character set may come.
 fn parameter(part: &Field<'_>, wanted: &str) -> Option<String> {
     let disposition = part.headers().get(CONTENT_DISPOSITION)?.as_bytes();
     let disposition = String::from_utf8_lossy(disposition);
@@ -317,14 +317,19 @@ fn parameter(part: &Field<'_>, wanted: &str) -> Option<String> {
         let value = value.trim_start();
         let (value, behind) = if let Some(quoted) = value.strip_prefix('"') {
             let mut quotes = quoted.match_indices('"').map(|(place, _)| place);
-            let end = quotes.find(|place| !quoted[..*place].ends_with('\\'));
-            let end = end.or_else(|| quoted.rfind('"'))?;
-            (&quoted[..end], &quoted[end..])
+            let is_end = |place: &usize| {
+                let before = &quoted[..*place];
+                (place - before.trim_end_matches('\\').len()).is_multiple_of(2)
+            };
+            // Browsers write a backslash at the end of a name as it is; nothing of a name is another parameter.
+            let last = quoted.trim_end_matches('"').len();
+            quoted.split_at(quotes.find(is_end).unwrap_or(last))
         } else {
             value.split_at(value.find(';').unwrap_or(value.len()))
         };
         if name.eq_ignore_ascii_case(wanted) {
-            return Some(value.trim_end().replace("\\\"", "\""));
+            let value = value.trim_end().replace("\\\\", "\\");
+            return Some(value.replace("\\\"", "\""));
         }
         rest = behind;
     }

@@ -1,5 +1,8 @@
 //! One session, one request at a time; and a session that has ended stays ended.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cgi_session::Client;
 use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, is_waiting, spawn_waiter};
 
@@ -175,4 +178,22 @@ fn an_update_that_fails_saves_nothing() {
         .update(cookie(&id), |session| Ok(count(session)))
         .unwrap();
     assert_eq!((views, site.views(&id)), (2, Some(2)));
+}
+
+#[test]
+fn a_request_that_catches_the_panic_of_its_change_saves_nothing_of_it_and_goes_on() {
+    let client = Client::default();
+    let page = client.get("/").send(|request: &mut Request| {
+        let broken = || {
+            request.update_session(|session| -> Result<(), Error> {
+                session.insert("half", true)?;
+                panic!("in the middle");
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(broken)).is_err());
+        request.update_session(|session| session.insert("whole", true))?;
+        let half = request.session()?.get::<bool>("half")?;
+        Ok::<_, Error>(Response::text(format!("{half:?}")))
+    });
+    assert_eq!(page.body_text(), "None");
 }
