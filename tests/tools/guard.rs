@@ -110,10 +110,10 @@ fn a_session_with_a_user_is_200_and_names_the_user() {
 fn what_opens_no_session_of_a_user_is_401() {
     let guard = Guard::start("");
     let anonymous = guard.session(|_| ());
-    let private = guard.session(|session| {
-        of_user("ada")(session);
-        session.set_private();
-    });
+    let private = guard.session(of_user("ada"));
+    let mut session = guard.site.manager().start(&private).unwrap();
+    session.set_private();
+    assert!(session.commit().unwrap().is_none());
     let ended = guard.session(of_user("ada"));
     let session = guard.site.manager().start(&ended).unwrap();
     session.destroy().unwrap();
