@@ -14,7 +14,7 @@ use super::files::locks::{SessionLock, SessionLocks};
 use super::{Lease, Store, Stored, Sweep, SweepReport, Uninstalled, Visitor, check_size};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::id::{SessionDigest, SessionId};
+use crate::id::{SessionDigest, SessionId, random};
 use crate::record::{Record, RecordError, unix_seconds};
 
 use functions::EMPTY;
@@ -262,6 +262,7 @@ impl CustomStoreInner {
     /// Saves a record over the row of this version, if the functions look at that.
     fn save(&self, key: &str, before: Option<u64>, record: &Record, end: u64) -> Result<Row> {
         let text = failed("save", key, String::from_utf8(record.to_json()))?;
+        let text = text.replacen('{', &["{", &blanks()?].concat(), 1);
         let row = Row::of(&text, end);
         if !self.save_if(key, before, &text, row)? {
             failed("save", key, self.functions.save(key, &text, end))?;
@@ -341,6 +342,13 @@ impl Row {
 /// A number that stands for the data of a row, of the bits that an SQL `bigint` has.
 fn version_of(data: &str) -> u64 {
     xxh3_64(data.as_bytes()) >> 1
+}
+
+/// White space of 64 random bits. With it in the text no client that chooses values knows their version.
+fn blanks() -> Result<String> {
+    let [bits] = random()?;
+    let blank = |bit| if bits >> bit & 1 == 0 { ' ' } else { '\t' };
+    Ok((0..u64::BITS).map(blank).collect())
 }
 
 /// Reads the record of a row; what is no record at all is `None`.

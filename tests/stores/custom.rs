@@ -267,6 +267,19 @@ fn without_versions_the_later_of_two_machines_overwrites_what_the_other_has_save
 }
 
 #[test]
+fn the_same_record_that_is_saved_again_has_another_version() {
+    let place = tempfile::tempdir().unwrap();
+    let [here, there] = two_machines(place.path(), Rows::comparing);
+    let now = SystemTime::now();
+    let (id, _) = create(&here, 1, now);
+    let take = |store: &CustomStore| store.lock(&id.digest(), WAIT, now).unwrap().unwrap().1;
+    let mut late = take(&there);
+    take(&here).commit(&record(1, now), now).unwrap();
+    let refused = late.commit(&record(1, now), now).unwrap_err();
+    assert!(matches!(refused, Error::LeaseLost), "{refused}");
+}
+
+#[test]
 fn what_another_machine_has_changed_or_ended_is_neither_saved_nor_destroyed() {
     let place = tempfile::tempdir().unwrap();
     let [here, there] = two_machines(place.path(), Rows::comparing);

@@ -82,8 +82,9 @@ pub trait CustomFunctions: Send + Sync {
     /// tells whether it was. Rows that programs on several machines share need this; by default it is not there
     /// (`None`), and [`CustomFunctions::save`] is called.
     ///
-    /// `version` stands for the new data (a number of 63 bits, which the library makes of it) and is kept in a column
-    /// of its own; `before` is that of the data that was loaded, `None` where there must be no row. In SQL:
+    /// `version` stands for the new data (a number of 63 bits, which the library makes of it, and of the random white
+    /// space in it that no two saves share) and is kept in a column of its own; `before` is that of the data that was
+    /// loaded, `None` where there must be no row. In SQL:
     ///
     /// ```sql
     /// update session set data = ?, expires = ?, version = ?version where id = ?key and version = ?before
