@@ -83,6 +83,11 @@ impl Config {
                 "with storageType = cookie only a cookie can hold the session",
             ),
             (
+                self.storage_type == StorageType::Cookie && self.max_sessions > 0,
+                "maxSessions",
+                "with storageType = cookie only the clients know their sessions",
+            ),
+            (
                 self.keeps_expired() && !self.storage_type.can_keep_expired(),
                 "expiredBy",
                 "cleanup needs storageType = file, sqlite, postgres or mysql",

@@ -106,7 +106,8 @@ impl Store for MemoryStore {
         if entries.contains_key(session) {
             return Ok(None);
         }
-        if record.predecessor().is_none() {
+        let predecessor = record.predecessor();
+        if predecessor.is_none_or(|before| !entries.contains_key(&before)) {
             self.shared.make_room(&mut entries, now)?;
         }
         let stored = StoredRecord::new(record, now);

@@ -303,9 +303,13 @@ fn without_a_file_of_keys_or_with_ids_in_links_there_is_no_such_store() {
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("needs secretKeyFile"), "{error}");
     let site = Site::new();
-    let config = site.config(&[("idFrom", "cookie, query")]);
-    let refused = SessionManager::new(config).map(drop);
-    holds(refused.unwrap_err().to_string(), "only a cookie can hold");
+    for (key, value, words) in [
+        ("idFrom", "cookie, query", "only a cookie can hold"),
+        ("maxSessions", "9", "only the clients know"),
+    ] {
+        let refused = SessionManager::new(site.config(&[(key, value)])).map(drop);
+        holds(refused.unwrap_err().to_string(), words);
+    }
 }
 
 #[test]

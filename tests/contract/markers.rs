@@ -163,11 +163,15 @@ fn a_marker_is_swept_when_its_time_is_over_and_not_before_whatever_the_timeout(
 /// What a full store that refuses still takes in.
 #[track_caller]
 fn is_full(name: &str, store: &dyn Store, limit: u64, now: SystemTime) {
-    let (id, record) = (SessionId::generate().unwrap(), record(3, now));
-    match store.create(&id.digest(), &record, now) {
-        Err(Error::Full { .. }) => {}
-        Err(error) => panic!("{name}: {error}"),
-        Ok(_) => panic!("{name}: more than {limit} sessions"),
+    let [id, elsewhere] = [(); 2].map(|()| SessionId::generate().unwrap().digest());
+    let record = record(3, now);
+    // Nor one that has the place of another in another store.
+    for record in [record.clone().succeeding(&elsewhere, now), record] {
+        match store.create(&id, &record, now) {
+            Err(Error::Full { .. }) => {}
+            Err(error) => panic!("{name}: {error}"),
+            Ok(_) => panic!("{name}: more than {limit} sessions"),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
-use cgi_session::{Config, Error, Record, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
+use cgi_session::{Config, Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
 
 use crate::reading::{NEVER, time};
 use crate::table::{Row, Table, key_literal, sessions};
@@ -164,13 +164,6 @@ fn expired_after(
         key_literal(database, name)
     );
     rows.ask("look for expired sessions in", &question)
-}
-
-/// Whether room must be made for this record (`maxSessions`). One that takes the place of another under a new id needs
-/// none: the other one is a marker soon.
-#[must_use]
-pub fn needs_room(config: &Config, record: &Record) -> bool {
-    config.max_sessions() > 0 && record.predecessor().is_none()
 }
 
 /// Makes room for one session beside those that there are, and returns how many are left: of those

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::{Expiry, age_of_sweep, unix_seconds};
-use cgi_session::{Result, SessionDigest, Stored, Visitor};
+use cgi_session::{Config, Record, Result, SessionDigest, Stored, Visitor};
 
 use crate::push_hex;
 use crate::reading::{Loaded, NEVER, renewing, time};
@@ -112,6 +112,13 @@ pub trait Table {
             format!("SELECT record, expires, used FROM {table} WHERE session = '{session}'");
         let rows = self.ask(action, &question, Duration::ZERO)?;
         Ok(rows.into_iter().next().map(|mut row| row.take_loaded()))
+    }
+
+    /// Whether room must be made for this record (`maxSessions`). One that takes the place of another that is here
+    /// needs none: the other one is a marker soon.
+    fn needs_room(&self, config: &Config, record: &Record) -> Result<bool> {
+        let is_new = |before| self.load(&before).map(|found| found.is_none());
+        Ok(config.max_sessions() > 0 && record.predecessor().map_or(Ok(true), is_new)?)
     }
 
     /// A live session and its end.

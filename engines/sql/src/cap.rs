@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Record, Result};
-use cgi_session_kit::rows::{make_room, needs_room};
+use cgi_session_kit::rows::make_room;
 use cgi_session_kit::table::{Row, Table as _};
 
 use super::link::Database;
@@ -25,7 +25,7 @@ pub(super) fn admit(
     now: SystemTime,
 ) -> Result<Option<(Locked, String)>> {
     let config = &database.config;
-    if !needs_room(config, record) {
+    if !database.needs_room(config, record)? {
         return Ok(None);
     }
     let state = database.state();

@@ -80,10 +80,7 @@ impl Database {
             error.with_hint(self.advice())
         };
         let new = with_suffix(&self.path, NEW);
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
+        remove(&new).map_err(failed)?;
         let mut options = OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&new);
         // Closed before its name is the database's: with any descriptor of the database, closing
@@ -205,6 +202,14 @@ impl Database {
 /// Begins to write: no other connection does until this is committed or dropped.
 pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Transaction<'_>> {
     Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+}
+
+/// Deletes a file, if there is one.
+pub(super) fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The path of a file beside the database.

@@ -117,12 +117,7 @@ fn remove_files(database: &Database) -> Result<()> {
     database.close();
     for suffix in ["", "-wal", "-shm", database::NEW] {
         let path = database::with_suffix(&database.path, suffix);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("cannot delete", path, error));
-            }
-            _ => {}
-        }
+        database::remove(&path).map_err(|error| Error::io("cannot delete", path, error))?;
     }
     Ok(())
 }

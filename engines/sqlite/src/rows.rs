@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::SessionLock;
 use cgi_session::{Record, Result, SessionDigest};
 use cgi_session_kit::reading;
-use cgi_session_kit::rows::{Deleter, make_room, needs_room};
+use cgi_session_kit::rows::{Deleter, make_room};
 use cgi_session_kit::table::{Row, Table};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, params};
@@ -116,7 +116,7 @@ impl Database {
         let opened = install::prepared(self)?;
         let transaction = database::begin(&opened.connection).map_err(failed)?;
         let mut rows = Rows::new(self, &transaction);
-        if needs_room(&self.config, record) {
+        if self.needs_room(&self.config, record)? {
             make_room(&mut rows, &self.config, now)?;
         }
         let locks = rows.locks;

@@ -43,8 +43,7 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         database.state(),
         unix_seconds(now)
     );
-    if let Err(error) = database.execute("note the clean-up in", &note, []) {
-        report.failures.push(error.one_line());
-    }
+    let noted = database.execute("note the clean-up in", &note, []);
+    report.failures.extend(noted.err().map(|it| it.one_line()));
     Ok(report)
 }

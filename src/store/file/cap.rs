@@ -37,7 +37,8 @@ impl FileStoreInner {
         if max == 0 {
             return Ok(None);
         }
-        let has_place = record.predecessor().is_some();
+        let is_here = |before| self.directory.has(&self.directory.file_name(&before));
+        let has_place = record.predecessor().is_some_and(is_here);
         if self.config.when_full == WhenFull::Refuse && !has_place {
             return self.admit_or_refuse(now).map(Some);
         }
