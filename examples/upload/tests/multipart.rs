@@ -304,6 +304,30 @@ fn a_form_that_could_not_be_read_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
+fn a_file_that_could_not_be_read_goes_on_failing() {
+    let long = "x".repeat(100_000);
+    let whole = form(&[part("a", Some("x"), &long), part("b", Some("y"), "two")]);
+    let cut = whole[..50_000].to_owned();
+    for (body, limit, next) in [(whole, 1_000, "two"), (cut, 1_000_000, "error")] {
+        let told = send(&Client::default(), body).send(|request: &mut Request| -> Answer {
+            let mut file = request.next_file(limit)?.expect("a file");
+            let mut buffer = vec![0; 1 << 14];
+            while file.read(&mut buffer).is_ok() {}
+            for _ in 0..100 {
+                assert!(file.read(&mut buffer).is_err());
+            }
+            let mut text = "error".to_owned();
+            if let Ok(Some(mut file)) = request.next_file(limit) {
+                text.clear();
+                file.read_to_string(&mut text)?;
+            }
+            Ok(Response::text(text))
+        });
+        assert_eq!(told.body_text(), next);
+    }
+}
+
+#[test]
 fn a_long_file_is_read_in_constant_memory() {
     let site = Site::new();
     let upload = || {

@@ -71,7 +71,8 @@ pub struct FilePart<'a> {
     name: String,
     file_name: String,
     content_type: Option<String>,
-    limit: u64,
+    /// None: there was more.
+    limit: Option<u64>,
     chunk: Vec<u8>,
     used: usize,
 }
@@ -99,11 +100,16 @@ impl FilePart<'_> {
 impl Read for FilePart<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.used == self.chunk.len() {
+            // A further read must not take the rest for the whole.
+            let failed = |error| to_io(unusable(error));
+            self.body.check().map_err(failed)?;
+            let limit = self.limit.ok_or_else(|| failed(too_large()))?;
             let chunk = self.form.chunk(self.body).map_err(to_io)?;
             let Some(chunk) = chunk else { return Ok(0) };
-            let left = self.limit.checked_sub(chunk.len() as u64);
-            self.limit = left.ok_or_else(|| to_io(unusable(too_large())))?;
-            (self.chunk, self.used) = (chunk, 0);
+            self.limit = limit.checked_sub(chunk.len() as u64);
+            if self.limit.is_some() {
+                (self.chunk, self.used) = (chunk, 0);
+            }
         }
         let rest = &self.chunk[self.used..];
         let length = rest.len().min(buffer.len());
@@ -175,7 +181,7 @@ impl Request {
             content_type: file.content_type().map(ToString::to_string),
             body,
             form,
-            limit,
+            limit: Some(limit),
             chunk: Vec::new(),
             used: 0,
         }))
