@@ -127,6 +127,9 @@ fn text_of(status: StatusCode) -> &'static str {
         StatusCode::SERVICE_UNAVAILABLE => {
             "The server is busy, or cannot reach your session at the moment. Please try again."
         }
+        StatusCode::FORBIDDEN => {
+            "The form has expired, or was sent from another site. Please go back, reload the page and send it again."
+        }
         StatusCode::CONFLICT => {
             "You are logged in as often as is allowed. Please log out in another browser first."
         }

@@ -32,7 +32,9 @@ fn csrf_form_stores_what_has_the_token_and_nothing_else() {
     let page = Cgi::new("csrf_form", &site).run().expect(200, "Town");
     let id = page.id();
     let request = || Cgi::new("csrf_form", &site).visitor(&id);
-    assert_eq!(request().form("town=Rome").run().status, 403);
+    let refused = request().form("town=Rome").run();
+    assert_eq!(refused.status, 403);
+    holds(&refused.body, "The form has expired");
     let form = format!("town=%22Paris%22&csrfToken={}", token(&page));
     request().form(&form).run().expect(303, "");
     let shown = request().run();
