@@ -110,6 +110,16 @@ impl Listener {
         // Another process may take the connection first; accept must not wait for the next one.
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK).map_err(failed)?;
         let allowed = env::var_os(ALLOWED);
+        let address = rustix::net::getsockname(&socket).map_err(failed)?;
+        if let Ok(address) = SocketAddr::try_from(address)
+            && !address.ip().to_canonical().is_loopback()
+            && allowed.is_none()
+        {
+            log::warn!(
+                "every peer that can connect to {address} is trusted as the web server, and sets every variable of a \
+                 request; listen on 127.0.0.1 or a Unix socket, or name the web servers in {ALLOWED}"
+            );
+        }
         let allowed = allowed.map(|list| allowed_by(&list.to_string_lossy()));
         Ok(Listener {
             socket,
@@ -219,15 +229,6 @@ fn bind_unix(path: &Path, bind: &Bind) -> Result<(OwnedFd, SocketName)> {
 fn bind_tcp(text: &str) -> Result<TcpListener> {
     let parsed = text.parse::<SocketAddr>();
     let parsed = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
-    if let Ok(address) = &parsed
-        && !address.ip().to_canonical().is_loopback()
-        && env::var_os(ALLOWED).is_none()
-    {
-        log::warn!(
-            "--listen {text}: every peer that can connect there is trusted as the web server, and sets every variable of a \
-             request; listen on 127.0.0.1 or a Unix socket, or name the web servers in {ALLOWED}"
-        );
-    }
     parsed.and_then(TcpListener::bind).map_err(|error| {
         let hint = "write unix:/run/app.sock or 127.0.0.1:9000";
         Error::io("cannot listen on", text, error).with_hint(hint)
