@@ -277,7 +277,10 @@ impl Program {
         if fastcgi::listener::is_on_stdin() {
             report_everything();
             // A command line that is not ours is the program's own affair.
-            let program = self.clone().with_arguments().unwrap_or(self);
+            let program = self.clone().with_arguments().unwrap_or_else(|error| {
+                report(&format!("the command line is passed over: {error}"));
+                self
+            });
             let limits = program.limits;
             return fastcgi::run(&handler, limits, &program.lazy_manager(), &Socket::Stdin);
         }

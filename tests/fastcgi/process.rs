@@ -113,27 +113,46 @@ fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
 
 #[test]
 fn an_address_that_others_reach_is_warned_of() {
-    for (address, list, is_warned_of) in [
-        ("0.0.0.0", "", true),
-        ("[::]", "", true),
-        ("127.0.0.1", "", false),
-        ("0.0.0.0", "127.0.0.1", false),
+    for (address, list, is_inherited, is_warned_of) in [
+        ("0.0.0.0", "", false, true),
+        ("0.0.0.0", "", true, true),
+        ("[::]", "", false, true),
+        ("127.0.0.1", "", false, false),
+        ("127.0.0.1", "", true, false),
+        ("0.0.0.0", "127.0.0.1", false, false),
     ] {
         let port = free_port();
+        let listen = format!("{address}:{port}");
         let mut command = Command::new(example("fastcgi_echo"));
-        command.args(["--listen", &format!("{address}:{port}")]);
         command.env_clear().stderr(Stdio::piped());
+        if is_inherited {
+            let listener = TcpListener::bind(&listen).unwrap();
+            command.stdin(rustix::fd::OwnedFd::from(listener));
+        } else {
+            command.args(["--listen", &listen]);
+        }
         if !list.is_empty() {
             command.env("FCGI_WEB_SERVER_ADDRS", list);
         }
         let mut child = Killed(command.spawn().unwrap());
         let address = Address::Tcp(([127, 0, 0, 1], port).into());
         until("it listens", || Client::connect(&address).is_ok());
+        let mut client = Client::connect(&address).unwrap();
+        assert_eq!(client.ask(1, &get(1, 0, "")).text(), "ok");
         send(Signal::TERM, &child.0);
         let said = io::read_to_string(child.0.stderr.take().unwrap()).unwrap();
         let seen = said.contains("FCGI_WEB_SERVER_ADDRS");
         assert_eq!(seen, is_warned_of, "{said}");
     }
+}
+
+#[test]
+fn a_command_line_that_an_inherited_socket_passes_over_is_told() {
+    let server = echo(Socket::StdinUnix)
+        .arguments("--workers 2 --unknown")
+        .start();
+    holds(server.log(), "--unknown");
+    assert_eq!(server.ask(&get(1, 0, "")).text(), "ok");
 }
 
 #[test]
