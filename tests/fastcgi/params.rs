@@ -175,6 +175,8 @@ fn too_many_parameters_are_read_to_their_end_and_answered_400() {
     }
     let grown = server.memory().saturating_sub(before);
     assert!(grown <= GROWTH, "grown by {grown} KiB");
+    let told = "cannot use the variables of a request";
+    assert_eq!(server.log().matches(told).count(), 5);
 }
 
 #[test]

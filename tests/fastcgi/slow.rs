@@ -130,6 +130,8 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
         assert_eq!((reply.status(), reply.end), (408, Some(0)), "{length:?}");
         assert_eq!(testkit::fastcgi::counting::count(&server, &cookie), 2);
     }
+    let told = "cannot use the request's body: it came too slowly";
+    assert_eq!(server.log().matches(told).count(), BODIES.len());
 }
 
 #[test]

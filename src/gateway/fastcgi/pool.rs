@@ -312,6 +312,9 @@ impl<'a> Pool<'a> {
                 }
                 Progress::Closed => return,
                 Progress::BadRequest => {
+                    report(
+                        "cannot use the variables of a request: they are too many, too long or make no sense",
+                    );
                     let page = self
                         .handler
                         .page(Reason::Status(StatusCode::BAD_REQUEST), None);
@@ -451,6 +454,7 @@ impl<'a> Pool<'a> {
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
         for (_, mut connection) in overdue {
             if connection.end_early().is_some() {
+                report("cannot use the request's body: it came too slowly");
                 let page = self
                     .handler
                     .page(Reason::Status(StatusCode::REQUEST_TIMEOUT), None);
