@@ -183,6 +183,7 @@ fn again(error: &Error) -> Error {
             Error::unavailable(action, cause()).with_hint(hint)
         }
         Error::Store { action, hint, .. } => Error::store(action, cause()).with_hint(hint),
+        other if other.status() == 503 => Error::unavailable("cannot connect", other.one_line()),
         other => Error::Config(other.one_line()),
     }
 }

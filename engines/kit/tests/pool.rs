@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
-use cgi_session::Result;
+use cgi_session::{Error, Result};
 use cgi_session_kit::Pool;
 use cgi_session_kit::pool::Connect;
 
@@ -52,4 +53,29 @@ fn after_a_close_no_older_connection_is_taken() {
         is_over.store(true, Relaxed);
         assert_eq!(older, None);
     });
+}
+
+/// Is in use by another process each time.
+struct Held;
+
+impl Connect for Held {
+    type Connection = ();
+
+    fn connect(&self) -> Result<()> {
+        Err(Error::Busy {
+            waited: Duration::ZERO,
+            holder: None,
+        })
+    }
+
+    fn is_alive(&self, (): &mut ()) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_failure_that_may_pass_is_remembered_as_one() {
+    let pool = Pool::new(Held);
+    let statuses = [(); 2].map(|()| pool.take().unwrap_err().status().as_u16());
+    assert_eq!(statuses, [503, 503]);
 }
