@@ -184,8 +184,11 @@ pub fn make_room(rows: &mut impl Deleter, config: &Config, now: SystemTime) -> R
         // Some more, so that not every creation has to look for one.
         left => left + (limit / 16).min(MAX_SPARE),
     };
-    let deleted = deleted + delete_least(rows, IS_SESSION, "used", more)?;
-    Ok(count.saturating_sub(deleted))
+    // First those whose use a clock has noted that was ahead by more than a minute.
+    let is_ahead = format!("used > {}", unix_seconds(now).saturating_add(60));
+    let ahead = delete_least(rows, &is_ahead, "used", more)?;
+    let oldest = delete_least(rows, IS_SESSION, "used", more.saturating_sub(ahead))?;
+    Ok(count.saturating_sub(deleted + ahead + oldest))
 }
 
 /// Deletes up to `wanted` sessions that are not in use and for which a condition holds, the least of a column first.

@@ -95,8 +95,7 @@ pub(super) fn remove_table(database: &Database, done: &mut Uninstalled) -> Resul
     }
     let sql = format!("DROP TABLE IF EXISTS \"{table}\"; DROP TABLE IF EXISTS \"{table}_state\";");
     let dropped = transaction.execute_batch(&sql);
-    let dropped = dropped.and_then(|()| transaction.commit());
-    dropped.map_err(failed)?;
+    (dropped.and_then(|()| transaction.commit())).map_err(failed)?;
     let others = "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
                   AND type IN ('table', 'view')";
     let others = answer(&opened.connection, others).map_err(failed)?;

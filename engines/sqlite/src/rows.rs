@@ -94,8 +94,7 @@ impl Database {
     pub(super) fn contains(&self, session: &SessionDigest) -> Result<bool> {
         let table = self.table();
         let question = format!("SELECT 1 FROM {table} WHERE session = '{session}'");
-        let rows = self.ask("read a session in", &question, Duration::ZERO)?;
-        Ok(!rows.is_empty())
+        Ok(!(self.ask("read a session in", &question, Duration::ZERO)?).is_empty())
     }
 
     /// Stores the first record of a session whose lock we have; `false` when there is one already.
@@ -130,8 +129,8 @@ impl Database {
     }
 
     pub(super) fn delete(&self, session: &SessionDigest) -> Result<()> {
-        let deleted = self.execute("delete a session in", &self.deletion(session), []);
-        deleted.map(drop)
+        self.execute("delete a session in", &self.deletion(session), [])
+            .map(drop)
     }
 }
 
@@ -159,8 +158,7 @@ impl Deleter for Rows<'_> {
     }
 
     fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>> {
-        let answered = answer(self.connection, question);
-        answered.map_err(|error| self.database.explain(action, error))
+        answer(self.connection, question).map_err(|error| self.database.explain(action, error))
     }
 
     /// Meanwhile no other connection can write.

@@ -107,6 +107,17 @@ fn a_clean_up_in_limited_time_counts_the_live_for_an_observer_alone() {
 }
 
 #[test]
+fn a_session_of_a_clock_ahead_makes_room_before_one_of_now() {
+    let place = Place::new();
+    let store = place.store(&[("maxSessions", "2")]);
+    let now = SystemTime::now();
+    drop(create(&store, 1, later(now, 2)));
+    let (id, _) = create(&store, 2, now);
+    drop(create(&store, 3, now));
+    assert_eq!(counted(&store, &id.digest()), Some(2));
+}
+
+#[test]
 fn a_lock_may_be_waited_for_longer_than_sqlite_can_count() {
     let place = Place::new();
     let store = place.store(&[("lockTimeout", "36500d")]);
