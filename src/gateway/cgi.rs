@@ -13,21 +13,18 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Config, is_setting};
-use crate::gateway::error_log::{self, report};
+use crate::gateway::error_log;
 use crate::gateway::limits::Limits;
 use crate::gateway::pace::Pace;
-use crate::gateway::runner::{Answer, Handler, answer, report_cut};
+use crate::gateway::runner::{Answer, Handler, answer, clean_up, report_cut};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
 use crate::http::stream::StreamEnd;
 use crate::session::SessionManager;
 use crate::session::lazy_manager::LazyManager;
-use crate::store::{StoreKind, Sweep};
+use crate::store::StoreKind;
 
-/// The longest clean-up after a response. A server that waits for the end of the program lets the client
-/// wait as long: Apache sends the page in chunks, the last of them at the end, and so does fcgiwrap.
-const CLEAN_UP: Duration = Duration::from_millis(100);
 /// The longest that an unread body is read for, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(60);
 const DRAIN_PAUSE: Duration = Duration::from_secs(5);
@@ -99,9 +96,7 @@ fn send(answer: Answer, head_only: bool) {
         }
     }
     if let Some(manager) = manager {
-        if let Err(error) = manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)) {
-            report(&error.one_line());
-        }
+        clean_up(&manager);
         mem::forget(manager);
     }
     if !has_ended {

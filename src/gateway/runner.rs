@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, SET_COOKIE,
@@ -23,6 +24,11 @@ use crate::http::response::Response;
 use crate::id::SessionDigest;
 use crate::session::SessionManager;
 use crate::session::request_session::Outcome;
+use crate::store::Sweep;
+
+/// The longest clean-up after a response. A server that waits for the end of a CGI program lets the client
+/// wait as long: Apache sends the page in chunks, the last of them at the end, and so does fcgiwrap.
+const CLEAN_UP: Duration = Duration::from_millis(100);
 
 /// A handler whose errors are of every type, and the program's own page of a request that failed.
 #[derive(Clone, Copy)]
@@ -341,6 +347,13 @@ fn log_request(
             .args(format_args!("{}", printable(line)))
             .build(),
     );
+}
+
+/// Cleans up after a response, if it is time to.
+pub(crate) fn clean_up(manager: &SessionManager) {
+    if let Err(error) = manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)) {
+        report(&error.one_line());
+    }
 }
 
 /// Tells the log that the client has the beginning of a response alone; returns the line.

@@ -282,3 +282,16 @@ fn settings_hold_for_the_first_and_the_thousandth_request_of_a_process() {
         assert_eq!(attributes, expected, "request {number}");
     }
 }
+
+#[test]
+fn a_request_cleans_up_with_the_configured_probability() {
+    let setup = echo(Socket::StdinUnix).variable("CGI_SESSION_CLEAN_UP_DELAY", 0);
+    let setup = setup.variable("CGI_SESSION_CLEAN_UP_PROBABILITY", 1);
+    let server = setup.start();
+    begin_session(&server);
+    let expired = File::open(server.session_file()).unwrap();
+    let then = SystemTime::now() - Duration::from_secs(7200);
+    expired.set_modified(then).unwrap();
+    begin_session(&server);
+    until("it is deleted", || expired.metadata().unwrap().nlink() == 0);
+}

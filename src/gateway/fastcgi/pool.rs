@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::gateway::error_log::{self, report};
 use crate::gateway::error_page::Reason;
 use crate::gateway::limits::Limits;
-use crate::gateway::runner::{Answer, Handler, answer};
+use crate::gateway::runner::{Answer, Handler, answer, clean_up};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
@@ -383,6 +383,7 @@ impl<'a> Pool<'a> {
             response,
             body,
             session,
+            manager,
             ..
         } = answer;
         drop(body);
@@ -405,6 +406,10 @@ impl<'a> Pool<'a> {
         let goes_on = connection
             .borrow_mut()
             .respond(&response, head_only, &lines, out);
+        // By the clock the maintenance thread does so.
+        if let Some(manager) = manager.filter(|it| it.config().clean_up_delay().is_none()) {
+            clean_up(&manager);
+        }
         // The handler's request is gone, and with it the only other owner.
         let connection = Rc::into_inner(connection)?.into_inner();
         if self.idle.is_stopping() {
