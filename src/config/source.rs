@@ -86,25 +86,23 @@ fn find(
     environment: &[Variable],
     settings: &[(&str, &OsStr)],
 ) -> Result<Config> {
-    let find = || {
-        let mut config = read_files(explicit, environment)?;
+    let mut config = Config::new();
+    let mut fill = || {
+        read_files(&mut config, explicit, environment)?;
         read_environment(&mut config, environment)?;
         for (key, value) in settings {
             config.assign(key, value, Origin::Program)?;
         }
-        config.check()?;
-        Ok(config)
+        config.check()
     };
-    match (find(), redirected(environment)) {
-        (Err(Error::Config(reason)), Some(ignored)) => {
-            Err(Error::Config(format!("{reason}; {ignored}")))
+    let mut filled = fill();
+    if let Some(ignored) = redirected(environment) {
+        match &mut filled {
+            Err(Error::Config(reason)) => *reason = format!("{reason}; {ignored}"),
+            _ => log::warn!("{ignored}"),
         }
-        (found, Some(ignored)) => {
-            log::warn!("{ignored}");
-            found
-        }
-        (found, None) => found,
     }
+    filled.map(|()| config)
 }
 
 /// What to say of settings that arrive under no other name than that of a server's redirect. They are not
@@ -122,8 +120,11 @@ fn redirected(environment: &[Variable]) -> Option<String> {
     ))
 }
 
-fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Config> {
-    let mut config = Config::new();
+fn read_files(
+    config: &mut Config,
+    explicit: Option<&Path>,
+    environment: &[Variable],
+) -> Result<()> {
     let variable = environment.iter().find(|(name, _)| name == FILE_VARIABLE);
     let named = explicit.or_else(|| variable.map(|(_, path)| Path::new(path)));
     if let Some(path) = named {
@@ -134,20 +135,16 @@ fn read_files(explicit: Option<&Path>, environment: &[Variable]) -> Result<Confi
             )));
         }
         let read = read_regular(path, MAX_SIZE).map_err(|error| unreadable(path, &error));
-        read_file(&mut config, path, &read?.0)?;
-        return Ok(config);
+        return read_file(config, path, &read?.0);
     }
     for path in beside().into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
         match read_regular(&path, MAX_SIZE) {
-            Ok((text, _)) => {
-                read_file(&mut config, &path, &text)?;
-                break;
-            }
+            Ok((text, _)) => return read_file(config, &path, &text),
             Err(error) if is_absent(&path, error.kind()) => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
-    Ok(config)
+    Ok(())
 }
 
 /// Whether a file that cannot be read is none. Where a directory is closed to us nothing can be seen,

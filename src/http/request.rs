@@ -48,7 +48,8 @@ pub struct Request {
     multipart: Option<Box<multipart::Multipart>>,
     /// What [`Request::load_fields`] took from the session.
     loaded: Vec<(String, String)>,
-    visit: RequestSession,
+    /// Apart, for it is large, and a request moves often.
+    visit: Box<RequestSession>,
 }
 
 impl Request {
@@ -60,7 +61,7 @@ impl Request {
             cross_site_write: is_cross_site_write(&params, method),
         };
         let header = cookie_header(&params);
-        let visit = RequestSession::new(manager, header, purpose, arrived);
+        let visit = Box::new(RequestSession::new(manager, header, purpose, arrived));
         Request {
             params,
             joined: OnceCell::new(),
@@ -411,7 +412,7 @@ impl Request {
         Some(named.is_some_and(|named| named.eq_ignore_ascii_case(host)))
     }
 
-    pub(crate) fn into_parts(mut self) -> (Params, Body, RequestSession) {
+    pub(crate) fn into_parts(mut self) -> (Params, Body, Box<RequestSession>) {
         self.visit.allow_rotation(|| is_navigation(&self.params));
         (self.params, self.body, self.visit)
     }
