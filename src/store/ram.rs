@@ -52,11 +52,12 @@ impl MemoryStore {
         let shared = MemoryStoreInner {
             config,
             entries: Mutex::default(),
+            users: Mutex::default(),
             counted: AtomicU64::default(),
             last_sweep: Mutex::default(),
             snapshot,
             is_changed: AtomicBool::new(false),
-            user_lock: Arc::new(Entry::new(None, false)),
+            user_lock: Arc::new(Entry::new(false)),
         };
         // Not what has expired since the snapshot was written. No request is here yet whose clock could
         // tell the time.
@@ -184,9 +185,10 @@ impl Store for MemoryStore {
     }
 
     fn sessions_of(&self, user: &str, now: SystemTime) -> Result<Vec<SessionDigest>> {
-        let mut live = self.shared.copy(now);
-        live.retain(|(_, stored)| stored.record.user() == Some(user));
-        Ok(live.into_iter().map(|(session, _)| session).collect())
+        let listed = lock(&self.shared.users).get(user).cloned();
+        let mut listed = Vec::from_iter(listed.unwrap_or_default());
+        listed.retain(|session| self.live(session, now, |_| ()).is_some());
+        Ok(listed)
     }
 
     fn locks_users(&self) -> bool {
@@ -202,8 +204,8 @@ impl Store for MemoryStore {
     fn uninstall(&self) -> Uninstalled {
         let mut entries = lock(&self.shared.entries);
         let sessions = entries.len() as u64;
-        for (_, entry) in entries.drain() {
-            self.shared.put(&mut lock(&entry.state), None);
+        for (session, entry) in entries.drain() {
+            self.shared.put(&session, &mut lock(&entry.state), None);
         }
         drop(entries);
         let mut errors = Vec::new();

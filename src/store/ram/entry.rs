@@ -51,7 +51,8 @@ impl StoredRecord {
 }
 
 impl Entry {
-    pub(super) fn new(stored: Option<StoredRecord>, is_locked: bool) -> Self {
+    pub(super) fn new(is_locked: bool) -> Self {
+        let stored = None;
         Entry {
             state: Mutex::new(State { stored, is_locked }),
             released: Condvar::new(),
@@ -97,7 +98,7 @@ impl Lease for MemoryLease {
         check_size(record, self.shared.config.max_record_bytes)?;
         let stored = StoredRecord::new(record, now);
         self.shared
-            .put(&mut lock(&self.entry.0.state), Some(stored));
+            .put(&self.session, &mut lock(&self.entry.0.state), Some(stored));
         self.shared.change();
         Ok(())
     }
@@ -116,8 +117,12 @@ impl Lease for MemoryLease {
     }
 
     fn destroy(self: Box<Self>) -> Result<()> {
-        lock(&self.shared.entries).remove(&self.session);
-        self.shared.put(&mut lock(&self.entry.0.state), None);
+        let mut entries = lock(&self.shared.entries);
+        entries.remove(&self.session);
+        // Before another session can have this id.
+        self.shared
+            .put(&self.session, &mut lock(&self.entry.0.state), None);
+        drop(entries);
         self.shared.change();
         Ok(())
     }
@@ -125,6 +130,7 @@ impl Lease for MemoryLease {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::thread;
     use std::time::Instant;
 
@@ -132,6 +138,24 @@ mod tests {
     use crate::config::Config;
     use crate::id::SessionId;
     use crate::store::{MemoryStore, Store as _};
+
+    #[test]
+    fn the_sessions_of_a_user_are_found_without_a_look_at_others() {
+        let store = MemoryStore::new(Config::new()).unwrap();
+        let now = SystemTime::now();
+        let [ada, bob] = ["ada", "bob"].map(|user| {
+            let session = SessionId::generate().unwrap().digest();
+            let record = Record::new(now).with_user(Some(user));
+            assert!(store.create(&session, &record, now).unwrap().is_some());
+            session
+        });
+        let other = store.shared.find(&bob).unwrap();
+        let _held = lock(&other.state);
+        let (found, finds) = mpsc::channel();
+        thread::spawn(move || found.send(store.sessions_of("ada", now).unwrap()));
+        let listed = finds.recv_timeout(Duration::from_secs(30));
+        assert_eq!(listed, Ok(vec![ada]));
+    }
 
     #[test]
     fn all_who_wait_for_a_session_hear_at_once_that_it_is_gone() {

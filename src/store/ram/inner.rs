@@ -1,6 +1,6 @@
 //! [`MemoryStoreInner`]: all sessions in memory, their clean-up, and room for new ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,8 @@ use crate::store::{RECOUNT, Sweep, SweepReport, age_of_sweep, has_expired};
 pub(super) struct MemoryStoreInner {
     pub(super) config: Arc<Config>,
     pub(super) entries: Mutex<Entries>,
+    /// Those of each user. It is locked last.
+    pub(super) users: Mutex<HashMap<String, HashSet<SessionDigest>>>,
     /// How many of them `maxSessions` counts.
     pub(super) counted: AtomicU64,
     pub(super) last_sweep: Mutex<Option<SystemTime>>,
@@ -63,16 +65,32 @@ impl MemoryStoreInner {
         stored: StoredRecord,
         is_locked: bool,
     ) -> Arc<Entry> {
-        self.counted.fetch_add(stored.counts(), Ordering::Relaxed);
-        let entry = Arc::new(Entry::new(Some(stored), is_locked));
+        let entry = Arc::new(Entry::new(is_locked));
+        self.put(&session, &mut lock(&entry.state), Some(stored));
         entries.insert(session, Arc::clone(&entry));
         entry
     }
 
     /// Puts a record, or none, in the place of the present one.
-    pub(super) fn put(&self, state: &mut State, stored: Option<StoredRecord>) {
+    pub(super) fn put(
+        &self,
+        session: &SessionDigest,
+        state: &mut State,
+        stored: Option<StoredRecord>,
+    ) {
         let counts = |stored: &Option<_>| stored.as_ref().map_or(0, StoredRecord::counts);
         let (before, after) = (counts(&state.stored), counts(&stored));
+        let both = [&state.stored, &stored];
+        let [had, has] = both.map(|it| it.as_ref().and_then(|it| it.record.user()));
+        if had != has {
+            let mut users = lock(&self.users);
+            if let Some(sessions) = had.and_then(|user| users.get_mut(user)) {
+                sessions.remove(session);
+            }
+            if let Some(user) = has {
+                users.entry(user.to_owned()).or_default().insert(*session);
+            }
+        }
         state.stored = stored;
         self.counted.fetch_add(after, Ordering::Relaxed);
         self.counted.fetch_sub(before, Ordering::Relaxed);
@@ -121,11 +139,12 @@ impl MemoryStoreInner {
             let age = now.duration_since(stored.last_access).unwrap_or_default();
             deleted.push((*digest, age, bytes));
             if !sweep.dry_run {
-                self.put(&mut state, None);
+                self.put(digest, &mut state, None);
             }
             sweep.dry_run
         });
         if !sweep.dry_run {
+            lock(&self.users).retain(|_, sessions| !sessions.is_empty());
             *lock(&self.last_sweep) = Some(now);
         }
         (report, deleted)
@@ -164,7 +183,7 @@ impl MemoryStoreInner {
                 return true;
             }
             if self.has_expired(stored, now) {
-                self.put(&mut state, None);
+                self.put(digest, &mut state, None);
                 return false;
             }
             if stored.counts() > 0 {
@@ -182,7 +201,7 @@ impl MemoryStoreInner {
         }
         for (_, digest) in oldest {
             if let Some(entry) = entries.remove(&digest) {
-                self.put(&mut lock(&entry.state), None);
+                self.put(&digest, &mut lock(&entry.state), None);
             }
         }
     }
