@@ -53,6 +53,7 @@ impl Place {
         fs::set_permissions(&keys, Permissions::from_mode(0o600)).expect("mode");
         let config = Config::new()
             .set("storageType", "cookie")
+            .and_then(|config| config.set("lifetime", "0"))
             .and_then(|config| config.set("secretKeyFile", keys.path()));
         let store = CookieStore::new(config.expect("settings")).expect("a store");
         let now = SystemTime::now();
