@@ -38,7 +38,6 @@ use crate::gateway::runner::{Answer, Handler, answer, clean_up};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
-use crate::http::response::Response;
 use crate::mutex::lock;
 use crate::session;
 use crate::session::lazy_manager::LazyManager;
@@ -304,23 +303,18 @@ impl<'a> Pool<'a> {
     fn drive(&self, mut connection: Connection, out: &mut Vec<u8>) {
         let mut may_wait = connection.is_new || self.stopped.get().is_some();
         loop {
-            match connection.advance() {
-                Progress::Waiting if may_wait && self.awaits(&connection) => {}
+            let next = match connection.advance() {
+                Progress::Waiting if may_wait && self.awaits(&connection) => Some(connection),
                 Progress::Waiting => {
                     let ended = self.idle.hand_back(connection);
                     return finish(ended.into_iter().collect());
                 }
-                Progress::Closed => return,
+                Progress::Closed => None,
                 Progress::BadRequest => {
                     report(
                         "cannot use the variables of a request: they are too many, too long or make no sense",
                     );
-                    let page = self
-                        .handler
-                        .page(Reason::Status(StatusCode::BAD_REQUEST), None);
-                    if !matches!(connection.respond(&page, false, &[], out), Ok(true)) {
-                        return;
-                    }
+                    self.refuse(connection, Reason::Status(StatusCode::BAD_REQUEST), out)
                 }
                 Progress::Request(params) => {
                     let arrived = Instant::now();
@@ -329,18 +323,20 @@ impl<'a> Pool<'a> {
                         params,
                         arrived,
                     };
-                    let next = if job.connection.has_whole_body() {
+                    if job.connection.has_whole_body() {
                         self.handle(job, out)
+                    } else if let Some(job) = self.streams.add(job) {
+                        report(
+                            "a request with a long body is refused: too many others wait (--connections)",
+                        );
+                        self.refuse(job.connection, Reason::BUSY, out)
                     } else {
-                        let refused = self.streams.add(job);
-                        refused.and_then(|job| self.refuse_long_body(job, out))
-                    };
-                    match next {
-                        Some(again) => connection = again,
-                        None => return,
+                        None
                     }
                 }
-            }
+            };
+            let Some(again) = next else { return };
+            connection = again;
             may_wait = self.stopped.get().is_some();
         }
     }
@@ -457,43 +453,41 @@ impl<'a> Pool<'a> {
         }
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
+        let mut refused = Vec::new();
         for (_, mut connection) in overdue {
             if connection.end_early().is_some() {
                 report("cannot use the request's body: it came too slowly");
-                let page = self
-                    .handler
-                    .page(Reason::Status(StatusCode::REQUEST_TIMEOUT), None);
-                self.refuse(connection, &page, out);
+                let slow = Reason::Status(StatusCode::REQUEST_TIMEOUT);
+                refused.extend(self.refuse(connection, slow, out));
             }
         }
         let is_left = |job: &Job| job.connection.is_left();
         let timeout = self.limits().body_timeout;
-        let refused = self.streams.take_overdue(timeout, is_left);
-        if !refused.is_empty() {
-            let (refused, most) = (refused.len(), self.streams.most);
+        let waited = self.streams.take_overdue(timeout, is_left);
+        if !waited.is_empty() {
+            let (waited, most) = (waited.len(), self.streams.most);
             report(&format!(
-                "{refused} requests with long bodies are refused, {most} others of which are being read"
+                "{waited} requests with long bodies are refused, {most} others of which are being read"
             ));
         }
-        for job in refused {
-            self.refuse(job.connection, &self.handler.page(Reason::BUSY, None), out);
+        for job in waited {
+            refused.extend(self.refuse(job.connection, Reason::BUSY, out));
         }
-    }
-
-    /// Answers a request whose body would have to wait behind too many others. Returns the connection if there is more
-    /// to read.
-    fn refuse_long_body(&self, job: Job, out: &mut Vec<u8>) -> Option<Connection> {
-        report("a request with a long body is refused: too many others wait (--connections)");
-        let page = self.handler.page(Reason::BUSY, Some(&job.params));
-        let mut connection = job.connection;
-        let goes_on = connection.respond(&page, false, &[], out);
-        matches!(goes_on, Ok(true)).then_some(connection)
-    }
-
-    fn refuse(&self, mut connection: Connection, page: &Response, out: &mut Vec<u8>) {
-        if let Ok(true) = connection.respond(page, false, &[], out) {
+        for connection in refused {
             self.drive(connection, out);
         }
+    }
+
+    /// Answers a request that no handler gets. Returns the connection if there is more to read.
+    fn refuse(
+        &self,
+        mut connection: Connection,
+        why: Reason,
+        out: &mut Vec<u8>,
+    ) -> Option<Connection> {
+        let page = self.handler.page(why, None);
+        let goes_on = connection.respond(&page, false, &[], out);
+        matches!(goes_on, Ok(true)).then_some(connection)
     }
 
     /// No new connection, and no new request but the one that a connection may have been sent by now; what runs
