@@ -49,33 +49,21 @@ pub trait Deleter {
     }
 }
 
-/// An expired row: no more of it is read than a report needs.
-#[derive(Debug)]
-pub struct Candidate {
-    /// When it ended, in seconds since 1970.
-    pub end: u64,
-    /// When it was last used, in seconds since 1970.
-    pub used: u64,
-    /// The size of its record.
-    pub bytes: u64,
-}
-
-impl Candidate {
-    /// Notes that it was deleted, how long ago it was used, and why it went.
-    pub fn note_deleted(
-        &self,
-        session: &SessionDigest,
-        sweep: &Sweep<'_>,
-        now: SystemTime,
-        report: &mut SweepReport,
-    ) {
-        let (used, reason) = match self.used {
-            NEVER => (self.end, "left by a change of id"),
-            used => (used, "expired"),
-        };
-        let age = now.duration_since(time(used)).unwrap_or_default();
-        sweep.note_deleted(report, session.as_str(), age, self.bytes, reason);
-    }
+/// Notes that an expired row was deleted, how long ago it was used, and why it went. Of the row: when it ended and when it
+/// was last used, in seconds since 1970, and the size of its record.
+pub fn note_deleted(
+    session: &SessionDigest,
+    [end, used, bytes]: [u64; 3],
+    sweep: &Sweep<'_>,
+    now: SystemTime,
+    report: &mut SweepReport,
+) {
+    let (used, reason) = match used {
+        NEVER => (end, "left by a change of id"),
+        used => (used, "expired"),
+    };
+    let age = now.duration_since(time(used)).unwrap_or_default();
+    sweep.note_deleted(report, session.as_str(), age, bytes, reason);
 }
 
 /// Deletes what has expired, within the limits of a clean-up.
@@ -118,14 +106,13 @@ pub fn delete_expired(
             let is_enough = |chosen: &[_], deleted| sweep.is_enough(deleted + length(chosen));
             while let Some(row) = batch.next_if(|_| !is_enough(&chosen, report.deleted)) {
                 report.examined += 1;
-                let [end, used, bytes] = [1, 2, 3].map(|column| row.number(column));
-                let candidate = Candidate { end, used, bytes };
+                let candidate @ [end, used, _] = [1, 2, 3].map(|column| row.number(column));
                 // A name that another program has made is none of ours.
                 match row.bytes(0).and_then(SessionDigest::parse) {
                     // It is left to the caller of the clean-up, which has something to do with it.
-                    Some(session) if sweep.keeps_sessions() && candidate.used != NEVER => {
+                    Some(session) if sweep.keeps_sessions() && used != NEVER => {
                         report.kept += 1;
-                        let (session, as_of) = (&session, time(candidate.used.min(candidate.end)));
+                        let (session, as_of) = (&session, time(used.min(end)));
                         sweep.notify(SweepEvent::Kept { session, as_of });
                     }
                     Some(session) => chosen.push((session, candidate)),
@@ -140,7 +127,7 @@ pub fn delete_expired(
             report.busy += length(&sessions) - length(&deleted);
             for (session, candidate) in chosen {
                 if deleted.contains(&session) {
-                    candidate.note_deleted(&session, sweep, now, &mut report);
+                    note_deleted(&session, candidate, sweep, now, &mut report);
                 }
             }
             sweep.notify(SweepEvent::Examined(report.examined - examined));

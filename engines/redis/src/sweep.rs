@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::{SweepClock, age_of_sweep, has_passed, unix_seconds};
 use cgi_session::{Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
 use cgi_session_kit::reading::{NEVER, tell, time};
-use cgi_session_kit::rows::{Candidate, length};
+use cgi_session_kit::rows::{length, note_deleted};
 
 use super::Shared;
 use super::listing::PAGE;
@@ -93,8 +93,8 @@ impl Progress<'_> {
                 continue;
             }
             if let Some(bytes) = self.delete(&session)? {
-                let candidate = Candidate { end, used, bytes };
-                candidate.note_deleted(&session, self.sweep, self.now, &mut self.report);
+                let row = [end, used, bytes];
+                note_deleted(&session, row, self.sweep, self.now, &mut self.report);
             }
         }
         Ok(())
