@@ -16,5 +16,12 @@ pub mod tls;
 pub mod url;
 pub mod waiting;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use pool::Pool;
 pub use text::{name_of_process, push_hex, random_digits};
+
+/// Locks a mutex. What it guards is whole even where a thread has panicked that had it.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,11 +3,11 @@
 //! The nodes are asked when the first key is needed, and again when one of them says that a key is
 //! elsewhere or does not answer. A node that is away concerns no request but those whose keys it has.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cgi_session::{Error, Result};
-use cgi_session_kit::pool::Pool;
+use cgi_session_kit::{Pool, lock};
 use crc::{CRC_16_XMODEM, Crc};
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, from_redis_value_ref};
 
@@ -43,11 +43,11 @@ impl Cluster {
     /// The node that has this key.
     pub(super) fn node(&self, key: &str) -> Result<Connections> {
         let slot = slot(key);
-        if let Some(pool) = self.map().of(slot) {
+        if let Some(pool) = lock(&self.map).of(slot) {
             return Ok(pool);
         }
         self.refresh(None)?;
-        let pool = self.map().of(slot);
+        let pool = lock(&self.map).of(slot);
         pool.ok_or_else(|| {
             let error = Error::unavailable("cannot find a key", format!("no node has slot {slot}"));
             error.with_hint("try: redis-cli cluster info")
@@ -57,13 +57,13 @@ impl Cluster {
     /// Every node that has keys.
     pub(super) fn primaries(&self) -> Result<Vec<Connections>> {
         self.refresh(None)?;
-        Ok(self.map().primaries())
+        Ok(lock(&self.map).primaries())
     }
 
     /// Learns which node has a key whose node has failed; `false` if it is still the same one.
     pub(super) fn look_again(&self, failed: &Connections, key: &str) -> bool {
         let is_asked = self.refresh(Some(failed)).is_ok();
-        let node = self.map().of(slot(key));
+        let node = lock(&self.map).of(slot(key));
         is_asked && node.is_some_and(|node| !Arc::ptr_eq(&node, failed))
     }
 
@@ -98,7 +98,7 @@ impl Cluster {
     /// Asks any node for the nodes of all slots, unless that was asked a moment ago.
     fn refresh(&self, failed: Option<&Connections>) -> Result<()> {
         {
-            let mut map = self.map();
+            let mut map = lock(&self.map);
             if !map.ranges.is_empty() && map.asked.is_some_and(|asked| asked.elapsed() < PAUSE) {
                 return Ok(());
             }
@@ -111,7 +111,7 @@ impl Cluster {
 
     /// The nodes to ask: those that are known, those that are named, and at last the one that failed.
     fn candidates(&self, failed: Option<&Connections>) -> Vec<Connections> {
-        let mut candidates = self.map().primaries();
+        let mut candidates = lock(&self.map).primaries();
         for host in &self.place.hosts {
             let pool = self.known(host.clone());
             if !candidates.iter().any(|known| Arc::ptr_eq(known, &pool)) {
@@ -134,7 +134,7 @@ impl Cluster {
         let parts = answer.iter().filter_map(|part| read(part, host_of(pool)));
         let ranges = parts.map(|(first, last, address)| (first, last, self.known(address)));
         let ranges = ranges.collect();
-        let mut map = self.map();
+        let mut map = lock(&self.map);
         map.ranges = ranges;
         map.asked = Some(Instant::now());
         Ok(())
@@ -142,7 +142,7 @@ impl Cluster {
 
     /// The connections to the node of this address.
     fn known(&self, address: Address) -> Connections {
-        let nodes = &mut self.map().nodes;
+        let nodes = &mut lock(&self.map).nodes;
         let is_it = |node: &&Connections| node.engine().address.as_ref() == Some(&address);
         if let Some(known) = nodes.iter().find(is_it) {
             return Arc::clone(known);
@@ -151,10 +151,6 @@ impl Cluster {
         let node = Arc::new(Pool::new(Node { place, address }));
         nodes.push(Arc::clone(&node));
         node
-    }
-
-    fn map(&self) -> MutexGuard<'_, Map> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,10 +5,11 @@
 //! deadline for a sentinel or a primary that does not answer.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cgi_session::{Error, Result};
+use cgi_session_kit::lock;
 use redis::{ErrorKind, RedisConnectionInfo, RedisResult};
 
 use super::failure::explain;
@@ -66,14 +67,14 @@ impl Sentinels {
 
     /// Where the primary was when a sentinel was asked last.
     pub(super) fn known(&self) -> Option<Address> {
-        self.state().primary.clone()
+        lock(&self.state).primary.clone()
     }
 
     /// Whether another server has become the primary since this was asked: a sentinel is asked unless one was a
     /// moment ago. A new connection may have learned it before.
     pub(super) fn has_moved(&self, place: &Place) -> bool {
         {
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             if mem::take(&mut state.has_moved) {
                 return true;
             }
@@ -85,15 +86,15 @@ impl Sentinels {
         }
         // Without an answer the connections are kept.
         let _ = self.primary(place);
-        mem::take(&mut self.state().has_moved)
+        mem::take(&mut lock(&self.state).has_moved)
     }
 
     /// Where the primary is, as the first sentinel says that answers.
     pub(super) fn primary(&self, place: &Place) -> Result<Address> {
-        let (first, number) = (self.state().first, place.hosts.len());
+        let (first, number) = (lock(&self.state).first, place.hosts.len());
         first_answer((0..number).map(|at| (first + at) % number), |at| {
             let primary = self.ask(place, &place.hosts[at])?;
-            self.state().note(at, &primary);
+            lock(&self.state).note(at, &primary);
             Ok(primary)
         })
     }
@@ -128,10 +129,6 @@ impl Sentinels {
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         question.query(&mut connection)
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -147,7 +144,7 @@ mod tests {
         let sentinels = place.sentinels.as_ref().unwrap();
         let answer = |port| {
             let primary = ("127.0.0.1".to_owned(), port);
-            sentinels.state().note(0, &primary);
+            lock(&sentinels.state).note(0, &primary);
         };
         answer(2);
         answer(2);

@@ -4,11 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use cgi_session::store::{Expiry, SessionLocks};
 use cgi_session::{Config, Error, Result};
+use cgi_session_kit::lock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 /// So many connections are kept for the next request.
@@ -60,7 +61,7 @@ impl Database {
         let Some(file) = self.examine()? else {
             return Ok(None);
         };
-        let kept = self.idle().pop();
+        let kept = lock(&self.idle).pop();
         match kept {
             // Else another file has taken its place.
             Some(opened) if opened.file == file => Ok(Some(opened)),
@@ -96,7 +97,7 @@ impl Database {
 
     /// Keeps a connection for the next use. One that failed inside a transaction is closed.
     pub(super) fn keep(&self, opened: Opened) {
-        let mut idle = self.idle();
+        let mut idle = lock(&self.idle);
         if idle.len() < KEPT && opened.connection.is_autocommit() {
             idle.push(opened);
         }
@@ -105,12 +106,8 @@ impl Database {
     /// Closes the idle connections.
     pub(super) fn close(&self) {
         // The last one empties the log, for which no other thread is to wait.
-        let idle = std::mem::take(&mut *self.idle());
+        let idle = std::mem::take(&mut *lock(&self.idle));
         drop(idle);
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connect(&self) -> rusqlite::Result<Connection> {
